@@ -1,0 +1,3 @@
+//! s
+mod spec;
+pub use spec::ModelSpec;

@@ -1,0 +1,26 @@
+//! What a model is, as a plain value.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    primitive::{Dims, InitScheme},
+    space::Architecture,
+};
+
+/// A language model in full: the sequence of layers and the widths at which they are built.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// The layers, each one residual block with its own pre-norm.
+    pub architecture: Architecture,
+    /// The widths of every layer.
+    pub dims: Dims,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Whether the head shares the embedding's weights.
+    pub tied_embeddings: bool,
+    /// Whether an untied head has a bias.
+    pub head_bias: bool,
+    /// The law of the initial weights.
+    pub init: InitScheme,
+}

@@ -1,0 +1,132 @@
+//! The widths at which a layer is built.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Widths shared by the layers of one model. Every field counts elements unless it says otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dims {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Inner width of the channel mixers.
+    pub d_ff: usize,
+    /// Query heads of attention.
+    pub heads: usize,
+    /// Key and value heads of attention; divides `heads` (grouped-query attention).
+    pub kv_heads: usize,
+    /// Width of one head; even, because rotary embeddings turn pairs.
+    pub head_dim: usize,
+    /// Base of the rotary frequencies (RoPE theta).
+    pub rope_theta: f64,
+    /// Epsilon of the RMS norms.
+    pub norm_eps: f64,
+    /// Whether the projections of attention carry a bias.
+    pub attention_bias: bool,
+}
+
+impl Dims {
+    /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000, norm epsilon 1e-5, no bias.
+    ///
+    /// # Errors
+    /// [`DimsError`] when a width is zero or `heads` does not divide `d_model` into even heads.
+    pub fn new(d_model: usize, d_ff: usize, heads: usize) -> Result<Self, DimsError> {
+        if heads == 0 || !d_model.is_multiple_of(heads) {
+            return Err(DimsError::Heads { d_model, heads });
+        }
+        let head_dim = d_model / heads;
+        let dims = Self {
+            d_model,
+            d_ff,
+            heads,
+            kv_heads: heads,
+            head_dim,
+            rope_theta: 10_000.0,
+            norm_eps: 1e-5,
+            attention_bias: false,
+        };
+        dims.validate()?;
+        Ok(dims)
+    }
+
+    /// Checks that every width is positive and that the heads fit each other.
+    ///
+    /// # Errors
+    /// [`DimsError`] names the first width that does not fit.
+    pub fn validate(&self) -> Result<(), DimsError> {
+        for (name, value) in [("d_model", self.d_model), ("d_ff", self.d_ff), ("head_dim", self.head_dim)] {
+            if value == 0 {
+                return Err(DimsError::Zero(name));
+            }
+        }
+        if self.heads == 0 || self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(DimsError::Groups { heads: self.heads, kv_heads: self.kv_heads });
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(DimsError::OddHead(self.head_dim));
+        }
+        for (name, value) in [("rope_theta", self.rope_theta), ("norm_eps", self.norm_eps)] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(DimsError::NotPositive { name, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// `d_model` as a 64-bit count, for closed forms.
+    pub fn width(&self) -> u64 {
+        self.d_model as u64
+    }
+}
+
+/// Widths that contradict each other.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum DimsError {
+    /// A width is zero.
+    #[error("{0} is 0: give every layer at least one channel")]
+    Zero(&'static str),
+    /// The heads do not divide the width.
+    #[error("{heads} heads do not divide d_model {d_model}: choose a divisor of {d_model}, or set head_dim by hand")]
+    Heads {
+        /// Width of the residual stream.
+        d_model: usize,
+        /// Query heads.
+        heads: usize,
+    },
+    /// The groups of grouped-query attention do not come out even.
+    #[error("{kv_heads} KV heads do not divide {heads} heads: choose a divisor of {heads}")]
+    Groups {
+        /// Query heads.
+        heads: usize,
+        /// Key and value heads.
+        kv_heads: usize,
+    },
+    /// Rotary embeddings need pairs.
+    #[error("head_dim {0} is odd: rotary position embeddings turn pairs of channels, so use an even width")]
+    OddHead(usize),
+    /// A real-valued setting is not a positive number.
+    #[error("{name} is {value}: it must be a positive number")]
+    NotPositive {
+        /// Which setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_named() {
+        let good = Dims::new(32, 96, 4).unwrap();
+        assert_eq!(good.head_dim, 8);
+        assert_eq!(Dims::new(32, 96, 5), Err(DimsError::Heads { d_model: 32, heads: 5 }));
+        assert_eq!(Dims::new(32, 96, 0), Err(DimsError::Heads { d_model: 32, heads: 0 }));
+        assert_eq!(Dims::new(0, 96, 4), Err(DimsError::Zero("d_model")));
+        assert_eq!(Dims::new(12, 96, 4), Err(DimsError::OddHead(3)));
+        assert_eq!(Dims { kv_heads: 3, ..good.clone() }.validate(), Err(DimsError::Groups { heads: 4, kv_heads: 3 }));
+        assert!(matches!(Dims { norm_eps: f64::NAN, ..good }.validate(), Err(DimsError::NotPositive { .. })));
+    }
+}

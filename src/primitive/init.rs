@@ -1,0 +1,81 @@
+//! Weights drawn from our own generator.
+//!
+//! Burn's generators are process-wide and its parameters initialise lazily, so trainings that run side by side would
+//! disturb each other. Here every weight is drawn on the host from one seeded stream and handed to Burn as data.
+
+use burn::{
+    module::Param,
+    nn::Linear,
+    tensor::{Device, Tensor, TensorData},
+};
+use rand::RngExt;
+use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+use crate::seed::Rng;
+
+/// The law of the initial weights of linear maps. Biases start at zero, norms at one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitScheme {
+    /// Uniform on ±1/sqrt(fan_in), PyTorch's default for linear layers.
+    #[default]
+    FanIn,
+    /// Normal with this standard deviation; GPT-2 and the MAD paper's code use 0.02.
+    Normal(f64),
+}
+
+/// Draws initial weights, one tensor after the other, from one stream.
+#[derive(Debug)]
+pub struct WeightInit {
+    scheme: InitScheme,
+    rng: Rng,
+}
+
+impl WeightInit {
+    /// Draws by `scheme` from `rng`.
+    pub fn new(scheme: InitScheme, rng: Rng) -> Self {
+        Self { scheme, rng }
+    }
+
+    /// A linear map without bias, by the scheme. Shape of its weight: `[d_input, d_output]`.
+    pub fn linear(&mut self, d_input: usize, d_output: usize, device: &Device) -> Linear {
+        let shape = [d_input, d_output];
+        let weight = match self.scheme {
+            InitScheme::FanIn => self.uniform(shape, 1.0 / (d_input.max(1) as f64).sqrt(), device),
+            InitScheme::Normal(std) => self.normal(shape, std, device),
+        };
+        Linear { weight, bias: None }
+    }
+
+    /// A linear map with a zero bias, by the scheme.
+    pub fn linear_with_bias(&mut self, d_input: usize, d_output: usize, device: &Device) -> Linear {
+        let bias = Some(self.constant([d_output], 0.0, device));
+        Linear { bias, ..self.linear(d_input, d_output, device) }
+    }
+
+    /// A parameter with independent normal entries of mean 0.
+    pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64, device: &Device) -> Param<Tensor<D>> {
+        let rng = &mut self.rng;
+        parameter(shape, device, || {
+            let z: f64 = StandardNormal.sample(rng);
+            (z * std) as f32
+        })
+    }
+
+    /// A parameter with independent entries, uniform on ±`bound`.
+    pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f64, device: &Device) -> Param<Tensor<D>> {
+        let rng = &mut self.rng;
+        parameter(shape, device, || ((2.0 * rng.random::<f64>() - 1.0) * bound) as f32)
+    }
+
+    /// A parameter whose entries are all `value`.
+    pub fn constant<const D: usize>(&mut self, shape: [usize; D], value: f32, device: &Device) -> Param<Tensor<D>> {
+        parameter(shape, device, || value)
+    }
+}
+
+fn parameter<const D: usize>(shape: [usize; D], device: &Device, mut draw: impl FnMut() -> f32) -> Param<Tensor<D>> {
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| draw()).collect();
+    Param::from_data(TensorData::new(values, shape), device)
+}

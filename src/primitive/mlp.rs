@@ -1,0 +1,55 @@
+//! The two-matrix multi-layer perceptron with GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415).
+
+use burn::{
+    module::Module,
+    nn::Linear,
+    tensor::{Device, Tensor, activation::gelu_approximate},
+};
+
+use super::{Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+
+/// `down(gelu(up x))` with the tanh form of GELU, without bias; inner width `d_ff`. Symbol `F`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mlp;
+
+impl Primitive for Mlp {
+    fn id(&self) -> PrimitiveId {
+        PrimitiveId::known("mlp")
+    }
+
+    fn symbol(&self) -> Symbol {
+        Symbol::MLP
+    }
+
+    fn role(&self) -> Role {
+        Role::Channel
+    }
+
+    fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
+        let parameters = 2 * dims.width() * dims.d_ff as u64;
+        LayerCost { parameters, forward_flops_per_token: 2 * parameters, cache_elements: 0 }
+    }
+
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        dims.validate()?;
+        Ok(Block::new(MlpLayer {
+            up: init.linear(dims.d_model, dims.d_ff, device),
+            down: init.linear(dims.d_ff, dims.d_model, device),
+        }))
+    }
+}
+
+/// A built [`Mlp`].
+#[derive(Module, Debug)]
+pub struct MlpLayer {
+    /// `[D, F]`.
+    pub up: Linear,
+    /// `[F, D]`.
+    pub down: Linear,
+}
+
+impl Mixer for MlpLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.down.forward(gelu_approximate(self.up.forward(x)))
+    }
+}

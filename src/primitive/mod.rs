@@ -1,0 +1,94 @@
+//! What a layer can be.
+//!
+//! A [`Primitive`] is a recipe for one layer at any width. It has a stable [`PrimitiveId`], a one-letter [`Symbol`], a
+//! [`Role`], a closed-form [`LayerCost`], and it builds a [`Block`]: a trainable layer whose type is erased, so that
+//! layers from other crates stand in a model beside ours. [`Primitives`] is the explicit set that a search uses.
+
+mod attention;
+mod block;
+mod dims;
+mod erase;
+mod init;
+mod mlp;
+mod registry;
+mod swiglu;
+mod symbol;
+
+pub use attention::{Attention, AttentionLayer};
+pub use block::{Block, Mixer};
+pub use dims::{Dims, DimsError};
+pub use init::{InitScheme, WeightInit};
+pub use mlp::{Mlp, MlpLayer};
+pub use registry::{Primitives, RegistryError};
+pub use swiglu::{SwiGlu, SwiGluLayer};
+pub use symbol::{NameError, PrimitiveId, Symbol};
+
+use std::fmt::Debug;
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A recipe for a layer at any width.
+///
+/// Laws, checked by `testkit::primitive`: the built layer keeps the shape `[batch, seq, d_model]`; it is causal; its
+/// parameter count equals [`LayerCost::parameters`]; a gradient reaches every parameter; its record round-trips; the
+/// weights depend on nothing but `dims` and the draws from `init`.
+///
+/// See [`SwiGlu`] for an implementation.
+pub trait Primitive: Debug + Send + Sync {
+    /// The stable name used in files.
+    fn id(&self) -> PrimitiveId;
+    /// The letter used in sequences.
+    fn symbol(&self) -> Symbol;
+    /// Whether the layer mixes along the sequence or the channels.
+    fn role(&self) -> Role;
+    /// Size and work of one layer, in closed form. `seq_len` is the length of the sequence in tokens.
+    fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost;
+    /// Builds the layer with weights drawn from `init`, on `device`.
+    ///
+    /// # Errors
+    /// [`BuildError`] when `dims` cannot be built; the message names the remedy.
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError>;
+}
+
+/// What a layer mixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Information moves between positions: attention, recurrences, convolutions.
+    Sequence,
+    /// Every position is treated alone: multi-layer perceptrons.
+    Channel,
+}
+
+/// Size and work of one layer, without the norm in front of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerCost {
+    /// Trainable parameters.
+    pub parameters: u64,
+    /// Forward floating-point operations per token, averaged over a causal sequence of the given length (a
+    /// multiply-add counts as two). Training takes three times as many.
+    pub forward_flops_per_token: u64,
+    /// Numbers that one sequence of the given length keeps for decoding: the KV cache or the recurrent state.
+    pub cache_elements: u64,
+}
+
+/// A layer that cannot be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The widths contradict each other.
+    #[error(transparent)]
+    Dims(#[from] DimsError),
+    /// The registry lacks a primitive of the architecture.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A reason of the primitive's own.
+    #[error("primitive {id} cannot be built: {reason}")]
+    Primitive {
+        /// Which primitive.
+        id: PrimitiveId,
+        /// What is wrong and what to change.
+        reason: String,
+    },
+}

@@ -1,0 +1,134 @@
+//! The explicit set of primitives that a search may use.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use thiserror::Error;
+
+use super::{Attention, Mlp, NameError, Primitive, PrimitiveId, SwiGlu, Symbol};
+
+/// A set of primitives, addressed by symbol or by id. There is no global registry: what a search knows is what it was given.
+///
+/// Cloning is cheap: the primitives are shared.
+///
+/// ```
+/// use composer_nas::prelude::*;
+/// let primitives = Primitives::standard();
+/// let choices = primitives.symbols(["attention", "swiglu"])?;
+/// assert_eq!(choices, [Symbol::ATTENTION, Symbol::SWIGLU]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Primitives(BTreeMap<Symbol, Arc<dyn Primitive>>);
+
+impl Primitives {
+    /// No primitives.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// The primitives of this crate: attention `A`, SwiGLU `M`, GELU MLP `F`.
+    pub fn standard() -> Self {
+        let standard: [Arc<dyn Primitive>; 3] = [Arc::new(Attention), Arc::new(SwiGlu), Arc::new(Mlp)];
+        Self(standard.into_iter().map(|primitive| (primitive.symbol(), primitive)).collect())
+    }
+
+    /// Adds a primitive.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when its symbol or its id is taken.
+    pub fn with(mut self, primitive: impl Primitive + 'static) -> Result<Self, RegistryError> {
+        let (symbol, id) = (primitive.symbol(), primitive.id());
+        if let Some(holder) = self.0.get(&symbol) {
+            return Err(RegistryError::SymbolTaken { symbol, id, holder: holder.id() });
+        }
+        if let Some(holder) = self.0.values().find(|holder| holder.id() == id) {
+            return Err(RegistryError::IdTaken { id, holder: holder.symbol() });
+        }
+        self.0.insert(symbol, Arc::new(primitive));
+        Ok(self)
+    }
+
+    /// The primitive behind a symbol.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unknown`] lists what there is.
+    pub fn get(&self, symbol: Symbol) -> Result<&dyn Primitive, RegistryError> {
+        self.0.get(&symbol).map(AsRef::as_ref).ok_or_else(|| self.unknown(symbol.to_string()))
+    }
+
+    /// The symbols of the named primitives, in the order given. A name is an id (`swiglu`) or a symbol (`M`).
+    ///
+    /// # Errors
+    /// [`RegistryError::Unknown`] lists what there is.
+    pub fn symbols<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Symbol>, RegistryError> {
+        names.into_iter().map(|name| self.symbol(name)).collect()
+    }
+
+    /// All primitives, by symbol.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Primitive> {
+        self.0.values().map(AsRef::as_ref)
+    }
+
+    fn symbol(&self, name: &str) -> Result<Symbol, RegistryError> {
+        let named = |primitive: &&dyn Primitive| {
+            primitive.id().as_str() == name || name.parse() == Ok::<_, NameError>(primitive.symbol())
+        };
+        self.iter().find(named).map(Primitive::symbol).ok_or_else(|| self.unknown(name.into()))
+    }
+
+    fn unknown(&self, name: String) -> RegistryError {
+        let known = self.iter().map(|p| format!("{} ({})", p.id(), p.symbol())).collect::<Vec<_>>().join(", ");
+        RegistryError::Unknown { name, known }
+    }
+}
+
+/// A primitive that cannot be found or added.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RegistryError {
+    /// No primitive of this name.
+    #[error("unknown primitive {name:?}; known are: {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// Two primitives with one symbol.
+    #[error("symbol {symbol} of {id} is taken by {holder}: give one of them another letter")]
+    SymbolTaken {
+        /// The letter.
+        symbol: Symbol,
+        /// Who asks for it.
+        id: PrimitiveId,
+        /// Who has it.
+        holder: PrimitiveId,
+    },
+    /// Two primitives with one id.
+    #[error("id {id} is taken by the primitive with symbol {holder}: rename one of them")]
+    IdTaken {
+        /// The id.
+        id: PrimitiveId,
+        /// Who has it.
+        holder: Symbol,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_symbols_find_the_same_primitive() {
+        let primitives = Primitives::standard();
+        assert_eq!(primitives.symbols(["A", "swiglu", "F"]), primitives.symbols(["attention", "M", "mlp"]));
+        assert_eq!(primitives.get(Symbol::SWIGLU).unwrap().id().as_str(), "swiglu");
+    }
+
+    #[test]
+    fn unknown_and_duplicate_names_are_refused() {
+        let primitives = Primitives::standard();
+        let error = primitives.symbols(["attention", "mamba9"]).unwrap_err().to_string();
+        assert!(error.contains("mamba9") && error.contains("swiglu (M)"), "{error}");
+        assert!(matches!(primitives.with(SwiGlu), Err(RegistryError::SymbolTaken { .. })));
+    }
+}

@@ -1,0 +1,59 @@
+//! SwiGLU: a gated multi-layer perceptron (Shazeer 2020, arXiv 2002.05202, equation 6).
+
+use burn::{
+    module::Module,
+    nn::Linear,
+    tensor::{Device, Tensor, activation::silu},
+};
+
+use super::{Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+
+/// `down(silu(gate x) * up x)`, without bias; inner width `d_ff`. Symbol `M`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SwiGlu;
+
+impl Primitive for SwiGlu {
+    fn id(&self) -> PrimitiveId {
+        PrimitiveId::known("swiglu")
+    }
+
+    fn symbol(&self) -> Symbol {
+        Symbol::SWIGLU
+    }
+
+    fn role(&self) -> Role {
+        Role::Channel
+    }
+
+    fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
+        let parameters = 3 * dims.width() * dims.d_ff as u64;
+        LayerCost { parameters, forward_flops_per_token: 2 * parameters, cache_elements: 0 }
+    }
+
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        dims.validate()?;
+        Ok(Block::new(SwiGluLayer {
+            gate: init.linear(dims.d_model, dims.d_ff, device),
+            up: init.linear(dims.d_model, dims.d_ff, device),
+            down: init.linear(dims.d_ff, dims.d_model, device),
+        }))
+    }
+}
+
+/// A built [`SwiGlu`].
+#[derive(Module, Debug)]
+pub struct SwiGluLayer {
+    /// `[D, F]`, before the activation.
+    pub gate: Linear,
+    /// `[D, F]`, multiplied with the gate.
+    pub up: Linear,
+    /// `[F, D]`.
+    pub down: Linear,
+}
+
+impl Mixer for SwiGluLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let gate = silu(self.gate.forward(x.clone()));
+        self.down.forward(gate * self.up.forward(x))
+    }
+}

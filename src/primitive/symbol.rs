@@ -1,0 +1,137 @@
+//! Names of primitives: a stable id for files, and one letter for sequences.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The one-letter name of a primitive inside a sequence: the `A` and `M` of `2A+4M`. An ASCII letter; case matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "char", into = "char")]
+pub struct Symbol(u8);
+
+impl Symbol {
+    /// Causal self-attention.
+    pub const ATTENTION: Symbol = Symbol(b'A');
+    /// SwiGLU multi-layer perceptron.
+    pub const SWIGLU: Symbol = Symbol(b'M');
+    /// Two-matrix GELU multi-layer perceptron.
+    pub const MLP: Symbol = Symbol(b'F');
+}
+
+/// The stable name of a primitive in journals and configuration files, such as `attention` or `swiglu`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PrimitiveId(Arc<str>);
+
+impl PrimitiveId {
+    /// Checks and wraps `name`: lower-case ASCII letters, digits and `_`, starting with a letter.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        let mut bytes = name.bytes();
+        let head = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
+        if head && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+            Ok(Self(name.into()))
+        } else {
+            Err(NameError::Id(name.into()))
+        }
+    }
+
+    /// A name that is written in this crate and therefore known to be good.
+    pub(crate) fn known(name: &'static str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A name that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// Not a one-letter symbol.
+    #[error("{0:?} is not a symbol: use one ASCII letter, such as A")]
+    Symbol(String),
+    /// Not an id.
+    #[error("{0:?} is not a primitive id: use lower-case letters, digits and _, starting with a letter")]
+    Id(String),
+}
+
+impl TryFrom<char> for Symbol {
+    type Error = NameError;
+    fn try_from(letter: char) -> Result<Self, NameError> {
+        if letter.is_ascii_alphabetic() { Ok(Symbol(letter as u8)) } else { Err(NameError::Symbol(letter.into())) }
+    }
+}
+
+impl From<Symbol> for char {
+    fn from(symbol: Symbol) -> char {
+        symbol.0.into()
+    }
+}
+
+impl FromStr for Symbol {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let mut letters = text.chars();
+        match (letters.next(), letters.next()) {
+            (Some(letter), None) => Symbol::try_from(letter),
+            _ => Err(NameError::Symbol(text.into())),
+        }
+    }
+}
+
+impl TryFrom<String> for PrimitiveId {
+    type Error = NameError;
+    fn try_from(name: String) -> Result<Self, NameError> {
+        PrimitiveId::new(&name)
+    }
+}
+
+impl From<PrimitiveId> for String {
+    fn from(id: PrimitiveId) -> String {
+        id.0.as_ref().into()
+    }
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        char::from(*self).fmt(f)
+    }
+}
+
+impl fmt::Debug for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        char::from(*self).fmt(f)
+    }
+}
+
+impl fmt::Display for PrimitiveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for PrimitiveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_be_used_are_refused() {
+        for bad in ["", "AB", "1", "é", "+"] {
+            assert_eq!(bad.parse::<Symbol>(), Err(NameError::Symbol(bad.into())));
+        }
+        for bad in ["", "Attention", "2d", "a-b", "a b"] {
+            assert_eq!(PrimitiveId::new(bad), Err(NameError::Id(bad.into())));
+        }
+        assert_eq!("A".parse(), Ok(Symbol::ATTENTION));
+        assert_eq!(PrimitiveId::new("mamba2").unwrap().as_str(), "mamba2");
+    }
+}

@@ -1,0 +1,3 @@
+//! s
+mod architecture;
+pub use architecture::{Architecture, ParseError};
