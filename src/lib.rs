@@ -6,6 +6,7 @@ pub mod model;
 pub mod primitive;
 pub mod seed;
 pub mod space;
+pub mod study;
 
 pub use seed::{Rng, Seed};
 pub use space::Architecture;

@@ -1,0 +1,449 @@
+//! The set of sequences that a search may propose.
+
+use std::{collections::HashMap, fmt};
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Architecture, Constraint};
+use crate::{primitive::Symbol, seed::Rng};
+
+/// The plain, unchecked description of a [`SearchSpace`]; what files hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceConfig {
+    /// The choices of every layer, first to last.
+    pub layers: Vec<Vec<Symbol>>,
+    /// Rules about the whole sequence.
+    #[serde(default)]
+    pub constraints: Vec<Constraint>,
+}
+
+/// A non-empty set of sequences of one length.
+///
+/// Sequences are ordered lexicographically by the order of each layer's choices and numbered from zero.
+///
+/// ```
+/// use composer_nas::prelude::*;
+/// let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+/// let space = SearchSpace::uniform([a, m], 6)?.pin(0, a)?.count(a, 1..=2)?;
+/// assert_eq!(space.size(), 6);
+/// assert!(space.contains(&"2A+4M".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "SpaceConfig", into = "SpaceConfig")]
+pub struct SearchSpace {
+    config: SpaceConfig,
+    /// For every layer: how many sequences complete a prefix that left these memories.
+    completions: Vec<HashMap<Memories, u128>>,
+}
+
+/// What each constraint remembers of a prefix.
+type Memories = Vec<usize>;
+
+/// A bound on the bookkeeping of constraints; every practical space stays far below.
+const MAX_STATES: usize = 1 << 21;
+
+impl SearchSpace {
+    /// `layers` layers with the same choices and no constraints.
+    ///
+    /// # Errors
+    /// [`SpaceError`] when there is no layer or no choice, or a choice appears twice.
+    pub fn uniform(choices: impl IntoIterator<Item = Symbol>, layers: usize) -> Result<Self, SpaceError> {
+        let choices: Vec<_> = choices.into_iter().collect();
+        Self::new(SpaceConfig { layers: vec![choices; layers], constraints: Vec::new() })
+    }
+
+    /// Checks a description and counts its sequences.
+    ///
+    /// # Errors
+    /// [`SpaceError`] when no sequence satisfies it or it is too large to count.
+    pub fn new(config: SpaceConfig) -> Result<Self, SpaceError> {
+        if config.layers.is_empty() {
+            return Err(SpaceError::NoLayers);
+        }
+        for (layer, choices) in config.layers.iter().enumerate() {
+            if choices.is_empty() {
+                return Err(SpaceError::NoChoices { layer });
+            }
+            if let Some(&symbol) = choices.iter().enumerate().find(|(at, s)| choices[..*at].contains(s)).map(|(_, s)| s)
+            {
+                return Err(SpaceError::DuplicateChoice { layer, symbol });
+            }
+        }
+        let completions = count_completions(&config)?;
+        let space = Self { config, completions };
+        if space.size() == 0 { Err(SpaceError::Contradiction(space.config)) } else { Ok(space) }
+    }
+
+    /// The space in which layer `layer` (from zero) is `symbol`.
+    ///
+    /// # Errors
+    /// [`SpaceError`] when there is no such layer or nothing is left.
+    pub fn pin(self, layer: usize, symbol: Symbol) -> Result<Self, SpaceError> {
+        let mut config = self.config;
+        let layers = config.layers.len();
+        match config.layers.get_mut(layer) {
+            Some(choices) if choices.contains(&symbol) => *choices = vec![symbol],
+            Some(_) => return Err(SpaceError::NotAChoice { layer, symbol }),
+            None => return Err(SpaceError::NoSuchLayer { layer, layers }),
+        }
+        Self::new(config)
+    }
+
+    /// The space in which the number of `symbol` layers lies in `range`.
+    ///
+    /// # Errors
+    /// [`SpaceError::Contradiction`] when nothing is left.
+    pub fn count(self, symbol: Symbol, range: std::ops::RangeInclusive<usize>) -> Result<Self, SpaceError> {
+        self.with(Constraint::Count { symbol, min: *range.start(), max: *range.end() })
+    }
+
+    /// The space in which no run of `symbol` is longer than `max` layers.
+    ///
+    /// # Errors
+    /// [`SpaceError::Contradiction`] when nothing is left.
+    pub fn max_run(self, symbol: Symbol, max: usize) -> Result<Self, SpaceError> {
+        self.with(Constraint::MaxRun { symbol, max })
+    }
+
+    /// The space with one more constraint.
+    ///
+    /// # Errors
+    /// [`SpaceError::Contradiction`] when nothing is left.
+    pub fn with(mut self, constraint: Constraint) -> Result<Self, SpaceError> {
+        self.config.constraints.push(constraint);
+        Self::new(self.config)
+    }
+
+    /// The plain description.
+    pub fn config(&self) -> &SpaceConfig {
+        &self.config
+    }
+
+    /// Number of layers of every sequence.
+    pub fn layers(&self) -> usize {
+        self.config.layers.len()
+    }
+
+    /// The choices of layer `layer` (from zero); empty beyond the last layer.
+    pub fn choices(&self, layer: usize) -> &[Symbol] {
+        self.config.layers.get(layer).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every symbol that some layer may be, in order of first appearance.
+    pub fn symbols(&self) -> Vec<Symbol> {
+        let mut symbols = Vec::new();
+        for &symbol in self.config.layers.iter().flatten() {
+            if !symbols.contains(&symbol) {
+                symbols.push(symbol);
+            }
+        }
+        symbols
+    }
+
+    /// The exact number of sequences; at least one.
+    pub fn size(&self) -> u128 {
+        self.completed_by(0, &self.start())
+    }
+
+    /// Sequence number `index`, or `None` beyond the last.
+    pub fn nth(&self, mut index: u128) -> Option<Architecture> {
+        if index >= self.size() {
+            return None;
+        }
+        let mut memories = self.start();
+        let mut layers = Vec::with_capacity(self.layers());
+        for (layer, choices) in self.config.layers.iter().enumerate() {
+            for &symbol in choices {
+                let Some(next) = step(&self.config.constraints, &memories, symbol) else { continue };
+                let completions = self.completed_by(layer + 1, &next);
+                if index < completions {
+                    layers.push(symbol);
+                    memories = next;
+                    break;
+                }
+                index -= completions;
+            }
+        }
+        Some(Architecture::new(layers))
+    }
+
+    /// All sequences, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Architecture> {
+        (0..self.size()).map_while(|index| self.nth(index))
+    }
+
+    /// A sequence drawn uniformly.
+    pub fn sample(&self, rng: &mut Rng) -> Architecture {
+        self.nth(rng.random_range(0..self.size())).unwrap_or_default()
+    }
+
+    /// Whether the sequence is allowed.
+    pub fn contains(&self, architecture: &Architecture) -> bool {
+        let fits = architecture.len() == self.layers()
+            && architecture.layers().iter().zip(&self.config.layers).all(|(layer, choices)| choices.contains(layer));
+        let end = || {
+            let constraints = &self.config.constraints;
+            architecture.layers().iter().try_fold(self.start(), |memories, &layer| step(constraints, &memories, layer))
+        };
+        fits && end().is_some_and(|memories| accepts(&self.config.constraints, &memories))
+    }
+
+    /// The sequences of the space that differ from `architecture` in one layer; where the constraints leave none, those
+    /// in which two layers are exchanged. In a fixed order.
+    pub fn neighbors(&self, architecture: &Architecture) -> Vec<Architecture> {
+        let layers = architecture.layers();
+        let changed = |at: usize, symbol: Symbol| {
+            Architecture::new(layers.iter().enumerate().map(|(i, &old)| if i == at { symbol } else { old }))
+        };
+        let near: Vec<_> = (0..layers.len())
+            .flat_map(|at| self.choices(at).iter().filter(move |&&s| s != layers[at]).map(move |&s| changed(at, s)))
+            .filter(|near| self.contains(near))
+            .collect();
+        if !near.is_empty() {
+            return near;
+        }
+        let exchanged = |i: usize, j: usize| {
+            let mut layers = layers.to_vec();
+            layers.swap(i, j);
+            Architecture::new(layers)
+        };
+        (0..layers.len())
+            .flat_map(|i| (i + 1..layers.len()).map(move |j| (i, j)))
+            .filter(|&(i, j)| layers[i] != layers[j])
+            .map(|(i, j)| exchanged(i, j))
+            .filter(|near| self.contains(near))
+            .collect()
+    }
+
+    fn start(&self) -> Memories {
+        vec![0; self.config.constraints.len()]
+    }
+
+    fn completed_by(&self, layer: usize, memories: &Memories) -> u128 {
+        self.completions[layer].get(memories).copied().unwrap_or(0)
+    }
+}
+
+fn step(constraints: &[Constraint], memories: &Memories, layer: Symbol) -> Option<Memories> {
+    constraints.iter().zip(memories).map(|(constraint, &memory)| constraint.step(memory, layer)).collect()
+}
+
+fn accepts(constraints: &[Constraint], memories: &Memories) -> bool {
+    constraints.iter().zip(memories).all(|(constraint, &memory)| constraint.accepts(memory))
+}
+
+/// Dynamic programming over (layer, memories): forward to find what can be reached, backward to count.
+fn count_completions(config: &SpaceConfig) -> Result<Vec<HashMap<Memories, u128>>, SpaceError> {
+    let constraints = &config.constraints;
+    let mut tables = vec![HashMap::from([(vec![0; constraints.len()], 0)])];
+    let mut states = 1;
+    for (layer, choices) in config.layers.iter().enumerate() {
+        let mut next = HashMap::new();
+        for memories in tables[layer].keys() {
+            next.extend(choices.iter().filter_map(|&symbol| step(constraints, memories, symbol)).map(|m| (m, 0)));
+        }
+        states += next.len();
+        if states > MAX_STATES {
+            return Err(SpaceError::TooComplex);
+        }
+        tables.push(next);
+    }
+    for (memories, count) in &mut tables[config.layers.len()] {
+        *count = u128::from(accepts(constraints, memories));
+    }
+    for layer in (0..config.layers.len()).rev() {
+        let (before, after) = tables.split_at_mut(layer + 1);
+        for (memories, count) in &mut before[layer] {
+            for &symbol in &config.layers[layer] {
+                let next = step(constraints, memories, symbol).and_then(|next| after[0].get(&next));
+                *count = count.checked_add(next.copied().unwrap_or(0)).ok_or(SpaceError::TooLarge)?;
+            }
+        }
+    }
+    Ok(tables)
+}
+
+impl PartialEq for SearchSpace {
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config
+    }
+}
+
+impl fmt::Debug for SearchSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.config.fmt(f)
+    }
+}
+
+impl TryFrom<SpaceConfig> for SearchSpace {
+    type Error = SpaceError;
+    fn try_from(config: SpaceConfig) -> Result<Self, SpaceError> {
+        Self::new(config)
+    }
+}
+
+impl From<SearchSpace> for SpaceConfig {
+    fn from(space: SearchSpace) -> SpaceConfig {
+        space.config
+    }
+}
+
+/// A space that cannot be searched.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SpaceError {
+    /// No layer.
+    #[error("the search space has no layers: ask for at least one")]
+    NoLayers,
+    /// A layer without choices.
+    #[error("layer {layer} has no choices: name at least one primitive")]
+    NoChoices {
+        /// Index of the layer, from zero.
+        layer: usize,
+    },
+    /// A choice that appears twice.
+    #[error("layer {layer} lists {symbol} twice: name each primitive once")]
+    DuplicateChoice {
+        /// Index of the layer, from zero.
+        layer: usize,
+        /// The repeated choice.
+        symbol: Symbol,
+    },
+    /// A pin to something that the layer may not be.
+    #[error("layer {layer} cannot be pinned to {symbol}: it is not among its choices")]
+    NotAChoice {
+        /// Index of the layer, from zero.
+        layer: usize,
+        /// The symbol asked for.
+        symbol: Symbol,
+    },
+    /// A layer beyond the last.
+    #[error("there is no layer {layer}: the space has {layers} layers, counted from zero")]
+    NoSuchLayer {
+        /// The index asked for.
+        layer: usize,
+        /// Number of layers.
+        layers: usize,
+    },
+    /// Nothing satisfies all constraints.
+    #[error("no sequence of {} layers satisfies {:?} together with the choices of each layer: relax one of them",
+        .0.layers.len(), .0.constraints)]
+    Contradiction(SpaceConfig),
+    /// More sequences than can be counted.
+    #[error("the space has more than 2^128 sequences: search fewer layers and extrapolate")]
+    TooLarge,
+    /// Constraints with too many combinations.
+    #[error("the constraints need more than {MAX_STATES} states to count: use fewer of them")]
+    TooComplex,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::seed::Seed;
+
+    const A: Symbol = Symbol::ATTENTION;
+    const M: Symbol = Symbol::SWIGLU;
+    const F: Symbol = Symbol::MLP;
+
+    #[test]
+    fn spaces_that_cannot_be_searched_are_refused() {
+        assert_eq!(SearchSpace::uniform([A, M], 0), Err(SpaceError::NoLayers));
+        assert_eq!(SearchSpace::uniform([], 3), Err(SpaceError::NoChoices { layer: 0 }));
+        assert_eq!(SearchSpace::uniform([A, A], 3), Err(SpaceError::DuplicateChoice { layer: 0, symbol: A }));
+        assert_eq!(SearchSpace::uniform([A, M], 200), Err(SpaceError::TooLarge));
+        let space = SearchSpace::uniform([A, M], 4).unwrap();
+        assert_eq!(space.clone().pin(4, A), Err(SpaceError::NoSuchLayer { layer: 4, layers: 4 }));
+        assert_eq!(space.clone().pin(0, F), Err(SpaceError::NotAChoice { layer: 0, symbol: F }));
+        assert!(matches!(space.clone().count(A, 5..=9), Err(SpaceError::Contradiction(_))));
+        let tight = space.max_run(A, 1).unwrap();
+        assert!(matches!(tight.count(A, 3..=4), Err(SpaceError::Contradiction(_))));
+    }
+
+    #[test]
+    fn sizes_are_exact() {
+        assert_eq!(SearchSpace::uniform([A, M], 6).unwrap().size(), 64);
+        assert_eq!(SearchSpace::uniform([A, M, F], 32).unwrap().size(), 3u128.pow(32));
+        // Binary strings of length 16 without two neighbouring ones: Fibonacci(18).
+        assert_eq!(SearchSpace::uniform([A, M], 16).unwrap().max_run(A, 1).unwrap().size(), 2584);
+        // C(16, 5)
+        assert_eq!(SearchSpace::uniform([A, M], 16).unwrap().count(A, 5..=5).unwrap().size(), 4368);
+    }
+
+    #[test]
+    fn files_are_checked_like_code() {
+        let space = SearchSpace::uniform([A, M], 3).unwrap().count(A, 1..=2).unwrap();
+        let text = serde_json::to_string(&space).unwrap();
+        assert_eq!(serde_json::from_str::<SearchSpace>(&text).unwrap(), space);
+        let impossible = text.replace("\"min\":1", "\"min\":2").replace("\"max\":2", "\"max\":1");
+        assert!(serde_json::from_str::<SearchSpace>(&impossible).unwrap_err().to_string().contains("relax"));
+        assert!(serde_json::from_str::<SearchSpace>(&text.replace("layers", "slots")).is_err());
+    }
+
+    #[test]
+    fn neighbors_keep_exact_counts_by_exchange() {
+        let space = SearchSpace::uniform([A, M], 4).unwrap().count(A, 2..=2).unwrap();
+        let near = space.neighbors(&"AAMM".parse().unwrap());
+        assert_eq!(near.len(), 4);
+        assert!(near.iter().all(|near| space.contains(near)));
+    }
+
+    fn spaces() -> impl Strategy<Value = Option<SearchSpace>> {
+        (1usize..7, 0usize..4, 0usize..7, 1usize..4, any::<[bool; 3]>()).prop_map(|(layers, min, width, run, on)| {
+            let mut config = SpaceConfig { layers: vec![vec![A, M, F]; layers], constraints: Vec::new() };
+            if on[0] {
+                config.constraints.push(Constraint::Count { symbol: A, min, max: min + width });
+            }
+            if on[1] {
+                config.constraints.push(Constraint::MaxRun { symbol: M, max: run });
+            }
+            if on[2] {
+                config.constraints.push(Constraint::Count { symbol: F, min, max: usize::MAX });
+            }
+            SearchSpace::new(config).ok()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn numbering_agrees_with_brute_force(space in spaces()) {
+            let Some(space) = space else { return Ok(()) };
+            let free = SearchSpace::uniform([A, M, F], space.layers()).unwrap();
+            let allowed: Vec<_> = free.iter().filter(|a| space.contains(a)).collect();
+            prop_assert_eq!(free.size(), 3u128.pow(space.layers() as u32));
+            prop_assert_eq!(space.iter().collect::<Vec<_>>(), allowed);
+            prop_assert!(space.nth(space.size()).is_none());
+        }
+
+        #[test]
+        fn samples_and_neighbors_lie_in_the_space(space in spaces(), seed: u64) {
+            let Some(space) = space else { return Ok(()) };
+            let sample = space.sample(&mut Seed(seed).rng("test", 0));
+            prop_assert!(space.contains(&sample));
+            for near in space.neighbors(&sample) {
+                prop_assert!(space.contains(&near) && near != sample);
+            }
+        }
+    }
+
+    #[test]
+    fn sampling_is_uniform_under_constraints() {
+        let space = SearchSpace::uniform([A, M], 5).unwrap().max_run(A, 2).unwrap();
+        let mut rng = Seed(1).rng("test", 0);
+        let mut counts = HashMap::new();
+        let draws = 20_000;
+        for _ in 0..draws {
+            *counts.entry(space.sample(&mut rng)).or_insert(0.0) += 1.0;
+        }
+        let expected = draws as f64 / space.size() as f64;
+        let chi2: f64 = counts.values().map(|n: &f64| (n - expected).powi(2) / expected).sum();
+        assert_eq!(counts.len() as u128, space.size());
+        // 23 degrees of freedom: the 99.99 % quantile is 55.
+        assert!(chi2 < 55.0, "{chi2}");
+    }
+}

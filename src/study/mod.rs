@@ -1,0 +1,15 @@
+//! What is known: the trials of a search and what came of them.
+//!
+//! A [`Study`] is the fold of [`Event`]s, and nothing else: a journal stores the events, and loading it is replaying them.
+
+mod event;
+mod goal;
+mod report;
+mod state;
+mod trial;
+
+pub use event::Event;
+pub use goal::{Direction, Goal};
+pub use report::{Report, ReportError, TaskReport};
+pub use state::{Observation, Study, StudyError};
+pub use trial::{Failure, FailureKind, Origin, Trial, TrialId, TrialState};
