@@ -25,6 +25,9 @@ pub struct Dims {
     pub attention_bias: bool,
 }
 
+/// A bound on every width, far above any model: closed forms of sizes stay within 64 bits below it.
+const MAX_WIDTH: usize = 1 << 24;
+
 impl Dims {
     /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000, norm epsilon 1e-5, no bias.
     ///
@@ -49,7 +52,7 @@ impl Dims {
         Ok(dims)
     }
 
-    /// Checks that every width is positive and that the heads fit each other.
+    /// Checks that every width is positive and of a sensible size, and that the heads fit each other.
     ///
     /// # Errors
     /// [`DimsError`] names the first width that does not fit.
@@ -61,6 +64,12 @@ impl Dims {
         }
         if self.heads == 0 || self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             return Err(DimsError::Groups { heads: self.heads, kv_heads: self.kv_heads });
+        }
+        let all_heads = self.heads.saturating_mul(self.head_dim);
+        for (name, value) in [("d_model", self.d_model), ("d_ff", self.d_ff), ("heads * head_dim", all_heads)] {
+            if value > MAX_WIDTH {
+                return Err(DimsError::TooWide { name, value });
+            }
         }
         if !self.head_dim.is_multiple_of(2) {
             return Err(DimsError::OddHead(self.head_dim));
@@ -85,6 +94,14 @@ pub enum DimsError {
     /// A width is zero.
     #[error("{0} is 0: give every layer at least one channel")]
     Zero(&'static str),
+    /// A width is beyond any model.
+    #[error("{name} is {value}: a width is at most {MAX_WIDTH}")]
+    TooWide {
+        /// Which width.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+    },
     /// The heads do not divide the width.
     #[error("{heads} heads do not divide d_model {d_model}: choose a divisor of {d_model}, or set head_dim by hand")]
     Heads {
@@ -127,6 +144,10 @@ mod tests {
         assert_eq!(Dims::new(0, 96, 4), Err(DimsError::Zero("d_model")));
         assert_eq!(Dims::new(12, 96, 4), Err(DimsError::OddHead(3)));
         assert_eq!(Dims { kv_heads: 3, ..good.clone() }.validate(), Err(DimsError::Groups { heads: 4, kv_heads: 3 }));
+        for wide in [1 << 25, 1 << 40, usize::MAX - 1] {
+            assert!(matches!(Dims { d_ff: wide, ..good.clone() }.validate(), Err(DimsError::TooWide { .. })));
+            assert!(matches!(Dims { head_dim: wide, ..good.clone() }.validate(), Err(DimsError::TooWide { .. })));
+        }
         assert!(matches!(Dims { norm_eps: f64::NAN, ..good }.validate(), Err(DimsError::NotPositive { .. })));
     }
 }

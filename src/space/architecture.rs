@@ -25,6 +25,9 @@ pub struct Architecture(Vec<Symbol>);
 const MAX_LAYERS: usize = 1 << 16;
 
 impl Architecture {
+    /// The longest sequence that its text form may have.
+    pub const MAX_LAYERS: usize = MAX_LAYERS;
+
     /// The sequence of these layers.
     pub fn new(layers: impl IntoIterator<Item = Symbol>) -> Self {
         Self(layers.into_iter().collect())

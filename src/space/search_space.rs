@@ -171,6 +171,37 @@ impl SearchSpace {
         Some(Architecture::new(layers))
     }
 
+    /// The number of a sequence, so that `nth` of it is the sequence again; `None` outside the space.
+    pub fn index_of(&self, architecture: &Architecture) -> Option<u128> {
+        if architecture.len() != self.layers() {
+            return None;
+        }
+        let constraints = &self.config.constraints;
+        let (mut memories, mut index) = (self.start(), 0);
+        for (layer, &symbol) in architecture.layers().iter().enumerate() {
+            let choices = self.choices(layer);
+            let at = choices.iter().position(|&choice| choice == symbol)?;
+            let before = choices[..at].iter().filter_map(|&choice| step(constraints, &memories, choice));
+            index += before.map(|next| self.completed_by(layer + 1, &next)).sum::<u128>();
+            memories = step(constraints, &memories, symbol)?;
+        }
+        accepts(constraints, &memories).then_some(index)
+    }
+
+    /// The choices of the layer after `prefix` with which it can still be completed to a sequence of the space, in
+    /// order. Empty where the prefix is whole, or cannot be completed at all.
+    pub fn next_choices(&self, prefix: &[Symbol]) -> Vec<Symbol> {
+        let constraints = &self.config.constraints;
+        let memories = prefix.iter().enumerate().try_fold(self.start(), |memories, (layer, &symbol)| {
+            if self.choices(layer).contains(&symbol) { step(constraints, &memories, symbol) } else { None }
+        });
+        let Some(memories) = memories else { return Vec::new() };
+        let completable = |&symbol: &Symbol| {
+            step(constraints, &memories, symbol).is_some_and(|next| self.completed_by(prefix.len() + 1, &next) > 0)
+        };
+        self.choices(prefix.len()).iter().copied().filter(completable).collect()
+    }
+
     /// All sequences, in order.
     pub fn iter(&self) -> impl Iterator<Item = Architecture> {
         (0..self.size()).map_while(|index| self.nth(index))
@@ -416,8 +447,26 @@ mod tests {
             let free = SearchSpace::uniform([A, M, F], space.layers()).unwrap();
             let allowed: Vec<_> = free.iter().filter(|a| space.contains(a)).collect();
             prop_assert_eq!(free.size(), 3u128.pow(space.layers() as u32));
-            prop_assert_eq!(space.iter().collect::<Vec<_>>(), allowed);
+            prop_assert_eq!(&space.iter().collect::<Vec<_>>(), &allowed);
             prop_assert!(space.nth(space.size()).is_none());
+            for a in free.iter() {
+                let index = allowed.iter().position(|allowed| *allowed == a).map(|index| index as u128);
+                prop_assert_eq!(space.index_of(&a), index);
+            }
+        }
+
+        #[test]
+        fn next_choices_agree_with_brute_force(space in spaces(), length in 0usize..8) {
+            let Some(space) = space else { return Ok(()) };
+            let Ok(prefixes) = SearchSpace::uniform([A, M, F], length.clamp(1, space.layers() + 1)) else { return Ok(()) };
+            let all: Vec<_> = space.iter().collect();
+            for prefix in prefixes.iter().map(|p| p.layers()[..length.min(p.len())].to_vec()) {
+                let follows = |s: Symbol| {
+                    all.iter().any(|a| a.layers().starts_with(&prefix) && a.layers().get(prefix.len()) == Some(&s))
+                };
+                let expected: Vec<_> = [A, M, F].into_iter().filter(|&s| follows(s)).collect();
+                prop_assert_eq!(space.next_choices(&prefix), expected);
+            }
         }
 
         #[test]

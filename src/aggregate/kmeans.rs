@@ -1,0 +1,177 @@
+//! K-means in one dimension, solved exactly.
+//!
+//! In one dimension the clusters of an optimal partition are intervals of the sorted values, so dynamic programming
+//! over the end of the last interval finds the optimum (Wang and Song 2011, The R Journal 3(2), "Ckmeans.1d.dp",
+//! equation 1): `D[q][j] = min over i of D[q-1][i] + SSE(i..j)`. With `n` distinct values and `k` clusters it takes
+//! `O(k n^2)` steps.
+
+use std::ops::Range;
+
+/// Costs within this relative distance count as equal: rounding must not decide between partitions that tie.
+const TIE: f64 = 1e-9;
+
+/// Splits `sorted` (finite, ascending) into the `clusters` intervals with the least sum of squared distances to their
+/// means, as index ranges in ascending order. Where there are fewer distinct values than clusters, each is a cluster.
+///
+/// Equal values stay together. Among partitions of equal cost it takes the one whose last interval, the one of the
+/// highest values, is longest; then the one before it, and so on.
+pub(super) fn kmeans(sorted: &[f64], clusters: usize) -> Vec<Range<usize>> {
+    let groups = Groups::new(sorted);
+    let clusters = clusters.min(groups.values.len());
+    if clusters == 0 {
+        return Vec::new();
+    }
+    let starts = groups.partition(clusters);
+    let ends = starts.iter().skip(1).copied().chain([groups.values.len()]);
+    starts.iter().zip(ends).map(|(&start, end)| groups.offsets[start]..groups.offsets[end]).collect()
+}
+
+/// Distinct values with their multiplicities.
+struct Groups {
+    /// Scaled into ±1, so that squares neither overflow nor vanish.
+    values: Vec<f64>,
+    /// Where each group starts among the sorted values; one more entry for the end.
+    offsets: Vec<usize>,
+}
+
+impl Groups {
+    fn new(sorted: &[f64]) -> Self {
+        let scale = sorted.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
+        let scale = if scale > 0.0 { scale } else { 1.0 };
+        let (mut values, mut offsets) = (Vec::new(), vec![0]);
+        for group in sorted.chunk_by(|a, b| a == b) {
+            values.push(group[0] / scale);
+            offsets.push(offsets[offsets.len() - 1] + group.len());
+        }
+        Self { values, offsets }
+    }
+
+    /// The first group of each cluster.
+    fn partition(&self, clusters: usize) -> Vec<usize> {
+        let n = self.values.len();
+        // For each number of clusters so far, and each end: the least cost. No cluster covers no group, at no cost.
+        let mut costs = vec![f64::INFINITY; n + 1];
+        costs[0] = 0.0;
+        // For each number of clusters and each end: where the last cluster starts.
+        let mut starts = Vec::with_capacity(clusters);
+        for _ in 0..clusters {
+            let last: Vec<_> = (0..=n).map(|end| self.last_cluster(&costs, end)).collect();
+            costs = last.iter().map(|&(cost, _)| cost).collect();
+            starts.push(last.into_iter().map(|(_, start)| start).collect::<Vec<_>>());
+        }
+        let mut end = n;
+        let mut path: Vec<_> = starts
+            .iter()
+            .rev()
+            .map(|starts| {
+                end = starts[end];
+                end
+            })
+            .collect();
+        path.reverse();
+        path
+    }
+
+    /// The least cost of the groups before `end` with one more cluster than in `costs`, and where that cluster starts.
+    fn last_cluster(&self, costs: &[f64], end: usize) -> (f64, usize) {
+        // Welford's update, from the end of the cluster towards its start.
+        let (mut weight, mut mean, mut sse) = (0.0, 0.0, 0.0);
+        let mut totals: Vec<_> = (0..end)
+            .rev()
+            .map(|start| {
+                let multiplicity = (self.offsets[start + 1] - self.offsets[start]) as f64;
+                let delta = self.values[start] - mean;
+                weight += multiplicity;
+                mean += delta * (multiplicity / weight);
+                // Not negative, but for rounding.
+                sse += (multiplicity * delta * (self.values[start] - mean)).max(0.0);
+                costs[start] + sse
+            })
+            .collect();
+        totals.reverse();
+        let least = totals.iter().copied().fold(f64::INFINITY, f64::min);
+        (least, totals.iter().position(|&total| total <= least * (1.0 + TIE)).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sse(values: &[f64]) -> f64 {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        values.iter().map(|value| (value - mean).powi(2)).sum()
+    }
+
+    fn cost(sorted: &[f64], ranges: &[Range<usize>]) -> f64 {
+        ranges.iter().map(|range| sse(&sorted[range.clone()])).sum()
+    }
+
+    /// The least cost over all partitions into `clusters` non-empty intervals.
+    fn brute_force(sorted: &[f64], clusters: usize) -> f64 {
+        match clusters {
+            1 => sse(sorted),
+            _ => (1..sorted.len() + 2 - clusters)
+                .map(|end| sse(&sorted[..end]) + brute_force(&sorted[end..], clusters - 1))
+                .fold(f64::INFINITY, f64::min),
+        }
+    }
+
+    fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+        values.sort_by(f64::total_cmp);
+        values
+    }
+
+    fn distinct(sorted: &[f64]) -> usize {
+        sorted.chunk_by(|a, b| a == b).count()
+    }
+
+    proptest! {
+        #[test]
+        fn the_optimum_is_found(values in prop_oneof![
+            proptest::collection::vec((0i32..12).prop_map(|v| f64::from(v) / 10.0), 1..10),
+            proptest::collection::vec(-1e3..1e3f64, 1..10),
+            proptest::collection::vec((0.5..0.500001f64, any::<bool>()).prop_map(|(v, far)| if far { v * 1e6 } else { v }), 1..10),
+        ], clusters in 1usize..7) {
+            let values = sorted(values);
+            let ranges = kmeans(&values, clusters);
+            let clusters = clusters.min(distinct(&values));
+            prop_assert_eq!(ranges.len(), clusters);
+            prop_assert_eq!(ranges.iter().cloned().flatten().collect::<Vec<_>>(), (0..values.len()).collect::<Vec<_>>());
+            for pair in ranges.windows(2) {
+                prop_assert!(values[pair[0].end - 1] < values[pair[1].start]);
+            }
+            let (found, least) = (cost(&values, &ranges), brute_force(&values, clusters));
+            prop_assert!(found <= least * (1.0 + 1e-6) + 1e-15, "{found} > {least}");
+        }
+    }
+
+    #[test]
+    fn ties_favour_a_large_best_cluster() {
+        // {0.1} {0.2, 0.3} costs as much as {0.1, 0.2} {0.3}, but for rounding.
+        for shift in [0.0, 0.1, 0.7, 1e3] {
+            let values: Vec<_> = [0.1, 0.2, 0.3].iter().map(|value| value + shift).collect();
+            assert_eq!(kmeans(&values, 2), [0..1, 1..3], "{shift}");
+        }
+    }
+
+    #[test]
+    fn an_outlier_does_not_blur_the_rest() {
+        assert_eq!(kmeans(&[-1e9, 0.0, 1e-3, 5e-3], 3), [0..1, 1..3, 3..4]);
+    }
+
+    #[test]
+    fn equal_and_extreme_values_are_no_trouble() {
+        assert!(kmeans(&[], 5).is_empty());
+        assert_eq!(kmeans(&[0.5; 4], 5), kmeans(&[0.5; 4], 1));
+        assert_eq!(kmeans(&[0.5; 4], 5).len(), 1);
+        assert_eq!(kmeans(&[-f64::MAX, 0.0, f64::MAX], 2).len(), 2);
+        assert_eq!(kmeans(&[f64::MIN_POSITIVE, 2.0 * f64::MIN_POSITIVE, 9.0 * f64::MIN_POSITIVE], 2), [0..2, 2..3]);
+        assert_eq!(kmeans(&[-0.0, 0.0, 1.0], 5), [0..2, 2..3]);
+        // The mean of equal values is that value, without rounding: as many clusters as values cost nothing.
+        let thrice = [0.1, 0.1, 0.1, 0.4, 0.4, 0.4, 0.7, 1.1, 1.1, 1.1];
+        assert_eq!(kmeans(&thrice, 4), [0..3, 3..6, 6..7, 7..10]);
+    }
+}

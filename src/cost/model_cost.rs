@@ -1,0 +1,214 @@
+//! The cost of one model.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    model::ModelSpec,
+    primitive::{DimsError, LayerCost, Primitives, RegistryError, Role, Symbol},
+};
+
+/// The use for which costs are stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Length of a sequence in tokens.
+    pub seq_len: u64,
+    /// Bytes of one number in the cache.
+    pub bytes_per_element: u64,
+}
+
+impl Workload {
+    /// Sequences of this length, with a cache of 16-bit numbers (bfloat16).
+    pub const fn bf16(seq_len: u64) -> Self {
+        Self { seq_len, bytes_per_element: 2 }
+    }
+}
+
+/// What a model costs; see the [module](super) for the convention.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelCost {
+    /// What the costs hold for.
+    pub workload: Workload,
+    /// Number of layers.
+    pub layers: usize,
+    /// How many layers mix along the sequence ([`Role::Sequence`]), such as attention.
+    pub sequence_layers: usize,
+    /// How many layers carry each symbol.
+    pub symbols: BTreeMap<Symbol, usize>,
+    /// Parameters of all layers, each with the norm of `d_model` weights in front of it.
+    pub body_parameters: u64,
+    /// Parameters of the embedding: `V d`.
+    pub embedding_parameters: u64,
+    /// Parameters of the head: `V d`, and `V` more with a bias; none where it is tied to the embedding.
+    pub head_parameters: u64,
+    /// All parameters, the final norm included.
+    pub total_parameters: u64,
+    /// Forward floating-point operations per token.
+    pub forward_flops_per_token: u64,
+    /// Floating-point operations of training per token: three times the forward pass.
+    pub train_flops_per_token: u64,
+    /// Bytes by which the cache grows with the token after the last: 0 where all state is recurrent.
+    pub cache_bytes_per_token: u64,
+    /// Bytes that one sequence of full length keeps for decoding: KV cache and recurrent state.
+    pub cache_bytes_per_sequence: u64,
+}
+
+/// Longer than any sequence: a bound that keeps closed forms within 64 bits.
+const MAX_SEQ_LEN: u64 = 1 << 32;
+
+impl ModelCost {
+    /// The cost of a model.
+    ///
+    /// # Errors
+    /// [`CostError`] when a primitive is unknown, a width or the sequence length cannot be used, or a count exceeds 64
+    /// bits.
+    pub fn new(spec: &ModelSpec, primitives: &Primitives, workload: Workload) -> Result<Self, CostError> {
+        let Workload { seq_len, bytes_per_element } = workload;
+        if seq_len == 0 || seq_len > MAX_SEQ_LEN || bytes_per_element == 0 {
+            return Err(CostError::Workload(workload));
+        }
+        spec.dims.validate()?;
+        let mut symbols = BTreeMap::new();
+        for &layer in spec.architecture.layers() {
+            *symbols.entry(layer).or_insert(0) += 1;
+        }
+        let (width, vocabulary) = (u128::from(spec.dims.width()), spec.vocab_size as u128);
+        let (mut body, mut flops, mut cache, mut grown) = (0, 2 * width * vocabulary, 0, 0);
+        let mut sequence_layers = 0;
+        for (&symbol, &count) in &symbols {
+            let (primitive, count) = (primitives.get(symbol)?, count as u128);
+            let LayerCost { parameters, forward_flops_per_token, cache_elements } = primitive.cost(&spec.dims, seq_len);
+            body += count * (u128::from(parameters) + width);
+            flops += count * u128::from(forward_flops_per_token);
+            cache += count * u128::from(cache_elements);
+            grown += count * u128::from(primitive.cost(&spec.dims, seq_len + 1).cache_elements);
+            match primitive.role() {
+                Role::Sequence => sequence_layers += count as usize,
+                Role::Channel => {}
+            }
+        }
+        let embedding = width * vocabulary;
+        let head = match (spec.tied_embeddings, spec.head_bias) {
+            (true, _) => 0,
+            (false, false) => embedding,
+            (false, true) => embedding + vocabulary,
+        };
+        let bytes = u128::from(bytes_per_element);
+        Ok(Self {
+            workload,
+            layers: spec.architecture.len(),
+            sequence_layers,
+            symbols,
+            body_parameters: within_64_bits(body)?,
+            embedding_parameters: within_64_bits(embedding)?,
+            head_parameters: within_64_bits(head)?,
+            total_parameters: within_64_bits(body + embedding + head + width)?,
+            forward_flops_per_token: within_64_bits(flops)?,
+            train_flops_per_token: within_64_bits(3 * flops)?,
+            cache_bytes_per_token: within_64_bits(grown.saturating_sub(cache).saturating_mul(bytes))?,
+            cache_bytes_per_sequence: within_64_bits(cache.saturating_mul(bytes))?,
+        })
+    }
+}
+
+fn within_64_bits(count: u128) -> Result<u64, CostError> {
+    u64::try_from(count).map_err(|_| CostError::TooLarge)
+}
+
+/// A model whose cost cannot be stated.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum CostError {
+    /// The registry lacks a primitive of the architecture.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The widths contradict each other.
+    #[error(transparent)]
+    Dims(#[from] DimsError),
+    /// No tokens, more tokens than any sequence has, or numbers of no bytes.
+    #[error("costs cannot be stated for {0:?}: seq_len is between 1 and {MAX_SEQ_LEN}, bytes_per_element at least 1")]
+    Workload(Workload),
+    /// A count beyond 64 bits.
+    #[error("the model is too large: one of its costs exceeds 64 bits")]
+    TooLarge,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        extrapolate::{Auto, Extrapolator, Target},
+        primitive::Dims,
+        space::Architecture,
+    };
+
+    fn cost(spec: &ModelSpec, seq_len: u64) -> ModelCost {
+        ModelCost::new(spec, &Primitives::standard(), Workload::bf16(seq_len)).unwrap()
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_published_models() {
+        for (target, body, embedding, head, total, kv) in [
+            (Target::llama_1b(), 973_144_064, 262_668_288, 0, 1_235_814_400, 2048),
+            (Target::llama_3b(), 2_818_744_320, 394_002_432, 0, 3_212_749_824, 4096),
+            (Target::llama_8b(), 6_979_584_000, 525_336_576, 525_336_576, 8_030_261_248, 4096),
+        ] {
+            let cost = cost(&target.baseline_model(), 2048);
+            let found = (cost.body_parameters, cost.embedding_parameters, cost.head_parameters, cost.total_parameters);
+            assert_eq!(found, (body, embedding, head, total), "{}", target.name);
+            assert_eq!(cost.cache_bytes_per_token, kv * cost.sequence_layers as u64, "{}", target.name);
+            assert_eq!(cost.cache_bytes_per_sequence, 2048 * cost.cache_bytes_per_token);
+        }
+    }
+
+    #[test]
+    fn training_work_at_1b_is_what_the_convention_gives() {
+        let target = Target::llama_1b();
+        let grow = |small: &str| Auto.extrapolate(&small.parse().unwrap(), &target, &Primitives::standard()).unwrap();
+        let models = [
+            (target.baseline_model(), ["7.82", "8.22", "9.03"]),
+            (grow("2A+4M"), ["7.80", "8.03", "8.48"]),
+            (grow("2A+5M+2A+3M+1A+3M"), ["8.19", "8.45", "8.95"]),
+        ];
+        for (spec, expected) in models {
+            let gflops = |seq_len| format!("{:.2}", cost(&spec, seq_len).train_flops_per_token as f64 / 1e9);
+            assert_eq!([2048, 4096, 8192].map(gflops), expected, "{}", spec.architecture);
+        }
+    }
+
+    #[test]
+    fn heads_count_their_bias_only_where_they_have_weights() {
+        let dims = Dims::new(8, 16, 2).unwrap();
+        let spec = Target::custom("tiny", dims, 10, false, 1).unwrap().baseline_model();
+        let [plain, biased] = [false, true].map(|head_bias| cost(&ModelSpec { head_bias, ..spec.clone() }, 4));
+        assert_eq!((plain.head_parameters, biased.head_parameters), (80, 90));
+        assert_eq!(biased.total_parameters - plain.total_parameters, 10);
+        let tied = cost(&ModelSpec { head_bias: true, tied_embeddings: true, ..spec }, 4);
+        assert_eq!(tied.head_parameters, 0);
+        assert_eq!(tied.train_flops_per_token, plain.train_flops_per_token);
+    }
+
+    #[test]
+    fn costs_round_trip_through_files() {
+        let cost = cost(&Target::llama_1b().baseline_model(), 2048);
+        assert_eq!(serde_json::from_str::<ModelCost>(&serde_json::to_string(&cost).unwrap()).unwrap(), cost);
+    }
+
+    #[test]
+    fn absurd_models_are_refused() {
+        let (primitives, spec) = (Primitives::standard(), Target::llama_1b().baseline_model());
+        let error = |spec: &ModelSpec, workload| ModelCost::new(spec, &primitives, workload).unwrap_err();
+        for workload in [Workload::bf16(0), Workload::bf16(u64::MAX), Workload { seq_len: 1, bytes_per_element: 0 }] {
+            assert_eq!(error(&spec, workload), CostError::Workload(workload));
+        }
+        let large = ModelSpec { vocab_size: usize::MAX, ..spec.clone() };
+        assert_eq!(error(&large, Workload::bf16(1)), CostError::TooLarge);
+        assert_eq!(error(&spec, Workload { seq_len: 1, bytes_per_element: u64::MAX }), CostError::TooLarge);
+        let wide = ModelSpec { dims: Dims { d_ff: 1 << 60, ..spec.dims.clone() }, ..spec.clone() };
+        assert!(matches!(error(&wide, Workload::bf16(1)), CostError::Dims(_)));
+        let strange = ModelSpec { architecture: "A2Z".parse::<Architecture>().unwrap(), ..spec };
+        assert!(matches!(error(&strange, Workload::bf16(1)), CostError::Registry(_)));
+    }
+}

@@ -1,0 +1,108 @@
+//! Which device computes.
+//!
+//! Burn's default device depends on the enabled features and on an environment variable. Here a device is always named;
+//! [`best`] picks one that really exists and says which.
+
+use std::fmt;
+
+use burn::tensor::Device;
+use thiserror::Error;
+
+/// A device that exists on this machine, with its name.
+#[derive(Clone, Debug)]
+pub struct NamedDevice {
+    /// The name that [`named`] understands, such as `flex` or `cuda:0`.
+    pub name: String,
+    /// The device.
+    pub device: Device,
+}
+
+/// The devices that exist on this machine and whose backend is compiled in, the fastest kind first: `cuda`, `rocm`,
+/// `wgpu`, `flex`, `ndarray`.
+pub fn available() -> Vec<NamedDevice> {
+    #[allow(unused_mut, reason = "without any backend feature there is nothing to add")]
+    let mut devices = Vec::new();
+    #[cfg(feature = "cuda")]
+    devices.extend(numbered("cuda", burn::tensor::DeviceType::Cuda));
+    #[cfg(feature = "rocm")]
+    devices.extend(numbered("rocm", burn::tensor::DeviceType::Rocm));
+    #[cfg(feature = "wgpu")]
+    devices.extend(numbered("wgpu", burn::tensor::DeviceType::Wgpu));
+    #[cfg(feature = "flex")]
+    devices.push(NamedDevice { name: "flex".into(), device: Device::flex() });
+    #[cfg(feature = "ndarray")]
+    devices.push(NamedDevice { name: "ndarray".into(), device: ndarray() });
+    devices
+}
+
+/// The first of the [`available`] devices.
+///
+/// # Errors
+/// [`DeviceError`] when no backend is compiled in.
+pub fn best() -> Result<NamedDevice, DeviceError> {
+    available().into_iter().next().ok_or(DeviceError::NoBackend)
+}
+
+/// The device with this name: `auto` for the [`best`], or one of the [`available`] names; `cuda` means `cuda:0`.
+///
+/// # Errors
+/// [`DeviceError::Unknown`] lists what there is.
+pub fn named(name: &str) -> Result<NamedDevice, DeviceError> {
+    if name == "auto" {
+        return best();
+    }
+    let devices = available();
+    let known = devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>().join(", ");
+    let first = format!("{name}:0");
+    devices
+        .into_iter()
+        .find(|device| device.name == name || device.name == first)
+        .ok_or_else(|| DeviceError::Unknown { name: name.into(), known })
+}
+
+#[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
+fn numbered(kind: &str, device_type: burn::tensor::DeviceType) -> Vec<NamedDevice> {
+    let devices = Device::enumerate(device_type).into_vec().into_iter().enumerate();
+    devices.map(|(index, device)| NamedDevice { name: format!("{kind}:{index}"), device }).collect()
+}
+
+#[cfg(feature = "ndarray")]
+#[allow(deprecated, reason = "deprecated by Burn, kept here for those who ask for it by feature")]
+fn ndarray() -> Device {
+    Device::ndarray()
+}
+
+impl fmt::Display for NamedDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+/// A device that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DeviceError {
+    /// Built without any backend.
+    #[error("no backend is compiled in: enable one of the features flex, cuda, rocm, wgpu, ndarray")]
+    NoBackend,
+    /// No such device here.
+    #[error("there is no device {name:?}; here are: auto, {known}. Other kinds need their cargo feature and hardware")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_devices_that_exist_have_names() {
+        assert_eq!(named("flex").unwrap().name, "flex");
+        assert!(named("auto").is_ok());
+        let error = named("tpu").unwrap_err().to_string();
+        assert!(error.contains("tpu") && error.contains("flex"), "{error}");
+    }
+}

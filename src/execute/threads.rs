@@ -1,0 +1,230 @@
+//! Trials on threads of this process.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{ExecuteError, Executor, Message};
+use crate::{
+    evaluate::{CancelToken, Context, EvalError, Evaluator},
+    study::{Report, Trial},
+};
+
+/// Runs each trial on a worker thread with a rayon pool of its own, so that `workers` trainings use `workers` cores and
+/// do not disturb each other.
+///
+/// Dropping it calls off what still runs, without waiting for it.
+#[derive(Debug)]
+pub struct Threads {
+    workers: usize,
+    running: usize,
+    cancel: CancelToken,
+    trials: mpsc::Sender<Trial>,
+    messages: mpsc::Receiver<Message>,
+}
+
+impl Threads {
+    /// Starts `workers` workers with one computing thread each.
+    ///
+    /// # Errors
+    /// [`ExecuteError`] for zero workers, or when the system refuses a thread.
+    pub fn new(evaluator: Arc<dyn Evaluator>, workers: usize) -> Result<Self, ExecuteError> {
+        Self::with_threads_per_worker(evaluator, workers, 1)
+    }
+
+    /// Starts `workers` workers with `threads` computing threads each. More than one pays only for models whose matrix
+    /// products are large.
+    ///
+    /// # Errors
+    /// [`ExecuteError`] for zero workers or threads, or when the system refuses a thread.
+    pub fn with_threads_per_worker(
+        evaluator: Arc<dyn Evaluator>,
+        workers: usize,
+        threads: usize,
+    ) -> Result<Self, ExecuteError> {
+        if workers == 0 || threads == 0 {
+            return Err(ExecuteError::NoWorkers);
+        }
+        let (trials, queue) = mpsc::channel();
+        let (sender, messages) = mpsc::channel();
+        let (queue, cancel) = (Arc::new(Mutex::new(queue)), CancelToken::default());
+        for number in 0..workers {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(move |thread| format!("trial-{number}-{thread}"))
+                .build()
+                .map_err(|error| ExecuteError::Worker(error.to_string()))?;
+            let worker = Worker {
+                evaluator: evaluator.clone(),
+                queue: queue.clone(),
+                messages: sender.clone(),
+                cancel: cancel.clone(),
+            };
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker.run(&pool))
+                .map_err(|error| ExecuteError::Worker(error.to_string()))?;
+        }
+        Ok(Self { workers, running: 0, cancel, trials, messages })
+    }
+}
+
+impl Executor for Threads {
+    fn capacity(&self) -> usize {
+        self.workers
+    }
+
+    fn idle(&self) -> usize {
+        self.workers - self.running
+    }
+
+    fn submit(&mut self, trial: Trial) -> Result<(), ExecuteError> {
+        if self.idle() == 0 {
+            return Err(ExecuteError::Busy);
+        }
+        self.trials.send(trial).map_err(|_| gone())?;
+        self.running += 1;
+        Ok(())
+    }
+
+    fn recv(&mut self, timeout: Duration) -> Result<Option<Message>, ExecuteError> {
+        match self.messages.recv_timeout(timeout) {
+            Ok(message) => {
+                self.running -= usize::from(matches!(message, Message::Done(..)));
+                Ok(Some(message))
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(gone()),
+        }
+    }
+
+    fn cancel(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+fn gone() -> ExecuteError {
+    ExecuteError::Worker("all worker threads have ended".into())
+}
+
+struct Worker {
+    evaluator: Arc<dyn Evaluator>,
+    queue: Arc<Mutex<mpsc::Receiver<Trial>>>,
+    messages: mpsc::Sender<Message>,
+    cancel: CancelToken,
+}
+
+impl Worker {
+    /// Serves trials until the executor is dropped.
+    fn run(self, pool: &rayon::ThreadPool) {
+        while let Some(trial) = self.next() {
+            let (id, messages) = (trial.id, self.messages.clone());
+            let context = Context::new(self.cancel.clone(), move |progress| {
+                // Nobody listens once the executor is dropped.
+                let _ = messages.send(Message::Progress(id, progress));
+            });
+            let outcome = pool.install(|| evaluate(&*self.evaluator, &trial, &context));
+            if self.messages.send(Message::Done(id, outcome)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Trial> {
+        // No code that can panic runs under the lock.
+        self.queue.lock().ok()?.recv().ok()
+    }
+}
+
+/// Runs the evaluator, measures the time, and turns a panic into an error.
+fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+    if context.cancelled() {
+        return Err(EvalError::Cancelled);
+    }
+    let start = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(|| evaluator.evaluate(trial, context)))
+        .unwrap_or_else(|panic| Err(EvalError::Panicked(message(&*panic))));
+    outcome.map(|report| Report { wall_seconds: start.elapsed().as_secs_f64(), ..report })
+}
+
+/// The text of a panic.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a message").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evaluate::from_fn,
+        seed::Seed,
+        study::{Origin, TrialId},
+    };
+
+    fn trial(id: u64) -> Trial {
+        Trial::new(TrialId(id), "AM".parse().unwrap(), Seed(id), Origin::Searcher)
+    }
+
+    fn outcome(executor: &mut Threads) -> (TrialId, Result<Report, EvalError>) {
+        loop {
+            match executor.recv(Duration::from_secs(60)).unwrap().unwrap() {
+                Message::Done(id, outcome) => return (id, outcome),
+                Message::Progress(..) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn panics_come_back_as_errors_and_the_worker_lives_on() {
+        let evaluator = from_fn("test", |trial, _| match trial.id.0 {
+            0 => panic!("out of {}", "luck"),
+            id => Ok(Report::score("accuracy", id as f64)),
+        });
+        let mut executor = Threads::new(Arc::new(evaluator), 1).unwrap();
+        executor.submit(trial(0)).unwrap();
+        assert!(matches!(executor.submit(trial(1)), Err(ExecuteError::Busy)));
+        assert_eq!(outcome(&mut executor), (TrialId(0), Err(EvalError::Panicked("out of luck".into()))));
+        executor.submit(trial(1)).unwrap();
+        assert_eq!(outcome(&mut executor).1.unwrap().scores["accuracy"], 1.0);
+    }
+
+    #[test]
+    fn each_worker_computes_with_its_own_threads() {
+        let evaluator = from_fn("test", |_, _| Ok(Report::score("threads", rayon::current_num_threads() as f64)));
+        for threads in [1, 2] {
+            let mut executor = Threads::with_threads_per_worker(Arc::new(evaluator), 2, threads).unwrap();
+            for id in 0..2 {
+                executor.submit(trial(id)).unwrap();
+            }
+            for _ in 0..2 {
+                assert_eq!(outcome(&mut executor).1.unwrap().scores["threads"], threads as f64);
+            }
+        }
+        assert!(matches!(Threads::new(Arc::new(evaluator), 0), Err(ExecuteError::NoWorkers)));
+    }
+
+    #[test]
+    fn running_trials_hear_of_a_cancellation() {
+        let evaluator = from_fn("test", |_, context| {
+            while !context.cancelled() {
+                thread::yield_now();
+            }
+            Err(EvalError::Cancelled)
+        });
+        let mut executor = Threads::new(Arc::new(evaluator), 1).unwrap();
+        executor.submit(trial(0)).unwrap();
+        executor.cancel();
+        assert_eq!(outcome(&mut executor).1, Err(EvalError::Cancelled));
+    }
+}

@@ -1,0 +1,235 @@
+//! From a small architecture to a model of pre-training size.
+//!
+//! The search finds a sequence of a few layers; an [`Extrapolator`] makes of it a model with the widths and about the
+//! parameters of a [`Target`]. The rules are those of Composer (arXiv 2510.00379, HNAS Extrapolator): [`Stack`] repeats
+//! the sequence, [`Stretch`] lengthens its runs, [`Auto`] chooses between them as the paper advises.
+//!
+//! Notation: `M` is the number of body parameters of the target, `m` that of the small architecture at the widths of
+//! the target, both without norms; `h_g` is the length of run `g`. All arithmetic is on integers: at 3B an MLP layer is
+//! exactly three attention layers, and a rounding error would add two layers.
+
+mod auto;
+mod body;
+mod stack;
+mod stretch;
+mod target;
+
+pub use auto::Auto;
+pub use stack::Stack;
+pub use stretch::Stretch;
+pub use target::{Target, TargetError};
+
+use thiserror::Error;
+
+use crate::{
+    model::ModelSpec,
+    primitive::{Primitives, RegistryError},
+    space::Architecture,
+};
+
+/// Makes a model of the target's size out of a small architecture.
+///
+/// Laws, checked by `testkit::extrapolator`: the parameters of the result are within one layer per run of the small
+/// architecture of the target's; an architecture that has the target's size already is kept; widths and vocabulary are
+/// the target's; an empty architecture is refused.
+///
+/// See [`Auto`] for an implementation.
+pub trait Extrapolator {
+    /// Name and settings, such as `stretch`.
+    fn fingerprint(&self) -> String;
+
+    /// The model of the target's size.
+    ///
+    /// # Errors
+    /// [`ExtrapolateError`] when the target or the architecture cannot be used.
+    fn extrapolate(
+        &self,
+        small: &Architecture,
+        target: &Target,
+        primitives: &Primitives,
+    ) -> Result<ModelSpec, ExtrapolateError>;
+}
+
+/// Why there is no model of the target's size.
+#[derive(Debug, Error)]
+pub enum ExtrapolateError {
+    /// Nothing to extrapolate.
+    #[error("an architecture without layers cannot be extrapolated")]
+    Empty,
+    /// The registry lacks a primitive of the architecture.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The target contradicts itself.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// All layers together have no parameters.
+    #[error("the layers of {0} have no parameters at the target's widths: no number of them reaches its size")]
+    NoParameters(Architecture),
+    /// The target is smaller than any layer.
+    #[error(
+        "target {target} has {parameters} body parameters, fewer than the smallest layer of {architecture} ({layer}): \
+         use a larger target or smaller widths"
+    )]
+    TargetTooSmall {
+        /// Name of the target.
+        target: String,
+        /// Its body parameters.
+        parameters: u64,
+        /// The small architecture.
+        architecture: Architecture,
+        /// Parameters of its smallest layer at the target's widths.
+        layer: u64,
+    },
+    /// More layers than any model has.
+    #[error(
+        "{architecture} becomes {layers} layers at target {target}, more than {}: use a smaller target",
+        Architecture::MAX_LAYERS
+    )]
+    TooManyLayers {
+        /// Name of the target.
+        target: String,
+        /// The small architecture.
+        architecture: Architecture,
+        /// How many layers it would take.
+        layers: u128,
+    },
+    /// A reason of an extrapolator's own.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl<X: Extrapolator + ?Sized> Extrapolator for Box<X> {
+    fn fingerprint(&self) -> String {
+        (**self).fingerprint()
+    }
+
+    fn extrapolate(
+        &self,
+        small: &Architecture,
+        target: &Target,
+        primitives: &Primitives,
+    ) -> Result<ModelSpec, ExtrapolateError> {
+        (**self).extrapolate(small, target, primitives)
+    }
+}
+
+impl<X: Extrapolator + ?Sized> Extrapolator for &X {
+    fn fingerprint(&self) -> String {
+        (**self).fingerprint()
+    }
+
+    fn extrapolate(
+        &self,
+        small: &Architecture,
+        target: &Target,
+        primitives: &Primitives,
+    ) -> Result<ModelSpec, ExtrapolateError> {
+        (**self).extrapolate(small, target, primitives)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::primitive::Symbol;
+
+    const SIX: &str = "2A+4M";
+    const SIXTEEN: &str = "2A+5M+2A+3M+1A+3M";
+
+    fn grown(rule: impl Extrapolator, small: &str, target: &Target) -> Architecture {
+        rule.extrapolate(&small.parse().unwrap(), target, &Primitives::standard()).unwrap().architecture
+    }
+
+    /// The tables of the paper and what follows from its rules at 3B and 8B.
+    #[test]
+    fn published_composites_come_out() {
+        let stacked = [
+            (Target::llama_1b(), "2A+4M+2A+4M+2A+4M+2A+4M+1A+2M".to_owned(), 27, 9),
+            (Target::llama_3b(), ["2A+4M"; 8].join("+"), 48, 16),
+            (Target::llama_8b(), ["2A+4M"; 9].join("+"), 54, 18),
+        ];
+        let stretched = [
+            (Target::llama_1b(), "4A+9M+4A+5M+2A+5M".to_owned(), 29, 10),
+            (Target::llama_3b(), "6A+15M+6A+9M+3A+9M".to_owned(), 48, 15),
+            (Target::llama_8b(), "7A+17M+7A+10M+4A+10M".to_owned(), 55, 18),
+        ];
+        let check = |rule: &dyn Extrapolator, small, table: [(Target, String, usize, usize); 3]| {
+            for (target, text, layers, attention) in table {
+                let found = grown(rule, small, &target);
+                assert_eq!(found.to_string(), text, "{} {}", rule.fingerprint(), target.name);
+                assert_eq!((found.len(), found.count(Symbol::ATTENTION)), (layers, attention), "{}", target.name);
+                assert_eq!(grown(Auto, small, &target), found);
+            }
+        };
+        check(&Stack, SIX, stacked);
+        check(&Stretch, SIXTEEN, stretched);
+    }
+
+    #[test]
+    fn widths_and_vocabulary_are_the_targets() {
+        let target = Target::llama_8b();
+        let spec = Auto.extrapolate(&SIX.parse().unwrap(), &target, &Primitives::standard()).unwrap();
+        assert_eq!(spec, target.model(spec.architecture.clone()));
+        assert_eq!((spec.dims, spec.vocab_size, spec.tied_embeddings), (target.dims, 128_256, false));
+    }
+
+    #[test]
+    fn what_cannot_be_extrapolated_is_refused() {
+        let (primitives, good) = (Primitives::standard(), Target::llama_1b());
+        let error = |small: &str, target: &Target| {
+            let small = if small.is_empty() { Architecture::default() } else { small.parse().unwrap() };
+            let errors = [&Stack as &dyn Extrapolator, &Stretch, &Auto]
+                .map(|rule| rule.extrapolate(&small, target, &primitives).unwrap_err());
+            assert!(errors.iter().all(|error| error.to_string() == errors[0].to_string()));
+            let [error, ..] = errors;
+            error
+        };
+        let sized = |body_parameters| Target { body_parameters, ..good.clone() };
+        let attention = 2 * 2048 * (2048 + 512);
+        assert!(matches!(error("", &good), ExtrapolateError::Empty));
+        assert!(matches!(error("2A+4Z", &good), ExtrapolateError::Registry(_)));
+        assert!(matches!(error(SIX, &sized(0)), ExtrapolateError::TargetTooSmall { .. }));
+        assert!(matches!(error(SIX, &sized(attention - 1)), ExtrapolateError::TargetTooSmall { .. }));
+        assert!(matches!(error(SIX, &sized(u64::MAX)), ExtrapolateError::TooManyLayers { .. }));
+        let crooked = Target { vocab_size: 0, ..good.clone() };
+        assert!(matches!(error(SIX, &crooked), ExtrapolateError::Target(TargetError::NoVocabulary)));
+    }
+
+    proptest! {
+        /// The laws for sizes of every kind, down to one layer and beyond what fits.
+        #[test]
+        fn size_identity_period_and_order(letters in "[AMF]{1,24}", body in 1u64..1 << 36, widths in 0usize..3) {
+            let (small, primitives) = (letters.parse::<Architecture>().unwrap(), Primitives::standard());
+            let base = [Target::llama_1b(), Target::llama_3b(), Target::llama_8b()][widths].clone();
+            let size = |a: &Architecture| {
+                a.layers().iter().map(|&s| primitives.get(s).unwrap().cost(&base.dims, 0).parameters).sum::<u64>()
+            };
+            let per_run = size(&Architecture::new(small.runs().map(|(symbol, _)| symbol)));
+            for wanted in [body, size(&small)] {
+                let target = Target { body_parameters: wanted, ..base.clone() };
+                let rules: [&dyn Extrapolator; 2] = [&Stack, &Stretch];
+                let Ok([stacked, stretched]) = rules
+                    .map(|rule| rule.extrapolate(&small, &target, &primitives).map(|spec| spec.architecture))
+                    .into_iter()
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(|both| [both[0].clone(), both[1].clone()])
+                else {
+                    let smallest = small.layers().iter().map(|&s| size(&Architecture::new([s]))).min();
+                    prop_assert!(Some(wanted) < smallest);
+                    continue;
+                };
+                for large in [&stacked, &stretched] {
+                    prop_assert!((wanted..wanted + per_run).contains(&size(large)), "{large}");
+                    prop_assert!(wanted != size(&small) || *large == small);
+                }
+                let symbols = |a: &Architecture| a.runs().map(|(symbol, _)| symbol).collect::<Vec<_>>();
+                prop_assert_eq!(symbols(&stretched), symbols(&small));
+                let copied = (wanted / size(&small)) as usize * small.len();
+                prop_assert!(stacked.layers()[..copied].chunks(small.len()).all(|copy| copy == small.layers()));
+                prop_assert!(stacked.len() < copied + small.len() + small.runs().count());
+            }
+        }
+    }
+}

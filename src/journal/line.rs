@@ -1,0 +1,80 @@
+//! The lines of a journal.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::Setup;
+use crate::study::Event;
+
+/// What the first line says the file is.
+pub(super) const FORMAT: &str = "composer-nas journal";
+/// Version of the format that this program reads and writes.
+pub(super) const VERSION: u64 = 1;
+
+/// The first line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Header {
+    format: String,
+    version: u64,
+    written_by: String,
+    #[serde(flatten)]
+    setup: Setup,
+}
+
+/// Why a first line is no header.
+#[derive(Debug)]
+pub(super) enum HeaderError {
+    Format,
+    Version { found: u64, written_by: String },
+    Setup(String),
+}
+
+/// Every later line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Milliseconds since 1970, for people; nothing depends on it.
+    unix_ms: u64,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Header {
+    pub(super) fn new(setup: Setup) -> Self {
+        Self { format: FORMAT.into(), version: VERSION, written_by: env!("CARGO_PKG_VERSION").into(), setup }
+    }
+
+    /// Reads a complete first line. Format and version are looked at before the rest, which other versions may change.
+    pub(super) fn parse(line: &[u8]) -> Result<Setup, HeaderError> {
+        #[derive(Deserialize)]
+        struct Kind {
+            format: String,
+            version: u64,
+            #[serde(default)]
+            written_by: String,
+        }
+        let kind: Kind = serde_json::from_slice(line).map_err(|_| HeaderError::Format)?;
+        if kind.format != FORMAT {
+            return Err(HeaderError::Format);
+        }
+        if kind.version != VERSION {
+            return Err(HeaderError::Version { found: kind.version, written_by: kind.written_by });
+        }
+        let header: Header = serde_json::from_slice(line).map_err(|error| HeaderError::Setup(error.to_string()))?;
+        Ok(header.setup)
+    }
+
+    /// Whether `bytes` could be the beginning of a header that was being written when its process died.
+    pub(super) fn is_torn(bytes: &[u8]) -> bool {
+        let start = format!("{{\"format\":\"{FORMAT}\",");
+        let shared = bytes.len().min(start.len());
+        !bytes.contains(&b'\n') && bytes[..shared] == start.as_bytes()[..shared]
+    }
+}
+
+impl Record {
+    pub(super) fn new(event: Event) -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { unix_ms: since_1970.as_millis() as u64, event }
+    }
+}

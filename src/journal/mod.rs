@@ -1,0 +1,89 @@
+//! The only memory of a search: an append-only file of [`Event`](crate::study::Event)s.
+//!
+//! One JSON object per line. The first line is the [`Setup`]; every later one an event with the time it was written.
+//! A line is on disk before anything acts on it, one process writes, anyone reads. `docs/journal.md` describes the format.
+
+mod file;
+mod line;
+mod setup;
+
+pub use file::{Journal, read};
+pub use setup::{Change, Setup};
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+use crate::study::StudyError;
+
+/// A journal that cannot be used. Every message names the file.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The file or its folder cannot be opened, created or read.
+    #[error("cannot open the journal {}: {source}", .path.display())]
+    Open {
+        /// The journal.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A line cannot be written. The file ends with the last complete line; the same event may be recorded again.
+    #[error("cannot write to the journal {}: {source}; free some space and run again, nothing before is lost",
+        .path.display())]
+    Write {
+        /// The journal.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+        /// The line that is not in the file.
+        line: String,
+    },
+    /// Another process writes it.
+    #[error("the journal {} is in use by another process: wait for it or stop it", .path.display())]
+    Locked {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// Some other file.
+    #[error("{} is not a composer-nas journal: choose another path", .path.display())]
+    NotAJournal {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A format that this version cannot read.
+    #[error("the journal {} has format version {found}, this program reads version {supported}: use the composer-nas \
+        release that wrote it ({written_by})", .path.display())]
+    Version {
+        /// The journal.
+        path: PathBuf,
+        /// Version of the file.
+        found: u64,
+        /// Version of this program.
+        supported: u64,
+        /// Crate version that wrote the file.
+        written_by: String,
+    },
+    /// A complete line that makes no sense.
+    #[error("line {line} of the journal {} is damaged: {reason}; restore the file or cut it before that line",
+        .path.display())]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// Number of the line, from one.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The search that wrote it was set up differently.
+    #[error("the journal {} belongs to a search with another setup: {}; choose another run name, or the old setup",
+        .path.display(), .changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Changed {
+        /// The journal.
+        path: PathBuf,
+        /// What differs.
+        changes: Vec<Change>,
+    },
+    /// An event that the study refuses.
+    #[error(transparent)]
+    Study(#[from] StudyError),
+}

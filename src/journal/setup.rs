@@ -1,0 +1,70 @@
+//! What a search is: the part of its configuration that its results depend on.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{seed::Seed, space::SearchSpace, study::Goal};
+
+/// What a search is. A journal is continued only by a search with the same setup; budgets, workers and everything that
+/// only looks at results may change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// Where is searched.
+    pub space: SearchSpace,
+    /// What is optimised.
+    pub goal: Goal,
+    /// The root of everything random.
+    pub seed: Seed,
+    /// Fingerprint of the searcher.
+    pub searcher: String,
+    /// Fingerprint of the evaluator.
+    pub evaluator: String,
+}
+
+/// A difference between two setups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which part differs.
+    pub part: &'static str,
+    /// What the journal holds.
+    pub was: String,
+    /// What is asked for now.
+    pub is: String,
+}
+
+impl Setup {
+    /// The parts in which `self`, from a journal, differs from `now`.
+    pub fn changes(&self, now: &Setup) -> Vec<Change> {
+        fn text(value: &impl Serialize) -> String {
+            serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
+        }
+        let parts = |setup: &Setup| {
+            [
+                ("space", text(&setup.space)),
+                ("goal", text(&setup.goal)),
+                ("seed", text(&setup.seed)),
+                ("searcher", setup.searcher.clone()),
+                ("evaluator", setup.evaluator.clone()),
+            ]
+        };
+        let pairs = parts(self).into_iter().zip(parts(now));
+        pairs.filter(|(was, is)| was != is).map(|((part, was), (_, is))| Change { part, was, is }).collect()
+    }
+}
+
+impl fmt::Display for Change {
+    /// Names the part and shows where the two texts part: long fingerprints differ in a detail.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LEAD: usize = 24;
+        const SHOWN: usize = 72;
+        let same = self.was.chars().zip(self.is.chars()).take_while(|(a, b)| a == b).count();
+        let cut = |text: &str| {
+            let from = same.saturating_sub(LEAD);
+            let shown: String = text.chars().skip(from).take(SHOWN).collect();
+            let (lead, tail) = (from > 0, text.chars().count() > from + SHOWN);
+            format!("{}{shown}{}", if lead { "…" } else { "" }, if tail { "…" } else { "" })
+        };
+        write!(f, "{} was {}, is {}", self.part, cut(&self.was), cut(&self.is))
+    }
+}

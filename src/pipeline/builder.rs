@@ -1,0 +1,255 @@
+//! The stages and the limits of a search.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{Observer, PipelineError, Session};
+use crate::{
+    aggregate::NcClustering,
+    evaluate::{CancelToken, Evaluator},
+    execute::Executor,
+    extrapolate::Auto,
+    journal::Setup,
+    primitive::Primitives,
+    search::{RegularizedEvolution, Searcher},
+    seed::Seed,
+    space::{Architecture, SearchSpace},
+    study::{Goal, TrialId},
+};
+
+/// A whole search: space, evaluator, searcher, aggregator and extrapolator, with its limits.
+///
+/// Each setter of a stage changes one type parameter; `Box<dyn ...>` of a stage is a stage too.
+///
+/// ```no_run
+/// use composer_nas::prelude::*;
+/// let primitives = Primitives::standard();
+/// let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu"])?, 6)?;
+/// let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &devices::cpu()?))
+///     .aggregator(NcClustering::n0())
+///     .trials(24)
+///     .journal("runs/hello/journal.jsonl") // exists? then it resumes
+///     .run(&Target::llama_1b())?;
+/// println!("{} -> {}", found.aggregated, found.target.architecture);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Pipeline<E, S = RegularizedEvolution, A = NcClustering, X = Auto> {
+    pub(super) primitives: Primitives,
+    pub(super) evaluator: E,
+    pub(super) searcher: S,
+    pub(super) aggregator: A,
+    pub(super) extrapolator: X,
+    pub(super) options: Options,
+}
+
+/// Everything that is no stage.
+pub(super) struct Options {
+    pub space: SearchSpace,
+    pub goal: Goal,
+    pub seed: Seed,
+    pub trials: usize,
+    pub time: Option<Duration>,
+    pub workers: usize,
+    pub eager: bool,
+    pub max_attempts: u32,
+    pub journal: Option<PathBuf>,
+    pub patience: Duration,
+    pub candidates: Vec<Architecture>,
+    pub invalid: Vec<(TrialId, String)>,
+    pub executor: Option<Box<dyn Executor>>,
+    pub observers: Vec<Box<dyn Observer>>,
+    pub cancel: CancelToken,
+}
+
+impl<E: Evaluator> Pipeline<E> {
+    /// A search of `space` that maximises `accuracy`, with regularised evolution, N_0 clustering and automatic
+    /// extrapolation; 24 trials, one worker, seed 0, no journal.
+    pub fn new(primitives: &Primitives, space: SearchSpace, evaluator: E) -> Self {
+        Self {
+            primitives: primitives.clone(),
+            evaluator,
+            searcher: RegularizedEvolution::default(),
+            aggregator: NcClustering::default(),
+            extrapolator: Auto,
+            options: Options {
+                space,
+                goal: Goal::default(),
+                seed: Seed(0),
+                trials: 24,
+                time: None,
+                workers: 1,
+                eager: false,
+                max_attempts: 3,
+                journal: None,
+                patience: Duration::from_secs(60),
+                candidates: Vec::new(),
+                invalid: Vec::new(),
+                executor: None,
+                observers: Vec::new(),
+                cancel: CancelToken::default(),
+            },
+        }
+    }
+}
+
+impl<E, S, A, X> Pipeline<E, S, A, X> {
+    /// Proposes with `searcher`.
+    pub fn searcher<T>(self, searcher: T) -> Pipeline<E, T, A, X> {
+        let Self { primitives, evaluator, aggregator, extrapolator, options, .. } = self;
+        Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
+    }
+
+    /// Merges the trials with `aggregator`.
+    pub fn aggregator<T>(self, aggregator: T) -> Pipeline<E, S, T, X> {
+        let Self { primitives, evaluator, searcher, extrapolator, options, .. } = self;
+        Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
+    }
+
+    /// Scales the result with `extrapolator`.
+    pub fn extrapolator<T>(self, extrapolator: T) -> Pipeline<E, S, A, T> {
+        let Self { primitives, evaluator, searcher, aggregator, options, .. } = self;
+        Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
+    }
+
+    /// Optimises this score; `accuracy`, as much as possible, by default.
+    pub fn goal(mut self, goal: Goal) -> Self {
+        self.options.goal = goal;
+        self
+    }
+
+    /// The root of everything random; 0 by default.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options.seed = Seed(seed);
+        self
+    }
+
+    /// Stops after so many trials in total, those of earlier runs included and those marked invalid left out; 24 by
+    /// default. A larger number continues a search that had stopped.
+    pub fn trials(mut self, trials: usize) -> Self {
+        self.options.trials = trials;
+        self
+    }
+
+    /// Starts no new trial after this time, counted from the start of this run; what runs then is finished.
+    pub fn time_limit(mut self, time: Duration) -> Self {
+        self.options.time = Some(time);
+        self
+    }
+
+    /// Evaluates so many trials at once, each on one thread of this process; 1 by default.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.options.workers = workers;
+        self
+    }
+
+    /// Evaluates elsewhere than on threads of this process.
+    pub fn executor(mut self, executor: impl Executor + 'static) -> Self {
+        self.options.executor = Some(Box::new(executor));
+        self
+    }
+
+    /// Lets the searcher use every outcome as soon as it is there. Workers never wait then, but with more than one the
+    /// result depends on their speed. Without it, the same seed and number of workers give the same search; see
+    /// [`Session::lag`].
+    pub fn eager(mut self) -> Self {
+        self.options.eager = true;
+        self
+    }
+
+    /// Attempts per trial before a transient error is recorded as a failure; 3 by default.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.options.max_attempts = attempts;
+        self
+    }
+
+    /// Keeps the search in this file; where it exists, the search resumes.
+    pub fn journal(mut self, path: impl AsRef<Path>) -> Self {
+        self.options.journal = Some(path.as_ref().into());
+        self
+    }
+
+    /// How long to wait for a journal that cannot be written, on a full disk for example; a minute by default.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.options.patience = patience;
+        self
+    }
+
+    /// Evaluates these candidates before the searcher is asked; they count against the budget. Those that the study
+    /// knows already are passed over, so that running again adds nothing.
+    pub fn candidates(mut self, candidates: impl IntoIterator<Item = Architecture>) -> Self {
+        self.options.candidates.extend(candidates);
+        self
+    }
+
+    /// Sets a finished trial aside before the search goes on; one that is set aside already stays so.
+    pub fn invalidate(mut self, id: TrialId, reason: impl Into<String>) -> Self {
+        self.options.invalid.push((id, reason.into()));
+        self
+    }
+
+    /// Tells `observer` what happens; any number may watch.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.options.observers.push(Box::new(observer));
+        self
+    }
+
+    /// A token that stops the search from elsewhere, such as a signal handler.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.options.cancel.clone()
+    }
+}
+
+impl<E: Evaluator, S: Searcher, A, X> Pipeline<E, S, A, X> {
+    /// The part of the configuration that the results depend on; what a journal is checked against.
+    pub fn setup(&self) -> Setup {
+        Setup {
+            space: self.options.space.clone(),
+            goal: self.options.goal.clone(),
+            seed: self.options.seed,
+            searcher: self.searcher.fingerprint(),
+            evaluator: self.evaluator.fingerprint(),
+        }
+    }
+
+    /// The session under this search, for those who own the loop.
+    ///
+    /// # Errors
+    /// [`PipelineError`] when the space names an unknown primitive or the journal cannot be used.
+    pub fn into_session(self) -> Result<Session<S>, PipelineError> {
+        for symbol in self.options.space.symbols() {
+            self.primitives.get(symbol)?;
+        }
+        let setup = self.setup();
+        let session = match &self.options.journal {
+            Some(path) => Session::open(path, setup, self.searcher)?,
+            None => Session::without_journal(setup, self.searcher),
+        };
+        let mut session = session.max_attempts(self.options.max_attempts);
+        session.observers = self.options.observers;
+        for (id, reason) in self.options.invalid {
+            if !session.study().trial(id)?.is_invalid() {
+                session.invalidate(id, reason)?;
+            }
+        }
+        for architecture in self.options.candidates {
+            if !session.study().knows(&architecture) {
+                session.add(architecture)?;
+            }
+        }
+        Ok(session)
+    }
+}
+
+impl<E, S: fmt::Debug, A: fmt::Debug, X: fmt::Debug> fmt::Debug for Pipeline<E, S, A, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("space", &self.options.space)
+            .field("searcher", &self.searcher)
+            .field("aggregator", &self.aggregator)
+            .field("extrapolator", &self.extrapolator)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+//! Composition of the stages.
+//!
+//! A [`Pipeline`] runs a whole search: it is a loop around a [`Session`], which proposes trials and takes in what came of
+//! them. Whoever wants the loop for themselves, in a notebook or a scheduler, uses the session.
+
+mod builder;
+mod observer;
+mod progress_bar;
+mod run;
+mod session;
+
+pub use builder::Pipeline;
+pub use observer::Observer;
+pub use progress_bar::ProgressBar;
+pub use run::Found;
+pub use session::{Ask, Session, Told};
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::{
+    aggregate::AggregateError,
+    execute::ExecuteError,
+    extrapolate::ExtrapolateError,
+    journal::JournalError,
+    primitive::RegistryError,
+    search::SearchError,
+    study::{StudyError, TrialId},
+};
+
+/// A search that stopped. Everything finished before is in the journal, where there is one.
+#[derive(Debug, Error)]
+pub enum PipelineError {
+    /// No trial was asked for.
+    #[error("a search of 0 trials finds nothing: ask for at least one")]
+    NoTrials,
+    /// A symbol of the space is no primitive.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A finished evaluation could not be written, for as long as the pipeline was told to wait.
+    #[error("{source}; waited {} s for it. Not in the journal: {line}", .waited.as_secs())]
+    Unsaved {
+        /// What the journal said.
+        source: JournalError,
+        /// How long it was tried.
+        waited: Duration,
+        /// The line that is missing. When the search resumes, the trial runs again and gives the same.
+        line: String,
+    },
+    /// The study refused a change.
+    #[error(transparent)]
+    Study(#[from] StudyError),
+    /// The searcher failed.
+    #[error("the searcher failed: {0}")]
+    Search(#[from] SearchError),
+    /// The searcher waits although nothing is running.
+    #[error("the searcher waits for results although no trial is pending: it breaks the law of Searcher::ask")]
+    Stuck,
+    /// The evaluator cannot go on.
+    #[error("the evaluator gave up at {id}: {reason}; nothing finished is lost, run again once the cause is removed")]
+    Fatal {
+        /// The trial at which it happened.
+        id: TrialId,
+        /// The evaluator's words.
+        reason: String,
+    },
+    /// The search was called off.
+    #[error("the search was cancelled after {finished} finished trials; run it again to go on")]
+    Cancelled {
+        /// Trials that have an outcome.
+        finished: usize,
+    },
+    /// The executor failed.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// Nothing could be aggregated.
+    #[error(transparent)]
+    Aggregate(#[from] AggregateError),
+    /// The result cannot be scaled.
+    #[error(transparent)]
+    Extrapolate(#[from] ExtrapolateError),
+}

@@ -1,0 +1,61 @@
+//! Watching a search.
+
+use crate::{
+    evaluate::Progress,
+    study::{Event, Study, TrialId},
+};
+
+/// Watches a search; every method does nothing by default. Called from the thread that runs the pipeline, after the event
+/// is in the journal.
+pub trait Observer {
+    /// The search begins or resumes with this study and aims at `budget` valid trials.
+    fn started(&mut self, study: &Study, budget: usize) {
+        let _ = (study, budget);
+    }
+
+    /// A worker took up a trial.
+    fn submitted(&mut self, id: TrialId, study: &Study) {
+        let _ = (id, study);
+    }
+
+    /// An event happened; `study` has it already.
+    fn event(&mut self, event: &Event, study: &Study) {
+        let _ = (event, study);
+    }
+
+    /// A running trial is so far.
+    fn progress(&mut self, id: TrialId, progress: &Progress) {
+        let _ = (id, progress);
+    }
+
+    /// Something that a person should know, such as a full disk.
+    fn notice(&mut self, text: &str) {
+        let _ = text;
+    }
+
+    /// The search has ended, well or not.
+    fn finished(&mut self, study: &Study) {
+        let _ = study;
+    }
+}
+
+impl<O: Observer + ?Sized> Observer for Box<O> {
+    fn started(&mut self, study: &Study, budget: usize) {
+        (**self).started(study, budget);
+    }
+    fn submitted(&mut self, id: TrialId, study: &Study) {
+        (**self).submitted(id, study);
+    }
+    fn event(&mut self, event: &Event, study: &Study) {
+        (**self).event(event, study);
+    }
+    fn progress(&mut self, id: TrialId, progress: &Progress) {
+        (**self).progress(id, progress);
+    }
+    fn notice(&mut self, text: &str) {
+        (**self).notice(text);
+    }
+    fn finished(&mut self, study: &Study) {
+        (**self).finished(study);
+    }
+}

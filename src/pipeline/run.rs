@@ -1,0 +1,182 @@
+//! The loop: ask, evaluate, tell, until the budget is spent.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Ask, Pipeline, PipelineError, Session};
+use crate::{
+    aggregate::Aggregator,
+    evaluate::{CancelToken, Evaluator},
+    execute::{Executor, Message, Threads},
+    extrapolate::{Extrapolator, Target},
+    journal::JournalError,
+    model::ModelSpec,
+    search::Searcher,
+    space::Architecture,
+    study::Study,
+};
+
+/// What a search found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// All trials.
+    pub study: Study,
+    /// The small architecture, merged from the best trials.
+    pub aggregated: Architecture,
+    /// The architecture at the target's size, ready to be built.
+    pub target: ModelSpec,
+}
+
+/// How long the loop sleeps at most before it looks at the clock and the cancel token.
+const POLL: Duration = Duration::from_millis(200);
+
+impl<E, S, A, X> Pipeline<E, S, A, X>
+where
+    E: Evaluator + 'static,
+    S: Searcher,
+    A: Aggregator,
+    X: Extrapolator,
+{
+    /// Runs the search until its budget is spent or the space is exhausted, then aggregates and extrapolates to `target`.
+    ///
+    /// # Errors
+    /// [`PipelineError`]. Whatever the error, every finished trial is in the journal; the same call goes on from there.
+    pub fn run(self, target: &Target) -> Result<Found, PipelineError> {
+        let (primitives, Stages { aggregator, extrapolator, study }) = (self.primitives.clone(), self.search()?);
+        let aggregated = aggregator.aggregate(&study)?;
+        let target = extrapolator.extrapolate(&aggregated, target, &primitives)?;
+        Ok(Found { study, aggregated, target })
+    }
+
+    /// Runs the trials.
+    fn search(mut self) -> Result<Stages<A, X>, PipelineError> {
+        if self.options.trials == 0 {
+            return Err(PipelineError::NoTrials);
+        }
+        let options = &mut self.options;
+        let (trials, patience, eager) = (options.trials, options.patience, options.eager);
+        let (workers, executor, cancel) = (options.workers, options.executor.take(), options.cancel.clone());
+        let deadline = options.time.map(|time| Instant::now() + time);
+
+        let Self { primitives, evaluator, searcher, aggregator, extrapolator, options } = self;
+        let evaluator = Arc::new(evaluator);
+        let executor = match executor {
+            Some(executor) => executor,
+            None => Box::new(Threads::new(evaluator.clone(), workers)?),
+        };
+        let stages = Pipeline { primitives, evaluator, searcher, aggregator: (), extrapolator: (), options };
+        let mut session = stages.into_session()?.lag((!eager).then(|| executor.capacity()));
+        session.watch(|observer, study| observer.started(study, trials));
+        let mut run = Run { session, executor, running: 0, trials, deadline, cancel, patience };
+        let outcome = run.drive();
+        run.session.watch(|observer, study| observer.finished(study));
+        outcome?;
+        Ok(Stages { aggregator, extrapolator, study: run.session.study().clone() })
+    }
+}
+
+struct Stages<A, X> {
+    aggregator: A,
+    extrapolator: X,
+    study: Study,
+}
+
+/// A search under way.
+struct Run<S> {
+    session: Session<S>,
+    executor: Box<dyn Executor>,
+    running: usize,
+    trials: usize,
+    deadline: Option<Instant>,
+    cancel: CancelToken,
+    patience: Duration,
+}
+
+impl<S: Searcher> Run<S> {
+    fn drive(&mut self) -> Result<(), PipelineError> {
+        let mut stopped: Option<PipelineError> = None;
+        loop {
+            if stopped.is_none() && self.cancel.is_cancelled() {
+                stopped = Some(PipelineError::Cancelled { finished: self.session.finished() });
+                self.executor.cancel();
+            }
+            if stopped.is_none()
+                && let Err(error) = self.fill()
+            {
+                stopped = Some(error);
+                self.executor.cancel();
+            }
+            if self.running == 0 {
+                return stopped.map_or(Ok(()), Err);
+            }
+            let outcome = match self.executor.recv(POLL)? {
+                Some(Message::Done(id, outcome)) => {
+                    self.running -= 1;
+                    if stopped.is_some() {
+                        // The disk has had its chance; what it refuses now runs again when the search resumes.
+                        self.patience = Duration::ZERO;
+                    }
+                    self.retrying(|session| session.tell(id, outcome.clone())).map(drop)
+                }
+                Some(Message::Progress(id, progress)) => {
+                    self.session.watch(|observer, _| observer.progress(id, &progress));
+                    Ok(())
+                }
+                None => Ok(()),
+            };
+            // The first error is the cause; those of trials that were called off follow from it.
+            if let Err(error) = outcome
+                && stopped.is_none()
+            {
+                stopped = Some(error);
+                self.executor.cancel();
+            }
+        }
+    }
+
+    /// Gives every idle worker a trial, as far as budget, time and searcher allow.
+    fn fill(&mut self) -> Result<(), PipelineError> {
+        while self.executor.idle() > 0 {
+            let in_time = self.deadline.is_none_or(|deadline| Instant::now() < deadline);
+            let in_budget = self.session.queued() > 0 || self.session.study().valid_trials() < self.trials;
+            if !(in_time && in_budget) {
+                break;
+            }
+            let trial = match self.retrying(|session| session.ask())? {
+                Ask::Trial(trial) => trial,
+                Ask::Wait | Ask::Finished => break,
+            };
+            let id = trial.id;
+            self.executor.submit(trial)?;
+            self.running += 1;
+            self.session.watch(|observer, study| observer.submitted(id, study));
+        }
+        Ok(())
+    }
+
+    /// Does something that writes to the journal, again and again while the disk refuses.
+    fn retrying<T>(
+        &mut self,
+        mut act: impl FnMut(&mut Session<S>) -> Result<T, PipelineError>,
+    ) -> Result<T, PipelineError> {
+        let start = Instant::now();
+        loop {
+            let (source, line) = match act(&mut self.session) {
+                Err(PipelineError::Journal(JournalError::Write { path, source, line })) => {
+                    (JournalError::Write { path, source, line: line.clone() }, line)
+                }
+                outcome => return outcome,
+            };
+            let waited = start.elapsed();
+            let text = source.to_string();
+            self.session.watch(|observer, _| observer.notice(&text));
+            if waited >= self.patience || self.cancel.is_cancelled() {
+                return Err(PipelineError::Unsaved { source, waited, line });
+            }
+            thread::sleep(POLL.max(self.patience / 20).min(self.patience - waited));
+        }
+    }
+}

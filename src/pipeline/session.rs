@@ -1,0 +1,261 @@
+//! Ask and tell.
+
+use std::{collections::VecDeque, fmt, path::Path};
+
+use super::{Observer, PipelineError};
+use crate::{
+    evaluate::EvalError,
+    journal::{Journal, Setup},
+    search::{Proposal, Searcher},
+    seed::Seed,
+    space::{Architecture, SearchSpace},
+    study::{Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, Trial, TrialId},
+};
+
+/// A search that somebody else drives: ask for a trial, evaluate it, tell what came of it.
+///
+/// Every change is in the journal before it counts. Opened again on the same journal, a session goes on where the last
+/// one stopped: trials that were asked for and never told are handed out again, under their old number and seed.
+///
+/// ```
+/// use composer_nas::prelude::*;
+/// let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6)?;
+/// let mut session = Session::in_memory(space, Goal::default(), Seed(7), RandomSearch);
+/// for _ in 0..8 {
+///     let Ask::Trial(trial) = session.ask()? else { break };
+///     let accuracy = trial.architecture.count(Symbol::SWIGLU) as f64 / 6.0;
+///     session.tell(trial.id, Ok(Report::score("accuracy", accuracy)))?;
+/// }
+/// assert_eq!(session.study().observations().count(), 8);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Session<S> {
+    setup: Setup,
+    study: Study,
+    searcher: S,
+    journal: Option<Journal>,
+    /// Pending trials that nobody evaluates yet.
+    queue: VecDeque<TrialId>,
+    lag: Option<u64>,
+    max_attempts: u32,
+    pub(super) observers: Vec<Box<dyn Observer>>,
+}
+
+/// The answer of [`Session::ask`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// Evaluate this trial.
+    Trial(Trial),
+    /// Tell an outcome first.
+    Wait,
+    /// The space is exhausted.
+    Finished,
+}
+
+/// What became of a trial that was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is completed.
+    Completed,
+    /// It is recorded as failed.
+    Failed,
+    /// It will be handed out again.
+    Again,
+}
+
+/// How often a trial may end in a transient error before it is recorded as failed.
+const MAX_ATTEMPTS: u32 = 3;
+
+impl<S: Searcher> Session<S> {
+    /// A session without a journal.
+    pub fn in_memory(space: SearchSpace, goal: Goal, seed: Seed, searcher: S) -> Self {
+        let setup = Setup { space, goal, seed, searcher: searcher.fingerprint(), evaluator: String::new() };
+        Self::without_journal(setup, searcher)
+    }
+
+    pub(super) fn without_journal(setup: Setup, searcher: S) -> Self {
+        let study = Study::new(setup.space.clone(), setup.goal.clone());
+        Self::new(setup, study, searcher, None)
+    }
+
+    /// Creates or resumes the journal at `path`. The searcher must be the one that `setup` names.
+    ///
+    /// # Errors
+    /// [`PipelineError::Journal`] when the journal cannot be used or belongs to another setup.
+    pub fn open(path: impl AsRef<Path>, setup: Setup, searcher: S) -> Result<Self, PipelineError> {
+        let (journal, study) = Journal::open(path, &setup)?;
+        Ok(Self::new(setup, study, searcher, Some(journal)))
+    }
+
+    fn new(setup: Setup, study: Study, searcher: S, journal: Option<Journal>) -> Self {
+        let queue = study.pending().map(|trial| trial.id).collect();
+        Self { setup, study, searcher, journal, queue, lag: None, max_attempts: MAX_ATTEMPTS, observers: Vec::new() }
+    }
+
+    /// Makes the search with several workers repeatable: the searcher proposes trial `k` from the outcomes of trials
+    /// `0..=k - lag` and no others, whatever has come in early. With `lag` = number of workers, a worker waits only when
+    /// another is slower by a whole trial. `None`, the default here, uses all that is known.
+    #[must_use]
+    pub fn lag(mut self, lag: Option<usize>) -> Self {
+        self.lag = lag.map(|lag| lag.max(1) as u64);
+        self
+    }
+
+    /// Attempts per trial before a transient error is recorded as a failure; 3 by default, at least 1.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts.max(1);
+        self
+    }
+
+    /// Tells `observer` what happens; any number may watch.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// What is known.
+    pub fn study(&self) -> &Study {
+        &self.study
+    }
+
+    /// Trials that are proposed and wait for [`ask`](Self::ask).
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The next trial to evaluate: one that waits, or else a new proposal.
+    ///
+    /// # Errors
+    /// [`PipelineError`] when the searcher fails, proposes something impossible, or the journal cannot be written.
+    pub fn ask(&mut self) -> Result<Ask, PipelineError> {
+        if let Some(&id) = self.queue.front() {
+            let trial = self.study.trial(id)?.clone();
+            self.queue.pop_front();
+            return Ok(Ask::Trial(trial));
+        }
+        match self.propose()? {
+            Proposal::Evaluate(architecture) => {
+                let id = self.submit(architecture, Origin::Searcher)?;
+                Ok(Ask::Trial(self.study.trial(id)?.clone()))
+            }
+            Proposal::Wait if self.study.pending().next().is_none() => Err(PipelineError::Stuck),
+            Proposal::Wait => Ok(Ask::Wait),
+            Proposal::Finished => Ok(Ask::Finished),
+        }
+    }
+
+    /// Takes in what came of a trial. A report without a finite score of the goal counts as a failure.
+    ///
+    /// # Errors
+    /// [`PipelineError`] for an unknown or finished trial, when the journal cannot be written (nothing has changed then:
+    /// tell again), or when the evaluator gave up ([`PipelineError::Fatal`], [`PipelineError::Cancelled`]; the trial
+    /// then stays pending).
+    pub fn tell(&mut self, id: TrialId, outcome: Result<Report, EvalError>) -> Result<Told, PipelineError> {
+        let trial = self.study.trial(id)?;
+        if !trial.is_pending() {
+            return Err(StudyError::AlreadyTold(id).into());
+        }
+        let failed = |kind, reason| Event::Failed { id, failure: Failure { kind, reason } };
+        let last_attempt = trial.failed_attempts + 1 >= self.max_attempts;
+        let event = match outcome {
+            Ok(report) => match report.value(self.study.goal()) {
+                Ok(_) => Event::Completed { id, report },
+                Err(error) => failed(FailureKind::BadReport, error.to_string()),
+            },
+            Err(EvalError::Infeasible(reason)) => failed(FailureKind::Infeasible, reason),
+            Err(EvalError::Panicked(reason)) => failed(FailureKind::Panicked, reason),
+            Err(EvalError::Transient(reason)) if last_attempt => failed(FailureKind::OutOfAttempts, reason),
+            Err(EvalError::Transient(reason)) => Event::Retried { id, reason },
+            Err(EvalError::Fatal(reason)) => return Err(PipelineError::Fatal { id, reason }),
+            Err(EvalError::Cancelled) => return Err(PipelineError::Cancelled { finished: self.finished() }),
+        };
+        let told = match event {
+            Event::Completed { .. } => Told::Completed,
+            Event::Retried { .. } => Told::Again,
+            Event::Failed { .. } | Event::Proposed { .. } | Event::Invalidated { .. } => Told::Failed,
+        };
+        self.record(event)?;
+        if told == Told::Again {
+            self.queue.push_front(id);
+        } else {
+            self.queue.retain(|&queued| queued != id);
+        }
+        Ok(told)
+    }
+
+    /// Adds a candidate by hand; it is handed out before the searcher is asked again.
+    ///
+    /// # Errors
+    /// [`PipelineError::Study`] when it is outside the space, [`PipelineError::Journal`] when it cannot be recorded.
+    pub fn add(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
+        let id = self.submit(architecture, Origin::Manual)?;
+        self.queue.push_back(id);
+        Ok(id)
+    }
+
+    /// Sets a finished trial aside: searcher and aggregator ignore it from now on.
+    ///
+    /// # Errors
+    /// [`PipelineError::Study`] when there is no such trial, it has not finished, or it is set aside already.
+    pub fn invalidate(&mut self, id: TrialId, reason: impl Into<String>) -> Result<(), PipelineError> {
+        self.record(Event::Invalidated { id, reason: reason.into() })
+    }
+
+    /// Trials that have an outcome.
+    pub(super) fn finished(&self) -> usize {
+        self.study.trials().len() - self.study.pending().count()
+    }
+
+    /// Asks the searcher, with the outcomes that it may know.
+    fn propose(&mut self) -> Result<Proposal, PipelineError> {
+        let next = self.study.next_id();
+        let rng = || self.setup.seed.rng("ask", next.0);
+        let Some(lag) = self.lag else { return Ok(self.searcher.ask(&self.study, &mut rng())?) };
+        // The first trial whose outcome may not be used.
+        let hidden = TrialId((next.0 + 1).saturating_sub(lag));
+        let open = self.study.pending().any(|trial| trial.id < hidden);
+        if open {
+            return Ok(Proposal::Wait);
+        }
+        match self.searcher.ask(&self.study.before(hidden), &mut rng())? {
+            // It needs every result that is still to come: only then does it know more than now.
+            Proposal::Wait if self.study.pending().next().is_none() => {
+                Ok(self.searcher.ask(&self.study, &mut rng())?)
+            }
+            proposal => Ok(proposal),
+        }
+    }
+
+    fn submit(&mut self, architecture: Architecture, origin: Origin) -> Result<TrialId, PipelineError> {
+        let id = self.study.next_id();
+        let seed = self.setup.seed.derive("trial", id.0);
+        self.record(Event::Proposed { id, architecture, seed, origin })?;
+        Ok(id)
+    }
+
+    /// Checks, writes, applies, then tells the observers.
+    fn record(&mut self, event: Event) -> Result<(), PipelineError> {
+        self.study.check(&event)?;
+        if let Some(journal) = &mut self.journal {
+            journal.append(&event)?;
+        }
+        self.study.apply(event.clone())?;
+        self.watch(|observer, study| observer.event(&event, study));
+        Ok(())
+    }
+
+    /// Lets every observer look.
+    pub(super) fn watch(&mut self, mut look: impl FnMut(&mut dyn Observer, &Study)) {
+        for observer in &mut self.observers {
+            look(&mut **observer, &self.study);
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Session<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("study", &self.study).field("searcher", &self.searcher).finish_non_exhaustive()
+    }
+}

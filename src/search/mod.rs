@@ -1,0 +1,108 @@
+//! What to try next: from a study to an architecture.
+//!
+//! A [`Searcher`] is a function of the whole history, pending trials included, so that resuming a search is loading its
+//! trials, and several workers can be served. [`RandomSearch`] and [`Exhaustive`] are the references that a better
+//! searcher has to beat; [`RegularizedEvolution`] is the strong simple baseline.
+
+mod evolution;
+mod exhaustive;
+mod random;
+mod unknown;
+
+pub use evolution::RegularizedEvolution;
+pub use exhaustive::Exhaustive;
+pub use random::RandomSearch;
+
+use thiserror::Error;
+
+use crate::{seed::Rng, space::Architecture, study::Study};
+
+/// Proposes what to try next.
+///
+/// Laws, checked by `testkit::searcher`:
+/// - an answer is a function of (the searcher's configuration, `study`, the state of `rng`): `&mut self` may hold
+///   caches, and nothing else, so a fresh instance answers like one that has served the whole search;
+/// - a proposal lies in [`Study::space`];
+/// - a proposal is never an architecture that is pending already;
+/// - [`Proposal::Wait`] comes only while trials are pending;
+/// - once every sequence of the space is known, nothing is proposed, and the answer is [`Proposal::Finished`] when no
+///   trial is pending.
+///
+/// ```
+/// use composer_nas::{Rng, prelude::*, study::Study};
+///
+/// /// Climbs from the best sequence found so far to a neighbour that is not known yet.
+/// struct HillClimb;
+///
+/// impl Searcher for HillClimb {
+///     fn fingerprint(&self) -> String {
+///         "hill_climb".into()
+///     }
+///
+///     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
+///         let Some(best) = study.best() else { return RandomSearch.ask(study, rng) };
+///         let near = study.space().neighbors(&best.trial.architecture);
+///         match near.into_iter().find(|near| !study.knows(near)) {
+///             Some(near) => Ok(Proposal::Evaluate(near)),
+///             None => RandomSearch.ask(study, rng),
+///         }
+///     }
+/// }
+/// ```
+pub trait Searcher {
+    /// Name and settings, such as `regularized_evolution(population=20, sample=5)`: what a resumed search compares.
+    fn fingerprint(&self) -> String;
+
+    /// Answers what to try next, given all that is known. All randomness comes from `rng`.
+    ///
+    /// # Errors
+    /// [`SearchError`] when the searcher cannot go on; asking again with the same study gives the same error.
+    fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError>;
+}
+
+/// The answer of a searcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposal {
+    /// Evaluate this architecture.
+    Evaluate(Architecture),
+    /// Nothing now: ask again when a pending trial has an outcome.
+    Wait,
+    /// Nothing any more, whatever the pending trials bring.
+    Finished,
+}
+
+/// Why a searcher cannot answer.
+#[derive(Debug, Error)]
+pub enum SearchError {
+    /// A setting that must be positive is zero.
+    #[error("{setting} of {searcher} is 0: use at least 1")]
+    Zero {
+        /// Which searcher.
+        searcher: &'static str,
+        /// Which of its settings.
+        setting: &'static str,
+    },
+    /// A reason of a searcher's own.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl<S: Searcher + ?Sized> Searcher for Box<S> {
+    fn fingerprint(&self) -> String {
+        (**self).fingerprint()
+    }
+
+    fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
+        (**self).ask(study, rng)
+    }
+}
+
+impl<S: Searcher + ?Sized> Searcher for &mut S {
+    fn fingerprint(&self) -> String {
+        (**self).fingerprint()
+    }
+
+    fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
+        (**self).ask(study, rng)
+    }
+}

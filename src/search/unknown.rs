@@ -1,0 +1,106 @@
+//! The sequences of a space that a study does not know.
+
+use rand::RngExt;
+
+use crate::{
+    seed::Rng,
+    space::{Architecture, SearchSpace},
+    study::Study,
+};
+
+/// The sequences that [`Study::knows`] denies, numbered from zero in the order of the space.
+///
+/// They are counted and drawn exactly in a space of any size: an unknown sequence is found by its rank among the
+/// unknown ones, by skipping the numbers of the known ones.
+pub(super) struct Unknown<'a> {
+    space: &'a SearchSpace,
+    /// Numbers of the known sequences in the space, ascending.
+    known: Vec<u128>,
+}
+
+impl<'a> Unknown<'a> {
+    pub(super) fn new(study: &'a Study) -> Self {
+        let space = study.space();
+        let valid = study.trials().iter().filter(|trial| !trial.is_invalid());
+        let mut known: Vec<_> = valid.filter_map(|trial| space.index_of(&trial.architecture)).collect();
+        known.sort_unstable();
+        known.dedup();
+        Self { space, known }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u128 {
+        self.space.size() - self.known.len() as u128
+    }
+
+    /// Number `rank` of them, or `None` beyond the last.
+    pub(super) fn nth(&self, rank: u128) -> Option<Architecture> {
+        if rank >= self.count() {
+            return None;
+        }
+        let skipped = self.known.iter().zip(0u128..).take_while(|&(&known, before)| known - before <= rank).count();
+        self.space.nth(rank + skipped as u128)
+    }
+
+    /// One of them, drawn uniformly; `None` when there is none.
+    pub(super) fn draw(&self, rng: &mut Rng) -> Option<Architecture> {
+        let count = self.count();
+        if count == 0 { None } else { self.nth(rng.random_range(0..count)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        primitive::Symbol,
+        seed::Seed,
+        study::{Event, Goal, Origin},
+    };
+
+    fn study(known: &[u128]) -> Study {
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4).unwrap();
+        let space = space.max_run(Symbol::ATTENTION, 2).unwrap();
+        let mut study = Study::new(space.clone(), Goal::default());
+        for architecture in known.iter().filter_map(|&index| space.nth(index)) {
+            let event = Event::Proposed { id: study.next_id(), architecture, seed: Seed(0), origin: Origin::Manual };
+            study.apply(event).unwrap();
+        }
+        study
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_agree_with_filtering(known in proptest::collection::vec(0u128..13, 0..40)) {
+            let study = study(&known);
+            let unknown = Unknown::new(&study);
+            let expected: Vec<_> = study.space().iter().filter(|a| !study.knows(a)).collect();
+            prop_assert_eq!(unknown.count(), expected.len() as u128);
+            let ranked: Vec<_> = (0..13).map_while(|rank| unknown.nth(rank)).collect();
+            prop_assert_eq!(ranked, expected);
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_space_that_is_known() {
+        let study = study(&(0..13).collect::<Vec<_>>());
+        assert_eq!(study.space().size(), 13);
+        assert_eq!(Unknown::new(&study).draw(&mut Seed(0).rng("test", 0)), None);
+    }
+
+    #[test]
+    fn the_largest_spaces_are_drawn_from_exactly() {
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 127).unwrap();
+        let mut study = Study::new(space.clone(), Goal::default());
+        for index in [space.size() - 1, 0] {
+            let (id, architecture) = (study.next_id(), space.nth(index).unwrap());
+            study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
+        }
+        let unknown = Unknown::new(&study);
+        assert_eq!(unknown.nth(0), space.nth(1));
+        assert_eq!(unknown.nth(unknown.count() - 1), space.nth(space.size() - 2));
+        assert_eq!(unknown.nth(unknown.count()), None);
+    }
+}

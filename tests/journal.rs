@@ -1,0 +1,189 @@
+//! The journal survives cuts at every byte, other processes, other versions and other setups.
+
+mod toy;
+
+use std::{fs, path::Path};
+
+use composer_nas::{
+    journal::{self, Journal, JournalError, Setup},
+    prelude::*,
+};
+
+fn setup() -> Setup {
+    Setup {
+        space: toy::space(),
+        goal: Goal::default(),
+        seed: Seed(7),
+        searcher: "random".into(),
+        evaluator: "toy".into(),
+    }
+}
+
+/// Every kind of event, in an order that makes sense.
+fn events() -> Vec<Event> {
+    let proposed = |id: u64, text: &str, origin| Event::Proposed {
+        id: TrialId(id),
+        architecture: text.parse().unwrap(),
+        seed: Seed(u64::MAX - id),
+        origin,
+    };
+    let task = TaskReport {
+        name: "recall".into(),
+        score: 0.1 + 0.2,
+        accuracy: 1.0 / 3.0,
+        loss: None,
+        steps: 3,
+        curve: vec![(1, 0.5), (3, 1e-300)],
+        diverged: Some("loss is \"NaN\"\nat step 2".into()),
+    };
+    let report = Report {
+        standard_error: Some(0.01),
+        tasks: vec![task],
+        parameters: 1 << 60,
+        train_flops: 1e30,
+        wall_seconds: 0.25,
+        ..Report::score("accuracy", 0.1 + 0.2)
+    };
+    let failure = Failure { kind: FailureKind::Panicked, reason: "ü\u{2028}\"}".into() };
+    vec![
+        proposed(0, "AAMMMM", Origin::Searcher),
+        proposed(1, "MMMMMM", Origin::Manual),
+        Event::Retried { id: TrialId(1), reason: "node lost".into() },
+        Event::Completed { id: TrialId(0), report },
+        Event::Failed { id: TrialId(1), failure },
+        Event::Invalidated { id: TrialId(0), reason: "wrong data".into() },
+        proposed(2, "AMAMAM", Origin::Searcher),
+    ]
+}
+
+/// Writes all events; returns the studies after each of them, the empty one first.
+fn write(path: &Path) -> Vec<Study> {
+    let (mut journal, mut study) = Journal::open(path, &setup()).unwrap();
+    let mut studies = vec![study.clone()];
+    for event in events() {
+        journal.append(&event).unwrap();
+        study.apply(event).unwrap();
+        studies.push(study.clone());
+    }
+    studies
+}
+
+#[test]
+fn replay_reproduces_the_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/folder/journal.jsonl");
+    let study = write(&path).pop().unwrap();
+    assert_eq!(Journal::open(&path, &setup()).unwrap().1, study);
+    assert_eq!(journal::read(&path).unwrap(), (setup(), study));
+}
+
+#[test]
+fn a_cut_at_any_byte_loses_at_most_the_line_it_falls_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole.jsonl");
+    let studies = write(&whole);
+    let bytes = fs::read(&whole).unwrap();
+    let path = folder.path().join("cut.jsonl");
+    for cut in 0..=bytes.len() {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let complete = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
+        let survivors = complete.saturating_sub(1);
+        let (mut journal, study) = Journal::open(&path, &setup()).unwrap();
+        assert_eq!(study, studies[survivors], "cut at byte {cut}");
+        // And the search goes on: the next event follows the last complete line.
+        if let Some(next) = events().get(survivors) {
+            journal.append(next).unwrap();
+            drop(journal);
+            assert_eq!(journal::read(&path).unwrap().1, studies[survivors + 1], "cut at byte {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_tail_of_zeros_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let studies = write(&path);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.extend([0; 4096]);
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(Journal::open(&path, &setup()).unwrap().1, *studies.last().unwrap());
+}
+
+#[test]
+fn a_second_writer_is_refused_and_readers_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let (_first, _) = Journal::open(&path, &setup()).unwrap();
+    assert!(matches!(Journal::open(&path, &setup()), Err(JournalError::Locked { .. })));
+    assert!(journal::read(&path).is_ok());
+}
+
+#[test]
+fn another_setup_is_refused_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    write(&path);
+    let changed = Setup { seed: Seed(8), evaluator: "toy, longer".into(), ..setup() };
+    let error = Journal::open(&path, &changed).unwrap_err();
+    let JournalError::Changed { changes, .. } = &error else { panic!("{error}") };
+    assert_eq!(changes.iter().map(|change| change.part).collect::<Vec<_>>(), ["seed", "evaluator"]);
+    let text = error.to_string();
+    assert!(text.contains("seed was 7, is 8") && text.contains("toy, longer"), "{text}");
+    let space = toy::space().pin(0, Symbol::ATTENTION).unwrap();
+    let error = Journal::open(&path, &Setup { space, ..setup() }).unwrap_err().to_string();
+    assert!(error.contains("space"), "{error}");
+}
+
+#[test]
+fn other_files_and_versions_are_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    write(&path);
+    let header = fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned() + "\n";
+    let newer = header.replace("\"version\":1", "\"version\":2");
+    assert_ne!(newer, header);
+    for (text, expected) in [
+        ("Dear diary\n", "not a composer-nas journal"),
+        ("Dear diary", "not a composer-nas journal"),
+        ("{\"format\":\"other\",\"version\":1}\n", "not a composer-nas journal"),
+        (newer.as_str(), "version 2"),
+        (&header.replace("\"space\"", "\"room\""), "line 1"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = Journal::open(&path, &setup()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text, "the file must not change");
+    }
+}
+
+#[test]
+fn a_damaged_line_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    write(&path);
+    let good = fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = good.lines().collect();
+    for (at, bad) in [(2, "{\"unix_ms\":0,\"event\":\"completed\"}"), (3, "nonsense"), (4, lines[4]), (1, lines[2])] {
+        let mut damaged = lines.clone();
+        damaged[at] = bad;
+        if at == 4 {
+            damaged.insert(at, bad); // told twice
+        }
+        fs::write(&path, damaged.join("\n") + "\n").unwrap();
+        match journal::read(&path) {
+            Err(JournalError::Damaged { line, .. }) => assert_eq!(line, if at == 4 { 6 } else { at + 1 }),
+            other => panic!("line {at}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Journal::open(file.join("journal.jsonl"), &setup()).unwrap_err();
+    assert!(matches!(error, JournalError::Open { .. }), "{error}");
+    assert!(matches!(journal::read(folder.path().join("none")), Err(JournalError::Open { .. })));
+}
