@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    primitive::{Dims, InitScheme},
+    primitive::{BuildError, Dims, InitScheme},
     space::Architecture,
 };
 
@@ -23,4 +23,21 @@ pub struct ModelSpec {
     pub head_bias: bool,
     /// The law of the initial weights.
     pub init: InitScheme,
+}
+
+impl ModelSpec {
+    /// Checks that there is something to build: tokens, layers and consistent widths.
+    ///
+    /// # Errors
+    /// [`BuildError`] names what is missing.
+    pub fn validate(&self) -> Result<(), BuildError> {
+        if self.vocab_size == 0 {
+            return Err(BuildError::EmptyVocabulary);
+        }
+        if self.architecture.is_empty() {
+            return Err(BuildError::EmptyArchitecture);
+        }
+        self.init.validate()?;
+        Ok(self.dims.validate()?)
+    }
 }

@@ -12,6 +12,7 @@ use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
+use super::BuildError;
 use crate::seed::Rng;
 
 /// The law of the initial weights of linear maps. Biases start at zero, norms at one.
@@ -23,6 +24,19 @@ pub enum InitScheme {
     FanIn,
     /// Normal with this standard deviation; GPT-2 and the MAD paper's code use 0.02.
     Normal(f64),
+}
+
+impl InitScheme {
+    /// Checks that a standard deviation is one.
+    ///
+    /// # Errors
+    /// [`BuildError::InitStd`] when it is negative or not finite.
+    pub fn validate(self) -> Result<(), BuildError> {
+        match self {
+            InitScheme::Normal(std) if !(std.is_finite() && std >= 0.0) => Err(BuildError::InitStd(std)),
+            InitScheme::Normal(_) | InitScheme::FanIn => Ok(()),
+        }
+    }
 }
 
 /// Draws initial weights, one tensor after the other, from one stream.

@@ -8,17 +8,22 @@ mod attention;
 mod block;
 mod dims;
 mod erase;
+mod from_fn;
 mod init;
 mod mlp;
+mod position;
 mod registry;
 mod swiglu;
 mod symbol;
+mod tangent;
 
 pub use attention::{Attention, AttentionLayer};
 pub use block::{Block, Mixer};
 pub use dims::{Dims, DimsError};
+pub use from_fn::FnPrimitive;
 pub use init::{InitScheme, WeightInit};
 pub use mlp::{Mlp, MlpLayer};
+pub(crate) use position::PositionTables;
 pub use registry::{Primitives, RegistryError};
 pub use swiglu::{SwiGlu, SwiGluLayer};
 pub use symbol::{NameError, PrimitiveId, Symbol};
@@ -83,6 +88,18 @@ pub enum BuildError {
     /// The registry lacks a primitive of the architecture.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A model without tokens.
+    #[error("vocab_size is 0: give the model at least one token")]
+    EmptyVocabulary,
+    /// A model without layers.
+    #[error("the architecture is empty: give it at least one layer, as in 2A+4M")]
+    EmptyArchitecture,
+    /// The standard deviation of the initial weights is no standard deviation.
+    #[error("init normal({0}): a standard deviation is a finite number that is not negative, such as 0.02")]
+    InitStd(f64),
+    /// The auto-encoder's position code needs at least two frequencies, each with a sine and a cosine.
+    #[error("d_model {0} does not fit the auto-encoder's position code: use an even width of at least 4")]
+    PositionCode(usize),
     /// A reason of the primitive's own.
     #[error("primitive {id} cannot be built: {reason}")]
     Primitive {

@@ -3,10 +3,12 @@
 use burn::{
     module::Module,
     nn::Linear,
-    tensor::{Device, Tensor, activation::silu},
+    tensor::{Device, Tensor},
 };
 
-use super::{Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{
+    Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit, tangent::silu,
+};
 
 /// `down(silu(gate x) * up x)`, without bias; inner width `d_ff`. Symbol `M`.
 #[derive(Clone, Copy, Debug, Default)]

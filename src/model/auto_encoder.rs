@@ -1,0 +1,110 @@
+//! The auto-encoder of the MAD suite's compression task (Poli et al. 2024, arXiv 2403.17844, and the code behind it,
+//! athms/mad-lab at 0f49a45).
+
+use burn::{
+    module::Module,
+    nn::Linear,
+    tensor::{Device, Int, Tensor, TensorData, activation::gelu},
+};
+
+use super::{ModelSpec, Network, RmsNorm, Trunk};
+use crate::{
+    primitive::{BuildError, InitScheme, PositionTables, Primitives, WeightInit},
+    seed::Seed,
+};
+
+/// Standard deviation of every linear weight of the decoder, and of the mixers in the reference.
+const DECODER_STD: f64 = 0.02;
+
+/// Reproduces its input from the residual stream at the last position.
+///
+/// The decoder adds a fixed sinusoidal code of the position to that one state and maps it through
+/// norm, linear, GELU, norm, linear, GELU, norm, linear, without residuals.
+#[derive(Module, Debug)]
+pub struct AutoEncoder {
+    /// Embedding and layers.
+    pub trunk: Trunk,
+    /// Two stages of norm, `[D, D]` with bias, GELU (erf).
+    pub decoder: Vec<DecoderStage>,
+    /// In front of the head.
+    pub norm: RmsNorm,
+    /// `[D, V]` with bias.
+    pub head: Linear,
+    #[module(skip)]
+    positions: PositionTables<Tensor<3>>,
+}
+
+/// Norm, linear map, GELU.
+#[derive(Module, Debug)]
+pub struct DecoderStage {
+    /// In front of the linear map.
+    pub norm: RmsNorm,
+    /// `[D, D]` with bias.
+    pub linear: Linear,
+}
+
+impl AutoEncoder {
+    /// Builds the model. Embedding and layers draw as in [`Trunk::new`], the decoder from stream `init/decoder` and the
+    /// head from `init/head`, both N(0, 0.02) with zero biases whatever `spec.init` says; the reference wants
+    /// `InitScheme::Normal(0.02)` for the layers as well. `tied_embeddings` and `head_bias` do not apply.
+    ///
+    /// # Errors
+    /// [`BuildError`] when the spec is empty or contradicts itself, the width is odd or below 4, or a primitive is
+    /// missing or refuses.
+    pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
+        let (width, epsilon) = (spec.dims.d_model, spec.dims.norm_eps);
+        if width < 4 || !width.is_multiple_of(2) {
+            return Err(BuildError::PositionCode(width));
+        }
+        let trunk = Trunk::new(spec, primitives, seed, device)?;
+        let decoder = (0..2)
+            .map(|stage| DecoderStage {
+                norm: RmsNorm::new(width, epsilon, device),
+                linear: WeightInit::new(InitScheme::Normal(DECODER_STD), seed.rng("init/decoder", stage))
+                    .linear_with_bias(width, width, device),
+            })
+            .collect();
+        let head = WeightInit::new(InitScheme::Normal(DECODER_STD), seed.rng("init/head", 0)).linear_with_bias(
+            width,
+            spec.vocab_size,
+            device,
+        );
+        let norm = RmsNorm::new(width, epsilon, device);
+        Ok(Self { trunk, decoder, norm, head, positions: PositionTables::default() })
+    }
+
+    /// Scores of the token at every position. `tokens`: `[B, S]` to `[B, S, V]`.
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let [_, seq] = tokens.dims();
+        let x = self.trunk.forward(tokens);
+        let [_, _, width] = x.dims();
+        let code = self.positions.get(seq, &x.device(), |device| position_code(seq, width, device));
+        // [B, 1, D] + [1, S, D]
+        let x = x.narrow(1, seq - 1, 1) + code;
+        let x = self.decoder.iter().fold(x, |x, stage| gelu(stage.linear.forward(stage.norm.forward(x))));
+        self.head.forward(self.norm.forward(x))
+    }
+}
+
+impl Network for AutoEncoder {
+    fn vocab_size(&self) -> usize {
+        self.trunk.vocab_size()
+    }
+
+    fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.forward(tokens)
+    }
+}
+
+/// `[1, S, D]`: `sin(p f_i)` for `i < D/2`, then `cos(p f_i)`, where `f_i = exp(-i ln(10^4) / (D/2 - 1))`.
+fn position_code(seq: usize, width: usize, device: &Device) -> Tensor<3> {
+    let half = width / 2;
+    let value = |at: usize| {
+        let (position, channel) = (at / width, at % width);
+        let frequency = (-((channel % half) as f64) * 1e4f64.ln() / (half - 1) as f64).exp();
+        let angle = position as f64 * frequency;
+        (if channel < half { angle.sin() } else { angle.cos() }) as f32
+    };
+    let values: Vec<f32> = (0..seq * width).map(value).collect();
+    Tensor::from_data(TensorData::new(values, [1, seq, width]), device)
+}

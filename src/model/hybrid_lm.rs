@@ -1,0 +1,63 @@
+//! The causal language model.
+
+use burn::{
+    module::Module,
+    nn::Linear,
+    tensor::{Device, Int, Tensor, module::linear},
+};
+
+use super::{ModelSpec, Network, RmsNorm, Trunk};
+use crate::{
+    primitive::{BuildError, Primitives, WeightInit},
+    seed::Seed,
+};
+
+/// A causal language model: embedding, residual blocks, norm, head.
+#[derive(Module, Debug)]
+pub struct HybridLm {
+    /// Embedding and layers.
+    pub trunk: Trunk,
+    /// In front of the head.
+    pub norm: RmsNorm,
+    /// `[D, V]`; none where the embedding serves as the head.
+    pub head: Option<Linear>,
+}
+
+impl HybridLm {
+    /// Builds the model; its weights are a function of `spec`, the primitives and `seed` alone.
+    ///
+    /// Layers and embedding draw as in [`Trunk::new`], the head from stream `init/head` 0.
+    ///
+    /// # Errors
+    /// [`BuildError`] when the spec is empty or contradicts itself, or a primitive is missing or refuses.
+    pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
+        let trunk = Trunk::new(spec, primitives, seed, device)?;
+        let (width, vocab) = (spec.dims.d_model, spec.vocab_size);
+        let mut init = WeightInit::new(spec.init, seed.rng("init/head", 0));
+        let head = match (spec.tied_embeddings, spec.head_bias) {
+            (true, _) => None,
+            (false, true) => Some(init.linear_with_bias(width, vocab, device)),
+            (false, false) => Some(init.linear(width, vocab, device)),
+        };
+        Ok(Self { trunk, norm: RmsNorm::new(width, spec.dims.norm_eps, device), head })
+    }
+
+    /// Scores of the next token. `tokens`: `[B, S]` to `[B, S, V]`; position `s` sees tokens `0..=s`.
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let x = self.norm.forward(self.trunk.forward(tokens));
+        match &self.head {
+            Some(head) => head.forward(x),
+            None => linear(x, self.trunk.embedding.val().transpose(), None),
+        }
+    }
+}
+
+impl Network for HybridLm {
+    fn vocab_size(&self) -> usize {
+        self.trunk.vocab_size()
+    }
+
+    fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.forward(tokens)
+    }
+}

@@ -1,0 +1,67 @@
+//! What every model shares: the embedding and the residual blocks.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Int, Tensor, module::embedding},
+};
+
+use super::{ModelSpec, RmsNorm};
+use crate::{
+    primitive::{Block, BuildError, Primitives, WeightInit},
+    seed::Seed,
+};
+
+/// Standard deviation of the initial embeddings, as in GPT-2 and the MAD reference.
+const EMBEDDING_STD: f64 = 0.02;
+
+/// Token embedding and residual blocks. Letters: `B` batch, `S` sequence, `D` model width, `V` vocabulary.
+#[derive(Module, Debug)]
+pub struct Trunk {
+    /// `[V, D]`.
+    pub embedding: Param<Tensor<2>>,
+    /// The layers, first to last.
+    pub layers: Vec<ResidualBlock>,
+}
+
+/// One layer with its pre-norm: `x + mixer(norm(x))`.
+#[derive(Module, Debug)]
+pub struct ResidualBlock {
+    /// In front of the mixer.
+    pub norm: RmsNorm,
+    /// The layer itself.
+    pub mixer: Block,
+}
+
+impl Trunk {
+    /// Builds embedding and layers. Layer `i` draws from stream `init/layer` `i` and the embedding from
+    /// `init/embedding` 0, so the weights of a layer depend on neither its neighbours nor on other threads.
+    ///
+    /// # Errors
+    /// [`BuildError`] when the spec is empty or contradicts itself, or a primitive is missing or refuses.
+    pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
+        spec.validate()?;
+        let dims = &spec.dims;
+        let layer = |(index, &symbol)| {
+            let mut init = WeightInit::new(spec.init, seed.rng("init/layer", index as u64));
+            Ok(ResidualBlock {
+                norm: RmsNorm::new(dims.d_model, dims.norm_eps, device),
+                mixer: primitives.get(symbol)?.build(dims, &mut init, device)?,
+            })
+        };
+        let layers = spec.architecture.layers().iter().enumerate().map(layer).collect::<Result<_, BuildError>>()?;
+        let mut init = WeightInit::new(spec.init, seed.rng("init/embedding", 0));
+        let embedding = init.normal([spec.vocab_size, dims.d_model], EMBEDDING_STD, device);
+        Ok(Self { embedding, layers })
+    }
+
+    /// Number of token ids.
+    pub fn vocab_size(&self) -> usize {
+        self.embedding.shape().dims::<2>()[0]
+    }
+
+    /// The residual stream after the last layer. `tokens`: `[B, S]` to `[B, S, D]`.
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let x = embedding(self.embedding.val(), tokens);
+        self.layers.iter().fold(x, |x, layer| x.clone() + layer.mixer.forward(layer.norm.forward(x)))
+    }
+}

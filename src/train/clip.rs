@@ -1,0 +1,63 @@
+//! Clipping by the norm of all gradients together.
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::Tensor,
+};
+
+/// Guards the division, as in PyTorch.
+const EPSILON: f64 = 1e-6;
+
+/// Scales all gradients of `module` by `min(1, max_norm / (norm + 1e-6))`, where `norm` is the Euclidean norm of all
+/// gradients together, as PyTorch's `clip_grad_norm_` does. Returns `norm` before the clipping, one element; with
+/// `max_norm` none it only measures. Nothing is read back from the device.
+///
+/// None is returned where no parameter has a gradient.
+pub fn clip_global_norm<M: Module>(
+    module: &M,
+    gradients: &mut GradientsParams,
+    max_norm: Option<f64>,
+) -> Option<Tensor<1>> {
+    let mut squares = SquaredNorms { gradients, sums: Vec::new() };
+    module.visit(&mut squares);
+    let sums = squares.sums;
+    if sums.is_empty() {
+        return None;
+    }
+    let norm = Tensor::cat(sums, 0).sum().sqrt();
+    if let Some(max_norm) = max_norm {
+        let factor = (norm.clone() + EPSILON).recip().mul_scalar(max_norm).clamp_max(1.0);
+        module.visit(&mut Scale { gradients, factor });
+    }
+    Some(norm)
+}
+
+/// Collects the sum of squares of every gradient.
+struct SquaredNorms<'a> {
+    gradients: &'a GradientsParams,
+    sums: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for SquaredNorms<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            self.sums.push(gradient.square().sum());
+        }
+    }
+}
+
+/// Multiplies every gradient by one factor.
+struct Scale<'a> {
+    gradients: &'a mut GradientsParams,
+    factor: Tensor<1>,
+}
+
+impl ModuleVisitor for Scale<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
+            let factor = self.factor.clone().reshape([1; D]);
+            self.gradients.register(param.id, gradient * factor);
+        }
+    }
+}

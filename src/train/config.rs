@@ -1,0 +1,108 @@
+//! How a training runs, as a plain value.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AdamWConfig, LrSchedule, TrainError};
+
+/// How a training runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Updates of the weights.
+    pub steps: usize,
+    /// Sequences per update. The source of batches reads it; the last batch of an epoch may be smaller.
+    pub batch_size: usize,
+    /// The learning rate.
+    pub schedule: LrSchedule,
+    /// The update rule.
+    #[serde(default)]
+    pub optimizer: AdamWConfig,
+    /// Clips the norm of all gradients together to this; none leaves them alone.
+    #[serde(default)]
+    pub clip_norm: Option<f64>,
+    /// Steps between evaluations; the last step is always evaluated.
+    pub evaluate_every: usize,
+    /// Steps between looks at the loss, which report progress, notice divergence and heed cancellation. Each look waits for
+    /// the device: free on a CPU, so 1 is right there; on an accelerator 10 to 50 keep the queue filled.
+    #[serde(default = "every_step")]
+    pub check_every: usize,
+    /// Stops at the first evaluation whose accuracy is above this.
+    #[serde(default)]
+    pub stop_above: Option<f64>,
+}
+
+fn every_step() -> usize {
+    1
+}
+
+impl TrainConfig {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`TrainError`] names the first one that does not fit and says what to change.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let counts = [
+            ("steps", self.steps),
+            ("batch_size", self.batch_size),
+            ("evaluate_every", self.evaluate_every),
+            ("check_every", self.check_every),
+        ];
+        if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
+            return Err(TrainError::Zero(name));
+        }
+        if let Some(value) = self.clip_norm.filter(|norm| !(norm.is_finite() && *norm > 0.0)) {
+            return Err(TrainError::NotPositive { name: "clip_norm", value });
+        }
+        if let Some(threshold) = self.stop_above.filter(|threshold| !(0.0..=1.0).contains(threshold)) {
+            return Err(TrainError::Threshold(threshold));
+        }
+        self.schedule.validate()?;
+        self.optimizer.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_be_are_refused_by_name() {
+        let good = TrainConfig {
+            steps: 10,
+            batch_size: 4,
+            schedule: LrSchedule::constant(1e-3),
+            optimizer: AdamWConfig::default(),
+            clip_norm: Some(1.0),
+            evaluate_every: 5,
+            check_every: 1,
+            stop_above: Some(0.999),
+        };
+        assert!(good.validate().is_ok());
+        let bad = [
+            (TrainConfig { steps: 0, ..good.clone() }, "steps"),
+            (TrainConfig { batch_size: 0, ..good.clone() }, "batch_size"),
+            (TrainConfig { clip_norm: Some(f64::NAN), ..good.clone() }, "clip_norm"),
+            (TrainConfig { stop_above: Some(99.9), ..good.clone() }, "stop_above"),
+            (TrainConfig { schedule: LrSchedule::constant(-1.0), ..good.clone() }, "schedule.peak"),
+            (
+                TrainConfig { optimizer: AdamWConfig { beta2: 1.0, ..good.optimizer }, ..good.clone() },
+                "optimizer.beta2",
+            ),
+            (TrainConfig { optimizer: AdamWConfig { eps: 0.0, ..good.optimizer }, ..good.clone() }, "optimizer.eps"),
+        ];
+        for (config, name) in bad {
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_pytorchs_and_unknown_keys_are_refused() {
+        let schedule = serde_json::to_string(&LrSchedule::constant(1e-3)).unwrap();
+        let text = format!(r#"{{"steps":1,"batch_size":2,"schedule":{schedule},"evaluate_every":1}}"#);
+        let config: TrainConfig = serde_json::from_str(&text).unwrap();
+        assert_eq!(config.optimizer, AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2 });
+        assert_eq!((config.clip_norm, config.check_every, config.stop_above), (None, 1, None));
+        assert!(serde_json::from_str::<TrainConfig>(&text.replace("steps", "step")).is_err());
+    }
+}

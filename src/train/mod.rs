@@ -1,0 +1,28 @@
+//! One trainer for proxies and for pre-training.
+//!
+//! [`train`] drives any [`Network`](crate::model::Network) through a [`TrainConfig`]: AdamW, a [`LrSchedule`], clipping by
+//! the global gradient norm, evaluation, early stop and cancellation. A run that diverges is an [`Outcome`], not an error.
+//!
+//! The same model and the same batches give bit-identical weights on a CPU, whatever other trainings run beside it: no
+//! random number is drawn here. Burn's `flex` splits large reductions over the threads of the current `rayon` pool, so
+//! compare runs inside pools of one size.
+
+mod batch;
+mod clip;
+mod config;
+mod error;
+mod loss;
+mod optimizer;
+mod predict;
+mod run;
+mod schedule;
+
+pub use batch::{IGNORE, TokenBatch};
+pub use clip::clip_global_norm;
+pub use config::TrainConfig;
+pub use error::{BatchError, DataError, TrainError};
+pub use loss::cross_entropy;
+pub use optimizer::AdamWConfig;
+pub use predict::{Predictions, ScoredToken, predict};
+pub use run::{DivergedQuantity, Evaluation, Outcome, Point, Progress, Trained, train};
+pub use schedule::LrSchedule;

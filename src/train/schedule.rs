@@ -1,0 +1,118 @@
+//! The learning rate over the steps of a training.
+
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+
+/// Linear warm-up to `peak`, then a cosine to `floor` (Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts).
+///
+/// ```
+/// use composer_nas::train::LrSchedule;
+/// let schedule = LrSchedule { peak: 4e-3, floor: 1e-3, warmup_steps: 4, total_steps: 104, interval: 1 };
+/// assert_eq!(schedule.at(0), 1e-3);
+/// assert_eq!(schedule.at(4), 4e-3);
+/// assert_eq!(schedule.at(54), 2.5e-3);
+/// assert_eq!(schedule.at(104), 1e-3);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LrSchedule {
+    /// The rate after the warm-up.
+    pub peak: f64,
+    /// The rate at the end; `peak` makes it constant.
+    pub floor: f64,
+    /// Steps of linear growth; step `t` of them takes `peak * (t + 1) / warmup_steps`.
+    pub warmup_steps: usize,
+    /// The step, counted from the first, at which the rate has come down to `floor`.
+    pub total_steps: usize,
+    /// Steps between updates of the rate: 1, or the steps of an epoch for a schedule that moves once per epoch.
+    pub interval: usize,
+}
+
+impl LrSchedule {
+    /// The same rate at every step.
+    pub fn constant(rate: f64) -> Self {
+        Self { peak: rate, floor: rate, warmup_steps: 0, total_steps: 1, interval: 1 }
+    }
+
+    /// A cosine from `peak` at the first step to `floor` at `total_steps`, without warm-up.
+    pub fn cosine(peak: f64, floor: f64, total_steps: usize) -> Self {
+        Self { peak, floor, warmup_steps: 0, total_steps, interval: 1 }
+    }
+
+    /// The rate of step `step`, counted from 0.
+    pub fn at(&self, step: usize) -> f64 {
+        let step = step - step % self.interval.max(1);
+        if step < self.warmup_steps {
+            return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
+        }
+        let span = self.total_steps.saturating_sub(self.warmup_steps).max(1);
+        let progress = ((step - self.warmup_steps) as f64 / span as f64).min(1.0);
+        self.floor + (self.peak - self.floor) * (0.5 + 0.5 * (PI * progress).cos())
+    }
+
+    /// Checks the rates and the counts.
+    ///
+    /// # Errors
+    /// [`TrainError`] names the first setting that does not fit.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        if !(self.peak.is_finite() && self.peak > 0.0) {
+            return Err(TrainError::NotPositive { name: "schedule.peak", value: self.peak });
+        }
+        if !(0.0..=self.peak).contains(&self.floor) {
+            return Err(TrainError::Floor { floor: self.floor, peak: self.peak });
+        }
+        for (name, value) in [("schedule.total_steps", self.total_steps), ("schedule.interval", self.interval)] {
+            if value == 0 {
+                return Err(TrainError::Zero(name));
+            }
+        }
+        if self.warmup_steps > self.total_steps {
+            return Err(TrainError::Warmup { warmup_steps: self.warmup_steps, total_steps: self.total_steps });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interval_steps_once_per_epoch_as_the_reference_does() {
+        // torch's CosineAnnealingLR(T_max=200, eta_min=1e-6) at epoch e, 100 steps per epoch.
+        let schedule = LrSchedule { interval: 100, ..LrSchedule::cosine(1e-3, 1e-6, 20_000) };
+        for (epoch, step) in [(0, 99), (1, 100), (57, 5_742), (199, 19_999)] {
+            let torch = 1e-6 + (1e-3 - 1e-6) * (1.0 + (PI * f64::from(epoch) / 200.0).cos()) / 2.0;
+            assert!((schedule.at(step) - torch).abs() < 1e-18, "{step}");
+        }
+        assert_eq!(schedule.at(1_000_000), 1e-6);
+    }
+
+    #[test]
+    fn warmup_is_linear_and_never_zero() {
+        let schedule = LrSchedule { warmup_steps: 10, ..LrSchedule::cosine(1.0, 0.25, 20) };
+        let rates: Vec<f64> = (0..10).map(|step| schedule.at(step)).collect();
+        assert_eq!(rates, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]);
+        assert_eq!([10, 15, 20, 21].map(|step| schedule.at(step)), [1.0, 0.625, 0.25, 0.25]);
+        assert_eq!([0, 7].map(|step| LrSchedule::constant(0.5).at(step)), [0.5, 0.5]);
+        let only_warmup = LrSchedule { warmup_steps: 4, ..LrSchedule::cosine(1.0, 0.0, 4) };
+        assert_eq!([3, 4, 5].map(|step| only_warmup.at(step)), [1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn schedules_that_cannot_be_are_refused() {
+        let good = LrSchedule::cosine(1e-3, 1e-6, 100);
+        assert!(good.validate().is_ok());
+        for peak in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(LrSchedule { peak, ..good }.validate(), Err(TrainError::NotPositive { .. })));
+        }
+        for floor in [-1e-9, 2e-3, f64::NAN] {
+            assert!(matches!(LrSchedule { floor, ..good }.validate(), Err(TrainError::Floor { .. })));
+        }
+        assert!(matches!(LrSchedule { interval: 0, ..good }.validate(), Err(TrainError::Zero("schedule.interval"))));
+        assert!(matches!(LrSchedule { warmup_steps: 101, ..good }.validate(), Err(TrainError::Warmup { .. })));
+    }
+}

@@ -1,0 +1,231 @@
+//! The networks: causality, reproducibility, sizes, records.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Int, Tensor, TensorData, activation::sigmoid},
+};
+use composer_nas::{
+    Seed,
+    model::{AutoEncoder, HybridLm, ModelSpec, Network},
+    primitive::{
+        Block, BuildError, Dims, InitScheme, LayerCost, Mixer, Primitive, PrimitiveId, Primitives, Role, Symbol,
+        WeightInit,
+    },
+};
+
+/// A plug-in: `sigmoid(gate * x_t) * sum_j kernel_j * x_{t-j}` per channel.
+#[derive(Clone, Debug)]
+struct GatedConv;
+
+const TAPS: usize = 3;
+
+impl Primitive for GatedConv {
+    fn id(&self) -> PrimitiveId {
+        PrimitiveId::new("gated_conv").unwrap()
+    }
+    fn symbol(&self) -> Symbol {
+        "C".parse().unwrap()
+    }
+    fn role(&self) -> Role {
+        Role::Sequence
+    }
+    fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
+        LayerCost { parameters: (TAPS as u64 + 1) * dims.d_model as u64, ..LayerCost::default() }
+    }
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        Ok(Block::new(GatedConvLayer {
+            kernel: init.normal([TAPS, dims.d_model], 0.5, device),
+            gate: init.normal([dims.d_model], 0.5, device),
+        }))
+    }
+}
+
+#[derive(Module, Debug)]
+struct GatedConvLayer {
+    kernel: Param<Tensor<2>>,
+    gate: Param<Tensor<1>>,
+}
+
+impl Mixer for GatedConvLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, seq, width] = x.dims();
+        let past = Tensor::cat(vec![Tensor::zeros([batch, TAPS - 1, width], &x.device()), x.clone()], 1);
+        let tap = |j: usize| {
+            let weight: Tensor<3> = self.kernel.val().narrow(0, j, 1).unsqueeze();
+            past.clone().narrow(1, TAPS - 1 - j, seq) * weight
+        };
+        let mixed = (1..TAPS).fold(tap(0), |sum, j| sum + tap(j));
+        mixed * sigmoid(x * self.gate.val().unsqueeze())
+    }
+}
+
+fn primitives() -> Primitives {
+    Primitives::standard().with(GatedConv).unwrap()
+}
+
+fn spec(architecture: &str) -> ModelSpec {
+    ModelSpec {
+        architecture: architecture.parse().unwrap(),
+        dims: Dims { kv_heads: 2, attention_bias: true, ..Dims::new(16, 24, 4).unwrap() },
+        vocab_size: 11,
+        tied_embeddings: false,
+        head_bias: true,
+        init: InitScheme::Normal(0.3),
+    }
+}
+
+fn lm(spec: &ModelSpec, seed: u64, device: &Device) -> HybridLm {
+    HybridLm::new(spec, &primitives(), Seed(seed), device).unwrap()
+}
+
+fn tokens(values: &[i32], device: &Device) -> Tensor<2, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [1, values.len()]), device)
+}
+
+fn vector<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().try_into_vec().unwrap()
+}
+
+/// Every weight, in the order of the module.
+fn weights(model: &impl Module) -> Vec<f32> {
+    struct Collect(Vec<f32>);
+    impl burn::module::ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.extend(vector(param.val()));
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    model.visit(&mut collect);
+    collect.0
+}
+
+#[test]
+fn a_position_does_not_see_later_tokens() {
+    for device in [Device::flex(), Device::flex().autodiff()] {
+        let model = lm(&spec("ACMAF"), 1, &device);
+        let before = vector(model.forward(tokens(&[1, 2, 3, 4, 5, 6, 7], &device)));
+        let after = vector(model.forward(tokens(&[1, 2, 3, 4, 9, 0, 10], &device)));
+        let (seen, changed) = (4 * 11, 7 * 11);
+        for at in 0..seen {
+            assert!((before[at] - after[at]).abs() < 1e-6, "{at}");
+        }
+        assert!((seen..changed).any(|at| (before[at] - after[at]).abs() > 1e-3));
+    }
+}
+
+#[test]
+fn training_and_inference_agree() {
+    let device = Device::flex().autodiff();
+    let model = lm(&spec("ACMAF"), 2, &device);
+    let ids = [3, 1, 4, 1, 5, 9, 2, 6];
+    let train = vector(model.forward(tokens(&ids, &device)));
+    let valid = vector(model.valid().forward(tokens(&ids, &Device::flex())));
+    for (a, b) in train.iter().zip(valid) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+}
+
+#[test]
+fn weights_depend_on_spec_and_seed_alone() {
+    let device = Device::flex();
+    let alone: Vec<Vec<f32>> = (0..6).map(|seed| weights(&lm(&spec("AMCF"), seed, &device))).collect();
+    let together: Vec<Vec<f32>> = std::thread::scope(|scope| {
+        let build = |seed| scope.spawn(move || weights(&lm(&spec("AMCF"), seed, &Device::flex())));
+        let threads: Vec<_> = (0..6).map(build).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(alone, together);
+    assert_ne!(alone[0], alone[1]);
+    // Layer 1 is the same SwiGLU whatever stands around it.
+    let layer = |text: &str| weights(&lm(&spec(text), 7, &device).trunk.layers[1]);
+    assert_eq!(layer("AM"), layer("CMAF"));
+}
+
+#[test]
+fn sizes_follow_the_closed_forms() {
+    for (tied, bias) in [(true, false), (true, true), (false, false), (false, true)] {
+        let spec = ModelSpec { tied_embeddings: tied, head_bias: bias, ..spec("AMCAF") };
+        let (vocab, width) = (11, 16);
+        let head = match (tied, bias) {
+            (true, _) => 0,
+            (false, bias) => vocab * width + if bias { vocab } else { 0 },
+        };
+        let layers: u64 = spec
+            .architecture
+            .layers()
+            .iter()
+            .map(|&symbol| primitives().get(symbol).unwrap().cost(&spec.dims, 1).parameters + width)
+            .sum();
+        let model = lm(&spec, 1, &Device::flex());
+        assert_eq!(model.num_params() as u64, vocab * width + layers + width + head);
+        assert_eq!(model.logits(tokens(&[1, 2], &Device::flex())).dims(), [1, 2, 11]);
+    }
+}
+
+#[test]
+fn a_tied_head_is_the_embedding() {
+    let device = Device::flex().autodiff();
+    let tied = ModelSpec { tied_embeddings: true, ..spec("M") };
+    let mut untied = lm(&ModelSpec { head_bias: false, ..spec("M") }, 5, &device);
+    let tied = lm(&tied, 5, &device);
+    let ids = [1, 5, 2];
+    assert_ne!(vector(tied.forward(tokens(&ids, &device))), vector(untied.forward(tokens(&ids, &device))));
+    let head = untied.head.as_mut().unwrap();
+    head.weight = Param::from_tensor(tied.trunk.embedding.val().transpose().detach());
+    let (a, b) = (vector(tied.forward(tokens(&ids, &device))), vector(untied.forward(tokens(&ids, &device))));
+    assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6));
+}
+
+#[test]
+fn records_round_trip_and_fit_no_other_architecture() {
+    let device = Device::flex();
+    let file = tempfile::tempdir().unwrap();
+    let path = file.path().join("model.bpk");
+    let model = lm(&spec("ACMF"), 1, &device);
+    model.clone().save_file(&path).unwrap();
+    let loaded = lm(&spec("ACMF"), 2, &device).try_load_file(&path).unwrap();
+    assert_eq!(weights(&model), weights(&loaded));
+    let ids = [1, 2, 3];
+    assert_eq!(vector(model.forward(tokens(&ids, &device))), vector(loaded.forward(tokens(&ids, &device))));
+    for other in ["CAMF", "ACM", "ACMFF"] {
+        assert!(lm(&spec(other), 1, &device).try_load_file(&path).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn specs_that_cannot_be_built_are_refused() {
+    let build = |spec: &ModelSpec| HybridLm::new(spec, &primitives(), Seed(1), &Device::flex()).map(|_| ());
+    assert!(matches!(build(&ModelSpec { vocab_size: 0, ..spec("A") }), Err(BuildError::EmptyVocabulary)));
+    let empty = ModelSpec { architecture: composer_nas::Architecture::default(), ..spec("A") };
+    assert!(matches!(build(&empty), Err(BuildError::EmptyArchitecture)));
+    assert!(matches!(build(&spec("AX")), Err(BuildError::Registry(_))));
+    let dims = Dims { head_dim: 3, ..spec("A").dims };
+    assert!(matches!(build(&ModelSpec { dims, ..spec("M") }), Err(BuildError::Dims(_))));
+    let init = InitScheme::Normal(f64::NAN);
+    assert!(matches!(build(&ModelSpec { init, ..spec("A") }), Err(BuildError::InitStd(_))));
+    let dims = Dims { head_dim: 4, ..Dims::new(6, 8, 3).unwrap() };
+    let odd = ModelSpec { dims: Dims { d_model: 5, ..dims }, ..spec("M") };
+    let built = AutoEncoder::new(&odd, &primitives(), Seed(1), &Device::flex());
+    assert!(matches!(built, Err(BuildError::PositionCode(5))));
+}
+
+#[test]
+fn the_auto_encoder_decodes_the_last_state_at_every_position() {
+    let device = Device::flex();
+    let spec = spec("AM");
+    let model = AutoEncoder::new(&spec, &primitives(), Seed(1), &device).unwrap();
+    let (v, d) = (11, 16);
+    let cost =
+        |symbol: &str| primitives().get(symbol.parse().unwrap()).unwrap().cost(&spec.dims, 1).parameters as usize;
+    let decoder = 2 * (d + d * d + d) + d + d * v + v;
+    assert_eq!(model.num_params(), v * d + 2 * d + cost("A") + cost("M") + decoder);
+
+    let logits = |ids: &[i32]| vector(model.logits(tokens(ids, &device)));
+    let before = logits(&[1, 2, 3, 10]);
+    let after = logits(&[4, 2, 3, 10]);
+    assert_eq!(before.len(), 4 * v);
+    // What the first token was shows at every position, the last included: they all decode one state.
+    assert!((0..4).all(|p| before[p * v..][..v] != after[p * v..][..v]));
+    assert!((1..4).all(|p| before[..v] != before[p * v..][..v]));
+    assert!(weights(&model.head).iter().rev().take(v).all(|&bias| bias == 0.0));
+}

@@ -1,0 +1,232 @@
+//! The trainer: learning, determinism, outcomes, clipping, AdamW.
+
+use std::ops::ControlFlow;
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{Device, Tensor},
+};
+use composer_nas::{
+    Seed,
+    model::{HybridLm, ModelSpec, Network},
+    primitive::{Dims, InitScheme, Primitives},
+    train::{
+        AdamWConfig, DivergedQuantity, Evaluation, IGNORE, LrSchedule, Outcome, Progress, TokenBatch, TrainConfig,
+        TrainError, Trained, clip_global_norm, cross_entropy, predict, train,
+    },
+};
+use rand::RngExt;
+
+const VOCAB: usize = 6;
+
+fn model(seed: u64) -> HybridLm {
+    let spec = ModelSpec {
+        architecture: "AM".parse().unwrap(),
+        dims: Dims::new(16, 32, 2).unwrap(),
+        vocab_size: VOCAB,
+        tied_embeddings: false,
+        head_bias: true,
+        init: InitScheme::FanIn,
+    };
+    HybridLm::new(&spec, &Primitives::standard(), Seed(seed), &Device::flex()).unwrap()
+}
+
+/// Repeat the previous token; the first position is not scored.
+fn repeat_previous(seed: u64, step: usize) -> TokenBatch {
+    let mut rng = Seed(seed).rng("data", step as u64);
+    let (batch, seq) = (8, 9);
+    let inputs: Vec<i32> = (0..batch * seq).map(|_| rng.random_range(0..VOCAB as i32)).collect();
+    let targets = (0..inputs.len()).map(|at| if at % seq == 0 { IGNORE } else { inputs[at - 1] }).collect();
+    TokenBatch { batch, seq, inputs, targets }
+}
+
+fn config(steps: usize) -> TrainConfig {
+    TrainConfig {
+        steps,
+        batch_size: 8,
+        schedule: LrSchedule { warmup_steps: steps.min(5), ..LrSchedule::cosine(1e-2, 1e-4, steps) },
+        optimizer: AdamWConfig::default(),
+        clip_norm: Some(1.0),
+        evaluate_every: 25,
+        check_every: 1,
+        stop_above: None,
+    }
+}
+
+fn evaluate(model: &HybridLm) -> Result<Evaluation, TrainError> {
+    let answers = predict(model, &[repeat_previous(99, 0), repeat_previous(99, 1)])?;
+    let tokens: Vec<_> = answers.iter().flat_map(|answer| &answer.tokens).collect();
+    let right = tokens.iter().filter(|token| token.prediction == token.target).count();
+    let loss = answers.iter().map(|answer| answer.loss_sum).sum::<f64>() / tokens.len() as f64;
+    Ok(Evaluation { loss, accuracy: right as f64 / tokens.len() as f64 })
+}
+
+fn run(seed: u64, config: &TrainConfig) -> Trained<HybridLm> {
+    let progress = &mut |_: &Progress| ControlFlow::Continue(());
+    train(model(seed), config, &mut |step| Ok(repeat_previous(seed, step)), &mut evaluate, progress).unwrap()
+}
+
+fn weights(model: &impl Module) -> Vec<f32> {
+    struct Collect(Vec<f32>);
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.extend(param.val().into_data().try_into_vec::<f32>().unwrap());
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    model.visit(&mut collect);
+    collect.0
+}
+
+#[test]
+fn a_task_is_learned_and_the_threshold_stops_it() {
+    let trained = run(1, &TrainConfig { stop_above: Some(0.99), ..config(400) });
+    let Outcome::ReachedThreshold { step } = trained.outcome else { panic!("{:?}", trained.history) };
+    assert!(step < 400 && step.is_multiple_of(25));
+    let last = trained.history.last().unwrap();
+    assert_eq!(last.step, step);
+    assert!(last.evaluation.accuracy > 0.99);
+    assert_eq!(evaluate(&trained.model).unwrap(), last.evaluation);
+    assert!(trained.history[0].train_loss > last.train_loss);
+}
+
+#[test]
+fn trainings_side_by_side_give_the_weights_of_trainings_in_turn() {
+    let run = |seed| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.install(|| run(seed, &config(30)))
+    };
+    let alone: Vec<_> = (0..3).map(run).collect();
+    let together: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|seed| scope.spawn(move || run(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (a, b) in alone.iter().zip(&together) {
+        assert_eq!(weights(&a.model), weights(&b.model));
+        assert_eq!(a.history, b.history);
+        assert_eq!(a.history.iter().map(|point| point.step).collect::<Vec<_>>(), [25, 30]);
+    }
+    assert_ne!(weights(&alone[0].model), weights(&alone[1].model));
+}
+
+#[test]
+fn looking_at_the_loss_less_often_changes_nothing() {
+    let mut reports = Vec::new();
+    let config = TrainConfig { check_every: 7, evaluate_every: 20, ..config(20) };
+    let progress = &mut |progress: &Progress| {
+        reports.push(progress.step);
+        ControlFlow::Continue(())
+    };
+    let seldom = train(model(1), &config, &mut |step| Ok(repeat_previous(1, step)), &mut evaluate, progress).unwrap();
+    assert_eq!(reports, [7, 14, 20]);
+    let often = run(1, &TrainConfig { check_every: 1, ..config });
+    assert_eq!(weights(&seldom.model), weights(&often.model));
+    assert!((seldom.history[0].train_loss - often.history[0].train_loss).abs() < 1e-5);
+}
+
+#[test]
+fn divergence_is_an_outcome() {
+    let schedule = LrSchedule::constant(1e30);
+    for check_every in [1, 4] {
+        let trained = run(1, &TrainConfig { schedule, clip_norm: None, check_every, ..config(25) });
+        let Outcome::Diverged { step, reason } = trained.outcome else { panic!("{:?}", trained.outcome) };
+        assert!(step <= 8 && step.is_multiple_of(check_every));
+        assert!(matches!(reason, DivergedQuantity::Loss | DivergedQuantity::GradientNorm));
+        assert!(trained.history.is_empty());
+    }
+    let mut nan = |_: &HybridLm| Ok(Evaluation { loss: f64::NAN, accuracy: 0.5 });
+    let progress = &mut |_: &Progress| ControlFlow::Continue(());
+    let trained = train(model(1), &config(25), &mut |step| Ok(repeat_previous(1, step)), &mut nan, progress).unwrap();
+    assert_eq!(trained.outcome, Outcome::Diverged { step: 25, reason: DivergedQuantity::Evaluation });
+}
+
+#[test]
+fn progress_can_cancel() {
+    let progress =
+        &mut |progress: &Progress| if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let trained =
+        train(model(1), &config(9), &mut |step| Ok(repeat_previous(1, step)), &mut evaluate, progress).unwrap();
+    assert_eq!(trained.outcome, Outcome::Cancelled { step: 3 });
+}
+
+#[test]
+fn batches_that_do_not_fit_are_errors() {
+    let attempt = |batch: TokenBatch| {
+        let progress = &mut |_: &Progress| ControlFlow::Continue(());
+        train(model(1), &config(2), &mut |_| Ok(batch.clone()), &mut evaluate, progress).map(|_| ())
+    };
+    let good = repeat_previous(1, 0);
+    let ignored = TokenBatch { targets: vec![IGNORE; 72], ..good.clone() };
+    assert!(matches!(attempt(ignored), Err(TrainError::Batch { step: 0, .. })));
+    let beyond = TokenBatch { inputs: vec![VOCAB as i32; 72], ..good };
+    assert!(matches!(attempt(beyond), Err(TrainError::Batch { step: 0, .. })));
+    let progress = &mut |_: &Progress| ControlFlow::Continue(());
+    let failed = train(model(1), &config(2), &mut |_| Err("no such file".into()), &mut evaluate, progress);
+    assert!(failed.unwrap_err().to_string().contains("no such file"));
+}
+
+/// Model, gradients and their values, flat.
+fn gradients() -> (HybridLm, GradientsParams, Vec<f32>) {
+    let model = model(1).train();
+    let batch = repeat_previous(1, 0);
+    let loss = cross_entropy(model.logits(batch.tokens(&Device::flex().autodiff())), &batch);
+    let gradients = GradientsParams::from_grads(loss.backward(), &model);
+    let flat = flatten(&model, &gradients);
+    (model, gradients, flat)
+}
+
+fn flatten(model: &HybridLm, gradients: &GradientsParams) -> Vec<f32> {
+    struct Flat<'a>(&'a GradientsParams, Vec<f32>);
+    impl ModuleVisitor for Flat<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = self.0.get::<D>(param.id).expect("a gradient reaches every parameter");
+            self.1.extend(gradient.into_data().try_into_vec::<f32>().unwrap());
+        }
+    }
+    let mut flat = Flat(gradients, Vec::new());
+    model.visit(&mut flat);
+    flat.1
+}
+
+#[test]
+fn clipping_scales_all_gradients_by_one_factor() {
+    let (model, mut clipped, before) = gradients();
+    let norm = before.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+    let max_norm = norm / 4.0;
+    let reported = clip_global_norm(&model, &mut clipped, Some(max_norm)).unwrap().into_scalar::<f32>();
+    assert!((f64::from(reported) / norm - 1.0).abs() < 1e-5);
+    for (&after, &before) in flatten(&model, &clipped).iter().zip(&before) {
+        assert!((after - before * (max_norm / (norm + 1e-6)) as f32).abs() < 1e-7);
+    }
+    let (model, mut untouched, before) = gradients();
+    clip_global_norm(&model, &mut untouched, Some(2.0 * norm)).unwrap();
+    assert_eq!(flatten(&model, &untouched), before);
+}
+
+#[test]
+fn one_step_is_algorithm_2_of_the_adamw_paper() {
+    let (model, step_gradients, g) = gradients();
+    let before = weights(&model);
+    let config = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
+    let rate = 1e-2;
+    let after = weights(&config.init().step(rate, model, step_gradients));
+    for ((&before, &g), &after) in before.iter().zip(&g).zip(&after) {
+        // At the first step the corrected moments are g and g^2.
+        let g = f64::from(g);
+        let want = f64::from(before) * (1.0 - rate * 0.1) - rate * g / (g.abs() + 1e-8);
+        // Tiny gradients are sensitive to the rounding of g^2.
+        assert!((f64::from(after) - want).abs() < 1e-5 || g.abs() < 1e-7, "{after} {want} {g}");
+    }
+}
+
+#[test]
+fn predictions_come_in_the_order_of_the_batch() {
+    let batch = repeat_previous(3, 0);
+    let answers = predict(&model(1), &[batch.clone(), repeat_previous(3, 1)]).unwrap();
+    assert_eq!(answers.len(), 2);
+    let targets: Vec<i32> = answers[0].tokens.iter().map(|token| token.target).collect();
+    assert_eq!(targets, batch.targets.iter().copied().filter(|&target| target != IGNORE).collect::<Vec<_>>());
+    let loss = cross_entropy(model(1).logits(batch.tokens(&Device::flex())), &batch).into_scalar::<f32>();
+    assert!((answers[0].loss_sum / batch.scored() as f64 - f64::from(loss)).abs() < 1e-5);
+}
