@@ -1,0 +1,251 @@
+//! Trains a candidate as a protocol says.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Device;
+use thiserror::Error;
+
+use super::{Metric, Protocol, ProtocolError, Scoring, Selection, Training, data::Data};
+use crate::{
+    cost::{ModelCost, Workload},
+    evaluate::{Context, EvalError, Evaluator, Progress},
+    model::{AutoEncoder, HybridLm, ModelSpec, Network},
+    primitive::{BuildError, InitScheme, Primitives},
+    seed::Seed,
+    space::Architecture,
+    study::{Report, TaskReport, Trial},
+    train::{Evaluation, Outcome, TokenBatch, TrainConfig, TrainError, Trained, predict, train},
+};
+
+/// Evaluates architectures by training them on the MAD tasks; the score is named `accuracy`.
+#[derive(Clone, Debug)]
+pub struct Mad {
+    protocol: Protocol,
+    primitives: Primitives,
+    device: Device,
+}
+
+/// A proxy that cannot be set up.
+#[derive(Debug, Error)]
+pub enum MadError {
+    /// The protocol cannot be carried out.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+}
+
+impl Mad {
+    /// Trains as `protocol` says, with layers from `primitives`, on `device`.
+    ///
+    /// # Errors
+    /// [`MadError`] when the protocol cannot be carried out.
+    pub fn new(protocol: Protocol, primitives: &Primitives, device: &Device) -> Result<Self, MadError> {
+        protocol.validate()?;
+        Ok(Self::unchecked(protocol, primitives, device))
+    }
+
+    /// [`Protocol::quick`].
+    pub fn quick(primitives: &Primitives, device: &Device) -> Self {
+        Self::unchecked(Protocol::quick(), primitives, device)
+    }
+
+    /// [`Protocol::reference`].
+    pub fn reference(primitives: &Primitives, device: &Device) -> Self {
+        Self::unchecked(Protocol::reference(), primitives, device)
+    }
+
+    /// [`Protocol::full`].
+    pub fn full(primitives: &Primitives, device: &Device) -> Self {
+        Self::unchecked(Protocol::full(), primitives, device)
+    }
+
+    fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {
+        Self { protocol, primitives: primitives.clone(), device: device.clone() }
+    }
+
+    /// What is trained and how it is scored.
+    pub fn protocol(&self) -> &Protocol {
+        &self.protocol
+    }
+}
+
+impl Evaluator for Mad {
+    /// The protocol, as JSON. The device is left out: a search may move to a faster one, where its
+    /// results agree up to rounding.
+    fn fingerprint(&self) -> String {
+        let protocol = serde_json::to_string(&self.protocol).unwrap_or_else(|error| error.to_string());
+        format!("mad {protocol}")
+    }
+
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        let trainings = &self.protocol.trainings;
+        let steps = trainings.iter().flat_map(Training::runs).map(|run| run.steps).sum();
+        let mut report = Report::default();
+        let mut done = 0;
+        for training in trainings {
+            let label = training.label();
+            let mut runs = Vec::new();
+            for (index, config) in training.runs().into_iter().enumerate() {
+                let seed = trial.seed.derive(&format!("mad/{label}"), index as u64);
+                let progress = |step| {
+                    context.progress(Progress { stage: label.clone(), step: done + step, steps });
+                    if context.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                };
+                let run = Run { mad: self, training, config: &config, seed };
+                let task = run.carry_out(&trial.architecture, &mut report, &progress)?;
+                done += config.steps;
+                runs.push(TaskReport { name: label.clone(), ..task });
+            }
+            // The first among equals, so that the grid's order decides.
+            report
+                .tasks
+                .extend(runs.into_iter().reduce(|best, next| if next.score > best.score { next } else { best }));
+        }
+        self.score(&mut report);
+        Ok(report)
+    }
+}
+
+impl Mad {
+    /// The mean of each task, and the mean over tasks.
+    fn score(&self, report: &mut Report) {
+        let mut means: Vec<(&str, Vec<f64>)> = Vec::new();
+        for (training, task) in self.protocol.trainings.iter().zip(&report.tasks) {
+            let name = training.task.name();
+            match means.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, scores)) => scores.push(task.score),
+                None => means.push((name, vec![task.score])),
+            }
+        }
+        let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+        let tasks: Vec<f64> = means.iter().map(|(_, scores)| mean(scores)).collect();
+        report.scores.insert("accuracy".into(), mean(&tasks));
+        report.scores.extend(means.iter().zip(&tasks).map(|((name, _), &score)| ((*name).into(), score)));
+    }
+}
+
+/// One training with one configuration.
+struct Run<'a> {
+    mad: &'a Mad,
+    training: &'a Training,
+    config: &'a TrainConfig,
+    seed: Seed,
+}
+
+impl Run<'_> {
+    /// Builds and trains the candidate; adds its size and work to `report`.
+    fn carry_out(
+        &self,
+        architecture: &Architecture,
+        report: &mut Report,
+        progress: &dyn Fn(usize) -> ControlFlow<()>,
+    ) -> Result<TaskReport, EvalError> {
+        let (protocol, task) = (&self.mad.protocol, &self.training.task);
+        // The reference draws the auto-encoder's weights, layers included, in the manner of GPT-2.
+        let init = if task.is_auto_encoding() { InitScheme::Normal(0.02) } else { protocol.init };
+        let spec = ModelSpec {
+            architecture: architecture.clone(),
+            dims: protocol.dims.clone(),
+            vocab_size: task.vocab_size(),
+            tied_embeddings: false,
+            head_bias: true,
+            init,
+        };
+        let (primitives, device) = (&self.mad.primitives, self.mad.device.clone().autodiff());
+        let data = Data::new(self.training, protocol.data_seed, self.seed).map_err(infeasible)?;
+        let seq_len = task.input_len();
+        let (task, parameters) = if task.is_auto_encoding() {
+            let model = AutoEncoder::new(&spec, primitives, self.seed, &device).map_err(build_error)?;
+            self.train(model, data, progress)?
+        } else {
+            let model = HybridLm::new(&spec, primitives, self.seed, &device).map_err(build_error)?;
+            self.train(model, data, progress)?
+        };
+        let cost = ModelCost::new(&spec, primitives, Workload::bf16(seq_len as u64)).map_err(infeasible)?;
+        let tokens = (task.steps * self.config.batch_size * seq_len) as f64;
+        report.parameters = report.parameters.max(parameters);
+        report.train_flops += cost.train_flops_per_token as f64 * tokens;
+        Ok(task)
+    }
+
+    fn train<N: Network>(
+        &self,
+        model: N,
+        mut data: Data,
+        progress: &dyn Fn(usize) -> ControlFlow<()>,
+    ) -> Result<(TaskReport, u64), EvalError> {
+        let parameters = model.num_params() as u64;
+        let test = std::mem::take(&mut data.test);
+        let metric = self.mad.protocol.metric;
+        let trained = train(
+            model,
+            self.config,
+            &mut |step| Ok(data.batch(step)),
+            &mut |model| measure(model, &test, metric),
+            &mut |now| progress(now.step),
+        );
+        Ok((self.task_report(&trained.map_err(train_error)?)?, parameters))
+    }
+
+    fn task_report<N>(&self, trained: &Trained<N>) -> Result<TaskReport, EvalError> {
+        let protocol = &self.mad.protocol;
+        let history = &trained.history;
+        let curve = history.iter().map(|point| (point.step, point.evaluation.accuracy)).collect();
+        let (steps, diverged) = match trained.outcome {
+            Outcome::Finished => (self.config.steps, None),
+            Outcome::ReachedThreshold { step } => (step, None),
+            Outcome::Diverged { step, reason } => (step, Some(format!("{reason} at step {step}"))),
+            Outcome::Cancelled { .. } => return Err(EvalError::Cancelled),
+        };
+        let selected = match protocol.selection {
+            Selection::Last => history.last(),
+            Selection::LowestLoss => history.iter().min_by(|a, b| a.evaluation.loss.total_cmp(&b.evaluation.loss)),
+        };
+        let Some(selected) = selected.filter(|_| diverged.is_none()) else {
+            return Ok(TaskReport { steps, curve, diverged, ..TaskReport::default() });
+        };
+        let Evaluation { loss, accuracy } = selected.evaluation;
+        let planned = self.config.steps.div_ceil(self.config.evaluate_every);
+        let score = match protocol.scoring {
+            Scoring::Accuracy => accuracy,
+            Scoring::CurveMean => curve_mean(&curve, planned),
+        };
+        Ok(TaskReport { score, accuracy, loss: Some(loss), steps, curve, ..TaskReport::default() })
+    }
+}
+
+/// The mean over `planned` evaluations, where those that were not made repeat the last.
+fn curve_mean(curve: &[(usize, f64)], planned: usize) -> f64 {
+    let made: f64 = curve.iter().map(|&(_, accuracy)| accuracy).sum();
+    let last = curve.last().map_or(0.0, |&(_, accuracy)| accuracy);
+    (made + last * planned.saturating_sub(curve.len()) as f64) / planned.max(curve.len()).max(1) as f64
+}
+
+/// Loss per scored position, and the accuracy averaged over batches as the reference does.
+fn measure<N: Network>(model: &N, test: &[TokenBatch], metric: Metric) -> Result<Evaluation, TrainError> {
+    let predictions = predict(model, test)?;
+    let scored: usize = predictions.iter().map(|batch| batch.tokens.len()).sum();
+    let loss: f64 = predictions.iter().map(|batch| batch.loss_sum).sum();
+    let accuracies: Vec<f64> = predictions
+        .iter()
+        .filter_map(|batch| {
+            metric.accuracy(batch.tokens.iter().map(|token| (token.prediction as u32, token.target as u32)))
+        })
+        .collect();
+    let accuracy = accuracies.iter().sum::<f64>() / accuracies.len().max(1) as f64;
+    Ok(Evaluation { loss: loss / scored.max(1) as f64, accuracy })
+}
+
+/// The candidate is at fault.
+fn infeasible(error: impl std::error::Error) -> EvalError {
+    EvalError::Infeasible(error.to_string())
+}
+
+/// A primitive that is missing would be missing for every trial that contains it, but others can go on.
+fn build_error(error: BuildError) -> EvalError {
+    EvalError::Infeasible(error.to_string())
+}
+
+/// What the trainer refuses it refuses for this candidate alone: protocols are checked when the evaluator is made.
+fn train_error(error: TrainError) -> EvalError {
+    EvalError::Infeasible(error.to_string())
+}

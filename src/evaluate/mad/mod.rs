@@ -1,0 +1,16 @@
+//! The MAD proxy: small models trained on synthetic tasks that test one ability each (Poli et al. 2024, arXiv 2403.17844).
+//!
+//! A [`Protocol`] says, as plain values, which [tasks](task) are trained for how long and how they are scored; [`Mad`]
+//! carries it out. [`Protocol::quick`] fits a CPU, [`Protocol::reference`] follows the published benchmark at its
+//! baseline settings, [`Protocol::full`] adds its difficulty settings.
+
+mod data;
+mod evaluator;
+pub mod metric;
+mod protocol;
+pub mod task;
+
+pub use evaluator::{Mad, MadError};
+pub use metric::Metric;
+pub use protocol::{Hyperparameters, Protocol, ProtocolError, Scoring, Selection, TrainData, Training};
+pub use task::{Task, TaskError};

@@ -1,0 +1,71 @@
+//! From a trial to a report.
+//!
+//! An [`Evaluator`] answers "how good is this architecture?". [`Mad`](mad::Mad) trains the candidate on the MAD tasks;
+//! [`from_fn`] makes an evaluator of any closure.
+
+mod context;
+mod from_fn;
+pub mod mad;
+
+pub use context::{CancelToken, Context, Progress};
+pub use from_fn::{FnEvaluator, from_fn};
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::study::{Report, Trial};
+
+/// Finds out how good an architecture is.
+///
+/// LAW: a function of the trial, its seed included. The same trial gives the same report, bit for bit on a CPU, whatever
+/// runs beside it and however often it is tried; `testkit::evaluator` checks it. Called from several threads at once. It
+/// may block for as long as it needs, but looks at [`Context::cancelled`] now and then.
+pub trait Evaluator: Send + Sync {
+    /// Everything that the reports depend on besides the trial, as text: a search is resumed only with the same.
+    fn fingerprint(&self) -> String;
+
+    /// Evaluates one trial.
+    ///
+    /// # Errors
+    /// [`EvalError`] says what becomes of the trial and of the search.
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError>;
+}
+
+/// Why there is no report, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EvalError {
+    /// This architecture cannot be evaluated. The trial is recorded as failed; the search goes on.
+    #[error("infeasible: {0}")]
+    Infeasible(String),
+    /// Something passing went wrong. The trial is tried again, up to a limit.
+    #[error("transient: {0}")]
+    Transient(String),
+    /// No trial can be evaluated. The search stops; everything finished stays in the journal.
+    #[error("fatal: {0}")]
+    Fatal(String),
+    /// The evaluation was called off. The trial stays pending and runs again when the search resumes.
+    #[error("cancelled")]
+    Cancelled,
+    /// The evaluator panicked: reported by executors. The trial is recorded as failed; the search goes on.
+    #[error("panicked: {0}")]
+    Panicked(String),
+}
+
+impl<E: Evaluator + ?Sized> Evaluator for Box<E> {
+    fn fingerprint(&self) -> String {
+        (**self).fingerprint()
+    }
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        (**self).evaluate(trial, context)
+    }
+}
+
+impl<E: Evaluator + ?Sized> Evaluator for Arc<E> {
+    fn fingerprint(&self) -> String {
+        (**self).fingerprint()
+    }
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        (**self).evaluate(trial, context)
+    }
+}
