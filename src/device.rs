@@ -29,9 +29,9 @@ pub fn available() -> Vec<NamedDevice> {
     #[cfg(feature = "wgpu")]
     devices.extend(numbered("wgpu", burn::tensor::DeviceType::Wgpu));
     #[cfg(feature = "flex")]
-    devices.push(NamedDevice { name: "flex".into(), device: Device::flex() });
+    devices.extend([NamedDevice { name: "flex".into(), device: Device::flex() }]);
     #[cfg(feature = "ndarray")]
-    devices.push(NamedDevice { name: "ndarray".into(), device: ndarray() });
+    devices.extend([NamedDevice { name: "ndarray".into(), device: ndarray() }]);
     devices
 }
 

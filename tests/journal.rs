@@ -12,6 +12,7 @@ use composer_nas::{
 fn setup() -> Setup {
     Setup {
         space: toy::space(),
+        primitives: [(Symbol::ATTENTION, PrimitiveId::new("attention").unwrap())].into(),
         goal: Goal::default(),
         seed: Seed(7),
         searcher: "random".into(),
@@ -133,6 +134,9 @@ fn another_setup_is_refused_and_named() {
     let space = toy::space().pin(0, Symbol::ATTENTION).unwrap();
     let error = Journal::open(&path, &Setup { space, ..setup() }).unwrap_err().to_string();
     assert!(error.contains("space"), "{error}");
+    let primitives = [(Symbol::ATTENTION, PrimitiveId::new("other_attention").unwrap())].into();
+    let error = Journal::open(&path, &Setup { primitives, ..setup() }).unwrap_err().to_string();
+    assert!(error.contains("primitives was") && error.contains("other_attention"), "{error}");
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! What a search is: the part of its configuration that its results depend on.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{seed::Seed, space::SearchSpace, study::Goal};
+use crate::{
+    primitive::{PrimitiveId, Symbol},
+    seed::Seed,
+    space::SearchSpace,
+    study::Goal,
+};
 
 /// What a search is. A journal is continued only by a search with the same setup; budgets, workers and everything that
 /// only looks at results may change.
@@ -12,6 +17,9 @@ use crate::{seed::Seed, space::SearchSpace, study::Goal};
 pub struct Setup {
     /// Where is searched.
     pub space: SearchSpace,
+    /// Which primitive each symbol of the space stands for.
+    #[serde(default)]
+    pub primitives: BTreeMap<Symbol, PrimitiveId>,
     /// What is optimised.
     pub goal: Goal,
     /// The root of everything random.
@@ -42,6 +50,7 @@ impl Setup {
         let parts = |setup: &Setup| {
             [
                 ("space", text(&setup.space)),
+                ("primitives", text(&setup.primitives)),
                 ("goal", text(&setup.goal)),
                 ("seed", text(&setup.seed)),
                 ("searcher", setup.searcher.clone()),

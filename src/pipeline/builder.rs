@@ -13,7 +13,7 @@ use crate::{
     execute::Executor,
     extrapolate::Auto,
     journal::Setup,
-    primitive::Primitives,
+    primitive::{Primitives, RegistryError},
     search::{RegularizedEvolution, Searcher},
     seed::Seed,
     space::{Architecture, SearchSpace},
@@ -204,14 +204,19 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
 
 impl<E: Evaluator, S: Searcher, A, X> Pipeline<E, S, A, X> {
     /// The part of the configuration that the results depend on; what a journal is checked against.
-    pub fn setup(&self) -> Setup {
-        Setup {
+    ///
+    /// # Errors
+    /// [`RegistryError`] when the space names an unknown primitive.
+    pub fn setup(&self) -> Result<Setup, RegistryError> {
+        let id = |symbol| Ok((symbol, self.primitives.get(symbol)?.id()));
+        Ok(Setup {
             space: self.options.space.clone(),
+            primitives: self.options.space.symbols().into_iter().map(id).collect::<Result<_, _>>()?,
             goal: self.options.goal.clone(),
             seed: self.options.seed,
             searcher: self.searcher.fingerprint(),
             evaluator: self.evaluator.fingerprint(),
-        }
+        })
     }
 
     /// The session under this search, for those who own the loop.
@@ -219,10 +224,7 @@ impl<E: Evaluator, S: Searcher, A, X> Pipeline<E, S, A, X> {
     /// # Errors
     /// [`PipelineError`] when the space names an unknown primitive or the journal cannot be used.
     pub fn into_session(self) -> Result<Session<S>, PipelineError> {
-        for symbol in self.options.space.symbols() {
-            self.primitives.get(symbol)?;
-        }
-        let setup = self.setup();
+        let setup = self.setup()?;
         let session = match &self.options.journal {
             Some(path) => Session::open(path, setup, self.searcher)?,
             None => Session::without_journal(setup, self.searcher),

@@ -1,6 +1,10 @@
 //! Ask and tell.
 
-use std::{collections::VecDeque, fmt, path::Path};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    path::Path,
+};
 
 use super::{Observer, PipelineError};
 use crate::{
@@ -69,7 +73,8 @@ const MAX_ATTEMPTS: u32 = 3;
 impl<S: Searcher> Session<S> {
     /// A session without a journal.
     pub fn in_memory(space: SearchSpace, goal: Goal, seed: Seed, searcher: S) -> Self {
-        let setup = Setup { space, goal, seed, searcher: searcher.fingerprint(), evaluator: String::new() };
+        let (primitives, searcher_fingerprint, evaluator) = (BTreeMap::new(), searcher.fingerprint(), String::new());
+        let setup = Setup { space, primitives, goal, seed, searcher: searcher_fingerprint, evaluator };
         Self::without_journal(setup, searcher)
     }
 
