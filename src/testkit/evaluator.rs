@@ -1,0 +1,96 @@
+//! The laws of [`Evaluator`].
+
+use std::thread;
+
+use super::{LawBroken, holds};
+use crate::{
+    evaluate::{CancelToken, Context, EvalError, Evaluator},
+    study::{Goal, Report, Trial},
+};
+
+/// The same trial gives the same report, also beside other trials.
+pub const REPEATABLE: &str = "the same trial gives the same report, whatever runs beside it";
+/// A report holds the goal's score, as a finite number.
+pub const SCORES: &str = "a report holds a finite score of the goal";
+/// A cancelled evaluation ends.
+pub const CANCELLED: &str = "a cancelled evaluation returns EvalError::Cancelled";
+/// The fingerprint does not change.
+pub const FINGERPRINT: &str = "the fingerprint stays the same";
+
+/// Evaluates the trials one after the other, then all at once, each inside a pool of one computing thread as the executor
+/// does, and compares. Exact on a CPU; on other devices sums may be taken in another order.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check(evaluator: &(impl Evaluator + ?Sized), trials: &[Trial], goal: &Goal) -> Result<(), LawBroken> {
+    let fingerprint = evaluator.fingerprint();
+    let alone: Vec<_> = trials.iter().map(|trial| evaluate(evaluator, trial, &Context::default())).collect();
+    for (trial, report) in trials.iter().zip(&alone) {
+        if let Ok(report) = report {
+            let value = report.value(goal);
+            holds(value.is_ok(), SCORES, || format!("{} of {}: {value:?}", trial.id, trial.architecture))?;
+        }
+    }
+    let together: Vec<_> = thread::scope(|scope| {
+        let run = |trial| scope.spawn(move || evaluate(evaluator, trial, &Context::default()));
+        let running: Vec<_> = trials.iter().map(run).collect();
+        running.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    for ((trial, first), second) in trials.iter().zip(&alone).zip(&together) {
+        let same = match (first, second) {
+            (Ok(first), Ok(Ok(second))) => first.same_outcome(second),
+            (Err(first), Ok(Err(second))) => first == second,
+            _ => false,
+        };
+        holds(same, REPEATABLE, || format!("{}: {first:?}, then {second:?}", trial.architecture))?;
+    }
+    let cancel = CancelToken::default();
+    cancel.cancel();
+    if let Some(trial) = trials.first() {
+        let outcome = evaluate(evaluator, trial, &Context::new(cancel, |_| ()));
+        holds(outcome == Err(EvalError::Cancelled), CANCELLED, || format!("{outcome:?}"))?;
+    }
+    holds(evaluator.fingerprint() == fingerprint, FINGERPRINT, || fingerprint.clone())
+}
+
+fn evaluate(evaluator: &(impl Evaluator + ?Sized), trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.map_err(|error| EvalError::Fatal(error.to_string()))?;
+    pool.install(|| evaluator.evaluate(trial, context))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::{
+        evaluate::from_fn,
+        seed::Seed,
+        study::{Origin, TrialId},
+    };
+
+    fn trials() -> Vec<Trial> {
+        let trial = |id| Trial::new(TrialId(id), "AAM".parse().unwrap(), Seed(id), Origin::Searcher);
+        (0..3).map(trial).collect()
+    }
+
+    fn broken_law(
+        evaluate: impl Fn(&Trial, &Context) -> Result<Report, EvalError> + Send + Sync,
+    ) -> Option<&'static str> {
+        check(&from_fn("test", evaluate), &trials(), &Goal::default()).err().map(|broken| broken.law)
+    }
+
+    #[test]
+    fn every_breach_is_caught() {
+        let score = |value| Ok(Report::score("accuracy", value));
+        let heeding =
+            move |context: &Context, value| if context.cancelled() { Err(EvalError::Cancelled) } else { score(value) };
+        assert_eq!(broken_law(|trial, context| heeding(context, trial.seed.0 as f64)), None);
+        assert_eq!(broken_law(|trial, _| score(trial.seed.0 as f64)), Some(CANCELLED));
+        assert_eq!(broken_law(|_, context| heeding(context, f64::NAN)), Some(SCORES));
+        let calls = AtomicU64::new(0);
+        let counting = |_: &Trial, context: &Context| heeding(context, calls.fetch_add(1, Ordering::Relaxed) as f64);
+        assert_eq!(broken_law(counting), Some(REPEATABLE));
+    }
+}

@@ -1,0 +1,211 @@
+//! The laws of [`Extrapolator`].
+
+use rand::{RngExt, seq::IndexedRandom};
+
+use super::{LawBroken, holds};
+use crate::{
+    extrapolate::{Extrapolator, Target},
+    primitive::{Primitives, Symbol},
+    seed::Seed,
+    space::Architecture,
+};
+
+/// An extrapolator answers where the target has room for the layers.
+pub const ANSWERS: &str = "an extrapolator answers where the target has room for a layer";
+/// The result has about the target's size.
+pub const SIZE: &str = "the size is within one layer per run of the target's";
+/// What has the right size already stays.
+pub const IDENTITY: &str = "an architecture of the target's size is kept";
+/// The result is a model at the target's widths.
+pub const WIDTHS: &str = "widths, vocabulary and head are the target's";
+/// There is nothing to extrapolate.
+pub const EMPTY: &str = "an architecture without layers is refused";
+/// Stacking repeats.
+pub const PERIODIC: &str = "whole copies of the small architecture, then a shorter one with the same order of runs";
+/// Stretching lengthens.
+pub const RUNS: &str = "the order of runs is kept";
+
+/// Small architectures in each check.
+const CASES: u64 = 60;
+/// The target's size in multiples of the small architecture's.
+const FACTORS: [(u128, u128); 7] = [(1, 1), (2, 1), (3, 1), (7, 3), (33, 4), (101, 100), (5, 7)];
+
+/// Extrapolates small architectures of the given primitives to targets of many sizes.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitives) -> Result<(), LawBroken> {
+    let empty = extrapolator.extrapolate(&Architecture::default(), &Target::llama_1b(), primitives);
+    holds(empty.is_err(), EMPTY, || format!("{:?}", empty.map(|spec| spec.architecture)))?;
+    for case in cases(primitives) {
+        let large = case.extrapolated(extrapolator, primitives)?;
+        let (wanted, found) = (u128::from(case.target.body_parameters), case.size(&large, primitives)?);
+        let slack = case.size(&Architecture::new(case.small.runs().map(|(symbol, _)| symbol)), primitives)?;
+        holds(found.abs_diff(wanted) <= slack, SIZE, || {
+            format!("{} has {found} parameters, {wanted} are wanted, the slack is {slack}", case.describe(&large))
+        })?;
+        holds(!case.equal || large == case.small, IDENTITY, || case.describe(&large))?;
+    }
+    Ok(())
+}
+
+/// The law of stacking: as many whole copies as fit, and a rest whose runs are those of the small architecture, none of
+/// them longer.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check_periodic(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitives) -> Result<(), LawBroken> {
+    for case in cases(primitives) {
+        let large = case.extrapolated(extrapolator, primitives)?;
+        let size = case.size(&case.small, primitives)?;
+        // At most 33 copies by the factors above.
+        let copied = (u128::from(case.target.body_parameters) / size) as usize * case.small.len();
+        let (copies, rest) = large.layers().split_at_checked(copied).unwrap_or((large.layers(), &[]));
+        let whole = copies.len() == copied && copies.chunks(case.small.len()).all(|copy| copy == case.small.layers());
+        let rest: Vec<_> = Architecture::new(rest.iter().copied()).runs().collect();
+        let shorter = rest.len() == case.small.runs().count()
+            && rest.iter().zip(case.small.runs()).all(|(rest, run)| rest.0 == run.0 && rest.1 <= run.1);
+        holds(whole && (rest.is_empty() || shorter), PERIODIC, || case.describe(&large))?;
+    }
+    Ok(())
+}
+
+/// The law of stretching: the runs of the result are those of the small architecture, in their order.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check_keeps_runs(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitives) -> Result<(), LawBroken> {
+    for case in cases(primitives) {
+        let large = case.extrapolated(extrapolator, primitives)?;
+        let symbols = |architecture: &Architecture| architecture.runs().map(|(symbol, _)| symbol).collect::<Vec<_>>();
+        holds(symbols(&large) == symbols(&case.small), RUNS, || case.describe(&large))?;
+    }
+    Ok(())
+}
+
+/// A small architecture and a target.
+struct Case {
+    small: Architecture,
+    target: Target,
+    /// Whether the small architecture has the target's size.
+    equal: bool,
+}
+
+/// Cases in which the target has room for the largest layer, at widths with and without exact ratios between layers.
+fn cases(primitives: &Primitives) -> Vec<Case> {
+    let symbols: Vec<_> = primitives.iter().map(|primitive| primitive.symbol()).collect();
+    let mut cases = Vec::new();
+    for (index, base) in (0..CASES).zip([Target::llama_1b(), Target::llama_3b()].into_iter().cycle()) {
+        let mut rng = Seed(0).rng("testkit/extrapolator", index);
+        let layers = rng.random_range(1..=20);
+        let small = Architecture::new((0..layers).filter_map(|_| symbols.choose(&mut rng).copied()));
+        let Ok(sizes) = sizes(&small, &base, primitives) else { continue };
+        let (total, largest) = (sizes.iter().sum::<u128>(), sizes.into_iter().max().unwrap_or(0));
+        for (numerator, denominator) in FACTORS {
+            let wanted = total * numerator / denominator;
+            let Ok(body_parameters) = u64::try_from(wanted) else { continue };
+            if wanted > 0 && wanted >= largest {
+                let target = Target { name: format!("{numerator}/{denominator}"), body_parameters, ..base.clone() };
+                cases.push(Case { small: small.clone(), target, equal: wanted == total });
+            }
+        }
+    }
+    cases
+}
+
+/// Parameters of each layer at the target's widths.
+fn sizes(architecture: &Architecture, target: &Target, primitives: &Primitives) -> Result<Vec<u128>, LawBroken> {
+    let size = |&symbol: &Symbol| match primitives.get(symbol) {
+        Ok(primitive) => Ok(primitive.cost(&target.dims, 0).parameters.into()),
+        Err(error) => Err(LawBroken::new(ANSWERS, format!("{architecture}: {error}"))),
+    };
+    architecture.layers().iter().map(size).collect()
+}
+
+impl Case {
+    fn size(&self, architecture: &Architecture, primitives: &Primitives) -> Result<u128, LawBroken> {
+        Ok(sizes(architecture, &self.target, primitives)?.into_iter().sum())
+    }
+
+    fn extrapolated(
+        &self,
+        extrapolator: &(impl Extrapolator + ?Sized),
+        primitives: &Primitives,
+    ) -> Result<Architecture, LawBroken> {
+        let spec = extrapolator.extrapolate(&self.small, &self.target, primitives).map_err(|error| {
+            LawBroken::new(ANSWERS, format!("{} at {} times its size: {error}", self.small, self.target.name))
+        })?;
+        let target = &self.target;
+        let same = (&spec.dims, spec.vocab_size, spec.tied_embeddings)
+            == (&target.dims, target.vocab_size, target.tied_embeddings);
+        holds(same, WIDTHS, || format!("{spec:?} for {target:?}"))?;
+        Ok(spec.architecture)
+    }
+
+    fn describe(&self, large: &Architecture) -> String {
+        format!("{} at {} times its size becomes {large}", self.small, self.target.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        extrapolate::{Auto, ExtrapolateError, Stack, Stretch},
+        model::ModelSpec,
+    };
+
+    #[test]
+    fn our_extrapolators_keep_the_laws() {
+        let primitives = Primitives::standard();
+        assert!(cases(&primitives).len() > 300);
+        for rule in [&Stack as &dyn Extrapolator, &Stretch, &Auto] {
+            assert_eq!(check(rule, &primitives), Ok(()), "{}", rule.fingerprint());
+        }
+        assert_eq!(check_periodic(&Stack, &primitives), Ok(()));
+        assert_eq!(check_keeps_runs(&Stretch, &primitives), Ok(()));
+    }
+
+    struct Answering<F>(F);
+
+    impl<F: Fn(&Architecture, &Target) -> Result<ModelSpec, ExtrapolateError>> Extrapolator for Answering<F> {
+        fn fingerprint(&self) -> String {
+            "test".into()
+        }
+
+        fn extrapolate(
+            &self,
+            small: &Architecture,
+            target: &Target,
+            _: &Primitives,
+        ) -> Result<ModelSpec, ExtrapolateError> {
+            (self.0)(small, target)
+        }
+    }
+
+    #[test]
+    fn every_breach_is_caught() {
+        let primitives = Primitives::standard();
+        let broken = |answer: &dyn Fn(&Architecture, &Target) -> Result<ModelSpec, ExtrapolateError>| {
+            check(&Answering(answer), &primitives).expect_err("a law is broken").law
+        };
+        let stack = |small: &Architecture, target: &Target| Stack.extrapolate(small, target, &primitives);
+        let nonempty = |small: &Architecture| if small.is_empty() { Err(ExtrapolateError::Empty) } else { Ok(()) };
+
+        assert_eq!(broken(&|small, target| Ok(target.model(small.clone()))), EMPTY);
+        assert_eq!(broken(&|small, target| nonempty(small).map(|()| target.model(small.clone()))), SIZE);
+        let reversed = |small: &Architecture, target: &Target| {
+            let spec = stack(small, target)?;
+            Ok(target.model(Architecture::new(spec.architecture.layers().iter().rev().copied())))
+        };
+        assert_eq!(broken(&reversed), IDENTITY);
+        let narrow = |small: &Architecture, target: &Target| {
+            Ok(ModelSpec { vocab_size: target.vocab_size + 1, ..stack(small, target)? })
+        };
+        assert_eq!(broken(&narrow), WIDTHS);
+        assert_eq!(broken(&|_, _| Err(ExtrapolateError::Other("no".into()))), ANSWERS);
+        assert_eq!(check_periodic(&Stretch, &primitives).unwrap_err().law, PERIODIC);
+        assert_eq!(check_periodic(&Answering(reversed), &primitives).unwrap_err().law, PERIODIC);
+        assert_eq!(check_keeps_runs(&Stack, &primitives).unwrap_err().law, RUNS);
+    }
+}

@@ -1,0 +1,45 @@
+//! The laws of the traits, as functions to call from the tests of a plug-in.
+//!
+//! Every check returns `Ok(())` or the first [`LawBroken`] with a counterexample. The checks are deterministic: what
+//! they draw, they draw from fixed seeds.
+//!
+//! ```
+//! use composer_nas::{prelude::*, testkit};
+//! let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 5)?.max_run(Symbol::ATTENTION, 2)?;
+//! testkit::searcher::check(RegularizedEvolution::default, &space)?;
+//! testkit::aggregator::check(&NcClustering::n0(), &space)?;
+//! testkit::extrapolator::check(&Auto, &Primitives::standard())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod aggregator;
+pub mod evaluator;
+pub mod extrapolator;
+pub mod pipeline;
+pub mod primitive;
+pub mod searcher;
+mod simulated;
+
+use thiserror::Error;
+
+/// A law that an implementation does not keep.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("broken law: {law}; counterexample: {counterexample}")]
+pub struct LawBroken {
+    /// The law.
+    pub law: &'static str,
+    /// A case in which it does not hold.
+    pub counterexample: String,
+}
+
+impl LawBroken {
+    /// A law with a case in which it does not hold.
+    pub fn new(law: &'static str, counterexample: impl Into<String>) -> Self {
+        Self { law, counterexample: counterexample.into() }
+    }
+}
+
+/// `Ok` where the law holds; the counterexample is only written where it does not.
+fn holds(condition: bool, law: &'static str, counterexample: impl FnOnce() -> String) -> Result<(), LawBroken> {
+    if condition { Ok(()) } else { Err(LawBroken::new(law, counterexample())) }
+}

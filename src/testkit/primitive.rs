@@ -1,0 +1,210 @@
+//! The laws of [`Primitive`].
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{Device, Tensor, TensorData},
+};
+use rand_distr::{Distribution, StandardNormal};
+
+use super::{LawBroken, holds};
+use crate::{
+    primitive::{Block, Dims, InitScheme, Primitive, Role, WeightInit},
+    seed::Seed,
+};
+
+/// A primitive builds at every width that is consistent.
+pub const BUILDS: &str = "a primitive builds wherever the widths are consistent";
+/// `[B, S, D]` stays `[B, S, D]`, also for one token and for lengths that are no multiple of anything.
+pub const SHAPE: &str = "the layer keeps the shape of its input";
+/// No output sees a later input.
+pub const CAUSAL: &str = "changing token t leaves the outputs before t unchanged";
+/// Channel mixers treat every position alone.
+pub const POSITION_WISE: &str = "a channel mixer changes no output but that of the changed token";
+/// The closed form counts what is built.
+pub const PARAMETERS: &str = "LayerCost::parameters equals the number of built parameters";
+/// Everything can learn.
+pub const GRADIENT: &str = "a gradient that is not zero reaches every parameter";
+/// Weights are saved in full.
+pub const RECORD: &str = "a layer that loads another's record computes the same";
+/// Weights come from the given stream alone.
+pub const REPEATABLE: &str = "the same widths and stream give the same layer";
+
+/// Builds the primitive at several widths on `device` and checks every law there.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check(primitive: &(impl Primitive + ?Sized), device: &Device) -> Result<(), LawBroken> {
+    let wide = Dims { kv_heads: 2, attention_bias: true, ..dims(24, 40, 4) };
+    for dims in [dims(8, 12, 2), wide] {
+        Layer { primitive, dims, device }.check()?;
+    }
+    Ok(())
+}
+
+fn dims(d_model: usize, d_ff: usize, heads: usize) -> Dims {
+    Dims {
+        d_model,
+        d_ff,
+        heads,
+        kv_heads: heads,
+        head_dim: 2 * (d_model / heads / 2).max(1),
+        rope_theta: 10_000.0,
+        norm_eps: 1e-5,
+        attention_bias: false,
+    }
+}
+
+/// One width.
+struct Layer<'a, P: ?Sized> {
+    primitive: &'a P,
+    dims: Dims,
+    device: &'a Device,
+}
+
+impl<P: Primitive + ?Sized> Layer<'_, P> {
+    fn check(&self) -> Result<(), LawBroken> {
+        let layer = self.build(1, self.device)?;
+        let parameters = self.primitive.cost(&self.dims, 16).parameters;
+        holds(layer.num_params() as u64 == parameters, PARAMETERS, || {
+            format!("{} built, {parameters} stated, at {:?}", layer.num_params(), self.dims)
+        })?;
+        for (batch, seq) in [(2, 7), (1, 1), (1, 33)] {
+            let x = self.input(batch, seq);
+            let shape = layer.forward(x.clone()).dims();
+            holds(shape == x.dims(), SHAPE, || format!("{:?} became {shape:?}", x.dims()))?;
+            for token in [0, seq / 2, seq - 1] {
+                self.check_reach(&layer, x.clone(), token)?;
+            }
+        }
+        self.check_gradient()?;
+        let same = self.output(&self.build(1, self.device)?)? == self.output(&layer)?;
+        holds(same, REPEATABLE, || format!("two builds differ at {:?}", self.dims))?;
+        let loaded = self.build(2, self.device)?.load_record(layer.clone().into_record());
+        holds(self.output(&loaded)? == self.output(&layer)?, RECORD, || format!("at {:?}", self.dims))
+    }
+
+    fn build(&self, stream: u64, device: &Device) -> Result<Block, LawBroken> {
+        let mut init = WeightInit::new(InitScheme::FanIn, Seed(0).rng("testkit/primitive", stream));
+        let built = self.primitive.build(&self.dims, &mut init, device);
+        built.map_err(|error| LawBroken::new(BUILDS, format!("{error} at {:?}", self.dims)))
+    }
+
+    /// Normal entries, `[B, S, D]`.
+    fn input(&self, batch: usize, seq: usize) -> Tensor<3> {
+        let mut rng = Seed(0).rng("testkit/input", (batch * seq) as u64);
+        let shape = [batch, seq, self.dims.d_model];
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| StandardNormal.sample(&mut rng)).collect();
+        Tensor::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    fn output(&self, layer: &Block) -> Result<Vec<f32>, LawBroken> {
+        values(layer.forward(self.input(2, 7)))
+    }
+
+    /// Changes one token and looks at which outputs move.
+    fn check_reach(&self, layer: &Block, x: Tensor<3>, token: usize) -> Result<(), LawBroken> {
+        let [batch, seq, width] = x.dims();
+        let changed = x.clone().slice_assign([0..batch, token..token + 1, 0..width], self.input(batch, 1) + 1.0);
+        let (before, after) = (values(layer.forward(x))?, values(layer.forward(changed))?);
+        let scale = before.iter().fold(1.0_f32, |scale, value| scale.max(value.abs()));
+        let differs = |position: usize| {
+            let at = |row: usize| (row * seq + position) * width..(row * seq + position + 1) * width;
+            let pairs = |row| before[at(row)].iter().zip(&after[at(row)]);
+            (0..batch).any(|row| pairs(row).any(|(a, b)| (a - b).abs() > 1e-5 * scale || a.is_nan() != b.is_nan()))
+        };
+        let moved: Vec<usize> = (0..seq).filter(|&position| differs(position)).collect();
+        let text = || format!("token {token} of {seq} changed outputs {moved:?} at {:?}", self.dims);
+        holds(moved.iter().all(|&position| position >= token), CAUSAL, text)?;
+        match self.primitive.role() {
+            Role::Sequence => Ok(()),
+            Role::Channel => holds(moved.iter().all(|&position| position == token), POSITION_WISE, text),
+        }
+    }
+
+    fn check_gradient(&self) -> Result<(), LawBroken> {
+        let layer = self.build(1, &self.device.clone().autodiff())?.train();
+        let weights = self.input(3, 5).autodiff();
+        let loss = (layer.forward(self.input(3, 5).autodiff() * 0.5) * weights).sum();
+        let mut reached = Reached { gradients: GradientsParams::from_grads(loss.backward(), &layer), missing: 0 };
+        layer.visit(&mut reached);
+        let missing = reached.missing;
+        holds(missing == 0, GRADIENT, || format!("{missing} parameters have none at {:?}", self.dims))
+    }
+}
+
+/// Counts the parameters without a gradient.
+struct Reached {
+    gradients: GradientsParams,
+    missing: usize,
+}
+
+impl ModuleVisitor for Reached {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let largest = self.gradients.get::<D>(param.id).map(|gradient| values(gradient.abs().max().reshape([1])));
+        let reached = matches!(largest, Some(Ok(max)) if max.first().is_some_and(|&max| max > 0.0));
+        self.missing += usize::from(!reached);
+    }
+}
+
+fn values<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>, LawBroken> {
+    x.try_into_vec_as::<f32>().map_err(|error| LawBroken::new(SHAPE, format!("the output cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use burn::nn::Linear;
+
+    use super::*;
+    use crate::primitive::{FnPrimitive, LayerCost, Mixer, Primitives};
+
+    #[test]
+    fn our_primitives_keep_the_laws() {
+        for primitive in Primitives::standard().iter() {
+            assert_eq!(check(primitive, &Device::flex()), Ok(()), "{primitive:?}");
+        }
+    }
+
+    #[derive(Module, Debug)]
+    struct Broken {
+        linear: Linear,
+        unused: Linear,
+        breach: usize,
+    }
+
+    impl Mixer for Broken {
+        fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+            let y = self.linear.forward(x.clone());
+            match self.breach {
+                0 => y + self.unused.forward(x.flip([1])),
+                1 => y + self.unused.forward(x.cumsum(1)),
+                2 => y,
+                3 => Tensor::cat(vec![y, self.unused.forward(x)], 1),
+                _ => y + self.unused.forward(x),
+            }
+        }
+    }
+
+    #[test]
+    fn every_breach_is_caught() {
+        let expected = [(0, CAUSAL), (1, POSITION_WISE), (2, GRADIENT), (3, SHAPE), (4, PARAMETERS), (5, REPEATABLE)];
+        for (breach, law) in expected {
+            let cost = move |dims: &Dims, _| {
+                let parameters = (2 + u64::from(breach == 4)) * dims.width().pow(2);
+                LayerCost { parameters, ..LayerCost::default() }
+            };
+            let builds = AtomicU64::new(0);
+            let role = if breach == 0 { Role::Sequence } else { Role::Channel };
+            let broken = FnPrimitive::new("broken", 'Q', role, cost, move |dims, init, device| {
+                let mut own = WeightInit::new(InitScheme::FanIn, Seed(builds.fetch_add(1, Relaxed)).rng("own", 0));
+                let init = if breach == 5 { &mut own } else { init };
+                let mut square = || init.linear(dims.d_model, dims.d_model, device);
+                Ok(Block::new(Broken { linear: square(), unused: square(), breach }))
+            });
+            let error = check(&broken.unwrap(), &Device::flex()).unwrap_err();
+            assert_eq!(error.law, law, "{error}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The laws of [`Searcher`].
+
+use rand::RngExt;
+
+use super::{
+    LawBroken, holds,
+    simulated::{Outcome, describe, finish, finish_one, propose, value},
+};
+use crate::{
+    search::{Proposal, Searcher},
+    seed::{Rng, Seed},
+    space::SearchSpace,
+    study::{Goal, Study},
+};
+
+/// A searcher answers whatever it is asked in a space that it is meant for.
+pub const ANSWERS: &str = "a searcher answers";
+/// Nothing but the configuration, the study and the generator decides.
+pub const FUNCTION: &str = "an answer is a function of the configuration, the study and the generator";
+/// Proposals keep the space's choices and constraints.
+pub const IN_SPACE: &str = "a proposal lies in the space";
+/// What is pending is not proposed again.
+pub const NOT_PENDING: &str = "a proposal is not pending already";
+/// Somebody has to end the waiting.
+pub const WAIT: &str = "Wait is answered only while trials are pending";
+/// A finite space comes to an end.
+pub const FINISHED: &str =
+    "once every sequence is known, nothing is proposed, and without pending trials it is Finished";
+
+/// Simulated searches in each check.
+const RUNS: u64 = 3;
+/// Proposals of a simulated search.
+const TRIALS: usize = 40;
+/// Trials that are pending at a time.
+const WORKERS: usize = 3;
+/// The largest space that is exhausted.
+const EXHAUSTED: u128 = 256;
+
+/// Drives simulated searches with several pending trials that finish in random order, and checks every answer. `make`
+/// makes one and the same searcher each time.
+///
+/// The end of a space is checked where it has at most 256 sequences: pass a small space too.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check<S: Searcher>(make: impl Fn() -> S, space: &SearchSpace) -> Result<(), LawBroken> {
+    for run in 0..RUNS {
+        simulate(&make, space, Seed(run))?;
+    }
+    if space.size() <= EXHAUSTED { exhaust(&make, space) } else { Ok(()) }
+}
+
+fn simulate<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, seed: Seed) -> Result<(), LawBroken> {
+    let mut warmed = make();
+    let mut study = Study::new(space.clone(), Goal::default());
+    let empty = study.clone();
+    let mut dice = seed.rng("testkit/searcher/outcomes", 0);
+    // Every step adds a trial or ends one, so the loop ends.
+    for step in 0.. {
+        match answer(make, &mut warmed, &study, &seed.rng("testkit/searcher/ask", step))? {
+            Proposal::Evaluate(architecture) => propose(&mut study, architecture)?,
+            Proposal::Finished if study.pending().next().is_none() => break,
+            Proposal::Wait | Proposal::Finished => finish_one(&mut study, &mut dice)?,
+        }
+        while study.pending().count() >= WORKERS || (study.pending().next().is_some() && dice.random_bool(0.4)) {
+            finish_one(&mut study, &mut dice)?;
+        }
+        if study.trials().len() >= TRIALS {
+            break;
+        }
+    }
+    // What it has seen must not colour its view of another study.
+    answer(make, &mut warmed, &empty, &seed.rng("testkit/searcher/ask", 0)).map(drop)
+}
+
+/// Asks in a space that is known to the last sequence, with and without a pending trial.
+fn exhaust<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace) -> Result<(), LawBroken> {
+    let mut study = Study::new(space.clone(), Goal::default());
+    for architecture in space.iter() {
+        propose(&mut study, architecture)?;
+    }
+    let (last, rng) = (study.trials().len() - 1, Seed(0).rng("testkit/searcher/ask", 0));
+    let outcome = |study: &Study, at: usize| Outcome::Value(value(&study.trials()[at].architecture));
+    for at in 0..last {
+        let outcome = outcome(&study, at);
+        finish(&mut study, at, outcome)?;
+    }
+    let case = |study: &Study, answer: &Proposal| format!("{answer:?} after {}", describe(study));
+    let answered = answer(make, &mut make(), &study, &rng)?;
+    holds(!matches!(answered, Proposal::Evaluate(_)), FINISHED, || case(&study, &answered))?;
+    let outcome = outcome(&study, last);
+    finish(&mut study, last, outcome)?;
+    let answered = answer(make, &mut make(), &study, &rng)?;
+    holds(answered == Proposal::Finished, FINISHED, || case(&study, &answered))
+}
+
+/// The answer of a searcher that has served so far, after a comparison with a fresh one.
+fn answer<S: Searcher>(make: &impl Fn() -> S, warmed: &mut S, study: &Study, rng: &Rng) -> Result<Proposal, LawBroken> {
+    let ask = |searcher: &mut S| searcher.ask(study, &mut rng.clone()).map_err(|error| error.to_string());
+    let (fresh, first, second) = (ask(&mut make()), ask(warmed), ask(warmed));
+    holds(fresh == first, FUNCTION, || {
+        format!("a fresh instance answers {fresh:?}, a long-lived one {first:?} after {}", describe(study))
+    })?;
+    holds(first == second, FUNCTION, || {
+        format!("asked twice, it answers {first:?} and {second:?} after {}", describe(study))
+    })?;
+    let proposal = first.map_err(|error| LawBroken::new(ANSWERS, format!("{error} after {}", describe(study))))?;
+    match &proposal {
+        Proposal::Evaluate(architecture) => {
+            let pending = study.pending().any(|trial| trial.architecture == *architecture);
+            let case = || format!("{architecture} after {}", describe(study));
+            holds(study.space().contains(architecture), IN_SPACE, case)?;
+            holds(!pending, NOT_PENDING, case)?;
+        }
+        Proposal::Wait => holds(study.pending().next().is_some(), WAIT, || describe(study))?,
+        Proposal::Finished => {}
+    }
+    Ok(proposal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        primitive::Symbol,
+        search::{Exhaustive, RandomSearch, RegularizedEvolution, SearchError},
+    };
+
+    fn spaces() -> [SearchSpace; 4] {
+        let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+        [
+            SearchSpace::uniform([a, m], 4).unwrap(),
+            SearchSpace::uniform([a, m, Symbol::MLP], 16).unwrap(),
+            SearchSpace::uniform([a, m], 6).unwrap().count(a, 2..=2).unwrap(),
+            SearchSpace::uniform([a], 3).unwrap(),
+        ]
+    }
+
+    #[test]
+    fn our_searchers_keep_the_laws() {
+        for space in spaces() {
+            let small = || RegularizedEvolution::new(4, 2).unwrap();
+            assert_eq!(check(|| RandomSearch, &space), Ok(()), "{space:?}");
+            assert_eq!(check(|| Exhaustive, &space), Ok(()), "{space:?}");
+            assert_eq!(check(small, &space), Ok(()), "{space:?}");
+            assert_eq!(check(|| -> Box<dyn Searcher> { Box::new(small()) }, &space), Ok(()), "{space:?}");
+        }
+    }
+
+    /// A searcher that answers by a function of its own calls, the study and the generator.
+    struct Answering<F>(u128, F);
+
+    impl<F: Fn(u128, &Study, &mut Rng) -> Result<Proposal, SearchError>> Searcher for Answering<F> {
+        fn fingerprint(&self) -> String {
+            "test".into()
+        }
+
+        fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
+            self.0 += 1;
+            (self.1)(self.0 - 1, study, rng)
+        }
+    }
+
+    fn broken(answer: impl Fn(u128, &Study, &mut Rng) -> Result<Proposal, SearchError>) -> &'static str {
+        let [space, ..] = spaces();
+        check(|| Answering(0, &answer), &space).expect_err("a law is broken").law
+    }
+
+    fn number(study: &Study, index: u128) -> Result<Proposal, SearchError> {
+        Ok(study.space().nth(index).map_or(Proposal::Finished, Proposal::Evaluate))
+    }
+
+    #[test]
+    fn every_breach_is_caught() {
+        let random = |study: &Study, rng: &mut Rng| RandomSearch.ask(study, rng);
+        // A counter instead of the study.
+        assert_eq!(broken(|calls, study, _| number(study, calls)), FUNCTION);
+        // A cache that outlives its study.
+        assert_eq!(
+            broken(|calls, study, rng| if calls > 20 { Ok(Proposal::Finished) } else { random(study, rng) }),
+            FUNCTION
+        );
+        assert_eq!(broken(|_, _, _| Ok(Proposal::Evaluate("A".parse().unwrap()))), IN_SPACE);
+        assert_eq!(broken(|_, study, _| number(study, 0)), NOT_PENDING);
+        assert_eq!(broken(|_, _, _| Ok(Proposal::Wait)), WAIT);
+        let never_done = |_, study: &Study, rng: &mut Rng| match random(study, rng)? {
+            Proposal::Finished if study.pending().next().is_none() => number(study, 0),
+            other => Ok(other),
+        };
+        assert_eq!(broken(never_done), FINISHED);
+        let fails = |_, study: &Study, rng: &mut Rng| {
+            if study.trials().len() > 5 {
+                Err(SearchError::Other("singular matrix".into()))
+            } else {
+                random(study, rng)
+            }
+        };
+        assert_eq!(broken(fails), ANSWERS);
+    }
+
+    #[test]
+    fn waiting_for_a_generation_is_allowed() {
+        let generations = |_, study: &Study, rng: &mut Rng| match study.pending().count() {
+            0 => RandomSearch.ask(study, rng),
+            _ => Ok(Proposal::Wait),
+        };
+        for space in spaces() {
+            assert_eq!(check(|| Answering(0, generations), &space), Ok(()));
+        }
+    }
+}
