@@ -1,0 +1,25 @@
+//! You own the loop: ask for a trial, evaluate it wherever you like, tell what came of it.
+//!
+//! `cargo run --release --example ask_tell`
+
+use composer_nas::prelude::*;
+
+/// Stands for your own training.
+fn accuracy_of(architecture: &Architecture) -> f64 {
+    let letters = architecture.letters();
+    0.5 + 0.1 * letters.starts_with("AA") as u8 as f64 + 0.05 * letters.matches('M').count() as f64
+}
+
+fn main() -> anyhow::Result<()> {
+    let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6)?;
+    let searcher = RegularizedEvolution::new(8, 3)?;
+    let mut session = Session::in_memory(space, Goal::default(), Seed(7), searcher);
+    while session.study().trials().len() < 24 {
+        let Ask::Trial(trial) = session.ask()? else { break };
+        session.tell(trial.id, Ok(Report::score("accuracy", accuracy_of(&trial.architecture))))?;
+    }
+    let merged = NcClustering::n0().aggregate(session.study())?;
+    let target = Stack.extrapolate(&merged, &Target::llama_1b(), &Primitives::standard())?;
+    println!("{merged} -> {}", target.architecture);
+    Ok(())
+}

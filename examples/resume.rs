@@ -1,0 +1,28 @@
+//! A journal makes a search durable: stop it whenever you like, run it again, ask for more.
+//!
+//! `cargo run --release --example resume`
+
+use composer_nas::{journal, prelude::*};
+
+fn main() -> anyhow::Result<()> {
+    let path = std::env::temp_dir().join(format!("resume-{}.jsonl", std::process::id()));
+    let search = |trials: usize| {
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6)?;
+        let evaluator = from_fn("share of MLP", |trial, _| {
+            Ok(Report::score("accuracy", trial.architecture.count(Symbol::SWIGLU) as f64 / 6.0))
+        });
+        let pipeline = Pipeline::new(&Primitives::standard(), space, evaluator).trials(trials).journal(&path);
+        anyhow::Ok(pipeline)
+    };
+    search(8)?.run(&Target::llama_1b())?;
+
+    // A larger budget continues; a hand-made candidate goes first; a trial that was measured wrongly is set aside.
+    let more = search(12)?.candidates(["AMAMAM".parse()?]).invalidate(TrialId(0), "measured on a broken node");
+    more.run(&Target::llama_1b())?;
+
+    // Anyone may read the journal, also while a search writes it.
+    let (_, study) = journal::read(&path)?;
+    println!("{} trials, {} of them valid", study.trials().len(), study.valid_trials());
+    std::fs::remove_file(&path)?;
+    Ok(())
+}

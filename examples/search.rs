@@ -1,0 +1,235 @@
+//! The main job: from nothing to a hybrid architecture of Llama's size.
+//!
+//! `cargo run --release --example search` searches six layers of attention and SwiGLU on the MAD tasks, merges the best
+//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything lands in `runs/<name>/`. The same
+//! command again resumes the run; `--help` lists what can be changed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use clap::{Parser, ValueEnum};
+use composer_nas::{evaluate::mad::Protocol, journal, prelude::*, report::trials_svg};
+use serde::Serialize;
+
+/// Searches a hybrid architecture on small synthetic tasks and scales it to a language model of Llama's size.
+///
+/// The same command again resumes the run; a larger --trials continues it.
+#[derive(Debug, Parser)]
+#[command(args_override_self = true)]
+struct Args {
+    /// Layers of the small architectures that are searched.
+    #[arg(long, default_value_t = 6)]
+    layers: usize,
+    /// Trials in all, those of earlier runs included.
+    #[arg(long, default_value_t = 24)]
+    trials: usize,
+    /// Primitives to choose from, by name or letter: attention (A), swiglu (M), mlp (F).
+    #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
+    primitives: Vec<String>,
+    /// Trials at once; on a CPU each trains on one core.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Where to train: auto, flex, cuda:0, ... (other kinds than flex need their cargo feature).
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Root of everything random: the same seed and number of workers give the same search.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How candidates are trained and scored: quick, reference, full, or a JSON file with a protocol.
+    #[arg(long, default_value = "quick")]
+    protocol: String,
+    /// Size of the result: llama_350m, llama_1b, llama_3b, llama_8b.
+    #[arg(long, default_value = "llama_1b")]
+    target: String,
+    /// Who proposes the next architecture.
+    #[arg(long, value_enum, default_value_t = SearcherKind::Evolution)]
+    searcher: SearcherKind,
+    /// How the trials are merged into one architecture.
+    #[arg(long, value_enum, default_value_t = AggregatorKind::N0)]
+    aggregator: AggregatorKind,
+    /// Start no new trial after this many minutes.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Name of the run; by default made of the settings that may not change within a run.
+    #[arg(long)]
+    run: Option<String>,
+    /// Folder that holds the runs.
+    #[arg(long, default_value = "runs")]
+    runs: PathBuf,
+    /// Evaluate this architecture next, for example AMAMAM or 3A+3M. May be repeated.
+    #[arg(long, value_name = "ARCHITECTURE")]
+    add: Vec<Architecture>,
+    /// Set this finished trial aside, with a --reason. May be repeated.
+    #[arg(long, value_name = "TRIAL", requires = "reason")]
+    invalidate: Vec<u64>,
+    /// Why trials are set aside.
+    #[arg(long, requires = "invalidate")]
+    reason: Option<String>,
+    /// Print the trials of the run and stop; works while another process searches.
+    #[arg(long)]
+    show: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SearcherKind {
+    Evolution,
+    Random,
+    Exhaustive,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AggregatorKind {
+    N0,
+    N1,
+    FullPrefix,
+    Best,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let folder = args.runs.join(args.run_name()?);
+    let path = folder.join("journal.jsonl");
+    if args.show {
+        return show(&path);
+    }
+    let primitives = Primitives::standard();
+    let space = SearchSpace::uniform(primitives.symbols(args.primitives.iter().map(String::as_str))?, args.layers)?;
+    let target = Target::named(&args.target)?;
+    let device = device::named(&args.device)?;
+    let mad = Mad::new(args.protocol()?, &primitives, &device.device)?;
+    println!("{} architectures; training on {device}; everything goes to {}", space.size(), folder.display());
+
+    let reason = args.reason.clone().unwrap_or_default();
+    let mut pipeline = Pipeline::new(&primitives, space, mad)
+        .searcher(args.searcher())
+        .aggregator(args.aggregator())
+        .trials(args.trials)
+        .workers(args.workers)
+        .seed(args.seed)
+        .journal(&path)
+        .candidates(args.add.iter().cloned())
+        .observer(ProgressBar::new());
+    for &id in &args.invalidate {
+        pipeline = pipeline.invalidate(TrialId(id), reason.as_str());
+    }
+    if let Some(minutes) = args.minutes {
+        let limit = Duration::try_from_secs_f64(60.0 * minutes).context("--minutes takes a positive number")?;
+        pipeline = pipeline.time_limit(limit);
+    }
+    let found = pipeline.run(&target)?;
+    conclude(&args, &folder, &found, &target, &primitives)
+}
+
+impl Args {
+    fn run_name(&self) -> anyhow::Result<String> {
+        let name = self.run.clone().unwrap_or_else(|| {
+            let protocol = Path::new(&self.protocol).file_stem().unwrap_or_default().to_string_lossy();
+            format!("{}-{}x{}-seed{}", protocol, self.layers, self.primitives.join("-"), self.seed)
+        });
+        let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0']);
+        ensure!(plain, "--run {name:?} is not a folder name: it is created inside {}", self.runs.display());
+        Ok(name)
+    }
+
+    fn protocol(&self) -> anyhow::Result<Protocol> {
+        if let Some(preset) = Protocol::preset(&self.protocol) {
+            return Ok(preset);
+        }
+        let text = fs::read_to_string(&self.protocol)
+            .with_context(|| format!("--protocol {} is neither quick, reference, full nor a file", self.protocol))?;
+        serde_json::from_str(&text).with_context(|| format!("{} holds no protocol", self.protocol))
+    }
+
+    fn searcher(&self) -> Box<dyn Searcher> {
+        match self.searcher {
+            SearcherKind::Evolution => Box::new(RegularizedEvolution::default()),
+            SearcherKind::Random => Box::new(RandomSearch),
+            SearcherKind::Exhaustive => Box::new(Exhaustive),
+        }
+    }
+
+    fn aggregator(&self) -> Box<dyn Aggregator> {
+        match self.aggregator {
+            AggregatorKind::N0 => Box::new(NcClustering::n0()),
+            AggregatorKind::N1 => Box::new(NcClustering::n1()),
+            AggregatorKind::FullPrefix => Box::new(NcClustering::full_prefix()),
+            AggregatorKind::Best => Box::new(Best),
+        }
+    }
+}
+
+/// Prints the trials of a run, best first.
+fn show(path: &Path) -> anyhow::Result<()> {
+    let (setup, study) = journal::read(path)?;
+    println!("searcher {}, seed {}", setup.searcher, setup.seed.0);
+    let mut observations: Vec<_> = study.observations().collect();
+    observations.sort_by(|a, b| b.value.total_cmp(&a.value));
+    for observation in observations {
+        let (trial, seconds) = (observation.trial, observation.report.wall_seconds);
+        let value = study.goal().orient(observation.value);
+        println!("{:>4}  {:<28} {value:.4}  {seconds:>6.1} s", trial.id.0, trial.architecture);
+    }
+    for trial in study.trials() {
+        match &trial.state {
+            TrialState::Completed(_) => {}
+            TrialState::Pending => println!("{:>4}  {:<28} pending", trial.id.0, trial.architecture),
+            TrialState::Failed(Failure { reason, .. }) => {
+                println!("{:>4}  {:<28} failed: {reason}", trial.id.0, trial.architecture);
+            }
+            TrialState::Invalid { reason, .. } => {
+                println!("{:>4}  {:<28} set aside: {reason}", trial.id.0, trial.architecture);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What `architecture.json` holds.
+#[derive(Serialize)]
+struct Summary<'a> {
+    architecture: &'a Architecture,
+    layers: String,
+    aggregator: String,
+    best_trial: Option<&'a Architecture>,
+    best_score: Option<f64>,
+    trials: usize,
+    seed: u64,
+    protocol: &'a str,
+}
+
+/// Writes the results into the run's folder and prints them.
+fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitives: &Primitives) -> anyhow::Result<()> {
+    let (study, best) = (&found.study, found.study.best());
+    let summary = Summary {
+        architecture: &found.aggregated,
+        layers: found.aggregated.letters(),
+        aggregator: args.aggregator().fingerprint(),
+        best_trial: best.map(|best| &best.trial.architecture),
+        best_score: best.map(|best| study.goal().orient(best.value)),
+        trials: study.valid_trials(),
+        seed: args.seed,
+        protocol: &args.protocol,
+    };
+    write(&folder.join("architecture.json"), &serde_json::to_string_pretty(&summary)?)?;
+    write(&folder.join("target.json"), &serde_json::to_string_pretty(&found.target)?)?;
+    write(&folder.join("trials.svg"), &trials_svg(study)?)?;
+
+    if let Some(best) = best {
+        let score = study.goal().orient(best.value);
+        println!("\nbest trial   {} with {} {score:.4}", best.trial.architecture, study.goal().score);
+    }
+    println!("merged       {}", found.aggregated);
+    println!("at {:<9} {}\n", target.name, found.target.architecture);
+    let models = [("llama", &target.baseline_model()), ("found", &found.target)];
+    println!("{}", Comparison::new(models, primitives, Workload::bf16(4096))?);
+    println!("written to {}: architecture.json, target.json, trials.svg, journal.jsonl", folder.display());
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
