@@ -15,6 +15,10 @@ use clap::{Parser, ValueEnum};
 use composer_nas::{evaluate::mad::Protocol, journal, prelude::*, report::trials_svg};
 use serde::Serialize;
 
+/// Training on a CPU allocates much and briefly; this allocator is a third faster at it than glibc's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Searches a hybrid architecture on small synthetic tasks and scales it to a language model of Llama's size.
 ///
 /// The same command again resumes the run; a larger --trials continues it.

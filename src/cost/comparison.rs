@@ -9,7 +9,7 @@ use crate::{model::ModelSpec, primitive::Primitives};
 
 /// Costs of several models; the first is the one that the others are compared with.
 ///
-/// Its [`Display`](fmt::Display) is an aligned table that states its conventions:
+/// Its [`Display`](fmt::Display) is an aligned table, one column per model, that states its conventions:
 /// ```
 /// use composer_nas::prelude::*;
 /// let (target, primitives) = (Target::llama_1b(), Primitives::standard());
@@ -71,7 +71,8 @@ impl Comparison {
         ratio(row.cost.total_parameters, self.rows.first()?.cost.total_parameters)
     }
 
-    fn cells(&self, row: &ComparisonRow) -> [String; COLUMNS.len()] {
+    /// The column of one model: as many cells as [`ROWS`].
+    fn cells(&self, row: &ComparisonRow) -> [String; ROWS.len()] {
         let cost = &row.cost;
         let times = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| format!("{ratio:.2}x"));
         let mix: Vec<_> = cost.symbols.iter().map(|(symbol, count)| format!("{count}{symbol}")).collect();
@@ -91,18 +92,18 @@ impl Comparison {
     }
 }
 
-const COLUMNS: [&str; 11] = [
-    "model",
+const ROWS: [&str; 11] = [
+    "",
     "layers",
-    "mix",
-    "sequence mixers",
+    "  of each kind",
+    "  mixing the sequence",
     "parameters",
-    "relative",
-    "cache B/token",
-    "cache B/sequence",
-    "reduction",
-    "training GFLOPs/token",
-    "relative",
+    "  relative",
+    "cache bytes per token",
+    "cache bytes per sequence",
+    "  times smaller",
+    "training GFLOPs per token",
+    "  relative",
 ];
 
 /// `part / whole`, where the whole is something.
@@ -125,21 +126,21 @@ fn grouped(count: u64) -> String {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<_> =
-            [COLUMNS.map(str::to_owned)].into_iter().chain(self.rows.iter().map(|row| self.cells(row))).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        for row in &rows {
-            write!(f, "{:<1$}", row[0], width(0))?;
-            for (column, cell) in row.iter().enumerate().skip(1) {
-                write!(f, "  {cell:>0$}", width(column))?;
+        let columns: Vec<_> =
+            [ROWS.map(str::to_owned)].into_iter().chain(self.rows.iter().map(|row| self.cells(row))).collect();
+        let width = |column: &[String]| column.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
+        for line in 0..ROWS.len() {
+            write!(f, "{:<1$}", columns[0][line], width(&columns[0]))?;
+            for column in &columns[1..] {
+                write!(f, "  {:>1$}", column[line], width(column))?;
             }
             writeln!(f)?;
         }
         let Workload { seq_len, bytes_per_element } = self.workload;
         writeln!(
             f,
-            "At {seq_len} tokens, {bytes_per_element} bytes per cached number; ratios to the first row. FLOPs by Megatron's \
-             convention: causal half of attention, logits 2 d V, training = 3 x forward."
+            "at {seq_len} tokens, {bytes_per_element} bytes per cached number; relative to the first model\n\
+             FLOPs by Megatron's convention: causal half of attention, logits 2 d V, training = 3 x forward"
         )
     }
 }
@@ -170,11 +171,19 @@ mod tests {
     fn the_table_is_aligned_and_states_its_conventions() {
         let text = comparison().to_string();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 5);
-        assert!(lines[..4].iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
-        assert!(lines[1].contains("1,235,814,400") && lines[1].contains("16A 16M") && lines[1].contains("8.22"));
-        assert!(lines[2].contains("9A 18M") && lines[2].contains("1.78x") && lines[2].contains("18,432"));
-        assert!(lines[3].contains("1.60x") && lines[4].contains("4096 tokens, 2 bytes"));
+        assert_eq!(lines.len(), ROWS.len() + 2);
+        let table = &lines[..ROWS.len()];
+        assert!(table.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
+        let row = |name: &str| {
+            let line = table.iter().find(|line| line.trim_start().starts_with(name)).unwrap();
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).skip(1).collect::<Vec<_>>()
+        };
+        assert_eq!(row("of each kind"), ["16A 16M", "9A 18M", "10A 19M"]);
+        assert_eq!(row("parameters")[0], "1,235,814,400");
+        assert_eq!(row("cache bytes per token"), ["32,768", "18,432", "20,480"]);
+        assert_eq!(row("times smaller"), ["1.00x", "1.78x", "1.60x"]);
+        assert_eq!(row("training GFLOPs")[0], "8.22");
+        assert!(text.contains("at 4096 tokens, 2 bytes"));
     }
 
     #[test]
@@ -185,7 +194,7 @@ mod tests {
         let primitives = Primitives::standard();
         let comparison = Comparison::new([("mlps", &mlps)], &primitives, Workload::bf16(8)).unwrap();
         assert_eq!(comparison.cache_reduction(&comparison.rows[0]), None);
-        assert!(comparison.to_string().lines().nth(1).is_some_and(|line| line.contains(" - ")));
-        assert_eq!(Comparison::new(none, &primitives, Workload::bf16(8)).unwrap().to_string().lines().count(), 2);
+        assert!(comparison.to_string().lines().any(|line| line.contains("times smaller") && line.ends_with("-")));
+        assert!(Comparison::new(none, &primitives, Workload::bf16(8)).unwrap().rows.is_empty());
     }
 }
