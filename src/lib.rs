@@ -1,4 +1,60 @@
-//! Work in progress.
+//! Automated design of hybrid LLM architectures.
+//!
+//! How should attention, MLP, recurrent, ... layers be interleaved? This crate turns the question into a search, as
+//! Composer does (Acun, Sinha et al., ICLR 2026, arXiv 2510.00379):
+//!
+//! 1. a [`Searcher`](search::Searcher) proposes small layer sequences, such as `2A+4M`;
+//! 2. an [`Evaluator`](evaluate::Evaluator) trains each at small scale, on the [MAD tasks](evaluate::mad) for example;
+//! 3. an [`Aggregator`](aggregate::Aggregator) merges the best into one robust sequence;
+//! 4. an [`Extrapolator`](extrapolate::Extrapolator) scales it about a thousand times, to the widths of Llama.
+//!
+//! A [`Pipeline`](pipeline::Pipeline) composes the four. Every stage can be replaced, and layers of your own take part
+//! like ours.
+//!
+//! ```no_run
+//! use composer_nas::prelude::*;
+//!
+//! let primitives = Primitives::standard();
+//! let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu"])?, 6)?;
+//! let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &device::best()?.device))
+//!     .aggregator(NcClustering::n0())
+//!     .extrapolator(Auto)
+//!     .trials(24)
+//!     .workers(2)
+//!     .seed(7)
+//!     .journal("runs/hello/journal.jsonl") // exists? then the search resumes
+//!     .observer(ProgressBar::new())
+//!     .run(&Target::llama_1b())?;
+//! println!("{} -> {}", found.aggregated, found.target.architecture);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The modules, in the order in which data flows
+//!
+//! 1. [`seed`], [`device`]: named random streams, named devices
+//! 2. [`primitive`]: what a layer can be
+//! 3. [`space`]: which sequences are allowed
+//! 4. [`study`]: what is known
+//! 5. [`search`]: study → next architecture
+//! 6. [`model`], [`cost`], [`train`]: specification → network, its size and work, its training
+//! 7. [`evaluate`]: trial → report
+//! 8. [`aggregate`]: study → one architecture
+//! 9. [`extrapolate`]: small architecture → model at the target's size
+//! 10. [`execute`], [`journal`], [`pipeline`]: where trials run, how a search is remembered, the composition
+//! 11. pictures of a search: [`report`]
+//! 12. `testkit` (feature of that name): the laws of the traits, for the tests of a plug-in
+//!
+//! # Features
+//!
+//! | feature | backend of Burn |
+//! |---|---|
+//! | `flex` (default) | CPU, pure Rust, with SIMD and threads |
+//! | `cuda` | NVIDIA GPUs; Burn's build script downloads an LLVM |
+//! | `rocm` | AMD GPUs |
+//! | `wgpu` | any GPU through Vulkan, Metal or WebGPU |
+//! | `ndarray` | the older CPU backend, deprecated by Burn |
+//!
+//! The device is a value, chosen at run time: [`device::best`] or [`device::named`].
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -23,6 +79,10 @@ pub mod testkit;
 
 pub use seed::{Rng, Seed};
 pub use space::Architecture;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// The names most programs import.
 pub mod prelude {

@@ -40,6 +40,7 @@ fn draw(study: &Study, svg: &mut String) -> Result<(), Box<dyn std::error::Error
         best.push((trial, so_far));
     }
     let failed = study.trials().iter().filter(|trial| matches!(trial.state, TrialState::Failed(_)));
+    let failed: Vec<_> = failed.map(|trial| trial.id.0 as f64).collect();
     let (low, high) = range(points.iter().map(|&(_, score)| score));
 
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
@@ -47,7 +48,7 @@ fn draw(study: &Study, svg: &mut String) -> Result<(), Box<dyn std::error::Error
     let last = study.trials().len().max(1) as f64;
     let mut chart = ChartBuilder::on(&root)
         .margin(16)
-        .caption(format!("{} of {} trials", goal.score, study.trials().len()), ("sans-serif", 18))
+        .caption(caption(study), ("sans-serif", 18))
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(-0.5..last - 0.5, low..high)?;
@@ -70,10 +71,12 @@ fn draw(study: &Study, svg: &mut String) -> Result<(), Box<dyn std::error::Error
         .draw_series(points.iter().map(|&point| Circle::new(point, 3, TRIAL.filled())))?
         .label("trial")
         .legend(|(x, y)| Circle::new((x + 8, y), 3, TRIAL.filled()));
-    chart
-        .draw_series(failed.map(|trial| Cross::new((trial.id.0 as f64, low), 4, FAILED.stroke_width(2))))?
-        .label("failed")
-        .legend(|(x, y)| Cross::new((x + 8, y), 4, FAILED.stroke_width(2)));
+    if !failed.is_empty() {
+        chart
+            .draw_series(failed.iter().map(|&trial| Cross::new((trial, low), 4, FAILED.stroke_width(2))))?
+            .label("failed")
+            .legend(|(x, y)| Cross::new((x + 8, y), 4, FAILED.stroke_width(2)));
+    }
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::LowerRight)
@@ -82,6 +85,13 @@ fn draw(study: &Study, svg: &mut String) -> Result<(), Box<dyn std::error::Error
         .draw()?;
     root.present()?;
     Ok(())
+}
+
+fn caption(study: &Study) -> String {
+    let what = format!("{} of {} trials", study.goal().score, study.trials().len());
+    let best =
+        study.best().map(|best| format!(", best {} {:.4}", best.trial.architecture, study.goal().orient(best.value)));
+    what + &best.unwrap_or_default()
 }
 
 /// A little more than the range of the scores, never empty.
@@ -131,7 +141,11 @@ mod tests {
         let svg = trials_svg(&study(&[Some(0.2), None, Some(0.9), Some(0.5)])).unwrap();
         // One dot per completed trial and one in the legend.
         assert_eq!(svg.matches("<circle").count(), 3 + 1);
-        assert!(svg.starts_with("<svg") && svg.contains("best so far") && svg.contains("accuracy of 4 trials"));
+        assert!(
+            svg.starts_with("<svg")
+                && svg.contains("best so far")
+                && svg.contains("accuracy of 4 trials, best 2A+1M+1A 0.9000")
+        );
     }
 
     #[test]

@@ -1,0 +1,156 @@
+//! The MAD evaluator: it learns what can be learnt, and whatever goes wrong becomes part of the report.
+
+use composer_nas::{
+    evaluate::mad::{
+        Hyperparameters, Mad, Protocol, Scoring, Selection, Task, TrainData,
+        task::{
+            Compression, FuzzyInContextRecall, InContextRecall, Memorization, NoisyInContextRecall, SelectiveCopying,
+        },
+    },
+    prelude::*,
+};
+
+fn evaluate(protocol: Protocol, architecture: &str) -> Report {
+    let mad = Mad::new(protocol, &Primitives::standard(), &Device::flex()).unwrap();
+    let trial = Trial::new(TrialId(0), architecture.parse().unwrap(), Seed(3), Origin::Searcher);
+    mad.evaluate(&trial, &Context::default()).unwrap()
+}
+
+/// One training of `quick` on another task, with so many steps.
+fn protocol(task: Task, steps: usize) -> Protocol {
+    let mut protocol = Protocol::quick();
+    protocol.trainings.truncate(1);
+    let training = &mut protocol.trainings[0];
+    training.task = task;
+    training.train.steps = steps;
+    training.train.schedule.total_steps = steps;
+    training.train.schedule.warmup_steps = steps.min(10);
+    training.train.evaluate_every = steps.div_ceil(10);
+    protocol.selection = Selection::Last;
+    protocol.scoring = Scoring::Accuracy;
+    protocol
+}
+
+fn recall() -> Task {
+    Task::InContextRecall(InContextRecall { vocab_size: 4, seq_len: 16, multi_query: true })
+}
+
+#[test]
+fn attention_solves_a_small_recall_and_mlps_do_not() {
+    let solved = evaluate(protocol(recall(), 300), "2A+2M");
+    let accuracy = |report: &Report| report.scores["accuracy"];
+    assert!(accuracy(&solved) > 0.95, "{solved:?}");
+    assert!(solved.tasks[0].loss.unwrap() < 0.3);
+    let blind = evaluate(protocol(recall(), 300), "4M");
+    // Two values to choose from: chance is one half.
+    assert!((0.35..0.7).contains(&accuracy(&blind)), "{blind:?}");
+}
+
+#[test]
+fn an_auto_encoder_learns_to_compress() {
+    let task = Task::Compression(Compression { vocab_size: 4, seq_len: 6 });
+    let first = evaluate(protocol(task.clone(), 1), "1A+1M").scores["accuracy"];
+    let trained = evaluate(protocol(task, 300), "1A+1M").scores["accuracy"];
+    assert!(trained > first + 0.1, "{first} before, {trained} after");
+}
+
+#[test]
+fn every_task_can_be_trained() {
+    let tasks = [
+        recall(),
+        Task::NoisyInContextRecall(NoisyInContextRecall {
+            vocab_size: 12,
+            noise_vocab_size: 4,
+            seq_len: 16,
+            ..Default::default()
+        }),
+        Task::FuzzyInContextRecall(FuzzyInContextRecall { vocab_size: 16, seq_len: 32, ..Default::default() }),
+        Task::Memorization(Memorization { vocab_size: 16, seq_len: 8 }),
+        Task::Compression(Compression { vocab_size: 8, seq_len: 8 }),
+        Task::SelectiveCopying(SelectiveCopying { vocab_size: 8, seq_len: 24, num_tokens_to_copy: 4 }),
+    ];
+    for task in tasks {
+        for data in [TrainData::Fresh, TrainData::Fixed(20)] {
+            let mut protocol = protocol(task.clone(), 4);
+            protocol.trainings[0].data = data;
+            let report = evaluate(protocol, "AMF");
+            assert!((0.0..=1.0).contains(&report.scores["accuracy"]), "{report:?}");
+            assert_eq!(report.scores[task.name()], report.scores["accuracy"]);
+            assert_eq!((report.tasks[0].steps, &report.tasks[0].diverged), (4, &None));
+        }
+    }
+}
+
+#[test]
+fn a_run_that_diverges_scores_nothing_and_says_why() {
+    let mut wild = protocol(recall(), 40);
+    wild.trainings[0].train.schedule.peak = 1e30;
+    wild.trainings[0].train.clip_norm = None;
+    let report = evaluate(wild.clone(), "2A+2M");
+    assert_eq!(report.scores["accuracy"], 0.0);
+    let task = &report.tasks[0];
+    assert!(task.diverged.as_ref().is_some_and(|reason| reason.contains("not finite at step")), "{task:?}");
+    assert_eq!(task.loss, None);
+    assert!(report.value(&Goal::default()).is_ok());
+
+    // In a grid, the points that do not diverge decide.
+    let tame = Hyperparameters { learning_rate: 1e-3, weight_decay: 0.0 };
+    wild.trainings[0].grid = vec![Hyperparameters { learning_rate: 1e30, ..tame }, tame];
+    let report = evaluate(wild, "2A+2M");
+    assert!(report.scores["accuracy"] > 0.0 && report.tasks[0].diverged.is_none(), "{report:?}");
+}
+
+#[test]
+fn scores_are_means_over_settings_then_over_tasks() {
+    let mut both = protocol(recall(), 8);
+    let harder = Task::InContextRecall(InContextRecall { vocab_size: 8, seq_len: 16, multi_query: true });
+    let copying = Task::SelectiveCopying(SelectiveCopying { vocab_size: 8, seq_len: 24, num_tokens_to_copy: 4 });
+    both.trainings.extend([harder, copying].map(|task| protocol(task, 8).trainings.remove(0)));
+    let report = evaluate(both, "1A+1M");
+    let of: Vec<f64> = report.tasks.iter().map(|task| task.score).collect();
+    let recall = (of[0] + of[1]) / 2.0;
+    assert_eq!(report.scores["in-context-recall"], recall);
+    assert_eq!(report.scores["selective-copying"], of[2]);
+    assert_eq!(report.scores["accuracy"], (recall + of[2]) / 2.0);
+}
+
+#[test]
+fn the_curve_mean_counts_an_early_stop_as_staying_there() {
+    let mut early = protocol(recall(), 40);
+    early.scoring = Scoring::CurveMean;
+    early.trainings[0].train.stop_above = Some(0.0);
+    let report = evaluate(early.clone(), "1A+1M");
+    let task = &report.tasks[0];
+    assert_eq!((task.steps, task.curve.len()), (4, 1));
+    assert_eq!(task.score, task.curve[0].1);
+    early.trainings[0].train.stop_above = None;
+    let report = evaluate(early, "1A+1M");
+    let task = &report.tasks[0];
+    let mean = task.curve.iter().map(|(_, accuracy)| accuracy).sum::<f64>() / 10.0;
+    assert_eq!((task.steps, task.curve.len()), (40, 10));
+    assert!((task.score - mean).abs() < 1e-12);
+}
+
+#[test]
+fn a_cancelled_evaluation_stops_at_once() {
+    let mad = Mad::quick(&Primitives::standard(), &Device::flex());
+    let trial = Trial::new(TrialId(0), "2A+4M".parse().unwrap(), Seed(0), Origin::Searcher);
+    let cancel = CancelToken::default();
+    let token = cancel.clone();
+    let context = Context::new(cancel, move |progress| {
+        assert_eq!(progress.steps, 900);
+        assert!(progress.step <= 10, "{progress:?}");
+        if progress.step >= 10 {
+            token.cancel();
+        }
+    });
+    assert_eq!(mad.evaluate(&trial, &context), Err(EvalError::Cancelled));
+}
+
+#[test]
+fn an_unknown_layer_is_infeasible() {
+    let mad = Mad::quick(&Primitives::standard(), &Device::flex());
+    let trial = Trial::new(TrialId(0), "1A+1Q".parse().unwrap(), Seed(0), Origin::Searcher);
+    let error = mad.evaluate(&trial, &Context::default()).unwrap_err();
+    assert!(matches!(&error, EvalError::Infeasible(reason) if reason.contains("\"Q\"")), "{error}");
+}

@@ -1,0 +1,145 @@
+//! The main job from outside, as its user runs it, with trainings of four steps.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use composer_nas::{journal, prelude::*};
+
+/// The program, which cargo builds beside the tests.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().unwrap().with_file_name("examples").join("search");
+    assert!(program.exists(), "{} is not there: run cargo test without naming single tests", program.display());
+    program
+}
+
+fn search(runs: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.arg("--runs").arg(runs).args(["--run", "tiny", "--layers", "3", "--device", "flex"]);
+    command.args(["--protocol", "tests/fixtures/tiny_protocol.json"]).args(arguments);
+    command
+}
+
+fn succeed(runs: &Path, arguments: &[&str]) -> String {
+    let Output { status, stdout, stderr } = search(runs, arguments).output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+fn study(runs: &Path) -> Study {
+    journal::read(runs.join("tiny/journal.jsonl")).unwrap().1
+}
+
+#[test]
+fn a_run_can_be_resumed_extended_corrected_and_read() {
+    let runs = tempfile::tempdir().unwrap();
+    let runs = runs.path();
+    let text = succeed(runs, &["--trials", "4"]);
+    assert!(text.contains("best trial") && text.contains("merged") && text.contains("1,235,814,400"), "{text}");
+    let first = study(runs);
+    assert_eq!(first.trials().len(), 4);
+    for observation in first.observations() {
+        let report = observation.report;
+        assert!(report.parameters > 0 && report.train_flops > 0.0 && report.wall_seconds > 0.0);
+        let tasks: Vec<_> = report.tasks.iter().map(|task| task.name.as_str()).collect();
+        let labels =
+            ["in-context-recall seq_len=8 vocab_size=8", "compression seq_len=8 vocab_size=8 train_examples=8"];
+        assert_eq!(tasks, labels);
+    }
+    let target: ModelSpec = serde_json::from_str(&fs::read_to_string(runs.join("tiny/target.json")).unwrap()).unwrap();
+    assert_eq!(target.dims, Target::llama_1b().dims);
+    let summary: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(runs.join("tiny/architecture.json")).unwrap()).unwrap();
+    assert_eq!((summary["layers"].as_str().unwrap().len(), &summary["trials"]), (3, &4.into()));
+    assert!(fs::read_to_string(runs.join("tiny/trials.svg")).unwrap().starts_with("<svg"));
+
+    // The same command again changes nothing; a larger budget, a candidate and a correction do.
+    succeed(runs, &["--trials", "4"]);
+    assert_eq!(study(runs), first);
+    let known: Vec<_> = first.trials().iter().map(|trial| trial.architecture.clone()).collect();
+    let candidate = first.space().iter().find(|a| !known.contains(a)).unwrap();
+    let more = ["--trials", "6", "--add", &candidate.to_string(), "--invalidate", "1", "--reason", "bad node"];
+    succeed(runs, &more);
+    let extended = study(runs);
+    assert_eq!((extended.trials().len(), extended.valid_trials()), (7, 6));
+    assert_eq!((extended.trials()[4].origin, &extended.trials()[4].architecture), (Origin::Manual, &candidate));
+    succeed(runs, &more);
+    assert_eq!(study(runs), extended);
+    let shown = succeed(runs, &["--show"]);
+    assert!(shown.contains("set aside: bad node"), "{shown}");
+    assert_eq!(shown.lines().count(), 1 + 7);
+}
+
+#[test]
+fn a_killed_run_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (killed, whole) = (folder.path().join("killed"), folder.path().join("whole"));
+    let arguments = ["--layers", "6", "--trials", "48"];
+    for lines in [4, 16, 40] {
+        let mut process = search(&killed, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let path = killed.join("tiny/journal.jsonl");
+        while fs::read_to_string(&path).unwrap_or_default().lines().count() < lines {
+            thread::sleep(Duration::from_millis(1));
+        }
+        succeed(&killed, &["--show"]);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    succeed(&killed, &arguments);
+    succeed(&whole, &arguments);
+    for (resumed, uninterrupted) in study(&killed).observations().zip(study(&whole).observations()) {
+        assert_eq!(resumed.trial.architecture, uninterrupted.trial.architecture);
+        assert!(resumed.report.same_outcome(uninterrupted.report));
+    }
+    let result = |runs: &Path| fs::read_to_string(runs.join("tiny/target.json")).unwrap();
+    assert_eq!(result(&killed), result(&whole));
+}
+
+#[test]
+fn bad_flags_get_a_clear_error() {
+    let runs = tempfile::tempdir().unwrap();
+    let runs = runs.path();
+    fs::write(runs.join("file"), "").unwrap();
+    let file = runs.join("file");
+    let bad: &[(&[&str], &str)] = &[
+        (&["--primitives", "attention,mamba9"], "unknown primitive \"mamba9\"; known are: attention (A)"),
+        (&["--primitives", "A,attention"], "lists A twice"),
+        (&["--layers", "0"], "no layers"),
+        (&["--layers", "200"], "2^128"),
+        (&["--trials", "0"], "at least one"),
+        (&["--workers", "0"], "at least one"),
+        (&["--target", "llama_2b"], "llama_1b"),
+        (&["--device", "tpu"], "there is no device \"tpu\""),
+        (&["--protocol", "slow"], "neither quick, reference, full nor a file"),
+        (&["--protocol", "Cargo.toml"], "holds no protocol"),
+        (&["--run", "../elsewhere"], "not a folder name"),
+        (&["--runs", file.to_str().unwrap()], "cannot open the journal"),
+        (&["--add", "2A+"], "a layer is missing"),
+        (&["--add", "AMAM"], "not in the search space"),
+        (&["--invalidate", "0"], "--reason"),
+        (&["--minutes=-1"], "positive"),
+        (&["--trails", "4"], "--trials"),
+    ];
+    for (arguments, words) in bad {
+        let output = search(runs, arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && text.contains(words) && !text.contains("panicked"),
+            "{arguments:?}: {text}"
+        );
+    }
+    // Nothing above has begun a search.
+    assert!(!runs.join("tiny/journal.jsonl").exists() || study(runs).trials().is_empty());
+
+    succeed(runs, &["--trials", "2"]);
+    let output = search(runs, &["--seed", "1"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("seed was 0, is 1"), "{text}");
+    let output = search(runs, &["--invalidate", "99", "--reason", "x"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no trial 99"));
+}
