@@ -16,7 +16,7 @@ use crate::{
 /// let target = Target::named("llama_1b")?;
 /// assert_eq!(target, Target::llama_1b());
 /// assert_eq!(target.baseline.len(), 32);
-/// # Ok::<(), TargetError>(())
+/// # Ok::<(), composer_nas::extrapolate::TargetError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

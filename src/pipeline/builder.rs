@@ -28,7 +28,7 @@ use crate::{
 /// use composer_nas::prelude::*;
 /// let primitives = Primitives::standard();
 /// let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu"])?, 6)?;
-/// let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &devices::cpu()?))
+/// let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &Device::flex()))
 ///     .aggregator(NcClustering::n0())
 ///     .trials(24)
 ///     .journal("runs/hello/journal.jsonl") // exists? then it resumes
