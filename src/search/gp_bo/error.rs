@@ -1,0 +1,52 @@
+//! Why a Gaussian process cannot be made.
+
+use thiserror::Error;
+
+/// Why a Gaussian process cannot be fitted, and what to do about it. The same data give the same error again.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum GpError {
+    /// Nothing has been observed.
+    #[error("a Gaussian process needs at least one observation: evaluate an initial design first")]
+    NoObservations,
+    /// An outcome is NaN or infinite.
+    #[error("outcome {index} is {value}: leave out trials that failed, or give them a finite value")]
+    NotFinite {
+        /// Which outcome, from zero.
+        index: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// Two things that belong together differ in size.
+    #[error("{what}: expected {expected}, found {found}: pass one row for every outcome, in the same encoding")]
+    Shape {
+        /// What was counted.
+        what: &'static str,
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// An architecture does not lie in the space of the encoding.
+    #[error("{architecture} cannot be encoded: use sequences of the search space's length and symbols only")]
+    OutsideSpace {
+        /// The architecture, as text.
+        architecture: String,
+    },
+    /// A covariance matrix has no Cholesky factor.
+    #[error(
+        "the covariance of {points} points is not positive definite, even with {jitter:e} on its diagonal: raise the \
+         noise, or merge points that are nearly equal"
+    )]
+    NotPositiveDefinite {
+        /// How many points.
+        points: usize,
+        /// The largest jitter that was tried.
+        jitter: f64,
+    },
+    /// The density of the hyperparameters is finite nowhere that was tried.
+    #[error("none of the {starts} starts of the fit has a finite posterior density: start from other hyperparameters")]
+    Fit {
+        /// How many starts were tried.
+        starts: usize,
+    },
+}

@@ -1,0 +1,202 @@
+//! The hyperparameters of a Gaussian process and their posterior density.
+//!
+//! | symbol | meaning |
+//! |---|---|
+//! | N | observations |
+//! | s2 | variance of the noise on the standardised scale, at least 1e-4 |
+//! | c | constant mean |
+//! | K, alpha | covariance of the latent function, (K + s2 I)^-1 (y - c) |
+//! | u | free parameters: ln(s2 - 1e-4), c, then those of the kernel |
+//!
+//! What is maximised is BoTorch's `ExactMarginalLogLikelihood`, (ln N(y; c, K + s2 I) + ln priors) / N, with the priors as
+//! densities in s2 and l whichever variables are moved. Its gradient is eq. 5.9 of Rasmussen and Williams (2006),
+//! d/dt = 1/2 tr((alpha alpha' - (K + s2 I)^-1) dK/dt): one factor and one inverse, then cheap passes.
+
+use nalgebra::DVector;
+
+use super::{GpError, kernel::Kernel, posterior::Posterior, prior::LogNormal};
+
+/// The smallest variance of the noise, as in BoTorch.
+const NOISE_FLOOR: f64 = 1e-4;
+
+/// Prior of the noise's variance, as in BoTorch; its mode is e^-5.
+pub(super) const NOISE_PRIOR: LogNormal = LogNormal { loc: -4.0, scale: 1.0 };
+
+/// Everything a fit chooses.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Hyper<K> {
+    /// Variance of the noise on the standardised scale; above 1e-4 where a fit starts.
+    pub(super) noise: f64,
+    /// The constant mean on the standardised scale.
+    pub(super) mean: f64,
+    /// The covariance function.
+    pub(super) kernel: K,
+}
+
+impl<K: Kernel> Hyper<K> {
+    /// The free parameters: any real numbers.
+    pub(super) fn free(&self) -> Vec<f64> {
+        let mut free = vec![(self.noise - NOISE_FLOOR).ln(), self.mean];
+        free.extend(self.kernel.free());
+        free
+    }
+
+    /// The hyperparameters with these free parameters, as many as [`free`](Self::free) has.
+    pub(super) fn at(&self, free: &[f64]) -> Self {
+        let (&[noise, mean], kernel) = free.split_first_chunk().unwrap_or((&[0.0; 2], free));
+        Self { noise: NOISE_FLOOR + noise.exp(), mean, kernel: self.kernel.at(kernel) }
+    }
+
+    /// The process with these hyperparameters after N standardised outcomes.
+    ///
+    /// # Errors
+    /// [`GpError`], see [`Posterior::fit`].
+    pub(super) fn posterior(&self, points: &K::Points, outcomes: &DVector<f64>) -> Result<Posterior, GpError> {
+        Posterior::fit(self.kernel.gram(points), self.noise, self.mean, outcomes)
+    }
+
+    /// The log density of the hyperparameters before anything is observed.
+    pub(super) fn log_prior(&self) -> f64 {
+        NOISE_PRIOR.log_density(self.noise) + self.kernel.log_prior().0
+    }
+
+    /// (ln N(y; c, K + s2 I) + ln priors) / N and its gradient with respect to the free parameters.
+    ///
+    /// # Errors
+    /// [`GpError`], see [`Posterior::fit`].
+    pub(super) fn map_objective(
+        &self,
+        points: &K::Points,
+        outcomes: &DVector<f64>,
+    ) -> Result<(f64, Vec<f64>), GpError> {
+        let gram = self.kernel.gram(points);
+        let posterior = Posterior::fit(gram.clone(), self.noise, self.mean, outcomes)?;
+        let alpha = posterior.alpha();
+        // W = alpha alpha' - (K + s2 I)^-1.
+        let mut weights = posterior.factor().inverse();
+        let trace = alpha.norm_squared() - weights.trace();
+        weights.ger(1.0, alpha, alpha, -1.0);
+
+        let (kernel_prior, prior_slopes) = self.kernel.log_prior();
+        let noise_slope = 0.5 * trace + NOISE_PRIOR.slope(self.noise);
+        let mut gradient = vec![noise_slope * (self.noise - NOISE_FLOOR), alpha.sum()];
+        let slopes = self.kernel.pull_back(points, &gram, &weights);
+        gradient.extend(slopes.iter().zip(&prior_slopes).map(|(slope, prior)| 0.5 * slope + prior));
+
+        let count = outcomes.len() as f64;
+        let log_prior = NOISE_PRIOR.log_density(self.noise) + kernel_prior;
+        gradient.iter_mut().for_each(|slope| *slope /= count);
+        Ok(((posterior.log_marginal_likelihood() + log_prior) / count, gradient))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::gp_bo::{
+        golden::{self, Fixture, Golden, close, difference},
+        kernel::{Categorical, Rbf},
+        outcomes::Standardised,
+    };
+
+    fn check<K: Kernel>(fixture: &Fixture, golden: &Golden, hyper: &Hyper<K>)
+    where
+        K: Kernel<Points = nalgebra::DMatrix<f64>>,
+    {
+        let points = fixture.points();
+        let outcomes = DVector::from_column_slice(&fixture.y_std);
+        let gram = hyper.kernel.gram(&points);
+        let rows = (0..gram.nrows()).flat_map(|i| (0..=i).map(move |j| (i, j)));
+        let lower: Vec<_> = rows.map(|at| gram[at]).take(golden.kernel_lower.len()).collect();
+        let kernel = difference(&lower, &golden.kernel_lower);
+
+        let posterior = hyper.posterior(&points, &outcomes).unwrap();
+        assert_eq!(posterior.factor().jitter(), 0.0);
+        let likelihood = relative(posterior.log_marginal_likelihood(), golden.log_marginal_likelihood);
+        let prior = relative(hyper.log_prior(), golden.log_prior);
+        let (value, gradient) = hyper.map_objective(&points, &outcomes).unwrap();
+        let objective = relative(value, golden.map_objective);
+        // Slopes vanish at a fit: relative to at least 0.01 there.
+        let expected = DVector::from_vec(golden.free_gradient());
+        let slopes = (DVector::from_vec(gradient) - &expected).amax() / expected.amax().max(0.01);
+
+        let scale = Standardised { values: outcomes, mean: fixture.y_mean, sd: fixture.y_stdv };
+        let (cross, tests) = (hyper.kernel.cross(&fixture.tests(), &points), fixture.tests());
+        let (mean, covariance) = posterior.predict(&cross, &hyper.kernel.gram(&tests)).unwrap();
+        let (same, variance) = posterior.predict_diagonal(&cross, &hyper.kernel.variances(&tests)).unwrap();
+        assert!((&mean - &same).amax() < 1e-14 * mean.amax().max(1.0));
+        let mean = difference(&scale.restore_mean(&mean), &golden.post_mean);
+        let covariance = scale.restore_covariance(&covariance);
+        let expected: Vec<_> = golden.post_cov.iter().flatten().copied().collect();
+        let covariance = difference(&covariance, &expected);
+        // GPyTorch returns no variance below 1e-10.
+        let variance: Vec<_> = variance.iter().map(|v| (v * scale.sd * scale.sd).max(1e-10)).collect();
+        let variance = difference(&variance, &golden.post_var);
+        println!(
+            "{:22} {:15} kernel {kernel:.0e} lml {likelihood:.0e} prior {prior:.0e} map {objective:.0e} gradient {slopes:.0e} \
+             mean {mean:.0e} variance {variance:.0e} covariance {covariance:.0e}",
+            fixture.name, golden.label,
+        );
+        for error in [kernel, likelihood, prior, objective, slopes, mean, variance, covariance] {
+            assert!(error < 1e-9);
+        }
+    }
+
+    fn relative(ours: f64, expected: f64) -> f64 {
+        (ours - expected).abs() / expected.abs()
+    }
+
+    #[test]
+    fn everything_agrees_with_botorch() {
+        for fixture in golden::fixtures() {
+            for golden in &fixture.hyper {
+                if fixture.is_categorical() {
+                    check(&fixture, golden, &golden.categorical());
+                } else {
+                    check(&fixture, golden, &golden.rbf());
+                }
+            }
+        }
+    }
+
+    fn check_gradient<K>(hyper: &Hyper<K>, points: &K::Points, outcomes: &DVector<f64>)
+    where
+        K: Kernel,
+    {
+        let (_, gradient) = hyper.map_objective(points, outcomes).unwrap();
+        let free = hyper.free();
+        for k in 0..free.len() {
+            let at = |step: f64| {
+                let mut free = free.clone();
+                free[k] += step;
+                hyper.at(&free).map_objective(points, outcomes).unwrap().0
+            };
+            let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
+            assert!((numeric - gradient[k]).abs() < 1e-7, "{k}: {numeric} {}", gradient[k]);
+        }
+    }
+
+    #[test]
+    fn gradients_are_derivatives() {
+        for fixture in golden::fixtures() {
+            let outcomes = DVector::from_column_slice(&fixture.y_std);
+            let golden = &fixture.hyper[0];
+            if fixture.is_categorical() {
+                check_gradient(&golden.categorical(), &fixture.points(), &outcomes);
+            } else {
+                check_gradient(&golden.rbf(), &fixture.points(), &outcomes);
+            }
+        }
+    }
+
+    #[test]
+    fn free_parameters_round_trip() {
+        for start in Hyper::<Rbf>::starts(12) {
+            close("noise", start.at(&start.free()).noise, start.noise, 1e-14);
+            close("l", start.at(&start.free()).kernel.lengthscales[3], start.kernel.lengthscales[3], 1e-14);
+        }
+        for start in Hyper::<Categorical>::starts(5) {
+            close("s", start.at(&start.free()).kernel.scale, start.kernel.scale, 1e-14);
+        }
+    }
+}

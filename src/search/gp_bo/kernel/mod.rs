@@ -1,0 +1,78 @@
+//! Covariance functions.
+
+mod categorical;
+mod distance;
+mod rbf;
+
+pub(super) use categorical::Categorical;
+pub(super) use rbf::Rbf;
+
+use nalgebra::{DMatrix, DVector};
+
+/// A covariance function with its hyperparameters.
+///
+/// An implementation is a value: hyperparameters inside, points outside. Fits see it through *free* parameters, any real
+/// numbers, typically logarithms of what is positive. Laws: `at(free())` is the kernel itself up to rounding; matrices
+/// are symmetric and positive semidefinite; `pull_back` and the slopes of `log_prior` are derivatives with respect to
+/// the free parameters.
+pub(super) trait Kernel: Sized {
+    /// N points as the kernel wants them: rows of a matrix, or precomputed covariances of several components.
+    type Points;
+
+    /// How many points these are, N.
+    fn count(points: &Self::Points) -> usize;
+
+    /// The free parameters.
+    fn free(&self) -> Vec<f64>;
+
+    /// The kernel with these free parameters, as many as [`free`](Self::free) has.
+    fn at(&self, free: &[f64]) -> Self;
+
+    /// The N x N covariance of the latent function, exactly symmetric.
+    fn gram(&self, points: &Self::Points) -> DMatrix<f64>;
+
+    /// The M x N covariance between M points and N others.
+    fn cross(&self, left: &Self::Points, right: &Self::Points) -> DMatrix<f64>;
+
+    /// The diagonal of [`gram`](Self::gram), without the rest.
+    fn variances(&self, points: &Self::Points) -> DVector<f64>;
+
+    /// sum_ij W_ij dK_ij/dfree_k for every k, for symmetric weights W and K = `gram(points)`.
+    fn pull_back(&self, points: &Self::Points, gram: &DMatrix<f64>, weights: &DMatrix<f64>) -> Vec<f64>;
+
+    /// The log density of the hyperparameters and its slopes with respect to the free parameters.
+    fn log_prior(&self) -> (f64, Vec<f64>);
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::search::gp_bo::golden::close;
+
+    /// The laws of [`Kernel`], by finite differences.
+    pub(crate) fn check<K: Kernel>(kernel: &K, points: &K::Points) {
+        let gram = kernel.gram(points);
+        let n = K::count(points);
+        assert_eq!(gram, gram.transpose());
+        assert!((&gram - kernel.cross(points, points)).amax() < 1e-13);
+        assert!((gram.diagonal() - kernel.variances(points)).amax() == 0.0);
+        assert!((kernel.at(&kernel.free()).gram(points) - &gram).amax() < 1e-13);
+        let weights = DMatrix::from_fn(n, n, |i, j| ((i * j + i + j) % 7) as f64 - 3.0);
+        let slopes = kernel.pull_back(points, &gram, &weights);
+        let (_, prior_slopes) = kernel.log_prior();
+        let free = kernel.free();
+        assert_eq!((slopes.len(), prior_slopes.len()), (free.len(), free.len()));
+        for k in 0..free.len() {
+            let at = |step: f64| {
+                let mut free = free.clone();
+                free[k] += step;
+                let moved = kernel.at(&free);
+                (moved.gram(points).dot(&weights), moved.log_prior().0)
+            };
+            let h = 1e-5;
+            let (above, below) = (at(h), at(-h));
+            close("trace", slopes[k] + 1.0, (above.0 - below.0) / (2.0 * h) + 1.0, 1e-7);
+            close("prior", prior_slopes[k] + 1.0, (above.1 - below.1) / (2.0 * h) + 1.0, 1e-7);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Bayesian optimisation with a Gaussian process.
+//!
+//! The surrogate is BoTorch's `SingleTaskGP` (version 0.18.1) in closed form and in double precision: standardised
+//! outcomes, a constant mean, an ARD kernel with dimension-scaled priors (Hvarfner et al. 2024, arXiv 2402.02229), and
+//! hyperparameters that maximise the posterior density. Golden values of BoTorch are in `tests/fixtures/bo/`.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `encoding` | architectures → rows of a matrix |
+//! | `outcomes` | outcomes → mean 0, standard deviation 1, and back |
+//! | `kernel` | what a covariance function is; RBF, categorical |
+//! | `prior` | the log-normal density |
+//! | `factor` | Cholesky factor and its inverse |
+//! | `posterior` | the exact process, whatever kernel its matrices come from |
+//! | `hyper` | hyperparameters, their posterior density and its gradient |
+//! | `minimise` | L-BFGS with a bounded number of evaluations |
+//! | `fit` | the best hyperparameters of several starts |
+//! | `surrogate` | all of the above as one model of a study |
+
+mod encoding;
+mod error;
+mod factor;
+mod fit;
+mod hyper;
+mod kernel;
+mod minimise;
+mod outcomes;
+mod posterior;
+mod prior;
+mod surrogate;
+#[cfg(test)]
+mod golden;
+
+pub use error::GpError;

@@ -1,0 +1,114 @@
+//! Outcomes with mean 0 and standard deviation 1, and the way back.
+
+use nalgebra::{DMatrix, DVector};
+
+use super::GpError;
+
+/// Below this standard deviation outcomes count as constant and are only centred, as in BoTorch's `Standardize`.
+const SMALLEST_SD: f64 = 1e-8;
+
+/// Standardised outcomes, y' = (y - mean) / sd, as BoTorch's `Standardize` makes them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Standardised {
+    /// The N standardised outcomes.
+    pub(super) values: DVector<f64>,
+    /// Their mean before.
+    pub(super) mean: f64,
+    /// Their sample standard deviation before (divisor N - 1); 1 where N = 1 or where it is below 1e-8.
+    pub(super) sd: f64,
+}
+
+impl Standardised {
+    /// Standardises N >= 1 outcomes. They are divided by the largest before anything is squared, so 1e300 is no problem.
+    ///
+    /// # Errors
+    /// [`GpError::NoObservations`], or [`GpError::NotFinite`] for the first outcome that is NaN or infinite.
+    pub(super) fn new(outcomes: &[f64]) -> Result<Self, GpError> {
+        if let Some((index, &value)) = outcomes.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(GpError::NotFinite { index, value });
+        }
+        let &first = outcomes.first().ok_or(GpError::NoObservations)?;
+        // A power of two, so that dividing by it is exact.
+        let largest = outcomes.iter().fold(0.0, |most: f64, y| most.max(y.abs()));
+        let unit = if largest > 1.0 { largest.log2().floor().min(1023.0).exp2() } else { 1.0 };
+        let scaled: Vec<_> = outcomes.iter().map(|y| y / unit).collect();
+        let count = scaled.len() as f64;
+        // From the first value on, so that the mean of equal values is that value exactly.
+        let first = first / unit;
+        let mean = first + scaled.iter().map(|y| y - first).sum::<f64>() / count;
+        let squares = scaled.iter().map(|y| (y - mean).powi(2)).sum::<f64>();
+        let sd = if scaled.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 };
+        let sd = if sd * unit < SMALLEST_SD { 1.0 / unit } else { sd };
+        let values = DVector::from_iterator(scaled.len(), scaled.iter().map(|y| (y - mean) / sd));
+        Ok(Self { values, mean: mean * unit, sd: sd * unit })
+    }
+
+    /// A value of the standardised scale on the original one.
+    pub(super) fn restore(&self, value: f64) -> f64 {
+        self.mean + self.sd * value
+    }
+
+    /// A value of the original scale on the standardised one.
+    pub(super) fn apply(&self, value: f64) -> f64 {
+        (value - self.mean) / self.sd
+    }
+
+    /// Means of the standardised scale on the original one.
+    pub(super) fn restore_mean(&self, mean: &DVector<f64>) -> DVector<f64> {
+        mean.map(|value| self.restore(value))
+    }
+
+    /// A covariance of the standardised scale on the original one. Outcomes beyond 1e154 have none that a double can
+    /// hold: stay on the standardised scale with them.
+    pub(super) fn restore_covariance(&self, covariance: &DMatrix<f64>) -> DMatrix<f64> {
+        covariance * (self.sd * self.sd)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::gp_bo::golden::{self, close};
+
+    #[test]
+    fn outcomes_agree_with_botorch() {
+        for fixture in golden::fixtures() {
+            let outcomes = Standardised::new(&fixture.y).unwrap();
+            close("mean", outcomes.mean, fixture.y_mean, 1e-14);
+            close("sd", outcomes.sd, fixture.y_stdv, 1e-9);
+            for (&ours, &expected) in outcomes.values.iter().zip(&fixture.y_std) {
+                assert!((ours - expected).abs() <= 1e-9 * expected.abs().max(1e-2), "{ours} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn degenerate_outcomes_are_centred_only() {
+        let one = Standardised::new(&[3.5]).unwrap();
+        assert_eq!((one.mean, one.sd, one.values[0]), (3.5, 1.0, 0.0));
+        for value in [0.0, 0.1, -1e300, 1e-300, f64::MAX] {
+            let equal = Standardised::new(&[value; 7]).unwrap();
+            assert!((equal.mean - value).abs() <= 1e-15 * value.abs());
+            assert!(equal.values.iter().all(|y| y.abs() < 1e-15), "{value}");
+        }
+        assert_eq!(Standardised::new(&[]), Err(GpError::NoObservations));
+        for value in [f64::NAN, f64::INFINITY] {
+            assert!(matches!(Standardised::new(&[0.0, value]), Err(GpError::NotFinite { index: 1, .. })));
+        }
+    }
+
+    #[test]
+    fn the_largest_outcomes_do_not_overflow() {
+        let outcomes = [1e300, -1e300, 5e299, 0.0];
+        let large = Standardised::new(&outcomes).unwrap();
+        let small = Standardised::new(&outcomes.map(|y| y / 1e300)).unwrap();
+        assert!(large.mean.is_finite() && large.sd.is_finite());
+        for (a, b) in large.values.iter().zip(&small.values) {
+            close("value", *a, *b, 1e-14);
+        }
+        for (&y, &value) in outcomes.iter().zip(&large.values) {
+            assert!((large.restore(value) - y).abs() <= 1e285);
+            assert!((large.apply(y) - value).abs() <= 1e-14);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Exact inference with a Gaussian process, whatever kernel its covariance matrices come from.
+//!
+//! | symbol | meaning |
+//! |---|---|
+//! | N, M | observed points, points to predict |
+//! | y, c | observed outcomes, constant prior mean |
+//! | K, s2 | covariance of the latent function at the observed points, variance of the noise |
+//! | L, X | Cholesky factor of K + s2 I, and its inverse |
+//! | alpha | (K + s2 I)^-1 (y - c) |
+//! | K*, K** | covariance between the M and the N points (M x N), and among the M |
+//!
+//! Equations are those of Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006).
+
+use std::f64::consts::TAU;
+
+use nalgebra::{DMatrix, DVector};
+
+use super::{GpError, factor::Factor};
+
+/// A Gaussian process after N noisy observations.
+#[derive(Clone, Debug)]
+pub(super) struct Posterior {
+    mean: f64,
+    residuals: DVector<f64>,
+    factor: Factor,
+    /// X (y - c).
+    white: DVector<f64>,
+    alpha: DVector<f64>,
+}
+
+impl Posterior {
+    /// Conditions on N outcomes: `covariance` is the N x N matrix K without noise, of which only the lower triangle is
+    /// read.
+    ///
+    /// # Errors
+    /// [`GpError`] when sizes differ, nothing or something not finite is observed, or K + s2 I is not positive definite.
+    pub(super) fn fit(
+        mut covariance: DMatrix<f64>,
+        noise: f64,
+        mean: f64,
+        outcomes: &DVector<f64>,
+    ) -> Result<Self, GpError> {
+        let count = outcomes.len();
+        if count == 0 {
+            return Err(GpError::NoObservations);
+        }
+        if covariance.nrows() != count {
+            return Err(GpError::Shape { what: "rows of a covariance", expected: count, found: covariance.nrows() });
+        }
+        if let Some((index, &value)) = outcomes.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(GpError::NotFinite { index, value });
+        }
+        for i in 0..count.min(covariance.ncols()) {
+            covariance[(i, i)] += noise;
+        }
+        let factor = Factor::new(&covariance)?;
+        let residuals = outcomes.add_scalar(-mean);
+        let white = factor.whiten(&residuals);
+        let alpha = factor.unwhiten(&white);
+        Ok(Self { mean, residuals, factor, white, alpha })
+    }
+
+    /// Mean (M) and covariance (M x M) of the latent function at M points, given K* (M x N) and K** (M x M): eq. 2.25 and
+    /// 2.26.
+    ///
+    /// # Errors
+    /// [`GpError::Shape`] when the matrices do not fit together.
+    pub(super) fn predict(
+        &self,
+        cross: &DMatrix<f64>,
+        prior: &DMatrix<f64>,
+    ) -> Result<(DVector<f64>, DMatrix<f64>), GpError> {
+        self.check_cross(cross)?;
+        let expected = cross.nrows();
+        if let Some(&found) = [prior.nrows(), prior.ncols()].iter().find(|&&size| size != expected) {
+            return Err(GpError::Shape { what: "rows or columns of a prior covariance", expected, found });
+        }
+        let white = self.whiten(cross);
+        Ok((self.mean_of(cross), prior - &white * white.transpose()))
+    }
+
+    /// Mean (M) and variance (M, at least 0) of the latent function at M points, given K* (M x N) and the diagonal of K**.
+    ///
+    /// # Errors
+    /// [`GpError::Shape`] when the matrices do not fit together.
+    pub(super) fn predict_diagonal(
+        &self,
+        cross: &DMatrix<f64>,
+        prior: &DVector<f64>,
+    ) -> Result<(DVector<f64>, DVector<f64>), GpError> {
+        self.check_cross(cross)?;
+        if prior.len() != cross.nrows() {
+            return Err(GpError::Shape { what: "prior variances", expected: cross.nrows(), found: prior.len() });
+        }
+        let mut variance = prior.clone();
+        for column in self.whiten(cross).column_iter() {
+            variance.zip_apply(&column, |variance, white| *variance -= white * white);
+        }
+        variance.apply(|variance| *variance = variance.max(0.0));
+        Ok((self.mean_of(cross), variance))
+    }
+
+    /// Only the mean (M).
+    ///
+    /// # Errors
+    /// [`GpError::Shape`] when `cross` has not one column for every observation.
+    pub(super) fn predict_mean(&self, cross: &DMatrix<f64>) -> Result<DVector<f64>, GpError> {
+        self.check_cross(cross)?;
+        Ok(self.mean_of(cross))
+    }
+
+    /// K* X' (M x N): what [`predict`](Self::predict) subtracts is its product with its own transpose.
+    pub(super) fn whiten(&self, cross: &DMatrix<f64>) -> DMatrix<f64> {
+        cross * self.factor.lower_inverse().transpose()
+    }
+
+    /// ln N(y; c, K + s2 I): eq. 2.30. Not divided by N.
+    pub(super) fn log_marginal_likelihood(&self) -> f64 {
+        let count = self.residuals.len() as f64;
+        -0.5 * (self.white.norm_squared() + self.factor.log_determinant() + count * TAU.ln())
+    }
+
+    /// Mean and variance of every outcome (noise included) given all others: eq. 5.10 to 5.12, after Sundararajan and
+    /// Keerthi (2001). Their errors divided by their standard deviations should look standard normal.
+    pub(super) fn leave_one_out(&self) -> (DVector<f64>, DVector<f64>) {
+        let inverse = self.factor.lower_inverse();
+        let variance =
+            DVector::from_iterator(self.alpha.len(), inverse.column_iter().map(|column| column.norm_squared().recip()));
+        let mean = (&self.residuals - self.alpha.component_mul(&variance)).add_scalar(self.mean);
+        (mean, variance)
+    }
+
+    /// (K + s2 I)^-1 (y - c).
+    pub(super) fn alpha(&self) -> &DVector<f64> {
+        &self.alpha
+    }
+
+    /// The factor of K + s2 I.
+    pub(super) fn factor(&self) -> &Factor {
+        &self.factor
+    }
+
+    fn mean_of(&self, cross: &DMatrix<f64>) -> DVector<f64> {
+        (cross * &self.alpha).add_scalar(self.mean)
+    }
+
+    fn check_cross(&self, cross: &DMatrix<f64>) -> Result<(), GpError> {
+        let (expected, found) = (self.alpha.len(), cross.ncols());
+        if expected == found {
+            Ok(())
+        } else {
+            Err(GpError::Shape { what: "columns of a cross-covariance", expected, found })
+        }
+    }
+}
