@@ -153,3 +153,66 @@ impl Posterior {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Five points on a line and a kernel on it.
+    fn process() -> (DMatrix<f64>, DVector<f64>) {
+        let covariance = DMatrix::from_fn(5, 5, |i, j| (-(i as f64 - j as f64).powi(2) / 3.0).exp());
+        (covariance, DVector::from_vec(vec![0.3, -1.0, 0.8, 1.4, -0.2]))
+    }
+
+    #[test]
+    fn leaving_one_out_is_conditioning_on_the_others() {
+        let (covariance, outcomes) = process();
+        let (noise, mean) = (0.05, 0.2);
+        let (means, variances) = Posterior::fit(covariance.clone(), noise, mean, &outcomes).unwrap().leave_one_out();
+        for out in 0..5 {
+            let others = covariance.clone().remove_row(out).remove_column(out);
+            let rest = Posterior::fit(others, noise, mean, &outcomes.clone().remove_row(out)).unwrap();
+            let cross = covariance.row(out).into_owned().remove_column(out);
+            let cross = DMatrix::from_row_slice(1, 4, cross.as_slice());
+            let prior = DVector::from_element(1, covariance[(out, out)]);
+            let (expected, variance) = rest.predict_diagonal(&cross, &prior).unwrap();
+            assert!((means[out] - expected[0]).abs() < 1e-13);
+            assert!((variances[out] - variance[0] - noise).abs() < 1e-13);
+            assert_eq!(rest.predict_mean(&cross).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn whitened_covariances_subtract_to_the_posterior() {
+        let (covariance, outcomes) = process();
+        let process = Posterior::fit(covariance.clone(), 0.05, 0.0, &outcomes).unwrap();
+        let (_, posterior) = process.predict(&covariance, &covariance).unwrap();
+        let (_, variance) = process.predict_diagonal(&covariance, &covariance.diagonal()).unwrap();
+        assert!((posterior.diagonal() - variance).amax() < 1e-14);
+        let white = process.whiten(&covariance);
+        assert!((&covariance - &white * white.transpose() - posterior).amax() < 1e-14);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let (covariance, outcomes) = process();
+        let empty = Posterior::fit(DMatrix::zeros(0, 0), 0.1, 0.0, &DVector::zeros(0));
+        assert!(matches!(empty, Err(GpError::NoObservations)));
+        let short = Posterior::fit(covariance.clone(), 0.1, 0.0, &DVector::zeros(4));
+        assert!(matches!(short, Err(GpError::Shape { expected: 4, found: 5, .. })));
+        let flat = Posterior::fit(DMatrix::zeros(5, 3), 0.1, 0.0, &outcomes);
+        assert!(matches!(flat, Err(GpError::Shape { .. })));
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let mut outcomes = outcomes.clone();
+            outcomes[2] = value;
+            let refused = Posterior::fit(covariance.clone(), 0.1, 0.0, &outcomes);
+            assert!(matches!(refused, Err(GpError::NotFinite { index: 2, .. })));
+        }
+        let process = Posterior::fit(covariance, 0.1, 0.0, &outcomes).unwrap();
+        let cross = DMatrix::zeros(2, 5);
+        assert!(process.predict(&DMatrix::zeros(2, 4), &DMatrix::zeros(2, 2)).is_err());
+        assert!(process.predict(&cross, &DMatrix::zeros(2, 3)).is_err());
+        assert!(process.predict_diagonal(&cross, &DVector::zeros(3)).is_err());
+        assert!(process.predict_mean(&DMatrix::zeros(1, 6)).is_err());
+    }
+}

@@ -93,3 +93,78 @@ impl<K: Kernel> Surrogate<K> {
         &self.posterior
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::gp_bo::kernel::{Categorical, Priors, Rbf};
+
+    fn bits(count: usize) -> DMatrix<f64> {
+        DMatrix::from_fn(count, 6, |i, layer| ((i >> layer) & 1) as f64)
+    }
+
+    fn fitted(points: DMatrix<f64>, outcomes: &[f64]) -> Surrogate<Rbf> {
+        let starts = Hyper::<Rbf>::starts(points.ncols());
+        Surrogate::fit(points, outcomes, &starts, Limits::default()).unwrap().0
+    }
+
+    /// Predictions everywhere are finite and variances are between 0 and the prior's.
+    fn check(surrogate: &Surrogate<Rbf>) {
+        let everywhere = bits(64);
+        let (mean, variance) = surrogate.predict_diagonal(&everywhere).unwrap();
+        assert!(mean.iter().all(|mean| mean.is_finite()));
+        assert!(variance.iter().all(|&variance| (0.0..=1.0 + 1e-12).contains(&variance)));
+        let (same, covariance) = surrogate.predict(&everywhere).unwrap();
+        assert!((mean - same).amax() < 1e-12);
+        assert!((covariance.diagonal() - variance).amax() < 1e-12);
+    }
+
+    #[test]
+    fn degenerate_data_are_fitted() {
+        check(&fitted(bits(1), &[0.7]));
+        check(&fitted(bits(20), &[0.7; 20]));
+        check(&fitted(DMatrix::zeros(12, 6), &(0..12).map(f64::from).collect::<Vec<_>>()));
+        check(&fitted(DMatrix::zeros(12, 6), &[3.0; 12]));
+    }
+
+    #[test]
+    fn the_largest_outcomes_are_fitted_like_small_ones() {
+        let small: Vec<_> = (0..24).map(|i| f64::from(i * i % 7) - 2.0).collect();
+        let large: Vec<_> = small.iter().map(|y| y * 2f64.powi(990)).collect();
+        let (small, large) = (fitted(bits(24), &small), fitted(bits(24), &large));
+        check(&large);
+        assert_eq!(small.hyper(), large.hyper());
+        let (mean, _) = large.predict_diagonal(&bits(64)).unwrap();
+        assert!(large.outcomes().restore_mean(&mean).iter().all(|mean| mean.is_finite()));
+        check(&fitted(bits(3), &[1e300, -1e300, f64::MAX]));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused() {
+        let starts = Hyper::<Rbf>::starts(6);
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let refused = Surrogate::fit(bits(3), &[0.1, value, 0.2], &starts, Limits::default());
+            assert!(matches!(refused, Err(GpError::NotFinite { index: 1, .. })));
+        }
+        let refused = Surrogate::fit(bits(0), &[], &starts, Limits::default());
+        assert!(matches!(refused, Err(GpError::NoObservations)));
+        let refused = Surrogate::fit(bits(3), &[0.1, 0.2], &starts, Limits::default());
+        assert!(matches!(refused, Err(GpError::Shape { .. })));
+    }
+
+    #[test]
+    fn a_categorical_surrogate_with_priors_finds_what_matters() {
+        // Only the first two layers matter.
+        let points = bits(48);
+        let outcomes: Vec<_> = points.row_iter().map(|row| row[0] - 2.0 * row[1]).collect();
+        let mut starts = Hyper::<Categorical>::starts(6);
+        starts.iter_mut().for_each(|start| start.kernel.priors = Some(Priors::dimension_scaled(2)));
+        let (surrogate, _) = Surrogate::fit(points, &outcomes, &starts, Limits::default()).unwrap();
+        let lengthscales = &surrogate.hyper().kernel.lengthscales;
+        assert!(lengthscales[2..].iter().all(|&l| l > lengthscales[0].max(lengthscales[1])), "{lengthscales:?}");
+        let (mean, _) = surrogate.predict_diagonal(&bits(64)).unwrap();
+        for (row, mean) in bits(64).row_iter().zip(&mean) {
+            assert!((surrogate.outcomes().restore(*mean) - row[0] + 2.0 * row[1]).abs() < 0.1);
+        }
+    }
+}
