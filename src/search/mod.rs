@@ -6,7 +6,6 @@
 
 mod evolution;
 mod exhaustive;
-#[allow(dead_code)] // until a searcher uses it
 mod gp_bo;
 mod random;
 mod unknown;

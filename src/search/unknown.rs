@@ -1,4 +1,4 @@
-//! The sequences of a space that a study does not know.
+//! The sequences of a space that are not known yet.
 
 use rand::RngExt;
 
@@ -8,7 +8,7 @@ use crate::{
     study::Study,
 };
 
-/// The sequences that [`Study::knows`] denies, numbered from zero in the order of the space.
+/// The sequences that are not known, numbered from zero in the order of the space.
 ///
 /// They are counted and drawn exactly in a space of any size: an unknown sequence is found by its rank among the
 /// unknown ones, by skipping the numbers of the known ones.
@@ -19,10 +19,15 @@ pub(super) struct Unknown<'a> {
 }
 
 impl<'a> Unknown<'a> {
+    /// Those that [`Study::knows`] denies.
     pub(super) fn new(study: &'a Study) -> Self {
-        let space = study.space();
         let valid = study.trials().iter().filter(|trial| !trial.is_invalid());
-        let mut known: Vec<_> = valid.filter_map(|trial| space.index_of(&trial.architecture)).collect();
+        Self::except(study.space(), valid.map(|trial| &trial.architecture))
+    }
+
+    /// All but `known`, which may repeat sequences and hold some from outside the space.
+    pub(super) fn except<'b>(space: &'a SearchSpace, known: impl IntoIterator<Item = &'b Architecture>) -> Self {
+        let mut known: Vec<_> = known.into_iter().filter_map(|known| space.index_of(known)).collect();
         known.sort_unstable();
         known.dedup();
         Self { space, known }

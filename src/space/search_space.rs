@@ -217,8 +217,13 @@ impl SearchSpace {
         let fits = architecture.len() == self.layers()
             && architecture.layers().iter().zip(&self.config.layers).all(|(layer, choices)| choices.contains(layer));
         let end = || {
-            let constraints = &self.config.constraints;
-            architecture.layers().iter().try_fold(self.start(), |memories, &layer| step(constraints, &memories, layer))
+            let mut memories = self.start();
+            for &layer in architecture.layers() {
+                for (memory, constraint) in memories.iter_mut().zip(&self.config.constraints) {
+                    *memory = constraint.step(*memory, layer)?;
+                }
+            }
+            Some(memories)
         };
         fits && end().is_some_and(|memories| accepts(&self.config.constraints, &memories))
     }

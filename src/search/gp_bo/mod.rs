@@ -17,12 +17,14 @@
 //! | `fit` | the best hyperparameters of several starts |
 //! | `surrogate` | all of the above as one model of a study |
 
+mod acquisition;
 mod encoding;
 mod error;
 mod factor;
 mod fit;
 mod hyper;
 mod kernel;
+mod maximise;
 mod minimise;
 mod outcomes;
 mod posterior;

@@ -1,0 +1,94 @@
+//! Which of the evaluated points can be the best one.
+
+use nalgebra::{DMatrix, DVector};
+
+use super::{AcquisitionError, cholesky::lower_root, q_log_nei::check_shape};
+
+/// How many joint samples [`prune_inferior`] is meant to see: BoTorch's number.
+pub(crate) const PRUNE_SAMPLES: usize = 2048;
+
+/// The points that are the best of all in at least one joint sample of the posterior, ascending: what
+/// `prune_inferior_points` of BoTorch keeps (Balandat et al. 2020, arXiv 1910.06403, appendix C). The other points cannot
+/// be the incumbent of any sample, so that [`QLogNei`](super::QLogNei) without them is as good and faster.
+///
+/// # Shapes
+/// `mean` N, `cov` N x N over distinct points, `samples` M x at least N standard normals. No points, nothing kept.
+///
+/// # Errors
+/// [`AcquisitionError`] when sizes disagree or `cov` is not a covariance.
+pub(crate) fn prune_inferior(
+    mean: &DVector<f64>,
+    cov: &DMatrix<f64>,
+    samples: &DMatrix<f64>,
+) -> Result<Vec<usize>, AcquisitionError> {
+    let points = mean.len();
+    check_shape("the covariance of the points", cov, (points, points))?;
+    if samples.ncols() < points {
+        return Err(AcquisitionError::TooFewColumns { found: samples.ncols(), needed: points });
+    }
+    if samples.nrows() == 0 {
+        return Err(AcquisitionError::Empty { what: "the set of base samples" });
+    }
+    if mean.iter().any(|mean| !mean.is_finite()) {
+        return Err(AcquisitionError::NotFinite { what: "the mean of the points" });
+    }
+    let root = lower_root(cov, "the covariance of the points")?;
+    let f = samples.columns(0, points) * root.transpose();
+    let mut winners = vec![(f64::NEG_INFINITY, 0); f.nrows()];
+    for (point, column) in f.column_iter().enumerate() {
+        for (winner, value) in winners.iter_mut().zip(column.iter()) {
+            if value + mean[point] > winner.0 {
+                *winner = (value + mean[point], point);
+            }
+        }
+    }
+    let mut kept: Vec<_> = if points == 0 { Vec::new() } else { winners.into_iter().map(|winner| winner.1).collect() };
+    kept.sort_unstable();
+    kept.dedup();
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        search::gp_bo::acquisition::{base_samples, golden},
+        seed::Seed,
+    };
+
+    #[test]
+    fn the_kept_points_are_botorchs() {
+        let golden = golden::prune();
+        let sets = golden::sets();
+        let set = sets.iter().find(|set| set.name == golden.dataset).unwrap();
+        let hyper = set.hyper.iter().find(|hyper| hyper.label == "fitted").unwrap();
+        assert_eq!(hyper.hp, golden.hp);
+        let (mean, cov) = set.posterior(hyper, &set.architectures);
+        let kept = prune_inferior(&mean, &cov, &golden::matrix(&golden.base_samples)).unwrap();
+        assert_eq!(kept, golden.kept_indices);
+    }
+
+    #[test]
+    fn points_that_share_the_lead_are_kept() {
+        let samples = base_samples(PRUNE_SAMPLES, 4, &mut Seed(1).rng("test", 0));
+        let mean = DVector::from_vec(vec![0.0, -1.0, -50.0, 0.5]);
+        let cov = DMatrix::identity(4, 4);
+        assert_eq!(prune_inferior(&mean, &cov, &samples).unwrap(), [0, 1, 3]);
+        // The same point twice, up to the jitter: both may lead.
+        let cov = DMatrix::from_element(4, 4, 1.0);
+        assert_eq!(prune_inferior(&DVector::zeros(4), &cov, &samples).unwrap(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_no_posterior_is_refused() {
+        let samples = DMatrix::zeros(8, 3);
+        assert!(prune_inferior(&DVector::zeros(0), &DMatrix::zeros(0, 0), &samples).unwrap().is_empty());
+        let prune = |mean: f64, points: usize, samples: &DMatrix<f64>| {
+            prune_inferior(&DVector::from_element(points, mean), &DMatrix::identity(3, 3), samples).unwrap_err()
+        };
+        assert!(matches!(prune(0.0, 2, &samples), AcquisitionError::Shape { found: (3, 3), needed: (2, 2), .. }));
+        assert!(matches!(prune(f64::NAN, 3, &samples), AcquisitionError::NotFinite { .. }));
+        assert!(matches!(prune(0.0, 3, &DMatrix::zeros(8, 2)), AcquisitionError::TooFewColumns { .. }));
+        assert!(matches!(prune(0.0, 3, &DMatrix::zeros(0, 3)), AcquisitionError::Empty { .. }));
+    }
+}
