@@ -1,7 +1,8 @@
 //! The architecture of the largest score, among those that may still be proposed.
 //!
-//! Small spaces are enumerated. Larger ones are searched by local search from many starts, as in `optimize_acqf_discrete_
-//! local_search` of BoTorch, with all chains advanced together so that a Gaussian process scores them in large batches.
+//! Small spaces are enumerated. Larger ones are searched by local search from many starts, as in BoTorch's
+//! `optimize_acqf_discrete_local_search`, with all chains advanced together so that a Gaussian process scores them in
+//! large batches.
 //! One-layer moves to the best neighbour are what COMBO (Oh et al. 2019, arXiv 1902.00448, section 2.3) uses on
 //! categorical variables.
 
@@ -310,6 +311,12 @@ mod tests {
             println!("pairwise, {} choices, {layers} layers: {hits} of 40, {scored} scored", choices.len());
             assert!(hits >= at_least, "{hits}");
         }
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let documented = MaximiseOptions { enumerate: 10_000, pool: 512, starts: 20, steps: 64, budget: 20_000 };
+        assert_eq!(MaximiseOptions::default(), documented);
     }
 
     #[test]
