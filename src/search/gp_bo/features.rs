@@ -1,0 +1,233 @@
+//! What a sequence of layers is described by: blocks of numbers, one block for each way in which layers may matter.
+//!
+//! | symbol | meaning |
+//! |---|---|
+//! | n, Z | layers, symbols |
+//! | a_i, t_i | code of layer i, its place 2i/(n-1) - 1 in [-1, 1] |
+//! | c_z | number of layers of symbol z |
+//! | d | features of a block |
+//!
+//! Blocks with one feature per layer can express that anything matters anywhere; blocks that are shared between layers
+//! say the same with few numbers, and so learn from few observations, where the effect of a layer depends on its
+//! neighbours or its place alone. Every feature is centred and scaled over the space, and every block divided by
+//! sqrt(d), so that a linear kernel on any block has a mean variance of one.
+
+use nalgebra::DMatrix;
+
+use super::{GpError, encoding::Encoder};
+use crate::{
+    seed::Seed,
+    space::{Architecture, SearchSpace},
+};
+
+/// A way in which layers may matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Block {
+    /// \[a_i = z\]: every layer by itself.
+    Layers,
+    /// c_z: how much there is of each symbol.
+    Counts,
+    /// sum_i \[a_i = z\] t_i: early or late.
+    Slopes,
+    /// sum_i \[a_i = z\] (3 t_i^2 - 1)/2: at the ends or in the middle.
+    Bends,
+    /// \[a_i = x, a_{i+1} = y\]: every pair of neighbours by itself.
+    Pairs,
+    /// sum_i \[a_i = x, a_{i+1} = y\]: which symbol follows which.
+    Successions,
+    /// sum_i \[a_i = x, a_{i+2} = y\]: the same at distance two.
+    Skips,
+    /// For each symbol: runs, layers beyond the second of a run, the longest run.
+    Runs,
+    /// (c_x/n - 1/Z)(c_y/n - 1/Z): ratios beyond the linear.
+    Ratios,
+}
+
+impl Block {
+    /// All of them, in a fixed order.
+    pub(super) const ALL: [Block; 9] = [
+        Block::Layers,
+        Block::Counts,
+        Block::Slopes,
+        Block::Bends,
+        Block::Pairs,
+        Block::Successions,
+        Block::Skips,
+        Block::Runs,
+        Block::Ratios,
+    ];
+
+    /// The name in reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Block::Layers => "layers",
+            Block::Counts => "counts",
+            Block::Slopes => "early or late",
+            Block::Bends => "ends or middle",
+            Block::Pairs => "pairs of neighbours",
+            Block::Successions => "which follows which",
+            Block::Skips => "which at distance two",
+            Block::Runs => "runs",
+            Block::Ratios => "ratios",
+        }
+    }
+
+    /// The features of one sequence of codes, before centring.
+    fn raw(self, codes: &[usize], symbols: usize) -> Vec<f64> {
+        let n = codes.len();
+        let place = |i: usize| if n > 1 { 2.0 * i as f64 / (n - 1) as f64 - 1.0 } else { 0.0 };
+        let per_symbol = |weight: &dyn Fn(usize) -> f64| {
+            let mut sums = vec![0.0; symbols];
+            codes.iter().enumerate().for_each(|(i, &code)| sums[code] += weight(i));
+            sums
+        };
+        let at_distance = |distance: usize| {
+            let mut sums = vec![0.0; symbols * symbols];
+            let later = codes.iter().skip(distance);
+            codes.iter().zip(later).for_each(|(&x, &y)| sums[x * symbols + y] += 1.0);
+            sums
+        };
+        match self {
+            Block::Layers => one_hot(codes.iter().copied(), symbols),
+            Block::Counts => per_symbol(&|_| 1.0),
+            Block::Slopes => per_symbol(&place),
+            Block::Bends => per_symbol(&|i| 1.5 * place(i) * place(i) - 0.5),
+            Block::Pairs => one_hot(codes.windows(2).map(|pair| pair[0] * symbols + pair[1]), symbols * symbols),
+            Block::Successions => at_distance(1),
+            Block::Skips => at_distance(2),
+            Block::Runs => {
+                let mut features = vec![0.0; 3 * symbols];
+                for run in codes.chunk_by(|a, b| a == b) {
+                    let own = &mut features[3 * run[0]..][..3];
+                    own[0] += 1.0;
+                    own[1] += run.len().saturating_sub(2) as f64;
+                    own[2] = own[2].max(run.len() as f64);
+                }
+                features
+            }
+            Block::Ratios => {
+                let excess: Vec<_> =
+                    per_symbol(&|_| 1.0).iter().map(|c| c / n as f64 - 1.0 / symbols as f64).collect();
+                let pairs = (0..symbols).flat_map(|x| (x..symbols).map(move |y| (x, y)));
+                pairs.map(|(x, y)| excess[x] * excess[y]).collect()
+            }
+        }
+    }
+}
+
+fn one_hot(codes: impl Iterator<Item = usize>, size: usize) -> Vec<f64> {
+    codes.flat_map(|code| (0..size).map(move |value| f64::from(u8::from(value == code)))).collect()
+}
+
+/// Describes the architectures of one space.
+#[derive(Clone, Debug)]
+pub(super) struct Describer {
+    encoder: Encoder,
+    blocks: Vec<Scaled>,
+}
+
+/// A block with the centre and the scale of its features.
+#[derive(Clone, Debug)]
+struct Scaled {
+    block: Block,
+    centre: Vec<f64>,
+    scale: Vec<f64>,
+}
+
+/// Sequences from which centres and scales are taken.
+const SAMPLES: u64 = 512;
+
+impl Describer {
+    /// Scales every block over sequences drawn from the space, always the same ones.
+    ///
+    /// # Errors
+    /// [`GpError::OutsideSpace`] never: the space's own sequences are described.
+    pub(super) fn new(space: &SearchSpace) -> Result<Self, GpError> {
+        let encoder = Encoder::new(space);
+        let sample = |index| encoder.codes(&space.sample(&mut Seed(0).rng("gp_bo/features", index)));
+        let samples = (0..SAMPLES).map(sample).collect::<Result<Vec<_>, _>>()?;
+        let blocks = Block::ALL.map(|block| Scaled::new(block, &samples, encoder.symbols()));
+        Ok(Self { encoder, blocks: blocks.into() })
+    }
+
+    /// One d x N matrix per block, a column for every architecture, and the codes of each.
+    ///
+    /// # Errors
+    /// [`GpError::OutsideSpace`] for the first that does not lie in the space.
+    pub(super) fn describe<'a>(
+        &self,
+        architectures: impl IntoIterator<Item = &'a Architecture>,
+    ) -> Result<(Vec<DMatrix<f64>>, Vec<Vec<usize>>), GpError> {
+        let codes: Vec<_> =
+            architectures.into_iter().map(|one| self.encoder.codes(one)).collect::<Result<_, _>>()?;
+        Ok((self.blocks.iter().map(|block| block.columns(&codes, self.encoder.symbols())).collect(), codes))
+    }
+}
+
+impl Scaled {
+    fn new(block: Block, samples: &[Vec<usize>], symbols: usize) -> Self {
+        let rows: Vec<_> = samples.iter().map(|codes| block.raw(codes, symbols)).collect();
+        let (count, features) = (rows.len().max(1) as f64, rows.first().map_or(0, Vec::len));
+        let mean = |of: &dyn Fn(&Vec<f64>) -> f64| rows.iter().map(of).sum::<f64>() / count;
+        let centre: Vec<_> = (0..features).map(|k| mean(&|row| row[k])).collect();
+        let spread = |k: usize| mean(&|row| (row[k] - centre[k]).powi(2)).sqrt();
+        // A feature that never varies tells nothing.
+        let unit = |sd: f64| if sd > 1e-9 { 1.0 / (sd * (features as f64).sqrt()) } else { 0.0 };
+        Self { block, scale: (0..features).map(|k| unit(spread(k))).collect(), centre }
+    }
+
+    fn columns(&self, codes: &[Vec<usize>], symbols: usize) -> DMatrix<f64> {
+        let mut columns = DMatrix::zeros(self.centre.len(), codes.len());
+        for (mut column, codes) in columns.column_iter_mut().zip(codes) {
+            let raw = self.block.raw(codes, symbols);
+            for (k, out) in column.iter_mut().enumerate() {
+                *out = (raw[k] - self.centre[k]) * self.scale[k];
+            }
+        }
+        columns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primitive::Symbol;
+
+    fn codes(text: &str) -> Vec<usize> {
+        text.bytes().map(|letter| usize::from(letter - b'a')).collect()
+    }
+
+    #[test]
+    fn blocks_are_what_their_definitions_say() {
+        let raw = |block: Block, text| block.raw(&codes(text), 2);
+        assert_eq!(raw(Block::Layers, "ab"), [1.0, 0.0, 0.0, 1.0]);
+        assert_eq!(raw(Block::Counts, "aab"), [2.0, 1.0]);
+        assert_eq!(raw(Block::Slopes, "aab"), [-1.0, 1.0]);
+        assert_eq!(raw(Block::Bends, "aab"), [0.5, 1.0]);
+        assert_eq!(raw(Block::Pairs, "aab"), [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(raw(Block::Successions, "aabb"), [1.0, 1.0, 0.0, 1.0]);
+        assert_eq!(raw(Block::Skips, "aabb"), [0.0, 2.0, 0.0, 0.0]);
+        assert_eq!(raw(Block::Runs, "aaabaa"), [2.0, 1.0, 3.0, 1.0, 0.0, 1.0]);
+        assert_eq!(raw(Block::Ratios, "aaab"), [0.0625, -0.0625, 0.0625]);
+        assert_eq!(raw(Block::Slopes, "a"), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn every_block_has_a_mean_variance_of_one() {
+        let symbols = [Symbol::ATTENTION, Symbol::SWIGLU, Symbol::MLP];
+        for layers in [1, 2, 6, 16] {
+            let space = SearchSpace::uniform(symbols, layers).unwrap();
+            let describer = Describer::new(&space).unwrap();
+            let mut rng = Seed(1).rng("test", 0);
+            let sample: Vec<_> = (0..2000).map(|_| space.sample(&mut rng)).collect();
+            let (blocks, _) = describer.describe(&sample).unwrap();
+            for (block, columns) in Block::ALL.iter().zip(&blocks) {
+                let variance = columns.column_iter().map(|column| column.norm_squared()).sum::<f64>() / 2000.0;
+                // With few layers some features cannot vary.
+                let varies = columns.iter().any(|value| *value != 0.0);
+                assert!(!varies || (0.3..1.4).contains(&variance), "{block:?} at {layers}: {variance}");
+                assert!(layers < 6 || (0.9..1.1).contains(&variance), "{block:?} at {layers}: {variance}");
+            }
+        }
+    }
+}

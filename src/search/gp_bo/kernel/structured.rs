@@ -1,0 +1,187 @@
+//! The structured kernel: a sum over the ways in which layers may matter.
+//!
+//! | symbol | meaning |
+//! |---|---|
+//! | Phi_b | features of block b, d x N, see [`Block`] |
+//! | s_b | variance that block b explains |
+//! | s, l | variance and range of everything else |
+//! | H(x, y) | share of layers that differ |
+//! | u | free parameters: ln s_b for every block, ln s, ln l |
+//!
+//! `k(x, y) = sum_b s_b phi_b(x)' phi_b(y) + s exp(-H(x, y) / l)`. Linear kernels on blocks of features are additive models
+//! (Duvenaud et al. 2011, arXiv 1112.4394) with automatic relevance determination by block: the fit finds how much each
+//! explains, and those that explain nothing vanish. The last term is the transformed overlap kernel (Wan et al. 2021,
+//! CASMOPOLITAN, arXiv 2102.07188): it keeps the process universal, so that no function is excluded.
+
+use std::cell::OnceCell;
+
+use nalgebra::{DMatrix, DVector};
+
+use super::Kernel;
+use crate::search::gp_bo::features::Block;
+
+/// Log-normal priors, as densities of the logarithm: location and scale.
+const BLOCK_PRIOR: (f64, f64) = (-3.0, 1.5);
+const REST_PRIOR: (f64, f64) = (-1.5, 1.5);
+const RANGE_PRIOR: (f64, f64) = (-std::f64::consts::LN_2, 0.7);
+
+/// Additive in the blocks of features, with a remainder.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::search::gp_bo) struct Structured {
+    /// s_b.
+    pub(in crate::search::gp_bo) blocks: Vec<f64>,
+    /// s.
+    pub(in crate::search::gp_bo) rest: f64,
+    /// l.
+    pub(in crate::search::gp_bo) range: f64,
+}
+
+/// Described sequences.
+#[derive(Clone, Debug)]
+pub(in crate::search::gp_bo) struct Sequences {
+    /// Phi_b of every block, d x N.
+    features: Vec<DMatrix<f64>>,
+    /// One-hot codes, n Z x N, from which H follows.
+    codes: DMatrix<f64>,
+    layers: f64,
+    /// Phi_b' Phi_b of every block, and H: what a fit uses at every step.
+    among: OnceCell<(Vec<DMatrix<f64>>, DMatrix<f64>)>,
+}
+
+impl Sequences {
+    /// Sequences from their features and their codes, each below `symbols`.
+    pub(in crate::search::gp_bo) fn new(features: Vec<DMatrix<f64>>, codes: &[Vec<usize>], symbols: usize) -> Self {
+        let layers = codes.first().map_or(0, Vec::len);
+        let mut one_hot = DMatrix::zeros(layers * symbols, codes.len());
+        for (sequence, codes) in codes.iter().enumerate() {
+            codes.iter().enumerate().for_each(|(layer, code)| one_hot[(layer * symbols + code, sequence)] = 1.0);
+        }
+        Self { features, codes: one_hot, layers: layers.max(1) as f64, among: OnceCell::new() }
+    }
+
+    /// H between two sets, M x N.
+    fn differing(&self, other: &Self) -> DMatrix<f64> {
+        let mut share = self.codes.tr_mul(&other.codes);
+        share.apply(|same| *same = 1.0 - *same / self.layers);
+        share
+    }
+
+    fn among(&self) -> &(Vec<DMatrix<f64>>, DMatrix<f64>) {
+        let product = |features: &DMatrix<f64>| features.tr_mul(features);
+        self.among.get_or_init(|| (self.features.iter().map(product).collect(), self.differing(self)))
+    }
+}
+
+impl Structured {
+    /// Where fits start: every block a little, the rest some.
+    pub(in crate::search::gp_bo) fn start() -> Self {
+        let blocks = vec![BLOCK_PRIOR.0.exp(); Block::ALL.len()];
+        Self { blocks, rest: REST_PRIOR.0.exp(), range: RANGE_PRIOR.0.exp() }
+    }
+
+    fn rest_of(&self, differing: &DMatrix<f64>) -> DMatrix<f64> {
+        differing.map(|share| self.rest * (-share / self.range).exp())
+    }
+}
+
+impl Kernel for Structured {
+    type Points = Sequences;
+
+    fn count(points: &Sequences) -> usize {
+        points.codes.ncols()
+    }
+
+    fn free(&self) -> Vec<f64> {
+        self.blocks.iter().chain([&self.rest, &self.range]).map(|value| value.ln()).collect()
+    }
+
+    fn at(&self, free: &[f64]) -> Self {
+        let (blocks, rest) = free.split_at(self.blocks.len().min(free.len()));
+        // Bounds that no sensible fit reaches keep exponentials finite.
+        let value = |u: &f64| u.clamp(-40.0, 40.0).exp();
+        let rest_of = |at: usize| rest.get(at).map_or(1.0, value);
+        Self { blocks: blocks.iter().map(value).collect(), rest: rest_of(0), range: rest_of(1) }
+    }
+
+    fn gram(&self, points: &Sequences) -> DMatrix<f64> {
+        let (products, differing) = points.among();
+        let mut gram = self.rest_of(differing);
+        for (weight, product) in self.blocks.iter().zip(products) {
+            gram.zip_apply(product, |sum, product| *sum += weight * product);
+        }
+        gram
+    }
+
+    fn cross(&self, left: &Sequences, right: &Sequences) -> DMatrix<f64> {
+        let mut cross = self.rest_of(&left.differing(right));
+        for ((&weight, left), right) in self.blocks.iter().zip(&left.features).zip(&right.features) {
+            // A block that explains nothing is not worth its product.
+            if weight > NEGLIGIBLE {
+                cross.gemm_tr(weight, left, right, 1.0);
+            }
+        }
+        cross
+    }
+
+    fn variances(&self, points: &Sequences) -> DVector<f64> {
+        let mut variances = DVector::from_element(Self::count(points), self.rest);
+        for (&weight, features) in self.blocks.iter().zip(&points.features) {
+            for (variance, column) in variances.iter_mut().zip(features.column_iter()) {
+                *variance += weight * column.norm_squared();
+            }
+        }
+        variances
+    }
+
+    fn pull_back(&self, points: &Sequences, _gram: &DMatrix<f64>, weights: &DMatrix<f64>) -> Vec<f64> {
+        // dk/d ln s_b = s_b Phi_b' Phi_b; with r = s exp(-H/l): dk/d ln s = r, dk/d ln l = r H / l.
+        let (products, differing) = points.among();
+        let mut slopes: Vec<_> =
+            self.blocks.iter().zip(products).map(|(weight, product)| weight * product.dot(weights)).collect();
+        let (mut rest, mut range) = (0.0, 0.0);
+        for (&share, &weight) in differing.iter().zip(weights.iter()) {
+            let value = weight * self.rest * (-share / self.range).exp();
+            rest += value;
+            range += value * share / self.range;
+        }
+        slopes.extend([rest, range]);
+        slopes
+    }
+
+    fn log_prior(&self) -> (f64, Vec<f64>) {
+        let priors = self.blocks.iter().map(|_| BLOCK_PRIOR).chain([REST_PRIOR, RANGE_PRIOR]);
+        let scores: Vec<_> = self.free().iter().zip(priors).map(|(u, (loc, scale))| ((u - loc) / scale, scale)).collect();
+        let density = scores.iter().map(|(z, _)| -0.5 * z * z).sum();
+        (density, scores.iter().map(|(z, scale)| -z / scale).collect())
+    }
+}
+
+/// A variance this small, on the standardised scale, changes no proposal.
+const NEGLIGIBLE: f64 = 1e-7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        primitive::Symbol,
+        search::gp_bo::{features::Describer, kernel::tests::check},
+        seed::Seed,
+        space::SearchSpace,
+    };
+
+    fn sequences(symbols: &[Symbol], layers: usize, count: u64) -> Sequences {
+        let space = SearchSpace::uniform(symbols.iter().copied(), layers).unwrap();
+        let sample: Vec<_> = (0..count).map(|index| space.sample(&mut Seed(3).rng("test", index))).collect();
+        let (features, codes) = Describer::new(&space).unwrap().describe(&sample).unwrap();
+        Sequences::new(features, &codes, symbols.len())
+    }
+
+    #[test]
+    fn the_laws_of_a_kernel_hold() {
+        let symbols = [Symbol::ATTENTION, Symbol::SWIGLU, Symbol::MLP];
+        for (symbols, layers) in [(&symbols[..2], 1), (&symbols[..2], 6), (&symbols[..], 9)] {
+            let free: Vec<f64> = (0..11).map(|k| 0.3 * f64::from(k % 5) - 1.5).collect();
+            check(&Structured::start().at(&free), &sequences(symbols, layers, 12));
+        }
+    }
+}
