@@ -8,7 +8,7 @@ use nalgebra::DVector;
 use super::{
     GpError,
     hyper::{Hyper, NOISE_PRIOR},
-    kernel::{Categorical, Kernel, Rbf},
+    kernel::{Categorical, Kernel, Priors, Rbf},
     minimise::{Limits, minimise},
 };
 
@@ -69,10 +69,11 @@ impl Hyper<Rbf> {
 }
 
 impl Hyper<Categorical> {
-    /// Where fits with n layers start: little, much and some noise. Where there are no priors, long lengthscales are flat
+    /// Where fits with n layers start: little, much and some noise. Without priors (BoTorch has none) long lengthscales are flat
     /// ground, so they start shorter than BoTorch's 0.69.
-    pub(super) fn starts(layers: usize) -> Vec<Self> {
-        let start = |noise, l| Self { noise, mean: 0.0, kernel: Categorical::uniform(layers, 1.0, l) };
+    pub(super) fn starts(layers: usize, priors: Option<Priors>) -> Vec<Self> {
+        let kernel = |l| Categorical { priors, ..Categorical::uniform(layers, 1.0, l) };
+        let start = |noise, l| Self { noise, mean: 0.0, kernel: kernel(l) };
         vec![start(NOISE_PRIOR.mode(), 0.2), start(0.3, 0.7), start(0.05, 0.2)]
     }
 }
@@ -107,7 +108,7 @@ mod tests {
     fn fits_reach_the_best_known_density() {
         for fixture in golden::fixtures() {
             if fixture.is_categorical() {
-                check(&fixture, &Hyper::<Categorical>::starts(fixture.layers()));
+                check(&fixture, &Hyper::<Categorical>::starts(fixture.layers(), None));
             } else {
                 check(&fixture, &Hyper::<Rbf>::starts(fixture.points().ncols()));
             }
@@ -122,10 +123,10 @@ mod tests {
         assert_eq!(fit(&points, &outcomes, &none, Limits::default()), Err(GpError::Fit { starts: 0 }));
         let start = &Hyper::<Rbf>::starts(2)[0];
         let broken = Hyper { noise: f64::NAN, ..start.clone() };
-        let refused = fit(&points, &outcomes, &[broken.clone()], Limits::default());
+        let refused = fit(&points, &outcomes, std::slice::from_ref(&broken), Limits::default());
         assert!(matches!(refused, Err(GpError::NotPositiveDefinite { .. })), "{refused:?}");
         let broken = Hyper { kernel: Rbf { lengthscales: vec![f64::INFINITY; 2] }, ..start.clone() };
-        let refused = fit(&points, &outcomes, &[broken.clone()], Limits::default());
+        let refused = fit(&points, &outcomes, std::slice::from_ref(&broken), Limits::default());
         assert_eq!(refused, Err(GpError::Fit { starts: 1 }));
         assert!(fit(&points, &outcomes, &[broken, start.clone()], Limits::default()).is_ok());
     }

@@ -99,7 +99,7 @@ mod tests {
         outcomes::Standardised,
     };
 
-    fn check<K: Kernel>(fixture: &Fixture, golden: &Golden, hyper: &Hyper<K>)
+    fn check<K>(fixture: &Fixture, golden: &Golden, hyper: &Hyper<K>)
     where
         K: Kernel<Points = nalgebra::DMatrix<f64>>,
     {
@@ -195,7 +195,7 @@ mod tests {
             close("noise", start.at(&start.free()).noise, start.noise, 1e-14);
             close("l", start.at(&start.free()).kernel.lengthscales[3], start.kernel.lengthscales[3], 1e-14);
         }
-        for start in Hyper::<Categorical>::starts(5) {
+        for start in Hyper::<Categorical>::starts(5, None) {
             close("s", start.at(&start.free()).kernel.scale, start.kernel.scale, 1e-14);
         }
     }

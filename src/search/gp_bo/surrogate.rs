@@ -157,8 +157,7 @@ mod tests {
         // Only the first two layers matter.
         let points = bits(48);
         let outcomes: Vec<_> = points.row_iter().map(|row| row[0] - 2.0 * row[1]).collect();
-        let mut starts = Hyper::<Categorical>::starts(6);
-        starts.iter_mut().for_each(|start| start.kernel.priors = Some(Priors::dimension_scaled(2)));
+        let starts = Hyper::<Categorical>::starts(6, Some(Priors::dimension_scaled(2)));
         let (surrogate, _) = Surrogate::fit(points, &outcomes, &starts, Limits::default()).unwrap();
         let lengthscales = &surrogate.hyper().kernel.lengthscales;
         assert!(lengthscales[2..].iter().all(|&l| l > lengthscales[0].max(lengthscales[1])), "{lengthscales:?}");

@@ -4,7 +4,7 @@ mod categorical;
 mod distance;
 mod rbf;
 
-pub(super) use categorical::Categorical;
+pub(super) use categorical::{Categorical, Priors};
 pub(super) use rbf::Rbf;
 
 use nalgebra::{DMatrix, DVector};
