@@ -1,7 +1,7 @@
 //! The best hyperparameters of several starts.
 //!
-//! The density has several maxima: what long lengthscales and noise explain, short lengthscales explain without. A start
-//! on either side of that choice finds the better one.
+//! The density has several maxima: what long lengthscales and noise explain, short lengthscales explain without. A
+//! start on either side of that choice finds the better one.
 
 use nalgebra::DVector;
 
@@ -23,8 +23,8 @@ pub(super) struct Fit<K> {
     pub(super) evaluations: usize,
 }
 
-/// Maximises the posterior density of the hyperparameters from every start and returns the best maximum; of equals, the
-/// first. `limits` hold for each start.
+/// Maximises the posterior density of the hyperparameters from every start and returns the best maximum; of equals,
+/// the first. `limits` hold for each start.
 ///
 /// # Errors
 /// The error of the last start where no start can be evaluated, and [`GpError::Fit`] where none has a finite density.
@@ -69,8 +69,8 @@ impl Hyper<Rbf> {
 }
 
 impl Hyper<Categorical> {
-    /// Where fits with n layers start: little, much and some noise. Without priors (BoTorch has none) long lengthscales are flat
-    /// ground, so they start shorter than BoTorch's 0.69.
+    /// Where fits with n layers start: little, much and some noise. Without priors (BoTorch has none) long
+    /// lengthscales are flat ground, so they start shorter than BoTorch's 0.69.
     pub(super) fn starts(layers: usize, priors: Option<Priors>) -> Vec<Self> {
         let kernel = |l| Categorical { priors, ..Categorical::uniform(layers, 1.0, l) };
         let start = |noise, l| Self { noise, mean: 0.0, kernel: kernel(l) };

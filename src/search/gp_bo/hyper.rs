@@ -8,9 +8,9 @@
 //! | K, alpha | covariance of the latent function, (K + s2 I)^-1 (y - c) |
 //! | u | free parameters: ln(s2 - 1e-4), c, then those of the kernel |
 //!
-//! What is maximised is BoTorch's `ExactMarginalLogLikelihood`, (ln N(y; c, K + s2 I) + ln priors) / N, with the priors as
-//! densities in s2 and l whichever variables are moved. Its gradient is eq. 5.9 of Rasmussen and Williams (2006),
-//! d/dt = 1/2 tr((alpha alpha' - (K + s2 I)^-1) dK/dt): one factor and one inverse, then cheap passes.
+//! What is maximised is BoTorch's `ExactMarginalLogLikelihood`, (ln N(y; c, K + s2 I) + ln priors) / N, with the
+//! priors as densities in s2 and l whichever variables are moved. Its gradient is eq. 5.9 of Rasmussen and Williams
+//! (2006), d/dt = 1/2 tr((alpha alpha' - (K + s2 I)^-1) dK/dt): one factor and one inverse, then cheap passes.
 
 use nalgebra::DVector;
 
@@ -133,7 +133,8 @@ mod tests {
         let variance: Vec<_> = variance.iter().map(|v| (v * scale.sd * scale.sd).max(1e-10)).collect();
         let variance = difference(&variance, &golden.post_var);
         println!(
-            "{:22} {:15} kernel {kernel:.0e} lml {likelihood:.0e} prior {prior:.0e} map {objective:.0e} gradient {slopes:.0e} \
+            "{:22} {:15} kernel {kernel:.0e} lml {likelihood:.0e} prior {prior:.0e} map {objective:.0e} \
+             gradient {slopes:.0e} \
              mean {mean:.0e} variance {variance:.0e} covariance {covariance:.0e}",
             fixture.name, golden.label,
         );

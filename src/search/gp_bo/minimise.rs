@@ -41,8 +41,8 @@ const MEMORY: usize = 10;
 /// Minimises an objective that returns its value and its gradient, from `start`. Points at which it cannot be computed
 /// may answer any value that is not finite.
 ///
-/// The answer is the best point that was evaluated, however the run ended: a line search that finds nothing better, and
-/// the limit of evaluations, are ends like others.
+/// The answer is the best point that was evaluated, however the run ended: a line search that finds nothing better,
+/// and the limit of evaluations, are ends like others.
 pub(super) fn minimise(objective: impl FnMut(&[f64]) -> (f64, Vec<f64>), start: &[f64], limits: Limits) -> Minimum {
     let best = Minimum { point: start.to_vec(), value: f64::INFINITY, evaluations: 0 };
     let state =
@@ -78,8 +78,8 @@ struct State<F> {
 }
 
 impl<F: FnMut(&[f64]) -> (f64, Vec<f64>)> State<F> {
-    /// Cost and gradient at a point. Where they cannot be computed there is a plateau above all that has been seen: line
-    /// searches interpolate, so they step back from it, whereas infinity or NaN would end or hang them.
+    /// Cost and gradient at a point. Where they cannot be computed there is a plateau above all that has been seen:
+    /// line searches interpolate, so they step back from it, whereas infinity or NaN would end or hang them.
     fn evaluate(&mut self, point: &[f64]) -> Result<&(Vec<f64>, f64, Vec<f64>), Error> {
         let last = match self.last.take().filter(|(last, ..)| last == point) {
             Some(last) => last,

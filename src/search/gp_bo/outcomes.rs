@@ -19,7 +19,8 @@ pub(super) struct Standardised {
 }
 
 impl Standardised {
-    /// Standardises N >= 1 outcomes. They are divided by the largest before anything is squared, so 1e300 is no problem.
+    /// Standardises N >= 1 outcomes. They are divided by the largest before anything is squared, so 1e300 is no
+    /// problem.
     ///
     /// # Errors
     /// [`GpError::NoObservations`], or [`GpError::NotFinite`] for the first outcome that is NaN or infinite.

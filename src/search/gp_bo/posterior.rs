@@ -33,7 +33,8 @@ impl Posterior {
     /// read.
     ///
     /// # Errors
-    /// [`GpError`] when sizes differ, nothing or something not finite is observed, or K + s2 I is not positive definite.
+    /// [`GpError`] when sizes differ, nothing or something not finite is observed, or K + s2 I is not positive
+    /// definite.
     pub(super) fn fit(
         mut covariance: DMatrix<f64>,
         noise: f64,
@@ -60,8 +61,8 @@ impl Posterior {
         Ok(Self { mean, residuals, factor, white, alpha })
     }
 
-    /// Mean (M) and covariance (M x M) of the latent function at M points, given K* (M x N) and K** (M x M): eq. 2.25 and
-    /// 2.26.
+    /// Mean (M) and covariance (M x M) of the latent function at M points, given K* (M x N) and K** (M x M): eq. 2.25
+    /// and 2.26.
     ///
     /// # Errors
     /// [`GpError::Shape`] when the matrices do not fit together.
@@ -79,7 +80,8 @@ impl Posterior {
         Ok((self.mean_of(cross), prior - &white * white.transpose()))
     }
 
-    /// Mean (M) and variance (M, at least 0) of the latent function at M points, given K* (M x N) and the diagonal of K**.
+    /// Mean (M) and variance (M, at least 0) of the latent function at M points, given K* (M x N) and the diagonal of
+    /// K**.
     ///
     /// # Errors
     /// [`GpError::Shape`] when the matrices do not fit together.

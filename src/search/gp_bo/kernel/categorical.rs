@@ -7,8 +7,8 @@
 //! | l_i | lengthscale of layer i, at least 1e-6 |
 //! | u | free parameters: ln s, then ln(l_i - 1e-6) |
 //!
-//! k(a, b) = s exp(-(1/n) sum_i \[a_i != b_i\] / l_i): BoTorch's `CategoricalKernel` in GPyTorch's `ScaleKernel`. Points are
-//! encoded rows, on which \[a_i != b_i\] is a squared distance: (x_i - x'_i)^2 of bits, half the sum of
+//! k(a, b) = s exp(-(1/n) sum_i \[a_i != b_i\] / l_i): BoTorch's `CategoricalKernel` in GPyTorch's `ScaleKernel`.
+//! Points are encoded rows, on which \[a_i != b_i\] is a squared distance: (x_i - x'_i)^2 of bits, half the sum of
 //! (x_iz - x'_iz)^2 over z of one-hot columns. It then costs as little as the RBF kernel.
 
 use nalgebra::{DMatrix, DVector};
@@ -43,8 +43,8 @@ impl Priors {
     /// The density that the dimension-scaled prior of the RBF kernel is, on this kernel's lengthscales.
     ///
     /// An RBF kernel with lengthscale r on the columns of layer i is this kernel with l_i = r^2 / n, or 2 r^2 / n on
-    /// bits. Where r's logarithm has the term -v - (v - m)^2 / (2 t^2), v = ln r, its double w = 2v has the same term, up
-    /// to a constant, as -w - (w - 2m - 2t^2)^2 / (8 t^2). With m = sqrt2 + ln(n Z)/2 and t^2 = 3, the n cancels:
+    /// bits. Where r's logarithm has the term -v - (v - m)^2 / (2 t^2), v = ln r, its double w = 2v has the same term,
+    /// up to a constant, as -w - (w - 2m - 2t^2)^2 / (8 t^2). With m = sqrt2 + ln(n Z)/2 and t^2 = 3, the n cancels:
     /// l_i ~ LogNormal(2 sqrt2 + ln Z + 6, 2 sqrt3). The prior of s has its mode at 1, the variance of the outcomes.
     pub(in crate::search::gp_bo) fn dimension_scaled(symbols: usize) -> Self {
         let loc = 2.0 * 2f64.sqrt() + (symbols.max(2) as f64).ln() + 6.0;

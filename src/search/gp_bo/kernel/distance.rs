@@ -36,8 +36,8 @@ pub(super) fn among(rows: &DMatrix<f64>, weights: &[f64], value: impl Fn(f64) ->
     matrix
 }
 
-/// S_c = sum_ij G_ij (x_ic - x_jc)^2 for every column c and a symmetric N x N matrix G, in O(N^2 d) by one matrix product:
-/// S_c = 2 (sum_i g_i x_ic^2 - x_c' G x_c) with g the row sums of G.
+/// S_c = sum_ij G_ij (x_ic - x_jc)^2 for every column c and a symmetric N x N matrix G, in O(N^2 d) by one matrix
+/// product: S_c = 2 (sum_i g_i x_ic^2 - x_c' G x_c) with g the row sums of G.
 pub(super) fn spread(rows: &DMatrix<f64>, matrix: &DMatrix<f64>) -> Vec<f64> {
     let sums: DVector<f64> = matrix.column_sum();
     let product = matrix * rows;

@@ -11,10 +11,10 @@ use nalgebra::{DMatrix, DVector};
 
 /// A covariance function with its hyperparameters.
 ///
-/// An implementation is a value: hyperparameters inside, points outside. Fits see it through *free* parameters, any real
-/// numbers, typically logarithms of what is positive. Laws: `at(free())` is the kernel itself up to rounding; matrices
-/// are symmetric and positive semidefinite; `pull_back` and the slopes of `log_prior` are derivatives with respect to
-/// the free parameters.
+/// An implementation is a value: hyperparameters inside, points outside. Fits see it through *free* parameters, any
+/// real numbers, typically logarithms of what is positive. Laws: `at(free())` is the kernel itself up to rounding;
+/// matrices are symmetric and positive semidefinite; `pull_back` and the slopes of `log_prior` are derivatives with
+/// respect to the free parameters.
 pub(super) trait Kernel: Sized {
     /// N points as the kernel wants them: rows of a matrix, or precomputed covariances of several components.
     type Points;

@@ -6,9 +6,9 @@
 //! | l_c | lengthscale of column c, at least 0.025 |
 //! | u_c | free parameter, ln(l_c - 0.025) |
 //!
-//! k(x, x') = exp(-1/2 sum_c (x_c - x'_c)^2 / l_c^2), without an output scale, and l_c ~ LogNormal(sqrt2 + ln(d)/2, sqrt3):
-//! Hvarfner et al. 2024, arXiv 2402.02229, section 5; BoTorch's `get_covar_module_with_dim_scaled_prior`. Priors are
-//! densities in l, whichever variables a fit moves.
+//! k(x, x') = exp(-1/2 sum_c (x_c - x'_c)^2 / l_c^2), without an output scale, and l_c ~ LogNormal(sqrt2 + ln(d)/2,
+//! sqrt3): Hvarfner et al. 2024, arXiv 2402.02229; BoTorch's `get_covar_module_with_dim_scaled_prior`.
+//! Priors are densities in l, whichever variables a fit moves.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -36,8 +36,8 @@ impl Rbf {
     /// The same, each multiplied by a factor of its own between 1/`spread` and `spread`.
     ///
     /// Two one-hot columns that together are always 1 have equal slopes wherever their lengthscales are equal: a fit
-    /// that starts there keeps them equal and may stay on a saddle. The factors are the golden ratio's multiples modulo
-    /// 1, so that neighbours differ and nothing is drawn.
+    /// that starts there keeps them equal and may stay on a saddle. The factors are the golden ratio's multiples
+    /// modulo 1, so that neighbours differ and nothing is drawn.
     pub(in crate::search::gp_bo) fn spread(mut self, spread: f64) -> Self {
         for (column, l) in self.lengthscales.iter_mut().enumerate() {
             let position = (column as f64 * GOLDEN_RATIO).fract();
