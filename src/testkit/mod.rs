@@ -15,6 +15,7 @@
 pub mod aggregator;
 pub mod evaluator;
 pub mod extrapolator;
+pub mod landscape;
 pub mod pipeline;
 pub mod primitive;
 pub mod searcher;

@@ -1,0 +1,462 @@
+//! Functions on which searchers are compared: the regret benchmark.
+//!
+//! A [`Landscape`] is a made-up accuracy of every sequence of its space, with a mean near 0.60, a standard deviation over
+//! the space of 0.03 and evaluation noise of 0.01, as measured on small proxies. Everything is a closed form of integer
+//! hashes, the same on every machine: binary64, no fused operations, no function but `+ − × ÷`.
+//!
+//! | family | names | what it asks of a searcher |
+//! |---|---|---|
+//! | order | `L16Z2` `L16Z3` `L32Z3` | preferences of layers and adjacent pairs, partly shared by all layers |
+//! | epistasis | `E16Z2` `E16Z3` `E32Z3` | interactions of random triples of layers (NK model, K = 2): rugged, nothing shared |
+//! | mechanism | `M16Z2` `M16Z3` `M32Z3` | saturating counts, a circuit to assemble, distances, thresholds |
+//!
+//! `L16Z2` has 16 layers and 2 choices. [`Landscape::shuffled`] permutes the labels of every layer on its own, which
+//! destroys the structure that layers share and keeps all values: a searcher that lives on the one degrades, as Bounce
+//! (Papenmeier et al. 2023, arXiv 2307.00618) found of several.
+//!
+//! Every method starts from the same ten [first points](Landscape::first_point); what is compared is the
+//! [regret](Landscape::regret) of the best point evaluated. `benches/regret.rs` runs the comparison.
+
+mod epistasis;
+mod hash;
+mod mechanism;
+mod order;
+
+use crate::{
+    primitive::Symbol,
+    space::{Architecture, SearchSpace},
+};
+use hash::{below, u01};
+
+/// A made-up accuracy of every sequence of a space, with a known best.
+///
+/// ```
+/// use composer_nas::testkit::landscape::Landscape;
+/// let landscape = Landscape::named("L16Z2").ok_or("no such landscape")?;
+/// let first = landscape.first_point(3, 0);
+/// assert_eq!(first.letters(), "AAMAMMAMAAAMAAAM");
+/// assert_eq!(landscape.value(&first), 0.5989043242759559);
+/// assert!(landscape.regret(&first) > 0.11);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Landscape {
+    name: String,
+    space: SearchSpace,
+    family: Family,
+    tag: u64,
+    /// Mean and standard deviation of the raw score over the space, to about a percent.
+    mean: f64,
+    spread: f64,
+    /// Choices of the best sequence, before the labels are permuted.
+    best: Vec<usize>,
+    proven: bool,
+    /// For every layer: what its choices stand for. Empty: for themselves.
+    labels: Vec<Vec<usize>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Family {
+    Order,
+    Epistasis,
+    Mechanism,
+}
+
+/// One row of the table below: name, family, tag, choices, mean, spread, best sequence, whether it is proven the best.
+type Row = (&'static str, Family, u64, usize, f64, f64, &'static str, bool);
+
+/// The best sequences are written in digits. Those of 16 layers were found by enumeration and that of `L32Z3` by dynamic
+/// programming, so they are proven. Those of `E32Z3` and `M32Z3` are the best of thousands of climbs from disturbed local
+/// optima, to which hundreds of chains came independently.
+#[rustfmt::skip]
+const TABLE: [Row; 9] = [
+    ("L16Z2", Family::Order, 0x2402, 2, 0.890625, 1.8125, "1100111011010011", true),
+    ("L16Z3", Family::Order, 0x1603, 3, -7.078125, 2.5625, "1112200202002200", true),
+    ("L32Z3", Family::Order, 0x3203, 3, -5.328125, 5.421875, "11100110021100221100222222222222", true),
+    ("E16Z2", Family::Epistasis, 0xE162, 2, -0.75, 1.859375, "0010010010100100", true),
+    ("E16Z3", Family::Epistasis, 0xE163, 3, 0.046875, 2.15625, "0211010120021002", true),
+    ("E32Z3", Family::Epistasis, 0xE323, 3, -0.0625, 3.265625, "21000200000221111102200000210220", false),
+    ("M16Z2", Family::Mechanism, 0x4162, 2, 11.15625, 3.203125, "0110101110101101", true),
+    ("M16Z3", Family::Mechanism, 0x4163, 3, 14.703125, 2.359375, "2021210121101101", true),
+    ("M32Z3", Family::Mechanism, 0x4323, 3, 15.875, 1.6875, "21012110110111202110211210201211", false),
+];
+
+/// Standard deviation of the values over a space.
+const SPREAD: f64 = 0.03;
+/// Standard deviation of the noise.
+const NOISE: f64 = 0.01;
+
+impl Landscape {
+    /// How many points every method starts from.
+    pub const FIRST_POINTS: u64 = 10;
+
+    /// The names of all landscapes, the shuffled ones left out.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        TABLE.iter().map(|row| row.0)
+    }
+
+    /// The landscape of this name; `-shuffled` behind a name stands for [`shuffled`](Self::shuffled) with seed 1.
+    pub fn named(name: &str) -> Option<Self> {
+        if let Some(name) = name.strip_suffix("-shuffled") {
+            return Self::named(name).map(|landscape| landscape.shuffled(1));
+        }
+        let &(name, family, tag, choices, mean, spread, best, proven) = TABLE.iter().find(|row| row.0 == name)?;
+        let symbols = [Symbol::ATTENTION, Symbol::SWIGLU, Symbol::MLP].into_iter().take(choices);
+        let best: Vec<_> = best.bytes().map(|digit| usize::from(digit - b'0')).collect();
+        let space = SearchSpace::uniform(symbols, best.len()).ok()?;
+        Some(Self { name: name.into(), space, family, tag, mean, spread, best, proven, labels: Vec::new() })
+    }
+
+    /// The same values under other names: the labels of every layer are permuted on their own.
+    #[must_use]
+    pub fn shuffled(mut self, seed: u64) -> Self {
+        const TAG: u64 = 0x5AFF;
+        let permutation = |layer: usize| {
+            let mut labels: Vec<_> = (0..self.space.choices(layer).len()).collect();
+            for last in (1..labels.len()).rev() {
+                labels.swap(last, below(TAG, [seed, layer as u64, last as u64], last + 1));
+            }
+            labels
+        };
+        self.labels = (0..self.space.layers()).map(permutation).collect();
+        self.name += "-shuffled";
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is defined.
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    /// The value without noise; NaN outside the space.
+    pub fn value(&self, architecture: &Architecture) -> f64 {
+        self.choices(architecture).map_or(f64::NAN, |choices| self.value_of(&choices))
+    }
+
+    /// What evaluation number `evaluation` of a search with this seed finds: the value with noise.
+    pub fn noisy(&self, seed: u64, evaluation: u64, architecture: &Architecture) -> f64 {
+        self.value(architecture) + Self::noise(seed, evaluation)
+    }
+
+    /// The noise of one evaluation: a sum of twelve uniform numbers, close to a normal distribution of deviation 0.01.
+    pub fn noise(seed: u64, evaluation: u64) -> f64 {
+        let sum = (0..12).fold(0.0, |sum, k| sum + u01(0x4E01, [seed, evaluation, k]));
+        NOISE * (sum - 6.0)
+    }
+
+    /// Point `index` of those that every method starts from.
+    pub fn first_point(&self, seed: u64, index: u64) -> Architecture {
+        let layer = |layer| {
+            let choices = self.space.choices(layer);
+            choices.get(below(0x1417, [seed, index, layer as u64], choices.len())).copied()
+        };
+        Architecture::new((0..self.space.layers()).filter_map(layer))
+    }
+
+    /// The best sequence.
+    pub fn best(&self) -> Architecture {
+        let choice = |(layer, &wanted): (usize, &usize)| {
+            let at = self.labels.get(layer).map_or(Some(wanted), |labels| labels.iter().position(|&l| l == wanted))?;
+            self.space.choices(layer).get(at).copied()
+        };
+        Architecture::new(self.best.iter().enumerate().filter_map(choice))
+    }
+
+    /// The value of the best sequence.
+    pub fn optimum(&self) -> f64 {
+        self.value_of(&self.best)
+    }
+
+    /// Whether the optimum is proven; otherwise it is the best of a search far heavier than any that is compared.
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// How far the value without noise stays behind the optimum; NaN outside the space.
+    pub fn regret(&self, architecture: &Architecture) -> f64 {
+        self.optimum() - self.value(architecture)
+    }
+
+    /// What the layers stand for, as numbers of choices.
+    fn choices(&self, architecture: &Architecture) -> Option<Vec<usize>> {
+        let choice = |(layer, symbol): (usize, &Symbol)| {
+            let at = self.space.choices(layer).iter().position(|choice| choice == symbol)?;
+            self.labels.get(layer).map_or(Some(at), |labels| labels.get(at).copied())
+        };
+        let choices: Vec<_> = architecture.layers().iter().enumerate().map(choice).collect::<Option<_>>()?;
+        (choices.len() == self.space.layers()).then_some(choices)
+    }
+
+    fn value_of(&self, choices: &[usize]) -> f64 {
+        0.60 + SPREAD * ((self.score(choices) - self.mean) / self.spread)
+    }
+
+    fn score(&self, choices: &[usize]) -> f64 {
+        match self.family {
+            Family::Order => order::score(self.tag, choices),
+            Family::Epistasis => epistasis::score(self.tag, choices),
+            Family::Mechanism => mechanism::score(self.tag, choices),
+        }
+    }
+}
+
+/// Lengths of the maximal runs of equal choices.
+fn runs(a: &[usize]) -> impl Iterator<Item = usize> {
+    a.chunk_by(|x, y| x == y).map(<[usize]>::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use serde::Deserialize;
+
+    use super::{hash::c11, *};
+
+    #[derive(Deserialize)]
+    struct Vectors {
+        #[serde(flatten)]
+        landscapes: HashMap<String, Expected>,
+        noise_seed3: [String; 10],
+        mix: HashMap<String, String>,
+    }
+
+    #[derive(Deserialize)]
+    struct Expected {
+        #[serde(rename = "n")]
+        layers: usize,
+        #[serde(rename = "Z")]
+        choices: usize,
+        optimum: Vec<usize>,
+        f_opt_hex: String,
+        points: Vec<Point>,
+    }
+
+    #[derive(Deserialize)]
+    struct Point {
+        a: Vec<usize>,
+        f: f64,
+        f_hex: String,
+        #[serde(rename = "S_hex")]
+        score_hex: String,
+    }
+
+    /// Reads `0x1.8p-1`.
+    fn hexadecimal(text: &str) -> f64 {
+        let (sign, text) = text.strip_prefix('-').map_or((1.0, text), |text| (-1.0, text));
+        let (digits, exponent) = text.strip_prefix("0x1.").unwrap().split_once('p').unwrap();
+        let fraction = u64::from_str_radix(digits, 16).unwrap() as f64 / 16f64.powi(digits.len() as i32);
+        sign * (1.0 + fraction) * 2f64.powi(exponent.parse().unwrap())
+    }
+
+    fn vectors() -> Vectors {
+        serde_json::from_str(include_str!("../../tests/fixtures/bo/regret_vectors.json")).unwrap()
+    }
+
+    #[test]
+    fn the_published_landscapes_agree_with_their_vectors_to_the_last_bit() {
+        let vectors = vectors();
+        assert_eq!(vectors.landscapes.len(), 3);
+        for (name, expected) in &vectors.landscapes {
+            let landscape = Landscape::named(name).unwrap();
+            assert_eq!(landscape.space().layers(), expected.layers);
+            assert!((0..expected.layers).all(|layer| landscape.space().choices(layer).len() == expected.choices));
+            assert_eq!((&landscape.best, landscape.optimum()), (&expected.optimum, hexadecimal(&expected.f_opt_hex)));
+            assert_eq!(expected.points.len() as u64, Landscape::FIRST_POINTS);
+            for (index, point) in (0..).zip(&expected.points) {
+                let architecture = landscape.first_point(3, index);
+                assert_eq!(landscape.choices(&architecture).unwrap(), point.a, "{name} {index}");
+                assert_eq!(landscape.score(&point.a), hexadecimal(&point.score_hex), "{name} {index}");
+                assert_eq!(landscape.value(&architecture), hexadecimal(&point.f_hex), "{name} {index}");
+                assert_eq!(landscape.value(&architecture), point.f);
+            }
+        }
+        for (evaluation, noise) in (0..).zip(&vectors.noise_seed3) {
+            assert_eq!(Landscape::noise(3, evaluation), hexadecimal(noise));
+        }
+        for (state, mixed) in &vectors.mix {
+            assert_eq!(hash::mix(state.parse().unwrap()).to_string(), *mixed);
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Landscape> {
+        Landscape::names().map(|name| Landscape::named(name).unwrap())
+    }
+
+    #[test]
+    fn every_landscape_has_the_spread_that_it_says() {
+        for landscape in all() {
+            let mut rng = crate::Seed(1).rng("landscape", 0);
+            let values: Vec<_> = (0..20_000).map(|_| landscape.value(&landscape.space.sample(&mut rng))).collect();
+            let mean = values.iter().sum::<f64>() / 2e4;
+            let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 2e4).sqrt();
+            assert!(
+                (mean - 0.60).abs() < 0.002 && (deviation - SPREAD).abs() < 0.002,
+                "{}: {mean} {deviation}",
+                landscape.name
+            );
+            assert_eq!(landscape.value(&landscape.best()), landscape.optimum());
+            assert!(values.iter().all(|&value| value <= landscape.optimum()), "{}", landscape.name);
+        }
+    }
+
+    #[test]
+    fn shuffling_renames_and_changes_nothing_else() {
+        for landscape in all() {
+            let shuffled = landscape.clone().shuffled(1);
+            assert_eq!(Landscape::named(shuffled.name()).unwrap().labels, shuffled.labels);
+            assert_ne!(shuffled.best(), landscape.best());
+            assert_eq!(shuffled.value(&shuffled.best()), landscape.optimum());
+            assert_ne!(landscape.clone().shuffled(2).labels, shuffled.labels);
+        }
+        let sorted = |landscape: &Landscape| {
+            let mut values: Vec<_> = landscape.space.iter().map(|a| landscape.value(&a)).collect();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        let landscape = Landscape::named("M16Z2").unwrap();
+        assert_eq!(sorted(&landscape), sorted(&landscape.clone().shuffled(1)));
+    }
+
+    #[test]
+    fn outside_the_space_there_is_no_value() {
+        let landscape = Landscape::named("L16Z2").unwrap();
+        for text in ["A", "16F", "17A"] {
+            assert!(landscape.value(&text.parse().unwrap()).is_nan());
+        }
+        assert!(Landscape::named("L16Z9").is_none() && Landscape::named("").is_none());
+    }
+
+    /// The best score of an order landscape by dynamic programming over the last two choices and the count of choice 0.
+    fn best_order(tag: u64, n: usize, choices: usize) -> f64 {
+        let layer = |i: usize, z: usize| {
+            let depth = 2.0 * i as f64 / (n - 1) as f64 - 1.0;
+            c11(tag, [1, z as u64]) * depth + 0.5 * c11(tag, [2, i as u64, z as u64])
+        };
+        let pair = |i: usize, x: usize, y: usize| {
+            c11(tag, [3, x as u64, y as u64]) + 0.5 * c11(tag, [4, i as u64, x as u64, y as u64])
+        };
+        let raise = |to: &mut HashMap<_, f64>, state: (usize, usize, usize), score: f64| {
+            let best = to.entry(state).or_insert(f64::NEG_INFINITY);
+            *best = best.max(score);
+        };
+        let mut states = HashMap::new();
+        for (x, y) in (0..choices).flat_map(|x| (0..choices).map(move |y| (x, y))) {
+            let zeros = usize::from(x == 0) + usize::from(y == 0);
+            raise(&mut states, (x, y, zeros), layer(0, x) + layer(1, y) + pair(0, x, y));
+        }
+        for i in 2..n {
+            let mut next = HashMap::new();
+            for (&(x, y, zeros), score) in &states {
+                for z in 0..choices {
+                    let run = if x == y && y == z { 0.5 } else { 0.0 };
+                    let gain = layer(i, z) + pair(i - 1, y, z) + 0.5 * c11(tag, [5, x as u64, z as u64]) - run;
+                    raise(&mut next, (y, z, zeros + usize::from(z == 0)), score + gain);
+                }
+            }
+            states = next;
+        }
+        let balance = |zeros: usize| 16.0 * (zeros as f64 / n as f64 - 0.5).powi(2);
+        states.iter().map(|(&(_, _, zeros), score)| score - balance(zeros)).fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    #[test]
+    fn the_optima_of_order_are_proven_by_dynamic_programming() {
+        for (landscape, _) in all().zip(0..3) {
+            let (n, choices) = (landscape.space.layers(), landscape.space.choices(0).len());
+            let proven = best_order(landscape.tag, n, choices);
+            assert!((proven - landscape.score(&landscape.best)).abs() < 1e-9, "{}: {proven}", landscape.name);
+        }
+    }
+
+    /// All sequences of choices, one after the other.
+    fn enumerate(layers: usize, choices: usize, mut visit: impl FnMut(&[usize])) {
+        let mut a = vec![0; layers];
+        loop {
+            visit(&a);
+            let Some(at) = a.iter().rposition(|&z| z + 1 < choices) else { return };
+            a[at] += 1;
+            a[at + 1..].fill(0);
+        }
+    }
+
+    /// Raises single layers and pairs of layers to better choices until nothing helps.
+    fn climb(landscape: &Landscape, a: &mut [usize], score: &mut f64) {
+        let choices = landscape.space.choices(0).len();
+        'again: loop {
+            for i in 0..a.len() {
+                for j in i..(i + 4).min(a.len()) {
+                    let old = (a[i], a[j]);
+                    for pair in 0..choices * choices {
+                        (a[i], a[j]) = (pair / choices, pair % choices);
+                        let next = landscape.score(a);
+                        if next > *score {
+                            *score = next;
+                            continue 'again;
+                        }
+                    }
+                    (a[i], a[j]) = old;
+                }
+            }
+            return;
+        }
+    }
+
+    /// The best of many climbs from disturbed local optima.
+    fn search(landscape: &Landscape, chains: u64, rounds: u64) -> (f64, Vec<usize>) {
+        let (layers, choices) = (landscape.space.layers(), landscape.space.choices(0).len());
+        let mut best = (f64::NEG_INFINITY, Vec::new());
+        for chain in 0..chains {
+            let mut a: Vec<_> = (0..layers).map(|i| below(1, [chain, i as u64], choices)).collect();
+            let mut score = landscape.score(&a);
+            climb(landscape, &mut a, &mut score);
+            for round in 0..rounds {
+                let mut b = a.clone();
+                for k in 0..3 + below(2, [chain, round], 5) as u64 {
+                    b[below(3, [chain, round, k], layers)] = below(4, [chain, round, k], choices);
+                }
+                let mut other = landscape.score(&b);
+                climb(landscape, &mut b, &mut other);
+                if other >= score {
+                    (a, score) = (b, other);
+                }
+            }
+            if score > best.0 {
+                best = (score, a);
+            }
+        }
+        best
+    }
+
+    #[test]
+    #[ignore = "minutes: how the rows of the table were found"]
+    fn calibration() {
+        for landscape in all() {
+            let (layers, choices) = (landscape.space.layers(), landscape.space.choices(0).len());
+            let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+            let mut best = (f64::NEG_INFINITY, Vec::new());
+            let mut add = |a: &[usize]| {
+                let score = landscape.score(a);
+                (count, sum, squares) = (count + 1.0, sum + score, squares + score * score);
+                if score > best.0 {
+                    best = (score, a.to_vec());
+                }
+            };
+            if layers == 16 {
+                enumerate(layers, choices, &mut add);
+            } else {
+                let choice = |t, i| below(5, [t, i as u64], choices);
+                (0..400_000).for_each(|t| add(&(0..layers).map(|i| choice(t, i)).collect::<Vec<_>>()));
+                best = search(&landscape, 16, 400);
+            }
+            let mean = sum / count;
+            let digits: String = best.1.iter().map(ToString::to_string).collect();
+            println!("{} {mean} {} {digits} {}", landscape.name, (squares / count - mean * mean).sqrt(), best.0);
+        }
+    }
+}
