@@ -21,7 +21,8 @@ const BEST: RGBColor = RGBColor(217, 95, 2);
 const FAILED: RGBColor = RGBColor(150, 150, 150);
 
 /// An SVG document: one dot per completed trial over its number, a line for the best so far, a grey cross on the lower
-/// edge for every failed trial. A study without trials gives empty axes.
+/// edge for every failed trial. Trials of parts of sequences, whose scores do not compare, leave a gap. A study without
+/// trials gives empty axes.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
@@ -39,13 +40,13 @@ fn draw(study: &Study, svg: &mut String) -> Result<(), Box<dyn std::error::Error
         let so_far = best.last().map_or(score, |&(_, best)| goal.orient(goal.orient(best).max(goal.orient(score))));
         best.push((trial, so_far));
     }
-    let failed = study.trials().iter().filter(|trial| matches!(trial.state, TrialState::Failed(_)));
+    let failed = study.candidates().filter(|trial| matches!(trial.state, TrialState::Failed(_)));
     let failed: Vec<_> = failed.map(|trial| trial.id.0 as f64).collect();
     let (low, high) = range(points.iter().map(|&(_, score)| score));
 
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
-    let last = study.trials().len().max(1) as f64;
+    let last = study.next_id().0.max(1) as f64;
     let mut chart = ChartBuilder::on(&root)
         .margin(16)
         .caption(caption(study), ("sans-serif", 18))

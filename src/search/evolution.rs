@@ -79,7 +79,7 @@ impl Searcher for RegularizedEvolution {
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
         let observations: Vec<_> = study.observations().collect();
         let population = &observations[observations.len().saturating_sub(self.population)..];
-        let parent = if study.valid_trials() < self.population { None } else { self.parent(population, rng) };
+        let parent = if study.candidates().count() < self.population { None } else { self.parent(population, rng) };
         let child = parent.and_then(|parent| child(study, parent, rng));
         let child = child.or_else(|| Unknown::new(study).draw(rng));
         Ok(child.map_or(Proposal::Finished, Proposal::Evaluate))

@@ -21,8 +21,7 @@ pub(super) struct Unknown<'a> {
 impl<'a> Unknown<'a> {
     /// Those that [`Study::knows`] denies.
     pub(super) fn new(study: &'a Study) -> Self {
-        let valid = study.trials().iter().filter(|trial| !trial.is_invalid());
-        Self::except(study.space(), valid.map(|trial| &trial.architecture))
+        Self::except(study.space(), study.candidates().map(|trial| &trial.architecture))
     }
 
     /// All but `known`, which may repeat sequences and hold some from outside the space.

@@ -228,6 +228,13 @@ impl SearchSpace {
         fits && end().is_some_and(|memories| accepts(&self.config.constraints, &memories))
     }
 
+    /// Whether the sequence is shorter than those of the space, not empty, and made of the space's symbols: a partial
+    /// architecture, as incremental strategies evaluate them. Constraints are about whole sequences and do not count.
+    pub fn is_part(&self, architecture: &Architecture) -> bool {
+        let known = |symbol: &Symbol| self.config.layers.iter().any(|choices| choices.contains(symbol));
+        (1..self.layers()).contains(&architecture.len()) && architecture.layers().iter().all(known)
+    }
+
     /// The sequences of the space that differ from `architecture` in one layer; where the constraints leave none, those
     /// in which two layers are exchanged. In a fixed order.
     pub fn neighbors(&self, architecture: &Architecture) -> Vec<Architecture> {

@@ -2,16 +2,21 @@
 
 use thiserror::Error;
 
-use super::{Event, Goal, Report, ReportError, Trial, TrialId, TrialState};
+use super::{Event, Goal, Origin, Report, ReportError, Trial, TrialId, TrialState};
 use crate::space::{Architecture, SearchSpace};
 
 /// The trials of one search over one space with one goal. A plain value: searchers and aggregators are functions of it.
+///
+/// A searcher may also evaluate [parts](SearchSpace::is_part) of sequences on its way, as
+/// [`Incremental`](crate::search::Incremental) does. Their trials are history and cost budget, but they are no answers:
+/// [`observations`](Self::observations) and [`best`](Self::best) speak of whole sequences of the space alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Study {
     space: SearchSpace,
     goal: Goal,
-    /// In order of proposal: a trial's id is its index.
+    /// By ascending id; complete except in a view on another space.
     trials: Vec<Trial>,
+    next: TrialId,
 }
 
 /// A completed, valid trial and its value.
@@ -28,7 +33,7 @@ pub struct Observation<'a> {
 impl Study {
     /// A study without trials.
     pub fn new(space: SearchSpace, goal: Goal) -> Self {
-        Self { space, goal, trials: Vec::new() }
+        Self { space, goal, trials: Vec::new(), next: TrialId(0) }
     }
 
     /// Where is searched.
@@ -41,7 +46,8 @@ impl Study {
         &self.goal
     }
 
-    /// All trials, in order of proposal; the id of a trial is its index.
+    /// All trials, those of parts of sequences included, in order of proposal. The id of a trial is its index, except in a
+    /// view [within](Self::within) another space.
     pub fn trials(&self) -> &[Trial] {
         &self.trials
     }
@@ -51,29 +57,35 @@ impl Study {
     /// # Errors
     /// [`StudyError::Unknown`] when there is none.
     pub fn trial(&self, id: TrialId) -> Result<&Trial, StudyError> {
-        let known = self.trials.len();
-        usize::try_from(id.0).ok().and_then(|at| self.trials.get(at)).ok_or(StudyError::Unknown { id, known })
+        self.index(id).map(|at| &self.trials[at])
     }
 
     /// The number that the next trial will have.
     pub fn next_id(&self) -> TrialId {
-        TrialId(self.trials.len() as u64)
+        self.next
     }
 
-    /// The completed, valid trials, in order of proposal.
+    /// The completed, valid trials of whole sequences, in order of proposal.
     pub fn observations(&self) -> impl Iterator<Item = Observation<'_>> {
-        self.trials.iter().filter_map(|trial| {
+        self.candidates().filter_map(|trial| {
             let report = trial.report()?;
             Some(Observation { trial, report, value: report.value(&self.goal).ok()? })
         })
     }
 
-    /// The trials that wait for their evaluation, in order of proposal.
+    /// The trials of whole sequences that are not set aside, in order of proposal, whether they have an outcome or not.
+    pub fn candidates(&self) -> impl Iterator<Item = &Trial> {
+        // What is no part of a sequence lies in the space: `check` has seen to that.
+        let layers = self.space.layers();
+        self.trials.iter().filter(move |trial| trial.architecture.len() == layers && !trial.is_invalid())
+    }
+
+    /// The trials that wait for their evaluation, those of parts of sequences included, in order of proposal.
     pub fn pending(&self) -> impl Iterator<Item = &Trial> {
         self.trials.iter().filter(|trial| trial.is_pending())
     }
 
-    /// The trials that count against a budget: all but those set aside.
+    /// How many trials count against a budget: all, those of parts of sequences included, but those set aside.
     pub fn valid_trials(&self) -> usize {
         self.trials.iter().filter(|trial| !trial.is_invalid()).count()
     }
@@ -97,17 +109,25 @@ impl Study {
         view
     }
 
-    /// Whether `event` may happen now.
+    /// The study as it looks from another space: the trials of its sequences, under their numbers. A searcher or
+    /// aggregator asked about this view answers for that space.
+    pub fn within(&self, space: &SearchSpace) -> Study {
+        let inside = self.trials.iter().filter(|trial| space.contains(&trial.architecture));
+        Study { space: space.clone(), goal: self.goal.clone(), trials: inside.cloned().collect(), next: self.next }
+    }
+
+    /// Whether `event` may happen now. A searcher may propose parts of sequences, a person only whole ones.
     ///
     /// # Errors
     /// [`StudyError`] says why not.
     pub fn check(&self, event: &Event) -> Result<(), StudyError> {
         let id = event.id();
-        if let Event::Proposed { architecture, .. } = event {
+        if let Event::Proposed { architecture, origin, .. } = event {
+            let part = *origin == Origin::Searcher && self.space.is_part(architecture);
             return match () {
-                () if id != self.next_id() => Err(StudyError::OutOfOrder { id, expected: self.next_id() }),
-                () if !self.space.contains(architecture) => Err(StudyError::OutsideSpace(architecture.clone())),
-                () => Ok(()),
+                () if id != self.next => Err(StudyError::OutOfOrder { id, expected: self.next }),
+                () if part || self.space.contains(architecture) => Ok(()),
+                () => Err(StudyError::OutsideSpace(architecture.clone())),
             };
         }
         let trial = self.trial(id)?;
@@ -130,20 +150,30 @@ impl Study {
     /// As [`Study::check`]; the study is unchanged then.
     pub fn apply(&mut self, event: Event) -> Result<(), StudyError> {
         self.check(&event)?;
-        let at = event.id().0 as usize;
+        if let Event::Proposed { id, architecture, seed, origin } = event {
+            self.trials.push(Trial::new(id, architecture, seed, origin));
+            self.next = TrialId(id.0 + 1);
+            return Ok(());
+        }
+        let at = self.index(event.id())?;
+        let trial = &mut self.trials[at];
         match event {
-            Event::Proposed { id, architecture, seed, origin } => {
-                self.trials.push(Trial::new(id, architecture, seed, origin));
-            }
-            Event::Retried { .. } => self.trials[at].failed_attempts += 1,
-            Event::Completed { report, .. } => self.trials[at].state = TrialState::Completed(report),
-            Event::Failed { failure, .. } => self.trials[at].state = TrialState::Failed(failure),
+            Event::Retried { .. } => trial.failed_attempts += 1,
+            Event::Completed { report, .. } => trial.state = TrialState::Completed(report),
+            Event::Failed { failure, .. } => trial.state = TrialState::Failed(failure),
             Event::Invalidated { reason, .. } => {
-                let report = self.trials[at].report().cloned();
-                self.trials[at].state = TrialState::Invalid { reason, report };
+                let report = trial.report().cloned();
+                trial.state = TrialState::Invalid { reason, report };
             }
+            Event::Proposed { .. } => {}
         }
         Ok(())
+    }
+
+    /// Where the trial with this number stands.
+    fn index(&self, id: TrialId) -> Result<usize, StudyError> {
+        let at = self.trials.binary_search_by_key(&id, |trial| trial.id);
+        at.map_err(|_| StudyError::Unknown { id, known: self.trials.len() })
     }
 }
 
@@ -151,7 +181,7 @@ impl Study {
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum StudyError {
     /// No trial of this number.
-    #[error("there is no {id}: the study has {known} trials, numbered from 0")]
+    #[error("there is no {id} among the {known} trials of the study: ids count from 0")]
     Unknown {
         /// The number asked for.
         id: TrialId,
@@ -166,7 +196,7 @@ pub enum StudyError {
         /// The number that is due.
         expected: TrialId,
     },
-    /// A proposal that the space does not contain.
+    /// A proposal that the space does not contain, and that is no part of a sequence on a searcher's way.
     #[error("{0} is not in the search space: check its length, its primitives and the constraints")]
     OutsideSpace(Architecture),
     /// A second outcome.
@@ -194,12 +224,17 @@ mod tests {
     use crate::{
         primitive::Symbol,
         seed::Seed,
-        study::{Failure, FailureKind, Origin},
+        study::{Failure, FailureKind},
     };
 
     fn propose(study: &Study, text: &str) -> Event {
         let (id, architecture) = (study.next_id(), text.parse().unwrap());
         Event::Proposed { id, architecture, seed: Seed(id.0), origin: Origin::Searcher }
+    }
+
+    fn by_hand(study: &Study, text: &str) -> Event {
+        let (id, architecture) = (study.next_id(), text.parse().unwrap());
+        Event::Proposed { id, architecture, seed: Seed(id.0), origin: Origin::Manual }
     }
 
     fn study() -> Study {
@@ -240,7 +275,9 @@ mod tests {
             (completed(1, 0.6), StudyError::AlreadyTold(TrialId(1))),
             (completed(9, 0.6), StudyError::Unknown { id: TrialId(9), known: 3 }),
             (invalidate(0), StudyError::StillPending(TrialId(0))),
-            (propose(&study, "AA"), StudyError::OutsideSpace("AA".parse().unwrap())),
+            (propose(&study, "AAMM"), StudyError::OutsideSpace("AAMM".parse().unwrap())),
+            (propose(&study, "AF"), StudyError::OutsideSpace("AF".parse().unwrap())),
+            (by_hand(&study, "AA"), StudyError::OutsideSpace("AA".parse().unwrap())),
             (
                 propose(&Study::new(study.space().clone(), Goal::default()), "AAA"),
                 StudyError::OutOfOrder { id: TrialId(0), expected: TrialId(3) },
@@ -267,6 +304,44 @@ mod tests {
         assert_eq!(view.observations().count(), 1);
         assert_eq!(view.pending().count(), 2);
         assert_eq!(study.before(TrialId(3)), study);
+    }
+
+    #[test]
+    fn parts_of_sequences_are_history_and_no_answers() {
+        let mut study = study();
+        study.apply(propose(&study, "AM")).unwrap();
+        study.apply(by_hand(&study, "AAA")).unwrap();
+        for (id, accuracy) in [(1, 0.2), (3, 0.9), (4, 0.1)] {
+            study.apply(completed(id, accuracy)).unwrap();
+        }
+        assert_eq!((study.trials().len(), study.valid_trials(), study.candidates().count()), (5, 5, 4));
+        assert_eq!(study.observations().map(|seen| seen.trial.id.0).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(study.best().unwrap().trial.id, TrialId(1));
+        assert!(study.knows(&"AM".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_view_within_another_space_keeps_numbers() {
+        let mut study = study();
+        for text in ["AM", "MA", "AAA"] {
+            study.apply(propose(&study, text)).unwrap();
+        }
+        for id in 0..6 {
+            study.apply(completed(id, 0.1 * id as f64)).unwrap();
+        }
+        let seen = |view: &Study| view.observations().map(|seen| seen.trial.id.0).collect::<Vec<_>>();
+        let pairs = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2).unwrap();
+        let mut view = study.within(&pairs);
+        assert_eq!((seen(&view), view.next_id(), view.space()), (vec![3, 4], TrialId(6), &pairs));
+        assert_eq!(view.trial(TrialId(4)), study.trial(TrialId(4)));
+        assert!(matches!(view.trial(TrialId(5)), Err(StudyError::Unknown { .. })));
+        view.apply(Event::Invalidated { id: TrialId(4), reason: String::new() }).unwrap();
+        view.apply(propose(&view, "MM")).unwrap();
+        assert_eq!((seen(&view), view.next_id()), (vec![3], TrialId(7)));
+        let attention_first = study.space().clone().pin(0, Symbol::ATTENTION).unwrap();
+        assert_eq!(seen(&study.within(&attention_first)), [0, 1, 5]);
+        assert_eq!(seen(&study.before(TrialId(4)).within(&pairs)), [3]);
+        assert_eq!(study.within(study.space()).trials().len(), 4);
     }
 
     #[test]
