@@ -25,6 +25,7 @@ type Make = fn() -> Box<dyn Searcher>;
 const SEARCHERS: &[(&str, Make)] = &[
     ("random", || Box::new(RandomSearch)),
     ("evolution", || Box::new(RegularizedEvolution::default())),
+    ("local_search", || Box::new(LocalSearch::default())),
 ];
 
 /// Regret of searchers on landscapes.

@@ -35,10 +35,10 @@
 //! 2. [`primitive`]: what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known
-//! 5. [`search`]: study → next architecture
-//! 6. [`model`], [`cost`], [`train`]: specification → network, its size and work, its training
-//! 7. [`evaluate`]: trial → report
-//! 8. [`aggregate`]: study → one architecture
+//! 5. [`aggregate`]: study → one architecture
+//! 6. [`search`]: study → next architecture
+//! 7. [`model`], [`cost`], [`train`]: specification → network, its size and work, its training
+//! 8. [`evaluate`]: trial → report
 //! 9. [`extrapolate`]: small architecture → model at the target's size
 //! 10. [`execute`], [`journal`], [`pipeline`]: where trials run, how a search is remembered, the composition
 //! 11. pictures of a search: [`report`]
@@ -63,12 +63,12 @@ pub mod device;
 pub mod primitive;
 pub mod space;
 pub mod study;
+pub mod aggregate;
 pub mod search;
 pub mod model;
 pub mod cost;
 pub mod train;
 pub mod evaluate;
-pub mod aggregate;
 pub mod extrapolate;
 pub mod execute;
 pub mod journal;
@@ -100,7 +100,10 @@ pub mod prelude {
             Block, BuildError, Dims, FnPrimitive, LayerCost, Mixer, Primitive, PrimitiveId, Primitives, Role, Symbol,
             WeightInit,
         },
-        search::{Exhaustive, Proposal, RandomSearch, RegularizedEvolution, SearchError, Searcher},
+        search::{
+            Exhaustive, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, SearchError, Searcher,
+            Side,
+        },
         seed::{Rng, Seed},
         space::{Architecture, Constraint, SearchSpace},
         study::{

@@ -32,3 +32,17 @@ fn interrupted_searches_end_alike() {
         testkit::pipeline::check(pipeline, &Target::llama_350m(), &place).unwrap();
     }
 }
+
+#[test]
+fn interrupted_incremental_searches_end_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    for (side, workers) in [(Side::End, 1), (Side::Middle, 1), (Side::Middle, 3)] {
+        let place = folder.path().join(format!("{side:?}{workers}"));
+        let pipeline = || {
+            let pipeline = Pipeline::new(&Primitives::standard(), toy::space(), toy::evaluator());
+            let grown = Incremental::new(RegularizedEvolution::new(3, 2).unwrap(), side, 2, 4).unwrap();
+            pipeline.searcher(grown).trials(14).seed(5).workers(workers)
+        };
+        testkit::pipeline::check(pipeline, &Target::llama_350m(), &place).unwrap();
+    }
+}

@@ -2,28 +2,39 @@
 //!
 //! A [`Searcher`] is a function of the whole history, pending trials included, so that resuming a search is loading its
 //! trials, and several workers can be served. [`RandomSearch`] and [`Exhaustive`] are the references that a better
-//! searcher has to beat; [`RegularizedEvolution`] is the strong simple baseline.
+//! searcher has to beat; [`RegularizedEvolution`] and [`LocalSearch`] are the strong simple baselines. [`Incremental`]
+//! grows an architecture stage by stage with any of them.
 
 mod evolution;
 mod exhaustive;
 mod gp_bo;
+mod incremental;
+mod local_search;
 mod random;
 mod unknown;
 
 pub use evolution::RegularizedEvolution;
 pub use exhaustive::Exhaustive;
+pub use incremental::{Incremental, Side};
+pub use local_search::LocalSearch;
 pub use random::RandomSearch;
 
 use thiserror::Error;
 
-use crate::{seed::Rng, space::Architecture, study::Study};
+use crate::{
+    aggregate::AggregateError,
+    seed::Rng,
+    space::{Architecture, SpaceError},
+    study::Study,
+};
 
 /// Proposes what to try next.
 ///
-/// Laws, checked by `testkit::searcher`:
+/// Laws, checked by `testkit::searcher::check` and, for incremental strategies, `check_incremental`:
 /// - an answer is a function of (the searcher's configuration, `study`, the state of `rng`): `&mut self` may hold
 ///   caches, and nothing else, so a fresh instance answers like one that has served the whole search;
-/// - a proposal lies in [`Study::space`];
+/// - a proposal lies in [`Study::space`], or, where a strategy is incremental and says so, is a
+///   [part](crate::space::SearchSpace::is_part) of its sequences;
 /// - a proposal is never an architecture that is pending already;
 /// - [`Proposal::Wait`] comes only while trials are pending;
 /// - once every sequence of the space is known, nothing is proposed, and the answer is [`Proposal::Finished`] when no
@@ -83,6 +94,12 @@ pub enum SearchError {
         /// Which of its settings.
         setting: &'static str,
     },
+    /// A stage of an incremental search has no sequences.
+    #[error("a stage of the incremental search is empty: {0}")]
+    Stage(#[from] SpaceError),
+    /// The winner of a stage of an incremental search cannot be chosen.
+    #[error("a stage of the incremental search has no winner: {0}")]
+    Winner(#[from] AggregateError),
     /// A reason of a searcher's own.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),

@@ -19,6 +19,8 @@ pub const ANSWERS: &str = "a searcher answers";
 pub const FUNCTION: &str = "an answer is a function of the configuration, the study and the generator";
 /// Proposals keep the space's choices and constraints.
 pub const IN_SPACE: &str = "a proposal lies in the space";
+/// Proposals of an incremental strategy keep the space's choices and constraints, or are on the way to such.
+pub const IN_SPACE_OR_PART: &str = "a proposal lies in the space or is a part of its sequences";
 /// What is pending is not proposed again.
 pub const NOT_PENDING: &str = "a proposal is not pending already";
 /// Somebody has to end the waiting.
@@ -44,20 +46,48 @@ const EXHAUSTED: u128 = 256;
 /// # Errors
 /// The first [`LawBroken`].
 pub fn check<S: Searcher>(make: impl Fn() -> S, space: &SearchSpace) -> Result<(), LawBroken> {
-    for run in 0..RUNS {
-        simulate(&make, space, Seed(run))?;
-    }
-    if space.size() <= EXHAUSTED { exhaust(&make, space) } else { Ok(()) }
+    check_all(&make, space, Proposes::Whole)
 }
 
-fn simulate<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, seed: Seed) -> Result<(), LawBroken> {
+/// The same for a strategy that evaluates [parts](SearchSpace::is_part) of sequences on its way.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check_incremental<S: Searcher>(make: impl Fn() -> S, space: &SearchSpace) -> Result<(), LawBroken> {
+    check_all(&make, space, Proposes::Parts)
+}
+
+/// What a searcher may propose.
+#[derive(Clone, Copy)]
+enum Proposes {
+    /// Sequences of the space.
+    Whole,
+    /// Parts of them as well.
+    Parts,
+}
+
+fn check_all<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, proposes: Proposes) -> Result<(), LawBroken> {
+    for run in 0..RUNS {
+        simulate(make, space, Seed(run), proposes)?;
+    }
+    if space.size() <= EXHAUSTED { exhaust(make, space, proposes) } else { Ok(()) }
+}
+
+fn simulate<S: Searcher>(
+    make: &impl Fn() -> S,
+    space: &SearchSpace,
+    seed: Seed,
+    proposes: Proposes,
+) -> Result<(), LawBroken> {
     let mut warmed = make();
     let mut study = Study::new(space.clone(), Goal::default());
     let empty = study.clone();
     let mut dice = seed.rng("testkit/searcher/outcomes", 0);
     // Every step adds a trial or ends one, so the loop ends.
     for step in 0.. {
-        match answer(make, &mut warmed, &study, &seed.rng("testkit/searcher/ask", step))? {
+        let proposal = answer(make, &mut warmed, &study, &seed.rng("testkit/searcher/ask", step))?;
+        check_proposal(&proposal, &study, proposes)?;
+        match proposal {
             Proposal::Evaluate(architecture) => propose(&mut study, architecture)?,
             Proposal::Finished if study.pending().next().is_none() => break,
             Proposal::Wait | Proposal::Finished => finish_one(&mut study, &mut dice)?,
@@ -70,11 +100,12 @@ fn simulate<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, seed: Seed)
         }
     }
     // What it has seen must not colour its view of another study.
-    answer(make, &mut warmed, &empty, &seed.rng("testkit/searcher/ask", 0)).map(drop)
+    let proposal = answer(make, &mut warmed, &empty, &seed.rng("testkit/searcher/ask", 0))?;
+    check_proposal(&proposal, &empty, proposes)
 }
 
 /// Asks in a space that is known to the last sequence, with and without a pending trial.
-fn exhaust<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace) -> Result<(), LawBroken> {
+fn exhaust<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, proposes: Proposes) -> Result<(), LawBroken> {
     let mut study = Study::new(space.clone(), Goal::default());
     for architecture in space.iter() {
         propose(&mut study, architecture)?;
@@ -87,10 +118,12 @@ fn exhaust<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace) -> Result<()
     }
     let case = |study: &Study, answer: &Proposal| format!("{answer:?} after {}", describe(study));
     let answered = answer(make, &mut make(), &study, &rng)?;
+    check_proposal(&answered, &study, proposes)?;
     holds(!matches!(answered, Proposal::Evaluate(_)), FINISHED, || case(&study, &answered))?;
     let outcome = outcome(&study, last);
     finish(&mut study, last, outcome)?;
     let answered = answer(make, &mut make(), &study, &rng)?;
+    check_proposal(&answered, &study, proposes)?;
     holds(answered == Proposal::Finished, FINISHED, || case(&study, &answered))
 }
 
@@ -104,18 +137,23 @@ fn answer<S: Searcher>(make: &impl Fn() -> S, warmed: &mut S, study: &Study, rng
     holds(first == second, FUNCTION, || {
         format!("asked twice, it answers {first:?} and {second:?} after {}", describe(study))
     })?;
-    let proposal = first.map_err(|error| LawBroken::new(ANSWERS, format!("{error} after {}", describe(study))))?;
-    match &proposal {
-        Proposal::Evaluate(architecture) => {
-            let pending = study.pending().any(|trial| trial.architecture == *architecture);
-            let case = || format!("{architecture} after {}", describe(study));
-            holds(study.space().contains(architecture), IN_SPACE, case)?;
-            holds(!pending, NOT_PENDING, case)?;
-        }
-        Proposal::Wait => holds(study.pending().next().is_some(), WAIT, || describe(study))?,
-        Proposal::Finished => {}
+    first.map_err(|error| LawBroken::new(ANSWERS, format!("{error} after {}", describe(study))))
+}
+
+fn check_proposal(proposal: &Proposal, study: &Study, proposes: Proposes) -> Result<(), LawBroken> {
+    let architecture = match proposal {
+        Proposal::Evaluate(architecture) => architecture,
+        Proposal::Wait => return holds(study.pending().next().is_some(), WAIT, || describe(study)),
+        Proposal::Finished => return Ok(()),
+    };
+    let case = || format!("{architecture} after {}", describe(study));
+    let (whole, part) = (study.space().contains(architecture), study.space().is_part(architecture));
+    match proposes {
+        Proposes::Whole => holds(whole, IN_SPACE, case)?,
+        Proposes::Parts => holds(whole || part, IN_SPACE_OR_PART, case)?,
     }
-    Ok(proposal)
+    let pending = study.pending().any(|trial| trial.architecture == *architecture);
+    holds(!pending, NOT_PENDING, case)
 }
 
 #[cfg(test)]
@@ -123,7 +161,7 @@ mod tests {
     use super::*;
     use crate::{
         primitive::Symbol,
-        search::{Exhaustive, RandomSearch, RegularizedEvolution, SearchError},
+        search::{Exhaustive, Incremental, LocalSearch, RandomSearch, RegularizedEvolution, SearchError, Side},
     };
 
     fn spaces() -> [SearchSpace; 4] {
@@ -143,8 +181,32 @@ mod tests {
             assert_eq!(check(|| RandomSearch, &space), Ok(()), "{space:?}");
             assert_eq!(check(|| Exhaustive, &space), Ok(()), "{space:?}");
             assert_eq!(check(small, &space), Ok(()), "{space:?}");
+            assert_eq!(check(LocalSearch::default, &space), Ok(()), "{space:?}");
             assert_eq!(check(|| -> Box<dyn Searcher> { Box::new(small()) }, &space), Ok(()), "{space:?}");
         }
+    }
+
+    #[test]
+    fn incremental_strategies_keep_the_laws() {
+        let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+        let tight = SearchSpace::uniform([a, m], 7).unwrap().count(a, 2..=3).unwrap().max_run(a, 1).unwrap();
+        let tight = tight.max_run(m, 2).unwrap().pin(0, m).unwrap().pin(6, m).unwrap();
+        for space in spaces().into_iter().chain([tight]) {
+            for (side, step, trials) in
+                [(Side::End, 1, 3), (Side::End, 2, 4), (Side::Middle, 1, 3), (Side::Middle, 3, 5)]
+            {
+                let evolution = || RegularizedEvolution::new(4, 2).unwrap();
+                let incremental = || Incremental::new(evolution(), side, step, trials).unwrap();
+                assert_eq!(check_incremental(incremental, &space), Ok(()), "{side:?} {step} {space:?}");
+                let incremental = || Incremental::new(Exhaustive, side, step, trials).unwrap();
+                assert_eq!(check_incremental(incremental, &space), Ok(()), "{side:?} {step} {space:?}");
+            }
+        }
+        let [space, ..] = spaces();
+        let incremental = || Incremental::new(RandomSearch, Side::End, 2, 4).unwrap();
+        assert_eq!(check(incremental, &space).unwrap_err().law, IN_SPACE);
+        let strange = |_, _: &Study, _: &mut Rng| Ok(Proposal::Evaluate("AF".parse().unwrap()));
+        assert_eq!(check_incremental(|| Answering(0, strange), &space).unwrap_err().law, IN_SPACE_OR_PART);
     }
 
     /// A searcher that answers by a function of its own calls, the study and the generator.

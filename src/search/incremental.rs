@@ -1,0 +1,450 @@
+//! Growing an architecture stage by stage (Composer, Acun, Sinha et al. 2026, arXiv 2510.00379, section on search
+//! strategies). The one-shot strategy is any searcher by itself.
+
+use std::ops::{ControlFlow, Range};
+
+use super::{Proposal, SearchError, Searcher, unknown::Unknown};
+use crate::{
+    aggregate::{Aggregator, NcClustering},
+    primitive::Symbol,
+    seed::Rng,
+    space::{Architecture, Constraint, SearchSpace, SpaceConfig, SpaceError},
+    study::Study,
+};
+
+/// Where the new layers of a stage go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Behind the winner of the stage before.
+    End,
+    /// Into the middle of the winner; of an odd number of layers, the half before the middle is the shorter one.
+    Middle,
+}
+
+/// Searches sequences of `n`, then `2n`, `3n`, ... layers with any searcher, and keeps the winner of each stage.
+///
+/// For a space of `N` layers there are `⌈N/n⌉` stages; the last adds what is left. Stage 1 searches sequences of `n`
+/// layers. Each later stage keeps the layers of the winner before it, adds `n` layers on a [`Side`], and searches those.
+/// The winner is what an [`Aggregator`] makes of the stage's observations: [`NcClustering::n0`] by default.
+///
+/// ```
+/// use composer_nas::{prelude::*, search::Side};
+/// let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6)?;
+/// let searcher = Incremental::new(RegularizedEvolution::default(), Side::End, 2, 4)?;
+/// let mut session = Session::in_memory(space, Goal::default(), Seed(7), searcher);
+/// for trial in 0..12 {
+///     let Ask::Trial(trial) = session.ask()? else { break };
+///     assert_eq!(trial.architecture.len() as u64, 2 * (trial.id.0 / 4 + 1));
+///     let accuracy = trial.architecture.count(Symbol::SWIGLU) as f64 / 6.0;
+///     session.tell(trial.id, Ok(Report::score("accuracy", accuracy)))?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What a stage searches
+///
+/// The layers that are still to come form a gap: behind a stage's sequences for [`Side::End`], in their middle for
+/// [`Side::Middle`]. The layers before the gap are the first layers of the space and those behind it the last ones; each
+/// has the choices that it has there, pinned layers included.
+/// - The last stage has no gap: its space is the study's, with the winner's layers pinned and all constraints.
+/// - Before that, a [`Constraint::Count`] is widened by what the gap may hold of the symbol, and [`Constraint::MaxRun`]
+///   holds for the part itself. Where that contradicts itself in the middle, where two halves meet that the gap will
+///   part, it waits for the last stage.
+/// - A winner that cannot be completed to a sequence of the space gives way to the stage's best observation that can, and
+///   where a stage is exhausted without any, to its first sequence that can: a search does not end because parts fail.
+///
+/// # When a stage ends
+///
+/// When it has `trials_per_stage` trials (failed ones count, those set aside do not) and a winner among them, or its space
+/// is exhausted; and all of them have an outcome. Until then more are proposed, or the answer is `Wait`. The last stage goes
+/// on until the budget of the search is spent or its space is exhausted: give the search
+/// [`stages`](Self::stages)` × trials_per_stage` trials.
+///
+/// The stage is read from the study alone. Setting a trial aside may therefore bring a search back to an earlier stage;
+/// later trials then count again when the same winner returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incremental<S, A = NcClustering> {
+    inner: S,
+    side: Side,
+    step: usize,
+    trials_per_stage: usize,
+    aggregator: A,
+}
+
+impl<S> Incremental<S> {
+    /// Adds `step` layers per stage, after `trials_per_stage` trials that `inner` proposes.
+    ///
+    /// # Errors
+    /// [`SearchError::Zero`] when either number is zero.
+    pub fn new(inner: S, side: Side, step: usize, trials_per_stage: usize) -> Result<Self, SearchError> {
+        let searcher = "incremental";
+        match (step, trials_per_stage) {
+            (0, _) => Err(SearchError::Zero { searcher, setting: "step" }),
+            (_, 0) => Err(SearchError::Zero { searcher, setting: "trials_per_stage" }),
+            _ => Ok(Self { inner, side, step, trials_per_stage, aggregator: NcClustering::n0() }),
+        }
+    }
+}
+
+impl<S, A> Incremental<S, A> {
+    /// Chooses the winners with `aggregator`.
+    pub fn aggregator<B>(self, aggregator: B) -> Incremental<S, B> {
+        let Self { inner, side, step, trials_per_stage, .. } = self;
+        Incremental { inner, side, step, trials_per_stage, aggregator }
+    }
+
+    /// How many stages a space takes.
+    pub fn stages(&self, space: &SearchSpace) -> usize {
+        space.layers().div_ceil(self.step)
+    }
+}
+
+impl<S: Searcher, A: Aggregator> Incremental<S, A> {
+    /// What a stage before the last comes to: its winner when it is over, an answer while it is not. `study` is the view
+    /// within the stage's space.
+    fn ask_in(
+        &mut self,
+        stage: Stage,
+        study: &Study,
+        rng: &mut Rng,
+    ) -> Result<ControlFlow<Proposal, Architecture>, SearchError> {
+        let pending = study.pending().next().is_some();
+        if study.candidates().count() >= self.trials_per_stage {
+            if pending {
+                return Ok(ControlFlow::Break(Proposal::Wait));
+            }
+            if let Some(winner) = self.winner(stage, study)? {
+                return Ok(ControlFlow::Continue(winner));
+            }
+        }
+        match self.inner.ask(study, rng)? {
+            Proposal::Finished if pending => Ok(ControlFlow::Break(Proposal::Wait)),
+            Proposal::Finished => match self.winner(stage, study)? {
+                Some(winner) => Ok(ControlFlow::Continue(winner)),
+                None => Ok(ControlFlow::Continue(stage.first_completable()?)),
+            },
+            answer => Ok(ControlFlow::Break(answer)),
+        }
+    }
+
+    /// The aggregated architecture where it can be completed, else the best observation that can; among equals the first.
+    fn winner(&self, stage: Stage, study: &Study) -> Result<Option<Architecture>, SearchError> {
+        if study.observations().next().is_none() {
+            return Ok(None);
+        }
+        let completable = |winner: &Architecture| stage.completions(winner).is_ok();
+        let aggregated = self.aggregator.aggregate(study)?;
+        if completable(&aggregated) {
+            return Ok(Some(aggregated));
+        }
+        let best = study
+            .observations()
+            .filter(|seen| completable(&seen.trial.architecture))
+            .reduce(|best, next| if next.value > best.value { next } else { best });
+        Ok(best.map(|seen| seen.trial.architecture.clone()))
+    }
+}
+
+impl<S: Searcher, A: Aggregator> Searcher for Incremental<S, A> {
+    fn fingerprint(&self) -> String {
+        let Self { inner, side, step, trials_per_stage, aggregator } = self;
+        let side = match side {
+            Side::End => "end",
+            Side::Middle => "middle",
+        };
+        let (inner, aggregator) = (inner.fingerprint(), aggregator.fingerprint());
+        format!("incremental({inner}, side={side}, step={step}, trials_per_stage={trials_per_stage}, {aggregator})")
+    }
+
+    fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
+        // Whatever stage it is: with nothing left to find, the search is over.
+        if Unknown::new(study).count() == 0 {
+            return Ok(Proposal::Finished);
+        }
+        let (whole, mut winner) = (study.space(), Architecture::default());
+        for number in 1..self.stages(whole) {
+            let stage = Stage { side: self.side, whole, layers: number * self.step, kept: &winner };
+            match self.ask_in(stage, &study.within(&stage.space()?), rng)? {
+                ControlFlow::Continue(next) => winner = next,
+                ControlFlow::Break(answer) => return Ok(answer),
+            }
+        }
+        let last = Stage { side: self.side, whole, layers: whole.layers(), kept: &winner };
+        self.inner.ask(&study.within(&last.space()?), rng)
+    }
+}
+
+/// The sequences of so many layers that keep a winner, with a gap for the layers that are still to come.
+#[derive(Clone, Copy, Debug)]
+struct Stage<'a> {
+    side: Side,
+    whole: &'a SearchSpace,
+    layers: usize,
+    /// The winner of the stage before, empty at first.
+    kept: &'a Architecture,
+}
+
+impl Side {
+    /// How many of so many layers stand before the gap.
+    fn before_the_gap(self, layers: usize) -> usize {
+        match self {
+            Side::End => layers,
+            Side::Middle => layers / 2,
+        }
+    }
+}
+
+impl Stage<'_> {
+    /// The layers of the whole space that are still to come.
+    fn gap(self) -> Range<usize> {
+        let start = self.side.before_the_gap(self.layers);
+        start..start + self.whole.layers().saturating_sub(self.layers)
+    }
+
+    /// What this stage searches. [`SpaceError::Contradiction`] when the winner cannot be completed.
+    fn space(self) -> Result<SearchSpace, SpaceError> {
+        let (config, gap) = (self.whole.config(), self.gap());
+        let mut layers = [&config.layers[..gap.start], &config.layers[gap.end..]].concat();
+        let (head, tail) = self.kept.layers().split_at(self.side.before_the_gap(self.kept.len()));
+        let behind = layers.len() - tail.len();
+        let places = (0..head.len()).chain(behind..layers.len());
+        for (layer, &symbol) in places.zip(self.kept.layers()) {
+            layers[layer].retain(|&choice| choice == symbol);
+        }
+        let hidden = &config.layers[gap];
+        let constraints: Vec<_> = config.constraints.iter().map(|constraint| widened(constraint, hidden)).collect();
+        let space = SearchSpace::new(SpaceConfig { layers: layers.clone(), constraints: constraints.clone() });
+        match space {
+            Err(SpaceError::Contradiction(_)) if !hidden.is_empty() => {
+                let counts = |constraint: &Constraint| matches!(constraint, Constraint::Count { .. });
+                SearchSpace::new(SpaceConfig { layers, constraints: constraints.into_iter().filter(counts).collect() })
+            }
+            space => space,
+        }
+    }
+
+    /// The sequences of the whole space that keep `winner`, a sequence of this stage.
+    fn completions(self, winner: &Architecture) -> Result<SearchSpace, SpaceError> {
+        let Self { side, whole, .. } = self;
+        Stage { side, whole, layers: whole.layers(), kept: winner }.space()
+    }
+
+    /// What the first sequence of the whole space that keeps the winner leaves when the gap is cut out of it.
+    fn first_completable(self) -> Result<Architecture, SpaceError> {
+        let (gap, first) = (self.gap(), self.completions(self.kept)?.nth(0).unwrap_or_default());
+        let layers = first.layers().iter().enumerate().filter(|(layer, _)| !gap.contains(layer));
+        Ok(Architecture::new(layers.map(|(_, &symbol)| symbol)))
+    }
+}
+
+/// What a constraint asks of a part of a sequence, when the layers with these choices are still to come.
+fn widened(constraint: &Constraint, hidden: &[Vec<Symbol>]) -> Constraint {
+    match *constraint {
+        Constraint::Count { symbol, min, max } => {
+            let possible = hidden.iter().filter(|choices| choices.contains(&symbol)).count();
+            let certain = hidden.iter().filter(|choices| **choices == [symbol]).count();
+            let max = if max == usize::MAX { max } else { max.saturating_sub(certain) };
+            Constraint::Count { symbol, min: min.saturating_sub(possible), max }
+        }
+        Constraint::MaxRun { .. } => constraint.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        aggregate::Best,
+        search::{Exhaustive, LocalSearch, RandomSearch, RegularizedEvolution},
+        seed::Seed,
+        study::{Event, Failure, FailureKind, Goal, Origin, Report, TrialId},
+    };
+
+    const A: Symbol = Symbol::ATTENTION;
+    const M: Symbol = Symbol::SWIGLU;
+
+    fn space(layers: usize) -> SearchSpace {
+        SearchSpace::uniform([A, M], layers).unwrap()
+    }
+
+    fn stage(side: Side, layers: usize, whole: &SearchSpace, winner: &str) -> Result<SearchSpace, SpaceError> {
+        let winner = if winner.is_empty() { Architecture::default() } else { winner.parse().unwrap() };
+        Stage { side, whole, layers, kept: &winner }.space()
+    }
+
+    fn ask(searcher: &mut impl Searcher, study: &Study) -> Proposal {
+        searcher.ask(study, &mut Seed(3).rng("test", study.next_id().0)).unwrap()
+    }
+
+    fn propose(study: &mut Study, architecture: Architecture) -> TrialId {
+        let id = study.next_id();
+        study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
+        id
+    }
+
+    fn complete(study: &mut Study, id: TrialId, value: f64) {
+        study.apply(Event::Completed { id, report: Report::score("accuracy", value) }).unwrap();
+    }
+
+    /// Up to so many trials, one after the other.
+    fn search(mut searcher: impl Searcher, space: SearchSpace, trials: usize, f: impl Fn(&str) -> f64) -> Study {
+        let mut study = Study::new(space, Goal::default());
+        while study.trials().len() < trials
+            && let Proposal::Evaluate(architecture) = ask(&mut searcher, &study)
+        {
+            let value = f(&architecture.letters());
+            let id = propose(&mut study, architecture);
+            complete(&mut study, id, value);
+        }
+        study
+    }
+
+    fn matches(text: &str, target: &str) -> f64 {
+        text.bytes().zip(target.bytes()).filter(|(a, b)| a == b).count() as f64
+    }
+
+    #[test]
+    fn which_optima_a_strategy_reaches() {
+        // Parts are worth what they say about the beginning, about both ends, or they mislead.
+        let by_beginning = |text: &str| matches(text, "AMMA");
+        let by_ends = |text: &str| {
+            let half = text.len() / 2;
+            matches(&text[..half], "AMMA") + matches(&text[half..], &"AMMA"[4 - (text.len() - half)..])
+        };
+        let misleading = |text: &str| if text.len() < 4 { -matches(text, "AAAA") } else { matches(text, "AAAA") };
+        let reach = |f: &dyn Fn(&str) -> f64| {
+            let finds = |study: Study| study.best().is_some_and(|best| best.value == 4.0);
+            let grown = |side| Incremental::new(Exhaustive, side, 2, 4).unwrap().aggregator(Best);
+            [
+                finds(search(Exhaustive, space(4), 99, f)),
+                finds(search(grown(Side::End), space(4), 99, f)),
+                finds(search(grown(Side::Middle), space(4), 99, f)),
+            ]
+        };
+        assert_eq!(reach(&by_beginning), [true, true, false]);
+        assert_eq!(reach(&by_ends), [true, false, true]);
+        assert_eq!(reach(&misleading), [true, false, false]);
+    }
+
+    #[test]
+    fn any_searcher_grows_sequences_to_full_length() {
+        fn lengths(inner: impl Searcher, side: Side) {
+            let name = inner.fingerprint();
+            let grown = Incremental::new(inner, side, 3, 5).unwrap();
+            assert_eq!(grown.stages(&space(10)), 4);
+            let study = search(grown, space(10), 99, |text| matches(text, "AAAAMMMMAA"));
+            let lengths: Vec<_> = study.trials().iter().map(|trial| trial.architecture.len()).collect();
+            // The last stage adds one layer: two sequences.
+            assert_eq!(lengths, [vec![3; 5], vec![6; 5], vec![9; 5], vec![10; 2]].concat(), "{name}");
+            assert_eq!(study.observations().count(), 2);
+            let known: std::collections::BTreeSet<_> = study.trials().iter().map(|t| &t.architecture).collect();
+            assert_eq!(known.len(), 17, "{name}");
+        }
+        for side in [Side::End, Side::Middle] {
+            lengths(RandomSearch, side);
+            lengths(Exhaustive, side);
+            lengths(LocalSearch::new(2).unwrap(), side);
+            lengths(RegularizedEvolution::new(3, 2).unwrap(), side);
+            lengths(Box::new(RandomSearch) as Box<dyn Searcher>, side);
+        }
+    }
+
+    #[test]
+    fn one_stage_is_the_inner_searcher() {
+        let f = |text: &str| matches(text, "AMAM");
+        for step in [4, 9] {
+            let grown = Incremental::new(RandomSearch, Side::Middle, step, 2).unwrap();
+            assert_eq!(search(grown, space(4), 99, f), search(RandomSearch, space(4), 99, f));
+        }
+    }
+
+    #[test]
+    fn a_boundary_waits_for_every_outcome() {
+        let mut grown = Incremental::new(RandomSearch, Side::End, 2, 3).unwrap();
+        let mut study = Study::new(space(4), Goal::default());
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let Proposal::Evaluate(pair) = ask(&mut grown, &study) else { panic!() };
+            ids.push(propose(&mut study, pair));
+        }
+        complete(&mut study, ids[0], 0.1);
+        let failure = Failure { kind: FailureKind::Infeasible, reason: String::new() };
+        study.apply(Event::Failed { id: ids[1], failure }).unwrap();
+        assert_eq!(ask(&mut grown, &study), Proposal::Wait);
+        complete(&mut study, ids[2], 0.2);
+        let Proposal::Evaluate(whole) = ask(&mut grown, &study) else { panic!() };
+        let winner = NcClustering::n0().aggregate(&study.within(&space(2))).unwrap();
+        assert_eq!((whole.len(), &whole.layers()[..2]), (4, winner.layers()));
+        // A trial set aside leaves its stage short of one.
+        study.apply(Event::Invalidated { id: ids[0], reason: String::new() }).unwrap();
+        let Proposal::Evaluate(pair) = ask(&mut grown, &study) else { panic!() };
+        assert_eq!(pair.len(), 2);
+    }
+
+    #[test]
+    fn a_stage_without_values_goes_on_and_gives_way_when_exhausted() {
+        let mut grown = Incremental::new(Exhaustive, Side::End, 1, 1).unwrap();
+        let mut study = Study::new(space(2), Goal::default());
+        let fail = |study: &mut Study, letter: &str| {
+            let id = propose(study, letter.parse().unwrap());
+            let failure = Failure { kind: FailureKind::Infeasible, reason: String::new() };
+            study.apply(Event::Failed { id, failure }).unwrap();
+        };
+        fail(&mut study, "A");
+        assert_eq!(ask(&mut grown, &study), Proposal::Evaluate("M".parse().unwrap()));
+        fail(&mut study, "M");
+        assert_eq!(ask(&mut grown, &study), Proposal::Evaluate("AA".parse().unwrap()));
+    }
+
+    #[test]
+    fn stages_see_the_choices_of_their_layers_and_keep_the_winner() {
+        let s = Symbol::MLP;
+        let config = SpaceConfig {
+            layers: vec![vec![A], vec![A, M], vec![M, s], vec![A, s], vec![s]],
+            constraints: vec![Constraint::Count { symbol: s, min: 3, max: 3 }],
+        };
+        let whole = SearchSpace::new(config).unwrap();
+        let letters =
+            |space: Result<SearchSpace, SpaceError>| -> Vec<_> { space.unwrap().iter().map(|a| a.letters()).collect() };
+        assert_eq!(letters(stage(Side::End, 2, &whole, "")), ["AA", "AM"]);
+        assert_eq!(letters(stage(Side::End, 4, &whole, "AM")), ["AMFF"]);
+        assert_eq!(letters(stage(Side::End, 5, &whole, "AMFF")), ["AMFFF"]);
+        assert_eq!(letters(stage(Side::Middle, 2, &whole, "")), ["AF"]);
+        assert_eq!(letters(stage(Side::Middle, 3, &whole, "AF")), ["AFF"]);
+        assert_eq!(letters(stage(Side::Middle, 5, &whole, "AFF")), ["AAFFF", "AMFFF"]);
+        assert!(matches!(stage(Side::End, 5, &whole, "AMMA"), Err(SpaceError::Contradiction(_))));
+    }
+
+    #[test]
+    fn run_limits_wait_where_halves_meet() {
+        let whole = space(4).max_run(A, 1).unwrap().pin(0, A).unwrap().pin(3, A).unwrap();
+        let ends: Vec<_> = stage(Side::Middle, 2, &whole, "").unwrap().iter().collect();
+        assert_eq!(ends, ["AA".parse().unwrap()]);
+        let study = search(Incremental::new(Exhaustive, Side::Middle, 2, 3).unwrap(), whole, 99, |_| 0.0);
+        assert_eq!(study.best().unwrap().trial.architecture.letters(), "AMMA");
+    }
+
+    #[test]
+    fn winners_can_be_completed() {
+        // MM is the best pair, but no two layers behind it hold two A that do not touch.
+        let whole = space(4).count(A, 2..=2).unwrap().max_run(A, 1).unwrap();
+        let grown = Incremental::new(Exhaustive, Side::End, 2, 9).unwrap();
+        let study = search(grown, whole, 99, |text| matches(text, "MMMM") + 0.5 * matches(text, "MA"));
+        assert!(study.trials().iter().any(|trial| trial.architecture.letters() == "MM"));
+        assert_eq!(study.best().unwrap().trial.architecture.letters(), "MAMA");
+    }
+
+    #[test]
+    fn settings_are_checked_and_named() {
+        for (step, trials, name) in [(0, 3, "step"), (2, 0, "trials_per_stage"), (0, 0, "step")] {
+            let error = Incremental::new(RandomSearch, Side::End, step, trials).unwrap_err();
+            assert!(matches!(error, SearchError::Zero { setting, .. } if setting == name));
+        }
+        let grown = Incremental::new(RandomSearch, Side::Middle, 2, 3).unwrap();
+        let clustering = "nc_clustering(clusters=5, context=0)";
+        let expected = format!("incremental(random, side=middle, step=2, trials_per_stage=3, {clustering})");
+        assert_eq!(grown.fingerprint(), expected);
+        let best = Incremental::new(Exhaustive, Side::End, 1, 1).unwrap().aggregator(Best);
+        assert_eq!(best.fingerprint(), "incremental(exhaustive, side=end, step=1, trials_per_stage=1, best)");
+    }
+}

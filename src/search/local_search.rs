@@ -1,0 +1,131 @@
+//! Hill climbing, the baseline that is hard to beat on small spaces (White, Nolen and Savani 2020, arXiv 2005.02960).
+
+use rand::seq::IndexedRandom;
+
+use super::{Proposal, SearchError, Searcher, unknown::Unknown};
+use crate::{
+    seed::Rng,
+    space::Architecture,
+    study::{Observation, Study},
+};
+
+/// Looks around the best observation: proposes one of its [`neighbors`] that is not known yet, drawn uniformly. When all
+/// of them are known, it is exhausted and the next best observation takes its place, so a local optimum is left by
+/// climbing again from the best place that still has unknown neighbours.
+///
+/// The first `initial` proposals, and all while nothing is observed or everything observed is exhausted, are drawn like
+/// [`RandomSearch`]'s. Among equal observations the earliest comes first. Draws once from the generator per proposal.
+///
+/// [`neighbors`]: crate::space::SearchSpace::neighbors
+/// [`RandomSearch`]: super::RandomSearch
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalSearch {
+    initial: usize,
+}
+
+impl LocalSearch {
+    /// Climbs after so many random proposals.
+    ///
+    /// # Errors
+    /// [`SearchError::Zero`] when there are none to start from.
+    pub fn new(initial: usize) -> Result<Self, SearchError> {
+        match initial {
+            0 => Err(SearchError::Zero { searcher: "local_search", setting: "initial" }),
+            initial => Ok(Self { initial }),
+        }
+    }
+}
+
+impl Default for LocalSearch {
+    /// 10 random proposals.
+    fn default() -> Self {
+        Self { initial: 10 }
+    }
+}
+
+/// An unknown neighbour of the best observation that has one.
+fn uphill(study: &Study, rng: &mut Rng) -> Option<Architecture> {
+    let mut from: Vec<Observation> = study.observations().collect();
+    // Stable: among equals the earliest stays first.
+    from.sort_by(|a, b| b.value.total_cmp(&a.value));
+    from.iter().find_map(|seen| {
+        let near = study.space().neighbors(&seen.trial.architecture);
+        let unknown: Vec<_> = near.into_iter().filter(|near| !study.knows(near)).collect();
+        unknown.choose(rng).cloned()
+    })
+}
+
+impl Searcher for LocalSearch {
+    fn fingerprint(&self) -> String {
+        format!("local_search(initial={})", self.initial)
+    }
+
+    fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
+        let climbing = study.candidates().count() >= self.initial;
+        let next = if climbing { uphill(study, rng) } else { None };
+        let next = next.or_else(|| Unknown::new(study).draw(rng));
+        Ok(next.map_or(Proposal::Finished, Proposal::Evaluate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        primitive::Symbol,
+        seed::Seed,
+        space::SearchSpace,
+        study::{Event, Goal, Origin, Report},
+    };
+
+    const A: Symbol = Symbol::ATTENTION;
+
+    fn study(layers: usize, seen: &[(&str, f64)]) -> Study {
+        let mut study = Study::new(SearchSpace::uniform([A, Symbol::SWIGLU], layers).unwrap(), Goal::default());
+        seen.iter().for_each(|&(text, value)| tell(&mut study, text.parse().unwrap(), value));
+        study
+    }
+
+    fn tell(study: &mut Study, architecture: Architecture, value: f64) {
+        let id = study.next_id();
+        study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
+        study.apply(Event::Completed { id, report: Report::score("accuracy", value) }).unwrap();
+    }
+
+    fn ask(study: &Study, index: u64) -> Architecture {
+        let answer = LocalSearch::new(1).unwrap().ask(study, &mut Seed(3).rng("test", index)).unwrap();
+        let Proposal::Evaluate(architecture) = answer else { panic!("{answer:?}") };
+        architecture
+    }
+
+    #[test]
+    fn proposals_lie_around_the_best_then_around_the_next_best() {
+        let mut study = study(3, &[("MMM", 0.5), ("AAA", 0.9)]);
+        for left in (1..=3).rev() {
+            let drawn: std::collections::BTreeSet<_> = (0..50).map(|index| ask(&study, index)).collect();
+            assert_eq!(drawn.len(), left);
+            assert!(drawn.iter().all(|near| near.count(A) == 2), "{drawn:?}");
+            tell(&mut study, drawn.into_iter().next().unwrap(), 0.1);
+        }
+        // Around AAA everything is known.
+        assert_eq!(ask(&study, 0).count(A), 1);
+    }
+
+    #[test]
+    fn hills_are_climbed_to_the_top() {
+        let mut study = study(16, &[]);
+        for index in 0..130 {
+            let architecture = ask(&study, index);
+            let value = architecture.count(A) as f64;
+            tell(&mut study, architecture, value);
+        }
+        assert_eq!(study.best().unwrap().value, 16.0);
+    }
+
+    #[test]
+    fn settings_are_checked_and_named() {
+        assert!(matches!(LocalSearch::new(0), Err(SearchError::Zero { setting: "initial", .. })));
+        assert_eq!(LocalSearch::default(), LocalSearch::new(10).unwrap());
+        assert_eq!(LocalSearch::default().fingerprint(), "local_search(initial=10)");
+    }
+}
