@@ -25,6 +25,8 @@ type Make = fn() -> Box<dyn Searcher>;
 const SEARCHERS: &[(&str, Make)] = &[
     ("random", || Box::new(RandomSearch)),
     ("evolution", || Box::new(RegularizedEvolution::default())),
+    ("gp_bo", || Box::new(GpBo::default())),
+    ("gp_bo_composer", || Box::new(GpBo::composer())),
     ("local_search", || Box::new(LocalSearch::default())),
 ];
 

@@ -101,8 +101,8 @@ pub mod prelude {
             WeightInit,
         },
         search::{
-            Exhaustive, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, SearchError, Searcher,
-            Side,
+            Exhaustive, GpBo, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, SearchError,
+            Searcher, Side,
         },
         seed::{Rng, Seed},
         space::{Architecture, Constraint, SearchSpace},

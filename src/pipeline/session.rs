@@ -213,8 +213,17 @@ impl<S: Searcher> Session<S> {
         self.study.trials().len() - self.study.pending().count()
     }
 
-    /// Asks the searcher, with the outcomes that it may know.
+    /// Asks the searcher, and passes on what it has to say.
     fn propose(&mut self) -> Result<Proposal, PipelineError> {
+        let proposal = self.ask_searcher()?;
+        if let Some(text) = self.searcher.notice() {
+            self.watch(|observer, _| observer.notice(&text));
+        }
+        Ok(proposal)
+    }
+
+    /// Asks the searcher, with the outcomes that it may know.
+    fn ask_searcher(&mut self) -> Result<Proposal, PipelineError> {
         let next = self.study.next_id();
         let rng = || self.setup.seed.rng("ask", next.0);
         let Some(lag) = self.lag else { return Ok(self.searcher.ask(&self.study, &mut rng())?) };

@@ -15,6 +15,7 @@ mod unknown;
 
 pub use evolution::RegularizedEvolution;
 pub use exhaustive::Exhaustive;
+pub use gp_bo::{Candidate, GpBo, GpError, Inspection, LeaveOneOut};
 pub use incremental::{Incremental, Side};
 pub use local_search::LocalSearch;
 pub use random::RandomSearch;
@@ -70,6 +71,12 @@ pub trait Searcher {
     /// # Errors
     /// [`SearchError`] when the searcher cannot go on; asking again with the same study gives the same error.
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError>;
+
+    /// Something about the last answer that a person should know, such as a fit that failed; told once. Nothing by
+    /// default.
+    fn notice(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// The answer of a searcher.
@@ -113,6 +120,10 @@ impl<S: Searcher + ?Sized> Searcher for Box<S> {
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
         (**self).ask(study, rng)
     }
+
+    fn notice(&mut self) -> Option<String> {
+        (**self).notice()
+    }
 }
 
 impl<S: Searcher + ?Sized> Searcher for &mut S {
@@ -122,5 +133,9 @@ impl<S: Searcher + ?Sized> Searcher for &mut S {
 
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
         (**self).ask(study, rng)
+    }
+
+    fn notice(&mut self) -> Option<String> {
+        (**self).notice()
     }
 }

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::acquisition::AcquisitionError;
+
 /// Why a Gaussian process cannot be fitted, and what to do about it. The same data give the same error again.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum GpError {
@@ -49,4 +51,13 @@ pub enum GpError {
         /// How many starts were tried.
         starts: usize,
     },
+    /// The acquisition function has no value.
+    #[error("the acquisition function failed: {0}")]
+    Acquisition(String),
+}
+
+impl From<AcquisitionError> for GpError {
+    fn from(error: AcquisitionError) -> Self {
+        GpError::Acquisition(error.to_string())
+    }
 }

@@ -106,8 +106,7 @@ impl Block {
                 features
             }
             Block::Ratios => {
-                let excess: Vec<_> =
-                    per_symbol(&|_| 1.0).iter().map(|c| c / n as f64 - 1.0 / symbols as f64).collect();
+                let excess: Vec<_> = per_symbol(&|_| 1.0).iter().map(|c| c / n as f64 - 1.0 / symbols as f64).collect();
                 let pairs = (0..symbols).flat_map(|x| (x..symbols).map(move |y| (x, y)));
                 pairs.map(|(x, y)| excess[x] * excess[y]).collect()
             }
@@ -158,8 +157,7 @@ impl Describer {
         &self,
         architectures: impl IntoIterator<Item = &'a Architecture>,
     ) -> Result<(Vec<DMatrix<f64>>, Vec<Vec<usize>>), GpError> {
-        let codes: Vec<_> =
-            architectures.into_iter().map(|one| self.encoder.codes(one)).collect::<Result<_, _>>()?;
+        let codes: Vec<_> = architectures.into_iter().map(|one| self.encoder.codes(one)).collect::<Result<_, _>>()?;
         Ok((self.blocks.iter().map(|block| block.columns(&codes, self.encoder.symbols())).collect(), codes))
     }
 }

@@ -8,7 +8,7 @@ use nalgebra::DVector;
 use super::{
     GpError,
     hyper::{Hyper, NOISE_PRIOR},
-    kernel::{Categorical, Kernel, Priors, Rbf},
+    kernel::{Categorical, Kernel, Priors, Rbf, Structured},
     minimise::{Limits, minimise},
 };
 
@@ -65,6 +65,13 @@ impl Hyper<Rbf> {
             start(0.3, Rbf::scaled(columns, 1.0).spread(1.5)),
             start(NOISE_PRIOR.mode(), Rbf::scaled(columns, 4.0).spread(3.0)),
         ]
+    }
+}
+
+impl Hyper<Structured> {
+    /// Where fits start: one place, since priors on so few hyperparameters leave one maximum.
+    pub(super) fn starts() -> Vec<Self> {
+        vec![Self { noise: 0.05, mean: 0.0, kernel: Structured::start() }]
     }
 }
 

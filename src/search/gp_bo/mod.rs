@@ -6,9 +6,16 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `searcher` | `GpBo`: what is configured and asked |
+//! | `design` | the quasi-random start |
+//! | `proposer` | one fitted process and what follows from it |
+//! | `inspection` | what has been learnt, as a value |
+//! | `features` | what a sequence is described by in the structured kernel |
+//! | `acquisition` | how much an architecture promises |
+//! | `maximise` | the architecture that promises most |
 //! | `encoding` | architectures → rows of a matrix |
 //! | `outcomes` | outcomes → mean 0, standard deviation 1, and back |
-//! | `kernel` | what a covariance function is; RBF, categorical |
+//! | `kernel` | what a covariance function is; RBF, categorical, structured |
 //! | `prior` | the log-normal density |
 //! | `factor` | Cholesky factor and its inverse |
 //! | `posterior` | the exact process, whatever kernel its matrices come from |
@@ -18,19 +25,26 @@
 //! | `surrogate` | all of the above as one model of a study |
 
 mod acquisition;
+mod design;
 mod encoding;
 mod error;
 mod factor;
+mod features;
 mod fit;
 mod hyper;
+mod inspection;
 mod kernel;
 mod maximise;
 mod minimise;
 mod outcomes;
 mod posterior;
 mod prior;
+mod proposer;
+mod searcher;
 mod surrogate;
 #[cfg(test)]
 mod golden;
 
 pub use error::GpError;
+pub use inspection::{Candidate, Inspection, LeaveOneOut};
+pub use searcher::GpBo;

@@ -73,6 +73,31 @@ impl<K: Kernel> Surrogate<K> {
         self.posterior.predict_diagonal(&kernel.cross(points, &self.points), &kernel.variances(points))
     }
 
+    /// The covariance of M points with the observations in whitened coordinates, M x N: what two sets of points have in
+    /// common through the observations is the product of theirs.
+    pub(super) fn whiten(&self, points: &K::Points) -> DMatrix<f64> {
+        self.posterior.whiten(&self.hyper.kernel.cross(points, &self.points))
+    }
+
+    /// Mean (M) and variance (M) at M points, and what [`whiten`](Self::whiten) gives for them.
+    ///
+    /// # Errors
+    /// [`GpError::Shape`] never, as long as the kernel keeps its laws.
+    pub(super) fn predict_white(
+        &self,
+        points: &K::Points,
+    ) -> Result<(DVector<f64>, DVector<f64>, DMatrix<f64>), GpError> {
+        let kernel = &self.hyper.kernel;
+        let cross = kernel.cross(points, &self.points);
+        let (mean, white) = (self.posterior.predict_mean(&cross)?, self.posterior.whiten(&cross));
+        let mut variance = kernel.variances(points);
+        for column in white.column_iter() {
+            variance.zip_apply(&column, |variance, white| *variance -= white * white);
+        }
+        variance.apply(|variance| *variance = variance.max(0.0));
+        Ok((mean, variance, white))
+    }
+
     /// The observed points.
     pub(super) fn points(&self) -> &K::Points {
         &self.points

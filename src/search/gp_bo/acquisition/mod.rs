@@ -18,7 +18,6 @@ mod smooth;
 #[cfg(test)]
 mod golden;
 
-#[expect(unused_imports, reason = "the searcher on top of these parts is not written yet")]
 pub(crate) use self::{
     base_samples::base_samples,
     prune::{PRUNE_SAMPLES, prune_inferior},

@@ -112,6 +112,12 @@ impl Kernel for Categorical {
         std::iter::once(weighted.sum()).chain(slopes).collect()
     }
 
+    fn describe(&self) -> Vec<(String, f64)> {
+        std::iter::once(("variance".into(), self.scale))
+            .chain(self.lengthscales.iter().enumerate().map(|(at, &l)| (format!("lengthscale {at}"), l)))
+            .collect()
+    }
+
     fn log_prior(&self) -> (f64, Vec<f64>) {
         let Some(priors) = self.priors else { return (0.0, vec![0.0; 1 + self.lengthscales.len()]) };
         let densities = self.lengthscales.iter().map(|&l| priors.lengthscale.log_density(l));

@@ -3,9 +3,11 @@
 mod categorical;
 mod distance;
 mod rbf;
+mod structured;
 
 pub(super) use categorical::{Categorical, Priors};
 pub(super) use rbf::Rbf;
+pub(super) use structured::{Sequences, Structured};
 
 use nalgebra::{DMatrix, DVector};
 
@@ -39,6 +41,9 @@ pub(super) trait Kernel: Sized {
 
     /// sum_ij W_ij dK_ij/dfree_k for every k, for symmetric weights W and K = `gram(points)`.
     fn pull_back(&self, points: &Self::Points, gram: &DMatrix<f64>, weights: &DMatrix<f64>) -> Vec<f64>;
+
+    /// The hyperparameters by name.
+    fn describe(&self) -> Vec<(String, f64)>;
 
     /// The log density of the hyperparameters and its slopes with respect to the free parameters.
     fn log_prior(&self) -> (f64, Vec<f64>);

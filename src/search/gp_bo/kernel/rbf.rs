@@ -90,6 +90,10 @@ impl Kernel for Rbf {
         spreads.iter().zip(&self.lengthscales).map(|(spread, l)| spread / l.powi(3) * (l - FLOOR)).collect()
     }
 
+    fn describe(&self) -> Vec<(String, f64)> {
+        self.lengthscales.iter().enumerate().map(|(at, &l)| (format!("lengthscale {at}"), l)).collect()
+    }
+
     fn log_prior(&self) -> (f64, Vec<f64>) {
         let prior = prior(self.lengthscales.len());
         let value = self.lengthscales.iter().map(|&l| prior.log_density(l)).sum();

@@ -148,9 +148,16 @@ impl Kernel for Structured {
         slopes
     }
 
+    fn describe(&self) -> Vec<(String, f64)> {
+        let blocks =
+            Block::ALL.iter().zip(&self.blocks).map(|(block, &value)| (format!("variance of {}", block.name()), value));
+        blocks.chain([("variance of the rest".into(), self.rest), ("range of the rest".into(), self.range)]).collect()
+    }
+
     fn log_prior(&self) -> (f64, Vec<f64>) {
         let priors = self.blocks.iter().map(|_| BLOCK_PRIOR).chain([REST_PRIOR, RANGE_PRIOR]);
-        let scores: Vec<_> = self.free().iter().zip(priors).map(|(u, (loc, scale))| ((u - loc) / scale, scale)).collect();
+        let scores: Vec<_> =
+            self.free().iter().zip(priors).map(|(u, (loc, scale))| ((u - loc) / scale, scale)).collect();
         let density = scores.iter().map(|(z, _)| -0.5 * z * z).sum();
         (density, scores.iter().map(|(z, scale)| -z / scale).collect())
     }

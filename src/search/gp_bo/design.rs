@@ -1,0 +1,39 @@
+//! The quasi-random trials before the first model.
+
+use crate::{
+    search::unknown::Unknown,
+    seed::Rng,
+    space::{Architecture, SearchSpace},
+    study::Study,
+};
+
+/// Points of the sequence that are passed over, because they are known or outside the space, before one is drawn instead.
+const TRIES: u32 = 256;
+
+/// The next point of a scrambled Sobol sequence (Burley 2020, "Practical Hash-based Owen Scrambling") over the layers;
+/// a uniform draw for the first, and where the sequence does not meet the space. `None` when every sequence is known.
+///
+/// The scrambling is that of the first trial's seed, so that all points of a study belong to one sequence.
+pub(super) fn design(study: &Study, rng: &mut Rng) -> Option<Architecture> {
+    let unknown = Unknown::new(study);
+    let sobol = study.trials().first().and_then(|first| {
+        let (scramble, from) = (first.seed.0 as u32, study.candidates().count() as u32);
+        let points = (from..from.saturating_add(TRIES)).map(|index| point(study.space(), index, scramble));
+        points.flatten().find(|point| !study.knows(point))
+    });
+    sobol.or_else(|| unknown.draw(rng))
+}
+
+/// Point number `index` of the sequence, where the space contains it.
+fn point(space: &SearchSpace, index: u32, scramble: u32) -> Option<Architecture> {
+    if space.layers() > sobol_burley::NUM_DIMENSIONS as usize || index >= 1 << 16 {
+        return None;
+    }
+    let layer = |at: usize| {
+        let choices = space.choices(at);
+        let u = f64::from(sobol_burley::sample(index, at as u32, scramble));
+        choices.get(((u * choices.len() as f64) as usize).min(choices.len().saturating_sub(1))).copied()
+    };
+    let layers: Option<Vec<_>> = (0..space.layers()).map(layer).collect();
+    layers.map(Architecture::new).filter(|point| space.contains(point))
+}

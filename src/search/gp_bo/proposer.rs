@@ -1,0 +1,236 @@
+//! One fitted process and what follows from it: the next proposal, a recommendation, an inspection.
+
+use std::collections::HashSet;
+
+use nalgebra::DMatrix;
+
+use super::{
+    GpError,
+    acquisition::{PRUNE_SAMPLES, QLogNei, SAMPLES, base_samples, prune_inferior},
+    hyper::Hyper,
+    inspection::{Candidate, Inspection, LeaveOneOut},
+    kernel::Kernel,
+    maximise::{MaximiseOptions, Maximiser},
+    minimise::Limits,
+    surrogate::Surrogate,
+};
+use crate::{
+    seed::Rng,
+    space::Architecture,
+    study::{Observation, Study},
+};
+
+/// What a fitted process can do, whatever its kernel.
+pub(super) trait Process {
+    /// The sequence that promises most; `None` when every sequence is known. With a notice where the fit failed.
+    ///
+    /// # Errors
+    /// [`GpError`] when the posterior cannot be factored.
+    fn propose(&self, rng: &mut Rng) -> Result<(Option<Architecture>, Option<String>), GpError>;
+
+    /// The observed sequence with the best posterior mean; of equals the first observed.
+    ///
+    /// # Errors
+    /// [`GpError`] when nothing is observed.
+    fn recommend(&self) -> Result<Architecture, GpError>;
+
+    /// What has been learnt.
+    ///
+    /// # Errors
+    /// [`GpError`] when the posterior cannot be factored.
+    fn inspect(&self, rng: &mut Rng) -> Result<Inspection, GpError>;
+}
+
+/// Sequences as the points of a kernel.
+pub(super) type Encode<'a, K> = Box<dyn Fn(&[Architecture]) -> Result<<K as Kernel>::Points, GpError> + 'a>;
+
+/// A process fitted to a study.
+pub(super) struct Proposer<'a, K: Kernel> {
+    study: &'a Study,
+    encode: Encode<'a, K>,
+    observations: Vec<Observation<'a>>,
+    /// The observed sequences, each once, in order of first observation.
+    distinct: Vec<Architecture>,
+    surrogate: Surrogate<K>,
+    options: MaximiseOptions,
+    notice: Option<String>,
+}
+
+/// Noise of the process that takes over where a fit fails: enough for any data to be explained.
+const FALLBACK_NOISE: f64 = 0.3;
+/// Incumbents from which the acquisition is climbed.
+const INCUMBENTS: usize = 5;
+/// Candidates of an inspection.
+const CANDIDATES: usize = 5;
+
+impl<'a, K: Kernel + Clone> Proposer<'a, K> {
+    /// Fits the process to the study's observations.
+    ///
+    /// # Errors
+    /// [`GpError`] when nothing is observed, or neither the fit nor the process with fixed hyperparameters succeeds.
+    pub(super) fn new(
+        study: &'a Study,
+        encode: Encode<'a, K>,
+        starts: &[Hyper<K>],
+        limits: Limits,
+        options: MaximiseOptions,
+    ) -> Result<Self, GpError> {
+        let observations: Vec<_> = study.observations().collect();
+        let values: Vec<_> = observations.iter().map(|seen| seen.value).collect();
+        let sequences: Vec<_> = observations.iter().map(|seen| seen.trial.architecture.clone()).collect();
+        let mut met = HashSet::new();
+        let distinct = sequences.iter().filter(|sequence| met.insert(*sequence)).cloned().collect();
+        let (surrogate, notice) = match Surrogate::fit(encode(&sequences)?, &values, starts, limits) {
+            Ok((surrogate, _)) => (surrogate, None),
+            Err(error @ (GpError::NoObservations | GpError::NotFinite { .. })) => return Err(error),
+            Err(error) => {
+                let start = starts.first().ok_or(GpError::Fit { starts: 0 })?;
+                let fixed = Hyper { noise: FALLBACK_NOISE, ..start.clone() };
+                let notice = format!("the fit of the Gaussian process failed ({error}): using its starting values");
+                (Surrogate::new(encode(&sequences)?, &values, fixed)?, Some(notice))
+            }
+        };
+        Ok(Self { study, encode, observations, distinct, surrogate, options, notice })
+    }
+
+    /// The distinct sequences, the best posterior mean first.
+    fn ranked(&self) -> Result<Vec<Architecture>, GpError> {
+        let (means, _) = self.surrogate.predict_diagonal(&(self.encode)(&self.distinct)?)?;
+        let mut order: Vec<_> = (0..self.distinct.len()).collect();
+        order.sort_by(|&a, &b| means[b].total_cmp(&means[a]));
+        Ok(order.into_iter().map(|at| self.distinct[at].clone()).collect())
+    }
+
+    /// qLogNEI over the observed sequences that may be the best, and the pending ones.
+    fn acquisition(&self, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
+        let (means, covariance) = self.surrogate.predict(&(self.encode)(&self.distinct)?)?;
+        let samples = base_samples(PRUNE_SAMPLES, self.distinct.len(), rng);
+        let kept = prune_inferior(&means, &covariance, &samples)?;
+        let mut baseline: Vec<_> = kept.into_iter().map(|at| self.distinct[at].clone()).collect();
+        let mut met: HashSet<_> = baseline.iter().cloned().collect();
+        let pending = self.study.pending().map(|trial| &trial.architecture);
+        let pending = pending.filter(|sequence| self.study.space().contains(sequence));
+        baseline.extend(pending.filter(|sequence| met.insert((*sequence).clone())).cloned());
+        let points = (self.encode)(&baseline)?;
+        let (means, covariance) = self.surrogate.predict(&points)?;
+        let q_log_nei = QLogNei::new(&means, &covariance, base_samples(SAMPLES, baseline.len() + 1, rng))?;
+        let white = self.surrogate.whiten(&points);
+        Ok(Acquisition { q_log_nei, points, white })
+    }
+
+    fn maximise(
+        &self,
+        acquisition: &Acquisition<K>,
+        avoid: &HashSet<Architecture>,
+        rng: &mut Rng,
+    ) -> Result<Option<Architecture>, GpError> {
+        let mut incumbents = self.ranked()?;
+        incumbents.truncate(INCUMBENTS);
+        let maximiser = Maximiser { space: self.study.space(), avoid, incumbents: &incumbents, options: self.options };
+        let mut failure = None;
+        let found = maximiser.run(rng, |batch| match self.score(acquisition, batch) {
+            Ok(scores) => scores,
+            Err(error) => {
+                failure = Some(error);
+                Vec::new()
+            }
+        });
+        failure.map_or(Ok(found.map(|found| found.architecture)), Err)
+    }
+
+    fn score(&self, acquisition: &Acquisition<K>, batch: &[Architecture]) -> Result<Vec<f64>, GpError> {
+        let points = (self.encode)(batch)?;
+        let (mean, variance, white) = self.surrogate.predict_white(&points)?;
+        let prior = self.surrogate.hyper().kernel.cross(&acquisition.points, &points);
+        let covariance = prior - &acquisition.white * white.transpose();
+        Ok(acquisition.q_log_nei.values_of_singles(mean.as_slice(), variance.as_slice(), covariance)?)
+    }
+
+    /// The mean change of the posterior mean when one layer is changed.
+    fn importance(&self) -> Result<Vec<f64>, GpError> {
+        let space = self.study.space();
+        let means = |sequences: &[Architecture]| -> Result<_, GpError> {
+            Ok(self.surrogate.predict_diagonal(&(self.encode)(sequences)?)?.0)
+        };
+        let own = means(&self.distinct)?;
+        let of_layer = |layer: usize| {
+            let mut changed = Vec::new();
+            let mut from = Vec::new();
+            for (at, sequence) in self.distinct.iter().enumerate() {
+                for &symbol in space.choices(layer).iter().filter(|&&symbol| symbol != sequence.layers()[layer]) {
+                    let mut layers = sequence.layers().to_vec();
+                    layers[layer] = symbol;
+                    changed.push(Architecture::new(layers));
+                    from.push(own[at]);
+                }
+            }
+            if changed.is_empty() {
+                return Ok(0.0);
+            }
+            let moved: f64 = means(&changed)?.iter().zip(&from).map(|(to, from)| (to - from).abs()).sum();
+            Ok(self.surrogate.outcomes().sd * moved / changed.len() as f64)
+        };
+        (0..space.layers()).map(of_layer).collect()
+    }
+
+    fn candidates(&self, rng: &mut Rng) -> Result<Vec<Candidate>, GpError> {
+        let acquisition = self.acquisition(rng)?;
+        let mut avoid: HashSet<_> = self.study.candidates().map(|trial| trial.architecture.clone()).collect();
+        let mut best = Vec::new();
+        while best.len() < CANDIDATES
+            && let Some(next) = self.maximise(&acquisition, &avoid, rng)?
+        {
+            avoid.insert(next.clone());
+            best.push(next);
+        }
+        if best.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (means, variances) = self.surrogate.predict_diagonal(&(self.encode)(&best)?)?;
+        let outcomes = self.surrogate.outcomes();
+        let candidate = |(at, architecture)| Candidate {
+            architecture,
+            mean: outcomes.restore(means[at]),
+            sd: outcomes.sd * f64::sqrt(variances[at]),
+        };
+        Ok(best.into_iter().enumerate().map(candidate).collect())
+    }
+}
+
+impl<K: Kernel + Clone> Process for Proposer<'_, K> {
+    fn propose(&self, rng: &mut Rng) -> Result<(Option<Architecture>, Option<String>), GpError> {
+        let avoid: HashSet<_> = self.study.candidates().map(|trial| trial.architecture.clone()).collect();
+        let proposal = self.maximise(&self.acquisition(rng)?, &avoid, rng)?;
+        Ok((proposal, self.notice.clone()))
+    }
+
+    fn recommend(&self) -> Result<Architecture, GpError> {
+        self.ranked()?.into_iter().next().ok_or(GpError::NoObservations)
+    }
+
+    fn inspect(&self, rng: &mut Rng) -> Result<Inspection, GpError> {
+        let (outcomes, hyper) = (self.surrogate.outcomes(), self.surrogate.hyper());
+        let (means, variances) = self.surrogate.posterior().leave_one_out();
+        let prediction = |(at, seen): (usize, &Observation<'_>)| LeaveOneOut {
+            trial: seen.trial.id,
+            observed: seen.value,
+            mean: outcomes.restore(means[at]),
+            sd: outcomes.sd * variances[at].max(0.0).sqrt(),
+        };
+        Ok(Inspection {
+            predictions: self.observations.iter().enumerate().map(prediction).collect(),
+            layers: self.importance()?,
+            noise: outcomes.sd * hyper.noise.sqrt(),
+            hyperparameters: hyper.kernel.describe(),
+            candidates: self.candidates(rng)?,
+        })
+    }
+}
+
+/// The acquisition with what its covariances need: the baseline's points, and their covariance with the observations in
+/// whitened coordinates, b x N.
+struct Acquisition<K: Kernel> {
+    q_log_nei: QLogNei,
+    points: K::Points,
+    white: DMatrix<f64>,
+}
