@@ -44,6 +44,7 @@ impl Encoder {
     }
 
     /// How it encodes.
+    #[cfg(test)]
     pub(super) fn encoding(&self) -> Encoding {
         self.encoding
     }

@@ -24,6 +24,7 @@ const BLOCK: usize = 24;
 pub(super) struct Factor {
     lower: DMatrix<f64>,
     inverse: DMatrix<f64>,
+    #[cfg(test)]
     jitter: f64,
 }
 
@@ -46,13 +47,19 @@ impl Factor {
             let mut inverse = DMatrix::zeros(points, points);
             if split(&mut lower.as_view_mut(), &mut inverse.as_view_mut()) {
                 lower.fill_upper_triangle(0.0, 1);
-                return Ok(Self { lower, inverse, jitter });
+                return Ok(Self {
+                    lower,
+                    inverse,
+                    #[cfg(test)]
+                    jitter,
+                });
             }
         }
         Err(GpError::NotPositiveDefinite { points, jitter: JITTERS[JITTERS.len() - 1] })
     }
 
     /// L, with zeros above the diagonal.
+    #[cfg(test)]
     pub(super) fn lower(&self) -> &DMatrix<f64> {
         &self.lower
     }
@@ -63,6 +70,7 @@ impl Factor {
     }
 
     /// What was added to the diagonal; almost always 0.
+    #[cfg(test)]
     pub(super) fn jitter(&self) -> f64 {
         self.jitter
     }

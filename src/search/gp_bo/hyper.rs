@@ -56,6 +56,7 @@ impl<K: Kernel> Hyper<K> {
     }
 
     /// The log density of the hyperparameters before anything is observed.
+    #[cfg(test)]
     pub(super) fn log_prior(&self) -> f64 {
         NOISE_PRIOR.log_density(self.noise) + self.kernel.log_prior().0
     }

@@ -47,4 +47,4 @@ mod golden;
 
 pub use error::GpError;
 pub use inspection::{Candidate, Inspection, LeaveOneOut};
-pub use searcher::GpBo;
+pub use searcher::{AcquisitionFunction, GpBo};

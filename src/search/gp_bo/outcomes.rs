@@ -50,17 +50,20 @@ impl Standardised {
     }
 
     /// A value of the original scale on the standardised one.
+    #[cfg(test)]
     pub(super) fn apply(&self, value: f64) -> f64 {
         (value - self.mean) / self.sd
     }
 
     /// Means of the standardised scale on the original one.
+    #[cfg(test)]
     pub(super) fn restore_mean(&self, mean: &DVector<f64>) -> DVector<f64> {
         mean.map(|value| self.restore(value))
     }
 
     /// A covariance of the standardised scale on the original one. Outcomes beyond 1e154 have none that a double can
     /// hold: stay on the standardised scale with them.
+    #[cfg(test)]
     pub(super) fn restore_covariance(&self, covariance: &DMatrix<f64>) -> DMatrix<f64> {
         covariance * (self.sd * self.sd)
     }

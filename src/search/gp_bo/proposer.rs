@@ -6,12 +6,13 @@ use nalgebra::DMatrix;
 
 use super::{
     GpError,
-    acquisition::{PRUNE_SAMPLES, QLogNei, SAMPLES, base_samples, prune_inferior},
+    acquisition::{PRUNE_SAMPLES, QLogNei, SAMPLES, base_samples, log_ei::log_ei, prune_inferior},
     hyper::Hyper,
     inspection::{Candidate, Inspection, LeaveOneOut},
     kernel::Kernel,
     maximise::{MaximiseOptions, Maximiser},
     minimise::Limits,
+    searcher::AcquisitionFunction,
     surrogate::Surrogate,
 };
 use crate::{
@@ -26,7 +27,7 @@ pub(super) trait Process {
     ///
     /// # Errors
     /// [`GpError`] when the posterior cannot be factored.
-    fn propose(&self, rng: &mut Rng) -> Result<(Option<Architecture>, Option<String>), GpError>;
+    fn propose(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError>;
 
     /// The observed sequence with the best posterior mean; of equals the first observed.
     ///
@@ -38,8 +39,17 @@ pub(super) trait Process {
     ///
     /// # Errors
     /// [`GpError`] when the posterior cannot be factored.
-    fn inspect(&self, rng: &mut Rng) -> Result<Inspection, GpError>;
+    fn inspect(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError>;
+
+    /// The joint qLogNEI of a batch.
+    ///
+    /// # Errors
+    /// [`GpError`] for an empty batch or a sequence outside the space.
+    fn promise(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError>;
 }
+
+/// A proposal, with a notice where the fit failed.
+pub(super) type Proposed = (Option<Architecture>, Option<String>);
 
 /// Sequences as the points of a kernel.
 pub(super) type Encode<'a, K> = Box<dyn Fn(&[Architecture]) -> Result<<K as Kernel>::Points, GpError> + 'a>;
@@ -101,21 +111,48 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         Ok(order.into_iter().map(|at| self.distinct[at].clone()).collect())
     }
 
-    /// qLogNEI over the observed sequences that may be the best, and the pending ones.
-    fn acquisition(&self, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
+    fn acquisition(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
+        match function {
+            AcquisitionFunction::QLogNei => Ok(Acquisition::Noisy(self.noisy(1, rng)?)),
+            AcquisitionFunction::LogEi => Ok(Acquisition::Analytic(self.analytic()?)),
+        }
+    }
+
+    /// qLogNEI over the observed sequences that may be the best, and the pending ones, for batches of `q`.
+    fn noisy(&self, q: usize, rng: &mut Rng) -> Result<Noisy<K>, GpError> {
         let (means, covariance) = self.surrogate.predict(&(self.encode)(&self.distinct)?)?;
         let samples = base_samples(PRUNE_SAMPLES, self.distinct.len(), rng);
         let kept = prune_inferior(&means, &covariance, &samples)?;
         let mut baseline: Vec<_> = kept.into_iter().map(|at| self.distinct[at].clone()).collect();
         let mut met: HashSet<_> = baseline.iter().cloned().collect();
-        let pending = self.study.pending().map(|trial| &trial.architecture);
-        let pending = pending.filter(|sequence| self.study.space().contains(sequence));
-        baseline.extend(pending.filter(|sequence| met.insert((*sequence).clone())).cloned());
+        baseline.extend(self.pending().filter(|sequence| met.insert((*sequence).clone())).cloned());
         let points = (self.encode)(&baseline)?;
         let (means, covariance) = self.surrogate.predict(&points)?;
-        let q_log_nei = QLogNei::new(&means, &covariance, base_samples(SAMPLES, baseline.len() + 1, rng))?;
+        let q_log_nei = QLogNei::new(&means, &covariance, base_samples(SAMPLES, baseline.len() + q, rng))?;
         let white = self.surrogate.whiten(&points);
-        Ok(Acquisition { q_log_nei, points, white })
+        Ok(Noisy { q_log_nei, points, white })
+    }
+
+    /// LogEI over the best posterior mean; pending sequences have come out as predicted.
+    fn analytic(&self) -> Result<Analytic<K>, GpError> {
+        let (means, _) = self.surrogate.predict_diagonal(&(self.encode)(&self.distinct)?)?;
+        let best = means.max();
+        let pending: Vec<_> = self.pending().cloned().collect();
+        let believing = if pending.is_empty() {
+            None
+        } else {
+            let (believed, _) = self.surrogate.predict_diagonal(&(self.encode)(&pending)?)?;
+            let observed = self.observations.iter().map(|seen| seen.trial.architecture.clone());
+            let points = (self.encode)(&observed.chain(pending).collect::<Vec<_>>())?;
+            Some(self.surrogate.believing(points, &believed)?)
+        };
+        Ok(Analytic { believing, best })
+    }
+
+    /// The pending sequences of the space.
+    fn pending(&self) -> impl Iterator<Item = &Architecture> {
+        let space = self.study.space();
+        self.study.pending().map(|trial| &trial.architecture).filter(|sequence| space.contains(sequence))
     }
 
     fn maximise(
@@ -140,10 +177,19 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
 
     fn score(&self, acquisition: &Acquisition<K>, batch: &[Architecture]) -> Result<Vec<f64>, GpError> {
         let points = (self.encode)(batch)?;
-        let (mean, variance, white) = self.surrogate.predict_white(&points)?;
-        let prior = self.surrogate.hyper().kernel.cross(&acquisition.points, &points);
-        let covariance = prior - &acquisition.white * white.transpose();
-        Ok(acquisition.q_log_nei.values_of_singles(mean.as_slice(), variance.as_slice(), covariance)?)
+        match acquisition {
+            Acquisition::Noisy(Noisy { q_log_nei, points: baseline, white }) => {
+                let (mean, variance, own) = self.surrogate.predict_white(&points)?;
+                let prior = self.surrogate.hyper().kernel.cross(baseline, &points);
+                let covariance = prior - white * own.transpose();
+                Ok(q_log_nei.values_of_singles(mean.as_slice(), variance.as_slice(), covariance)?)
+            }
+            Acquisition::Analytic(Analytic { believing, best }) => {
+                let surrogate = believing.as_ref().unwrap_or(&self.surrogate);
+                let (mean, variance) = surrogate.predict_diagonal(&points)?;
+                Ok(mean.iter().zip(&variance).map(|(&mean, &variance)| log_ei(mean, variance, *best)).collect())
+            }
+        }
     }
 
     /// The mean change of the posterior mean when one layer is changed.
@@ -173,8 +219,8 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         (0..space.layers()).map(of_layer).collect()
     }
 
-    fn candidates(&self, rng: &mut Rng) -> Result<Vec<Candidate>, GpError> {
-        let acquisition = self.acquisition(rng)?;
+    fn candidates(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Vec<Candidate>, GpError> {
+        let acquisition = self.acquisition(function, rng)?;
         let mut avoid: HashSet<_> = self.study.candidates().map(|trial| trial.architecture.clone()).collect();
         let mut best = Vec::new();
         while best.len() < CANDIDATES
@@ -198,17 +244,26 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
 }
 
 impl<K: Kernel + Clone> Process for Proposer<'_, K> {
-    fn propose(&self, rng: &mut Rng) -> Result<(Option<Architecture>, Option<String>), GpError> {
+    fn propose(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError> {
         let avoid: HashSet<_> = self.study.candidates().map(|trial| trial.architecture.clone()).collect();
-        let proposal = self.maximise(&self.acquisition(rng)?, &avoid, rng)?;
+        let proposal = self.maximise(&self.acquisition(function, rng)?, &avoid, rng)?;
         Ok((proposal, self.notice.clone()))
+    }
+
+    fn promise(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError> {
+        let Noisy { q_log_nei, points, white } = self.noisy(batch.len(), rng)?;
+        let own = (self.encode)(batch)?;
+        let (mean, covariance) = self.surrogate.predict(&own)?;
+        let prior = self.surrogate.hyper().kernel.cross(&own, &points);
+        let shared = prior - self.surrogate.whiten(&own) * white.transpose();
+        Ok(q_log_nei.value(&mean, &covariance, &shared)?)
     }
 
     fn recommend(&self) -> Result<Architecture, GpError> {
         self.ranked()?.into_iter().next().ok_or(GpError::NoObservations)
     }
 
-    fn inspect(&self, rng: &mut Rng) -> Result<Inspection, GpError> {
+    fn inspect(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError> {
         let (outcomes, hyper) = (self.surrogate.outcomes(), self.surrogate.hyper());
         let (means, variances) = self.surrogate.posterior().leave_one_out();
         let prediction = |(at, seen): (usize, &Observation<'_>)| LeaveOneOut {
@@ -222,15 +277,29 @@ impl<K: Kernel + Clone> Process for Proposer<'_, K> {
             layers: self.importance()?,
             noise: outcomes.sd * hyper.noise.sqrt(),
             hyperparameters: hyper.kernel.describe(),
-            candidates: self.candidates(rng)?,
+            candidates: self.candidates(function, rng)?,
         })
     }
 }
 
-/// The acquisition with what its covariances need: the baseline's points, and their covariance with the observations in
-/// whitened coordinates, b x N.
-struct Acquisition<K: Kernel> {
+/// An acquisition function, ready to score sequences.
+enum Acquisition<K: Kernel> {
+    Noisy(Noisy<K>),
+    Analytic(Analytic<K>),
+}
+
+/// qLogNEI with what its covariances need: the baseline's points, and their covariance with the observations in whitened
+/// coordinates, b x N.
+struct Noisy<K: Kernel> {
     q_log_nei: QLogNei,
     points: K::Points,
     white: DMatrix<f64>,
+}
+
+/// LogEI, on the standardised scale.
+struct Analytic<K: Kernel> {
+    /// The process that has seen the pending sequences too, where there are any.
+    believing: Option<Surrogate<K>>,
+    /// The best posterior mean of an observed sequence.
+    best: f64,
 }

@@ -55,6 +55,22 @@ impl<K: Kernel> Surrogate<K> {
         Ok(Self { points, hyper, outcomes, posterior })
     }
 
+    /// The process, with the same hyperparameters and on the same standardised scale, after more outcomes: `points` are the
+    /// observed ones, then those at which `believed` (standardised) was seen.
+    ///
+    /// # Errors
+    /// [`GpError`] where the covariance is not positive definite.
+    pub(super) fn believing(&self, points: K::Points, believed: &DVector<f64>) -> Result<Self, GpError>
+    where
+        K: Clone,
+    {
+        let seen = self.outcomes.values.iter().chain(believed.iter()).copied();
+        let values = DVector::from_iterator(self.outcomes.values.len() + believed.len(), seen);
+        let (hyper, outcomes) = (self.hyper.clone(), Standardised { values, ..self.outcomes.clone() });
+        let posterior = hyper.posterior(&points, &outcomes.values)?;
+        Ok(Self { points, hyper, outcomes, posterior })
+    }
+
     /// Mean (M) and covariance (M x M) at M points.
     ///
     /// # Errors
@@ -96,11 +112,6 @@ impl<K: Kernel> Surrogate<K> {
         }
         variance.apply(|variance| *variance = variance.max(0.0));
         Ok((mean, variance, white))
-    }
-
-    /// The observed points.
-    pub(super) fn points(&self) -> &K::Points {
-        &self.points
     }
 
     /// The hyperparameters.
