@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, default_value = "llama_1b")]
     target: String,
     /// Who proposes the next architecture.
-    #[arg(long, value_enum, default_value_t = SearcherKind::Evolution)]
+    #[arg(long, value_enum, default_value_t = SearcherKind::Gp)]
     searcher: SearcherKind,
     /// How the trials are merged into one architecture.
     #[arg(long, value_enum, default_value_t = AggregatorKind::N0)]
@@ -80,7 +80,10 @@ struct Args {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SearcherKind {
+    Gp,
+    Composer,
     Evolution,
+    LocalSearch,
     Random,
     Exhaustive,
 }
@@ -150,6 +153,9 @@ impl Args {
 
     fn searcher(&self) -> Box<dyn Searcher> {
         match self.searcher {
+            SearcherKind::Gp => Box::new(GpBo::default()),
+            SearcherKind::Composer => Box::new(GpBo::composer()),
+            SearcherKind::LocalSearch => Box::new(LocalSearch::default()),
             SearcherKind::Evolution => Box::new(RegularizedEvolution::default()),
             SearcherKind::Random => Box::new(RandomSearch),
             SearcherKind::Exhaustive => Box::new(Exhaustive),

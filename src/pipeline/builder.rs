@@ -14,7 +14,7 @@ use crate::{
     extrapolate::Auto,
     journal::Setup,
     primitive::{Primitives, RegistryError},
-    search::{RegularizedEvolution, Searcher},
+    search::{GpBo, Searcher},
     seed::Seed,
     space::{Architecture, SearchSpace},
     study::{Goal, TrialId},
@@ -36,7 +36,7 @@ use crate::{
 /// println!("{} -> {}", found.aggregated, found.target.architecture);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Pipeline<E, S = RegularizedEvolution, A = NcClustering, X = Auto> {
+pub struct Pipeline<E, S = GpBo, A = NcClustering, X = Auto> {
     pub(super) primitives: Primitives,
     pub(super) evaluator: E,
     pub(super) searcher: S,
@@ -65,13 +65,13 @@ pub(super) struct Options {
 }
 
 impl<E: Evaluator> Pipeline<E> {
-    /// A search of `space` that maximises `accuracy`, with regularised evolution, N_0 clustering and automatic
+    /// A search of `space` that maximises `accuracy`, with Bayesian optimisation, N_0 clustering and automatic
     /// extrapolation; 24 trials, one worker, seed 0, no journal.
     pub fn new(primitives: &Primitives, space: SearchSpace, evaluator: E) -> Self {
         Self {
             primitives: primitives.clone(),
             evaluator,
-            searcher: RegularizedEvolution::default(),
+            searcher: GpBo::default(),
             aggregator: NcClustering::default(),
             extrapolator: Auto,
             options: Options {

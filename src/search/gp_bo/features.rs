@@ -125,6 +125,15 @@ pub(super) struct Describer {
     blocks: Vec<Scaled>,
 }
 
+/// Sequences in numbers.
+#[derive(Clone, Debug)]
+pub(super) struct Described {
+    /// One d x N matrix per block, a column for every sequence.
+    pub(super) features: Vec<DMatrix<f64>>,
+    /// The codes of each sequence.
+    pub(super) codes: Vec<Vec<usize>>,
+}
+
 /// A block with the centre and the scale of its features.
 #[derive(Clone, Debug)]
 struct Scaled {
@@ -149,16 +158,17 @@ impl Describer {
         Ok(Self { encoder, blocks: blocks.into() })
     }
 
-    /// One d x N matrix per block, a column for every architecture, and the codes of each.
+    /// The features and codes of architectures.
     ///
     /// # Errors
     /// [`GpError::OutsideSpace`] for the first that does not lie in the space.
     pub(super) fn describe<'a>(
         &self,
         architectures: impl IntoIterator<Item = &'a Architecture>,
-    ) -> Result<(Vec<DMatrix<f64>>, Vec<Vec<usize>>), GpError> {
+    ) -> Result<Described, GpError> {
         let codes: Vec<_> = architectures.into_iter().map(|one| self.encoder.codes(one)).collect::<Result<_, _>>()?;
-        Ok((self.blocks.iter().map(|block| block.columns(&codes, self.encoder.symbols())).collect(), codes))
+        let features = self.blocks.iter().map(|block| block.columns(&codes, self.encoder.symbols())).collect();
+        Ok(Described { features, codes })
     }
 }
 
@@ -218,7 +228,7 @@ mod tests {
             let describer = Describer::new(&space).unwrap();
             let mut rng = Seed(1).rng("test", 0);
             let sample: Vec<_> = (0..2000).map(|_| space.sample(&mut rng)).collect();
-            let (blocks, _) = describer.describe(&sample).unwrap();
+            let blocks = describer.describe(&sample).unwrap().features;
             for (block, columns) in Block::ALL.iter().zip(&blocks) {
                 let variance = columns.column_iter().map(|column| column.norm_squared()).sum::<f64>() / 2000.0;
                 // With few layers some features cannot vary.

@@ -137,27 +137,4 @@ mod tests {
         assert_eq!(refused, Err(GpError::Fit { starts: 1 }));
         assert!(fit(&points, &outcomes, &[broken, start.clone()], Limits::default()).is_ok());
     }
-
-    #[test]
-    #[ignore = "a measurement: run it in release, alone"]
-    fn cost_of_a_fit() {
-        for (count, columns) in [(16, 16), (64, 16), (128, 48), (256, 96)] {
-            let points =
-                DMatrix::from_fn(count, columns, |i, c| ((i * 2_654_435_761 + c * 40_503 + i * c * c) >> 5 & 1) as f64);
-            let outcomes = DVector::from_fn(count, |i, _| (points.row(i).sum() + (i as f64).sin()).sin());
-            let starts = Hyper::<Rbf>::starts(columns);
-            let clock = Instant::now();
-            for _ in 0..10 {
-                starts[0].map_objective(&points, &outcomes).unwrap();
-            }
-            let one = clock.elapsed().as_secs_f64() * 1e2;
-            let clock = Instant::now();
-            let found = fit(&points, &outcomes, &starts, Limits::default()).unwrap();
-            let all = clock.elapsed().as_secs_f64() * 1e3;
-            println!(
-                "N {count} d {columns}: {one:.3} ms an evaluation, {} evaluations, {all:.1} ms a fit",
-                found.evaluations
-            );
-        }
-    }
 }

@@ -465,29 +465,4 @@ mod tests {
             }
         }
     }
-
-    #[test]
-    #[ignore = "a measurement: run it by name with --nocapture"]
-    fn time_of_moves() {
-        let free = space(&[A, M, F], 32);
-        let tight = free.clone().count(A, 4..=12).unwrap().max_run(A, 2).unwrap();
-        for (name, space) in [("free", free), ("two constraints", tight)] {
-            let at = space.nth(space.size() / 3).unwrap();
-            let start = std::time::Instant::now();
-            let mut moves = 0;
-            for _ in 0..1000 {
-                moves += std::hint::black_box(space.neighbors(&at)).len();
-            }
-            println!("{name}: {:.3} us per neighbour", start.elapsed().as_secs_f64() * 1e6 / moves as f64);
-            let landscape = Landscape::new(32, 1, 0.5);
-            let maximiser =
-                Maximiser { space: &space, avoid: &HashSet::new(), incumbents: &[], options: Default::default() };
-            let start = std::time::Instant::now();
-            let maximum = maximiser.run(&mut Seed(0).rng("test", 0), |batch| landscape.values(batch)).unwrap();
-            println!("{name}: {} scored in {:.1} ms", maximum.scored, start.elapsed().as_secs_f64() * 1e3);
-        }
-        let small = space(&[A, M], 16).count(A, 5..=5).unwrap();
-        let start = std::time::Instant::now();
-        println!("enumerated {} in {:.1} ms", small.iter().count(), start.elapsed().as_secs_f64() * 1e3);
-    }
 }

@@ -1,6 +1,6 @@
 //! Outcomes with mean 0 and standard deviation 1, and the way back.
 
-use nalgebra::{DMatrix, DVector};
+use nalgebra::DVector;
 
 use super::GpError;
 
@@ -64,7 +64,7 @@ impl Standardised {
     /// A covariance of the standardised scale on the original one. Outcomes beyond 1e154 have none that a double can
     /// hold: stay on the standardised scale with them.
     #[cfg(test)]
-    pub(super) fn restore_covariance(&self, covariance: &DMatrix<f64>) -> DMatrix<f64> {
+    pub(super) fn restore_covariance(&self, covariance: &nalgebra::DMatrix<f64>) -> nalgebra::DMatrix<f64> {
         covariance * (self.sd * self.sd)
     }
 }

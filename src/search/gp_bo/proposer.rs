@@ -13,7 +13,7 @@ use super::{
     maximise::{MaximiseOptions, Maximiser},
     minimise::Limits,
     searcher::AcquisitionFunction,
-    surrogate::Surrogate,
+    surrogate::{Marginals, Surrogate},
 };
 use crate::{
     seed::Rng,
@@ -179,7 +179,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         let points = (self.encode)(batch)?;
         match acquisition {
             Acquisition::Noisy(Noisy { q_log_nei, points: baseline, white }) => {
-                let (mean, variance, own) = self.surrogate.predict_white(&points)?;
+                let Marginals { mean, variance, white: own } = self.surrogate.predict_white(&points)?;
                 let prior = self.surrogate.hyper().kernel.cross(baseline, &points);
                 let covariance = prior - white * own.transpose();
                 Ok(q_log_nei.values_of_singles(mean.as_slice(), variance.as_slice(), covariance)?)

@@ -188,10 +188,7 @@ fn categorical(study: &Study) -> Result<Proposer<'_, Categorical>, GpError> {
 
 fn structured(study: &Study) -> Result<Proposer<'_, Structured>, GpError> {
     let (describer, symbols) = (Describer::new(study.space())?, study.space().symbols().len());
-    let encode = move |architectures: &[Architecture]| {
-        let (features, codes) = describer.describe(architectures)?;
-        Ok(Sequences::new(features, &codes, symbols))
-    };
+    let encode = move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols));
     let limits = Limits { evaluations: 60, gradient: 1e-4, change: 1e-6 };
     Proposer::new(study, Box::new(encode), &Hyper::<Structured>::starts(), limits, STRUCTURED_SEARCH)
 }

@@ -24,6 +24,16 @@ pub(super) struct Surrogate<K: Kernel> {
     posterior: Posterior,
 }
 
+/// The process at M points, each by itself.
+pub(super) struct Marginals {
+    /// M.
+    pub(super) mean: DVector<f64>,
+    /// M, at least 0.
+    pub(super) variance: DVector<f64>,
+    /// M x N, see [`Surrogate::whiten`].
+    pub(super) white: DMatrix<f64>,
+}
+
 impl<K: Kernel> Surrogate<K> {
     /// The process whose hyperparameters maximise their posterior density, and what the fit took.
     ///
@@ -99,10 +109,7 @@ impl<K: Kernel> Surrogate<K> {
     ///
     /// # Errors
     /// [`GpError::Shape`] never, as long as the kernel keeps its laws.
-    pub(super) fn predict_white(
-        &self,
-        points: &K::Points,
-    ) -> Result<(DVector<f64>, DVector<f64>, DMatrix<f64>), GpError> {
+    pub(super) fn predict_white(&self, points: &K::Points) -> Result<Marginals, GpError> {
         let kernel = &self.hyper.kernel;
         let cross = kernel.cross(points, &self.points);
         let (mean, white) = (self.posterior.predict_mean(&cross)?, self.posterior.whiten(&cross));
@@ -111,7 +118,7 @@ impl<K: Kernel> Surrogate<K> {
             variance.zip_apply(&column, |variance, white| *variance -= white * white);
         }
         variance.apply(|variance| *variance = variance.max(0.0));
-        Ok((mean, variance, white))
+        Ok(Marginals { mean, variance, white })
     }
 
     /// The hyperparameters.

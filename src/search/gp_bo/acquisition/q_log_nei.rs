@@ -383,23 +383,4 @@ mod tests {
         assert!(values[0].is_finite() && values[1].is_nan());
         assert!(acquisition.values_of_singles(&[], &[], DMatrix::zeros(3, 0)).unwrap().is_empty());
     }
-
-    #[test]
-    #[ignore = "a measurement: run it by name with --nocapture"]
-    fn time_of_the_batched_path() {
-        let (b, c) = (30, 1000);
-        let (mean, cov) = posterior(b, c, 6);
-        let z = base_samples(SAMPLES, b + 1, &mut Seed(7).rng("test", 0));
-        let acquisition = QLogNei::new(&mean.rows(0, b).into(), &cov.view((0, 0), (b, b)).into(), z).unwrap();
-        let variance: Vec<_> = (b..b + c).map(|at| cov[(at, at)]).collect();
-        let cov_bx = cov.view((0, b), (b, c)).into_owned();
-        let mut fastest = f64::INFINITY;
-        for _ in 0..50 {
-            let cov_bx = cov_bx.clone();
-            let start = std::time::Instant::now();
-            std::hint::black_box(acquisition.values_of_singles(&mean.as_slice()[b..], &variance, cov_bx).unwrap());
-            fastest = fastest.min(start.elapsed().as_secs_f64());
-        }
-        println!("M = {SAMPLES}, b = {b}, {c} candidates: {:.2} ms", fastest * 1e3);
-    }
 }

@@ -18,7 +18,7 @@ use std::cell::OnceCell;
 use nalgebra::{DMatrix, DVector};
 
 use super::Kernel;
-use crate::search::gp_bo::features::Block;
+use crate::search::gp_bo::features::{Block, Described};
 
 /// Log-normal priors, as densities of the logarithm: location and scale.
 const BLOCK_PRIOR: (f64, f64) = (-3.0, 1.5);
@@ -49,8 +49,8 @@ pub(in crate::search::gp_bo) struct Sequences {
 }
 
 impl Sequences {
-    /// Sequences from their features and their codes, each below `symbols`.
-    pub(in crate::search::gp_bo) fn new(features: Vec<DMatrix<f64>>, codes: &[Vec<usize>], symbols: usize) -> Self {
+    /// Described sequences, with codes below `symbols`.
+    pub(in crate::search::gp_bo) fn new(Described { features, codes }: Described, symbols: usize) -> Self {
         let layers = codes.first().map_or(0, Vec::len);
         let mut one_hot = DMatrix::zeros(layers * symbols, codes.len());
         for (sequence, codes) in codes.iter().enumerate() {
@@ -179,8 +179,7 @@ mod tests {
     fn sequences(symbols: &[Symbol], layers: usize, count: u64) -> Sequences {
         let space = SearchSpace::uniform(symbols.iter().copied(), layers).unwrap();
         let sample: Vec<_> = (0..count).map(|index| space.sample(&mut Seed(3).rng("test", index))).collect();
-        let (features, codes) = Describer::new(&space).unwrap().describe(&sample).unwrap();
-        Sequences::new(features, &codes, symbols.len())
+        Sequences::new(Describer::new(&space).unwrap().describe(&sample).unwrap(), symbols.len())
     }
 
     #[test]
