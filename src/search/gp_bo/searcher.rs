@@ -26,7 +26,7 @@ use crate::{
 /// |---|---|---|
 /// | surrogate | BoTorch's `SingleTaskGP`: RBF kernel with a lengthscale per column | additive in what layers may do: each by itself, in pairs, as ratios, places and runs; and a Hamming kernel for the rest |
 /// | knows about sequences | nothing | that neighbours, places and ratios may matter |
-/// | use it | to repeat the paper, to compare with BoTorch and Ax | otherwise: it was better or equal on every function tried |
+/// | use it | to repeat the paper, to compare with BoTorch and Ax | otherwise: better, or equal within the errors, on every function tried (`docs/benchmarks.md`) |
 ///
 /// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
 /// the process keeps the hyperparameters at which fits start, with much noise, and says so through
