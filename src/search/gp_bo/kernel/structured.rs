@@ -43,8 +43,8 @@ pub(in crate::search::gp_bo) struct Sequences {
     features: Vec<DMatrix<f64>>,
     /// One-hot codes, n Z x N, from which H follows.
     codes: DMatrix<f64>,
-    layers: f64,
-    /// Phi_b' Phi_b of every block, and H: what a fit uses at every step.
+    layers: usize,
+    /// Phi_b' Phi_b of every block, and n H: what a fit uses at every step.
     among: OnceCell<(Vec<DMatrix<f64>>, DMatrix<f64>)>,
 }
 
@@ -56,18 +56,19 @@ impl Sequences {
         for (sequence, codes) in codes.iter().enumerate() {
             codes.iter().enumerate().for_each(|(layer, code)| one_hot[(layer * symbols + code, sequence)] = 1.0);
         }
-        Self { features, codes: one_hot, layers: layers.max(1) as f64, among: OnceCell::new() }
+        Self { features, codes: one_hot, layers, among: OnceCell::new() }
     }
 
-    /// H between two sets, M x N.
+    /// Layers that differ between two sets, M x N.
     fn differing(&self, other: &Self) -> DMatrix<f64> {
-        let mut share = self.codes.tr_mul(&other.codes);
-        share.apply(|same| *same = 1.0 - *same / self.layers);
-        share
+        let mut differing = self.codes.transpose() * &other.codes;
+        differing.apply(|same| *same = self.layers as f64 - *same);
+        differing
     }
 
     fn among(&self) -> &(Vec<DMatrix<f64>>, DMatrix<f64>) {
-        let product = |features: &DMatrix<f64>| features.tr_mul(features);
+        // nalgebra multiplies fast where nothing is transposed.
+        let product = |features: &DMatrix<f64>| features.transpose() * features;
         self.among.get_or_init(|| (self.features.iter().map(product).collect(), self.differing(self)))
     }
 }
@@ -79,8 +80,16 @@ impl Structured {
         Self { blocks, rest: REST_PRIOR.0.exp(), range: RANGE_PRIOR.0.exp() }
     }
 
-    fn rest_of(&self, differing: &DMatrix<f64>) -> DMatrix<f64> {
-        differing.map(|share| self.rest * (-share / self.range).exp())
+    /// exp(-H / l) for every number of layers that may differ.
+    fn decay(&self, layers: usize) -> Vec<f64> {
+        let share = |differing| differing as f64 / layers.max(1) as f64;
+        (0..=layers).map(|differing| (-share(differing) / self.range).exp()).collect()
+    }
+
+    /// The last term, from the numbers of layers that differ.
+    fn rest_of(&self, differing: &DMatrix<f64>, layers: usize) -> DMatrix<f64> {
+        let decay = self.decay(layers);
+        differing.map(|differing| self.rest * decay[differing as usize])
     }
 }
 
@@ -105,7 +114,7 @@ impl Kernel for Structured {
 
     fn gram(&self, points: &Sequences) -> DMatrix<f64> {
         let (products, differing) = points.among();
-        let mut gram = self.rest_of(differing);
+        let mut gram = self.rest_of(differing, points.layers);
         for (weight, product) in self.blocks.iter().zip(products) {
             gram.zip_apply(product, |sum, product| *sum += weight * product);
         }
@@ -113,11 +122,11 @@ impl Kernel for Structured {
     }
 
     fn cross(&self, left: &Sequences, right: &Sequences) -> DMatrix<f64> {
-        let mut cross = self.rest_of(&left.differing(right));
+        let mut cross = self.rest_of(&left.differing(right), left.layers);
         for ((&weight, left), right) in self.blocks.iter().zip(&left.features).zip(&right.features) {
             // A block that explains nothing is not worth its product.
             if weight > NEGLIGIBLE {
-                cross.gemm_tr(weight, left, right, 1.0);
+                cross.gemm(weight, &left.transpose(), right, 1.0);
             }
         }
         cross
@@ -138,11 +147,13 @@ impl Kernel for Structured {
         let (products, differing) = points.among();
         let mut slopes: Vec<_> =
             self.blocks.iter().zip(products).map(|(weight, product)| weight * product.dot(weights)).collect();
+        let mut sums = vec![0.0; points.layers + 1];
+        differing.iter().zip(weights.iter()).for_each(|(&differing, &weight)| sums[differing as usize] += weight);
         let (mut rest, mut range) = (0.0, 0.0);
-        for (&share, &weight) in differing.iter().zip(weights.iter()) {
-            let value = weight * self.rest * (-share / self.range).exp();
+        for (differing, (sum, decay)) in sums.iter().zip(self.decay(points.layers)).enumerate() {
+            let value = sum * self.rest * decay;
             rest += value;
-            range += value * share / self.range;
+            range += value * differing as f64 / points.layers.max(1) as f64 / self.range;
         }
         slopes.extend([rest, range]);
         slopes
