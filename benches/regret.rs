@@ -16,24 +16,44 @@ use std::{
 };
 
 use clap::Parser;
-use composer_nas::{prelude::*, testkit::landscape::Landscape};
+use composer_nas::{
+    prelude::*,
+    search::{AcquisitionFunction, Term},
+    testkit::landscape::Landscape,
+};
 
 /// Makes a searcher.
-type Make = fn() -> Box<dyn Searcher>;
+type Make = Box<dyn Fn() -> Box<dyn Searcher> + Sync>;
 
-/// The searchers by name: a new one is one line here.
-const SEARCHERS: &[(&str, Make)] = &[
-    ("random", || Box::new(RandomSearch)),
-    ("evolution", || Box::new(RegularizedEvolution::default())),
-    ("gp_bo", || Box::new(GpBo::default())),
-    ("gp_bo_composer", || Box::new(GpBo::composer())),
-    ("local_search", || Box::new(LocalSearch::default())),
-];
+/// The searchers by name: a new one is one line here. Those that differ from `gp_bo` in one ingredient come last.
+fn all_searchers() -> Vec<(String, Make)> {
+    fn named<S: Searcher + 'static>(name: &str, make: impl Fn() -> S + Sync + 'static) -> (String, Make) {
+        (name.to_owned(), Box::new(move || Box::new(make())))
+    }
+    let mut searchers = vec![
+        named("random", || RandomSearch),
+        named("evolution", RegularizedEvolution::default),
+        named("local_search", LocalSearch::default),
+        named("gp_bo", GpBo::default),
+        named("gp_bo_composer", GpBo::composer),
+        named("gp_bo_categorical", GpBo::categorical),
+        named("gp_bo:log_ei", || GpBo::default().with_acquisition(AcquisitionFunction::LogEi)),
+    ];
+    for left_out in Term::ALL {
+        let terms = Term::ALL.into_iter().filter(move |&term| term != left_out);
+        let make = move || GpBo::structured(terms.clone()).unwrap_or_default();
+        searchers.push(named(&format!("gp_bo-{}", left_out.name()), make));
+    }
+    searchers
+}
+
+/// Names of the searchers that take part unless others are named.
+const PEERS: [&str; 5] = ["random", "evolution", "local_search", "gp_bo", "gp_bo_composer"];
 
 /// Regret of searchers on landscapes.
 #[derive(Parser)]
 struct Options {
-    /// Names of searchers, separated by commas; all by default.
+    /// Names of searchers, separated by commas; by default those that are no variants of another.
     #[arg(long, value_delimiter = ',')]
     searchers: Vec<String>,
     /// Names of landscapes, separated by commas, `-shuffled` behind a name for its shuffled variant; all by default.
@@ -45,6 +65,9 @@ struct Options {
     /// Evaluations after which the regret is read.
     #[arg(long, value_delimiter = ',', default_values_t = [30, 60, 100])]
     at: Vec<u64>,
+    /// Also prints how much more regret than this searcher's the others have: seeds are paired.
+    #[arg(long)]
+    against: Option<String>,
     /// Evaluations that run beside each other.
     #[arg(long, default_value_t = 1)]
     workers: u64,
@@ -74,30 +97,43 @@ fn main() -> anyhow::Result<()> {
     );
     anyhow::ensure!(!options.at.is_empty(), "--at: name at least one number of evaluations");
 
+    let names = landscapes.iter().map(Landscape::name).collect::<Vec<_>>().join(" | ");
     println!(
         "Regret in units of 0.01, mean ± standard error of {} seeds, after {:?} evaluations; workers: {}.\n",
         options.seeds, options.at, options.workers
     );
-    println!("| searcher | {} | ms per ask |", landscapes.iter().map(Landscape::name).collect::<Vec<_>>().join(" | "));
+    println!("| searcher | {names} | ms per ask |");
     println!("|---|{}", "---|".repeat(landscapes.len() + 1));
+    let mut all = Vec::new();
     for (name, make) in searchers {
         let jobs: Vec<_> = landscapes.iter().flat_map(|l| (0..options.seeds).map(move |seed| (l, seed))).collect();
-        let found = in_parallel(&jobs, options.threads, |&(landscape, seed)| search(make, landscape, seed, &options))?;
-        let cells: Vec<_> = found.chunks(options.seeds as usize).map(cell).collect();
+        let found = in_parallel(&jobs, options.threads, |&(landscape, seed)| search(&make, landscape, seed, &options))?;
         let ask = found.iter().map(|search| search.ask).sum::<f64>() / found.len() as f64;
-        println!("| {name} | {} | {:.2} |", cells.join(" | "), 1e3 * ask);
+        let regrets: Vec<_> = found.into_iter().map(|search| search.regrets).collect();
+        println!("| {name} | {} | {:.2} |", cells(&regrets, options.seeds as usize), 1e3 * ask);
+        all.push((name, regrets));
+    }
+    let Some(against) = options.against else { return Ok(()) };
+    let base = all.iter().position(|(name, _)| *name == against);
+    let (_, base) = all.remove(base.ok_or_else(|| anyhow::anyhow!("--against {against}: not among the searchers"))?);
+    println!("\nMore regret than {against}, by seed.\n\n| searcher | {names} | all |");
+    println!("|---|{}", "---|".repeat(landscapes.len() + 1));
+    for (name, regrets) in &all {
+        let more =
+            |(one, other): (&Vec<f64>, &Vec<f64>)| one.iter().zip(other).map(|(one, other)| one - other).collect();
+        let more: Vec<Vec<f64>> = regrets.iter().zip(&base).map(more).collect();
+        println!("| {name} | {} | {} |", cells(&more, options.seeds as usize), cells(&more, more.len()));
     }
     Ok(())
 }
 
-fn searchers(names: &[String]) -> anyhow::Result<Vec<(&'static str, Make)>> {
-    if names.is_empty() {
-        return Ok(SEARCHERS.to_vec());
-    }
-    let known = || SEARCHERS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+fn searchers(names: &[String]) -> anyhow::Result<Vec<(String, Make)>> {
+    let names = if names.is_empty() { PEERS.map(str::to_owned).to_vec() } else { names.to_vec() };
     let find = |name: &String| {
-        let found = SEARCHERS.iter().find(|(known, _)| known == name).copied();
-        found.ok_or_else(|| anyhow::anyhow!("no searcher {name:?}: there are {}", known()))
+        let mut all = all_searchers();
+        let known = all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(", ");
+        let at = all.iter().position(|(known, _)| known == name);
+        at.map(|at| all.swap_remove(at)).ok_or_else(|| anyhow::anyhow!("no searcher {name:?}: there are {known}"))
     };
     names.iter().map(find).collect()
 }
@@ -112,7 +148,7 @@ fn landscapes(names: &[String]) -> anyhow::Result<Vec<Landscape>> {
 }
 
 /// One search: the first points, then the searcher's.
-fn search(make: Make, landscape: &Landscape, seed: u64, options: &Options) -> anyhow::Result<Search> {
+fn search(make: &Make, landscape: &Landscape, seed: u64, options: &Options) -> anyhow::Result<Search> {
     let budget = options.at.iter().copied().max().unwrap_or(0);
     let lag = Some(options.workers as usize);
     let mut session = Session::in_memory(landscape.space().clone(), Goal::default(), Seed(seed), make()).lag(lag);
@@ -161,15 +197,17 @@ fn in_parallel<J: Sync, T: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Mean ± standard error in units of 0.01, for every number of evaluations.
-fn cell(searches: &[Search]) -> String {
-    let n = searches.len() as f64;
-    let numbers = searches.first().map_or(0, |search| search.regrets.len());
-    let entry = |at: usize| {
-        let regrets = || searches.iter().map(|search| 100.0 * search.regrets[at]);
-        let mean = regrets().sum::<f64>() / n;
-        let variance = regrets().map(|regret| (regret - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        format!("{mean:.2} ± {:.2}", (variance / n).sqrt())
+/// Mean ± standard error in units of 0.01 of every `seeds` searches, for every number of evaluations.
+fn cells(searches: &[Vec<f64>], seeds: usize) -> String {
+    let cell = |searches: &[Vec<f64>]| {
+        let n = searches.len() as f64;
+        let entry = |at: usize| {
+            let values = || searches.iter().map(|regrets| 100.0 * regrets[at]);
+            let mean = values().sum::<f64>() / n;
+            let variance = values().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+            format!("{mean:.2} ± {:.2}", (variance / n).sqrt())
+        };
+        (0..searches.first().map_or(0, Vec::len)).map(entry).collect::<Vec<_>>().join(" / ")
     };
-    (0..numbers).map(entry).collect::<Vec<_>>().join(" / ")
+    searches.chunks(seeds).map(cell).collect::<Vec<_>>().join(" | ")
 }

@@ -1,4 +1,5 @@
 //! What a sequence of layers is described by: blocks of numbers, one block for each way in which layers may matter.
+//! The terms of the structured kernel are linear in these blocks, but for the last, which has no features.
 //!
 //! | symbol | meaning |
 //! |---|---|
@@ -20,55 +21,62 @@ use crate::{
     space::{Architecture, SearchSpace},
 };
 
-/// A way in which layers may matter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Block {
-    /// \[a_i = z\]: every layer by itself.
+/// A term of the structured kernel: a way in which layers may matter. See [`GpBo::structured`](super::GpBo::structured).
+///
+/// Letters: `a_i` layer `i` of `n`, at place `t_i = 2i/(n-1) - 1`; `c_z` how many layers are `z`; `Z` symbols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Term {
+    /// `[a_i = z]`: every layer by itself.
     Layers,
-    /// c_z: how much there is of each symbol.
+    /// `c_z`: how much there is of each symbol.
     Counts,
-    /// sum_i \[a_i = z\] t_i: early or late.
+    /// `sum_i [a_i = z] t_i`: early or late.
     Slopes,
-    /// sum_i \[a_i = z\] (3 t_i^2 - 1)/2: at the ends or in the middle.
+    /// `sum_i [a_i = z] (3 t_i^2 - 1)/2`: at the ends or in the middle.
     Bends,
-    /// \[a_i = x, a_{i+1} = y\]: every pair of neighbours by itself.
+    /// `[a_i = x, a_{i+1} = y]`: every pair of neighbours by itself.
     Pairs,
-    /// sum_i \[a_i = x, a_{i+1} = y\]: which symbol follows which.
+    /// `sum_i [a_i = x, a_{i+1} = y]`: which symbol follows which.
     Successions,
-    /// sum_i \[a_i = x, a_{i+2} = y\]: the same at distance two.
+    /// `sum_i [a_i = x, a_{i+2} = y]`: the same at distance two.
     Skips,
     /// For each symbol: runs, layers beyond the second of a run, the longest run.
     Runs,
-    /// (c_x/n - 1/Z)(c_y/n - 1/Z): ratios beyond the linear.
+    /// `(c_x/n - 1/Z)(c_y/n - 1/Z)`: ratios beyond the linear.
     Ratios,
+    /// The exponentiated share of layers that differ: anything else. The one term without which there are functions that
+    /// no number of observations teaches.
+    Distance,
 }
 
-impl Block {
+impl Term {
     /// All of them, in a fixed order.
-    pub(super) const ALL: [Block; 9] = [
-        Block::Layers,
-        Block::Counts,
-        Block::Slopes,
-        Block::Bends,
-        Block::Pairs,
-        Block::Successions,
-        Block::Skips,
-        Block::Runs,
-        Block::Ratios,
+    pub const ALL: [Term; 10] = [
+        Term::Layers,
+        Term::Counts,
+        Term::Slopes,
+        Term::Bends,
+        Term::Pairs,
+        Term::Successions,
+        Term::Skips,
+        Term::Runs,
+        Term::Ratios,
+        Term::Distance,
     ];
 
-    /// The name in reports.
-    pub(super) fn name(self) -> &'static str {
+    /// The name in reports and fingerprints.
+    pub fn name(self) -> &'static str {
         match self {
-            Block::Layers => "layers",
-            Block::Counts => "counts",
-            Block::Slopes => "early or late",
-            Block::Bends => "ends or middle",
-            Block::Pairs => "pairs of neighbours",
-            Block::Successions => "which follows which",
-            Block::Skips => "which at distance two",
-            Block::Runs => "runs",
-            Block::Ratios => "ratios",
+            Term::Layers => "layers",
+            Term::Counts => "counts",
+            Term::Slopes => "slopes",
+            Term::Bends => "bends",
+            Term::Pairs => "pairs",
+            Term::Successions => "successions",
+            Term::Skips => "skips",
+            Term::Runs => "runs",
+            Term::Ratios => "ratios",
+            Term::Distance => "distance",
         }
     }
 
@@ -88,14 +96,14 @@ impl Block {
             sums
         };
         match self {
-            Block::Layers => one_hot(codes.iter().copied(), symbols),
-            Block::Counts => per_symbol(&|_| 1.0),
-            Block::Slopes => per_symbol(&place),
-            Block::Bends => per_symbol(&|i| 1.5 * place(i) * place(i) - 0.5),
-            Block::Pairs => one_hot(codes.windows(2).map(|pair| pair[0] * symbols + pair[1]), symbols * symbols),
-            Block::Successions => at_distance(1),
-            Block::Skips => at_distance(2),
-            Block::Runs => {
+            Term::Layers => one_hot(codes.iter().copied(), symbols),
+            Term::Counts => per_symbol(&|_| 1.0),
+            Term::Slopes => per_symbol(&place),
+            Term::Bends => per_symbol(&|i| 1.5 * place(i) * place(i) - 0.5),
+            Term::Pairs => one_hot(codes.windows(2).map(|pair| pair[0] * symbols + pair[1]), symbols * symbols),
+            Term::Successions => at_distance(1),
+            Term::Skips => at_distance(2),
+            Term::Runs => {
                 let mut features = vec![0.0; 3 * symbols];
                 for run in codes.chunk_by(|a, b| a == b) {
                     let own = &mut features[3 * run[0]..][..3];
@@ -105,11 +113,12 @@ impl Block {
                 }
                 features
             }
-            Block::Ratios => {
+            Term::Ratios => {
                 let excess: Vec<_> = per_symbol(&|_| 1.0).iter().map(|c| c / n as f64 - 1.0 / symbols as f64).collect();
                 let pairs = (0..symbols).flat_map(|x| (x..symbols).map(move |y| (x, y)));
                 pairs.map(|(x, y)| excess[x] * excess[y]).collect()
             }
+            Term::Distance => Vec::new(),
         }
     }
 }
@@ -128,7 +137,7 @@ pub(super) struct Describer {
 /// Sequences in numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Described {
-    /// One d x N matrix per block, a column for every sequence.
+    /// One d x N matrix per term with features, a column for every sequence.
     pub(super) features: Vec<DMatrix<f64>>,
     /// The codes of each sequence.
     pub(super) codes: Vec<Vec<usize>>,
@@ -137,25 +146,30 @@ pub(super) struct Described {
 /// A block with the centre and the scale of its features.
 #[derive(Clone, Debug)]
 struct Scaled {
-    block: Block,
+    term: Term,
     centre: Vec<f64>,
     scale: Vec<f64>,
+}
+
+/// Those of `terms` that have features, in order.
+pub(super) fn linear(terms: &[Term]) -> impl Iterator<Item = Term> {
+    terms.iter().copied().filter(|&term| term != Term::Distance)
 }
 
 /// Sequences from which centres and scales are taken.
 const SAMPLES: u64 = 512;
 
 impl Describer {
-    /// Scales every block over sequences drawn from the space, always the same ones.
+    /// The blocks of `terms`, scaled over sequences drawn from the space, always the same ones.
     ///
     /// # Errors
     /// [`GpError::OutsideSpace`] never: the space's own sequences are described.
-    pub(super) fn new(space: &SearchSpace) -> Result<Self, GpError> {
+    pub(super) fn new(space: &SearchSpace, terms: &[Term]) -> Result<Self, GpError> {
         let encoder = Encoder::new(space);
         let sample = |index| encoder.codes(&space.sample(&mut Seed(0).rng("gp_bo/features", index)));
         let samples = (0..SAMPLES).map(sample).collect::<Result<Vec<_>, _>>()?;
-        let blocks = Block::ALL.map(|block| Scaled::new(block, &samples, encoder.symbols()));
-        Ok(Self { encoder, blocks: blocks.into() })
+        let blocks = linear(terms).map(|term| Scaled::new(term, &samples, encoder.symbols())).collect();
+        Ok(Self { encoder, blocks })
     }
 
     /// The features and codes of architectures.
@@ -173,21 +187,21 @@ impl Describer {
 }
 
 impl Scaled {
-    fn new(block: Block, samples: &[Vec<usize>], symbols: usize) -> Self {
-        let rows: Vec<_> = samples.iter().map(|codes| block.raw(codes, symbols)).collect();
+    fn new(term: Term, samples: &[Vec<usize>], symbols: usize) -> Self {
+        let rows: Vec<_> = samples.iter().map(|codes| term.raw(codes, symbols)).collect();
         let (count, features) = (rows.len().max(1) as f64, rows.first().map_or(0, Vec::len));
         let mean = |of: &dyn Fn(&Vec<f64>) -> f64| rows.iter().map(of).sum::<f64>() / count;
         let centre: Vec<_> = (0..features).map(|k| mean(&|row| row[k])).collect();
         let spread = |k: usize| mean(&|row| (row[k] - centre[k]).powi(2)).sqrt();
         // A feature that never varies tells nothing.
         let unit = |sd: f64| if sd > 1e-9 { 1.0 / (sd * (features as f64).sqrt()) } else { 0.0 };
-        Self { block, scale: (0..features).map(|k| unit(spread(k))).collect(), centre }
+        Self { term, scale: (0..features).map(|k| unit(spread(k))).collect(), centre }
     }
 
     fn columns(&self, codes: &[Vec<usize>], symbols: usize) -> DMatrix<f64> {
         let mut columns = DMatrix::zeros(self.centre.len(), codes.len());
         for (mut column, codes) in columns.column_iter_mut().zip(codes) {
-            let raw = self.block.raw(codes, symbols);
+            let raw = self.term.raw(codes, symbols);
             for (k, out) in column.iter_mut().enumerate() {
                 *out = (raw[k] - self.centre[k]) * self.scale[k];
             }
@@ -207,17 +221,17 @@ mod tests {
 
     #[test]
     fn blocks_are_what_their_definitions_say() {
-        let raw = |block: Block, text| block.raw(&codes(text), 2);
-        assert_eq!(raw(Block::Layers, "ab"), [1.0, 0.0, 0.0, 1.0]);
-        assert_eq!(raw(Block::Counts, "aab"), [2.0, 1.0]);
-        assert_eq!(raw(Block::Slopes, "aab"), [-1.0, 1.0]);
-        assert_eq!(raw(Block::Bends, "aab"), [0.5, 1.0]);
-        assert_eq!(raw(Block::Pairs, "aab"), [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
-        assert_eq!(raw(Block::Successions, "aabb"), [1.0, 1.0, 0.0, 1.0]);
-        assert_eq!(raw(Block::Skips, "aabb"), [0.0, 2.0, 0.0, 0.0]);
-        assert_eq!(raw(Block::Runs, "aaabaa"), [2.0, 1.0, 3.0, 1.0, 0.0, 1.0]);
-        assert_eq!(raw(Block::Ratios, "aaab"), [0.0625, -0.0625, 0.0625]);
-        assert_eq!(raw(Block::Slopes, "a"), [0.0, 0.0]);
+        let raw = |term: Term, text| term.raw(&codes(text), 2);
+        assert_eq!(raw(Term::Layers, "ab"), [1.0, 0.0, 0.0, 1.0]);
+        assert_eq!(raw(Term::Counts, "aab"), [2.0, 1.0]);
+        assert_eq!(raw(Term::Slopes, "aab"), [-1.0, 1.0]);
+        assert_eq!(raw(Term::Bends, "aab"), [0.5, 1.0]);
+        assert_eq!(raw(Term::Pairs, "aab"), [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(raw(Term::Successions, "aabb"), [1.0, 1.0, 0.0, 1.0]);
+        assert_eq!(raw(Term::Skips, "aabb"), [0.0, 2.0, 0.0, 0.0]);
+        assert_eq!(raw(Term::Runs, "aaabaa"), [2.0, 1.0, 3.0, 1.0, 0.0, 1.0]);
+        assert_eq!(raw(Term::Ratios, "aaab"), [0.0625, -0.0625, 0.0625]);
+        assert_eq!(raw(Term::Slopes, "a"), [0.0, 0.0]);
     }
 
     #[test]
@@ -225,11 +239,11 @@ mod tests {
         let symbols = [Symbol::ATTENTION, Symbol::SWIGLU, Symbol::MLP];
         for layers in [1, 2, 6, 16] {
             let space = SearchSpace::uniform(symbols, layers).unwrap();
-            let describer = Describer::new(&space).unwrap();
+            let describer = Describer::new(&space, &Term::ALL).unwrap();
             let mut rng = Seed(1).rng("test", 0);
             let sample: Vec<_> = (0..2000).map(|_| space.sample(&mut rng)).collect();
             let blocks = describer.describe(&sample).unwrap().features;
-            for (block, columns) in Block::ALL.iter().zip(&blocks) {
+            for (block, columns) in linear(&Term::ALL).zip(&blocks) {
                 let variance = columns.column_iter().map(|column| column.norm_squared()).sum::<f64>() / 2000.0;
                 // With few layers some features cannot vary.
                 let varies = columns.iter().any(|value| *value != 0.0);

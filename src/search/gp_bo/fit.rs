@@ -7,6 +7,7 @@ use nalgebra::DVector;
 
 use super::{
     GpError,
+    features::Term,
     hyper::{Hyper, NOISE_PRIOR},
     kernel::{Categorical, Kernel, Priors, Rbf, Structured},
     minimise::{Limits, minimise},
@@ -70,8 +71,8 @@ impl Hyper<Rbf> {
 
 impl Hyper<Structured> {
     /// Where fits start: one place, since priors on so few hyperparameters leave one maximum.
-    pub(super) fn starts() -> Vec<Self> {
-        vec![Self { noise: 0.05, mean: 0.0, kernel: Structured::start() }]
+    pub(super) fn starts(terms: &[Term]) -> Vec<Self> {
+        vec![Self { noise: 0.05, mean: 0.0, kernel: Structured::start(terms) }]
     }
 }
 

@@ -46,5 +46,6 @@ mod surrogate;
 mod golden;
 
 pub use error::GpError;
+pub use features::Term;
 pub use inspection::{Candidate, Inspection, LeaveOneOut};
 pub use searcher::{AcquisitionFunction, GpBo};

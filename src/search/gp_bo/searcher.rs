@@ -4,7 +4,7 @@ use super::{
     GpError,
     design::design,
     encoding::Encoder,
-    features::Describer,
+    features::{Describer, Term},
     hyper::Hyper,
     inspection::Inspection,
     kernel::{Categorical, Priors, Rbf, Sequences, Structured},
@@ -39,11 +39,12 @@ pub struct GpBo {
     notice: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum SurrogateKind {
     SingleTask,
     Categorical,
-    Structured,
+    /// Terms in the order of [`Term::ALL`].
+    Structured(Vec<Term>),
 }
 
 /// How much the evaluation of a sequence promises.
@@ -60,7 +61,7 @@ pub enum AcquisitionFunction {
 impl Default for GpBo {
     /// The structured surrogate, after 8 quasi-random trials.
     fn default() -> Self {
-        let (surrogate, acquisition) = (SurrogateKind::Structured, AcquisitionFunction::QLogNei);
+        let (surrogate, acquisition) = (SurrogateKind::Structured(Term::ALL.into()), AcquisitionFunction::QLogNei);
         Self { surrogate, acquisition, initial: 8, notice: None }
     }
 }
@@ -76,6 +77,20 @@ impl GpBo {
     /// per layer, and with the priors that BoTorch's lacks.
     pub fn categorical() -> Self {
         Self { surrogate: SurrogateKind::Categorical, ..Self::default() }
+    }
+
+    /// Like [`GpBo::default`], but with these terms alone, in any order: for ablations, and where it is known what matters.
+    ///
+    /// # Errors
+    /// [`SearchError::Zero`] for none.
+    pub fn structured(terms: impl IntoIterator<Item = Term>) -> Result<Self, SearchError> {
+        let mut terms: Vec<_> = terms.into_iter().collect();
+        terms.sort_unstable();
+        terms.dedup();
+        if terms.is_empty() {
+            return Err(SearchError::Zero { searcher: "gp_bo", setting: "terms" });
+        }
+        Ok(Self { surrogate: SurrogateKind::Structured(terms), ..Self::default() })
     }
 
     /// Proposes what maximises `acquisition`; qLogNEI by default.
@@ -122,10 +137,10 @@ impl GpBo {
 
     /// The process fitted to a study.
     fn process<'a>(&self, study: &'a Study) -> Result<Box<dyn Process + 'a>, GpError> {
-        Ok(match self.surrogate {
+        Ok(match &self.surrogate {
             SurrogateKind::SingleTask => Box::new(single_task(study)?),
             SurrogateKind::Categorical => Box::new(categorical(study)?),
-            SurrogateKind::Structured => Box::new(structured(study)?),
+            SurrogateKind::Structured(terms) => Box::new(structured(study, terms)?),
         })
     }
 }
@@ -136,16 +151,22 @@ fn failed(error: GpError) -> SearchError {
 
 impl Searcher for GpBo {
     fn fingerprint(&self) -> String {
-        let name = match self.surrogate {
+        let name = match &self.surrogate {
             SurrogateKind::SingleTask => "gp_bo_composer",
             SurrogateKind::Categorical => "gp_bo_categorical",
-            SurrogateKind::Structured => "gp_bo",
+            SurrogateKind::Structured(_) => "gp_bo",
+        };
+        let terms = match &self.surrogate {
+            SurrogateKind::Structured(terms) if Self::default().surrogate != self.surrogate => {
+                format!(", terms={}", terms.iter().map(|term| term.name()).collect::<Vec<_>>().join("+"))
+            }
+            _ => String::new(),
         };
         let acquisition = match self.acquisition {
             AcquisitionFunction::QLogNei => "q_log_nei",
             AcquisitionFunction::LogEi => "log_ei",
         };
-        format!("{name}(acquisition={acquisition}, initial={})", self.initial)
+        format!("{name}(acquisition={acquisition}, initial={}{terms})", self.initial)
     }
 
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
@@ -186,11 +207,11 @@ fn categorical(study: &Study) -> Result<Proposer<'_, Categorical>, GpError> {
     Proposer::new(study, Box::new(encode), &starts, Limits::default(), MaximiseOptions::default())
 }
 
-fn structured(study: &Study) -> Result<Proposer<'_, Structured>, GpError> {
-    let (describer, symbols) = (Describer::new(study.space())?, study.space().symbols().len());
+fn structured<'a>(study: &'a Study, terms: &[Term]) -> Result<Proposer<'a, Structured>, GpError> {
+    let (describer, symbols) = (Describer::new(study.space(), terms)?, study.space().symbols().len());
     let encode = move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols));
     let limits = Limits { evaluations: 60, gradient: 1e-4, change: 1e-6 };
-    Proposer::new(study, Box::new(encode), &Hyper::<Structured>::starts(), limits, STRUCTURED_SEARCH)
+    Proposer::new(study, Box::new(encode), &Hyper::<Structured>::starts(terms), limits, STRUCTURED_SEARCH)
 }
 
 #[cfg(test)]

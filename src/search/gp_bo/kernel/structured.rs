@@ -2,7 +2,7 @@
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | Phi_b | features of block b, d x N, see [`Block`] |
+//! | Phi_b | features of block b, d x N, see [`Term`] |
 //! | s_b | variance that block b explains |
 //! | s, l | variance and range of everything else |
 //! | H(x, y) | share of layers that differ |
@@ -18,7 +18,7 @@ use std::cell::OnceCell;
 use nalgebra::{DMatrix, DVector};
 
 use super::Kernel;
-use crate::search::gp_bo::features::{Block, Described};
+use crate::search::gp_bo::features::{Described, Term, linear};
 
 /// Log-normal priors, as densities of the logarithm: location and scale.
 const BLOCK_PRIOR: (f64, f64) = (-3.0, 1.5);
@@ -28,12 +28,18 @@ const RANGE_PRIOR: (f64, f64) = (-std::f64::consts::LN_2, 0.7);
 /// Additive in the blocks of features, with a remainder.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::search::gp_bo) struct Structured {
-    /// s_b.
-    pub(in crate::search::gp_bo) blocks: Vec<f64>,
+    /// Every term with features and its s_b.
+    blocks: Vec<(Term, f64)>,
+    /// What [`Term::Distance`] adds.
+    rest: Option<Rest>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Rest {
     /// s.
-    pub(in crate::search::gp_bo) rest: f64,
+    variance: f64,
     /// l.
-    pub(in crate::search::gp_bo) range: f64,
+    range: f64,
 }
 
 /// Described sequences.
@@ -75,22 +81,37 @@ impl Sequences {
 
 impl Structured {
     /// Where fits start: every block a little, the rest some.
-    pub(in crate::search::gp_bo) fn start() -> Self {
-        let blocks = vec![BLOCK_PRIOR.0.exp(); Block::ALL.len()];
-        Self { blocks, rest: REST_PRIOR.0.exp(), range: RANGE_PRIOR.0.exp() }
+    pub(in crate::search::gp_bo) fn start(terms: &[Term]) -> Self {
+        let rest = Rest { variance: REST_PRIOR.0.exp(), range: RANGE_PRIOR.0.exp() };
+        Self {
+            blocks: linear(terms).map(|term| (term, BLOCK_PRIOR.0.exp())).collect(),
+            rest: terms.contains(&Term::Distance).then_some(rest),
+        }
     }
 
-    /// exp(-H / l) for every number of layers that may differ.
-    fn decay(&self, layers: usize) -> Vec<f64> {
-        let share = |differing| differing as f64 / layers.max(1) as f64;
-        (0..=layers).map(|differing| (-share(differing) / self.range).exp()).collect()
+    fn priors(&self) -> impl Iterator<Item = (f64, f64)> {
+        let rest = self.rest.map(|_| [REST_PRIOR, RANGE_PRIOR]);
+        self.blocks.iter().map(|_| BLOCK_PRIOR).chain(rest.into_iter().flatten())
     }
 
     /// The last term, from the numbers of layers that differ.
     fn rest_of(&self, differing: &DMatrix<f64>, layers: usize) -> DMatrix<f64> {
-        let decay = self.decay(layers);
-        differing.map(|differing| self.rest * decay[differing as usize])
+        let Some(rest) = self.rest else { return DMatrix::zeros(differing.nrows(), differing.ncols()) };
+        let covariances = rest.covariances(layers);
+        differing.map(|differing| covariances[differing as usize])
     }
+}
+
+impl Rest {
+    /// s exp(-H / l) for every number of layers that may differ.
+    fn covariances(self, layers: usize) -> Vec<f64> {
+        (0..=layers).map(|differing| self.variance * (-share(differing, layers) / self.range).exp()).collect()
+    }
+}
+
+/// H.
+fn share(differing: usize, layers: usize) -> f64 {
+    differing as f64 / layers.max(1) as f64
 }
 
 impl Kernel for Structured {
@@ -101,21 +122,23 @@ impl Kernel for Structured {
     }
 
     fn free(&self) -> Vec<f64> {
-        self.blocks.iter().chain([&self.rest, &self.range]).map(|value| value.ln()).collect()
+        let rest = self.rest.map(|Rest { variance, range }| [variance, range]);
+        let blocks = self.blocks.iter().map(|&(_, variance)| variance);
+        blocks.chain(rest.into_iter().flatten()).map(f64::ln).collect()
     }
 
     fn at(&self, free: &[f64]) -> Self {
-        let (blocks, rest) = free.split_at(self.blocks.len().min(free.len()));
         // Bounds that no sensible fit reaches keep exponentials finite.
-        let value = |u: &f64| u.clamp(-40.0, 40.0).exp();
-        let rest_of = |at: usize| rest.get(at).map_or(1.0, value);
-        Self { blocks: blocks.iter().map(value).collect(), rest: rest_of(0), range: rest_of(1) }
+        let mut values = free.iter().map(|u| u.clamp(-40.0, 40.0).exp());
+        let mut next = || values.next().unwrap_or(1.0);
+        let blocks = self.blocks.iter().map(|&(term, _)| (term, next())).collect();
+        Self { blocks, rest: self.rest.map(|_| Rest { variance: next(), range: next() }) }
     }
 
     fn gram(&self, points: &Sequences) -> DMatrix<f64> {
         let (products, differing) = points.among();
         let mut gram = self.rest_of(differing, points.layers);
-        for (weight, product) in self.blocks.iter().zip(products) {
+        for (&(_, weight), product) in self.blocks.iter().zip(products) {
             gram.zip_apply(product, |sum, product| *sum += weight * product);
         }
         gram
@@ -123,7 +146,7 @@ impl Kernel for Structured {
 
     fn cross(&self, left: &Sequences, right: &Sequences) -> DMatrix<f64> {
         let mut cross = self.rest_of(&left.differing(right), left.layers);
-        for ((&weight, left), right) in self.blocks.iter().zip(&left.features).zip(&right.features) {
+        for ((&(_, weight), left), right) in self.blocks.iter().zip(&left.features).zip(&right.features) {
             // A block that explains nothing is not worth its product.
             if weight > NEGLIGIBLE {
                 cross.gemm(weight, &left.transpose(), right, 1.0);
@@ -133,8 +156,8 @@ impl Kernel for Structured {
     }
 
     fn variances(&self, points: &Sequences) -> DVector<f64> {
-        let mut variances = DVector::from_element(Self::count(points), self.rest);
-        for (&weight, features) in self.blocks.iter().zip(&points.features) {
+        let mut variances = DVector::from_element(Self::count(points), self.rest.map_or(0.0, |rest| rest.variance));
+        for (&(_, weight), features) in self.blocks.iter().zip(&points.features) {
             for (variance, column) in variances.iter_mut().zip(features.column_iter()) {
                 *variance += weight * column.norm_squared();
             }
@@ -146,29 +169,32 @@ impl Kernel for Structured {
         // dk/d ln s_b = s_b Phi_b' Phi_b; with r = s exp(-H/l): dk/d ln s = r, dk/d ln l = r H / l.
         let (products, differing) = points.among();
         let mut slopes: Vec<_> =
-            self.blocks.iter().zip(products).map(|(weight, product)| weight * product.dot(weights)).collect();
-        let mut sums = vec![0.0; points.layers + 1];
-        differing.iter().zip(weights.iter()).for_each(|(&differing, &weight)| sums[differing as usize] += weight);
-        let (mut rest, mut range) = (0.0, 0.0);
-        for (differing, (sum, decay)) in sums.iter().zip(self.decay(points.layers)).enumerate() {
-            let value = sum * self.rest * decay;
-            rest += value;
-            range += value * differing as f64 / points.layers.max(1) as f64 / self.range;
+            self.blocks.iter().zip(products).map(|(&(_, weight), product)| weight * product.dot(weights)).collect();
+        if let Some(rest) = self.rest {
+            let mut sums = vec![0.0; points.layers + 1];
+            differing.iter().zip(weights.iter()).for_each(|(&differing, &weight)| sums[differing as usize] += weight);
+            let (mut variance, mut range) = (0.0, 0.0);
+            for (differing, (sum, covariance)) in sums.iter().zip(rest.covariances(points.layers)).enumerate() {
+                variance += sum * covariance;
+                range += sum * covariance * share(differing, points.layers) / rest.range;
+            }
+            slopes.extend([variance, range]);
         }
-        slopes.extend([rest, range]);
         slopes
     }
 
     fn describe(&self) -> Vec<(String, f64)> {
-        let blocks =
-            Block::ALL.iter().zip(&self.blocks).map(|(block, &value)| (format!("variance of {}", block.name()), value));
-        blocks.chain([("variance of the rest".into(), self.rest), ("range of the rest".into(), self.range)]).collect()
+        let blocks = self.blocks.iter().map(|(term, variance)| (format!("variance of {}", term.name()), *variance));
+        let rest = self.rest.map(|Rest { variance, range }| {
+            let name = Term::Distance.name();
+            [(format!("variance of {name}"), variance), (format!("range of {name}"), range)]
+        });
+        blocks.chain(rest.into_iter().flatten()).collect()
     }
 
     fn log_prior(&self) -> (f64, Vec<f64>) {
-        let priors = self.blocks.iter().map(|_| BLOCK_PRIOR).chain([REST_PRIOR, RANGE_PRIOR]);
         let scores: Vec<_> =
-            self.free().iter().zip(priors).map(|(u, (loc, scale))| ((u - loc) / scale, scale)).collect();
+            self.free().iter().zip(self.priors()).map(|(u, (loc, scale))| ((u - loc) / scale, scale)).collect();
         let density = scores.iter().map(|(z, _)| -0.5 * z * z).sum();
         (density, scores.iter().map(|(z, scale)| -z / scale).collect())
     }
@@ -187,18 +213,22 @@ mod tests {
         space::SearchSpace,
     };
 
-    fn sequences(symbols: &[Symbol], layers: usize, count: u64) -> Sequences {
+    fn sequences(symbols: &[Symbol], layers: usize, count: u64, terms: &[Term]) -> Sequences {
         let space = SearchSpace::uniform(symbols.iter().copied(), layers).unwrap();
         let sample: Vec<_> = (0..count).map(|index| space.sample(&mut Seed(3).rng("test", index))).collect();
-        Sequences::new(Describer::new(&space).unwrap().describe(&sample).unwrap(), symbols.len())
+        Sequences::new(Describer::new(&space, terms).unwrap().describe(&sample).unwrap(), symbols.len())
     }
 
     #[test]
     fn the_laws_of_a_kernel_hold() {
         let symbols = [Symbol::ATTENTION, Symbol::SWIGLU, Symbol::MLP];
         for (symbols, layers) in [(&symbols[..2], 1), (&symbols[..2], 6), (&symbols[..], 9)] {
-            let free: Vec<f64> = (0..11).map(|k| 0.3 * f64::from(k % 5) - 1.5).collect();
-            check(&Structured::start().at(&free), &sequences(symbols, layers, 12));
+            for terms in [&Term::ALL[..], &[Term::Counts, Term::Runs], &[Term::Distance]] {
+                let free: Vec<f64> = (0..11).map(|k| 0.3 * f64::from(k % 5) - 1.5).collect();
+                let kernel = Structured::start(terms);
+                let free = &free[..kernel.free().len()];
+                check(&kernel.at(free), &sequences(symbols, layers, 12, terms));
+            }
         }
     }
 }
