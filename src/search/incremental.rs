@@ -172,6 +172,10 @@ impl<S: Searcher, A: Aggregator> Searcher for Incremental<S, A> {
         let last = Stage { side: self.side, whole, layers: whole.layers(), kept: &winner };
         self.inner.ask(&study.within(&last.space()?), rng)
     }
+
+    fn notice(&mut self) -> Option<String> {
+        self.inner.notice()
+    }
 }
 
 /// The sequences of so many layers that keep a winner, with a gap for the layers that are still to come.

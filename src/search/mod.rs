@@ -15,7 +15,7 @@ mod unknown;
 
 pub use evolution::RegularizedEvolution;
 pub use exhaustive::Exhaustive;
-pub use gp_bo::{AcquisitionFunction, Candidate, GpBo, GpError, Inspection, LeaveOneOut, Term};
+pub use gp_bo::{AcquisitionFunction, AskBudget, Candidate, GpBo, GpError, Inspection, LeaveOneOut, Term};
 pub use incremental::{Incremental, Side};
 pub use local_search::LocalSearch;
 pub use random::RandomSearch;

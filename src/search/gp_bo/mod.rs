@@ -48,4 +48,4 @@ mod golden;
 pub use error::GpError;
 pub use features::Term;
 pub use inspection::{Candidate, Inspection, LeaveOneOut};
-pub use searcher::{AcquisitionFunction, GpBo};
+pub use searcher::{AcquisitionFunction, AskBudget, GpBo};

@@ -12,7 +12,7 @@ use super::{
     kernel::Kernel,
     maximise::{MaximiseOptions, Maximiser},
     minimise::Limits,
-    searcher::AcquisitionFunction,
+    searcher::{AcquisitionFunction, AskBudget},
     surrogate::{Marginals, Surrogate},
 };
 use crate::{
@@ -66,6 +66,26 @@ pub(super) struct Proposer<'a, K: Kernel> {
     notice: Option<String>,
 }
 
+/// What finding a proposal may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    limits: Limits,
+    fit_observations: usize,
+    options: MaximiseOptions,
+}
+
+impl Plan {
+    /// `limits` and `options` within the budget.
+    pub(super) fn new(budget: AskBudget, limits: Limits, options: MaximiseOptions) -> Self {
+        let enumerate = options.enumerate.min(budget.candidates as u128);
+        Self {
+            limits: Limits { evaluations: budget.fit_evaluations, ..limits },
+            fit_observations: budget.fit_observations,
+            options: MaximiseOptions { enumerate, budget: budget.candidates, ..options },
+        }
+    }
+}
+
 /// Noise of the process that takes over where a fit fails: enough for any data to be explained.
 const FALLBACK_NOISE: f64 = 0.3;
 /// Incumbents from which the acquisition is climbed.
@@ -82,16 +102,23 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         study: &'a Study,
         encode: Encode<'a, K>,
         starts: &[Hyper<K>],
-        limits: Limits,
-        options: MaximiseOptions,
+        plan: Plan,
     ) -> Result<Self, GpError> {
         let observations: Vec<_> = study.observations().collect();
         let values: Vec<_> = observations.iter().map(|seen| seen.value).collect();
         let sequences: Vec<_> = observations.iter().map(|seen| seen.trial.architecture.clone()).collect();
         let mut met = HashSet::new();
         let distinct = sequences.iter().filter(|sequence| met.insert(*sequence)).cloned().collect();
-        let (surrogate, notice) = match Surrogate::fit(encode(&sequences)?, &values, starts, limits) {
-            Ok((surrogate, _)) => (surrogate, None),
+        let fitted = if values.len() <= plan.fit_observations {
+            Surrogate::fit(encode(&sequences)?, &values, starts, plan.limits).map(|(surrogate, _)| surrogate)
+        } else {
+            let spread = || (0..plan.fit_observations).map(|at| at * values.len() / plan.fit_observations);
+            let (some, theirs): (Vec<_>, Vec<_>) = spread().map(|at| (sequences[at].clone(), values[at])).unzip();
+            Surrogate::fit(encode(&some)?, &theirs, starts, plan.limits)
+                .and_then(|(fitted, _)| Surrogate::new(encode(&sequences)?, &values, fitted.hyper().clone()))
+        };
+        let (surrogate, notice) = match fitted {
+            Ok(surrogate) => (surrogate, None),
             Err(error @ (GpError::NoObservations | GpError::NotFinite { .. })) => return Err(error),
             Err(error) => {
                 let start = starts.first().ok_or(GpError::Fit { starts: 0 })?;
@@ -100,7 +127,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
                 (Surrogate::new(encode(&sequences)?, &values, fixed)?, Some(notice))
             }
         };
-        Ok(Self { study, encode, observations, distinct, surrogate, options, notice })
+        Ok(Self { study, encode, observations, distinct, surrogate, options: plan.options, notice })
     }
 
     /// The distinct sequences, the best posterior mean first.

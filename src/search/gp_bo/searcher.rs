@@ -10,7 +10,7 @@ use super::{
     kernel::{Categorical, Priors, Rbf, Sequences, Structured},
     maximise::MaximiseOptions,
     minimise::Limits,
-    proposer::{Process, Proposer},
+    proposer::{Plan, Process, Proposer},
 };
 use crate::{
     search::{Proposal, SearchError, Searcher, unknown::Unknown},
@@ -36,7 +36,27 @@ pub struct GpBo {
     surrogate: SurrogateKind,
     acquisition: AcquisitionFunction,
     initial: usize,
+    budget: AskBudget,
     notice: Option<String>,
+}
+
+/// The most that one proposal may cost. With `N` observations a fit costs `fit_evaluations` times `N^3`, the search for the
+/// best candidate `candidates` times `N^2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskBudget {
+    /// Evaluations of the likelihood from each start of a fit.
+    pub fit_evaluations: usize,
+    /// Observations to which hyperparameters are fitted, spread evenly over all of them; predictions use all.
+    pub fit_observations: usize,
+    /// Sequences that are scored.
+    pub candidates: usize,
+}
+
+impl AskBudget {
+    /// Of the structured surrogate: its few hyperparameters and few maxima need little.
+    const STRUCTURED: Self = Self { fit_evaluations: 60, fit_observations: 1000, candidates: 6_000 };
+    /// Of the surrogates of BoTorch.
+    const BOTORCH: Self = Self { fit_evaluations: 200, fit_observations: 1000, candidates: 20_000 };
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +82,7 @@ impl Default for GpBo {
     /// The structured surrogate, after 8 quasi-random trials.
     fn default() -> Self {
         let (surrogate, acquisition) = (SurrogateKind::Structured(Term::ALL.into()), AcquisitionFunction::QLogNei);
-        Self { surrogate, acquisition, initial: 8, notice: None }
+        Self { surrogate, acquisition, initial: 8, budget: AskBudget::STRUCTURED, notice: None }
     }
 }
 
@@ -70,13 +90,13 @@ impl GpBo {
     /// The searcher of the Composer paper as BoTorch would run it (arXiv 2510.00379, HNAS Searcher), after 8 quasi-random
     /// trials.
     pub fn composer() -> Self {
-        Self { surrogate: SurrogateKind::SingleTask, ..Self::default() }
+        Self { surrogate: SurrogateKind::SingleTask, budget: AskBudget::BOTORCH, ..Self::default() }
     }
 
     /// Like [`GpBo::composer`], but with BoTorch's categorical kernel, an exponentiated Hamming distance with a lengthscale
     /// per layer, and with the priors that BoTorch's lacks.
     pub fn categorical() -> Self {
-        Self { surrogate: SurrogateKind::Categorical, ..Self::default() }
+        Self { surrogate: SurrogateKind::Categorical, budget: AskBudget::BOTORCH, ..Self::default() }
     }
 
     /// Like [`GpBo::default`], but with these terms alone, in any order: for ablations, and where it is known what matters.
@@ -110,6 +130,27 @@ impl GpBo {
         }
     }
 
+    /// Caps the cost of a proposal; see [`budget`](Self::budget) for what it is otherwise.
+    ///
+    /// # Errors
+    /// [`SearchError::Zero`] where nothing could be fitted or proposed.
+    pub fn with_budget(self, budget: AskBudget) -> Result<Self, SearchError> {
+        let settings = [
+            ("budget.fit_evaluations", budget.fit_evaluations),
+            ("budget.fit_observations", budget.fit_observations),
+            ("budget.candidates", budget.candidates),
+        ];
+        match settings.into_iter().find(|&(_, value)| value == 0) {
+            Some((setting, _)) => Err(SearchError::Zero { searcher: "gp_bo", setting }),
+            None => Ok(Self { budget, ..self }),
+        }
+    }
+
+    /// The most that one proposal may cost.
+    pub fn budget(&self) -> AskBudget {
+        self.budget
+    }
+
     /// The observed architecture with the best posterior mean: under noise a better answer than the best observation.
     ///
     /// # Errors
@@ -138,9 +179,9 @@ impl GpBo {
     /// The process fitted to a study.
     fn process<'a>(&self, study: &'a Study) -> Result<Box<dyn Process + 'a>, GpError> {
         Ok(match &self.surrogate {
-            SurrogateKind::SingleTask => Box::new(single_task(study)?),
-            SurrogateKind::Categorical => Box::new(categorical(study)?),
-            SurrogateKind::Structured(terms) => Box::new(structured(study, terms)?),
+            SurrogateKind::SingleTask => Box::new(single_task(study, self.budget)?),
+            SurrogateKind::Categorical => Box::new(categorical(study, self.budget)?),
+            SurrogateKind::Structured(terms) => Box::new(structured(study, terms, self.budget)?),
         })
     }
 }
@@ -166,7 +207,12 @@ impl Searcher for GpBo {
             AcquisitionFunction::QLogNei => "q_log_nei",
             AcquisitionFunction::LogEi => "log_ei",
         };
-        format!("{name}(acquisition={acquisition}, initial={}{terms})", self.initial)
+        let AskBudget { fit_evaluations, fit_observations, candidates } = self.budget;
+        format!(
+            "{name}(acquisition={acquisition}, initial={}, fit_evaluations={fit_evaluations}, \
+             fit_observations={fit_observations}, candidates={candidates}{terms})",
+            self.initial
+        )
     }
 
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
@@ -189,29 +235,32 @@ impl Searcher for GpBo {
     }
 }
 
-/// Candidates that the structured surrogate scores: its fewer maxima need fewer starts.
+/// How the structured surrogate's acquisition is searched: its fewer maxima need fewer starts.
 const STRUCTURED_SEARCH: MaximiseOptions =
-    MaximiseOptions { enumerate: 2_000, pool: 128, starts: 6, steps: 32, budget: 6_000 };
+    MaximiseOptions { enumerate: 2_000, pool: 128, starts: 6, steps: 32, budget: usize::MAX };
 
-fn single_task(study: &Study) -> Result<Proposer<'_, Rbf>, GpError> {
+fn single_task(study: &Study, budget: AskBudget) -> Result<Proposer<'_, Rbf>, GpError> {
     let encoder = Encoder::new(study.space());
     let starts = Hyper::<Rbf>::starts(encoder.columns());
     let encode = move |architectures: &[Architecture]| encoder.rows(architectures);
-    Proposer::new(study, Box::new(encode), &starts, Limits::default(), MaximiseOptions::default())
+    let plan = Plan::new(budget, Limits::default(), MaximiseOptions::default());
+    Proposer::new(study, Box::new(encode), &starts, plan)
 }
 
-fn categorical(study: &Study) -> Result<Proposer<'_, Categorical>, GpError> {
+fn categorical(study: &Study, budget: AskBudget) -> Result<Proposer<'_, Categorical>, GpError> {
     let encoder = Encoder::new(study.space());
     let starts = Hyper::<Categorical>::starts(encoder.layers(), Some(Priors::dimension_scaled(encoder.symbols())));
     let encode = move |architectures: &[Architecture]| encoder.rows(architectures);
-    Proposer::new(study, Box::new(encode), &starts, Limits::default(), MaximiseOptions::default())
+    let plan = Plan::new(budget, Limits::default(), MaximiseOptions::default());
+    Proposer::new(study, Box::new(encode), &starts, plan)
 }
 
-fn structured<'a>(study: &'a Study, terms: &[Term]) -> Result<Proposer<'a, Structured>, GpError> {
+fn structured<'a>(study: &'a Study, terms: &[Term], budget: AskBudget) -> Result<Proposer<'a, Structured>, GpError> {
     let (describer, symbols) = (Describer::new(study.space(), terms)?, study.space().symbols().len());
     let encode = move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols));
-    let limits = Limits { evaluations: 60, gradient: 1e-4, change: 1e-6 };
-    Proposer::new(study, Box::new(encode), &Hyper::<Structured>::starts(terms), limits, STRUCTURED_SEARCH)
+    let limits = Limits { gradient: 1e-4, change: 1e-6, ..Limits::default() };
+    let plan = Plan::new(budget, limits, STRUCTURED_SEARCH);
+    Proposer::new(study, Box::new(encode), &Hyper::<Structured>::starts(terms), plan)
 }
 
 #[cfg(test)]
@@ -284,6 +333,40 @@ mod tests {
                 assert_eq!((inspection.predictions.len(), inspection.layers.len()), (observations.len(), 4));
                 assert!(inspection.layers.iter().all(|importance| importance.is_finite()));
             }
+        }
+    }
+
+    #[test]
+    fn a_budget_caps_what_a_proposal_may_cost() {
+        let small = AskBudget { fit_evaluations: 3, fit_observations: 5, candidates: 40 };
+        for gp in all() {
+            let mut gp = gp.with_budget(small).unwrap();
+            assert_eq!(gp.budget(), small);
+            let study = searched(&mut gp, 20, true);
+            assert!(study.observations().count() > 5 && study.best().is_some());
+        }
+        for zero in [
+            AskBudget { fit_evaluations: 0, ..small },
+            AskBudget { fit_observations: 0, ..small },
+            AskBudget { candidates: 0, ..small },
+        ] {
+            assert!(matches!(GpBo::default().with_budget(zero), Err(SearchError::Zero { .. })));
+        }
+        let default = GpBo::default().budget();
+        assert_eq!((default.fit_evaluations, default.fit_observations, default.candidates), (60, 1000, 6000));
+        assert_ne!(GpBo::default().with_budget(small).unwrap().fingerprint(), GpBo::default().fingerprint());
+    }
+
+    #[test]
+    fn terms_can_be_chosen() {
+        let two = GpBo::structured([Term::Distance, Term::Layers, Term::Layers]).unwrap();
+        assert!(two.fingerprint().contains("terms=layers+distance"), "{}", two.fingerprint());
+        assert!(!GpBo::default().fingerprint().contains("terms"));
+        assert_eq!(GpBo::structured(Term::ALL).unwrap(), GpBo::default());
+        assert!(matches!(GpBo::structured([]), Err(SearchError::Zero { .. })));
+        for term in Term::ALL {
+            let mut gp = GpBo::structured([term]).unwrap().with_initial(3).unwrap();
+            assert!(searched(&mut gp, 12, false).best().is_some(), "{term:?}");
         }
     }
 
