@@ -25,26 +25,40 @@ use composer_nas::{
 /// Makes a searcher.
 type Make = Box<dyn Fn() -> Box<dyn Searcher> + Sync>;
 
-/// The searchers by name: a new one is one line here. Those that differ from `gp_bo` in one ingredient come last.
+/// The searchers by name: a new one is one line here.
 fn all_searchers() -> Vec<(String, Make)> {
     fn named<S: Searcher + 'static>(name: &str, make: impl Fn() -> S + Sync + 'static) -> (String, Make) {
         (name.to_owned(), Box::new(move || Box::new(make())))
     }
-    let mut searchers = vec![
+    vec![
         named("random", || RandomSearch),
         named("evolution", RegularizedEvolution::default),
         named("local_search", LocalSearch::default),
         named("gp_bo", GpBo::default),
         named("gp_bo_composer", GpBo::composer),
         named("gp_bo_categorical", GpBo::categorical),
-        named("gp_bo:log_ei", || GpBo::default().with_acquisition(AcquisitionFunction::LogEi)),
-    ];
-    for left_out in Term::ALL {
-        let terms = Term::ALL.into_iter().filter(move |&term| term != left_out);
-        let make = move || GpBo::structured(terms.clone()).unwrap_or_default();
-        searchers.push(named(&format!("gp_bo-{}", left_out.name()), make));
+        named("gp_bo_log_ei", || GpBo::default().with_acquisition(AcquisitionFunction::LogEi)),
+    ]
+}
+
+/// `gp_bo-runs-ratios`: the default without these terms; `gp_bo+pairs`: with one that it has not.
+fn variant(name: &str) -> anyhow::Result<Make> {
+    let changes = name.strip_prefix("gp_bo").filter(|changes| changes.starts_with(['+', '-']));
+    let changes = changes.ok_or_else(|| {
+        let known = all_searchers().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+        anyhow::anyhow!("no searcher {name:?}: there are {known}, and gp_bo with terms added or left out")
+    })?;
+    let mut terms = GpBo::default().terms().to_vec();
+    for change in changes.split(['+', '-']).skip(1) {
+        let term = Term::ALL.into_iter().find(|term| term.name() == change);
+        let term = term.ok_or_else(|| anyhow::anyhow!("no term {change:?} in {name:?}"))?;
+        match terms.iter().position(|&known| known == term) {
+            Some(at) => drop(terms.remove(at)),
+            None => terms.push(term),
+        }
     }
-    searchers
+    let searcher = GpBo::structured(terms)?;
+    Ok(Box::new(move || Box::new(searcher.clone())))
 }
 
 /// Names of the searchers that take part unless others are named.
@@ -130,10 +144,8 @@ fn main() -> anyhow::Result<()> {
 fn searchers(names: &[String]) -> anyhow::Result<Vec<(String, Make)>> {
     let names = if names.is_empty() { PEERS.map(str::to_owned).to_vec() } else { names.to_vec() };
     let find = |name: &String| {
-        let mut all = all_searchers();
-        let known = all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(", ");
-        let at = all.iter().position(|(known, _)| known == name);
-        at.map(|at| all.swap_remove(at)).ok_or_else(|| anyhow::anyhow!("no searcher {name:?}: there are {known}"))
+        let named = all_searchers().into_iter().find(|(known, _)| known == name);
+        named.map_or_else(|| Ok((name.clone(), variant(name)?)), Ok)
     };
     names.iter().map(find).collect()
 }

@@ -113,6 +113,14 @@ impl GpBo {
         Ok(Self { surrogate: SurrogateKind::Structured(terms), ..Self::default() })
     }
 
+    /// The terms of the structured surrogate, empty for the other two.
+    pub fn terms(&self) -> &[Term] {
+        match &self.surrogate {
+            SurrogateKind::Structured(terms) => terms,
+            SurrogateKind::SingleTask | SurrogateKind::Categorical => &[],
+        }
+    }
+
     /// Proposes what maximises `acquisition`; qLogNEI by default.
     #[must_use]
     pub fn with_acquisition(self, acquisition: AcquisitionFunction) -> Self {
