@@ -32,7 +32,7 @@
 //! # The modules, in the order in which data flows
 //!
 //! 1. [`seed`], [`device`]: named random streams, named devices
-//! 2. [`primitive`]: what a layer can be
+//! 2. [`kernels`], [`primitive`]: what layers compute, what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known
 //! 5. [`aggregate`]: study → one architecture
@@ -60,6 +60,7 @@
 
 pub mod seed;
 pub mod device;
+pub mod kernels;
 pub mod primitive;
 pub mod space;
 pub mod study;

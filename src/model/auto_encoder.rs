@@ -9,7 +9,8 @@ use burn::{
 
 use super::{ModelSpec, Network, RmsNorm, Trunk};
 use crate::{
-    primitive::{BuildError, InitScheme, PositionTables, Primitives, WeightInit},
+    kernels::{PositionTables, project},
+    primitive::{BuildError, InitScheme, Primitives, WeightInit},
     seed::Seed,
 };
 
@@ -81,8 +82,8 @@ impl AutoEncoder {
         let code = self.positions.get(seq, &x.device(), |device| position_code(seq, width, device));
         // [B, 1, D] + [1, S, D]
         let x = x.narrow(1, seq - 1, 1) + code;
-        let x = self.decoder.iter().fold(x, |x, stage| gelu(stage.linear.forward(stage.norm.forward(x))));
-        self.head.forward(self.norm.forward(x))
+        let x = self.decoder.iter().fold(x, |x, stage| gelu(project(stage.norm.forward(x), &stage.linear)));
+        project(self.norm.forward(x), &self.head)
     }
 }
 

@@ -3,11 +3,12 @@
 use burn::{
     module::Module,
     nn::Linear,
-    tensor::{Device, Int, Tensor, module::linear},
+    tensor::{Device, Int, Tensor},
 };
 
 use super::{ModelSpec, Network, RmsNorm, Trunk};
 use crate::{
+    kernels::{linear, project},
     primitive::{BuildError, Primitives, WeightInit},
     seed::Seed,
 };
@@ -46,7 +47,7 @@ impl HybridLm {
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let x = self.norm.forward(self.trunk.forward(tokens));
         match &self.head {
-            Some(head) => head.forward(x),
+            Some(head) => project(x, head),
             None => linear(x, self.trunk.embedding.val().transpose(), None),
         }
     }

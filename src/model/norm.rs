@@ -2,8 +2,10 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{DType, Device, Tensor, TensorData, module::linear},
+    tensor::{Device, Tensor, TensorData},
 };
+
+use crate::kernels::rms_norm;
 
 /// `x / sqrt(mean(x^2) + epsilon) * gamma` over the channels, with `gamma` starting at one.
 #[derive(Module, Debug)]
@@ -21,14 +23,7 @@ impl RmsNorm {
 
     /// `x`: `[B, S, D]` to `[B, S, D]`. The mean square is taken in 32 bits whatever the precision of `x`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [_, _, width] = x.dims();
-        // mean(x^2) with one factor held constant has half the derivative; 2m - constant(m) has all of it. This and the
-        // product with 1/D in place of a sum spare four passes over x on the way back.
-        let average = Tensor::<2>::full([width, 1], 1.0 / width as f64, &x.device()).cast(DType::F32);
-        let wide = x.clone().cast(DType::F32);
-        let half = linear(wide.clone() * wide.inner(), average, None);
-        let mean_square = half.clone() * 2.0 - half.inner();
-        x.clone() * (mean_square + self.epsilon).sqrt().recip().cast(x.dtype()) * self.gamma.val().unsqueeze()
+        rms_norm(x, self.gamma.val(), self.epsilon)
     }
 }
 

@@ -3,10 +3,11 @@
 use burn::{
     module::Module,
     nn::Linear,
-    tensor::{Device, Tensor, activation::gelu_approximate},
+    tensor::{Device, Tensor},
 };
 
 use super::{Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use crate::kernels::{gelu, project};
 
 /// `down(gelu(up x))` with the tanh form of GELU, without bias; inner width `d_ff`. Symbol `F`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +51,6 @@ pub struct MlpLayer {
 
 impl Mixer for MlpLayer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.down.forward(gelu_approximate(self.up.forward(x)))
+        project(gelu(project(x, &self.up)), &self.down)
     }
 }

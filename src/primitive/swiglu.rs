@@ -6,9 +6,8 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{
-    Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit, tangent::silu,
-};
+use super::{Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use crate::kernels::swiglu;
 
 /// `down(silu(gate x) * up x)`, without bias; inner width `d_ff`. Symbol `M`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +54,6 @@ pub struct SwiGluLayer {
 
 impl Mixer for SwiGluLayer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = silu(self.gate.forward(x.clone()));
-        self.down.forward(gate * self.up.forward(x))
+        swiglu(x, self.gate.weight.val(), self.up.weight.val(), self.down.weight.val())
     }
 }

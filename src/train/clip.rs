@@ -6,6 +6,8 @@ use burn::{
     tensor::Tensor,
 };
 
+use crate::kernels;
+
 /// Guards the division, as in PyTorch.
 const EPSILON: f64 = 1e-6;
 
@@ -42,7 +44,7 @@ struct SquaredNorms<'a> {
 impl ModuleVisitor for SquaredNorms<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.sums.push(gradient.square().sum());
+            self.sums.push(kernels::sum_of_squares(gradient));
         }
     }
 }
@@ -56,8 +58,7 @@ struct Scale<'a> {
 impl ModuleVisitor for Scale<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            let factor = self.factor.clone().reshape([1; D]);
-            self.gradients.register(param.id, gradient * factor);
+            self.gradients.register(param.id, kernels::scale(gradient, &self.factor));
         }
     }
 }

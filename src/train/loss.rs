@@ -1,17 +1,11 @@
 //! Cross-entropy over the scored positions of a batch.
-//!
-//! Notation: `N = B S` positions, `V` tokens, `z` logits, `p = softmax(z)`, `y` the target, `n` the number of scored
-//! positions. The loss is `L = -1/n sum log p[y]`, its gradient `dL/dz = (p - onehot(y)) / n` at scored positions and zero
-//! elsewhere.
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
 
 use super::{IGNORE, TokenBatch};
+use crate::kernels;
 
 /// Mean negative log-likelihood of the targets, in nats, over the positions that are not [`IGNORE`]; one element.
-///
-/// The gradient is put in by its closed form, which spares the backward pass of the softmax: the value is computed
-/// without a graph, and the only differentiable term is `sum z * dL/dz` with `dL/dz` as a constant.
 ///
 /// A batch without a scored position has loss zero and gradient zero; [`TokenBatch::validate`] refuses it earlier.
 ///
@@ -20,36 +14,29 @@ use super::{IGNORE, TokenBatch};
 pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     let [_, _, vocab] = logits.dims();
     let logits = logits.reshape([batch.batch * batch.seq, vocab]);
-    let (targets, weights) = scored_targets(batch, &logits.device());
-    let log_p = log_softmax(logits.clone().detach(), 1);
-    let loss = -(log_p.clone().gather(1, targets.clone()) * weights.clone()).sum();
-    let gradient = log_p.exp().scatter(1, targets, -Tensor::ones_like(&weights), IndexingUpdateOp::Add) * weights;
-    let linear = (logits * gradient).sum();
-    linear.clone() + (loss - linear.detach())
+    let (targets, weights) = scored_targets(batch);
+    kernels::cross_entropy(logits, targets, weights)
 }
 
 /// Negative log-likelihood of the target at every position, zero where none is scored. `logits`: `[B, S, V]` to `[B S, 1]`.
 pub(super) fn negative_log_likelihood(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
     let [_, _, vocab] = logits.dims();
     let logits = logits.reshape([batch.batch * batch.seq, vocab]);
-    let (targets, _) = scored_targets(batch, &logits.device());
+    let (targets, _) = scored_targets(batch);
+    let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [batch.batch * batch.seq, 1]), &logits.device());
     -log_softmax(logits, 1).gather(1, targets)
 }
 
-/// `[N, 1]` targets, with 0 in place of [`IGNORE`], and `[N, 1]` weights: `1/n` at scored positions, zero elsewhere.
-fn scored_targets(batch: &TokenBatch, device: &Device) -> (Tensor<2, Int>, Tensor<2>) {
+/// Per position the target, with 0 in place of [`IGNORE`], and the weight: `1/n` where one of `n` is scored, else zero.
+fn scored_targets(batch: &TokenBatch) -> (Vec<i32>, Vec<f32>) {
     let weight = 1.0 / batch.scored().max(1) as f32;
-    let (targets, weights): (Vec<i32>, Vec<f32>) =
-        batch.targets.iter().map(|&target| if target == IGNORE { (0, 0.0) } else { (target, weight) }).unzip();
-    let shape = [targets.len(), 1];
-    (
-        Tensor::from_data(TensorData::new(targets, shape), device),
-        Tensor::from_data(TensorData::new(weights, shape), device),
-    )
+    batch.targets.iter().map(|&target| if target == IGNORE { (0, 0.0) } else { (target, weight) }).unzip()
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]

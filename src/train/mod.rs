@@ -22,7 +22,7 @@ pub use clip::clip_global_norm;
 pub use config::TrainConfig;
 pub use error::{BatchError, DataError, TrainError};
 pub use loss::cross_entropy;
-pub use optimizer::AdamWConfig;
+pub use optimizer::{AdamW, AdamWConfig};
 pub use predict::{Predictions, ScoredToken, predict};
 pub use run::{DivergedQuantity, Evaluation, Outcome, Point, Progress, Trained, train};
 pub use schedule::LrSchedule;

@@ -3,12 +3,12 @@
 use std::{fmt, ops::ControlFlow};
 
 use burn::{
-    optim::{GradientsParams, ModuleOptimizer},
+    optim::GradientsParams,
     tensor::{Device, Tensor},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{DataError, TokenBatch, TrainConfig, TrainError, clip_global_norm, cross_entropy};
+use super::{AdamW, DataError, TokenBatch, TrainConfig, TrainError, clip_global_norm, cross_entropy};
 use crate::model::Network;
 
 /// What a model achieves on data it was not trained on.
@@ -155,7 +155,7 @@ struct Run<'a, N> {
     config: &'a TrainConfig,
     model: N,
     vocab_size: usize,
-    optimizer: ModuleOptimizer,
+    optimizer: AdamW,
     device: Device,
     window: Window,
     history: Vec<Point>,

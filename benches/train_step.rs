@@ -1,0 +1,195 @@
+//! Speed of the trainer on one core, and of two trainings side by side.
+//!
+//! `cargo bench --bench train_step` measures everything; `-- decoder` selects a workload, and `-- decoder --brief 20` prints
+//! only the tokens per second of that many steps, for the scripts that compare with others.
+//!
+//! CPU seconds are those of the training thread (`/proc/thread-self/schedstat`), so they hold on a busy machine as well;
+//! elsewhere than on Linux they are wall seconds.
+
+use std::{fs, ops::ControlFlow, time::Instant};
+
+use burn::{
+    module::Module,
+    optim::GradientsParams,
+    tensor::{Device, Tensor},
+};
+use composer_nas::{
+    Rng, Seed,
+    evaluate::mad::Protocol,
+    model::{HybridLm, ModelSpec, Network},
+    primitive::{Dims, InitScheme, Primitives},
+    train::{AdamWConfig, Evaluation, LrSchedule, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train},
+};
+use rand::RngExt;
+
+/// The allocator of the examples.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What is trained.
+struct Workload {
+    name: &'static str,
+    spec: ModelSpec,
+    batch: usize,
+    seq: usize,
+}
+
+impl Workload {
+    fn all() -> Vec<Self> {
+        let quick = Protocol::quick();
+        let spec = |architecture: &str, dims: &Dims, vocab_size| ModelSpec {
+            architecture: architecture.parse().expect("an architecture"),
+            dims: dims.clone(),
+            vocab_size,
+            tied_embeddings: false,
+            head_bias: true,
+            init: InitScheme::FanIn,
+        };
+        let decoder = spec("AMAM", &Dims::new(128, 256, 8).expect("widths that fit"), 16);
+        let proxies = ["recall", "copying"].into_iter().zip(&quick.trainings).map(|(name, training)| Self {
+            name,
+            spec: spec("AAMMMM", &quick.dims, training.task.vocab_size()),
+            batch: training.train.batch_size,
+            seq: training.task.input_len(),
+        });
+        [Self { name: "decoder", spec: decoder, batch: 32, seq: 128 }].into_iter().chain(proxies).collect()
+    }
+
+    fn tokens(&self) -> f64 {
+        (self.batch * self.seq) as f64
+    }
+
+    fn model(&self) -> HybridLm {
+        HybridLm::new(&self.spec, &Primitives::standard(), Seed(1), &Device::flex()).expect("a model")
+    }
+
+    /// Random tokens; every position is scored.
+    fn data(&self, rng: &mut Rng) -> TokenBatch {
+        let mut tokens =
+            || (0..self.batch * self.seq).map(|_| rng.random_range(0..self.spec.vocab_size as i32)).collect();
+        TokenBatch { batch: self.batch, seq: self.seq, inputs: tokens(), targets: tokens() }
+    }
+
+    fn config(&self, steps: usize) -> TrainConfig {
+        TrainConfig {
+            steps,
+            batch_size: self.batch,
+            schedule: LrSchedule::constant(1e-3),
+            optimizer: AdamWConfig::default(),
+            clip_norm: Some(1.0),
+            evaluate_every: steps,
+            check_every: 5,
+            stop_above: None,
+        }
+    }
+
+    /// Wall and CPU seconds per step of the trainer.
+    fn run(&self, steps: usize) -> [f64; 2] {
+        let (model, config, mut rng) = (self.model(), self.config(steps), Seed(2).rng("bench", 0));
+        let start = Clock::start();
+        let trained = train(
+            model,
+            &config,
+            &mut |_| Ok(self.data(&mut rng)),
+            &mut |_| Ok(Evaluation { loss: 0.0, accuracy: 0.0 }),
+            &mut |_| ControlFlow::Continue(()),
+        );
+        trained.expect("a training");
+        start.seconds().map(|seconds| seconds / steps as f64)
+    }
+
+    /// CPU seconds per step of the parts of a step: forward, backward, clipping, update.
+    fn parts(&self, steps: usize) -> [f64; 4] {
+        let (mut model, device) = (self.model().train(), Device::flex().autodiff());
+        let (mut optimizer, mut rng) = (AdamWConfig::default().init(), Seed(2).rng("bench", 0));
+        let mut parts = [0.0; 4];
+        for _ in 0..steps {
+            let batch = self.data(&mut rng);
+            let mut clock = Clock::start();
+            let loss: Tensor<1> = cross_entropy(model.logits(batch.tokens(&device)), &batch);
+            parts[0] += clock.lap();
+            let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
+            parts[1] += clock.lap();
+            clip_global_norm(&model, &mut gradients, Some(1.0));
+            parts[2] += clock.lap();
+            model = optimizer.step(1e-3, model, gradients);
+            parts[3] += clock.lap();
+        }
+        parts.map(|seconds| seconds / steps as f64)
+    }
+}
+
+/// Wall time and the time of this thread on a processor.
+struct Clock {
+    wall: Instant,
+    cpu: Option<f64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { wall: Instant::now(), cpu: Self::cpu() }
+    }
+
+    fn cpu() -> Option<f64> {
+        let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(text.split_whitespace().next()?.parse::<f64>().ok()? * 1e-9)
+    }
+
+    fn seconds(&self) -> [f64; 2] {
+        let wall = self.wall.elapsed().as_secs_f64();
+        [wall, self.cpu.zip(Self::cpu()).map_or(wall, |(start, now)| now - start)]
+    }
+
+    /// CPU seconds since the start or the last lap.
+    fn lap(&mut self) -> f64 {
+        let [_, cpu] = self.seconds();
+        *self = Self::start();
+        cpu
+    }
+}
+
+/// Runs in a pool of one thread, as a worker of a search does.
+fn alone<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread").install(run)
+}
+
+/// Component by component, the smallest of five.
+fn best<const N: usize>(mut run: impl FnMut() -> [f64; N]) -> [f64; N] {
+    (0..5).map(|_| run()).reduce(|a, b| std::array::from_fn(|i| a[i].min(b[i]))).expect("five runs")
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let mut workloads = Workload::all();
+    let chosen = arguments.iter().find(|argument| workloads.iter().any(|workload| workload.name == **argument));
+    workloads.retain(|workload| chosen.is_none_or(|name| workload.name == *name));
+    if arguments.iter().any(|argument| argument == "--shapes") {
+        workloads
+            .iter()
+            .for_each(|workload| println!("{} {} {}", workload.name, workload.spec.vocab_size, workload.seq));
+        return;
+    }
+    if let Some(at) = arguments.iter().position(|argument| argument == "--brief") {
+        let steps = arguments.get(at + 1).and_then(|steps| steps.parse().ok()).unwrap_or(20);
+        for workload in &workloads {
+            let [wall, cpu] = alone(|| workload.run(steps));
+            println!("{} {} {}", workload.name, workload.tokens() / wall, workload.tokens() / cpu);
+        }
+        return;
+    }
+    for workload in &workloads {
+        let steps = (60_000.0 / workload.tokens()).ceil() as usize;
+        alone(|| workload.run(2));
+        let [wall, cpu] = best(|| alone(|| workload.run(steps)));
+        let parts = best(|| alone(|| workload.parts(steps))).map(|seconds| format!("{:.2}", seconds * 1e3)).join(" + ");
+        let [pair] = best(|| {
+            let start = Instant::now();
+            std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(|| alone(|| workload.run(steps))))));
+            [start.elapsed().as_secs_f64() / (2 * steps) as f64]
+        });
+        let tokens = workload.tokens();
+        println!("{}: {:.0} tokens/s, {:.2} ms of CPU per step", workload.name, tokens / wall, cpu * 1e3);
+        println!("  forward + backward + clipping + update: {parts} ms of CPU");
+        println!("  two trainings: {:.0} tokens/s, {:.2} times one", tokens / pair, wall / pair);
+    }
+}

@@ -1,0 +1,289 @@
+//! Causal attention with grouped queries and rotary positions.
+
+use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::linear};
+
+use super::PositionTables;
+
+/// Causal attention of projected queries over projected keys and values, with grouped queries (Ainslie et al. 2023, arXiv
+/// 2305.13245) and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of Llama.
+///
+/// It has no parameters: keep it in a field marked `#[module(skip)]`. Letters: `H` query heads, `K` KV heads, `C` head
+/// width.
+#[derive(Clone, Debug)]
+pub struct CausalAttention {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    rope_theta: f64,
+    composed: PositionTables<Tables>,
+    #[cfg(feature = "flex")]
+    angles: PositionTables<std::sync::Arc<super::flex::Angles>>,
+}
+
+impl CausalAttention {
+    /// `heads` query heads in groups that share one of `kv_heads` KV heads; heads are `head_dim` wide, an even number.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize, rope_theta: f64) -> Self {
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            rope_theta,
+            composed: PositionTables::default(),
+            #[cfg(feature = "flex")]
+            angles: PositionTables::default(),
+        }
+    }
+
+    /// Position `s` sees positions `0..=s`; scores are divided by `sqrt(C)`.
+    ///
+    /// # Shapes
+    /// `query`: `[B, S, H C]`, `key` and `value`: `[B, S, K C]`, to `[B, S, H C]`.
+    pub fn forward(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
+        #[cfg(feature = "flex")]
+        if let Some(mixed) = self.kernel(&query, &key, &value) {
+            return mixed;
+        }
+        self.compose(query, key, value)
+    }
+
+    #[cfg(feature = "flex")]
+    fn kernel(&self, query: &Tensor<3>, key: &Tensor<3>, value: &Tensor<3>) -> Option<Tensor<3>> {
+        use super::flex::{Angles, Attention, apply, input};
+
+        let &Self { heads, kv_heads, head_dim: width, rope_theta, .. } = self;
+        let shape = query.dims();
+        let [batch, seq, _] = shape;
+        let sizes = batch * seq * heads * kv_heads * width;
+        let fits = shape[2] == heads * width && [key.dims(), value.dims()] == [[batch, seq, kv_heads * width]; 2];
+        if !fits || sizes == 0 || !heads.is_multiple_of(kv_heads) || !width.is_multiple_of(2) {
+            return None;
+        }
+        let inputs = [input(query)?, input(key)?, input(value)?];
+        let angles = self.angles.get(seq, &query.device(), |_| Angles::new(seq, width, rope_theta).into());
+        Some(apply(Attention { seq, heads, kv_heads, width, angles }, inputs, shape))
+    }
+
+    fn compose(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
+        let [batch, seq, _] = query.dims();
+        let (heads, kv_heads, width) = (self.heads, self.kv_heads, self.head_dim);
+        let tables = self.composed.get(seq, &query.device(), |device| Tables::new(self, seq, device));
+        let query = tables.query.apply(query);
+        let key = tables.key.apply(key);
+        // [B, S, K C] -> [B, K, S, C]
+        let split = |x: Tensor<3>| x.reshape([batch, seq, kv_heads, width]).swap_dims(1, 2);
+        // Query heads that share a KV head line up as rows of one product: [B, S, H C] -> [B, K, (H/K) S, C].
+        let group = heads / kv_heads;
+        let query = match group {
+            1 => split(query),
+            _ => {
+                let query: Tensor<5> = query.reshape([batch, seq, kv_heads, group, width]).permute([0, 2, 3, 1, 4]);
+                query.reshape([batch, kv_heads, group * seq, width])
+            }
+        };
+        let mixed = attend(query.matmul(split(key).transpose()), tables.causal, split(value));
+        let mixed: Tensor<5> = mixed.reshape([batch, kv_heads, group, seq, width]);
+        mixed.permute([0, 3, 1, 2, 4]).reshape([batch, seq, heads * width])
+    }
+}
+
+/// Constants of one sequence length.
+#[derive(Clone, Debug)]
+struct Tables {
+    /// Scaled by `1 / sqrt(C)`.
+    query: Rotation,
+    key: Rotation,
+    /// `[1, 1, (H/K) S, S]`: zero where query `i` may see key `j <= i`, minus infinity elsewhere.
+    causal: Tensor<4>,
+}
+
+impl Tables {
+    fn new(attention: &CausalAttention, seq: usize, device: &Device) -> Self {
+        let (heads, kv_heads, width) = (attention.heads, attention.kv_heads, attention.head_dim);
+        let group = heads / kv_heads;
+        let bias = |at: usize| if at % seq <= at / seq % seq { 0.0 } else { f32::NEG_INFINITY };
+        let values: Vec<f32> = (0..group * seq * seq).map(bias).collect();
+        let rotation = |heads, scale| Rotation::new([seq, heads, width], attention.rope_theta, scale, device);
+        Self {
+            query: rotation(heads, (width as f64).powf(-0.5)),
+            key: rotation(kv_heads, 1.0),
+            causal: Tensor::from_data(TensorData::new(values, [1, 1, group * seq, seq]), device),
+        }
+    }
+}
+
+/// Rotary embedding of positions `0..S` for `N` heads: channel pairs `(c, c + C/2)` turn by `position * theta^(-2c/C)`.
+#[derive(Clone, Debug)]
+struct Rotation {
+    /// `[1, S, N C]`.
+    cos: Tensor<3>,
+    /// `[1, S, N C]`.
+    sin: Tensor<3>,
+    /// `[C, C]`: maps `(low, high)` to `(-high, low)`.
+    quarter_turn: Tensor<2>,
+}
+
+impl Rotation {
+    /// Tables for `[S, N, C]`, multiplied by `scale` and computed in 64 bits.
+    fn new([seq, heads, width]: [usize; 3], theta: f64, scale: f64, device: &Device) -> Self {
+        let half = width / 2;
+        let table = |f: fn(f64) -> f64| {
+            let value = |at: usize| {
+                let (position, channel) = (at / (heads * width), at % width % half);
+                scale * f(position as f64 * theta.powf(-2.0 * channel as f64 / width as f64))
+            };
+            let values: Vec<f32> = (0..seq * heads * width).map(|at| value(at) as f32).collect();
+            Tensor::from_data(TensorData::new(values, [1, seq, heads * width]), device)
+        };
+        let turn = |at: usize| match (at / width, at % width) {
+            (from, to) if from == to + half => -1.0,
+            (from, to) if from + half == to => 1.0,
+            _ => 0f32,
+        };
+        let turn: Vec<f32> = (0..width * width).map(turn).collect();
+        let quarter_turn = Tensor::from_data(TensorData::new(turn, [width, width]), device);
+        Self { cos: table(f64::cos), sin: table(f64::sin), quarter_turn }
+    }
+
+    /// `x`: `[B, S, N C]`, rotated.
+    fn apply(&self, x: Tensor<3>) -> Tensor<3> {
+        let shape = x.dims();
+        let [width, _] = self.quarter_turn.dims();
+        let pairs: Tensor<2> = x.clone().reshape([shape.iter().product::<usize>() / width, width]);
+        let turned = linear(pairs, self.quarter_turn.clone(), None).reshape(shape);
+        x * self.cos.clone() + turned * self.sin.clone()
+    }
+}
+
+/// Attention weights: the softmax of `scores + bias` over the last axis, where `bias` is a constant that may be minus
+/// infinity.
+///
+/// Autodiff sees `weights + weights * (scores - constant(scores))`, whose last term is zero, and so multiplies once on the
+/// way back instead of walking through the softmax. The derivative is that of `exp(scores + bias - c)` with the normalizer `c` held constant, so the rows are not
+/// normalized on the way back: divide by their sum, which is one, as [`attend`] does.
+///
+/// # Shapes
+/// `scores`: `[B, N, Q, S]`, `bias`: `[1, 1, Q, S]`, to `[B, N, Q, S]`.
+fn exponential_weights(scores: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
+    let constant = scores.clone().inner();
+    let weights = softmax(constant.clone() + bias, 3);
+    if !scores.is_autodiff() {
+        return weights;
+    }
+    weights.clone() + weights * (scores - constant)
+}
+
+/// `softmax(scores + bias) value`, with a constant `bias` that may be minus infinity.
+///
+/// # Shapes
+/// `scores`: `[B, N, Q, S]`, `bias`: `[1, 1, Q, S]`, `value`: `[B, N, S, C]`, to `[B, N, Q, C]`.
+fn attend(scores: Tensor<4>, bias: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    let weights = exponential_weights(scores, bias);
+    if !weights.is_autodiff() {
+        return weights.matmul(value);
+    }
+    weights.clone().matmul(value) / weights.sum_dim(3)
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::testing::{Case, check, lift, lower};
+
+    /// Batch, length, query heads, KV heads, head width.
+    fn agrees([batch, seq, heads, kv_heads, width]: [usize; 5], scale: f32) {
+        let attention = CausalAttention::new(heads, kv_heads, width, 100.0);
+        let (all, shared) = ([batch, seq, heads * width], [batch, seq, kv_heads * width]);
+        let shapes = [all.to_vec(), shared.to_vec(), shared.to_vec()];
+        let lifted = |x: &[Tensor<1>]| (lift(&x[0], all), lift(&x[1], shared), lift(&x[2], shared));
+        // The composed form holds the sum of exponentials constant, which costs it a digit.
+        check(
+            Case { shapes: &shapes, scale, tolerance: 2e-5 },
+            &|x| {
+                let (query, key, value) = lifted(x);
+                lower(attention.kernel(&query, &key, &value).unwrap())
+            },
+            &|x| {
+                let (query, key, value) = lifted(x);
+                lower(plain(&attention, query, key, value))
+            },
+        );
+    }
+
+    /// The composed form with Burn's own softmax.
+    fn plain(attention: &CausalAttention, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
+        let [batch, seq, _] = query.dims();
+        let (group, width) = (attention.heads / attention.kv_heads, attention.head_dim);
+        let tables = attention.composed.get(seq, &query.device(), |device| Tables::new(attention, seq, device));
+        let split = |x: Tensor<3>, heads| -> Tensor<4> { x.reshape([batch, seq, heads, width]).swap_dims(1, 2) };
+        let shared = |x| -> Tensor<4> {
+            let x: Tensor<5> = split(x, attention.kv_heads).unsqueeze_dim::<5>(2).repeat_dim(2, group);
+            x.reshape([batch, attention.heads, seq, width])
+        };
+        let scores =
+            split(tables.query.apply(query), attention.heads).matmul(shared(tables.key.apply(key)).transpose());
+        let weights = softmax(scores + tables.causal.slice([0..1, 0..1, 0..seq, 0..seq]), 3);
+        weights.matmul(shared(value)).swap_dims(1, 2).reshape([batch, seq, attention.heads * width])
+    }
+
+    #[test]
+    fn value_and_gradients_are_those_of_burns_composition() {
+        for sizes in [[1, 1, 1, 1, 2], [2, 7, 2, 2, 6], [1, 5, 4, 2, 4], [2, 13, 6, 1, 4], [1, 70, 2, 1, 8]] {
+            agrees(sizes, 1.0);
+            agrees(sizes, 3.0);
+        }
+    }
+
+    #[test]
+    fn the_composed_form_has_the_same_derivative() {
+        let attention = CausalAttention::new(4, 2, 4, 100.0);
+        let shapes = [vec![2, 5, 16], vec![2, 5, 8], vec![2, 5, 8]];
+        let run = |form: &dyn Fn(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>, x: &[Tensor<1>]| {
+            lower(form(lift(&x[0], [2, 5, 16]), lift(&x[1], [2, 5, 8]), lift(&x[2], [2, 5, 8])))
+        };
+        check(
+            Case { shapes: &shapes, scale: 2.0, tolerance: 2e-5 },
+            &|x| run(&|q, k, v| attention.compose(q, k, v), x),
+            &|x| run(&|q, k, v| plain(&attention, q, k, v), x),
+        );
+    }
+
+    #[test]
+    fn large_and_very_negative_scores_stay_finite() {
+        for sign in [1.0, -1.0] {
+            let attention = CausalAttention::new(1, 1, 2, 1e9);
+            let device = Device::flex().autodiff();
+            let constant = |x: f32| Tensor::<3>::full([1, 19, 2], x, &device).require_grad();
+            let (query, key, value) = (constant(sign * 100.0), constant(100.0), constant(0.5));
+            let y = attention.forward(query.clone(), key.clone(), value.clone());
+            let gradients = y.clone().sum().backward();
+            for x in [y.inner(), query.grad(&gradients).unwrap(), value.grad(&gradients).unwrap()] {
+                assert!(x.into_data().try_into_vec::<f32>().unwrap().iter().all(|x| x.is_finite()));
+            }
+        }
+    }
+
+    #[test]
+    fn permuted_inputs_keep_their_order() {
+        let attention = CausalAttention::new(2, 1, 4, 100.0);
+        let shapes = [vec![3, 5, 8], vec![3, 5, 4], vec![3, 5, 4]];
+        let run = |form: &dyn Fn(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>, x: &[Tensor<1>]| {
+            let swapped = |x: &Tensor<1>, width| lift::<3>(x, [5, 3, width]).swap_dims(0, 1);
+            lower(form(swapped(&x[0], 8), swapped(&x[1], 4), swapped(&x[2], 4)))
+        };
+        check(
+            Case { shapes: &shapes, scale: 2.0, tolerance: 2e-5 },
+            &|x| run(&|q, k, v| attention.forward(q, k, v), x),
+            &|x| run(&|q, k, v| plain(&attention, q, k, v), x),
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn any_shape_agrees(batch in 1usize..3, seq in 1usize..70, kv_heads in 1usize..4, group in 1usize..4, half in 1usize..9) {
+            agrees([batch, seq, kv_heads * group, kv_heads, 2 * half], 1.5);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The loss of a classification.
+//!
+//! Notation: `N` rows, `V` classes, `z` logits, `p = softmax(z)`, `y` the targets, `w` the weights of the rows. The loss is
+//! `L = -sum_i w_i log p_i[y_i]`, its gradient `dL/dz_i = w_i (p_i - onehot(y_i))`.
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax};
+
+/// The weighted sum of the negative log-likelihoods of the targets, in nats; one element. Rows of weight zero contribute
+/// nothing, whatever their logits and their target.
+///
+/// The targets lie in `0..V`; there are as many as weights and rows.
+///
+/// # Shapes
+/// `logits`: `[N, V]`, `targets` and `weights`: `N` elements, to `[1]`.
+pub fn cross_entropy(logits: Tensor<2>, targets: Vec<i32>, weights: Vec<f32>) -> Tensor<1> {
+    #[cfg(feature = "flex")]
+    if let Some(input) = super::flex::input(&logits) {
+        let [rows, vocab] = logits.dims();
+        let fits = |&target: &i32| usize::try_from(target).is_ok_and(|target| target < vocab);
+        if (targets.len(), weights.len()) == (rows, rows) && rows > 0 && targets.iter().all(fits) {
+            return super::flex::apply(super::flex::CrossEntropy { vocab, targets, weights }, [input], [1]);
+        }
+    }
+    composed(logits, targets, weights)
+}
+
+/// The gradient is put in by its closed form, which spares the backward pass of the softmax: the value is computed without
+/// a graph, and the only differentiable term is `sum z * dL/dz` with `dL/dz` as a constant.
+fn composed(logits: Tensor<2>, targets: Vec<i32>, weights: Vec<f32>) -> Tensor<1> {
+    let (device, shape) = (logits.device(), [targets.len(), 1]);
+    let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, shape), &device);
+    let weights = Tensor::<2>::from_data(TensorData::new(weights, shape), &device);
+    let log_p = log_softmax(logits.clone().detach(), 1);
+    let loss = -(log_p.clone().gather(1, targets.clone()) * weights.clone()).sum();
+    let gradient = log_p.exp().scatter(1, targets, -Tensor::ones_like(&weights), IndexingUpdateOp::Add) * weights;
+    let linear = (logits * gradient).sum();
+    linear.clone() + (loss - linear.detach())
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{Case, check, lift};
+
+    #[test]
+    fn both_forms_have_the_value_and_the_gradient_of_the_definition() {
+        for (rows, vocab) in [(1, 1), (1, 3), (7, 3), (12, 16), (5, 37)] {
+            let targets: Vec<i32> = (0..rows).map(|row| (5 * row % vocab) as i32).collect();
+            // Every third row is not scored.
+            let weights: Vec<f32> = (0..rows).map(|row| if row % 3 == 2 { 0.0 } else { 0.25 }).collect();
+            let definition = |x: &[Tensor<1>]| {
+                let logits = lift::<2>(&x[0], [rows, vocab]);
+                let device = logits.device();
+                let targets = Tensor::<2, Int>::from_data(TensorData::new(targets.clone(), [rows, 1]), &device);
+                let weights = Tensor::<2>::from_data(TensorData::new(weights.clone(), [rows, 1]), &device);
+                -(log_softmax(logits, 1).gather(1, targets) * weights).sum()
+            };
+            for form in [cross_entropy, composed] {
+                for scale in [1.0, 40.0] {
+                    let case = Case { shapes: &[vec![rows, vocab]], scale, tolerance: 1e-5 };
+                    check(case, &|x| form(lift(&x[0], [rows, vocab]), targets.clone(), weights.clone()), &definition);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Causal attention with grouped queries and rotary positions, one head and one block of queries at a time; the weights of
+//! a block are computed anew on the way back, so nothing of size `S^2` is kept.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{
+    Kernel,
+    matmul::{add, matrix, set, set_strided, strided},
+    simd::{Arch, Simd, WithSimd, exp, load, starts, store},
+};
+
+/// Queries whose scores are worked on together. Keys behind the last of them are left out.
+const QUERIES: usize = 32;
+
+/// The shapes: `q`: `[B, S, H C]`, `k` and `v`: `[B, S, K C]`, the result `[B, S, H C]`.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// `S`.
+    pub seq: usize,
+    /// `H`, a multiple of `K`.
+    pub heads: usize,
+    /// `K`.
+    pub kv_heads: usize,
+    /// `C`, even.
+    pub width: usize,
+    /// Of this length and width.
+    pub angles: Arc<Angles>,
+}
+
+/// Cosine and sine of `position * theta^(-2c/C)`, each `[S, C/2]`.
+#[derive(Debug)]
+pub struct Angles {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Angles {
+    /// Computed in 64 bits.
+    pub fn new(seq: usize, width: usize, theta: f64) -> Self {
+        let half = width / 2;
+        let angle = |at: usize| (at / half) as f64 * theta.powf(-2.0 * (at % half) as f64 / width as f64);
+        let table = |f: fn(f64) -> f64| (0..seq * half).map(|at| f(angle(at)) as f32).collect();
+        Self { cos: table(f64::cos), sin: table(f64::sin) }
+    }
+
+    /// Turns the rows of `x`, which begin `stride` apart, and multiplies them by `scale`; `out` has no gaps.
+    fn turn(&self, x: &[f32], stride: usize, out: &mut [f32], width: usize, scale: f32) {
+        let half = width / 2;
+        let tables = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
+        for ((x, out), (cos, sin)) in x.chunks(stride).zip(out.chunks_exact_mut(width)).zip(tables) {
+            let ((low, high), (out_low, out_high)) = (x[..width].split_at(half), out.split_at_mut(half));
+            for c in 0..half {
+                out_low[c] = scale * (low[c] * cos[c] - high[c] * sin[c]);
+                out_high[c] = scale * (high[c] * cos[c] + low[c] * sin[c]);
+            }
+        }
+    }
+
+    /// The transpose of [`turn`](Self::turn): from `x` without gaps to rows that begin `stride` apart.
+    fn turn_back(&self, x: &[f32], out: &mut [f32], stride: usize, width: usize, scale: f32) {
+        let half = width / 2;
+        let tables = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
+        for ((x, out), (cos, sin)) in x.chunks_exact(width).zip(out.chunks_mut(stride)).zip(tables) {
+            let ((low, high), (out_low, out_high)) = (x.split_at(half), out[..width].split_at_mut(half));
+            for c in 0..half {
+                out_low[c] = scale * (low[c] * cos[c] + high[c] * sin[c]);
+                out_high[c] = scale * (high[c] * cos[c] - low[c] * sin[c]);
+            }
+        }
+    }
+}
+
+/// Buffers for one head.
+struct Scratch {
+    /// `[S, C]`, turned.
+    q: Vec<f32>,
+    /// `[S, C]`, turned.
+    k: Vec<f32>,
+    /// `[QUERIES, S]`: scores, then weights.
+    weights: Vec<f32>,
+}
+
+impl Attention {
+    fn scratch(&self) -> Scratch {
+        let buffer = |len| vec![0.0; len];
+        Scratch {
+            q: buffer(self.seq * self.width),
+            k: buffer(self.seq * self.width),
+            weights: buffer(QUERIES.min(self.seq) * self.seq),
+        }
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let seq = self.seq;
+        (0..seq).step_by(QUERIES).map(move |start| start..seq.min(start + QUERIES))
+    }
+
+    /// Every query head, as (sequence, KV head, query head); those that share a KV head follow each other.
+    fn each_head(&self, batch: usize) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let (heads, group) = (self.heads, self.heads / self.kv_heads);
+        (0..batch).flat_map(move |b| (0..heads).map(move |head| (b, head / group, head)))
+    }
+
+    /// Strides of the rows of `q`, and of `k` and `v`.
+    fn strides(&self) -> (usize, usize) {
+        (self.heads * self.width, self.kv_heads * self.width)
+    }
+
+    fn scale(&self) -> f32 {
+        (self.width as f64).powf(-0.5) as f32
+    }
+}
+
+impl Kernel<3> for Attention {
+    /// Of every query the logarithm of the sum of the exponentials of its scores: `[B, H, S]`.
+    type Saved = Vec<f32>;
+
+    fn forward(&self, [q, k, v]: [&[f32]; 3], _: bool) -> (Vec<f32>, Vec<f32>) {
+        let (seq, width) = (self.seq, self.width);
+        let (stride, kv_stride) = self.strides();
+        let batch = q.len() / (seq * stride);
+        let (mut y, mut log_sums) = (vec![0.0; q.len()], vec![0.0; batch * self.heads * seq]);
+        let mut scratch = self.scratch();
+        let mut turned = None;
+        for ((b, kv_head, head), log_sums) in self.each_head(batch).zip(log_sums.chunks_exact_mut(seq)) {
+            let at = b * seq * stride + head * width;
+            let kv_at = b * seq * kv_stride + kv_head * width;
+            let kv_rows = kv_at..(b + 1) * seq * kv_stride;
+            if turned.replace(kv_at) != Some(kv_at) {
+                self.angles.turn(&k[kv_rows.clone()], kv_stride, &mut scratch.k, width, 1.0);
+            }
+            self.angles.turn(&q[at..(b + 1) * seq * stride], stride, &mut scratch.q, width, self.scale());
+            for block in self.blocks() {
+                let weights = &mut scratch.weights[..block.len() * block.end];
+                let keys = matrix(&scratch.k[..block.end * width], width);
+                let queries = matrix(&scratch.q[block.start * width..block.end * width], width);
+                set(weights, queries, keys.transpose());
+                Arch::new().dispatch(Softmax { weights, first: block.start, log_sums: &mut log_sums[block.clone()] });
+                let y = &mut y[at + block.start * stride..(b + 1) * seq * stride];
+                let values = strided(&v[kv_rows.clone()], block.end, width, kv_stride);
+                set_strided(y, stride, matrix(weights, block.end), values);
+            }
+        }
+        (y, log_sums)
+    }
+
+    /// With the weights `p` and `dp = dy v^T`: `ds = p (dp - sum p dp)`, `dq = ds k`, `dk = ds^T q`, `dv = p^T dy`, where
+    /// `q` and `k` are the turned ones.
+    fn backward(&self, [q, k, v]: [&[f32]; 3], log_sums: Vec<f32>, dy: &[f32], _: [bool; 3]) -> [Option<Vec<f32>>; 3] {
+        let (seq, width) = (self.seq, self.width);
+        let (stride, kv_stride) = self.strides();
+        let group = self.heads / self.kv_heads;
+        let batch = q.len() / (seq * stride);
+        let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| vec![0.0; x.len()]);
+        let mut scratch = self.scratch();
+        let mut slopes = scratch.weights.clone();
+        let [mut head_dq, mut head_dk, mut head_dv] = [(); 3].map(|()| vec![0.0; seq * width]);
+        for ((b, kv_head, head), log_sums) in self.each_head(batch).zip(log_sums.chunks_exact(seq)) {
+            let at = b * seq * stride + head * width;
+            let kv_at = b * seq * kv_stride + kv_head * width;
+            let (rows, kv_rows) = (at..(b + 1) * seq * stride, kv_at..(b + 1) * seq * kv_stride);
+            if head % group == 0 {
+                self.angles.turn(&k[kv_rows.clone()], kv_stride, &mut scratch.k, width, 1.0);
+                head_dk.fill(0.0);
+                head_dv.fill(0.0);
+            }
+            self.angles.turn(&q[rows.clone()], stride, &mut scratch.q, width, self.scale());
+            for block in self.blocks() {
+                let size = block.len() * block.end;
+                let (weights, slopes) = (&mut scratch.weights[..size], &mut slopes[..size]);
+                let keys = matrix(&scratch.k[..block.end * width], width);
+                let queries = matrix(&scratch.q[block.start * width..block.end * width], width);
+                let values = strided(&v[kv_rows.clone()], block.end, width, kv_stride);
+                let dy = strided(&dy[at + block.start * stride..rows.end], block.len(), width, stride);
+                set(weights, queries, keys.transpose());
+                set(slopes, dy, values.transpose());
+                let log_sums = &log_sums[block.clone()];
+                Arch::new().dispatch(SoftmaxBackward { weights, slopes, first: block.start, log_sums });
+                let (weights, slopes) = (matrix(weights, block.end), matrix(slopes, block.end));
+                set(&mut head_dq[block.start * width..block.end * width], slopes, keys);
+                add(&mut head_dk[..block.end * width], slopes.transpose(), queries);
+                add(&mut head_dv[..block.end * width], weights.transpose(), dy);
+            }
+            self.angles.turn_back(&head_dq, &mut dq[rows], stride, width, self.scale());
+            if head % group == group - 1 {
+                self.angles.turn_back(&head_dk, &mut dk[kv_rows.clone()], kv_stride, width, 1.0);
+                for (dv, head) in dv[kv_rows].chunks_mut(kv_stride).zip(head_dv.chunks_exact(width)) {
+                    dv[..width].copy_from_slice(head);
+                }
+            }
+        }
+        [dq, dk, dv].map(Some)
+    }
+}
+
+/// Scores to weights, in place, for the queries at positions `first..`; query `i` sees the keys `0..=i`.
+struct Softmax<'a> {
+    weights: &'a mut [f32],
+    first: usize,
+    log_sums: &'a mut [f32],
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let keys = self.first + self.log_sums.len();
+        for (row, (weights, log_sum)) in self.weights.chunks_exact_mut(keys).zip(self.log_sums).enumerate() {
+            let (seen, hidden) = weights.split_at_mut(self.first + row + 1);
+            hidden.fill(0.0);
+            let whole = seen.len() - seen.len() % S::F32_LANES;
+            let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
+            for &scores in S::as_simd_f32s(seen).0 {
+                largest = simd.max_f32s(largest, scores);
+            }
+            let largest = seen[whole..].iter().copied().fold(simd.reduce_max_f32s(largest), f32::max);
+            let shift = simd.splat_f32s(largest);
+            let mut sum = simd.splat_f32s(0.0);
+            let (vectors, rest) = S::as_mut_simd_f32s(seen);
+            for scores in vectors {
+                *scores = exp(simd, simd.sub_f32s(*scores, shift));
+                sum = simd.add_f32s(sum, *scores);
+            }
+            let weights = exp(simd, simd.sub_f32s(simd.partial_load_f32s(rest), shift));
+            simd.partial_store_f32s(rest, weights);
+            let sum = simd.reduce_sum_f32s(sum) + rest.iter().sum::<f32>();
+            let share = simd.splat_f32s(sum.recip());
+            for at in starts::<S>(seen.len()) {
+                store(simd, seen, at, simd.mul_f32s(load(simd, seen, at), share));
+            }
+            *log_sum = largest + sum.ln();
+        }
+    }
+}
+
+/// Scores to weights, and gradients of the weights to gradients of the scores, both in place.
+struct SoftmaxBackward<'a> {
+    weights: &'a mut [f32],
+    slopes: &'a mut [f32],
+    first: usize,
+    log_sums: &'a [f32],
+}
+
+impl WithSimd for SoftmaxBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let keys = self.first + self.log_sums.len();
+        let rows = self.weights.chunks_exact_mut(keys).zip(self.slopes.chunks_exact_mut(keys));
+        for (row, ((weights, slopes), &log_sum)) in rows.zip(self.log_sums).enumerate() {
+            let (weights, hidden) = weights.split_at_mut(self.first + row + 1);
+            hidden.fill(0.0);
+            let (slopes, hidden) = slopes.split_at_mut(self.first + row + 1);
+            hidden.fill(0.0);
+            let shift = simd.splat_f32s(log_sum);
+            let mut sum = simd.splat_f32s(0.0);
+            for at in starts::<S>(weights.len()) {
+                let p = exp(simd, simd.sub_f32s(load(simd, weights, at), shift));
+                store(simd, weights, at, p);
+                // Read back, because behind the end `p` is not zero and may be infinite.
+                sum = simd.mul_add_e_f32s(load(simd, weights, at), load(simd, slopes, at), sum);
+            }
+            let mean = simd.splat_f32s(simd.reduce_sum_f32s(sum));
+            for at in starts::<S>(weights.len()) {
+                let slope = simd.sub_f32s(load(simd, slopes, at), mean);
+                store(simd, slopes, at, simd.mul_f32s(load(simd, weights, at), slope));
+            }
+        }
+    }
+}

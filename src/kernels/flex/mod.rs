@@ -1,0 +1,25 @@
+//! The kernels for Burn's CPU backend `flex` in single precision.
+//!
+//! [`op`] makes a [`Kernel`] an operation of Burn. Matrix products are `faer`'s, on one thread; everything else runs on the
+//! widest vectors of the processor, chosen at run time. Sums have a fixed order, so results repeat bit for bit whatever
+//! runs beside them.
+
+mod attention;
+mod cross_entropy;
+mod gelu;
+mod linear;
+mod matmul;
+mod norm;
+mod op;
+mod simd;
+mod swiglu;
+mod update;
+
+pub use attention::{Angles, Attention};
+pub use cross_entropy::CrossEntropy;
+pub use gelu::Gelu;
+pub use linear::Linear;
+pub use norm::RmsNorm;
+pub use op::{Kernel, Values, apply, input, plain};
+pub use swiglu::SwiGlu;
+pub use update::{adamw, sum_of_squares};

@@ -1,0 +1,98 @@
+//! `y = x r * gamma` with `r = 1 / sqrt(mean(x^2) + epsilon)`.
+
+use super::{
+    Kernel,
+    simd::{Arch, Simd, WithSimd, load, starts, store},
+};
+
+/// The shapes: `x`: `[N, D]`, `gamma`: `[D]`, `y`: `[N, D]`.
+#[derive(Clone, Copy, Debug)]
+pub struct RmsNorm {
+    /// Added to the mean square.
+    pub epsilon: f32,
+}
+
+impl Kernel<2> for RmsNorm {
+    /// `r`: `[N]`.
+    type Saved = Vec<f32>;
+
+    fn forward(&self, [x, gamma]: [&[f32]; 2], _: bool) -> (Vec<f32>, Vec<f32>) {
+        let (mut y, mut r) = (vec![0.0; x.len()], vec![0.0; x.len() / gamma.len()]);
+        Arch::new().dispatch(Forward { x, gamma, epsilon: self.epsilon, y: &mut y, r: &mut r });
+        (y, r)
+    }
+
+    /// `dx = r (dy * gamma - x r^2 mean(dy * gamma * x))`, `dgamma = sum dy * x r`.
+    fn backward(&self, [x, gamma]: [&[f32]; 2], r: Vec<f32>, dy: &[f32], _: [bool; 2]) -> [Option<Vec<f32>>; 2] {
+        let (mut dx, mut dgamma) = (vec![0.0; x.len()], vec![0.0; gamma.len()]);
+        Arch::new().dispatch(Gradient { x, gamma, r: &r, dy, dx: &mut dx, dgamma: &mut dgamma });
+        [Some(dx), Some(dgamma)]
+    }
+}
+
+struct Forward<'a> {
+    x: &'a [f32],
+    gamma: &'a [f32],
+    epsilon: f32,
+    y: &'a mut [f32],
+    r: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let width = self.gamma.len();
+        let rows = self.x.chunks_exact(width).zip(self.y.chunks_exact_mut(width));
+        for ((x, y), r) in rows.zip(self.r) {
+            let mut sum = simd.splat_f32s(0.0);
+            for at in starts::<S>(width) {
+                let x = load(simd, x, at);
+                sum = simd.mul_add_e_f32s(x, x, sum);
+            }
+            *r = (simd.reduce_sum_f32s(sum) / width as f32 + self.epsilon).sqrt().recip();
+            let scale = simd.splat_f32s(*r);
+            for at in starts::<S>(width) {
+                let scaled = simd.mul_f32s(load(simd, x, at), scale);
+                store(simd, y, at, simd.mul_f32s(scaled, load(simd, self.gamma, at)));
+            }
+        }
+    }
+}
+
+struct Gradient<'a> {
+    x: &'a [f32],
+    gamma: &'a [f32],
+    r: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    dgamma: &'a mut [f32],
+}
+
+impl WithSimd for Gradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let width = self.gamma.len();
+        let inputs = self.x.chunks_exact(width).zip(self.dy.chunks_exact(width)).zip(self.r);
+        for (((x, dy), &r), dx) in inputs.zip(self.dx.chunks_exact_mut(width)) {
+            let scale = simd.splat_f32s(r);
+            let mut sum = simd.splat_f32s(0.0);
+            for at in starts::<S>(width) {
+                let (x, dy, gamma) = (load(simd, x, at), load(simd, dy, at), load(simd, self.gamma, at));
+                let product = simd.mul_f32s(dy, x);
+                sum = simd.mul_add_e_f32s(product, gamma, sum);
+                let dgamma = simd.mul_add_e_f32s(product, scale, load(simd, self.dgamma, at));
+                store(simd, self.dgamma, at, dgamma);
+            }
+            let pull = simd.splat_f32s(-simd.reduce_sum_f32s(sum) / width as f32 * r * r);
+            for at in starts::<S>(width) {
+                let (x, dy, gamma) = (load(simd, x, at), load(simd, dy, at), load(simd, self.gamma, at));
+                let inner = simd.mul_add_e_f32s(x, pull, simd.mul_f32s(dy, gamma));
+                store(simd, dx, at, simd.mul_f32s(inner, scale));
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Linear maps.
+
+use burn::{nn, tensor::Tensor};
+
+/// `x w + b`.
+///
+/// # Shapes
+/// `x`: `[B, S, I]`, `weight`: `[I, O]`, `bias`: `[O]`, to `[B, S, O]`.
+pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = kernel(&x, &weight, bias.as_ref()) {
+        return y;
+    }
+    burn::tensor::module::linear(x, weight, bias)
+}
+
+/// [`linear`] with the weights of a layer of Burn.
+///
+/// # Shapes
+/// `x`: `[B, S, I]` to `[B, S, O]`.
+pub fn project(x: Tensor<3>, map: &nn::Linear) -> Tensor<3> {
+    linear(x, map.weight.val(), map.bias.as_ref().map(|bias| bias.val()))
+}
+
+#[cfg(feature = "flex")]
+fn kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Option<Tensor<3>> {
+    use super::flex::{Linear, apply, input};
+
+    let ([batch, seq, inputs], [rows, outputs]) = (x.dims(), weight.dims());
+    let fits = rows == inputs && bias.is_none_or(|bias| bias.dims() == [outputs]);
+    if !fits || batch * seq * inputs * outputs == 0 {
+        return None;
+    }
+    let (kernel, shape) = (Linear { inputs, outputs }, [batch, seq, outputs]);
+    let (x, weight) = (input(x)?, input(weight)?);
+    Some(match bias {
+        Some(bias) => apply(kernel, [x, weight, input(bias)?], shape),
+        None => apply(kernel, [x, weight], shape),
+    })
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::testing::{Case, check, lift, lower};
+
+    /// Rows, inputs, outputs.
+    fn agrees([batch, seq, inputs, outputs]: [usize; 4], bias: bool, scale: f32) {
+        let mut shapes = vec![vec![batch, seq, inputs], vec![inputs, outputs]];
+        if bias {
+            shapes.push(vec![outputs]);
+        }
+        let arguments = |x: &[Tensor<1>]| {
+            let bias = x.get(2).map(|bias| bias.clone());
+            (lift(&x[0], [batch, seq, inputs]), lift(&x[1], [inputs, outputs]), bias)
+        };
+        check(
+            Case { shapes: &shapes, scale, tolerance: 1e-5 },
+            &|x| {
+                let (x, weight, bias) = arguments(x);
+                assert!(kernel(&x, &weight, bias.as_ref()).is_some(), "the kernel serves this case");
+                lower(linear(x, weight, bias))
+            },
+            &|x| {
+                let (x, weight, bias) = arguments(x);
+                lower(burn::tensor::module::linear(x, weight, bias))
+            },
+        );
+    }
+
+    #[test]
+    fn value_and_gradients_are_those_of_burns_composition() {
+        for shape in [[1, 1, 1, 1], [2, 7, 3, 5], [3, 5, 8, 1], [2, 300, 16, 9]] {
+            agrees(shape, false, 1.0);
+            agrees(shape, true, 30.0);
+        }
+    }
+
+    #[test]
+    fn a_transposed_weight_is_read_in_its_own_order() {
+        check(
+            Case { shapes: &[vec![2, 5, 6], vec![4, 6]], scale: 1.0, tolerance: 1e-5 },
+            &|x| lower(linear(lift(&x[0], [2, 5, 6]), lift::<2>(&x[1], [4, 6]).transpose(), None)),
+            &|x| lower(lift::<3>(&x[0], [2, 5, 6]).matmul(lift::<2>(&x[1], [4, 6]).transpose().unsqueeze())),
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn any_shape_agrees(batch in 1usize..4, seq in 1usize..40, inputs in 1usize..40, outputs in 1usize..40, bias: bool) {
+            agrees([batch, seq, inputs, outputs], bias, 1.0);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What layers compute, as fast as the device allows.
+//!
+//! Every function takes Burn tensors and chooses by them. On the backend `flex` in single precision it runs one kernel that
+//! has its own backward pass; elsewhere, and where autodiff recomputes forward passes (gradient checkpointing), it composes
+//! Burn's operations, which every backend has. Both agree up to rounding. Only first derivatives exist, as everywhere in
+//! Burn's autodiff.
+//!
+//! The kernels compute on the calling thread alone, and repeat bit for bit whatever runs beside them.
+
+mod attention;
+mod cross_entropy;
+#[cfg(feature = "flex")]
+mod flex;
+mod gelu;
+mod linear;
+mod norm;
+mod position;
+mod swiglu;
+#[cfg(test)]
+mod testing;
+mod update;
+
+pub use attention::CausalAttention;
+pub use cross_entropy::cross_entropy;
+pub use gelu::gelu;
+pub use linear::{linear, project};
+pub use norm::rms_norm;
+pub(crate) use position::PositionTables;
+pub use swiglu::swiglu;
+pub(crate) use update::{AdamWStep, adamw, scale, sum_of_squares};

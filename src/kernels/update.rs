@@ -1,0 +1,128 @@
+//! What an optimizer does to the parameters.
+
+use burn::tensor::Tensor;
+
+#[cfg(feature = "flex")]
+use super::flex::{self, Values, plain};
+
+/// The numbers of one step of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2):
+/// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
+/// `w = decay w - rate m / (sqrt(second_correction v) + eps)`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdamWStep {
+    /// Decay rate of the mean of the gradient.
+    pub beta1: f64,
+    /// Decay rate of the mean of the squared gradient.
+    pub beta2: f64,
+    /// Added to the root.
+    pub eps: f64,
+    /// `1 - rate weight_decay`.
+    pub decay: f64,
+    /// The learning rate over `1 - beta1^t`.
+    pub rate: f64,
+    /// `1 / (1 - beta2^t)`.
+    pub second_correction: f64,
+}
+
+/// One step of AdamW: the new weights and moments. Outside autodiff; on `flex` in place where nobody else holds them.
+///
+/// # Shapes
+/// All `[N]`; `moments` are `m` and `v`.
+pub(crate) fn adamw(
+    weights: Tensor<1>,
+    gradient: Tensor<1>,
+    [first, second]: [Tensor<1>; 2],
+    step: AdamWStep,
+) -> (Tensor<1>, [Tensor<1>; 2]) {
+    #[cfg(feature = "flex")]
+    if let (Some(w), Some(g), Some(m), Some(v)) = (plain(&weights), plain(&gradient), plain(&first), plain(&second)) {
+        // The kernel shall hold the only handles, so that it need not copy.
+        drop((weights, first, second));
+        let [mut w, mut m, mut v] = [w, m, v].map(Values::new);
+        flex::adamw(w.slice_mut(), &Values::new(g), m.slice_mut(), v.slice_mut(), step);
+        return (w.into_tensor(), [m.into_tensor(), v.into_tensor()]);
+    }
+    let AdamWStep { beta1, beta2, eps, decay, rate, second_correction } = step;
+    let first = first * beta1 + gradient.clone() * (1.0 - beta1);
+    let second = second * beta2 + gradient.square() * (1.0 - beta2);
+    let update = first.clone() / ((second.clone() * second_correction).sqrt() + eps);
+    (weights * decay - update * rate, [first, second])
+}
+
+/// The sum of the squares of all elements, one element; without a graph.
+pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    #[cfg(feature = "flex")]
+    if let Some(values) = plain(&x) {
+        return Tensor::from_data([flex::sum_of_squares(&Values::new(values))], &x.device());
+    }
+    x.square().sum()
+}
+
+/// `x` times the one element of `factor`; outside autodiff.
+pub(crate) fn scale<const D: usize>(x: Tensor<D>, factor: &Tensor<1>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let (Some(values), Some(factor)) = (plain(&x), plain(factor))
+        && let [factor] = Values::new(factor)[..]
+    {
+        drop(x);
+        let mut values = Values::new(values);
+        if factor != 1.0 {
+            values.slice_mut().iter_mut().for_each(|x| *x *= factor);
+        }
+        return values.into_tensor();
+    }
+    x * factor.clone().reshape([1; D])
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    fn vector(phase: f32) -> Vec<f32> {
+        (0..37).map(|i| (1.3 * i as f32 + phase).sin()).collect()
+    }
+
+    #[test]
+    fn three_steps_are_those_of_the_formula_in_64_bits() {
+        let device = Device::flex();
+        let tensor = |x: &[f32]| Tensor::<1>::from_data(TensorData::new(x.to_vec(), [x.len()]), &device);
+        let mut weights = tensor(&vector(0.0));
+        let mut moments = [tensor(&[0.0; 37]), tensor(&[0.0; 37])];
+        let mut want: Vec<[f64; 3]> = vector(0.0).iter().map(|&w| [f64::from(w), 0.0, 0.0]).collect();
+        for t in 1..=3 {
+            let (gradient, rate, decay) = (vector(t as f32), 1e-2, 0.1);
+            let step = AdamWStep {
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-8,
+                decay: 1.0 - rate * decay,
+                rate: rate / (1.0 - 0.9f64.powi(t)),
+                second_correction: 1.0 / (1.0 - 0.999f64.powi(t)),
+            };
+            let untouched = weights.clone();
+            let before = untouched.to_data();
+            (weights, moments) = adamw(weights, tensor(&gradient), moments, step);
+            assert_eq!(untouched.into_data(), before, "a shared tensor is copied, not changed");
+            for ([w, m, v], g) in want.iter_mut().zip(&gradient) {
+                let g = f64::from(*g);
+                (*m, *v) = (0.9 * *m + 0.1 * g, 0.999 * *v + 0.001 * g * g);
+                *w = *w * step.decay - step.rate * *m / ((*v * step.second_correction).sqrt() + step.eps);
+            }
+        }
+        for (got, [want, ..]) in weights.into_data().try_into_vec::<f32>().unwrap().iter().zip(want) {
+            assert!((f64::from(*got) - want).abs() < 1e-6, "{got} {want}");
+        }
+    }
+
+    #[test]
+    fn squares_are_summed_and_tensors_scaled_in_any_layout() {
+        let device = Device::flex();
+        let x = Tensor::<2>::from_data([[1f32, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
+        assert_eq!(sum_of_squares(x.clone().transpose()).into_scalar::<f32>(), 91.0);
+        let half = scale(x.clone().transpose(), &Tensor::from_data([0.5f32], &device));
+        assert_eq!(half.into_data().try_into_vec::<f32>().unwrap(), [0.5, 2.0, 1.0, 2.5, 1.5, 3.0]);
+        assert_eq!(x.into_data().try_into_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    }
+}
