@@ -53,7 +53,7 @@ mod tests {
             shapes.push(vec![outputs]);
         }
         let arguments = |x: &[Tensor<1>]| {
-            let bias = x.get(2).map(|bias| bias.clone());
+            let bias = x.get(2).cloned();
             (lift(&x[0], [batch, seq, inputs]), lift(&x[1], [inputs, outputs]), bias)
         };
         check(

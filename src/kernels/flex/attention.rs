@@ -6,6 +6,7 @@ use std::{ops::Range, sync::Arc};
 use super::{
     Kernel,
     matmul::{add, matrix, set, set_strided, strided},
+    pool::buffer,
     simd::{Arch, Simd, WithSimd, exp, load, starts, store},
 };
 
@@ -45,29 +46,49 @@ impl Angles {
 
     /// Turns the rows of `x`, which begin `stride` apart, and multiplies them by `scale`; `out` has no gaps.
     fn turn(&self, x: &[f32], stride: usize, out: &mut [f32], width: usize, scale: f32) {
-        let half = width / 2;
-        let tables = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
-        for ((x, out), (cos, sin)) in x.chunks(stride).zip(out.chunks_exact_mut(width)).zip(tables) {
-            let ((low, high), (out_low, out_high)) = (x[..width].split_at(half), out.split_at_mut(half));
-            for c in 0..half {
-                out_low[c] = scale * (low[c] * cos[c] - high[c] * sin[c]);
-                out_high[c] = scale * (high[c] * cos[c] + low[c] * sin[c]);
-            }
+        for ((x, out), (cos, sin)) in x.chunks(stride).zip(out.chunks_exact_mut(width)).zip(self.rows(width)) {
+            turn_row(&x[..width], [cos, sin], [scale, scale], out);
         }
     }
 
     /// The transpose of [`turn`](Self::turn): from `x` without gaps to rows that begin `stride` apart.
     fn turn_back(&self, x: &[f32], out: &mut [f32], stride: usize, width: usize, scale: f32) {
-        let half = width / 2;
-        let tables = self.cos.chunks_exact(half).zip(self.sin.chunks_exact(half));
-        for ((x, out), (cos, sin)) in x.chunks_exact(width).zip(out.chunks_mut(stride)).zip(tables) {
-            let ((low, high), (out_low, out_high)) = (x.split_at(half), out[..width].split_at_mut(half));
-            for c in 0..half {
-                out_low[c] = scale * (low[c] * cos[c] + high[c] * sin[c]);
-                out_high[c] = scale * (high[c] * cos[c] - low[c] * sin[c]);
-            }
+        for ((x, out), (cos, sin)) in x.chunks_exact(width).zip(out.chunks_mut(stride)).zip(self.rows(width)) {
+            turn_row(x, [cos, sin], [scale, -scale], &mut out[..width]);
         }
     }
+
+    fn rows(&self, width: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
+        self.cos.chunks_exact(width / 2).zip(self.sin.chunks_exact(width / 2))
+    }
+}
+
+/// Turns pairs `(c, c + C/2)` of `x` by angles of which cosine and sine are given, each with a factor.
+#[inline(always)]
+fn turn_row(x: &[f32], [cos, sin]: [&[f32]; 2], factors: [f32; 2], out: &mut [f32]) {
+    let half = x.len() / 2;
+    let ((low, high), (out_low, out_high)) = (x.split_at(half), out.split_at_mut(half));
+    // Four at a time, because heads are too narrow for loops of unknown length.
+    let ((low, low_rest), (high, high_rest)) = (low.as_chunks::<4>(), high.as_chunks::<4>());
+    let ((cos, cos_rest), (sin, sin_rest)) = (cos.as_chunks::<4>(), sin.as_chunks::<4>());
+    let (out_low, out_low_rest) = out_low.as_chunks_mut::<4>();
+    let (out_high, out_high_rest) = out_high.as_chunks_mut::<4>();
+    let outs = out_low.iter_mut().zip(out_high);
+    for (((low, high), (cos, sin)), (out_low, out_high)) in low.iter().zip(high).zip(cos.iter().zip(sin)).zip(outs) {
+        for c in 0..4 {
+            (out_low[c], out_high[c]) = turn_pair([low[c], high[c]], [cos[c], sin[c]], factors);
+        }
+    }
+    for c in 0..low_rest.len() {
+        (out_low_rest[c], out_high_rest[c]) =
+            turn_pair([low_rest[c], high_rest[c]], [cos_rest[c], sin_rest[c]], factors);
+    }
+}
+
+#[inline(always)]
+fn turn_pair([low, high]: [f32; 2], [cos, sin]: [f32; 2], factors: [f32; 2]) -> (f32, f32) {
+    let (cos, sin) = (factors[0] * cos, factors[1] * sin);
+    (low * cos - high * sin, high * cos + low * sin)
 }
 
 /// Buffers for one head.
@@ -82,7 +103,6 @@ struct Scratch {
 
 impl Attention {
     fn scratch(&self) -> Scratch {
-        let buffer = |len| vec![0.0; len];
         Scratch {
             q: buffer(self.seq * self.width),
             k: buffer(self.seq * self.width),
@@ -119,7 +139,7 @@ impl Kernel<3> for Attention {
         let (seq, width) = (self.seq, self.width);
         let (stride, kv_stride) = self.strides();
         let batch = q.len() / (seq * stride);
-        let (mut y, mut log_sums) = (vec![0.0; q.len()], vec![0.0; batch * self.heads * seq]);
+        let (mut y, mut log_sums) = (buffer(q.len()), buffer(batch * self.heads * seq));
         let mut scratch = self.scratch();
         let mut turned = None;
         for ((b, kv_head, head), log_sums) in self.each_head(batch).zip(log_sums.chunks_exact_mut(seq)) {
@@ -151,7 +171,7 @@ impl Kernel<3> for Attention {
         let (stride, kv_stride) = self.strides();
         let group = self.heads / self.kv_heads;
         let batch = q.len() / (seq * stride);
-        let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| vec![0.0; x.len()]);
+        let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| buffer(x.len()));
         let mut scratch = self.scratch();
         let mut slopes = scratch.weights.clone();
         let [mut head_dq, mut head_dk, mut head_dv] = [(); 3].map(|()| vec![0.0; seq * width]);

@@ -3,6 +3,7 @@
 
 use super::{
     Kernel,
+    pool::zeros,
     simd::{Arch, Simd, WithSimd, exp, load, starts, store},
 };
 
@@ -22,7 +23,7 @@ impl Kernel<1> for CrossEntropy {
     type Saved = Vec<f32>;
 
     fn forward(&self, [z]: [&[f32]; 1], _: bool) -> (Vec<f32>, Vec<f32>) {
-        let mut gradient = vec![0.0; z.len()];
+        let mut gradient = zeros(z.len());
         let loss = Arch::new().dispatch(Rows { kernel: self, z, gradient: &mut gradient });
         (vec![loss as f32], gradient)
     }

@@ -5,6 +5,7 @@ use std::f32::consts::FRAC_2_SQRT_PI;
 
 use super::{
     Kernel,
+    pool::buffer,
     simd::{Arch, Simd, WithSimd, load, sigmoid, starts, store},
 };
 
@@ -20,14 +21,14 @@ impl Kernel<1> for Gelu {
     type Saved = ();
 
     fn forward(&self, [x]: [&[f32]; 1], _: bool) -> (Vec<f32>, ()) {
-        let mut y = vec![0.0; x.len()];
+        let mut y = buffer(x.len());
         Arch::new().dispatch(Forward { x, y: &mut y });
         (y, ())
     }
 
     /// `dx = dy (s + x s (1 - s) 2t')`.
     fn backward(&self, [x]: [&[f32]; 1], (): (), dy: &[f32], _: [bool; 1]) -> [Option<Vec<f32>>; 1] {
-        let mut dx = vec![0.0; x.len()];
+        let mut dx = buffer(x.len());
         Arch::new().dispatch(Gradient { x, dy, dx: &mut dx });
         [Some(dx)]
     }

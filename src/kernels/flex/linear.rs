@@ -3,6 +3,7 @@
 use super::{
     Kernel,
     matmul::{add, blocks, matrix, rows, rows_mut, set},
+    pool::{buffer, zeros},
 };
 
 /// The shapes: `x`: `[N, I]`, `w`: `[I, O]`, `b`: `[O]`, `y`: `[N, O]`.
@@ -18,7 +19,7 @@ impl Linear {
     fn forward(self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
         let Self { inputs, outputs } = self;
         let count = x.len() / inputs;
-        let mut y = vec![0.0; count * outputs];
+        let mut y = buffer(count * outputs);
         for block in blocks(count) {
             let (x, y) = (matrix(rows(x, &block, inputs), inputs), rows_mut(&mut y, &block, outputs));
             match b {
@@ -36,7 +37,8 @@ impl Linear {
     fn backward<const N: usize>(self, [x, w]: [&[f32]; 2], dy: &[f32], wanted: [bool; N]) -> [Option<Vec<f32>>; N] {
         let Self { inputs, outputs } = self;
         let sizes = [x.len(), w.len(), outputs];
-        let mut gradients: [Option<Vec<f32>>; N] = std::array::from_fn(|i| wanted[i].then(|| vec![0.0; sizes[i]]));
+        let start = |i: usize| if i == 0 { buffer(sizes[i]) } else { zeros(sizes[i]) };
+        let mut gradients: [Option<Vec<f32>>; N] = std::array::from_fn(|i| wanted[i].then(|| start(i)));
         for block in blocks(x.len() / inputs) {
             let (x, dy) = (rows(x, &block, inputs), rows(dy, &block, outputs));
             let (x_matrix, dy_matrix) = (matrix(x, inputs), matrix(dy, outputs));

@@ -3,6 +3,7 @@
 //! [`op`] makes a [`Kernel`] an operation of Burn. Matrix products are `faer`'s, on one thread; everything else runs on the
 //! widest vectors of the processor, chosen at run time. Sums have a fixed order, so results repeat bit for bit whatever
 //! runs beside them.
+//! [`pool`] keeps buffers from one step to the next.
 
 mod attention;
 mod cross_entropy;
@@ -11,6 +12,7 @@ mod linear;
 mod matmul;
 mod norm;
 mod op;
+mod pool;
 mod simd;
 mod swiglu;
 mod update;

@@ -2,6 +2,7 @@
 
 use super::{
     Kernel,
+    pool::{buffer, zeros},
     simd::{Arch, Simd, WithSimd, load, starts, store},
 };
 
@@ -17,14 +18,14 @@ impl Kernel<2> for RmsNorm {
     type Saved = Vec<f32>;
 
     fn forward(&self, [x, gamma]: [&[f32]; 2], _: bool) -> (Vec<f32>, Vec<f32>) {
-        let (mut y, mut r) = (vec![0.0; x.len()], vec![0.0; x.len() / gamma.len()]);
+        let (mut y, mut r) = (buffer(x.len()), buffer(x.len() / gamma.len()));
         Arch::new().dispatch(Forward { x, gamma, epsilon: self.epsilon, y: &mut y, r: &mut r });
         (y, r)
     }
 
     /// `dx = r (dy * gamma - x r^2 mean(dy * gamma * x))`, `dgamma = sum dy * x r`.
     fn backward(&self, [x, gamma]: [&[f32]; 2], r: Vec<f32>, dy: &[f32], _: [bool; 2]) -> [Option<Vec<f32>>; 2] {
-        let (mut dx, mut dgamma) = (vec![0.0; x.len()], vec![0.0; gamma.len()]);
+        let (mut dx, mut dgamma) = (buffer(x.len()), zeros(gamma.len()));
         Arch::new().dispatch(Gradient { x, gamma, r: &r, dy, dx: &mut dx, dgamma: &mut dgamma });
         [Some(dx), Some(dgamma)]
     }

@@ -15,6 +15,8 @@ use burn::{
     tensor::{DType, Shape, Tensor, TensorData},
 };
 
+use super::pool;
+
 /// A tensor of the backend `flex`.
 type Plain = FloatTensor<Flex>;
 /// The same with its place in the graph of autodiff.
@@ -103,10 +105,12 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for Step<K> {
         let (kernel, values, saved) = ops.state;
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let computed = kernel.backward(values.each_ref().map(Deref::deref), saved, &dy, wanted);
+        dy.give_back();
         for ((parent, gradient), values) in ops.parents.into_iter().zip(computed).zip(values) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 gradients.register::<Flex>(parent.id, tensor(gradient, values.shape()));
             }
+            values.give_back();
         }
     }
 }
@@ -129,6 +133,17 @@ impl Values {
     pub fn slice_mut(&mut self) -> &mut [f32] {
         let (start, count) = (self.0.layout().start_offset(), self.0.layout().num_elements());
         &mut self.0.storage_mut()[start..start + count]
+    }
+
+    /// Gives the buffer back to the pool, if nobody else holds it.
+    fn give_back(self) {
+        let whole = self.0.bytes().len() == size_of_val(&*self);
+        if whole
+            && self.0.is_unique()
+            && let Ok(buffer) = self.0.into_data().try_into_vec()
+        {
+            pool::give_back(buffer);
+        }
     }
 
     /// Back to a tensor of Burn.

@@ -3,6 +3,7 @@
 use super::{
     Kernel,
     matmul::{add, blocks, matrix, rows, rows_mut, set},
+    pool::{buffer, give_back, zeros},
     simd::{Arch, Simd, WithSimd, load, sigmoid, starts, store},
 };
 
@@ -28,11 +29,11 @@ impl Kernel<4> for SwiGlu {
     fn forward(&self, [x, g, u, d]: [&[f32]; 4], keep: bool) -> (Vec<f32>, Branches) {
         let Self { width, inner } = *self;
         let count = x.len() / width;
-        let mut y = vec![0.0; x.len()];
+        let mut y = buffer(x.len());
         let longest = blocks(count).next().map_or(0, |block| block.len());
         let kept = if keep { count } else { longest };
-        let mut saved = Branches { h: vec![0.0; kept * inner], v: vec![0.0; kept * inner] };
-        let mut a = vec![0.0; longest * inner];
+        let mut saved = Branches { h: buffer(kept * inner), v: buffer(kept * inner) };
+        let mut a = buffer(longest * inner);
         for block in blocks(count) {
             let x = matrix(rows(x, &block, width), width);
             let place = if keep { block.clone() } else { 0..block.len() };
@@ -43,6 +44,7 @@ impl Kernel<4> for SwiGlu {
             Arch::new().dispatch(Gate { h, v, a });
             set(rows_mut(&mut y, &block, width), matrix(a, inner), matrix(d, width));
         }
+        give_back(a);
         (y, saved)
     }
 
@@ -57,9 +59,9 @@ impl Kernel<4> for SwiGlu {
     ) -> [Option<Vec<f32>>; 4] {
         let Self { width, inner } = *self;
         let count = x.len() / width;
-        let mut dx = vec![0.0; x.len()];
-        let [mut dg, mut du, mut dd] = [g, u, d].map(|weight| vec![0.0; weight.len()]);
-        let mut scratch = vec![0.0; blocks(count).next().map_or(0, |block| block.len()) * inner];
+        let mut dx = buffer(x.len());
+        let [mut dg, mut du, mut dd] = [g, u, d].map(|weight| zeros(weight.len()));
+        let mut scratch = buffer(blocks(count).next().map_or(0, |block| block.len()) * inner);
         for block in blocks(count) {
             let (x, dy) = (matrix(rows(x, &block, width), width), matrix(rows(dy, &block, width), width));
             let (h, v) = (rows_mut(&mut saved.h, &block, inner), rows_mut(&mut saved.v, &block, inner));
@@ -74,6 +76,7 @@ impl Kernel<4> for SwiGlu {
             add(&mut dg, x.transpose(), dh);
             add(&mut du, x.transpose(), dv);
         }
+        [saved.h, saved.v, scratch].into_iter().for_each(give_back);
         [dx, dg, du, dd].map(Some)
     }
 }
