@@ -1,7 +1,8 @@
 //! Speed of the trainer on one core, and of two trainings side by side.
 //!
-//! `cargo bench --bench train_step` measures everything; `-- decoder` selects a workload, and `-- decoder --brief 20` prints
-//! only the tokens per second of that many steps, for the scripts that compare with others.
+//! `cargo bench --bench train_step` measures everything; `-- decoder` selects a workload, `-- --evaluate` carries out one
+//! evaluation of the protocol `quick` and reads the peak memory of the process, and `-- decoder --brief 20` prints only the
+//! tokens per second of that many steps, by wall and by CPU time, for the scripts that compare with others.
 //!
 //! CPU seconds are those of the training thread (`/proc/thread-self/schedstat`), so they hold on a busy machine as well;
 //! elsewhere than on Linux they are wall seconds.
@@ -15,9 +16,13 @@ use burn::{
 };
 use composer_nas::{
     Rng, Seed,
-    evaluate::mad::Protocol,
+    evaluate::{
+        CancelToken, Context, Evaluator,
+        mad::{Mad, Protocol},
+    },
     model::{HybridLm, ModelSpec, Network},
     primitive::{Dims, InitScheme, Primitives},
+    study::{Origin, Trial, TrialId},
     train::{AdamWConfig, Evaluation, LrSchedule, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train},
 };
 use rand::RngExt;
@@ -158,11 +163,28 @@ fn best<const N: usize>(mut run: impl FnMut() -> [f64; N]) -> [f64; N] {
     (0..5).map(|_| run()).reduce(|a, b| std::array::from_fn(|i| a[i].min(b[i]))).expect("five runs")
 }
 
+/// One evaluation of `quick`: CPU seconds and the peak memory.
+fn evaluate() {
+    let evaluator = Mad::quick(&Primitives::standard(), &Device::flex());
+    let trial = Trial::new(TrialId(0), "AAMMMM".parse().expect("an architecture"), Seed(1), Origin::Searcher);
+    let (score, cpu) = alone(|| {
+        let clock = Clock::start();
+        let report = evaluator.evaluate(&trial, &Context::new(CancelToken::default(), |_| {})).expect("a report");
+        (report.scores["accuracy"], clock.seconds()[1])
+    });
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("unknown").trim();
+    println!("one evaluation of quick: {cpu:.1} s of CPU, accuracy {score:.3}, peak memory {peak}");
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let mut workloads = Workload::all();
     let chosen = arguments.iter().find(|argument| workloads.iter().any(|workload| workload.name == **argument));
     workloads.retain(|workload| chosen.is_none_or(|name| workload.name == *name));
+    if arguments.iter().any(|argument| argument == "--evaluate") {
+        return evaluate();
+    }
     if arguments.iter().any(|argument| argument == "--shapes") {
         workloads
             .iter()
