@@ -31,7 +31,8 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`device`]: named random streams, named devices
+//! 1. [`seed`], [`statistics`], [`line_file`], [`device`]: named random streams, judging noisy numbers, append-only files,
+//!    named devices
 //! 2. [`kernels`], [`primitive`]: what layers compute, what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known
@@ -59,6 +60,8 @@
 #![deny(missing_docs)]
 
 pub mod seed;
+pub mod statistics;
+pub mod line_file;
 pub mod device;
 pub mod kernels;
 pub mod primitive;

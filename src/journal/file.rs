@@ -1,10 +1,6 @@
 //! Reading and writing the file.
 
-use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use serde::Serialize;
 
@@ -12,15 +8,15 @@ use super::{
     JournalError, Setup,
     line::{Header, HeaderError, Record, VERSION},
 };
-use crate::study::{Event, Study};
+use crate::{
+    line_file::LineFile,
+    study::{Event, Study},
+};
 
 /// A journal open for writing; the file is locked as long as it lives.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    file: File,
-    /// Length of the complete lines: where the next one goes.
-    end: u64,
+    file: LineFile,
 }
 
 impl Journal {
@@ -30,34 +26,18 @@ impl Journal {
     /// # Errors
     /// [`JournalError`] when the file cannot be opened, is in use, is damaged, or belongs to another setup.
     pub fn open(path: impl AsRef<Path>, setup: &Setup) -> Result<(Journal, Study), JournalError> {
-        let path = path.as_ref().to_owned();
-        let open_error = |source| JournalError::Open { path: path.clone(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
-        fs::create_dir_all(&folder).map_err(open_error)?;
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
-        let mut file = options.open(&path).map_err(open_error)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked { path }),
-            Err(TryLockError::Error(source)) => return Err(JournalError::Open { path, source }),
-        }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(open_error)?;
-        let contents = Contents::parse(&path, &bytes)?;
-        let mut journal = Journal { path, file, end: contents.as_ref().map_or(0, |contents| contents.end) };
-        let study = match contents {
+        let (file, bytes) = LineFile::open(path)?;
+        let mut journal = Journal { file };
+        let study = match Contents::parse(journal.path(), &bytes)? {
             Some(contents) => {
                 let changes = contents.setup.changes(setup);
                 if !changes.is_empty() {
-                    return Err(JournalError::Changed { path: journal.path, changes });
+                    return Err(JournalError::Changed { path: journal.path().into(), changes });
                 }
                 contents.study
             }
             None => {
                 journal.write(&Header::new(setup.clone()))?;
-                // The file's name is durable only when its folder is. Some systems cannot sync folders: nothing is
-                // lost there either, unless the power fails within the first seconds.
-                let _ = File::open(&folder).and_then(|folder| folder.sync_all());
                 Study::new(setup.space.clone(), setup.goal.clone())
             }
         };
@@ -74,35 +54,16 @@ impl Journal {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     fn write(&mut self, line: &impl Serialize) -> Result<(), JournalError> {
-        let mut text = serde_json::to_string(line).map_err(|error| JournalError::Write {
-            path: self.path.clone(),
+        let text = serde_json::to_string(line).map_err(|error| JournalError::Write {
+            path: self.path().into(),
             source: error.into(),
             line: String::new(),
         })?;
-        text.push('\n');
-        match self.write_at_end(text.as_bytes()) {
-            Ok(()) => {
-                self.end += text.len() as u64;
-                Ok(())
-            }
-            Err(source) => {
-                // Should this fail too, the next write or the next open cuts the torn line off.
-                let _ = self.file.set_len(self.end);
-                Err(JournalError::Write { path: self.path.clone(), source, line: text })
-            }
-        }
-    }
-
-    /// Cuts off whatever follows the complete lines, then writes and syncs.
-    fn write_at_end(&mut self, line: &[u8]) -> io::Result<()> {
-        self.file.set_len(self.end)?;
-        self.file.seek(SeekFrom::Start(self.end))?;
-        self.file.write_all(line)?;
-        self.file.sync_data()
+        Ok(self.file.append(&text)?)
     }
 }
 
@@ -121,8 +82,6 @@ pub fn read(path: impl AsRef<Path>) -> Result<(Setup, Study), JournalError> {
 struct Contents {
     setup: Setup,
     study: Study,
-    /// Length of the complete lines, in bytes.
-    end: u64,
 }
 
 impl Contents {
@@ -146,7 +105,6 @@ impl Contents {
             return Ok(None);
         }
         let mut study = Study::new(setup.space.clone(), setup.goal.clone());
-        let mut end = first.len();
         for (number, line) in (2..).zip(lines) {
             // A line without an end was never acknowledged.
             if !line.ends_with(b"\n") {
@@ -154,8 +112,7 @@ impl Contents {
             }
             let record: Record = serde_json::from_slice(line).map_err(|error| damaged(number, error.to_string()))?;
             study.apply(record.event).map_err(|error| damaged(number, error.to_string()))?;
-            end += line.len();
         }
-        Ok(Some(Self { setup, study, end: end as u64 }))
+        Ok(Some(Self { setup, study }))
     }
 }

@@ -14,7 +14,7 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::study::StudyError;
+use crate::{line_file::LineFileError, study::StudyError};
 
 /// A journal that cannot be used. Every message names the file.
 #[derive(Debug, Error)]
@@ -86,4 +86,14 @@ pub enum JournalError {
     /// An event that the study refuses.
     #[error(transparent)]
     Study(#[from] StudyError),
+}
+
+impl From<LineFileError> for JournalError {
+    fn from(error: LineFileError) -> Self {
+        match error {
+            LineFileError::Open { path, source } => Self::Open { path, source },
+            LineFileError::Write { path, source, line } => Self::Write { path, source, line },
+            LineFileError::Locked { path } => Self::Locked { path },
+        }
+    }
 }

@@ -1,0 +1,199 @@
+//! The few statistics with which noisy measurements are judged.
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use crate::seed::Seed;
+
+/// A number with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The number.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+}
+
+/// The arithmetic mean; NaN of nothing.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The sample standard deviation, with divisor n - 1; `None` below two values.
+pub fn standard_deviation(values: &[f64]) -> Option<f64> {
+    let degrees = values.len().checked_sub(1).filter(|&degrees| degrees > 0)?;
+    let mean = mean(values);
+    Some((values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / degrees as f64).sqrt())
+}
+
+/// The standard error of the mean, `s / √n`; `None` below two values.
+pub fn standard_error(values: &[f64]) -> Option<f64> {
+    Some(standard_deviation(values)? / (values.len() as f64).sqrt())
+}
+
+/// The median, the mean of the middle two where their number is even; `None` of nothing.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(sorted[middle]),
+        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+    }
+}
+
+/// Ranks from 1 for the least; equal values share the mean of their ranks.
+pub fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<_> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut before = 0;
+    for equal in order.chunk_by(|&a, &b| values[a] == values[b]) {
+        // Ranks before + 1 ..= before + equal.len().
+        equal.iter().for_each(|&at| ranks[at] = before as f64 + (equal.len() as f64 + 1.0) / 2.0);
+        before += equal.len();
+    }
+    ranks
+}
+
+/// Pearson's correlation of pairs; `None` where one side is constant, or the sides are not equally long.
+pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
+    if x.len() != y.len() {
+        return None;
+    }
+    let (mean_x, mean_y) = (mean(x), mean(y));
+    let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
+    for (x, y) in x.iter().zip(y) {
+        let (x, y) = (x - mean_x, y - mean_y);
+        (xy, xx, yy) = (xy + x * y, xx + x * x, yy + y * y);
+    }
+    let scale = (xx * yy).sqrt();
+    (scale > 0.0).then(|| (xy / scale).clamp(-1.0, 1.0))
+}
+
+/// Spearman's rank correlation: Pearson's of the [`ranks`].
+pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
+    pearson(&ranks(x), &ranks(y))
+}
+
+/// What becomes of a reliability when a measurement is made `factor` times as long: `f r / (1 + (f - 1) r)` (Spearman 1910
+/// and Brown 1910, British Journal of Psychology 3(3)).
+pub fn spearman_brown(reliability: f64, factor: f64) -> f64 {
+    factor * reliability / (1.0 + (factor - 1.0) * reliability)
+}
+
+/// The percentile bootstrap (Efron 1979, Annals of Statistics 7(1)): the statistic of the items `0..n` with the 95 % interval of its
+/// values over `resamples` draws of `n` items with replacement. Draws without a value are left out; `None` where the items
+/// themselves have none.
+pub fn bootstrap(
+    items: usize,
+    resamples: u64,
+    seed: Seed,
+    statistic: impl Fn(&[usize]) -> Option<f64>,
+) -> Option<Estimate> {
+    let all: Vec<_> = (0..items).collect();
+    let value = statistic(&all)?;
+    let draw = |index| {
+        let mut rng = seed.rng("bootstrap", index);
+        let drawn: Vec<_> = all.iter().map(|_| rng.random_range(0..items)).collect();
+        statistic(&drawn)
+    };
+    Some(Estimate::from_draws(value, (0..resamples).filter_map(draw).collect()))
+}
+
+/// The mean with its bootstrap interval; `None` of nothing.
+pub fn bootstrap_mean(values: &[f64], resamples: u64, seed: Seed) -> Option<Estimate> {
+    let mean_of = |drawn: &[usize]| {
+        (!drawn.is_empty()).then(|| drawn.iter().map(|&at| values[at]).sum::<f64>() / drawn.len() as f64)
+    };
+    bootstrap(values.len(), resamples, seed, mean_of)
+}
+
+impl Estimate {
+    /// `value` with the range of the middle 95 % of `draws`; without any, the range is the value.
+    pub fn from_draws(value: f64, mut draws: Vec<f64>) -> Self {
+        draws.sort_by(f64::total_cmp);
+        let quantile = |share: f64| {
+            let at = share * draws.len().saturating_sub(1) as f64;
+            let (below, above) = (draws.get(at.floor() as usize)?, draws.get(at.ceil() as usize)?);
+            Some(below + (above - below) * at.fract())
+        };
+        Self { value, low: quantile(0.025).unwrap_or(value), high: quantile(0.975).unwrap_or(value) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand_distr::{Distribution, StandardNormal};
+
+    use super::*;
+
+    fn close(a: Option<f64>, b: f64) -> bool {
+        a.is_some_and(|a| (a - b).abs() < 1e-12)
+    }
+
+    #[test]
+    fn golden_values() {
+        // numpy.std(ddof=1) and scipy.stats.sem of these, by hand: squares sum to 32, 32/7.
+        let values = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
+        assert_eq!(mean(&values), 5.0);
+        assert!(close(standard_deviation(&values), (32.0f64 / 7.0).sqrt()));
+        assert!(close(standard_error(&values), (4.0f64 / 7.0).sqrt()));
+        assert_eq!((median(&values), median(&[3.0, 1.0, 2.0]), median(&[])), (Some(4.5), Some(2.0), None));
+        assert_eq!((standard_deviation(&[1.0]), standard_error(&[])), (None, None));
+        assert_eq!(ranks(&values), [1.0, 3.0, 3.0, 3.0, 5.5, 5.5, 7.0, 8.0]);
+        // Spearman without ties: 1 - 6 Σd² / n(n² - 1) = 1 - 6 * 4 / 120.
+        assert!(close(spearman(&[1.0, 2.0, 3.0, 4.0, 5.0], &[2.0, 1.0, 4.0, 3.0, 5.0]), 0.8));
+        // Anscombe's first set: r = 0.81642051634484.
+        let x = [10.0, 8.0, 13.0, 9.0, 11.0, 14.0, 6.0, 4.0, 12.0, 7.0, 5.0];
+        let y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68];
+        assert!(close(pearson(&x, &y), 0.81642051634484));
+        assert_eq!((pearson(&x, &[1.0; 11]), pearson(&x, &y[1..]), spearman(&[], &[])), (None, None, None));
+        // Two seeds that agree with 0.47: some ten of them reach 0.9.
+        assert!((spearman_brown(0.47, 10.0) - 0.9).abs() < 2e-3);
+        assert_eq!(spearman_brown(0.3, 1.0), 0.3);
+    }
+
+    #[test]
+    fn intervals_of_a_mean_cover_it_as_often_as_they_say() {
+        let covered = |sample: u64| {
+            let mut rng = Seed(1).rng("sample", sample);
+            let values: Vec<f64> = (0..40).map(|_| StandardNormal.sample(&mut rng)).collect();
+            let estimate = bootstrap_mean(&values, 400, Seed(2)).unwrap();
+            estimate.low <= 0.0 && 0.0 <= estimate.high
+        };
+        let share = (0..300).filter(|&sample| covered(sample)).count() as f64 / 300.0;
+        // The percentile interval of 40 values is a little short of 95 %; four binomial standard errors are 0.05.
+        assert!((0.88..0.99).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn draws_without_a_value_are_left_out() {
+        let estimate = bootstrap(3, 200, Seed(0), |drawn| {
+            let distinct = drawn.iter().any(|at| *at != drawn[0]);
+            distinct.then(|| drawn.iter().sum::<usize>() as f64)
+        });
+        assert!(estimate.is_some_and(|e| e.value == 3.0 && e.low >= 1.0 && e.high <= 5.0), "{estimate:?}");
+        assert_eq!(bootstrap(0, 9, Seed(0), |drawn| drawn.first().map(|&at| at as f64)), None);
+        assert_eq!(bootstrap_mean(&[], 9, Seed(0)), None);
+        assert_eq!(Estimate::from_draws(0.5, Vec::new()), Estimate { value: 0.5, low: 0.5, high: 0.5 });
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_add_up_and_ignore_the_scale(values in proptest::collection::vec(-9i32..9, 1..30)) {
+            let values: Vec<_> = values.into_iter().map(f64::from).collect();
+            let n = values.len() as f64;
+            prop_assert!((ranks(&values).iter().sum::<f64>() - n * (n + 1.0) / 2.0).abs() < 1e-9);
+            let scaled: Vec<_> = values.iter().map(|value| (value / 3.0).exp()).collect();
+            prop_assert_eq!(ranks(&values), ranks(&scaled));
+            if let Some(own) = spearman(&values, &scaled) {
+                prop_assert!((own - 1.0).abs() < 1e-12);
+            }
+        }
+    }
+}
