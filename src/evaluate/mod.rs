@@ -1,14 +1,16 @@
 //! From a trial to a report.
 //!
 //! An [`Evaluator`] answers "how good is this architecture?". [`Mad`](mad::Mad) trains the candidate on the MAD tasks;
-//! [`from_fn`] makes an evaluator of any closure.
+//! [`TabularEvaluator`] replays a [`Table`] of what was measured; [`from_fn`] makes an evaluator of any closure.
 
 mod context;
 mod from_fn;
 pub mod mad;
+mod tabular;
 
 pub use context::{CancelToken, Context, Progress};
 pub use from_fn::{FnEvaluator, from_fn};
+pub use tabular::{Row, RowError, Table, TableError, TableFile, TabularEvaluator};
 
 use std::sync::Arc;
 

@@ -1,0 +1,114 @@
+//! A table that grows on disk.
+
+use std::path::Path;
+
+use super::{Row, Table, TableError, text::text};
+use crate::line_file::{LineFile, LineFileError};
+
+/// A table open for writing: each row is on disk when [`append`](Self::append) returns, so that a measurement that was
+/// stopped goes on where it was.
+#[derive(Debug)]
+pub struct TableFile {
+    file: LineFile,
+    table: Table,
+}
+
+impl TableFile {
+    /// Opens the table at `path` to go on with it; creates it where there is none. `empty` has the columns and the
+    /// evaluator that the table must have. A last line that its process did not finish is cut off with the next row.
+    ///
+    /// # Errors
+    /// [`TableError`] when the file cannot be opened, is in use, is damaged, or was measured in another way.
+    pub fn open(path: impl AsRef<Path>, empty: Table) -> Result<Self, TableError> {
+        let (mut file, bytes) = LineFile::open(path)?;
+        let path = || file.path().to_owned();
+        let text = text(&bytes).map_err(|source| LineFileError::Open { path: path(), source })?;
+        if text.lines().all(|line| line.starts_with('#')) {
+            // Nothing, or a header that was never finished.
+            file.append(&empty.header())?;
+            return Ok(Self { file, table: empty });
+        }
+        let table: Table = text.parse()?;
+        let parts = |table: &Table| {
+            [("evaluator", table.evaluator().unwrap_or_default().to_owned()), ("header", table.columns().join(","))]
+        };
+        let was_is = parts(&table).into_iter().zip(parts(&empty));
+        if let Some(((part, was), (_, is))) = was_is.into_iter().find(|(was, is)| was != is) {
+            return Err(TableError::Changed { path: path(), part, was, is });
+        }
+        Ok(Self { file, table })
+    }
+
+    /// What is measured so far.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Adds a measurement.
+    ///
+    /// # Errors
+    /// [`TableError::Row`] for a row that does not fit, [`TableError::File`] when it cannot be written; the file then ends
+    /// as it did before.
+    pub fn append(&mut self, row: Row) -> Result<(), TableError> {
+        self.table.check(&row)?;
+        self.file.append(&row.to_string())?;
+        Ok(self.table.insert(row)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::evaluate::tabular::RowError;
+
+    fn empty() -> Table {
+        Table::new(["recall"]).unwrap().measured_by("mad")
+    }
+
+    fn row(seed: u64) -> Row {
+        Row { architecture: "AM".parse().unwrap(), seed, values: vec![0.1 * seed as f64, 1.0 / 3.0] }
+    }
+
+    #[test]
+    fn a_cut_at_any_byte_loses_at_most_the_row_it_falls_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/table.csv");
+        let mut file = TableFile::open(&path, empty()).unwrap();
+        (0..3).for_each(|seed| file.append(row(seed)).unwrap());
+        assert!(matches!(file.append(row(1)), Err(TableError::Row(RowError::Duplicate { .. }))));
+        assert!(matches!(TableFile::open(&path, empty()), Err(TableError::File(LineFileError::Locked { .. }))));
+        let whole = file.table().clone();
+        drop(file);
+        let bytes = fs::read(&path).unwrap();
+        for cut in 0..=bytes.len() {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            let complete = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
+            let mut file = TableFile::open(&path, empty()).unwrap();
+            assert_eq!(file.table().rows().count(), complete.saturating_sub(2), "cut at byte {cut}");
+            for seed in 0..3 {
+                if !file.table().contains(&row(seed).architecture, seed) {
+                    file.append(row(seed)).unwrap();
+                }
+            }
+            drop(file);
+            assert_eq!(Table::read(&path).unwrap(), whole, "cut at byte {cut}");
+        }
+    }
+
+    #[test]
+    fn another_protocol_and_other_files_are_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.csv");
+        TableFile::open(&path, empty()).unwrap().append(row(0)).unwrap();
+        let before = fs::read(&path).unwrap();
+        let open = |table: Table| TableFile::open(&path, table).unwrap_err().to_string();
+        let error = open(empty().measured_by("mad, longer"));
+        assert!(error.contains("another evaluator: mad, now mad, longer"), "{error}");
+        assert!(open(Table::new(["copying"]).unwrap().measured_by("mad")).contains("another header: recall,score"));
+        assert_eq!(fs::read(&path).unwrap(), before);
+        fs::write(&path, "Dear diary\n").unwrap();
+        assert!(open(empty()).contains("is not the header"));
+    }
+}
