@@ -37,7 +37,7 @@
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known
 //! 5. [`aggregate`]: study → one architecture
-//! 6. [`search`]: study → next architecture
+//! 6. [`search`]: study → next architecture; [`stopping`]: study → what a trial must reach
 //! 7. [`model`], [`cost`], [`train`]: specification → network, its size and work, its training
 //! 8. [`evaluate`]: trial → report
 //! 9. [`extrapolate`]: small architecture → model at the target's size
@@ -69,6 +69,7 @@ pub mod space;
 pub mod study;
 pub mod aggregate;
 pub mod search;
+pub mod stopping;
 pub mod model;
 pub mod cost;
 pub mod train;

@@ -17,6 +17,7 @@ fn setup() -> Setup {
         seed: Seed(7),
         searcher: "random".into(),
         evaluator: "toy".into(),
+        stopping: None,
     }
 }
 
@@ -39,6 +40,7 @@ fn events() -> Vec<Event> {
     };
     let report = Report {
         standard_error: Some(0.01),
+        curve: vec![(1, 0.25), (3, 1e-300)],
         tasks: vec![task],
         parameters: 1 << 60,
         train_flops: 1e30,
@@ -131,6 +133,9 @@ fn another_setup_is_refused_and_named() {
     assert_eq!(changes.iter().map(|change| change.part).collect::<Vec<_>>(), ["seed", "evaluator"]);
     let text = error.to_string();
     assert!(text.contains("seed was 7, is 8") && text.contains("toy, longer"), "{text}");
+    let stopping = Some("median".into());
+    let error = Journal::open(&path, &Setup { stopping, ..setup() }).unwrap_err().to_string();
+    assert!(error.contains("stopping was none, is median"), "{error}");
     let space = toy::space().pin(0, Symbol::ATTENTION).unwrap();
     let error = Journal::open(&path, &Setup { space, ..setup() }).unwrap_err().to_string();
     assert!(error.contains("space"), "{error}");

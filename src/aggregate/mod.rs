@@ -7,9 +7,11 @@
 mod best;
 mod kmeans;
 mod nc_clustering;
+mod pooled;
 
 pub use best::Best;
 pub use nc_clustering::{Cluster, Clustering, Context, LayerVote, NcClustering, Vote};
+pub use pooled::Pooled;
 
 use thiserror::Error;
 

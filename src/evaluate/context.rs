@@ -3,13 +3,15 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use crate::study::Bar;
+
 /// How far an evaluation is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     /// What is being done, such as the name of a task.
     pub stage: String,
@@ -17,6 +19,9 @@ pub struct Progress {
     pub step: usize,
     /// Steps of the whole trial, as far as known.
     pub steps: usize,
+    /// How good the trial looks after these steps, where that is known: more is better, and trials compare at equal steps.
+    /// The same numbers belong into [`Report::curve`](crate::study::Report::curve).
+    pub value: Option<f64>,
 }
 
 /// Calls off whatever shares it. Clones are one token.
@@ -40,21 +45,48 @@ impl CancelToken {
 pub struct Context {
     cancel: CancelToken,
     progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    bar: Bar,
+    stopped: Arc<OnceLock<String>>,
 }
 
 impl Context {
     /// A context that listens to `cancel` and passes progress to `progress`.
     pub fn new(cancel: CancelToken, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        Self { cancel, progress: Arc::new(progress) }
+        Self { cancel, progress: Arc::new(progress), bar: Bar::default(), stopped: Arc::default() }
+    }
+
+    /// The context of an evaluation that is stopped when its running value falls below `bar`.
+    #[must_use]
+    pub fn stop_below(self, bar: Bar) -> Self {
+        Self { bar, ..self }
+    }
+
+    /// The context of an evaluation inside this one: called off with it, but heard by `progress` and under no bar.
+    #[must_use]
+    pub fn nested(&self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        Self::new(self.cancel.clone(), progress)
     }
 
     /// Whether the evaluation should stop and return [`EvalError::Cancelled`](super::EvalError::Cancelled).
     pub fn cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
+        self.cancel.is_cancelled() || self.stopped().is_some()
+    }
+
+    /// Why the evaluation was stopped, where its running value fell below the bar. It never is at its last step: what ran to
+    /// its end counts.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.get().map(String::as_str)
     }
 
     /// Tells those who wait how far the evaluation is. Cheap enough for every step.
     pub fn progress(&self, progress: Progress) {
+        let Progress { step, steps, value, .. } = progress;
+        if let (Some(value), Some(bar)) = (value, self.bar.at(step))
+            && step < steps
+            && value < bar
+        {
+            self.stopped.get_or_init(|| format!("{value} after {step} of {steps} steps, below {bar}"));
+        }
         (self.progress)(progress);
     }
 }
@@ -69,5 +101,29 @@ impl Default for Context {
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context").field("cancel", &self.cancel).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_running_value_below_the_bar_stops() {
+        let bar = Bar::new([(6, 0.5), (3, 0.2)]);
+        assert_eq!([2, 3, 5, 6, 99].map(|step| bar.at(step)), [None, Some(0.2), Some(0.2), Some(0.5), Some(0.5)]);
+        let tell = |points: &[(usize, Option<f64>)]| {
+            let context = Context::default().stop_below(bar.clone());
+            for &(step, value) in points {
+                context.progress(Progress { stage: String::new(), step, steps: 10, value });
+            }
+            assert_eq!(context.cancelled(), context.stopped().is_some());
+            context.nested(|_| ()).progress(Progress { step: 6, steps: 10, value: Some(0.0), ..Progress::default() });
+            context.stopped().map(str::to_owned)
+        };
+        assert_eq!(tell(&[(2, Some(0.0)), (3, Some(0.2)), (6, None), (9, Some(0.5))]), None);
+        assert_eq!(tell(&[(10, Some(0.0))]), None, "the end was reached");
+        let expected = "0.1 after 4 of 10 steps, below 0.2";
+        assert_eq!(tell(&[(4, Some(0.1)), (6, Some(0.0)), (9, Some(1.0))]).as_deref(), Some(expected));
     }
 }

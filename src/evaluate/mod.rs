@@ -2,14 +2,19 @@
 //!
 //! An [`Evaluator`] answers "how good is this architecture?". [`Mad`](mad::Mad) trains the candidate on the MAD tasks;
 //! [`TabularEvaluator`] replays a [`Table`] of what was measured; [`from_fn`] makes an evaluator of any closure.
+//! [`Repeated`] and [`Cached`] evaluate several times, or once, with any of them.
 
+mod cached;
 mod context;
 mod from_fn;
 pub mod mad;
+mod repeated;
 mod tabular;
 
+pub use cached::{CacheError, Cached};
 pub use context::{CancelToken, Context, Progress};
 pub use from_fn::{FnEvaluator, from_fn};
+pub use repeated::{RepeatError, Repeated, Until};
 pub use tabular::{Row, RowError, Table, TableError, TableFile, TabularEvaluator};
 
 use std::sync::Arc;
@@ -46,6 +51,10 @@ pub enum EvalError {
     /// No trial can be evaluated. The search stops; everything finished stays in the journal.
     #[error("fatal: {0}")]
     Fatal(String),
+    /// The evaluation fell below what its trial must reach: reported by executors where the evaluation was called off for
+    /// that reason. The trial is recorded as stopped, without a value; the search goes on.
+    #[error("stopped early: {0}")]
+    Stopped(String),
     /// The evaluation was called off. The trial stays pending and runs again when the search resumes.
     #[error("cancelled")]
     Cancelled,

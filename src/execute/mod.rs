@@ -18,7 +18,8 @@ use crate::{
 /// Runs trials. It is polled from one thread and never blocks longer than asked.
 ///
 /// LAW: every submitted trial comes back exactly once as [`Message::Done`]; panics and crashes of an evaluator come back
-/// as an [`EvalError`].
+/// as an [`EvalError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes back as
+/// [`EvalError::Stopped`].
 pub trait Executor {
     /// How many trials may run at once; at least one.
     fn capacity(&self) -> usize;

@@ -133,6 +133,7 @@ impl Worker {
                 // Nobody listens once the executor is dropped.
                 let _ = messages.send(Message::Progress(id, progress));
             });
+            let context = context.stop_below(trial.stop_below.clone());
             let outcome = pool.install(|| evaluate(&*self.evaluator, &trial, &context));
             if self.messages.send(Message::Done(id, outcome)).is_err() {
                 return;
@@ -154,6 +155,10 @@ fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> Resu
     let start = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| evaluator.evaluate(trial, context)))
         .unwrap_or_else(|panic| Err(EvalError::Panicked(message(&*panic))));
+    let outcome = match (outcome, context.stopped()) {
+        (Err(EvalError::Cancelled), Some(reason)) => Err(EvalError::Stopped(reason.into())),
+        (outcome, _) => outcome,
+    };
     outcome.map(|report| Report { wall_seconds: start.elapsed().as_secs_f64(), ..report })
 }
 

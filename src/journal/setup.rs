@@ -28,6 +28,9 @@ pub struct Setup {
     pub searcher: String,
     /// Fingerprint of the evaluator.
     pub evaluator: String,
+    /// Fingerprint of the stopping rule, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<String>,
 }
 
 /// A difference between two setups.
@@ -55,6 +58,7 @@ impl Setup {
                 ("seed", text(&setup.seed)),
                 ("searcher", setup.searcher.clone()),
                 ("evaluator", setup.evaluator.clone()),
+                ("stopping", setup.stopping.clone().unwrap_or("none".into())),
             ]
         };
         let pairs = parts(self).into_iter().zip(parts(now));

@@ -17,6 +17,7 @@ use crate::{
     search::{GpBo, Searcher},
     seed::Seed,
     space::{Architecture, SearchSpace},
+    stopping::StoppingRule,
     study::{Goal, TrialId},
 };
 
@@ -55,6 +56,7 @@ pub(super) struct Options {
     pub workers: usize,
     pub eager: bool,
     pub max_attempts: u32,
+    pub stopping: Option<Box<dyn StoppingRule>>,
     pub journal: Option<PathBuf>,
     pub patience: Duration,
     pub candidates: Vec<Architecture>,
@@ -83,6 +85,7 @@ impl<E: Evaluator> Pipeline<E> {
                 workers: 1,
                 eager: false,
                 max_attempts: 3,
+                stopping: None,
                 journal: None,
                 patience: Duration::from_secs(60),
                 candidates: Vec::new(),
@@ -159,6 +162,13 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         self
     }
 
+    /// Ends trials that fall behind by this rule; none by default. The journal remembers it. The evaluator must tell its
+    /// running value, as [`Mad`](crate::evaluate::mad::Mad) does; others are never stopped.
+    pub fn stop_early(mut self, rule: impl StoppingRule + 'static) -> Self {
+        self.options.stopping = Some(Box::new(rule));
+        self
+    }
+
     /// Attempts per trial before a transient error is recorded as a failure; 3 by default.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.options.max_attempts = attempts;
@@ -216,6 +226,7 @@ impl<E: Evaluator, S: Searcher, A, X> Pipeline<E, S, A, X> {
             seed: self.options.seed,
             searcher: self.searcher.fingerprint(),
             evaluator: self.evaluator.fingerprint(),
+            stopping: self.options.stopping.as_ref().map(StoppingRule::fingerprint),
         })
     }
 
@@ -230,6 +241,9 @@ impl<E: Evaluator, S: Searcher, A, X> Pipeline<E, S, A, X> {
             None => Session::without_journal(setup, self.searcher),
         };
         let mut session = session.max_attempts(self.options.max_attempts);
+        if let Some(rule) = self.options.stopping {
+            session = session.stop_early(rule);
+        }
         session.observers = self.options.observers;
         for (id, reason) in self.options.invalid {
             if !session.study().trial(id)?.is_invalid() {

@@ -123,7 +123,8 @@ fn outcome(event: &Event, study: &Study) -> Option<String> {
         TrialState::Pending => return None,
         TrialState::Completed(report) => {
             let value = report.value(study.goal()).ok()?;
-            format!("{:.4} in {:.0} s", study.goal().orient(value), report.wall_seconds)
+            let error = report.standard_error.map(|error| format!(" ± {error:.4}")).unwrap_or_default();
+            format!("{:.4}{error} in {:.0} s", study.goal().orient(value), report.wall_seconds)
         }
         TrialState::Failed(failure) => format!("failed, {}", failure.reason),
         TrialState::Invalid { reason, .. } => format!("set aside, {reason}"),

@@ -13,6 +13,7 @@ use crate::{
     search::{Proposal, Searcher},
     seed::Seed,
     space::{Architecture, SearchSpace},
+    stopping::StoppingRule,
     study::{Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, Trial, TrialId},
 };
 
@@ -41,6 +42,7 @@ pub struct Session<S> {
     /// Pending trials that nobody evaluates yet.
     queue: VecDeque<TrialId>,
     lag: Option<u64>,
+    stopping: Option<Box<dyn StoppingRule>>,
     max_attempts: u32,
     pub(super) observers: Vec<Box<dyn Observer>>,
 }
@@ -74,7 +76,7 @@ impl<S: Searcher> Session<S> {
     /// A session without a journal.
     pub fn in_memory(space: SearchSpace, goal: Goal, seed: Seed, searcher: S) -> Self {
         let (primitives, searcher_fingerprint, evaluator) = (BTreeMap::new(), searcher.fingerprint(), String::new());
-        let setup = Setup { space, primitives, goal, seed, searcher: searcher_fingerprint, evaluator };
+        let setup = Setup { space, primitives, goal, seed, searcher: searcher_fingerprint, evaluator, stopping: None };
         Self::without_journal(setup, searcher)
     }
 
@@ -94,7 +96,17 @@ impl<S: Searcher> Session<S> {
 
     fn new(setup: Setup, study: Study, searcher: S, journal: Option<Journal>) -> Self {
         let queue = study.pending().map(|trial| trial.id).collect();
-        Self { setup, study, searcher, journal, queue, lag: None, max_attempts: MAX_ATTEMPTS, observers: Vec::new() }
+        Self {
+            setup,
+            study,
+            searcher,
+            journal,
+            queue,
+            lag: None,
+            stopping: None,
+            max_attempts: MAX_ATTEMPTS,
+            observers: Vec::new(),
+        }
     }
 
     /// Makes the search with several workers repeatable: the searcher proposes trial `k` from the outcomes of trials
@@ -103,6 +115,14 @@ impl<S: Searcher> Session<S> {
     #[must_use]
     pub fn lag(mut self, lag: Option<usize>) -> Self {
         self.lag = lag.map(|lag| lag.max(1) as u64);
+        self
+    }
+
+    /// Hands out trials with what they must reach by this rule, which `setup` names where there is a journal. It sees what the
+    /// searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
+    #[must_use]
+    pub fn stop_early(mut self, rule: impl StoppingRule + 'static) -> Self {
+        self.stopping = Some(Box::new(rule));
         self
     }
 
@@ -136,14 +156,17 @@ impl<S: Searcher> Session<S> {
     /// [`PipelineError`] when the searcher fails, proposes something impossible, or the journal cannot be written.
     pub fn ask(&mut self) -> Result<Ask, PipelineError> {
         if let Some(&id) = self.queue.front() {
-            let trial = self.study.trial(id)?.clone();
+            if self.stopping.is_some() && self.missing(self.hidden(id)).any(|id| !self.queue.contains(&id)) {
+                return Ok(Ask::Wait);
+            }
+            let trial = self.with_bar(id)?;
             self.queue.pop_front();
             return Ok(Ask::Trial(trial));
         }
         match self.propose()? {
             Proposal::Evaluate(architecture) => {
                 let id = self.submit(architecture, Origin::Searcher)?;
-                Ok(Ask::Trial(self.study.trial(id)?.clone()))
+                Ok(Ask::Trial(self.with_bar(id)?))
             }
             Proposal::Wait if self.study.pending().next().is_none() => Err(PipelineError::Stuck),
             Proposal::Wait => Ok(Ask::Wait),
@@ -171,6 +194,7 @@ impl<S: Searcher> Session<S> {
             },
             Err(EvalError::Infeasible(reason)) => failed(FailureKind::Infeasible, reason),
             Err(EvalError::Panicked(reason)) => failed(FailureKind::Panicked, reason),
+            Err(EvalError::Stopped(reason)) => failed(FailureKind::Stopped, reason),
             Err(EvalError::Transient(reason)) if last_attempt => failed(FailureKind::OutOfAttempts, reason),
             Err(EvalError::Transient(reason)) => Event::Retried { id, reason },
             Err(EvalError::Fatal(reason)) => return Err(PipelineError::Fatal { id, reason }),
@@ -226,11 +250,11 @@ impl<S: Searcher> Session<S> {
     fn ask_searcher(&mut self) -> Result<Proposal, PipelineError> {
         let next = self.study.next_id();
         let rng = || self.setup.seed.rng("ask", next.0);
-        let Some(lag) = self.lag else { return Ok(self.searcher.ask(&self.study, &mut rng())?) };
-        // The first trial whose outcome may not be used.
-        let hidden = TrialId((next.0 + 1).saturating_sub(lag));
-        let open = self.study.pending().any(|trial| trial.id < hidden);
-        if open {
+        if self.lag.is_none() {
+            return Ok(self.searcher.ask(&self.study, &mut rng())?);
+        }
+        let hidden = self.hidden(next);
+        if self.missing(hidden).next().is_some() {
             return Ok(Proposal::Wait);
         }
         match self.searcher.ask(&self.study.before(hidden), &mut rng())? {
@@ -240,6 +264,25 @@ impl<S: Searcher> Session<S> {
             }
             proposal => Ok(proposal),
         }
+    }
+
+    /// The first trial whose outcome the trial with this number may not depend on.
+    fn hidden(&self, id: TrialId) -> TrialId {
+        self.lag.map_or(self.study.next_id(), |lag| TrialId((id.0 + 1).saturating_sub(lag)))
+    }
+
+    /// The pending trials before this number.
+    fn missing(&self, hidden: TrialId) -> impl Iterator<Item = TrialId> {
+        let with_lag = self.lag.is_some();
+        self.study.pending().map(|trial| trial.id).filter(move |&id| with_lag && id < hidden)
+    }
+
+    /// The trial as it is handed out.
+    fn with_bar(&self, id: TrialId) -> Result<Trial, PipelineError> {
+        let trial = self.study.trial(id)?.clone();
+        let Some(rule) = &self.stopping else { return Ok(trial) };
+        let stop_below = rule.bar(&self.study.before(self.hidden(id)), &trial.architecture);
+        Ok(Trial { stop_below, ..trial })
     }
 
     fn submit(&mut self, architecture: Architecture, origin: Origin) -> Result<TrialId, PipelineError> {

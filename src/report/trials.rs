@@ -21,7 +21,7 @@ const BEST: RGBColor = RGBColor(217, 95, 2);
 const FAILED: RGBColor = RGBColor(150, 150, 150);
 
 /// An SVG document: one dot per completed trial over its number, a line for the best so far, a grey cross on the lower
-/// edge for every failed trial. Trials of parts of sequences, whose scores do not compare, leave a gap. A study without
+/// edge for every failed trial; a bar of one standard error to both sides where it is known. Trials of parts of sequences, whose scores do not compare, leave a gap. A study without
 /// trials gives empty axes.
 ///
 /// # Errors
@@ -42,7 +42,12 @@ fn draw(study: &Study, svg: &mut String) -> Result<(), Box<dyn std::error::Error
     }
     let failed = study.candidates().filter(|trial| matches!(trial.state, TrialState::Failed(_)));
     let failed: Vec<_> = failed.map(|trial| trial.id.0 as f64).collect();
-    let (low, high) = range(points.iter().map(|&(_, score)| score));
+    let errors: Vec<_> = study
+        .observations()
+        .filter_map(|o| Some((o.trial.id.0 as f64, goal.orient(o.value), o.report.standard_error?)))
+        .collect();
+    let ends = errors.iter().flat_map(|&(_, score, error)| [score - error, score + error]);
+    let (low, high) = range(points.iter().map(|&(_, score)| score).chain(ends));
 
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
@@ -68,6 +73,8 @@ fn draw(study: &Study, svg: &mut String) -> Result<(), Box<dyn std::error::Error
         .draw_series(LineSeries::new(steps(&best), BEST.stroke_width(2)))?
         .label("best so far")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], BEST.stroke_width(2)));
+    let bars = errors.iter().map(|&(x, y, error)| PathElement::new([(x, y - error), (x, y + error)], TRIAL));
+    chart.draw_series(bars)?;
     chart
         .draw_series(points.iter().map(|&point| Circle::new(point, 3, TRIAL.filled())))?
         .label("trial")
@@ -147,6 +154,18 @@ mod tests {
                 && svg.contains("best so far")
                 && svg.contains("accuracy of 4 trials, best 2A+1M+1A 0.9000")
         );
+    }
+
+    #[test]
+    fn standard_errors_are_bars() {
+        let mut study = study(&[Some(0.2), Some(0.4)]);
+        let without = trials_svg(&study).unwrap();
+        let (id, architecture) = (study.next_id(), study.space().nth(9).unwrap());
+        study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
+        let report = Report { standard_error: Some(0.1), ..Report::score("accuracy", 0.3) };
+        study.apply(Event::Completed { id, report }).unwrap();
+        let count = |svg: &str| svg.matches("#4285F4").count() - svg.matches("<circle").count();
+        assert_eq!(count(&trials_svg(&study).unwrap()), count(&without) + 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A [`Searcher`] is a function of the whole history, pending trials included, so that resuming a search is loading its
 //! trials, and several workers can be served. [`RandomSearch`] and [`Exhaustive`] are the references that a better
 //! searcher has to beat; [`RegularizedEvolution`] and [`LocalSearch`] are the strong simple baselines. [`Incremental`]
-//! grows an architecture stage by stage with any of them.
+//! grows an architecture stage by stage with any of them; [`Replicate`] looks at the leaders again.
 
 mod evolution;
 mod exhaustive;
@@ -11,6 +11,7 @@ mod gp_bo;
 mod incremental;
 mod local_search;
 mod random;
+mod replicate;
 mod unknown;
 
 pub use evolution::RegularizedEvolution;
@@ -19,6 +20,7 @@ pub use gp_bo::{AcquisitionFunction, AskBudget, Candidate, GpBo, GpError, Inspec
 pub use incremental::{Incremental, Side};
 pub use local_search::LocalSearch;
 pub use random::RandomSearch;
+pub use replicate::Replicate;
 
 use thiserror::Error;
 

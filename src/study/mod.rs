@@ -12,4 +12,4 @@ pub use event::Event;
 pub use goal::{Direction, Goal};
 pub use report::{Report, ReportError, TaskReport};
 pub use state::{Observation, Study, StudyError};
-pub use trial::{Failure, FailureKind, Origin, Trial, TrialId, TrialState};
+pub use trial::{Bar, Failure, FailureKind, Origin, Trial, TrialId, TrialState};

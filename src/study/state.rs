@@ -1,5 +1,7 @@
 //! The trials of one search.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use super::{Event, Goal, Origin, Report, ReportError, Trial, TrialId, TrialState};
@@ -114,6 +116,30 @@ impl Study {
     pub fn within(&self, space: &SearchSpace) -> Study {
         let inside = self.trials.iter().filter(|trial| space.contains(&trial.architecture));
         Study { space: space.clone(), goal: self.goal.clone(), trials: inside.cloned().collect(), next: self.next }
+    }
+
+    /// The study as it looks when all observations of an architecture are one: [`Report::pooled`], under the number of the
+    /// first. Trials without a value stay as they are.
+    pub fn pooled(&self) -> Study {
+        let mut seen: BTreeMap<&Architecture, Vec<(f64, &Report)>> = BTreeMap::new();
+        for Observation { trial, report, value } in self.observations() {
+            seen.entry(&trial.architecture).or_default().push((value, report));
+        }
+        let mut view = self.clone();
+        view.trials.retain_mut(|trial| {
+            let observed = trial.report().is_some_and(|report| report.value(&self.goal).is_ok());
+            if !observed || trial.architecture.len() != self.space.layers() {
+                return true;
+            }
+            // The first of an architecture takes all of it.
+            let Some(mut all) = seen.remove(&trial.architecture) else { return false };
+            // In an order that does not depend on that of the trials, as sums are rounded.
+            all.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let reports: Vec<_> = all.into_iter().map(|(_, report)| report).collect();
+            trial.state = TrialState::Completed(Report::pooled(&reports, &self.goal));
+            true
+        });
+        view
     }
 
     /// Whether `event` may happen now. A searcher may propose parts of sequences, a person only whole ones.
@@ -342,6 +368,21 @@ mod tests {
         assert_eq!(seen(&study.within(&attention_first)), [0, 1, 5]);
         assert_eq!(seen(&study.before(TrialId(4)).within(&pairs)), [3]);
         assert_eq!(study.within(study.space()).trials().len(), 4);
+    }
+
+    #[test]
+    fn a_pooled_view_has_one_observation_per_architecture() {
+        let mut study = study();
+        study.apply(propose(&study, "AMM")).unwrap();
+        study.apply(propose(&study, "AM")).unwrap();
+        for (id, accuracy) in [(3, 0.75), (0, 0.5), (1, 0.25), (4, 0.9)] {
+            study.apply(completed(id, accuracy)).unwrap();
+        }
+        let pooled = study.pooled();
+        let seen: Vec<_> = pooled.observations().map(|o| (o.trial.id.0, o.value, o.report.standard_error)).collect();
+        assert_eq!(seen, [(0, 0.5, None), (1, 0.5, Some(0.25))]);
+        assert_eq!((pooled.trials().len(), pooled.pending().count(), pooled.next_id()), (4, 1, TrialId(5)));
+        assert_eq!(pooled.pooled(), pooled);
     }
 
     #[test]

@@ -27,6 +27,31 @@ pub struct Trial {
     pub failed_attempts: u32,
     /// Where it stands.
     pub state: TrialState,
+    /// Running values below which the evaluation is stopped; set when the trial is handed out, empty in a study.
+    pub stop_below: Bar,
+}
+
+/// Running values that a trial must reach: at each step the value of the last point up to there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bar(Vec<(usize, f64)>);
+
+impl Bar {
+    /// The bar through these points, (step, value).
+    pub fn new(points: impl IntoIterator<Item = (usize, f64)>) -> Self {
+        let mut points: Vec<_> = points.into_iter().collect();
+        points.sort_by_key(|&(step, _)| step);
+        Self(points)
+    }
+
+    /// The points, by ascending step.
+    pub fn points(&self) -> &[(usize, f64)] {
+        &self.0
+    }
+
+    /// The value that must be reached after so many steps; `None` before the first point.
+    pub fn at(&self, step: usize) -> Option<f64> {
+        self.0.iter().take_while(|&&(from, _)| from <= step).last().map(|&(_, value)| value)
+    }
 }
 
 /// Who proposed a trial.
@@ -87,12 +112,22 @@ pub enum FailureKind {
     OutOfAttempts,
     /// The report lacks the goal's score or holds a number that is not finite.
     BadReport,
+    /// A stopping rule gave it up before its end.
+    Stopped,
 }
 
 impl Trial {
     /// A trial that waits for its evaluation.
     pub fn new(id: TrialId, architecture: Architecture, seed: Seed, origin: Origin) -> Self {
-        Self { id, architecture, seed, origin, failed_attempts: 0, state: TrialState::Pending }
+        Self {
+            id,
+            architecture,
+            seed,
+            origin,
+            failed_attempts: 0,
+            state: TrialState::Pending,
+            stop_below: Bar::default(),
+        }
     }
 
     /// The report, where the trial is completed and valid.

@@ -1,14 +1,16 @@
 //! Trains a candidate as a protocol says.
 
-use std::ops::ControlFlow;
+use std::cell::RefCell;
 
 use burn::tensor::Device;
 use thiserror::Error;
 
-use super::{Metric, Protocol, ProtocolError, Scoring, Selection, Training, data::Data};
+use super::{
+    Metric, Protocol, ProtocolError, Scoring, Selection, Training, data::Data, live::Live, readings::curve_mean,
+};
 use crate::{
     cost::{ModelCost, Workload},
-    evaluate::{Context, EvalError, Evaluator, Progress},
+    evaluate::{Context, EvalError, Evaluator},
     model::{AutoEncoder, HybridLm, ModelSpec, Network},
     primitive::{BuildError, InitScheme, Primitives},
     seed::Seed,
@@ -80,28 +82,27 @@ impl Evaluator for Mad {
         let trainings = &self.protocol.trainings;
         let steps = trainings.iter().flat_map(Training::runs).map(|run| run.steps).sum();
         let mut report = Report::default();
-        let mut done = 0;
+        let mut live = Live::new(context, steps);
         for training in trainings {
-            let label = training.label();
-            let mut runs = Vec::new();
+            live.begin(training.label(), self.weight(training));
+            let mut best: Option<TaskReport> = None;
             for (index, config) in training.runs().into_iter().enumerate() {
-                let seed = trial.seed.derive(&format!("mad/{label}"), index as u64);
-                let progress = |step| {
-                    context.progress(Progress { stage: label.clone(), step: done + step, steps });
-                    if context.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                };
+                let seed = trial.seed.derive(&format!("mad/{}", live.stage), index as u64);
                 let run = Run { mad: self, training, config: &config, seed };
-                let task = run.carry_out(&trial.architecture, &mut report, &progress)?;
-                done += config.steps;
-                runs.push(TaskReport { name: label.clone(), ..task });
+                let task = run.carry_out(&trial.architecture, &mut report, &mut live)?;
+                live.end(config.steps, task.score);
+                // The first among equals, so that the grid's order decides.
+                if best.as_ref().is_none_or(|best| task.score > best.score) {
+                    best = Some(TaskReport { name: live.stage.clone(), ..task });
+                }
             }
-            // The first among equals, so that the grid's order decides.
-            report
-                .tasks
-                .extend(runs.into_iter().reduce(|best, next| if next.score > best.score { next } else { best }));
+            report.tasks.extend(best);
+        }
+        if context.stopped().is_some() {
+            return Err(EvalError::Cancelled);
         }
         self.score(&mut report);
-        Ok(report)
+        Ok(Report { curve: live.curve, ..report })
     }
 }
 
@@ -121,6 +122,14 @@ impl Mad {
         report.scores.insert("accuracy".into(), mean(&tasks));
         report.scores.extend(means.iter().zip(&tasks).map(|((name, _), &score)| ((*name).into(), score)));
     }
+
+    /// How much the score of a training counts in the trial's.
+    fn weight(&self, training: &Training) -> f64 {
+        let names: Vec<_> = self.protocol.trainings.iter().map(|training| training.task.name()).collect();
+        let alike = names.iter().filter(|name| **name == training.task.name()).count();
+        let tasks = names.iter().enumerate().filter(|&(at, name)| !names[..at].contains(name)).count();
+        1.0 / (alike * tasks) as f64
+    }
 }
 
 /// One training with one configuration.
@@ -137,7 +146,7 @@ impl Run<'_> {
         &self,
         architecture: &Architecture,
         report: &mut Report,
-        progress: &dyn Fn(usize) -> ControlFlow<()>,
+        live: &mut Live,
     ) -> Result<TaskReport, EvalError> {
         let (protocol, task) = (&self.mad.protocol, &self.training.task);
         // The reference draws the auto-encoder's weights, layers included, in the manner of GPT-2.
@@ -155,10 +164,10 @@ impl Run<'_> {
         let seq_len = task.input_len();
         let (task, parameters) = if task.is_auto_encoding() {
             let model = AutoEncoder::new(&spec, primitives, self.seed, &device).map_err(build_error)?;
-            self.train(model, data, progress)?
+            self.train(model, data, live)?
         } else {
             let model = HybridLm::new(&spec, primitives, self.seed, &device).map_err(build_error)?;
-            self.train(model, data, progress)?
+            self.train(model, data, live)?
         };
         let cost = ModelCost::new(&spec, primitives, Workload::bf16(seq_len as u64)).map_err(infeasible)?;
         let tokens = (task.steps * self.config.batch_size * seq_len) as f64;
@@ -167,23 +176,40 @@ impl Run<'_> {
         Ok(task)
     }
 
-    fn train<N: Network>(
-        &self,
-        model: N,
-        mut data: Data,
-        progress: &dyn Fn(usize) -> ControlFlow<()>,
-    ) -> Result<(TaskReport, u64), EvalError> {
+    fn train<N: Network>(&self, model: N, mut data: Data, live: &mut Live) -> Result<(TaskReport, u64), EvalError> {
         let parameters = model.num_params() as u64;
         let test = std::mem::take(&mut data.test);
         let metric = self.mad.protocol.metric;
+        let (live, mut history) = (RefCell::new(live), Vec::new());
         let trained = train(
             model,
             self.config,
             &mut |step| Ok(data.batch(step)),
-            &mut |model| measure(model, &test, metric),
-            &mut |now| progress(now.step),
+            &mut |model| {
+                let evaluation = measure(model, &test, metric)?;
+                history.push(evaluation);
+                let step = (history.len() * self.config.evaluate_every).min(self.config.steps);
+                live.borrow_mut().evaluated(step, self.running_score(&history));
+                Ok(evaluation)
+            },
+            &mut |now| live.borrow().progress(now.step),
         );
         Ok((self.task_report(&trained.map_err(train_error)?)?, parameters))
+    }
+
+    /// What the run has earned so far: its score, were its accuracy 0 from now on.
+    fn running_score(&self, history: &[Evaluation]) -> f64 {
+        let selected = match self.mad.protocol.selection {
+            Selection::Last => history.last(),
+            Selection::LowestLoss => history.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)),
+        };
+        match self.mad.protocol.scoring {
+            Scoring::Accuracy => selected.map_or(0.0, |evaluation| evaluation.accuracy),
+            Scoring::CurveMean => {
+                let made: f64 = history.iter().map(|evaluation| evaluation.accuracy).sum();
+                made / self.config.steps.div_ceil(self.config.evaluate_every).max(1) as f64
+            }
+        }
     }
 
     fn task_report<N>(&self, trained: &Trained<N>) -> Result<TaskReport, EvalError> {
@@ -211,13 +237,6 @@ impl Run<'_> {
         };
         Ok(TaskReport { score, accuracy, loss: Some(loss), steps, curve, ..TaskReport::default() })
     }
-}
-
-/// The mean over `planned` evaluations, where those that were not made repeat the last.
-fn curve_mean(curve: &[(usize, f64)], planned: usize) -> f64 {
-    let made: f64 = curve.iter().map(|&(_, accuracy)| accuracy).sum();
-    let last = curve.last().map_or(0.0, |&(_, accuracy)| accuracy);
-    (made + last * planned.saturating_sub(curve.len()) as f64) / planned.max(curve.len()).max(1) as f64
 }
 
 /// Loss per scored position, and the accuracy averaged over batches as the reference does.

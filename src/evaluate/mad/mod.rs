@@ -6,11 +6,14 @@
 
 mod data;
 mod evaluator;
+mod live;
 pub mod metric;
 mod protocol;
+mod readings;
 pub mod task;
 
 pub use evaluator::{Mad, MadError};
 pub use metric::Metric;
 pub use protocol::{Hyperparameters, Protocol, ProtocolError, Scoring, Selection, TrainData, Training};
+pub use readings::Readings;
 pub use task::{Task, TaskError};

@@ -1,0 +1,394 @@
+//! Remembering evaluations.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Context, EvalError, Evaluator, Progress};
+use crate::{
+    line_file::{LineFile, LineFileError, complete},
+    seed::Seed,
+    space::Architecture,
+    study::{Report, Trial},
+};
+
+/// Evaluates every (architecture, seed) once and remembers the report, in memory or in a file as well. Errors are not
+/// remembered. Where the same is asked for while it is being evaluated, the second waits for the first.
+///
+/// A report that is remembered runs through its [curve](Report::curve) again, so that a trial that would be stopped is stopped
+/// whether it is remembered or not.
+///
+/// ```
+/// use composer_nas::{evaluate::Cached, prelude::*};
+/// let cached = Cached::new(from_fn("dear", |trial, _| Ok(Report::score("accuracy", trial.seed.0 as f64))));
+/// let trial = Trial::new(TrialId(0), "AM".parse()?, Seed(1), Origin::Searcher);
+/// cached.evaluate(&trial, &Context::default())?;
+/// assert_eq!(cached.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Cached<E> {
+    inner: E,
+    memory: Mutex<Memory>,
+    ended: Condvar,
+}
+
+type Key = (Architecture, Seed);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// `None` while it is being evaluated.
+    known: HashMap<Key, Option<Report>>,
+    file: Option<LineFile>,
+}
+
+/// A cache file that cannot be used.
+#[derive(Debug, Error)]
+pub enum CacheError {
+    /// The file cannot be opened, or its first line not be written.
+    #[error(transparent)]
+    File(#[from] LineFileError),
+    /// Some other file, or one of another version.
+    #[error("{} is no cache of this version of composer-nas: choose another path", .path.display())]
+    NotACache {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another evaluator wrote it.
+    #[error("the cache {} belongs to another evaluator: {was}; choose another path", .path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Fingerprint of the evaluator that wrote it.
+        was: String,
+    },
+    /// A complete line that makes no sense.
+    #[error("line {line} of the cache {} is damaged: {reason}; delete the file or that line", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, from one.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The first line of a cache file.
+#[derive(Serialize, Deserialize, PartialEq)]
+struct Header {
+    format: String,
+    version: u64,
+    evaluator: String,
+}
+
+/// Every later line.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    architecture: Architecture,
+    seed: Seed,
+    report: Report,
+}
+
+const FORMAT: &str = "composer-nas cache";
+/// How the first line begins.
+const START: &str = "{\"format\":\"composer-nas cache\",";
+const VERSION: u64 = 1;
+/// How long a wait lasts before it looks whether it was cancelled.
+const POLL: Duration = Duration::from_millis(20);
+
+impl<E: Evaluator> Cached<E> {
+    /// Remembers in memory.
+    pub fn new(inner: E) -> Self {
+        Self { inner, memory: Mutex::default(), ended: Condvar::new() }
+    }
+
+    /// Remembers in the file at `path` as well, one JSON object per line, and begins with what is there. A last line that its
+    /// process did not finish is evaluated again; so is, by the next process, what a full disk refused.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the file is in use, damaged, no cache, or that of another evaluator.
+    pub fn on_disk(inner: E, path: impl AsRef<Path>) -> Result<Self, CacheError> {
+        let (mut file, bytes) = LineFile::open(path)?;
+        let path = file.path().to_owned();
+        let header = Header { format: FORMAT.into(), version: VERSION, evaluator: inner.fingerprint() };
+        let mut lines = complete(&bytes).split_inclusive(|&byte| byte == b'\n');
+        let mut known = HashMap::new();
+        match lines.next() {
+            // Nothing, or a first line that was never finished.
+            None if bytes.iter().zip(START.as_bytes()).all(|(a, b)| a == b) => file.append(&json(&header)?)?,
+            None => return Err(CacheError::NotACache { path }),
+            Some(first) => match serde_json::from_slice::<Header>(first) {
+                Ok(found) if found == header => {}
+                Ok(found) if (&found.format, found.version) == (&header.format, VERSION) => {
+                    return Err(CacheError::Changed { path, was: found.evaluator });
+                }
+                _ => return Err(CacheError::NotACache { path }),
+            },
+        }
+        for (line, text) in (2..).zip(lines) {
+            let entry = serde_json::from_slice(text);
+            let Entry { architecture, seed, report } =
+                entry.map_err(|error| CacheError::Damaged { path: path.clone(), line, reason: error.to_string() })?;
+            known.insert((architecture, seed), Some(report));
+        }
+        Ok(Self { inner, memory: Mutex::new(Memory { known, file: Some(file) }), ended: Condvar::new() })
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String, LineFileError> {
+    serde_json::to_string(value).map_err(|error| LineFileError::Write {
+        path: PathBuf::new(),
+        source: error.into(),
+        line: String::new(),
+    })
+}
+
+impl<E> Cached<E> {
+    /// How many reports it remembers.
+    pub fn len(&self) -> usize {
+        self.lock().known.values().flatten().count()
+    }
+
+    /// Whether it remembers nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// No code that can panic runs under the lock, and what it guards is whole at any time.
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The report, or `None` for the one who has to evaluate.
+    fn recall(&self, key: &Key, context: &Context) -> Result<Option<Report>, EvalError> {
+        let mut memory = self.lock();
+        loop {
+            match memory.known.get(key) {
+                Some(Some(report)) => return Ok(Some(report.clone())),
+                Some(None) if context.cancelled() => return Err(EvalError::Cancelled),
+                Some(None) => {
+                    let waited = self.ended.wait_timeout(memory, POLL);
+                    memory = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                None => {
+                    memory.known.insert(key.clone(), None);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+/// The duty to end what was begun, also when the evaluation panics.
+struct Begun<'a, E> {
+    cached: &'a Cached<E>,
+    key: Key,
+}
+
+impl<E> Begun<'_, E> {
+    fn remember(&self, report: &Report) {
+        let mut memory = self.cached.lock();
+        let (architecture, seed) = self.key.clone();
+        if let (Some(file), Ok(line)) = (&mut memory.file, json(&Entry { architecture, seed, report: report.clone() }))
+        {
+            // The report is worth more than its copy.
+            let _ = file.append(&line);
+        }
+        memory.known.insert(self.key.clone(), Some(report.clone()));
+    }
+}
+
+impl<E> Drop for Begun<'_, E> {
+    fn drop(&mut self) {
+        let mut memory = self.cached.lock();
+        if memory.known.get(&self.key).is_some_and(Option::is_none) {
+            memory.known.remove(&self.key);
+        }
+        drop(memory);
+        self.cached.ended.notify_all();
+    }
+}
+
+impl<E: Evaluator> Evaluator for Cached<E> {
+    /// That of the inner evaluator: reports are the same.
+    fn fingerprint(&self) -> String {
+        self.inner.fingerprint()
+    }
+
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        if context.cancelled() {
+            return Err(EvalError::Cancelled);
+        }
+        let key = (trial.architecture.clone(), trial.seed);
+        if let Some(report) = self.recall(&key, context)? {
+            let steps = report.curve.last().map_or(0, |&(step, _)| step);
+            for &(step, value) in &report.curve {
+                context.progress(Progress { stage: "remembered".into(), step, steps, value: Some(value) });
+            }
+            return if context.stopped().is_some() { Err(EvalError::Cancelled) } else { Ok(report) };
+        }
+        let begun = Begun { cached: self, key };
+        let report = self.inner.evaluate(trial, context)?;
+        begun.remember(&report);
+        Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+    };
+
+    use super::*;
+    use crate::{
+        evaluate::{CancelToken, from_fn},
+        study::{Bar, Goal, Origin, TrialId},
+        testkit,
+    };
+
+    fn trial(text: &str, seed: u64) -> Trial {
+        Trial::new(TrialId(0), text.parse().unwrap(), Seed(seed), Origin::Searcher)
+    }
+
+    /// Counts its calls; the first call for "MM" fails, the one for "FF" panics.
+    fn counting(calls: &Arc<AtomicUsize>) -> impl Evaluator + use<> {
+        let calls = calls.clone();
+        from_fn("counting", move |trial, context| {
+            if context.cancelled() {
+                return Err(EvalError::Cancelled);
+            }
+            let number = calls.fetch_add(1, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(5));
+            match trial.architecture.letters().as_str() {
+                "MM" if number == 0 => Err(EvalError::Transient("node lost".into())),
+                "FF" if number == 0 => panic!("out of luck"),
+                _ => Ok(Report { curve: vec![(1, 0.1), (2, 0.5)], ..Report::score("accuracy", trial.seed.0 as f64) }),
+            }
+        })
+    }
+
+    fn evaluate(cached: &impl Evaluator, text: &str, seed: u64) -> Result<Report, EvalError> {
+        cached.evaluate(&trial(text, seed), &Context::default())
+    }
+
+    #[test]
+    fn the_same_is_evaluated_once_also_at_the_same_time() {
+        let calls = Arc::default();
+        let cached = Cached::new(counting(&calls));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert_eq!(evaluate(&cached, "AM", 3).unwrap().scores["accuracy"], 3.0));
+            }
+        });
+        assert_eq!((calls.load(Ordering::SeqCst), cached.len()), (1, 1));
+        evaluate(&cached, "AM", 4).unwrap();
+        evaluate(&cached, "MA", 3).unwrap();
+        evaluate(&cached, "MA", 3).unwrap();
+        assert_eq!((calls.load(Ordering::SeqCst), cached.len()), (3, 3));
+        let trials: Vec<_> = (0..4).map(|seed| trial("AM", seed)).collect();
+        testkit::evaluator::check(&cached, &trials, &Goal::default()).unwrap();
+    }
+
+    #[test]
+    fn errors_and_panics_are_forgotten() {
+        let calls = Arc::default();
+        let cached = Cached::new(counting(&calls));
+        assert!(matches!(evaluate(&cached, "MM", 0), Err(EvalError::Transient(_))));
+        assert!(cached.is_empty() && evaluate(&cached, "MM", 0).is_ok());
+        let calls = Arc::default();
+        let cached = Cached::new(counting(&calls));
+        thread::scope(|scope| assert!(scope.spawn(|| evaluate(&cached, "FF", 0)).join().is_err()));
+        assert!(evaluate(&cached, "FF", 0).is_ok());
+    }
+
+    #[test]
+    fn who_waits_can_be_cancelled() {
+        let cancel = CancelToken::default();
+        let slow = from_fn("slow", |_, context| {
+            while !context.cancelled() {
+                thread::yield_now();
+            }
+            Err(EvalError::Cancelled)
+        });
+        let cached = Cached::new(slow);
+        thread::scope(|scope| {
+            let wait = || cached.evaluate(&trial("AM", 0), &Context::new(cancel.clone(), |_| ()));
+            let waiting = [scope.spawn(wait), scope.spawn(wait)];
+            thread::sleep(Duration::from_millis(20));
+            cancel.cancel();
+            for waiting in waiting {
+                assert_eq!(waiting.join().unwrap(), Err(EvalError::Cancelled));
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_remembered_is_stopped_like_what_is_not() {
+        let cached = Cached::new(counting(&Arc::default()));
+        let whole = evaluate(&cached, "AM", 0).unwrap();
+        let under = |bar| cached.evaluate(&trial("AM", 0), &Context::default().stop_below(bar));
+        assert_eq!(under(Bar::new([(1, 0.2)])), Err(EvalError::Cancelled));
+        assert_eq!(under(Bar::new([(1, 0.1), (2, 9.0)])), Ok(whole));
+    }
+
+    #[test]
+    fn a_file_cut_at_any_byte_loses_at_most_the_line_it_falls_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache.jsonl");
+        let calls = Arc::default();
+        let open = || Cached::on_disk(counting(&calls), &path);
+        let cached = open().unwrap();
+        let reports: Vec<_> = (0..2).map(|seed| evaluate(&cached, "AM", seed).unwrap()).collect();
+        assert!(matches!(open(), Err(CacheError::File(LineFileError::Locked { .. }))));
+        drop(cached);
+        let bytes = fs::read(&path).unwrap();
+        for cut in 0..=bytes.len() {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            let lines = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
+            let cached = open().unwrap();
+            assert_eq!(cached.len(), lines.saturating_sub(1), "cut at byte {cut}");
+            if cut % 16 == 0 {
+                for (seed, report) in (0..).zip(&reports) {
+                    assert_eq!(evaluate(&cached, "AM", seed).as_ref(), Ok(report));
+                }
+                drop(cached);
+                assert_eq!(fs::read(&path).unwrap(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn other_files_and_other_evaluators_are_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache.jsonl");
+        evaluate(&Cached::on_disk(counting(&Arc::default()), &path).unwrap(), "AM", 1).unwrap();
+        let good = fs::read_to_string(&path).unwrap();
+        let other = from_fn("another", |_, _| Err(EvalError::Cancelled));
+        let error = Cached::on_disk(other, &path).err().unwrap();
+        assert!(matches!(&error, CacheError::Changed { was, .. } if was == "counting"), "{error}");
+        for (text, words) in [
+            ("Dear diary\n".into(), "no cache"),
+            ("Dear diary".into(), "no cache"),
+            (good.replace("\"version\":1", "\"version\":2"), "no cache"),
+            (good.replace("\"seed\"", "\"sead\""), "line 2"),
+        ] {
+            fs::write(&path, &text).unwrap();
+            let error = Cached::on_disk(counting(&Arc::default()), &path).err().unwrap().to_string();
+            assert!(error.contains(words), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+}

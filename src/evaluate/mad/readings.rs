@@ -1,0 +1,79 @@
+//! The scores that a run could have had.
+
+use super::{Protocol, Training};
+use crate::study::{Report, TaskReport};
+
+/// What can be read off one training: each a possible score between 0 and 1, larger is better, 0 where the run diverged.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Readings {
+    /// The mean accuracy over the planned evaluations: the area under the learning curve.
+    pub curve_mean: f64,
+    /// The accuracy at the last evaluation.
+    pub last: f64,
+    /// The share of the planned steps that was left when the accuracy first reached the threshold; 0 where it never did. The
+    /// steps to the threshold are `(1 - early) * steps`.
+    pub early: f64,
+    /// `exp(-loss)`: the geometric mean of the probabilities that the model gave to the right answers.
+    pub likelihood: f64,
+}
+
+impl Readings {
+    /// The names of [`values`](Self::values), in their order.
+    pub const NAMES: [&'static str; 4] = ["curve_mean", "last", "early", "likelihood"];
+
+    /// All of them.
+    pub fn values(self) -> [f64; 4] {
+        let Self { curve_mean, last, early, likelihood } = self;
+        [curve_mean, last, early, likelihood]
+    }
+
+    fn new(training: &Training, task: &TaskReport, threshold: f64) -> Self {
+        if task.diverged.is_some() {
+            return Self::default();
+        }
+        let planned = training.train.steps;
+        let reached = task.curve.iter().find(|&&(_, accuracy)| accuracy >= threshold);
+        Self {
+            curve_mean: curve_mean(&task.curve, planned.div_ceil(training.train.evaluate_every.max(1))),
+            last: task.curve.last().map_or(0.0, |&(_, accuracy)| accuracy),
+            early: reached.map_or(0.0, |&(step, _)| 1.0 - step as f64 / planned.max(1) as f64),
+            likelihood: task.loss.map_or(0.0, |loss| (-loss).exp()),
+        }
+    }
+}
+
+impl Protocol {
+    /// The readings of every training of a report of this protocol, under its label. `threshold` is the accuracy that
+    /// [`Readings::early`] waits for.
+    pub fn readings(&self, report: &Report, threshold: f64) -> Vec<(String, Readings)> {
+        let tasks = self.trainings.iter().zip(&report.tasks);
+        tasks.map(|(training, task)| (training.label(), Readings::new(training, task, threshold))).collect()
+    }
+}
+
+/// The mean over `planned` evaluations, where those that were not made repeat the last.
+pub(super) fn curve_mean(curve: &[(usize, f64)], planned: usize) -> f64 {
+    let made: f64 = curve.iter().map(|&(_, accuracy)| accuracy).sum();
+    let last = curve.last().map_or(0.0, |&(_, accuracy)| accuracy);
+    (made + last * planned.saturating_sub(curve.len()) as f64) / planned.max(curve.len()).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reading_is_what_it_says() {
+        let protocol = Protocol::quick();
+        // Recall takes 600 steps and is evaluated every 30 of them.
+        let stopped =
+            TaskReport { curve: vec![(30, 0.5), (60, 0.75), (90, 1.0)], loss: Some(0.0), ..TaskReport::default() };
+        let diverged = TaskReport { diverged: Some("loss".into()), ..stopped.clone() };
+        let report = Report { tasks: vec![stopped, diverged], ..Report::default() };
+        let readings = protocol.readings(&report, 0.75);
+        assert_eq!(readings[0].0, protocol.trainings[0].label());
+        assert_eq!(readings[0].1.values(), [(0.5 + 0.75 + 18.0) / 20.0, 1.0, 0.9, 1.0]);
+        assert_eq!(readings[1].1, Readings::default());
+        assert_eq!(protocol.readings(&report, 1.1)[0].1.early, 0.0);
+    }
+}

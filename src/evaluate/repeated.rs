@@ -1,0 +1,251 @@
+//! Evaluating a trial several times.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use thiserror::Error;
+
+use super::{Context, EvalError, Evaluator, Progress};
+use crate::{
+    statistics::{mean, standard_error},
+    study::{Goal, Report, Trial},
+};
+
+/// Evaluates every trial several times, each with a seed of its own, and reports the means and the standard error of the
+/// goal's score.
+///
+/// How often may depend on what comes out, by a fixed [`Until`]: the report stays a function of the trial alone. To look
+/// again at those that lead a search, use [`Replicate`](crate::search::Replicate), which sees the whole study.
+///
+/// ```
+/// use composer_nas::{evaluate::{Repeated, Until}, prelude::*};
+/// let noisy = from_fn("coin", |trial, _| Ok(Report::score("accuracy", (trial.seed.0 % 2) as f64)));
+/// let repeated = Repeated::adaptive(noisy, 4, 64, Until::StandardError(0.1))?;
+/// let trial = Trial::new(TrialId(0), "AM".parse()?, Seed(1), Origin::Searcher);
+/// let report = repeated.evaluate(&trial, &Context::default())?;
+/// assert!(report.standard_error.is_some_and(|error| error <= 0.1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Repeated<E> {
+    inner: E,
+    goal: Goal,
+    least: usize,
+    most: usize,
+    until: Option<Until>,
+}
+
+/// When enough repetitions were made. Both read the mean and its standard error.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Until {
+    /// The standard error is at most this.
+    StandardError(f64),
+    /// The score is worse than this by more than two standard errors: only what may be among the best is measured to the
+    /// end.
+    WorseThan(f64),
+}
+
+/// Numbers of repetitions that cannot be.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum RepeatError {
+    /// None at all.
+    #[error("0 repetitions measure nothing: ask for at least 1")]
+    None,
+    /// A standard error needs two.
+    #[error("{least} to {most} repetitions: adaptive repetition needs at least 2, and no fewer at most than at least")]
+    Range {
+        /// At least so many.
+        least: usize,
+        /// At most so many.
+        most: usize,
+    },
+    /// A bound that nothing can meet.
+    #[error("{0:?} is no bound: use a finite number, and a positive one for a standard error")]
+    Bound(Until),
+}
+
+impl<E> Repeated<E> {
+    /// Evaluates every trial `times` times.
+    ///
+    /// # Errors
+    /// [`RepeatError::None`].
+    pub fn new(inner: E, times: usize) -> Result<Self, RepeatError> {
+        if times == 0 {
+            return Err(RepeatError::None);
+        }
+        Ok(Self { inner, goal: Goal::default(), least: times, most: times, until: None })
+    }
+
+    /// Evaluates every trial `least` times, and on `until` enough or `most` times.
+    ///
+    /// # Errors
+    /// [`RepeatError`] for numbers that cannot be.
+    pub fn adaptive(inner: E, least: usize, most: usize, until: Until) -> Result<Self, RepeatError> {
+        if least < 2 || most < least {
+            return Err(RepeatError::Range { least, most });
+        }
+        let usable = match until {
+            Until::StandardError(bound) => bound.is_finite() && bound > 0.0,
+            Until::WorseThan(bar) => bar.is_finite(),
+        };
+        if !usable {
+            return Err(RepeatError::Bound(until));
+        }
+        Ok(Self { inner, goal: Goal::default(), least, most, until: Some(until) })
+    }
+
+    /// Judges by the score of this goal; by default as much `accuracy` as possible.
+    #[must_use]
+    pub fn goal(self, goal: Goal) -> Self {
+        Self { goal, ..self }
+    }
+
+    /// Whether these values, turned so that larger is better, are enough.
+    fn enough(&self, values: &[f64]) -> bool {
+        let judged = |until: Until| {
+            let error = standard_error(values).unwrap_or(f64::INFINITY);
+            match until {
+                Until::StandardError(bound) => error <= bound,
+                Until::WorseThan(bar) => mean(values) + 2.0 * error < self.goal.orient(bar),
+            }
+        };
+        values.len() >= self.most || (values.len() >= self.least && self.until.is_none_or(judged))
+    }
+}
+
+impl<E: Evaluator> Evaluator for Repeated<E> {
+    fn fingerprint(&self) -> String {
+        let Self { inner, goal, least, most, until } = self;
+        let until = until.map(|until| format!(" until {until:?} of {}", goal.score)).unwrap_or_default();
+        format!("{least} to {most} times{until}: {}", inner.fingerprint())
+    }
+
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        let (mut reports, mut values, mut curve) = (Vec::<Report>::new(), Vec::new(), Vec::new());
+        let length = Arc::new(AtomicUsize::new(1));
+        while !self.enough(&values) {
+            let (number, most) = (reports.len(), self.most);
+            let (outer, seen) = (context.clone(), length.clone());
+            let inside = context.nested(move |progress| {
+                let steps = progress.steps.max(1);
+                seen.store(steps, Ordering::Relaxed);
+                let (step, stage) = (number * steps + progress.step, progress.stage);
+                outer.progress(Progress { stage, step, steps: most * steps, value: None });
+            });
+            let seed = trial.seed.derive("repeated", number as u64);
+            let report = self.inner.evaluate(&Trial { seed, ..trial.clone() }, &inside)?;
+            let value = report.value(&self.goal).map_err(|error| EvalError::Infeasible(error.to_string()))?;
+            values.push(value);
+            reports.push(report);
+
+            let (step, value) = ((number + 1) * length.load(Ordering::Relaxed), mean(&values));
+            curve.push((step, value));
+            let steps = if self.enough(&values) { step } else { step.max(most * length.load(Ordering::Relaxed)) };
+            context.progress(Progress { stage: "repetitions".into(), step, steps, value: Some(value) });
+            if context.stopped().is_some() {
+                return Err(EvalError::Cancelled);
+            }
+        }
+        let pooled = Report::pooled(&reports.iter().collect::<Vec<_>>(), &self.goal);
+        Ok(Report { curve, ..pooled })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt;
+
+    use super::*;
+    use crate::{
+        evaluate::from_fn,
+        seed::Seed,
+        study::{Bar, Origin, TrialId},
+        testkit,
+    };
+
+    /// Accuracy = share of attention + uniform noise of standard deviation 0.1.
+    fn noisy() -> impl Evaluator {
+        from_fn("noisy", |trial, context| {
+            if context.cancelled() {
+                return Err(EvalError::Cancelled);
+            }
+            let share = trial.architecture.letters().matches('A').count() as f64 / trial.architecture.len() as f64;
+            let noise: f64 = trial.seed.rng("noise", 0).random_range(-0.5..0.5);
+            context.progress(Progress { steps: 10, step: 10, ..Progress::default() });
+            Ok(Report { train_flops: 1.0, ..Report::score("accuracy", share + 0.12f64.sqrt() * noise) })
+        })
+    }
+
+    fn trial(text: &str, seed: u64) -> Trial {
+        Trial::new(TrialId(0), text.parse().unwrap(), Seed(seed), Origin::Searcher)
+    }
+
+    fn evaluate(evaluator: &impl Evaluator, text: &str, seed: u64) -> Report {
+        evaluator.evaluate(&trial(text, seed), &Context::default()).unwrap()
+    }
+
+    #[test]
+    fn the_laws_hold() {
+        let trials: Vec<_> = (0..4).map(|seed| trial(["AM", "MM"][seed as usize % 2], seed)).collect();
+        testkit::evaluator::check(&Repeated::new(noisy(), 3).unwrap(), &trials, &Goal::default()).unwrap();
+        let adaptive = Repeated::adaptive(noisy(), 2, 9, Until::WorseThan(0.7)).unwrap();
+        testkit::evaluator::check(&adaptive, &trials, &Goal::default()).unwrap();
+        let minimised = Repeated::new(noisy(), 2).unwrap().goal(Goal::minimize("loss"));
+        assert!(matches!(minimised.evaluate(&trials[0], &Context::default()), Err(EvalError::Infeasible(_))));
+    }
+
+    #[test]
+    fn the_standard_error_is_honest() {
+        let repeated = Repeated::new(noisy(), 16).unwrap();
+        let reports: Vec<_> = (0..200).map(|seed| evaluate(&repeated, "AM", seed)).collect();
+        let within = reports
+            .iter()
+            .filter(|report| (report.scores["accuracy"] - 0.5).abs() < 2.0 * report.standard_error.unwrap_or(0.0));
+        // Two standard errors of 16 values: 93.6 % by Student's t, ± 7 % for 200.
+        assert!((174..=200).contains(&within.count()));
+        assert_eq!(reports[0].train_flops, 16.0);
+        // Repetitions have seeds of their own, and more of them begin with the same.
+        assert_ne!(reports[0].scores, reports[1].scores);
+        assert_eq!(reports[0].curve.len(), 16);
+        let fewer = evaluate(&Repeated::new(noisy(), 3).unwrap(), "AM", 0);
+        assert_eq!(fewer.curve, reports[0].curve[..3]);
+    }
+
+    #[test]
+    fn adaptive_repetition_spends_where_it_matters() {
+        let precise = Repeated::adaptive(noisy(), 2, 1000, Until::StandardError(0.03)).unwrap();
+        assert!(evaluate(&precise, "AM", 0).standard_error.is_some_and(|error| error <= 0.03));
+        let leaders = Repeated::adaptive(noisy(), 3, 20, Until::WorseThan(0.8)).unwrap();
+        let spent = |text| (0..20).map(|seed| evaluate(&leaders, text, seed).curve.len()).sum::<usize>();
+        let (good, bad) = (spent("AA"), spent("MM"));
+        assert!(good == 400 && bad < 100, "{good} {bad}");
+    }
+
+    #[test]
+    fn a_bar_stops_between_repetitions_and_not_at_the_end() {
+        let repeated = Repeated::new(noisy(), 4).unwrap();
+        let under = |bar: Bar| {
+            let context = Context::default().stop_below(bar);
+            let outcome = repeated.evaluate(&trial("MM", 1), &context);
+            (outcome, context.stopped().map(str::to_owned))
+        };
+        let (outcome, reason) = under(Bar::new([(20, 0.9)]));
+        assert_eq!(outcome, Err(EvalError::Cancelled));
+        assert!(reason.is_some_and(|reason| reason.contains("after 20 of 40 steps, below 0.9")));
+        assert_eq!(under(Bar::new([(40, 0.9)])), (Ok(evaluate(&repeated, "MM", 1)), None));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused() {
+        let adaptive = |least, most, until| Repeated::adaptive((), least, most, until).unwrap_err();
+        assert_eq!(Repeated::new((), 0).unwrap_err(), RepeatError::None);
+        for (least, most) in [(1, 4), (5, 4), (0, 0)] {
+            assert_eq!(adaptive(least, most, Until::WorseThan(0.0)), RepeatError::Range { least, most });
+        }
+        for until in [Until::StandardError(0.0), Until::StandardError(f64::NAN), Until::WorseThan(f64::INFINITY)] {
+            assert!(matches!(adaptive(2, 3, until), RepeatError::Bound(_)));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Ending hopeless trials early: from a study to what a trial must reach.
+//!
+//! A [`StoppingRule`] reads the learning curves of finished trials ([`Report::curve`](crate::study::Report::curve)) and gives
+//! the next trial a [`Bar`]. The bar is fixed when the trial is handed out and made from those outcomes that the searcher may
+//! know, so a search stays repeatable with any number of workers. A trial that runs to its end has the score that it would
+//! have had without a rule.
+//!
+//! A stopped trial is recorded as failed, with its last value in the reason, and has no value: a score cut short does not
+//! compare with whole ones, and an invented one would mislead a searcher's model. It costs budget and is not proposed again.
+
+use crate::{
+    space::Architecture,
+    statistics::median,
+    study::{Bar, Report, Study},
+};
+
+/// Decides what a trial must reach to be carried on. A function of its configuration and the study.
+pub trait StoppingRule {
+    /// Name and settings, such as `median(trials=8, steps=100)`: what a resumed search compares.
+    fn fingerprint(&self) -> String;
+
+    /// The running values below which a trial of this architecture is stopped; empty stops nothing.
+    fn bar(&self, study: &Study, architecture: &Architecture) -> Bar;
+}
+
+/// The median rule (Golovin et al. 2017, "Google Vizier", section 3.1.2): a trial must be at least as good as the median of the
+/// finished trials of its length were after as many steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MedianRule {
+    trials: usize,
+    steps: usize,
+}
+
+impl MedianRule {
+    /// Stops nothing before `steps` steps of a trial, nor at steps that fewer than `trials` finished trials of the same length
+    /// have behind them.
+    pub fn after(trials: usize, steps: usize) -> Self {
+        Self { trials: trials.max(1), steps }
+    }
+}
+
+impl StoppingRule for MedianRule {
+    fn fingerprint(&self) -> String {
+        format!("median(trials={}, steps={})", self.trials, self.steps)
+    }
+
+    fn bar(&self, study: &Study, architecture: &Architecture) -> Bar {
+        let alike = study.trials().iter().filter(|trial| trial.architecture.len() == architecture.len());
+        let finished: Vec<&Report> = alike.filter_map(|trial| trial.report()).collect();
+        let mut steps: Vec<usize> = finished.iter().flat_map(|report| &report.curve).map(|&(step, _)| step).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        Bar::new(steps.into_iter().filter(|&step| step >= self.steps).filter_map(|step| {
+            let values: Vec<f64> = finished.iter().filter_map(|report| report.running(step)).collect();
+            let median = median(&values)?;
+            (values.len() >= self.trials).then_some((step, median))
+        }))
+    }
+}
+
+impl<R: StoppingRule + ?Sized> StoppingRule for Box<R> {
+    fn fingerprint(&self) -> String {
+        (**self).fingerprint()
+    }
+    fn bar(&self, study: &Study, architecture: &Architecture) -> Bar {
+        (**self).bar(study, architecture)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        primitive::Symbol,
+        seed::Seed,
+        space::SearchSpace,
+        study::{Event, Failure, FailureKind, Goal, Origin},
+    };
+
+    #[test]
+    fn the_bar_is_the_median_of_what_has_finished() {
+        let mut study =
+            Study::new(SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 3).unwrap(), Goal::default());
+        let curves: [(&str, &[(usize, f64)]); 5] = [
+            ("AAA", &[(10, 0.1), (20, 0.2), (30, 0.3)]),
+            ("AAM", &[(10, 0.2), (20, 0.6)]),
+            ("AMA", &[(10, 0.3), (20, 0.3), (30, 0.9)]),
+            ("AA", &[(10, 9.0), (20, 9.0)]),
+            ("MMM", &[]),
+        ];
+        for (text, curve) in curves {
+            let (id, architecture) = (study.next_id(), text.parse().unwrap());
+            study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
+            let event = match curve {
+                [] => Event::Failed { id, failure: Failure { kind: FailureKind::Stopped, reason: String::new() } },
+                _ => {
+                    Event::Completed { id, report: Report { curve: curve.to_vec(), ..Report::score("accuracy", 0.5) } }
+                }
+            };
+            study.apply(event).unwrap();
+        }
+        let bar = |trials, steps, text: &str| {
+            MedianRule::after(trials, steps).bar(&study, &text.parse().unwrap()).points().to_vec()
+        };
+        // A curve that has ended stays where it was.
+        assert_eq!(bar(3, 0, "MMA"), [(10, 0.2), (20, 0.3), (30, 0.6)]);
+        assert_eq!(bar(1, 15, "MMA"), [(20, 0.3), (30, 0.6)]);
+        assert_eq!(bar(1, 0, "MM"), [(10, 9.0), (20, 9.0)]);
+        assert_eq!((bar(4, 0, "MMA"), bar(1, 0, "M")), (vec![], vec![]));
+        let boxed: Box<dyn StoppingRule> = Box::new(MedianRule::after(8, 100));
+        assert_eq!(boxed.fingerprint(), "median(trials=8, steps=100)");
+    }
+}
