@@ -181,7 +181,8 @@ fn show(path: &Path) -> anyhow::Result<()> {
     for observation in observations {
         let (trial, seconds) = (observation.trial, observation.report.wall_seconds);
         let value = study.goal().orient(observation.value);
-        println!("{:>4}  {:<28} {value:.4}  {seconds:>6.1} s", trial.id.0, trial.architecture);
+        let error = observation.report.standard_error.map(|error| format!(" ± {error:.4}")).unwrap_or_default();
+        println!("{:>4}  {:<28} {value:.4}{error}  {seconds:>6.1} s", trial.id.0, trial.architecture);
     }
     for trial in study.trials() {
         match &trial.state {

@@ -94,10 +94,12 @@ pub mod prelude {
     pub use burn::tensor::Device;
 
     pub use crate::{
-        aggregate::{Aggregator, Best, NcClustering},
+        aggregate::{Aggregator, Best, NcClustering, Pooled},
         cost::{Comparison, ModelCost, Workload},
         device,
-        evaluate::{CancelToken, Context, EvalError, Evaluator, from_fn, mad::Mad},
+        evaluate::{
+            Cached, CancelToken, Context, EvalError, Evaluator, Repeated, Table, TabularEvaluator, from_fn, mad::Mad,
+        },
         extrapolate::{Auto, Extrapolator, Stack, Stretch, Target},
         model::ModelSpec,
         pipeline::{Ask, Found, Pipeline, ProgressBar, Session},
@@ -106,11 +108,12 @@ pub mod prelude {
             WeightInit,
         },
         search::{
-            Exhaustive, GpBo, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, SearchError,
-            Searcher, Side,
+            Exhaustive, GpBo, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, Replicate,
+            SearchError, Searcher, Side,
         },
         seed::{Rng, Seed},
         space::{Architecture, Constraint, SearchSpace},
+        stopping::{MedianRule, StoppingRule},
         study::{
             Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, TaskReport, Trial, TrialId,
             TrialState,

@@ -80,9 +80,9 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
 }
 
 /// What becomes of a reliability when a measurement is made `factor` times as long: `f r / (1 + (f - 1) r)` (Spearman 1910
-/// and Brown 1910, British Journal of Psychology 3(3)).
+/// and Brown 1910, British Journal of Psychology 3(3)). One that is not positive stays as it is.
 pub fn spearman_brown(reliability: f64, factor: f64) -> f64 {
-    factor * reliability / (1.0 + (factor - 1.0) * reliability)
+    if reliability > 0.0 { factor * reliability / (1.0 + (factor - 1.0) * reliability) } else { reliability }
 }
 
 /// The percentile bootstrap (Efron 1979, Annals of Statistics 7(1)): the statistic of the items `0..n` with the 95 % interval of its
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!((pearson(&x, &[1.0; 11]), pearson(&x, &y[1..]), spearman(&[], &[])), (None, None, None));
         // Two seeds that agree with 0.47: some ten of them reach 0.9.
         assert!((spearman_brown(0.47, 10.0) - 0.9).abs() < 2e-3);
-        assert_eq!(spearman_brown(0.3, 1.0), 0.3);
+        assert_eq!([(0.3, 1.0), (0.0, 4.0), (-0.5, 4.0)].map(|(r, f)| spearman_brown(r, f)), [0.3, 0.0, -0.5]);
     }
 
     #[test]

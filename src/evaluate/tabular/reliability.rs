@@ -15,30 +15,29 @@ impl Table {
     /// The split-half reliability of mean scores over `seeds` seeds: how well they rank the architectures as other `seeds`
     /// seeds would. 1 is perfect, 0 is chance.
     ///
-    /// The seeds of every architecture are put into two random halves of `h` each, `splits` times; the reliability of `h`
+    /// The [seeds of all](Self::seeds) are put into two random halves of `h` each, `splits` times; the reliability of `h`
     /// seeds is the mean Spearman correlation of the two mean scores. `h` is `seeds` where there are twice as many, else
     /// half of what there is, extrapolated by [`spearman_brown`]. The 95 % interval is a bootstrap over architectures.
     ///
-    /// Each architecture is split on its own, as in a search, where every trial has a seed of its own. Choose sequences of
-    /// [one length](Self::of_length) first. `None` with fewer than two seeds, `seeds` or `splits` of 0, or where all scores
-    /// are equal.
+    /// All architectures are split alike. Where a seed number stands for other draws in every architecture, as in a search,
+    /// this is the reliability of a search; where it stands for the same draws in all of them, what they share cancels.
+    /// Choose sequences of [one length](Self::of_length) first. `None` with fewer than two seeds, `seeds` or `splits` of
+    /// 0, or where all scores are equal.
     pub fn reliability(&self, seeds: usize, splits: u64, seed: Seed) -> Option<Estimate> {
-        let half = seeds.min(self.seeds() / 2);
+        let mut numbers = self.seeds();
+        let half = seeds.min(numbers.len() / 2);
         if half == 0 || splits == 0 {
             return None;
         }
-        let scores: Vec<_> = self.architectures().map(|architecture| self.scores(architecture)).collect();
         let split = |index| {
-            let mut rng = seed.rng("reliability", index);
-            let halves = scores.iter().map(|scores| {
-                let mut drawn = scores.clone();
-                drawn.shuffle(&mut rng);
-                (mean(&drawn[..half]), mean(&drawn[half..2 * half]))
-            });
-            halves.unzip()
+            numbers.shuffle(&mut seed.rng("reliability", index));
+            let over = |architecture, seeds: &[u64]| {
+                mean(&seeds.iter().filter_map(|&seed| self.score(architecture, seed)).collect::<Vec<_>>())
+            };
+            self.architectures().map(|a| (over(a, &numbers[..half]), over(a, &numbers[half..2 * half]))).unzip()
         };
         let splits: Vec<(Vec<f64>, Vec<f64>)> = (0..splits).map(split).collect();
-        bootstrap(scores.len(), RESAMPLES, seed, |drawn| {
+        bootstrap(self.architectures().count(), RESAMPLES, seed, |drawn| {
             let of = |values: &[f64]| drawn.iter().map(|&at| values[at]).collect::<Vec<_>>();
             let correlations: Option<Vec<f64>> = splits.iter().map(|(a, b)| spearman(&of(a), &of(b))).collect();
             Some(spearman_brown(mean(&correlations?), seeds as f64 / half as f64))
@@ -83,6 +82,17 @@ mod tests {
         assert_eq!(again, table.reliability(2, 40, Seed(1)));
         assert!(noisy(4, 0.0).reliability(2, 5, Seed(1)).is_some_and(|r| r.value > 1.0 - 1e-12));
         assert!(noisy(8, 30.0).reliability(1, 40, Seed(1)).is_some_and(|r| r.value.abs() < 0.2));
+    }
+
+    #[test]
+    fn what_a_seed_does_to_all_cancels() {
+        let (table, mut shifted) = (noisy(4, 1.0), Table::new([""; 0]).unwrap());
+        for mut row in table.rows() {
+            row.values[0] += [3.0, -5.0, 0.5, 9.0][row.seed as usize];
+            shifted.insert(row).unwrap();
+        }
+        let (a, b) = (table.reliability(2, 9, Seed(1)).unwrap(), shifted.reliability(2, 9, Seed(1)).unwrap());
+        assert!((a.value - b.value).abs() < 1e-9, "{a:?} {b:?}");
     }
 
     #[test]

@@ -143,9 +143,10 @@ impl Table {
         self.rows.keys()
     }
 
-    /// How many seeds every architecture has at least.
-    pub fn seeds(&self) -> usize {
-        self.rows.values().map(BTreeMap::len).min().unwrap_or(0)
+    /// The seeds with which every architecture was measured.
+    pub fn seeds(&self) -> Vec<u64> {
+        let first = self.rows.values().next().into_iter().flat_map(BTreeMap::keys).copied();
+        first.filter(|seed| self.rows.values().all(|seeds| seeds.contains_key(seed))).collect()
     }
 
     /// The scores of an architecture by ascending seed; none where it is not in the table.
@@ -191,6 +192,11 @@ impl Table {
         let pairs = self.architectures().filter_map(|a| Some((self.mean(a)?, other.mean(a)?)));
         let (ours, theirs): (Vec<_>, Vec<_>) = pairs.unzip();
         spearman(&ours, &theirs)
+    }
+
+    /// The score of one measurement.
+    pub(super) fn score(&self, architecture: &Architecture, seed: u64) -> Option<f64> {
+        self.rows.get(architecture)?.get(&seed)?.last().copied()
     }
 
     /// The values of a column, of all measurements.
@@ -344,7 +350,7 @@ mod tests {
         close(table.regret(&of("MM")), 0.6);
         assert_eq!(table.best(2).map(|(best, _)| best.letters()), Some("AM".into()));
         assert_eq!((table.mean(&of("AAA")), table.rank(&of("F")), table.best(3)), (None, None, None));
-        assert_eq!((table.seeds(), table.of_length(1).architectures().count()), (2, 1));
+        assert_eq!((table.seeds(), table.of_length(1).architectures().count()), (vec![3, 5], 1));
     }
 
     #[test]

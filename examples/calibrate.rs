@@ -1,0 +1,300 @@
+//! How far can the ranking of a proxy be trusted?
+//!
+//! `cargo run --release --example calibrate -- table.csv --seeds 0..8` evaluates all 64 six-layer architectures of attention and
+//! SwiGLU with eight seeds and appends a row to the table for each; the same command again goes on where it stopped. `--analyse`
+//! says how reliable the ranking is; `--help` lists what can be changed.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    fs,
+    ops::Range,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+use composer_nas::{
+    evaluate::{
+        Row, TableFile,
+        mad::{Protocol, Readings},
+    },
+    execute::{Executor, Message, Threads},
+    prelude::*,
+    space::baseline,
+    statistics::{Estimate, bootstrap_mean, mean},
+};
+use indicatif::{ProgressBar as Bar, ProgressStyle};
+
+/// Training on a CPU allocates much and briefly; this allocator is a third faster at it than glibc's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures a table of scores by architecture and seed, and how far its ranking can be trusted.
+#[derive(Debug, Parser)]
+#[command(args_override_self = true)]
+struct Args {
+    /// The table: measured into, or analysed.
+    table: PathBuf,
+    /// Layers of the architectures, all of which are measured; several lengths for incremental strategies.
+    #[arg(long, value_delimiter = ',', default_value = "6")]
+    layers: Vec<usize>,
+    /// Primitives to choose from, by name or letter.
+    #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
+    primitives: Vec<String>,
+    /// Measure these architectures instead, such as AAMMMM,AMAMAM.
+    #[arg(long, value_delimiter = ',')]
+    architectures: Vec<Architecture>,
+    /// Seeds, from..to, without the last.
+    #[arg(long, default_value = "0..4", value_parser = seeds)]
+    seeds: Range<u64>,
+    /// Let a seed stand for the same draws in all architectures, such as the same training data. Without it every evaluation
+    /// draws on its own, as in a search.
+    #[arg(long)]
+    common_seeds: bool,
+    /// How candidates are trained and scored: quick, reference, full, or a JSON file with a protocol.
+    #[arg(long, default_value = "quick")]
+    protocol: String,
+    /// The accuracy that the reading `early` waits for.
+    #[arg(long, default_value_t = 0.9)]
+    threshold: f64,
+    /// Trials at once; on a CPU each trains on one core.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Where to train: auto, flex, cuda:0, ...
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Analyse the table instead of measuring.
+    #[arg(long)]
+    analyse: bool,
+    /// Compare the ranking with that of this table.
+    #[arg(long, requires = "analyse")]
+    against: Option<PathBuf>,
+    /// Random splits behind every reliability.
+    #[arg(long, default_value_t = 50)]
+    splits: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    if args.analyse { analyse(&args) } else { measure(&args) }
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.filter(|range| !range.is_empty()).ok_or_else(|| "write from..to, such as 0..8".into())
+}
+
+fn measure(args: &Args) -> anyhow::Result<()> {
+    let primitives = Primitives::standard();
+    let device = device::named(&args.device)?;
+    let protocol = args.protocol()?;
+    let mad = Mad::new(protocol.clone(), &primitives, &device.device)?;
+    let labels = protocol.trainings.iter().map(|training| training.label());
+    let readings = labels.flat_map(|label| Readings::NAMES.map(|name| format!("{label}/{name}")));
+    let tasks = protocol.trainings.iter().map(|training| training.task.name().to_owned());
+    let mut columns: Vec<String> = tasks.chain(readings).chain(["diverged".into(), "seconds".into()]).collect();
+    let mut seen = BTreeSet::new();
+    columns.retain(|column| seen.insert(column.clone()));
+    let empty = Table::new(&columns)?.measured_by(args.described(&mad));
+    let mut file = TableFile::open(&args.table, empty)?;
+
+    // Seed after seed, so that an unfinished table has all architectures.
+    let architectures = args.architectures(&primitives)?;
+    let all = args.seeds.clone().flat_map(|seed| architectures.iter().map(move |a| (a.clone(), seed)));
+    let mut queue: VecDeque<_> = all.filter(|(a, seed)| !file.table().contains(a, *seed)).collect();
+    println!("{} evaluations to do on {device}", queue.len());
+    let bar = Bar::new(queue.len() as u64);
+    bar.set_style(ProgressStyle::with_template("{pos}/{len} [{bar:24}] {elapsed} spent, {eta} left {msg}")?);
+    let mut executor = Threads::new(Arc::new(mad), args.workers)?;
+    let (mut running, mut submitted) = (HashMap::new(), 0);
+    while !(queue.is_empty() && running.is_empty()) {
+        while executor.idle() > 0
+            && let Some((architecture, seed)) = queue.pop_front()
+        {
+            let id = TrialId(submitted);
+            submitted += 1;
+            executor.submit(Trial::new(id, architecture.clone(), args.seed(&architecture, seed), Origin::Manual))?;
+            running.insert(id, (architecture, seed));
+        }
+        let Some(Message::Done(id, outcome)) = executor.recv(Duration::from_millis(200))? else { continue };
+        let (architecture, seed) = running.remove(&id).context("an unknown trial came back")?;
+        let report = outcome.with_context(|| format!("{architecture} with seed {seed}"))?;
+        let row = Row { values: values(&protocol, &columns, &report, args.threshold)?, architecture, seed };
+        let text = format!("{} {:.4}", row.architecture, report.scores["accuracy"]);
+        file.append(row)?;
+        bar.inc(1);
+        if bar.is_hidden() {
+            println!("{}/{} {text}", bar.position(), submitted + queue.len() as u64);
+        }
+        bar.set_message(text);
+    }
+    bar.finish();
+    Ok(())
+}
+
+/// The numbers of a row, in the order of the columns, the score last.
+fn values(protocol: &Protocol, columns: &[String], report: &Report, threshold: f64) -> anyhow::Result<Vec<f64>> {
+    let mut known = report.scores.clone();
+    for (label, readings) in protocol.readings(report, threshold) {
+        let named = Readings::NAMES.into_iter().zip(readings.values());
+        known.extend(named.map(|(name, value)| (format!("{label}/{name}"), value)));
+    }
+    known.insert("diverged".into(), report.tasks.iter().filter(|task| task.diverged.is_some()).count() as f64);
+    known.insert("seconds".into(), report.wall_seconds);
+    let value = |name: &str| known.get(name).copied().with_context(|| format!("the report has no {name}"));
+    columns.iter().map(String::as_str).chain(["accuracy"]).map(value).collect()
+}
+
+impl Args {
+    /// What the numbers of a table depend on: only the same may be added to it.
+    fn described(&self, mad: &Mad) -> String {
+        let seeds = if self.common_seeds { "common seeds" } else { "seeds of their own" };
+        format!("{}; {seeds}; early at {}", mad.fingerprint(), self.threshold)
+    }
+
+    /// The root of everything random in one evaluation.
+    fn seed(&self, architecture: &Architecture, seed: u64) -> Seed {
+        if self.common_seeds { Seed(seed) } else { Seed(seed).derive(&architecture.letters(), 0) }
+    }
+
+    fn protocol(&self) -> anyhow::Result<Protocol> {
+        if let Some(preset) = Protocol::preset(&self.protocol) {
+            return Ok(preset);
+        }
+        let text = fs::read_to_string(&self.protocol)
+            .with_context(|| format!("--protocol {} is neither quick, reference, full nor a file", self.protocol))?;
+        serde_json::from_str(&text).with_context(|| format!("{} holds no protocol", self.protocol))
+    }
+
+    fn architectures(&self, primitives: &Primitives) -> anyhow::Result<Vec<Architecture>> {
+        if !self.architectures.is_empty() {
+            return Ok(self.architectures.clone());
+        }
+        let symbols = primitives.symbols(self.primitives.iter().map(String::as_str))?;
+        let mut all = Vec::new();
+        for &layers in &self.layers {
+            let space = SearchSpace::uniform(symbols.clone(), layers)?;
+            ensure!(space.size() <= 1 << 16, "{} architectures of {layers} layers: name --architectures", space.size());
+            all.extend(space.iter());
+        }
+        Ok(all)
+    }
+}
+
+/// Prints everything that the table says about its ranking.
+fn analyse(args: &Args) -> anyhow::Result<()> {
+    let table = Table::read(&args.table)?;
+    let layers = args.layers.last().copied().unwrap_or(6);
+    let table = table.of_length(layers);
+    let Some(first) = table.architectures().next() else {
+        bail!("{} has no row of {layers} layers", args.table.display())
+    };
+    println!(
+        "{} architectures of {layers} layers ({first} ...), {} seeds of all",
+        table.architectures().count(),
+        table.seeds().len()
+    );
+    let symbols: BTreeSet<_> = table.architectures().flat_map(|a| a.layers().to_vec()).collect();
+    let space = SearchSpace::uniform(symbols, layers)?;
+    if let Err(error) = table.complete(&space) {
+        println!("note: {error}");
+    }
+    reliabilities(&table, args.splits)?;
+    if let Some(path) = &args.against {
+        let other = Table::read(path)?.of_length(layers);
+        match table.spearman(&other) {
+            Some(r) => println!("\nSpearman with {}: {r:.3}", path.display()),
+            None => println!("\nSpearman with {}: none, too little in common", path.display()),
+        }
+    }
+    ranks(&table, &space)?;
+    if let Ok(seconds) = table.column("seconds") {
+        println!("\nseconds per evaluation: {}", show(bootstrap_mean(&seconds, 1000, Seed(0)), 2));
+    }
+    if let Ok(diverged) = table.column("diverged") {
+        println!("trainings that diverged per evaluation: {:.4}", mean(&diverged));
+    }
+    Ok(())
+}
+
+/// Split-half reliability of the score, of each reading's mean over the tasks, and of each column.
+fn reliabilities(table: &Table, splits: u64) -> anyhow::Result<()> {
+    let numbers: Vec<usize> = [1, 2, 4, 8, 16].into_iter().filter(|&n| n <= 2 * table.seeds().len()).collect();
+    println!("\nsplit-half reliability (Spearman) by number of seeds, 95 % bootstrap interval over architectures\n");
+    println!("| score | {} |", numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(" | "));
+    println!("|---|{}", "---|".repeat(numbers.len()));
+    let line = |name: &str, scored: Table| {
+        let cells: Vec<_> = numbers.iter().map(|&n| show(scored.reliability(n, splits, Seed(0)), 2)).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    };
+    line("score", table.clone());
+    for reading in Readings::NAMES {
+        let ending = format!("/{reading}");
+        if let Ok(scored) = table.rescored(|column| column.ends_with(&ending)) {
+            line(&format!("mean of {reading}"), scored);
+        }
+    }
+    for column in table.columns().iter().filter(|column| !["score", "seconds", "diverged"].contains(&column.as_str())) {
+        line(column, table.rescored(|name| name == column)?);
+    }
+    Ok(())
+}
+
+/// Where known architectures stand, and what aggregators make of the whole table.
+fn ranks(table: &Table, space: &SearchSpace) -> anyhow::Result<()> {
+    let half = space.layers() / 2;
+    let study = table.study(space)?;
+    let third = space.layers() / 3;
+    let runs = |attention, mlp| Architecture::from_runs([(Symbol::ATTENTION, attention), (Symbol::SWIGLU, mlp)]);
+    let mut named: Vec<(&str, Architecture)> = vec![
+        ("a third attention, then MLP", runs(third, space.layers() - third)),
+        ("Llama", baseline::llama(half)),
+        ("sandwich, coefficient 1", baseline::sandwich(half, 1)),
+        ("striped 1:2", baseline::striped(third, 2)),
+        ("MLP only", runs(0, space.layers())),
+    ];
+    if let Some((best, _)) = table.best(space.layers()) {
+        named.push(("highest mean", best.clone()));
+    }
+    let aggregators: [(&str, Box<dyn Aggregator>); 4] = [
+        ("K-means + N_0", Box::new(NcClustering::n0())),
+        ("K-means + N_1", Box::new(NcClustering::n1())),
+        ("K-means + N_full", Box::new(NcClustering::full_prefix())),
+        ("Best", Box::new(Best)),
+    ];
+    for (name, aggregator) in &aggregators {
+        named.push((name, aggregator.aggregate(&study)?));
+    }
+    println!(
+        "\n| what | architecture | mean | standard error | rank | rank under other seeds (95 %) |\n|---|---|---|---|---|---|"
+    );
+    let others: Vec<_> = (0..200).map(|index| table.resampled(&mut Seed(1).rng("calibrate", index))).collect();
+    for (name, architecture) in &named {
+        let Some((mean, rank)) = table.mean(architecture).zip(table.rank(architecture)) else {
+            println!("| {name} | {architecture} | not in the table | | | |");
+            continue;
+        };
+        let error = table.standard_error(architecture).map_or("-".into(), |error| format!("{error:.4}"));
+        let ranks = others.iter().filter_map(|other| other.rank(architecture)).map(|rank| rank as f64).collect();
+        let Estimate { low, high, .. } = Estimate::from_draws(rank as f64, ranks);
+        println!("| {name} | {} | {mean:.4} | {error} | {rank} | {low:.0} to {high:.0} |", architecture.letters());
+    }
+    println!("\nunder other seeds, how often an aggregator gives the same:");
+    for (name, aggregator) in &aggregators {
+        let whole = aggregator.aggregate(&study)?;
+        let mut same = 0;
+        for other in &others {
+            same += usize::from(aggregator.aggregate(&other.study(space)?)? == whole);
+        }
+        println!("- {name}: {} in {:.0} %", whole.letters(), 100.0 * same as f64 / others.len() as f64);
+    }
+    Ok(())
+}
+
+fn show(estimate: Option<Estimate>, digits: usize) -> String {
+    estimate.map_or("-".into(), |Estimate { value, low, high }| {
+        format!("{value:.digits$} ({low:.digits$} to {high:.digits$})")
+    })
+}

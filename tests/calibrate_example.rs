@@ -1,0 +1,129 @@
+//! The calibration from outside, as its user runs it, with trainings of four steps.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use composer_nas::prelude::*;
+
+/// The program, which cargo builds beside the tests.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().unwrap().with_file_name("examples").join("calibrate");
+    assert!(program.exists(), "{} is not there: run cargo test without naming single tests", program.display());
+    program
+}
+
+fn calibrate(table: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.arg(table).args(["--device", "flex", "--protocol", "tests/fixtures/tiny_protocol.json", "--layers", "3"]);
+    command.args(arguments);
+    command
+}
+
+fn succeed(table: &Path, arguments: &[&str]) -> String {
+    let Output { status, stdout, stderr } = calibrate(table, arguments).output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+/// The table without the times that it took.
+fn measured(path: &Path) -> Vec<(String, u64, Vec<f64>)> {
+    let table = Table::read(path).unwrap();
+    let timed = table.columns().iter().position(|column| column == "seconds").unwrap();
+    let untimed = |mut values: Vec<f64>| {
+        values.remove(timed);
+        values
+    };
+    table.rows().map(|row| (row.architecture.letters(), row.seed, untimed(row.values))).collect()
+}
+
+#[test]
+fn a_killed_measurement_goes_on_and_can_be_analysed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (killed, whole) = (folder.path().join("killed.csv"), folder.path().join("whole.csv"));
+    for lines in [4, 12] {
+        let mut process = calibrate(&killed, &["--seeds", "0..4"]).stdout(Stdio::null()).spawn().unwrap();
+        while fs::read_to_string(&killed).unwrap_or_default().lines().count() < lines {
+            thread::sleep(Duration::from_millis(1));
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    let mut torn = fs::read(&killed).unwrap();
+    torn.extend(b"AMA,3,0.5,0.");
+    fs::write(&killed, torn).unwrap();
+    succeed(&killed, &["--seeds", "0..4", "--workers", "1"]);
+    succeed(&whole, &["--seeds", "0..2"]);
+    succeed(&whole, &["--seeds", "0..4"]);
+    assert_eq!(measured(&killed), measured(&whole));
+    assert!(succeed(&whole, &["--seeds", "0..4"]).contains("0 evaluations to do"));
+
+    let table = Table::read(&whole).unwrap();
+    let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 3).unwrap();
+    table.complete(&space).unwrap();
+    assert_eq!(table.seeds(), [0, 1, 2, 3]);
+    // Each architecture draws on its own, and a row is the trial of the seed that it names.
+    let (architecture, seed): (Architecture, _) = ("AMM".parse().unwrap(), Seed(2).derive("AMM", 0));
+    let protocol = serde_json::from_str(include_str!("fixtures/tiny_protocol.json")).unwrap();
+    let mad = Mad::new(protocol, &Primitives::standard(), &Device::flex()).unwrap();
+    let trial = Trial::new(TrialId(0), architecture.clone(), seed, Origin::Manual);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let report = pool.install(|| mad.evaluate(&trial, &Context::default())).unwrap();
+    assert_eq!(table.scores(&architecture)[2], report.scores["accuracy"]);
+
+    let text = succeed(&whole, &["--analyse", "--splits", "4", "--against", killed.to_str().unwrap()]);
+    for words in
+        ["8 architectures of 3 layers", "mean of curve_mean", "Spearman with", "1.000", "MLP only | MMM", "N_0"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn bad_input_gets_a_clear_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table, ragged) = (folder.path().join("table.csv"), folder.path().join("ragged.csv"));
+    succeed(&table, &["--seeds", "0..1", "--architectures", "AMM,MMM"]);
+    let good = fs::read_to_string(&table).unwrap();
+    fs::write(&ragged, good + "AMA,0,1\n").unwrap();
+    let protocol = |name: &str, from: &str, to: &str| {
+        let text = fs::read_to_string("tests/fixtures/tiny_protocol.json").unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let changed = protocol("changed.json", "0.006", "0.005");
+    let scoring = protocol("scoring.json", "\"scoring\": \"accuracy\"", "\"scoring\": \"luck\"");
+    let short = protocol("short.json", "\"seq_len\": 8", "\"seq_len\": 2");
+    let small = protocol("small.json", "\"vocab_size\": 8", "\"vocab_size\": 1");
+    let still = protocol("still.json", "\"steps\": 4", "\"steps\": 0");
+    let none = folder.path().join("none.csv");
+    let bad: &[(&Path, &[&str], &str)] = &[
+        (&table, &["--protocol", &changed], "another evaluator"),
+        (&table, &["--common-seeds"], "another evaluator"),
+        (&ragged, &[], "3 fields where the header has"),
+        (&ragged, &["--analyse"], "3 fields where the header has"),
+        (&none, &["--analyse"], "cannot read the table"),
+        (&table, &["--analyse", "--layers", "5"], "no row of 5 layers"),
+        (&none, &["--seeds", "4..4"], "from..to"),
+        (&none, &["--architectures", "A-M"], "not an architecture"),
+        (&none, &["--protocol", &scoring], "unknown variant `luck`"),
+        (&none, &["--protocol", &short], "raise seq_len"),
+        (&none, &["--protocol", &small], "raise vocab_size"),
+        (&none, &["--protocol", &still], "steps is 0"),
+        (&none, &["--workers", "0"], "at least one"),
+        (&none, &["--layers", "40"], "name --architectures"),
+    ];
+    for (table, arguments, words) in bad {
+        let output = calibrate(table, &[]).args(*arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(words) && !text.contains("panicked"), "{words}: {text}");
+    }
+    let text = succeed(&table, &["--analyse"]);
+    assert!(text.contains("note: the table is incomplete; missing are"), "{text}");
+}
