@@ -275,7 +275,16 @@ mod tests {
             match trial.architecture.letters().as_str() {
                 "MM" if number == 0 => Err(EvalError::Transient("node lost".into())),
                 "FF" if number == 0 => panic!("out of luck"),
-                _ => Ok(Report { curve: vec![(1, 0.1), (2, 0.5)], ..Report::score("accuracy", trial.seed.0 as f64) }),
+                _ => {
+                    let curve = vec![(1, 0.1), (2, 0.5)];
+                    for &(step, value) in &curve {
+                        context.progress(Progress { stage: String::new(), step, steps: 2, value: Some(value) });
+                    }
+                    if context.stopped().is_some() {
+                        return Err(EvalError::Cancelled);
+                    }
+                    Ok(Report { curve, ..Report::score("accuracy", trial.seed.0 as f64) })
+                }
             }
         })
     }

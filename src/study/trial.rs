@@ -1,6 +1,6 @@
 //! One evaluation of one architecture.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,14 +33,14 @@ pub struct Trial {
 
 /// Running values that a trial must reach: at each step the value of the last point up to there.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Bar(Vec<(usize, f64)>);
+pub struct Bar(Arc<[(usize, f64)]>);
 
 impl Bar {
     /// The bar through these points, (step, value).
     pub fn new(points: impl IntoIterator<Item = (usize, f64)>) -> Self {
         let mut points: Vec<_> = points.into_iter().collect();
         points.sort_by_key(|&(step, _)| step);
-        Self(points)
+        Self(points.into())
     }
 
     /// The points, by ascending step.

@@ -1,11 +1,11 @@
 //! The laws of [`Evaluator`].
 
-use std::thread;
+use std::{sync::mpsc, thread};
 
 use super::{LawBroken, holds};
 use crate::{
     evaluate::{CancelToken, Context, EvalError, Evaluator},
-    study::{Goal, Report, Trial},
+    study::{Bar, Goal, Report, Trial},
 };
 
 /// The same trial gives the same report, also beside other trials.
@@ -14,6 +14,10 @@ pub const REPEATABLE: &str = "the same trial gives the same report, whatever run
 pub const SCORES: &str = "a report holds a finite score of the goal";
 /// A cancelled evaluation ends.
 pub const CANCELLED: &str = "a cancelled evaluation returns EvalError::Cancelled";
+/// What is told on the way is what the report says.
+pub const CURVE: &str = "the running values that are told are those of the report's curve, by ascending step";
+/// A trial below its bar ends.
+pub const STOPPED: &str = "an evaluation that falls below its bar before its end returns EvalError::Cancelled";
 /// The fingerprint does not change.
 pub const FINGERPRINT: &str = "the fingerprint stays the same";
 
@@ -24,9 +28,13 @@ pub const FINGERPRINT: &str = "the fingerprint stays the same";
 /// The first [`LawBroken`].
 pub fn check(evaluator: &(impl Evaluator + ?Sized), trials: &[Trial], goal: &Goal) -> Result<(), LawBroken> {
     let fingerprint = evaluator.fingerprint();
-    let alone: Vec<_> = trials.iter().map(|trial| evaluate(evaluator, trial, &Context::default())).collect();
-    for (trial, report) in trials.iter().zip(&alone) {
+    let (alone, told): (Vec<_>, Vec<_>) = trials.iter().map(|trial| listen(evaluator, trial)).unzip();
+    for ((trial, report), told) in trials.iter().zip(&alone).zip(told) {
         if let Ok(report) = report {
+            let ascending = told.windows(2).all(|pair| pair[0].0 < pair[1].0);
+            holds(told == report.curve && ascending, CURVE, || {
+                format!("{}: told {told:?}, reported {:?}", trial.architecture, report.curve)
+            })?;
             let value = report.value(goal);
             holds(value.is_ok(), SCORES, || format!("{} of {}: {value:?}", trial.id, trial.architecture))?;
         }
@@ -50,7 +58,23 @@ pub fn check(evaluator: &(impl Evaluator + ?Sized), trials: &[Trial], goal: &Goa
         let outcome = evaluate(evaluator, trial, &Context::new(cancel, |_| ()));
         holds(outcome == Err(EvalError::Cancelled), CANCELLED, || format!("{outcome:?}"))?;
     }
+    let with_curve = trials.iter().zip(&alone).find(|(_, report)| report.as_ref().is_ok_and(|r| r.curve.len() > 1));
+    if let Some((trial, _)) = with_curve {
+        let context = Context::default().stop_below(Bar::new([(0, f64::INFINITY)]));
+        let outcome = evaluate(evaluator, trial, &context);
+        holds(outcome == Err(EvalError::Cancelled), STOPPED, || format!("{outcome:?}"))?;
+    }
     holds(evaluator.fingerprint() == fingerprint, FINGERPRINT, || fingerprint.clone())
+}
+
+/// The outcome and the running values that were told.
+fn listen(evaluator: &(impl Evaluator + ?Sized), trial: &Trial) -> (Result<Report, EvalError>, Vec<(usize, f64)>) {
+    let (sender, told) = mpsc::channel();
+    let context = Context::new(CancelToken::default(), move |progress| {
+        // The receiver outlives the evaluation.
+        let _ = progress.value.map(|value| sender.send((progress.step, value)));
+    });
+    (evaluate(evaluator, trial, &context), told.try_iter().collect())
 }
 
 fn evaluate(evaluator: &(impl Evaluator + ?Sized), trial: &Trial, context: &Context) -> Result<Report, EvalError> {
@@ -65,7 +89,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        evaluate::from_fn,
+        evaluate::{Progress, from_fn},
         seed::Seed,
         study::{Origin, TrialId},
     };
@@ -92,5 +116,19 @@ mod tests {
         let calls = AtomicU64::new(0);
         let counting = |_: &Trial, context: &Context| heeding(context, calls.fetch_add(1, Ordering::Relaxed) as f64);
         assert_eq!(broken_law(counting), Some(REPEATABLE));
+        let curve = |told: [f64; 2], heeds: bool| {
+            broken_law(move |_, context| {
+                for (step, value) in (1..).zip(told) {
+                    context.progress(Progress { stage: String::new(), step, steps: 2, value: Some(value) });
+                    if context.cancelled() && (heeds || context.stopped().is_none()) {
+                        return Err(EvalError::Cancelled);
+                    }
+                }
+                heeding(&Context::default(), 0.5).map(|report| Report { curve: vec![(1, 0.1), (2, 0.5)], ..report })
+            })
+        };
+        assert_eq!(curve([0.1, 0.5], true), None);
+        assert_eq!(curve([0.1, 0.4], true), Some(CURVE));
+        assert_eq!(curve([0.1, 0.5], false), Some(STOPPED));
     }
 }
