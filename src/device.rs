@@ -60,6 +60,17 @@ pub fn named(name: &str) -> Result<NamedDevice, DeviceError> {
         .ok_or_else(|| DeviceError::Unknown { name: name.into(), known })
 }
 
+/// Whether the device is another than the processor: one that may disappear, or run out of memory of its own.
+pub fn is_accelerator(device: &Device) -> bool {
+    #[allow(unused_mut, reason = "without a CPU backend there is nothing to add")]
+    let mut processors: Vec<Device> = Vec::new();
+    #[cfg(feature = "flex")]
+    processors.push(Device::flex());
+    #[cfg(feature = "ndarray")]
+    processors.push(ndarray());
+    !processors.contains(&device.clone().without_autodiff())
+}
+
 #[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
 fn numbered(kind: &str, device_type: burn::tensor::DeviceType) -> Vec<NamedDevice> {
     let devices = Device::enumerate(device_type).into_vec().into_iter().enumerate();

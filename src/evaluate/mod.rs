@@ -17,7 +17,7 @@ pub use from_fn::{FnEvaluator, from_fn};
 pub use repeated::{RepeatError, Repeated, Until};
 pub use tabular::{Row, RowError, Table, TableError, TableFile, TabularEvaluator};
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use thiserror::Error;
 
@@ -64,6 +64,12 @@ pub enum EvalError {
     /// The evaluator panicked: reported by executors. The trial is recorded as failed; the search goes on.
     #[error("panicked: {0}")]
     Panicked(String),
+}
+
+/// The text of a panic.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a message").into()
 }
 
 impl<E: Evaluator + ?Sized> Evaluator for Box<E> {

@@ -1,7 +1,6 @@
 //! Trials on threads of this process.
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -10,7 +9,7 @@ use std::{
 
 use super::{ExecuteError, Executor, Message};
 use crate::{
-    evaluate::{CancelToken, Context, EvalError, Evaluator},
+    evaluate::{CancelToken, Context, EvalError, Evaluator, panic_text},
     study::{Report, Trial},
 };
 
@@ -154,18 +153,12 @@ fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> Resu
     }
     let start = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| evaluator.evaluate(trial, context)))
-        .unwrap_or_else(|panic| Err(EvalError::Panicked(message(&*panic))));
+        .unwrap_or_else(|panic| Err(EvalError::Panicked(panic_text(&*panic))));
     let outcome = match (outcome, context.stopped()) {
         (Err(EvalError::Cancelled), Some(reason)) => Err(EvalError::Stopped(reason.into())),
         (outcome, _) => outcome,
     };
     outcome.map(|report| Report { wall_seconds: start.elapsed().as_secs_f64(), ..report })
-}
-
-/// The text of a panic.
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message").into()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Trains a candidate as a protocol says.
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use burn::tensor::Device;
 use thiserror::Error;
@@ -10,7 +13,8 @@ use super::{
 };
 use crate::{
     cost::{ModelCost, Workload},
-    evaluate::{Context, EvalError, Evaluator},
+    device,
+    evaluate::{Context, EvalError, Evaluator, panic_text},
     model::{AutoEncoder, HybridLm, ModelSpec, Network},
     primitive::{BuildError, InitScheme, Primitives},
     seed::Seed,
@@ -83,13 +87,14 @@ impl Evaluator for Mad {
         let steps = trainings.iter().flat_map(Training::runs).map(|run| run.steps).sum();
         let mut report = Report::default();
         let mut live = Live::new(context, steps);
+        let accelerator = device::is_accelerator(&self.device);
         for training in trainings {
             live.begin(training.label(), self.weight(training));
             let mut best: Option<TaskReport> = None;
             for (index, config) in training.runs().into_iter().enumerate() {
                 let seed = trial.seed.derive(&format!("mad/{}", live.stage), index as u64);
                 let run = Run { mad: self, training, config: &config, seed };
-                let task = run.carry_out(&trial.architecture, &mut report, &mut live)?;
+                let task = guarded(accelerator, || run.carry_out(&trial.architecture, &mut report, &mut live))?;
                 live.end(config.steps, task.score);
                 // The first among equals, so that the grid's order decides.
                 if best.as_ref().is_none_or(|best| task.score > best.score) {
@@ -264,7 +269,49 @@ fn build_error(error: BuildError) -> EvalError {
     EvalError::Infeasible(error.to_string())
 }
 
-/// What the trainer refuses it refuses for this candidate alone: protocols are checked when the evaluator is made.
+/// What the trainer refuses it refuses for this candidate alone: protocols are checked when the evaluator is made. A device
+/// that fails may serve the next attempt.
 fn train_error(error: TrainError) -> EvalError {
-    EvalError::Infeasible(error.to_string())
+    match error {
+        TrainError::Device(_) => EvalError::Transient(error.to_string()),
+        error => EvalError::Infeasible(error.to_string()),
+    }
+}
+
+/// Burn's accelerators panic where a device disappears or its memory runs out, which another attempt may survive. On the
+/// processor a panic is a defect that would come again: it goes through.
+fn guarded<T>(accelerator: bool, train: impl FnOnce() -> Result<T, EvalError>) -> Result<T, EvalError> {
+    if !accelerator {
+        return train();
+    }
+    catch_unwind(AssertUnwindSafe(train)).unwrap_or_else(|panic| {
+        let text = panic_text(&*panic);
+        Err(EvalError::Transient(format!(
+            "the device failed: {text}; if memory ran out, fewer workers leave more to each"
+        )))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorReadError;
+
+    use super::*;
+
+    #[test]
+    fn what_a_device_does_may_pass_and_what_the_candidate_does_stays() {
+        let lost = TrainError::Device(TensorReadError::InvalidShape { expected: 1, actual: 0 });
+        assert!(matches!(train_error(lost), EvalError::Transient(_)));
+        assert!(matches!(train_error(TrainError::NoParameters), EvalError::Infeasible(_)));
+        let panicked = guarded::<()>(true, || panic!("out of memory"));
+        assert!(matches!(&panicked, Err(EvalError::Transient(text)) if text.contains("out of memory")), "{panicked:?}");
+        assert!(catch_unwind(|| guarded::<()>(false, || panic!("a defect"))).is_err());
+        assert_eq!(guarded(true, || Ok(3)), Ok(3));
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn the_processor_is_no_accelerator() {
+        assert!(!device::is_accelerator(&Device::flex()) && !device::is_accelerator(&Device::flex().autodiff()));
+    }
 }

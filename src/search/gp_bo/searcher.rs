@@ -383,7 +383,10 @@ mod tests {
         let two = GpBo::structured([Term::Distance, Term::Layers, Term::Layers]).unwrap();
         assert!(two.fingerprint().contains("terms=layers+distance"), "{}", two.fingerprint());
         assert!(!GpBo::default().fingerprint().contains("terms"));
-        assert_eq!(GpBo::structured(Term::ALL.into_iter().filter(|&term| term != Term::Layers)).unwrap(), GpBo::default());
+        assert_eq!(
+            GpBo::structured(Term::ALL.into_iter().filter(|&term| term != Term::Layers)).unwrap(),
+            GpBo::default()
+        );
         assert!(matches!(GpBo::structured([]), Err(SearchError::Zero { .. })));
         for term in Term::ALL {
             let mut gp = GpBo::structured([term]).unwrap().with_initial(3).unwrap();
