@@ -5,7 +5,7 @@
 //! tokens per second of that many steps, by wall and by CPU time, for the scripts that compare with others.
 //!
 //! CPU seconds are those of the training thread (`/proc/thread-self/schedstat`), so they hold on a busy machine as well;
-//! elsewhere than on Linux they are wall seconds.
+//! elsewhere than on Linux, and on an accelerator (`--device cuda:0`), they are wall seconds.
 
 use std::{fs, ops::ControlFlow, time::Instant};
 
@@ -14,8 +14,9 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Tensor},
 };
+use clap::Parser;
 use composer_nas::{
-    Rng, Seed,
+    Rng, Seed, device,
     evaluate::{
         CancelToken, Context, Evaluator,
         mad::{Mad, Protocol},
@@ -31,16 +32,39 @@ use rand::RngExt;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Speed of the trainer.
+#[derive(Parser)]
+struct Options {
+    /// One of the workloads: decoder, recall, copying; all by default.
+    workload: Option<String>,
+    /// Where to train: auto, flex, cuda:0, ...
+    #[arg(long, default_value = "flex")]
+    device: String,
+    /// Carry out one evaluation of `quick` instead.
+    #[arg(long)]
+    evaluate: bool,
+    /// Print only tokens per second of so many steps.
+    #[arg(long)]
+    brief: Option<usize>,
+    /// Print only the vocabularies and lengths of the workloads.
+    #[arg(long)]
+    shapes: bool,
+    /// Passed by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
 /// What is trained.
 struct Workload {
     name: &'static str,
     spec: ModelSpec,
     batch: usize,
     seq: usize,
+    device: Device,
 }
 
 impl Workload {
-    fn all() -> Vec<Self> {
+    fn all(device: &Device) -> Vec<Self> {
         let quick = Protocol::quick();
         let spec = |architecture: &str, dims: &Dims, vocab_size| ModelSpec {
             architecture: architecture.parse().expect("an architecture"),
@@ -56,8 +80,10 @@ impl Workload {
             spec: spec("AAMMMM", &quick.dims, training.task.vocab_size()),
             batch: training.train.batch_size,
             seq: training.task.input_len(),
+            device: device.clone(),
         });
-        [Self { name: "decoder", spec: decoder, batch: 32, seq: 128 }].into_iter().chain(proxies).collect()
+        let device = device.clone();
+        [Self { name: "decoder", spec: decoder, batch: 32, seq: 128, device }].into_iter().chain(proxies).collect()
     }
 
     fn tokens(&self) -> f64 {
@@ -65,7 +91,7 @@ impl Workload {
     }
 
     fn model(&self) -> HybridLm {
-        HybridLm::new(&self.spec, &Primitives::standard(), Seed(1), &Device::flex()).expect("a model")
+        HybridLm::new(&self.spec, &Primitives::standard(), Seed(1), &self.device).expect("a model")
     }
 
     /// Random tokens; every position is scored.
@@ -91,7 +117,7 @@ impl Workload {
     /// Wall and CPU seconds per step of the trainer.
     fn run(&self, steps: usize) -> [f64; 2] {
         let (model, config, mut rng) = (self.model(), self.config(steps), Seed(2).rng("bench", 0));
-        let start = Clock::start();
+        let clock = Clock::start(&self.device);
         let trained = train(
             model,
             &config,
@@ -100,17 +126,17 @@ impl Workload {
             &mut |_| ControlFlow::Continue(()),
         );
         trained.expect("a training");
-        start.seconds().map(|seconds| seconds / steps as f64)
+        clock.seconds().map(|seconds| seconds / steps as f64)
     }
 
     /// CPU seconds per step of the parts of a step: forward, backward, clipping, update.
     fn parts(&self, steps: usize) -> [f64; 4] {
-        let (mut model, device) = (self.model().train(), Device::flex().autodiff());
+        let (mut model, device) = (self.model().train(), self.device.clone().autodiff());
         let (mut optimizer, mut rng) = (AdamWConfig::default().init(), Seed(2).rng("bench", 0));
         let mut parts = [0.0; 4];
         for _ in 0..steps {
             let batch = self.data(&mut rng);
-            let mut clock = Clock::start();
+            let mut clock = Clock::start(&self.device);
             let loss: Tensor<1> = cross_entropy(model.logits(batch.tokens(&device)), &batch);
             parts[0] += clock.lap();
             let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
@@ -124,15 +150,17 @@ impl Workload {
     }
 }
 
-/// Wall time and the time of this thread on a processor.
-struct Clock {
+/// Wall time and the time of this thread on a processor. An accelerator is waited for, and only wall time counts.
+struct Clock<'a> {
+    device: &'a Device,
     wall: Instant,
     cpu: Option<f64>,
 }
 
-impl Clock {
-    fn start() -> Self {
-        Self { wall: Instant::now(), cpu: Self::cpu() }
+impl<'a> Clock<'a> {
+    fn start(device: &'a Device) -> Self {
+        device.sync().expect("a device that works");
+        Self { device, wall: Instant::now(), cpu: Self::cpu().filter(|_| !device::is_accelerator(device)) }
     }
 
     fn cpu() -> Option<f64> {
@@ -141,6 +169,7 @@ impl Clock {
     }
 
     fn seconds(&self) -> [f64; 2] {
+        self.device.sync().expect("a device that works");
         let wall = self.wall.elapsed().as_secs_f64();
         [wall, self.cpu.zip(Self::cpu()).map_or(wall, |(start, now)| now - start)]
     }
@@ -148,7 +177,7 @@ impl Clock {
     /// CPU seconds since the start or the last lap.
     fn lap(&mut self) -> f64 {
         let [_, cpu] = self.seconds();
-        *self = Self::start();
+        *self = Self::start(self.device);
         cpu
     }
 }
@@ -164,11 +193,11 @@ fn best<const N: usize>(mut run: impl FnMut() -> [f64; N]) -> [f64; N] {
 }
 
 /// One evaluation of `quick`: CPU seconds and the peak memory.
-fn evaluate() {
-    let evaluator = Mad::quick(&Primitives::standard(), &Device::flex());
+fn evaluate(device: &Device) {
+    let evaluator = Mad::quick(&Primitives::standard(), device);
     let trial = Trial::new(TrialId(0), "AAMMMM".parse().expect("an architecture"), Seed(1), Origin::Searcher);
     let (score, cpu) = alone(|| {
-        let clock = Clock::start();
+        let clock = Clock::start(device);
         let report = evaluator.evaluate(&trial, &Context::new(CancelToken::default(), |_| {})).expect("a report");
         (report.scores["accuracy"], clock.seconds()[1])
     });
@@ -177,27 +206,28 @@ fn evaluate() {
     println!("one evaluation of quick: {cpu:.1} s of CPU, accuracy {score:.3}, peak memory {peak}");
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let mut workloads = Workload::all();
-    let chosen = arguments.iter().find(|argument| workloads.iter().any(|workload| workload.name == **argument));
-    workloads.retain(|workload| chosen.is_none_or(|name| workload.name == *name));
-    if arguments.iter().any(|argument| argument == "--evaluate") {
-        return evaluate();
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let device = device::named(&options.device)?.device;
+    if options.evaluate {
+        evaluate(&device);
+        return Ok(());
     }
-    if arguments.iter().any(|argument| argument == "--shapes") {
+    let mut workloads = Workload::all(&device);
+    workloads.retain(|workload| options.workload.as_ref().is_none_or(|name| workload.name == name));
+    anyhow::ensure!(!workloads.is_empty(), "there are decoder, recall and copying");
+    if options.shapes {
         workloads
             .iter()
             .for_each(|workload| println!("{} {} {}", workload.name, workload.spec.vocab_size, workload.seq));
-        return;
+        return Ok(());
     }
-    if let Some(at) = arguments.iter().position(|argument| argument == "--brief") {
-        let steps = arguments.get(at + 1).and_then(|steps| steps.parse().ok()).unwrap_or(20);
+    if let Some(steps) = options.brief {
         for workload in &workloads {
-            let [wall, cpu] = alone(|| workload.run(steps));
+            let [wall, cpu] = alone(|| workload.run(steps.max(1)));
             println!("{} {} {}", workload.name, workload.tokens() / wall, workload.tokens() / cpu);
         }
-        return;
+        return Ok(());
     }
     for workload in &workloads {
         let steps = (60_000.0 / workload.tokens()).ceil() as usize;
@@ -214,4 +244,5 @@ fn main() {
         println!("  forward + backward + clipping + update: {parts} ms of CPU");
         println!("  two trainings: {:.0} tokens/s, {:.2} times one", tokens / pair, wall / pair);
     }
+    Ok(())
 }

@@ -1,0 +1,87 @@
+//! What must hold on every device of this machine. Build with `--features cuda`, `wgpu`, ... to try theirs.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Device;
+use composer_nas::{
+    Seed, device,
+    evaluate::{
+        CancelToken, Context, Evaluator,
+        mad::{Mad, Protocol},
+    },
+    model::{HybridLm, ModelSpec},
+    primitive::{Dims, InitScheme, Primitives},
+    study::{Origin, Trial, TrialId},
+    testkit,
+    train::{AdamWConfig, Evaluation, LrSchedule, TokenBatch, TrainConfig, train},
+};
+use rand::RngExt;
+
+#[test]
+fn the_laws_of_every_layer_hold_on_every_device() {
+    for found in device::available() {
+        for primitive in Primitives::standard().iter() {
+            let checked = testkit::primitive::check(primitive, &found.device);
+            assert!(checked.is_ok(), "{} on {found}: {checked:?}", primitive.id());
+        }
+    }
+}
+
+/// Losses of the first steps of a training.
+fn losses(device: &Device) -> Vec<f64> {
+    let spec = ModelSpec {
+        architecture: "AMFA".parse().unwrap(),
+        dims: Dims::new(24, 40, 3).unwrap(),
+        vocab_size: 7,
+        tied_embeddings: false,
+        head_bias: true,
+        init: InitScheme::FanIn,
+    };
+    let model = HybridLm::new(&spec, &Primitives::standard(), Seed(1), device).unwrap();
+    let config = TrainConfig {
+        steps: 8,
+        batch_size: 4,
+        schedule: LrSchedule::constant(3e-3),
+        optimizer: AdamWConfig::default(),
+        clip_norm: Some(1.0),
+        evaluate_every: 8,
+        check_every: 1,
+        stop_above: None,
+    };
+    let mut losses = Vec::new();
+    let mut batch = |step: usize| {
+        let mut rng = Seed(2).rng("data", step as u64);
+        let inputs: Vec<i32> = (0..4 * 11).map(|_| rng.random_range(0..7)).collect();
+        Ok(TokenBatch { batch: 4, seq: 11, targets: inputs.iter().map(|token| (token + 1) % 7).collect(), inputs })
+    };
+    train(model, &config, &mut batch, &mut |_| Ok(Evaluation { loss: 0.0, accuracy: 0.0 }), &mut |now| {
+        losses.push(now.loss);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    losses
+}
+
+/// Devices are compared with each other; a machine with one device shows only that a training repeats there.
+#[test]
+fn trainings_agree_on_all_devices() {
+    let all: Vec<_> = device::available().into_iter().map(|found| (losses(&found.device), found)).collect();
+    let (first, repeated) = (&all[0].0, losses(&all[0].1.device));
+    assert!(first.len() == 8 && first[7] < first[0] - 0.1, "{first:?}");
+    for (other, found) in all.iter().chain([&(repeated, all[0].1.clone())]) {
+        for (a, b) in first.iter().zip(other) {
+            assert!((a - b).abs() < 2e-3 * a.abs(), "{found}: {other:?}, not {first:?}");
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_runs_on_every_device() {
+    let protocol: Protocol = serde_json::from_str(include_str!("fixtures/tiny_protocol.json")).unwrap();
+    for found in device::available() {
+        let mad = Mad::new(protocol.clone(), &Primitives::standard(), &found.device).unwrap();
+        let trial = Trial::new(TrialId(0), "AM".parse().unwrap(), Seed(3), Origin::Searcher);
+        let report = mad.evaluate(&trial, &Context::new(CancelToken::default(), |_| {})).unwrap();
+        assert!((0.0..=1.0).contains(&report.scores["accuracy"]), "{found}: {report:?}");
+    }
+}
