@@ -1,6 +1,9 @@
 //! The cost of one proposal, fit included, against the number of observations.
 //!
-//! `cargo bench --bench ask` measures it on one thread; `-- gp_bo/16x2` selects.
+//! `cargo bench --bench ask` measures it on one thread; `-- gp_bo/16x2` selects. The last lines compare the default searcher
+//! with the times that BoTorch and Optuna took elsewhere.
+
+use std::time::Instant;
 
 use composer_nas::{prelude::*, testkit::landscape::Landscape};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -43,5 +46,37 @@ fn ask(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, ask);
+/// CPU seconds of one proposal on one thread of another, busy machine: BoTorch 0.18.1 and Optuna's GPSampler and TPESampler, with
+/// so many trials.
+const PEERS: &[(&str, &str, u64, f64)] = &[
+    ("L16Z2", "BoTorch", 16, 3.1),
+    ("L16Z2", "BoTorch", 64, 4.6),
+    ("L16Z2", "BoTorch", 256, 4.5),
+    ("L16Z2", "Optuna GP", 64, 0.63),
+    ("L16Z2", "Optuna TPE", 64, 0.014),
+    ("L16Z2", "Optuna TPE", 256, 0.035),
+    ("L32Z3", "BoTorch", 16, 5.4),
+    ("L32Z3", "BoTorch", 64, 12.9),
+    ("L32Z3", "BoTorch", 256, 37.0),
+    ("L32Z3", "Optuna GP", 64, 1.27),
+    ("L32Z3", "Optuna TPE", 64, 0.020),
+    ("L32Z3", "Optuna TPE", 256, 0.080),
+];
+
+/// Prints how many times faster than each peer the default searcher proposes: the median of five.
+fn against_peers(_: &mut Criterion) {
+    println!("\n| function | trials | peer | peer, s | ours, s | times faster |\n|---|---|---|---|---|---|");
+    for &(name, peer, trials, theirs) in PEERS {
+        let study = study(&Landscape::named(name).expect("a known landscape"), trials);
+        let mut times = [0; 5].map(|_| {
+            let start = Instant::now();
+            GpBo::default().ask(&study, &mut Seed(1).rng("ask", 0)).expect("a proposal");
+            start.elapsed().as_secs_f64()
+        });
+        times.sort_by(f64::total_cmp);
+        println!("| {name} | {trials} | {peer} | {theirs} | {:.4} | {:.1} |", times[2], theirs / times[2]);
+    }
+}
+
+criterion_group!(benches, ask, against_peers);
 criterion_main!(benches);
