@@ -15,7 +15,7 @@ use clap::{Parser, ValueEnum};
 use composer_nas::{evaluate::mad::Protocol, journal, prelude::*, report::trials_svg};
 use serde::Serialize;
 
-/// Training on a CPU allocates much and briefly; this allocator is a third faster at it than glibc's.
+/// Training allocates much and briefly, which this allocator takes well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -46,6 +46,12 @@ struct Args {
     /// How candidates are trained and scored: quick, reference, full, or a JSON file with a protocol.
     #[arg(long, default_value = "quick")]
     protocol: String,
+    /// Trainings per trial, each with draws of its own: the score is their mean.
+    #[arg(long, default_value_t = 1)]
+    repeat: usize,
+    /// Stop trials whose running score, after a third of their steps, is below the median of those finished.
+    #[arg(long)]
+    stop_early: bool,
     /// Size of the result: llama_350m, llama_1b, llama_3b, llama_8b.
     #[arg(long, default_value = "llama_1b")]
     target: String,
@@ -107,11 +113,17 @@ fn main() -> anyhow::Result<()> {
     let space = SearchSpace::uniform(primitives.symbols(args.primitives.iter().map(String::as_str))?, args.layers)?;
     let target = Target::named(&args.target)?;
     let device = device::named(&args.device)?;
-    let mad = Mad::new(args.protocol()?, &primitives, &device.device)?;
+    let protocol = args.protocol()?;
+    let steps = protocol.steps();
+    let mad = Mad::new(protocol, &primitives, &device.device)?;
+    let evaluator: Box<dyn Evaluator> = match args.repeat {
+        1 => Box::new(mad),
+        times => Box::new(Repeated::new(mad, times)?),
+    };
     println!("{} architectures; training on {device}; everything goes to {}", space.size(), folder.display());
 
     let reason = args.reason.clone().unwrap_or_default();
-    let mut pipeline = Pipeline::new(&primitives, space, mad)
+    let mut pipeline = Pipeline::new(&primitives, space, evaluator)
         .searcher(args.searcher())
         .aggregator(args.aggregator())
         .trials(args.trials)
@@ -122,6 +134,9 @@ fn main() -> anyhow::Result<()> {
         .observer(ProgressBar::new());
     for &id in &args.invalidate {
         pipeline = pipeline.invalidate(TrialId(id), reason.as_str());
+    }
+    if args.stop_early {
+        pipeline = pipeline.stop_early(MedianRule::after(8, args.repeat * steps / 3));
     }
     if let Some(minutes) = args.minutes {
         let limit = Duration::try_from_secs_f64(60.0 * minutes).context("--minutes takes a positive number")?;
@@ -135,7 +150,9 @@ impl Args {
     fn run_name(&self) -> anyhow::Result<String> {
         let name = self.run.clone().unwrap_or_else(|| {
             let protocol = Path::new(&self.protocol).file_stem().unwrap_or_default().to_string_lossy();
-            format!("{}-{}x{}-seed{}", protocol, self.layers, self.primitives.join("-"), self.seed)
+            let repeat = if self.repeat == 1 { String::new() } else { format!("-repeat{}", self.repeat) };
+            let stop = if self.stop_early { "-stop" } else { "" };
+            format!("{protocol}-{}x{}{repeat}{stop}-seed{}", self.layers, self.primitives.join("-"), self.seed)
         });
         let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0']);
         ensure!(plain, "--run {name:?} is not a folder name: it is created inside {}", self.runs.display());

@@ -62,12 +62,12 @@ pub fn named(name: &str) -> Result<NamedDevice, DeviceError> {
 
 /// Whether the device is another than the processor: one that may disappear, or run out of memory of its own.
 pub fn is_accelerator(device: &Device) -> bool {
-    #[allow(unused_mut, reason = "without a CPU backend there is nothing to add")]
-    let mut processors: Vec<Device> = Vec::new();
-    #[cfg(feature = "flex")]
-    processors.push(Device::flex());
-    #[cfg(feature = "ndarray")]
-    processors.push(ndarray());
+    let processors: &[Device] = &[
+        #[cfg(feature = "flex")]
+        Device::flex(),
+        #[cfg(feature = "ndarray")]
+        ndarray(),
+    ];
     !processors.contains(&device.clone().without_autodiff())
 }
 

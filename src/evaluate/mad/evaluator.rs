@@ -84,9 +84,8 @@ impl Evaluator for Mad {
 
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let trainings = &self.protocol.trainings;
-        let steps = trainings.iter().flat_map(Training::runs).map(|run| run.steps).sum();
         let mut report = Report::default();
-        let mut live = Live::new(context, steps);
+        let mut live = Live::new(context, self.protocol.steps());
         let accelerator = device::is_accelerator(&self.device);
         for training in trainings {
             live.begin(training.label(), self.weight(training));

@@ -137,6 +137,11 @@ impl Protocol {
         [Self::quick, Self::reference, Self::full].into_iter().map(|preset| preset()).find(|preset| preset.name == name)
     }
 
+    /// Training steps of one trial, over all trainings and points of their grids.
+    pub fn steps(&self) -> usize {
+        self.trainings.iter().flat_map(Training::runs).map(|run| run.steps).sum()
+    }
+
     fn of_settings(name: &str, settings: Vec<Setting>) -> Self {
         Self {
             name: name.into(),
