@@ -12,6 +12,7 @@
 //! | `inspection` | what has been learnt, as a value |
 //! | `features` | what a sequence is described by in the structured kernel |
 //! | `acquisition` | how much an architecture promises |
+//! | `budget` | what a proposal may cost |
 //! | `maximise` | the architecture that promises most |
 //! | `encoding` | architectures → rows of a matrix |
 //! | `outcomes` | outcomes → mean 0, standard deviation 1, and back |
@@ -25,6 +26,7 @@
 //! | `surrogate` | all of the above as one model of a study |
 
 mod acquisition;
+mod budget;
 mod design;
 mod encoding;
 mod error;
@@ -45,7 +47,8 @@ mod surrogate;
 #[cfg(test)]
 mod golden;
 
+pub use budget::AskBudget;
 pub use error::GpError;
 pub use features::Term;
 pub use inspection::{Candidate, Inspection, LeaveOneOut};
-pub use searcher::{AcquisitionFunction, AskBudget, GpBo};
+pub use searcher::{AcquisitionFunction, GpBo};

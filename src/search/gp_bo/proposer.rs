@@ -7,12 +7,13 @@ use nalgebra::DMatrix;
 use super::{
     GpError,
     acquisition::{PRUNE_SAMPLES, QLogNei, SAMPLES, base_samples, log_ei::log_ei, prune_inferior},
+    budget::AskBudget,
     hyper::Hyper,
     inspection::{Candidate, Inspection, LeaveOneOut},
     kernel::Kernel,
     maximise::{MaximiseOptions, Maximiser},
     minimise::Limits,
-    searcher::{AcquisitionFunction, AskBudget},
+    searcher::AcquisitionFunction,
     surrogate::{Marginals, Surrogate},
 };
 use crate::{

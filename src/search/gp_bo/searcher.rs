@@ -2,6 +2,7 @@
 
 use super::{
     GpError,
+    budget::AskBudget,
     design::design,
     encoding::Encoder,
     features::{Describer, Term},
@@ -40,25 +41,6 @@ pub struct GpBo {
     notice: Option<String>,
 }
 
-/// The most that one proposal may cost. With `N` observations a fit costs `fit_evaluations` times `N^3`, the search for the
-/// best candidate `candidates` times `N^2`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AskBudget {
-    /// Evaluations of the likelihood from each start of a fit.
-    pub fit_evaluations: usize,
-    /// Observations to which hyperparameters are fitted, spread evenly over all of them; predictions use all.
-    pub fit_observations: usize,
-    /// Sequences that are scored.
-    pub candidates: usize,
-}
-
-impl AskBudget {
-    /// Of the structured surrogate: its few hyperparameters and few maxima need little.
-    const STRUCTURED: Self = Self { fit_evaluations: 60, fit_observations: 1000, candidates: 6_000 };
-    /// Of the surrogates of BoTorch.
-    const BOTORCH: Self = Self { fit_evaluations: 200, fit_observations: 1000, candidates: 20_000 };
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum SurrogateKind {
     SingleTask,
@@ -78,23 +60,12 @@ pub enum AcquisitionFunction {
     LogEi,
 }
 
-/// All but [`Term::Layers`], which pairs and distance make superfluous (`docs/benchmarks.md`).
-const DEFAULT_TERMS: [Term; 9] = [
-    Term::Counts,
-    Term::Slopes,
-    Term::Bends,
-    Term::Pairs,
-    Term::Successions,
-    Term::Skips,
-    Term::Runs,
-    Term::Ratios,
-    Term::Distance,
-];
-
 impl Default for GpBo {
-    /// The structured surrogate with every [`Term`] but [`Term::Layers`], after 8 quasi-random trials.
+    /// The structured surrogate with every [`Term`] but [`Term::Layers`], which pairs and distance make superfluous
+    /// (`docs/benchmarks.md`), after 8 quasi-random trials.
     fn default() -> Self {
-        let (surrogate, acquisition) = (SurrogateKind::Structured(DEFAULT_TERMS.into()), AcquisitionFunction::QLogNei);
+        let terms = Term::ALL.into_iter().filter(|&term| term != Term::Layers).collect();
+        let (surrogate, acquisition) = (SurrogateKind::Structured(terms), AcquisitionFunction::QLogNei);
         Self { surrogate, acquisition, initial: 8, budget: AskBudget::STRUCTURED, notice: None }
     }
 }
