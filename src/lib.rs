@@ -101,11 +101,11 @@ pub mod prelude {
             Cached, CancelToken, Context, EvalError, Evaluator, Repeated, Table, TabularEvaluator, from_fn, mad::Mad,
         },
         extrapolate::{Auto, Extrapolator, Stack, Stretch, Target},
-        model::ModelSpec,
+        model::{Cache, HybridLm, ModelSpec},
         pipeline::{Ask, Found, Pipeline, ProgressBar, Session},
         primitive::{
-            Block, BuildError, Dims, FnPrimitive, LayerCost, Mixer, Primitive, PrimitiveId, Primitives, Role, Symbol,
-            WeightInit,
+            Block, BuildError, Dims, FnPrimitive, LayerCost, LayerState, Memory, Mixer, Primitive, PrimitiveId,
+            Primitives, Role, Symbol, WeightInit,
         },
         search::{
             Exhaustive, GpBo, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, Replicate,

@@ -8,7 +8,7 @@ use burn::{
 };
 use composer_nas::{
     Seed,
-    model::{AutoEncoder, HybridLm, ModelSpec, Network},
+    model::{AutoEncoder, Cache, HybridLm, ModelSpec, Network},
     primitive::{BuildError, Dims, InitScheme, Primitives},
 };
 use gated_conv::GatedConv;
@@ -182,4 +182,45 @@ fn the_auto_encoder_decodes_the_last_state_at_every_position() {
     assert!((0..4).all(|p| before[p * v..][..v] != after[p * v..][..v]));
     assert!((1..4).all(|p| before[..v] != before[p * v..][..v]));
     assert!(weights(&model.head).iter().rev().take(v).all(|&bias| bias == 0.0));
+}
+
+#[test]
+fn decoding_in_any_steps_gives_the_scores_of_the_whole_sequence() {
+    let device = Device::flex();
+    let all = [1, 2, 3, 4, 5, 6, 7, 8];
+    for (architecture, tied) in [("AACMAF", false), ("MA", true), ("CC", false), ("M", false)] {
+        let mut spec = spec(architecture);
+        (spec.tied_embeddings, spec.head_bias) = (tied, !tied);
+        let model = lm(&spec, 1, &device);
+        let whole = vector(model.forward(tokens(&all, &device)));
+        for steps in [&[8][..], &[1; 8], &[3, 1, 4]] {
+            let (mut cache, mut rest, mut scores) = (Cache::default(), &all[..], Vec::new());
+            for &step in steps {
+                scores.extend(vector(model.decode(tokens(&rest[..step], &device), &mut cache)));
+                rest = &rest[step..];
+            }
+            assert_eq!(scores.len(), whole.len());
+            for (stepped, whole) in scores.iter().zip(&whole) {
+                assert!((stepped - whole).abs() < 2e-5, "{architecture} {steps:?}: {stepped} {whole}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cache_holds_what_the_costs_say_and_clones_go_on_alone() {
+    let device = Device::flex();
+    let spec = spec("AAMFA");
+    let model = lm(&spec, 1, &device);
+    let mut cache = Cache::default();
+    model.decode(tokens(&[1, 2, 3], &device), &mut cache);
+    let mut other = cache.clone();
+    let (a, b) = (tokens(&[4], &device), tokens(&[5], &device));
+    model.decode(b, &mut other);
+    let whole = vector(model.forward(tokens(&[1, 2, 3, 4], &device)));
+    for (stepped, whole) in vector(model.decode(a, &mut cache)).iter().zip(&whole[3 * 11..]) {
+        assert!((stepped - whole).abs() < 2e-5, "{stepped} {whole}");
+    }
+    // Keys and values of 2 KV heads of width 4, three attention layers, four tokens.
+    assert_eq!((cache.elements(), other.elements()), (2 * 2 * 4 * 3 * 4, 2 * 2 * 4 * 3 * 4));
 }

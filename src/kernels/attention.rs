@@ -1,5 +1,7 @@
 //! Causal attention with grouped queries and rotary positions.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::linear};
 
 use super::PositionTables;
@@ -63,26 +65,88 @@ impl CausalAttention {
         Some(apply(Attention { seq, heads, kv_heads, width, angles }, inputs, shape))
     }
 
+    /// Decodes: the queries of the tokens that follow those in `past` see these and each other causally; `past` then holds
+    /// their keys and values too.
+    ///
+    /// # Shapes
+    /// As in [`forward`](Self::forward), for the next `S` tokens.
+    pub fn extend(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, past: &mut KeyValues) -> Tensor<3> {
+        let (seq, start, device) = (query.dims()[1], past.tokens, query.device().without_autodiff());
+        let rotation =
+            |heads, scale| Rotation::new(start..start + seq, [heads, self.head_dim], self.rope_theta, scale, &device);
+        let query = rotation(self.heads, self.scale()).apply(query);
+        let (key, value) = past.push(rotation(self.kv_heads, 1.0).apply(key), value);
+        self.mix(query, key, value, self.bias(start, seq, &device))
+    }
+
     fn compose(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
-        let [batch, seq, _] = query.dims();
+        let tables =
+            self.composed.get(query.dims()[1], &query.device(), |device| Tables::new(self, query.dims()[1], device));
+        self.mix(tables.query.apply(query), tables.key.apply(key), value, tables.causal)
+    }
+
+    /// Attention of rotated queries, which are scaled, over rotated keys.
+    ///
+    /// # Shapes
+    /// `query`: `[B, S, H C]`, `key` and `value`: `[B, T, K C]`, `bias`: `[1, 1, (H/K) S, T]`, to `[B, S, H C]`.
+    fn mix(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
+        let ([batch, seq, _], total) = (query.dims(), key.dims()[1]);
         let (heads, kv_heads, width) = (self.heads, self.kv_heads, self.head_dim);
-        let tables = self.composed.get(seq, &query.device(), |device| Tables::new(self, seq, device));
-        let query = tables.query.apply(query);
-        let key = tables.key.apply(key);
-        // [B, S, K C] -> [B, K, S, C]
-        let split = |x: Tensor<3>| x.reshape([batch, seq, kv_heads, width]).swap_dims(1, 2);
+        // [B, T, K C] -> [B, K, T, C]
+        let split = |x: Tensor<3>, tokens| x.reshape([batch, tokens, kv_heads, width]).swap_dims(1, 2);
         // Query heads that share a KV head line up as rows of one product: [B, S, H C] -> [B, K, (H/K) S, C].
         let group = heads / kv_heads;
         let query = match group {
-            1 => split(query),
+            1 => split(query, seq),
             _ => {
                 let query: Tensor<5> = query.reshape([batch, seq, kv_heads, group, width]).permute([0, 2, 3, 1, 4]);
                 query.reshape([batch, kv_heads, group * seq, width])
             }
         };
-        let mixed = attend(query.matmul(split(key).transpose()), tables.causal, split(value));
+        let mixed = attend(query.matmul(split(key, total).transpose()), bias, split(value, total));
         let mixed: Tensor<5> = mixed.reshape([batch, kv_heads, group, seq, width]);
         mixed.permute([0, 3, 1, 2, 4]).reshape([batch, seq, heads * width])
+    }
+
+    /// `[1, 1, (H/K) S, P + S]` after `P` tokens of the past: zero where query `i` may see key `j <= P + i`, minus infinity
+    /// elsewhere.
+    fn bias(&self, past: usize, seq: usize, device: &Device) -> Tensor<4> {
+        let (rows, total) = (self.heads / self.kv_heads * seq, past + seq);
+        let bias = |at: usize| if at % total <= past + at / total % seq { 0.0 } else { f32::NEG_INFINITY };
+        let values: Vec<f32> = (0..rows * total).map(bias).collect();
+        Tensor::from_data(TensorData::new(values, [1, 1, rows, total]), device)
+    }
+
+    /// `1 / sqrt(C)`.
+    fn scale(&self) -> f64 {
+        (self.head_dim as f64).powf(-0.5)
+    }
+}
+
+/// Keys and values of the tokens that attention has seen; empty before the first.
+#[derive(Clone, Debug, Default)]
+pub struct KeyValues {
+    /// Rotated keys and values, `[B, T, K C]` each.
+    kept: Option<(Tensor<3>, Tensor<3>)>,
+    /// Tokens seen.
+    tokens: usize,
+}
+
+impl KeyValues {
+    /// Adds keys and values, `[B, S, K C]`; returns those of all tokens.
+    fn push(&mut self, key: Tensor<3>, value: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        self.tokens += key.dims()[1];
+        let all = match self.kept.take() {
+            None => (key, value),
+            Some((keys, values)) => (Tensor::cat(vec![keys, key], 1), Tensor::cat(vec![values, value], 1)),
+        };
+        self.kept = Some(all.clone());
+        all
+    }
+
+    /// Numbers kept, over the whole batch.
+    pub fn elements(&self) -> usize {
+        self.kept.as_ref().map_or(0, |(keys, values)| keys.shape().num_elements() + values.shape().num_elements())
     }
 }
 
@@ -98,20 +162,17 @@ struct Tables {
 
 impl Tables {
     fn new(attention: &CausalAttention, seq: usize, device: &Device) -> Self {
-        let (heads, kv_heads, width) = (attention.heads, attention.kv_heads, attention.head_dim);
-        let group = heads / kv_heads;
-        let bias = |at: usize| if at % seq <= at / seq % seq { 0.0 } else { f32::NEG_INFINITY };
-        let values: Vec<f32> = (0..group * seq * seq).map(bias).collect();
-        let rotation = |heads, scale| Rotation::new([seq, heads, width], attention.rope_theta, scale, device);
+        let rotation =
+            |heads, scale| Rotation::new(0..seq, [heads, attention.head_dim], attention.rope_theta, scale, device);
         Self {
-            query: rotation(heads, (width as f64).powf(-0.5)),
-            key: rotation(kv_heads, 1.0),
-            causal: Tensor::from_data(TensorData::new(values, [1, 1, group * seq, seq]), device),
+            query: rotation(attention.heads, attention.scale()),
+            key: rotation(attention.kv_heads, 1.0),
+            causal: attention.bias(0, seq, device),
         }
     }
 }
 
-/// Rotary embedding of positions `0..S` for `N` heads: channel pairs `(c, c + C/2)` turn by `position * theta^(-2c/C)`.
+/// Rotary embedding of `S` positions for `N` heads: channel pairs `(c, c + C/2)` turn by `position * theta^(-2c/C)`.
 #[derive(Clone, Debug)]
 struct Rotation {
     /// `[1, S, N C]`.
@@ -124,14 +185,16 @@ struct Rotation {
 
 impl Rotation {
     /// Tables for `[S, N, C]`, multiplied by `scale` and computed in 64 bits.
-    fn new([seq, heads, width]: [usize; 3], theta: f64, scale: f64, device: &Device) -> Self {
-        let half = width / 2;
+    fn new(positions: Range<usize>, [heads, width]: [usize; 2], theta: f64, scale: f64, device: &Device) -> Self {
+        let (seq, half) = (positions.len(), width / 2);
         let table = |f: fn(f64) -> f64| {
-            let value = |at: usize| {
-                let (position, channel) = (at / (heads * width), at % width % half);
-                scale * f(position as f64 * theta.powf(-2.0 * channel as f64 / width as f64))
+            let value = |position: usize, channel: usize| {
+                (scale * f(position as f64 * theta.powf(-2.0 * channel as f64 / width as f64))) as f32
             };
-            let values: Vec<f32> = (0..seq * heads * width).map(|at| value(at) as f32).collect();
+            // One head's row serves all of them.
+            let row =
+                |position| (0..half).map(|channel| value(position, channel)).collect::<Vec<_>>().repeat(2 * heads);
+            let values: Vec<f32> = positions.clone().flat_map(row).collect();
             Tensor::from_data(TensorData::new(values, [1, seq, heads * width]), device)
         };
         let turn = |at: usize| match (at / width, at % width) {

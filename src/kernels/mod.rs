@@ -20,7 +20,7 @@ mod swiglu;
 mod testing;
 mod update;
 
-pub use attention::CausalAttention;
+pub use attention::{CausalAttention, KeyValues};
 pub use cross_entropy::cross_entropy;
 pub use gelu::gelu;
 pub use linear::{linear, project};

@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 
-use super::{ModelSpec, Network, RmsNorm, Trunk};
+use super::{Cache, ModelSpec, Network, RmsNorm, Trunk};
 use crate::{
     kernels::{linear, project},
     primitive::{BuildError, Primitives, WeightInit},
@@ -45,7 +45,19 @@ impl HybridLm {
 
     /// Scores of the next token. `tokens`: `[B, S]` to `[B, S, V]`; position `s` sees tokens `0..=s`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        let x = self.norm.forward(self.trunk.forward(tokens));
+        self.score(self.trunk.forward(tokens))
+    }
+
+    /// Scores of the next token after each of `tokens`, which follow those in `cache`; the cache then holds them too.
+    /// `tokens`: `[B, S]` to `[B, S, V]`. However a sequence is cut into calls, the scores are those of
+    /// [`forward`](Self::forward) up to rounding.
+    pub fn decode(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
+        self.score(self.trunk.decode(tokens, cache))
+    }
+
+    /// `[B, S, D]` to `[B, S, V]`.
+    fn score(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = self.norm.forward(x);
         match &self.head {
             Some(head) => project(x, head),
             None => linear(x, self.trunk.embedding.val().transpose(), None),

@@ -12,4 +12,4 @@ pub use hybrid_lm::HybridLm;
 pub use network::Network;
 pub use norm::RmsNorm;
 pub use spec::ModelSpec;
-pub use trunk::{ResidualBlock, Trunk};
+pub use trunk::{Cache, ResidualBlock, Trunk};

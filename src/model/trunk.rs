@@ -7,7 +7,7 @@ use burn::{
 
 use super::{ModelSpec, RmsNorm};
 use crate::{
-    primitive::{Block, BuildError, Primitives, WeightInit},
+    primitive::{Block, BuildError, Memory, Primitives, WeightInit},
     seed::Seed,
 };
 
@@ -63,5 +63,26 @@ impl Trunk {
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let x = embedding(self.embedding.val(), tokens);
         self.layers.iter().fold(x, |x, layer| x.clone() + layer.mixer.forward(layer.norm.forward(x)))
+    }
+
+    /// The residual stream of the tokens that follow those in `cache`, which then holds them too. `tokens`: `[B, S]` to
+    /// `[B, S, D]`.
+    pub fn decode(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
+        cache.0.resize_with(self.layers.len(), Memory::default);
+        let x = embedding(self.embedding.val(), tokens);
+        let layers = self.layers.iter().zip(&mut cache.0);
+        layers.fold(x, |x, (layer, memory)| x.clone() + layer.mixer.step(layer.norm.forward(x), memory))
+    }
+}
+
+/// What the layers of one model remember of the tokens they have decoded, for one batch of sequences. Empty at first; a
+/// clone goes on by itself, which is how one prompt serves several continuations.
+#[derive(Clone, Debug, Default)]
+pub struct Cache(Vec<Memory>);
+
+impl Cache {
+    /// Numbers kept, over all layers and the whole batch.
+    pub fn elements(&self) -> usize {
+        self.0.iter().map(Memory::elements).sum()
     }
 }

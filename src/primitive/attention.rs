@@ -7,8 +7,8 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
-use crate::kernels::{CausalAttention, project};
+use super::{Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use crate::kernels::{CausalAttention, KeyValues, project};
 
 /// Causal self-attention: `heads` query heads share `kv_heads` key and value heads. Symbol `A`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,11 +75,22 @@ pub struct AttentionLayer {
     mix: CausalAttention,
 }
 
+impl AttentionLayer {
+    /// Query, key and value of `x`, `[B, S, D]`.
+    fn project(&self, x: Tensor<3>) -> [Tensor<3>; 3] {
+        [project(x.clone(), &self.query), project(x.clone(), &self.key), project(x, &self.value)]
+    }
+}
+
 impl Mixer for AttentionLayer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let query = project(x.clone(), &self.query);
-        let key = project(x.clone(), &self.key);
-        let mixed = self.mix.forward(query, key, project(x, &self.value));
+        let [query, key, value] = self.project(x);
+        project(self.mix.forward(query, key, value), &self.output)
+    }
+
+    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        let [query, key, value] = self.project(x);
+        let mixed = memory.advance(KeyValues::default, |past| self.mix.extend(query, key, value, past));
         project(mixed, &self.output)
     }
 }

@@ -7,7 +7,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::erase::{DynMapper, DynVisitor, FromDynMapper, FromDynVisitor, ToDynMapper, ToDynVisitor};
+use super::{
+    Memory,
+    erase::{DynMapper, DynVisitor, FromDynMapper, FromDynVisitor, ToDynMapper, ToDynVisitor},
+};
 
 /// The forward pass of a layer; its struct is an ordinary `#[derive(Module, Debug)]` of Burn.
 ///
@@ -16,6 +19,18 @@ use super::erase::{DynMapper, DynVisitor, FromDynMapper, FromDynVisitor, ToDynMa
 pub trait Mixer: Module + Sync + 'static {
     /// Applies the layer. The norm in front and the residual around it belong to the model.
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
+
+    /// Decodes: applies the layer to the tokens that follow those in `memory`, which then holds them too. The outputs are
+    /// those of [`forward`](Self::forward) on the whole sequence, however it is cut into steps.
+    ///
+    /// Without an implementation of its own a layer remembers its inputs and computes the whole sequence again
+    /// ([`Memory::replay`]); a channel mixer forwards and leaves the memory empty.
+    ///
+    /// # Shapes
+    /// `x`: `[B, S, D]`, the next `S >= 1` tokens, to `[B, S, D]`.
+    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        memory.replay(x, |x| self.forward(x))
+    }
 }
 
 /// An owned, type-erased [`Mixer`], itself a Burn module: it trains, moves between devices, saves and loads like the
@@ -34,6 +49,11 @@ impl Block {
         self.0.forward(x)
     }
 
+    /// Applies the layer to the tokens that follow those in `memory`; see [`Mixer::step`].
+    pub fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        self.0.step(x, memory)
+    }
+
     /// The layer inside, where it is an `M`.
     pub fn downcast_ref<M: Mixer>(&self) -> Option<&M> {
         // Through the box: `Box<dyn DynMixer>` itself could match the blanket implementation.
@@ -44,6 +64,7 @@ impl Block {
 /// Object-safe twin of [`Mixer`], implemented for every mixer below.
 trait DynMixer: Send + Sync + Debug {
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
+    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3>;
     fn visit(&self, visitor: &mut dyn DynVisitor);
     fn map(self: Box<Self>, mapper: &mut dyn DynMapper) -> Box<dyn DynMixer>;
     fn collect_devices(&self, devices: Devices) -> Devices;
@@ -59,6 +80,9 @@ trait DynMixer: Send + Sync + Debug {
 impl<M: Mixer> DynMixer for M {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         Mixer::forward(self, x)
+    }
+    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        Mixer::step(self, x, memory)
     }
     fn visit(&self, visitor: &mut dyn DynVisitor) {
         Module::visit(self, &mut ToDynVisitor(visitor));

@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
 use crate::kernels::{gelu, project};
 
 /// `down(gelu(up x))` with the tanh form of GELU, without bias; inner width `d_ff`. Symbol `F`.
@@ -52,5 +52,9 @@ pub struct MlpLayer {
 impl Mixer for MlpLayer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         project(gelu(project(x, &self.up)), &self.down)
+    }
+
+    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
+        self.forward(x)
     }
 }

@@ -10,6 +10,7 @@ mod dims;
 mod erase;
 mod from_fn;
 mod init;
+mod memory;
 mod mlp;
 mod registry;
 mod swiglu;
@@ -20,6 +21,7 @@ pub use block::{Block, Mixer};
 pub use dims::{Dims, DimsError};
 pub use from_fn::FnPrimitive;
 pub use init::{InitScheme, WeightInit};
+pub use memory::{LayerState, Memory};
 pub use mlp::{Mlp, MlpLayer};
 pub use registry::{Primitives, RegistryError};
 pub use swiglu::{SwiGlu, SwiGluLayer};
@@ -35,7 +37,8 @@ use thiserror::Error;
 ///
 /// Laws, checked by `testkit::primitive`: the built layer keeps the shape `[batch, seq, d_model]`; it is causal; its
 /// parameter count equals [`LayerCost::parameters`]; a gradient reaches every parameter; its record round-trips; the
-/// weights depend on nothing but `dims` and the draws from `init`.
+/// weights depend on nothing but `dims` and the draws from `init`; decoding step by step gives the outputs of the whole
+/// sequence, and keeps [`LayerCost::cache_elements`] numbers where the layer has a step of its own.
 ///
 /// See [`SwiGlu`] for an implementation.
 pub trait Primitive: Debug + Send + Sync {

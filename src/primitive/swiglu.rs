@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Block, BuildError, Dims, LayerCost, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
 use crate::kernels::swiglu;
 
 /// `down(silu(gate x) * up x)`, without bias; inner width `d_ff`. Symbol `M`.
@@ -55,5 +55,9 @@ pub struct SwiGluLayer {
 impl Mixer for SwiGluLayer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         swiglu(x, self.gate.weight.val(), self.up.weight.val(), self.down.weight.val())
+    }
+
+    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
+        self.forward(x)
     }
 }

@@ -9,7 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::{LawBroken, holds};
 use crate::{
-    primitive::{Block, Dims, InitScheme, Primitive, Role, WeightInit},
+    primitive::{Block, Dims, InitScheme, Memory, Primitive, Role, WeightInit},
     seed::Seed,
 };
 
@@ -27,6 +27,10 @@ pub const PARAMETERS: &str = "LayerCost::parameters equals the number of built p
 pub const GRADIENT: &str = "a gradient that is not zero reaches every parameter";
 /// Weights are saved in full.
 pub const RECORD: &str = "a layer that loads another's record computes the same";
+/// A sequence may be cut into steps anywhere.
+pub const DECODES: &str = "decoding step by step gives the outputs of the whole sequence";
+/// The closed form counts what decoding keeps.
+pub const CACHE: &str = "LayerCost::cache_elements equals the numbers that decoding keeps";
 /// Weights come from the given stream alone.
 pub const REPEATABLE: &str = "the same widths and stream give the same layer";
 
@@ -77,6 +81,9 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
                 self.check_reach(&layer, x.clone(), token)?;
             }
         }
+        for steps in [&[7][..], &[1; 7], &[3, 1, 1, 2], &[1, 33, 6]] {
+            self.check_decoding(&layer, steps)?;
+        }
         self.check_gradient()?;
         let same = self.output(&self.build(1, self.device)?)? == self.output(&layer)?;
         holds(same, REPEATABLE, || format!("two builds differ at {:?}", self.dims))?;
@@ -122,6 +129,31 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
         }
     }
 
+    /// Decodes a sequence in steps of these lengths.
+    fn check_decoding(&self, layer: &Block, steps: &[usize]) -> Result<(), LawBroken> {
+        let seq = steps.iter().sum();
+        for batch in [1, 2] {
+            let (x, mut memory, mut start) = (self.input(batch, seq), Memory::default(), 0);
+            let mut outputs = Vec::new();
+            for &step in steps {
+                let next = x.clone().slice([0..batch, start..start + step, 0..self.dims.d_model]);
+                outputs.push(layer.step(next, &mut memory));
+                start += step;
+            }
+            let (whole, stepped) = (values(layer.forward(x))?, values(Tensor::cat(outputs, 1))?);
+            let scale = whole.iter().fold(1.0_f32, |scale, value| scale.max(value.abs()));
+            let apart = whole.iter().zip(&stepped).map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
+            holds(apart <= 1e-4 * scale && whole.len() == stepped.len(), DECODES, || {
+                format!("outputs differ by {apart} in steps of {steps:?} at {:?}", self.dims)
+            })?;
+            let stated = self.primitive.cost(&self.dims, seq as u64).cache_elements * batch as u64;
+            holds(memory.is_replay() || memory.elements() as u64 == stated, CACHE, || {
+                format!("{} kept, {stated} stated, after {seq} tokens at {:?}", memory.elements(), self.dims)
+            })?;
+        }
+        Ok(())
+    }
+
     fn check_gradient(&self) -> Result<(), LawBroken> {
         let layer = self.build(1, &self.device.clone().autodiff())?.train();
         let weights = self.input(3, 5).autodiff();
@@ -158,7 +190,7 @@ mod tests {
     use burn::nn::Linear;
 
     use super::*;
-    use crate::primitive::{FnPrimitive, LayerCost, Mixer, Primitives};
+    use crate::primitive::{FnPrimitive, LayerCost, LayerState, Mixer, Primitives};
 
     #[test]
     fn our_primitives_keep_the_laws() {
@@ -185,11 +217,37 @@ mod tests {
                 _ => y + self.unused.forward(x),
             }
         }
+
+        fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+            match self.breach {
+                6 => memory.replay(x, |x| self.forward(x) * 2),
+                7 => memory.advance(|| Wasteful, |_| self.forward(x)),
+                _ => memory.replay(x, |x| self.forward(x)),
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    struct Wasteful;
+
+    impl LayerState for Wasteful {
+        fn elements(&self) -> usize {
+            1
+        }
     }
 
     #[test]
     fn every_breach_is_caught() {
-        let expected = [(0, CAUSAL), (1, POSITION_WISE), (2, GRADIENT), (3, SHAPE), (4, PARAMETERS), (5, REPEATABLE)];
+        let expected = [
+            (0, CAUSAL),
+            (1, POSITION_WISE),
+            (2, GRADIENT),
+            (3, SHAPE),
+            (4, PARAMETERS),
+            (5, REPEATABLE),
+            (6, DECODES),
+            (7, CACHE),
+        ];
         for (breach, law) in expected {
             let cost = move |dims: &Dims, _| {
                 let parameters = (2 + u64::from(breach == 4)) * dims.width().pow(2);
