@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
-use composer_nas::{evaluate::mad::Protocol, journal, prelude::*, report::trials_svg};
+use composer_nas::{evaluate::mad::Protocol, journal, prelude::*, report::Page};
 use serde::Serialize;
 
 /// Training allocates much and briefly, which this allocator takes well.
@@ -244,7 +244,11 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     };
     write(&folder.join("architecture.json"), &serde_json::to_string_pretty(&summary)?)?;
     write(&folder.join("target.json"), &serde_json::to_string_pretty(&found.target)?)?;
-    write(&folder.join("trials.svg"), &trials_svg(study)?)?;
+    let (setup, _) = journal::read(folder.join("journal.jsonl"))?;
+    let page = Page::new(study).setup(&setup).merged(&found.aggregated).target(target, &found.target, primitives);
+    let page = page.title(format!("Search {}", args.run_name()?)).command(command());
+    page.write_figures(folder)?;
+    page.write(folder.join("report.html"))?;
 
     if let Some(best) = best {
         let score = study.goal().orient(best.value);
@@ -254,8 +258,15 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     println!("at {:<9} {}\n", target.name, found.target.architecture);
     let models = [("llama", &target.baseline_model()), ("found", &found.target)];
     println!("{}", Comparison::new(models, primitives, Workload::bf16(4096))?);
-    println!("written to {}: architecture.json, target.json, trials.svg, journal.jsonl", folder.display());
+    println!("written to {}: architecture.json, target.json, journal.jsonl, every figure", folder.display());
+    println!("look at      {}", folder.join("report.html").display());
     Ok(())
+}
+
+/// The command that runs this search again.
+fn command() -> String {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    format!("cargo run --release --example search -- {}", arguments.join(" ")).trim_end_matches([' ', '-']).into()
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

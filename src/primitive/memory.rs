@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_state_lives_from_step_to_step_and_clones_are_independent() {
         let mut memory = Memory::default();
-        let mut count = |memory: &mut Memory| {
+        let count = |memory: &mut Memory| {
             memory.advance(
                 || Count(0),
                 |count| {

@@ -1,5 +1,25 @@
-//! Pictures of a search.
+//! Searches as a person sees them: [`Page`] puts one search on one page, [`write_comparison`] several; every picture is
+//! also a [`Figure`] of its own, with its numbers.
 
+mod candidates;
+mod compare;
+mod figure;
+mod layers;
+mod models;
+mod page;
+mod shell;
+mod surrogate;
+#[cfg(test)]
+mod testing;
 mod trials;
+mod votes;
 
-pub use trials::{PlotError, trials_svg};
+pub use candidates::candidates;
+pub use compare::{compare, write_comparison};
+pub use figure::{Figure, PlotError};
+pub use layers::layers;
+pub use models::models;
+pub use page::{Page, PageError};
+pub use surrogate::{importance, predictions};
+pub use trials::trials;
+pub use votes::{clusters, votes};

@@ -1,0 +1,68 @@
+//! One page about a search, finished or running; several searches on one page.
+//!
+//! `cargo run --release --example report -- runs/NAME` writes `report.html` and every figure as SVG and CSV into the run's folder.
+//! With groups of runs, as in `gp=runs/a,runs/b random=runs/c,runs/d`, it compares them: `--output compare.html`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use composer_nas::{journal, model::ModelSpec, prelude::*, report};
+
+/// Writes pages about searches.
+#[derive(Debug, Parser)]
+struct Args {
+    /// A run's folder or journal; or groups to compare, NAME=RUN,RUN,...
+    #[arg(required = true)]
+    runs: Vec<String>,
+    /// Where a comparison goes.
+    #[arg(long, default_value = "compare.html")]
+    output: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    if let [run] = &args.runs[..]
+        && !run.contains('=')
+    {
+        return page(Path::new(run));
+    }
+    let group = |text: &String| {
+        let Some((name, runs)) = text.split_once('=') else { bail!("{text:?} is no group: write NAME=RUN,RUN,...") };
+        let studies = runs.split(',').map(|run| Ok(journal::read(journal_of(Path::new(run)))?.1));
+        Ok((name.to_owned(), studies.collect::<anyhow::Result<Vec<_>>>()?))
+    };
+    let groups = args.runs.iter().map(group).collect::<anyhow::Result<Vec<_>>>()?;
+    report::write_comparison(&groups, &args.output)?;
+    println!("{}", args.output.display());
+    Ok(())
+}
+
+/// The page of one run, with its result where it has one.
+fn page(run: &Path) -> anyhow::Result<()> {
+    let journal = journal_of(run);
+    let folder = journal.parent().context("a journal lies in a folder")?;
+    let (setup, study) = journal::read(&journal)?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let mut page = report::Page::new(&study).setup(&setup).title(format!("Search {name}"));
+    let primitives = Primitives::standard();
+    let model: Option<ModelSpec> = match std::fs::read_to_string(folder.join("target.json")) {
+        Ok(text) => Some(serde_json::from_str(&text).context("target.json holds no model")?),
+        Err(_) => None,
+    };
+    // The target of these widths.
+    let mut targets = Target::names().filter_map(|name| Target::named(name).ok());
+    let target = targets.find(|target| model.as_ref().is_some_and(|model| model.dims == target.dims));
+    if let (Some(model), Some(target)) = (&model, &target) {
+        page = page.target(target, model, &primitives);
+    }
+    page.write_figures(folder)?;
+    page.write(folder.join("report.html"))?;
+    println!("{}", folder.join("report.html").display());
+    Ok(())
+}
+
+/// The journal of a run that is named by its folder or by the journal itself.
+fn journal_of(run: &Path) -> PathBuf {
+    if run.is_dir() { run.join("journal.jsonl") } else { run.into() }
+}

@@ -1,0 +1,195 @@
+//! Several searches beside each other.
+
+use std::path::Path;
+
+use plotters::{
+    chart::ChartBuilder,
+    prelude::{PathElement, Polygon, SeriesLabelPosition},
+    series::LineSeries,
+    style::{Color, RGBColor, WHITE},
+};
+
+use super::{
+    PageError,
+    figure::{Area, Drawn, Figure, Hints, PlotError, csv, draw, range},
+    shell::{self, Cell},
+};
+use crate::{
+    aggregate::{Aggregator, NcClustering},
+    seed::Seed,
+    statistics::{Estimate, bootstrap_mean, mean, standard_error},
+    study::Study,
+};
+
+const NAME: &str = "compare";
+
+/// Draws of the bootstrap behind an interval.
+const RESAMPLES: u64 = 2000;
+
+/// The colour of the group with this index.
+fn tone(index: usize) -> RGBColor {
+    const TONES: [RGBColor; 8] = [
+        RGBColor(66, 133, 244),
+        RGBColor(217, 95, 2),
+        RGBColor(79, 154, 88),
+        RGBColor(143, 101, 176),
+        RGBColor(214, 178, 60),
+        RGBColor(201, 90, 73),
+        RGBColor(104, 176, 206),
+        RGBColor(120, 120, 120),
+    ];
+    TONES[index % TONES.len()]
+}
+
+/// The best score so far after each evaluation of whole sequences.
+fn best_so_far(study: &Study) -> Vec<f64> {
+    let goal = study.goal();
+    let best = |best: &mut f64, value: f64| {
+        *best = best.max(value);
+        Some(goal.orient(*best))
+    };
+    study.observations().map(|o| o.value).scan(f64::NEG_INFINITY, best).collect()
+}
+
+/// The mean over searches of the best score so far, after each evaluation that all searches of the group have.
+fn curve(studies: &[Study]) -> Vec<Estimate> {
+    let curves: Vec<_> = studies.iter().map(best_so_far).collect();
+    let length = curves.iter().map(Vec::len).min().unwrap_or(0);
+    let at = |index: usize| {
+        let values: Vec<_> = curves.iter().map(|curve| curve[index]).collect();
+        bootstrap_mean(&values, RESAMPLES, Seed(0))
+    };
+    (0..length).filter_map(at).collect()
+}
+
+/// The best score so far of several groups of searches: the mean over a group's searches with its 95 % bootstrap interval, as far as all of a group have got.
+///
+/// # Errors
+/// [`PlotError`] when the drawing library refuses.
+pub fn compare(groups: &[(String, Vec<Study>)]) -> Result<Figure, PlotError> {
+    let curves: Vec<_> = groups.iter().map(|(name, studies)| (name, curve(studies))).collect();
+    let rows = curves.iter().flat_map(|(name, curve)| {
+        curve.iter().enumerate().map(move |(at, mean)| {
+            vec![
+                (*name).clone(),
+                (at + 1).to_string(),
+                mean.value.to_string(),
+                mean.low.to_string(),
+                mean.high.to_string(),
+            ]
+        })
+    });
+    let score = groups.iter().flat_map(|(_, studies)| studies).next().map_or("score", |study| &study.goal().score);
+    Ok(Figure {
+        name: NAME,
+        title: "Best so far".into(),
+        caption: "Mean over the searches of a group, with its 95 % bootstrap interval".into(),
+        csv: csv(&["group", "evaluations", "mean", "low", "high"], rows),
+        svg: draw(NAME, (860, 440), |area, hints| paint(&curves, score, area, hints))?,
+    })
+}
+
+/// Writes a page that compares groups of searches, such as one searcher under several seeds: the curves of [`compare`] and
+/// a table of what each group ended with.
+///
+/// # Errors
+/// [`PageError`] when the figure cannot be drawn or the file cannot be written.
+pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>) -> Result<(), PageError> {
+    let path = path.as_ref();
+    let row = |(name, studies): &(String, Vec<Study>)| {
+        let evaluations: usize = studies.iter().map(|study| study.observations().count()).sum();
+        let finals: Vec<_> = studies.iter().filter_map(|study| best_so_far(study).last().copied()).collect();
+        let number =
+            |value: Option<f64>| value.map_or(Cell::text("-"), |value| Cell::number(value, format!("{value:.4}")));
+        let merged = studies.iter().filter_map(|study| NcClustering::n0().aggregate(study).ok());
+        let mut merged: Vec<_> = merged.map(|merged| merged.to_string()).collect();
+        merged.sort();
+        merged.dedup();
+        vec![
+            Cell::text(name),
+            Cell::number(studies.len() as f64, studies.len().to_string()),
+            Cell::number(evaluations as f64, evaluations.to_string()),
+            number((!finals.is_empty()).then(|| mean(&finals))),
+            number(standard_error(&finals)),
+            Cell::text(&merged.join(", ")),
+        ]
+    };
+    let rows: Vec<_> = groups.iter().map(row).collect();
+    let heads = ["group", "searches", "evaluations", "mean of the best", "standard error", "merged by N_0"];
+    let body = format!(
+        "<h1>Searches compared</h1>\n{}<h2>What each group ended with</h2>\n{}",
+        shell::figure(&compare(groups)?),
+        shell::table("groups", &heads, &rows, rows.len())
+    );
+    shell::write(path, &shell::page("Searches compared", &body))
+        .map_err(|source| PageError::Write { path: path.into(), source })
+}
+
+fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &mut Hints) -> Drawn {
+    let (low, high) = range(curves.iter().flat_map(|(_, curve)| curve).flat_map(|mean| [mean.low, mean.high]));
+    let longest = curves.iter().map(|(_, curve)| curve.len()).max().unwrap_or(0).max(2) as f64;
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(64)
+        .build_cartesian_2d(1.0..longest, low..high)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(WHITE)
+        .x_desc("evaluations")
+        .y_desc(score)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| format!("{y:.3}"))
+        .label_style(("sans-serif", 13))
+        .draw()?;
+    for (index, (name, curve)) in curves.iter().enumerate() {
+        let tone = tone(index);
+        let points =
+            |pick: fn(&Estimate) -> f64| curve.iter().enumerate().map(move |(at, mean)| (at as f64 + 1.0, pick(mean)));
+        let band: Vec<_> = points(|mean| mean.low).chain(points(|mean| mean.high).rev()).collect();
+        chart.draw_series([Polygon::new(band, tone.mix(0.15))])?;
+        chart
+            .draw_series(LineSeries::new(points(|mean| mean.value), tone.stroke_width(2)))?
+            .label(name.as_str())
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], tone.stroke_width(2)));
+        for (point, mean) in points(|mean| mean.value).zip(curve) {
+            let text =
+                format!("{name}, {} evaluations: {:.4} ({:.4} to {:.4})", point.0, mean.value, mean.low, mean.high);
+            hints.point(chart.backend_coord(&point), &text);
+        }
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .label_font(("sans-serif", 13))
+        .draw()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::study, *};
+
+    #[test]
+    fn curves_are_means_of_the_best_so_far() {
+        let group = vec![study(&[Some(0.2), None, Some(0.9), Some(0.5)]), study(&[Some(0.4), Some(0.3)])];
+        let figure = compare(&[("a, b".into(), group), ("none".into(), vec![study(&[])])]).unwrap();
+        let lines: Vec<_> = figure.csv.lines().collect();
+        assert_eq!(lines.len(), 3);
+        let mean = |line: &str| line.rsplit(',').nth(2).unwrap().parse::<f64>().unwrap();
+        assert!((mean(lines[1]) - 0.3).abs() < 1e-12 && (mean(lines[2]) - 0.65).abs() < 1e-12);
+        assert!(compare(&[]).is_ok());
+    }
+
+    #[test]
+    fn the_page_has_a_line_per_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = [("gp".into(), vec![study(&[Some(0.2), Some(0.9)])]), ("random".into(), vec![])];
+        let path = folder.path().join("compare.html");
+        write_comparison(&groups, &path).unwrap();
+        let html = std::fs::read_to_string(path).unwrap();
+        assert!(html.contains("id=\"compare\"") && html.contains("0.9000") && html.contains("random"));
+    }
+}

@@ -1,0 +1,220 @@
+//! A picture with the numbers it shows, and what all pictures share.
+
+use std::{error::Error, fs, io, path::Path};
+
+use plotters::{
+    coord::Shift,
+    prelude::{DrawingArea, EmptyElement, IntoDrawingArea, Rectangle, SVGBackend, Text},
+    style::{
+        Color, IntoTextStyle, RGBColor, WHITE,
+        text_anchor::{HPos, Pos, VPos},
+    },
+};
+use thiserror::Error;
+
+use crate::{primitive::Symbol, space::Architecture};
+
+/// A picture and the numbers it shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// Its name in files, such as `trials`.
+    pub name: &'static str,
+    /// What it shows.
+    pub title: String,
+    /// How to read it.
+    pub caption: String,
+    /// An SVG document.
+    pub svg: String,
+    /// The numbers: comma-separated, with a line of names.
+    pub csv: String,
+}
+
+/// A picture that cannot be drawn.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the figure {name} cannot be drawn: {reason}")]
+pub struct PlotError {
+    /// Which one.
+    pub name: &'static str,
+    /// The drawing library's words.
+    pub reason: String,
+}
+
+impl Figure {
+    /// Writes `NAME.svg` and `NAME.csv` into `folder`.
+    ///
+    /// # Errors
+    /// The system's, where a file cannot be written.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        fs::write(folder.join(self.name).with_extension("svg"), &self.svg)?;
+        fs::write(folder.join(self.name).with_extension("csv"), &self.csv)
+    }
+}
+
+/// Where a figure is drawn, in pixels.
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// What drawing gives.
+pub(super) type Drawn = Result<(), Box<dyn Error>>;
+
+pub(super) const BLUE: RGBColor = RGBColor(66, 133, 244);
+pub(super) const ORANGE: RGBColor = RGBColor(217, 95, 2);
+pub(super) const GREY: RGBColor = RGBColor(150, 150, 150);
+pub(super) const INK: RGBColor = RGBColor(0, 0, 0);
+
+/// Texts that a reader sees over points of a figure.
+#[derive(Debug, Default)]
+pub(super) struct Hints(String);
+
+impl Hints {
+    /// A text over the point at these pixels.
+    pub(super) fn point(&mut self, (x, y): (i32, i32), text: &str) {
+        self.0 += &format!("<circle cx=\"{x}\" cy=\"{y}\" r=\"8\"><title>{}</title></circle>\n", escape(text));
+    }
+
+    /// A text over the rectangle between these pixels.
+    pub(super) fn area(&mut self, [(left, top), (right, bottom)]: [(i32, i32); 2], text: &str) {
+        let (width, height) = ((right - left).max(1), (bottom - top).max(1));
+        self.0 += &format!(
+            "<rect x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"><title>{}</title></rect>\n",
+            escape(text)
+        );
+    }
+}
+
+/// An SVG document of this size.
+///
+/// # Errors
+/// [`PlotError`] when the drawing library refuses.
+pub(super) fn draw(
+    name: &'static str,
+    size: (u32, u32),
+    paint: impl FnOnce(&Area, &mut Hints) -> Drawn,
+) -> Result<String, PlotError> {
+    let (mut svg, mut hints) = (String::new(), Hints::default());
+    let paint = || -> Drawn {
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        root.fill(&WHITE)?;
+        paint(&root, &mut hints)?;
+        Ok(root.present()?)
+    };
+    paint().map_err(|error| PlotError { name, reason: error.to_string() })?;
+    let hints = format!("<g class=\"hints\" fill=\"transparent\">\n{}</g>\n</svg>", hints.0);
+    Ok(svg.replacen("</svg>", &hints, 1))
+}
+
+/// Writes `text` at these pixels, `size` pixels high.
+pub(super) fn write(area: &Area, text: &str, at: (i32, i32), size: u32, color: RGBColor, horizontal: HPos) -> Drawn {
+    let style = ("sans-serif", size).into_text_style(area).color(&color).pos(Pos::new(horizontal, VPos::Center));
+    area.draw(&(EmptyElement::at(at) + Text::new(text.to_owned(), (0, 0), style)))?;
+    Ok(())
+}
+
+/// Fills the rectangle between these pixels.
+pub(super) fn fill(area: &Area, corners: [(i32, i32); 2], color: RGBColor) -> Drawn {
+    Ok(area.draw(&Rectangle::new(corners, color.filled()))?)
+}
+
+/// The colour of a primitive: fixed for the letters of this crate, the same for a letter everywhere.
+pub(super) fn color(symbol: Symbol) -> RGBColor {
+    match char::from(symbol) {
+        'A' => RGBColor(66, 113, 198),
+        'M' => RGBColor(236, 147, 62),
+        'F' => RGBColor(201, 90, 73),
+        'S' => RGBColor(104, 176, 206),
+        'B' => RGBColor(79, 154, 88),
+        'G' => RGBColor(143, 101, 176),
+        'C' => RGBColor(150, 176, 84),
+        'E' => RGBColor(214, 178, 60),
+        'R' => RGBColor(216, 126, 150),
+        other => {
+            let step = other as u8;
+            RGBColor(
+                90 + step.wrapping_mul(53) % 110,
+                90 + step.wrapping_mul(97) % 110,
+                90 + step.wrapping_mul(31) % 110,
+            )
+        }
+    }
+}
+
+/// Draws a sequence as cells in a row of `height` pixels from `at`, each `width` pixels wide, with letters where they fit.
+pub(super) fn strip(
+    area: &Area,
+    architecture: &Architecture,
+    (mut left, top): (i32, i32),
+    height: i32,
+    width: impl Fn(Symbol) -> i32,
+) -> Drawn {
+    for &symbol in architecture.layers() {
+        let right = left + width(symbol);
+        fill(area, [(left, top), ((right - 1).max(left + 1), top + height)], color(symbol))?;
+        if right - left >= 14 {
+            write(area, &symbol.to_string(), ((left + right) / 2, top + height / 2), 12, WHITE, HPos::Center)?;
+        }
+        left = right;
+    }
+    Ok(())
+}
+
+/// Lines of comma-separated values.
+pub(super) fn csv(names: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let quoted = |cell: &str| match cell.contains([',', '"', '\n']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.to_owned(),
+    };
+    let line = |cells: &[String]| cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",") + "\n";
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    rows.into_iter().fold(line(&names), |text, row| text + &line(&row))
+}
+
+/// The text with the characters replaced that mean something in HTML and SVG.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A little more than the range of the values, never empty.
+pub(super) fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    let wider = |(low, high): (f64, f64), value: f64| (low.min(value), high.max(value));
+    let (low, high) = values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), wider);
+    if low > high {
+        return (0.0, 1.0);
+    }
+    let margin = if high > low { 0.06 * (high - low) } else { 0.05 * high.abs().max(1.0) };
+    (low - margin, high + margin)
+}
+
+/// The corners of a line that keeps each value until the next.
+pub(super) fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let corners = points.windows(2).flat_map(|pair| [pair[0], (pair[1].0, pair[0].1)]);
+    corners.chain(points.last().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_with_commas_and_markup_stay_whole() {
+        let text = csv(&["a", "b"], [vec!["x,y".into(), "say \"no\"".into()], vec!["1".into(), "2".into()]]);
+        assert_eq!(text, "a,b\n\"x,y\",\"say \"\"no\"\"\"\n1,2\n");
+        assert_eq!(escape("<a & \"b\">"), "&lt;a &amp; &quot;b&quot;&gt;");
+    }
+
+    #[test]
+    fn hints_are_inside_the_document() {
+        let svg = draw("test", (10, 10), |area, hints| {
+            hints.point((1, 2), "a < b");
+            hints.area([(0, 0), (5, 5)], "all");
+            write(area, "word", (5, 5), 9, INK, HPos::Left)
+        });
+        let svg = svg.unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.matches("</svg>").count() == 1);
+        assert!(svg.contains("<title>a &lt; b</title>") && svg.contains("word"));
+    }
+
+    #[test]
+    fn every_letter_has_a_colour_of_its_own_among_ours() {
+        let ours = "AMFSBGCER".chars().map(|letter| color(letter.to_string().parse().unwrap()));
+        let distinct: std::collections::BTreeSet<_> = ours.map(|color| (color.0, color.1, color.2)).collect();
+        assert_eq!(distinct.len(), 9);
+    }
+}

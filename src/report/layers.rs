@@ -1,0 +1,128 @@
+//! The mean score by layer and primitive.
+
+use plotters::style::{RGBColor, WHITE, text_anchor::HPos};
+
+use super::figure::{Area, Drawn, Figure, GREY, Hints, INK, PlotError, csv, draw, fill, write};
+use crate::{primitive::Symbol, statistics::mean, study::Study};
+
+const NAME: &str = "layers";
+/// Left of the cells, for the letters.
+const LEFT: i32 = 44;
+/// Above the cells, for the numbers of the layers.
+const TOP: i32 = 26;
+/// Height of a cell in pixels.
+const HEIGHT: i32 = 40;
+
+/// A heat map: the mean score of the trials that have a primitive at a layer, and how many these are.
+///
+/// # Errors
+/// [`PlotError`] when the drawing library refuses.
+pub fn layers(study: &Study) -> Result<Figure, PlotError> {
+    let space = study.space();
+    let mut symbols: Vec<Symbol> = (0..space.layers()).flat_map(|layer| space.choices(layer).to_vec()).collect();
+    symbols.sort_unstable();
+    symbols.dedup();
+    let cells: Vec<Vec<Cell>> = symbols
+        .iter()
+        .map(|&symbol| (0..space.layers()).map(|layer| Cell::new(study, layer, symbol)).collect())
+        .collect();
+    let rows = symbols.iter().zip(&cells).flat_map(|(symbol, cells)| {
+        cells.iter().enumerate().map(move |(layer, cell)| {
+            let mean = cell.mean.map(|mean| mean.to_string()).unwrap_or_default();
+            vec![symbol.to_string(), (layer + 1).to_string(), cell.trials.to_string(), mean]
+        })
+    });
+    let width = (720 / space.layers().max(1) as i32).clamp(18, 64);
+    let size = (LEFT + width * space.layers() as i32 + 12, TOP + HEIGHT * symbols.len() as i32 + 12);
+    Ok(Figure {
+        name: NAME,
+        title: "Mean score by layer and primitive".into(),
+        caption: format!("Mean {} of the trials with this primitive at this layer; blue is better", study.goal().score),
+        csv: csv(&["primitive", "layer", "trials", "mean"], rows),
+        svg: draw(NAME, (size.0 as u32, size.1 as u32), |area, hints| {
+            paint(study, &symbols, &cells, width, area, hints)
+        })?,
+    })
+}
+
+/// The trials with one primitive at one layer.
+struct Cell {
+    trials: usize,
+    mean: Option<f64>,
+}
+
+impl Cell {
+    fn new(study: &Study, layer: usize, symbol: Symbol) -> Self {
+        let with = study.observations().filter(|o| o.trial.architecture.layers().get(layer) == Some(&symbol));
+        let scores: Vec<_> = with.map(|o| study.goal().orient(o.value)).collect();
+        Self { trials: scores.len(), mean: (!scores.is_empty()).then(|| mean(&scores)) }
+    }
+}
+
+fn paint(study: &Study, symbols: &[Symbol], cells: &[Vec<Cell>], width: i32, area: &Area, hints: &mut Hints) -> Drawn {
+    let means = cells.iter().flatten().filter_map(|cell| cell.mean.map(|mean| study.goal().orient(mean)));
+    let (low, high) =
+        means.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), mean| (low.min(mean), high.max(mean)));
+    let every = (space_for_label() / width).max(0) + 1;
+    for layer in 0..study.space().layers() as i32 {
+        if layer % every == 0 {
+            write(area, &(layer + 1).to_string(), (LEFT + width * layer + width / 2, TOP / 2), 12, GREY, HPos::Center)?;
+        }
+    }
+    for (row, (symbol, cells)) in symbols.iter().zip(cells).enumerate() {
+        let top = TOP + HEIGHT * row as i32;
+        write(area, &symbol.to_string(), (LEFT / 2, top + HEIGHT / 2), 15, INK, HPos::Center)?;
+        for (layer, cell) in cells.iter().enumerate() {
+            let left = LEFT + width * layer as i32;
+            let corners = [(left, top), (left + width - 2, top + HEIGHT - 2)];
+            let place = |mean: f64| if high > low { (study.goal().orient(mean) - low) / (high - low) } else { 0.5 };
+            let (background, ink) = cell.mean.map_or((RGBColor(235, 235, 235), DARK), |mean| shade(place(mean)));
+            fill(area, corners, background)?;
+            let text = cell.mean.map_or("no trial".into(), |mean| format!("mean {mean:.4} of {} trials", cell.trials));
+            if let Some(mean) = cell.mean.filter(|_| width >= 44) {
+                write(
+                    area,
+                    &format!("{mean:.3}"),
+                    (left + width / 2 - 1, top + HEIGHT / 2 - 1),
+                    13,
+                    ink,
+                    HPos::Center,
+                )?;
+            }
+            hints.area(corners, &format!("{symbol} at layer {}: {text}", layer + 1));
+        }
+    }
+    Ok(())
+}
+
+/// Pixels that a label of two digits needs beyond a cell.
+const fn space_for_label() -> i32 {
+    17
+}
+
+/// Ink on pale cells, which stay pale on a dark page.
+const DARK: RGBColor = RGBColor(28, 33, 40);
+
+/// From pale to blue, with the colour of a text on it.
+fn shade(place: f64) -> (RGBColor, RGBColor) {
+    let mix = |from: f64, to: f64| (from + (to - from) * place.clamp(0.0, 1.0)) as u8;
+    let color = RGBColor(mix(228.0, 33.0), mix(236.0, 84.0), mix(246.0, 166.0));
+    (color, if place > 0.5 { WHITE } else { DARK })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::study, *};
+
+    #[test]
+    fn means_are_over_the_trials_with_the_primitive_there() {
+        let figure = layers(&study(&[Some(0.25), None, Some(0.75), Some(0.5)])).unwrap();
+        // AAAA .25, AAMA .75, AAMM .5.
+        let lines: Vec<_> = figure.csv.lines().collect();
+        assert_eq!(lines.len(), 1 + 2 * 4);
+        assert_eq!((lines[1], lines[3], lines[4]), ("A,1,3,0.5", "A,3,1,0.25", "A,4,2,0.5"));
+        assert_eq!((lines[5], lines[7]), ("M,1,0,", "M,3,2,0.625"));
+        assert_eq!(figure.svg.matches("<title>").count(), 8);
+        assert!(layers(&study(&[])).is_ok());
+    }
+}

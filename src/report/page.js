@@ -1,0 +1,39 @@
+"use strict";
+// Hints: what lies under the pointer says what it is.
+const hint = document.getElementById("hint");
+for (const title of document.querySelectorAll(".hints title")) {
+  title.parentNode.dataset.hint = title.textContent;
+  title.parentNode.setAttribute("aria-label", title.textContent);
+  title.remove();
+}
+document.addEventListener("pointermove", (event) => {
+  const text = event.target.dataset && event.target.dataset.hint;
+  hint.style.visibility = text ? "visible" : "hidden";
+  if (!text) return;
+  hint.textContent = text;
+  const { width, height } = hint.getBoundingClientRect();
+  hint.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 8)) + "px";
+  hint.style.top = Math.max(4, event.clientY - height - 12) + "px";
+});
+// Tables: a click on a heading sorts by it, a second click turns the order.
+for (const table of document.querySelectorAll("table.sort")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => head.addEventListener("click", () => {
+    const down = head.getAttribute("aria-sort") !== "descending";
+    for (const other of heads) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+    const order = (a, b) => {
+      const [x, y] = [key(a), key(b)], numbers = x !== "" && y !== "" && !isNaN(x) && !isNaN(y);
+      return (numbers ? x - y : x.localeCompare(y)) * (down ? -1 : 1);
+    };
+    const rows = [...body.rows].sort(order), shown = rows.filter((row) => !row.classList.contains("rest")).length;
+    rows.forEach((row, at) => { row.classList.toggle("rest", at >= shown); body.append(row); });
+  }));
+}
+for (const button of document.querySelectorAll("button[data-all]")) {
+  button.addEventListener("click", () => {
+    document.getElementById(button.dataset.all).classList.add("all");
+    button.remove();
+  });
+}

@@ -1,0 +1,421 @@
+//! One search on one page.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::{
+    candidates, clusters,
+    figure::{Figure, PlotError, escape},
+    importance, layers, models, predictions, shell,
+    shell::Cell,
+    trials, votes,
+};
+use crate::{
+    aggregate::{Aggregator, Best, NcClustering},
+    cost::{Comparison, Workload},
+    extrapolate::Target,
+    journal::Setup,
+    model::ModelSpec,
+    primitive::Primitives,
+    search::GpBo,
+    seed::Seed,
+    space::{Architecture, baseline},
+    study::{Observation, Study, TrialState},
+};
+
+/// A page about one search, finished or running: one HTML file that needs nothing else.
+///
+/// It shows every trial, the best sequences, what the surrogate learnt, how the trials were merged, the result at full size
+/// beside Llama and other baselines, and everything needed to run the search again. What it is not told it leaves out.
+///
+/// ```no_run
+/// use composer_nas::{journal, report::Page};
+/// let (setup, study) = journal::read("runs/hello.jsonl")?;
+/// Page::new(&study).setup(&setup).write("runs/hello.html")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Page<'a> {
+    study: &'a Study,
+    setup: Option<&'a Setup>,
+    result: Option<(&'a Target, &'a ModelSpec, &'a Primitives)>,
+    merged: Option<&'a Architecture>,
+    command: Option<String>,
+    title: String,
+}
+
+/// A page that cannot be made.
+#[derive(Debug, Error)]
+pub enum PageError {
+    /// A figure refuses.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    /// The file cannot be written.
+    #[error("cannot write {}: {source}", .path.display())]
+    Write {
+        /// The page.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+/// Below this many observations a fit says nothing.
+const FEWEST_FITTED: usize = 4;
+/// Rows of a table that show at once.
+const SHOWN: usize = 12;
+
+impl<'a> Page<'a> {
+    /// A page about these trials.
+    pub fn new(study: &'a Study) -> Self {
+        let title = "An architecture search".into();
+        Self { study, setup: None, result: None, merged: None, command: None, title }
+    }
+
+    /// With what the search was, as the journal has it.
+    #[must_use]
+    pub fn setup(self, setup: &'a Setup) -> Self {
+        Self { setup: Some(setup), ..self }
+    }
+
+    /// With the architecture that the aggregator gave; otherwise N_0 clustering with five clusters is asked.
+    #[must_use]
+    pub fn merged(self, merged: &'a Architecture) -> Self {
+        Self { merged: Some(merged), ..self }
+    }
+
+    /// With the result at full size.
+    #[must_use]
+    pub fn target(self, target: &'a Target, model: &'a ModelSpec, primitives: &'a Primitives) -> Self {
+        Self { result: Some((target, model, primitives)), ..self }
+    }
+
+    /// With the command that runs the search again.
+    #[must_use]
+    pub fn command(self, command: impl Into<String>) -> Self {
+        Self { command: Some(command.into()), ..self }
+    }
+
+    /// Under another title.
+    #[must_use]
+    pub fn title(self, title: impl Into<String>) -> Self {
+        Self { title: title.into(), ..self }
+    }
+
+    /// Writes the page to `path`, replacing an older one in one step.
+    ///
+    /// # Errors
+    /// [`PageError`] when a figure cannot be drawn or the file cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<(), PageError> {
+        let path = path.as_ref();
+        shell::write(path, &self.html()?).map_err(|source| PageError::Write { path: path.into(), source })
+    }
+
+    /// Writes every figure of the page as SVG, and its numbers as CSV, into a folder that exists.
+    ///
+    /// # Errors
+    /// [`PageError`] when a figure cannot be drawn or a file cannot be written.
+    pub fn write_figures(&self, folder: impl AsRef<Path>) -> Result<(), PageError> {
+        let folder = folder.as_ref();
+        let write = |figure: Figure| {
+            figure.write(folder).map_err(|source| PageError::Write { path: folder.join(figure.name), source })
+        };
+        self.figures()?.into_iter().try_for_each(write)
+    }
+
+    /// The figures of the page, in its order.
+    ///
+    /// # Errors
+    /// [`PlotError`] when the drawing library refuses.
+    pub fn figures(&self) -> Result<Vec<Figure>, PlotError> {
+        let mut figures = vec![trials(self.study)?, candidates(self.study, SHOWN)?];
+        figures.extend(self.learnt()?);
+        figures.push(layers(self.study)?);
+        figures.extend(self.voted()?);
+        figures.extend(self.sized()?);
+        Ok(figures)
+    }
+
+    /// The page as text.
+    ///
+    /// # Errors
+    /// [`PlotError`] when the drawing library refuses.
+    pub fn html(&self) -> Result<String, PlotError> {
+        let sections = [
+            ("progress", "Progress", self.progress()?),
+            ("best", "Best architectures", self.best()),
+            ("learnt", "What was learnt", self.surrogate()?),
+            ("merged", "From trials to one architecture", self.aggregation()?),
+            ("result", "At full size", self.at_full_size()?),
+            ("again", "Run it again", self.again()),
+        ];
+        let present = || sections.iter().filter(|(_, _, text)| !text.is_empty());
+        let links: String = present().map(|(id, title, _)| format!("<a href=\"#section-{id}\">{title}</a>")).collect();
+        let texts: String =
+            present().map(|(id, title, text)| format!("<h2 id=\"section-{id}\">{title}</h2>\n{text}")).collect();
+        let head = format!("<h1>{}</h1>\n{}<nav>{links}</nav>\n", escape(&self.title), self.summary());
+        Ok(shell::page(&self.title, &(head + &texts)))
+    }
+
+    /// The answer in a few numbers.
+    fn summary(&self) -> String {
+        let study = self.study;
+        let (done, pending) = (study.observations().count(), study.pending().count());
+        let mut cards = Vec::new();
+        if let Some(merged) = self.merged.cloned().or_else(|| NcClustering::n0().aggregate(study).ok()) {
+            cards.push((merged.to_string(), "merged from the best trials"));
+        }
+        if let Some(best) = study.best() {
+            let score = study.goal().orient(best.value);
+            cards.push((format!("{} at {score:.4}", best.trial.architecture), "best trial"));
+        }
+        if let Some((target, model, primitives)) = self.result {
+            cards.push((model.architecture.len().to_string(), "layers at full size"));
+            if let Ok(costs) =
+                comparison(&[(target.name.clone(), &target.baseline_model()), ("found".into(), model)], primitives)
+                && let Some(smaller) = costs.rows.last().and_then(|row| costs.cache_reduction(row))
+            {
+                cards.push((format!("{smaller:.2}x"), "smaller cache than the baseline"));
+            }
+        }
+        let waiting = if pending > 0 { format!(", {pending} pending") } else { String::new() };
+        let failed = study.trials().iter().filter(|trial| matches!(trial.state, TrialState::Failed(_))).count();
+        let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+        cards.push((format!("{done} of {}", study.space().size()), "evaluations, of all sequences"));
+        let text = format!("<p class=\"soft\">{} trials{failed}{waiting}.</p>", study.trials().len());
+        text + &shell::cards(&cards)
+    }
+
+    fn progress(&self) -> Result<String, PlotError> {
+        Ok(shell::figure(&trials(self.study)?))
+    }
+
+    /// The table of the best architectures.
+    fn best(&self) -> String {
+        let pooled = self.study.pooled();
+        let goal = pooled.goal();
+        let mut leaders: Vec<Observation> = pooled.observations().collect();
+        if leaders.is_empty() {
+            return String::new();
+        }
+        leaders.sort_by(|a, b| b.value.total_cmp(&a.value));
+        let mut tasks: Vec<&str> = leaders.iter().flat_map(|o| o.report.scores.keys()).map(String::as_str).collect();
+        tasks.sort_unstable();
+        tasks.dedup();
+        tasks.retain(|&task| task != goal.score);
+        let repeated = leaders.iter().any(|seen| seen.report.standard_error.is_some());
+        let error = if repeated { &["standard error"][..] } else { &[] };
+        let heads =
+            [&["rank", "layers", "architecture", &goal.score][..], error, &tasks, &["parameters", "seconds"]].concat();
+        let row = |(rank, seen): (usize, &Observation)| {
+            let report = seen.report;
+            let number =
+                |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, format!("{value:.4}")));
+            let mut cells = vec![
+                Cell::number(rank as f64 + 1.0, (rank + 1).to_string()),
+                Cell::strip(&seen.trial.architecture),
+                Cell::text(&seen.trial.architecture.to_string()),
+                number(Some(goal.orient(seen.value))),
+            ];
+            cells.extend(repeated.then(|| number(report.standard_error)));
+            cells.extend(tasks.iter().map(|&task| number(report.scores.get(task).copied())));
+            cells.push(Cell::number(report.parameters as f64, report.parameters.to_string()));
+            cells.push(Cell::number(report.wall_seconds, format!("{:.1}", report.wall_seconds)));
+            cells
+        };
+        let rows: Vec<_> = leaders.iter().enumerate().map(row).collect();
+        shell::table("leaders", &heads, &rows, SHOWN)
+    }
+
+    /// Figures of the surrogate; none where there is too little to fit, or the fit fails.
+    fn learnt(&self) -> Result<Vec<Figure>, PlotError> {
+        if self.study.observations().count() < FEWEST_FITTED {
+            return Ok(Vec::new());
+        }
+        match GpBo::default().inspect(self.study, &mut Seed(0).rng("report/inspect", 0)) {
+            Ok(seen) => Ok(vec![predictions(self.study, &seen)?, importance(&seen)?]),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn surrogate(&self) -> Result<String, PlotError> {
+        if self.study.observations().next().is_none() {
+            return Ok(String::new());
+        }
+        let figures: String = self.learnt()?.iter().map(shell::figure).collect();
+        Ok(format!("<div class=\"pair\">{figures}</div>\n{}", shell::figure(&layers(self.study)?)))
+    }
+
+    /// Figures of the aggregation; none without observations.
+    fn voted(&self) -> Result<Vec<Figure>, PlotError> {
+        match NcClustering::n0().explain(self.study) {
+            Ok(clustering) => Ok(vec![clusters(self.study, &clustering)?, votes(&clustering)?]),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn aggregation(&self) -> Result<String, PlotError> {
+        let aggregators: [(&str, &dyn Aggregator); 4] = [
+            ("N_0, five clusters", &NcClustering::n0()),
+            ("N_1, five clusters", &NcClustering::n1()),
+            ("N_full, five clusters", &NcClustering::full_prefix()),
+            ("best trial", &Best),
+        ];
+        let pooled = self.study.pooled();
+        let row = |(name, aggregator): &(&str, &dyn Aggregator)| {
+            let merged = aggregator.aggregate(self.study).ok()?;
+            let seen = pooled.observations().find(|seen| seen.trial.architecture == merged);
+            let score = seen.map_or(Cell::text("not evaluated"), |seen| {
+                let score = self.study.goal().orient(seen.value);
+                Cell::number(score, format!("{score:.4}"))
+            });
+            Some(vec![Cell::text(name), Cell::strip(&merged), Cell::text(&merged.to_string()), score])
+        };
+        let rows: Vec<_> = aggregators.iter().filter_map(row).collect();
+        if rows.is_empty() {
+            return Ok(String::new());
+        }
+        let figures: String = self.voted()?.iter().map(shell::figure).collect();
+        let heads = ["aggregator", "layers", "architecture", &self.study.goal().score];
+        Ok(format!("{figures}{}", shell::table("aggregators", &heads, &rows, SHOWN)))
+    }
+
+    /// The result and the baselines at the target's size.
+    fn full_size(&self) -> Vec<(String, ModelSpec)> {
+        let Some((target, model, _)) = self.result else { return Vec::new() };
+        let blocks = target.baseline.len() / 2;
+        vec![
+            (target.name.clone(), target.baseline_model()),
+            ("found".into(), model.clone()),
+            ("sandwich".into(), target.model(baseline::sandwich(blocks, blocks / 3))),
+            ("striped 1:2".into(), target.model(baseline::striped((2 * blocks).div_ceil(3), 2))),
+        ]
+    }
+
+    fn sized(&self) -> Result<Option<Figure>, PlotError> {
+        let Some((_, _, primitives)) = self.result else { return Ok(None) };
+        let rows = self.full_size();
+        let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
+        models(&rows, primitives).map(Some)
+    }
+
+    fn at_full_size(&self) -> Result<String, PlotError> {
+        let (Some(figure), Some((_, _, primitives))) = (self.sized()?, self.result) else { return Ok(String::new()) };
+        let rows = self.full_size();
+        let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
+        let costs = match comparison(&rows, primitives) {
+            Ok(costs) => format!("<pre class=\"columns\">{}</pre>\n", escape(&costs.to_string())),
+            Err(error) => format!("<p>No costs: {}.</p>\n", escape(&error.to_string())),
+        };
+        Ok(shell::figure(&figure) + &costs)
+    }
+
+    /// Everything that makes the search repeatable.
+    fn again(&self) -> String {
+        let study = self.study;
+        let reports = || study.trials().iter().filter_map(|trial| trial.report());
+        let hours = reports().map(|report| report.wall_seconds).sum::<f64>() / 3600.0;
+        let flops = reports().map(|report| report.train_flops).sum::<f64>();
+        let space = study.space();
+        let mut facts = vec![
+            ("space", format!("{} sequences of {} layers", space.size(), space.layers())),
+            ("goal", format!("{:?} {}", study.goal().direction, study.goal().score).to_lowercase()),
+            ("time of all workers", format!("{hours:.2} hours")),
+            ("training", format!("{flops:.3e} floating-point operations")),
+        ];
+        if let Some(setup) = self.setup {
+            let primitives = setup.primitives.iter().map(|(symbol, id)| format!("{symbol} = {}", id.as_str()));
+            facts.push(("primitives", primitives.collect::<Vec<_>>().join(", ")));
+            facts.push(("seed", setup.seed.0.to_string()));
+            facts.push(("searcher", setup.searcher.clone()));
+            facts.push(("evaluator", setup.evaluator.clone()));
+            facts.extend(setup.stopping.clone().map(|rule| ("stopping", rule)));
+        }
+        facts.push(("composer-nas", env!("CARGO_PKG_VERSION").into()));
+        let command = self.command.as_ref().map(|command| format!("<pre>{}</pre>\n", escape(command)));
+        let failures: Vec<_> = study
+            .trials()
+            .iter()
+            .filter_map(|trial| match &trial.state {
+                TrialState::Failed(failure) => Some(vec![
+                    Cell::number(trial.id.0 as f64, trial.id.0.to_string()),
+                    Cell::text(&trial.architecture.to_string()),
+                    Cell::text(&failure.reason),
+                ]),
+                _ => None,
+            })
+            .collect();
+        let failures = match failures.is_empty() {
+            true => String::new(),
+            false => shell::table("failures", &["trial", "architecture", "why it failed"], &failures, SHOWN),
+        };
+        command.unwrap_or_default() + &shell::facts(&facts) + &failures
+    }
+}
+
+/// Costs at 4096 tokens with a cache of 16-bit numbers.
+fn comparison(models: &[(String, &ModelSpec)], primitives: &Primitives) -> Result<Comparison, crate::cost::CostError> {
+    Comparison::new(models.iter().map(|(name, spec)| (name.clone(), *spec)), primitives, Workload::bf16(4096))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::study, *};
+
+    #[test]
+    fn a_page_has_all_that_it_was_told_and_nothing_from_elsewhere() {
+        let (study, target, primitives) =
+            (study(&[Some(0.2), None, Some(0.9), Some(0.5), Some(0.4)]), Target::llama_1b(), Primitives::standard());
+        let model = target.model("2A+4M".parse().unwrap());
+        let page = Page::new(&study).target(&target, &model, &primitives).command("cargo run <x>").title("A & B");
+        let html = page.html().unwrap();
+        for part in [
+            "<title>A &amp; B</title>",
+            "id=\"trials\"",
+            "id=\"leaders\"",
+            "id=\"predictions\"",
+            "id=\"importance\"",
+            "id=\"layers\"",
+            "id=\"clusters\"",
+            "id=\"votes\"",
+            "id=\"models\"",
+            "cargo run &lt;x&gt;",
+            "N_full",
+            "why it failed",
+            "&lt;no&gt;",
+        ] {
+            assert!(html.contains(part), "{part}");
+        }
+        for outside in ["src=", "@import", "url(", "<link"] {
+            assert!(!html.contains(outside), "{outside}");
+        }
+        assert!(!html.replace("http://www.w3.org/2000/svg", "").contains("http"));
+        assert_eq!(page.figures().unwrap().len(), 8);
+    }
+
+    #[test]
+    fn a_search_that_has_just_begun_has_a_page() {
+        for scores in [&[][..], &[None], &[Some(0.5)]] {
+            let html = Page::new(&study(scores)).html().unwrap();
+            assert!(html.contains("id=\"trials\"") && !html.contains("id=\"models\""));
+        }
+    }
+
+    #[test]
+    fn pages_and_figures_are_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let study = study(&[Some(0.2), Some(0.9)]);
+        let page = Page::new(&study);
+        page.write(folder.path().join("report.html")).unwrap();
+        page.write_figures(folder.path()).unwrap();
+        for file in ["report.html", "trials.svg", "trials.csv", "votes.csv", "layers.svg"] {
+            assert!(folder.path().join(file).metadata().unwrap().len() > 20, "{file}");
+        }
+        let error = page.write(folder.path().join("none/report.html")).unwrap_err();
+        assert!(error.to_string().contains("report.html"));
+    }
+}

@@ -1,0 +1,130 @@
+//! What every page shares: one file without anything from elsewhere, light and dark, fit to be printed.
+
+use std::{fs, io, path::Path};
+
+use super::figure::{Figure, color, escape};
+use crate::space::Architecture;
+
+/// A whole page of this title and these sections.
+pub(super) fn page(title: &str, body: &str) -> String {
+    let (style, script) = (include_str!("page.css"), include_str!("page.js"));
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+         <style>\n{style}</style>\n</head>\n<body>\n{body}\n<footer>Written by composer-nas {version}.</footer>\n\
+         <div id=\"hint\" role=\"tooltip\"></div>\n<script>\n{script}</script>\n</body>\n</html>\n",
+        title = escape(title),
+    )
+}
+
+/// A figure with its heading and its numbers behind a link.
+pub(super) fn figure(figure: &Figure) -> String {
+    format!(
+        "<figure id=\"{name}\"><h3>{title}</h3><figcaption>{caption} \
+         (<a download=\"{name}.csv\" href=\"data:text/csv;charset=utf-8,{data}\">numbers</a>)</figcaption>\n{svg}</figure>\n",
+        name = figure.name,
+        title = escape(&figure.title),
+        caption = escape(&figure.caption),
+        data = percent(&figure.csv),
+        svg = figure.svg,
+    )
+}
+
+/// A row of numbers that matter most.
+pub(super) fn cards(cards: &[(String, &str)]) -> String {
+    let card = |(value, name): &(String, &str)| {
+        format!("<div class=\"card\"><b>{}</b><span>{}</span></div>", escape(value), escape(name))
+    };
+    format!("<div class=\"cards\">{}</div>\n", cards.iter().map(card).collect::<String>())
+}
+
+/// One cell of a table: what it shows, and by what it is sorted.
+pub(super) struct Cell {
+    /// HTML.
+    html: String,
+    key: Option<f64>,
+}
+
+impl Cell {
+    /// A text.
+    pub(super) fn text(text: &str) -> Self {
+        Self { html: escape(text), key: None }
+    }
+
+    /// A number that is not there; sorts below all others.
+    pub(super) fn blank() -> Self {
+        Self { html: String::new(), key: Some(f64::NEG_INFINITY) }
+    }
+
+    /// A number as text.
+    pub(super) fn number(value: f64, text: String) -> Self {
+        Self { html: escape(&text), key: Some(value) }
+    }
+
+    /// The layers of a sequence as coloured letters.
+    pub(super) fn strip(architecture: &Architecture) -> Self {
+        let layer = |&symbol| {
+            let tone = color(symbol);
+            format!("<i style=\"background:rgb({},{},{})\">{symbol}</i>", tone.0, tone.1, tone.2)
+        };
+        let layers: String = architecture.layers().iter().map(layer).collect();
+        Self { html: format!("<span class=\"strip\" title=\"{architecture}\">{layers}</span>"), key: None }
+    }
+
+    fn html(&self) -> String {
+        match self.key {
+            // JavaScript spells infinity out.
+            Some(key) if key.is_infinite() => format!("<td data-value=\"-Infinity\">{}</td>", self.html),
+            Some(key) => format!("<td data-value=\"{key}\">{}</td>", self.html),
+            None => format!("<td class=\"text\">{}</td>", self.html),
+        }
+    }
+}
+
+/// A table that sorts by a click on a heading; of more than `shown` rows the rest waits behind a button.
+pub(super) fn table(id: &str, heads: &[&str], rows: &[Vec<Cell>], shown: usize) -> String {
+    let head = |(column, head): (usize, &&str)| {
+        let text = rows.first().and_then(|row| row.get(column)).is_some_and(|cell| cell.key.is_none());
+        format!("<th scope=\"col\"{}>{}</th>", if text { " class=\"text\"" } else { "" }, escape(head))
+    };
+    let heads: String = heads.iter().enumerate().map(head).collect();
+    let row = |(at, cells): (usize, &Vec<Cell>)| {
+        let class = if at < shown { "" } else { " class=\"rest\"" };
+        format!("<tr{class}>{}</tr>\n", cells.iter().map(Cell::html).collect::<String>())
+    };
+    let body: String = rows.iter().enumerate().map(row).collect();
+    let button = match rows.len() > shown {
+        true => format!("<button data-all=\"{id}\">Show all {}</button>\n", rows.len()),
+        false => String::new(),
+    };
+    format!(
+        "<div class=\"scroll\" id=\"{id}\"><table class=\"sort\"><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody>\
+         </table></div>\n{button}"
+    )
+}
+
+/// Names with their meanings.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let fact = |(name, value): &(&str, String)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
+    format!("<dl>{}</dl>\n", facts.iter().map(fact).collect::<String>())
+}
+
+/// Writes a page in one step: a reader never sees half of it.
+///
+/// # Errors
+/// The system's.
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+    let partial = path.with_extension("html.partial");
+    fs::write(&partial, text)?;
+    fs::rename(&partial, path)
+}
+
+/// The text as part of a link.
+fn percent(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' | b'.' | b',' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}

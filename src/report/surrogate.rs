@@ -1,0 +1,144 @@
+//! What the Gaussian process has learnt.
+
+use plotters::{
+    chart::ChartBuilder,
+    prelude::{Circle, PathElement, Rectangle},
+    style::{Color, WHITE},
+};
+
+use super::figure::{Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, draw, range};
+use crate::{
+    search::{Inspection, LeaveOneOut},
+    statistics::{pearson, spearman},
+    study::{Goal, Study},
+};
+
+/// Every observation against its prediction from all others, with the standard deviation of the prediction; points on the
+/// diagonal were predicted well.
+///
+/// # Errors
+/// [`PlotError`] when the drawing library refuses.
+pub fn predictions(study: &Study, seen: &Inspection) -> Result<Figure, PlotError> {
+    const NAME: &str = "predictions";
+    let goal = study.goal();
+    let (observed, predicted): (Vec<_>, Vec<_>) = seen.predictions.iter().map(|p| (p.observed, p.mean)).unzip();
+    let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+    let row = |p: &LeaveOneOut| {
+        vec![
+            p.trial.0.to_string(),
+            goal.orient(p.observed).to_string(),
+            goal.orient(p.mean).to_string(),
+            p.sd.to_string(),
+        ]
+    };
+    Ok(Figure {
+        name: NAME,
+        title: "What the surrogate predicts".into(),
+        caption: format!(
+            "Each trial predicted from all others: correlation {}, of ranks {}; noise of one evaluation {:.3}",
+            number(pearson(&observed, &predicted)),
+            number(spearman(&observed, &predicted)),
+            seen.noise
+        ),
+        svg: draw(NAME, (420, 380), |area, hints| paint_predictions(study, seen, area, hints))?,
+        csv: csv(&["trial", "observed", "predicted", "standard_deviation"], seen.predictions.iter().map(row)),
+    })
+}
+
+fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn {
+    let goal: &Goal = study.goal();
+    let point = |p: &LeaveOneOut| (goal.orient(p.mean), goal.orient(p.observed));
+    let (low, high) = range(seen.predictions.iter().map(point).flat_map(|(x, y)| [x, y]));
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(64)
+        .build_cartesian_2d(low..high, low..high)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc("predicted from all other trials")
+        .y_desc("observed")
+        .x_labels(6)
+        .y_labels(6)
+        .x_label_formatter(&|x| format!("{x:.2}"))
+        .y_label_formatter(&|y| format!("{y:.2}"))
+        .label_style(("sans-serif", 13))
+        .draw()?;
+    chart.draw_series([PathElement::new([(low, low), (high, high)], GREY)])?;
+    let bar = |p: &LeaveOneOut| {
+        let (x, y) = point(p);
+        PathElement::new([((x - p.sd).max(low), y), ((x + p.sd).min(high), y)], BLUE.mix(0.35))
+    };
+    chart.draw_series(seen.predictions.iter().map(bar))?;
+    chart.draw_series(seen.predictions.iter().map(|p| Circle::new(point(p), 3, BLUE.filled())))?;
+    for p in &seen.predictions {
+        let (mean, observed) = point(p);
+        let architecture = study.trial(p.trial).map(|trial| trial.architecture.to_string()).unwrap_or_default();
+        let text = format!("{}, {architecture}: observed {observed:.4}, predicted {mean:.4} ± {:.4}", p.trial, p.sd);
+        hints.point(chart.backend_coord(&point(p)), &text);
+    }
+    Ok(())
+}
+
+/// How much each layer matters to the surrogate: a bar per layer, on the scale of the score.
+///
+/// # Errors
+/// [`PlotError`] when the drawing library refuses.
+pub fn importance(seen: &Inspection) -> Result<Figure, PlotError> {
+    const NAME: &str = "importance";
+    let row = |(layer, value): (usize, &f64)| vec![(layer + 1).to_string(), value.to_string()];
+    Ok(Figure {
+        name: NAME,
+        title: "Which layers matter".into(),
+        caption: "Mean change of the predicted score when one layer alone is changed".into(),
+        svg: draw(NAME, (420, 380), |area, hints| paint_importance(seen, area, hints))?,
+        csv: csv(&["layer", "importance"], seen.layers.iter().enumerate().map(row)),
+    })
+}
+
+fn paint_importance(seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn {
+    let high = seen.layers.iter().copied().fold(0.0, f64::max);
+    let high = if high > 0.0 { 1.08 * high } else { 1.0 };
+    let layers = seen.layers.len().max(1) as f64;
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.5..layers + 0.5, 0.0..high)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(WHITE)
+        .x_desc("layer")
+        .y_desc("change of the score")
+        .x_labels(seen.layers.len().clamp(2, 17))
+        .x_label_formatter(&|x| if x.fract().abs() < 1e-9 { format!("{x:.0}") } else { String::new() })
+        .y_label_formatter(&|y| format!("{y:.3}"))
+        .label_style(("sans-serif", 13))
+        .draw()?;
+    let bars =
+        seen.layers.iter().enumerate().map(|(layer, &value)| [(layer as f64 + 0.6, 0.0), (layer as f64 + 1.4, value)]);
+    chart.draw_series(bars.clone().map(|corners| Rectangle::new(corners, BLUE.filled())))?;
+    for (layer, [from, to]) in bars.enumerate() {
+        let ((left, bottom), (right, top)) = (chart.backend_coord(&from), chart.backend_coord(&to));
+        hints.area([(left, top.min(bottom - 6)), (right, bottom)], &format!("layer {}: {:.4}", layer + 1, to.1));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::study, *};
+    use crate::{search::GpBo, seed::Seed};
+
+    #[test]
+    fn every_prediction_and_layer_is_drawn() {
+        let study = study(&[Some(0.2), Some(0.25), Some(0.9), Some(0.5), Some(0.4)]);
+        let seen = GpBo::default().inspect(&study, &mut Seed(0).rng("test", 0)).unwrap();
+        let figure = predictions(&study, &seen).unwrap();
+        assert_eq!((figure.csv.lines().count(), figure.svg.matches("<title>").count()), (6, 5));
+        let figure = importance(&seen).unwrap();
+        assert_eq!((figure.csv.lines().count(), figure.svg.matches("<title>").count()), (5, 4));
+    }
+}
