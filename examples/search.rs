@@ -12,7 +12,12 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
-use composer_nas::{evaluate::mad::Protocol, journal, prelude::*, report::Page};
+use composer_nas::{
+    evaluate::mad::Protocol,
+    journal,
+    prelude::*,
+    report::{LivePage, Page},
+};
 use serde::Serialize;
 
 /// Training allocates much and briefly, which this allocator takes well.
@@ -131,7 +136,9 @@ fn main() -> anyhow::Result<()> {
         .seed(args.seed)
         .journal(&path)
         .candidates(args.add.iter().cloned())
-        .observer(ProgressBar::new());
+        .observer(ProgressBar::new())
+        .observer(MetricsFile::append(folder.join("metrics.jsonl"))?)
+        .observer(LivePage::new(folder.join("report.html")).title(format!("Search {}", args.run_name()?)));
     for &id in &args.invalidate {
         pipeline = pipeline.invalidate(TrialId(id), reason.as_str());
     }

@@ -102,7 +102,7 @@ pub mod prelude {
         },
         extrapolate::{Auto, Extrapolator, Stack, Stretch, Target},
         model::{Cache, HybridLm, ModelSpec},
-        pipeline::{Ask, Found, Pipeline, ProgressBar, Session},
+        pipeline::{Ask, Found, MetricsFile, Pipeline, ProgressBar, Session},
         primitive::{
             Block, BuildError, Dims, FnPrimitive, LayerCost, LayerState, Memory, Mixer, Primitive, PrimitiveId,
             Primitives, Role, Symbol, WeightInit,

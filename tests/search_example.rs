@@ -57,6 +57,9 @@ fn a_run_can_be_resumed_extended_corrected_and_read() {
         serde_json::from_str(&fs::read_to_string(runs.join("tiny/architecture.json")).unwrap()).unwrap();
     assert_eq!((summary["layers"].as_str().unwrap().len(), &summary["trials"]), (3, &4.into()));
     assert!(fs::read_to_string(runs.join("tiny/trials.svg")).unwrap().starts_with("<svg"));
+    let page = fs::read_to_string(runs.join("tiny/report.html")).unwrap();
+    assert!(page.contains("Search tiny") && page.contains("--trials 4") && page.contains("id=\"models\""));
+    assert!(fs::read_to_string(runs.join("tiny/metrics.jsonl")).unwrap().contains("\"kind\":\"completed\""));
 
     // The same command again changes nothing; a larger budget, a candidate and a correction do.
     succeed(runs, &["--trials", "4"]);

@@ -4,12 +4,14 @@
 //! them. Whoever wants the loop for themselves, in a notebook or a scheduler, uses the session.
 
 mod builder;
+mod metrics;
 mod observer;
 mod progress_bar;
 mod run;
 mod session;
 
 pub use builder::Pipeline;
+pub use metrics::MetricsFile;
 pub use observer::Observer;
 pub use progress_bar::ProgressBar;
 pub use run::Found;

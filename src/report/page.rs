@@ -20,7 +20,7 @@ use crate::{
     extrapolate::Target,
     journal::Setup,
     model::ModelSpec,
-    primitive::Primitives,
+    primitive::{Primitives, Symbol},
     search::GpBo,
     seed::Seed,
     space::{Architecture, baseline},
@@ -286,13 +286,17 @@ impl<'a> Page<'a> {
 
     /// The result and the baselines at the target's size.
     fn full_size(&self) -> Vec<(String, ModelSpec)> {
-        let Some((target, model, _)) = self.result else { return Vec::new() };
+        let Some((target, model, primitives)) = self.result else { return Vec::new() };
         let blocks = target.baseline.len() / 2;
+        let parameters =
+            |symbol| primitives.get(symbol).map_or(0, |primitive| primitive.cost(&target.dims, 1).parameters);
+        let stripe = (parameters(Symbol::ATTENTION) + 2 * parameters(Symbol::SWIGLU)).max(1);
+        let stripes = (target.body_parameters as f64 / stripe as f64).round().clamp(1.0, 1000.0) as usize;
         vec![
             (target.name.clone(), target.baseline_model()),
             ("found".into(), model.clone()),
             ("sandwich".into(), target.model(baseline::sandwich(blocks, blocks / 3))),
-            ("striped 1:2".into(), target.model(baseline::striped((2 * blocks).div_ceil(3), 2))),
+            ("striped 1:2".into(), target.model(baseline::striped(stripes, 2))),
         ]
     }
 

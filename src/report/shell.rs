@@ -104,9 +104,21 @@ pub(super) fn table(id: &str, heads: &[&str], rows: &[Vec<Cell>], shown: usize) 
     )
 }
 
+/// A fact that is longer, in characters, is folded up.
+const LONG: usize = 200;
+
 /// Names with their meanings.
 pub(super) fn facts(facts: &[(&str, String)]) -> String {
-    let fact = |(name, value): &(&str, String)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
+    let fact = |(name, value): &(&str, String)| {
+        let (name, text) = (escape(name), escape(value));
+        match (value.chars().count() > LONG, value.split_whitespace().next()) {
+            (true, Some(first)) => {
+                let first = escape(first);
+                format!("<dt>{name}</dt><dd><details><summary>{first}</summary><code>{text}</code></details></dd>")
+            }
+            _ => format!("<dt>{name}</dt><dd>{text}</dd>"),
+        }
+    };
     format!("<dl>{}</dl>\n", facts.iter().map(fact).collect::<String>())
 }
 

@@ -1,0 +1,147 @@
+//! A file of numbers for dashboards.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+
+use super::Observer;
+use crate::{
+    evaluate::Progress,
+    study::{Event, Study, TrialId},
+};
+
+/// Appends what happens to a file, one JSON object per line, flat, so that tools such as Weights & Biases, pandas or `jq` take
+/// it as it is. Every line has `time` (seconds since 1970) and `kind`:
+///
+/// | `kind` | when | further fields |
+/// |---|---|---|
+/// | `start`, `end` | the run begins, ends | `trials` (known so far), `budget` (only at the start) |
+/// | `progress` | a trial is so far | `trial`, `stage`, `step`, `steps`, `value` where there is one |
+/// | `completed` | a trial has a report | `trial`, `architecture`, `score`, `best` (so far), `standard_error` where known, `seconds`, `parameters`, `train_flops`, and each score of the report as `scores/NAME` |
+/// | `failed` | a trial was given up | `trial`, `architecture`, `reason` |
+/// | `retried` | an attempt failed | `trial`, `architecture`, `reason` |
+/// | `notice` | a person should know | `text` |
+///
+/// The journal is the memory of a search; this file is not read again. A line that cannot be written is left out.
+#[derive(Debug)]
+pub struct MetricsFile(File);
+
+impl MetricsFile {
+    /// Appends to the file at `path`; creates it, with its folder, where there is none.
+    ///
+    /// # Errors
+    /// The system's, where it cannot be opened.
+    pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder)?;
+        }
+        OpenOptions::new().append(true).create(true).open(path).map(Self)
+    }
+
+    fn line(&mut self, kind: &str, mut fields: Value) {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if let Value::Object(fields) = &mut fields {
+            fields.insert("kind".into(), kind.into());
+            fields.insert("time".into(), (time.as_millis() as f64 / 1e3).into());
+            fields.retain(|_, value| !value.is_null());
+        }
+        // What shows a search must not end it.
+        let _ = writeln!(self.0, "{fields}");
+    }
+}
+
+impl Observer for MetricsFile {
+    fn started(&mut self, study: &Study, budget: usize) {
+        self.line("start", json!({ "trials": study.trials().len(), "budget": budget }));
+    }
+
+    fn event(&mut self, event: &Event, study: &Study) {
+        let id = event.id();
+        let architecture = study.trial(id).map(|trial| trial.architecture.to_string()).unwrap_or_default();
+        match event {
+            Event::Completed { report, .. } => {
+                let best = study.best().map(|best| study.goal().orient(best.value));
+                let mut fields = json!({
+                    "trial": id, "architecture": architecture, "score": report.scores.get(&study.goal().score), "best": best,
+                    "standard_error": report.standard_error, "seconds": report.wall_seconds,
+                    "parameters": report.parameters, "train_flops": report.train_flops,
+                });
+                for (name, score) in &report.scores {
+                    fields[format!("scores/{name}")] = (*score).into();
+                }
+                self.line("completed", fields);
+            }
+            Event::Failed { failure, .. } => {
+                self.line("failed", json!({ "trial": id, "architecture": architecture, "reason": failure.reason }));
+            }
+            Event::Retried { reason, .. } => {
+                self.line("retried", json!({ "trial": id, "architecture": architecture, "reason": reason }));
+            }
+            Event::Proposed { .. } | Event::Invalidated { .. } => {}
+        }
+    }
+
+    fn progress(&mut self, id: TrialId, progress: &Progress) {
+        let Progress { stage, step, steps, value } = progress;
+        self.line("progress", json!({ "trial": id, "stage": stage, "step": step, "steps": steps, "value": value }));
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.line("notice", json!({ "text": text }));
+    }
+
+    fn finished(&mut self, study: &Study) {
+        self.line("end", json!({ "trials": study.trials().len() }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evaluate::{Context, EvalError, from_fn},
+        extrapolate::Target,
+        pipeline::Pipeline,
+        primitive::Primitives,
+        space::SearchSpace,
+        study::{Report, Trial},
+    };
+
+    #[test]
+    fn every_outcome_is_a_line_that_says_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/metrics.jsonl");
+        let primitives = Primitives::standard();
+        let space = SearchSpace::uniform(primitives.symbols(["A", "M"]).unwrap(), 2).unwrap();
+        let evaluator = from_fn("test", |trial: &Trial, context: &Context| {
+            context.progress(Progress { stage: "half".into(), step: 1, steps: 2, value: Some(0.25) });
+            match trial.architecture.letters().as_str() {
+                "MM" => Err(EvalError::Infeasible("no".into())),
+                letters => Ok(Report::score("accuracy", letters.matches('A').count() as f64 / 2.0)),
+            }
+        });
+        let pipeline = Pipeline::new(&primitives, space, evaluator).trials(4).workers(1);
+        pipeline.observer(MetricsFile::append(&path).unwrap()).run(&Target::llama_350m()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let kinds = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+        assert_eq!((kinds("start").len(), kinds("end").len(), kinds("progress").len()), (1, 1, 4));
+        assert_eq!((kinds("completed").len(), kinds("failed").len()), (3, 1));
+        assert_eq!(kinds("failed")[0]["reason"], "no");
+        let best = kinds("completed").iter().map(|line| line["best"].as_f64().unwrap()).fold(0.0, f64::max);
+        assert_eq!(best, 1.0);
+        for line in &lines {
+            assert!(line["time"].as_f64().unwrap() > 1e9 && line.get("standard_error").is_none());
+            assert!(line.as_object().unwrap().values().all(|value| !value.is_object() && !value.is_array()));
+        }
+        assert_eq!(kinds("completed")[0]["scores/accuracy"], kinds("completed")[0]["score"]);
+        drop(MetricsFile::append(&path).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+}
