@@ -128,6 +128,8 @@ fn main() -> anyhow::Result<()> {
     println!("{} architectures; training on {device}; everything goes to {}", space.size(), folder.display());
 
     let reason = args.reason.clone().unwrap_or_default();
+    let metrics = folder.join("metrics.jsonl");
+    let metrics = MetricsFile::append(&metrics).with_context(|| format!("cannot open {}", metrics.display()))?;
     let mut pipeline = Pipeline::new(&primitives, space, evaluator)
         .searcher(args.searcher())
         .aggregator(args.aggregator())
@@ -137,7 +139,7 @@ fn main() -> anyhow::Result<()> {
         .journal(&path)
         .candidates(args.add.iter().cloned())
         .observer(ProgressBar::new())
-        .observer(MetricsFile::append(folder.join("metrics.jsonl"))?)
+        .observer(metrics)
         .observer(LivePage::new(folder.join("report.html")).title(format!("Search {}", args.run_name()?)));
     for &id in &args.invalidate {
         pipeline = pipeline.invalidate(TrialId(id), reason.as_str());
