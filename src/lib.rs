@@ -85,9 +85,18 @@ pub mod testkit;
 pub use seed::{Rng, Seed};
 pub use space::Architecture;
 
+/// The programs in the documents run as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/quick_start.md")]
+    struct QuickStart;
+    #[doc = include_str!("../docs/concepts.md")]
+    struct Concepts;
+    #[doc = include_str!("../docs/embedding.md")]
+    struct Embedding;
+}
 
 /// The names most programs import.
 pub mod prelude {

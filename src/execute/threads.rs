@@ -151,6 +151,8 @@ fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> Resu
     if context.cancelled() {
         return Err(EvalError::Cancelled);
     }
+    let span = tracing::info_span!(target: "composer_nas::search", "trial", id = trial.id.0, architecture = %trial.architecture);
+    let _entered = span.entered();
     let start = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| evaluator.evaluate(trial, context)))
         .unwrap_or_else(|panic| Err(EvalError::Panicked(panic_text(&*panic))));

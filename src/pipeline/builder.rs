@@ -244,7 +244,7 @@ impl<E: Evaluator, S: Searcher, A, X> Pipeline<E, S, A, X> {
         if let Some(rule) = self.options.stopping {
             session = session.stop_early(rule);
         }
-        session.observers = self.options.observers;
+        session.observers.extend(self.options.observers);
         for (id, reason) in self.options.invalid {
             if !session.study().trial(id)?.is_invalid() {
                 session.invalidate(id, reason)?;

@@ -9,6 +9,7 @@ mod observer;
 mod progress_bar;
 mod run;
 mod session;
+mod trace;
 
 pub use builder::Pipeline;
 pub use metrics::MetricsFile;

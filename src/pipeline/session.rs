@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{Observer, PipelineError};
+use super::{Observer, PipelineError, trace::Trace};
 use crate::{
     evaluate::EvalError,
     journal::{Journal, Setup},
@@ -105,7 +105,7 @@ impl<S: Searcher> Session<S> {
             lag: None,
             stopping: None,
             max_attempts: MAX_ATTEMPTS,
-            observers: Vec::new(),
+            observers: vec![Box::new(Trace)],
         }
     }
 
