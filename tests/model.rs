@@ -8,7 +8,7 @@ use burn::{
 };
 use composer_nas::{
     Seed,
-    model::{AutoEncoder, Cache, HybridLm, ModelSpec, Network},
+    model::{AutoEncoder, Cache, GenerateError, HybridLm, ModelSpec, Network, Sampling},
     primitive::{BuildError, Dims, InitScheme, Primitives},
 };
 use gated_conv::GatedConv;
@@ -223,4 +223,27 @@ fn a_cache_holds_what_the_costs_say_and_clones_go_on_alone() {
     }
     // Keys and values of 2 KV heads of width 4, three attention layers, four tokens.
     assert_eq!((cache.elements(), other.elements()), (2 * 2 * 4 * 3 * 4, 2 * 2 * 4 * 3 * 4));
+}
+
+#[test]
+fn continuations_are_those_of_the_whole_forward_pass() {
+    let device = Device::flex();
+    let model = lm(&spec("AMCAF"), 1, &device);
+    let rng = || Seed(5).rng("test", 0);
+    let drawn: Vec<u32> =
+        model.generate(&[1, 2, 3], Sampling::GREEDY, rng()).unwrap().take(6).map(Result::unwrap).collect();
+    let mut text = vec![1, 2, 3];
+    for &token in &drawn {
+        let scores = vector(model.forward(tokens(&text, &device)));
+        let last = &scores[scores.len() - 11..];
+        let best = (0..11).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();
+        assert_eq!(token as usize, best, "after {text:?}");
+        text.push(token as i32);
+    }
+    let sampled = |rng| -> Vec<_> { model.generate(&[4], Sampling::PLAIN, rng).unwrap().take(20).collect() };
+    assert_eq!(sampled(rng()), sampled(rng()));
+    assert_ne!(sampled(rng()), sampled(Seed(6).rng("test", 0)));
+    assert_eq!(model.generate(&[], Sampling::PLAIN, rng()).unwrap_err(), GenerateError::EmptyPrompt);
+    let unknown = GenerateError::UnknownToken { token: 11, vocab_size: 11 };
+    assert_eq!(model.generate(&[3, 11], Sampling::PLAIN, rng()).unwrap_err(), unknown);
 }
