@@ -7,10 +7,12 @@
 //! is tied, norms and the embedding look-up count nothing, and training takes three times the forward pass. TorchTitan
 //! counts `6 N + 6 L H (2 head_dim) s` without halving, so the two differ twofold in the attention term.
 //!
-//! These numbers compare models; how fast one runs has to be measured.
+//! These numbers compare models; how fast one runs has to be measured: [`LayerTimes`].
 
 mod comparison;
+mod measured;
 mod model_cost;
 
 pub use comparison::{Comparison, ComparisonRow};
+pub use measured::{LayerTimes, MeasureError, Seconds, Timing};
 pub use model_cost::{CostError, ModelCost, Workload};

@@ -1,0 +1,207 @@
+//! How long layers take on a device: measured, not counted.
+
+use std::{collections::BTreeMap, fmt, time::Instant};
+
+use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
+use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    kernels::linear,
+    model::{ModelSpec, RmsNorm},
+    primitive::{BuildError, InitScheme, Memory, Primitives, Symbol, WeightInit},
+    seed::Seed,
+    space::Architecture,
+    statistics::median,
+};
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Sequences at once.
+    pub batch: usize,
+    /// Tokens of a sequence: read at once when a prompt is read (prefill), and held in the cache while decoding.
+    pub seq_len: usize,
+    /// Measurements; the median counts. One more goes first, unmeasured.
+    pub repeats: usize,
+}
+
+/// Seconds of one layer or of a whole model on one device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seconds {
+    /// For reading all tokens of all sequences at once.
+    pub prefill: f64,
+    /// For one more token of every sequence, with the cache full.
+    pub decode: f64,
+}
+
+/// Times of single layers at one width on one device. The time of a model is the sum over its layers, which is how models that
+/// do not fit, or differ in the order of layers alone, are compared: every kind of layer is timed once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerTimes {
+    /// What was timed.
+    pub timing: Timing,
+    /// Per residual block with its norm.
+    pub layers: BTreeMap<Symbol, Seconds>,
+    /// Embedding, last norm and head.
+    pub ends: Seconds,
+}
+
+/// Times that cannot be taken.
+#[derive(Debug, Error)]
+pub enum MeasureError {
+    /// Nothing to time.
+    #[error("{0:?} measures nothing: take at least one sequence, one token and one measurement")]
+    Timing(Timing),
+    /// A layer cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+impl LayerTimes {
+    /// Times every kind of layer that occurs in `architectures`, at the widths and vocabulary of `like`, on `device`. In a
+    /// program that does nothing else, if the numbers are to mean something.
+    ///
+    /// # Errors
+    /// [`MeasureError`] when a layer cannot be built, or there is nothing to time.
+    pub fn measure<'a>(
+        architectures: impl IntoIterator<Item = &'a Architecture>,
+        like: &ModelSpec,
+        primitives: &Primitives,
+        timing: Timing,
+        device: &Device,
+    ) -> Result<Self, MeasureError> {
+        if timing.batch == 0 || timing.seq_len == 0 || timing.repeats == 0 {
+            return Err(MeasureError::Timing(timing));
+        }
+        let mut symbols: Vec<_> = architectures.into_iter().flat_map(Architecture::layers).copied().collect();
+        symbols.sort_unstable();
+        symbols.dedup();
+        like.validate()?;
+        let layer = |&symbol| Ok((symbol, time_layer(symbol, like, primitives, timing, device)?));
+        let layers = symbols.iter().map(layer).collect::<Result<_, BuildError>>()?;
+        Ok(Self { timing, layers, ends: time_ends(like, timing, device) })
+    }
+
+    /// The sum over a model's layers and its ends; `None` where a layer was not timed.
+    pub fn of(&self, architecture: &Architecture) -> Option<Seconds> {
+        let add = |sum: Seconds, &layer| {
+            let time = self.layers.get(&layer)?;
+            Some(Seconds { prefill: sum.prefill + time.prefill, decode: sum.decode + time.decode })
+        };
+        architecture.layers().iter().try_fold(self.ends, add)
+    }
+}
+
+/// A table of the layers.
+impl fmt::Display for LayerTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Timing { batch, seq_len, repeats } = self.timing;
+        writeln!(f, "layer    prefill ms   decode ms")?;
+        for (symbol, time) in &self.layers {
+            writeln!(f, "{symbol:<6} {:>12.3} {:>11.4}", 1e3 * time.prefill, 1e3 * time.decode)?;
+        }
+        writeln!(f, "ends   {:>12.3} {:>11.4}", 1e3 * self.ends.prefill, 1e3 * self.ends.decode)?;
+        write!(f, "{batch} sequences of {seq_len} tokens; medians of {repeats} measurements")
+    }
+}
+
+/// One residual block.
+fn time_layer(
+    symbol: Symbol,
+    like: &ModelSpec,
+    primitives: &Primitives,
+    timing: Timing,
+    device: &Device,
+) -> Result<Seconds, BuildError> {
+    let Timing { batch, seq_len, repeats } = timing;
+    let mut rng = Seed(0).rng("cost/layer", 0);
+    let mut input = |seq: usize| {
+        let shape = [batch, seq, like.dims.d_model];
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| StandardNormal.sample(&mut rng)).collect();
+        Tensor::<3>::from_data(TensorData::new(values, shape), device)
+    };
+    let (prompt, next) = (input(seq_len), input(1));
+    let mut init = WeightInit::new(InitScheme::FanIn, Seed(0).rng("cost/layer", 1));
+    let layer = primitives.get(symbol)?.build(&like.dims, &mut init, device)?;
+    let norm = RmsNorm::new(like.dims.d_model, like.dims.norm_eps, device);
+    let prefill = time(repeats, || prompt.clone() + layer.forward(norm.forward(prompt.clone())));
+    let mut memory = Memory::default();
+    wait(layer.step(norm.forward(prompt.clone()), &mut memory));
+    let decode = time(repeats, || next.clone() + layer.step(norm.forward(next.clone()), &mut memory));
+    Ok(Seconds { prefill, decode })
+}
+
+/// Embedding, last norm and head. When a prompt is read, only its last token needs scores. The weights are zero: they do not
+/// change the time.
+fn time_ends(like: &ModelSpec, timing: Timing, device: &Device) -> Seconds {
+    let Timing { batch, seq_len, repeats } = timing;
+    let (vocab_size, width) = (like.vocab_size, like.dims.d_model);
+    let weights = Tensor::<2>::zeros([vocab_size, width], device);
+    let norm = RmsNorm::new(width, like.dims.norm_eps, device);
+    let tokens = |seq: usize| {
+        let ids: Vec<i64> = (0..batch * seq).map(|at| (at * 7919 % vocab_size) as i64).collect();
+        Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, seq]), device)
+    };
+    let (prompt, next) = (tokens(seq_len), tokens(1));
+    let run = |tokens: &Tensor<2, Int>| {
+        let [batch, seq] = tokens.dims();
+        let last = embedding(weights.clone(), tokens.clone()).slice([0..batch, seq - 1..seq, 0..width]);
+        linear(norm.forward(last), weights.clone().transpose(), None)
+    };
+    Seconds { prefill: time(repeats, || run(&prompt)), decode: time(repeats, || run(&next)) }
+}
+
+/// The median seconds of `work`, finished work included.
+fn time(repeats: usize, mut work: impl FnMut() -> Tensor<3>) -> f64 {
+    wait(work());
+    let measure = |_| {
+        let start = Instant::now();
+        wait(work());
+        start.elapsed().as_secs_f64()
+    };
+    let seconds: Vec<_> = (0..repeats).map(measure).collect();
+    median(&seconds).unwrap_or(f64::NAN)
+}
+
+/// Returns when the device has computed `x`: one number of it is read.
+fn wait(x: Tensor<3>) {
+    let _ = x.slice([0..1, 0..1, 0..1]).into_data();
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::{extrapolate::Target, primitive::Dims};
+
+    #[test]
+    fn a_model_takes_the_sum_of_its_layers_and_ends() {
+        let like = Target::custom("tiny", Dims::new(16, 32, 2).unwrap(), 50, true, 1).unwrap().baseline_model();
+        let timing = Timing { batch: 2, seq_len: 8, repeats: 3 };
+        let architectures: [Architecture; 2] = ["2A+1M".parse().unwrap(), "M".parse().unwrap()];
+        let primitives = Primitives::standard();
+        let times = LayerTimes::measure(&architectures, &like, &primitives, timing, &Device::flex()).unwrap();
+        assert_eq!(times.layers.len(), 2);
+        assert!(times.layers.values().chain([&times.ends]).all(|time| time.prefill > 0.0 && time.decode > 0.0));
+        let sum = times.of(&architectures[0]).unwrap();
+        let [attention, mlp] = [Symbol::ATTENTION, Symbol::SWIGLU].map(|symbol| times.layers[&symbol]);
+        assert!((sum.prefill - (2.0 * attention.prefill + mlp.prefill + times.ends.prefill)).abs() < 1e-12);
+        assert!((sum.decode - (2.0 * attention.decode + mlp.decode + times.ends.decode)).abs() < 1e-12);
+        assert_eq!(times.of(&"AF".parse().unwrap()), None);
+        assert_eq!(times.to_string().lines().count(), 1 + 2 + 1 + 1);
+    }
+
+    #[test]
+    fn nothing_to_time_is_refused() {
+        let like = Target::llama_350m().baseline_model();
+        let none = Timing { batch: 1, seq_len: 0, repeats: 1 };
+        let measure = |architecture: &str, timing| {
+            let architecture: Architecture = architecture.parse().unwrap();
+            LayerTimes::measure([&architecture], &like, &Primitives::standard(), timing, &Device::flex()).unwrap_err()
+        };
+        assert!(matches!(measure("A", none), MeasureError::Timing(timing) if timing == none));
+        assert!(matches!(measure("Z", Timing { seq_len: 1, ..none }), MeasureError::Build(BuildError::Registry(_))));
+    }
+}
