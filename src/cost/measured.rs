@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    kernels::linear,
+    kernels::linear_transposed,
     model::{ModelSpec, RmsNorm},
     primitive::{BuildError, InitScheme, Memory, Primitives, Symbol, WeightInit},
     seed::Seed,
@@ -149,7 +149,7 @@ fn time_ends(like: &ModelSpec, timing: Timing, device: &Device) -> Seconds {
     let run = |tokens: &Tensor<2, Int>| {
         let [batch, seq] = tokens.dims();
         let last = embedding(weights.clone(), tokens.clone()).slice([0..batch, seq - 1..seq, 0..width]);
-        linear(norm.forward(last), weights.clone().transpose(), None)
+        linear_transposed(norm.forward(last), weights.clone())
     };
     Seconds { prefill: time(repeats, || run(&prompt)), decode: time(repeats, || run(&next)) }
 }

@@ -8,10 +8,23 @@ use burn::{nn, tensor::Tensor};
 /// `x`: `[B, S, I]`, `weight`: `[I, O]`, `bias`: `[O]`, to `[B, S, O]`.
 pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if let Some(y) = kernel(&x, &weight, bias.as_ref()) {
+    if let Some(y) = kernel(&x, &weight, bias.as_ref(), false) {
         return y;
     }
     burn::tensor::module::linear(x, weight, bias)
+}
+
+/// `x w^T`: the products of `x` with the rows of `weight`, such as a head that shares the embedding's weights. The weight is
+/// read where it lies: transposing it first would copy it at every call.
+///
+/// # Shapes
+/// `x`: `[B, S, I]`, `weight`: `[O, I]`, to `[B, S, O]`.
+pub fn linear_transposed(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = kernel(&x, &weight, None, true) {
+        return y;
+    }
+    burn::tensor::module::linear(x, weight.transpose(), None)
 }
 
 /// [`linear`] with the weights of a layer of Burn.
@@ -23,15 +36,16 @@ pub fn project(x: Tensor<3>, map: &nn::Linear) -> Tensor<3> {
 }
 
 #[cfg(feature = "flex")]
-fn kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Option<Tensor<3>> {
+fn kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>, transposed: bool) -> Option<Tensor<3>> {
     use super::flex::{Linear, apply, input};
 
-    let ([batch, seq, inputs], [rows, outputs]) = (x.dims(), weight.dims());
+    let ([batch, seq, inputs], [first, second]) = (x.dims(), weight.dims());
+    let (rows, outputs) = if transposed { (second, first) } else { (first, second) };
     let fits = rows == inputs && bias.is_none_or(|bias| bias.dims() == [outputs]);
     if !fits || batch * seq * inputs * outputs == 0 {
         return None;
     }
-    let (kernel, shape) = (Linear { inputs, outputs }, [batch, seq, outputs]);
+    let (kernel, shape) = (Linear { inputs, outputs, transposed }, [batch, seq, outputs]);
     let (x, weight) = (input(x)?, input(weight)?);
     Some(match bias {
         Some(bias) => apply(kernel, [x, weight, input(bias)?], shape),
@@ -60,7 +74,7 @@ mod tests {
             Case { shapes: &shapes, scale, tolerance: 1e-5 },
             &|x| {
                 let (x, weight, bias) = arguments(x);
-                assert!(kernel(&x, &weight, bias.as_ref()).is_some(), "the kernel serves this case");
+                assert!(kernel(&x, &weight, bias.as_ref(), false).is_some(), "the kernel serves this case");
                 lower(linear(x, weight, bias))
             },
             &|x| {
@@ -85,6 +99,20 @@ mod tests {
             &|x| lower(linear(lift(&x[0], [2, 5, 6]), lift::<2>(&x[1], [4, 6]).transpose(), None)),
             &|x| lower(lift::<3>(&x[0], [2, 5, 6]).matmul(lift::<2>(&x[1], [4, 6]).transpose().unsqueeze())),
         );
+    }
+
+    #[test]
+    fn a_weight_that_lies_transposed_gives_the_same() {
+        for [batch, seq, inputs, outputs] in [[1, 1, 1, 1], [2, 5, 6, 4], [2, 300, 7, 9]] {
+            check(
+                Case { shapes: &[vec![batch, seq, inputs], vec![outputs, inputs]], scale: 1.0, tolerance: 1e-5 },
+                &|x| lower(linear_transposed(lift(&x[0], [batch, seq, inputs]), lift(&x[1], [outputs, inputs]))),
+                &|x| {
+                    let weight = lift::<2>(&x[1], [outputs, inputs]).transpose();
+                    lower(burn::tensor::module::linear(lift::<3>(&x[0], [batch, seq, inputs]), weight, None))
+                },
+            );
+        }
     }
 
     proptest! {

@@ -23,7 +23,7 @@ mod update;
 pub use attention::{CausalAttention, KeyValues};
 pub use cross_entropy::cross_entropy;
 pub use gelu::gelu;
-pub use linear::{linear, project};
+pub use linear::{linear, linear_transposed, project};
 pub use norm::rms_norm;
 pub(crate) use position::PositionTables;
 pub use swiglu::swiglu;

@@ -8,7 +8,7 @@ use burn::{
 
 use super::{Cache, ModelSpec, Network, RmsNorm, Trunk};
 use crate::{
-    kernels::{linear, project},
+    kernels::{linear_transposed, project},
     primitive::{BuildError, Primitives, WeightInit},
     seed::Seed,
 };
@@ -67,7 +67,7 @@ impl HybridLm {
         let x = self.norm.forward(x);
         match &self.head {
             Some(head) => project(x, head),
-            None => linear(x, self.trunk.embedding.val().transpose(), None),
+            None => linear_transposed(x, self.trunk.embedding.val()),
         }
     }
 }

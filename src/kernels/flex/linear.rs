@@ -1,4 +1,6 @@
-//! `y = x w + b`.
+//! `y = x w + b`, with `w` stored as it is or transposed.
+
+use faer::MatRef;
 
 use super::{
     Kernel,
@@ -6,27 +8,34 @@ use super::{
     pool::{buffer, zeros},
 };
 
-/// The shapes: `x`: `[N, I]`, `w`: `[I, O]`, `b`: `[O]`, `y`: `[N, O]`.
+/// The shapes: `x`: `[N, I]`, `w`: `[I, O]`, or stored as `[O, I]` where it is transposed, `b`: `[O]`, `y`: `[N, O]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
     /// `I`.
     pub inputs: usize,
     /// `O`.
     pub outputs: usize,
+    /// Whether `w` is stored as `[O, I]`.
+    pub transposed: bool,
 }
 
 impl Linear {
+    /// `[I, O]`.
+    fn weight(self, w: &[f32]) -> MatRef<'_, f32> {
+        if self.transposed { matrix(w, self.inputs).transpose() } else { matrix(w, self.outputs) }
+    }
+
     fn forward(self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
-        let Self { inputs, outputs } = self;
+        let Self { inputs, outputs, transposed: _ } = self;
         let count = x.len() / inputs;
         let mut y = buffer(count * outputs);
         for block in blocks(count) {
             let (x, y) = (matrix(rows(x, &block, inputs), inputs), rows_mut(&mut y, &block, outputs));
             match b {
-                None => set(y, x, matrix(w, outputs)),
+                None => set(y, x, self.weight(w)),
                 Some(b) => {
                     y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(b));
-                    add(y, x, matrix(w, outputs));
+                    add(y, x, self.weight(w));
                 }
             }
         }
@@ -35,7 +44,7 @@ impl Linear {
 
     /// `dx = dy w^T`, `dw = x^T dy`, `db = sum dy`.
     fn backward<const N: usize>(self, [x, w]: [&[f32]; 2], dy: &[f32], wanted: [bool; N]) -> [Option<Vec<f32>>; N] {
-        let Self { inputs, outputs } = self;
+        let Self { inputs, outputs, transposed } = self;
         let sizes = [x.len(), w.len(), outputs];
         let start = |i: usize| if i == 0 { buffer(sizes[i]) } else { zeros(sizes[i]) };
         let mut gradients: [Option<Vec<f32>>; N] = std::array::from_fn(|i| wanted[i].then(|| start(i)));
@@ -43,10 +52,13 @@ impl Linear {
             let (x, dy) = (rows(x, &block, inputs), rows(dy, &block, outputs));
             let (x_matrix, dy_matrix) = (matrix(x, inputs), matrix(dy, outputs));
             if let Some(dx) = &mut gradients[0] {
-                set(rows_mut(dx, &block, inputs), dy_matrix, matrix(w, outputs).transpose());
+                set(rows_mut(dx, &block, inputs), dy_matrix, self.weight(w).transpose());
             }
             if let Some(dw) = &mut gradients[1] {
-                add(dw, x_matrix.transpose(), dy_matrix);
+                match transposed {
+                    true => add(dw, dy_matrix.transpose(), x_matrix),
+                    false => add(dw, x_matrix.transpose(), dy_matrix),
+                }
             }
             if let Some(Some(db)) = gradients.get_mut(2) {
                 for dy in dy.chunks_exact(outputs) {
