@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
         let parameters = 2 * dims.width().pow(2);
         LayerCost { parameters, forward_flops_per_token: 2 * parameters, cache_elements: dims.width() }
     };
-    let causal_sum = FnPrimitive::new("causal_sum", 'C', Role::Sequence, cost, |dims, init, device| {
+    let causal_sum = FnPrimitive::new("causal_sum", 'K', Role::Sequence, cost, |dims, init, device| {
         let mut square = || init.linear(dims.d_model, dims.d_model, device);
         Ok(Block::new(CausalSum { gate: square(), value: square() }))
     })?;

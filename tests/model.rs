@@ -1,6 +1,6 @@
 //! The networks: causality, reproducibility, sizes, records.
 
-mod gated_conv;
+mod plugged_conv;
 
 use burn::{
     module::{Module, Param},
@@ -11,10 +11,10 @@ use composer_nas::{
     model::{AutoEncoder, Cache, GenerateError, HybridLm, ModelSpec, Network, Sampling},
     primitive::{BuildError, Dims, InitScheme, Primitives},
 };
-use gated_conv::GatedConv;
+use plugged_conv::PluggedConv;
 
 fn primitives() -> Primitives {
-    Primitives::standard().with(GatedConv).unwrap()
+    Primitives::standard().with(PluggedConv).unwrap()
 }
 
 fn spec(architecture: &str) -> ModelSpec {
@@ -56,7 +56,7 @@ fn weights(model: &impl Module) -> Vec<f32> {
 #[test]
 fn a_position_does_not_see_later_tokens() {
     for device in [Device::flex(), Device::flex().autodiff()] {
-        let model = lm(&spec("ACMAF"), 1, &device);
+        let model = lm(&spec("AKMAF"), 1, &device);
         let before = vector(model.forward(tokens(&[1, 2, 3, 4, 5, 6, 7], &device)));
         let after = vector(model.forward(tokens(&[1, 2, 3, 4, 9, 0, 10], &device)));
         let (seen, changed) = (4 * 11, 7 * 11);
@@ -70,7 +70,7 @@ fn a_position_does_not_see_later_tokens() {
 #[test]
 fn training_and_inference_agree() {
     let device = Device::flex().autodiff();
-    let model = lm(&spec("ACMAF"), 2, &device);
+    let model = lm(&spec("AKMAF"), 2, &device);
     let ids = [3, 1, 4, 1, 5, 9, 2, 6];
     let train = vector(model.forward(tokens(&ids, &device)));
     let valid = vector(model.valid().forward(tokens(&ids, &Device::flex())));
@@ -82,9 +82,9 @@ fn training_and_inference_agree() {
 #[test]
 fn weights_depend_on_spec_and_seed_alone() {
     let device = Device::flex();
-    let alone: Vec<Vec<f32>> = (0..6).map(|seed| weights(&lm(&spec("AMCF"), seed, &device))).collect();
+    let alone: Vec<Vec<f32>> = (0..6).map(|seed| weights(&lm(&spec("AMKF"), seed, &device))).collect();
     let together: Vec<Vec<f32>> = std::thread::scope(|scope| {
-        let build = |seed| scope.spawn(move || weights(&lm(&spec("AMCF"), seed, &Device::flex())));
+        let build = |seed| scope.spawn(move || weights(&lm(&spec("AMKF"), seed, &Device::flex())));
         let threads: Vec<_> = (0..6).map(build).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
@@ -92,13 +92,13 @@ fn weights_depend_on_spec_and_seed_alone() {
     assert_ne!(alone[0], alone[1]);
     // Layer 1 is the same SwiGLU whatever stands around it.
     let layer = |text: &str| weights(&lm(&spec(text), 7, &device).trunk.layers[1]);
-    assert_eq!(layer("AM"), layer("CMAF"));
+    assert_eq!(layer("AM"), layer("KMAF"));
 }
 
 #[test]
 fn sizes_follow_the_closed_forms() {
     for (tied, bias) in [(true, false), (true, true), (false, false), (false, true)] {
-        let spec = ModelSpec { tied_embeddings: tied, head_bias: bias, ..spec("AMCAF") };
+        let spec = ModelSpec { tied_embeddings: tied, head_bias: bias, ..spec("AMKAF") };
         let (vocab, width) = (11, 16);
         let head = match (tied, bias) {
             (true, _) => 0,
@@ -135,13 +135,13 @@ fn records_round_trip_and_fit_no_other_architecture() {
     let device = Device::flex();
     let file = tempfile::tempdir().unwrap();
     let path = file.path().join("model.bpk");
-    let model = lm(&spec("ACMF"), 1, &device);
+    let model = lm(&spec("AKMF"), 1, &device);
     model.clone().save_file(&path).unwrap();
-    let loaded = lm(&spec("ACMF"), 2, &device).try_load_file(&path).unwrap();
+    let loaded = lm(&spec("AKMF"), 2, &device).try_load_file(&path).unwrap();
     assert_eq!(weights(&model), weights(&loaded));
     let ids = [1, 2, 3];
     assert_eq!(vector(model.forward(tokens(&ids, &device))), vector(loaded.forward(tokens(&ids, &device))));
-    for other in ["CAMF", "ACM", "ACMFF"] {
+    for other in ["KAMF", "AKM", "AKMFF"] {
         assert!(lm(&spec(other), 1, &device).try_load_file(&path).is_err(), "{other}");
     }
 }
@@ -188,7 +188,7 @@ fn the_auto_encoder_decodes_the_last_state_at_every_position() {
 fn decoding_in_any_steps_gives_the_scores_of_the_whole_sequence() {
     let device = Device::flex();
     let all = [1, 2, 3, 4, 5, 6, 7, 8];
-    for (architecture, tied) in [("AACMAF", false), ("MA", true), ("CC", false), ("M", false)] {
+    for (architecture, tied) in [("AAKMAF", false), ("MA", true), ("KK", false), ("CC", false), ("M", false)] {
         let mut spec = spec(architecture);
         (spec.tied_embeddings, spec.head_bias) = (tied, !tied);
         let model = lm(&spec, 1, &device);

@@ -1,23 +1,23 @@
 //! A stand-in for a downstream crate: a layer of its own, checked against the laws, in a search over three primitives.
 
-mod gated_conv;
+mod plugged_conv;
 
 use composer_nas::{
     evaluate::mad::{Mad, Protocol},
     prelude::*,
     testkit,
 };
-use gated_conv::GatedConv;
+use plugged_conv::PluggedConv;
 
 #[test]
 fn a_plug_in_keeps_the_laws() {
-    testkit::primitive::check(&GatedConv, &Device::flex()).unwrap();
+    testkit::primitive::check(&PluggedConv, &Device::flex()).unwrap();
 }
 
 #[test]
 fn a_plug_in_is_searched_beside_our_layers() {
-    let primitives = Primitives::standard().with(GatedConv).unwrap();
-    let symbols = primitives.symbols(["attention", "swiglu", "gated_conv"]).unwrap();
+    let primitives = Primitives::standard().with(PluggedConv).unwrap();
+    let symbols = primitives.symbols(["attention", "swiglu", "plugged_conv"]).unwrap();
     let conv = symbols[2];
     let space = SearchSpace::uniform(symbols, 3).unwrap().count(conv, 1..=3).unwrap();
     let protocol: Protocol = serde_json::from_str(include_str!("fixtures/tiny_protocol.json")).unwrap();
@@ -37,7 +37,7 @@ fn a_plug_in_is_searched_beside_our_layers() {
     assert_eq!(search().study, found.study);
     let impostor = FnPrimitive::new(
         "other_conv",
-        'C',
+        'K',
         Role::Sequence,
         |_, _| LayerCost::default(),
         |_, _, _| Err(BuildError::EmptyArchitecture),

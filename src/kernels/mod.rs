@@ -15,6 +15,7 @@ mod gelu;
 mod linear;
 mod norm;
 mod position;
+mod short_conv;
 mod swiglu;
 #[cfg(test)]
 mod testing;
@@ -26,5 +27,6 @@ pub use gelu::gelu;
 pub use linear::{linear, linear_transposed, project};
 pub use norm::rms_norm;
 pub(crate) use position::PositionTables;
+pub use short_conv::{ConvWindow, conv_silu, gated_conv};
 pub use swiglu::swiglu;
 pub(crate) use update::{AdamWStep, adamw, scale, sum_of_squares};

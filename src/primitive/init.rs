@@ -68,6 +68,12 @@ impl WeightInit {
         Linear { bias, ..self.linear(d_input, d_output, device) }
     }
 
+    /// The taps of a depthwise convolution, uniform on ±1/sqrt(`taps`), PyTorch's default, whatever the scheme. Shape:
+    /// `[taps, channels]`.
+    pub fn conv(&mut self, taps: usize, channels: usize, device: &Device) -> Param<Tensor<2>> {
+        self.uniform([taps, channels], 1.0 / (taps.max(1) as f64).sqrt(), device)
+    }
+
     /// A parameter with independent normal entries of mean 0.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64, device: &Device) -> Param<Tensor<D>> {
         let rng = &mut self.rng;
@@ -79,8 +85,18 @@ impl WeightInit {
 
     /// A parameter with independent entries, uniform on ±`bound`.
     pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f64, device: &Device) -> Param<Tensor<D>> {
+        self.drawn(shape, |unit| (2.0 * unit - 1.0) * bound, device)
+    }
+
+    /// A parameter with independent entries of any law: `quantile` of numbers that are uniform on [0, 1).
+    pub fn drawn<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        quantile: impl Fn(f64) -> f64,
+        device: &Device,
+    ) -> Param<Tensor<D>> {
         let rng = &mut self.rng;
-        parameter(shape, device, || ((2.0 * rng.random::<f64>() - 1.0) * bound) as f32)
+        parameter(shape, device, || quantile(rng.random()) as f32)
     }
 
     /// A parameter whose entries are all `value`.

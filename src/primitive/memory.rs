@@ -4,7 +4,7 @@ use std::{any::Any, fmt::Debug};
 
 use burn::tensor::Tensor;
 
-use crate::kernels::KeyValues;
+use crate::kernels::{ConvWindow, KeyValues};
 
 /// What one layer remembers of the tokens it has seen: keys and values, a window, a recurrent state. Empty before the first.
 ///
@@ -76,6 +76,12 @@ impl LayerState for Inputs {
 impl LayerState for KeyValues {
     fn elements(&self) -> usize {
         KeyValues::elements(self)
+    }
+}
+
+impl LayerState for ConvWindow {
+    fn elements(&self) -> usize {
+        ConvWindow::elements(self)
     }
 }
 

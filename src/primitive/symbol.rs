@@ -15,6 +15,8 @@ impl Symbol {
     pub const ATTENTION: Symbol = Symbol(b'A');
     /// SwiGLU multi-layer perceptron.
     pub const SWIGLU: Symbol = Symbol(b'M');
+    /// Short gated causal convolution.
+    pub const GATED_CONV: Symbol = Symbol(b'C');
     /// Two-matrix GELU multi-layer perceptron.
     pub const MLP: Symbol = Symbol(b'F');
 }
@@ -34,6 +36,14 @@ impl PrimitiveId {
         } else {
             Err(NameError::Id(name.into()))
         }
+    }
+
+    /// The name of a primitive with options: `name` alone where all have their default, else followed by `_`, the tag and
+    /// the value of each that has not. An option is its tag, its value and its default; tags are lower-case letters.
+    pub(crate) fn with_options(name: &'static str, options: &[(&str, usize, usize)]) -> Self {
+        let others = options.iter().filter(|(_, value, default)| value != default);
+        let tags: String = others.map(|(tag, value, _)| format!("_{tag}{value}")).collect();
+        Self(format!("{name}{tags}").into())
     }
 
     /// A name that is written in this crate and therefore known to be good.

@@ -8,16 +8,16 @@ use composer_nas::prelude::*;
 
 /// `sigmoid(gate * x_t) * sum_j kernel_j * x_{t-j}` per channel.
 #[derive(Clone, Debug)]
-pub struct GatedConv;
+pub struct PluggedConv;
 
 const TAPS: usize = 3;
 
-impl Primitive for GatedConv {
+impl Primitive for PluggedConv {
     fn id(&self) -> PrimitiveId {
-        PrimitiveId::new("gated_conv").unwrap()
+        PrimitiveId::new("plugged_conv").unwrap()
     }
     fn symbol(&self) -> Symbol {
-        "C".parse().unwrap()
+        "K".parse().unwrap()
     }
     fn role(&self) -> Role {
         Role::Sequence
@@ -26,7 +26,7 @@ impl Primitive for GatedConv {
         LayerCost { parameters: (TAPS as u64 + 1) * dims.d_model as u64, ..LayerCost::default() }
     }
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
-        Ok(Block::new(GatedConvLayer {
+        Ok(Block::new(PluggedConvLayer {
             kernel: init.normal([TAPS, dims.d_model], 0.5, device),
             gate: init.normal([dims.d_model], 0.5, device),
         }))
@@ -34,12 +34,12 @@ impl Primitive for GatedConv {
 }
 
 #[derive(Module, Debug)]
-struct GatedConvLayer {
+struct PluggedConvLayer {
     kernel: Param<Tensor<2>>,
     gate: Param<Tensor<1>>,
 }
 
-impl Mixer for GatedConvLayer {
+impl Mixer for PluggedConvLayer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, seq, width] = x.dims();
         let past = Tensor::cat(vec![Tensor::zeros([batch, TAPS - 1, width], &x.device()), x.clone()], 1);

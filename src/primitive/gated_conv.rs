@@ -1,0 +1,121 @@
+//! A short gated causal convolution, as LFM2 mixes most of its layers (Liquid AI 2025, arXiv 2511.23404).
+//!
+//! `b | c | x = in(tokens)`, `y = out(c * conv(b * x))`, where `conv` is causal, depthwise and a few taps long. The gates are
+//! linear; nothing carries a bias. Work and memory per token do not depend on the length of the sequence.
+
+use burn::{
+    module::{Module, Param},
+    nn::Linear,
+    tensor::{Device, Tensor},
+};
+
+use super::{Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use crate::kernels::{ConvWindow, gated_conv, project};
+
+/// `out(c * conv(b * x))`. Symbol `C`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatedConv {
+    /// Taps of the convolution, at least 2.
+    pub taps: usize,
+}
+
+impl Default for GatedConv {
+    /// 3 taps, as in LFM2.
+    fn default() -> Self {
+        Self { taps: 3 }
+    }
+}
+
+impl Primitive for GatedConv {
+    /// `gated_conv`, with `_k4` behind it where there are 4 taps instead of the default.
+    fn id(&self) -> PrimitiveId {
+        PrimitiveId::with_options("gated_conv", &[("k", self.taps, Self::default().taps)])
+    }
+
+    fn symbol(&self) -> Symbol {
+        Symbol::GATED_CONV
+    }
+
+    fn role(&self) -> Role {
+        Role::Sequence
+    }
+
+    /// Projections and taps count twice their weights; the gates count nothing, as activations do.
+    fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
+        let taps = dims.width().saturating_mul(self.taps as u64);
+        let parameters = (4 * dims.width().pow(2)).saturating_add(taps);
+        LayerCost {
+            parameters,
+            forward_flops_per_token: parameters.saturating_mul(2),
+            cache_elements: dims.width().saturating_mul((self.taps as u64).saturating_sub(1)),
+        }
+    }
+
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        dims.validate()?;
+        check_taps(self.id(), self.taps)?;
+        Ok(Block::new(GatedConvLayer {
+            input: init.linear(dims.d_model, 3 * dims.d_model, device),
+            conv: init.conv(self.taps, dims.d_model, device),
+            output: init.linear(dims.d_model, dims.d_model, device),
+        }))
+    }
+}
+
+/// Refuses convolutions without a past and those that are not short.
+pub(super) fn check_taps(id: PrimitiveId, taps: usize) -> Result<(), BuildError> {
+    const MOST: usize = 1 << 10;
+    if (2..=MOST).contains(&taps) {
+        return Ok(());
+    }
+    let reason = format!("{taps} taps: a short convolution has 2 to {MOST}, such as 4");
+    Err(BuildError::Primitive { id, reason })
+}
+
+/// A built [`GatedConv`].
+#[derive(Module, Debug)]
+pub struct GatedConvLayer {
+    /// `[D, 3 D]`: columns `b | c | x`.
+    pub input: Linear,
+    /// `[K, D]`; the last tap meets the present token.
+    pub conv: Param<Tensor<2>>,
+    /// `[D, D]`.
+    pub output: Linear,
+}
+
+impl Mixer for GatedConvLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        project(gated_conv(project(x, &self.input), self.conv.val()), &self.output)
+    }
+
+    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        let weight = self.conv.val();
+        let start = || ConvWindow::empty(&x, weight.dims());
+        let mixed = memory.advance(start, |window| window.gated(project(x.clone(), &self.input), weight.clone()));
+        project(mixed, &self.output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{primitive::InitScheme, seed::Seed};
+
+    #[test]
+    fn the_default_is_that_of_lfm2_and_others_show_in_the_id() {
+        assert_eq!((GatedConv::default().taps, GatedConv::default().id().as_str()), (3, "gated_conv"));
+        assert_eq!(GatedConv { taps: 4 }.id().as_str(), "gated_conv_k4");
+    }
+
+    #[test]
+    fn convolutions_without_a_past_are_refused() {
+        let mut init = WeightInit::new(InitScheme::FanIn, Seed(1).rng("test", 0));
+        for taps in [0, 1, usize::MAX] {
+            let conv = GatedConv { taps };
+            let dims = Dims::new(8, 12, 2).unwrap();
+            let error = conv.build(&dims, &mut init, &Device::flex()).unwrap_err().to_string();
+            assert!(error.contains("gated_conv") && error.contains("2 to"), "{error}");
+            conv.cost(&dims, 16);
+        }
+    }
+}
