@@ -9,13 +9,16 @@
 
 mod attention;
 mod cross_entropy;
+mod decay;
 #[cfg(feature = "flex")]
 mod flex;
+mod gated_norm;
 mod gelu;
 mod linear;
 mod norm;
 mod position;
 mod short_conv;
+mod state_space;
 mod swiglu;
 #[cfg(test)]
 mod testing;
@@ -23,10 +26,12 @@ mod update;
 
 pub use attention::{CausalAttention, KeyValues};
 pub use cross_entropy::cross_entropy;
+pub use gated_norm::{Gate, gated_norm};
 pub use gelu::gelu;
 pub use linear::{linear, linear_transposed, project};
 pub use norm::rms_norm;
 pub(crate) use position::PositionTables;
 pub use short_conv::{ConvWindow, conv_silu, gated_conv};
+pub use state_space::{StateSpace, StateSpaceInputs};
 pub use swiglu::swiglu;
 pub(crate) use update::{AdamWStep, adamw, scale, sum_of_squares};

@@ -62,3 +62,42 @@ pub fn check(case: Case, got: Function, want: Function) {
         }
     }
 }
+
+/// A function of flat lists in 64 bits, to a flat list.
+pub type Reference<'a> = &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>;
+
+/// Asserts that `got` agrees with `want`, and its gradients with central differences of `want`.
+pub fn check_reference(case: Case, got: Function, want: Reference) {
+    let host = |count, phase, scale| -> Vec<f64> {
+        values(count, phase, scale).try_into_vec::<f32>().unwrap().into_iter().map(f64::from).collect()
+    };
+    let count = |shape: &Vec<usize>| shape.iter().product();
+    let mut arguments: Vec<Vec<f64>> =
+        case.shapes.iter().enumerate().map(|(i, shape)| host(count(shape), i as f32, case.scale)).collect();
+    let y = want(&arguments);
+    let slope = host(y.len(), 0.5, 1.0);
+    let loss = |arguments: &[Vec<f64>]| want(arguments).iter().zip(&slope).map(|(y, slope)| y * slope).sum::<f64>();
+    let mut expected = vec![y.clone(), y];
+    for i in 0..arguments.len() {
+        let difference = |arguments: &mut Vec<Vec<f64>>, at: usize| {
+            let (x, step) = (arguments[i][at], 1e-5);
+            let mut moved = |x| {
+                arguments[i][at] = x;
+                loss(arguments)
+            };
+            let difference = (moved(x + step) - moved(x - step)) / (2.0 * step);
+            arguments[i][at] = x;
+            difference
+        };
+        expected.push((0..arguments[i].len()).map(|at| difference(&mut arguments, at)).collect());
+    }
+    for (which, (got, want)) in run(&case, got).iter().zip(expected).enumerate() {
+        assert_eq!(got.len(), want.len());
+        let largest = want.iter().fold(0f64, |m, x| m.max(x.abs())).max(0.05 * f64::from(case.scale));
+        for (at, (got, want)) in got.iter().zip(&want).enumerate() {
+            let apart = (f64::from(*got) - want).abs();
+            let bound = f64::from(case.tolerance) * largest;
+            assert!(apart <= bound, "{which} [{at}] of {:?}: {got} is not {want}", case.shapes);
+        }
+    }
+}

@@ -15,6 +15,8 @@ impl Symbol {
     pub const ATTENTION: Symbol = Symbol(b'A');
     /// SwiGLU multi-layer perceptron.
     pub const SWIGLU: Symbol = Symbol(b'M');
+    /// Mamba-2.
+    pub const MAMBA2: Symbol = Symbol(b'B');
     /// Short gated causal convolution.
     pub const GATED_CONV: Symbol = Symbol(b'C');
     /// Two-matrix GELU multi-layer perceptron.

@@ -44,9 +44,18 @@ pub fn add(out: &mut [f32], a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
 
 /// `out = a b`, where the rows of `out` begin `stride` elements apart.
 pub fn set_strided(out: &mut [f32], stride: usize, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
+    product(strided_mut(out, a.nrows(), b.ncols(), stride), Accum::Replace, a, b);
+}
+
+/// `out += a b`, where the rows of `out` begin `stride` elements apart.
+pub fn add_strided(out: &mut [f32], stride: usize, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
+    product(strided_mut(out, a.nrows(), b.ncols(), stride), Accum::Add, a, b);
+}
+
+/// `rows` rows of `width` elements that begin `stride` elements apart, to be written.
+fn strided_mut(x: &mut [f32], rows: usize, width: usize, stride: usize) -> MatMut<'_, f32> {
     // Not `from_row_major_slice_with_stride_mut`, which faer 0.24.4 lays out by columns.
-    let out = MatMut::from_column_major_slice_with_stride_mut(out, b.ncols(), a.nrows(), stride);
-    product(out.transpose_mut(), Accum::Replace, a, b);
+    MatMut::from_column_major_slice_with_stride_mut(x, width, rows, stride).transpose_mut()
 }
 
 fn product(out: MatMut<'_, f32>, accum: Accum, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {

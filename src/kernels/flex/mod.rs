@@ -7,23 +7,29 @@
 
 mod attention;
 mod cross_entropy;
+mod decay;
+mod gated_norm;
 mod gelu;
 mod linear;
 mod matmul;
 mod norm;
 mod op;
 mod pool;
+mod rows;
 mod short_conv;
 mod simd;
+mod state_space;
 mod swiglu;
 mod update;
 
 pub use attention::{Angles, Attention};
 pub use cross_entropy::CrossEntropy;
+pub use gated_norm::GatedNorm;
 pub use gelu::Gelu;
 pub use linear::Linear;
 pub use norm::RmsNorm;
 pub use op::{Kernel, Values, apply, input, plain};
 pub use short_conv::{ConvSilu, GatedConv};
+pub use state_space::StateSpaceScan;
 pub use swiglu::SwiGlu;
 pub use update::{adamw, sum_of_squares};

@@ -1,0 +1,74 @@
+//! Sums of logarithms of decays over the tokens of a chunk, and the exponentials of their differences.
+
+use super::simd::{Simd, exp, load};
+
+/// `s_i = sum of a_k over k <= i` for the tokens of one chunk and one head.
+#[derive(Debug, Default)]
+pub struct Sums {
+    sums: Vec<f64>,
+    /// `s` in two floats each: differences of large sums keep their precision.
+    high: Vec<f32>,
+    low: Vec<f32>,
+}
+
+impl Sums {
+    /// Over the tokens of a chunk.
+    pub fn fill(&mut self, a: impl Iterator<Item = f64>) {
+        [&mut self.high, &mut self.low].into_iter().for_each(Vec::clear);
+        self.sums.clear();
+        let mut sum = 0.0;
+        for a in a {
+            sum += a;
+            self.sums.push(sum);
+            self.high.push(sum as f32);
+            self.low.push((sum - f64::from(sum as f32)) as f32);
+        }
+    }
+
+    /// `exp(s_i)`.
+    pub fn from_start(&self, i: usize) -> f32 {
+        self.sums[i].exp() as f32
+    }
+
+    /// `exp(s_last - s_i)`.
+    pub fn to_end(&self, i: usize) -> f32 {
+        (self.sums.last().copied().unwrap_or(0.0) - self.sums[i]).exp() as f32
+    }
+
+    /// `exp(s_i - s_j)` for the `j` of one vector from `at` on.
+    #[inline(always)]
+    pub fn between<S: Simd>(&self, simd: S, i: usize, at: usize) -> S::f32s {
+        let high = simd.sub_f32s(simd.splat_f32s(self.high[i]), load(simd, &self.high, at));
+        let low = simd.sub_f32s(simd.splat_f32s(self.low[i]), load(simd, &self.low, at));
+        exp(simd, simd.add_f32s(high, low))
+    }
+}
+
+/// `ln(1 + e^x)`, and its derivative.
+pub fn softplus(x: f64) -> (f64, f64) {
+    (x.max(0.0) + (-x.abs()).exp().ln_1p(), 1.0 / (1.0 + (-x).exp()))
+}
+
+/// From the derivatives by the sums of a chunk to those by the terms: `da_k = sum of ds_i over i >= k`.
+pub fn terms(ds: &mut [f64]) {
+    let mut sum = 0.0;
+    for ds in ds.iter_mut().rev() {
+        sum += *ds;
+        *ds = sum;
+    }
+}
+
+/// Adds the derivative by `s_i - s_j`, given for the `j` before `i`, to those by the sums. In 64 bits: what is added for `i` and
+/// taken away for `j` cancels between two tokens that no large decay separates, and only there.
+#[inline(always)]
+pub fn spread(ds: &mut [f64], i: usize, differences: &[f32]) {
+    let (lanes, rest) = differences.as_chunks::<8>();
+    let mut sums = [0f64; 8];
+    for lanes in lanes {
+        for lane in 0..8 {
+            sums[lane] += f64::from(lanes[lane]);
+        }
+    }
+    ds[i] += sums.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x)).sum::<f64>();
+    ds.iter_mut().zip(differences).for_each(|(ds, &x)| *ds -= f64::from(x));
+}

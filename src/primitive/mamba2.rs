@@ -1,0 +1,301 @@
+//! Mamba-2 (Dao and Gu 2024, arXiv 2405.21060, figure 6, right): a selective state space behind a short convolution.
+//!
+//! `z | xBC | dt = in(tokens)`; `x | B | C = silu(conv(xBC) + bias)`; per head the recurrence of
+//! [`StateSpace`](crate::kernels::StateSpace) with `dt = softplus(dt + step_bias)`, `A = -exp(a_log)` and the skip `D`;
+//! `out(norm(y * silu(z)))` with an RMS norm per group. Nothing but the convolution and `dt` carries a bias.
+//!
+//! The weights are those of `Mamba2Mixer` in transformers: rows `z | x | B | C | dt` of its `in_proj` are the columns of
+//! [`gate`](Mamba2Layer::gate), [`mixed`](Mamba2Layer::mixed) and [`step`](Mamba2Layer::step) side by side. `dt` has no
+//! bounds, as with `time_step_limit = (0, inf)` there; the Nemotron-H of transformers bounds it below by `time_step_min` in
+//! prefill, which a faithful export has to set to 0.
+
+use burn::{
+    module::{Module, Param},
+    nn::Linear,
+    tensor::{Device, Tensor},
+};
+
+use super::{
+    Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit,
+    gated_conv::check_taps,
+    recurrent::{MAX_INNER, RecurrentState, check_option, head_width},
+};
+use crate::kernels::{ConvWindow, Gate, StateSpace, StateSpaceInputs, conv_silu, gated_norm, project};
+
+/// A Mamba-2 layer. Symbol `B`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mamba2 {
+    /// Inner width over model width.
+    pub expand: usize,
+    /// Width of a head at most: the largest divisor of a group's inner width that leaves four heads or more.
+    pub head_dim: usize,
+    /// State size; models narrower than that have a state as large as they are wide.
+    pub state: usize,
+    /// Groups of heads with their own `B`, `C` and norm; they divide the inner width.
+    pub groups: usize,
+    /// Taps of the convolution, at least 2.
+    pub conv: usize,
+    /// Tokens that are computed as one matrix; results depend on it by rounding only.
+    pub chunk: usize,
+}
+
+impl Default for Mamba2 {
+    /// `expand` 2, `head_dim` 64, `state` 128, `groups` 1, `conv` 4, as in the paper's models, and `chunk` 128.
+    fn default() -> Self {
+        Self { expand: 2, head_dim: 64, state: 128, groups: 1, conv: 4, chunk: 128 }
+    }
+}
+
+/// Sizes at one width.
+struct Sizes {
+    /// `H P`.
+    inner: usize,
+    /// `H P + 2 G N`.
+    mixed: usize,
+    scan: StateSpace,
+}
+
+impl Mamba2 {
+    fn sizes(&self, dims: &Dims) -> Result<Sizes, BuildError> {
+        dims.validate()?;
+        let refuse = |reason| Err(BuildError::Primitive { id: self.id(), reason });
+        let &Self { expand, head_dim, state, groups, conv, chunk } = self;
+        let best = Self::default();
+        for (name, value, example) in [
+            ("expand", expand, best.expand),
+            ("head_dim", head_dim, best.head_dim),
+            ("state", state, best.state),
+            ("groups", groups, best.groups),
+            ("chunk", chunk, best.chunk),
+        ] {
+            check_option(self.id(), name, value, example)?;
+        }
+        check_taps(self.id(), conv)?;
+        let (inner, state) = (dims.d_model * expand, state.min(dims.d_model));
+        let mixed = inner.saturating_add((2 * groups).saturating_mul(state));
+        if mixed > MAX_INNER {
+            return refuse(format!("its inner width is {mixed}: lower expand, groups or state, at most {MAX_INNER}"));
+        }
+        if !inner.is_multiple_of(groups) {
+            return refuse(format!("{groups} groups do not divide its inner width {inner}: use a divisor, such as 1"));
+        }
+        let width = head_width(inner / groups, head_dim);
+        Ok(Sizes { inner, mixed, scan: StateSpace { heads: inner / width, width, groups, state, chunk } })
+    }
+}
+
+impl Primitive for Mamba2 {
+    /// `mamba2`, and behind it what differs from the default: `e` expand, `p` head width, `n` state, `g` groups, `k` taps, `l`
+    /// chunk, as in `mamba2_n64`.
+    fn id(&self) -> PrimitiveId {
+        let (own, usual) = (self, Self::default());
+        let options = [
+            ("e", own.expand, usual.expand),
+            ("p", own.head_dim, usual.head_dim),
+            ("n", own.state, usual.state),
+            ("g", own.groups, usual.groups),
+            ("k", own.conv, usual.conv),
+            ("l", own.chunk, usual.chunk),
+        ];
+        PrimitiveId::with_options("mamba2", &options)
+    }
+
+    fn symbol(&self) -> Symbol {
+        Symbol::MAMBA2
+    }
+
+    fn role(&self) -> Role {
+        Role::Sequence
+    }
+
+    /// Projections count twice their weights and the recurrence `7 H P N` per token, as in Megatron-LM; the convolution counts
+    /// nothing there. What cannot be built costs nothing.
+    fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
+        let Ok(Sizes { inner, mixed, scan }) = self.sizes(dims) else { return LayerCost::default() };
+        let [inner, mixed, heads, taps] = [inner, mixed, scan.heads, self.conv].map(|size| size as u64);
+        let projections = dims.width() * (2 * inner + mixed + heads);
+        let states = inner * scan.state as u64;
+        LayerCost {
+            parameters: projections + mixed * (taps + 1) + 3 * heads + inner,
+            forward_flops_per_token: 2 * projections + 7 * states,
+            cache_elements: states + mixed * (taps - 1),
+        }
+    }
+
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        let Sizes { inner, mixed, scan } = self.sizes(dims)?;
+        Ok(Block::new(Mamba2Layer {
+            gate: init.linear(dims.d_model, inner, device),
+            mixed: init.linear(dims.d_model, mixed, device),
+            step: init.linear(dims.d_model, scan.heads, device),
+            conv: init.conv(self.conv, mixed, device),
+            conv_bias: init.constant([mixed], 0.0, device),
+            step_bias: init.drawn([scan.heads], step_bias, device),
+            a_log: init.drawn([scan.heads], |unit| (1.0 + 15.0 * unit).ln(), device),
+            skip: init.constant([scan.heads], 1.0, device),
+            norm: init.constant([inner], 1.0, device),
+            output: init.linear(inner, dims.d_model, device),
+            scan,
+            norm_eps: dims.norm_eps,
+        }))
+    }
+}
+
+/// The bias whose softplus is a step size that is log-uniform between 0.001 and 0.1, as in the paper's code.
+pub(super) fn step_bias(unit: f64) -> f64 {
+    const RANGE: [f64; 2] = [1e-3, 1e-1];
+    let dt = RANGE[0] * (RANGE[1] / RANGE[0]).powf(unit);
+    // The inverse of ln(1 + e^x).
+    dt + (-(-dt).exp_m1()).ln()
+}
+
+/// A built [`Mamba2`]. Letters: `D` model width, `H` heads of width `P`, `G` groups, `N` state, `K` taps.
+#[derive(Module, Debug)]
+pub struct Mamba2Layer {
+    /// `z`: `[D, H P]`.
+    pub gate: Linear,
+    /// `x | B | C`: `[D, H P + 2 G N]`.
+    pub mixed: Linear,
+    /// `dt`: `[D, H]`.
+    pub step: Linear,
+    /// `[K, H P + 2 G N]`; the last tap meets the present token.
+    pub conv: Param<Tensor<2>>,
+    /// `[H P + 2 G N]`.
+    pub conv_bias: Param<Tensor<1>>,
+    /// `[H]`, added to `dt` before the softplus.
+    pub step_bias: Param<Tensor<1>>,
+    /// `ln(-A)`: `[H]`.
+    pub a_log: Param<Tensor<1>>,
+    /// `D` of the paper: `[H]`.
+    pub skip: Param<Tensor<1>>,
+    /// `[H P]`.
+    pub norm: Param<Tensor<1>>,
+    /// `[H P, D]`.
+    pub output: Linear,
+    #[module(skip)]
+    scan: StateSpace,
+    norm_eps: f64,
+}
+
+impl Mamba2Layer {
+    /// The sizes of the recurrence.
+    pub fn sizes(&self) -> StateSpace {
+        self.scan
+    }
+
+    /// What the recurrence mixes, from the tokens and their convolved projection.
+    fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> StateSpaceInputs {
+        StateSpaceInputs {
+            mixed,
+            step: project(x.clone(), &self.step),
+            step_bias: self.step_bias.val(),
+            a_log: self.a_log.val(),
+            skip: self.skip.val(),
+        }
+    }
+
+    fn finish(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+        let width = self.scan.heads * self.scan.width / self.scan.groups;
+        let z = project(x, &self.gate);
+        project(gated_norm(y, z, self.norm.val(), Gate::BeforeNorm, width, self.norm_eps), &self.output)
+    }
+}
+
+impl Mixer for Mamba2Layer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let mixed = conv_silu(project(x.clone(), &self.mixed), self.conv.val(), Some(self.conv_bias.val()));
+        let y = self.scan.forward(self.inputs(&x, mixed));
+        self.finish(x, y)
+    }
+
+    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        let weight = self.conv.val();
+        let start = || RecurrentState { window: ConvWindow::empty(&x, weight.dims()), state: self.scan.start(&x) };
+        let y = memory.advance(start, |memory| {
+            let mixed = project(x.clone(), &self.mixed);
+            let mixed = memory.window.silu(mixed, weight.clone(), Some(self.conv_bias.val()));
+            let (y, state) = self.scan.extend(self.inputs(&x, mixed), memory.state.clone());
+            memory.state = state;
+            y
+        });
+        self.finish(x, y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{primitive::InitScheme, seed::Seed};
+
+    fn build(mamba: Mamba2, dims: &Dims) -> Result<Block, BuildError> {
+        let mut init = WeightInit::new(InitScheme::FanIn, Seed(1).rng("test", 0));
+        mamba.build(dims, &mut init, &Device::flex())
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_paper_where_the_model_is_wide() {
+        let wide = Mamba2::default().sizes(&Dims::new(2048, 8192, 32).unwrap()).unwrap();
+        assert_eq!(wide.scan, StateSpace { heads: 64, width: 64, groups: 1, state: 128, chunk: 128 });
+        assert_eq!((wide.inner, wide.mixed), (4096, 4096 + 256));
+        let narrow = Mamba2::default().sizes(&Dims::new(32, 96, 4).unwrap()).unwrap();
+        assert_eq!(narrow.scan, StateSpace { heads: 4, width: 16, groups: 1, state: 32, chunk: 128 });
+        let grouped = Mamba2 { groups: 2, ..Mamba2::default() }.sizes(&Dims::new(64, 96, 4).unwrap()).unwrap();
+        assert_eq!(grouped.scan, StateSpace { heads: 8, width: 16, groups: 2, state: 64, chunk: 128 });
+    }
+
+    /// As counted by transformers 5.23 for `state-spaces/mamba2-1.3b`: 48 layers of width 2048, each with a norm, 50,288 tied
+    /// embeddings.
+    #[test]
+    fn parameters_are_those_of_the_published_model() {
+        let layer = Mamba2::default().cost(&Dims::new(2048, 8192, 32).unwrap(), 2048);
+        assert_eq!(48 * (layer.parameters + 2048) + 2048 + 50_288 * 2048, 1_343_757_312);
+        let (d, inner, state, heads) = (2048, 4096, 128, 64);
+        let flops = 2 * d * (2 * inner + 2 * state + heads) + 7 * inner * state + 2 * inner * d;
+        assert_eq!(layer.forward_flops_per_token, flops);
+        assert_eq!(layer.cache_elements, heads * 64 * state + (inner + 2 * state) * 3);
+    }
+
+    #[test]
+    fn other_options_show_in_the_id() {
+        assert_eq!(Mamba2::default().id().as_str(), "mamba2");
+        let other = Mamba2 { state: 64, groups: 2, ..Mamba2::default() };
+        assert_eq!(other.id().as_str(), "mamba2_n64_g2");
+    }
+
+    #[test]
+    fn options_that_cannot_be_built_are_refused_with_a_remedy() {
+        let dims = Dims::new(8, 12, 2).unwrap();
+        let usual = Mamba2::default();
+        for (bad, part) in [
+            (Mamba2 { expand: 0, ..usual }, "expand is 0"),
+            (Mamba2 { head_dim: 0, ..usual }, "head_dim is 0"),
+            (Mamba2 { state: 0, ..usual }, "state is 0"),
+            (Mamba2 { groups: 0, ..usual }, "groups is 0"),
+            (Mamba2 { chunk: 0, ..usual }, "chunk is 0"),
+            (Mamba2 { conv: 1, ..usual }, "1 taps"),
+            (Mamba2 { groups: 3, ..usual }, "do not divide its inner width 16"),
+            (Mamba2 { expand: usize::MAX, ..usual }, "expand is"),
+            (Mamba2 { expand: 1 << 23, ..usual }, "inner width"),
+        ] {
+            let error = build(bad, &dims).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("mamba2"), "{error}");
+            assert_eq!(bad.cost(&dims, 16), LayerCost::default());
+        }
+    }
+
+    #[test]
+    fn steps_and_rates_start_as_in_the_papers_code() {
+        let block = build(Mamba2 { head_dim: 1, ..Mamba2::default() }, &Dims::new(256, 512, 4).unwrap()).unwrap();
+        let layer = block.downcast_ref::<Mamba2Layer>().unwrap();
+        let host = |x: &Param<Tensor<1>>| x.val().into_data().try_into_vec::<f32>().unwrap();
+        let mut dt: Vec<f32> = host(&layer.step_bias).iter().map(|bias| bias.exp().ln_1p()).collect();
+        dt.sort_by(f32::total_cmp);
+        assert!(dt.len() == 512 && dt[0] >= 0.999e-3 && dt[511] <= 0.1001);
+        // The median of a log-uniform law is the geometric mean of its ends.
+        assert!((0.007..0.014).contains(&dt[256]), "{}", dt[256]);
+        let a: Vec<f32> = host(&layer.a_log).iter().map(|a| a.exp()).collect();
+        let mean = a.iter().sum::<f32>() / 512.0;
+        assert!(a.iter().all(|a| (0.999..16.001).contains(a)) && (7.5..9.5).contains(&mean), "{mean}");
+        assert!(host(&layer.skip).iter().chain(&host(&layer.norm)).all(|&one| one == 1.0));
+    }
+}

@@ -1,0 +1,57 @@
+//! What the recurrent layers share: the widths of their heads and what they remember.
+
+use burn::tensor::Tensor;
+
+use super::{BuildError, LayerState, PrimitiveId};
+use crate::kernels::ConvWindow;
+
+/// The inputs that a short convolution still sees, and the state of a recurrence.
+#[derive(Clone, Debug)]
+pub(super) struct RecurrentState {
+    pub window: ConvWindow,
+    /// `[B, H, N, P]`.
+    pub state: Tensor<4>,
+}
+
+impl LayerState for RecurrentState {
+    fn elements(&self) -> usize {
+        self.window.elements() + self.state.shape().num_elements()
+    }
+}
+
+/// Heads that a layer has at least, where its width can be divided.
+const FEWEST_HEADS: usize = 4;
+
+/// The width of the heads into which `channels` are split: the largest divisor that is at most `most` and leaves four heads
+/// or more, so that narrow models have as many time scales as a head count of their own would give them.
+pub(super) fn head_width(channels: usize, most: usize) -> usize {
+    let most = most.min(channels / FEWEST_HEADS).max(1);
+    (1..=most).rev().find(|&width| channels.is_multiple_of(width)).unwrap_or(1)
+}
+
+/// A bound on the inner widths of a layer, far above any model: closed forms of sizes stay within 64 bits below it.
+pub(super) const MAX_INNER: usize = 1 << 24;
+
+/// Refuses an option that is 0, or beyond any model.
+pub(super) fn check_option(id: PrimitiveId, name: &str, value: usize, example: usize) -> Result<(), BuildError> {
+    if (1..=MAX_INNER).contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("{name} is {value}: use a number from 1 to {MAX_INNER}, such as {example}");
+    Err(BuildError::Primitive { id, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_narrow_with_the_model() {
+        for (channels, most, width) in
+            [(4096, 64, 64), (256, 64, 64), (64, 64, 16), (48, 64, 12), (16, 64, 4), (7, 64, 1)]
+        {
+            assert_eq!(head_width(channels, most), width, "{channels} {most}");
+        }
+        assert_eq!((head_width(2048, 128), head_width(32, 128), head_width(3, 0)), (128, 8, 1));
+    }
+}
