@@ -57,16 +57,21 @@ struct Layer {
     decoding: Block,
 }
 
-/// Seconds of this thread on a processor; wall time on an accelerator, which is waited for.
-fn seconds(device: &Device, work: impl FnOnce()) -> f64 {
+/// Seconds that `work` takes on a processor, in wall time on an accelerator, which is waited for. It is repeated for a fifth of a
+/// second, because the system counts in steps of milliseconds.
+fn seconds(device: &Device, mut work: impl FnMut()) -> f64 {
     let cpu = || fs::read_to_string("/proc/thread-self/schedstat").ok()?.split_whitespace().next()?.parse::<f64>().ok();
     device.sync().expect("a device that works");
     let (wall, start) = (Instant::now(), cpu().filter(|_| !device::is_accelerator(device)));
-    work();
-    device.sync().expect("a device that works");
+    let mut times = 0.0;
+    while wall.elapsed().as_secs_f64() < 0.2 {
+        work();
+        device.sync().expect("a device that works");
+        times += 1.0;
+    }
     match start.zip(cpu()) {
-        Some((start, end)) => (end - start) * 1e-9,
-        None => wall.elapsed().as_secs_f64(),
+        Some((start, end)) => (end - start) * 1e-9 / times,
+        None => wall.elapsed().as_secs_f64() / times,
     }
 }
 
@@ -75,27 +80,27 @@ fn input(batch: usize, seq: usize, width: usize, device: &Device) -> Tensor<3> {
     Tensor::from_data(TensorData::new(values, [batch, seq, width]), device)
 }
 
-/// Forward and backward, at least 4096 tokens per measurement; seconds per token.
+/// Forward and backward; seconds per token.
 fn train(layer: &Layer, options: &Options, seq: usize, device: &Device) -> f64 {
-    let tokens = options.batch * seq;
-    let times = 4096usize.div_ceil(tokens);
     let x = input(options.batch, seq, options.width, &device.clone().autodiff()).require_grad();
     let spent = seconds(device, || {
-        for _ in 0..times {
-            let gradients = (layer.training.forward(x.clone()) * 0.5).sum().backward();
-            x.grad(&gradients).expect("a gradient");
-        }
+        let gradients = (layer.training.forward(x.clone()) * 0.5).sum().backward();
+        x.grad(&gradients).expect("a gradient");
     });
-    spent / (times * tokens) as f64
+    spent / (options.batch * seq) as f64
 }
 
 /// Seconds per token of a prefill and of the 32 tokens behind it, one by one.
 fn decode(layer: &Layer, options: &Options, device: &Device) -> [f64; 2] {
     const TOKENS: usize = 32;
-    let mut memory = Memory::default();
     let [prompt, token] = [options.prefill, 1].map(|seq| input(options.batch, seq, options.width, device));
-    let prefill = seconds(device, || drop(layer.decoding.step(prompt, &mut memory)));
-    let steps = seconds(device, || (0..TOKENS).for_each(|_| drop(layer.decoding.step(token.clone(), &mut memory))));
+    let prefill = seconds(device, || drop(layer.decoding.step(prompt.clone(), &mut Memory::default())));
+    let mut full = Memory::default();
+    layer.decoding.step(prompt.clone(), &mut full);
+    let steps = seconds(device, || {
+        let mut memory = full.clone();
+        (0..TOKENS).for_each(|_| drop(layer.decoding.step(token.clone(), &mut memory)));
+    });
     [prefill / (options.batch * options.prefill) as f64, steps / (options.batch * TOKENS) as f64]
 }
 

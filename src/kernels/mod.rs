@@ -10,6 +10,7 @@
 mod attention;
 mod cross_entropy;
 mod decay;
+mod delta_rule;
 #[cfg(feature = "flex")]
 mod flex;
 mod gated_norm;
@@ -26,6 +27,9 @@ mod update;
 
 pub use attention::{CausalAttention, KeyValues};
 pub use cross_entropy::cross_entropy;
+#[cfg(feature = "flex")]
+pub(crate) use delta_rule::LENGTH_EPSILON;
+pub use delta_rule::{DeltaRule, DeltaRuleInputs};
 pub use gated_norm::{Gate, gated_norm};
 pub use gelu::gelu;
 pub use linear::{linear, linear_transposed, project};

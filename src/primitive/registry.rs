@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use thiserror::Error;
 
-use super::{Attention, GatedConv, Mamba2, Mlp, NameError, Primitive, PrimitiveId, SwiGlu, Symbol};
+use super::{Attention, GatedConv, GatedDeltaNet, Mamba2, Mlp, NameError, Primitive, PrimitiveId, SwiGlu, Symbol};
 
 /// A set of primitives, addressed by symbol or by id. There is no global registry: what a search knows is what it was given.
 ///
@@ -26,11 +26,13 @@ impl Primitives {
         Self::default()
     }
 
-    /// The primitives of this crate with their default options: attention `A`, Mamba-2 `B`, gated convolution `C`, SwiGLU `M`, GELU MLP `F`.
+    /// The primitives of this crate with their default options: attention `A`, Mamba-2 `B`, gated convolution `C`, gated
+    /// DeltaNet `G`, SwiGLU `M`, GELU MLP `F`.
     pub fn standard() -> Self {
-        let standard: [Arc<dyn Primitive>; 5] = [
+        let standard: [Arc<dyn Primitive>; 6] = [
             Arc::new(Attention),
             Arc::new(Mamba2::default()),
+            Arc::new(GatedDeltaNet::default()),
             Arc::new(GatedConv::default()),
             Arc::new(SwiGlu),
             Arc::new(Mlp),

@@ -17,6 +17,8 @@ impl Symbol {
     pub const SWIGLU: Symbol = Symbol(b'M');
     /// Mamba-2.
     pub const MAMBA2: Symbol = Symbol(b'B');
+    /// Gated DeltaNet.
+    pub const GATED_DELTA_NET: Symbol = Symbol(b'G');
     /// Short gated causal convolution.
     pub const GATED_CONV: Symbol = Symbol(b'C');
     /// Two-matrix GELU multi-layer perceptron.

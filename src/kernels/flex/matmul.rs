@@ -2,7 +2,13 @@
 
 use std::ops::Range;
 
-use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use faer::{
+    Accum, MatMut, MatRef, Par,
+    linalg::{
+        matmul::matmul,
+        triangular_solve::{solve_unit_lower_triangular_in_place, solve_unit_upper_triangular_in_place},
+    },
+};
 
 /// Rows that are worked on together: small enough for the second-level cache, large enough for a product at full speed.
 const ROWS: usize = 256;
@@ -56,6 +62,18 @@ pub fn add_strided(out: &mut [f32], stride: usize, a: MatRef<'_, f32>, b: MatRef
 fn strided_mut(x: &mut [f32], rows: usize, width: usize, stride: usize) -> MatMut<'_, f32> {
     // Not `from_row_major_slice_with_stride_mut`, which faer 0.24.4 lays out by columns.
     MatMut::from_column_major_slice_with_stride_mut(x, width, rows, stride).transpose_mut()
+}
+
+/// `x = (I + a)^-1 x` for what lies below the diagonal of `a`; `x` has rows of `width` elements.
+pub fn solve_unit_lower(a: MatRef<'_, f32>, x: &mut [f32], width: usize) {
+    let x = MatMut::from_row_major_slice_mut(x, a.nrows(), width);
+    solve_unit_lower_triangular_in_place(a, x, Par::Seq);
+}
+
+/// `x = (I + a)^-1 x` for what lies above the diagonal of `a`; `x` has rows of `width` elements.
+pub fn solve_unit_upper(a: MatRef<'_, f32>, x: &mut [f32], width: usize) {
+    let x = MatMut::from_row_major_slice_mut(x, a.nrows(), width);
+    solve_unit_upper_triangular_in_place(a, x, Par::Seq);
 }
 
 fn product(out: MatMut<'_, f32>, accum: Accum, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {

@@ -8,6 +8,7 @@
 mod attention;
 mod cross_entropy;
 mod decay;
+mod delta_rule;
 mod gated_norm;
 mod gelu;
 mod linear;
@@ -24,6 +25,7 @@ mod update;
 
 pub use attention::{Angles, Attention};
 pub use cross_entropy::CrossEntropy;
+pub use delta_rule::DeltaScan;
 pub use gated_norm::GatedNorm;
 pub use gelu::Gelu;
 pub use linear::Linear;

@@ -1,0 +1,542 @@
+//! The gated delta rule in chunks; see `kernels::delta_rule` for the notation. One sequence, one chunk and one key head at a
+//! time; the way back computes the matrices of a chunk anew and keeps the corrections `w` and the states before chunks.
+
+use std::ops::Range;
+
+use super::{
+    Kernel,
+    decay::{Sums, softplus, spread, terms},
+    matmul::{add, matrix, set, solve_unit_lower, solve_unit_upper},
+    pool::{buffer, give_back},
+    rows::{add_scaled, products, put, scale, take},
+    simd::{Arch, Simd, WithSimd, load, starts, store},
+};
+use crate::kernels::{DeltaRule, LENGTH_EPSILON};
+
+/// The shapes: `q | k | v`: `[B, S, 2 K C + V P]`, `strength` and `decay`: `[B, S, V]`, `step_bias` and `a_log`: `[V]`, the
+/// result `[B, S, V P]`.
+#[derive(Clone, Copy, Debug)]
+pub struct DeltaScan {
+    /// `S`.
+    pub seq: usize,
+    /// The others.
+    pub sizes: DeltaRule,
+}
+
+/// What is kept for the way back.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Before every chunk but the first: `[B, chunks - 1, V, C, P]`.
+    states: Vec<f32>,
+    /// `w`, head by head in every chunk: `[B, chunks, V, L, P]`.
+    corrections: Vec<f32>,
+}
+
+/// Of all tokens and value heads, `[B, S, V]`: `beta`, `g = ln alpha`, and the derivative of `g` by `decay`.
+struct Gates {
+    beta: Vec<f32>,
+    g: Vec<f64>,
+    slope: Vec<f64>,
+}
+
+/// One chunk of one sequence.
+#[derive(Clone)]
+struct Place {
+    sequence: usize,
+    chunk: usize,
+    /// Counted over the batch.
+    tokens: Range<usize>,
+}
+
+impl DeltaScan {
+    /// `V P`.
+    fn values(&self) -> usize {
+        self.sizes.value_heads * self.sizes.value_width
+    }
+
+    /// Columns of `q | k | v`.
+    fn columns(&self) -> usize {
+        2 * self.sizes.key_heads * self.sizes.key_width + self.values()
+    }
+
+    /// The first columns of a query head, its keys, and a value head.
+    fn first(&self, key_head: usize, head: usize) -> [usize; 3] {
+        let DeltaRule { key_heads, key_width, value_width, .. } = self.sizes;
+        let keys = key_heads * key_width;
+        [key_head * key_width, keys + key_head * key_width, 2 * keys + head * value_width]
+    }
+
+    /// Chunks of a sequence.
+    fn count(&self) -> usize {
+        self.seq.div_ceil(self.sizes.chunk)
+    }
+
+    fn places(&self, batch: usize, back: bool) -> impl Iterator<Item = Place> + use<> {
+        let (seq, len, count) = (self.seq, self.sizes.chunk, self.count());
+        (0..batch * count).map(move |at| {
+            let (sequence, chunk) = (at / count, if back { count - 1 - at % count } else { at % count });
+            let start = sequence * seq;
+            Place { sequence, chunk, tokens: start + chunk * len..start + seq.min((chunk + 1) * len) }
+        })
+    }
+
+    /// The value heads that share a key head.
+    fn sharing(&self, key_head: usize) -> Range<usize> {
+        let count = self.sizes.value_heads / self.sizes.key_heads;
+        key_head * count..(key_head + 1) * count
+    }
+
+    /// The states of a head among those of a sequence.
+    fn state(&self, head: usize) -> Range<usize> {
+        let size = self.sizes.key_width * self.sizes.value_width;
+        head * size..(head + 1) * size
+    }
+
+    /// The state of a head before a chunk, where there is one, among those kept.
+    fn before(&self, place: &Place, head: usize) -> Option<Range<usize>> {
+        let row = place.sequence * (self.count() - 1) + place.chunk.checked_sub(1)?;
+        Some(self.state(row * self.sizes.value_heads + head))
+    }
+
+    /// The corrections of a head in a chunk, among those kept.
+    fn corrections(&self, place: &Place, head: usize) -> Range<usize> {
+        let (width, len) = (self.sizes.value_width, place.tokens.len());
+        let at = place.tokens.start * self.values() + head * len * width;
+        at..at + len * width
+    }
+
+    fn gates(&self, [strength, decay, bias, a_log]: [&[f32]; 4]) -> Gates {
+        let rates: Vec<f64> = a_log.iter().map(|&a_log| -f64::from(a_log).exp()).collect();
+        let mut gates = Gates { beta: Vec::new(), g: Vec::new(), slope: Vec::new() };
+        for (at, (strength, decay)) in strength.iter().zip(decay).enumerate() {
+            let head = at % bias.len();
+            let (dt, slope) = softplus(f64::from(decay + bias[head]));
+            gates.beta.push(1.0 / (1.0 + (-strength).exp()));
+            gates.g.push(dt * rates[head]);
+            gates.slope.push(slope * rates[head]);
+        }
+        gates
+    }
+}
+
+/// One key head of a chunk of `L` tokens: queries above keys.
+#[derive(Default)]
+struct Keys {
+    /// `[2 L, C]`: `q` and `k`.
+    unit: Vec<f32>,
+    /// `[2 L]`: one over the lengths that they had.
+    lengths: Vec<f32>,
+    /// `[2 L, L]`: `q k^T` and `k k^T`.
+    overlap: Vec<f32>,
+}
+
+impl Keys {
+    fn fill(&mut self, scan: &DeltaScan, place: &Place, key_head: usize, mixed: &[f32]) {
+        let (width, columns, len) = (scan.sizes.key_width, scan.columns(), place.tokens.len());
+        self.unit.resize(2 * len * width, 0.0);
+        self.lengths.resize(2 * len, 0.0);
+        self.overlap.resize(2 * len * len, 0.0);
+        let mixed = &mixed[place.tokens.start * columns..place.tokens.end * columns];
+        let ([q, k, _], (queries, keys)) = (scan.first(key_head, 0), self.unit.split_at_mut(len * width));
+        take(mixed, columns, q, width, queries);
+        take(mixed, columns, k, width, keys);
+        let lengths = &mut self.lengths;
+        products(&self.unit, &self.unit, width, |row, square| {
+            lengths[row] = (square + f64::from(LENGTH_EPSILON)).sqrt().recip() as f32;
+        });
+        scale(&mut self.unit, lengths);
+        self.unit[..len * width].iter_mut().for_each(|q| *q *= (width as f32).sqrt().recip());
+        set(&mut self.overlap, matrix(&self.unit, width), matrix(&self.unit[len * width..], width).transpose());
+    }
+
+    fn keys(&self) -> &[f32] {
+        &self.unit[self.unit.len() / 2..]
+    }
+}
+
+/// One value head of a chunk of `L` tokens.
+#[derive(Default)]
+struct Head {
+    sums: Sums,
+    /// `[L]`.
+    beta: Vec<f32>,
+    /// `[2 L]`: `exp(c)`, and the same with a minus.
+    from_start: Vec<f32>,
+    /// `[L]`: `exp(c_last - c)`.
+    to_end: Vec<f32>,
+    /// `[2 L, L]`: `q k^T * l`, and `A`.
+    weights: Vec<f32>,
+    /// `[L, P]`: `v`.
+    values: Vec<f32>,
+    /// `[2 L, P]`: what queries and keys read from the state before the chunk.
+    read: Vec<f32>,
+}
+
+impl Head {
+    fn fill(
+        &mut self,
+        scan: &DeltaScan,
+        place: &Place,
+        head: usize,
+        [mixed, before]: [&[f32]; 2],
+        keys: &Keys,
+        gates: &Gates,
+    ) {
+        let (heads, width, columns, len) =
+            (scan.sizes.value_heads, scan.sizes.value_width, scan.columns(), place.tokens.len());
+        let own = |t: usize| t * heads + head;
+        self.sums.fill(place.tokens.clone().map(|t| gates.g[own(t)]));
+        self.beta.clear();
+        self.beta.extend(place.tokens.clone().map(|t| gates.beta[own(t)]));
+        self.weights.resize(2 * len * len, 0.0);
+        self.values.resize(len * width, 0.0);
+        self.read.resize(2 * len * width, 0.0);
+        let [_, _, v] = scan.first(0, head);
+        take(&mixed[place.tokens.start * columns..place.tokens.end * columns], columns, v, width, &mut self.values);
+        let Self { sums, beta, weights, .. } = self;
+        Arch::new().dispatch(Weigh { overlap: &keys.overlap, sums, beta, weights });
+        if scan.count() > 1 {
+            self.to_end.clear();
+            self.to_end.extend((0..len).map(|t| self.sums.to_end(t)));
+            self.from_start.clear();
+            self.from_start.extend((0..len).map(|t| self.sums.from_start(t)));
+            self.from_start.extend_from_within(..);
+            self.from_start[len..].iter_mut().for_each(|x| *x = -*x);
+        }
+        if before.is_empty() {
+            self.read.fill(0.0);
+        } else {
+            set(&mut self.read, matrix(&keys.unit, scan.sizes.key_width), matrix(before, width));
+        }
+    }
+
+    /// What is left of the state behind the chunk.
+    fn passed(&self) -> f32 {
+        self.sums.from_start(self.beta.len() - 1)
+    }
+
+    /// `v - exp(c) k s` in the place of the values.
+    fn surprise(&mut self, decayed: &[f32]) {
+        self.values.iter_mut().zip(decayed).for_each(|(v, read)| *v += read);
+    }
+}
+
+impl Kernel<5> for DeltaScan {
+    type Saved = Kept;
+
+    fn forward(&self, [mixed, strength, decay, bias, a_log]: [&[f32]; 5], keep: bool) -> (Vec<f32>, Kept) {
+        let DeltaRule { key_heads, value_heads, key_width, value_width: width, .. } = self.sizes;
+        let (batch, all) = (mixed.len() / (self.seq * self.columns()), value_heads * key_width * width);
+        let gates = self.gates([strength, decay, bias, a_log]);
+        let mut y = buffer(batch * self.seq * self.values());
+        let [states, corrections] =
+            [batch * (self.count() - 1) * all, y.len()].map(|len| buffer(if keep { len } else { 0 }));
+        let mut kept = Kept { states, corrections };
+        let (mut states, mut keys, mut own) = (vec![0.0; all], Keys::default(), Head::default());
+        for place in self.places(batch, false) {
+            let len = place.tokens.len();
+            for key_head in 0..key_heads {
+                keys.fill(self, &place, key_head, mixed);
+                for head in self.sharing(key_head) {
+                    let (state, first) = (&mut states[self.state(head)], place.chunk == 0);
+                    let before: &[f32] = if first { &[] } else { state };
+                    own.fill(self, &place, head, [mixed, before], &keys, &gates);
+                    let mut read = std::mem::take(&mut own.read);
+                    if !first {
+                        scale(&mut read, &own.from_start);
+                        own.surprise(&read[len * width..]);
+                    }
+                    let (part, _) = read.split_at_mut(len * width);
+                    scale(&mut own.values, &own.beta);
+                    let (scores, a) = own.weights.split_at(len * len);
+                    solve_unit_lower(matrix(a, len), &mut own.values, width);
+                    add(part, matrix(scores, len), matrix(&own.values, width));
+                    let rows = place.tokens.start * self.values()..place.tokens.end * self.values();
+                    put(part, &mut y[rows], self.values(), head * width, width);
+                    own.read = read;
+                    if keep {
+                        kept.corrections[self.corrections(&place, head)].copy_from_slice(&own.values);
+                        if let Some(before) = self.before(&place, head) {
+                            kept.states[before].copy_from_slice(state);
+                        }
+                    }
+                    if place.chunk + 1 < self.count() {
+                        let passed = if first { 0.0 } else { own.passed() };
+                        state.iter_mut().for_each(|s| *s *= passed);
+                        scale(&mut own.values, &own.to_end);
+                        add(state, matrix(keys.keys(), key_width).transpose(), matrix(&own.values, width));
+                    }
+                }
+            }
+        }
+        (y, kept)
+    }
+
+    /// With `dw` the gradient of the corrections, `dr = (I + A)^-T dw` is that of the right side and `-dr w^T` that of `A`.
+    fn backward(
+        &self,
+        [mixed, strength, decay, bias, a_log]: [&[f32]; 5],
+        kept: Kept,
+        dy: &[f32],
+        _: [bool; 5],
+    ) -> [Option<Vec<f32>>; 5] {
+        let DeltaRule { key_heads, value_heads, key_width, value_width, .. } = self.sizes;
+        let batch = mixed.len() / (self.seq * self.columns());
+        let gates = self.gates([strength, decay, bias, a_log]);
+        let mut back = Back::new(self, mixed.len(), strength.len());
+        let mut dstates = vec![0.0; value_heads * key_width * value_width];
+        for place in self.places(batch, true) {
+            for key_head in 0..key_heads {
+                back.keys.fill(self, &place, key_head, mixed);
+                back.begin(self, &place);
+                for head in self.sharing(key_head) {
+                    let before = self.before(&place, head).map_or(&[][..], |before| &kept.states[before]);
+                    let w = &kept.corrections[self.corrections(&place, head)];
+                    let dstate = &mut dstates[self.state(head)];
+                    back.head(self, &place, head, [mixed, before, w, dy], &gates, dstate);
+                }
+                back.end(self, &place, key_head);
+            }
+        }
+        [kept.states, kept.corrections].into_iter().for_each(give_back);
+        let mut dbias = vec![0.0; value_heads];
+        let ddecay: Vec<f32> = back.dg.iter().zip(&gates.slope).map(|(dg, slope)| (dg * slope) as f32).collect();
+        ddecay.iter().enumerate().for_each(|(at, &decay)| dbias[at % value_heads] += f64::from(decay));
+        let mut da_log = vec![0.0; value_heads];
+        back.dg.iter().zip(&gates.g).enumerate().for_each(|(at, (dg, g))| da_log[at % value_heads] += dg * g);
+        let [dbias, da_log] = [dbias, da_log].map(|sums| sums.iter().map(|&sum| sum as f32).collect());
+        [Some(back.dmixed), Some(back.dstrength), Some(ddecay), Some(dbias), Some(da_log)]
+    }
+}
+
+/// The gradients, and buffers for one chunk of `L` tokens.
+struct Back {
+    keys: Keys,
+    own: Head,
+    /// Of `q` and `k`, `[2 L, C]`, and of their inner products, `[2 L, L]`.
+    dunit: Vec<f32>,
+    doverlap: Vec<f32>,
+    /// `[2 L, L]`.
+    dweights: Vec<f32>,
+    /// Of the running sums, `[L]`.
+    ds: Vec<f64>,
+    /// `[2 L, P]`: the gradient of the outputs above that of the right side of the system with a minus.
+    both: Vec<f32>,
+    /// `[2 L, P]`.
+    dread: Vec<f32>,
+    dmixed: Vec<f32>,
+    dstrength: Vec<f32>,
+    /// Of `g`, `[B, S, V]`.
+    dg: Vec<f64>,
+}
+
+impl Back {
+    fn new(scan: &DeltaScan, mixed: usize, gates: usize) -> Self {
+        let [dunit, doverlap, dweights, both, dread] = [(); 5].map(|()| Vec::new());
+        let (keys, own, ds) = (Keys::default(), Head::default(), Vec::with_capacity(scan.sizes.chunk));
+        let (dmixed, dstrength, dg) = (buffer(mixed), buffer(gates), vec![0.0; gates]);
+        Self { keys, own, dunit, doverlap, dweights, ds, both, dread, dmixed, dstrength, dg }
+    }
+
+    fn begin(&mut self, scan: &DeltaScan, place: &Place) {
+        let (len, DeltaRule { key_width, value_width, .. }) = (place.tokens.len(), scan.sizes);
+        for (x, width) in [(&mut self.dunit, key_width), (&mut self.doverlap, len), (&mut self.dweights, len)] {
+            x.clear();
+            x.resize(2 * len * width, 0.0);
+        }
+        for x in [&mut self.both, &mut self.dread] {
+            x.resize(2 * len * value_width, 0.0);
+        }
+    }
+
+    /// One value head: from the gradient of its state behind the chunk, which is that of none behind the last, to the one
+    /// before it.
+    fn head(
+        &mut self,
+        scan: &DeltaScan,
+        place: &Place,
+        head: usize,
+        [mixed, before, w, dy]: [&[f32]; 4],
+        gates: &Gates,
+        dstate: &mut [f32],
+    ) {
+        let (DeltaRule { key_width, value_width: width, value_heads, .. }, len) = (scan.sizes, place.tokens.len());
+        let (values, last) = (scan.values(), len - 1);
+        self.own.fill(scan, place, head, [mixed, before], &self.keys, gates);
+        let Self { keys, own, ds, both, dread, .. } = self;
+        ds.clear();
+        ds.resize(len, 0.0);
+        let (w_matrix, (scores, a)) = (matrix(w, width), own.weights.split_at(len * len));
+        let (dy_part, dw) = both.split_at_mut(len * width);
+        take(&dy[place.tokens.start * values..place.tokens.end * values], values, head * width, width, dy_part);
+        set(dw, matrix(scores, len).transpose(), matrix(dy_part, width));
+        let behind = place.chunk + 1 < scan.count();
+        if behind {
+            // The state behind the chunk is exp(c_last) s + k^T (exp(c_last - c) w).
+            let (drive, scaled) = dread.split_at_mut(len * width);
+            set(drive, matrix(keys.keys(), key_width), matrix(dstate, width));
+            add_scaled(dw, drive, &own.to_end);
+            products(w, drive, width, |t, product| {
+                let part = f64::from(own.to_end[t]) * product;
+                ds[t] -= part;
+                ds[last] += part;
+            });
+            scaled.copy_from_slice(w);
+            scale(scaled, &own.to_end);
+            let dkeys = &mut self.dunit[len * key_width..];
+            add(dkeys, matrix(scaled, width), matrix(dstate, width).transpose());
+        }
+        solve_unit_upper(matrix(a, len).transpose(), dw, width);
+        if !before.is_empty() {
+            dread.copy_from_slice(&own.read);
+            scale(dread, &own.from_start);
+            own.surprise(&dread[len * width..]);
+        }
+        let own_at = |t: usize| (place.tokens.start + t) * value_heads + head;
+        let mut dbeta = vec![0.0; len];
+        products(dw, &own.values, width, |t, product| dbeta[t] = product);
+        // From here on `dread` is a gradient: of what the outputs read, and of the surprise, which is also that of v.
+        let (dqueries, dvalues) = dread.split_at_mut(len * width);
+        dqueries.copy_from_slice(dy_part);
+        dvalues.copy_from_slice(dw);
+        scale(dvalues, &own.beta);
+        let ([_, _, v], columns) = (scan.first(0, head), scan.columns());
+        put(dvalues, &mut self.dmixed[place.tokens.start * columns..place.tokens.end * columns], columns, v, width);
+        if before.is_empty() {
+            dstate.fill(0.0);
+        } else {
+            scale(dread, &own.from_start);
+            products(dread, &own.read, width, |row, product| ds[row % len] += product);
+            if behind {
+                let passed = own.passed();
+                products(dstate, before, dstate.len(), |_, product| ds[last] += f64::from(passed) * product);
+                dstate.iter_mut().for_each(|s| *s *= passed);
+            }
+            let dread = matrix(dread, width);
+            add(&mut self.dunit, dread, matrix(before, width).transpose());
+            add(dstate, matrix(&keys.unit, key_width).transpose(), dread);
+        }
+        dw.iter_mut().for_each(|dw| *dw = -*dw);
+        set(&mut self.dweights, matrix(both, width), w_matrix.transpose());
+        Arch::new().dispatch(WeighBackward {
+            overlap: &keys.overlap,
+            own,
+            dweights: &mut self.dweights,
+            doverlap: &mut self.doverlap,
+            dbeta: &mut dbeta,
+            ds,
+        });
+        terms(ds);
+        for (t, (dg, dbeta)) in ds.iter().zip(dbeta).enumerate() {
+            let beta = f64::from(own.beta[t]);
+            self.dg[own_at(t)] = *dg;
+            self.dstrength[own_at(t)] = (dbeta * beta * (1.0 - beta)) as f32;
+        }
+    }
+
+    /// Through the inner products and the lengths of queries and keys.
+    fn end(&mut self, scan: &DeltaScan, place: &Place, key_head: usize) {
+        let (width, columns, len) = (scan.sizes.key_width, scan.columns(), place.tokens.len());
+        let doverlap = matrix(&self.doverlap, len);
+        add(&mut self.dunit, doverlap, matrix(self.keys.keys(), width));
+        add(&mut self.dunit[len * width..], doverlap.transpose(), matrix(&self.keys.unit, width));
+        // q = f u and k = u with u = x r: dx = r (f dq - u (q dq)).
+        let factor = (width as f64).sqrt().recip();
+        let mut along = vec![0.0; 2 * len];
+        products(&self.keys.unit, &self.dunit, width, |row, product| {
+            along[row] = -(if row < len { product / factor } else { product }) as f32;
+        });
+        self.dunit[..len * width].iter_mut().for_each(|dq| *dq *= factor as f32);
+        add_scaled(&mut self.dunit, &self.keys.unit, &along);
+        scale(&mut self.dunit, &self.keys.lengths);
+        let ([q, k, _], dmixed) =
+            (scan.first(key_head, 0), &mut self.dmixed[place.tokens.start * columns..place.tokens.end * columns]);
+        let (dqueries, dkeys) = self.dunit.split_at(len * width);
+        put(dqueries, dmixed, columns, q, width);
+        put(dkeys, dmixed, columns, k, width);
+    }
+}
+
+/// `q k^T * l` and `A = beta k k^T * l` below the diagonal.
+struct Weigh<'a> {
+    overlap: &'a [f32],
+    sums: &'a Sums,
+    beta: &'a [f32],
+    weights: &'a mut [f32],
+}
+
+impl WithSimd for Weigh<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let len = self.beta.len();
+        let (queries, keys) = self.overlap.split_at(len * len);
+        let (scores, a) = self.weights.split_at_mut(len * len);
+        let rows = queries.chunks_exact(len).zip(keys.chunks_exact(len));
+        let outputs = scores.chunks_exact_mut(len).zip(a.chunks_exact_mut(len));
+        for (i, ((queries, keys), (scores, a))) in rows.zip(outputs).enumerate() {
+            let beta = simd.splat_f32s(self.beta[i]);
+            let ((seen, hidden), (before, rest)) = (scores.split_at_mut(i + 1), a.split_at_mut(i));
+            hidden.fill(0.0);
+            rest.fill(0.0);
+            for at in starts::<S>(i + 1) {
+                let l = self.sums.between(simd, i, at);
+                store(simd, seen, at, simd.mul_f32s(load(simd, queries, at), l));
+                if at < i {
+                    store(simd, before, at, simd.mul_f32s(simd.mul_f32s(load(simd, keys, at), beta), l));
+                }
+            }
+        }
+    }
+}
+
+/// From the gradients of both to those of the inner products, of `beta` and of the running sums.
+struct WeighBackward<'a> {
+    overlap: &'a [f32],
+    own: &'a Head,
+    /// Becomes what is spread over the sums.
+    dweights: &'a mut [f32],
+    doverlap: &'a mut [f32],
+    dbeta: &'a mut [f64],
+    ds: &'a mut [f64],
+}
+
+impl WithSimd for WeighBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Head { sums, beta, weights, .. } = self.own;
+        let len = beta.len();
+        let ((_, keys), (scores, a)) = (self.overlap.split_at(len * len), weights.split_at(len * len));
+        let (dscores, da) = self.dweights.split_at_mut(len * len);
+        let (dqueries, dkeys) = self.doverlap.split_at_mut(len * len);
+        let mut l = vec![0.0; len];
+        for i in 0..len {
+            let row = i * len..i * len + i + 1;
+            let [keys, scores, a] = [keys, scores, a].map(|x| &x[row.clone()]);
+            let [dscores, da, dqueries, dkeys] =
+                [&mut *dscores, &mut *da, &mut *dqueries, &mut *dkeys].map(|x| &mut x[row.clone()]);
+            // On the diagonal only the scores have a weight.
+            da[i] = 0.0;
+            let (seen, strength) = (&mut l[..=i], simd.splat_f32s(beta[i]));
+            let mut sum = simd.splat_f32s(0.0);
+            for at in starts::<S>(i + 1) {
+                store(simd, seen, at, sums.between(simd, i, at));
+                // Read back, because behind the end it is not zero and may be infinite.
+                let l = load(simd, seen, at);
+                let (dscore, da_now) = (load(simd, dscores, at), load(simd, da, at));
+                store(simd, dqueries, at, simd.mul_add_e_f32s(dscore, l, load(simd, dqueries, at)));
+                let pulled = simd.mul_f32s(da_now, l);
+                store(simd, dkeys, at, simd.mul_add_e_f32s(pulled, strength, load(simd, dkeys, at)));
+                sum = simd.mul_add_e_f32s(pulled, load(simd, keys, at), sum);
+                let both =
+                    simd.mul_add_e_f32s(dscore, load(simd, scores, at), simd.mul_f32s(da_now, load(simd, a, at)));
+                store(simd, dscores, at, both);
+            }
+            self.dbeta[i] += f64::from(simd.reduce_sum_f32s(sum));
+            spread(self.ds, i, &dscores[..i]);
+        }
+    }
+}

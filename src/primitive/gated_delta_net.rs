@@ -1,0 +1,260 @@
+//! Gated DeltaNet (Yang et al. 2024, arXiv 2412.06464): a state that forgets and corrects itself, behind a short convolution.
+//!
+//! `q | k | v = silu(conv(mixed(tokens)))`; per value head the recurrence of
+//! [`DeltaRule`](crate::kernels::DeltaRule) with queries and keys of unit length, `beta = sigmoid(strength(tokens))` and
+//! `ln alpha = -exp(a_log) softplus(decay(tokens) + step_bias)`; `out(norm(y) * silu(gate(tokens)))` with an RMS norm per head.
+//! Nothing but `decay` carries a bias.
+//!
+//! The conventions are those of `Qwen3NextGatedDeltaNet` in transformers. Its `in_proj_qkvz` holds, key head by key head, the
+//! columns of [`mixed`](GatedDeltaNetLayer::mixed) and [`gate`](GatedDeltaNetLayer::gate) that belong to the head, its
+//! `in_proj_ba` those of [`strength`](GatedDeltaNetLayer::strength) and [`decay`](GatedDeltaNetLayer::decay). The initial
+//! decays are those of the paper's code.
+
+use burn::{
+    module::{Module, Param},
+    nn::Linear,
+    tensor::{Device, Tensor},
+};
+
+use super::{
+    Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit,
+    gated_conv::check_taps,
+    mamba2::step_bias,
+    recurrent::{MAX_INNER, RecurrentState, check_option, head_width},
+};
+use crate::kernels::{ConvWindow, DeltaRule, DeltaRuleInputs, Gate, conv_silu, gated_norm, project};
+
+/// A gated DeltaNet layer. Queries and keys are as wide as the model. Symbol `G`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatedDeltaNet {
+    /// Width of a head at most: the largest divisor of the model width that leaves four key heads or more.
+    pub head_dim: usize,
+    /// Value heads that share a key head.
+    pub value_heads: usize,
+    /// Taps of the convolution, at least 2.
+    pub conv: usize,
+    /// Tokens that are computed as one matrix; results depend on it by rounding only.
+    pub chunk: usize,
+}
+
+impl Default for GatedDeltaNet {
+    /// `head_dim` 128, `value_heads` 2, `conv` 4, `chunk` 64, as in Qwen3-Next.
+    fn default() -> Self {
+        Self { head_dim: 128, value_heads: 2, conv: 4, chunk: 64 }
+    }
+}
+
+impl GatedDeltaNet {
+    fn sizes(&self, dims: &Dims) -> Result<DeltaRule, BuildError> {
+        dims.validate()?;
+        let &Self { head_dim, value_heads, conv, chunk } = self;
+        let best = Self::default();
+        for (name, value, example) in [
+            ("head_dim", head_dim, best.head_dim),
+            ("value_heads", value_heads, best.value_heads),
+            ("chunk", chunk, best.chunk),
+        ] {
+            check_option(self.id(), name, value, example)?;
+        }
+        check_taps(self.id(), conv)?;
+        let inner = dims.d_model * (2 + value_heads);
+        if inner > MAX_INNER {
+            let reason = format!("its inner width is {inner}: lower value_heads, at most {MAX_INNER}");
+            return Err(BuildError::Primitive { id: self.id(), reason });
+        }
+        let width = head_width(dims.d_model, head_dim);
+        let key_heads = dims.d_model / width;
+        Ok(DeltaRule { key_heads, value_heads: key_heads * value_heads, key_width: width, value_width: width, chunk })
+    }
+}
+
+impl Primitive for GatedDeltaNet {
+    /// `gated_delta_net`, and behind it what differs from the default: `p` head width, `v` value heads per key head, `k` taps,
+    /// `l` chunk, as in `gated_delta_net_v1`.
+    fn id(&self) -> PrimitiveId {
+        let (own, usual) = (self, Self::default());
+        let options = [
+            ("p", own.head_dim, usual.head_dim),
+            ("v", own.value_heads, usual.value_heads),
+            ("k", own.conv, usual.conv),
+            ("l", own.chunk, usual.chunk),
+        ];
+        PrimitiveId::with_options("gated_delta_net", &options)
+    }
+
+    fn symbol(&self) -> Symbol {
+        Symbol::GATED_DELTA_NET
+    }
+
+    fn role(&self) -> Role {
+        Role::Sequence
+    }
+
+    /// Projections and taps count twice their weights and the delta rule four multiply-adds per element of the state, as in
+    /// Megatron-LM. What cannot be built costs nothing.
+    fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
+        let Ok(DeltaRule { value_heads, value_width, .. }) = self.sizes(dims) else { return LayerCost::default() };
+        let [heads, width, taps] = [value_heads, value_width, self.conv].map(|size| size as u64);
+        let (values, mixed) = (heads * width, 2 * dims.width() + heads * width);
+        let projections = dims.width() * (mixed + 2 * values + 2 * heads);
+        let states = values * width;
+        LayerCost {
+            parameters: projections + taps * mixed + 2 * heads + width,
+            forward_flops_per_token: 2 * (projections + taps * mixed + 4 * states),
+            cache_elements: states + mixed * (taps - 1),
+        }
+    }
+
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        let rule = self.sizes(dims)?;
+        let (heads, values) = (rule.value_heads, rule.value_heads * rule.value_width);
+        let mixed = 2 * dims.d_model + values;
+        Ok(Block::new(GatedDeltaNetLayer {
+            mixed: init.linear(dims.d_model, mixed, device),
+            gate: init.linear(dims.d_model, values, device),
+            strength: init.linear(dims.d_model, heads, device),
+            decay: init.linear(dims.d_model, heads, device),
+            conv: init.conv(self.conv, mixed, device),
+            step_bias: init.drawn([heads], step_bias, device),
+            a_log: init.drawn([heads], |unit| (16.0 * (1.0 - unit)).ln(), device),
+            norm: init.constant([rule.value_width], 1.0, device),
+            output: init.linear(values, dims.d_model, device),
+            rule,
+            norm_eps: dims.norm_eps,
+        }))
+    }
+}
+
+/// A built [`GatedDeltaNet`]. Letters: `D` model width, `K` key heads of width `C`, `V` value heads of width `P`, `T` taps.
+#[derive(Module, Debug)]
+pub struct GatedDeltaNetLayer {
+    /// `q | k | v`: `[D, 2 K C + V P]`.
+    pub mixed: Linear,
+    /// `z`: `[D, V P]`.
+    pub gate: Linear,
+    /// `b`: `[D, V]`.
+    pub strength: Linear,
+    /// `a`: `[D, V]`.
+    pub decay: Linear,
+    /// `[T, 2 K C + V P]`; the last tap meets the present token.
+    pub conv: Param<Tensor<2>>,
+    /// `[V]`, added to `a` before the softplus.
+    pub step_bias: Param<Tensor<1>>,
+    /// `[V]`.
+    pub a_log: Param<Tensor<1>>,
+    /// `[P]`, the same for every head.
+    pub norm: Param<Tensor<1>>,
+    /// `[V P, D]`.
+    pub output: Linear,
+    #[module(skip)]
+    rule: DeltaRule,
+    norm_eps: f64,
+}
+
+impl GatedDeltaNetLayer {
+    /// The sizes of the recurrence.
+    pub fn sizes(&self) -> DeltaRule {
+        self.rule
+    }
+
+    /// What the recurrence mixes, from the tokens and their convolved projection.
+    fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> DeltaRuleInputs {
+        DeltaRuleInputs {
+            mixed,
+            strength: project(x.clone(), &self.strength),
+            decay: project(x.clone(), &self.decay),
+            step_bias: self.step_bias.val(),
+            a_log: self.a_log.val(),
+        }
+    }
+
+    fn finish(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+        let z = project(x, &self.gate);
+        let normal = gated_norm(y, z, self.norm.val(), Gate::AfterNorm, self.rule.value_width, self.norm_eps);
+        project(normal, &self.output)
+    }
+}
+
+impl Mixer for GatedDeltaNetLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let mixed = conv_silu(project(x.clone(), &self.mixed), self.conv.val(), None);
+        let y = self.rule.forward(self.inputs(&x, mixed));
+        self.finish(x, y)
+    }
+
+    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        let weight = self.conv.val();
+        let start = || RecurrentState { window: ConvWindow::empty(&x, weight.dims()), state: self.rule.start(&x) };
+        let y = memory.advance(start, |memory| {
+            let mixed = memory.window.silu(project(x.clone(), &self.mixed), weight.clone(), None);
+            let (y, state) = self.rule.extend(self.inputs(&x, mixed), memory.state.clone());
+            memory.state = state;
+            y
+        });
+        self.finish(x, y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{primitive::InitScheme, seed::Seed};
+
+    #[test]
+    fn sizes_are_those_of_qwen3_next_where_the_model_is_wide() {
+        let wide = GatedDeltaNet::default().sizes(&Dims::new(2048, 5632, 16).unwrap()).unwrap();
+        let heads = DeltaRule { key_heads: 16, value_heads: 32, key_width: 128, value_width: 128, chunk: 64 };
+        assert_eq!((wide, GatedDeltaNet::default().conv), (heads, 4));
+        let narrow = GatedDeltaNet::default().sizes(&Dims::new(32, 96, 4).unwrap()).unwrap();
+        assert_eq!(narrow, DeltaRule { key_heads: 4, value_heads: 8, key_width: 8, value_width: 8, chunk: 64 });
+    }
+
+    /// As counted by transformers 5.23 for `Qwen3NextGatedDeltaNet` with its default configuration.
+    #[test]
+    fn parameters_are_those_of_the_published_layer() {
+        let cost = GatedDeltaNet::default().cost(&Dims::new(2048, 5632, 16).unwrap(), 4096);
+        assert_eq!(cost.parameters, 33_718_464);
+        let (d, keys, values, heads) = (2048, 2048, 4096, 32);
+        let weights = d * (2 * keys + 2 * values + 2 * heads) + 4 * (2 * keys + values) + d * values;
+        assert_eq!(cost.forward_flops_per_token, 2 * (weights + heads * 128 * 128 * 4));
+        assert_eq!(cost.cache_elements, heads * 128 * 128 + 3 * (2 * keys + values));
+    }
+
+    #[test]
+    fn other_options_show_in_the_id() {
+        assert_eq!(GatedDeltaNet::default().id().as_str(), "gated_delta_net");
+        let other = GatedDeltaNet { value_heads: 1, chunk: 32, ..GatedDeltaNet::default() };
+        assert_eq!(other.id().as_str(), "gated_delta_net_v1_l32");
+    }
+
+    #[test]
+    fn options_that_cannot_be_built_are_refused_with_a_remedy() {
+        let (dims, usual) = (Dims::new(8, 12, 2).unwrap(), GatedDeltaNet::default());
+        for (bad, part) in [
+            (GatedDeltaNet { head_dim: 0, ..usual }, "head_dim is 0"),
+            (GatedDeltaNet { value_heads: 0, ..usual }, "value_heads is 0"),
+            (GatedDeltaNet { chunk: 0, ..usual }, "chunk is 0"),
+            (GatedDeltaNet { conv: 0, ..usual }, "0 taps"),
+            (GatedDeltaNet { value_heads: usize::MAX, ..usual }, "value_heads is"),
+            (GatedDeltaNet { value_heads: 1 << 23, ..usual }, "inner width"),
+        ] {
+            let mut init = WeightInit::new(InitScheme::FanIn, Seed(1).rng("test", 0));
+            let error = bad.build(&dims, &mut init, &Device::flex()).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("gated_delta_net"), "{error}");
+            assert_eq!(bad.cost(&dims, 16), LayerCost::default());
+        }
+    }
+
+    #[test]
+    fn decays_start_as_in_the_papers_code() {
+        let mut init = WeightInit::new(InitScheme::FanIn, Seed(1).rng("test", 0));
+        let net = GatedDeltaNet { head_dim: 1, ..GatedDeltaNet::default() };
+        let block = net.build(&Dims::new(256, 512, 4).unwrap(), &mut init, &Device::flex()).unwrap();
+        let layer = block.downcast_ref::<GatedDeltaNetLayer>().unwrap();
+        let host = |x: &Param<Tensor<1>>| x.val().into_data().try_into_vec::<f32>().unwrap();
+        let a: Vec<f32> = host(&layer.a_log).iter().map(|a| a.exp()).collect();
+        let mean = a.iter().sum::<f32>() / 512.0;
+        assert!(a.iter().all(|a| (0.0..=16.001).contains(a)) && (7.0..9.0).contains(&mean), "{mean}");
+        assert!(host(&layer.step_bias).iter().all(|bias| (0.999e-3..0.1001).contains(&bias.exp().ln_1p())));
+    }
+}
