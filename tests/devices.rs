@@ -30,7 +30,7 @@ fn the_laws_of_every_layer_hold_on_every_device() {
 /// Losses of the first steps of a training.
 fn losses(device: &Device) -> Vec<f64> {
     let spec = ModelSpec {
-        architecture: "AMFA".parse().unwrap(),
+        architecture: "AMFABGC".parse().unwrap(),
         dims: Dims::new(24, 40, 3).unwrap(),
         vocab_size: 7,
         tied_embeddings: false,
