@@ -1,0 +1,211 @@
+//! The way back of the delta rule, one chunk and one head at a time.
+
+use super::{
+    super::{
+        decay::{spread, terms},
+        matmul::{add, matrix, set, solve_unit_upper},
+        pool::buffer,
+        rows::{add_scaled, products, put, scale, take},
+        simd::{Arch, Simd, WithSimd, load, starts, store},
+    },
+    DeltaScan, Gates, Head, Keys, Place,
+};
+use crate::kernels::DeltaRule;
+
+/// The gradients, and buffers for one chunk of `L` tokens.
+pub(super) struct Back {
+    pub(super) keys: Keys,
+    own: Head,
+    /// Of `q` and `k`, `[2 L, C]`, and of their inner products, `[2 L, L]`.
+    dunit: Vec<f32>,
+    doverlap: Vec<f32>,
+    /// `[2 L, L]`.
+    dweights: Vec<f32>,
+    /// Of the running sums, `[L]`.
+    ds: Vec<f64>,
+    /// `[2 L, P]`: the gradient of the outputs above that of the right side of the system with a minus.
+    both: Vec<f32>,
+    /// `[2 L, P]`.
+    dread: Vec<f32>,
+    pub(super) dmixed: Vec<f32>,
+    pub(super) dstrength: Vec<f32>,
+    /// Of `g`, `[B, S, V]`.
+    pub(super) dg: Vec<f64>,
+}
+
+impl Back {
+    pub(super) fn new(scan: &DeltaScan, mixed: usize, gates: usize) -> Self {
+        let [dunit, doverlap, dweights, both, dread] = [(); 5].map(|()| Vec::new());
+        let (keys, own, ds) = (Keys::default(), Head::default(), Vec::with_capacity(scan.sizes.chunk));
+        let (dmixed, dstrength, dg) = (buffer(mixed), buffer(gates), vec![0.0; gates]);
+        Self { keys, own, dunit, doverlap, dweights, ds, both, dread, dmixed, dstrength, dg }
+    }
+
+    pub(super) fn begin(&mut self, scan: &DeltaScan, place: &Place) {
+        let (len, DeltaRule { key_width, value_width, .. }) = (place.tokens.len(), scan.sizes);
+        for (x, width) in [(&mut self.dunit, key_width), (&mut self.doverlap, len), (&mut self.dweights, len)] {
+            x.clear();
+            x.resize(2 * len * width, 0.0);
+        }
+        for x in [&mut self.both, &mut self.dread] {
+            x.resize(2 * len * value_width, 0.0);
+        }
+    }
+
+    /// One value head: from the gradient of its state behind the chunk, which is that of none behind the last, to the one
+    /// before it.
+    pub(super) fn head(
+        &mut self,
+        scan: &DeltaScan,
+        place: &Place,
+        head: usize,
+        [mixed, before, w, dy]: [&[f32]; 4],
+        gates: &Gates,
+        dstate: &mut [f32],
+    ) {
+        let (DeltaRule { key_width, value_width: width, value_heads, .. }, len) = (scan.sizes, place.tokens.len());
+        let (values, last) = (scan.values(), len - 1);
+        self.own.fill(scan, place, head, [mixed, before], &self.keys, gates);
+        let Self { keys, own, ds, both, dread, .. } = self;
+        ds.clear();
+        ds.resize(len, 0.0);
+        let (w_matrix, (scores, a)) = (matrix(w, width), own.weights.split_at(len * len));
+        let (dy_part, dw) = both.split_at_mut(len * width);
+        take(&dy[place.tokens.start * values..place.tokens.end * values], values, head * width, width, dy_part);
+        set(dw, matrix(scores, len).transpose(), matrix(dy_part, width));
+        let behind = place.chunk + 1 < scan.count();
+        if behind {
+            // The state behind the chunk is exp(c_last) s + k^T (exp(c_last - c) w).
+            let (drive, scaled) = dread.split_at_mut(len * width);
+            set(drive, matrix(keys.keys(), key_width), matrix(dstate, width));
+            add_scaled(dw, drive, &own.to_end);
+            products(w, drive, width, |t, product| {
+                let part = f64::from(own.to_end[t]) * product;
+                ds[t] -= part;
+                ds[last] += part;
+            });
+            scaled.copy_from_slice(w);
+            scale(scaled, &own.to_end);
+            let dkeys = &mut self.dunit[len * key_width..];
+            add(dkeys, matrix(scaled, width), matrix(dstate, width).transpose());
+        }
+        solve_unit_upper(matrix(a, len).transpose(), dw, width);
+        if !before.is_empty() {
+            dread.copy_from_slice(&own.read);
+            scale(dread, &own.from_start);
+            own.surprise(&dread[len * width..]);
+        }
+        let own_at = |t: usize| (place.tokens.start + t) * value_heads + head;
+        let mut dbeta = vec![0.0; len];
+        products(dw, &own.values, width, |t, product| dbeta[t] = product);
+        // From here on `dread` is a gradient: of what the outputs read, and of the surprise, which is also that of v.
+        let (dqueries, dvalues) = dread.split_at_mut(len * width);
+        dqueries.copy_from_slice(dy_part);
+        dvalues.copy_from_slice(dw);
+        scale(dvalues, &own.beta);
+        let ([_, _, v], columns) = (scan.first(0, head), scan.columns());
+        put(dvalues, &mut self.dmixed[place.tokens.start * columns..place.tokens.end * columns], columns, v, width);
+        if before.is_empty() {
+            dstate.fill(0.0);
+        } else {
+            scale(dread, &own.from_start);
+            products(dread, &own.read, width, |row, product| ds[row % len] += product);
+            if behind {
+                let passed = own.passed();
+                products(dstate, before, dstate.len(), |_, product| ds[last] += f64::from(passed) * product);
+                dstate.iter_mut().for_each(|s| *s *= passed);
+            }
+            let dread = matrix(dread, width);
+            add(&mut self.dunit, dread, matrix(before, width).transpose());
+            add(dstate, matrix(&keys.unit, key_width).transpose(), dread);
+        }
+        dw.iter_mut().for_each(|dw| *dw = -*dw);
+        set(&mut self.dweights, matrix(both, width), w_matrix.transpose());
+        Arch::new().dispatch(WeighBackward {
+            overlap: &keys.overlap,
+            own,
+            dweights: &mut self.dweights,
+            doverlap: &mut self.doverlap,
+            dbeta: &mut dbeta,
+            ds,
+        });
+        terms(ds);
+        for (t, (dg, dbeta)) in ds.iter().zip(dbeta).enumerate() {
+            let beta = f64::from(own.beta[t]);
+            self.dg[own_at(t)] = *dg;
+            self.dstrength[own_at(t)] = (dbeta * beta * (1.0 - beta)) as f32;
+        }
+    }
+
+    /// Through the inner products and the lengths of queries and keys.
+    pub(super) fn end(&mut self, scan: &DeltaScan, place: &Place, key_head: usize) {
+        let (width, columns, len) = (scan.sizes.key_width, scan.columns(), place.tokens.len());
+        let doverlap = matrix(&self.doverlap, len);
+        add(&mut self.dunit, doverlap, matrix(self.keys.keys(), width));
+        add(&mut self.dunit[len * width..], doverlap.transpose(), matrix(&self.keys.unit, width));
+        // q = f u and k = u with u = x r: dx = r (f dq - u (q dq)).
+        let factor = (width as f64).sqrt().recip();
+        let mut along = vec![0.0; 2 * len];
+        products(&self.keys.unit, &self.dunit, width, |row, product| {
+            along[row] = -(if row < len { product / factor } else { product }) as f32;
+        });
+        self.dunit[..len * width].iter_mut().for_each(|dq| *dq *= factor as f32);
+        add_scaled(&mut self.dunit, &self.keys.unit, &along);
+        scale(&mut self.dunit, &self.keys.lengths);
+        let ([q, k, _], dmixed) =
+            (scan.first(key_head, 0), &mut self.dmixed[place.tokens.start * columns..place.tokens.end * columns]);
+        let (dqueries, dkeys) = self.dunit.split_at(len * width);
+        put(dqueries, dmixed, columns, q, width);
+        put(dkeys, dmixed, columns, k, width);
+    }
+}
+
+/// From the gradients of both to those of the inner products, of `beta` and of the running sums.
+struct WeighBackward<'a> {
+    overlap: &'a [f32],
+    own: &'a Head,
+    /// Becomes what is spread over the sums.
+    dweights: &'a mut [f32],
+    doverlap: &'a mut [f32],
+    dbeta: &'a mut [f64],
+    ds: &'a mut [f64],
+}
+
+impl WithSimd for WeighBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Head { sums, beta, weights, .. } = self.own;
+        let len = beta.len();
+        let ((_, keys), (scores, a)) = (self.overlap.split_at(len * len), weights.split_at(len * len));
+        let (dscores, da) = self.dweights.split_at_mut(len * len);
+        let (dqueries, dkeys) = self.doverlap.split_at_mut(len * len);
+        let mut l = vec![0.0; len];
+        for i in 0..len {
+            let row = i * len..i * len + i + 1;
+            let [keys, scores, a] = [keys, scores, a].map(|x| &x[row.clone()]);
+            let [dscores, da, dqueries, dkeys] =
+                [&mut *dscores, &mut *da, &mut *dqueries, &mut *dkeys].map(|x| &mut x[row.clone()]);
+            // On the diagonal only the scores have a weight.
+            da[i] = 0.0;
+            let (seen, strength) = (&mut l[..=i], simd.splat_f32s(beta[i]));
+            let mut sum = simd.splat_f32s(0.0);
+            for at in starts::<S>(i + 1) {
+                store(simd, seen, at, sums.between(simd, i, at));
+                // Read back, because behind the end it is not zero and may be infinite.
+                let l = load(simd, seen, at);
+                let (dscore, da_now) = (load(simd, dscores, at), load(simd, da, at));
+                store(simd, dqueries, at, simd.mul_add_e_f32s(dscore, l, load(simd, dqueries, at)));
+                let pulled = simd.mul_f32s(da_now, l);
+                store(simd, dkeys, at, simd.mul_add_e_f32s(pulled, strength, load(simd, dkeys, at)));
+                sum = simd.mul_add_e_f32s(pulled, load(simd, keys, at), sum);
+                let both =
+                    simd.mul_add_e_f32s(dscore, load(simd, scores, at), simd.mul_f32s(da_now, load(simd, a, at)));
+                store(simd, dscores, at, both);
+            }
+            self.dbeta[i] += f64::from(simd.reduce_sum_f32s(sum));
+            spread(self.ds, i, &dscores[..i]);
+        }
+    }
+}
