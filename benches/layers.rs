@@ -116,7 +116,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let device = device::named(&options.device)?.device;
     let primitives = Primitives::standard();
-    let head = (options.width / 4).min(32).max(1);
+    let head = (options.width / 4).clamp(1, 32);
     let dims = Dims::new(options.width, 3 * options.width, options.width / head)?;
     let wanted = |symbol: String| options.layers.is_empty() || options.layers.contains(&symbol);
     let chosen = primitives.iter().filter(|primitive| wanted(primitive.symbol().to_string()));

@@ -40,9 +40,10 @@ pub struct Mamba2 {
 }
 
 impl Default for Mamba2 {
-    /// `expand` 2, `head_dim` 64, `state` 128, `groups` 1, `conv` 4, as in the paper's models, and `chunk` 128.
+    /// `expand` 2, `head_dim` 64, `state` 128, `groups` 1, `conv` 4, as in the paper's models; `chunk` 64, which is the
+    /// fastest on a CPU.
     fn default() -> Self {
-        Self { expand: 2, head_dim: 64, state: 128, groups: 1, conv: 4, chunk: 128 }
+        Self { expand: 2, head_dim: 64, state: 128, groups: 1, conv: 4, chunk: 64 }
     }
 }
 
@@ -235,12 +236,13 @@ mod tests {
     #[test]
     fn sizes_are_those_of_the_paper_where_the_model_is_wide() {
         let wide = Mamba2::default().sizes(&Dims::new(2048, 8192, 32).unwrap()).unwrap();
-        assert_eq!(wide.scan, StateSpace { heads: 64, width: 64, groups: 1, state: 128, chunk: 128 });
+        assert_eq!(wide.scan, StateSpace { heads: 64, width: 64, groups: 1, state: 128, chunk: 64 });
         assert_eq!((wide.inner, wide.mixed), (4096, 4096 + 256));
+        assert_eq!((Mamba2::default().expand, Mamba2::default().conv), (2, 4));
         let narrow = Mamba2::default().sizes(&Dims::new(32, 96, 4).unwrap()).unwrap();
-        assert_eq!(narrow.scan, StateSpace { heads: 4, width: 16, groups: 1, state: 32, chunk: 128 });
+        assert_eq!(narrow.scan, StateSpace { heads: 4, width: 16, groups: 1, state: 32, chunk: 64 });
         let grouped = Mamba2 { groups: 2, ..Mamba2::default() }.sizes(&Dims::new(64, 96, 4).unwrap()).unwrap();
-        assert_eq!(grouped.scan, StateSpace { heads: 8, width: 16, groups: 2, state: 64, chunk: 128 });
+        assert_eq!(grouped.scan, StateSpace { heads: 8, width: 16, groups: 2, state: 64, chunk: 64 });
     }
 
     /// As counted by transformers 5.23 for `state-spaces/mamba2-1.3b`: 48 layers of width 2048, each with a norm, 50,288 tied

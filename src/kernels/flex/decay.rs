@@ -26,7 +26,7 @@ impl Sums {
     }
 
     /// `exp(s_i)`.
-    pub fn from_start(&self, i: usize) -> f32 {
+    pub fn since_start(&self, i: usize) -> f32 {
         self.sums[i].exp() as f32
     }
 

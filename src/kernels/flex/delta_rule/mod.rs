@@ -202,7 +202,7 @@ impl Head {
             self.to_end.clear();
             self.to_end.extend((0..len).map(|t| self.sums.to_end(t)));
             self.from_start.clear();
-            self.from_start.extend((0..len).map(|t| self.sums.from_start(t)));
+            self.from_start.extend((0..len).map(|t| self.sums.since_start(t)));
             self.from_start.extend_from_within(..);
             self.from_start[len..].iter_mut().for_each(|x| *x = -*x);
         }
@@ -215,7 +215,7 @@ impl Head {
 
     /// What is left of the state behind the chunk.
     fn passed(&self) -> f32 {
-        self.sums.from_start(self.beta.len() - 1)
+        self.sums.since_start(self.beta.len() - 1)
     }
 
     /// `v - exp(c) k s` in the place of the values.

@@ -73,7 +73,7 @@ impl Back {
 
     /// `h = exp(s_last) h_before + B^T v` with `v_j = exp(s_last - s_j) u_j`: from the gradient of the state behind the chunk to
     /// that of the state before it.
-    pub(super) fn to_state(&mut self, place: &Place, mixed: &[f32], before: Option<&[f32]>, dstates: &mut [f32]) {
+    pub(super) fn write_state(&mut self, place: &Place, mixed: &[f32], before: Option<&[f32]>, dstates: &mut [f32]) {
         let ((heads, channels), StateSpace { width, .. }) = (place.scan.shared(), place.scan.sizes);
         let ([b, _], [db, _], last) = (place.matrices(mixed), place.columns(), place.tokens.len() - 1);
         let [v, dv] = &mut self.scratch;
@@ -97,7 +97,7 @@ impl Back {
     }
 
     /// `y_i += exp(s_i) C_i h_before`.
-    pub(super) fn from_state(&mut self, place: &Place, mixed: &[f32], before: &[f32], dstates: &mut [f32]) {
+    pub(super) fn read_state(&mut self, place: &Place, mixed: &[f32], before: &[f32], dstates: &mut [f32]) {
         let ((heads, channels), StateSpace { width, .. }) = (place.scan.shared(), place.scan.sizes);
         let ([_, c], [_, dc]) = (place.matrices(mixed), place.columns());
         let [read, dread] = &mut self.scratch;

@@ -163,7 +163,7 @@ impl Work {
         if scan.count() > 1 {
             for at in 0..len * heads {
                 let sums = &self.sums[at % heads];
-                (self.from_start[at], self.to_end[at]) = (sums.from_start(at / heads), sums.to_end(at / heads));
+                (self.from_start[at], self.to_end[at]) = (sums.since_start(at / heads), sums.to_end(at / heads));
             }
         }
         let [b, c] = place.matrices(mixed);
@@ -247,12 +247,12 @@ impl Kernel<5> for StateSpaceScan {
                 let dstates = &mut dstates[place.states()];
                 back.begin(&place, [mixed, dy], &steps);
                 if chunk + 1 < count {
-                    back.to_state(&place, mixed, before, dstates);
+                    back.write_state(&place, mixed, before, dstates);
                 } else {
                     dstates.fill(0.0);
                 }
                 if let Some(before) = before {
-                    back.from_state(&place, mixed, before, dstates);
+                    back.read_state(&place, mixed, before, dstates);
                 }
                 back.within(&place, mixed);
                 back.end(&place, &steps, skip);
