@@ -20,6 +20,7 @@ mod norm;
 mod position;
 mod short_conv;
 mod state_space;
+mod relu2;
 mod swiglu;
 #[cfg(test)]
 mod testing;
@@ -35,6 +36,7 @@ pub use gelu::gelu;
 pub use linear::{linear, linear_transposed, project};
 pub use norm::rms_norm;
 pub(crate) use position::PositionTables;
+pub use relu2::relu2;
 pub use short_conv::{ConvWindow, conv_silu, gated_conv};
 pub use state_space::{StateSpace, StateSpaceInputs};
 pub use swiglu::swiglu;

@@ -17,6 +17,7 @@ mod memory;
 mod mlp;
 mod recurrent;
 mod registry;
+mod relu2;
 mod swiglu;
 mod symbol;
 
@@ -31,6 +32,7 @@ pub use mamba2::{Mamba2, Mamba2Layer};
 pub use memory::{LayerState, Memory};
 pub use mlp::{Mlp, MlpLayer};
 pub use registry::{Primitives, RegistryError};
+pub use relu2::{Relu2, Relu2Layer};
 pub use swiglu::{SwiGlu, SwiGluLayer};
 pub use symbol::{NameError, PrimitiveId, Symbol};
 
@@ -107,6 +109,18 @@ pub enum BuildError {
     /// The auto-encoder's position code needs at least two frequencies, each with a sine and a cosine.
     #[error("d_model {0} does not fit the auto-encoder's position code: use an even width of at least 4")]
     PositionCode(usize),
+    /// An option of a primitive has a value that it cannot have.
+    #[error("primitive {id}: {option} is {value}: {remedy}")]
+    Option {
+        /// Which primitive.
+        id: PrimitiveId,
+        /// Which of its options.
+        option: &'static str,
+        /// The value.
+        value: usize,
+        /// What to change.
+        remedy: String,
+    },
     /// A reason of the primitive's own.
     #[error("primitive {id} cannot be built: {reason}")]
     Primitive {

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use thiserror::Error;
 
-use super::{Attention, GatedConv, GatedDeltaNet, Mamba2, Mlp, NameError, Primitive, PrimitiveId, SwiGlu, Symbol};
+use super::{
+    Attention, GatedConv, GatedDeltaNet, Mamba2, Mlp, NameError, Primitive, PrimitiveId, Relu2, SwiGlu, Symbol,
+};
 
 /// A set of primitives, addressed by symbol or by id. There is no global registry: what a search knows is what it was given.
 ///
@@ -26,18 +28,22 @@ impl Primitives {
         Self::default()
     }
 
-    /// The primitives of this crate with their default options: attention `A`, Mamba-2 `B`, gated convolution `C`, gated
-    /// DeltaNet `G`, SwiGLU `M`, GELU MLP `F`.
+    /// The primitives of this crate with their default options: attention `A`, Mamba-2 `B`, gated DeltaNet `G`, gated
+    /// convolution `C`; SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`.
     pub fn standard() -> Self {
-        let standard: [Arc<dyn Primitive>; 6] = [
+        Self::of([
             Arc::new(Attention),
             Arc::new(Mamba2::default()),
             Arc::new(GatedDeltaNet::default()),
             Arc::new(GatedConv::default()),
             Arc::new(SwiGlu),
             Arc::new(Mlp),
-        ];
-        Self(standard.into_iter().map(|primitive| (primitive.symbol(), primitive)).collect())
+            Arc::new(Relu2),
+        ])
+    }
+
+    fn of<const N: usize>(primitives: [Arc<dyn Primitive>; N]) -> Self {
+        Self(primitives.into_iter().map(|primitive| (primitive.symbol(), primitive)).collect())
     }
 
     /// Adds a primitive.

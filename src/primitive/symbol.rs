@@ -23,6 +23,12 @@ impl Symbol {
     pub const GATED_CONV: Symbol = Symbol(b'C');
     /// Two-matrix GELU multi-layer perceptron.
     pub const MLP: Symbol = Symbol(b'F');
+    /// Two-matrix multi-layer perceptron with squared ReLU.
+    pub const RELU2: Symbol = Symbol(b'R');
+    /// Causal self-attention over a window of keys.
+    pub const SLIDING_WINDOW: Symbol = Symbol(b'S');
+    /// Sparse mixture of experts.
+    pub const MOE: Symbol = Symbol(b'E');
 }
 
 /// The stable name of a primitive in journals and configuration files, such as `attention` or `swiglu`.
@@ -147,5 +153,12 @@ mod tests {
         }
         assert_eq!("A".parse(), Ok(Symbol::ATTENTION));
         assert_eq!(PrimitiveId::new("mamba2").unwrap().as_str(), "mamba2");
+    }
+
+    #[test]
+    fn ids_show_the_options_that_differ_from_the_default() {
+        let id = |window, heads| PrimitiveId::with_options("local", &[("", window, 64), ("h", heads, 4)]);
+        assert_eq!([id(64, 4), id(256, 4), id(256, 2)].map(String::from), ["local", "local_256", "local_256_h2"]);
+        assert_eq!(PrimitiveId::new(id(256, 2).as_str()), Ok(id(256, 2)));
     }
 }
