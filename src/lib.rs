@@ -114,7 +114,7 @@ pub mod prelude {
         pipeline::{Ask, Found, MetricsFile, Pipeline, ProgressBar, Session},
         primitive::{
             Block, BuildError, Dims, FnPrimitive, LayerCost, LayerState, Memory, Mixer, Primitive, PrimitiveId,
-            Primitives, Role, Symbol, WeightInit,
+            Primitives, Role, SlidingWindow, Symbol, WeightInit,
         },
         search::{
             Exhaustive, GpBo, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, Replicate,

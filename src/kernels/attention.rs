@@ -1,10 +1,10 @@
-//! Causal attention with grouped queries and rotary positions.
+//! Causal attention with grouped queries and rotary positions, over all keys or a window of them.
 
-use std::ops::Range;
+use std::num::NonZeroUsize;
 
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::linear};
+use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 
-use super::PositionTables;
+use super::{PositionTables, rotary::Rotation};
 
 /// Causal attention of projected queries over projected keys and values, with grouped queries (Ainslie et al. 2023, arXiv
 /// 2305.13245) and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of Llama.
@@ -17,6 +17,8 @@ pub struct CausalAttention {
     kv_heads: usize,
     head_dim: usize,
     rope_theta: f64,
+    /// How many keys a query sees, its own included.
+    window: NonZeroUsize,
     composed: PositionTables<Tables>,
     #[cfg(feature = "flex")]
     angles: PositionTables<std::sync::Arc<super::flex::Angles>>,
@@ -30,13 +32,20 @@ impl CausalAttention {
             kv_heads,
             head_dim,
             rope_theta,
+            window: NonZeroUsize::MAX,
             composed: PositionTables::default(),
             #[cfg(feature = "flex")]
             angles: PositionTables::default(),
         }
     }
 
-    /// Position `s` sees positions `0..=s`; scores are divided by `sqrt(C)`.
+    /// The same, but position `s` sees the last `keys` positions only, its own included: from `s + 1 - keys` to `s`. Mistral
+    /// (Jiang et al. 2023, arXiv 2310.06825, section 2) and the option `sliding_window` of transformers count alike.
+    pub fn window(self, keys: NonZeroUsize) -> Self {
+        Self { window: keys, composed: PositionTables::default(), ..self }
+    }
+
+    /// Position `s` sees positions `0..=s`, or the window's share of them; scores are divided by `sqrt(C)`.
     ///
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, S, K C]`, to `[B, S, H C]`.
@@ -52,7 +61,7 @@ impl CausalAttention {
     fn kernel(&self, query: &Tensor<3>, key: &Tensor<3>, value: &Tensor<3>) -> Option<Tensor<3>> {
         use super::flex::{Angles, Attention, apply, input};
 
-        let &Self { heads, kv_heads, head_dim: width, rope_theta, .. } = self;
+        let &Self { heads, kv_heads, head_dim: width, rope_theta, window, .. } = self;
         let shape = query.dims();
         let [batch, seq, _] = shape;
         let sizes = batch * seq * heads * kv_heads * width;
@@ -62,27 +71,67 @@ impl CausalAttention {
         }
         let inputs = [input(query)?, input(key)?, input(value)?];
         let angles = self.angles.get(seq, &query.device(), |_| Angles::new(seq, width, rope_theta).into());
-        Some(apply(Attention { seq, heads, kv_heads, width, angles }, inputs, shape))
+        Some(apply(Attention { seq, heads, kv_heads, width, window: window.get(), angles }, inputs, shape))
     }
 
     /// Decodes: the queries of the tokens that follow those in `past` see these and each other causally; `past` then holds
-    /// their keys and values too.
+    /// their keys and values too, as far back as the window reaches.
     ///
     /// # Shapes
     /// As in [`forward`](Self::forward), for the next `S` tokens.
     pub fn extend(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, past: &mut KeyValues) -> Tensor<3> {
-        let (seq, start, device) = (query.dims()[1], past.tokens, query.device().without_autodiff());
+        let (seq, window) = (query.dims()[1], self.window.get());
+        if seq > window {
+            // In pieces, so that none looks at more keys than two windows hold.
+            let piece = |x: &Tensor<3>, at| x.clone().narrow(1, at, window.min(seq - at));
+            let mut next = |at| self.extend(piece(&query, at), piece(&key, at), piece(&value, at), past);
+            return Tensor::cat((0..seq).step_by(window).map(&mut next).collect(), 1);
+        }
+        let (start, device) = (past.tokens, query.device().without_autodiff());
         let rotation =
             |heads, scale| Rotation::new(start..start + seq, [heads, self.head_dim], self.rope_theta, scale, &device);
         let query = rotation(self.heads, self.scale()).apply(query);
-        let (key, value) = past.push(rotation(self.kv_heads, 1.0).apply(key), value);
-        self.mix(query, key, value, self.bias(start, seq, &device))
+        let (key, value) = past.push(rotation(self.kv_heads, 1.0).apply(key), value, window);
+        let bias = self.bias(key.dims()[1] - seq, seq, &device);
+        self.mix(query, key, value, bias)
     }
 
     fn compose(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
-        let tables =
-            self.composed.get(query.dims()[1], &query.device(), |device| Tables::new(self, query.dims()[1], device));
-        self.mix(tables.query.apply(query), tables.key.apply(key), value, tables.causal)
+        let seq = query.dims()[1];
+        let tables = self.composed.get(seq, &query.device(), |device| Tables::new(self, seq, device));
+        let (query, key) = (tables.query.apply(query), tables.key.apply(key));
+        if seq > self.window.get() {
+            self.mix_blocks(query, key, value, tables.bias)
+        } else {
+            self.mix(query, key, value, tables.bias)
+        }
+    }
+
+    /// As [`mix`](Self::mix), for more queries than the window `W` holds: blocks of `W` queries look at the keys of their own
+    /// block and of the one before, so nothing is of size `S^2`.
+    ///
+    /// # Shapes
+    /// `query`: `[B, S, H C]`, `key` and `value`: `[B, S, K C]`, `bias`: `[1, 1, (H/K) W, 2 W]`, to `[B, S, H C]`.
+    fn mix_blocks(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
+        let ([batch, seq, width], window) = (query.dims(), self.window.get());
+        let later = seq.div_ceil(window) - 1;
+        // Zeros behind the end make the last block whole; nobody in front of them sees them.
+        let [query, key, value] = [query, key, value].map(|x| {
+            let [_, _, width] = x.dims();
+            let missing = (later + 1) * window - seq;
+            let zeros = Tensor::zeros([batch, missing, width], &x.device());
+            if missing == 0 { x } else { Tensor::cat(vec![x, zeros], 1) }
+        });
+        let first = |x: &Tensor<3>| x.clone().narrow(1, 0, window);
+        let head = self.mix(first(&query), first(&key), first(&value), bias.clone().narrow(3, window, window));
+        // The blocks from token `start` on become sequences of their own: [B, ..] -> [B N, W, ..].
+        let blocks = |x: &Tensor<3>, start| {
+            let [_, _, width] = x.dims();
+            x.clone().narrow(1, start, later * window).reshape([batch * later, window, width])
+        };
+        let pairs = |x: &Tensor<3>| Tensor::cat(vec![blocks(x, 0), blocks(x, window)], 1);
+        let rest = self.mix(blocks(&query, window), pairs(&key), pairs(&value), bias);
+        Tensor::cat(vec![head, rest.reshape([batch, later * window, width])], 1).narrow(1, 0, seq)
     }
 
     /// Attention of rotated queries, which are scaled, over rotated keys.
@@ -108,11 +157,14 @@ impl CausalAttention {
         mixed.permute([0, 3, 1, 2, 4]).reshape([batch, seq, heads * width])
     }
 
-    /// `[1, 1, (H/K) S, P + S]` after `P` tokens of the past: zero where query `i` may see key `j <= P + i`, minus infinity
-    /// elsewhere.
+    /// `[1, 1, (H/K) S, P + S]` after `P` tokens of the past: zero where query `i` sees key `j`, which is no later than
+    /// `P + i` and within the window; minus infinity elsewhere.
     fn bias(&self, past: usize, seq: usize, device: &Device) -> Tensor<4> {
         let (rows, total) = (self.heads / self.kv_heads * seq, past + seq);
-        let bias = |at: usize| if at % total <= past + at / total % seq { 0.0 } else { f32::NEG_INFINITY };
+        let bias = |at: usize| {
+            let (query, key) = (past + at / total % seq, at % total);
+            if key <= query && query - key < self.window.get() { 0.0 } else { f32::NEG_INFINITY }
+        };
         let values: Vec<f32> = (0..rows * total).map(bias).collect();
         Tensor::from_data(TensorData::new(values, [1, 1, rows, total]), device)
     }
@@ -126,22 +178,25 @@ impl CausalAttention {
 /// Keys and values of the tokens that attention has seen; empty before the first.
 #[derive(Clone, Debug, Default)]
 pub struct KeyValues {
-    /// Rotated keys and values, `[B, T, K C]` each.
+    /// Rotated keys and values of the last `T` tokens, `[B, T, K C]` each.
     kept: Option<(Tensor<3>, Tensor<3>)>,
     /// Tokens seen.
     tokens: usize,
 }
 
 impl KeyValues {
-    /// Adds keys and values, `[B, S, K C]`; returns those of all tokens.
-    fn push(&mut self, key: Tensor<3>, value: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+    /// Adds keys and values, `[B, S, K C]`, and keeps those of the last `window` tokens; returns the ones kept before and
+    /// the new ones.
+    fn push(&mut self, key: Tensor<3>, value: Tensor<3>, window: usize) -> (Tensor<3>, Tensor<3>) {
         self.tokens += key.dims()[1];
-        let all = match self.kept.take() {
+        let (keys, values) = match self.kept.take() {
             None => (key, value),
             Some((keys, values)) => (Tensor::cat(vec![keys, key], 1), Tensor::cat(vec![values, value], 1)),
         };
-        self.kept = Some(all.clone());
-        all
+        let old = keys.dims()[1].saturating_sub(window);
+        let last = |x: &Tensor<3>| x.clone().narrow(1, old, x.dims()[1] - old);
+        self.kept = Some((last(&keys), last(&values)));
+        (keys, values)
     }
 
     /// Numbers kept, over the whole batch.
@@ -156,8 +211,9 @@ struct Tables {
     /// Scaled by `1 / sqrt(C)`.
     query: Rotation,
     key: Rotation,
-    /// `[1, 1, (H/K) S, S]`: zero where query `i` may see key `j <= i`, minus infinity elsewhere.
-    causal: Tensor<4>,
+    /// Which keys a query sees, see [`CausalAttention::bias`]: `[1, 1, (H/K) S, S]`, or `[1, 1, (H/K) W, 2 W]` for blocks of a
+    /// window that is shorter than the sequence.
+    bias: Tensor<4>,
 }
 
 impl Tables {
@@ -167,53 +223,11 @@ impl Tables {
         Self {
             query: rotation(attention.heads, attention.scale()),
             key: rotation(attention.kv_heads, 1.0),
-            causal: attention.bias(0, seq, device),
+            bias: match attention.window.get() {
+                window if window < seq => attention.bias(window, window, device),
+                _ => attention.bias(0, seq, device),
+            },
         }
-    }
-}
-
-/// Rotary embedding of `S` positions for `N` heads: channel pairs `(c, c + C/2)` turn by `position * theta^(-2c/C)`.
-#[derive(Clone, Debug)]
-struct Rotation {
-    /// `[1, S, N C]`.
-    cos: Tensor<3>,
-    /// `[1, S, N C]`.
-    sin: Tensor<3>,
-    /// `[C, C]`: maps `(low, high)` to `(-high, low)`.
-    quarter_turn: Tensor<2>,
-}
-
-impl Rotation {
-    /// Tables for `[S, N, C]`, multiplied by `scale` and computed in 64 bits.
-    fn new(positions: Range<usize>, [heads, width]: [usize; 2], theta: f64, scale: f64, device: &Device) -> Self {
-        let (seq, half) = (positions.len(), width / 2);
-        let table = |f: fn(f64) -> f64| {
-            let value = |position: usize, channel: usize| {
-                (scale * f(position as f64 * theta.powf(-2.0 * channel as f64 / width as f64))) as f32
-            };
-            // One head's row serves all of them.
-            let row =
-                |position| (0..half).map(|channel| value(position, channel)).collect::<Vec<_>>().repeat(2 * heads);
-            let values: Vec<f32> = positions.clone().flat_map(row).collect();
-            Tensor::from_data(TensorData::new(values, [1, seq, heads * width]), device)
-        };
-        let turn = |at: usize| match (at / width, at % width) {
-            (from, to) if from == to + half => -1.0,
-            (from, to) if from + half == to => 1.0,
-            _ => 0f32,
-        };
-        let turn: Vec<f32> = (0..width * width).map(turn).collect();
-        let quarter_turn = Tensor::from_data(TensorData::new(turn, [width, width]), device);
-        Self { cos: table(f64::cos), sin: table(f64::sin), quarter_turn }
-    }
-
-    /// `x`: `[B, S, N C]`, rotated.
-    fn apply(&self, x: Tensor<3>) -> Tensor<3> {
-        let shape = x.dims();
-        let [width, _] = self.quarter_turn.dims();
-        let pairs: Tensor<2> = x.clone().reshape([shape.iter().product::<usize>() / width, width]);
-        let turned = linear(pairs, self.quarter_turn.clone(), None).reshape(shape);
-        x * self.cos.clone() + turned * self.sin.clone()
     }
 }
 
@@ -254,9 +268,22 @@ mod tests {
     use super::*;
     use crate::kernels::testing::{Case, check, lift, lower};
 
+    fn windowed(attention: CausalAttention, window: Option<usize>) -> CausalAttention {
+        match window {
+            Some(keys) => attention.window(NonZeroUsize::new(keys).unwrap()),
+            None => attention,
+        }
+    }
+
+    type Form = fn(&CausalAttention, Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>;
+
+    fn fused(attention: &CausalAttention, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
+        attention.kernel(&query, &key, &value).unwrap()
+    }
+
     /// Batch, length, query heads, KV heads, head width.
-    fn agrees([batch, seq, heads, kv_heads, width]: [usize; 5], scale: f32) {
-        let attention = CausalAttention::new(heads, kv_heads, width, 100.0);
+    fn agrees(form: Form, [batch, seq, heads, kv_heads, width]: [usize; 5], window: Option<usize>, scale: f32) {
+        let attention = windowed(CausalAttention::new(heads, kv_heads, width, 100.0), window);
         let (all, shared) = ([batch, seq, heads * width], [batch, seq, kv_heads * width]);
         let shapes = [all.to_vec(), shared.to_vec(), shared.to_vec()];
         let lifted = |x: &[Tensor<1>]| (lift(&x[0], all), lift(&x[1], shared), lift(&x[2], shared));
@@ -264,7 +291,7 @@ mod tests {
             Case { shapes: &shapes, scale, tolerance: 1e-5 },
             &|x| {
                 let (query, key, value) = lifted(x);
-                lower(attention.kernel(&query, &key, &value).unwrap())
+                lower(form(&attention, query, key, value))
             },
             &|x| {
                 let (query, key, value) = lifted(x);
@@ -273,11 +300,12 @@ mod tests {
         );
     }
 
-    /// The composed form with Burn's own softmax.
+    /// Burn's own softmax over all keys, with a mask.
     fn plain(attention: &CausalAttention, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
         let [batch, seq, _] = query.dims();
         let (group, width) = (attention.heads / attention.kv_heads, attention.head_dim);
         let tables = attention.composed.get(seq, &query.device(), |device| Tables::new(attention, seq, device));
+        let device = key.device().without_autodiff();
         let split = |x: Tensor<3>, heads| -> Tensor<4> { x.reshape([batch, seq, heads, width]).swap_dims(1, 2) };
         let shared = |x| -> Tensor<4> {
             let x: Tensor<5> = split(x, attention.kv_heads).unsqueeze_dim::<5>(2).repeat_dim(2, group);
@@ -285,30 +313,28 @@ mod tests {
         };
         let scores =
             split(tables.query.apply(query), attention.heads).matmul(shared(tables.key.apply(key)).transpose());
-        let weights = softmax(scores + tables.causal.slice([0..1, 0..1, 0..seq, 0..seq]), 3);
+        let mask = attention.bias(0, seq, &device);
+        let weights = softmax(scores + mask.slice([0..1, 0..1, 0..seq, 0..seq]), 3);
         weights.matmul(shared(value)).swap_dims(1, 2).reshape([batch, seq, attention.heads * width])
     }
 
     #[test]
     fn value_and_gradients_are_those_of_burns_composition() {
         for sizes in [[1, 1, 1, 1, 2], [2, 7, 2, 2, 6], [1, 5, 4, 2, 4], [2, 13, 6, 1, 4], [1, 70, 2, 1, 8]] {
-            agrees(sizes, 1.0);
-            agrees(sizes, 3.0);
+            for form in [fused as Form, CausalAttention::compose] {
+                agrees(form, sizes, None, 1.0);
+                agrees(form, sizes, None, 3.0);
+            }
         }
     }
 
     #[test]
-    fn the_composed_form_has_the_same_derivative() {
-        let attention = CausalAttention::new(4, 2, 4, 100.0);
-        let shapes = [vec![2, 5, 16], vec![2, 5, 8], vec![2, 5, 8]];
-        let run = |form: &dyn Fn(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>, x: &[Tensor<1>]| {
-            lower(form(lift(&x[0], [2, 5, 16]), lift(&x[1], [2, 5, 8]), lift(&x[2], [2, 5, 8])))
-        };
-        check(
-            Case { shapes: &shapes, scale: 2.0, tolerance: 1e-5 },
-            &|x| run(&|q, k, v| attention.compose(q, k, v), x),
-            &|x| run(&|q, k, v| plain(&attention, q, k, v), x),
-        );
+    fn a_window_is_a_banded_mask() {
+        for (seq, window) in [(1, 1), (5, 1), (6, 3), (7, 3), (5, 5), (6, 5), (70, 9), (100, 40), (5, usize::MAX)] {
+            for form in [fused as Form, CausalAttention::compose] {
+                agrees(form, [2, seq, 4, 2, 4], Some(window), 2.0);
+            }
+        }
     }
 
     #[test]
@@ -344,8 +370,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn any_shape_agrees(batch in 1usize..3, seq in 1usize..70, kv_heads in 1usize..4, group in 1usize..4, half in 1usize..9) {
-            agrees([batch, seq, kv_heads * group, kv_heads, 2 * half], 1.5);
+        fn any_shape_agrees(
+            batch in 1usize..3,
+            seq in 1usize..70,
+            kv_heads in 1usize..4,
+            group in 1usize..4,
+            half in 1usize..9,
+            window in 1usize..80,
+        ) {
+            agrees(fused, [batch, seq, kv_heads * group, kv_heads, 2 * half], Some(window), 1.5);
         }
     }
 }

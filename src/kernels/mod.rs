@@ -21,6 +21,7 @@ mod position;
 mod short_conv;
 mod state_space;
 mod relu2;
+mod rotary;
 mod swiglu;
 #[cfg(test)]
 mod testing;

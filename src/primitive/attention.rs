@@ -27,40 +27,17 @@ impl Primitive for Attention {
         Role::Sequence
     }
 
-    /// Projections count twice their weights; scores and mixing count `2 S H C` per token, the causal half of `4 S H C`.
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost {
-        let queries = (dims.heads * dims.head_dim) as u64;
-        let keys = (dims.kv_heads * dims.head_dim) as u64;
-        let weights = 2 * dims.width() * (queries + keys);
-        let biases = if dims.attention_bias { queries + 2 * keys + dims.width() } else { 0 };
-        LayerCost {
-            parameters: weights + biases,
-            forward_flops_per_token: 2 * weights + 2 * seq_len * queries,
-            cache_elements: 2 * keys * seq_len,
-        }
+        AttentionLayer::cost(dims, seq_len, seq_len)
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
-        let (queries, keys) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
-        let mut linear = |d_input, d_output| {
-            if dims.attention_bias {
-                init.linear_with_bias(d_input, d_output, device)
-            } else {
-                init.linear(d_input, d_output, device)
-            }
-        };
-        Ok(Block::new(AttentionLayer {
-            query: linear(dims.d_model, queries),
-            key: linear(dims.d_model, keys),
-            value: linear(dims.d_model, keys),
-            output: linear(queries, dims.d_model),
-            mix: CausalAttention::new(dims.heads, dims.kv_heads, dims.head_dim, dims.rope_theta),
-        }))
+        Ok(Block::new(AttentionLayer::new(dims, init, device)))
     }
 }
 
-/// A built [`Attention`]. Letters: `D` model width, `H` query heads, `K` KV heads, `C` head width.
+/// A built [`Attention`] or [`SlidingWindow`](super::SlidingWindow). Letters: `D` model width, `H` query heads, `K` KV heads, `C` head width.
 #[derive(Module, Debug)]
 pub struct AttentionLayer {
     /// `[D, H C]`.
@@ -72,10 +49,46 @@ pub struct AttentionLayer {
     /// `[H C, D]`.
     pub output: Linear,
     #[module(skip)]
-    mix: CausalAttention,
+    pub(super) mix: CausalAttention,
 }
 
 impl AttentionLayer {
+    /// Draws the weights of the query, the key, the value and the output, in this order.
+    pub(super) fn new(dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
+        let (queries, keys) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
+        let mut linear = |d_input, d_output| {
+            if dims.attention_bias {
+                init.linear_with_bias(d_input, d_output, device)
+            } else {
+                init.linear(d_input, d_output, device)
+            }
+        };
+        Self {
+            query: linear(dims.d_model, queries),
+            key: linear(dims.d_model, keys),
+            value: linear(dims.d_model, keys),
+            output: linear(queries, dims.d_model),
+            mix: CausalAttention::new(dims.heads, dims.kv_heads, dims.head_dim, dims.rope_theta),
+        }
+    }
+
+    /// The cost where every query sees the last `window` keys. Projections count twice their weights; a token counts
+    /// `4 H C` per key that it sees. A causal sequence of `S` tokens is the triangle under the diagonal, of which a window
+    /// `W <= S` cuts off the corner: `W - W^2 / (2 S)` keys per token, which is `S / 2` without a window. Rounded down.
+    pub(super) fn cost(dims: &Dims, seq_len: u64, window: u64) -> LayerCost {
+        let queries = (dims.heads * dims.head_dim) as u64;
+        let keys = (dims.kv_heads * dims.head_dim) as u64;
+        let weights = 2 * dims.width() * (queries + keys);
+        let biases = if dims.attention_bias { queries + 2 * keys + dims.width() } else { 0 };
+        let (seq, seen) = (u128::from(seq_len.max(1)), u128::from(window.min(seq_len)));
+        let mixing = 2 * u128::from(queries) * seen * (2 * seq - seen) / seq;
+        LayerCost {
+            parameters: weights + biases,
+            forward_flops_per_token: 2 * weights + mixing as u64,
+            cache_elements: 2 * keys * window.min(seq_len),
+        }
+    }
+
     /// Query, key and value of `x`, `[B, S, D]`.
     fn project(&self, x: Tensor<3>) -> [Tensor<3>; 3] {
         [project(x.clone(), &self.query), project(x.clone(), &self.key), project(x, &self.value)]
@@ -98,7 +111,10 @@ impl Mixer for AttentionLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{primitive::InitScheme, seed::Seed};
+    use crate::{
+        primitive::{InitScheme, SlidingWindow},
+        seed::Seed,
+    };
 
     /// `[rows][columns]` of a linear map, in 64 bits.
     fn project(linear: &Linear, x: &[f64]) -> Vec<f64> {
@@ -121,7 +137,7 @@ mod tests {
     }
 
     /// Attention over one sequence, one query and one head at a time.
-    fn naive(layer: &AttentionLayer, dims: &Dims, x: &[Vec<f64>]) -> Vec<f64> {
+    fn naive(layer: &AttentionLayer, dims: &Dims, window: usize, x: &[Vec<f64>]) -> Vec<f64> {
         let (width, group) = (dims.head_dim, dims.heads / dims.kv_heads);
         let rows = |linear| x.iter().map(|x| project(linear, x)).collect::<Vec<_>>();
         let (queries, keys, values) = (rows(&layer.query), rows(&layer.key), rows(&layer.value));
@@ -135,12 +151,12 @@ mod tests {
                     let key = rotate(&head(&keys[t], h / group), t, dims.rope_theta);
                     query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() / (width as f64).sqrt()
                 };
-                let weights: Vec<f64> = (0..=at).map(|t| score(t).exp()).collect();
+                let seen = (at + 1).saturating_sub(window)..=at;
+                let weights: Vec<f64> = seen.clone().map(|t| score(t).exp()).collect();
                 let total: f64 = weights.iter().sum();
-                mixed.extend(
-                    (0..width)
-                        .map(|c| (0..=at).map(|t| weights[t] / total * values[t][h / group * width + c]).sum::<f64>()),
-                );
+                let value = |t: usize, c: usize| values[t][h / group * width + c];
+                let mix = |c| weights.iter().zip(seen.clone()).map(|(w, t)| w / total * value(t, c)).sum::<f64>();
+                mixed.extend((0..width).map(mix));
             }
             out.extend(project(&layer.output, &mixed));
         }
@@ -149,15 +165,27 @@ mod tests {
 
     #[test]
     fn agrees_with_a_naive_reference() {
-        for (heads, kv_heads, head_dim, bias, seq) in
-            [(1, 1, 6, false, 1), (4, 4, 2, true, 7), (4, 2, 4, false, 5), (6, 1, 4, true, 13)]
-        {
+        let (all, local) = (None, |window| Some(SlidingWindow::new(window).unwrap()));
+        for (heads, kv_heads, head_dim, bias, seq, primitive) in [
+            (1, 1, 6, false, 1, all),
+            (4, 4, 2, true, 7, all),
+            (4, 2, 4, false, 5, all),
+            (6, 1, 4, true, 13, all),
+            (6, 1, 4, true, 13, local(2)),
+            (4, 2, 4, false, 13, local(4)),
+            (4, 4, 2, true, 7, local(7)),
+            (4, 4, 2, true, 7, local(100)),
+        ] {
             let dims =
                 Dims { kv_heads, head_dim, attention_bias: bias, rope_theta: 100.0, ..Dims::new(12, 16, 1).unwrap() };
             let dims = Dims { heads, ..dims };
             for device in [Device::flex(), Device::flex().autodiff()] {
                 let mut init = WeightInit::new(InitScheme::Normal(0.7), Seed(3).rng("test", 0));
-                let block = Attention.build(&dims, &mut init, &device).unwrap();
+                let block = match primitive {
+                    None => Attention.build(&dims, &mut init, &device).unwrap(),
+                    Some(local) => local.build(&dims, &mut init, &device).unwrap(),
+                };
+                let window = primitive.map_or(usize::MAX, SlidingWindow::window);
                 let mut layer = block.downcast_ref::<AttentionLayer>().unwrap().clone();
                 for linear in [&mut layer.query, &mut layer.key, &mut layer.value, &mut layer.output] {
                     let columns = linear.weight.dims()[1];
@@ -168,7 +196,8 @@ mod tests {
                     .chunks(12)
                     .map(|row| row.iter().map(|&v| f64::from(v)).collect())
                     .collect();
-                let want: Vec<f64> = rows.chunks(seq).flat_map(|sequence| naive(&layer, &dims, sequence)).collect();
+                let want: Vec<f64> =
+                    rows.chunks(seq).flat_map(|sequence| naive(&layer, &dims, window, sequence)).collect();
                 let got = layer.forward(x).into_data().try_into_vec::<f32>().unwrap();
                 for (got, want) in got.iter().zip(want) {
                     assert!((f64::from(*got) - want).abs() < 2e-5, "{heads} {kv_heads}: {got} {want}");

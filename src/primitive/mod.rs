@@ -13,11 +13,13 @@ mod gated_conv;
 mod gated_delta_net;
 mod init;
 mod mamba2;
+mod lettered;
 mod memory;
 mod mlp;
 mod recurrent;
 mod registry;
 mod relu2;
+mod sliding_window;
 mod swiglu;
 mod symbol;
 
@@ -28,11 +30,13 @@ pub use from_fn::FnPrimitive;
 pub use gated_conv::{GatedConv, GatedConvLayer};
 pub use gated_delta_net::{GatedDeltaNet, GatedDeltaNetLayer};
 pub use init::{InitScheme, WeightInit};
+pub use lettered::Lettered;
 pub use mamba2::{Mamba2, Mamba2Layer};
 pub use memory::{LayerState, Memory};
 pub use mlp::{Mlp, MlpLayer};
 pub use registry::{Primitives, RegistryError};
 pub use relu2::{Relu2, Relu2Layer};
+pub use sliding_window::SlidingWindow;
 pub use swiglu::{SwiGlu, SwiGluLayer};
 pub use symbol::{NameError, PrimitiveId, Symbol};
 
@@ -64,6 +68,14 @@ pub trait Primitive: Debug + Send + Sync {
     /// # Errors
     /// [`BuildError`] when `dims` cannot be built; the message names the remedy.
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError>;
+
+    /// The same primitive under another letter, to stand beside a variant of itself.
+    fn with_symbol(self, symbol: Symbol) -> Lettered<Self>
+    where
+        Self: Sized,
+    {
+        Lettered { primitive: self, symbol }
+    }
 }
 
 /// What a layer mixes.

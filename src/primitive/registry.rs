@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use thiserror::Error;
 
 use super::{
-    Attention, GatedConv, GatedDeltaNet, Mamba2, Mlp, NameError, Primitive, PrimitiveId, Relu2, SwiGlu, Symbol,
+    Attention, GatedConv, GatedDeltaNet, Mamba2, Mlp, NameError, Primitive, PrimitiveId, Relu2, SlidingWindow, SwiGlu,
+    Symbol,
 };
 
 /// A set of primitives, addressed by symbol or by id. There is no global registry: what a search knows is what it was given.
@@ -28,11 +29,12 @@ impl Primitives {
         Self::default()
     }
 
-    /// The primitives of this crate with their default options: attention `A`, Mamba-2 `B`, gated DeltaNet `G`, gated
-    /// convolution `C`; SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`.
+    /// The primitives of this crate with their default options: attention `A`, attention over a window `S`, Mamba-2 `B`, gated
+    /// DeltaNet `G`, gated convolution `C`; SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`.
     pub fn standard() -> Self {
         Self::of([
             Arc::new(Attention),
+            Arc::new(SlidingWindow::default()),
             Arc::new(Mamba2::default()),
             Arc::new(GatedDeltaNet::default()),
             Arc::new(GatedConv::default()),
@@ -141,6 +143,11 @@ mod tests {
     #[test]
     fn unknown_and_duplicate_names_are_refused() {
         let primitives = Primitives::standard();
+        let wide = SlidingWindow::new(256).unwrap();
+        assert!(matches!(primitives.clone().with(wide), Err(RegistryError::SymbolTaken { .. })));
+        let local = SlidingWindow::default().with_symbol(Symbol::try_from('L').unwrap());
+        let error = primitives.clone().with(local).unwrap_err();
+        assert_eq!(error.to_string(), "id sliding_window is taken by the primitive with symbol S: rename one of them");
         let error = primitives.symbols(["attention", "mamba9"]).unwrap_err().to_string();
         assert!(error.contains("mamba9") && error.contains("swiglu (M)"), "{error}");
         assert!(matches!(primitives.with(SwiGlu), Err(RegistryError::SymbolTaken { .. })));

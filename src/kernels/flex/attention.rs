@@ -1,16 +1,16 @@
-//! Causal attention with grouped queries and rotary positions, one head and one block of queries at a time; the weights of
+//! Causal attention with grouped queries, rotary positions and, on request, a window of keys; one head and one block of queries at a time; the weights of
 //! a block are computed anew on the way back, so nothing of size `S^2` is kept.
 
 use std::{ops::Range, sync::Arc};
 
 use super::{
     Kernel,
-    matmul::{add, matrix, set, set_strided, strided},
+    matmul::{add, matrix, rows, rows_mut, set, set_strided, strided},
     pool::buffer,
     simd::{Arch, Simd, WithSimd, exp, load, starts, store},
 };
 
-/// Queries whose scores are worked on together. Keys behind the last of them are left out.
+/// Queries whose scores are worked on together. Keys that none of them sees are left out.
 const QUERIES: usize = 32;
 
 /// The shapes: `q`: `[B, S, H C]`, `k` and `v`: `[B, S, K C]`, the result `[B, S, H C]`.
@@ -24,6 +24,8 @@ pub struct Attention {
     pub kv_heads: usize,
     /// `C`, even.
     pub width: usize,
+    /// How many keys a query sees, its own included; at least 1.
+    pub window: usize,
     /// Of this length and width.
     pub angles: Arc<Angles>,
 }
@@ -97,22 +99,40 @@ struct Scratch {
     q: Vec<f32>,
     /// `[S, C]`, turned.
     k: Vec<f32>,
-    /// `[QUERIES, S]`: scores, then weights.
+    /// `[QUERIES, T]`, where a block of queries sees at most `T` keys: scores, then weights.
     weights: Vec<f32>,
+}
+
+/// Queries that are worked on together.
+#[derive(Clone)]
+struct Block {
+    /// Their positions.
+    queries: Range<usize>,
+    /// The positions of the keys that they see.
+    keys: Range<usize>,
 }
 
 impl Attention {
     fn scratch(&self) -> Scratch {
+        let most = self.blocks().map(|Block { queries, keys }| queries.len() * keys.len()).max();
         Scratch {
             q: buffer(self.seq * self.width),
             k: buffer(self.seq * self.width),
-            weights: buffer(QUERIES.min(self.seq) * self.seq),
+            weights: buffer(most.unwrap_or(0)),
         }
     }
 
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let seq = self.seq;
-        (0..seq).step_by(QUERIES).map(move |start| start..seq.min(start + QUERIES))
+    fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
+        let (seq, before) = (self.seq, self.window - 1);
+        (0..seq).step_by(QUERIES).map(move |start| {
+            let end = seq.min(start + QUERIES);
+            Block { queries: start..end, keys: start.saturating_sub(before)..end }
+        })
+    }
+
+    /// What the queries of a block see, counted from the first key of the block.
+    fn sight(&self, block: &Block) -> Sight {
+        Sight { first: block.queries.start - block.keys.start, keys: block.keys.len(), window: self.window }
     }
 
     /// Every query head, as (sequence, KV head, query head); those that share a KV head follow each other.
@@ -151,14 +171,15 @@ impl Kernel<3> for Attention {
             }
             self.angles.turn(&q[at..(b + 1) * seq * stride], stride, &mut scratch.q, width, self.scale());
             for block in self.blocks() {
-                let weights = &mut scratch.weights[..block.len() * block.end];
-                let keys = matrix(&scratch.k[..block.end * width], width);
-                let queries = matrix(&scratch.q[block.start * width..block.end * width], width);
-                set(weights, queries, keys.transpose());
-                Arch::new().dispatch(Softmax { weights, first: block.start, log_sums: &mut log_sums[block.clone()] });
-                let y = &mut y[at + block.start * stride..(b + 1) * seq * stride];
-                let values = strided(&v[kv_rows.clone()], block.end, width, kv_stride);
-                set_strided(y, stride, matrix(weights, block.end), values);
+                let Block { queries, keys } = block.clone();
+                let weights = &mut scratch.weights[..queries.len() * keys.len()];
+                let rotated = matrix(rows(&scratch.k, &keys, width), width);
+                set(weights, matrix(rows(&scratch.q, &queries, width), width), rotated.transpose());
+                let log_sums = &mut log_sums[queries.clone()];
+                Arch::new().dispatch(Softmax { weights, sight: self.sight(&block), log_sums });
+                let y = &mut y[at + queries.start * stride..(b + 1) * seq * stride];
+                let values = strided(&v[kv_at + keys.start * kv_stride..kv_rows.end], keys.len(), width, kv_stride);
+                set_strided(y, stride, matrix(weights, keys.len()), values);
             }
         }
         (y, log_sums)
@@ -178,30 +199,31 @@ impl Kernel<3> for Attention {
         for ((b, kv_head, head), log_sums) in self.each_head(batch).zip(log_sums.chunks_exact(seq)) {
             let at = b * seq * stride + head * width;
             let kv_at = b * seq * kv_stride + kv_head * width;
-            let (rows, kv_rows) = (at..(b + 1) * seq * stride, kv_at..(b + 1) * seq * kv_stride);
+            let (q_rows, kv_rows) = (at..(b + 1) * seq * stride, kv_at..(b + 1) * seq * kv_stride);
             if head % group == 0 {
                 self.angles.turn(&k[kv_rows.clone()], kv_stride, &mut scratch.k, width, 1.0);
                 head_dk.fill(0.0);
                 head_dv.fill(0.0);
             }
-            self.angles.turn(&q[rows.clone()], stride, &mut scratch.q, width, self.scale());
+            self.angles.turn(&q[q_rows.clone()], stride, &mut scratch.q, width, self.scale());
             for block in self.blocks() {
-                let size = block.len() * block.end;
+                let Block { queries, keys } = block.clone();
+                let size = queries.len() * keys.len();
                 let (weights, slopes) = (&mut scratch.weights[..size], &mut slopes[..size]);
-                let keys = matrix(&scratch.k[..block.end * width], width);
-                let queries = matrix(&scratch.q[block.start * width..block.end * width], width);
-                let values = strided(&v[kv_rows.clone()], block.end, width, kv_stride);
-                let dy = strided(&dy[at + block.start * stride..rows.end], block.len(), width, stride);
-                set(weights, queries, keys.transpose());
-                set(slopes, dy, values.transpose());
-                let log_sums = &log_sums[block.clone()];
-                Arch::new().dispatch(SoftmaxBackward { weights, slopes, first: block.start, log_sums });
-                let (weights, slopes) = (matrix(weights, block.end), matrix(slopes, block.end));
-                set(&mut head_dq[block.start * width..block.end * width], slopes, keys);
-                add(&mut head_dk[..block.end * width], slopes.transpose(), queries);
-                add(&mut head_dv[..block.end * width], weights.transpose(), dy);
+                let q = matrix(rows(&scratch.q, &queries, width), width);
+                let k = matrix(rows(&scratch.k, &keys, width), width);
+                let v = strided(&v[kv_at + keys.start * kv_stride..kv_rows.end], keys.len(), width, kv_stride);
+                let dy = strided(&dy[at + queries.start * stride..q_rows.end], queries.len(), width, stride);
+                set(weights, q, k.transpose());
+                set(slopes, dy, v.transpose());
+                let (sight, log_sums) = (self.sight(&block), &log_sums[queries.clone()]);
+                Arch::new().dispatch(SoftmaxBackward { weights, slopes, sight, log_sums });
+                let (weights, slopes) = (matrix(weights, keys.len()), matrix(slopes, keys.len()));
+                set(rows_mut(&mut head_dq, &queries, width), slopes, k);
+                add(rows_mut(&mut head_dk, &keys, width), slopes.transpose(), q);
+                add(rows_mut(&mut head_dv, &keys, width), weights.transpose(), dy);
             }
-            self.angles.turn_back(&head_dq, &mut dq[rows], stride, width, self.scale());
+            self.angles.turn_back(&head_dq, &mut dq[q_rows], stride, width, self.scale());
             if head % group == group - 1 {
                 self.angles.turn_back(&head_dk, &mut dk[kv_rows.clone()], kv_stride, width, 1.0);
                 for (dv, head) in dv[kv_rows].chunks_mut(kv_stride).zip(head_dv.chunks_exact(width)) {
@@ -213,10 +235,34 @@ impl Kernel<3> for Attention {
     }
 }
 
-/// Scores to weights, in place, for the queries at positions `first..`; query `i` sees the keys `0..=i`.
+/// Which keys the queries of a block see. Positions count from the first key of the block.
+#[derive(Clone, Copy)]
+struct Sight {
+    /// The position of the first query.
+    first: usize,
+    /// The keys of the block.
+    keys: usize,
+    /// How many keys a query sees, its own included.
+    window: usize,
+}
+
+impl Sight {
+    /// The keys that query `row` sees. The others of the row, before and behind them, are set to zero.
+    #[inline(always)]
+    fn cut<'a>(&self, row: usize, keys: &'a mut [f32]) -> &'a mut [f32] {
+        let end = self.first + row + 1;
+        let (keys, later) = keys.split_at_mut(end);
+        later.fill(0.0);
+        let (earlier, seen) = keys.split_at_mut(end.saturating_sub(self.window));
+        earlier.fill(0.0);
+        seen
+    }
+}
+
+/// Scores to weights, in place.
 struct Softmax<'a> {
     weights: &'a mut [f32],
-    first: usize,
+    sight: Sight,
     log_sums: &'a mut [f32],
 }
 
@@ -225,10 +271,9 @@ impl WithSimd for Softmax<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let keys = self.first + self.log_sums.len();
-        for (row, (weights, log_sum)) in self.weights.chunks_exact_mut(keys).zip(self.log_sums).enumerate() {
-            let (seen, hidden) = weights.split_at_mut(self.first + row + 1);
-            hidden.fill(0.0);
+        let rows = self.weights.chunks_exact_mut(self.sight.keys);
+        for (row, (weights, log_sum)) in rows.zip(self.log_sums).enumerate() {
+            let seen = self.sight.cut(row, weights);
             let whole = seen.len() - seen.len() % S::F32_LANES;
             let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
             for &scores in S::as_simd_f32s(seen).0 {
@@ -258,7 +303,7 @@ impl WithSimd for Softmax<'_> {
 struct SoftmaxBackward<'a> {
     weights: &'a mut [f32],
     slopes: &'a mut [f32],
-    first: usize,
+    sight: Sight,
     log_sums: &'a [f32],
 }
 
@@ -267,13 +312,10 @@ impl WithSimd for SoftmaxBackward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let keys = self.first + self.log_sums.len();
+        let Sight { keys, .. } = self.sight;
         let rows = self.weights.chunks_exact_mut(keys).zip(self.slopes.chunks_exact_mut(keys));
         for (row, ((weights, slopes), &log_sum)) in rows.zip(self.log_sums).enumerate() {
-            let (weights, hidden) = weights.split_at_mut(self.first + row + 1);
-            hidden.fill(0.0);
-            let (slopes, hidden) = slopes.split_at_mut(self.first + row + 1);
-            hidden.fill(0.0);
+            let (weights, slopes) = (self.sight.cut(row, weights), self.sight.cut(row, slopes));
             let shift = simd.splat_f32s(log_sum);
             let mut sum = simd.splat_f32s(0.0);
             for at in starts::<S>(weights.len()) {

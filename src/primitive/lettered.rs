@@ -1,0 +1,35 @@
+//! A primitive under another letter.
+
+use burn::tensor::Device;
+
+use super::{Block, BuildError, Dims, LayerCost, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+
+/// A primitive that stands under another letter than its own, so that several variants of one layer can be searched beside
+/// each other; see [`Primitive::with_symbol`].
+#[derive(Clone, Copy, Debug)]
+pub struct Lettered<P> {
+    pub(super) primitive: P,
+    pub(super) symbol: Symbol,
+}
+
+impl<P: Primitive> Primitive for Lettered<P> {
+    fn id(&self) -> PrimitiveId {
+        self.primitive.id()
+    }
+
+    fn symbol(&self) -> Symbol {
+        self.symbol
+    }
+
+    fn role(&self) -> Role {
+        self.primitive.role()
+    }
+
+    fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost {
+        self.primitive.cost(dims, seq_len)
+    }
+
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        self.primitive.build(dims, init, device)
+    }
+}

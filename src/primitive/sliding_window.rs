@@ -1,0 +1,122 @@
+//! Causal self-attention over a window of keys (Beltagy et al. 2020, arXiv 2004.05150, section 3.1; Mistral, Jiang et al.
+//! 2023, arXiv 2310.06825, section 2), with grouped queries and rotary positions.
+
+use std::num::NonZeroUsize;
+
+use burn::tensor::Device;
+
+use super::{AttentionLayer, Block, BuildError, Dims, LayerCost, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+
+/// The keys that a query sees by default. The compiler evaluates the `unwrap`.
+const WINDOW: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// [`Attention`](super::Attention) in which a query sees the last keys only, its own included: `i + 1 - window ..= i` for
+/// query `i`, as in Mistral and in transformers. Work grows with the length of a sequence, not with its square, and decoding
+/// keeps the keys and values of `window` tokens. Symbol `S`.
+///
+/// The default window is 64 keys. Several windows can stand beside each other, each with a letter of its own:
+/// ```
+/// use composer_nas::prelude::*;
+/// let wide = SlidingWindow::new(256)?.with_symbol('L'.try_into()?);
+/// let primitives = Primitives::empty().with(SlidingWindow::default())?.with(wide)?;
+/// assert_eq!(primitives.symbols(["sliding_window", "sliding_window_256"])?, primitives.symbols(["S", "L"])?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct SlidingWindow {
+    window: NonZeroUsize,
+}
+
+impl SlidingWindow {
+    /// Attention over the last `window` keys, at least 2: with its own key alone a query has nothing to choose from, and the
+    /// weights of queries and keys could not learn.
+    ///
+    /// # Errors
+    /// [`BuildError::Option`] when `window` is 0 or 1.
+    pub fn new(window: usize) -> Result<Self, BuildError> {
+        let error = || BuildError::Option {
+            id: PrimitiveId::with_options("sliding_window", &[]),
+            option: "window",
+            value: window,
+            remedy: "let a query see at least 2 keys, its own and the one before".into(),
+        };
+        Ok(Self { window: NonZeroUsize::new(window).filter(|window| window.get() > 1).ok_or_else(error)? })
+    }
+
+    /// How many keys a query sees.
+    pub fn window(self) -> usize {
+        self.window.get()
+    }
+}
+
+impl Default for SlidingWindow {
+    fn default() -> Self {
+        Self { window: WINDOW }
+    }
+}
+
+impl Primitive for SlidingWindow {
+    fn id(&self) -> PrimitiveId {
+        PrimitiveId::with_options("sliding_window", &[("", self.window(), WINDOW.get())])
+    }
+
+    fn symbol(&self) -> Symbol {
+        Symbol::SLIDING_WINDOW
+    }
+
+    fn role(&self) -> Role {
+        Role::Sequence
+    }
+
+    fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost {
+        AttentionLayer::cost(dims, seq_len, self.window() as u64)
+    }
+
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        dims.validate()?;
+        let layer = AttentionLayer::new(dims, init, device);
+        Ok(Block::new(AttentionLayer { mix: layer.mix.window(self.window), ..layer }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{primitive::Attention, testkit};
+
+    #[test]
+    fn windows_of_every_size_keep_the_laws() {
+        for window in [2, 5, 8, 1000] {
+            let local = SlidingWindow::new(window).unwrap();
+            assert_eq!(testkit::primitive::check(&local, &Device::flex()), Ok(()), "{local:?}");
+        }
+        assert_eq!(SlidingWindow::default().window(), 64);
+    }
+
+    #[test]
+    fn windows_that_leave_no_choice_are_refused() {
+        for window in [0, 1] {
+            let error = SlidingWindow::new(window).unwrap_err().to_string();
+            let want = "let a query see at least 2 keys, its own and the one before";
+            assert_eq!(error, format!("primitive sliding_window: window is {window}: {want}"));
+        }
+    }
+
+    #[test]
+    fn work_grows_with_the_window_and_not_with_its_square() {
+        let dims = Dims { kv_heads: 2, ..Dims::new(16, 32, 4).unwrap() };
+        let local = SlidingWindow::new(8).unwrap();
+        let mixing = |seq| local.cost(&dims, seq).forward_flops_per_token - 2 * local.cost(&dims, seq).parameters;
+        // The triangle of 8 tokens, then strips of 8 keys: 4 H C (8^2 / 2 + (S - 8) 8) / S.
+        for seq in [8u64, 9, 16, 1000] {
+            assert_eq!(mixing(seq), 4 * 16 * (32 + (seq - 8) * 8) / seq);
+        }
+        for seq in [1, 5, 8] {
+            assert_eq!(local.cost(&dims, seq), Attention.cost(&dims, seq));
+        }
+        assert_eq!([3, 8, 1000].map(|seq| local.cost(&dims, seq).cache_elements), [3, 8, 8].map(|kept| 2 * 8 * kept));
+        let long = SlidingWindow::new(usize::MAX).unwrap().cost(&dims, 1 << 32);
+        assert_eq!(long, Attention.cost(&dims, 1 << 32));
+        assert_eq!(local.cost(&dims, 0).cache_elements, 0);
+    }
+}
