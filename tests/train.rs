@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::GradientsParams,
-    tensor::{Device, Tensor},
+    tensor::{Device, Int, Tensor},
 };
 use composer_nas::{
     Seed,
@@ -21,8 +21,12 @@ use rand::RngExt;
 const VOCAB: usize = 6;
 
 fn model(seed: u64) -> HybridLm {
+    network("AM", seed)
+}
+
+fn network(architecture: &str, seed: u64) -> HybridLm {
     let spec = ModelSpec {
-        architecture: "AM".parse().unwrap(),
+        architecture: architecture.parse().unwrap(),
         dims: Dims::new(16, 32, 2).unwrap(),
         vocab_size: VOCAB,
         tied_embeddings: false,
@@ -89,6 +93,59 @@ fn a_task_is_learned_and_the_threshold_stops_it() {
     assert!(last.evaluation.accuracy > 0.99);
     assert_eq!(evaluate(&trained.model).unwrap(), last.evaluation);
     assert!(trained.history[0].train_loss > last.train_loss);
+}
+
+#[test]
+fn every_primitive_learns_beside_attention() {
+    for primitive in Primitives::standard().iter() {
+        let model = network(&format!("A{}", primitive.symbol()), 1);
+        let progress = &mut |_: &Progress| ControlFlow::Continue(());
+        let data = &mut |step| Ok(repeat_previous(1, step));
+        let trained = train(model, &config(75), data, &mut evaluate, progress).unwrap();
+        let losses: Vec<_> = trained.history.iter().map(|point| point.evaluation.loss).collect();
+        assert!(losses[2] < 0.9 * losses[0] && losses[0] < 1.9, "{primitive:?}: {losses:?}");
+    }
+}
+
+#[test]
+fn the_balance_of_experts_is_trained_but_not_reported() {
+    let (batch, device) = (repeat_previous(1, 0), Device::flex().autodiff());
+    let model = network("AEE", 1).train();
+    let (logits, penalty) = model.logits_and_penalty(batch.tokens(&device));
+    let penalty = penalty.unwrap().into_scalar::<f32>();
+    // Each layer's is 0.01 in balance, and at most 8/3 times that.
+    assert!((0.02..0.06).contains(&penalty), "{penalty}");
+    let loss = cross_entropy(logits, &batch).into_scalar::<f32>();
+    assert_eq!(loss, cross_entropy(model.logits(batch.tokens(&device)), &batch).into_scalar::<f32>());
+    assert!(network("AM", 1).logits_and_penalty(batch.tokens(&device)).1.is_none());
+
+    let mut losses = Vec::new();
+    let progress = &mut |progress: &Progress| {
+        losses.push(progress.loss as f32);
+        ControlFlow::Break(())
+    };
+    train(network("AEE", 1), &config(1), &mut |_| Ok(repeat_previous(1, 0)), &mut evaluate, progress).unwrap();
+    assert_eq!(losses, [loss]);
+
+    /// Drops the penalty.
+    #[derive(Module, Debug)]
+    struct Careless {
+        model: HybridLm,
+    }
+    impl Network for Careless {
+        fn vocab_size(&self) -> usize {
+            self.model.vocab_size()
+        }
+        fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+            self.model.logits(tokens)
+        }
+    }
+    let config = TrainConfig { clip_norm: None, ..config(3) };
+    let (data, progress) = (&mut |step| Ok(repeat_previous(1, step)), &mut |_: &Progress| ControlFlow::Continue(()));
+    let with = train(network("AE", 1), &config, data, &mut evaluate, progress).unwrap();
+    let careless = Careless { model: network("AE", 1) };
+    let without = train(careless, &config, data, &mut |careless| evaluate(&careless.model), progress).unwrap();
+    assert_ne!(weights(&with.model), weights(&without.model.model));
 }
 
 #[test]

@@ -76,9 +76,12 @@ impl AutoEncoder {
 
     /// Scores of the token at every position. `tokens`: `[B, S]` to `[B, S, V]`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        let [_, seq] = tokens.dims();
-        let x = self.trunk.forward(tokens);
-        let [_, _, width] = x.dims();
+        self.decode(self.trunk.forward(tokens))
+    }
+
+    /// `[B, S, D]` to `[B, S, V]`.
+    fn decode(&self, x: Tensor<3>) -> Tensor<3> {
+        let [_, seq, width] = x.dims();
         let code = self.positions.get(seq, &x.device(), |device| position_code(seq, width, device));
         // [B, 1, D] + [1, S, D]
         let x = x.narrow(1, seq - 1, 1) + code;
@@ -94,6 +97,11 @@ impl Network for AutoEncoder {
 
     fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         self.forward(tokens)
+    }
+
+    fn logits_and_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
+        let (x, penalty) = self.trunk.forward_with_penalty(tokens);
+        (self.decode(x), penalty)
     }
 }
 

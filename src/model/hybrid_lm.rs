@@ -80,4 +80,9 @@ impl Network for HybridLm {
     fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         self.forward(tokens)
     }
+
+    fn logits_and_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
+        let (x, penalty) = self.trunk.forward_with_penalty(tokens);
+        (self.score(x), penalty)
+    }
 }

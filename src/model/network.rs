@@ -15,4 +15,13 @@ pub trait Network: Module {
     /// # Shapes
     /// `tokens`: `[B, S]` (batch, sequence) to `[B, S, V]` (vocabulary).
     fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3>;
+
+    /// The scores, and what training adds to their loss, one element, where anything: layers that route ask for balance. A
+    /// trainer follows the gradient of the sum.
+    ///
+    /// # Shapes
+    /// As [`logits`](Self::logits).
+    fn logits_and_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
+        (self.logits(tokens), None)
+    }
 }

@@ -65,6 +65,17 @@ impl Trunk {
         self.layers.iter().fold(x, |x, layer| x.clone() + layer.mixer.forward(layer.norm.forward(x)))
     }
 
+    /// As [`forward`](Self::forward), with the sum of what the layers add to the loss in training, one element, where any
+    /// does; see [`Mixer::penalty`](crate::primitive::Mixer::penalty).
+    pub fn forward_with_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
+        let start = (embedding(self.embedding.val(), tokens), None);
+        self.layers.iter().fold(start, |(x, sum), layer| {
+            let normed = layer.norm.forward(x.clone());
+            let sum = sum.into_iter().chain(layer.mixer.penalty(&normed)).reduce(|sum, penalty| sum + penalty);
+            (x + layer.mixer.forward(normed), sum)
+        })
+    }
+
     /// The residual stream of the tokens that follow those in `cache`, which then holds them too. `tokens`: `[B, S]` to
     /// `[B, S, D]`.
     pub fn decode(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {

@@ -31,6 +31,16 @@ pub trait Mixer: Module + Sync + 'static {
     fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
         memory.replay(x, |x| self.forward(x))
     }
+
+    /// What training adds to the loss for this layer at input `x`, one element; none for most layers. A layer that routes
+    /// asks for balance this way.
+    ///
+    /// # Shapes
+    /// `x`: `[B, S, D]`, what [`forward`](Self::forward) gets.
+    fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
+        let _ = x;
+        None
+    }
 }
 
 /// An owned, type-erased [`Mixer`], itself a Burn module: it trains, moves between devices, saves and loads like the
@@ -54,6 +64,11 @@ impl Block {
         self.0.step(x, memory)
     }
 
+    /// What training adds to the loss for this layer at input `x`; see [`Mixer::penalty`].
+    pub fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
+        self.0.penalty(x)
+    }
+
     /// The layer inside, where it is an `M`.
     pub fn downcast_ref<M: Mixer>(&self) -> Option<&M> {
         // Through the box: `Box<dyn DynMixer>` itself could match the blanket implementation.
@@ -65,6 +80,7 @@ impl Block {
 trait DynMixer: Send + Sync + Debug {
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
     fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3>;
+    fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>>;
     fn visit(&self, visitor: &mut dyn DynVisitor);
     fn map(self: Box<Self>, mapper: &mut dyn DynMapper) -> Box<dyn DynMixer>;
     fn collect_devices(&self, devices: Devices) -> Devices;
@@ -83,6 +99,9 @@ impl<M: Mixer> DynMixer for M {
     }
     fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
         Mixer::step(self, x, memory)
+    }
+    fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
+        Mixer::penalty(self, x)
     }
     fn visit(&self, visitor: &mut dyn DynVisitor) {
         Module::visit(self, &mut ToDynVisitor(visitor));

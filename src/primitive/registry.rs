@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use thiserror::Error;
 
 use super::{
-    Attention, GatedConv, GatedDeltaNet, Mamba2, Mlp, NameError, Primitive, PrimitiveId, Relu2, SlidingWindow, SwiGlu,
-    Symbol,
+    Attention, GatedConv, GatedDeltaNet, Mamba2, Mlp, Moe, NameError, Primitive, PrimitiveId, Relu2, SlidingWindow,
+    SwiGlu, Symbol,
 };
 
 /// A set of primitives, addressed by symbol or by id. There is no global registry: what a search knows is what it was given.
@@ -30,7 +30,7 @@ impl Primitives {
     }
 
     /// The primitives of this crate with their default options: attention `A`, attention over a window `S`, Mamba-2 `B`, gated
-    /// DeltaNet `G`, gated convolution `C`; SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`.
+    /// DeltaNet `G`, gated convolution `C`; SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`, mixture of experts `E`.
     pub fn standard() -> Self {
         Self::of([
             Arc::new(Attention),
@@ -41,6 +41,7 @@ impl Primitives {
             Arc::new(SwiGlu),
             Arc::new(Mlp),
             Arc::new(Relu2),
+            Arc::new(Moe::default()),
         ])
     }
 

@@ -33,15 +33,11 @@ impl Primitive for SwiGlu {
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
-        Ok(Block::new(SwiGluLayer {
-            gate: init.linear(dims.d_model, dims.d_ff, device),
-            up: init.linear(dims.d_model, dims.d_ff, device),
-            down: init.linear(dims.d_ff, dims.d_model, device),
-        }))
+        Ok(Block::new(SwiGluLayer::new(dims.d_model, dims.d_ff, init, device)))
     }
 }
 
-/// A built [`SwiGlu`].
+/// A built [`SwiGlu`], or an expert of a [`Moe`](super::Moe).
 #[derive(Module, Debug)]
 pub struct SwiGluLayer {
     /// `[D, F]`, before the activation.
@@ -50,6 +46,17 @@ pub struct SwiGluLayer {
     pub up: Linear,
     /// `[F, D]`.
     pub down: Linear,
+}
+
+impl SwiGluLayer {
+    /// Draws the weights of the gate, then up, then down.
+    pub(super) fn new(width: usize, inner: usize, init: &mut WeightInit, device: &Device) -> Self {
+        Self {
+            gate: init.linear(width, inner, device),
+            up: init.linear(width, inner, device),
+            down: init.linear(inner, width, device),
+        }
+    }
 }
 
 impl Mixer for SwiGluLayer {

@@ -175,10 +175,12 @@ impl<'a, N: Network> Run<'a, N> {
         })
     }
 
-    /// Clipped gradients of the loss on `batch`.
+    /// Clipped gradients of the loss on `batch` and the network's own penalty, which the reported loss leaves out.
     fn gradients(&mut self, batch: &TokenBatch) -> GradientsParams {
-        let loss = cross_entropy(self.model.logits(batch.tokens(&self.device)), batch);
-        let mut gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+        let (logits, penalty) = self.model.logits_and_penalty(batch.tokens(&self.device));
+        let loss = cross_entropy(logits, batch);
+        let sum = penalty.map_or(loss.clone(), |penalty| loss.clone() + penalty);
+        let mut gradients = GradientsParams::from_grads(sum.backward(), &self.model);
         let norm = clip_global_norm(&self.model, &mut gradients, self.config.clip_norm);
         self.window.add(loss.inner(), norm);
         gradients
