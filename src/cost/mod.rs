@@ -9,10 +9,12 @@
 //!
 //! These numbers compare models; how fast one runs has to be measured: [`LayerTimes`].
 
+mod budget;
 mod comparison;
 mod measured;
 mod model_cost;
 
+pub use budget::{Budget, Metric};
 pub use comparison::{Comparison, ComparisonRow};
 pub use measured::{LayerTimes, MeasureError, Seconds, Timing};
 pub use model_cost::{CostError, ModelCost, Workload};

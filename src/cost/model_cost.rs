@@ -66,10 +66,8 @@ impl ModelCost {
     /// [`CostError`] when a primitive is unknown, a width or the sequence length cannot be used, or a count exceeds 64
     /// bits.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, workload: Workload) -> Result<Self, CostError> {
+        check_workload(workload)?;
         let Workload { seq_len, bytes_per_element } = workload;
-        if seq_len == 0 || seq_len > MAX_SEQ_LEN || bytes_per_element == 0 {
-            return Err(CostError::Workload(workload));
-        }
         spec.dims.validate()?;
         let mut symbols = BTreeMap::new();
         for &layer in spec.architecture.layers() {
@@ -112,6 +110,12 @@ impl ModelCost {
             cache_bytes_per_sequence: within_64_bits(cache.saturating_mul(bytes))?,
         })
     }
+}
+
+pub(super) fn check_workload(workload: Workload) -> Result<(), CostError> {
+    let Workload { seq_len, bytes_per_element } = workload;
+    let fits = (1..=MAX_SEQ_LEN).contains(&seq_len) && bytes_per_element > 0;
+    if fits { Ok(()) } else { Err(CostError::Workload(workload)) }
 }
 
 fn within_64_bits(count: u128) -> Result<u64, CostError> {

@@ -29,6 +29,16 @@ impl Primitives {
         Self::default()
     }
 
+    /// The two primitives of Composer (Acun, Sinha et al. 2026, arXiv 2510.00379): attention `A` and SwiGLU `M`.
+    pub fn paper() -> Self {
+        Self::of([Arc::new(Attention), Arc::new(SwiGlu)])
+    }
+
+    /// The three primitives of AIRA-Compose's hybrids (arXiv 2605.15871): attention `A`, SwiGLU `M`, Mamba-2 `B`.
+    pub fn hybrid() -> Self {
+        Self::of([Arc::new(Attention), Arc::new(SwiGlu), Arc::new(Mamba2::default())])
+    }
+
     /// The primitives of this crate with their default options: attention `A`, attention over a window `S`, Mamba-2 `B`, gated
     /// DeltaNet `G`, gated convolution `C`; SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`, mixture of experts `E`.
     pub fn standard() -> Self {
@@ -139,6 +149,14 @@ mod tests {
         let primitives = Primitives::standard();
         assert_eq!(primitives.symbols(["A", "swiglu", "F"]), primitives.symbols(["attention", "M", "mlp"]));
         assert_eq!(primitives.get(Symbol::SWIGLU).unwrap().id().as_str(), "swiglu");
+    }
+
+    #[test]
+    fn presets_hold_what_they_say() {
+        let letters = |primitives: Primitives| primitives.iter().map(|p| char::from(p.symbol())).collect::<String>();
+        assert_eq!(letters(Primitives::paper()), "AM");
+        assert_eq!(letters(Primitives::hybrid()), "ABM");
+        assert_eq!(letters(Primitives::standard()), "ABCEFGMRS");
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub enum Side {
 /// [`Side::Middle`]. The layers before the gap are the first layers of the space and those behind it the last ones; each
 /// has the choices that it has there, pinned layers included.
 /// - The last stage has no gap: its space is the study's, with the winner's layers pinned and all constraints.
-/// - Before that, a [`Constraint::Count`] is widened by what the gap may hold of the symbol, and [`Constraint::MaxRun`]
-///   holds for the part itself. Where that contradicts itself in the middle, where two halves meet that the gap will
+/// - Before that, a [`Constraint::Count`] is widened by what the gap may hold of the symbol, a [`Constraint::Budget`] leaves
+///   the gap its cheapest layers, and [`Constraint::MaxRun`] holds for the part itself. Where that contradicts itself in the middle, where two halves meet that the gap will
 ///   part, it waits for the last stage.
 /// - A winner that cannot be completed to a sequence of the space gives way to the stage's best observation that can, and
 ///   where a stage is exhausted without any, to its first sequence that can: a search does not end because parts fail.
@@ -220,8 +220,8 @@ impl Stage<'_> {
         let space = SearchSpace::new(SpaceConfig { layers: layers.clone(), constraints: constraints.clone() });
         match space {
             Err(SpaceError::Contradiction(_)) if !hidden.is_empty() => {
-                let counts = |constraint: &Constraint| matches!(constraint, Constraint::Count { .. });
-                SearchSpace::new(SpaceConfig { layers, constraints: constraints.into_iter().filter(counts).collect() })
+                let sums = |constraint: &Constraint| !matches!(constraint, Constraint::MaxRun { .. });
+                SearchSpace::new(SpaceConfig { layers, constraints: constraints.into_iter().filter(sums).collect() })
             }
             space => space,
         }
@@ -243,14 +243,19 @@ impl Stage<'_> {
 
 /// What a constraint asks of a part of a sequence, when the layers with these choices are still to come.
 fn widened(constraint: &Constraint, hidden: &[Vec<Symbol>]) -> Constraint {
-    match *constraint {
-        Constraint::Count { symbol, min, max } => {
+    match constraint {
+        &Constraint::Count { symbol, min, max } => {
             let possible = hidden.iter().filter(|choices| choices.contains(&symbol)).count();
             let certain = hidden.iter().filter(|choices| **choices == [symbol]).count();
             let max = if max == usize::MAX { max } else { max.saturating_sub(certain) };
             Constraint::Count { symbol, min: min.saturating_sub(possible), max }
         }
         Constraint::MaxRun { .. } => constraint.clone(),
+        Constraint::Budget { what, costs, max } => {
+            let cheapest = |choices: &Vec<Symbol>| choices.iter().filter_map(|choice| costs.get(choice)).min().copied();
+            let max = hidden.iter().filter_map(cheapest).fold(*max, u64::saturating_sub);
+            Constraint::Budget { what: what.clone(), costs: costs.clone(), max }
+        }
     }
 }
 
@@ -417,6 +422,20 @@ mod tests {
         assert_eq!(letters(stage(Side::Middle, 3, &whole, "AF")), ["AFF"]);
         assert_eq!(letters(stage(Side::Middle, 5, &whole, "AFF")), ["AAFFF", "AMFFF"]);
         assert!(matches!(stage(Side::End, 5, &whole, "AMMA"), Err(SpaceError::Contradiction(_))));
+    }
+
+    #[test]
+    fn budgets_leave_room_for_what_is_to_come() {
+        let budget = |costs: [u64; 2], max| {
+            let costs = [A, M].into_iter().zip(costs).collect();
+            Constraint::Budget { what: "points".into(), costs, max }
+        };
+        // Of five points, the two layers to come need at least two.
+        let whole = space(4).with(budget([3, 1], 5)).unwrap();
+        let starts: Vec<_> = stage(Side::End, 2, &whole, "").unwrap().iter().map(|a| a.letters()).collect();
+        assert_eq!(starts, ["MM"]);
+        let starts = stage(Side::End, 2, &space(4).with(budget([3, 1], 6)).unwrap(), "").unwrap();
+        assert_eq!(starts.size(), 3);
     }
 
     #[test]

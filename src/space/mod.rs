@@ -6,9 +6,12 @@
 
 mod architecture;
 pub mod baseline;
+mod completions;
 mod constraint;
+mod error;
 mod search_space;
 
 pub use architecture::{Architecture, ParseError};
 pub use constraint::Constraint;
-pub use search_space::{SearchSpace, SpaceConfig, SpaceError};
+pub use error::SpaceError;
+pub use search_space::{SearchSpace, SpaceConfig};

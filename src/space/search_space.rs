@@ -4,9 +4,11 @@ use std::{collections::HashMap, fmt};
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use super::{Architecture, Constraint};
+use super::{
+    Architecture, Constraint, SpaceError,
+    completions::{Memories, accepts, count_completions, step},
+};
 use crate::{primitive::Symbol, seed::Rng};
 
 /// The plain, unchecked description of a [`SearchSpace`]; what files hold.
@@ -40,12 +42,6 @@ pub struct SearchSpace {
     completions: Vec<HashMap<Memories, u128>>,
 }
 
-/// What each constraint remembers of a prefix.
-type Memories = Vec<usize>;
-
-/// A bound on the bookkeeping of constraints; every practical space stays far below.
-const MAX_STATES: usize = 1 << 21;
-
 impl SearchSpace {
     /// `layers` layers with the same choices and no constraints.
     ///
@@ -71,6 +67,13 @@ impl SearchSpace {
             if let Some(&symbol) = choices.iter().enumerate().find(|(at, s)| choices[..*at].contains(s)).map(|(_, s)| s)
             {
                 return Err(SpaceError::DuplicateChoice { layer, symbol });
+            }
+        }
+        for constraint in &config.constraints {
+            if let Constraint::Budget { what, costs, .. } = constraint
+                && let Some(&symbol) = config.layers.iter().flatten().find(|symbol| !costs.contains_key(symbol))
+            {
+                return Err(SpaceError::NoCost { symbol, what: what.clone() });
             }
         }
         let completions = count_completions(&config)?;
@@ -216,16 +219,10 @@ impl SearchSpace {
     pub fn contains(&self, architecture: &Architecture) -> bool {
         let fits = architecture.len() == self.layers()
             && architecture.layers().iter().zip(&self.config.layers).all(|(layer, choices)| choices.contains(layer));
-        let end = || {
-            let mut memories = self.start();
-            for &layer in architecture.layers() {
-                for (memory, constraint) in memories.iter_mut().zip(&self.config.constraints) {
-                    *memory = constraint.step(*memory, layer)?;
-                }
-            }
-            Some(memories)
-        };
-        fits && end().is_some_and(|memories| accepts(&self.config.constraints, &memories))
+        let constraints = &self.config.constraints;
+        let next = |memories: Memories, &layer: &Symbol| step(constraints, &memories, layer);
+        let end = || architecture.layers().iter().try_fold(self.start(), next);
+        fits && end().is_some_and(|memories| accepts(constraints, &memories))
     }
 
     /// Whether the sequence is shorter than those of the space, not empty, and made of the space's symbols: a partial
@@ -271,45 +268,6 @@ impl SearchSpace {
     }
 }
 
-fn step(constraints: &[Constraint], memories: &Memories, layer: Symbol) -> Option<Memories> {
-    constraints.iter().zip(memories).map(|(constraint, &memory)| constraint.step(memory, layer)).collect()
-}
-
-fn accepts(constraints: &[Constraint], memories: &Memories) -> bool {
-    constraints.iter().zip(memories).all(|(constraint, &memory)| constraint.accepts(memory))
-}
-
-/// Dynamic programming over (layer, memories): forward to find what can be reached, backward to count.
-fn count_completions(config: &SpaceConfig) -> Result<Vec<HashMap<Memories, u128>>, SpaceError> {
-    let constraints = &config.constraints;
-    let mut tables = vec![HashMap::from([(vec![0; constraints.len()], 0)])];
-    let mut states = 1;
-    for (layer, choices) in config.layers.iter().enumerate() {
-        let mut next = HashMap::new();
-        for memories in tables[layer].keys() {
-            next.extend(choices.iter().filter_map(|&symbol| step(constraints, memories, symbol)).map(|m| (m, 0)));
-        }
-        states += next.len();
-        if states > MAX_STATES {
-            return Err(SpaceError::TooComplex);
-        }
-        tables.push(next);
-    }
-    for (memories, count) in &mut tables[config.layers.len()] {
-        *count = u128::from(accepts(constraints, memories));
-    }
-    for layer in (0..config.layers.len()).rev() {
-        let (before, after) = tables.split_at_mut(layer + 1);
-        for (memories, count) in &mut before[layer] {
-            for &symbol in &config.layers[layer] {
-                let next = step(constraints, memories, symbol).and_then(|next| after[0].get(&next));
-                *count = count.checked_add(next.copied().unwrap_or(0)).ok_or(SpaceError::TooLarge)?;
-            }
-        }
-    }
-    Ok(tables)
-}
-
 impl PartialEq for SearchSpace {
     fn eq(&self, other: &Self) -> bool {
         self.config == other.config
@@ -333,54 +291,6 @@ impl From<SearchSpace> for SpaceConfig {
     fn from(space: SearchSpace) -> SpaceConfig {
         space.config
     }
-}
-
-/// A space that cannot be searched.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum SpaceError {
-    /// No layer.
-    #[error("the search space has no layers: ask for at least one")]
-    NoLayers,
-    /// A layer without choices.
-    #[error("layer {layer} has no choices: name at least one primitive")]
-    NoChoices {
-        /// Index of the layer, from zero.
-        layer: usize,
-    },
-    /// A choice that appears twice.
-    #[error("layer {layer} lists {symbol} twice: name each primitive once")]
-    DuplicateChoice {
-        /// Index of the layer, from zero.
-        layer: usize,
-        /// The repeated choice.
-        symbol: Symbol,
-    },
-    /// A pin to something that the layer may not be.
-    #[error("layer {layer} cannot be pinned to {symbol}: it is not among its choices")]
-    NotAChoice {
-        /// Index of the layer, from zero.
-        layer: usize,
-        /// The symbol asked for.
-        symbol: Symbol,
-    },
-    /// A layer beyond the last.
-    #[error("there is no layer {layer}: the space has {layers} layers, counted from zero")]
-    NoSuchLayer {
-        /// The index asked for.
-        layer: usize,
-        /// Number of layers.
-        layers: usize,
-    },
-    /// Nothing satisfies all constraints.
-    #[error("no sequence of {} layers satisfies {:?} together with the choices of each layer: relax one of them",
-        .0.layers.len(), .0.constraints)]
-    Contradiction(SpaceConfig),
-    /// More sequences than can be counted.
-    #[error("the space has more than 2^128 sequences: search fewer layers and extrapolate")]
-    TooLarge,
-    /// Constraints with too many combinations.
-    #[error("the constraints need more than {MAX_STATES} states to count: use fewer of them")]
-    TooComplex,
 }
 
 #[cfg(test)]
@@ -428,6 +338,33 @@ mod tests {
         assert!(serde_json::from_str::<SearchSpace>(&text.replace("layers", "slots")).is_err());
     }
 
+    fn budget(costs: [u64; 3], max: u64) -> Constraint {
+        Constraint::Budget { what: "points".into(), costs: [A, M, F].into_iter().zip(costs).collect(), max }
+    }
+
+    #[test]
+    fn budgets_bound_the_sum_of_the_layers() {
+        let free = SearchSpace::uniform([A, M, F], 32).unwrap();
+        // At most 3 layers of attention: sum over k of C(32, k) 2^(32 - k).
+        let few = free.clone().with(budget([1, 0, 0], 3)).unwrap();
+        assert_eq!(few, SearchSpace::new(few.config().clone()).unwrap());
+        assert_eq!(few.size(), (1 << 32) + 32 * (1 << 31) + 496 * (1 << 30) + 4960 * (1 << 29));
+        assert!(free.clone().with(budget([u64::MAX; 3], u64::MAX)).unwrap_err().to_string().contains("relax"));
+        assert_eq!(free.clone().with(budget([u64::MAX, 0, 1], u64::MAX)).unwrap().size(), (1 << 32) + 32);
+
+        let text = serde_json::to_string(&few).unwrap();
+        assert!(text.contains(r#"{"budget":{"what":"points","costs":{"A":1,"F":0,"M":0},"max":3}}"#), "{text}");
+        assert_eq!(serde_json::from_str::<SearchSpace>(&text).unwrap(), few);
+        let error = serde_json::from_str::<SearchSpace>(&text.replace(r#","M":0"#, "")).unwrap_err().to_string();
+        assert!(error.contains("no cost for M") && error.contains("points"), "{error}");
+        // Every sum of 40 different powers is a state of its own.
+        let symbols: Vec<Symbol> = ('a'..='z').chain('A'..='N').map(|c| Symbol::try_from(c).unwrap()).collect();
+        let costs = symbols.iter().enumerate().map(|(at, &symbol)| (symbol, 1 << at)).collect();
+        let all = SearchSpace::uniform(symbols, 12).unwrap();
+        let wild = Constraint::Budget { what: "points".into(), costs, max: u64::MAX };
+        assert_eq!(all.with(wild), Err(SpaceError::TooComplex));
+    }
+
     #[test]
     fn neighbors_keep_exact_counts_by_exchange() {
         let space = SearchSpace::uniform([A, M], 4).unwrap().count(A, 2..=2).unwrap();
@@ -437,7 +374,9 @@ mod tests {
     }
 
     fn spaces() -> impl Strategy<Value = Option<SearchSpace>> {
-        (1usize..7, 0usize..4, 0usize..7, 1usize..4, any::<[bool; 3]>()).prop_map(|(layers, min, width, run, on)| {
+        let numbers = (1usize..7, 0usize..4, 0usize..7, 1usize..4);
+        let budgets = (any::<[bool; 4]>(), any::<[u8; 3]>(), 0u64..1000);
+        (numbers, budgets).prop_map(|((layers, min, width, run), (on, costs, max))| {
             let mut config = SpaceConfig { layers: vec![vec![A, M, F]; layers], constraints: Vec::new() };
             if on[0] {
                 config.constraints.push(Constraint::Count { symbol: A, min, max: min + width });
@@ -447,6 +386,9 @@ mod tests {
             }
             if on[2] {
                 config.constraints.push(Constraint::Count { symbol: F, min, max: usize::MAX });
+            }
+            if on[3] {
+                config.constraints.push(budget(costs.map(u64::from), max));
             }
             SearchSpace::new(config).ok()
         })
@@ -458,6 +400,12 @@ mod tests {
             let Some(space) = space else { return Ok(()) };
             let free = SearchSpace::uniform([A, M, F], space.layers()).unwrap();
             let allowed: Vec<_> = free.iter().filter(|a| space.contains(a)).collect();
+            let within = |a: &Architecture| space.config().constraints.iter().all(|constraint| match constraint {
+                &Constraint::Count { symbol, min, max } => (min..=max).contains(&a.count(symbol)),
+                &Constraint::MaxRun { symbol, max } => a.runs().all(|(kind, length)| kind != symbol || length <= max),
+                Constraint::Budget { costs, max, .. } => a.layers().iter().map(|layer| costs[layer]).sum::<u64>() <= *max,
+            });
+            prop_assert_eq!(&free.iter().filter(within).collect::<Vec<_>>(), &allowed);
             prop_assert_eq!(free.size(), 3u128.pow(space.layers() as u32));
             prop_assert_eq!(&space.iter().collect::<Vec<_>>(), &allowed);
             prop_assert!(space.nth(space.size()).is_none());

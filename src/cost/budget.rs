@@ -1,0 +1,142 @@
+//! Budgets for the sequences of a search space.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CostError, Workload, model_cost::check_workload};
+use crate::{
+    primitive::{Dims, Primitives, Symbol},
+    space::Constraint,
+};
+
+/// A cost that adds up over the layers of a sequence. Embedding, head and final norm are left out: they are the same for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Parameters, each layer with the norm in front of it: [`ModelCost::body_parameters`](super::ModelCost).
+    BodyParameters,
+    /// Forward floating-point operations per token, without the head.
+    ForwardFlopsPerToken,
+    /// Bytes that one sequence keeps for decoding: [`ModelCost::cache_bytes_per_sequence`](super::ModelCost).
+    CacheBytesPerSequence,
+}
+
+/// An upper bound on what the layers of a sequence cost together, at given widths and a given length.
+///
+/// It bounds the sequences that are searched. An extrapolator repeats them up to a target's size, so it is the cost per
+/// parameter that carries over to the target.
+///
+/// ```
+/// use composer_nas::{cost::{Budget, Metric}, prelude::*};
+/// let (primitives, target) = (Primitives::standard(), Target::llama_1b());
+/// let space = SearchSpace::uniform(primitives.symbols(["A", "S", "M"])?, 6)?;
+/// // The cache of two attention layers at 4096 tokens; windows of 64 tokens count as well.
+/// let (workload, dims) = (Workload::bf16(4096), target.dims);
+/// let budget = Budget { metric: Metric::CacheBytesPerSequence, max: 2 * 4096 * 2 * 8 * 64 * 2, dims, workload };
+/// let space = space.with(budget.constraint(&["A".parse()?, "S".parse()?, "M".parse()?], &primitives)?)?;
+/// assert!(space.contains(&"2A+4M".parse()?) && space.contains(&"1A+5S".parse()?));
+/// assert!(!space.contains(&"2A+1S+3M".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// What is bounded.
+    pub metric: Metric,
+    /// The largest sum allowed, in the unit of the metric.
+    pub max: u64,
+    /// The widths at which layers are counted: those of the target, say.
+    pub dims: Dims,
+    /// The length of a sequence, and the bytes of a number in its cache.
+    pub workload: Workload,
+}
+
+impl Budget {
+    /// The rule for a space whose layers are chosen from `symbols`: [`SearchSpace::symbols`](crate::space::SearchSpace).
+    ///
+    /// # Errors
+    /// [`CostError`] when a primitive is unknown, a width or the length cannot be used, or a cost exceeds 64 bits.
+    pub fn constraint(&self, symbols: &[Symbol], primitives: &Primitives) -> Result<Constraint, CostError> {
+        let Self { metric, max, dims, workload } = self;
+        check_workload(*workload)?;
+        dims.validate()?;
+        let cost = |&symbol: &Symbol| {
+            let cost = primitives.get(symbol)?.cost(dims, workload.seq_len);
+            let cost = match metric {
+                Metric::BodyParameters => cost.parameters.checked_add(dims.width()),
+                Metric::ForwardFlopsPerToken => Some(cost.forward_flops_per_token),
+                Metric::CacheBytesPerSequence => cost.cache_elements.checked_mul(workload.bytes_per_element),
+            };
+            Ok((symbol, cost.ok_or(CostError::TooLarge)?))
+        };
+        let costs = symbols.iter().map(cost).collect::<Result<_, CostError>>()?;
+        Ok(Constraint::Budget { what: format!("{metric} at {} tokens", workload.seq_len), costs, max: *max })
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Metric::BodyParameters => "body parameters",
+            Metric::ForwardFlopsPerToken => "forward FLOPs per token",
+            Metric::CacheBytesPerSequence => "cache bytes per sequence",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cost::ModelCost,
+        extrapolate::Target,
+        space::{Architecture, SearchSpace},
+    };
+
+    #[test]
+    fn sums_are_those_of_the_whole_model() {
+        let (primitives, target, workload) = (Primitives::standard(), Target::llama_350m(), Workload::bf16(1024));
+        let symbols: Vec<_> = primitives.iter().map(|primitive| primitive.symbol()).collect();
+        let free = SearchSpace::uniform(symbols.clone(), 3).unwrap();
+        let head = 2 * (target.dims.width() * target.vocab_size as u64);
+        let cost = |architecture: &Architecture, metric| {
+            let cost = ModelCost::new(&target.model(architecture.clone()), &primitives, workload).unwrap();
+            match metric {
+                Metric::BodyParameters => cost.body_parameters,
+                Metric::ForwardFlopsPerToken => cost.forward_flops_per_token - head,
+                Metric::CacheBytesPerSequence => cost.cache_bytes_per_sequence,
+            }
+        };
+        for metric in [Metric::BodyParameters, Metric::ForwardFlopsPerToken, Metric::CacheBytesPerSequence] {
+            // As much as this sequence costs, and a little less.
+            let max = cost(&"ASM".parse().unwrap(), metric);
+            for max in [max, max - 1] {
+                let budget = Budget { metric, max, dims: target.dims.clone(), workload };
+                let space = free.clone().with(budget.constraint(&free.symbols(), &primitives).unwrap()).unwrap();
+                let within: Vec<_> = free.iter().filter(|architecture| cost(architecture, metric) <= max).collect();
+                assert_eq!(space.iter().collect::<Vec<_>>(), within);
+            }
+        }
+        let budget = Budget { metric: Metric::BodyParameters, max: 1, dims: target.dims, workload };
+        assert_eq!(serde_json::from_str::<Budget>(&serde_json::to_string(&budget).unwrap()).unwrap(), budget);
+        let error = free.with(budget.constraint(&symbols, &primitives).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("body parameters at 1024 tokens") && error.contains("relax"), "{error}");
+    }
+
+    #[test]
+    fn budgets_that_cannot_be_stated_are_refused() {
+        let primitives = Primitives::standard();
+        let (metric, dims) = (Metric::CacheBytesPerSequence, Target::llama_1b().dims);
+        let budget = Budget { metric, max: 9, dims, workload: Workload::bf16(8) };
+        let error =
+            |budget: &Budget, symbol: &str| budget.constraint(&[symbol.parse().unwrap()], &primitives).unwrap_err();
+        assert!(matches!(error(&budget, "X"), CostError::Registry(_)));
+        let narrow = Dims { heads: 0, ..budget.dims.clone() };
+        assert!(matches!(error(&Budget { dims: narrow, ..budget.clone() }, "A"), CostError::Dims(_)));
+        let empty = Budget { workload: Workload::bf16(0), ..budget.clone() };
+        assert!(matches!(error(&empty, "A"), CostError::Workload(_)));
+        let wide = Workload { bytes_per_element: u64::MAX, ..budget.workload };
+        assert_eq!(error(&Budget { workload: wide, ..budget }, "A"), CostError::TooLarge);
+    }
+}

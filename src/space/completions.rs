@@ -1,0 +1,57 @@
+//! How many sequences complete a prefix, under any constraints.
+//!
+//! A constraint is a small automaton, see [`Constraint::step`]. What all of them remember of a prefix decides which layers
+//! may follow, so prefixes with equal memories have equally many completions.
+
+use std::collections::HashMap;
+
+use super::{Constraint, SpaceConfig, SpaceError};
+use crate::primitive::Symbol;
+
+/// What each constraint remembers of a prefix.
+pub type Memories = Vec<u64>;
+
+/// A bound on the bookkeeping; every practical space stays far below. A budget has a state per sum that can be reached: with
+/// `Z` different costs at most `binomial(n + Z - 1, n)` after `n` layers.
+pub const MAX_STATES: usize = 1 << 21;
+
+/// What the constraints remember with one more layer; `None` where it breaks one of them.
+pub fn step(constraints: &[Constraint], memories: &Memories, layer: Symbol) -> Option<Memories> {
+    constraints.iter().zip(memories).map(|(constraint, &memory)| constraint.step(memory, layer)).collect()
+}
+
+/// Whether whole sequences that left these memories keep all constraints.
+pub fn accepts(constraints: &[Constraint], memories: &Memories) -> bool {
+    constraints.iter().zip(memories).all(|(constraint, &memory)| constraint.accepts(memory))
+}
+
+/// Dynamic programming over (layer, memories): forward to find what can be reached, backward to count.
+pub fn count_completions(config: &SpaceConfig) -> Result<Vec<HashMap<Memories, u128>>, SpaceError> {
+    let constraints = &config.constraints;
+    let mut tables = vec![HashMap::from([(vec![0; constraints.len()], 0)])];
+    let mut states = 1;
+    for (layer, choices) in config.layers.iter().enumerate() {
+        let mut next = HashMap::new();
+        for memories in tables[layer].keys() {
+            next.extend(choices.iter().filter_map(|&symbol| step(constraints, memories, symbol)).map(|m| (m, 0)));
+            if states + next.len() > MAX_STATES {
+                return Err(SpaceError::TooComplex);
+            }
+        }
+        states += next.len();
+        tables.push(next);
+    }
+    for (memories, count) in &mut tables[config.layers.len()] {
+        *count = u128::from(accepts(constraints, memories));
+    }
+    for layer in (0..config.layers.len()).rev() {
+        let (before, after) = tables.split_at_mut(layer + 1);
+        for (memories, count) in &mut before[layer] {
+            for &symbol in &config.layers[layer] {
+                let next = step(constraints, memories, symbol).and_then(|next| after[0].get(&next));
+                *count = count.checked_add(next.copied().unwrap_or(0)).ok_or(SpaceError::TooLarge)?;
+            }
+        }
+    }
+    Ok(tables)
+}
