@@ -2,16 +2,19 @@
 
 use std::{
     fmt,
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::study::Bar;
 
 /// How far an evaluation is.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// What is being done, such as the name of a task.
     pub stage: String,
@@ -47,12 +50,26 @@ pub struct Context {
     progress: Arc<dyn Fn(Progress) + Send + Sync>,
     bar: Bar,
     stopped: Arc<OnceLock<String>>,
+    checkpoint: Option<PathBuf>,
 }
 
 impl Context {
     /// A context that listens to `cancel` and passes progress to `progress`.
     pub fn new(cancel: CancelToken, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        Self { cancel, progress: Arc::new(progress), bar: Bar::default(), stopped: Arc::default() }
+        Self { cancel, progress: Arc::new(progress), bar: Bar::default(), stopped: Arc::default(), checkpoint: None }
+    }
+
+    /// The context of an evaluation that may keep what it has done so far in this folder.
+    #[must_use]
+    pub fn keep_in(self, checkpoint: PathBuf) -> Self {
+        Self { checkpoint: Some(checkpoint), ..self }
+    }
+
+    /// A folder for what the evaluation has done so far, where the executor has one; it need not exist yet. An attempt finds
+    /// there what the one before it has kept, and nobody else writes into it. Write a file under another name and rename it: an
+    /// attempt may end at any moment. Whoever goes on from it must come to the same report as without.
+    pub fn checkpoint(&self) -> Option<&Path> {
+        self.checkpoint.as_deref()
     }
 
     /// The context of an evaluation that is stopped when its running value falls below `bar`.
@@ -61,7 +78,8 @@ impl Context {
         Self { bar, ..self }
     }
 
-    /// The context of an evaluation inside this one: called off with it, but heard by `progress` and under no bar.
+    /// The context of an evaluation inside this one: called off with it, but heard by `progress`, under no bar and without a
+    /// folder for checkpoints.
     #[must_use]
     pub fn nested(&self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         Self::new(self.cancel.clone(), progress)

@@ -64,6 +64,10 @@ pub enum EvalError {
     /// The evaluator panicked: reported by executors. The trial is recorded as failed; the search goes on.
     #[error("panicked: {0}")]
     Panicked(String),
+    /// The process of the evaluation ended without a result, as often as it was tried: reported by executors that evaluate
+    /// in other processes. The trial is recorded as failed; the search goes on.
+    #[error("crashed: {0}")]
+    Crashed(String),
 }
 
 /// The text of a panic.

@@ -1,12 +1,35 @@
 //! Where trials run.
 //!
-//! An [`Executor`] takes trials and returns what came of them, in any order. [`Threads`] runs them in this process.
+//! An [`Executor`] takes trials and returns what came of them, in any order.
+//!
+//! | executor | trials run |
+//! |---|---|
+//! | [`Threads`] | on threads of this process |
+//! | [`Process`] | in processes of this machine, which may crash and leak as they like |
+//! | [`Slurm`] | as jobs of a cluster |
+//!
+//! The last two are a [`Remote`] over an [`Engine`], which starts jobs somewhere. Each trial has a folder, its job is the user's
+//! own program, turned into a worker by [`worker`], and what came of it is a file there. The folders outlive the driver: one
+//! that starts again finds what was finished meanwhile and what still runs. `docs/cluster.md` describes them.
 
+mod attempt;
+mod command;
+mod engine;
+mod process;
+mod remote;
+mod slurm;
+mod task;
 mod threads;
+mod worker;
 
+pub use engine::{Engine, EngineError, Job, JobState, Resources};
+pub use process::{Process, Processes};
+pub use remote::Remote;
+pub use slurm::{Slurm, SlurmEngine, SlurmOptions};
 pub use threads::Threads;
+pub use worker::{WorkerExit, work, worker};
 
-use std::time::Duration;
+use std::{io, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
@@ -19,8 +42,18 @@ use crate::{
 ///
 /// LAW: every submitted trial comes back exactly once as [`Message::Done`]; panics and crashes of an evaluator come back
 /// as an [`EvalError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes back as
-/// [`EvalError::Stopped`].
+/// [`EvalError::Stopped`]. `testkit::executor` checks it.
 pub trait Executor {
+    /// Says, once and before the first trial, which evaluator the trials are meant for: its
+    /// [fingerprint](crate::evaluate::Evaluator::fingerprint). Executors that hold the evaluator themselves need not know.
+    ///
+    /// # Errors
+    /// [`ExecuteError`] when the workers are not there.
+    fn begin(&mut self, evaluator: &str) -> Result<(), ExecuteError> {
+        let _ = evaluator;
+        Ok(())
+    }
+
     /// How many trials may run at once; at least one.
     fn capacity(&self) -> usize;
 
@@ -46,10 +79,23 @@ pub trait Executor {
 /// What an executor has to tell.
 #[derive(Clone, Debug)]
 pub enum Message {
+    /// A trial now waits or runs here. Told by executors that evaluate elsewhere, when it changes.
+    Place(TrialId, Place),
     /// A trial is so far.
     Progress(TrialId, Progress),
     /// A trial has come back.
     Done(TrialId, Result<Report, EvalError>),
+    /// Something that a person should know; the executor goes on.
+    Notice(String),
+}
+
+/// Where a trial is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// It waits for its turn, for the reason that the scheduler gives.
+    Queued(String),
+    /// It runs on this node.
+    Running(String),
 }
 
 /// An executor that cannot go on.
@@ -64,9 +110,47 @@ pub enum ExecuteError {
     /// A worker could not be started or is gone.
     #[error("a worker is not there: {0}")]
     Worker(String),
+    /// A trial was submitted before the evaluator was named.
+    #[error("name the evaluator with Executor::begin before the first trial")]
+    NotBegun,
+    /// Another driver uses the run's folder.
+    #[error("{} is in use by another driver: wait for it, stop it, or choose another folder", .folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The run's folder cannot be used.
+    #[error("cannot use {}: {source}; free some space or correct its rights and run again, nothing finished is lost",
+        .path.display())]
+    Folder {
+        /// The folder or a file in it.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Jobs were started and ended, and no worker has been seen.
+    #[error("{tries} jobs ended before a worker was seen in {}: is that folder shared with the machines that run the jobs, \
+        is the program there, and does its main call composer_nas::execute::worker first? {words}", .folder.display())]
+    NotStarted {
+        /// How many jobs.
+        tries: u32,
+        /// The folder in which the worker should have shown up.
+        folder: PathBuf,
+        /// What engine and job said.
+        words: String,
+    },
+    /// The workers are another program.
+    #[error("the workers refuse: {0}")]
+    Refused(String),
+    /// The engine refuses.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 impl<E: Executor + ?Sized> Executor for Box<E> {
+    fn begin(&mut self, evaluator: &str) -> Result<(), ExecuteError> {
+        (**self).begin(evaluator)
+    }
     fn capacity(&self) -> usize {
         (**self).capacity()
     }

@@ -1,16 +1,15 @@
 //! Trials on threads of this process.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use super::{ExecuteError, Executor, Message};
+use super::{ExecuteError, Executor, Message, attempt::evaluate};
 use crate::{
-    evaluate::{CancelToken, Context, EvalError, Evaluator, panic_text},
-    study::{Report, Trial},
+    evaluate::{CancelToken, Context, Evaluator},
+    study::Trial,
 };
 
 /// Runs each trial on a worker thread with a rayon pool of its own, so that `workers` trainings use `workers` cores and
@@ -146,30 +145,13 @@ impl Worker {
     }
 }
 
-/// Runs the evaluator, measures the time, and turns a panic into an error.
-fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
-    if context.cancelled() {
-        return Err(EvalError::Cancelled);
-    }
-    let span = tracing::info_span!(target: "composer_nas::search", "trial", id = trial.id.0, architecture = %trial.architecture);
-    let _entered = span.entered();
-    let start = Instant::now();
-    let outcome = catch_unwind(AssertUnwindSafe(|| evaluator.evaluate(trial, context)))
-        .unwrap_or_else(|panic| Err(EvalError::Panicked(panic_text(&*panic))));
-    let outcome = match (outcome, context.stopped()) {
-        (Err(EvalError::Cancelled), Some(reason)) => Err(EvalError::Stopped(reason.into())),
-        (outcome, _) => outcome,
-    };
-    outcome.map(|report| Report { wall_seconds: start.elapsed().as_secs_f64(), ..report })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        evaluate::from_fn,
+        evaluate::{EvalError, from_fn},
         seed::Seed,
-        study::{Origin, TrialId},
+        study::{Origin, Report, TrialId},
     };
 
     fn trial(id: u64) -> Trial {

@@ -2,6 +2,7 @@
 
 use crate::{
     evaluate::Progress,
+    execute::Place,
     study::{Event, Study, TrialId},
 };
 
@@ -21,6 +22,11 @@ pub trait Observer {
     /// An event happened; `study` has it already.
     fn event(&mut self, event: &Event, study: &Study) {
         let _ = (event, study);
+    }
+
+    /// A trial now waits or runs here. Only executors that evaluate elsewhere tell it.
+    fn placed(&mut self, id: TrialId, place: &Place) {
+        let _ = (id, place);
     }
 
     /// A running trial is so far.
@@ -48,6 +54,9 @@ impl<O: Observer + ?Sized> Observer for Box<O> {
     }
     fn event(&mut self, event: &Event, study: &Study) {
         (**self).event(event, study);
+    }
+    fn placed(&mut self, id: TrialId, place: &Place) {
+        (**self).placed(id, place);
     }
     fn progress(&mut self, id: TrialId, progress: &Progress) {
         (**self).progress(id, progress);

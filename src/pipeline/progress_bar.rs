@@ -7,6 +7,7 @@ use indicatif::{HumanDuration, ProgressBar as Bar, ProgressDrawTarget, ProgressS
 use super::Observer;
 use crate::{
     evaluate::Progress,
+    execute::Place,
     study::{Event, Study, TrialId, TrialState},
 };
 
@@ -21,6 +22,8 @@ pub struct ProgressBar {
     earlier: usize,
     /// Share done of every running trial.
     running: BTreeMap<TrialId, f64>,
+    /// Where they are, as far as an executor tells.
+    places: BTreeMap<TrialId, Place>,
 }
 
 /// Resolution of the bar: a trial counts this much.
@@ -34,7 +37,7 @@ impl ProgressBar {
         if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
-        Self { bar, start: Instant::now(), budget: 0, earlier: 0, running: BTreeMap::new() }
+        Self { bar, start: Instant::now(), budget: 0, earlier: 0, running: BTreeMap::new(), places: BTreeMap::new() }
     }
 
     fn draw(&mut self, study: &Study) {
@@ -43,7 +46,8 @@ impl ProgressBar {
         self.bar.set_length((self.budget as f64 * PER_TRIAL) as u64);
         self.bar.set_position(((done as f64 + part) * PER_TRIAL) as u64);
         self.bar.set_prefix(format!("{done}/{} trials", self.budget));
-        self.bar.set_message(format!("{}{}", best(study), self.time_left(done as f64 + part)));
+        let (failed, places) = (failed(study), where_they_are(&self.places));
+        self.bar.set_message(format!("{}{failed}{places}{}", best(study), self.time_left(done as f64 + part)));
     }
 
     fn time_left(&self, done: f64) -> String {
@@ -77,15 +81,20 @@ impl Observer for ProgressBar {
         let id = event.id();
         if !matches!(event, Event::Proposed { .. }) {
             self.running.remove(&id);
+            self.places.remove(&id);
         }
         self.draw(study);
         if self.bar.is_hidden()
             && let Some(line) = outcome(event, study)
         {
-            eprintln!("{}/{} trials, {}{}; {line}", finished(study), self.budget, best(study), {
-                self.time_left(finished(study) as f64)
-            });
+            let (best, places) = (best(study), where_they_are(&self.places));
+            let left = self.time_left(finished(study) as f64);
+            eprintln!("{}/{} trials, {best}{places}{left}; {line}", finished(study), self.budget);
         }
+    }
+
+    fn placed(&mut self, id: TrialId, place: &Place) {
+        self.places.insert(id, place.clone());
     }
 
     fn progress(&mut self, id: TrialId, progress: &Progress) {
@@ -100,6 +109,7 @@ impl Observer for ProgressBar {
 
     fn finished(&mut self, study: &Study) {
         self.running.clear();
+        self.places.clear();
         self.draw(study);
         self.bar.abandon();
     }
@@ -116,6 +126,28 @@ fn best(study: &Study) -> String {
     }
 }
 
+fn failed(study: &Study) -> String {
+    match study.trials().iter().filter(|trial| matches!(trial.state, TrialState::Failed(_))).count() {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    }
+}
+
+/// How many trials wait and why, and how many run on which node: `, 3 queued (Resources), running n1 ×2 n2 ×1`.
+fn where_they_are(places: &BTreeMap<TrialId, Place>) -> String {
+    let (mut reasons, mut nodes) = (BTreeMap::<&str, usize>::new(), BTreeMap::<&str, usize>::new());
+    for place in places.values() {
+        match place {
+            Place::Queued(reason) => *reasons.entry(reason).or_default() += 1,
+            Place::Running(node) => *nodes.entry(node).or_default() += 1,
+        }
+    }
+    let queued = reasons.iter().map(|(reason, count)| format!(", {count} queued ({reason})"));
+    let running = nodes.iter().map(|(node, count)| format!(" {node} ×{count}")).collect::<String>();
+    let running = if nodes.is_empty() { running } else { format!(", running{running}") };
+    queued.chain([running]).collect()
+}
+
 /// One finished trial in words.
 fn outcome(event: &Event, study: &Study) -> Option<String> {
     let trial = study.trial(event.id()).ok()?;
@@ -130,4 +162,18 @@ fn outcome(event: &Event, study: &Study) -> Option<String> {
         TrialState::Invalid { reason, .. } => format!("set aside, {reason}"),
     };
     Some(format!("{} {}: {text}", trial.id, trial.architecture))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queued_and_running_trials_are_counted() {
+        let place = |node: &str| Place::Running(node.into());
+        let queued = || Place::Queued("Resources".into());
+        let places = (0..).map(TrialId).zip([place("n2"), queued(), place("n1"), queued(), place("n2")]);
+        assert_eq!(where_they_are(&places.collect()), ", 2 queued (Resources), running n1 ×1 n2 ×2");
+        assert_eq!(where_they_are(&BTreeMap::new()), "");
+    }
 }

@@ -63,12 +63,14 @@ where
 
         let Self { primitives, evaluator, searcher, aggregator, extrapolator, options } = self;
         let evaluator = Arc::new(evaluator);
-        let executor = match executor {
+        let mut executor: Box<dyn Executor> = match executor {
             Some(executor) => executor,
             None => Box::new(Threads::new(evaluator.clone(), workers)?),
         };
+        let fingerprint = evaluator.fingerprint();
         let stages = Pipeline { primitives, evaluator, searcher, aggregator: (), extrapolator: (), options };
         let mut session = stages.into_session()?.lag((!eager).then(|| executor.capacity()));
+        executor.begin(&fingerprint)?;
         session.watch(|observer, study| observer.started(study, trials));
         let mut run = Run { session, executor, running: 0, trials, deadline, cancel, patience };
         let outcome = run.drive();
@@ -123,6 +125,14 @@ impl<S: Searcher> Run<S> {
                 }
                 Some(Message::Progress(id, progress)) => {
                     self.session.watch(|observer, _| observer.progress(id, &progress));
+                    Ok(())
+                }
+                Some(Message::Place(id, place)) => {
+                    self.session.watch(|observer, _| observer.placed(id, &place));
+                    Ok(())
+                }
+                Some(Message::Notice(text)) => {
+                    self.session.watch(|observer, _| observer.notice(&text));
                     Ok(())
                 }
                 None => Ok(()),

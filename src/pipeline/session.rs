@@ -195,6 +195,7 @@ impl<S: Searcher> Session<S> {
             Err(EvalError::Infeasible(reason)) => failed(FailureKind::Infeasible, reason),
             Err(EvalError::Panicked(reason)) => failed(FailureKind::Panicked, reason),
             Err(EvalError::Stopped(reason)) => failed(FailureKind::Stopped, reason),
+            Err(EvalError::Crashed(reason)) => failed(FailureKind::OutOfAttempts, reason),
             Err(EvalError::Transient(reason)) if last_attempt => failed(FailureKind::OutOfAttempts, reason),
             Err(EvalError::Transient(reason)) => Event::Retried { id, reason },
             Err(EvalError::Fatal(reason)) => return Err(PipelineError::Fatal { id, reason }),

@@ -108,7 +108,7 @@ pub enum FailureKind {
     Infeasible,
     /// The evaluator panicked.
     Panicked,
-    /// Every allowed attempt ended in a transient error.
+    /// Every allowed attempt ended in a transient error, or with the death of its process.
     OutOfAttempts,
     /// The report lacks the goal's score or holds a number that is not finite.
     BadReport,

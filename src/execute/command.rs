@@ -1,0 +1,85 @@
+//! Programs of an engine, run with a limit on their time.
+
+use std::{
+    io::{Read, Write},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::EngineError;
+
+/// What a program printed and how it ended.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub success: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a program to its end, with `input` on its standard input, for at most `limit`.
+///
+/// # Errors
+/// [`EngineError::Missing`] where it cannot be started, [`EngineError::Unreachable`] where it takes too long.
+pub(super) fn run(program: &str, arguments: &[String], input: &str, limit: Duration) -> Result<Output, EngineError> {
+    let missing = |source| EngineError::Missing { program: program.into(), source };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(missing)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that does not read its input says why on its standard error.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let readers = (reader(child.stdout.take()), reader(child.stderr.take()));
+    let success = wait(&mut child, limit).map_err(missing)?;
+    let (stdout, stderr) = (readers.0.join().unwrap_or_default(), readers.1.join().unwrap_or_default());
+    let words = || format!("no answer within {} s", limit.as_secs());
+    let success = success.ok_or_else(|| EngineError::Unreachable { program: program.into(), words: words() })?;
+    Ok(Output { success, stdout, stderr })
+}
+
+/// Reads beside the program, which would wait for a full pipe otherwise.
+fn reader(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is all there is.
+        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).trim().to_owned()
+    })
+}
+
+/// Whether the program succeeded; `None` where it had to be ended.
+fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<bool>> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status.success()));
+        }
+        if start.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: u64) -> Result<Output, EngineError> {
+        run("sh", &["-c".into(), script.into()], "in", Duration::from_millis(limit))
+    }
+
+    #[test]
+    fn programs_are_heard_and_ended() {
+        let output = shell("cat; echo err >&2; exit 3", 60_000).unwrap();
+        assert_eq!((output.success, output.stdout.as_str(), output.stderr.as_str()), (false, "in", "err"));
+        // More than a pipe holds.
+        assert_eq!(shell("head -c 300000 /dev/zero", 60_000).unwrap().stdout.len(), 300_000);
+        assert!(matches!(shell("exec sleep 60", 50), Err(EngineError::Unreachable { .. })));
+        let missing = run("no-such-program", &[], "", Duration::from_secs(1)).unwrap_err();
+        assert!(missing.to_string().contains("cannot run no-such-program"), "{missing}");
+    }
+}

@@ -1,0 +1,136 @@
+//! Trials in processes of this machine.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::{Engine, EngineError, ExecuteError, Job, JobState, Remote, remote::Settings, task::Task};
+
+/// Runs each trial in a process of its own: a candidate that crashes, leaks or runs out of memory takes nothing with it.
+///
+/// The processes outlive a driver that dies; the next one with the same folder takes them over. Costs the start of a process per
+/// trial.
+pub type Process = Remote<Processes>;
+
+impl Remote<Processes> {
+    /// Runs `workers` processes at once, with their tasks in `folder`.
+    ///
+    /// # Errors
+    /// [`ExecuteError`] for zero workers, or when the folder cannot be used or another driver uses it.
+    pub fn new(workers: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
+        let settings = Settings { capacity: workers, poll: POLL, grace: Duration::ZERO, ..Settings::default() };
+        Self::with_settings(Processes::default(), settings, folder.as_ref())
+    }
+
+    /// Gives each running trial one of these devices for itself: `["0", "1"]` runs one trial on GPU 0 and one on GPU 1 at a
+    /// time, `["0,1", "2,3"]` two on each pair. The workers see theirs as `CUDA_VISIBLE_DEVICES`; no more trials run than there
+    /// are devices.
+    #[must_use]
+    pub fn devices(mut self, devices: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let devices: Vec<String> = devices.into_iter().map(Into::into).collect();
+        self.limit_capacity(devices.len());
+        self.engine_mut(|engine| engine.devices = devices);
+        self
+    }
+}
+
+/// How often the children are looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Starts jobs as child processes.
+#[derive(Debug, Default)]
+pub struct Processes {
+    devices: Vec<String>,
+    children: BTreeMap<String, Running>,
+    /// How those that have ended did so.
+    ended: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    device: Option<String>,
+    deadline: Option<Instant>,
+}
+
+/// The file of a task that says which device it uses.
+const DEVICE: &str = "device";
+
+impl Processes {
+    /// A device that nobody uses, workers of an earlier driver included.
+    fn free_device(&self, tasks: Option<&Path>) -> Option<&String> {
+        let entries = tasks.and_then(|tasks| fs::read_dir(tasks).ok()).into_iter().flatten().flatten();
+        let alive = entries.map(|entry| Task::at(entry.path())).filter(Task::is_alive);
+        let mut used: Vec<String> = alive.filter_map(|task| fs::read_to_string(task.file(DEVICE)).ok()).collect();
+        used.extend(self.children.values().filter_map(|running| running.device.clone()));
+        self.devices.iter().find(|device| !used.contains(device))
+    }
+}
+
+impl Engine for Processes {
+    fn submit(&mut self, job: &Job) -> Result<(), EngineError> {
+        let program = job.command.first().cloned().unwrap_or_default();
+        let missing = |source: io::Error| EngineError::Missing { program: program.clone(), source };
+        let log = OpenOptions::new().create(true).append(true).open(job.folder.join("log")).map_err(missing)?;
+        let mut command = Command::new(&program);
+        command.args(job.command.get(1..).unwrap_or_default()).current_dir(&job.directory);
+        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(missing)?).stderr(log);
+        let device = self.free_device(job.folder.parent()).cloned();
+        if let Some(device) = &device {
+            fs::write(job.folder.join(DEVICE), device).map_err(missing)?;
+            command.env("CUDA_VISIBLE_DEVICES", device);
+        } else if !self.devices.is_empty() {
+            let words = "workers of an earlier driver use all devices".into();
+            return Err(EngineError::Unreachable { program, words });
+        }
+        let child = command.spawn().map_err(missing)?;
+        let deadline = job.resources.time.and_then(|time| Instant::now().checked_add(time));
+        self.children.insert(job.name.clone(), Running { child, device, deadline });
+        Ok(())
+    }
+
+    fn live(&mut self, jobs: &[&Job]) -> Result<BTreeMap<String, JobState>, EngineError> {
+        let ended = &mut self.ended;
+        self.children.retain(|name, running| {
+            if running.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                // It may have ended by itself just now.
+                let _ = running.child.kill();
+                ended.insert(name.clone(), "ended at its time limit".into());
+            }
+            match running.child.try_wait() {
+                Ok(None) => true,
+                Ok(Some(status)) => {
+                    ended.entry(name.clone()).or_insert_with(|| status.to_string());
+                    false
+                }
+                Err(error) => {
+                    ended.insert(name.clone(), error.to_string());
+                    false
+                }
+            }
+        });
+        let live = jobs.iter().filter(|job| self.children.contains_key(&job.name) || Task::at(&job.folder).is_alive());
+        Ok(live.map(|job| (job.name.clone(), JobState::Running("this machine".into()))).collect())
+    }
+
+    /// Ends children. Workers of an earlier driver hear of it from their task alone.
+    fn cancel(&mut self, jobs: &[&Job]) -> Result<(), EngineError> {
+        for job in jobs {
+            if let Some(mut running) = self.children.remove(&job.name) {
+                // Ended already, perhaps; either way it has to be waited for.
+                let _ = running.child.kill();
+                let _ = running.child.wait();
+            }
+        }
+        Ok(())
+    }
+
+    fn last_words(&mut self, job: &Job) -> Option<String> {
+        self.ended.remove(&job.name)
+    }
+}

@@ -1,0 +1,293 @@
+//! Trials as jobs of an engine.
+
+mod open;
+mod watcher;
+
+use std::{
+    env, fmt,
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use super::{Engine, ExecuteError, Executor, Message, Resources, worker};
+use crate::study::Trial;
+use watcher::{Command, Watcher};
+
+/// Runs each trial as a job of an [`Engine`], and takes its result from the task's folder.
+///
+/// Job and folder of a trial are named after all that its report depends on. A driver that starts again therefore finds both:
+/// it takes the result where there is one, waits for the job where that lives, and starts a job otherwise. Nothing else is
+/// remembered anywhere.
+///
+/// A thread talks to the engine, so that an engine that takes its time holds up nobody. One driver may use a folder at a time.
+/// Dropping an executor calls off what still runs, as [`cancel`](Executor::cancel) does, unless it is to be
+/// [left](Self::leave_jobs) running.
+pub struct Remote<E> {
+    state: State<E>,
+    settings: Settings,
+    /// Holds the lock on the run's folder.
+    run: RunFolder,
+    running: usize,
+}
+
+/// Everything that is the same for all engines.
+pub(super) struct Settings {
+    pub capacity: usize,
+    pub command: Option<Vec<String>>,
+    pub resources: Box<dyn Fn(&Trial) -> Resources + Send>,
+    pub attempts: u32,
+    pub continuations: u32,
+    pub poll: Duration,
+    pub grace: Duration,
+    pub patience: Duration,
+    pub leave: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            capacity: 1,
+            command: None,
+            resources: Box::new(|_| Resources::default()),
+            attempts: 3,
+            continuations: 10,
+            poll: Duration::from_secs(1),
+            grace: Duration::from_secs(60),
+            patience: Duration::from_secs(60),
+            leave: false,
+        }
+    }
+}
+
+enum State<E> {
+    /// Nothing was started yet.
+    New(E),
+    /// The thread runs.
+    Begun {
+        commands: mpsc::Sender<Command>,
+        messages: mpsc::Receiver<Result<Message, ExecuteError>>,
+        watcher: thread::JoinHandle<()>,
+    },
+    /// It is over.
+    Ended,
+}
+
+/// The folder of a run, locked.
+struct RunFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunFolder {
+    fn open(path: &Path) -> Result<Self, ExecuteError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ExecuteError::Folder { path, source }
+        };
+        fs::create_dir_all(path).map_err(failed(path))?;
+        let path = path.canonicalize().map_err(failed(path))?;
+        let lock = path.join("lock");
+        let file = File::create(&lock).map_err(failed(&lock))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: file }),
+            Err(TryLockError::WouldBlock) => Err(ExecuteError::Locked { folder: path }),
+            Err(TryLockError::Error(source)) => Err(failed(&lock)(source)),
+        }
+    }
+}
+
+impl<E: Engine + 'static> Remote<E> {
+    /// Runs `capacity` jobs of `engine` at once, with their tasks in `folder`, which every machine that runs jobs must see under
+    /// the same name.
+    ///
+    /// # Errors
+    /// [`ExecuteError`] for zero jobs, or when the folder cannot be used or another driver uses it.
+    pub fn with_engine(engine: E, capacity: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
+        Self::with_settings(engine, Settings { capacity, ..Settings::default() }, folder.as_ref())
+    }
+
+    pub(super) fn with_settings(engine: E, settings: Settings, folder: &Path) -> Result<Self, ExecuteError> {
+        if settings.capacity == 0 {
+            return Err(ExecuteError::NoWorkers);
+        }
+        Ok(Self { state: State::New(engine), settings, run: RunFolder::open(folder)?, running: 0 })
+    }
+
+    pub(super) fn limit_capacity(&mut self, most: usize) {
+        self.settings.capacity = self.settings.capacity.min(most.max(1));
+    }
+
+    pub(super) fn engine_mut(&mut self, change: impl FnOnce(&mut E)) {
+        if let State::New(engine) = &mut self.state {
+            change(engine);
+        }
+    }
+
+    /// The program of the workers and its arguments; `--worker FOLDER` follows them. By default this program with its own
+    /// arguments.
+    #[must_use]
+    pub fn command(mut self, command: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.settings.command = Some(command.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// What every job needs; one core by default. The number of cores is the number of computing threads: reports on a CPU are
+    /// the same, bit for bit, only with the same number.
+    #[must_use]
+    pub fn resources(self, resources: Resources) -> Self {
+        self.resources_by(move |_| resources)
+    }
+
+    /// What the job of each trial needs, where some need more than others.
+    #[must_use]
+    pub fn resources_by(mut self, resources: impl Fn(&Trial) -> Resources + Send + 'static) -> Self {
+        self.settings.resources = Box::new(resources);
+        self
+    }
+
+    /// Jobs per trial that may die without a result before it comes back as
+    /// [`EvalError::Crashed`](crate::evaluate::EvalError::Crashed); 3 by default. A driver counts what it sees itself.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.settings.attempts = attempts.max(1);
+        self
+    }
+
+    /// How often a trial that ran into its time limit may go on from its checkpoint; 10 by default.
+    #[must_use]
+    pub fn continuations(mut self, continuations: u32) -> Self {
+        self.settings.continuations = continuations;
+        self
+    }
+
+    /// How often to look at engine and tasks, and how often workers show signs of life.
+    #[must_use]
+    pub fn poll(mut self, poll: Duration) -> Self {
+        self.settings.poll = poll;
+        self
+    }
+
+    /// How long to wait, after the last sign of a job that the engine no longer knows, for what it may have left: shared file
+    /// systems show files late. A job that still shows signs of life is not replaced.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// How long driver and workers try to write on a full disk, and how long a worker may take to stop when it is called off; a
+    /// minute by default.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.settings.patience = patience;
+        self
+    }
+
+    /// Leaves jobs running when the search is cancelled or the executor is dropped. The next driver finds them, or their results.
+    /// Otherwise they are called off.
+    #[must_use]
+    pub fn leave_jobs(mut self) -> Self {
+        self.settings.leave = true;
+        self
+    }
+
+    /// This program with its arguments.
+    fn own_command() -> Result<Vec<String>, ExecuteError> {
+        let text = |text: std::ffi::OsString| {
+            let refuse = |text| ExecuteError::Worker(format!("{text:?} is no UTF-8: name a command for the workers"));
+            text.into_string().map_err(refuse)
+        };
+        let program = env::current_exe().map_err(|error| ExecuteError::Worker(error.to_string()))?;
+        [program.into()].into_iter().chain(env::args_os().skip(1)).map(text).collect()
+    }
+
+    fn command_sent(&self, command: Command) -> Result<(), ExecuteError> {
+        match &self.state {
+            State::New(_) => Err(ExecuteError::NotBegun),
+            State::Begun { commands, .. } => commands.send(command).map_err(|_| gone()),
+            State::Ended => Err(gone()),
+        }
+    }
+}
+
+impl<E: Engine + 'static> Executor for Remote<E> {
+    fn begin(&mut self, evaluator: &str) -> Result<(), ExecuteError> {
+        let State::New(engine) = std::mem::replace(&mut self.state, State::Ended) else {
+            return Err(ExecuteError::Worker("Executor::begin was called twice".into()));
+        };
+        let settings = std::mem::take(&mut self.settings);
+        self.settings.capacity = settings.capacity;
+        let mut command = settings.command.clone().map_or_else(Self::own_command, Ok)?;
+        command.push(worker::FLAG.into());
+        let (sender, receiver) = mpsc::channel();
+        let (commands, listen) = mpsc::channel();
+        let watcher = Watcher::new(engine, settings, &self.run.path, evaluator, command, sender)?;
+        let watcher = thread::Builder::new().name("jobs".into()).spawn(move || watcher.run(&listen));
+        let watcher = watcher.map_err(|error| ExecuteError::Worker(error.to_string()))?;
+        self.state = State::Begun { commands, messages: receiver, watcher };
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        self.settings.capacity
+    }
+
+    fn idle(&self) -> usize {
+        self.settings.capacity - self.running
+    }
+
+    fn submit(&mut self, trial: Trial) -> Result<(), ExecuteError> {
+        if self.idle() == 0 {
+            return Err(ExecuteError::Busy);
+        }
+        self.command_sent(Command::Submit(Box::new(trial)))?;
+        self.running += 1;
+        Ok(())
+    }
+
+    fn recv(&mut self, timeout: Duration) -> Result<Option<Message>, ExecuteError> {
+        let State::Begun { messages, .. } = &self.state else {
+            thread::sleep(timeout);
+            return Ok(None);
+        };
+        match messages.recv_timeout(timeout) {
+            Ok(message) => {
+                let message = message?;
+                self.running -= usize::from(matches!(message, Message::Done(..)));
+                Ok(Some(message))
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(gone()),
+        }
+    }
+
+    fn cancel(&mut self) {
+        // Where the thread is gone, so are the jobs.
+        let _ = self.command_sent(Command::Cancel);
+    }
+}
+
+impl<E> Drop for Remote<E> {
+    fn drop(&mut self) {
+        if let State::Begun { commands, watcher, .. } = std::mem::replace(&mut self.state, State::Ended) {
+            drop(commands);
+            // The lock may go only when nothing is started any more.
+            let _ = watcher.join();
+        }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Remote<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Remote");
+        text.field("folder", &self.run.path).field("capacity", &self.settings.capacity).field("running", &self.running);
+        text.finish_non_exhaustive()
+    }
+}
+
+fn gone() -> ExecuteError {
+    ExecuteError::Worker("the thread that watches the jobs has ended".into())
+}

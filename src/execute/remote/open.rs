@@ -1,0 +1,156 @@
+//! A task that has not come back.
+
+use std::time::{Duration, Instant};
+
+use super::Settings;
+use crate::{
+    execute::{
+        Job, JobState, Place,
+        task::{Pulse, Spec, Task},
+    },
+    study::TrialId,
+};
+
+/// A task that has not come back, and what this driver has seen of it.
+pub(super) struct Open {
+    /// The trial; `None` for the probe.
+    pub id: Option<TrialId>,
+    pub task: Task,
+    pub spec: Spec,
+    pub job: Job,
+    /// How far its job is, as far as known.
+    pub stage: Stage,
+    /// Attempts that workers had begun when the job was submitted.
+    attempts: u32,
+    /// The last sign of life.
+    sign: Instant,
+    pulse: Pulse,
+    place: Option<Place>,
+    unstarted: u32,
+    crashes: u32,
+    continuations: u32,
+}
+
+/// How far the job of a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its folder is to be written.
+    Unasked,
+    /// No job can exist: it is to be submitted.
+    Fresh,
+    /// A job may exist: the next list of live jobs decides.
+    Unknown,
+    /// A job was submitted or seen.
+    Submitted,
+}
+
+/// What the engine says about a job.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Listed<'a> {
+    /// It was not asked, or does not answer.
+    Unknown,
+    /// There is no such job.
+    Gone,
+    /// It waits or runs.
+    Live(&'a JobState),
+}
+
+/// What is to be done about a task without a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing.
+    Wait,
+    /// Its job is to be submitted.
+    Submit,
+    /// Its job has died.
+    Bury,
+    /// Its job is held: it is to be ended, and counts as dead.
+    EndHeld,
+}
+
+/// What follows from a death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    /// Another job is to be submitted.
+    Again,
+    /// Jobs die before a worker is seen.
+    NeverStarted,
+    /// The workers die, as often as it was tried.
+    GiveUp,
+    /// The time limit was reached more often than allowed.
+    TooLong,
+}
+
+impl Open {
+    pub(super) fn new(id: Option<TrialId>, task: Task, spec: Spec, job: Job) -> Self {
+        Self {
+            id,
+            task,
+            spec,
+            job,
+            stage: Stage::Unasked,
+            attempts: 0,
+            sign: Instant::now(),
+            pulse: Pulse::default(),
+            place: None,
+            unstarted: 0,
+            crashes: 0,
+            continuations: 0,
+        }
+    }
+
+    /// The one rule for first submission, re-attachment and retry.
+    pub(super) fn step(&self, listed: Listed, grace: Duration) -> Step {
+        match (self.stage, listed) {
+            (Stage::Fresh, _) | (Stage::Unknown, Listed::Gone) => Step::Submit,
+            (_, Listed::Live(JobState::Held(_))) => Step::EndHeld,
+            (Stage::Submitted, Listed::Gone) if self.sign.elapsed() >= grace => Step::Bury,
+            (Stage::Unasked | Stage::Unknown | Stage::Submitted, _) => Step::Wait,
+        }
+    }
+
+    /// A job was submitted after so many attempts.
+    pub(super) fn submitted(&mut self, attempts: u32) {
+        (self.stage, self.attempts, self.sign) = (Stage::Submitted, attempts, Instant::now());
+    }
+
+    /// A new place, where the list names one.
+    pub(super) fn moved(&mut self, listed: Listed) -> Option<Place> {
+        let place = match listed {
+            Listed::Live(JobState::Waiting(reason)) => Place::Queued(reason.clone()),
+            Listed::Live(JobState::Running(node)) => Place::Running(node.clone()),
+            Listed::Live(JobState::Held(_)) | Listed::Gone | Listed::Unknown => return None,
+        };
+        (self.stage, self.sign) = (Stage::Submitted, Instant::now());
+        (self.place.as_ref() != Some(&place)).then(|| self.place.insert(place).clone())
+    }
+
+    /// A new sign of life, where there is one.
+    pub(super) fn felt(&mut self) -> Option<&Pulse> {
+        let pulse = self.task.pulse().filter(|pulse| *pulse != self.pulse)?;
+        (self.pulse, self.sign) = (pulse, Instant::now());
+        Some(&self.pulse)
+    }
+
+    /// Whether its job waits, as far as known, so that nothing is lost when it ends.
+    pub(super) fn is_queued(&self) -> bool {
+        matches!(self.place, None | Some(Place::Queued(_)))
+    }
+
+    /// Counts the death of its job.
+    pub(super) fn died(&mut self, settings: &Settings) -> Death {
+        let (attempts, pulse) = (self.task.attempts(), self.task.pulse().unwrap_or_default());
+        self.place = None;
+        self.stage = Stage::Fresh;
+        if attempts == self.attempts {
+            self.unstarted += 1;
+            return if self.unstarted < settings.attempts { Death::Again } else { Death::NeverStarted };
+        }
+        if pulse.to_be_continued && pulse.attempt == attempts {
+            self.continuations += 1;
+            return if self.continuations <= settings.continuations { Death::Again } else { Death::TooLong };
+        }
+        self.crashes += 1;
+        if self.crashes < settings.attempts { Death::Again } else { Death::GiveUp }
+    }
+}

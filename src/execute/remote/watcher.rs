@@ -1,0 +1,392 @@
+//! The thread that talks to the engine.
+
+use std::{
+    collections::BTreeMap,
+    env, io,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Settings,
+    open::{Death, Listed, Open, Stage, Step},
+};
+use crate::{
+    evaluate::EvalError,
+    execute::{
+        Engine, EngineError, ExecuteError, Job, JobState, Message, Resources,
+        task::{Asked, Outcome, Spec, Task, VERSION},
+    },
+    seed::Seed,
+    study::{Report, Trial},
+};
+
+/// What the thread is asked to do; it ends when nobody can ask any more.
+pub(super) enum Command {
+    Submit(Box<Trial>),
+    Cancel,
+}
+
+pub(super) struct Watcher<E> {
+    engine: E,
+    settings: Settings,
+    /// The folder of the tasks.
+    tasks: PathBuf,
+    /// What the names of all jobs of this run begin with.
+    prefix: String,
+    evaluator: String,
+    command: Vec<String>,
+    directory: PathBuf,
+    messages: Sender<Result<Message, ExecuteError>>,
+    /// By name of the job.
+    open: BTreeMap<String, Open>,
+    /// Whether a worker has shown that it is there and has the evaluator.
+    probed: bool,
+    /// When the engine was last asked for live jobs.
+    listed: Option<Instant>,
+    /// When the search was cancelled.
+    cancelled: Option<Instant>,
+    /// Since when tasks cannot be written.
+    unwritable: Option<Instant>,
+    notice: String,
+}
+
+/// How long the probe may run: little, so that schedulers find a gap for it.
+const PROBE_TIME: Duration = Duration::from_secs(300);
+
+impl<E: Engine> Watcher<E> {
+    pub(super) fn new(
+        engine: E,
+        settings: Settings,
+        run: &Path,
+        evaluator: &str,
+        command: Vec<String>,
+        messages: Sender<Result<Message, ExecuteError>>,
+    ) -> Result<Self, ExecuteError> {
+        let worker = |error: io::Error| ExecuteError::Worker(error.to_string());
+        Ok(Self {
+            engine,
+            settings,
+            tasks: run.join("tasks"),
+            prefix: format!("cn-{:08x}", Seed(0).derive(&run.display().to_string(), 0).0 >> 32),
+            evaluator: evaluator.into(),
+            command,
+            directory: env::current_dir().map_err(worker)?,
+            messages,
+            open: BTreeMap::new(),
+            probed: false,
+            listed: None,
+            cancelled: None,
+            unwritable: None,
+            notice: String::new(),
+        })
+    }
+
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        while self.listen(commands) {
+            if let Err(error) = self.reconcile() {
+                // Nobody listens where the executor is dropped.
+                let _ = self.messages.send(Err(error));
+                break;
+            }
+        }
+        self.abandon();
+    }
+
+    /// Takes in what is asked, waiting for at most one poll; `false` when nobody can ask any more.
+    fn listen(&mut self, commands: &Receiver<Command>) -> bool {
+        let wait = if self.open.is_empty() { Duration::MAX } else { self.settings.poll };
+        let first = match commands.recv_timeout(wait) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        for command in first.into_iter().chain(commands.try_iter()) {
+            match command {
+                Command::Submit(trial) => self.take_up(&trial),
+                Command::Cancel => self.call_off(),
+            }
+        }
+        true
+    }
+
+    fn take_up(&mut self, trial: &Trial) {
+        let resources = (self.settings.resources)(trial);
+        if !self.probed {
+            // The first trial's needs are typical, and a probe asks for the same.
+            self.probed = true;
+            let time = resources.time.unwrap_or(PROBE_TIME).min(PROBE_TIME);
+            let probe = self.opened(None, Resources { time: Some(time), ..resources });
+            if !matches!(probe.task.outcome(), Ok(Some(Outcome::Ready))) {
+                self.open.insert(probe.job.name.clone(), probe);
+            }
+        }
+        let open = self.opened(Some(trial), resources);
+        self.open.insert(open.job.name.clone(), open);
+    }
+
+    fn opened(&self, trial: Option<&Trial>, resources: Resources) -> Open {
+        /// Time to call the evaluation off before its limit.
+        const LEAD: Duration = Duration::from_secs(60);
+        let limit = resources.time.map(|time| (time - (time / 10).min(LEAD)).as_secs_f64());
+        let spec = Spec {
+            version: VERSION.into(),
+            evaluator: self.evaluator.clone(),
+            threads: resources.cpus.max(1),
+            beat: self.settings.poll.max(Duration::from_millis(20)).as_secs_f64(),
+            patience: self.settings.patience.as_secs_f64(),
+            limit,
+            trial: trial.map(Asked::from),
+        };
+        let name = spec.name();
+        let folder = self.tasks.join(&name);
+        let mut command = self.command.clone();
+        command.push(folder.display().to_string());
+        let (name, directory) = (format!("{}-{name}", self.prefix), self.directory.clone());
+        let job = Job { name, command, folder: folder.clone(), directory, resources };
+        Open::new(trial.map(|trial| trial.id), Task::at(folder), spec, job)
+    }
+
+    /// Brings what is wanted and what is together.
+    fn reconcile(&mut self) -> Result<(), ExecuteError> {
+        let due = self.listed.is_none_or(|listed| listed.elapsed() >= self.settings.poll);
+        let live = if due { self.live()? } else { None };
+        // Between two looks at everything only what is new is looked at.
+        let new = |open: &Open| matches!(open.stage, Stage::Unasked | Stage::Fresh);
+        let names: Vec<String> =
+            self.open.iter().filter(|(_, open)| due || new(open)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let Some(mut open) = self.open.remove(&name) else { continue };
+            let listed = match &live {
+                None => Listed::Unknown,
+                Some(live) => live.get(&name).map_or(Listed::Gone, Listed::Live),
+            };
+            if self.look(&mut open, listed)? {
+                self.open.insert(name, open);
+            }
+        }
+        Ok(())
+    }
+
+    /// The live jobs, where the engine answers and any can be alive.
+    fn live(&mut self) -> Result<Option<BTreeMap<String, JobState>>, ExecuteError> {
+        self.listed = Some(Instant::now());
+        let jobs = self.open.values().filter(|open| open.stage != Stage::Fresh).map(|open| &open.job);
+        match self.engine.live(&jobs.collect::<Vec<_>>()) {
+            Ok(live) => {
+                self.notice.clear();
+                Ok(Some(live))
+            }
+            Err(error) => self.unreachable(error).map(|()| None),
+        }
+    }
+
+    /// Looks at one task; whether it is still open.
+    fn look(&mut self, open: &mut Open, listed: Listed) -> Result<bool, ExecuteError> {
+        if let Some(outcome) = self.result(open) {
+            return self.end(open, outcome, listed).map(|()| false);
+        }
+        if let (Some(id), Some(pulse)) = (open.id, open.felt())
+            && let Some(progress) = pulse.progress.clone()
+        {
+            self.say(Message::Progress(id, progress));
+        }
+        if let (Some(place), Some(id)) = (open.moved(listed), open.id) {
+            self.say(Message::Place(id, place));
+        }
+        if let Some(since) = self.cancelled {
+            return Ok(self.is_stopping(open, listed, since));
+        }
+        if open.stage == Stage::Unasked && !self.ask(open)? {
+            return Ok(true);
+        }
+        let probing = open.id.is_some() && self.open.values().any(|open| open.id.is_none());
+        match open.step(listed, self.settings.grace) {
+            Step::Wait => {}
+            Step::Submit if probing => {}
+            Step::Submit => self.submit(open)?,
+            Step::EndHeld => {
+                self.end_jobs(&[&open.job]);
+                return self.bury(open);
+            }
+            Step::Bury => return self.bury(open),
+        }
+        Ok(true)
+    }
+
+    /// The result, which outranks what the engine says.
+    fn result(&mut self, open: &Open) -> Option<Outcome> {
+        match open.task.outcome() {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let damaged = error.kind() == io::ErrorKind::InvalidData;
+                self.remark(format!("the result in {} cannot be read: {error}", open.task.folder().display()));
+                if damaged {
+                    // Should this fail, it is damaged at the next look as well.
+                    let _ = open.task.put_aside();
+                }
+                None
+            }
+        }
+    }
+
+    /// Tells what came of a task.
+    fn end(&mut self, open: &Open, outcome: Outcome, listed: Listed) -> Result<(), ExecuteError> {
+        if matches!(listed, Listed::Live(JobState::Waiting(_) | JobState::Held(_))) {
+            self.end_jobs(&[&open.job]);
+        }
+        if let Outcome::Fatal { .. } = &outcome {
+            // Once its cause is removed the task may run again.
+            open.task
+                .put_aside()
+                .map_err(|source| ExecuteError::Folder { path: open.task.file("result.json"), source })?;
+        }
+        match (open.id, outcome) {
+            (Some(_), outcome) => self.done(open, outcome.told()),
+            (None, Outcome::Fatal { reason }) => return Err(ExecuteError::Refused(reason)),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Writes what is asked for; `false` where that has to be tried again.
+    fn ask(&mut self, open: &mut Open) -> Result<bool, ExecuteError> {
+        match open.task.ask(&open.spec) {
+            Ok(new) => {
+                self.unwritable = None;
+                open.stage = if new { Stage::Fresh } else { Stage::Unknown };
+                Ok(true)
+            }
+            Err(source) => {
+                let error = ExecuteError::Folder { path: open.task.folder().into(), source };
+                if self.unwritable.get_or_insert_with(Instant::now).elapsed() >= self.settings.patience {
+                    return Err(error);
+                }
+                self.remark(error.to_string());
+                Ok(false)
+            }
+        }
+    }
+
+    fn submit(&mut self, open: &mut Open) -> Result<(), ExecuteError> {
+        let attempts = open.task.attempts();
+        match self.engine.submit(&open.job) {
+            Ok(()) => open.submitted(attempts),
+            Err(error) => {
+                // It may have been started all the same.
+                open.stage = Stage::Unknown;
+                self.unreachable(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what follows from the death of a job; whether the task is still open.
+    fn bury(&mut self, open: &mut Open) -> Result<bool, ExecuteError> {
+        let death = open.died(&self.settings);
+        // Counting has made a shared file system look again.
+        if let Some(outcome) = self.result(open) {
+            return self.end(open, outcome, Listed::Gone).map(|()| false);
+        }
+        let tries = self.settings.attempts;
+        let words = [self.engine.last_words(&open.job).unwrap_or_default(), open.task.log_tail()];
+        let words = words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
+        match death {
+            Death::Again => {
+                self.remark(format!("the job of {} ended without a result ({words}): trying again", open.spec.name()));
+                self.submit(open).map(|()| true)
+            }
+            Death::NeverStarted => Err(ExecuteError::NotStarted { tries, folder: open.task.folder().into(), words }),
+            Death::GiveUp | Death::TooLong => {
+                let limit =
+                    if death == Death::TooLong { "at its time limit, after all continuations" } else { "each time" };
+                let reason = format!("{tries} workers ended without a result, {limit}: {words}");
+                if open.id.is_none() {
+                    return Err(ExecuteError::Worker(reason));
+                }
+                self.done(open, Err(EvalError::Crashed(reason)));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Calls off, or leaves, all that is open.
+    fn call_off(&mut self) {
+        if self.settings.leave {
+            for open in std::mem::take(&mut self.open).into_values() {
+                self.done(&open, Err(EvalError::Cancelled));
+            }
+            return;
+        }
+        self.cancelled.get_or_insert_with(Instant::now);
+        self.listed = None;
+        let called_off = self.open.values().map(|open| open.task.call_off());
+        // Where that cannot be written, jobs are ended after a while.
+        called_off.for_each(drop);
+        let queued: Vec<Job> =
+            self.open.values().filter(|open| open.is_queued()).map(|open| open.job.clone()).collect();
+        self.end_jobs(&queued.iter().collect::<Vec<_>>());
+    }
+
+    /// Whether a task that was called off is still to be waited for.
+    fn is_stopping(&mut self, open: &Open, listed: Listed, since: Instant) -> bool {
+        let patient = since.elapsed() < self.settings.patience;
+        let stopping = match listed {
+            _ if matches!(open.stage, Stage::Unasked | Stage::Fresh) => false,
+            Listed::Live(JobState::Running(_)) | Listed::Unknown => patient,
+            Listed::Live(JobState::Waiting(_) | JobState::Held(_)) | Listed::Gone => false,
+        };
+        if !stopping {
+            if let Listed::Live(_) = listed {
+                self.end_jobs(&[&open.job]);
+            }
+            self.done(open, Err(EvalError::Cancelled));
+        }
+        stopping
+    }
+
+    /// Nobody wants the results any more.
+    fn abandon(mut self) {
+        if !self.settings.leave && !self.open.is_empty() {
+            self.call_off();
+            let jobs: Vec<Job> = self.open.values().map(|open| open.job.clone()).collect();
+            self.end_jobs(&jobs.iter().collect::<Vec<_>>());
+        }
+    }
+
+    /// Ends jobs; those that do not hear of it find a result or a cancellation in their folder.
+    fn end_jobs(&mut self, jobs: &[&Job]) {
+        if let Err(error) = self.engine.cancel(jobs) {
+            self.remark(error.to_string());
+        }
+    }
+
+    /// Goes on without the engine for now, where it may answer later.
+    fn unreachable(&mut self, error: EngineError) -> Result<(), ExecuteError> {
+        match error {
+            EngineError::Unreachable { .. } => self.remark(format!("{error}; trying again")),
+            EngineError::Missing { .. } | EngineError::Refused { .. } => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn done(&self, open: &Open, outcome: Result<Report, EvalError>) {
+        if let Some(id) = open.id {
+            self.say(Message::Done(id, outcome));
+        }
+    }
+
+    /// Says something that a person should know, once.
+    fn remark(&mut self, text: String) {
+        if self.notice != text {
+            self.say(Message::Notice(text.clone()));
+            self.notice = text;
+        }
+    }
+
+    fn say(&self, message: Message) {
+        // Nobody listens where the executor is dropped.
+        let _ = self.messages.send(Ok(message));
+    }
+}

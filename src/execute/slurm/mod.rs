@@ -1,0 +1,231 @@
+//! Trials as jobs of Slurm.
+
+mod queue;
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use super::{
+    Engine, EngineError, ExecuteError, Job, JobState, Remote, Resources,
+    command::{Output, run},
+    remote::Settings,
+};
+
+/// Runs each trial as a job of Slurm.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use composer_nas::execute::{Resources, Slurm, SlurmOptions};
+/// let options = SlurmOptions {
+///     jobs: 64,
+///     partition: Some("gpu".into()),
+///     resources: Resources { gpus: 1, cpus: 4, time: Some(Duration::from_secs(4 * 3600)), ..Resources::default() },
+///     ..SlurmOptions::default()
+/// };
+/// let executor = Slurm::new(options, "runs/big")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub type Slurm = Remote<SlurmEngine>;
+
+/// What jobs ask Slurm for. Everything that is `None` is Slurm's default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlurmOptions {
+    /// Jobs that wait or run at once.
+    pub jobs: usize,
+    /// Where they run.
+    pub partition: Option<String>,
+    /// Who pays.
+    pub account: Option<String>,
+    /// Features that nodes must have.
+    pub constraint: Option<String>,
+    /// What each job needs; [`Remote::resources_by`] makes it depend on the trial.
+    pub resources: Resources,
+    /// Further options of `sbatch`, such as `--qos=long`.
+    pub extra: Vec<String>,
+    /// How often to ask Slurm. Results are seen as late as this.
+    pub poll: Duration,
+    /// Jobs per trial that may die without a result.
+    pub attempts: u32,
+}
+
+impl Default for SlurmOptions {
+    /// 8 jobs of one core, asked for every ten seconds, three attempts.
+    fn default() -> Self {
+        Self {
+            jobs: 8,
+            partition: None,
+            account: None,
+            constraint: None,
+            resources: Resources::default(),
+            extra: Vec::new(),
+            poll: Duration::from_secs(10),
+            attempts: 3,
+        }
+    }
+}
+
+impl Remote<SlurmEngine> {
+    /// Runs jobs with their tasks in `folder`, which the nodes must see under the same name. Before the first trial a short job
+    /// probes that.
+    ///
+    /// # Errors
+    /// [`ExecuteError`] for zero jobs, when there is no Slurm, or when the folder cannot be used or another driver uses it.
+    pub fn new(options: SlurmOptions, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
+        let SlurmOptions { jobs, resources, poll, attempts, .. } = options;
+        // Fails where there is no Slurm, and says so before anything is started.
+        run("sbatch", &["--version".into()], "", LIMIT)?;
+        let settings = Settings { capacity: jobs, poll, ..Settings::default() };
+        let engine = SlurmEngine { options, ids: BTreeMap::new(), json: true };
+        Ok(Self::with_settings(engine, settings, folder.as_ref())?.resources(resources).attempts(attempts))
+    }
+}
+
+/// How long a command of Slurm may take. While the controller is down some take 18 seconds to say so.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Starts jobs with Slurm's commands.
+#[derive(Debug)]
+pub struct SlurmEngine {
+    options: SlurmOptions,
+    /// Slurm's number of each job that was seen.
+    ids: BTreeMap<String, String>,
+    /// Whether `squeue` knows JSON.
+    json: bool,
+}
+
+impl SlurmEngine {
+    fn arguments(&self, job: &Job) -> Vec<String> {
+        let SlurmOptions { partition, account, constraint, extra, .. } = &self.options;
+        let Resources { time, gpus, cpus, memory } = job.resources;
+        let text = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("--{name}={value}"));
+        let time = time.map(|time| {
+            let seconds = time.as_secs().max(1);
+            format!("--time={}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+        });
+        let fixed = [
+            "--parsable".into(),
+            // What the worker prints goes to its task's log; a file that a node cannot open would fail the job.
+            "--output=/dev/null".into(),
+            format!("--job-name={}", job.name),
+            format!("--chdir={}", job.directory.display()),
+            "--nodes=1".into(),
+            "--ntasks=1".into(),
+            format!("--cpus-per-task={}", cpus.max(1)),
+        ];
+        let chosen = [
+            text("partition", partition),
+            text("account", account),
+            text("constraint", constraint),
+            time,
+            (gpus > 0).then(|| format!("--gpus-per-node={gpus}")),
+            memory.map(|mebibytes| format!("--mem={mebibytes}M")),
+        ];
+        fixed.into_iter().chain(chosen.into_iter().flatten()).chain(extra.iter().cloned()).collect()
+    }
+}
+
+/// The batch script. Shared file systems show new files late.
+fn script(job: &Job) -> String {
+    let (spec, log) = (quoted(&job.folder.join("spec.json").display().to_string()), job.folder.join("log"));
+    let command: Vec<_> = job.command.iter().map(|word| quoted(word)).collect();
+    format!(
+        "#!/bin/sh\nfor wait in 1 1 2 3 5 0; do\n  [ -e {spec} ] && exec {} >>{} 2>&1\n  sleep $wait\ndone\nexit 66\n",
+        command.join(" "),
+        quoted(&log.display().to_string())
+    )
+}
+
+/// A word of the shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Whether Slurm may answer another time.
+fn passes(words: &str) -> bool {
+    const PASSING: &[&str] = &[
+        "Unable to contact slurm controller",
+        "Socket timed out",
+        "Connection refused",
+        "Connection timed out",
+        "Transport endpoint",
+        "Zero Bytes were transmitted",
+        "communication",
+        "Communication",
+        "temporarily",
+        "Resource temporarily unavailable",
+        "in standby mode",
+        "submit limit",
+        "MaxSubmitJob",
+        "too many jobs",
+        "I/O error writing script",
+        "Unexpected message received",
+        "Protocol authentication error",
+    ];
+    PASSING.iter().any(|passing| words.contains(passing))
+}
+
+/// Runs one of Slurm's commands.
+fn slurm(program: &str, arguments: &[String], input: &str) -> Result<String, EngineError> {
+    let Output { success, stdout, stderr } = run(program, arguments, input, LIMIT)?;
+    if success {
+        return Ok(stdout);
+    }
+    let program = program.into();
+    let words =
+        if stderr.is_empty() { "it gives no reason".into() } else { stderr.lines().collect::<Vec<_>>().join(" ") };
+    Err(if passes(&words) {
+        EngineError::Unreachable { program, words }
+    } else {
+        EngineError::Refused { program, words }
+    })
+}
+
+impl Engine for SlurmEngine {
+    fn submit(&mut self, job: &Job) -> Result<(), EngineError> {
+        let printed = slurm("sbatch", &self.arguments(job), &script(job))?;
+        // JOB or JOB;CLUSTER
+        let id = printed.lines().last().unwrap_or_default().split(';').next().unwrap_or_default();
+        self.ids.insert(job.name.clone(), id.into());
+        Ok(())
+    }
+
+    fn live(&mut self, jobs: &[&Job]) -> Result<BTreeMap<String, JobState>, EngineError> {
+        if jobs.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let entries = if self.json { queue::read_json(|arguments| slurm("squeue", arguments, ""))? } else { None };
+        let entries = match entries {
+            Some(entries) => entries,
+            None => {
+                self.json = false;
+                queue::read_text(|arguments| slurm("squeue", arguments, ""))?
+            }
+        };
+        let mut live = BTreeMap::new();
+        for entry in entries {
+            let Some(state) = entry.state() else { continue };
+            if jobs.iter().any(|job| job.name == entry.name) {
+                self.ids.insert(entry.name.clone(), entry.id);
+                live.insert(entry.name, state);
+            }
+        }
+        Ok(live)
+    }
+
+    fn cancel(&mut self, jobs: &[&Job]) -> Result<(), EngineError> {
+        let ids: Vec<String> = jobs.iter().filter_map(|job| self.ids.get(&job.name).cloned()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        // What has ended already is not refused, only remarked on.
+        slurm("scancel", &[vec!["--quiet".into()], ids].concat(), "").map(drop)
+    }
+
+    /// State, reason, exit code and node, where the controller still knows them.
+    fn last_words(&mut self, job: &Job) -> Option<String> {
+        let id = self.ids.get(&job.name)?;
+        let shown = slurm("scontrol", &["--oneliner".into(), "show".into(), "job".into(), id.clone()], "").ok()?;
+        let told = ["JobState=", "Reason=", "ExitCode=", "NodeList="];
+        let words = shown.split_whitespace().filter(|word| told.iter().any(|key| word.starts_with(key)));
+        Some(format!("Slurm's job {id}: {}", words.collect::<Vec<_>>().join(" ")))
+    }
+}

@@ -1,0 +1,259 @@
+//! The other end: a program that evaluates one trial and ends.
+
+use std::{
+    env,
+    ffi::OsString,
+    fmt, fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+
+use super::{
+    attempt::evaluate,
+    task::{Outcome, Pulse, Spec, Task, VERSION},
+};
+use crate::evaluate::{CancelToken, Context, Evaluator, Progress};
+
+/// What follows `--worker` on the command line is the folder of a task.
+pub(super) const FLAG: &str = "--worker";
+
+/// Turns the program into a worker where it was called as one: with `--worker FOLDER` behind its other arguments. It then
+/// evaluates the task in that folder with the one of `evaluators` that the task names by its fingerprint, and the process
+/// ends with a [`WorkerExit`]. Otherwise nothing happens.
+///
+/// Call it in `main` as soon as the evaluators are made. By default [`Process`](super::Process) and [`Slurm`](super::Slurm)
+/// start their workers with the driver's own arguments, so that the same lines of `main` make the same evaluators.
+///
+/// ```no_run
+/// use composer_nas::{execute::{self, Process}, prelude::*};
+/// let primitives = Primitives::standard();
+/// let mad = Mad::quick(&primitives, &device::best()?.device);
+/// execute::worker(&[&mad]);
+/// let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu"])?, 6)?;
+/// let found = Pipeline::new(&primitives, space, mad)
+///     .executor(Process::new(2, "runs/hello")?)
+///     .journal("runs/hello/journal.jsonl")
+///     .run(&Target::llama_1b())?;
+/// println!("{}", found.aggregated);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn worker(evaluators: &[&dyn Evaluator]) {
+    if let Some(folder) = asked(env::args_os()) {
+        let exit = folder.map_or(WorkerExit::NoTask, |folder| work(&folder, evaluators));
+        process::exit(exit as i32);
+    }
+}
+
+/// The folder behind the flag; `Some(None)` where it is missing.
+fn asked(arguments: impl Iterator<Item = OsString>) -> Option<Option<PathBuf>> {
+    let mut arguments = arguments.skip_while(|argument| argument != FLAG);
+    arguments.next().map(|_| arguments.next().map(PathBuf::from))
+}
+
+/// How a worker ended. The discriminants are the exit codes of the process, after BSD's `sysexits.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerExit {
+    /// The task has a result, from this worker or another one. A failed evaluation is a result too.
+    Finished = 0,
+    /// The task cannot be read.
+    BadTask = 65,
+    /// There is no task in the folder, or none was named.
+    NoTask = 66,
+    /// The result cannot be written, on a full disk for example.
+    Unwritten = 74,
+    /// The evaluation was called off, or ran into its time limit: there is no result.
+    Unfinished = 75,
+    /// The task was made by another version of this crate, or for an evaluator that is not here. The result says so.
+    Refused = 78,
+}
+
+/// A task that this program cannot carry out.
+#[derive(Debug, PartialEq, Eq, Error)]
+enum Refusal {
+    #[error("the driver has composer-nas {driver}, the worker {VERSION}: build both from the same sources")]
+    Version { driver: String },
+    #[error("the task is for the evaluator {asked:?}, the worker has {known:?}: start both with the same settings")]
+    Evaluator { asked: String, known: Vec<String> },
+}
+
+/// Evaluates the task in `folder`: what [`worker`] does, for programs that serve tasks in their own way. Says on standard
+/// error what went wrong.
+pub fn work(folder: &Path, evaluators: &[&dyn Evaluator]) -> WorkerExit {
+    let task = Task::at(folder);
+    if matches!(task.outcome(), Ok(Some(_))) {
+        return WorkerExit::Finished;
+    }
+    let spec = match task.asked() {
+        Ok(spec) => spec,
+        Err(error) => {
+            say(format_args!("cannot read the task in {}: {error}", folder.display()));
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            return if missing { WorkerExit::NoTask } else { WorkerExit::BadTask };
+        }
+    };
+    let end = Instant::now() + seconds(spec.patience);
+    let written = retry(end, || task.claim()).map(|(number, attempt)| {
+        let attempt = Attempt { task: &task, spec: &spec, number, folder: attempt };
+        attempt.carry_out(evaluators)
+    });
+    written.and_then(|exit| exit).unwrap_or_else(|error| {
+        say(format_args!("cannot write to {}: {error}", folder.display()));
+        WorkerExit::Unwritten
+    })
+}
+
+/// One attempt at a task.
+struct Attempt<'a> {
+    task: &'a Task,
+    spec: &'a Spec,
+    number: u32,
+    folder: PathBuf,
+}
+
+/// Why an evaluation is called off from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    Off,
+    TimeLimit,
+    Beaten,
+}
+
+impl Attempt<'_> {
+    fn carry_out(&self, evaluators: &[&dyn Evaluator]) -> io::Result<WorkerExit> {
+        // Where the file system has no locks, nobody looks at them either.
+        let _alive = self.task.show_alive();
+        let evaluator = match self.evaluator(evaluators) {
+            Ok(evaluator) => evaluator,
+            Err(refusal) => {
+                say(format_args!("{refusal}"));
+                self.finish(&Outcome::Fatal { reason: refusal.to_string() })?;
+                return Ok(WorkerExit::Refused);
+            }
+        };
+        let Some(asked) = &self.spec.trial else {
+            self.finish(&Outcome::Ready)?;
+            return Ok(WorkerExit::Finished);
+        };
+        let checkpoint = self.task.checkpoint(self.number, &self.folder)?;
+        let (trial, heart) = (asked.trial(), Heart::default());
+        let latest = heart.latest.clone();
+        let context = Context::new(heart.cancel.clone(), move |progress| {
+            *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+        });
+        let context = context.stop_below(trial.stop_below.clone()).keep_in(checkpoint.clone());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.spec.threads.max(1)).build();
+        let pool = pool.map_err(io::Error::other)?;
+        let outcome = thread::scope(|scope| {
+            let (evaluated, ended) = mpsc::channel::<()>();
+            let heart = &heart;
+            scope.spawn(move || self.watch(heart, &ended));
+            let outcome = pool.install(|| evaluate(evaluator, &trial, &context));
+            drop(evaluated);
+            outcome
+        });
+        match Outcome::new(outcome) {
+            Some(outcome) => self.finish(&outcome).map(|()| WorkerExit::Finished),
+            None if heart.called.get() == Some(&Called::Beaten) => Ok(WorkerExit::Finished),
+            None => {
+                let kept = fs::read_dir(&checkpoint).is_ok_and(|mut entries| entries.next().is_some());
+                let to_be_continued = kept && heart.called.get() == Some(&Called::TimeLimit);
+                let pulse = Pulse { to_be_continued, ..self.pulse(&heart, u64::MAX) };
+                retry(Instant::now() + seconds(self.spec.patience), || self.task.beat(&self.folder, &pulse))?;
+                Ok(WorkerExit::Unfinished)
+            }
+        }
+    }
+
+    fn evaluator<'e>(&self, evaluators: &[&'e dyn Evaluator]) -> Result<&'e dyn Evaluator, Refusal> {
+        let Spec { version, evaluator, .. } = self.spec;
+        if version != VERSION {
+            return Err(Refusal::Version { driver: version.clone() });
+        }
+        let found = evaluators.iter().copied().find(|known| known.fingerprint() == *evaluator);
+        found.ok_or_else(|| {
+            let known = evaluators.iter().map(|known| known.fingerprint()).collect();
+            Refusal::Evaluator { asked: evaluator.clone(), known }
+        })
+    }
+
+    /// Writes the result, again and again while the disk refuses.
+    fn finish(&self, outcome: &Outcome) -> io::Result<()> {
+        retry(Instant::now() + seconds(self.spec.patience), || self.task.finish(&self.folder, outcome))
+    }
+
+    /// Shows signs of life until the evaluation ends, and calls it off where that is asked for.
+    fn watch(&self, heart: &Heart, ended: &mpsc::Receiver<()>) {
+        let limit = self.spec.limit.map(|limit| Instant::now() + seconds(limit));
+        for beat in 0.. {
+            // A sign of life that cannot be written is no reason to lose the evaluation.
+            let _ = self.task.beat(&self.folder, &self.pulse(heart, beat));
+            let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
+            if let Some(called) = self.called(left) {
+                heart.called.get_or_init(|| called);
+                heart.cancel.cancel();
+            }
+            let pause = left.filter(|left| !left.is_zero()).unwrap_or(Duration::MAX).min(seconds(self.spec.beat));
+            if ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    /// What calls the evaluation off, with so much time left.
+    fn called(&self, left: Option<Duration>) -> Option<Called> {
+        if self.task.called_off() {
+            Some(Called::Off)
+        } else if self.task.file("result.json").exists() {
+            Some(Called::Beaten)
+        } else {
+            left.filter(Duration::is_zero).map(|_| Called::TimeLimit)
+        }
+    }
+
+    fn pulse(&self, heart: &Heart, beat: u64) -> Pulse {
+        let progress = heart.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Pulse { attempt: self.number, pid: process::id(), beat, progress, to_be_continued: false }
+    }
+}
+
+/// What the evaluation and the thread that watches it share.
+#[derive(Debug, Default)]
+struct Heart {
+    cancel: CancelToken,
+    latest: Arc<Mutex<Option<Progress>>>,
+    called: OnceLock<Called>,
+}
+
+/// A time that can be added to the present.
+fn seconds(seconds: f64) -> Duration {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Duration::try_from_secs_f64(seconds).unwrap_or(YEAR).min(YEAR)
+}
+
+/// Does something that writes, again and again while the disk refuses, until `end`.
+fn retry<T>(end: Instant, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    const PAUSE: Duration = Duration::from_millis(500);
+    loop {
+        match act() {
+            Err(error) if Instant::now() < end => {
+                say(format_args!("cannot write: {error}; trying again"));
+                thread::sleep(PAUSE.min(end.saturating_duration_since(Instant::now())));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Standard error may be a file on a full disk.
+fn say(words: fmt::Arguments) {
+    let _ = writeln!(io::stderr(), "{words}");
+}
