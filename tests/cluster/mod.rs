@@ -21,7 +21,7 @@ use composer_nas::{
 };
 
 /// Names a fault per word: `slow=MS` for all trials, `crash=TRIAL` at each attempt, `crash_once=TRIAL` at the first,
-/// `panic=TRIAL`, `nan=TRIAL`.
+/// `slow_once=TRIAL` for a minute and a half at the first attempt, `panic=TRIAL`, `nan=TRIAL`.
 pub const FAULTS: &str = "COMPOSER_TEST_FAULTS";
 /// The folder of the run that a child drives.
 pub const FOLDER: &str = "COMPOSER_TEST_FOLDER";
@@ -52,6 +52,7 @@ impl Evaluator for Faulty {
             let hit = number == trial.id.0;
             match kind {
                 "slow" => wait(Duration::from_millis(number), context),
+                "slow_once" if hit && first => wait(Duration::from_secs(90), context),
                 "crash" if hit => process::abort(),
                 "crash_once" if hit && first => process::abort(),
                 "panic" if hit => panic!("a defect"),

@@ -1,0 +1,252 @@
+//! Searches on a private Slurm of two nodes, and what happens to them: killed drivers, workers, nodes, daemons and
+//! controllers, held jobs, full disks. Whatever it is, the search ends as on threads. Needs Slurm and root; says so and does
+//! nothing elsewhere.
+
+#[path = "cluster/slurm.rs"]
+mod private;
+mod cluster;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use cluster::{FAULTS, TRIALS, WORKERS, assert_expected, attempts, command, kill, pid, tasks, told, until};
+use composer_nas::{
+    execute::{ExecuteError, Resources, Slurm, SlurmOptions},
+    prelude::*,
+};
+use private::{Cluster, parent};
+
+/// Workers run this test.
+#[test]
+fn child_worker() {
+    cluster::worker();
+}
+
+/// Further options of `sbatch` for a child, by words.
+const EXTRA: &str = "COMPOSER_TEST_EXTRA";
+/// How many GPUs the jobs of a child ask for.
+const GPUS: &str = "COMPOSER_TEST_GPUS";
+
+/// Drivers run this one.
+#[test]
+fn child_driver() {
+    let Some(folder) = cluster::driven() else { return };
+    let result = slurm(&folder).map_err(|error| error.to_string());
+    let result = result.and_then(|executor| cluster::run(&folder, executor).map_err(|error| error.to_string()));
+    if let Err(error) = result {
+        eprintln!("{error}");
+        std::process::exit(3);
+    }
+}
+
+fn slurm(folder: &Path) -> Result<Slurm, ExecuteError> {
+    let words = |name| std::env::var(name).unwrap_or_default();
+    let options = SlurmOptions {
+        jobs: WORKERS,
+        poll: Duration::from_millis(200),
+        extra: words(EXTRA).split_whitespace().map(str::to_owned).collect(),
+        resources: Resources { gpus: words(GPUS).parse().unwrap_or(0), ..Resources::default() },
+        ..SlurmOptions::default()
+    };
+    // The first attempt at a trial finds no room for its files; the task's folder is the sixth argument.
+    let limit = "case \"$6\" in *trial-00003*) [ -e \"$6/attempts\" ] || { trap '' XFSZ; ulimit -f 0; } ;; esac";
+    let small_disk = ["sh".into(), "-c".into(), format!("{limit}; exec \"$0\" \"$@\" >/dev/null")];
+    let full = words(FAULTS).contains("full_disk");
+    let wrapper = if full { small_disk.to_vec() } else { vec![] };
+    let executor = Slurm::new(options, folder)?.command([wrapper, command("child_worker")].concat());
+    Ok(executor.grace(Duration::from_secs(2)).patience(Duration::from_secs(2)))
+}
+
+fn driver(cluster: &Cluster, folder: &Path, faults: &str) -> Command {
+    let mut command = cluster::driver(folder, faults);
+    command.env("SLURM_CONF", cluster.configuration()).stderr(Stdio::piped());
+    command
+}
+
+/// Waits for a driver that must succeed; its words.
+fn succeed(child: Child) -> String {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&stderr).into_owned();
+    assert!(status.success(), "{words}");
+    words
+}
+
+/// The words of a driver that must fail.
+fn fail(command: &mut Command) -> String {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let words = String::from_utf8_lossy(&stderr).into_owned();
+    assert!(status.code() == Some(3) && !words.contains("panicked"), "{words}");
+    words
+}
+
+/// Asserts that the search in the folder found what threads find.
+fn assert_ended_well(folder: &Path) {
+    let found = cluster::pipeline().journal(folder.join("journal.jsonl")).run(&Target::llama_350m()).unwrap();
+    assert_expected(folder, &found);
+}
+
+/// A worker that runs now: its task, process, and the number and node of its job.
+fn running(cluster: &Cluster, folder: &Path) -> (std::path::PathBuf, String, String, String) {
+    let mut found = None;
+    until("a worker shows up", || {
+        let jobs = cluster.jobs();
+        found = tasks(folder).into_iter().find_map(|task| {
+            let name = task.file_name()?.to_str()?;
+            let [id, _, node, _] = jobs.iter().find(|[_, state, _, job]| state == "RUNNING" && job.ends_with(name))?;
+            let pid = pid(&task).filter(|_| !task.join("result.json").exists())?;
+            Some((task.clone(), pid, id.clone(), node.clone()))
+        });
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+fn kill_9(pid: &str) {
+    assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
+}
+
+#[test]
+fn jobs_find_what_threads_find_on_their_gpus() {
+    let Some(cluster) = Cluster::start(None) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    succeed(driver(&cluster, folder.path(), "").env(GPUS, "1").spawn().unwrap());
+    assert_ended_well(folder.path());
+    assert!(tasks(folder.path()).iter().all(|task| attempts(task) == 1));
+    // Each node has one GPU, and each worker saw its number.
+    let study = composer_nas::journal::read(folder.path().join("journal.jsonl")).unwrap().1;
+    assert!(study.observations().all(|seen| seen.report.scores["device"] == 0.0));
+    let nodes = cluster.run("squeue", &["--noheader", "--states=all", "--format=%N"]);
+    assert!(nodes.contains("n1") && nodes.contains("n2"));
+}
+
+#[test]
+fn a_killed_driver_finds_its_jobs_and_their_results() {
+    let Some(cluster) = Cluster::start(None) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for wanted in [1, 8] {
+        let child = driver(&cluster, folder, "slow=400").stderr(Stdio::null()).spawn().unwrap();
+        until("some trials are told", || told(folder) >= wanted);
+        kill(child);
+    }
+    succeed(driver(&cluster, folder, "").spawn().unwrap());
+    assert_ended_well(folder);
+    assert!(tasks(folder).iter().all(|task| attempts(task) == 1));
+}
+
+#[test]
+fn killed_workers_and_held_jobs_are_replaced_and_poison_is_recorded() {
+    let Some(cluster) = Cluster::start(None) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let child = driver(&cluster, folder, "slow=700 full_disk=1").spawn().unwrap();
+    let (killed, pid, ..) = running(&cluster, folder);
+    kill_9(&pid);
+    until("it is replaced", || attempts(&killed) == 2);
+    let (held, _, id, _) = running(&cluster, folder);
+    cluster.run("scontrol", &["requeuehold", &id]);
+    until("it is replaced", || attempts(&held) == 2 || held.join("result.json").exists());
+    succeed(child);
+    assert_ended_well(folder);
+    // The disk was full for one more.
+    assert!(tasks(folder).iter().map(|task| attempts(task)).sum::<usize>() >= TRIALS + 2);
+    assert_eq!(attempts(&tasks(folder)[3]), 2);
+    assert!(cluster.jobs().is_empty(), "{:?}", cluster.jobs());
+
+    let poisoned = tempfile::tempdir().unwrap();
+    let child = driver(&cluster, poisoned.path(), "crash=2").spawn().unwrap();
+    succeed(child);
+    let study = composer_nas::journal::read(poisoned.path().join("journal.jsonl")).unwrap().1;
+    let TrialState::Failed(failure) = &study.trials()[2].state else { panic!() };
+    assert!(failure.kind == FailureKind::OutOfAttempts && failure.reason.contains("JobState=FAILED"), "{failure:?}");
+    assert_eq!((study.observations().count(), attempts(&tasks(poisoned.path())[2])), (TRIALS - 1, 3));
+    cluster::assert_told_once(poisoned.path());
+}
+
+#[test]
+fn a_crashed_node_is_survived() {
+    let Some(mut cluster) = Cluster::start(None) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let child = driver(&cluster, folder, "slow=500").spawn().unwrap();
+    until("some trials are told", || told(folder) >= 2);
+    let (task, pid, _, node) = running(&cluster, folder);
+    let step = parent(&pid);
+    cluster.kill_daemon(&node);
+    kill_9(&step);
+    kill_9(&pid);
+    succeed(child);
+    assert_ended_well(folder);
+    assert_eq!(attempts(&task), 2);
+}
+
+#[test]
+fn a_worker_that_outlives_its_daemon_and_its_replacement_give_one_result() {
+    let Some(mut cluster) = Cluster::start(None) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let child = driver(&cluster, folder, "slow=500 slow_once=4").spawn().unwrap();
+    let mut slow = None;
+    until("the slow trial runs", || {
+        slow = tasks(folder).into_iter().nth(4).filter(|task| pid(task).is_some());
+        slow.is_some()
+    });
+    let (task, pid) = (slow.clone().unwrap(), pid(&slow.unwrap()).unwrap());
+    let name = task.file_name().unwrap().to_str().unwrap().to_owned();
+    let node = cluster.jobs().into_iter().find(|[_, _, _, job]| job.ends_with(&name)).unwrap()[2].clone();
+    cluster.kill_daemon(&node);
+    succeed(child);
+    assert!(attempts(&task) >= 2, "Slurm starts a second one");
+    // The first one hears that it was beaten.
+    until("it ends", || !Path::new(&format!("/proc/{pid}")).exists());
+    assert_ended_well(folder);
+}
+
+#[test]
+fn a_controller_may_die_while_jobs_are_submitted() {
+    let Some(mut cluster) = Cluster::start(None) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let child = driver(&cluster, folder, "slow=300").spawn().unwrap();
+    for wanted in [1, 8] {
+        until("some trials are told", || told(folder) >= wanted);
+        cluster.kill_controller();
+        std::thread::sleep(Duration::from_secs(2));
+        cluster.start_controller();
+    }
+    succeed(child);
+    assert_ended_well(folder);
+}
+
+#[test]
+fn what_slurm_refuses_is_said_in_its_words() {
+    let Some(cluster) = Cluster::start(None) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |extra: &str| fail(driver(&cluster, folder.path(), "").env(EXTRA, extra));
+    assert!(refused("--partition=nowhere").contains("invalid partition specified: nowhere"));
+    assert!(refused("--constraint=h100").contains("Invalid feature specification"));
+    assert!(refused("--no-such-option").contains("unrecognized option '--no-such-option'"));
+    let missing = fail(driver(&cluster, folder.path(), "").env("PATH", "/nowhere"));
+    assert!(missing.contains("cannot run sbatch") && missing.contains("part of the cluster"), "{missing}");
+    // A queue that knows no JSON.
+    let old = folder.path().join("old");
+    fs::create_dir(&old).unwrap();
+    fs::write(old.join("squeue"), "#!/bin/sh\ncase \"$*\" in *--json*) echo \"unrecognized option\" >&2; exit 1;; esac\nexec /usr/bin/squeue \"$@\"\n").unwrap();
+    assert!(Command::new("chmod").arg("755").arg(old.join("squeue")).status().unwrap().success());
+    let path = format!("{}:{}", old.display(), std::env::var("PATH").unwrap());
+    succeed(driver(&cluster, folder.path(), "").env("PATH", path).spawn().unwrap());
+    assert_ended_well(folder.path());
+}
+
+#[test]
+fn a_folder_that_nodes_do_not_see_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(cluster) = Cluster::start(Some(folder.path())) else { return };
+    let words = fail(&mut driver(&cluster, folder.path(), ""));
+    assert!(words.contains("is that folder shared with the machines") && words.contains("ExitCode=66:0"), "{words}");
+    assert!(!folder.path().join("journal.jsonl").exists() || told(folder.path()) == 0);
+}
