@@ -1,10 +1,23 @@
 //! The MAD evaluator: it learns what can be learnt, and whatever goes wrong becomes part of the report.
 
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+};
+
 use composer_nas::{
-    evaluate::mad::{
-        Hyperparameters, Mad, Protocol, Scoring, Selection, Task, TrainData,
-        task::{
-            Compression, FuzzyInContextRecall, InContextRecall, Memorization, NoisyInContextRecall, SelectiveCopying,
+    evaluate::{
+        Progress,
+        mad::{
+            Hyperparameters, Mad, Protocol, Scoring, Selection, Task, TrainData,
+            task::{
+                Compression, FuzzyInContextRecall, InContextRecall, Memorization, NoisyInContextRecall,
+                SelectiveCopying,
+            },
         },
     },
     prelude::*,
@@ -153,4 +166,67 @@ fn an_unknown_layer_is_infeasible() {
     let trial = Trial::new(TrialId(0), "1A+1Q".parse().unwrap(), Seed(0), Origin::Searcher);
     let error = mad.evaluate(&trial, &Context::default()).unwrap_err();
     assert!(matches!(&error, EvalError::Infeasible(reason) if reason.contains("\"Q\"")), "{error}");
+}
+
+/// One attempt, called off when it tells something for the `last`-th time: what came of it, and what it told.
+fn attempt(
+    evaluator: &dyn Evaluator,
+    trial: &Trial,
+    folder: &Path,
+    last: usize,
+) -> (Result<Report, EvalError>, Vec<Progress>) {
+    let (sender, told) = mpsc::channel();
+    let cancel = CancelToken::default();
+    let (token, calls) = (cancel.clone(), AtomicUsize::new(0));
+    let context = Context::new(cancel, move |progress| {
+        if calls.fetch_add(1, Ordering::Relaxed) + 1 == last {
+            token.cancel();
+        }
+        let _ = sender.send(progress);
+    });
+    let outcome = evaluator.evaluate(trial, &context.keep_in(folder.to_owned()));
+    (outcome, told.try_iter().collect())
+}
+
+#[test]
+fn an_attempt_goes_on_from_the_trainings_that_earlier_ones_have_done() {
+    let protocol: Protocol = serde_json::from_str(include_str!("fixtures/tiny_protocol.json")).unwrap();
+    let mad = Mad::new(protocol, &Primitives::standard(), &Device::flex()).unwrap();
+    let repeated = Repeated::new(mad.clone(), 2).unwrap();
+    let trial = Trial::new(TrialId(0), "AM".parse().unwrap(), Seed(5), Origin::Searcher);
+    for evaluator in [&mad as &dyn Evaluator, &repeated] {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = evaluator.evaluate(&trial, &Context::default()).unwrap();
+        let all = attempt(evaluator, &trial, &folder.path().join("other"), usize::MAX).1;
+        // A little further each time, so that every training is called off somewhere.
+        let mut cancelled = 0;
+        let (resumed, told) = loop {
+            match attempt(evaluator, &trial, folder.path(), 5 * (cancelled + 1)) {
+                (Err(EvalError::Cancelled), _) => cancelled += 1,
+                (outcome, told) => break (outcome.unwrap(), told),
+            }
+        };
+        assert!(cancelled > 1 && resumed.same_outcome(&whole), "{cancelled} attempts");
+        let values =
+            |told: &[Progress]| told.iter().filter_map(|told| Some((told.step, told.value?))).collect::<Vec<_>>();
+        assert_eq!(values(&told), whole.curve);
+        assert!(told.len() < all.len(), "what was done is told, not done again");
+    }
+}
+
+#[test]
+fn damaged_checkpoints_are_done_again() {
+    let protocol: Protocol = serde_json::from_str(include_str!("fixtures/tiny_protocol.json")).unwrap();
+    let mad = Mad::new(protocol, &Primitives::standard(), &Device::flex()).unwrap();
+    let trial = Trial::new(TrialId(0), "AM".parse().unwrap(), Seed(5), Origin::Searcher);
+    let folder = tempfile::tempdir().unwrap();
+    let whole = attempt(&mad, &trial, folder.path(), usize::MAX).0.unwrap();
+    let file = folder.path().join("trainings.jsonl");
+    let lines = fs::read_to_string(&file).unwrap();
+    let line = lines.lines().next().unwrap();
+    for damaged in [String::new(), format!("{line}\n{{}}\n{line}\n"), lines[..lines.len() - 9].into(), "\u{0}\n".into()]
+    {
+        fs::write(&file, damaged).unwrap();
+        assert!(attempt(&mad, &trial, folder.path(), usize::MAX).0.unwrap().same_outcome(&whole));
+    }
 }

@@ -12,9 +12,11 @@ use std::{
 
 use cluster::{FAULTS, WORKERS, assert_expected, attempts, command, driver, kill, pid, run, tasks, told, until};
 use composer_nas::{
-    execute::{ExecuteError, Executor, Process},
+    execute::{ExecuteError, Executor, Process, Resources},
     pipeline::PipelineError,
     prelude::*,
+    study::Bar,
+    testkit,
 };
 
 /// Workers run this test.
@@ -297,4 +299,63 @@ fn each_worker_has_a_device() {
     devices.sort_unstable();
     devices.dedup();
     assert_eq!(devices, [4, 7]);
+}
+
+/// Evaluates as [`Faulty`](cluster::Faulty) does, with a defect and a refusal.
+fn law_trials() -> Vec<Trial> {
+    let texts = ["AMAMA", "AAMMM", "Q", "AMMMM", "AM"];
+    let trial = |(id, text): (u64, &str)| Trial::new(TrialId(id), text.parse().unwrap(), Seed(id), Origin::Searcher);
+    let mut trials: Vec<_> = (0..).zip(texts).map(trial).collect();
+    trials[3].stop_below = Bar::new([(3, f64::INFINITY)]);
+    trials
+}
+
+#[test]
+fn processes_keep_the_law_of_executors() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut runs = 0..;
+    let executor = || process(&folder.path().join(runs.next().unwrap_or(0).to_string()));
+    testkit::executor::check(executor, &cluster::Faulty(cluster::mad()), &law_trials(), Duration::from_secs(120))
+        .unwrap();
+}
+
+#[test]
+fn a_trial_that_reaches_its_time_limit_goes_on_from_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let faults = ["env".into(), format!("{FAULTS}=pause=1 hang=2")].into_iter().chain(command("child_worker"));
+    let limit = |trial: &Trial| Resources {
+        time: [1, 2].contains(&trial.id.0).then_some(Duration::from_secs(3)),
+        ..Resources::default()
+    };
+    let executor = process(folder).unwrap().command(faults).attempts(2).resources_by(limit);
+    let study = cluster::pipeline().trials(4).executor(executor).run(&Target::llama_350m()).unwrap().study;
+    assert_eq!(cluster::outcomes(&study)[..2], cluster::outcomes(&cluster::expected().study)[..2]);
+    assert!(attempts(&tasks(folder)[1]) > 1);
+    assert!(tasks(folder)[1].join("attempts/2/checkpoint/half").exists(), "the second has the first one's checkpoint");
+    // Without a checkpoint each attempt would end the same.
+    let TrialState::Failed(failure) = &study.trials()[2].state else { panic!() };
+    assert!(failure.kind == FailureKind::OutOfAttempts && failure.reason.contains("2 workers"), "{failure:?}");
+    assert_eq!(attempts(&tasks(folder)[2]), 2);
+}
+
+#[test]
+fn stopping_rules_reach_into_processes() {
+    let search = |pipeline: Pipeline<cluster::Faulty>| {
+        let pipeline = pipeline.searcher(RandomSearch).stop_early(MedianRule::after(3, 4)).trials(12);
+        let study = pipeline.run(&Target::llama_350m()).unwrap().study;
+        study
+            .trials()
+            .iter()
+            .map(|trial| (trial.state.clone(), trial.report().map(|report| report.scores.clone())))
+            .map(|(state, scores)| match state {
+                TrialState::Failed(failure) => (Some(failure), scores),
+                _ => (None, scores),
+            })
+            .collect::<Vec<_>>()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let there = search(cluster::pipeline().executor(process(folder.path()).unwrap()));
+    assert_eq!(there, search(cluster::pipeline()));
+    assert!(there.iter().any(|(failure, _)| failure.as_ref().is_some_and(|it| it.kind == FailureKind::Stopped)));
 }

@@ -134,6 +134,10 @@ impl<E: Evaluator> Evaluator for Repeated<E> {
                 let (step, stage) = (number * steps + progress.step, progress.stage);
                 outer.progress(Progress { stage, step, steps: most * steps, value: None });
             });
+            let inside = match context.checkpoint() {
+                Some(folder) => inside.keep_in(folder.join(format!("repetition-{number}"))),
+                None => inside,
+            };
             let seed = trial.seed.derive("repeated", number as u64);
             let report = self.inner.evaluate(&Trial { seed, ..trial.clone() }, &inside)?;
             let value = report.value(&self.goal).map_err(|error| EvalError::Infeasible(error.to_string()))?;

@@ -39,6 +39,9 @@ impl Remote<Processes> {
     }
 }
 
+/// How long after its time limit a child is ended that does not end by itself.
+const SLACK: Duration = Duration::from_secs(10);
+
 /// How often the children are looked at.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -89,7 +92,7 @@ impl Engine for Processes {
             return Err(EngineError::Unreachable { program, words });
         }
         let child = command.spawn().map_err(missing)?;
-        let deadline = job.resources.time.and_then(|time| Instant::now().checked_add(time));
+        let deadline = job.resources.time.and_then(|time| Instant::now().checked_add(time + SLACK));
         self.children.insert(job.name.clone(), Running { child, device, deadline });
         Ok(())
     }

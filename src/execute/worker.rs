@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsString,
-    fmt, fs,
+    fmt,
     io::{self, Write},
     path::{Path, PathBuf},
     process,
@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{
     attempt::evaluate,
-    task::{Outcome, Pulse, Spec, Task, VERSION},
+    task::{Outcome, Pulse, Spec, Task, VERSION, contents},
 };
 use crate::evaluate::{CancelToken, Context, Evaluator, Progress};
 
@@ -144,6 +144,7 @@ impl Attempt<'_> {
             return Ok(WorkerExit::Finished);
         };
         let checkpoint = self.task.checkpoint(self.number, &self.folder)?;
+        let before = contents(&checkpoint);
         let (trial, heart) = (asked.trial(), Heart::default());
         let latest = heart.latest.clone();
         let context = Context::new(heart.cancel.clone(), move |progress| {
@@ -164,8 +165,7 @@ impl Attempt<'_> {
             Some(outcome) => self.finish(&outcome).map(|()| WorkerExit::Finished),
             None if heart.called.get() == Some(&Called::Beaten) => Ok(WorkerExit::Finished),
             None => {
-                let kept = fs::read_dir(&checkpoint).is_ok_and(|mut entries| entries.next().is_some());
-                let to_be_continued = kept && heart.called.get() == Some(&Called::TimeLimit);
+                let to_be_continued = contents(&checkpoint) != before && heart.called.get() == Some(&Called::TimeLimit);
                 let pulse = Pulse { to_be_continued, ..self.pulse(&heart, u64::MAX) };
                 retry(Instant::now() + seconds(self.spec.patience), || self.task.beat(&self.folder, &pulse))?;
                 Ok(WorkerExit::Unfinished)

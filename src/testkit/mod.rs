@@ -14,6 +14,7 @@
 
 pub mod aggregator;
 pub mod evaluator;
+pub mod executor;
 pub mod extrapolator;
 pub mod landscape;
 pub mod pipeline;

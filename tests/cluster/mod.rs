@@ -21,6 +21,7 @@ use composer_nas::{
 };
 
 /// Names a fault per word: `slow=MS` for all trials, `crash=TRIAL` at each attempt, `crash_once=TRIAL` at the first,
+/// `pause=TRIAL` leaves a checkpoint and waits for the end of the first attempt, `hang=TRIAL` waits for that of each,
 /// `slow_once=TRIAL` for a minute and a half at the first attempt, `panic=TRIAL`, `nan=TRIAL`.
 pub const FAULTS: &str = "COMPOSER_TEST_FAULTS";
 /// The folder of the run that a child drives.
@@ -55,6 +56,13 @@ impl Evaluator for Faulty {
                 "slow_once" if hit && first => wait(Duration::from_secs(90), context),
                 "crash" if hit => process::abort(),
                 "crash_once" if hit && first => process::abort(),
+                "pause" if hit && first => {
+                    let folder = context.checkpoint().unwrap();
+                    fs::create_dir_all(folder).unwrap();
+                    fs::write(folder.join("half"), "").unwrap();
+                    wait(FOREVER, context);
+                }
+                "hang" if hit => wait(FOREVER, context),
                 "panic" if hit => panic!("a defect"),
                 "nan" if hit => return Ok(Report::score("accuracy", f64::NAN)),
                 _ => {}
@@ -67,6 +75,8 @@ impl Evaluator for Faulty {
         Ok(report)
     }
 }
+
+const FOREVER: Duration = Duration::from_secs(600);
 
 fn wait(time: Duration, context: &Context) {
     let end = Instant::now() + time;

@@ -9,7 +9,11 @@ use burn::tensor::Device;
 use thiserror::Error;
 
 use super::{
-    Metric, Protocol, ProtocolError, Scoring, Selection, Training, data::Data, live::Live, readings::curve_mean,
+    Metric, Protocol, ProtocolError, Scoring, Selection, Training,
+    data::Data,
+    kept::{Done, Kept},
+    live::Live,
+    readings::curve_mean,
 };
 use crate::{
     cost::{ModelCost, Workload},
@@ -24,6 +28,8 @@ use crate::{
 };
 
 /// Evaluates architectures by training them on the MAD tasks; the score is named `accuracy`.
+///
+/// Where there is a folder for [checkpoints](Context::checkpoint), trainings that are done are not repeated by the next attempt.
 #[derive(Clone, Debug)]
 pub struct Mad {
     protocol: Protocol,
@@ -86,6 +92,7 @@ impl Evaluator for Mad {
         let trainings = &self.protocol.trainings;
         let mut report = Report::default();
         let mut live = Live::new(context, self.protocol.steps());
+        let mut kept = Kept::in_folder(context.checkpoint());
         let accelerator = device::is_accelerator(&self.device);
         for training in trainings {
             live.begin(training.label(), self.weight(training));
@@ -93,7 +100,20 @@ impl Evaluator for Mad {
             for (index, config) in training.runs().into_iter().enumerate() {
                 let seed = trial.seed.derive(&format!("mad/{}", live.stage), index as u64);
                 let run = Run { mad: self, training, config: &config, seed };
-                let task = guarded(accelerator, || run.carry_out(&trial.architecture, &mut report, &mut live))?;
+                let done = match kept.next() {
+                    Some(done) => {
+                        live.again(&done.told);
+                        done
+                    }
+                    None => {
+                        let done = guarded(accelerator, || run.carry_out(&trial.architecture, &mut live))?;
+                        kept.keep(&done);
+                        done
+                    }
+                };
+                report.parameters = report.parameters.max(done.parameters);
+                report.train_flops += done.train_flops;
+                let task = done.task;
                 live.end(config.steps, task.score);
                 // The first among equals, so that the grid's order decides.
                 if best.as_ref().is_none_or(|best| task.score > best.score) {
@@ -145,13 +165,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Builds and trains the candidate; adds its size and work to `report`.
-    fn carry_out(
-        &self,
-        architecture: &Architecture,
-        report: &mut Report,
-        live: &mut Live,
-    ) -> Result<TaskReport, EvalError> {
+    /// Builds and trains the candidate.
+    fn carry_out(&self, architecture: &Architecture, live: &mut Live) -> Result<Done, EvalError> {
+        let told = live.curve.len();
         let (protocol, task) = (&self.mad.protocol, &self.training.task);
         // The reference draws the auto-encoder's weights, layers included, in the manner of GPT-2.
         let init = if task.is_auto_encoding() { InitScheme::Normal(0.02) } else { protocol.init };
@@ -175,9 +191,8 @@ impl Run<'_> {
         };
         let cost = ModelCost::new(&spec, primitives, Workload::bf16(seq_len as u64)).map_err(infeasible)?;
         let tokens = (task.steps * self.config.batch_size * seq_len) as f64;
-        report.parameters = report.parameters.max(parameters);
-        report.train_flops += cost.train_flops_per_token as f64 * tokens;
-        Ok(task)
+        let train_flops = cost.train_flops_per_token as f64 * tokens;
+        Ok(Done { task, parameters, train_flops, told: live.curve[told..].to_vec() })
     }
 
     fn train<N: Network>(&self, model: N, mut data: Data, live: &mut Live) -> Result<(TaskReport, u64), EvalError> {

@@ -50,6 +50,14 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// A run has told this before.
+    pub(super) fn again(&mut self, points: &[(usize, f64)]) {
+        for &(step, value) in points {
+            self.curve.push((step, value));
+            self.tell(step, Some(value));
+        }
+    }
+
     /// A run of so many planned steps ends with this score, though it may have taken fewer.
     pub(super) fn end(&mut self, steps: usize, score: f64) {
         if self.curve.last().is_none_or(|&(step, _)| step < self.done + steps) {

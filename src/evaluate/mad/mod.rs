@@ -6,6 +6,7 @@
 
 mod data;
 mod evaluator;
+mod kept;
 mod live;
 pub mod metric;
 mod protocol;

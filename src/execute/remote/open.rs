@@ -154,3 +154,78 @@ impl Open {
         if self.crashes < settings.attempts { Death::Again } else { Death::GiveUp }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execute::{Resources, task::VERSION};
+
+    fn open(folder: &std::path::Path) -> Open {
+        let (version, evaluator) = (VERSION.into(), String::new());
+        let spec = Spec { version, evaluator, threads: 1, beat: 1.0, patience: 1.0, limit: None, trial: None };
+        let (folder, directory) = (folder.to_owned(), folder.to_owned());
+        let job = Job {
+            name: "job".into(),
+            command: vec![],
+            folder: folder.clone(),
+            directory,
+            resources: Resources::default(),
+        };
+        Open::new(None, Task::at(folder), spec, job)
+    }
+
+    #[test]
+    fn one_rule_serves_submission_reattachment_and_retry() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut open = open(folder.path());
+        let (held, runs) = (JobState::Held("JobHeldUser".into()), JobState::Running("n1".into()));
+        let day = Duration::from_secs(86_400);
+        let mut steps = |stage, grace| {
+            open.stage = stage;
+            [Listed::Unknown, Listed::Gone, Listed::Live(&held), Listed::Live(&runs)]
+                .map(|listed| open.step(listed, grace))
+        };
+        use Step::*;
+        assert_eq!(steps(Stage::Fresh, day), [Submit; 4]);
+        assert_eq!(steps(Stage::Unknown, day), [Wait, Submit, EndHeld, Wait]);
+        assert_eq!(steps(Stage::Submitted, day), [Wait, Wait, EndHeld, Wait]);
+        assert_eq!(steps(Stage::Submitted, Duration::ZERO), [Wait, Bury, EndHeld, Wait]);
+    }
+
+    #[test]
+    fn deaths_are_counted_by_what_the_worker_had_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut open = open(folder.path());
+        let settings = Settings { attempts: 2, continuations: 1, ..Settings::default() };
+        let mut die = |started: bool, to_be_continued: bool| {
+            open.submitted(open.task.attempts());
+            if started {
+                let (attempt, folder) = open.task.claim().unwrap();
+                open.task.beat(&folder, &Pulse { attempt, to_be_continued, ..Pulse::default() }).unwrap();
+            }
+            open.died(&settings)
+        };
+        assert_eq!(die(false, false), Death::Again);
+        assert_eq!(die(true, false), Death::Again);
+        assert_eq!(die(true, true), Death::Again);
+        assert_eq!(die(true, true), Death::TooLong);
+        assert_eq!(die(true, false), Death::GiveUp);
+        assert_eq!(die(false, false), Death::NeverStarted);
+    }
+
+    #[test]
+    fn signs_of_life_need_no_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut open = open(folder.path());
+        assert!(open.felt().is_none());
+        let (attempt, own) = open.task.claim().unwrap();
+        let mut beat = |beat| {
+            open.task.beat(&own, &Pulse { attempt, beat, ..Pulse::default() }).unwrap();
+            // A clock that is a century ahead, or behind.
+            let times = std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH + Duration::from_secs(beat << 31));
+            std::fs::File::open(open.task.file("progress.json")).unwrap().set_times(times).unwrap();
+            open.felt().is_some()
+        };
+        assert_eq!([beat(2), beat(2), beat(1), beat(0)], [true, false, true, true]);
+    }
+}

@@ -1,0 +1,337 @@
+//! The folder of one task: what is asked, what came of it, and what happens in between.
+//!
+//! Every file is written under another name first and appears whole. `docs/cluster.md` lists them.
+
+mod outcome;
+mod spec;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub(super) use outcome::Outcome;
+pub(super) use spec::{Asked, Spec, VERSION};
+
+use crate::evaluate::Progress;
+
+/// A sign of life.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(in crate::execute) struct Pulse {
+    /// Which attempt it comes from.
+    pub attempt: u32,
+    /// The worker's process, on whatever machine.
+    #[serde(default)]
+    pub pid: u32,
+    /// Grows with every sign: clocks of two machines need not agree.
+    pub beat: u64,
+    /// How far the evaluation is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// The attempt ended at its time limit and left another checkpoint than it began with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub to_be_continued: bool,
+}
+
+/// The folder of one task.
+#[derive(Clone, Debug)]
+pub(in crate::execute) struct Task {
+    folder: PathBuf,
+}
+
+impl Task {
+    pub(in crate::execute) fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    pub(in crate::execute) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(in crate::execute) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Asks: makes the folder and writes the spec. `true` where there was no such task before.
+    pub(in crate::execute) fn ask(&self, spec: &Spec) -> io::Result<bool> {
+        let new = !self.folder.exists();
+        fs::create_dir_all(&self.folder)?;
+        remove(&self.file("cancel"))?;
+        write(&self.file("spec.json"), spec)?;
+        Ok(new)
+    }
+
+    /// What is asked.
+    pub(in crate::execute) fn asked(&self) -> io::Result<Spec> {
+        /// A spec of another version may hold anything else.
+        #[derive(Deserialize)]
+        struct Version {
+            version: String,
+        }
+        let path = self.file("spec.json");
+        let Version { version } = read(&path)?;
+        if version != VERSION {
+            let (evaluator, trial) = (String::new(), None);
+            return Ok(Spec { version, evaluator, threads: 1, beat: 1.0, patience: 60.0, limit: None, trial });
+        }
+        read(&path)
+    }
+
+    /// What came of it, where something has.
+    pub(in crate::execute) fn outcome(&self) -> io::Result<Option<Outcome>> {
+        present(read(&self.file("result.json")))
+    }
+
+    /// Writes what came of it. The first to finish wins; whoever comes later changes nothing.
+    pub(in crate::execute) fn finish(&self, attempt: &Path, outcome: &Outcome) -> io::Result<()> {
+        let own = attempt.join("result.json");
+        write(&own, outcome)?;
+        match fs::hard_link(&own, self.file("result.json")) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        }
+    }
+
+    /// Puts a result aside that shall not stand.
+    pub(in crate::execute) fn put_aside(&self) -> io::Result<()> {
+        match fs::rename(self.file("result.json"), self.file("aside.json")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The last sign of life.
+    pub(in crate::execute) fn pulse(&self) -> Option<Pulse> {
+        read(&self.file("progress.json")).ok()
+    }
+
+    pub(in crate::execute) fn beat(&self, attempt: &Path, pulse: &Pulse) -> io::Result<()> {
+        let own = attempt.join("progress.json");
+        fs::write(&own, json(pulse)?)?;
+        fs::rename(own, self.file("progress.json"))
+    }
+
+    /// Asks the workers to stop.
+    pub(in crate::execute) fn call_off(&self) -> io::Result<()> {
+        fs::write(self.file("cancel"), "")
+    }
+
+    pub(in crate::execute) fn called_off(&self) -> bool {
+        self.file("cancel").exists()
+    }
+
+    /// Claims the next attempt: its number from one, and its folder. No two workers get the same.
+    pub(in crate::execute) fn claim(&self) -> io::Result<(u32, PathBuf)> {
+        let attempts = self.file("attempts");
+        fs::create_dir_all(&attempts)?;
+        for number in self.attempts() + 1.. {
+            let folder = attempts.join(number.to_string());
+            match fs::create_dir(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                claimed => return claimed.map(|()| (number, folder)),
+            }
+        }
+        Err(io::Error::other("all attempts are claimed"))
+    }
+
+    /// How many attempts were begun. Reading the folder also makes shared file systems look again.
+    pub(in crate::execute) fn attempts(&self) -> u32 {
+        let _ = fs::read_dir(&self.folder).map(Iterator::count);
+        fs::read_dir(self.file("attempts")).map_or(0, |entries| entries.count() as u32)
+    }
+
+    /// The folder in which an attempt keeps what it has done, begun with what the last one before it has kept. A copy: an
+    /// attempt that was believed dead may still write.
+    pub(in crate::execute) fn checkpoint(&self, number: u32, attempt: &Path) -> io::Result<PathBuf> {
+        let own = attempt.join("checkpoint");
+        let of = |number: u32| self.file("attempts").join(number.to_string()).join("checkpoint");
+        if let Some(last) = (1..number).rev().map(of).find(|folder| folder.exists()) {
+            let part = attempt.join("checkpoint.part");
+            copy(&last, &part)?;
+            fs::rename(part, &own)?;
+        }
+        Ok(own)
+    }
+
+    /// Shows to this machine that a worker is alive, for as long as the file is open.
+    pub(in crate::execute) fn show_alive(&self) -> io::Result<File> {
+        let file = File::create(self.file("alive"))?;
+        file.lock_shared()?;
+        Ok(file)
+    }
+
+    /// Whether a worker of this machine is alive.
+    pub(in crate::execute) fn is_alive(&self) -> bool {
+        let locked = File::open(self.file("alive")).map(|file| file.try_lock());
+        matches!(locked, Ok(Err(TryLockError::WouldBlock)))
+    }
+
+    /// The end of what the jobs printed.
+    pub(in crate::execute) fn log_tail(&self) -> String {
+        const LINES: usize = 4;
+        const BYTES: u64 = 2000;
+        let tail = File::open(self.file("log")).and_then(|mut log| {
+            let length = log.metadata()?.len();
+            log.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
+            let mut bytes = Vec::new();
+            log.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let bytes = tail.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(LINES)..].join(" | ")
+    }
+}
+
+/// Writes a file that appears whole, and is on disk when this returns.
+fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = File::create(&part)?;
+    file.write_all(&json(value)?)?;
+    file.sync_all()?;
+    fs::rename(&part, path)
+}
+
+fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(io::Error::other)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    serde_json::from_slice(&fs::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// `None` where there is no such file.
+fn present<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    present(fs::remove_file(path)).map(drop)
+}
+
+/// The files in a folder that hold something, with length and time: whether they change shows progress.
+pub(in crate::execute) fn contents(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => files.extend(contents(&entry.path())),
+            Ok(metadata) if metadata.len() > 0 => {
+                files.push((entry.path(), metadata.len(), metadata.modified().ok()));
+            }
+            _ => {}
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::{spec::tests::spec, *};
+    use crate::{seed::Seed, study::Origin};
+
+    fn task() -> (tempfile::TempDir, Task) {
+        let folder = tempfile::tempdir().unwrap();
+        let task = Task::at(folder.path().join("task"));
+        (folder, task)
+    }
+
+    #[test]
+    fn what_is_asked_arrives() {
+        let (_folder, task) = task();
+        assert!(task.ask(&spec()).unwrap());
+        assert_eq!(task.asked().unwrap(), spec());
+        let trial = spec().trial.unwrap().trial();
+        assert_eq!((trial.seed, trial.origin, trial.failed_attempts), (Seed(u64::MAX), Origin::Manual, 1));
+        assert_eq!(trial.stop_below.points(), [(2, 0.1), (4, f64::NEG_INFINITY)]);
+        task.call_off().unwrap();
+        assert!(task.called_off() && !task.ask(&spec()).unwrap() && !task.called_off());
+        fs::write(task.file("spec.json"), r#"{"version": "99.0.0", "everything": "else"}"#).unwrap();
+        assert_eq!(task.asked().unwrap().version, "99.0.0");
+        fs::write(task.file("spec.json"), r#"{"version": "0.1"#).unwrap();
+        assert_eq!(task.asked().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn of_many_finishers_one_wins() {
+        let (_folder, task) = task();
+        task.ask(&spec()).unwrap();
+        let attempts: Vec<_> = thread::scope(|scope| {
+            let run = |_| {
+                scope.spawn(|| {
+                    let (number, folder) = task.claim().unwrap();
+                    let outcome = Outcome::Infeasible { reason: number.to_string() };
+                    task.finish(&folder, &outcome).unwrap();
+                    let seen = task.outcome().unwrap().unwrap();
+                    (number, seen)
+                })
+            };
+            let running: Vec<_> = (0..8).map(run).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let mut numbers: Vec<_> = attempts.iter().map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=8).collect::<Vec<_>>());
+        assert!(attempts.iter().all(|(_, seen)| *seen == attempts[0].1), "{attempts:?}");
+        task.put_aside().unwrap();
+        task.put_aside().unwrap();
+        assert_eq!(task.outcome().unwrap(), None);
+    }
+
+    #[test]
+    fn an_attempt_begins_with_a_copy_of_the_last_checkpoint() {
+        let (_folder, task) = task();
+        let begin = || {
+            let (number, folder) = task.claim().unwrap();
+            task.checkpoint(number, &folder).unwrap()
+        };
+        let first = begin();
+        assert!(!first.exists());
+        fs::create_dir_all(first.join("deep")).unwrap();
+        fs::write(first.join("deep/state"), "one").unwrap();
+        let second = begin();
+        fs::write(first.join("deep/state"), "late").unwrap();
+        assert_eq!(fs::read(second.join("deep/state")).unwrap(), b"one");
+        // The third leaves none: the fourth goes on from the second.
+        fs::remove_dir_all(begin()).unwrap();
+        fs::write(second.join("deep/state"), "two").unwrap();
+        assert_eq!(fs::read(begin().join("deep/state")).unwrap(), b"two");
+    }
+
+    #[test]
+    fn a_lock_shows_that_a_worker_is_alive() {
+        let (_folder, task) = task();
+        assert!(!task.is_alive());
+        task.ask(&spec()).unwrap();
+        let (one, two) = (task.show_alive().unwrap(), task.show_alive().unwrap());
+        drop(one);
+        assert!(task.is_alive());
+        drop(two);
+        assert!(!task.is_alive());
+    }
+}

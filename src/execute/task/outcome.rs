@@ -1,0 +1,98 @@
+//! What came of a task.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{evaluate::EvalError, study::Report};
+
+/// What came of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub(in crate::execute) enum Outcome {
+    /// The worker is there, and has the evaluator.
+    Ready,
+    /// The trial was evaluated.
+    Completed {
+        report: Box<Report>,
+        /// Scores that JSON cannot hold, in words: the study refuses them, with a reason.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        not_finite: BTreeMap<String, String>,
+    },
+    Infeasible {
+        reason: String,
+    },
+    Transient {
+        reason: String,
+    },
+    Fatal {
+        reason: String,
+    },
+    Stopped {
+        reason: String,
+    },
+    Panicked {
+        reason: String,
+    },
+}
+
+impl Outcome {
+    /// The outcome as it can be written; `None` for an evaluation that was called off, which leaves none.
+    pub(in crate::execute) fn new(outcome: Result<Report, EvalError>) -> Option<Self> {
+        Some(match outcome {
+            Ok(mut report) => {
+                let bad = report.scores.extract_if(.., |_, score| !score.is_finite());
+                let not_finite = bad.map(|(name, score)| (name, score.to_string())).collect();
+                Outcome::Completed { report: Box::new(report), not_finite }
+            }
+            Err(EvalError::Infeasible(reason)) => Outcome::Infeasible { reason },
+            Err(EvalError::Transient(reason)) => Outcome::Transient { reason },
+            Err(EvalError::Fatal(reason)) => Outcome::Fatal { reason },
+            Err(EvalError::Stopped(reason)) => Outcome::Stopped { reason },
+            Err(EvalError::Panicked(reason) | EvalError::Crashed(reason)) => Outcome::Panicked { reason },
+            Err(EvalError::Cancelled) => return None,
+        })
+    }
+
+    /// What the driver is told.
+    pub(in crate::execute) fn told(self) -> Result<Report, EvalError> {
+        Err(match self {
+            Outcome::Ready => EvalError::Fatal("the worker was asked for a trial and only answered".into()),
+            Outcome::Completed { mut report, not_finite } => {
+                let numbers = not_finite.into_iter().map(|(name, text)| (name, text.parse().unwrap_or(f64::NAN)));
+                report.scores.extend(numbers);
+                return Ok(*report);
+            }
+            Outcome::Infeasible { reason } => EvalError::Infeasible(reason),
+            Outcome::Transient { reason } => EvalError::Transient(reason),
+            Outcome::Fatal { reason } => EvalError::Fatal(reason),
+            Outcome::Stopped { reason } => EvalError::Stopped(reason),
+            Outcome::Panicked { reason } => EvalError::Panicked(reason),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_arrive() {
+        let scores = [("accuracy", f64::NAN), ("loss", f64::INFINITY), ("half", 0.5)];
+        let scores: BTreeMap<String, f64> = scores.map(|(name, score)| (name.into(), score)).into();
+        let report = Report { scores, curve: vec![(1, 0.1)], ..Report::default() };
+        let there = |outcome| {
+            let text = serde_json::to_string(&Outcome::new(outcome).unwrap()).unwrap();
+            serde_json::from_str::<Outcome>(&text).unwrap().told()
+        };
+        let told = there(Ok(report.clone())).unwrap();
+        assert!(told.scores["accuracy"].is_nan());
+        assert_eq!((told.scores["loss"], told.scores["half"], told.curve), (f64::INFINITY, 0.5, report.curve));
+        let errors =
+            [EvalError::Infeasible, EvalError::Transient, EvalError::Fatal, EvalError::Stopped, EvalError::Panicked];
+        for error in errors.map(|error| error("because".into())) {
+            assert_eq!(there(Err(error.clone())), Err(error));
+        }
+        assert_eq!(Outcome::new(Err(EvalError::Cancelled)), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! What a worker is asked for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    seed::Seed,
+    space::Architecture,
+    study::{Bar, Origin, Trial, TrialId},
+};
+
+/// The version of the crate, which driver and worker must share.
+pub(in crate::execute) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What a worker is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::execute) struct Spec {
+    /// Crate version of the driver.
+    pub version: String,
+    /// Fingerprint of the evaluator.
+    pub evaluator: String,
+    /// Computing threads.
+    pub threads: usize,
+    /// Seconds between two signs of life.
+    pub beat: f64,
+    /// Seconds for which a result that cannot be written is tried again.
+    pub patience: f64,
+    /// Seconds after which the evaluation is called off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
+    /// What is evaluated; nothing where the worker is only to show that it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Asked>,
+}
+
+/// A trial, as far as an evaluator may look at it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::execute) struct Asked {
+    id: TrialId,
+    architecture: Architecture,
+    seed: Seed,
+    origin: Origin,
+    failed_attempts: u32,
+    /// Values as text, since JSON has no infinities.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stop_below: Vec<(usize, String)>,
+}
+
+impl From<&Trial> for Asked {
+    fn from(trial: &Trial) -> Self {
+        let Trial { id, architecture, seed, origin, failed_attempts, stop_below, .. } = trial.clone();
+        let stop_below = stop_below.points().iter().map(|&(step, value)| (step, value.to_string())).collect();
+        Self { id, architecture, seed, origin, failed_attempts, stop_below }
+    }
+}
+
+impl Asked {
+    pub(in crate::execute) fn trial(&self) -> Trial {
+        // Nothing is below what is no number.
+        let points = self.stop_below.iter().map(|(step, value)| (*step, value.parse().unwrap_or(f64::NAN)));
+        Trial {
+            failed_attempts: self.failed_attempts,
+            stop_below: Bar::new(points),
+            ..Trial::new(self.id, self.architecture.clone(), self.seed, self.origin)
+        }
+    }
+}
+
+impl Spec {
+    /// The name of the task: the same for all that a report depends on, and another one after a failed attempt, whose result
+    /// stands. How long to wait and when to stop are no part of it, so that they may change.
+    pub(in crate::execute) fn name(&self) -> String {
+        let digest = |text: &str, index| Seed(0).derive(text, index).0;
+        match &self.trial {
+            Some(Asked { id, architecture, seed, failed_attempts, .. }) => {
+                let letters = architecture.letters();
+                let text = format!("{}\n{}\n{letters}\n{failed_attempts}\n{}", self.version, self.evaluator, seed.0);
+                format!("trial-{:05}-{:016x}", id.0, digest(&text, id.0))
+            }
+            None => format!("probe-{:016x}", digest(&format!("{}\n{}", self.version, self.evaluator), 0)),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A spec with something everywhere.
+    pub(in crate::execute::task) fn spec() -> Spec {
+        let trial = Trial::new(TrialId(3), "AM".parse().unwrap(), Seed(u64::MAX), Origin::Manual);
+        let trial = Trial { failed_attempts: 1, stop_below: Bar::new([(2, 0.1), (4, f64::NEG_INFINITY)]), ..trial };
+        let (version, evaluator) = (VERSION.into(), "test".into());
+        Spec {
+            version,
+            evaluator,
+            threads: 2,
+            beat: 0.5,
+            patience: 60.0,
+            limit: Some(9.0),
+            trial: Some((&trial).into()),
+        }
+    }
+
+    #[test]
+    fn a_name_stands_for_all_that_the_report_depends_on() {
+        let spec = spec();
+        let with = |change: fn(&mut Spec)| {
+            let mut spec = spec.clone();
+            change(&mut spec);
+            spec.name()
+        };
+        let asked = |change: fn(&mut Asked)| {
+            let mut spec = spec.clone();
+            spec.trial.iter_mut().for_each(change);
+            spec.name()
+        };
+        let same = [
+            with(|spec| spec.limit = None),
+            with(|spec| spec.beat = 1.0),
+            asked(|asked| asked.stop_below.clear()),
+            asked(|asked| asked.origin = Origin::Searcher),
+        ];
+        assert!(same.iter().all(|name| *name == spec.name()));
+        let mut other = vec![
+            spec.name(),
+            with(|spec| spec.version.push('1')),
+            with(|spec| spec.evaluator.push('2')),
+            with(|spec| spec.trial = None),
+            asked(|asked| asked.id = TrialId(4)),
+            asked(|asked| asked.seed = Seed(4)),
+            asked(|asked| asked.failed_attempts = 0),
+            asked(|asked| asked.architecture = "MA".parse().unwrap()),
+        ];
+        other.sort();
+        other.dedup();
+        assert_eq!(other.len(), 8);
+        let name = spec.name();
+        let parts: Vec<_> = name.split('-').collect();
+        assert_eq!((parts[0], parts[1], parts[2].len()), ("trial", "00003", 16));
+    }
+}

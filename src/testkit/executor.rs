@@ -1,0 +1,234 @@
+//! The laws of [`Executor`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::{LawBroken, holds};
+use crate::{
+    evaluate::{Context, EvalError, Evaluator, panic_text},
+    execute::{ExecuteError, Executor, Message},
+    study::{Report, Trial, TrialId},
+};
+
+/// An executor works.
+pub const RUNS: &str = "an executor works while it is used as its documentation says";
+/// It says how many trials it takes.
+pub const CAPACITY: &str =
+    "idle is capacity less what was submitted and has not come back; then comes ExecuteError::Busy";
+/// Trials come back once.
+pub const ONCE: &str = "every submitted trial comes back exactly once";
+/// It evaluates with the evaluator.
+pub const SAME: &str = "a trial comes back with the evaluator's own outcome, a panic as EvalError::Panicked";
+/// Cancelled trials come back.
+pub const CANCELLED: &str = "after a cancellation every trial comes back, as EvalError::Cancelled or with its outcome";
+
+type Outcome = Result<Report, EvalError>;
+
+/// Runs the trials and compares what comes back with what `evaluator`, the one behind the executor, gives in this thread; then
+/// submits them again to a second executor of the same kind and cancels. The trials must be at least as many as the capacity, and
+/// the evaluator may panic, but must not crash the process. Waits for each message for at most `patience`.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check<X: Executor>(
+    mut executor: impl FnMut() -> Result<X, ExecuteError>,
+    evaluator: &dyn Evaluator,
+    trials: &[Trial],
+    patience: Duration,
+) -> Result<(), LawBroken> {
+    let mut begun = || -> Result<X, LawBroken> {
+        let mut executor = executor().map_err(broken)?;
+        executor.begin(&evaluator.fingerprint()).map_err(broken)?;
+        Ok(executor)
+    };
+    let back = run(&mut begun()?, trials, patience)?;
+    for trial in trials {
+        let (own, outcome) = (alone(evaluator, trial), &back[&trial.id]);
+        let same = match (&own, outcome) {
+            (Ok(own), Ok(outcome)) => own.same_outcome(outcome),
+            (own, outcome) => own == outcome,
+        };
+        holds(same, SAME, || format!("{}: {outcome:?} instead of {own:?}", trial.id))?;
+    }
+    cancelled(&mut begun()?, trials, &back, patience)
+}
+
+/// Runs all trials.
+fn run(
+    executor: &mut impl Executor,
+    trials: &[Trial],
+    patience: Duration,
+) -> Result<BTreeMap<TrialId, Outcome>, LawBroken> {
+    let (mut waiting, mut back) = (trials.iter(), BTreeMap::new());
+    let mut running = 0;
+    while back.len() < trials.len() {
+        idle_is(executor, running)?;
+        while executor.idle() > 0
+            && let Some(trial) = waiting.next()
+        {
+            executor.submit(trial.clone()).map_err(broken)?;
+            running += 1;
+            idle_is(executor, running)?;
+        }
+        if executor.idle() == 0
+            && let Some(trial) = trials.first()
+        {
+            let busy = executor.submit(trial.clone());
+            holds(matches!(busy, Err(ExecuteError::Busy)), CAPACITY, || format!("{busy:?} with nothing idle"))?;
+        }
+        let (id, outcome) = next(executor, patience)?;
+        running -= 1;
+        let again = back.insert(id, outcome).is_some() || !trials.iter().any(|trial| trial.id == id);
+        holds(!again, ONCE, || format!("{id} came back again, or was never submitted"))?;
+    }
+    idle_is(executor, 0)?;
+    let late = executor.recv(Duration::ZERO).map_err(broken)?;
+    holds(!matches!(late, Some(Message::Done(..))), ONCE, || format!("{late:?} after all trials had come back"))?;
+    Ok(back)
+}
+
+/// Fills the executor, cancels, and waits for what was submitted.
+fn cancelled(
+    executor: &mut impl Executor,
+    trials: &[Trial],
+    expected: &BTreeMap<TrialId, Outcome>,
+    patience: Duration,
+) -> Result<(), LawBroken> {
+    let submitted = executor.idle().min(trials.len());
+    for trial in &trials[..submitted] {
+        executor.submit(trial.clone()).map_err(broken)?;
+    }
+    executor.cancel();
+    let mut out: BTreeSet<TrialId> = trials[..submitted].iter().map(|trial| trial.id).collect();
+    while !out.is_empty() {
+        let (id, outcome) = next(executor, patience)?;
+        holds(out.remove(&id), CANCELLED, || format!("{id} came back again, or was never submitted"))?;
+        let same = match (&outcome, expected.get(&id)) {
+            (Err(EvalError::Cancelled), _) => true,
+            (Ok(outcome), Some(Ok(expected))) => outcome.same_outcome(expected),
+            (outcome, expected) => Some(outcome) == expected,
+        };
+        holds(same, CANCELLED, || format!("{id}: {outcome:?}"))?;
+    }
+    idle_is(executor, 0)
+}
+
+fn idle_is(executor: &impl Executor, running: usize) -> Result<(), LawBroken> {
+    let (capacity, idle) = (executor.capacity(), executor.idle());
+    holds(capacity > 0 && idle + running == capacity, CAPACITY, || {
+        format!("{idle} of {capacity} idle, {running} running")
+    })
+}
+
+/// The next trial that comes back.
+fn next(executor: &mut impl Executor, patience: Duration) -> Result<(TrialId, Outcome), LawBroken> {
+    let end = Instant::now() + patience;
+    loop {
+        match executor.recv(end.saturating_duration_since(Instant::now())).map_err(broken)? {
+            Some(Message::Done(id, outcome)) => return Ok((id, outcome)),
+            Some(Message::Place(..) | Message::Progress(..) | Message::Notice(_)) => {}
+            None => holds(Instant::now() < end, ONCE, || format!("nothing came back within {patience:?}"))?,
+        }
+    }
+}
+
+/// What the evaluator gives here.
+fn alone(evaluator: &dyn Evaluator, trial: &Trial) -> Outcome {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.map_err(|error| EvalError::Fatal(error.to_string()))?;
+    let context = Context::default().stop_below(trial.stop_below.clone());
+    let evaluate = || pool.install(|| evaluator.evaluate(trial, &context));
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(evaluate));
+    match (outcome, context.stopped()) {
+        (Err(panic), _) => Err(EvalError::Panicked(panic_text(&*panic))),
+        (Ok(Err(EvalError::Cancelled)), Some(reason)) => Err(EvalError::Stopped(reason.into())),
+        (Ok(outcome), _) => outcome,
+    }
+}
+
+fn broken(error: ExecuteError) -> LawBroken {
+    LawBroken::new(RUNS, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Arc};
+
+    use super::*;
+    use crate::{
+        evaluate::{Progress, from_fn},
+        execute::Threads,
+        seed::Seed,
+        study::{Bar, Origin},
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn evaluator() -> impl Evaluator + Clone {
+        from_fn("test", |trial: &Trial, context: &Context| match trial.id.0 {
+            1 => panic!("a defect"),
+            2 => Err(EvalError::Infeasible("too wide".into())),
+            id => {
+                context.progress(Progress { step: 1, steps: 2, value: Some(0.1), ..Progress::default() });
+                if context.cancelled() { Err(EvalError::Cancelled) } else { Ok(Report::score("accuracy", id as f64)) }
+            }
+        })
+    }
+
+    fn trials() -> Vec<Trial> {
+        let trial = |id| Trial::new(TrialId(id), "AM".parse().unwrap(), Seed(id), Origin::Searcher);
+        let stopped = Trial { stop_below: Bar::new([(0, 0.2)]), ..trial(4) };
+        (0..4).map(trial).chain([stopped]).collect()
+    }
+
+    #[test]
+    fn threads_keep_the_law() {
+        check(|| Threads::new(Arc::new(evaluator()), 2), &evaluator(), &trials(), PATIENCE).unwrap();
+    }
+
+    /// Evaluates when asked for messages, with a flaw.
+    struct Flawed {
+        flaw: &'static str,
+        trials: VecDeque<Trial>,
+    }
+
+    impl Executor for Flawed {
+        fn capacity(&self) -> usize {
+            2
+        }
+        fn idle(&self) -> usize {
+            if self.flaw == CAPACITY { 2 } else { 2 - self.trials.len() }
+        }
+        fn submit(&mut self, trial: Trial) -> Result<(), ExecuteError> {
+            if self.trials.len() == 2 {
+                return Err(ExecuteError::Busy);
+            }
+            self.trials.push_back(trial);
+            Ok(())
+        }
+        fn recv(&mut self, _: Duration) -> Result<Option<Message>, ExecuteError> {
+            let Some(trial) = self.trials.pop_front() else { return Ok(None) };
+            let id = if self.flaw == ONCE { TrialId(0) } else { trial.id };
+            let score =
+                if self.flaw == SAME { Ok(Report::score("accuracy", -1.0)) } else { alone(&evaluator(), &trial) };
+            Ok(Some(Message::Done(id, score)))
+        }
+        fn cancel(&mut self) {
+            if self.flaw == CANCELLED {
+                self.trials.iter_mut().for_each(|trial| trial.id = TrialId(3));
+            }
+        }
+    }
+
+    #[test]
+    fn every_breach_is_caught() {
+        let law = |flaw| {
+            let make = || Ok(Flawed { flaw, trials: VecDeque::new() });
+            check(make, &evaluator(), &trials(), Duration::from_millis(10)).err().map(|broken| broken.law)
+        };
+        assert_eq!(law(""), None);
+        assert_eq!([CAPACITY, ONCE, SAME, CANCELLED].map(law), [CAPACITY, ONCE, SAME, CANCELLED].map(Some));
+    }
+}
