@@ -14,6 +14,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 use composer_nas::{
     evaluate::mad::Protocol,
+    execute::{self, Executor, Process, Resources, Slurm, SlurmOptions},
     journal,
     prelude::*,
     report::{LivePage, Page},
@@ -39,9 +40,27 @@ struct Args {
     /// Primitives to choose from, by name or letter: attention (A), swiglu (M), mlp (F).
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     primitives: Vec<String>,
-    /// Trials at once; on a CPU each trains on one core.
+    /// Trials at once; on a CPU each trains on one core. For Slurm: jobs at once.
     #[arg(long, default_value_t = 2)]
     workers: usize,
+    /// Where trials run: on threads of this process, in processes of this machine, or as Slurm jobs.
+    #[arg(long, value_enum, default_value_t = ExecutorKind::Threads)]
+    executor: ExecutorKind,
+    /// An option of Slurm's sbatch for every job, such as --sbatch=--partition=gpu. May be repeated.
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    sbatch: Vec<String>,
+    /// GPUs per Slurm job.
+    #[arg(long, default_value_t = 0)]
+    gpus: u32,
+    /// CUDA devices for processes, such as 0,1,2,3: each running trial has one for itself.
+    #[arg(long, value_delimiter = ',')]
+    devices: Vec<String>,
+    /// Minutes per trial, for processes and jobs; a trial that needs more goes on where it was.
+    #[arg(long)]
+    trial_minutes: Option<u64>,
+    /// The folder of a task: processes and jobs are started with it.
+    #[arg(long, hide = true)]
+    worker: Option<PathBuf>,
     /// Where to train: auto, flex, cuda:0, ... (other kinds than flex need their cargo feature).
     #[arg(long, default_value = "auto")]
     device: String,
@@ -100,6 +119,13 @@ enum SearcherKind {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum ExecutorKind {
+    Threads,
+    Process,
+    Slurm,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum AggregatorKind {
     N0,
     N1,
@@ -125,6 +151,7 @@ fn main() -> anyhow::Result<()> {
         1 => Box::new(mad),
         times => Box::new(Repeated::new(mad, times)?),
     };
+    execute::worker(&[&evaluator]);
     println!("{} architectures; training on {device}; everything goes to {}", space.size(), folder.display());
 
     let reason = args.reason.clone().unwrap_or_default();
@@ -150,6 +177,9 @@ fn main() -> anyhow::Result<()> {
     if let Some(minutes) = args.minutes {
         let limit = Duration::try_from_secs_f64(60.0 * minutes).context("--minutes takes a positive number")?;
         pipeline = pipeline.time_limit(limit);
+    }
+    if let Some(executor) = args.executor(&folder)? {
+        pipeline = pipeline.executor(executor);
     }
     let found = pipeline.run(&target)?;
     conclude(&args, &folder, &found, &target, &primitives)
@@ -186,6 +216,24 @@ impl Args {
             SearcherKind::Random => Box::new(RandomSearch),
             SearcherKind::Exhaustive => Box::new(Exhaustive),
         }
+    }
+
+    /// What runs the trials, where that is not this process.
+    fn executor(&self, folder: &Path) -> anyhow::Result<Option<Box<dyn Executor>>> {
+        let time = self.trial_minutes.map(|minutes| Duration::from_secs(60 * minutes));
+        let resources = Resources { time, gpus: self.gpus, ..Resources::default() };
+        Ok(match self.executor {
+            ExecutorKind::Threads => None,
+            ExecutorKind::Process => {
+                let process = Process::new(self.workers, folder)?.resources(resources);
+                Some(Box::new(if self.devices.is_empty() { process } else { process.devices(&self.devices) }))
+            }
+            ExecutorKind::Slurm => {
+                let (jobs, extra) = (self.workers, self.sbatch.clone());
+                let options = SlurmOptions { jobs, extra, resources, ..SlurmOptions::default() };
+                Some(Box::new(Slurm::new(options, folder)?))
+            }
+        })
     }
 
     fn aggregator(&self) -> Box<dyn Aggregator> {

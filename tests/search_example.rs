@@ -104,6 +104,19 @@ fn a_killed_run_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn processes_find_what_threads_find() {
+    let folder = tempfile::tempdir().unwrap();
+    let (threads, processes) = (folder.path().join("threads"), folder.path().join("processes"));
+    succeed(&threads, &["--trials", "6"]);
+    succeed(&processes, &["--trials", "6", "--executor", "process", "--trial-minutes", "10"]);
+    assert!(study(&threads).observations().zip(study(&processes).observations()).all(|(here, there)| {
+        here.trial.architecture == there.trial.architecture && here.report.same_outcome(there.report)
+    }));
+    assert_eq!(study(&processes).observations().count(), 6);
+    assert!(processes.join("tiny/tasks").exists());
+}
+
+#[test]
 fn bad_flags_get_a_clear_error() {
     let runs = tempfile::tempdir().unwrap();
     let runs = runs.path();
@@ -116,6 +129,9 @@ fn bad_flags_get_a_clear_error() {
         (&["--layers", "200"], "2^128"),
         (&["--trials", "0"], "at least one"),
         (&["--workers", "0"], "at least one"),
+        (&["--executor", "process", "--workers", "0"], "at least one"),
+        (&["--executor", "cloud"], "threads, process, slurm"),
+        (&["--worker", "/no/such/task"], "cannot read the task in /no/such/task"),
         (&["--target", "llama_2b"], "llama_1b"),
         (&["--device", "tpu"], "there is no device \"tpu\""),
         (&["--protocol", "slow"], "neither quick, reference, full nor a file"),

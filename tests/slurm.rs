@@ -1,6 +1,7 @@
 //! Searches on a private Slurm of two nodes, and what happens to them: killed drivers, workers, nodes, daemons and
 //! controllers, held jobs, full disks. Whatever it is, the search ends as on threads. Needs Slurm and root; says so and does
 //! nothing elsewhere.
+#![cfg(target_os = "linux")]
 
 #[path = "cluster/slurm.rs"]
 mod private;
@@ -231,7 +232,7 @@ fn what_slurm_refuses_is_said_in_its_words() {
     assert!(refused("--constraint=h100").contains("Invalid feature specification"));
     assert!(refused("--no-such-option").contains("unrecognized option '--no-such-option'"));
     let missing = fail(driver(&cluster, folder.path(), "").env("PATH", "/nowhere"));
-    assert!(missing.contains("cannot run sbatch") && missing.contains("part of the cluster"), "{missing}");
+    assert!(missing.contains("cannot run sbatch") && missing.contains("where it is installed"), "{missing}");
     // A queue that knows no JSON.
     let old = folder.path().join("old");
     fs::create_dir(&old).unwrap();

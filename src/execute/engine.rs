@@ -85,7 +85,7 @@ pub enum JobState {
 #[derive(Debug, Error)]
 pub enum EngineError {
     /// A program of the engine cannot be run.
-    #[error("cannot run {program}: {source}; is this machine part of the cluster?")]
+    #[error("cannot run {program}: {source}; run the driver where it is installed")]
     Missing {
         /// The program.
         program: String,

@@ -67,6 +67,9 @@ const DEVICE: &str = "device";
 impl Processes {
     /// A device that nobody uses, workers of an earlier driver included.
     fn free_device(&self, tasks: Option<&Path>) -> Option<&String> {
+        if self.devices.is_empty() {
+            return None;
+        }
         let entries = tasks.and_then(|tasks| fs::read_dir(tasks).ok()).into_iter().flatten().flatten();
         let alive = entries.map(|entry| Task::at(entry.path())).filter(Task::is_alive);
         let mut used: Vec<String> = alive.filter_map(|task| fs::read_to_string(task.file(DEVICE)).ok()).collect();
@@ -78,20 +81,20 @@ impl Processes {
 impl Engine for Processes {
     fn submit(&mut self, job: &Job) -> Result<(), EngineError> {
         let program = job.command.first().cloned().unwrap_or_default();
-        let missing = |source: io::Error| EngineError::Missing { program: program.clone(), source };
-        let log = OpenOptions::new().create(true).append(true).open(job.folder.join("log")).map_err(missing)?;
+        let later = |words: String| EngineError::Unreachable { program: program.clone(), words };
+        let full = |error: io::Error| later(error.to_string());
+        let log = OpenOptions::new().create(true).append(true).open(job.folder.join("log")).map_err(full)?;
         let mut command = Command::new(&program);
         command.args(job.command.get(1..).unwrap_or_default()).current_dir(&job.directory);
-        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(missing)?).stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(full)?).stderr(log);
         let device = self.free_device(job.folder.parent()).cloned();
         if let Some(device) = &device {
-            fs::write(job.folder.join(DEVICE), device).map_err(missing)?;
+            fs::write(job.folder.join(DEVICE), device).map_err(full)?;
             command.env("CUDA_VISIBLE_DEVICES", device);
         } else if !self.devices.is_empty() {
-            let words = "workers of an earlier driver use all devices".into();
-            return Err(EngineError::Unreachable { program, words });
+            return Err(later("workers of an earlier driver use all devices".into()));
         }
-        let child = command.spawn().map_err(missing)?;
+        let child = command.spawn().map_err(|source| EngineError::Missing { program: program.clone(), source })?;
         let deadline = job.resources.time.and_then(|time| Instant::now().checked_add(time + SLACK));
         self.children.insert(job.name.clone(), Running { child, device, deadline });
         Ok(())

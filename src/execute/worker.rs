@@ -48,8 +48,8 @@ pub(super) const FLAG: &str = "--worker";
 /// ```
 pub fn worker(evaluators: &[&dyn Evaluator]) {
     if let Some(folder) = asked(env::args_os()) {
-        let exit = folder.map_or(WorkerExit::NoTask, |folder| work(&folder, evaluators));
-        process::exit(exit as i32);
+        // Without a folder there is no task in it either.
+        process::exit(work(&folder.unwrap_or_default(), evaluators) as i32);
     }
 }
 

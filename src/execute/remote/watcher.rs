@@ -41,8 +41,10 @@ pub(super) struct Watcher<E> {
     messages: Sender<Result<Message, ExecuteError>>,
     /// By name of the job.
     open: BTreeMap<String, Open>,
-    /// Whether a worker has shown that it is there and has the evaluator.
+    /// Whether a worker was asked to show that it is there and has the evaluator.
     probed: bool,
+    /// Whether that is still open: trials wait for it.
+    probing: bool,
     /// When the engine was last asked for live jobs.
     listed: Option<Instant>,
     /// When the search was cancelled.
@@ -76,6 +78,7 @@ impl<E: Engine> Watcher<E> {
             messages,
             open: BTreeMap::new(),
             probed: false,
+            probing: false,
             listed: None,
             cancelled: None,
             unwritable: None,
@@ -154,6 +157,7 @@ impl<E: Engine> Watcher<E> {
         let live = if due { self.live()? } else { None };
         // Between two looks at everything only what is new is looked at.
         let new = |open: &Open| matches!(open.stage, Stage::Unasked | Stage::Fresh);
+        self.probing = self.open.values().any(|open| open.id.is_none());
         let names: Vec<String> =
             self.open.iter().filter(|(_, open)| due || new(open)).map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -201,10 +205,9 @@ impl<E: Engine> Watcher<E> {
         if open.stage == Stage::Unasked && !self.ask(open)? {
             return Ok(true);
         }
-        let probing = open.id.is_some() && self.open.values().any(|open| open.id.is_none());
         match open.step(listed, self.settings.grace) {
             Step::Wait => {}
-            Step::Submit if probing => {}
+            Step::Submit if self.probing && open.id.is_some() => {}
             Step::Submit => self.submit(open)?,
             Step::EndHeld => {
                 self.end_jobs(&[&open.job]);
@@ -245,7 +248,7 @@ impl<E: Engine> Watcher<E> {
         match (open.id, outcome) {
             (Some(_), outcome) => self.done(open, outcome.told()),
             (None, Outcome::Fatal { reason }) => return Err(ExecuteError::Refused(reason)),
-            (None, _) => {}
+            (None, _) => self.probing = false,
         }
         Ok(())
     }

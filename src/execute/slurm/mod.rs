@@ -2,7 +2,11 @@
 
 mod queue;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use super::{
     Engine, EngineError, ExecuteError, Job, JobState, Remote, Resources,
@@ -48,7 +52,7 @@ pub struct SlurmOptions {
 }
 
 impl Default for SlurmOptions {
-    /// 8 jobs of one core, asked for every ten seconds, three attempts.
+    /// 8 jobs of one core, a look every ten seconds, three attempts.
     fn default() -> Self {
         Self {
             jobs: 8,
@@ -145,20 +149,14 @@ fn passes(words: &str) -> bool {
         "Unable to contact slurm controller",
         "Socket timed out",
         "Connection refused",
-        "Connection timed out",
+        "Communication",
         "Transport endpoint",
         "Zero Bytes were transmitted",
-        "communication",
-        "Communication",
         "temporarily",
-        "Resource temporarily unavailable",
         "in standby mode",
-        "submit limit",
-        "MaxSubmitJob",
-        "too many jobs",
         "I/O error writing script",
-        "Unexpected message received",
-        "Protocol authentication error",
+        "MaxSubmitJob",
+        "submit limit",
     ];
     PASSING.iter().any(|passing| words.contains(passing))
 }
@@ -200,10 +198,11 @@ impl Engine for SlurmEngine {
                 queue::read_text(|arguments| slurm("squeue", arguments, ""))?
             }
         };
+        let names: BTreeSet<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
         let mut live = BTreeMap::new();
         for entry in entries {
             let Some(state) = entry.state() else { continue };
-            if jobs.iter().any(|job| job.name == entry.name) {
+            if names.contains(entry.name.as_str()) {
                 self.ids.insert(entry.name.clone(), entry.id);
                 live.insert(entry.name, state);
             }
@@ -227,5 +226,58 @@ impl Engine for SlurmEngine {
         let told = ["JobState=", "Reason=", "ExitCode=", "NodeList="];
         let words = shown.split_whitespace().filter(|word| told.iter().any(|key| word.starts_with(key)));
         Some(format!("Slurm's job {id}: {}", words.collect::<Vec<_>>().join(" ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(resources: Resources) -> Job {
+        let command = ["/bin/it's", "--worker", "/run/tasks/one two"].map(String::from).to_vec();
+        Job {
+            name: "cn-1-trial".into(),
+            command,
+            folder: "/run/tasks/one two".into(),
+            directory: "/home".into(),
+            resources,
+        }
+    }
+
+    #[test]
+    fn options_become_arguments() {
+        let words = |options: SlurmOptions, resources| {
+            SlurmEngine { options, ids: BTreeMap::new(), json: true }.arguments(&job(resources)).join(" ")
+        };
+        let fixed =
+            "--parsable --output=/dev/null --job-name=cn-1-trial --chdir=/home --nodes=1 --ntasks=1 --cpus-per-task=";
+        assert_eq!(words(SlurmOptions::default(), Resources::default()), format!("{fixed}1"));
+        let options = SlurmOptions {
+            partition: Some("gpu".into()),
+            account: Some("nas".into()),
+            constraint: Some("h100".into()),
+            extra: vec!["--qos=long".into()],
+            ..SlurmOptions::default()
+        };
+        let resources = Resources { time: Some(Duration::from_secs(90_061)), gpus: 2, cpus: 4, memory: Some(512) };
+        let chosen =
+            "--partition=gpu --account=nas --constraint=h100 --time=25:01:01 --gpus-per-node=2 --mem=512M --qos=long";
+        assert_eq!(words(options, resources), format!("{fixed}4 {chosen}"));
+    }
+
+    #[test]
+    fn the_script_waits_for_its_task_and_keeps_words_whole() {
+        let script = script(&job(Resources::default()));
+        let run = r"[ -e '/run/tasks/one two/spec.json' ] && exec '/bin/it'\''s' '--worker' '/run/tasks/one two' >>'/run/tasks/one two/log' 2>&1";
+        assert!(script.starts_with("#!/bin/sh\n") && script.contains(run) && script.ends_with("exit 66\n"), "{script}");
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_stays() {
+        // As Slurm 22.05 says it.
+        assert!(passes("slurm_load_jobs error: Unable to contact slurm controller (connect failure)"));
+        assert!(passes("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"));
+        assert!(!passes("sbatch: error: Batch job submission failed: Invalid partition name specified"));
+        assert!(!passes("sbatch: error: Batch job submission failed: Requested node configuration is not available"));
     }
 }
