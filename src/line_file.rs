@@ -109,6 +109,13 @@ impl LineFile {
     }
 }
 
+impl Drop for LineFile {
+    /// Closing alone would leave the lock to a process that is being started by another thread at this moment.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 /// The lines that were acknowledged: everything up to the last line feed.
 pub fn complete(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);

@@ -78,7 +78,7 @@ enum State<E> {
 /// The folder of a run, locked.
 struct RunFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl RunFolder {
@@ -92,10 +92,17 @@ impl RunFolder {
         let lock = path.join("lock");
         let file = File::create(&lock).map_err(failed(&lock))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: file }),
+            Ok(()) => Ok(Self { path, lock: file }),
             Err(TryLockError::WouldBlock) => Err(ExecuteError::Locked { folder: path }),
             Err(TryLockError::Error(source)) => Err(failed(&lock)(source)),
         }
+    }
+}
+
+impl Drop for RunFolder {
+    /// Closing alone would leave the lock to a process that is being started by another thread at this moment.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
     }
 }
 
