@@ -62,6 +62,7 @@
 pub mod seed;
 pub mod statistics;
 pub mod line_file;
+pub mod durable;
 pub mod device;
 pub mod kernels;
 pub mod primitive;
@@ -73,6 +74,7 @@ pub mod stopping;
 pub mod model;
 pub mod cost;
 pub mod train;
+pub mod data;
 pub mod evaluate;
 pub mod extrapolate;
 pub mod execute;

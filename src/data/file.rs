@@ -1,0 +1,250 @@
+//! Reading tokens at any place of a file.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{TokenError, megatron};
+use crate::seed::digest;
+
+/// How a token is stored; integers are little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenWidth {
+    /// One byte.
+    U8,
+    /// Two bytes.
+    U16,
+    /// Four bytes, without sign.
+    U32,
+    /// Four bytes, with sign.
+    I32,
+    /// Eight bytes, with sign.
+    I64,
+}
+
+impl TokenWidth {
+    /// Bytes of a token.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
+            Self::U32 | Self::I32 => 4,
+            Self::I64 => 8,
+        }
+    }
+
+    /// The narrowest of [`U16`](Self::U16) and [`U32`](Self::U32) for a vocabulary of this size.
+    pub const fn for_vocabulary(vocab_size: usize) -> Self {
+        if vocab_size <= 1 << 16 { Self::U16 } else { Self::U32 }
+    }
+
+    /// One token, of as many bytes.
+    fn decode(self, bytes: &[u8]) -> i64 {
+        let mut wide = [0; 8];
+        wide[..bytes.len()].copy_from_slice(bytes);
+        let value = u64::from_le_bytes(wide);
+        match self {
+            Self::U8 | Self::U16 | Self::U32 => value as i64,
+            Self::I32 => i64::from(value as u32 as i32),
+            Self::I64 => value as i64,
+        }
+    }
+}
+
+impl fmt::Display for TokenWidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::U8 => "u8",
+            Self::U16 => "u16",
+            Self::U32 => "u32",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+        })
+    }
+}
+
+/// Bytes of the header that llm.c writes: 256 integers of 32 bits.
+pub(super) const HEADER_BYTES: u64 = 1024;
+/// Magic number, version and token width of the headers of llm.c (`dev/data/data_common.py`): GPT-2's and Llama 3's.
+pub(super) const HEADERS: [(i32, i32, TokenWidth); 2] =
+    [(20_240_520, 1, TokenWidth::U16), (20_240_801, 7, TokenWidth::U32)];
+
+/// A file of tokens, read at any place by any number of threads. Nothing of it is kept in memory: the system's page cache
+/// does that.
+#[derive(Debug)]
+pub struct TokenFile {
+    path: PathBuf,
+    file: File,
+    /// Where the first token is, in bytes.
+    start: u64,
+    width: TokenWidth,
+    tokens: u64,
+}
+
+impl TokenFile {
+    /// Opens a file of whichever format: Megatron-LM's where a file `.idx` lies beside it, llm.c's where it begins with
+    /// that header, plain tokens of width `plain` else. A Megatron prefix without extension serves as well.
+    ///
+    /// # Errors
+    /// [`TokenError`] when the file cannot be read, is cut short, or contradicts itself or its index.
+    pub fn open(path: impl AsRef<Path>, plain: TokenWidth) -> Result<Self, TokenError> {
+        let path = path.as_ref();
+        let [_, index] = megatron::pair(path);
+        if index.is_file() { Self::megatron(path) } else { Self::flat(path, plain) }
+    }
+
+    /// Opens a flat file: the header of llm.c, if any, and tokens. The header knows the width; `plain` is that of files
+    /// without one.
+    ///
+    /// # Errors
+    /// [`TokenError`] when the file cannot be read, or its length fits neither its header nor whole tokens.
+    pub fn flat(path: impl AsRef<Path>, plain: TokenWidth) -> Result<Self, TokenError> {
+        let path = path.as_ref();
+        let (file, length) = open(path)?;
+        let mut start = Vec::new();
+        (&file).take(HEADER_BYTES).read_to_end(&mut start).map_err(TokenError::io(path))?;
+        let number =
+            |at: usize| start.get(4 * at..4 * at + 4).map_or(0, |b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let known = HEADERS.into_iter().find(|&(magic, ..)| magic == number(0));
+        let Some((_, version, width)) = known.filter(|_| length >= HEADER_BYTES) else {
+            if length % plain.bytes() != 0 {
+                let expected = format!("a multiple of {} for {plain} tokens", plain.bytes());
+                return Err(TokenError::Length { path: path.into(), found: length, expected });
+            }
+            return Ok(Self { path: path.into(), file, start: 0, width: plain, tokens: length / plain.bytes() });
+        };
+        if number(1) != version {
+            let reason = format!("version {} of the header is not known, only {version}", number(1));
+            return Err(TokenError::Format { path: path.into(), offset: 4, reason });
+        }
+        let tokens = u64::from(number(2) as u32);
+        let expected = HEADER_BYTES + tokens * width.bytes();
+        if length != expected {
+            let expected = format!("{expected} for the {tokens} tokens that its header states");
+            return Err(TokenError::Length { path: path.into(), found: length, expected });
+        }
+        Ok(Self { path: path.into(), file, start: HEADER_BYTES, width, tokens })
+    }
+
+    /// Opens the pair `.bin` and `.idx` of Megatron-LM, given with either extension or without.
+    ///
+    /// # Errors
+    /// [`TokenError`] when a file cannot be read, or the index is damaged or points beyond the data.
+    pub fn megatron(path: impl AsRef<Path>) -> Result<Self, TokenError> {
+        let [path, index] = megatron::pair(path.as_ref());
+        let (file, length) = open(&path)?;
+        let (reader, index_length) = open(&index)?;
+        let width = megatron::check(&index, reader, index_length, length)?;
+        Ok(Self { path, file, start: 0, width, tokens: length / width.bytes() })
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// How they are stored.
+    pub fn width(&self) -> TokenWidth {
+        self.width
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads `count` tokens from token `at` on, each below `vocab_size`.
+    ///
+    /// # Errors
+    /// [`TokenError`] when that is beyond the end, the file cannot be read, or a token is beyond the vocabulary.
+    pub fn read(&self, at: u64, count: usize, vocab_size: usize) -> Result<Vec<i32>, TokenError> {
+        let width = self.width.bytes();
+        if at.checked_add(count as u64).is_none_or(|end| end > self.tokens) {
+            let expected = format!("more to read {count} tokens from token {at} on");
+            let found = self.start + self.tokens * width;
+            return Err(TokenError::Length { path: self.path.clone(), found, expected });
+        }
+        let offset = self.start + at * width;
+        let mut bytes = vec![0; count * width as usize];
+        read_exact_at(&self.file, &mut bytes, offset).map_err(TokenError::io(&self.path))?;
+        let tokens = bytes.chunks_exact(width as usize).enumerate().map(|(index, bytes)| {
+            let token = self.width.decode(bytes);
+            let small = i32::try_from(token).ok().filter(|&small| small >= 0 && (small as usize) < vocab_size);
+            small.ok_or_else(|| TokenError::Vocabulary {
+                path: self.path.clone(),
+                offset: offset + index as u64 * width,
+                token,
+                vocab_size,
+            })
+        });
+        tokens.collect()
+    }
+
+    /// A digest of the number of tokens, their width, and the tokens themselves: all of a small file, 1,024 blocks spread
+    /// over a large one. Two files with the same digest are taken for the same data.
+    ///
+    /// # Errors
+    /// [`TokenError`] when the file cannot be read.
+    pub fn digest(&self) -> Result<String, TokenError> {
+        const BLOCK: u64 = 4096;
+        let bytes = self.tokens * self.width.bytes();
+        let blocks = bytes.div_ceil(BLOCK).clamp(1, 1024);
+        let mut content = format!("{} {} ", self.tokens, self.width).into_bytes();
+        for block in 0..blocks {
+            // The first block begins at the start, the last one ends at the end.
+            let at =
+                (bytes.saturating_sub(BLOCK) as u128 * block as u128 / blocks.saturating_sub(1).max(1) as u128) as u64;
+            let start = content.len();
+            content.resize(start + BLOCK.min(bytes - at) as usize, 0);
+            read_exact_at(&self.file, &mut content[start..], self.start + at).map_err(TokenError::io(&self.path))?;
+        }
+        Ok(format!("{:032x}", digest(&content)))
+    }
+
+    /// Reads all tokens once and checks that each is below `vocab_size`.
+    ///
+    /// # Errors
+    /// [`TokenError`] at the first that is not.
+    pub fn check(&self, vocab_size: usize) -> Result<(), TokenError> {
+        const AT_ONCE: u64 = 1 << 20;
+        for at in (0..self.tokens).step_by(AT_ONCE as usize) {
+            self.read(at, AT_ONCE.min(self.tokens - at) as usize, vocab_size)?;
+        }
+        Ok(())
+    }
+}
+
+/// The file and its length.
+fn open(path: &Path) -> Result<(File, u64), TokenError> {
+    let file = File::open(path).map_err(TokenError::io(path))?;
+    let metadata = file.metadata().map_err(TokenError::io(path))?;
+    if metadata.is_dir() {
+        return Err(TokenError::io(path)(io::ErrorKind::IsADirectory.into()));
+    }
+    Ok((file, metadata.len()))
+}
+
+/// Reads at a place without moving the file's cursor, so that threads can share the file.
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+/// Reads at a place, which every call states.
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, bytes, offset)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        (bytes, offset) = (&mut bytes[read..], offset + read as u64);
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Documents of text files.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    path::PathBuf,
+    vec,
+};
+
+use serde_json::Value;
+
+use super::ImportError;
+
+/// The documents of some files, one after the other. A file whose name ends in `.jsonl` has one JSON object per line, with the text in
+/// its field `text`; of any other file the whole text is one document.
+#[derive(Debug)]
+pub struct TextReader {
+    files: vec::IntoIter<PathBuf>,
+    lines: Option<(PathBuf, usize, BufReader<File>)>,
+}
+
+impl TextReader {
+    /// Reads these files, in this order.
+    pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { files: files.into_iter().collect::<Vec<_>>().into_iter(), lines: None }
+    }
+
+    /// The next line that holds a document; `None` at the end of the file.
+    fn line(path: &PathBuf, number: &mut usize, reader: &mut impl BufRead) -> Option<Result<String, ImportError>> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            *number += 1;
+            match reader.read_line(&mut line) {
+                Ok(0) => return None,
+                Ok(_) if line.trim().is_empty() => continue,
+                Ok(_) => {}
+                Err(source) => return Some(Err(ImportError::Io { path: path.clone(), source })),
+            }
+            let wrong = |reason: String| ImportError::Line { path: path.clone(), line: *number, reason };
+            return Some(match serde_json::from_str::<Value>(&line) {
+                Ok(Value::Object(mut fields)) => match fields.remove("text") {
+                    Some(Value::String(text)) => Ok(text),
+                    Some(_) => Err(wrong("its field \"text\" is no string".into())),
+                    None => Err(wrong("it has no field \"text\"".into())),
+                },
+                Ok(_) => Err(wrong("it is no JSON object".into())),
+                Err(error) => Err(wrong(error.to_string())),
+            });
+        }
+    }
+
+    fn next_document(&mut self) -> Option<Result<String, ImportError>> {
+        loop {
+            if let Some((path, number, reader)) = &mut self.lines {
+                match Self::line(path, number, reader) {
+                    Some(document) => return Some(document),
+                    None => self.lines = None,
+                }
+            }
+            let path = self.files.next()?;
+            let error = |source| ImportError::Io { path: path.clone(), source };
+            let mut file = match File::open(&path) {
+                Ok(file) => file,
+                Err(source) => return Some(Err(error(source))),
+            };
+            if path.extension().is_some_and(|extension| extension == "jsonl") {
+                self.lines = Some((path, 0, BufReader::new(file)));
+                continue;
+            }
+            let mut text = String::new();
+            return Some(file.read_to_string(&mut text).map(|_| text).map_err(error));
+        }
+    }
+}
+
+impl Iterator for TextReader {
+    type Item = Result<String, ImportError>;
+
+    /// The next document that is not empty; nothing follows an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let document = self.next_document()?;
+            match &document {
+                Ok(text) if text.is_empty() => {}
+                Ok(_) => return Some(document),
+                Err(_) => {
+                    (self.files, self.lines) = (Vec::new().into_iter(), None);
+                    return Some(document);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Writing token files.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    TokenError, TokenWidth,
+    file::{HEADER_BYTES, HEADERS},
+    megatron,
+};
+use crate::durable;
+
+/// The format of a token file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenFormat {
+    /// Tokens and nothing else.
+    Plain,
+    /// The header of llm.c, then tokens.
+    Header,
+    /// Megatron-LM's pair of `.bin` and `.idx`, one sequence per document.
+    Megatron,
+}
+
+/// Writes documents of tokens one after the other. The file appears under its name when it is [finished](Self::finish).
+#[derive(Debug)]
+pub struct TokenWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    format: TokenFormat,
+    width: TokenWidth,
+    /// Tokens of each document.
+    lengths: Vec<u32>,
+    tokens: u64,
+}
+
+impl TokenWriter {
+    /// Begins a file, with its folder. `width` is [`TokenWidth::U16`] or [`TokenWidth::U32`], see
+    /// [`TokenWidth::for_vocabulary`]; Megatron-LM has no `u32` and gets `i32` in its place.
+    ///
+    /// # Errors
+    /// [`TokenError::Io`] when the file cannot be created, [`TokenError::Format`] when the format lacks the width.
+    pub fn create(path: impl AsRef<Path>, format: TokenFormat, width: TokenWidth) -> Result<Self, TokenError> {
+        let path = match format {
+            TokenFormat::Megatron => {
+                let [path, _] = megatron::pair(path.as_ref());
+                path
+            }
+            TokenFormat::Plain | TokenFormat::Header => path.as_ref().to_owned(),
+        };
+        let width = match (format, width) {
+            (TokenFormat::Megatron, TokenWidth::U32) => TokenWidth::I32,
+            (_, width) => width,
+        };
+        if format == TokenFormat::Header && HEADERS.into_iter().all(|(.., known)| known != width) {
+            let reason = format!("a file with a header holds u16 or u32, not {width}");
+            return Err(TokenError::Format { path, offset: 0, reason });
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(TokenError::io(folder))?;
+        }
+        let beside = durable::beside(&path);
+        let file = BufWriter::new(File::create(&beside).map_err(TokenError::io(&beside))?);
+        let mut writer = Self { path, file, format, width, lengths: Vec::new(), tokens: 0 };
+        if format == TokenFormat::Header {
+            writer.write(&[0; HEADER_BYTES as usize])?;
+        }
+        Ok(writer)
+    }
+
+    /// Appends a document.
+    ///
+    /// # Errors
+    /// [`TokenError`] when a token does not fit the width, before anything of the document is written, or the disk is full.
+    pub fn document(&mut self, tokens: &[u32]) -> Result<(), TokenError> {
+        let limit = match self.width {
+            TokenWidth::U8 => 1 << 8,
+            TokenWidth::U16 => 1 << 16,
+            TokenWidth::I32 => 1 << 31,
+            TokenWidth::U32 | TokenWidth::I64 => 1u64 << 32,
+        };
+        if let Some(&token) = tokens.iter().find(|&&token| u64::from(token) >= limit) {
+            return Err(TokenError::Width { token, width: self.width });
+        }
+        let width = self.width.bytes() as usize;
+        let bytes: Vec<u8> =
+            tokens.iter().flat_map(|&token| u64::from(token).to_le_bytes().into_iter().take(width)).collect();
+        self.write(&bytes)?;
+        self.tokens += tokens.len() as u64;
+        // A document beyond the format's 2^31 tokens becomes several sequences.
+        self.lengths.extend(tokens.chunks(i32::MAX as usize).map(|part| part.len() as u32));
+        Ok(())
+    }
+
+    /// Tokens so far.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Syncs the file and gives it its name.
+    ///
+    /// # Errors
+    /// [`TokenError`] when the disk is full, or a header cannot state so many tokens.
+    pub fn finish(mut self) -> Result<(), TokenError> {
+        if self.format == TokenFormat::Header {
+            self.write_header()?;
+        }
+        let beside = durable::beside(&self.path);
+        let error = TokenError::io(&beside);
+        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(error)?;
+        if self.format == TokenFormat::Megatron {
+            let [_, index] = megatron::pair(&self.path);
+            let mut bytes = Vec::new();
+            let written = megatron::write_index(&mut bytes, self.width, &self.lengths);
+            written.and_then(|()| durable::write(&index, &bytes)).map_err(TokenError::io(index))?;
+        }
+        durable::replace(&beside, &self.path).map_err(TokenError::io(&self.path))
+    }
+
+    fn write_header(&mut self) -> Result<(), TokenError> {
+        let header = HEADERS.into_iter().find(|&(.., width)| width == self.width);
+        let (Ok(tokens), Some((magic, version, _))) = (u32::try_from(self.tokens), header) else {
+            let reason = format!("a header cannot state {} tokens: write another format", self.tokens);
+            return Err(TokenError::Format { path: self.path.clone(), offset: 8, reason });
+        };
+        let start: Vec<u8> =
+            [magic as u32, version as u32, tokens].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let moved = self.file.seek(SeekFrom::Start(0));
+        moved.map_err(TokenError::io(&self.path))?;
+        self.write(&start)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), TokenError> {
+        self.file.write_all(bytes).map_err(TokenError::io(&self.path))
+    }
+}
