@@ -24,7 +24,9 @@ use composer_nas::{
     model::{HybridLm, ModelSpec, Network},
     primitive::{Dims, InitScheme, Primitives},
     study::{Origin, Trial, TrialId},
-    train::{AdamWConfig, Evaluation, LrSchedule, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train},
+    train::{
+        AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train,
+    },
 };
 use rand::RngExt;
 
@@ -111,6 +113,8 @@ impl Workload {
             evaluate_every: steps,
             check_every: 5,
             stop_above: None,
+            precision: Precision::Single,
+            recompute: false,
         }
     }
 

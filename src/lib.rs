@@ -72,6 +72,7 @@ pub mod aggregate;
 pub mod search;
 pub mod stopping;
 pub mod model;
+pub mod weights;
 pub mod cost;
 pub mod train;
 pub mod data;

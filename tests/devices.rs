@@ -13,7 +13,7 @@ use composer_nas::{
     primitive::{Dims, InitScheme, Primitives},
     study::{Origin, Trial, TrialId},
     testkit,
-    train::{AdamWConfig, Evaluation, LrSchedule, TokenBatch, TrainConfig, train},
+    train::{AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, train},
 };
 use rand::RngExt;
 
@@ -47,6 +47,8 @@ fn losses(device: &Device) -> Vec<f64> {
         evaluate_every: 8,
         check_every: 1,
         stop_above: None,
+        precision: Precision::Single,
+        recompute: false,
     };
     let mut losses = Vec::new();
     let mut batch = |step: usize| {

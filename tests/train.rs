@@ -12,8 +12,8 @@ use composer_nas::{
     model::{HybridLm, ModelSpec, Network},
     primitive::{Dims, InitScheme, Primitives},
     train::{
-        AdamWConfig, DivergedQuantity, Evaluation, IGNORE, LrSchedule, Outcome, Progress, TokenBatch, TrainConfig,
-        TrainError, Trained, clip_global_norm, cross_entropy, predict, train,
+        AdamWConfig, DivergedQuantity, Evaluation, IGNORE, LrSchedule, Outcome, Precision, Progress, Step, TokenBatch,
+        TrainConfig, TrainError, Trained, Trainer, clip_global_norm, cross_entropy, predict, train,
     },
 };
 use rand::RngExt;
@@ -55,6 +55,8 @@ fn config(steps: usize) -> TrainConfig {
         evaluate_every: 25,
         check_every: 1,
         stop_above: None,
+        precision: Precision::Single,
+        recompute: false,
     }
 }
 
@@ -286,4 +288,104 @@ fn predictions_come_in_the_order_of_the_batch() {
     assert_eq!(targets, batch.targets.iter().copied().filter(|&target| target != IGNORE).collect::<Vec<_>>());
     let loss = cross_entropy(model(1).logits(batch.tokens(&Device::flex())), &batch).into_scalar::<f32>();
     assert!((answers[0].loss_sum / batch.scored() as f64 - f64::from(loss)).abs() < 1e-5);
+}
+
+/// The weights after `steps` steps of four batches each.
+fn accumulated(config: &TrainConfig, steps: usize, others: &[Device]) -> Vec<f32> {
+    let mut trainer = Trainer::new(model(1), config).unwrap().also_on(others.to_vec());
+    for step in 0..steps {
+        let batches: Vec<_> = (0..4).map(|part| repeat_previous(1, 4 * step + part)).collect();
+        (trainer, _) = trainer.step(&batches).unwrap();
+    }
+    assert_eq!(trainer.steps_done(), steps);
+    weights(&trainer.model())
+}
+
+#[test]
+fn parts_of_a_step_make_the_gradient_of_the_whole() {
+    // Parts of different weight: the second has fewer scored positions.
+    let (first, mut second) = (repeat_previous(1, 0), repeat_previous(1, 1));
+    second.targets[..40].fill(IGNORE);
+    let join = |a: &[i32], b: &[i32]| [a, b].concat();
+    let whole = TokenBatch {
+        batch: 16,
+        seq: 9,
+        inputs: join(&first.inputs, &second.inputs),
+        targets: join(&first.targets, &second.targets),
+    };
+    let step = |batches: &[TokenBatch]| {
+        let (trainer, step) = Trainer::new(model(1), &config(9)).unwrap().step(batches).unwrap();
+        let Step::Progress(progress) = step else { panic!("{step:?}") };
+        (weights(&trainer.model()), progress)
+    };
+    let ((parts, in_parts), (at_once, as_one)) = (step(&[first, second]), step(&[whole]));
+    assert!((in_parts.loss - as_one.loss).abs() < 1e-6);
+    assert!((in_parts.gradient_norm / as_one.gradient_norm - 1.0).abs() < 1e-5);
+    // The first step of AdamW is a sign: compare where the gradient is not tiny.
+    let far = parts.iter().zip(&at_once).filter(|(a, b)| (*a - *b).abs() > 1e-5).count();
+    assert!(far < parts.len() / 50, "{far} of {}", parts.len());
+    assert!(matches!(Trainer::new(model(1), &config(9)).unwrap().step(&[]), Err(TrainError::NoBatch { step: 0 })));
+}
+
+#[test]
+fn devices_share_a_step_without_changing_it() {
+    let alone = accumulated(&config(9), 3, &[]);
+    for others in [vec![Device::flex()], vec![Device::flex(); 2], vec![Device::flex(); 6]] {
+        assert_eq!(accumulated(&config(9), 3, &others), alone);
+    }
+}
+
+#[test]
+fn sixteen_bits_learn_what_thirty_two_do() {
+    let history = |precision| {
+        let trained = run(1, &TrainConfig { precision, ..config(150) });
+        assert!(trained.model.devices().iter().all(|device| !device.is_autodiff()));
+        struct Wide;
+        impl ModuleVisitor for Wide {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                assert_eq!(param.val().dtype(), burn::tensor::DType::F32);
+            }
+        }
+        trained.model.visit(&mut Wide);
+        trained.history
+    };
+    let (wide, narrow) = (history(Precision::Single), history(Precision::BFloat16));
+    let last = |history: &[composer_nas::train::Point]| history.last().unwrap().evaluation;
+    assert!(last(&wide).accuracy > 0.95 && last(&narrow).accuracy > 0.95, "{wide:?} {narrow:?}");
+    assert_ne!(last(&wide).loss, last(&narrow).loss);
+    // The first points differ by the rounding of activations, some 2^-8.
+    assert!((wide[0].train_loss / narrow[0].train_loss - 1.0).abs() < 0.05, "{wide:?} {narrow:?}");
+}
+
+#[test]
+fn activations_computed_again_give_the_same_gradients() {
+    let losses = |recompute| {
+        let trained = run(1, &TrainConfig { recompute, ..config(25) });
+        trained.history[0]
+    };
+    let (kept, again) = (losses(false), losses(true));
+    assert!((kept.train_loss - again.train_loss).abs() < 1e-3, "{kept:?} {again:?}");
+    assert!((kept.evaluation.loss - again.evaluation.loss).abs() < 1e-2, "{kept:?} {again:?}");
+}
+
+#[test]
+fn a_training_put_aside_goes_on_as_if_nothing_had_been() {
+    let config = TrainConfig { evaluate_every: 10, ..config(20) };
+    let advance = |mut trainer: Trainer<HybridLm>, to: usize| {
+        let mut points = Vec::new();
+        while trainer.steps_done() < to {
+            let batch = repeat_previous(1, trainer.steps_done());
+            (trainer, _) = trainer.step(&[batch]).unwrap();
+            if trainer.evaluation_is_due() {
+                points.extend(trainer.evaluated(evaluate(&trainer.model()).unwrap()).0);
+            }
+        }
+        (trainer, points)
+    };
+    let (whole, points) = advance(Trainer::new(model(1), &config).unwrap(), 20);
+    let (half, _) = advance(Trainer::new(model(1), &config).unwrap(), 13);
+    let resumed = Trainer::new(half.model(), &config).unwrap().resume(half.optimizer().clone(), half.progress());
+    let (resumed, later) = advance(resumed, 20);
+    assert_eq!(weights(&resumed.model()), weights(&whole.model()));
+    assert_eq!(later, points[1..]);
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+use burn::tensor::{DType, Device, Tensor, TensorData, activation::softmax};
 
 use super::{PositionTables, rotary::Rotation};
 
@@ -143,6 +143,7 @@ impl CausalAttention {
         let (heads, kv_heads, width) = (self.heads, self.kv_heads, self.head_dim);
         // [B, T, K C] -> [B, K, T, C]
         let split = |x: Tensor<3>, tokens| x.reshape([batch, tokens, kv_heads, width]).swap_dims(1, 2);
+        let dtype = query.dtype();
         // Query heads that share a KV head line up as rows of one product: [B, S, H C] -> [B, K, (H/K) S, C].
         let group = heads / kv_heads;
         let query = match group {
@@ -152,7 +153,9 @@ impl CausalAttention {
                 query.reshape([batch, kv_heads, group * seq, width])
             }
         };
-        let mixed = attend(query.matmul(split(key, total).transpose()), bias, split(value, total));
+        // Weights are taken in 32 bits, products in the precision of the tensors.
+        let scores = query.matmul(split(key, total).transpose()).cast(DType::F32);
+        let mixed = attend(scores, bias, split(value, total)).cast(dtype);
         let mixed: Tensor<5> = mixed.reshape([batch, kv_heads, group, seq, width]);
         mixed.permute([0, 3, 1, 2, 4]).reshape([batch, seq, heads * width])
     }
@@ -255,10 +258,8 @@ fn exponential_weights(scores: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
 /// `scores`: `[B, N, Q, S]`, `bias`: `[1, 1, Q, S]`, `value`: `[B, N, S, C]`, to `[B, N, Q, C]`.
 fn attend(scores: Tensor<4>, bias: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
     let weights = exponential_weights(scores, bias);
-    if !weights.is_autodiff() {
-        return weights.matmul(value);
-    }
-    weights.clone().matmul(value) / weights.sum_dim(3)
+    let mixed = weights.clone().cast(value.dtype()).matmul(value).cast(DType::F32);
+    if !weights.is_autodiff() { mixed } else { mixed / weights.sum_dim(3) }
 }
 
 #[cfg(all(test, feature = "flex"))]

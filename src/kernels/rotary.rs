@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Tensor, TensorData, module::linear};
+use burn::tensor::{DType, Device, Tensor, TensorData, module::linear};
 
 /// Rotary embedding of `S` positions for `N` heads: channel pairs `(c, c + C/2)` turn by `position * theta^(-2c/C)`.
 #[derive(Clone, Debug)]
@@ -39,12 +39,13 @@ impl Rotation {
         Self { cos: table(f64::cos), sin: table(f64::sin), quarter_turn }
     }
 
-    /// `x`: `[B, S, N C]`, rotated.
+    /// `x`: `[B, S, N C]`, rotated in 32 bits whatever its precision.
     pub fn apply(&self, x: Tensor<3>) -> Tensor<3> {
-        let shape = x.dims();
+        let (shape, dtype) = (x.dims(), x.dtype());
+        let x = x.cast(DType::F32);
         let [width, _] = self.quarter_turn.dims();
         let pairs: Tensor<2> = x.clone().reshape([shape.iter().product::<usize>() / width, width]);
         let turned = linear(pairs, self.quarter_turn.clone(), None).reshape(shape);
-        x * self.cos.clone() + turned * self.sin.clone()
+        (x * self.cos.clone() + turned * self.sin.clone()).cast(dtype)
     }
 }

@@ -29,6 +29,36 @@ pub struct TrainConfig {
     /// Stops at the first evaluation whose accuracy is above this.
     #[serde(default)]
     pub stop_above: Option<f64>,
+    /// In which precision the network computes.
+    #[serde(default, skip_serializing_if = "Precision::is_single")]
+    pub precision: Precision,
+    /// Whether cheap activations are computed again on the way back rather than kept, by Burn's balanced gradient
+    /// checkpointing: less memory for some time.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub recompute: bool,
+}
+
+/// The precision of activations and gradients. Weights, moments and updates are in single precision always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    Single,
+    /// 16 bits of which 8 are exponent, from a copy of the weights that every step makes; normalizations, attention
+    /// weights and the loss are taken in 32 bits.
+    BFloat16,
+}
+
+impl Precision {
+    // Left out of files where it is the default, so that what was written before stays the same.
+    fn is_single(&self) -> bool {
+        *self == Self::Single
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn every_step() -> usize {
@@ -76,6 +106,8 @@ mod tests {
             evaluate_every: 5,
             check_every: 1,
             stop_above: Some(0.999),
+            precision: Precision::Single,
+            recompute: false,
         };
         assert!(good.validate().is_ok());
         let bad = [
@@ -103,6 +135,7 @@ mod tests {
         let config: TrainConfig = serde_json::from_str(&text).unwrap();
         assert_eq!(config.optimizer, AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2 });
         assert_eq!((config.clip_norm, config.check_every, config.stop_above), (None, 1, None));
+        assert_eq!((config.precision, config.recompute), (Precision::Single, false));
         assert!(serde_json::from_str::<TrainConfig>(&text.replace("steps", "step")).is_err());
     }
 }

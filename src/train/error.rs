@@ -52,6 +52,18 @@ pub enum TrainError {
         /// Steps of the whole schedule.
         total_steps: usize,
     },
+    /// The decay at the end is longer than the schedule, or none.
+    #[error(
+        "schedule.decay takes {decay_steps} of schedule.total_steps {total_steps} with {warmup_steps} of warm-up: shorten it"
+    )]
+    Decay {
+        /// Steps of decay.
+        decay_steps: usize,
+        /// Steps of warm-up.
+        warmup_steps: usize,
+        /// Steps of the whole schedule.
+        total_steps: usize,
+    },
     /// The threshold of the early stop is no accuracy.
     #[error("stop_above is {0}: an accuracy lies between 0 and 1; leave it out to train all steps")]
     Threshold(f64),
@@ -65,6 +77,12 @@ pub enum TrainError {
         step: usize,
         /// What does not fit.
         source: BatchError,
+    },
+    /// A step was asked for without a batch.
+    #[error("step {step} has no batch: at least one is needed")]
+    NoBatch {
+        /// The step, counted from 0.
+        step: usize,
     },
     /// The source of data failed.
     #[error("no batch for step {step}: {source}")]

@@ -1,11 +1,12 @@
 //! Cross-entropy over the scored positions of a batch.
 
-use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
 
 use super::{IGNORE, TokenBatch};
 use crate::kernels;
 
-/// Mean negative log-likelihood of the targets, in nats, over the positions that are not [`IGNORE`]; one element.
+/// Mean negative log-likelihood of the targets, in nats, over the positions that are not [`IGNORE`]; one element. It is
+/// taken in 32 bits whatever the precision of the logits.
 ///
 /// A batch without a scored position has loss zero and gradient zero; [`TokenBatch::validate`] refuses it earlier.
 ///
@@ -13,7 +14,7 @@ use crate::kernels;
 /// `logits`: `[B, S, V]` for a batch of `B` sequences of `S` tokens.
 pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     let [_, _, vocab] = logits.dims();
-    let logits = logits.reshape([batch.batch * batch.seq, vocab]);
+    let logits = logits.reshape([batch.batch * batch.seq, vocab]).cast(DType::F32);
     let (targets, weights) = scored_targets(batch);
     kernels::cross_entropy(logits, targets, weights)
 }
@@ -21,7 +22,7 @@ pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
 /// Negative log-likelihood of the target at every position, zero where none is scored. `logits`: `[B, S, V]` to `[B S, 1]`.
 pub(super) fn negative_log_likelihood(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
     let [_, _, vocab] = logits.dims();
-    let logits = logits.reshape([batch.batch * batch.seq, vocab]);
+    let logits = logits.reshape([batch.batch * batch.seq, vocab]).cast(DType::F32);
     let (targets, _) = scored_targets(batch);
     let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [batch.batch * batch.seq, 1]), &logits.device());
     -log_softmax(logits, 1).gather(1, targets)

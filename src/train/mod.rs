@@ -1,6 +1,6 @@
 //! One trainer for proxies and for pre-training.
 //!
-//! [`train`] drives any [`Network`](crate::model::Network) through a [`TrainConfig`]: AdamW, a [`LrSchedule`], clipping by
+//! A [`Trainer`] makes one step after the other and can be put aside; [`train`] drives any [`Network`](crate::model::Network) through a [`TrainConfig`]: AdamW, a [`LrSchedule`], clipping by
 //! the global gradient norm, evaluation, early stop and cancellation. A run that diverges is an [`Outcome`], not an error.
 //!
 //! The same model and the same batches give bit-identical weights on a CPU, whatever other trainings run beside it: no
@@ -11,18 +11,21 @@ mod batch;
 mod clip;
 mod config;
 mod error;
+mod gradients;
 mod loss;
 mod optimizer;
 mod predict;
 mod run;
 mod schedule;
+mod trainer;
 
 pub use batch::{IGNORE, TokenBatch};
 pub use clip::clip_global_norm;
-pub use config::TrainConfig;
+pub use config::{Precision, TrainConfig};
 pub use error::{BatchError, DataError, TrainError};
 pub use loss::cross_entropy;
-pub use optimizer::{AdamW, AdamWConfig};
+pub use optimizer::{AdamW, AdamWConfig, Moments};
 pub use predict::{Predictions, ScoredToken, predict};
 pub use run::{DivergedQuantity, Evaluation, Outcome, Point, Progress, Trained, train};
-pub use schedule::LrSchedule;
+pub use schedule::{Decay, LrSchedule};
+pub use trainer::{Step, Trainer, TrainerProgress};

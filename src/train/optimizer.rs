@@ -66,16 +66,16 @@ impl AdamWConfig {
 #[derive(Clone, Debug)]
 pub struct AdamW {
     config: AdamWConfig,
-    parameters: HashMap<ParamId, State>,
+    parameters: HashMap<ParamId, Moments>,
 }
 
-/// Of one parameter, flat.
+/// The state of one parameter, outside autodiff.
 #[derive(Clone, Debug)]
-struct State {
-    /// Mean of the gradient and of its square.
-    moments: [Tensor<1>; 2],
+pub struct Moments {
+    /// Running means of the gradient and of its square, each flat: `[N]`.
+    pub means: [Tensor<1>; 2],
     /// Steps made.
-    steps: i32,
+    pub steps: i32,
 }
 
 impl AdamW {
@@ -84,12 +84,22 @@ impl AdamW {
         module.map(&mut Step { optimizer: self, rate, gradients })
     }
 
+    /// The state of a parameter; none before its first gradient.
+    pub fn moments(&self, id: ParamId) -> Option<&Moments> {
+        self.parameters.get(&id)
+    }
+
+    /// Puts the state of a parameter back.
+    pub fn restore(&mut self, id: ParamId, moments: Moments) {
+        self.parameters.insert(id, moments);
+    }
+
     fn update(&mut self, id: ParamId, weights: Tensor<1>, gradient: Tensor<1>, rate: f64) -> Tensor<1> {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
-        let State { moments, steps } = self
+        let Moments { means, steps } = self
             .parameters
             .remove(&id)
-            .unwrap_or_else(|| State { moments: [gradient.zeros_like(), gradient.zeros_like()], steps: 0 });
+            .unwrap_or_else(|| Moments { means: [gradient.zeros_like(), gradient.zeros_like()], steps: 0 });
         let steps = steps + 1;
         let step = AdamWStep {
             beta1,
@@ -99,8 +109,8 @@ impl AdamW {
             rate: rate / (1.0 - beta1.powi(steps)),
             second_correction: 1.0 / (1.0 - beta2.powi(steps)),
         };
-        let (weights, moments) = kernels::adamw(weights, gradient, moments, step);
-        self.parameters.insert(id, State { moments, steps });
+        let (weights, means) = kernels::adamw(weights, gradient, means, step);
+        self.parameters.insert(id, Moments { means, steps });
         weights
     }
 }

@@ -2,13 +2,9 @@
 
 use std::{fmt, ops::ControlFlow};
 
-use burn::{
-    optim::GradientsParams,
-    tensor::{Device, Tensor},
-};
 use serde::{Deserialize, Serialize};
 
-use super::{AdamW, DataError, TokenBatch, TrainConfig, TrainError, clip_global_norm, cross_entropy};
+use super::{DataError, Step, TokenBatch, TrainConfig, TrainError, Trainer};
 use crate::model::Network;
 
 /// What a model achieves on data it was not trained on.
@@ -120,143 +116,29 @@ pub fn train<N: Network>(
     evaluate: &mut dyn FnMut(&N) -> Result<Evaluation, TrainError>,
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Trained<N>, TrainError> {
-    config.validate()?;
-    let mut run = Run::new(model, config)?;
-    for index in 0..config.steps {
-        let batch = data(index).map_err(|source| TrainError::Data { step: index, source })?;
-        batch.validate(run.vocab_size).map_err(|source| TrainError::Batch { step: index, source })?;
-        let step = index + 1;
-        let evaluates = step.is_multiple_of(config.evaluate_every) || step == config.steps;
-        let checks = evaluates || step.is_multiple_of(config.check_every);
-
-        let gradients = run.gradients(&batch);
-        let means = if checks { Some(run.window.take()?) } else { None };
-        if let Some(reason) = means.and_then(Means::diverged) {
-            return Ok(run.end(Outcome::Diverged { step, reason }));
+    let mut trainer = Trainer::new(model, config)?;
+    let mut history = Vec::new();
+    let outcome = loop {
+        let index = trainer.steps_done();
+        if index == config.steps {
+            break Outcome::Finished;
         }
-        let learning_rate = config.schedule.at(index);
-        run.model = run.optimizer.step(learning_rate, run.model, gradients);
-
-        if let Some(Means { loss, gradient_norm }) = means {
-            let report = Progress { step, steps: config.steps, loss, gradient_norm, learning_rate };
-            if progress(&report).is_break() {
-                return Ok(run.end(Outcome::Cancelled { step }));
+        let batch = data(index).map_err(|source| TrainError::Data { step: index, source })?;
+        let shown;
+        (trainer, shown) = trainer.step(&[batch])?;
+        match shown {
+            Step::Silent => {}
+            Step::Diverged(outcome) => break outcome,
+            Step::Progress(report) if progress(&report).is_break() => break Outcome::Cancelled { step: report.step },
+            Step::Progress(_) => {}
+        }
+        if trainer.evaluation_is_due() {
+            let (point, outcome) = trainer.evaluated(evaluate(&trainer.model())?);
+            history.extend(point);
+            if let Some(outcome) = outcome {
+                break outcome;
             }
         }
-        if evaluates && let Some(outcome) = run.evaluate(step, evaluate)? {
-            return Ok(run.end(outcome));
-        }
-    }
-    Ok(run.end(Outcome::Finished))
-}
-
-/// A training under way.
-struct Run<'a, N> {
-    config: &'a TrainConfig,
-    model: N,
-    vocab_size: usize,
-    optimizer: AdamW,
-    device: Device,
-    window: Window,
-    history: Vec<Point>,
-}
-
-impl<'a, N: Network> Run<'a, N> {
-    fn new(model: N, config: &'a TrainConfig) -> Result<Self, TrainError> {
-        let device = model.devices().into_iter().next().ok_or(TrainError::NoParameters)?.autodiff();
-        Ok(Self {
-            config,
-            vocab_size: model.vocab_size(),
-            model: model.train(),
-            optimizer: config.optimizer.init(),
-            device,
-            window: Window::default(),
-            history: Vec::new(),
-        })
-    }
-
-    /// Clipped gradients of the loss on `batch` and the network's own penalty, which the reported loss leaves out.
-    fn gradients(&mut self, batch: &TokenBatch) -> GradientsParams {
-        let (logits, penalty) = self.model.logits_and_penalty(batch.tokens(&self.device));
-        let loss = cross_entropy(logits, batch);
-        let sum = penalty.map_or(loss.clone(), |penalty| loss.clone() + penalty);
-        let mut gradients = GradientsParams::from_grads(sum.backward(), &self.model);
-        let norm = clip_global_norm(&self.model, &mut gradients, self.config.clip_norm);
-        self.window.add(loss.inner(), norm);
-        gradients
-    }
-
-    /// Adds a point to the history; an outcome if the training ends here.
-    fn evaluate(
-        &mut self,
-        step: usize,
-        evaluate: &mut dyn FnMut(&N) -> Result<Evaluation, TrainError>,
-    ) -> Result<Option<Outcome>, TrainError> {
-        let evaluation = evaluate(&self.model.valid())?;
-        if !(evaluation.loss.is_finite() && evaluation.accuracy.is_finite()) {
-            return Ok(Some(Outcome::Diverged { step, reason: DivergedQuantity::Evaluation }));
-        }
-        self.history.push(Point { step, train_loss: self.window.take_epoch_loss(), evaluation });
-        let reached = self.config.stop_above.is_some_and(|threshold| evaluation.accuracy > threshold);
-        Ok(reached.then_some(Outcome::ReachedThreshold { step }))
-    }
-
-    fn end(self, outcome: Outcome) -> Trained<N> {
-        Trained { model: self.model.valid(), history: self.history, outcome }
-    }
-}
-
-/// Sums since the last look, kept on the device: a step that diverges shows in every later sum.
-#[derive(Default)]
-struct Window {
-    /// `[2]`: losses, gradient norms.
-    sums: Option<Tensor<1>>,
-    steps: usize,
-    /// Sum and number of the losses since the last evaluation.
-    epoch: (f64, usize),
-}
-
-#[derive(Clone, Copy)]
-struct Means {
-    loss: f64,
-    gradient_norm: f64,
-}
-
-impl Window {
-    fn add(&mut self, loss: Tensor<1>, gradient_norm: Option<Tensor<1>>) {
-        let gradient_norm = gradient_norm.unwrap_or_else(|| loss.zeros_like());
-        let step = Tensor::cat(vec![loss, gradient_norm], 0);
-        self.sums = Some(match self.sums.take() {
-            Some(sums) => sums + step,
-            None => step,
-        });
-        self.steps += 1;
-    }
-
-    /// Reads the means and starts anew. Waits for the device.
-    fn take(&mut self) -> Result<Means, TrainError> {
-        let sums = self.sums.take().map(|sums| sums.try_into_vec_as::<f32>()).transpose()?.unwrap_or_default();
-        let steps = std::mem::take(&mut self.steps);
-        let [loss, norm] = [0, 1].map(|at| sums.get(at).map_or(0.0, |&sum| f64::from(sum)));
-        self.epoch = (self.epoch.0 + loss, self.epoch.1 + steps);
-        let count = steps.max(1) as f64;
-        Ok(Means { loss: loss / count, gradient_norm: norm / count })
-    }
-
-    fn take_epoch_loss(&mut self) -> f64 {
-        let (sum, steps) = std::mem::take(&mut self.epoch);
-        sum / steps.max(1) as f64
-    }
-}
-
-impl Means {
-    fn diverged(self) -> Option<DivergedQuantity> {
-        if !self.loss.is_finite() {
-            Some(DivergedQuantity::Loss)
-        } else if !self.gradient_norm.is_finite() {
-            Some(DivergedQuantity::GradientNorm)
-        } else {
-            None
-        }
-    }
+    };
+    Ok(Trained { model: trainer.model(), history, outcome })
 }

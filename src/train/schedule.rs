@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 
-/// Linear warm-up to `peak`, then a cosine to `floor` (Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts).
+/// Linear warm-up to `peak`, then down to `floor` as [`Decay`] says.
 ///
 /// ```
 /// use composer_nas::train::LrSchedule;
-/// let schedule = LrSchedule { peak: 4e-3, floor: 1e-3, warmup_steps: 4, total_steps: 104, interval: 1 };
+/// let schedule = LrSchedule { warmup_steps: 4, ..LrSchedule::cosine(4e-3, 1e-3, 104) };
 /// assert_eq!(schedule.at(0), 1e-3);
 /// assert_eq!(schedule.at(4), 4e-3);
 /// assert_eq!(schedule.at(54), 2.5e-3);
@@ -29,17 +29,39 @@ pub struct LrSchedule {
     pub total_steps: usize,
     /// Steps between updates of the rate: 1, or the steps of an epoch for a schedule that moves once per epoch.
     pub interval: usize,
+    /// How the rate comes down.
+    #[serde(default, skip_serializing_if = "Decay::is_cosine")]
+    pub decay: Decay,
+}
+
+/// How a learning rate comes down from its peak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// Along a cosine, from the end of the warm-up on (Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts).
+    #[default]
+    Cosine,
+    /// Linearly over so many last steps, after a plateau at the peak: warm-up, stable, decay (Hu et al. 2024, arXiv 2404.06395; the
+    /// linear form is among those that Hägele et al. 2024, arXiv 2405.18392, compare).
+    Last(usize),
+}
+
+impl Decay {
+    // Left out of files where it is the default, so that what was written before stays the same.
+    fn is_cosine(&self) -> bool {
+        *self == Self::Cosine
+    }
 }
 
 impl LrSchedule {
     /// The same rate at every step.
     pub fn constant(rate: f64) -> Self {
-        Self { peak: rate, floor: rate, warmup_steps: 0, total_steps: 1, interval: 1 }
+        Self { peak: rate, floor: rate, warmup_steps: 0, total_steps: 1, interval: 1, decay: Decay::Cosine }
     }
 
     /// A cosine from `peak` at the first step to `floor` at `total_steps`, without warm-up.
     pub fn cosine(peak: f64, floor: f64, total_steps: usize) -> Self {
-        Self { peak, floor, warmup_steps: 0, total_steps, interval: 1 }
+        Self { peak, floor, warmup_steps: 0, total_steps, interval: 1, decay: Decay::Cosine }
     }
 
     /// The rate of step `step`, counted from 0.
@@ -48,9 +70,17 @@ impl LrSchedule {
         if step < self.warmup_steps {
             return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
         }
-        let span = self.total_steps.saturating_sub(self.warmup_steps).max(1);
-        let progress = ((step - self.warmup_steps) as f64 / span as f64).min(1.0);
-        self.floor + (self.peak - self.floor) * (0.5 + 0.5 * (PI * progress).cos())
+        let from = match self.decay {
+            Decay::Cosine => self.warmup_steps,
+            Decay::Last(steps) => self.total_steps.saturating_sub(steps).max(self.warmup_steps),
+        };
+        let span = self.total_steps.saturating_sub(from).max(1);
+        let progress = (step.saturating_sub(from) as f64 / span as f64).min(1.0);
+        let height = match self.decay {
+            Decay::Cosine => 0.5 + 0.5 * (PI * progress).cos(),
+            Decay::Last(_) => 1.0 - progress,
+        };
+        self.floor + (self.peak - self.floor) * height
     }
 
     /// Checks the rates and the counts.
@@ -71,6 +101,12 @@ impl LrSchedule {
         }
         if self.warmup_steps > self.total_steps {
             return Err(TrainError::Warmup { warmup_steps: self.warmup_steps, total_steps: self.total_steps });
+        }
+        if let Decay::Last(decay_steps) = self.decay
+            && (decay_steps == 0 || decay_steps > self.total_steps - self.warmup_steps)
+        {
+            let Self { warmup_steps, total_steps, .. } = *self;
+            return Err(TrainError::Decay { decay_steps, warmup_steps, total_steps });
         }
         Ok(())
     }
@@ -100,6 +136,24 @@ mod tests {
         assert_eq!([0, 7].map(|step| LrSchedule::constant(0.5).at(step)), [0.5, 0.5]);
         let only_warmup = LrSchedule { warmup_steps: 4, ..LrSchedule::cosine(1.0, 0.0, 4) };
         assert_eq!([3, 4, 5].map(|step| only_warmup.at(step)), [1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn a_plateau_ends_in_a_straight_line() {
+        let schedule = LrSchedule { warmup_steps: 2, decay: Decay::Last(4), ..LrSchedule::cosine(1.0, 0.2, 10) };
+        let rates = [0, 1, 2, 5, 6, 7, 8, 9, 10, 99].map(|step| schedule.at(step));
+        for (rate, want) in rates.into_iter().zip([0.5, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2]) {
+            assert!((rate - want).abs() < 1e-12, "{rates:?}");
+        }
+        assert!(schedule.validate().is_ok());
+        for steps in [0, 9] {
+            let schedule = LrSchedule { decay: Decay::Last(steps), ..schedule };
+            assert!(matches!(schedule.validate(), Err(TrainError::Decay { .. })), "{steps}");
+        }
+        let text = serde_json::to_string(&schedule).unwrap();
+        assert_eq!(serde_json::from_str::<LrSchedule>(&text).unwrap(), schedule);
+        let cosine = serde_json::to_string(&LrSchedule::constant(1.0)).unwrap();
+        assert!(!cosine.contains("decay"), "{cosine}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     primitive::{Dims, DimsError, InitScheme},
     seed::Seed,
-    train::{AdamWConfig, LrSchedule, TrainConfig, TrainError},
+    train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError},
 };
 
 /// How candidates are trained and scored on MAD. A plain value: read one from JSON, or change a preset.
@@ -250,6 +250,8 @@ fn quick_training(task: Task, steps: usize, learning_rate: f64) -> Training {
             evaluate_every: steps / 20,
             check_every: 5,
             stop_above: Some(0.999),
+            precision: Precision::Single,
+            recompute: false,
         },
         grid: Vec::new(),
     }
@@ -276,6 +278,8 @@ fn reference_training(setting: Setting) -> Training {
             evaluate_every: epoch,
             check_every: 10,
             stop_above: Some(0.999),
+            precision: Precision::Single,
+            recompute: false,
         },
         grid: grid.collect(),
     }

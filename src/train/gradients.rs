@@ -1,0 +1,165 @@
+//! The gradient of a step, from one batch or many, on one device or several.
+
+use burn::{
+    module::{ModuleMapper, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{DType, Device, FloatDType, GradientCheckpointingStrategy, Tensor},
+};
+
+use super::{Precision, TokenBatch, TrainConfig, cross_entropy};
+use crate::model::Network;
+
+/// What a step needs of its batches.
+pub(super) struct Gradients {
+    /// Of the mean loss over all scored positions.
+    pub gradients: GradientsParams,
+    /// The mean loss, one element, without a graph.
+    pub loss: Tensor<1>,
+}
+
+/// The gradients of the batches, in rounds of one batch per device; none without a batch. They are summed on the first device,
+/// in the order of the batches.
+pub(super) fn mean<N: Network>(
+    model: &N,
+    config: &TrainConfig,
+    batches: &[TokenBatch],
+    devices: &[Device],
+) -> Option<Gradients> {
+    let scored: usize = batches.iter().map(TokenBatch::scored).sum();
+    let share = |batch: &TokenBatch| batch.scored() as f64 / scored as f64;
+    let home = devices.first()?;
+    let mut total: Option<Gradients> = None;
+    for round in batches.chunks(devices.len()) {
+        for (batch, gradients) in round.iter().zip(on_each(model, config, round, devices)) {
+            total = Some(match total {
+                None if batches.len() == 1 => gradients,
+                None => weighted(gradients, None, model, home, share(batch)),
+                Some(sum) => weighted(gradients, Some(sum), model, home, share(batch)),
+            });
+        }
+    }
+    total
+}
+
+/// One batch on each device, at the same time.
+fn on_each<N: Network>(model: &N, config: &TrainConfig, round: &[TokenBatch], devices: &[Device]) -> Vec<Gradients> {
+    let (Some((first, others)), Some((home, away))) = (round.split_first(), devices.split_first()) else {
+        return Vec::new();
+    };
+    let compute = |model: &N, batch, device: &Device| {
+        // Inputs must say like parameters whether activations are kept.
+        let device = device.clone().autodiff();
+        let device = if config.recompute { device.gradient_checkpointing() } else { device };
+        of_batch(&computing(model, config.precision), batch, &device)
+    };
+    if others.is_empty() {
+        return vec![compute(model, first, home)];
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = others
+            .iter()
+            .zip(away)
+            .map(|(batch, device)| {
+                let copy = model.clone().fork(device);
+                scope.spawn(move || compute(&copy, batch, device))
+            })
+            .collect();
+        let mut all = vec![compute(model, first, home)];
+        // What panicked on a device goes on panicking here, where the caller hears of it.
+        all.extend(
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
+        );
+        all
+    })
+}
+
+/// The gradients of the loss on one batch and of the network's own penalty, which the reported loss leaves out, in single
+/// precision.
+fn of_batch<N: Network>(model: &N, batch: &TokenBatch, device: &Device) -> Gradients {
+    let (logits, penalty) = model.logits_and_penalty(batch.tokens(device));
+    let loss = cross_entropy(logits, batch);
+    let sum = penalty.map_or(loss.clone(), |penalty| loss.clone() + penalty);
+    let mut gradients = GradientsParams::from_grads(sum.backward(), model);
+    model.visit(&mut Widen(&mut gradients));
+    Gradients { gradients, loss: loss.inner() }
+}
+
+/// `sum + share * term`, on the device of `sum`.
+fn weighted<N: Network>(term: Gradients, sum: Option<Gradients>, model: &N, home: &Device, share: f64) -> Gradients {
+    let mut term_gradients = term.gradients.to_device(home, model);
+    let mut sum = sum.unwrap_or_else(|| Gradients {
+        gradients: GradientsParams::new(),
+        loss: term.loss.zeros_like().to_device(home),
+    });
+    model.visit(&mut Add { sum: &mut sum.gradients, term: &mut term_gradients, share });
+    let loss = sum.loss + term.loss.to_device(home) * share;
+    Gradients { loss, ..sum }
+}
+
+/// Adds a share of each gradient.
+struct Add<'a> {
+    sum: &'a mut GradientsParams,
+    term: &'a mut GradientsParams,
+    share: f64,
+}
+
+impl ModuleVisitor for Add<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(term) = self.term.remove::<D>(param.id) else { return };
+        let term = term * self.share;
+        let sum = match self.sum.remove::<D>(param.id) {
+            Some(sum) => sum + term,
+            None => term,
+        };
+        self.sum.register(param.id, sum);
+    }
+}
+
+/// Brings every gradient to single precision.
+struct Widen<'a>(&'a mut GradientsParams);
+
+impl ModuleVisitor for Widen<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.0.get::<D>(param.id)
+            && gradient.dtype() != DType::F32
+        {
+            self.0.register(param.id, gradient.cast(DType::F32));
+        }
+    }
+}
+
+/// The model in the precision in which it computes: itself, or a copy of which the gradients are taken.
+fn computing<N: Network>(model: &N, precision: Precision) -> N {
+    match precision {
+        Precision::Single => model.clone(),
+        Precision::BFloat16 => model.clone().map(&mut Leaves { dtype: Some(FloatDType::BF16), strategy: None }),
+    }
+}
+
+/// The model whose activations are computed again on the way back, where that costs little.
+pub(super) fn recomputing<N: Network>(model: N) -> N {
+    model.map(&mut Leaves { dtype: None, strategy: Some(GradientCheckpointingStrategy::Balanced) })
+}
+
+/// Makes every parameter a leaf of its own, in another precision or with another strategy.
+struct Leaves {
+    dtype: Option<FloatDType>,
+    strategy: Option<GradientCheckpointingStrategy>,
+}
+
+impl ModuleMapper for Leaves {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, value, mapper) = param.consume();
+        let (tracked, known) = (value.is_require_grad(), value.gradient_checkpointing_strategy());
+        let plain = value.inner();
+        let plain = match self.dtype {
+            Some(dtype) => plain.cast(dtype),
+            None => plain,
+        };
+        let mut value = Tensor::from_inner(plain);
+        if let Some(strategy) = self.strategy.or(known) {
+            value = value.with_gradient_checkpointing_strategy(strategy);
+        }
+        Param::from_mapped_value(id, value.set_require_grad(tracked), mapper)
+    }
+}

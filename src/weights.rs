@@ -1,0 +1,253 @@
+//! The parameters of a module as a safetensors file.
+//!
+//! A parameter is named by its path in the module, such as `trunk.layers.0.mixer.query.weight`. Files are written whole or not at
+//! all; tensors are read and written in full, so the memory for one copy of the file is needed.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
+    tensor::{DType, Tensor, TensorData, TensorReadError},
+};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
+use thiserror::Error;
+
+use crate::durable;
+
+/// Weights that cannot be saved or loaded.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    /// The file cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The file is no safetensors file, or a damaged one.
+    #[error("{} holds no weights: {source}", .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The words of the format's library.
+        source: SafeTensorError,
+    },
+    /// The file holds the weights of another model.
+    #[error("{} belongs to another model: {reason}", .path.display())]
+    OtherModel {
+        /// The file.
+        path: PathBuf,
+        /// The first thing that differs.
+        reason: String,
+    },
+    /// A tensor of a type that the format has not.
+    #[error("{name} is of type {dtype:?}, which cannot be saved")]
+    Type {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        dtype: DType,
+    },
+    /// The device failed.
+    #[error("the device did not return a tensor: {0}")]
+    Device(#[from] TensorReadError),
+}
+
+/// Saves the floating-point parameters of `module`.
+///
+/// # Errors
+/// [`WeightsError`] when the device fails or the file cannot be written.
+pub fn save<M: Module>(module: &M, path: &Path) -> Result<(), WeightsError> {
+    let tensors = parameters(module).into_iter().map(|Parameter { name, read, .. }| Ok((name, read()?)));
+    write(path, tensors.collect::<Result<_, TensorReadError>>()?)
+}
+
+/// Gives `module` the parameters in a file, each in the precision and on the device that it has.
+///
+/// # Errors
+/// [`WeightsError`] when the file cannot be read, or names and shapes are not those of the module.
+pub fn load<M: Module>(module: M, path: &Path) -> Result<M, WeightsError> {
+    let mut load = Load { path: Vec::new(), tensors: read(path)?, reason: None };
+    let module = module.map(&mut load);
+    let left = load.tensors.keys().next().map(|name| format!("it has a tensor {name}, which the model has not"));
+    match load.reason.or(left) {
+        None => Ok(module),
+        Some(reason) => Err(WeightsError::OtherModel { path: path.into(), reason }),
+    }
+}
+
+/// A floating-point parameter, not read from its device yet.
+pub(crate) struct Parameter {
+    pub name: String,
+    pub id: ParamId,
+    pub shape: Vec<usize>,
+    pub read: Box<dyn Fn() -> Result<TensorData, TensorReadError>>,
+}
+
+/// The floating-point parameters of a module, in its order.
+pub(crate) fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
+    let mut collect = Collect { path: Vec::new(), found: Vec::new() };
+    module.visit(&mut collect);
+    collect.found
+}
+
+/// Writes named tensors.
+pub(crate) fn write(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<(), WeightsError> {
+    let format = |source| WeightsError::Format { path: path.into(), source };
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, data) in &tensors {
+        let known = TYPES.into_iter().find(|&(_, dtype)| dtype == data.dtype());
+        let (kind, _) = known.ok_or_else(|| WeightsError::Type { name: name.clone(), dtype: data.dtype() })?;
+        views.push((name, TensorView::new(kind, data.shape().to_vec(), data.as_bytes()).map_err(format)?));
+    }
+    let bytes = safetensors::serialize(views, None).map_err(format)?;
+    durable::write(path, &bytes).map_err(|source| WeightsError::Io { path: path.into(), source })
+}
+
+/// Reads named tensors.
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
+    let bytes = fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|source| WeightsError::Format { path: path.into(), source })?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let Some((_, dtype)) = TYPES.into_iter().find(|&(kind, _)| kind == view.dtype()) else {
+            let reason = format!("its tensor {name} is of type {:?}, which cannot be loaded", view.dtype());
+            return Err(WeightsError::OtherModel { path: path.into(), reason });
+        };
+        let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
+        tensors.insert(name.into(), data);
+    }
+    Ok(tensors)
+}
+
+/// The types that both sides have.
+const TYPES: [(Dtype, DType); 6] = [
+    (Dtype::F64, DType::F64),
+    (Dtype::F32, DType::F32),
+    (Dtype::F16, DType::F16),
+    (Dtype::BF16, DType::BF16),
+    (Dtype::I64, DType::I64),
+    (Dtype::I32, DType::I32),
+];
+
+struct Collect {
+    path: Vec<String>,
+    found: Vec<Parameter>,
+}
+
+impl ModuleVisitor for Collect {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        self.found.push(Parameter {
+            name: self.path.join("."),
+            id: param.id,
+            shape: value.dims().to_vec(),
+            read: Box::new(move || Ok(value.clone().try_into_data()?)),
+        });
+    }
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+}
+
+struct Load {
+    path: Vec<String>,
+    tensors: BTreeMap<String, TensorData>,
+    /// The first thing that does not fit.
+    reason: Option<String>,
+}
+
+impl ModuleMapper for Load {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.join(".");
+        let Some(data) = self.tensors.remove(&name) else {
+            self.reason.get_or_insert_with(|| format!("it has no tensor {name}"));
+            return param;
+        };
+        let (found, wanted) = (data.shape().to_vec(), param.dims().to_vec());
+        if found != wanted {
+            self.reason.get_or_insert_with(|| format!("its {name} has shape {found:?}, the model's {wanted:?}"));
+            return param;
+        }
+        param.map(|old| {
+            let device = old.device().without_autodiff();
+            let new = Tensor::<D>::from_data(data, (&device, old.dtype()));
+            if old.is_autodiff() { Tensor::from_inner(new).set_require_grad(old.is_require_grad()) } else { new }
+        })
+    }
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::{Device, Int};
+
+    use super::*;
+    use crate::{
+        model::{HybridLm, ModelSpec},
+        primitive::{Dims, InitScheme, Primitives},
+        seed::Seed,
+    };
+
+    fn model(architecture: &str, seed: u64) -> HybridLm {
+        let spec = ModelSpec {
+            architecture: architecture.parse().unwrap(),
+            dims: Dims::new(16, 32, 2).unwrap(),
+            vocab_size: 11,
+            tied_embeddings: false,
+            head_bias: true,
+            init: InitScheme::FanIn,
+        };
+        HybridLm::new(&spec, &Primitives::standard(), Seed(seed), &Device::flex()).unwrap()
+    }
+
+    #[test]
+    fn weights_come_back_exactly_and_only_into_their_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let (one, other) = (model("AM", 1), model("AM", 2));
+        save(&one, &path).unwrap();
+        let tokens = || Tensor::<2, Int>::from_data([[1, 5, 7, 0]], &Device::flex());
+        let logits = |model: &HybridLm| model.forward(tokens()).into_data();
+        assert_ne!(logits(&other), logits(&one));
+        assert_eq!(logits(&load(other, &path).unwrap()), logits(&one));
+        // A model in training stays in training.
+        let trained = load(model("AM", 2).train(), &path).unwrap();
+        assert!(trained.norm.gamma.is_require_grad());
+
+        let names: Vec<_> = parameters(&one).into_iter().map(|parameter| parameter.name).collect();
+        assert!(names.contains(&"trunk.layers.1.norm.gamma".into()), "{names:?}");
+        let refused = |architecture| load(model(architecture, 1), &path).unwrap_err().to_string();
+        assert!(refused("AMA").contains("no tensor trunk.layers.2"), "{}", refused("AMA"));
+        assert!(refused("A").contains("which the model has not"));
+        assert!(refused("MA").contains("another model"));
+    }
+
+    #[test]
+    fn damaged_files_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let message = || load(model("A", 1), &path).unwrap_err().to_string();
+        assert!(message().contains("weights.safetensors"));
+        save(&model("A", 1), &path).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for length in [0, 5, 100, whole.len() - 1] {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(message().contains("holds no weights"), "{}", message());
+        }
+        assert!(save(&model("A", 1), folder.path()).is_err());
+    }
+}
