@@ -76,6 +76,7 @@ pub mod weights;
 pub mod cost;
 pub mod train;
 pub mod data;
+pub mod pretrain;
 pub mod evaluate;
 pub mod extrapolate;
 pub mod execute;

@@ -95,6 +95,11 @@ impl LineFile {
         }
     }
 
+    /// Gives up the lines from byte `end` on, of those that there are: the next line takes their place.
+    pub fn cut(&mut self, end: u64) {
+        self.end = self.end.min(end);
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -141,6 +146,9 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"one\ntw");
         file.append("three").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one\nthree\n");
+        file.cut(4);
+        file.append("2").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one\n2\n");
         assert!(matches!(LineFile::open(folder.path()), Err(LineFileError::Open { .. })));
     }
 }

@@ -1,0 +1,146 @@
+//! Checkpoints: folders that are whole or absent.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::PretrainError;
+use crate::{
+    durable,
+    model::Network,
+    train::{AdamW, AdamWConfig, Moments, Trainer, TrainerProgress},
+    weights::{self, Parameter, WeightsError},
+};
+
+/// The folder of the checkpoints in that of a run.
+pub const CHECKPOINTS: &str = "checkpoints";
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+
+/// What a checkpoint holds besides tensors. Data and random numbers need no state: both are functions of seed and step.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    progress: TrainerProgress,
+    /// Steps of the optimizer, per parameter.
+    optimizer_steps: BTreeMap<String, i32>,
+}
+
+/// The checkpoints of a run.
+pub(super) struct Checkpoints {
+    folder: PathBuf,
+}
+
+impl Checkpoints {
+    pub(super) fn of_run(run: &Path) -> Self {
+        Self { folder: run.join(CHECKPOINTS) }
+    }
+
+    fn path(&self, step: usize) -> PathBuf {
+        self.folder.join(format!("step-{step:08}"))
+    }
+
+    /// The steps of the checkpoints there are, oldest first.
+    fn steps(&self) -> Result<Vec<usize>, PretrainError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(PretrainError::io(&self.folder)(error)),
+        };
+        let mut steps = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(PretrainError::io(&self.folder))?.file_name();
+            steps.extend(name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<usize>().ok()));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// The newest checkpoint; none before the first.
+    pub(super) fn newest(&self) -> Result<Option<PathBuf>, PretrainError> {
+        Ok(self.steps()?.last().map(|&step| self.path(step)))
+    }
+
+    /// Writes the state of `trainer` beside its place, syncs it, gives it its name; then removes the oldest until `keep` are
+    /// left.
+    pub(super) fn save<N: Network>(&self, trainer: &Trainer<N>, keep: usize) -> Result<PathBuf, PretrainError> {
+        let path = self.path(trainer.steps_done());
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let beside = durable::beside(&path);
+        remove(&beside)?;
+        let model = trainer.model();
+        weights::save(&model, &beside.join(MODEL))?;
+        let (mut tensors, mut optimizer_steps) = (Vec::new(), BTreeMap::new());
+        for Parameter { name, id, .. } in weights::parameters(&model) {
+            let Some(Moments { means, steps }) = trainer.optimizer().moments(id) else { continue };
+            for (mean, suffix) in means.iter().zip(SUFFIXES) {
+                let data = mean.clone().try_into_data().map_err(|error| WeightsError::Device(error.into()))?;
+                tensors.push((format!("{name}{suffix}"), data));
+            }
+            optimizer_steps.insert(name, *steps);
+        }
+        weights::write(&beside.join(OPTIMIZER), tensors)?;
+        let state = State { progress: trainer.progress(), optimizer_steps };
+        let text = serde_json::to_vec(&state).map_err(io::Error::from);
+        let file = beside.join(STATE);
+        text.and_then(|text| durable::write(&file, &text)).map_err(PretrainError::io(&file))?;
+        durable::replace(&beside, &path).map_err(PretrainError::io(&path))?;
+        let steps = self.steps()?;
+        for &old in &steps[..steps.len().saturating_sub(keep)] {
+            let (path, trash) = (self.path(old), durable::beside(&self.path(old)));
+            remove(&trash)?;
+            fs::rename(&path, &trash).map_err(PretrainError::io(&path))?;
+            remove(&trash)?;
+        }
+        Ok(path)
+    }
+}
+
+/// Means of the gradient and of its square.
+const SUFFIXES: [&str; 2] = [".mean", ".square"];
+
+/// The model, optimizer and progress of a checkpoint.
+pub(super) fn load<N: Network>(
+    path: &Path,
+    model: N,
+    config: &AdamWConfig,
+    device: &Device,
+) -> Result<(N, AdamW, TrainerProgress), PretrainError> {
+    let file = path.join(STATE);
+    let text = fs::read(&file).map_err(PretrainError::io(&file))?;
+    let damaged = |reason: String| PretrainError::Damaged { path: path.into(), reason };
+    let state: State = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    let model = weights::load(model, &path.join(MODEL))?;
+    let mut tensors = weights::read(&path.join(OPTIMIZER))?;
+    let mut optimizer = config.init();
+    for Parameter { name, id, shape, .. } in weights::parameters(&model) {
+        let count = shape.iter().product();
+        let Some(&steps) = state.optimizer_steps.get(&name) else { continue };
+        let mut mean = |suffix: &str| {
+            let data = tensors.remove(&format!("{name}{suffix}"));
+            let data = data.filter(|data| (data.shape().to_vec(), data.dtype()) == (vec![count], DType::F32));
+            data.ok_or_else(|| damaged(format!("{OPTIMIZER} has no {name}{suffix} of {count} numbers")))
+        };
+        let tensor = |data: TensorData| Tensor::from_data(data, device);
+        let [first, second] = SUFFIXES;
+        let means = [tensor(mean(first)?), tensor(mean(second)?)];
+        optimizer.restore(id, Moments { means, steps });
+    }
+    Ok((model, optimizer, state.progress))
+}
+
+/// Removes what is at `path`, if anything.
+fn remove(path: &Path) -> Result<(), PretrainError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PretrainError::io(path)(error)),
+        _ => Ok(()),
+    }
+}

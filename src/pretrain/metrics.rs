@@ -1,0 +1,80 @@
+//! What a run tells while it trains: a file of JSON lines.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PretrainError, Validation};
+use crate::line_file::{LineFile, complete};
+
+/// One measurement; a line of `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Steps done.
+    pub step: usize,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// What was measured.
+    #[serde(flatten)]
+    pub measured: Measured,
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Measured {
+    /// The training since the line before.
+    Training {
+        /// Mean loss in nats.
+        loss: f64,
+        /// Mean norm of the gradient, before clipping.
+        gradient_norm: f64,
+        /// The learning rate of the last step.
+        learning_rate: f64,
+        /// Tokens per second of this process.
+        tokens_per_second: f64,
+    },
+    /// The model after these steps.
+    Validation(Validation),
+}
+
+/// The file, open for one run.
+pub(super) struct Metrics {
+    file: LineFile,
+    records: Vec<(Record, u64)>,
+}
+
+impl Metrics {
+    /// Opens and locks the file and reads what it holds.
+    pub(super) fn open(path: &Path) -> Result<Self, PretrainError> {
+        let (file, bytes) = LineFile::open(path)?;
+        let (mut records, mut end) = (Vec::new(), 0);
+        for line in complete(&bytes).split_inclusive(|&byte| byte == b'\n') {
+            let record = serde_json::from_slice(line)
+                .map_err(|error| PretrainError::Damaged { path: path.into(), reason: error.to_string() })?;
+            end += line.len() as u64;
+            records.push((record, end));
+        }
+        Ok(Self { file, records })
+    }
+
+    /// Gives up what was measured after step `step`: it will be measured again.
+    pub(super) fn rewind(&mut self, step: usize) {
+        let keep = self.records.partition_point(|(record, _)| record.step <= step);
+        self.records.truncate(keep);
+        self.file.cut(self.records.last().map_or(0, |&(_, end)| end));
+    }
+
+    pub(super) fn append(&mut self, record: Record) -> Result<(), PretrainError> {
+        let before = self.records.last().map_or(0, |&(_, end)| end);
+        let line = serde_json::to_string(&record)
+            .map_err(|error| PretrainError::Damaged { path: self.file.path().into(), reason: error.to_string() })?;
+        self.file.append(&line)?;
+        self.records.push((record, before + line.len() as u64 + 1));
+        Ok(())
+    }
+
+    pub(super) fn into_records(self) -> Vec<Record> {
+        self.records.into_iter().map(|(record, _)| record).collect()
+    }
+}

@@ -1,0 +1,260 @@
+//! The loop of a pre-training.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    Measured, PretrainConfig, PretrainError, Record,
+    checkpoint::{self, Checkpoints},
+    metrics::Metrics,
+    validate,
+};
+use crate::{
+    data::{Corpus, Sampler, Windows},
+    durable,
+    model::{HybridLm, ModelSpec},
+    primitive::{PrimitiveId, Primitives, Symbol},
+    train::{Outcome, Progress, Step, TokenBatch, Trainer},
+};
+
+/// Pre-trains one model on one corpus, in one folder. The same call again goes on where the run was stopped.
+#[derive(Clone, Debug)]
+pub struct Pretrainer {
+    setup: Setup,
+    primitives: Primitives,
+    corpus: Corpus,
+    folder: PathBuf,
+}
+
+/// A pre-training that ended.
+#[derive(Debug)]
+pub struct Pretrained {
+    /// The last weights, without autodiff. After a divergence they are those of the last good step.
+    pub model: HybridLm,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Everything that was measured, earlier processes included.
+    pub records: Vec<Record>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<PathBuf>,
+}
+
+/// What a run is: what its results depend on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Setup {
+    model: ModelSpec,
+    primitives: BTreeMap<Symbol, PrimitiveId>,
+    corpus: String,
+    corpus_vocab_size: usize,
+    config: PretrainConfig,
+}
+
+const RUN: &str = "run.json";
+const METRICS: &str = "metrics.jsonl";
+
+impl Pretrainer {
+    /// Prepares a run in `folder`.
+    ///
+    /// # Errors
+    /// [`PretrainError`] when the settings contradict each other, or model and corpus do not go together.
+    pub fn new(
+        model: &ModelSpec,
+        primitives: &Primitives,
+        corpus: &Corpus,
+        config: &PretrainConfig,
+        folder: impl Into<PathBuf>,
+    ) -> Result<Self, PretrainError> {
+        config.validate()?;
+        model.validate()?;
+        if corpus.vocab_size > model.vocab_size {
+            return Err(PretrainError::Vocabulary { corpus: corpus.vocab_size, model: model.vocab_size });
+        }
+        let mut letters = BTreeMap::new();
+        for &symbol in model.architecture.layers() {
+            letters.insert(symbol, primitives.get(symbol).map_err(crate::primitive::BuildError::from)?.id());
+        }
+        let setup = Setup {
+            model: model.clone(),
+            primitives: letters,
+            corpus: corpus.tokens.digest()?,
+            corpus_vocab_size: corpus.vocab_size,
+            config: config.clone(),
+        };
+        Ok(Self { setup, primitives: primitives.clone(), corpus: corpus.clone(), folder: folder.into() })
+    }
+
+    /// Trains to the end, or until `observer` breaks off: then a checkpoint is made first. `device` holds the weights; each
+    /// of `others` computes parts of every step. `observer` hears every new record.
+    ///
+    /// # Errors
+    /// [`PretrainError`] when the folder belongs to another run or is in use, or a file or a device fails.
+    pub fn run(
+        &self,
+        device: &Device,
+        others: &[Device],
+        observer: &mut dyn FnMut(&Record) -> ControlFlow<()>,
+    ) -> Result<Pretrained, PretrainError> {
+        let Setup { model: spec, config, .. } = &self.setup;
+        let mut metrics = Metrics::open(&self.folder.join(METRICS))?;
+        claim(&self.folder.join(RUN), &self.setup)?;
+        let (corpus, share) = (&self.corpus, config.validation_share);
+        let windows = Windows::split(corpus.tokens.clone(), corpus.vocab_size, config.seq_len, share)?;
+        let [training, validation] = windows;
+        let validation = validation.sample(config.validation_windows, config.micro_batch)?;
+
+        let checkpoints = Checkpoints::of_run(&self.folder);
+        let model = HybridLm::new(spec, &self.primitives, config.seed, device)?;
+        let trainer = match checkpoints.newest()? {
+            None => Trainer::new(model, &config.train)?,
+            Some(path) => {
+                let (model, optimizer, progress) = checkpoint::load(&path, model, &config.train.optimizer, device)?;
+                Trainer::new(model, &config.train)?.resume(optimizer, progress)
+            }
+        };
+        metrics.rewind(trainer.steps_done());
+        let trainer = trainer.also_on(others.iter().cloned());
+        let sampler = Sampler::new(training, config.seed.derive("pretrain/data", 0));
+        let mut run = Run {
+            config,
+            corpus,
+            validation,
+            checkpoints,
+            metrics,
+            sampler,
+            last: (Instant::now(), trainer.steps_done()),
+        };
+        let (trainer, outcome) = run.carry_out(trainer, observer)?;
+        Ok(Pretrained {
+            model: trainer.model(),
+            outcome,
+            checkpoint: run.checkpoints.newest()?,
+            records: run.metrics.into_records(),
+        })
+    }
+}
+
+/// A run under way.
+struct Run<'a> {
+    config: &'a PretrainConfig,
+    corpus: &'a Corpus,
+    validation: Vec<TokenBatch>,
+    checkpoints: Checkpoints,
+    metrics: Metrics,
+    sampler: Sampler,
+    /// When the speed was measured last, and after which step.
+    last: (Instant, usize),
+}
+
+impl Run<'_> {
+    fn carry_out(
+        &mut self,
+        mut trainer: Trainer<HybridLm>,
+        observer: &mut dyn FnMut(&Record) -> ControlFlow<()>,
+    ) -> Result<(Trainer<HybridLm>, Outcome), PretrainError> {
+        let config = self.config;
+        while trainer.steps_done() < config.train.steps {
+            let batches = self.batches(trainer.steps_done())?;
+            let shown;
+            (trainer, shown) = trainer.step(&batches)?;
+            let mut flow = match shown {
+                Step::Silent => ControlFlow::Continue(()),
+                Step::Diverged(outcome) => return Ok((trainer, outcome)),
+                Step::Progress(progress) => {
+                    let measured = self.training(&progress);
+                    self.tell(progress.step, measured, observer)?
+                }
+            };
+            let step = trainer.steps_done();
+            if trainer.evaluation_is_due() {
+                let bytes = self.corpus.token_bytes.as_deref();
+                let measured = validate(&trainer.model(), &self.validation, bytes)?;
+                let (point, _) = trainer.evaluated(measured.into());
+                if point.is_none() {
+                    let reason = crate::train::DivergedQuantity::Evaluation;
+                    return Ok((trainer, Outcome::Diverged { step, reason }));
+                }
+                if self.tell(step, Measured::Validation(measured), observer)?.is_break() {
+                    flow = ControlFlow::Break(());
+                }
+                self.last = (Instant::now(), step);
+            }
+            let stops = flow.is_break() || step == config.train.steps;
+            if stops || step.is_multiple_of(config.checkpoint_every) {
+                self.checkpoints.save(&trainer, config.keep)?;
+                self.last = (Instant::now(), step);
+            }
+            if flow.is_break() && step < config.train.steps {
+                return Ok((trainer, Outcome::Cancelled { step }));
+            }
+        }
+        Ok((trainer, Outcome::Finished))
+    }
+
+    /// The parts of a step, each small enough for a device.
+    fn batches(&mut self, step: usize) -> Result<Vec<TokenBatch>, PretrainError> {
+        let PretrainConfig { train, micro_batch, .. } = self.config;
+        let (first, all) = (step as u64 * train.batch_size as u64, train.batch_size);
+        let starts = (0..all).step_by(*micro_batch);
+        let mut part = |at: usize| self.sampler.batch(first + at as u64, (*micro_batch).min(all - at));
+        starts.map(|at| Ok(part(at)?)).collect()
+    }
+
+    fn training(&mut self, progress: &Progress) -> Measured {
+        let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), progress.step));
+        let tokens = (progress.step - before) as u64 * self.config.tokens_per_step();
+        let &Progress { loss, gradient_norm, learning_rate, .. } = progress;
+        let tokens_per_second = tokens as f64 / since.elapsed().as_secs_f64().max(1e-9);
+        Measured::Training { loss, gradient_norm, learning_rate, tokens_per_second }
+    }
+
+    fn tell(
+        &mut self,
+        step: usize,
+        measured: Measured,
+        observer: &mut dyn FnMut(&Record) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, PretrainError> {
+        let record = Record { step, tokens: step as u64 * self.config.tokens_per_step(), measured };
+        self.metrics.append(record)?;
+        Ok(observer(&record))
+    }
+}
+
+/// Writes down what the run in this folder is, or checks that it is that.
+fn claim(path: &Path, setup: &Setup) -> Result<(), PretrainError> {
+    let damaged = |error: serde_json::Error| PretrainError::Damaged { path: path.into(), reason: error.to_string() };
+    let now = serde_json::to_value(setup).map_err(damaged)?;
+    if !path.exists() {
+        let text = serde_json::to_vec_pretty(&now).map_err(damaged)?;
+        return durable::write(path, &text).map_err(PretrainError::io(path));
+    }
+    let text = fs::read(path).map_err(PretrainError::io(path))?;
+    let then: Value = serde_json::from_slice(&text).map_err(damaged)?;
+    match difference(&then, &now, String::new()) {
+        None => Ok(()),
+        Some((part, was, is)) => Err(PretrainError::OtherRun { path: path.into(), part, was, is }),
+    }
+}
+
+/// The first place in which two values differ: its name, what was there and what is.
+fn difference(was: &Value, is: &Value, name: String) -> Option<(String, String, String)> {
+    if was == is {
+        return None;
+    }
+    if let (Value::Object(was), Value::Object(is)) = (was, is) {
+        let inner = |key: &String| {
+            let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+            difference(was.get(key).unwrap_or(&Value::Null), is.get(key).unwrap_or(&Value::Null), name)
+        };
+        return was.keys().chain(is.keys()).find_map(inner);
+    }
+    Some((name, was.to_string(), is.to_string()))
+}
