@@ -1,11 +1,13 @@
 //! From a trial to a report.
 //!
 //! An [`Evaluator`] answers "how good is this architecture?". [`Mad`](mad::Mad) trains the candidate on the MAD tasks;
-//! [`TabularEvaluator`] replays a [`Table`] of what was measured; [`from_fn`] makes an evaluator of any closure.
+//! [`CorpusEvaluator`](corpus::CorpusEvaluator) trains it on text, [`TabularEvaluator`] replays a [`Table`] of what was measured; [`from_fn`] makes an evaluator of any closure.
 //! [`Repeated`] and [`Cached`] evaluate several times, or once, with any of them.
 
 mod cached;
 mod context;
+pub mod corpus;
+mod failure;
 mod from_fn;
 pub mod mad;
 mod repeated;

@@ -1,9 +1,6 @@
 //! Trains a candidate as a protocol says.
 
-use std::{
-    cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::cell::RefCell;
 
 use burn::tensor::Device;
 use thiserror::Error;
@@ -18,9 +15,12 @@ use super::{
 use crate::{
     cost::{ModelCost, Workload},
     device,
-    evaluate::{Context, EvalError, Evaluator, panic_text},
+    evaluate::{
+        Context, EvalError, Evaluator,
+        failure::{guarded, infeasible, train_error},
+    },
     model::{AutoEncoder, HybridLm, ModelSpec, Network},
-    primitive::{BuildError, InitScheme, Primitives},
+    primitive::{InitScheme, Primitives},
     seed::Seed,
     space::Architecture,
     study::{Report, TaskReport, Trial},
@@ -183,10 +183,10 @@ impl Run<'_> {
         let data = Data::new(self.training, protocol.data_seed, self.seed).map_err(infeasible)?;
         let seq_len = task.input_len();
         let (task, parameters) = if task.is_auto_encoding() {
-            let model = AutoEncoder::new(&spec, primitives, self.seed, &device).map_err(build_error)?;
+            let model = AutoEncoder::new(&spec, primitives, self.seed, &device).map_err(infeasible)?;
             self.train(model, data, live)?
         } else {
-            let model = HybridLm::new(&spec, primitives, self.seed, &device).map_err(build_error)?;
+            let model = HybridLm::new(&spec, primitives, self.seed, &device).map_err(infeasible)?;
             self.train(model, data, live)?
         };
         let cost = ModelCost::new(&spec, primitives, Workload::bf16(seq_len as u64)).map_err(infeasible)?;
@@ -273,55 +273,9 @@ fn measure<N: Network>(model: &N, test: &[TokenBatch], metric: Metric) -> Result
     Ok(Evaluation { loss: loss / scored.max(1) as f64, accuracy })
 }
 
-/// The candidate is at fault.
-fn infeasible(error: impl std::error::Error) -> EvalError {
-    EvalError::Infeasible(error.to_string())
-}
-
-/// A primitive that is missing would be missing for every trial that contains it, but others can go on.
-fn build_error(error: BuildError) -> EvalError {
-    EvalError::Infeasible(error.to_string())
-}
-
-/// What the trainer refuses it refuses for this candidate alone: protocols are checked when the evaluator is made. A device
-/// that fails may serve the next attempt.
-fn train_error(error: TrainError) -> EvalError {
-    match error {
-        TrainError::Device(_) => EvalError::Transient(error.to_string()),
-        error => EvalError::Infeasible(error.to_string()),
-    }
-}
-
-/// Burn's accelerators panic where a device disappears or its memory runs out, which another attempt may survive. On the
-/// processor a panic is a defect that would come again: it goes through.
-fn guarded<T>(accelerator: bool, train: impl FnOnce() -> Result<T, EvalError>) -> Result<T, EvalError> {
-    if !accelerator {
-        return train();
-    }
-    catch_unwind(AssertUnwindSafe(train)).unwrap_or_else(|panic| {
-        let text = panic_text(&*panic);
-        Err(EvalError::Transient(format!(
-            "the device failed: {text}; if memory ran out, fewer workers leave more to each"
-        )))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::tensor::TensorReadError;
-
     use super::*;
-
-    #[test]
-    fn what_a_device_does_may_pass_and_what_the_candidate_does_stays() {
-        let lost = TrainError::Device(TensorReadError::InvalidShape { expected: 1, actual: 0 });
-        assert!(matches!(train_error(lost), EvalError::Transient(_)));
-        assert!(matches!(train_error(TrainError::NoParameters), EvalError::Infeasible(_)));
-        let panicked = guarded::<()>(true, || panic!("out of memory"));
-        assert!(matches!(&panicked, Err(EvalError::Transient(text)) if text.contains("out of memory")), "{panicked:?}");
-        assert!(catch_unwind(|| guarded::<()>(false, || panic!("a defect"))).is_err());
-        assert_eq!(guarded(true, || Ok(3)), Ok(3));
-    }
 
     #[cfg(feature = "flex")]
     #[test]

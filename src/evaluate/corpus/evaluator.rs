@@ -1,0 +1,165 @@
+//! Trains a candidate on text.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Device;
+use thiserror::Error;
+
+use super::{Budget, CorpusProtocol};
+use crate::{
+    data::{Corpus, Sampler, TokenError, Windows},
+    device,
+    evaluate::{
+        Context, EvalError, Evaluator, Progress,
+        failure::{guarded, infeasible, train_error},
+    },
+    model::HybridLm,
+    pretrain::{Validation, validate},
+    primitive::{DimsError, Primitives},
+    study::{Report, TaskReport, Trial},
+    train::{Outcome, TokenBatch, TrainError, train},
+};
+
+/// Evaluates architectures by training them on text. The scores are `accuracy`, of the next token, and `loss`, in nats per
+/// token, both on text kept for validation; `bits_per_byte` too where the bytes of tokens are known. A candidate that diverges
+/// scores accuracy 0 and the loss of guessing, `ln V`.
+#[derive(Clone, Debug)]
+pub struct CorpusEvaluator {
+    protocol: CorpusProtocol,
+    primitives: Primitives,
+    corpus: Corpus,
+    digest: String,
+    training: Windows,
+    validation: Vec<TokenBatch>,
+    device: Device,
+}
+
+/// An evaluator that cannot be set up.
+#[derive(Debug, Error)]
+pub enum CorpusError {
+    /// The corpus cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    /// The widths contradict each other.
+    #[error(transparent)]
+    Dims(#[from] DimsError),
+    /// A setting of the training does not fit.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+impl CorpusEvaluator {
+    /// Trains as `protocol` says on `corpus`, with layers from `primitives`, on `device`.
+    ///
+    /// # Errors
+    /// [`CorpusError`] when the protocol contradicts itself or the corpus is too short for it.
+    pub fn new(
+        protocol: CorpusProtocol,
+        corpus: &Corpus,
+        primitives: &Primitives,
+        device: &Device,
+    ) -> Result<Self, CorpusError> {
+        protocol.dims.validate()?;
+        protocol.optimizer.validate()?;
+        let budget = match protocol.budget {
+            Budget::Tokens(tokens) => tokens as f64,
+            Budget::Flops(flops) => flops,
+        };
+        let positive =
+            [("budget", budget), ("learning_rate", protocol.learning_rate), ("clip_norm", protocol.clip_norm)];
+        if let Some((name, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
+            return Err(TrainError::NotPositive { name, value }.into());
+        }
+        let counts = [("batch_size", protocol.batch_size), ("evaluations", protocol.evaluations)];
+        if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
+            return Err(TrainError::Zero(name).into());
+        }
+        let (share, seq) = (protocol.validation_share, protocol.seq_len);
+        let [training, held_out] = Windows::split(corpus.tokens.clone(), corpus.vocab_size, seq, share)?;
+        let validation = held_out.sample(protocol.validation_windows, protocol.batch_size)?;
+        Ok(Self {
+            digest: corpus.tokens.digest()?,
+            corpus: corpus.clone(),
+            protocol,
+            primitives: primitives.clone(),
+            training,
+            validation,
+            device: device.clone(),
+        })
+    }
+
+    /// How candidates are trained.
+    pub fn protocol(&self) -> &CorpusProtocol {
+        &self.protocol
+    }
+
+    fn train(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        let model = self.protocol.model(trial.architecture.clone(), self.corpus.vocab_size);
+        let config = self.protocol.training(&model, &self.primitives).map_err(infeasible)?;
+        let work = self.protocol.flops_per_step(&model, &self.primitives).map_err(infeasible)?;
+        let device = self.device.clone().autodiff();
+        let network = HybridLm::new(&model, &self.primitives, trial.seed, &device).map_err(infeasible)?;
+        let parameters = burn::module::Module::num_params(&network) as u64;
+
+        let mut sampler = Sampler::new(self.training.clone(), trial.seed.derive("corpus/data", 0));
+        let (mut curve, mut last) = (Vec::new(), None::<Validation>);
+        let tell = |step, value| {
+            let stage = "corpus".into();
+            context.progress(Progress { stage, step, steps: config.steps, value });
+        };
+        let trained = train(
+            network,
+            &config,
+            &mut |step| Ok(sampler.batch(step as u64 * config.batch_size as u64, config.batch_size)?),
+            &mut |model| {
+                let measured = validate(model, &self.validation, self.corpus.token_bytes.as_deref())?;
+                last = Some(measured);
+                let step = (config.evaluate_every * (curve.len() + 1)).min(config.steps);
+                if measured.accuracy.is_finite() && measured.loss.is_finite() {
+                    curve.push((step, measured.accuracy));
+                    tell(step, Some(measured.accuracy));
+                }
+                Ok(measured.into())
+            },
+            &mut |now| {
+                tell(now.step, None);
+                if context.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            },
+        );
+        let (steps, diverged) = match trained.map_err(train_error)?.outcome {
+            Outcome::Finished => (config.steps, None),
+            Outcome::ReachedThreshold { step } => (step, None),
+            Outcome::Diverged { step, reason } => (step, Some(format!("{reason} at step {step}"))),
+            Outcome::Cancelled { .. } => return Err(EvalError::Cancelled),
+        };
+        if context.cancelled() {
+            return Err(EvalError::Cancelled);
+        }
+        let mut report = Report { parameters, train_flops: steps as f64 * work, ..Report::default() };
+        let mut task =
+            TaskReport { name: "corpus".into(), steps, curve: curve.clone(), diverged, ..TaskReport::default() };
+        let guessing = (self.corpus.vocab_size as f64).ln();
+        report.scores.insert("loss".into(), guessing);
+        if let Some(Validation { loss, accuracy, bits_per_byte }) = last.filter(|_| task.diverged.is_none()) {
+            (task.score, task.accuracy, task.loss) = (accuracy, accuracy, Some(loss));
+            report.scores.insert("loss".into(), loss);
+            report.scores.extend(bits_per_byte.map(|bits| ("bits_per_byte".into(), bits)));
+        }
+        report.scores.insert("accuracy".into(), task.accuracy);
+        report.tasks.push(task);
+        Ok(Report { curve, ..report })
+    }
+}
+
+impl Evaluator for CorpusEvaluator {
+    /// The protocol, as JSON, with a digest of the corpus. The device is left out: a search may move to a faster one, where its
+    /// results agree up to rounding.
+    fn fingerprint(&self) -> String {
+        let protocol = serde_json::to_string(&self.protocol).unwrap_or_else(|error| error.to_string());
+        format!("corpus {} {} {protocol}", self.digest, self.corpus.vocab_size)
+    }
+
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        guarded(device::is_accelerator(&self.device), || self.train(trial, context))
+    }
+}

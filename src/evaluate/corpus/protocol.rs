@@ -1,0 +1,207 @@
+//! How candidates are trained on text, as plain values.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cost::{CostError, ModelCost, Workload},
+    model::ModelSpec,
+    primitive::{Dims, InitScheme, Primitives},
+    space::Architecture,
+    train::{AdamWConfig, LrSchedule, Precision, TrainConfig},
+};
+
+/// How candidates are trained on text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusProtocol {
+    /// The widths of every layer.
+    pub dims: Dims,
+    /// Tokens per sequence.
+    pub seq_len: usize,
+    /// Sequences per step.
+    pub batch_size: usize,
+    /// How long a candidate trains.
+    pub budget: Budget,
+    /// The highest learning rate, after a warm-up over a twentieth of the steps; a cosine brings it to a tenth.
+    pub learning_rate: f64,
+    /// The update rule.
+    pub optimizer: AdamWConfig,
+    /// Clips the norm of all gradients together.
+    pub clip_norm: f64,
+    /// Evaluations over the training, equally far apart; the last is the score.
+    pub evaluations: usize,
+    /// The share of the corpus, at its end, that is kept for validation.
+    pub validation_share: f64,
+    /// Windows of it on which candidates are validated.
+    pub validation_windows: u64,
+}
+
+/// How long a candidate trains.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// The same number of tokens for every candidate.
+    Tokens(u64),
+    /// The same training work for every candidate, in floating-point operations as [`ModelCost`] counts them: cheaper ones see more
+    /// tokens.
+    Flops(f64),
+}
+
+/// Tokens per parameter of a model that makes the most of its training (Hoffmann et al. 2022, arXiv 2203.15556, table 3, about
+/// 20 over all sizes).
+const CHINCHILLA: u64 = 20;
+
+/// The learning rate of a model of this width: 3e-3 at 256, falling with the width as in Yang et al. 2022, arXiv 2203.03466, for
+/// Adam.
+fn learning_rate(width: usize) -> f64 {
+    3e-3 * (256.0 / width as f64).min(1.0)
+}
+
+impl CorpusProtocol {
+    /// Model and data shrunk together, as in Composer's small-scale evaluator: `dims` are those of a target with
+    /// `target_layers` layers, candidates have `layers`. Width falls with depth, so that their ratio stays, and a candidate of
+    /// average size sees 20 tokens per parameter. Composer does not publish its widths; these follow from the target's.
+    pub fn small_scale(dims: &Dims, target_layers: usize, layers: usize) -> Self {
+        let heads = (dims.heads * layers / target_layers.max(1)).max(1);
+        let kv_heads =
+            (1..=heads).rev().find(|kv| heads % kv == 0 && kv * dims.heads <= heads * dims.kv_heads).unwrap_or(1);
+        let small = Dims {
+            d_model: heads * dims.head_dim,
+            d_ff: (dims.d_ff * heads * dims.head_dim / dims.d_model.max(1)).max(1),
+            heads,
+            kv_heads,
+            ..dims.clone()
+        };
+        let layer = 4 * small.d_model as u64 * small.d_model as u64 + 3 * small.d_model as u64 * small.d_ff as u64;
+        let tokens = CHINCHILLA * layers as u64 * layer / 2;
+        Self::with(small, 1024, 64, Budget::Tokens(tokens))
+    }
+
+    /// Only the data is shrunk, as in Composer's large-scale evaluator: candidates have the widths of the target and see `tokens`
+    /// tokens each.
+    pub fn large_scale(dims: &Dims, tokens: u64) -> Self {
+        Self::with(dims.clone(), 2048, 256, Budget::Tokens(tokens))
+    }
+
+    /// Small models on simple text, such as TinyStories (Eldan and Li 2023, arXiv 2305.07759) or BabiStories, Composer's third
+    /// corpus: `tokens` tokens each at width 256. The settings are ours.
+    pub fn stories(tokens: u64) -> Self {
+        let dims = Dims {
+            d_model: 256,
+            d_ff: 768,
+            heads: 8,
+            kv_heads: 4,
+            head_dim: 32,
+            rope_theta: 10_000.0,
+            norm_eps: 1e-5,
+            attention_bias: false,
+        };
+        Self::with(dims, 256, 32, Budget::Tokens(tokens))
+    }
+
+    fn with(dims: Dims, seq_len: usize, batch_size: usize, budget: Budget) -> Self {
+        Self {
+            learning_rate: learning_rate(dims.d_model),
+            dims,
+            seq_len,
+            batch_size,
+            budget,
+            optimizer: AdamWConfig { beta2: 0.95, weight_decay: 0.1, ..AdamWConfig::default() },
+            clip_norm: 1.0,
+            evaluations: 10,
+            validation_share: 0.05,
+            validation_windows: 256,
+        }
+    }
+
+    /// The model of a candidate over `vocab_size` tokens.
+    pub fn model(&self, architecture: Architecture, vocab_size: usize) -> ModelSpec {
+        ModelSpec {
+            architecture,
+            dims: self.dims.clone(),
+            vocab_size,
+            tied_embeddings: true,
+            head_bias: false,
+            init: InitScheme::Normal(0.02),
+        }
+    }
+
+    /// Training work of `model` per step.
+    ///
+    /// # Errors
+    /// [`CostError`] when its cost cannot be stated.
+    pub fn flops_per_step(&self, model: &ModelSpec, primitives: &Primitives) -> Result<f64, CostError> {
+        let cost = ModelCost::new(model, primitives, Workload::bf16(self.seq_len as u64))?;
+        Ok(cost.train_flops_per_token as f64 * self.tokens_per_step())
+    }
+
+    /// How `model` trains: at least one step, at most what the budget allows.
+    ///
+    /// # Errors
+    /// [`CostError`] when its cost cannot be stated.
+    pub fn training(&self, model: &ModelSpec, primitives: &Primitives) -> Result<TrainConfig, CostError> {
+        let steps = match self.budget {
+            Budget::Tokens(tokens) => tokens as f64 / self.tokens_per_step(),
+            Budget::Flops(flops) => flops / self.flops_per_step(model, primitives)?,
+        };
+        let steps = (steps as usize).max(1);
+        let schedule = LrSchedule {
+            warmup_steps: steps / 20,
+            ..LrSchedule::cosine(self.learning_rate, self.learning_rate / 10.0, steps)
+        };
+        Ok(TrainConfig {
+            steps,
+            batch_size: self.batch_size,
+            schedule,
+            optimizer: self.optimizer,
+            clip_norm: Some(self.clip_norm),
+            evaluate_every: steps.div_ceil(self.evaluations.max(1)),
+            check_every: 1,
+            stop_above: None,
+            precision: Precision::Single,
+            recompute: false,
+        })
+    }
+
+    fn tokens_per_step(&self) -> f64 {
+        self.batch_size as f64 * self.seq_len as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extrapolate::Target;
+
+    #[test]
+    fn small_scale_keeps_the_ratio_of_width_and_depth() {
+        let target = Target::llama_1b();
+        let protocol = CorpusProtocol::small_scale(&target.dims, target.baseline.len(), 6);
+        let Dims { d_model, d_ff, heads, kv_heads, head_dim, .. } = protocol.dims;
+        assert_eq!((d_model, d_ff, heads, kv_heads, head_dim), (384, 1536, 6, 1, 64));
+        assert_eq!(protocol.dims.validate(), Ok(()));
+        // Three layers of attention (4 d^2) and three of SwiGLU (3 d f), 20 tokens per parameter.
+        assert_eq!(protocol.budget, Budget::Tokens(20 * 3 * (4 * 384 * 384 + 3 * 384 * 1536)));
+        let sixteen = CorpusProtocol::small_scale(&target.dims, target.baseline.len(), 16);
+        assert_eq!((sixteen.dims.d_model, sixteen.dims.heads, sixteen.dims.kv_heads), (1024, 16, 4));
+        let large = CorpusProtocol::large_scale(&target.dims, 1 << 30);
+        assert_eq!((large.dims, large.budget), (target.dims, Budget::Tokens(1 << 30)));
+        assert_eq!(CorpusProtocol::stories(1).dims.validate(), Ok(()));
+    }
+
+    #[test]
+    fn equal_work_means_fewer_tokens_for_larger_models() {
+        let primitives = Primitives::standard();
+        let protocol = CorpusProtocol { budget: Budget::Flops(1e14), ..CorpusProtocol::stories(1) };
+        let work = |layers: &str| {
+            let model = protocol.model(layers.parse().unwrap(), 1000);
+            let steps = protocol.training(&model, &primitives).unwrap().steps;
+            (steps, steps as f64 * protocol.flops_per_step(&model, &primitives).unwrap())
+        };
+        let (small, large) = (work("1A+1M"), work("4A+4M"));
+        assert!(small.0 > 2 * large.0, "{small:?} {large:?}");
+        for (_, flops) in [small, large] {
+            assert!((0.97..=1.0).contains(&(flops / 1e14)), "{flops}");
+        }
+    }
+}
