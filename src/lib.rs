@@ -31,18 +31,19 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`statistics`], [`line_file`], [`device`]: named random streams, judging noisy numbers, append-only files,
-//!    named devices
+//! 1. [`seed`], [`statistics`], [`line_file`], [`durable`], [`device`]: named random streams, judging noisy numbers,
+//!    append-only files, files that are whole or absent, named devices
 //! 2. [`kernels`], [`primitive`]: what layers compute, what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known
 //! 5. [`aggregate`]: study → one architecture
 //! 6. [`search`]: study → next architecture; [`stopping`]: study → what a trial must reach
-//! 7. [`model`], [`cost`], [`train`]: specification → network, its size and work, its training
+//! 7. [`model`], [`weights`], [`cost`], [`train`]: specification → network, its files, size and work, its training;
+//!    [`data`], [`pretrain`], [`downstream`]: token files, pre-training on them, answers to questions
 //! 8. [`evaluate`]: trial → report
-//! 9. [`extrapolate`]: small architecture → model at the target's size
+//! 9. [`extrapolate`]: small architecture → model at the target's size; [`isoflop`]: how architectures scale
 //! 10. [`execute`], [`journal`], [`pipeline`]: where trials run, how a search is remembered, the composition
-//! 11. pictures of a search: [`report`]
+//! 11. pictures of searches and studies: [`report`]
 //! 12. `testkit` (feature of that name): the laws of the traits, for the tests of a plug-in
 //!
 //! # Features
@@ -54,6 +55,8 @@
 //! | `rocm` | AMD GPUs |
 //! | `wgpu` | any GPU through Vulkan, Metal or WebGPU |
 //! | `ndarray` | the older CPU backend, deprecated by Burn |
+//!
+//! `tokenizers` adds the import of text, [`data`].
 //!
 //! The device is a value, chosen at run time: [`device::best`] or [`device::named`].
 #![forbid(unsafe_code)]
@@ -77,8 +80,10 @@ pub mod cost;
 pub mod train;
 pub mod data;
 pub mod pretrain;
+pub mod downstream;
 pub mod evaluate;
 pub mod extrapolate;
+pub mod isoflop;
 pub mod execute;
 pub mod journal;
 pub mod pipeline;

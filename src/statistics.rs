@@ -79,6 +79,28 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     pearson(&ranks(x), &ranks(y))
 }
 
+/// Kendall's rank correlation τ-b: of all pairs, the share in the same order less the share in the opposite order, corrected for
+/// ties (Kendall 1945, Biometrika 33(3)); `None` where one side is constant, or the sides are not equally long.
+pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
+    if x.len() != y.len() {
+        return None;
+    }
+    let (mut same, mut untied_x, mut untied_y) = (0.0, 0.0, 0.0);
+    for first in 0..x.len() {
+        for second in first + 1..x.len() {
+            // Zero where two are equal or one is no number.
+            let order =
+                |values: &[f64]| values[first].partial_cmp(&values[second]).map_or(0.0, |order| f64::from(order as i8));
+            let (order_x, order_y) = (order(x), order(y));
+            same += order_x * order_y;
+            untied_x += order_x * order_x;
+            untied_y += order_y * order_y;
+        }
+    }
+    let scale = f64::sqrt(untied_x * untied_y);
+    (scale > 0.0).then(|| same / scale)
+}
+
 /// What becomes of a reliability when a measurement is made `factor` times as long: `f r / (1 + (f - 1) r)` (Spearman 1910
 /// and Brown 1910, British Journal of Psychology 3(3)). One that is not positive stays as it is.
 pub fn spearman_brown(reliability: f64, factor: f64) -> f64 {
@@ -148,6 +170,10 @@ mod tests {
         assert_eq!(ranks(&values), [1.0, 3.0, 3.0, 3.0, 5.5, 5.5, 7.0, 8.0]);
         // Spearman without ties: 1 - 6 Σd² / n(n² - 1) = 1 - 6 * 4 / 120.
         assert!(close(spearman(&[1.0, 2.0, 3.0, 4.0, 5.0], &[2.0, 1.0, 4.0, 3.0, 5.0]), 0.8));
+        // Kendall: 8 pairs in the same order, 2 in the opposite; with a tie on one side, 5 of 6 and sqrt(5 * 6).
+        assert!(close(kendall(&[1.0, 2.0, 3.0, 4.0, 5.0], &[2.0, 1.0, 4.0, 3.0, 5.0]), 0.6));
+        assert!(close(kendall(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]), 5.0 / 30f64.sqrt()));
+        assert_eq!((kendall(&[1.0, 1.0], &[1.0, 2.0]), kendall(&[1.0], &[])), (None, None));
         // Anscombe's first set: r = 0.81642051634484.
         let x = [10.0, 8.0, 13.0, 9.0, 11.0, 14.0, 6.0, 4.0, 12.0, 7.0, 5.0];
         let y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68];

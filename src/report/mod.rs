@@ -1,9 +1,10 @@
-//! Searches as a person sees them: [`Page`] puts one search on one page, [`write_comparison`] several; every picture is
+//! Searches and scaling studies as a person sees them: [`Page`] puts one search on one page, [`write_comparison`] several; every picture is
 //! also a [`Figure`] of its own, with its numbers.
 
 mod candidates;
 mod compare;
 mod figure;
+mod isoflop;
 mod layers;
 mod live;
 mod models;
@@ -18,6 +19,7 @@ mod votes;
 pub use candidates::candidates;
 pub use compare::{compare, write_comparison};
 pub use figure::{Figure, PlotError};
+pub use isoflop::isoflop;
 pub use layers::layers;
 pub use live::LivePage;
 pub use models::models;

@@ -1,0 +1,217 @@
+//! A scaling study at toy size: stacked, stretched, Llama-like and sandwich sequences, each at several sizes and amounts of
+//! work.
+//!
+//! `examples/fetch_corpus.sh && cargo run --release --example isoflop` trains the grid on a CPU, prints the fits and draws
+//! `isoflop.svg`. The same command again goes on where it was stopped; `--plan` shows the grid and trains nothing.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use composer_nas::{
+    data::{Corpus, Importer, TextReader},
+    evaluate::corpus::{Budget, CorpusProtocol},
+    isoflop::{Agreement, Cell, Family, Grid, Measurement, Scaling, measure},
+    prelude::*,
+    report,
+    space::baseline,
+    statistics::Estimate,
+};
+use indicatif::ProgressBar as Bar;
+
+/// Training allocates much and briefly, which this allocator takes well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Compares how architectures scale: several sizes and amounts of work each.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Training work per model, in floating-point operations.
+    #[arg(long, value_delimiter = ',', default_value = "5e10,1.5e11,5e11")]
+    budgets: Vec<f64>,
+    /// Widths of the sizes.
+    #[arg(long, value_delimiter = ',', default_value = "16,24,32,48,64")]
+    widths: Vec<usize>,
+    /// Blocks of attention and MLP of every size.
+    #[arg(long, default_value_t = 6)]
+    blocks: usize,
+    /// Trainings of every cell, each with draws of its own.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Tokens per sequence.
+    #[arg(long, default_value_t = 128)]
+    seq_len: usize,
+    /// Sequences per step.
+    #[arg(long, default_value_t = 8)]
+    batch_size: usize,
+    /// The highest learning rate.
+    #[arg(long, default_value_t = 4e-3)]
+    learning_rate: f64,
+    /// Folder of the corpus. Made from --text where it does not exist.
+    #[arg(long, default_value = "runs/corpus/tokens-512")]
+    corpus: PathBuf,
+    /// Folder of .txt files to make the corpus of.
+    #[arg(long, default_value = "runs/corpus/text")]
+    text: PathBuf,
+    /// Token ids of the tokenizer that is trained on the text.
+    #[arg(long, default_value_t = 512)]
+    vocabulary: usize,
+    /// Trainings at once; on a CPU each has one core.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Where to train: auto, flex, cuda:0, ...
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Folder of the study.
+    #[arg(long, default_value = "runs/isoflop")]
+    run: PathBuf,
+    /// Print the grid and stop.
+    #[arg(long)]
+    plan: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let primitives = Primitives::standard();
+    let corpus = args.corpus()?;
+    let cells = args.grid(&primitives, corpus.vocab_size)?;
+    if args.plan {
+        return plan(&cells, &primitives, corpus.vocab_size);
+    }
+    let device = device::named(&args.device)?.device;
+    let path = args.run.join("measurements.jsonl");
+    let bar = Bar::new(cells.len() as u64);
+    let tell = |done: usize, measured: &Measurement| {
+        bar.set_position(done as u64);
+        bar.println(format!(
+            "{:<10} {:>9} parameters, {:.0e} FLOPs: loss {:.4}",
+            measured.cell.family,
+            measured.parameters,
+            measured.budget(),
+            measured.loss
+        ));
+    };
+    let measurements = measure(&cells, &corpus, &primitives, &device, &path, args.workers, &tell)?;
+    bar.finish_and_clear();
+    conclude(&args, &measurements)
+}
+
+impl Args {
+    fn corpus(&self) -> anyhow::Result<Corpus> {
+        if !self.corpus.join("corpus.json").exists() {
+            let entries = fs::read_dir(&self.text).with_context(|| {
+                format!(
+                    "no corpus in {} and no text in {}: run examples/fetch_corpus.sh",
+                    self.corpus.display(),
+                    self.text.display()
+                )
+            })?;
+            let mut files: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+            files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+            files.sort();
+            ensure!(!files.is_empty(), "no .txt file in {}", self.text.display());
+            let importer = Importer::train(TextReader::new(files.clone()), self.vocabulary)?;
+            importer.import(TextReader::new(files), &self.corpus)?;
+        }
+        Ok(Corpus::open(&self.corpus)?)
+    }
+
+    fn grid(&self, primitives: &Primitives, vocab_size: usize) -> anyhow::Result<Vec<Cell>> {
+        let size = |&width: &usize| {
+            let dims = Dims::new(width, 3 * width, (width / 16).max(1))?;
+            Ok(Target::custom(format!("width {width}"), dims, vocab_size, true, self.blocks)?)
+        };
+        let sizes = self.widths.iter().map(size).collect::<anyhow::Result<Vec<_>>>()?;
+        let grid = Grid {
+            families: vec![
+                Family::extrapolated("stacked", "2A+4M".parse()?, Stack, primitives),
+                Family::extrapolated("stretched", "2A+5M+2A+3M+1A+3M".parse()?, Stretch, primitives),
+                Family::of_blocks("llama", baseline::llama),
+                // The coefficient of the paper's best sandwich: 6 of 16 sublayers.
+                Family::of_blocks("sandwich", |blocks| baseline::sandwich(blocks, 3 * blocks / 8)),
+            ],
+            sizes,
+            budgets: self.budgets.clone(),
+            protocol: CorpusProtocol {
+                seq_len: self.seq_len,
+                batch_size: self.batch_size,
+                learning_rate: self.learning_rate,
+                evaluations: 1,
+                ..CorpusProtocol::stories(1)
+            },
+            seeds: self.seeds,
+        };
+        Ok(grid.plan(vocab_size, primitives, 50)?)
+    }
+}
+
+fn plan(cells: &[Cell], primitives: &Primitives, vocab_size: usize) -> anyhow::Result<()> {
+    for Cell { family, architecture, protocol, seed } in cells {
+        let model = protocol.model(architecture.clone(), vocab_size);
+        let body = ModelCost::new(&model, primitives, Workload::bf16(protocol.seq_len as u64))?.body_parameters;
+        let steps = protocol.training(&model, primitives)?.steps;
+        let Budget::Flops(flops) = protocol.budget else { continue };
+        println!("{family:<10} {body:>9} parameters, {flops:.0e} FLOPs, seed {seed}: {steps:>6} steps, {architecture}");
+    }
+    println!("{} trainings", cells.len());
+    Ok(())
+}
+
+fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
+    let mut families: Vec<&str> = Vec::new();
+    for measured in measurements {
+        if !families.contains(&measured.cell.family.as_str()) {
+            families.push(&measured.cell.family);
+        }
+    }
+    let text = |e: Estimate| {
+        if e.low == e.high {
+            format!("{:+.4}", e.value)
+        } else {
+            format!("{:+.4} [{:+.4}, {:+.4}]", e.value, e.low, e.high)
+        }
+    };
+    println!("{:<10} {:>8} {:>12} {:>8}  best size within", "family", "FLOPs", "best size", "loss");
+    let mut scalings = Vec::new();
+    for family in &families {
+        match Scaling::fit(family, measurements, 1000, Seed(0)) {
+            Ok(scaling) => {
+                for optimum in &scaling.optima {
+                    println!(
+                        "{family:<10} {:>8.0e} {:>12.0} {:>8.4}  {}",
+                        optimum.budget, optimum.parameters, optimum.loss, optimum.within
+                    );
+                }
+                scalings.push(scaling);
+            }
+            Err(error) => println!("{family:<10} {error}"),
+        }
+    }
+    println!("\n{:<10} {:<30} slope of the loss", "family", "slope of the best size");
+    for scaling in &scalings {
+        println!("{:<10} {:<30} {}", scaling.family, text(scaling.parameters.slope), text(scaling.loss.slope));
+    }
+    // Every sequence and size that both budgets have, ranked by its loss.
+    let (least, most) = args.budgets.iter().fold((f64::INFINITY, 0f64), |(low, high), &b| (low.min(b), high.max(b)));
+    let pairs = measurements.iter().filter(|m| m.budget() == least).filter_map(|small| {
+        let same = |m: &&Measurement| {
+            m.budget() == most
+                && m.parameters == small.parameters
+                && m.cell.family == small.cell.family
+                && m.cell.seed == small.cell.seed
+        };
+        Some((small.loss, measurements.iter().find(same)?.loss))
+    });
+    let (small, large): (Vec<_>, Vec<_>) = pairs.unzip();
+    if let Some(Agreement { items, spearman, kendall }) = Agreement::new(&small, &large, 1000, Seed(0)) {
+        println!(
+            "\nranks of {items} models at {least:.0e} and {most:.0e} FLOPs: Spearman {}, Kendall {}",
+            text(spearman),
+            text(kendall)
+        );
+    }
+    report::isoflop(measurements, &scalings)?.write(&args.run)?;
+    fs::write(args.run.join("scaling.json"), serde_json::to_string_pretty(&scalings)?)?;
+    println!("written to {}: measurements.jsonl, scaling.json, isoflop.svg", args.run.display());
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! Losses over sizes and over work, as a scaling study measured them.
+
+use plotters::{
+    chart::ChartBuilder,
+    prelude::{Circle, IntoLogRange, PathElement, SeriesLabelPosition},
+    series::LineSeries,
+    style::{Color, RGBColor, ShapeStyle, WHITE},
+};
+
+use super::figure::{self, Area, Drawn, Figure, PlotError, csv};
+use crate::isoflop::{Measurement, Scaling};
+
+const NAME: &str = "isoflop";
+const SIZE: (u32, u32) = (1080, 460);
+/// Told apart also by those who see few colours (Okabe and Ito 2008).
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+];
+
+/// Two pictures. Left: the loss of every training over the size of its model, with the parabola of every family and budget; the
+/// larger the budget, the darker. Right: the best loss over the work, with the power law of every family. Families that could
+/// not be fitted show their trainings alone; trainings that diverged are left out.
+///
+/// # Errors
+/// [`PlotError`] when there is nothing to draw or the drawing library refuses.
+pub fn isoflop(measurements: &[Measurement], scalings: &[Scaling]) -> Result<Figure, PlotError> {
+    let good: Vec<_> = measurements.iter().filter(|measured| measured.diverged.is_none()).collect();
+    if good.is_empty() {
+        return Err(PlotError { name: NAME, reason: "no training came to its end".into() });
+    }
+    let row = |measured: &Measurement| {
+        let Measurement { cell, parameters, flops, loss, accuracy, .. } = measured;
+        let numbers = [*parameters as f64, measured.budget(), *flops, *loss, *accuracy].map(|number| number.to_string());
+        let texts = [cell.family.clone(), cell.architecture.letters(), cell.seed.to_string()];
+        let diverged = measured.diverged.clone().unwrap_or_default();
+        texts.into_iter().chain(numbers).chain([diverged]).collect()
+    };
+    let names = ["family", "layers", "seed", "parameters", "budget", "flops", "loss", "accuracy", "diverged"];
+    Ok(Figure {
+        name: NAME,
+        title: "Loss over size and over work".into(),
+        caption: "Left: each training, with the parabola of its budget; right: the best of each budget".into(),
+        svg: figure::draw(NAME, SIZE, |area, _| draw(area, &good, scalings))?,
+        csv: csv(&names, measurements.iter().map(row)),
+    })
+}
+
+fn draw(root: &Area, measurements: &[&Measurement], scalings: &[Scaling]) -> Drawn {
+    let (left, right) = root.split_horizontally(SIZE.0 * 3 / 5);
+    let mut families: Vec<&str> = Vec::new();
+    for measured in measurements {
+        if !families.contains(&measured.cell.family.as_str()) {
+            families.push(&measured.cell.family);
+        }
+    }
+    let colour = |family: &str| {
+        let at = families.iter().position(|known| *known == family).unwrap_or(0);
+        COLOURS[at % COLOURS.len()]
+    };
+    sizes(&left, measurements, scalings, &families, &colour)?;
+    work(&right, measurements, scalings, &colour)
+}
+
+/// Least and largest of the values, with a margin on a linear axis.
+fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let margin = if high > low { 0.08 * (high - low) } else { 0.05 * high.abs().max(1e-6) };
+    (low - margin, high + margin)
+}
+
+/// The same with a margin on a logarithmic axis.
+fn log_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = range(values.map(f64::ln));
+    ((low - 0.05).exp(), (high + 0.05).exp())
+}
+
+/// Loss over size.
+fn sizes(
+    area: &Area,
+    measurements: &[&Measurement],
+    scalings: &[Scaling],
+    families: &[&str],
+    colour: &dyn Fn(&str) -> RGBColor,
+) -> Drawn {
+    let (low, high) = log_range(measurements.iter().map(|measured| measured.parameters as f64));
+    let (bottom, top) = range(measurements.iter().map(|measured| measured.loss));
+    let mut budgets: Vec<f64> = measurements.iter().map(|measured| measured.budget()).collect();
+    budgets.sort_by(f64::total_cmp);
+    budgets.dedup();
+    let strength = |budget: f64| {
+        let place = budgets.iter().position(|&known| known == budget).unwrap_or(0);
+        0.35 + 0.65 * (place + 1) as f64 / budgets.len().max(1) as f64
+    };
+    let caption = format!("{} budgets, {:.1e} to {:.1e} FLOPs", budgets.len(), budgets[0], budgets[budgets.len() - 1]);
+    let mut chart = ChartBuilder::on(area)
+        .margin(14)
+        .caption(caption, ("sans-serif", 16))
+        .x_label_area_size(40)
+        .y_label_area_size(58)
+        .build_cartesian_2d((low..high).log_scale(), bottom..top)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc("parameters of the layers")
+        .y_desc("validation loss, nats per token")
+        .x_label_formatter(&|x| parameters(*x))
+        .y_label_formatter(&|y| format!("{y:.2}"))
+        .label_style(("sans-serif", 13))
+        .draw()?;
+    for scaling in scalings {
+        for optimum in &scaling.optima {
+            let [a, b, c] = optimum.parabola;
+            let own = measurements.iter().filter(|m| m.cell.family == scaling.family && m.budget() == optimum.budget);
+            let (from, to) =
+                own.map(|m| m.parameters as f64).fold((high, low), |(from, to), n| (from.min(n), to.max(n)));
+            let curve = (0..=40).map(|step| {
+                let x = from.ln() + (to / from).ln() * f64::from(step) / 40.0;
+                (x.exp(), a + b * x + c * x * x)
+            });
+            let style = colour(&scaling.family).mix(strength(optimum.budget)).stroke_width(2);
+            chart.draw_series(LineSeries::new(curve, style))?;
+        }
+    }
+    for family in families {
+        let colour = colour(family);
+        let own = measurements.iter().filter(|measured| measured.cell.family == *family);
+        let dots = own.map(|measured| {
+            Circle::new(
+                (measured.parameters as f64, measured.loss),
+                3,
+                colour.mix(strength(measured.budget())).filled(),
+            )
+        });
+        chart.draw_series(dots)?.label(*family).legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.8))
+        .label_font(("sans-serif", 13))
+        .draw()?;
+    Ok(())
+}
+
+/// Best loss over work.
+fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour: &dyn Fn(&str) -> RGBColor) -> Drawn {
+    let (low, high) = log_range(measurements.iter().map(|measured| measured.budget()));
+    let best = scalings.iter().flat_map(|scaling| &scaling.optima).map(|optimum| optimum.loss);
+    let all = measurements.iter().map(|measured| measured.loss);
+    let (bottom, top) = if scalings.is_empty() { log_range(all) } else { log_range(best) };
+    let mut chart = ChartBuilder::on(area)
+        .margin(14)
+        .caption("loss of the best size", ("sans-serif", 16))
+        .x_label_area_size(40)
+        .y_label_area_size(58)
+        .build_cartesian_2d((low..high).log_scale(), (bottom..top).log_scale())?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc("training work, FLOPs")
+        .x_label_formatter(&|x| format!("{x:.0e}"))
+        .y_label_formatter(&|y| format!("{y:.2}"))
+        .label_style(("sans-serif", 13))
+        .draw()?;
+    for scaling in scalings {
+        let colour = colour(&scaling.family);
+        let law = |budget: f64| scaling.loss.factor * budget.powf(scaling.loss.slope.value);
+        let style = ShapeStyle::from(colour).stroke_width(2);
+        let ends = [low, high].map(|budget| (budget, law(budget)));
+        chart
+            .draw_series(LineSeries::new(ends, style))?
+            .label(format!("{}: C^{:.3}", scaling.family, scaling.loss.slope.value))
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
+        chart.draw_series(scaling.optima.iter().map(|optimum| {
+            // Hollow where the best size is outside of those measured.
+            let style = if optimum.within { colour.filled() } else { colour.stroke_width(2) };
+            Circle::new((optimum.budget, optimum.loss), 4, style)
+        }))?;
+    }
+    if !scalings.is_empty() {
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerLeft)
+            .background_style(WHITE.mix(0.8))
+            .label_font(("sans-serif", 13))
+            .draw()?;
+    }
+    Ok(())
+}
+
+/// `350k`, `1.2M`.
+fn parameters(count: f64) -> String {
+    match count {
+        small if small < 1e3 => format!("{small:.0}"),
+        small if small < 1e6 => format!("{:.0}k", small / 1e3),
+        large if large < 1e9 => format!("{:.1}M", large / 1e6),
+        large => format!("{:.1}B", large / 1e9),
+    }
+}
