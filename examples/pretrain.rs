@@ -1,0 +1,312 @@
+//! From a found sequence to a trained model, beside the Llama-like baseline at equal work.
+//!
+//! `examples/fetch_corpus.sh && cargo run --release --example pretrain` tokenizes a corpus of 11 MB, trains the searched sequence
+//! 2A+4M and the baseline at a few million parameters each, side by side on two cores of a CPU, and prints losses, speed and
+//! samples. `--target runs/<name>/target.json` takes what a search wrote, at its full size, on an accelerator. The same
+//! command again goes on where it was stopped.
+
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use clap::Parser;
+use composer_nas::{
+    data::{Corpus, Importer, TextReader},
+    model::HybridLm,
+    prelude::*,
+    pretrain::{Measured, PretrainConfig, Pretrained, Pretrainer, Record, Validation},
+    space::baseline,
+    train::{AdamWConfig, LrSchedule, Precision, TrainConfig},
+};
+use indicatif::{MultiProgress, ProgressBar as Bar, ProgressStyle};
+use rand::RngExt;
+
+/// Training allocates much and briefly, which this allocator takes well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Pre-trains a searched architecture and the Llama-like baseline on the same text, at equal work.
+#[derive(Clone, Debug, Parser)]
+struct Args {
+    /// The searched sequence, grown to the small size.
+    #[arg(long, default_value = "2A+4M", conflicts_with = "target")]
+    architecture: Architecture,
+    /// Train the model in this file instead, as the example `search` wrote it, at its own size.
+    #[arg(long)]
+    target: Option<PathBuf>,
+    /// Width of the small size.
+    #[arg(long, default_value_t = 192)]
+    width: usize,
+    /// Blocks of attention and MLP of the small size.
+    #[arg(long, default_value_t = 6)]
+    blocks: usize,
+    /// Folder of the corpus: token file, description, tokenizer. Made from --text where it does not exist.
+    #[arg(long, default_value = "runs/corpus/tokens")]
+    corpus: PathBuf,
+    /// Text to make the corpus of: a file, or a folder with .txt and .jsonl files.
+    #[arg(long, default_value = "runs/corpus/text")]
+    text: PathBuf,
+    /// Token ids of the tokenizer that is trained on the text.
+    #[arg(long, default_value_t = 2048)]
+    vocabulary: usize,
+    /// Training work per model, in floating-point operations.
+    #[arg(long, default_value_t = 2e13)]
+    flops: f64,
+    /// Tokens per sequence.
+    #[arg(long, default_value_t = 256)]
+    seq_len: usize,
+    /// Sequences per step.
+    #[arg(long, default_value_t = 16)]
+    batch_size: usize,
+    /// Sequences on a device at once.
+    #[arg(long, default_value_t = 16)]
+    micro_batch: usize,
+    /// The highest learning rate.
+    #[arg(long, default_value_t = 3e-3)]
+    learning_rate: f64,
+    /// Where to train: auto, flex, cuda:0, ... Several, separated by commas, share every step.
+    #[arg(long, value_delimiter = ',', default_value = "auto")]
+    devices: Vec<String>,
+    /// Compute in 16 bits (accelerators).
+    #[arg(long)]
+    bf16: bool,
+    /// Compute activations again on the way back, to save memory.
+    #[arg(long)]
+    recompute: bool,
+    /// Root of everything random.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder of the run.
+    #[arg(long, default_value = "runs/pretrain")]
+    run: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let corpus = args.corpus()?;
+    let primitives = Primitives::standard();
+    let (found, llama) = args.models(&corpus, &primitives)?;
+    println!(
+        "{} tokens of {} ids; found {}, baseline {}",
+        corpus.tokens.tokens(),
+        corpus.vocab_size,
+        found.architecture,
+        llama.architecture
+    );
+
+    let bars = MultiProgress::new();
+    let train = |name: &'static str, spec: &ModelSpec| args.train(name, spec, &corpus, &primitives, &bars);
+    // A CPU trains one model per core; an accelerator takes one after the other.
+    let devices = args.devices()?;
+    let results = if devices.iter().any(device::is_accelerator) {
+        [train("found", &found), train("llama", &llama)]
+    } else {
+        thread::scope(|scope| {
+            let baseline = scope.spawn(|| train("llama", &llama));
+            [train("found", &found), baseline.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))]
+        })
+    };
+    let [found_model, llama_model] = results;
+    let rows = [("found", found, found_model?), ("llama", llama, llama_model?)];
+    report(&rows, &primitives, args.seq_len as u64)?;
+    let Some(tokenizer) = &corpus.tokenizer else { return Ok(()) };
+    let tokenizer = Importer::load(tokenizer, None)?;
+    for (name, _, trained) in &rows {
+        let text = tokenizer.decode(&sample(
+            &trained.model,
+            &tokenizer.encode("The people of")?,
+            120,
+            &devices[0],
+            args.seed,
+        ))?;
+        println!("\n{name}: {}", text.replace('\n', " "));
+    }
+    Ok(())
+}
+
+impl Args {
+    /// The corpus, made of the text where there is none yet.
+    fn corpus(&self) -> anyhow::Result<Corpus> {
+        if !self.corpus.join("corpus.json").exists() {
+            let files = texts(&self.text).with_context(|| {
+                format!(
+                    "no corpus in {} and no text in {}: run examples/fetch_corpus.sh, or name --text",
+                    self.corpus.display(),
+                    self.text.display()
+                )
+            })?;
+            println!("tokenizing {} texts of {}", files.len(), self.text.display());
+            let importer = Importer::train(TextReader::new(files.clone()), self.vocabulary)?;
+            let info = importer.import(TextReader::new(files), &self.corpus)?;
+            println!("{} bytes in {} documents, {} token ids", info.text_bytes, info.documents, info.vocab_size);
+        }
+        Ok(Corpus::open(&self.corpus)?)
+    }
+
+    /// The found model and the baseline at its widths, of about as many parameters.
+    fn models(&self, corpus: &Corpus, primitives: &Primitives) -> anyhow::Result<(ModelSpec, ModelSpec)> {
+        let found: ModelSpec = match &self.target {
+            Some(path) => {
+                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                serde_json::from_str(&text).with_context(|| format!("{} holds no model", path.display()))?
+            }
+            None => {
+                let heads = (self.width / 32).max(1);
+                let dims = Dims::new(self.width, 3 * self.width, heads)?;
+                let target = Target::custom("small", dims, corpus.vocab_size, true, self.blocks)?;
+                Auto.extrapolate(&self.architecture, &target, primitives)?
+            }
+        };
+        let body = |architecture: Architecture| -> anyhow::Result<u64> {
+            let spec = ModelSpec { architecture, ..found.clone() };
+            Ok(ModelCost::new(&spec, primitives, Workload::bf16(1))?.body_parameters)
+        };
+        let block = body(baseline::llama(1))?;
+        let blocks = (body(found.architecture.clone())? + block / 2) / block;
+        let llama = ModelSpec { architecture: baseline::llama(blocks.max(1) as usize), ..found.clone() };
+        Ok((found, llama))
+    }
+
+    fn devices(&self) -> anyhow::Result<Vec<Device>> {
+        ensure!(!self.devices.is_empty(), "--devices is empty");
+        self.devices.iter().map(|name| Ok(device::named(name)?.device)).collect()
+    }
+
+    fn config(&self, spec: &ModelSpec, primitives: &Primitives) -> anyhow::Result<PretrainConfig> {
+        let cost = ModelCost::new(spec, primitives, Workload::bf16(self.seq_len as u64))?;
+        let per_step = cost.train_flops_per_token as f64 * (self.batch_size * self.seq_len) as f64;
+        let steps = (self.flops / per_step) as usize;
+        if steps == 0 {
+            bail!("--flops {} is less than one step of {per_step:.1e}", self.flops);
+        }
+        let schedule = LrSchedule {
+            warmup_steps: steps / 20,
+            ..LrSchedule::cosine(self.learning_rate, self.learning_rate / 10.0, steps)
+        };
+        Ok(PretrainConfig {
+            seq_len: self.seq_len,
+            train: TrainConfig {
+                steps,
+                batch_size: self.batch_size,
+                schedule,
+                optimizer: AdamWConfig { beta2: 0.95, weight_decay: 0.1, ..AdamWConfig::default() },
+                clip_norm: Some(1.0),
+                evaluate_every: steps.div_ceil(10),
+                check_every: 10,
+                stop_above: None,
+                precision: if self.bf16 { Precision::BFloat16 } else { Precision::Single },
+                recompute: self.recompute,
+            },
+            micro_batch: self.micro_batch,
+            validation_share: 0.05,
+            validation_windows: 64,
+            checkpoint_every: 50,
+            keep: 2,
+            seed: Seed(self.seed),
+        })
+    }
+
+    fn train(
+        &self,
+        name: &'static str,
+        spec: &ModelSpec,
+        corpus: &Corpus,
+        primitives: &Primitives,
+        bars: &MultiProgress,
+    ) -> anyhow::Result<Pretrained> {
+        let config = self.config(spec, primitives)?;
+        let bar = bars.add(Bar::new(config.train.steps as u64));
+        bar.set_style(ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta}")?);
+        bar.set_prefix(name);
+        let run = Pretrainer::new(spec, primitives, corpus, &config, self.run.join(name))?;
+        let (first, others) = match &self.devices()?[..] {
+            [first, others @ ..] => (first.clone(), others.to_vec()),
+            [] => bail!("--devices is empty"),
+        };
+        let trained = run.run(&first, &others, &mut |record: &Record| {
+            bar.set_position(record.step as u64);
+            if let Measured::Training { loss, tokens_per_second, .. } = record.measured {
+                bar.set_message(format!("loss {loss:.3}, {tokens_per_second:.0} tokens/s"));
+            }
+            ControlFlow::Continue(())
+        })?;
+        bar.finish();
+        Ok(trained)
+    }
+}
+
+/// The text files at `path`, by name.
+fn texts(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.into()]);
+    }
+    let known = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "txt" || extension == "jsonl");
+    let entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+    let mut files: Vec<_> = entries.into_iter().filter(known).collect();
+    files.sort();
+    ensure!(!files.is_empty(), "no .txt or .jsonl file in {}", path.display());
+    Ok(files)
+}
+
+fn report(rows: &[(&str, ModelSpec, Pretrained)], primitives: &Primitives, seq_len: u64) -> anyhow::Result<()> {
+    println!(
+        "\n{:<8} {:>12} {:>12} {:>10} {:>8} {:>9} {:>10}  outcome",
+        "", "parameters", "tokens", "loss", "accuracy", "bits/byte", "tokens/s"
+    );
+    for (name, spec, trained) in rows {
+        let cost = ModelCost::new(spec, primitives, Workload::bf16(seq_len))?;
+        let last = trained.records.iter().rev().find_map(|record| match record.measured {
+            Measured::Validation(validation) => Some((record.tokens, validation)),
+            Measured::Training { .. } => None,
+        });
+        let mut speeds: Vec<_> = trained
+            .records
+            .iter()
+            .filter_map(|record| match record.measured {
+                Measured::Training { tokens_per_second, .. } => Some(tokens_per_second),
+                Measured::Validation(_) => None,
+            })
+            .collect();
+        speeds.sort_by(f64::total_cmp);
+        let speed = speeds.get(speeds.len() / 2).copied().unwrap_or(0.0);
+        let Some((tokens, Validation { loss, accuracy, bits_per_byte })) = last else {
+            println!("{name:<8} no validation; {:?}", trained.outcome);
+            continue;
+        };
+        let bits = bits_per_byte.map_or("-".into(), |bits| format!("{bits:.3}"));
+        println!(
+            "{name:<8} {:>12} {tokens:>12} {loss:>10.4} {accuracy:>8.4} {bits:>9} {speed:>10.0}  {:?}",
+            cost.total_parameters, trained.outcome
+        );
+    }
+    println!("tokens/s is the median over the run, models side by side");
+    Ok(())
+}
+
+/// Goes on from `prompt` by `count` tokens: temperature 0.8, the 40 most likely tokens.
+fn sample(model: &HybridLm, prompt: &[i32], count: usize, device: &Device, seed: u64) -> Vec<i32> {
+    let mut rng = Seed(seed).rng("example/sample", 0);
+    let mut tokens = prompt.to_vec();
+    for _ in 0..count {
+        let context = &tokens[tokens.len().saturating_sub(256)..];
+        let input = Tensor::<2, Int>::from_data(TensorData::new(context.to_vec(), [1, context.len()]), device);
+        let logits = model.forward(input).slice([0..1, context.len() - 1..context.len()]);
+        let Ok(logits) = logits.try_into_vec_as::<f32>() else { break };
+        let mut order: Vec<_> = (0..logits.len()).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+        order.truncate(40);
+        let weights: Vec<_> = order.iter().map(|&at| (f64::from(logits[at] - logits[order[0]]) / 0.8).exp()).collect();
+        let mut left = rng.random::<f64>() * weights.iter().sum::<f64>();
+        let drawn = weights.iter().position(|weight| {
+            left -= weight;
+            left <= 0.0
+        });
+        tokens.push(order[drawn.unwrap_or(0)] as i32);
+    }
+    tokens
+}
