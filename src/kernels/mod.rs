@@ -32,7 +32,7 @@ pub use cross_entropy::cross_entropy;
 #[cfg(feature = "flex")]
 pub(crate) use delta_rule::LENGTH_EPSILON;
 pub use delta_rule::{DeltaRule, DeltaRuleInputs};
-pub use gated_norm::{Gate, gated_norm};
+pub use gated_norm::{Gate, GatedNorm};
 pub use gelu::gelu;
 pub use linear::{linear, linear_transposed, project};
 pub use norm::rms_norm;

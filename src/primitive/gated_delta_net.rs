@@ -22,7 +22,7 @@ use super::{
     mamba2::step_bias,
     recurrent::{MAX_INNER, RecurrentState, check_option, head_width},
 };
-use crate::kernels::{ConvWindow, DeltaRule, DeltaRuleInputs, Gate, conv_silu, gated_norm, project};
+use crate::kernels::{ConvWindow, DeltaRule, DeltaRuleInputs, Gate, GatedNorm, conv_silu, project};
 
 /// A gated DeltaNet layer. Queries and keys are as wide as the model. Symbol `G`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Primitive for GatedDeltaNet {
             norm: init.constant([rule.value_width], 1.0, device),
             output: init.linear(values, dims.d_model, device),
             rule,
-            norm_eps: dims.norm_eps,
+            gated: GatedNorm { gate: Gate::AfterNorm, width: rule.value_width, epsilon: dims.norm_eps },
         }))
     }
 }
@@ -148,7 +148,8 @@ pub struct GatedDeltaNetLayer {
     pub output: Linear,
     #[module(skip)]
     rule: DeltaRule,
-    norm_eps: f64,
+    #[module(skip)]
+    gated: GatedNorm,
 }
 
 impl GatedDeltaNetLayer {
@@ -170,8 +171,7 @@ impl GatedDeltaNetLayer {
 
     fn finish(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
         let z = project(x, &self.gate);
-        let normal = gated_norm(y, z, self.norm.val(), Gate::AfterNorm, self.rule.value_width, self.norm_eps);
-        project(normal, &self.output)
+        project(self.gated.forward(y, z, self.norm.val()), &self.output)
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     gated_conv::check_taps,
     recurrent::{MAX_INNER, RecurrentState, check_option, head_width},
 };
-use crate::kernels::{ConvWindow, Gate, StateSpace, StateSpaceInputs, conv_silu, gated_norm, project};
+use crate::kernels::{ConvWindow, Gate, GatedNorm, StateSpace, StateSpaceInputs, conv_silu, project};
 
 /// A Mamba-2 layer. Symbol `B`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Primitive for Mamba2 {
             norm: init.constant([inner], 1.0, device),
             output: init.linear(inner, dims.d_model, device),
             scan,
-            norm_eps: dims.norm_eps,
+            gated: GatedNorm { gate: Gate::BeforeNorm, width: inner / scan.groups, epsilon: dims.norm_eps },
         }))
     }
 }
@@ -175,7 +175,8 @@ pub struct Mamba2Layer {
     pub output: Linear,
     #[module(skip)]
     scan: StateSpace,
-    norm_eps: f64,
+    #[module(skip)]
+    gated: GatedNorm,
 }
 
 impl Mamba2Layer {
@@ -196,9 +197,8 @@ impl Mamba2Layer {
     }
 
     fn finish(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
-        let width = self.scan.heads * self.scan.width / self.scan.groups;
         let z = project(x, &self.gate);
-        project(gated_norm(y, z, self.norm.val(), Gate::BeforeNorm, width, self.norm_eps), &self.output)
+        project(self.gated.forward(y, z, self.norm.val()), &self.output)
     }
 }
 

@@ -5,26 +5,19 @@ use super::{
     pool::{buffer, zeros},
     simd::{Arch, Simd, WithSimd, load, sigmoid, starts, store},
 };
-use crate::kernels::Gate;
+use crate::kernels::{Gate, GatedNorm};
 
-/// The shapes: `x`, `z` and `y`: `[N, D]`, `gamma`: `[n D]`; row `i` has the weights `i % n`.
+/// The shapes: `x`, `z` and `y`: `[N, D]`, `gamma`: `[n D]`, for groups of `D` channels; row `i` has the weights `i % n`.
 #[derive(Clone, Copy, Debug)]
-pub struct GatedNorm {
-    /// `D`.
-    pub width: usize,
-    /// Before or behind the norm.
-    pub gate: Gate,
-    /// Added to the mean square.
-    pub epsilon: f32,
-}
+pub struct GatedNormKernel(pub GatedNorm);
 
-impl Kernel<3> for GatedNorm {
+impl Kernel<3> for GatedNormKernel {
     /// `r`: `[N]`.
     type Saved = Vec<f32>;
 
     fn forward(&self, [x, z, gamma]: [&[f32]; 3], _: bool) -> (Vec<f32>, Vec<f32>) {
-        let (mut y, mut r) = (buffer(x.len()), buffer(x.len() / self.width));
-        Arch::new().dispatch(Forward { norm: *self, x, z, gamma, y: &mut y, r: &mut r });
+        let (mut y, mut r) = (buffer(x.len()), buffer(x.len() / self.0.width));
+        Arch::new().dispatch(Forward { norm: self.0, x, z, gamma, y: &mut y, r: &mut r });
         (y, r)
     }
 
@@ -34,7 +27,7 @@ impl Kernel<3> for GatedNorm {
     fn backward(&self, [x, z, gamma]: [&[f32]; 3], r: Vec<f32>, dy: &[f32], _: [bool; 3]) -> [Option<Vec<f32>>; 3] {
         let (mut dx, mut dz, mut dgamma) = (buffer(x.len()), buffer(x.len()), zeros(gamma.len()));
         let gradients = Gradients { dx: &mut dx, dz: &mut dz, dgamma: &mut dgamma };
-        Arch::new().dispatch(Backward { norm: *self, x, z, gamma, r: &r, dy, gradients });
+        Arch::new().dispatch(Backward { norm: self.0, x, z, gamma, r: &r, dy, gradients });
         [dx, dz, dgamma].map(Some)
     }
 }
@@ -67,7 +60,7 @@ impl WithSimd for Forward<'_> {
                 sum = simd.mul_add_e_f32s(v, v, sum);
                 store(simd, y, at, other);
             }
-            *r = (simd.reduce_sum_f32s(sum) / width as f32 + epsilon).sqrt().recip();
+            *r = (simd.reduce_sum_f32s(sum) / width as f32 + epsilon as f32).sqrt().recip();
             let scale = simd.splat_f32s(*r);
             for at in starts::<S>(width) {
                 let scaled = simd.mul_f32s(load(simd, y, at), scale);

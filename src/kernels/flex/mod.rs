@@ -27,7 +27,7 @@ mod update;
 pub use attention::{Angles, Attention};
 pub use cross_entropy::CrossEntropy;
 pub use delta_rule::DeltaScan;
-pub use gated_norm::GatedNorm;
+pub use gated_norm::GatedNormKernel;
 pub use gelu::Gelu;
 pub use linear::Linear;
 pub use norm::RmsNorm;
