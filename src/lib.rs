@@ -107,6 +107,10 @@ mod documents {
     struct Embedding;
 }
 
+#[cfg(all(doctest, feature = "tokenizers"))]
+#[doc = include_str!("../docs/data.md")]
+struct DataGuide;
+
 /// The names most programs import.
 pub mod prelude {
     pub use burn::tensor::Device;

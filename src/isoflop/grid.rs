@@ -11,12 +11,15 @@ use crate::{
     space::Architecture,
 };
 
+/// Makes a sequence for a size.
+pub type Grow<'a> = Box<dyn Fn(&Target) -> Result<Architecture, ExtrapolateError> + 'a>;
+
 /// A way to make a sequence for any size.
 pub struct Family<'a> {
     /// What it is called in tables and pictures.
     pub name: String,
     /// The sequence at a size.
-    pub grow: Box<dyn Fn(&Target) -> Result<Architecture, ExtrapolateError> + 'a>,
+    pub grow: Grow<'a>,
 }
 
 impl<'a> Family<'a> {
@@ -78,7 +81,7 @@ pub enum GridError {
         /// The size.
         size: String,
         /// Why.
-        source: ExtrapolateError,
+        source: Box<ExtrapolateError>,
     },
     /// The cost of a model cannot be stated.
     #[error(transparent)]
@@ -109,7 +112,7 @@ impl Grid<'_> {
                     let architecture = grown.map_err(|source| GridError::Grow {
                         family: family.name.clone(),
                         size: target.name.clone(),
-                        source,
+                        source: Box::new(source),
                     })?;
                     let (dims, budget) = (target.dims.clone(), Budget::Flops(budget));
                     let protocol = CorpusProtocol { dims, budget, ..self.protocol.clone() };

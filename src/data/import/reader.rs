@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     vec,
 };
 
@@ -26,7 +26,7 @@ impl TextReader {
     }
 
     /// The next line that holds a document; `None` at the end of the file.
-    fn line(path: &PathBuf, number: &mut usize, reader: &mut impl BufRead) -> Option<Result<String, ImportError>> {
+    fn line(path: &Path, number: &mut usize, reader: &mut impl BufRead) -> Option<Result<String, ImportError>> {
         let mut line = String::new();
         loop {
             line.clear();
@@ -35,9 +35,9 @@ impl TextReader {
                 Ok(0) => return None,
                 Ok(_) if line.trim().is_empty() => continue,
                 Ok(_) => {}
-                Err(source) => return Some(Err(ImportError::Io { path: path.clone(), source })),
+                Err(source) => return Some(Err(ImportError::Io { path: path.into(), source })),
             }
-            let wrong = |reason: String| ImportError::Line { path: path.clone(), line: *number, reason };
+            let wrong = |reason: String| ImportError::Line { path: path.into(), line: *number, reason };
             return Some(match serde_json::from_str::<Value>(&line) {
                 Ok(Value::Object(mut fields)) => match fields.remove("text") {
                     Some(Value::String(text)) => Ok(text),

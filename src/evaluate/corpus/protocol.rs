@@ -63,8 +63,10 @@ impl CorpusProtocol {
     /// average size sees 20 tokens per parameter. Composer does not publish its widths; these follow from the target's.
     pub fn small_scale(dims: &Dims, target_layers: usize, layers: usize) -> Self {
         let heads = (dims.heads * layers / target_layers.max(1)).max(1);
-        let kv_heads =
-            (1..=heads).rev().find(|kv| heads % kv == 0 && kv * dims.heads <= heads * dims.kv_heads).unwrap_or(1);
+        let kv_heads = (1..=heads)
+            .rev()
+            .find(|kv| heads.is_multiple_of(*kv) && kv * dims.heads <= heads * dims.kv_heads)
+            .unwrap_or(1);
         let small = Dims {
             d_model: heads * dims.head_dim,
             d_ff: (dims.d_ff * heads * dims.head_dim / dims.d_model.max(1)).max(1),
@@ -187,6 +189,22 @@ mod tests {
         let large = CorpusProtocol::large_scale(&target.dims, 1 << 30);
         assert_eq!((large.dims, large.budget), (target.dims, Budget::Tokens(1 << 30)));
         assert_eq!(CorpusProtocol::stories(1).dims.validate(), Ok(()));
+    }
+
+    #[test]
+    fn settings_are_those_that_the_documentation_states() {
+        let protocol = CorpusProtocol::stories(1_000_000);
+        assert_eq!((protocol.dims.d_model, protocol.learning_rate), (256, 3e-3));
+        let wide = Dims { d_model: 1024, ..protocol.dims.clone() };
+        assert_eq!(CorpusProtocol::large_scale(&wide, 1).learning_rate, 3e-3 / 4.0);
+        let model = protocol.model("AM".parse().unwrap(), 1000);
+        let config = protocol.training(&model, &Primitives::standard()).unwrap();
+        // 1,000,000 tokens in steps of 32 x 256.
+        assert_eq!((config.steps, config.schedule.warmup_steps, config.evaluate_every), (122, 6, 13));
+        assert!((config.schedule.at(122) - 3e-4).abs() < 1e-12);
+        assert_eq!(config.schedule.at(6), 3e-3);
+        let none = CorpusProtocol { budget: Budget::Tokens(1), ..protocol };
+        assert_eq!(none.training(&model, &Primitives::standard()).unwrap().steps, 1);
     }
 
     #[test]
