@@ -37,7 +37,8 @@ struct Args {
     /// Trials in all, those of earlier runs included.
     #[arg(long, default_value_t = 24)]
     trials: usize,
-    /// Primitives to choose from, by name or letter: attention (A), swiglu (M), mlp (F).
+    /// Primitives to choose from, by name or letter: attention (A), sliding_window (S), mamba2 (B), gated_delta_net (G),
+    /// gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     primitives: Vec<String>,
     /// Trials at once; on a CPU each trains on one core. For Slurm: jobs at once.

@@ -105,6 +105,8 @@ mod documents {
     struct Concepts;
     #[doc = include_str!("../docs/embedding.md")]
     struct Embedding;
+    #[doc = include_str!("../docs/plug_in.md")]
+    struct PlugIn;
 }
 
 #[cfg(all(doctest, feature = "tokenizers"))]
@@ -126,8 +128,8 @@ pub mod prelude {
         model::{Cache, HybridLm, ModelSpec},
         pipeline::{Ask, Found, MetricsFile, Pipeline, ProgressBar, Session},
         primitive::{
-            Block, BuildError, Dims, FnPrimitive, LayerCost, LayerState, Memory, Mixer, Primitive, PrimitiveId,
-            Primitives, Role, SlidingWindow, Symbol, WeightInit,
+            Block, BuildError, Dims, FnPrimitive, LayerCost, LayerState, Memory, Mixer, Moe, NameError, Primitive,
+            PrimitiveId, Primitives, Role, SlidingWindow, Symbol, WeightInit,
         },
         search::{
             Exhaustive, GpBo, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, Replicate,

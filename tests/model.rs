@@ -1,6 +1,7 @@
 //! The networks: causality, reproducibility, sizes, records.
 
-mod plugged_conv;
+#[path = "../examples/plug_in_primitive/layer.rs"]
+mod layer;
 
 use burn::{
     module::{Module, Param},
@@ -11,10 +12,10 @@ use composer_nas::{
     model::{AutoEncoder, Cache, GenerateError, HybridLm, ModelSpec, Network, Sampling},
     primitive::{BuildError, Dims, InitScheme, Primitives},
 };
-use plugged_conv::PluggedConv;
+use layer::running_mean;
 
 fn primitives() -> Primitives {
-    Primitives::standard().with(PluggedConv).unwrap()
+    Primitives::standard().with(running_mean().unwrap()).unwrap()
 }
 
 fn spec(architecture: &str) -> ModelSpec {

@@ -1,0 +1,26 @@
+//! A search over attention, SwiGLU and Mamba-2: six layers, and the result beside published hybrids of the same size.
+//!
+//! `cargo run --release --example hybrid_search [TRIALS]`; the same command again resumes `runs/hybrid_search`.
+
+use composer_nas::{prelude::*, space::baseline};
+
+fn main() -> anyhow::Result<()> {
+    let trials = std::env::args().nth(1).map_or(Ok(24), |text| text.parse())?;
+    let (primitives, target) = (Primitives::hybrid(), Target::llama_1b());
+    let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu", "mamba2"])?, 6)?;
+    let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &device::best()?.device))
+        .trials(trials)
+        .workers(2)
+        .journal("runs/hybrid_search/journal.jsonl")
+        .observer(ProgressBar::new())
+        .run(&target)?;
+    println!("{} -> {}", found.aggregated, found.target.architecture);
+
+    let primitives = Primitives::standard();
+    let grow = |small| Auto.extrapolate(&small, &target, &primitives);
+    let (nemotron_h, samba) = (grow(baseline::nemotron_h(6, 1))?, grow(baseline::samba(2))?);
+    let models =
+        [("llama", &target.baseline_model()), ("nemotron_h", &nemotron_h), ("samba", &samba), ("found", &found.target)];
+    println!("{}", Comparison::new(models, &primitives, Workload::bf16(4096))?);
+    Ok(())
+}
