@@ -13,8 +13,9 @@ use super::{Engine, EngineError, ExecuteError, Job, JobState, Remote, remote::Se
 
 /// Runs each trial in a process of its own: a candidate that crashes, leaks or runs out of memory takes nothing with it.
 ///
-/// The processes outlive a driver that dies; the next one with the same folder takes them over. Costs the start of a process per
-/// trial.
+/// The processes outlive a driver that is killed; the next one with the same folder takes them over. Ctrl-C in a terminal reaches
+/// them too, and ends all. Costs the start of a process per trial. [`Resources::memory`](super::Resources::memory) and
+/// [`Resources::gpus`](super::Resources::gpus) mean nothing here.
 pub type Process = Remote<Processes>;
 
 impl Remote<Processes> {
@@ -95,7 +96,7 @@ impl Engine for Processes {
             return Err(later("workers of an earlier driver use all devices".into()));
         }
         let child = command.spawn().map_err(|source| EngineError::Missing { program: program.clone(), source })?;
-        let deadline = job.resources.time.and_then(|time| Instant::now().checked_add(time + SLACK));
+        let deadline = job.resources.time.and_then(|time| Instant::now().checked_add(time.saturating_add(SLACK)));
         self.children.insert(job.name.clone(), Running { child, device, deadline });
         Ok(())
     }

@@ -243,7 +243,7 @@ impl<E: Engine + 'static> Executor for Remote<E> {
     }
 
     fn idle(&self) -> usize {
-        self.settings.capacity - self.running
+        self.settings.capacity.saturating_sub(self.running)
     }
 
     fn submit(&mut self, trial: Trial) -> Result<(), ExecuteError> {
