@@ -13,18 +13,17 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
 use clap::Parser;
 use composer_nas::{
     data::{Corpus, Importer, TextReader},
-    model::HybridLm,
+    model::Sampling,
     prelude::*,
     pretrain::{Measured, PretrainConfig, Pretrained, Pretrainer, Record, Validation},
     space::baseline,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig},
 };
 use indicatif::{MultiProgress, ProgressBar as Bar, ProgressStyle};
-use rand::RngExt;
 
 /// Training allocates much and briefly, which this allocator takes well.
 #[global_allocator]
@@ -117,13 +116,14 @@ fn main() -> anyhow::Result<()> {
     let Some(tokenizer) = &corpus.tokenizer else { return Ok(()) };
     let tokenizer = Importer::load(tokenizer, None)?;
     for (name, _, trained) in &rows {
-        let text = tokenizer.decode(&sample(
-            &trained.model,
-            &tokenizer.encode("The people of")?,
-            120,
-            &devices[0],
-            args.seed,
-        ))?;
+        let mut tokens = tokenizer.encode("The people of")?;
+        let prompt: Vec<u32> = tokens.iter().filter_map(|&token| u32::try_from(token).ok()).collect();
+        let sampling = Sampling { temperature: 0.8, top_k: Some(40), top_p: None };
+        let drawn = trained.model.generate(&prompt, sampling, Seed(args.seed).rng("example/sample", 0))?;
+        for token in drawn.take(120) {
+            tokens.push(token? as i32);
+        }
+        let text = tokenizer.decode(&tokens)?;
         println!("\n{name}: {}", text.replace('\n', " "));
     }
     Ok(())
@@ -286,27 +286,4 @@ fn report(rows: &[(&str, ModelSpec, Pretrained)], primitives: &Primitives, seq_l
     }
     println!("tokens/s is the median over the run, models side by side");
     Ok(())
-}
-
-/// Goes on from `prompt` by `count` tokens: temperature 0.8, the 40 most likely tokens.
-fn sample(model: &HybridLm, prompt: &[i32], count: usize, device: &Device, seed: u64) -> Vec<i32> {
-    let mut rng = Seed(seed).rng("example/sample", 0);
-    let mut tokens = prompt.to_vec();
-    for _ in 0..count {
-        let context = &tokens[tokens.len().saturating_sub(256)..];
-        let input = Tensor::<2, Int>::from_data(TensorData::new(context.to_vec(), [1, context.len()]), device);
-        let logits = model.forward(input).slice([0..1, context.len() - 1..context.len()]);
-        let Ok(logits) = logits.try_into_vec_as::<f32>() else { break };
-        let mut order: Vec<_> = (0..logits.len()).collect();
-        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-        order.truncate(40);
-        let weights: Vec<_> = order.iter().map(|&at| (f64::from(logits[at] - logits[order[0]]) / 0.8).exp()).collect();
-        let mut left = rng.random::<f64>() * weights.iter().sum::<f64>();
-        let drawn = weights.iter().position(|weight| {
-            left -= weight;
-            left <= 0.0
-        });
-        tokens.push(order[drawn.unwrap_or(0)] as i32);
-    }
-    tokens
 }

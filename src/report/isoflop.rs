@@ -35,7 +35,8 @@ pub fn isoflop(measurements: &[Measurement], scalings: &[Scaling]) -> Result<Fig
     }
     let row = |measured: &Measurement| {
         let Measurement { cell, parameters, flops, loss, accuracy, .. } = measured;
-        let numbers = [*parameters as f64, measured.budget(), *flops, *loss, *accuracy].map(|number| number.to_string());
+        let numbers =
+            [*parameters as f64, measured.budget(), *flops, *loss, *accuracy].map(|number| number.to_string());
         let texts = [cell.family.clone(), cell.architecture.letters(), cell.seed.to_string()];
         let diverged = measured.diverged.clone().unwrap_or_default();
         texts.into_iter().chain(numbers).chain([diverged]).collect()
