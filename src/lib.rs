@@ -43,8 +43,9 @@
 //! 8. [`evaluate`]: trial → report
 //! 9. [`extrapolate`]: small architecture → model at the target's size; [`isoflop`]: how architectures scale
 //! 10. [`execute`], [`journal`], [`pipeline`]: where trials run, how a search is remembered, the composition
-//! 11. pictures of searches and studies: [`report`]
-//! 12. `testkit` (feature of that name): the laws of the traits, for the tests of a plug-in
+//! 11. models in the files of other tools, and back: [`export`], [`import`]
+//! 12. pictures of searches and studies: [`report`]
+//! 13. `testkit` (feature of that name): the laws of the traits, for the tests of a plug-in
 //!
 //! # Features
 //!
@@ -87,6 +88,8 @@ pub mod isoflop;
 pub mod execute;
 pub mod journal;
 pub mod pipeline;
+pub mod export;
+pub mod import;
 pub mod report;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

@@ -78,6 +78,17 @@ pub fn read(path: impl AsRef<Path>) -> Result<(Setup, Study), JournalError> {
     Ok((contents.setup, contents.study))
 }
 
+/// The crate's version that started a journal.
+///
+/// # Errors
+/// [`JournalError`] when the file cannot be read or is no journal.
+pub fn written_by(path: impl AsRef<Path>) -> Result<String, JournalError> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(|source| JournalError::Open { path: path.into(), source })?;
+    let first = bytes.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
+    Header::written_by(first).ok_or_else(|| JournalError::NotAJournal { path: path.into() })
+}
+
 /// What a file holds.
 struct Contents {
     setup: Setup,

@@ -64,6 +64,14 @@ impl Header {
         Ok(header.setup)
     }
 
+    /// The crate's version in a complete first line.
+    pub(super) fn written_by(line: &[u8]) -> Option<String> {
+        serde_json::from_slice::<Header>(line)
+            .ok()
+            .filter(|header| header.format == FORMAT)
+            .map(|header| header.written_by)
+    }
+
     /// Whether `bytes` could be the beginning of a header that was being written when its process died.
     pub(super) fn is_torn(bytes: &[u8]) -> bool {
         let start = format!("{{\"format\":\"{FORMAT}\",");

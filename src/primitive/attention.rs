@@ -7,7 +7,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{
+    Block, BuildError, Counterpart, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    WeightInit,
+};
 use crate::kernels::{CausalAttention, KeyValues, project};
 
 /// Causal self-attention: `heads` query heads share `kv_heads` key and value heads. Symbol `A`.
@@ -34,6 +37,12 @@ impl Primitive for Attention {
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
         Ok(Block::new(AttentionLayer::new(dims, init, device)))
+    }
+
+    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
+        let names = [("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "o_proj")];
+        let start = Counterpart::new("full_attention", Remembers::Everything);
+        Some(names.into_iter().fold(start, |all, (ours, theirs)| all.linear(ours, theirs, dims.attention_bias)))
     }
 }
 

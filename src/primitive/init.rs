@@ -74,8 +74,11 @@ impl WeightInit {
         self.uniform([taps, channels], 1.0 / (taps.max(1) as f64).sqrt(), device)
     }
 
-    /// A parameter with independent normal entries of mean 0.
+    /// A parameter with independent normal entries of mean 0; without deviation nothing is drawn.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64, device: &Device) -> Param<Tensor<D>> {
+        if std == 0.0 {
+            return self.constant(shape, 0.0, device);
+        }
         let rng = &mut self.rng;
         parameter(shape, device, || {
             let z: f64 = StandardNormal.sample(rng);

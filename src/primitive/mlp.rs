@@ -6,7 +6,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{
+    Block, BuildError, Counterpart, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    WeightInit,
+};
 use crate::kernels::{gelu, project};
 
 /// `down(gelu(up x))` with the tanh form of GELU, without bias; inner width `d_ff`. Symbol `F`.
@@ -37,6 +40,11 @@ impl Primitive for Mlp {
             up: init.linear(dims.d_model, dims.d_ff, device),
             down: init.linear(dims.d_ff, dims.d_model, device),
         }))
+    }
+
+    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
+        let start = Counterpart::new("gelu_mlp", Remembers::Nothing);
+        Some(start.linear("up", "up_proj", false).linear("down", "down_proj", false))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod attention;
 mod block;
+mod counterpart;
 mod dims;
 mod erase;
 mod from_fn;
@@ -26,6 +27,7 @@ mod symbol;
 
 pub use attention::{Attention, AttentionLayer};
 pub use block::{Block, Mixer};
+pub use counterpart::{Counterpart, Layout, Remembers, StoredTensor};
 pub use dims::{Dims, DimsError};
 pub use from_fn::FnPrimitive;
 pub use gated_conv::{GatedConv, GatedConvLayer};
@@ -70,6 +72,13 @@ pub trait Primitive: Debug + Send + Sync {
     /// # Errors
     /// [`BuildError`] when `dims` cannot be built; the message names the remedy.
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError>;
+
+    /// What the layer is called in Hugging Face's transformers, for [`export`](crate::export) and
+    /// [`import`](crate::import); none where it has no counterpart there. It names every parameter of the built layer.
+    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
+        let _ = dims;
+        None
+    }
 
     /// The same primitive under another letter, to stand beside a variant of itself.
     fn with_symbol(self, symbol: Symbol) -> Lettered<Self>

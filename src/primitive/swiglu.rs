@@ -6,7 +6,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{
+    Block, BuildError, Counterpart, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    WeightInit,
+};
 use crate::kernels::swiglu;
 
 /// `down(silu(gate x) * up x)`, without bias; inner width `d_ff`. Symbol `M`.
@@ -34,6 +37,11 @@ impl Primitive for SwiGlu {
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
         Ok(Block::new(SwiGluLayer::new(dims.d_model, dims.d_ff, init, device)))
+    }
+
+    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
+        let start = Counterpart::new("swiglu", Remembers::Nothing);
+        Some(start.linear("gate", "gate_proj", false).linear("up", "up_proj", false).linear("down", "down_proj", false))
     }
 }
 

@@ -1,0 +1,151 @@
+//! From the result of a search to a folder that other tools load.
+//!
+//! `cargo run --release --example export -- runs/NAME` reads `runs/NAME/target.json`, which the example `search` wrote, and
+//! writes `runs/NAME/export`: a folder of Hugging Face's transformers with a model card and without weights, and a launch
+//! script for Megatron-LM where it can express the model. `--help` lists what can be changed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+use composer_nas::{
+    export::{self, Format, Options, Precision, Provenance, SpecialTokens},
+    import,
+    prelude::*,
+};
+use serde::Deserialize;
+
+/// Writes what a search found as a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness load.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Folder of a run with its target.json, or a file with a model's specification.
+    run: PathBuf,
+    /// The folder to write; `export` beside target.json by default.
+    out: Option<PathBuf>,
+    /// Which model class shall load it.
+    #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
+    format: FormatArg,
+    /// Numbers of the weights.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
+    precision: PrecisionArg,
+    /// Draw initial weights from this seed and write them too.
+    #[arg(long, value_name = "SEED", conflicts_with = "weights")]
+    draw: Option<u64>,
+    /// Take the weights of this exported folder.
+    #[arg(long, value_name = "FOLDER")]
+    weights: Option<PathBuf>,
+    /// Largest file of weights, in megabytes.
+    #[arg(long, default_value_t = 5000)]
+    shard: u64,
+    /// Longest sequence that receivers allow.
+    #[arg(long, default_value_t = 4096)]
+    positions: usize,
+    /// Folder with a tokenizer.json.
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+    /// Id of the token that begins a text.
+    #[arg(long)]
+    bos: Option<u32>,
+    /// Id of the token that ends a text.
+    #[arg(long)]
+    eos: Option<u32>,
+    /// Replace a model that is there.
+    #[arg(long)]
+    overwrite: bool,
+    /// Refuse what would only be warned of.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    Auto,
+    DeciLm,
+    LlamaCpp,
+    Llama,
+    Flat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PrecisionArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let file = if args.run.is_dir() { args.run.join("target.json") } else { args.run.clone() };
+    let run = file.parent().unwrap_or(Path::new(".")).to_owned();
+    let spec: ModelSpec = read(&file)?;
+    let out = args.out.clone().unwrap_or_else(|| run.join("export"));
+    let primitives = Primitives::standard();
+    let options = Options {
+        format: match args.format {
+            FormatArg::Auto => Format::Auto,
+            FormatArg::DeciLm => Format::DeciLm,
+            FormatArg::LlamaCpp => Format::LlamaCpp,
+            FormatArg::Llama => Format::Llama,
+            FormatArg::Flat => Format::Flat,
+        },
+        precision: match args.precision {
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::F16 => Precision::F16,
+            PrecisionArg::Bf16 => Precision::Bf16,
+        },
+        shard_bytes: args.shard.saturating_mul(1_000_000),
+        max_positions: args.positions,
+        tokens: SpecialTokens { bos: args.bos, eos: args.eos, pad: None },
+        tokenizer: args.tokenizer.clone(),
+        provenance: provenance(&run)?,
+        overwrite: args.overwrite,
+        strict: args.strict,
+    };
+    let device = Device::flex();
+    let model = match (&args.weights, args.draw) {
+        (Some(folder), _) => Some(import::hugging_face(folder, &primitives, &device, import::Rope::Halves)?.model),
+        (None, Some(seed)) => Some(HybridLm::new(&spec, &primitives, Seed(seed), &device)?),
+        (None, None) => None,
+    };
+    let exported = export::hugging_face(&spec, model.as_ref(), &primitives, &out, &options)?;
+    println!("{} as {}: {}", spec.architecture, exported.model_type, exported.files.join(", "));
+    exported.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+    match export::megatron(&spec, &primitives, &export::Training::default()) {
+        Ok(script) => {
+            let path = out.with_extension("megatron.sh");
+            fs::write(&path, script.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+            println!("{} for Megatron-LM: {}", script.pattern, path.display());
+        }
+        Err(error) => println!("no launch script: {error}"),
+    }
+    println!("written to {}", out.display());
+    Ok(())
+}
+
+/// How the architecture was found, as far as the run's folder tells.
+fn provenance(run: &Path) -> anyhow::Result<Option<Provenance>> {
+    #[derive(Deserialize)]
+    struct Summary {
+        architecture: Architecture,
+        aggregator: String,
+    }
+    let journal = run.join("journal.jsonl");
+    if !journal.is_file() {
+        return Ok(None);
+    }
+    let mut found = Provenance::read(&journal)?;
+    let summary = run.join("architecture.json");
+    if summary.is_file() {
+        let Summary { architecture, aggregator } = read(&summary)?;
+        (found.small, found.aggregator) = (Some(architecture), Some(aggregator));
+    }
+    Ok(Some(found))
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} holds something else", path.display()))
+}

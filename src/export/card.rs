@@ -1,0 +1,153 @@
+//! The model card: what the model is, how it was found, how it is loaded.
+
+use std::{fmt::Write, path::Path};
+
+use super::{DECI, FLAT, Options, SpecialTokens, Warning, config::Chosen};
+use crate::{
+    cost::{ModelCost, Workload},
+    journal::{self, JournalError, Setup},
+    model::ModelSpec,
+    primitive::Primitives,
+    space::Architecture,
+    study::Study,
+};
+
+/// How an architecture was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provenance {
+    /// Space, goal, seed, searcher and evaluator.
+    pub setup: Setup,
+    /// How many trials the search had.
+    pub trials: usize,
+    /// The best trial with its score.
+    pub best: Option<(Architecture, f64)>,
+    /// The small architecture that was scaled.
+    pub small: Option<Architecture>,
+    /// Who merged the trials into it.
+    pub aggregator: Option<String>,
+    /// The crate's version that searched.
+    pub version: Option<String>,
+}
+
+impl Provenance {
+    /// What a finished search knows of itself.
+    pub fn new(setup: Setup, study: &Study) -> Self {
+        let best = study.best().map(|best| (best.trial.architecture.clone(), study.goal().orient(best.value)));
+        Self { setup, trials: study.valid_trials(), best, small: None, aggregator: None, version: None }
+    }
+
+    /// What the journal of a search says.
+    ///
+    /// # Errors
+    /// [`JournalError`] when there is none or it is damaged.
+    pub fn read(journal: impl AsRef<Path>) -> Result<Self, JournalError> {
+        let (setup, study) = journal::read(&journal)?;
+        Ok(Self { version: Some(journal::written_by(&journal)?), ..Self::new(setup, &study) })
+    }
+}
+
+/// README.md of the folder.
+pub(super) fn card(
+    name: &str,
+    spec: &ModelSpec,
+    primitives: &Primitives,
+    chosen: &Chosen,
+    options: &Options,
+    warnings: &[Warning],
+) -> String {
+    let mut text = format!(
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- composer-nas\n- hybrid-architecture\n---\n\n\
+         # {name}\n\n"
+    );
+    text += &model(spec, primitives, options.max_positions);
+    text += &found(options.provenance.as_ref());
+    text += &loading(name, chosen, options.tokens);
+    if !warnings.is_empty() {
+        let lines = warnings.iter().map(|warning| format!("- {warning}\n"));
+        text += &format!("\n## To know\n\n{}", lines.collect::<String>());
+    }
+    text
+}
+
+fn model(spec: &ModelSpec, primitives: &Primitives, positions: usize) -> String {
+    let dims = &spec.dims;
+    let mut text = format!(
+        "A causal language model of {} layers: `{}`. Each letter is one residual block with an RMS norm in front.\n\n",
+        spec.architecture.len(),
+        spec.architecture
+    );
+    text += "| letter | layer | count |\n|---|---|---|\n";
+    for primitive in primitives.iter().filter(|primitive| spec.architecture.count(primitive.symbol()) > 0) {
+        let symbol = primitive.symbol();
+        let _ = writeln!(text, "| {symbol} | {} | {} |", primitive.id(), spec.architecture.count(symbol));
+    }
+    let _ = write!(
+        text,
+        "\nWidth {}, inner width {}, {} query and {} KV heads of {}, RoPE theta {}, {} tokens, {} embeddings.\n",
+        dims.d_model,
+        dims.d_ff,
+        dims.heads,
+        dims.kv_heads,
+        dims.head_dim,
+        dims.rope_theta,
+        spec.vocab_size,
+        if spec.tied_embeddings { "tied" } else { "untied" },
+    );
+    if let Ok(cost) = ModelCost::new(spec, primitives, Workload::bf16(positions.max(1) as u64)) {
+        let _ = write!(
+            text,
+            "{} parameters, of them {} in the layers; {} bytes of 16-bit cache per token.\n",
+            cost.total_parameters, cost.body_parameters, cost.cache_bytes_per_token
+        );
+    }
+    text
+}
+
+fn found(provenance: Option<&Provenance>) -> String {
+    let exporter = env!("CARGO_PKG_VERSION");
+    let Some(Provenance { setup, trials, best, small, aggregator, version }) = provenance else {
+        return format!("\n## How it was found\n\nNot recorded. Exported by composer-nas {exporter}.\n");
+    };
+    let space = &setup.space;
+    let letters: Vec<_> = setup.primitives.iter().map(|(symbol, id)| format!("{symbol} ({id})")).collect();
+    let constraints = match space.config().constraints.len() {
+        0 => String::new(),
+        count => format!(", {count} constraints"),
+    };
+    let mut rows = vec![
+        ("search space", format!("{} layers of {}{constraints}: {}", space.layers(), letters.join(", "), space.size())),
+        ("trials", trials.to_string()),
+        ("goal", format!("{:?} {}", setup.goal.direction, setup.goal.score).to_lowercase()),
+        ("seed", setup.seed.0.to_string()),
+        ("searcher", format!("`{}`", setup.searcher)),
+    ];
+    if let Some((architecture, score)) = best {
+        rows.push(("best trial", format!("`{architecture}` with {score:.4}")));
+    }
+    rows.extend(aggregator.iter().map(|aggregator| ("merged by", format!("`{aggregator}`"))));
+    rows.extend(small.iter().map(|small| ("small architecture", format!("`{small}`"))));
+    rows.extend(version.iter().map(|version| ("searched by", format!("composer-nas {version}"))));
+    rows.push(("exported by", format!("composer-nas {exporter}")));
+    let rows: String =
+        rows.iter().map(|(what, value)| format!("| {what} | {} |\n", value.replace('|', "\\|"))).collect();
+    // The protocol is long: a block of its own.
+    format!("\n## How it was found\n\n| | |\n|---|---|\n{rows}\nEvaluated by:\n\n```\n{}\n```\n", setup.evaluator)
+}
+
+fn loading(name: &str, chosen: &Chosen, tokens: SpecialTokens) -> String {
+    let custom = [DECI, FLAT].contains(&chosen.model_type);
+    let trust = if custom { ", trust_remote_code=True" } else { "" };
+    let mut text = format!(
+        "\n## Use\n\n```python\nfrom transformers import AutoModelForCausalLM\n\n\
+         model = AutoModelForCausalLM.from_pretrained(\"{name}\"{trust})\n```\n\n\
+         Without weights in the folder, `AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(\"{name}\"{trust}){trust})`\n\
+         makes the model with random ones.\n"
+    );
+    if custom {
+        text += "The two Python modules in the folder are the model class; transformers asks before it runs them.\n";
+    }
+    if tokens.eos.is_none() {
+        text += "No token ends a text: state `eos_token_id` or `max_new_tokens` when generating.\n";
+    }
+    text
+}

@@ -1,0 +1,277 @@
+//! The JSON files: config.json and generation_config.json.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    ExportError, Format, Options,
+    plan::{self, Half, Packing, Pair},
+};
+use crate::{
+    model::ModelSpec,
+    primitive::{Counterpart, Dims, InitScheme, Primitives, Remembers, Role},
+};
+
+/// The entry of config.json that other programs pass over: what the standard entries do not say.
+pub(crate) const OURS: &str = "composer_nas";
+/// Model types, as `model_type` of config.json.
+pub(crate) const FLAT: &str = "composer";
+pub(crate) const DECI: &str = "nemotron-nas";
+pub(crate) const LLAMA: &str = "llama";
+/// DeciLM rounds inner widths up to a multiple of this.
+pub(crate) const FF_STEP: usize = 256;
+
+/// A format that fits the model, with its blocks.
+pub(super) struct Chosen {
+    pub model_type: &'static str,
+    pub packing: Packing,
+}
+
+/// The format asked for, or the one that fits.
+pub(super) fn choose(spec: &ModelSpec, primitives: &Primitives, format: Format) -> Result<Chosen, ExportError> {
+    let counterparts = plan::counterparts(spec, primitives)?;
+    let kinds: Vec<_> = spec.architecture.layers().iter().map(|symbol| counterparts[symbol].kind.as_str()).collect();
+    let flat = Chosen { model_type: FLAT, packing: Packing::Flat };
+    let paired = |format| paired(spec, &kinds, format);
+    match format {
+        Format::Flat => Ok(flat),
+        Format::Auto => Ok(paired(Format::DeciLm).unwrap_or(flat)),
+        Format::DeciLm | Format::LlamaCpp | Format::Llama => paired(format),
+    }
+}
+
+/// A Llama-like packing.
+fn paired(spec: &ModelSpec, kinds: &[&str], format: Format) -> Result<Chosen, ExportError> {
+    let dims = &spec.dims;
+    let refuse = |reason: String| Err(ExportError::Format { format, reason });
+    if let Some(kind) = kinds.iter().find(|kind| plan::is_attention(kind).is_none()) {
+        return refuse(format!("it has no layer {kind}, only attention and SwiGLU"));
+    }
+    if spec.head_bias && !spec.tied_embeddings {
+        return refuse("its head has no bias".into());
+    }
+    if !dims.d_model.is_multiple_of(dims.heads) {
+        return refuse(format!("its {} heads must divide d_model {}", dims.heads, dims.d_model));
+    }
+    let deci = format != Format::Llama;
+    if deci && ff_of(ff_mult(dims.d_ff, dims), dims) != dims.d_ff {
+        return refuse(format!("d_ff {} is no multiple of {FF_STEP}", dims.d_ff));
+    }
+    let mut pairs = plan::pair(kinds).unwrap_or_default();
+    for (at, pair) in pairs.iter_mut().enumerate() {
+        let (fill_mlp, fill_attention) = match format {
+            Format::LlamaCpp => (Some(FF_STEP), at == 0),
+            Format::Llama => (Some(dims.d_ff), true),
+            Format::Auto | Format::DeciLm | Format::Flat => (None, false),
+        };
+        if let (Half::Absent, Some(width)) = (pair.mlp, fill_mlp) {
+            pair.mlp = Half::Zero(width);
+        }
+        if pair.attention == Half::Absent && fill_attention {
+            pair.attention = Half::Zero(0);
+        }
+    }
+    Ok(Chosen { model_type: if deci { DECI } else { LLAMA }, packing: Packing::Paired(pairs) })
+}
+
+/// How DeciLM states an inner width: `3 ff / (2 d)`.
+fn ff_mult(ff: usize, dims: &Dims) -> f64 {
+    3.0 * ff as f64 / (2.0 * dims.d_model as f64)
+}
+
+/// The inner width that readers of DeciLM make of it.
+pub(crate) fn ff_of(mult: f64, dims: &Dims) -> usize {
+    ((2.0 * mult * dims.d_model as f64 / 3.0) as usize).next_multiple_of(FF_STEP)
+}
+
+/// config.json.
+pub(super) fn config(
+    spec: &ModelSpec,
+    primitives: &Primitives,
+    chosen: &Chosen,
+    options: &Options,
+) -> Result<Value, ExportError> {
+    let (dims, tokens) = (&spec.dims, options.tokens);
+    // RoPE twice: `rope_parameters` is how transformers 5 says it, `rope_theta` how everything else does.
+    let common = json!({
+        "model_type": chosen.model_type,
+        "vocab_size": spec.vocab_size,
+        "hidden_size": dims.d_model,
+        "intermediate_size": dims.d_ff,
+        "num_attention_heads": dims.heads,
+        "num_key_value_heads": dims.kv_heads,
+        "head_dim": dims.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": dims.norm_eps,
+        "rope_theta": dims.rope_theta,
+        "rope_parameters": { "rope_type": "default", "rope_theta": dims.rope_theta },
+        "max_position_embeddings": options.max_positions,
+        "attention_bias": dims.attention_bias,
+        "attention_dropout": 0.0,
+        "mlp_bias": false,
+        "tie_word_embeddings": spec.tied_embeddings,
+        "initializer_range": match spec.init { InitScheme::Normal(std) => std, InitScheme::FanIn => 0.02 },
+        "bos_token_id": tokens.bos,
+        "eos_token_id": tokens.eos,
+        "pad_token_id": tokens.pad,
+        "use_cache": caches(spec, primitives),
+        "dtype": options.precision.name(),
+        OURS: {
+            "version": env!("CARGO_PKG_VERSION"),
+            "architecture": spec.architecture,
+            "init": spec.init,
+        },
+    });
+    let special = match &chosen.packing {
+        Packing::Flat => flat(spec, primitives)?,
+        Packing::Paired(pairs) if chosen.model_type == DECI => deci(dims, pairs),
+        Packing::Paired(pairs) => {
+            json!({ "architectures": ["LlamaForCausalLM"], "num_hidden_layers": pairs.len() })
+        }
+    };
+    Ok(merged(common, special))
+}
+
+fn merged(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
+}
+
+/// What the flat class reads: the kind of every layer, and what it remembers in the words of transformers' caches.
+fn flat(spec: &ModelSpec, primitives: &Primitives) -> Result<Value, ExportError> {
+    let counterparts = plan::counterparts(spec, primitives)?;
+    let list = |what: &dyn Fn(&Counterpart) -> String| -> Vec<String> {
+        spec.architecture.layers().iter().map(|symbol| what(&counterparts[symbol])).collect()
+    };
+    let special = json!({
+        "architectures": ["ComposerForCausalLM"],
+        "auto_map": auto_map("ComposerConfig", "ComposerForCausalLM"),
+        "num_hidden_layers": spec.architecture.len(),
+        "layers_block_type": list(&|counterpart| counterpart.kind.clone()),
+        "layers_cache_type": list(&|counterpart| counterpart.remembers.layer_type().into()),
+        "head_bias": spec.head_bias && !spec.tied_embeddings,
+    });
+    Ok(merged(special, Value::Object(plan::settings(&counterparts)?)))
+}
+
+/// What DeciLM reads: which halves a block has, and their widths.
+fn deci(dims: &Dims, pairs: &[Pair]) -> Value {
+    let group = dims.heads / dims.kv_heads;
+    let half = |absent: bool, mut more: Map<String, Value>| {
+        more.extend([("no_op".into(), absent.into()), ("replace_with_linear".into(), false.into())]);
+        more
+    };
+    let one = |key: &str, value: Option<Value>| Map::from_iter([(key.to_owned(), value.unwrap_or_default())]);
+    let block = |pair: &Pair| {
+        let heads = (pair.attention != Half::Absent).then(|| group.into());
+        let mult = match pair.mlp {
+            Half::Absent => None,
+            Half::Layer(_) => Some(ff_mult(dims.d_ff, dims).into()),
+            Half::Zero(width) => Some(ff_mult(width, dims).into()),
+        };
+        json!({
+            "attention": half(heads.is_none(), one("n_heads_in_group", heads)),
+            "ffn": half(mult.is_none(), one("ffn_mult", mult)),
+        })
+    };
+    json!({
+        "architectures": ["DeciLMForCausalLM"],
+        "auto_map": auto_map("ComposerDeciConfig", "DeciLMForCausalLM"),
+        "num_hidden_layers": pairs.len(),
+        "block_configs": pairs.iter().map(block).collect::<Vec<_>>(),
+    })
+}
+
+fn auto_map(config: &str, model: &str) -> Value {
+    json!({
+        "AutoConfig": format!("configuration_composer.{config}"),
+        "AutoModelForCausalLM": format!("modeling_composer.{model}"),
+    })
+}
+
+/// Whether there is something to cache, and every layer that mixes along the sequence can decode with a cache.
+fn caches(spec: &ModelSpec, primitives: &Primitives) -> bool {
+    let mut any = false;
+    let all = spec.architecture.layers().iter().filter_map(|&symbol| primitives.get(symbol).ok()).all(|primitive| {
+        let remembers = primitive.counterpart(&spec.dims).is_some_and(|found| found.remembers != Remembers::Nothing);
+        any |= remembers;
+        remembers || primitive.role() == Role::Channel
+    });
+    any && all
+}
+
+/// generation_config.json.
+pub(super) fn generation(spec: &ModelSpec, primitives: &Primitives, options: &Options) -> Value {
+    json!({
+        "_from_model_config": true,
+        "bos_token_id": options.tokens.bos,
+        "eos_token_id": options.tokens.eos,
+        "pad_token_id": options.tokens.pad,
+        "use_cache": caches(spec, primitives),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extrapolate::Target;
+
+    fn chosen(letters: &str, format: Format) -> Result<Chosen, ExportError> {
+        choose(&Target::llama_1b().model(letters.parse().unwrap()), &Primitives::standard(), format)
+    }
+
+    #[test]
+    fn widths_of_the_published_models_are_exact() {
+        for (target, mult) in [(Target::llama_1b(), 6.0), (Target::llama_3b(), 4.0), (Target::llama_8b(), 5.25)] {
+            assert_eq!(ff_mult(target.dims.d_ff, &target.dims), mult);
+        }
+        for d_model in [48, 64, 80, 100, 1000, 2048, 5120, 7168] {
+            let dims = Dims { d_model, ..Target::llama_1b().dims };
+            for ff in (1..200).map(|step| step * FF_STEP) {
+                assert_eq!(ff_of(ff_mult(ff, &dims), &dims), ff, "{d_model}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_those_of_the_format() {
+        let pairs = |letters, format| match chosen(letters, format).unwrap().packing {
+            Packing::Paired(pairs) => pairs,
+            Packing::Flat => panic!("not paired"),
+        };
+        let (zero, layer, absent) = (Half::Zero, Half::Layer, Half::Absent);
+        let pair = |attention, mlp| Pair { attention, mlp };
+        assert_eq!(
+            pairs("MAA", Format::DeciLm),
+            [pair(absent, layer(0)), pair(layer(1), absent), pair(layer(2), absent)]
+        );
+        assert_eq!(pairs("MAM", Format::LlamaCpp), [pair(zero(0), layer(0)), pair(layer(1), layer(2))]);
+        assert_eq!(pairs("AMM", Format::LlamaCpp), [pair(layer(0), layer(1)), pair(absent, layer(2))]);
+        assert_eq!(pairs("AA", Format::LlamaCpp), [pair(layer(0), zero(256)), pair(layer(1), zero(256))]);
+        assert_eq!(pairs("AMM", Format::Llama), [pair(layer(0), layer(1)), pair(zero(0), layer(2))]);
+        assert_eq!(chosen("AM", Format::Auto).unwrap().model_type, DECI);
+        assert_eq!(chosen("AMF", Format::Auto).unwrap().model_type, FLAT);
+        assert_eq!(chosen("AM", Format::Flat).unwrap().model_type, FLAT);
+    }
+
+    #[test]
+    fn what_a_format_cannot_say_is_refused() {
+        let good = Target::llama_1b().model("AM".parse().unwrap());
+        let error = |spec: &ModelSpec, format| match choose(spec, &Primitives::standard(), format) {
+            Err(ExportError::Format { reason, .. }) => reason,
+            _ => panic!("not refused"),
+        };
+        let dims = |change: fn(&mut Dims)| {
+            let mut spec = good.clone();
+            change(&mut spec.dims);
+            spec
+        };
+        assert!(error(&dims(|dims| dims.d_ff = 8000), Format::DeciLm).contains("8000"));
+        assert!(error(&dims(|dims| dims.heads = 24), Format::Llama).contains("24"));
+        let biased = ModelSpec { head_bias: true, tied_embeddings: false, ..good.clone() };
+        assert!(error(&biased, Format::LlamaCpp).contains("bias"));
+        let gelu = ModelSpec { architecture: "AF".parse().unwrap(), ..good };
+        assert!(error(&gelu, Format::Llama).contains("gelu_mlp"));
+    }
+}

@@ -1,0 +1,182 @@
+//! A folder that is complete or not there.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::ExportError;
+
+/// A folder under construction beside its place. It takes its place when it is finished; dropped before, it is removed.
+#[derive(Debug)]
+pub(super) struct Staging {
+    target: PathBuf,
+    path: PathBuf,
+    files: Vec<String>,
+}
+
+impl Staging {
+    /// Starts a folder that will stand at `target`. What stands there is replaced only where that is asked for and it is a
+    /// model, that is, a folder with a config.json.
+    pub fn new(target: &Path, overwrite: bool) -> Result<Self, ExportError> {
+        let failed = |source| ExportError::Folder { path: target.into(), source };
+        let name = target.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let replaceable = overwrite && target.join("config.json").is_file();
+        if !replaceable && is_occupied(target).map_err(failed)? {
+            return Err(ExportError::Occupied { path: target.into() });
+        }
+        fs::create_dir_all(parent(target)).map_err(failed)?;
+        for attempt in 0_u64.. {
+            let hidden = format!(".{}.partial-{}-{attempt}", name.to_string_lossy(), std::process::id());
+            let path = parent(target).join(hidden);
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { target: target.into(), path, files: Vec::new() }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(failed(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Adds a file that `write` makes at the path it is given.
+    pub fn file(&mut self, name: &str, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), ExportError> {
+        let path = self.path.join(name);
+        // Made here, so that it has the permissions of every other file, whatever `write` replaces it by.
+        let permissions = File::create(&path).and_then(|file| file.metadata()).map(|metadata| metadata.permissions());
+        let written = permissions.and_then(|permissions| {
+            write(&path)?;
+            fs::set_permissions(&path, permissions)?;
+            File::open(&path)?.sync_all()
+        });
+        written.map_err(|source| ExportError::Folder { path: self.target.join(name), source })?;
+        self.files.push(name.into());
+        Ok(())
+    }
+
+    /// Adds a file with this text.
+    pub fn text(&mut self, name: &str, text: &str) -> Result<(), ExportError> {
+        self.file(name, |path| fs::write(path, text))
+    }
+
+    /// Adds a JSON file.
+    pub fn json(&mut self, name: &str, value: &impl Serialize) -> Result<(), ExportError> {
+        self.file(name, |path| {
+            let mut text = serde_json::to_string_pretty(value)?;
+            text.push('\n');
+            fs::write(path, text)
+        })
+    }
+
+    /// Puts the folder in its place; its files.
+    pub fn finish(mut self, overwrite: bool) -> Result<Vec<String>, ExportError> {
+        let placed = sync(&self.path).and_then(|()| match overwrite {
+            true => self.exchange(),
+            // A folder that has been filled meanwhile is refused by the system.
+            false => fs::rename(&self.path, &self.target),
+        });
+        placed.map_err(|source| ExportError::Folder { path: self.target.clone(), source })?;
+        // Some systems cannot sync folders: nothing is lost there either, unless the power fails within seconds.
+        let _ = sync(parent(&self.target));
+        self.files.sort();
+        Ok(std::mem::take(&mut self.files))
+    }
+
+    /// Takes the place of what is there, which is removed last.
+    fn exchange(&self) -> io::Result<()> {
+        let old = self.path.with_extension("old");
+        remove(&old)?;
+        match fs::rename(&self.target, &old) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        fs::rename(&self.path, &self.target)?;
+        remove(&old)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Gone already when it took its place.
+        let _ = remove(&self.path);
+    }
+}
+
+/// Whether something stands at `path` that is not an empty folder.
+fn is_occupied(path: &Path) -> io::Result<bool> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_whole_or_absent() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("deep/model");
+        let mut staging = Staging::new(&target, false).unwrap();
+        staging.text("one", "1").unwrap();
+        assert!(!target.exists());
+        drop(staging);
+        assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 0);
+
+        let mut staging = Staging::new(&target, false).unwrap();
+        staging.text("one", "1").unwrap();
+        staging.json("two", &[2]).unwrap();
+        assert_eq!(staging.finish(false).unwrap(), ["one", "two"]);
+        assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
+        for overwrite in [false, true] {
+            assert!(matches!(Staging::new(&target, overwrite), Err(ExportError::Occupied { .. })));
+        }
+
+        fs::write(target.join("config.json"), "{}").unwrap();
+        assert!(matches!(Staging::new(&target, false), Err(ExportError::Occupied { .. })));
+        let mut staging = Staging::new(&target, true).unwrap();
+        staging.text("three", "3").unwrap();
+        assert!(target.join("one").exists());
+        assert_eq!(staging.finish(true).unwrap(), ["three"]);
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn places_that_cannot_be_taken_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(Staging::new(&file, false), Err(ExportError::Occupied { .. })));
+        for path in [file.join("inside"), PathBuf::from("/proc/none/model"), PathBuf::from("..")] {
+            assert!(matches!(Staging::new(&path, false), Err(ExportError::Folder { .. })), "{}", path.display());
+        }
+        // A folder that is filled while another is under construction.
+        let target = root.path().join("model");
+        let staging = Staging::new(&target, false).unwrap();
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("other"), "").unwrap();
+        assert!(matches!(staging.finish(false), Err(ExportError::Folder { .. })));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,171 @@
+//! What was found, in the files of the tools people use.
+//!
+//! [`hugging_face`] writes a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness load, with the weights of a
+//! [`HybridLm`] or without any (the receiver draws them). [`megatron`] writes the launch script of a pre-training.
+//! [`import`](crate::import) reads the folders back. `docs/export.md` has the commands.
+//!
+//! | format | layers | loads in | code shipped |
+//! |---|---|---|---|
+//! | [`Format::DeciLm`] | attention, SwiGLU | transformers, vLLM | two modules |
+//! | [`Format::LlamaCpp`] | attention, SwiGLU | llama.cpp, transformers, vLLM | two modules |
+//! | [`Format::Llama`] | attention, SwiGLU | everything that knows Llama | none |
+//! | [`Format::Flat`] | all with a [counterpart](crate::primitive::Counterpart) | transformers | two modules |
+//!
+//! ```
+//! use composer_nas::{export, prelude::*};
+//!
+//! let spec = Target::llama_1b().model("2A+4M".parse()?);
+//! let folder = tempfile::tempdir()?;
+//! let options = export::Options { precision: export::Precision::Bf16, ..Default::default() };
+//! let exported = export::hugging_face(&spec, None, &Primitives::standard(), folder.path().join("found"), &options)?;
+//! assert!(exported.files.contains(&"config.json".to_owned()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod card;
+mod config;
+mod error;
+mod folder;
+mod launch;
+mod options;
+mod plan;
+mod python;
+mod tokenizer;
+mod weights;
+
+pub use card::Provenance;
+pub use error::{ExportError, Warning};
+pub use launch::{Megatron, MegatronError, Training, megatron};
+pub use options::{Format, Options, Precision, SpecialTokens};
+pub use plan::CounterpartError;
+
+pub(crate) use config::{DECI, FLAT, LLAMA, OURS, ff_of};
+pub(crate) use plan::{Entry, Half, Packing, Pair, Plan, Source, is_attention};
+pub(crate) use weights::Parameters;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use folder::Staging;
+
+use crate::{
+    model::{HybridLm, ModelSpec},
+    primitive::{InitScheme, Primitives},
+};
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The folder.
+    pub folder: PathBuf,
+    /// `model_type` of its config.json.
+    pub model_type: String,
+    /// Its files, sorted by name.
+    pub files: Vec<String>,
+    /// What may surprise a receiver.
+    pub warnings: Vec<Warning>,
+}
+
+/// Writes the model as a folder of Hugging Face's transformers. Without `weights` there are none in it, and the receiver
+/// draws them (`AutoModelForCausalLM.from_config`).
+///
+/// The folder appears when it is complete: a crash leaves at most a hidden one named `.NAME.partial-...` beside it.
+///
+/// # Errors
+/// [`ExportError`] when the folder is occupied or cannot be written, the format or transformers cannot express the model, the
+/// weights are not those of the specification, or the tokenizer has more tokens than the model.
+pub fn hugging_face(
+    spec: &ModelSpec,
+    weights: Option<&HybridLm>,
+    primitives: &Primitives,
+    folder: impl AsRef<Path>,
+    options: &Options,
+) -> Result<Exported, ExportError> {
+    spec.validate()?;
+    let chosen = config::choose(spec, primitives, options.format)?;
+    let plan = Plan::new(spec, primitives, &chosen.packing)?;
+    let config = config::config(spec, primitives, &chosen, options)?;
+    check_tokens(spec, options)?;
+    let mut warnings = surprises(spec, &chosen.packing, weights.is_some());
+    let parameters = weights.map(|model| checked(spec, primitives, &plan, model)).transpose()?;
+
+    let mut staging = Staging::new(folder.as_ref(), options.overwrite)?;
+    if let Some(folder) = &options.tokenizer {
+        warnings.extend(tokenizer::copy(&mut staging, folder, spec.vocab_size)?);
+    }
+    if let (true, Some(warning)) = (options.strict, warnings.first()) {
+        return Err(ExportError::Refused(warning.clone()));
+    }
+    if let Some(parameters) = &parameters {
+        weights::write(&mut staging, &plan, parameters, options.precision, options.shard_bytes)?;
+    }
+    for (name, text) in python::modules(chosen.model_type, &plan.counterparts) {
+        staging.text(&name, &text)?;
+    }
+    let name = folder.as_ref().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    staging.text("README.md", &card::card(&name, spec, primitives, &chosen, options, &warnings))?;
+    staging.json("generation_config.json", &config::generation(spec, primitives, options))?;
+    staging.json("config.json", &config)?;
+    let files = staging.finish(options.overwrite)?;
+    Ok(Exported { folder: folder.as_ref().into(), model_type: chosen.model_type.into(), files, warnings })
+}
+
+/// Special tokens must be tokens of the model.
+fn check_tokens(spec: &ModelSpec, options: &Options) -> Result<(), ExportError> {
+    let tokens = options.tokens;
+    for (name, id) in [("bos", tokens.bos), ("eos", tokens.eos), ("pad", tokens.pad)] {
+        if let Some(id) = id.filter(|&id| id as usize >= spec.vocab_size) {
+            return Err(ExportError::Token { name, id, vocab_size: spec.vocab_size });
+        }
+    }
+    Ok(())
+}
+
+/// What follows from the model alone.
+fn surprises(spec: &ModelSpec, packing: &Packing, weights: bool) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if let Packing::Paired(pairs) = packing
+        && pairs.first().is_some_and(|pair| pair.attention == Half::Absent)
+    {
+        warnings.push(Warning::FirstBlockWithoutAttention);
+    }
+    match spec.init {
+        InitScheme::FanIn if !weights => warnings.push(Warning::OtherInit),
+        InitScheme::FanIn | InitScheme::Normal(_) => {}
+    }
+    warnings
+}
+
+/// The parameters of `model`, when they are those of `spec`: every one has a name, and sizes agree.
+fn checked(
+    spec: &ModelSpec,
+    primitives: &Primitives,
+    plan: &Plan,
+    model: &HybridLm,
+) -> Result<Parameters, ExportError> {
+    fn wrong<T>(reason: String) -> Result<T, ExportError> {
+        Err(ExportError::Model { reason })
+    }
+    let (parameters, dims) = (Parameters::of(model), &spec.dims);
+    plan.shapes(|path| parameters.shape(path)).or_else(wrong)?;
+    let named: BTreeSet<&str> = plan.paths().collect();
+    if let Some(path) = parameters.paths().find(|path| !named.contains(path)) {
+        return wrong(format!("{path} has no name in the counterpart of its layer, or no layer in the architecture"));
+    }
+    if parameters.shape("trunk.embedding") != Some(&[spec.vocab_size, dims.d_model]) {
+        return wrong(format!("its embedding is not [{}, {}]", spec.vocab_size, dims.d_model));
+    }
+    for (layer, &symbol) in spec.architecture.layers().iter().enumerate() {
+        let prefix = format!("trunk.layers.{layer}.mixer.");
+        let paths = parameters.paths().filter(|path| path.starts_with(&prefix));
+        let size: usize =
+            paths.filter_map(|path| parameters.shape(path)).map(|shape| shape.iter().product::<usize>()).sum();
+        let expected = primitives.get(symbol).map(|primitive| primitive.cost(dims, 1).parameters);
+        if expected.is_ok_and(|expected| expected != size as u64) {
+            return wrong(format!("layer {layer} has {size} weights, which is not the size of {symbol} at its widths"));
+        }
+    }
+    Ok(parameters)
+}

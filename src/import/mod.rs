@@ -1,0 +1,110 @@
+//! Models from folders of Hugging Face's transformers.
+//!
+//! [`hugging_face`] reads back what [`export`](crate::export) writes, bit for bit where the weights are in single precision,
+//! and any checkpoint of the Llama architecture that a [`ModelSpec`] can express: one file or several, 16 or 32 bits, tied
+//! or not. [`spec`] reads the configuration alone.
+//!
+//! ```
+//! use composer_nas::{export, import, prelude::*};
+//!
+//! let primitives = Primitives::standard();
+//! let target = Target::custom("tiny", Dims::new(16, 256, 2)?, 11, true, 1)?;
+//! let (spec, device) = (target.model("A2M".parse()?), Device::flex());
+//! let model = HybridLm::new(&spec, &primitives, Seed(0), &device)?;
+//! let root = tempfile::tempdir()?;
+//! let folder = root.path().join("tiny");
+//! export::hugging_face(&spec, Some(&model), &primitives, &folder, &export::Options::default())?;
+//! assert_eq!(import::hugging_face(&folder, &primitives, &device, import::Rope::Halves)?.spec, spec);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod config;
+mod error;
+mod weights;
+
+pub use error::ImportError;
+
+use std::path::Path;
+
+use burn::{
+    module::Param,
+    nn::Linear,
+    tensor::{Device, Tensor, TensorData},
+};
+use config::Described;
+
+use crate::{
+    export::Plan,
+    model::{HybridLm, ModelSpec, ResidualBlock, RmsNorm, Trunk},
+    primitive::{InitScheme, Primitives, WeightInit},
+    seed::Seed,
+};
+
+/// A model with its specification.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// What it is.
+    pub spec: ModelSpec,
+    /// Itself.
+    pub model: HybridLm,
+}
+
+/// Which channels of a head the rows of query and key projections turn together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rope {
+    /// Channel `i` with `i + C/2`: the convention of transformers, and of this crate.
+    #[default]
+    Halves,
+    /// Channel `2i` with `2i + 1`: the convention of the published code of Llama and of RoFormer (Su et al. 2021, arXiv
+    /// 2104.09864). The rows are reordered.
+    Pairs,
+}
+
+/// Reads a model. Layers are found by their [counterparts](crate::primitive::Counterpart), so that a primitive of another
+/// crate that has one is read as well.
+///
+/// # Errors
+/// [`ImportError`] when the folder is no model, is damaged or incomplete, or is a model that a [`ModelSpec`] cannot express.
+pub fn hugging_face(
+    folder: impl AsRef<Path>,
+    primitives: &Primitives,
+    device: &Device,
+    rope: Rope,
+) -> Result<Imported, ImportError> {
+    let folder = folder.as_ref();
+    let Described { spec, packing } = config::read(folder, primitives)?;
+    let plan = Plan::new(&spec, primitives, &packing)?;
+    // Before the model is made: it may be large.
+    let files = weights::files(folder)?;
+    let model = weights::load(empty(&spec, primitives, device)?, &files, &plan, &spec, rope)?;
+    Ok(Imported { spec, model })
+}
+
+/// Reads the specification alone, from config.json; there need be no weights.
+///
+/// # Errors
+/// [`ImportError`] when there is no config.json or a [`ModelSpec`] cannot express what it says.
+pub fn spec(folder: impl AsRef<Path>, primitives: &Primitives) -> Result<ModelSpec, ImportError> {
+    Ok(config::read(folder.as_ref(), primitives)?.spec)
+}
+
+/// The model with zeros in place of most weights, which are all replaced: drawing them would take longer than reading.
+fn empty(spec: &ModelSpec, primitives: &Primitives, device: &Device) -> Result<HybridLm, ImportError> {
+    let (dims, vocabulary) = (&spec.dims, spec.vocab_size);
+    let mut init = WeightInit::new(InitScheme::Normal(0.0), Seed(0).rng("import", 0));
+    let norm = || RmsNorm::new(dims.d_model, dims.norm_eps, device);
+    let layers = spec.architecture.layers().iter().map(|&symbol| {
+        let mixer =
+            primitives.get(symbol).map_err(crate::primitive::BuildError::from)?.build(dims, &mut init, device)?;
+        Ok(ResidualBlock { norm: norm(), mixer })
+    });
+    let layers = layers.collect::<Result<_, ImportError>>()?;
+    let zeros = |[rows, columns]: [usize; 2]| -> Param<Tensor<2>> {
+        Param::from_data(TensorData::zeros::<f32, _>([rows, columns]), device)
+    };
+    let head = (!spec.tied_embeddings).then(|| Linear {
+        weight: zeros([dims.d_model, vocabulary]),
+        bias: spec.head_bias.then(|| Param::from_data(TensorData::zeros::<f32, _>([vocabulary]), device)),
+    });
+    Ok(HybridLm { trunk: Trunk { embedding: zeros([vocabulary, dims.d_model]), layers }, norm: norm(), head })
+}

@@ -1,0 +1,191 @@
+//! What a layer is called outside: its kind and its tensors in checkpoints of Hugging Face's transformers.
+
+use serde_json::{Map, Value};
+
+/// The layer of Hugging Face's transformers that computes the same as a layer of ours, and where its weights go.
+///
+/// The exporters and importers read this value, so that a primitive states its names in one place and both directions
+/// agree. See [`Primitive::counterpart`](super::Primitive::counterpart).
+///
+/// ```
+/// use composer_nas::primitive::{Counterpart, Remembers};
+///
+/// // A layer with one linear map `linear`, which Python calls `proj`.
+/// let counterpart = Counterpart::new("square", Remembers::Nothing).linear("linear", "proj", false);
+/// assert_eq!(counterpart.tensors[0].name, "proj.weight");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counterpart {
+    /// What `layers_block_type` of config.json calls the layer, such as `full_attention`.
+    pub kind: String,
+    /// What the layer keeps while it decodes.
+    pub remembers: Remembers,
+    /// Entries of config.json that the layer needs beside the model's widths.
+    pub settings: Map<String, Value>,
+    /// Every parameter of the layer.
+    pub tensors: Vec<StoredTensor>,
+    /// Python source of a module with a class `Layer`, for layers that the shipped model class does not know.
+    /// `Layer(config, index)` is a `torch.nn.Module`; `forward(x, context)` maps `[B, S, D]` to `[B, S, D]`.
+    pub python: Option<String>,
+}
+
+/// What a layer keeps of the tokens it has seen, in the words of transformers' caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remembers {
+    /// Nothing: every position is treated alone, or the layer has no cached decoding.
+    Nothing,
+    /// All keys and values.
+    Everything,
+    /// Keys and values of the last `sliding_window` tokens.
+    Window,
+    /// A recurrent state and the last inputs of a convolution.
+    State,
+}
+
+impl Remembers {
+    /// The entry of `layers_cache_type` in config.json: a layer type of transformers' caches.
+    pub fn layer_type(self) -> &'static str {
+        match self {
+            Remembers::Nothing => "mlp",
+            Remembers::Everything => "full_attention",
+            Remembers::Window => "sliding_attention",
+            Remembers::State => "linear_attention",
+        }
+    }
+}
+
+/// One tensor of a checkpoint and the parameters in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredTensor {
+    /// Name behind the layer's prefix, such as `q_proj.weight`.
+    pub name: String,
+    /// Paths of the parameters in the layer's Burn module, such as `query.weight`: one, or several that lie behind each other
+    /// along the first axis of the tensor.
+    pub parameters: Vec<String>,
+    /// How the numbers of each parameter are arranged.
+    pub layout: Layout,
+}
+
+/// How a stored tensor arranges the numbers of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The same shape.
+    Same,
+    /// A matrix with its axes exchanged: Burn's linear maps are `[in, out]`, PyTorch's `[out, in]`.
+    Transposed,
+    /// The taps `[K, C]` of a depthwise convolution as `[C, 1, K]`, PyTorch's order.
+    Taps,
+}
+
+impl Counterpart {
+    /// A layer of this kind without parameters.
+    pub fn new(kind: impl Into<String>, remembers: Remembers) -> Self {
+        Self { kind: kind.into(), remembers, settings: Map::new(), tensors: Vec::new(), python: None }
+    }
+
+    /// Adds a parameter.
+    pub fn tensor(self, parameter: &str, name: &str, layout: Layout) -> Self {
+        self.joined(&[parameter], name, layout)
+    }
+
+    /// Adds a tensor that holds several parameters behind each other.
+    pub fn joined(mut self, parameters: &[&str], name: &str, layout: Layout) -> Self {
+        let parameters = parameters.iter().map(|&parameter| parameter.into()).collect();
+        self.tensors.push(StoredTensor { name: name.into(), parameters, layout });
+        self
+    }
+
+    /// Adds the weight of a linear map, transposed, and its bias where it has one.
+    pub fn linear(self, parameter: &str, name: &str, bias: bool) -> Self {
+        let with_weight = self.tensor(&format!("{parameter}.weight"), &format!("{name}.weight"), Layout::Transposed);
+        match bias {
+            true => with_weight.tensor(&format!("{parameter}.bias"), &format!("{name}.bias"), Layout::Same),
+            false => with_weight,
+        }
+    }
+
+    /// Adds an entry of config.json.
+    pub fn setting(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.settings.insert(key.into(), value.into());
+        self
+    }
+
+    /// Ships this Python module with the checkpoint; see [`Counterpart::python`].
+    pub fn python(mut self, source: impl Into<String>) -> Self {
+        self.python = Some(source.into());
+        self
+    }
+}
+
+impl Layout {
+    /// The stored shape of a parameter of this shape; none where the two do not go together.
+    pub(crate) fn stored(self, shape: &[usize]) -> Option<Vec<usize>> {
+        match (self, shape) {
+            (Layout::Same, _) => Some(shape.to_vec()),
+            (Layout::Transposed, &[rows, columns]) => Some(vec![columns, rows]),
+            (Layout::Taps, &[taps, channels]) => Some(vec![channels, 1, taps]),
+            (Layout::Transposed | Layout::Taps, _) => None,
+        }
+    }
+
+    /// The numbers of a parameter of this shape in stored order.
+    pub(crate) fn store(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
+        match (self, shape) {
+            (Layout::Transposed | Layout::Taps, &[rows, columns]) => transposed(&values, rows, columns),
+            (Layout::Same | Layout::Transposed | Layout::Taps, _) => values,
+        }
+    }
+
+    /// The numbers of a parameter of this shape out of stored order: what undoes [`Layout::store`].
+    pub(crate) fn restore(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
+        match (self, shape) {
+            (Layout::Transposed | Layout::Taps, &[rows, columns]) => transposed(&values, columns, rows),
+            (Layout::Same | Layout::Transposed | Layout::Taps, _) => values,
+        }
+    }
+}
+
+/// `[rows, columns]` to `[columns, rows]`, in tiles that stay in the cache.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const TILE: usize = 32;
+    let mut turned = vec![0.0; values.len()];
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            for row in top..rows.min(top + TILE) {
+                for column in left..columns.min(left + TILE) {
+                    turned[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    turned
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_linear_map_is_its_transposed_weight_and_its_bias() {
+        let counterpart = Counterpart::new("square", Remembers::Nothing).linear("map", "proj", true);
+        let names: Vec<_> = counterpart.tensors.iter().map(|t| (t.parameters[0].as_str(), t.name.as_str())).collect();
+        assert_eq!(names, [("map.weight", "proj.weight"), ("map.bias", "proj.bias")]);
+        assert_eq!(Layout::Transposed.store((0..6).map(|x| x as f32).collect(), &[2, 3]), [0., 3., 1., 4., 2., 5.]);
+    }
+
+    proptest! {
+        #[test]
+        fn restoring_undoes_storing(rows in 1usize..70, columns in 1usize..70) {
+            let values: Vec<f32> = (0..rows * columns).map(|at| at as f32).collect();
+            for layout in [Layout::Same, Layout::Transposed, Layout::Taps] {
+                let shape = [rows, columns];
+                prop_assert_eq!(layout.stored(&shape).unwrap().iter().product::<usize>(), values.len());
+                prop_assert_eq!(&layout.restore(layout.store(values.clone(), &shape), &shape), &values);
+            }
+            prop_assert_eq!(Layout::Taps.stored(&[rows, columns]), Some(vec![columns, 1, rows]));
+            prop_assert_eq!(Layout::Transposed.stored(&[rows]), None);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Exported folders: their files, what is refused, and that a failure leaves nothing.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use burn::{
+    module::{Module, Param},
+    tensor::Tensor,
+};
+use composer_nas::{
+    export::{self, CounterpartError, ExportError, Exported, Format, Options, Precision, Warning},
+    import::{self, Rope},
+    model::{HybridLm, ModelSpec},
+    prelude::*,
+    primitive::{Counterpart, InitScheme, Layout, Remembers},
+};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+fn tiny(architecture: &str) -> ModelSpec {
+    let dims = Dims { kv_heads: 1, head_dim: 4, ..Dims::new(8, 256, 2).unwrap() };
+    let target = Target::custom("tiny", dims, 10, true, 1).unwrap();
+    target.model(architecture.parse().unwrap())
+}
+
+fn lm(spec: &ModelSpec, primitives: &Primitives) -> HybridLm {
+    HybridLm::new(spec, primitives, Seed(3), &Device::flex()).unwrap()
+}
+
+fn written(spec: &ModelSpec, folder: &Path, options: &Options) -> Result<Exported, ExportError> {
+    let primitives = Primitives::standard();
+    export::hugging_face(spec, Some(&lm(spec, &primitives)), &primitives, folder, options)
+}
+
+fn json_of(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn options(format: Format) -> Options {
+    Options { format, ..Options::default() }
+}
+
+#[test]
+fn a_configuration_states_blocks_and_widths() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("found");
+    let spec = Target::llama_1b().model("2A+4M".parse().unwrap());
+    let exported = export::hugging_face(&spec, None, &Primitives::standard(), &folder, &Options::default()).unwrap();
+    let expected =
+        ["README.md", "config.json", "configuration_composer.py", "generation_config.json", "modeling_composer.py"];
+    assert_eq!(exported.files, expected);
+    assert_eq!((exported.model_type.as_str(), exported.warnings), ("nemotron-nas", vec![]));
+    let config = json_of(&folder.join("config.json"));
+    for (key, value) in [
+        ("hidden_size", json!(2048)),
+        ("num_hidden_layers", json!(5)),
+        ("rope_theta", json!(500_000.0)),
+        ("tie_word_embeddings", json!(true)),
+        ("initializer_range", json!(0.02)),
+        ("max_position_embeddings", json!(4096)),
+        ("eos_token_id", Value::Null),
+        ("dtype", json!("float32")),
+        ("architectures", json!(["DeciLMForCausalLM"])),
+    ] {
+        assert_eq!(config[key], value, "{key}");
+    }
+    let half = |key: &str, value: Value| json!({ "no_op": value.is_null(), "replace_with_linear": false, key: value });
+    let block = |heads: Value, mult: Value| json!({ "attention": half("n_heads_in_group", heads), "ffn": half("ffn_mult", mult) });
+    let (a, am) = (block(json!(4), Value::Null), block(json!(4), json!(6.0)));
+    let m = block(Value::Null, json!(6.0));
+    assert_eq!(config["block_configs"], json!([a, am, m, m, m]));
+    assert_eq!(import::spec(&folder, &Primitives::standard()).unwrap(), spec);
+    let error = import::hugging_face(&folder, &Primitives::standard(), &Device::flex(), Rope::Halves).unwrap_err();
+    assert!(error.to_string().contains("holds no weights"), "{error}");
+}
+
+#[test]
+fn the_model_card_says_how_the_architecture_was_found() {
+    let root = tempfile::tempdir().unwrap();
+    let journal = root.path().join("journal.jsonl");
+    let primitives = Primitives::standard();
+    let space = SearchSpace::uniform(primitives.symbols(["A", "M"]).unwrap(), 2).unwrap();
+    let evaluator = from_fn("letters", |trial, _| {
+        Ok(Report::score("accuracy", 0.25 * trial.architecture.count(Symbol::ATTENTION) as f64))
+    });
+    let target = Target::llama_350m();
+    let found = Pipeline::new(&primitives, space, evaluator).trials(4).seed(5).journal(&journal).run(&target).unwrap();
+    let mut provenance = export::Provenance::read(&journal).unwrap();
+    provenance.small = Some(found.aggregated.clone());
+    let folder = root.path().join("model");
+    let options = Options { provenance: Some(provenance), ..Options::default() };
+    export::hugging_face(&found.target, None, &primitives, &folder, &options).unwrap();
+    let card = fs::read_to_string(folder.join("README.md")).unwrap();
+    for part in [
+        "| search space | 2 layers of A (attention), M (swiglu): 4 |",
+        "| trials | 4 |",
+        "| goal | maximize accuracy |",
+        "| seed | 5 |",
+        "| best trial | `2A` with 0.5000 |",
+        "| searched by | composer-nas",
+        "letters",
+        "trust_remote_code=True",
+    ] {
+        assert!(card.contains(part), "{part} is not in\n{card}");
+    }
+}
+
+#[test]
+fn shards_are_small_complete_and_read_by_the_official_crate() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = ModelSpec { tied_embeddings: false, ..tiny("2A+2M") };
+    for (precision, width) in [(Precision::F32, 4), (Precision::F16, 2), (Precision::Bf16, 2)] {
+        let folder = root.path().join(precision.name());
+        let options = Options { precision, shard_bytes: 9000, ..Options::default() };
+        let exported = written(&spec, &folder, &options).unwrap();
+        let index = json_of(&folder.join("model.safetensors.index.json"));
+        let map: BTreeMap<String, String> = serde_json::from_value(index["weight_map"].clone()).unwrap();
+        let (mut total, mut names) = (0, Vec::new());
+        for file in exported.files.iter().filter(|file| file.ends_with(".safetensors")) {
+            let bytes = fs::read(folder.join(file)).unwrap();
+            let tensors = SafeTensors::deserialize(&bytes).unwrap();
+            let size: usize = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
+            assert!(size <= 9000 || tensors.len() == 1, "{file} has {size} bytes");
+            assert!(tensors.names().iter().all(|name| &map[*name] == file));
+            names.extend(tensors.names().into_iter().map(str::to_owned));
+            total += size;
+            let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+            assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");
+        }
+        names.sort();
+        assert_eq!(names, map.into_keys().collect::<Vec<_>>());
+        assert_eq!(index["metadata"]["total_size"], total);
+        let cost = ModelCost::new(&spec, &Primitives::standard(), Workload::bf16(1)).unwrap();
+        assert_eq!(total as u64, width * cost.total_parameters);
+    }
+}
+
+#[test]
+fn only_models_are_replaced_and_only_when_asked() {
+    let root = tempfile::tempdir().unwrap();
+    let (model, other) = (root.path().join("model"), root.path().join("other"));
+    let replace = Options { overwrite: true, ..Options::default() };
+    fs::create_dir(&model).unwrap();
+    written(&tiny("AM"), &model, &Options::default()).unwrap();
+    assert!(matches!(written(&tiny("AM"), &model, &Options::default()), Err(ExportError::Occupied { .. })));
+    written(&tiny("MA"), &model, &replace).unwrap();
+    assert_eq!(import::spec(&model, &Primitives::standard()).unwrap().architecture.to_string(), "1M+1A");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("thesis.tex"), "").unwrap();
+    assert!(matches!(written(&tiny("AM"), &other, &replace), Err(ExportError::Occupied { .. })));
+    assert!(matches!(written(&tiny("AM"), Path::new("/proc/x"), &replace), Err(ExportError::Folder { .. })));
+}
+
+#[test]
+fn a_failure_half_way_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("model");
+    let spec = ModelSpec { init: InitScheme::Normal(1e6), ..tiny("AM") };
+    let half = Options { precision: Precision::F16, ..Options::default() };
+    let error = written(&spec, &folder, &half).unwrap_err();
+    assert!(matches!(&error, ExportError::Overflow { tensor, .. } if tensor.contains("layers.0")), "{error}");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn tokenizers_are_copied_and_checked() {
+    let root = tempfile::tempdir().unwrap();
+    let tokenizer = root.path().join("tokenizer");
+    fs::create_dir(&tokenizer).unwrap();
+    let with = |ids: usize| {
+        let vocab: BTreeMap<_, _> = (0..ids).map(|id| (format!("token {id}"), id)).collect();
+        fs::write(tokenizer.join("tokenizer.json"), json!({ "model": { "vocab": vocab } }).to_string()).unwrap();
+        fs::write(tokenizer.join("tokenizer_config.json"), "{}").unwrap();
+        Options { tokenizer: Some(tokenizer.clone()), ..Options::default() }
+    };
+    let (spec, folder) = (tiny("AM"), |ids: usize| root.path().join(ids.to_string()));
+    let exported = written(&spec, &folder(10), &with(10)).unwrap();
+    assert!(exported.files.contains(&"tokenizer_config.json".into()) && exported.warnings.is_empty());
+    let fewer = written(&spec, &folder(9), &with(9)).unwrap();
+    assert_eq!(fewer.warnings, [Warning::UnusedTokens { ids: 9, vocab_size: 10 }]);
+    let strict = Options { strict: true, ..with(9) };
+    assert!(matches!(written(&spec, &folder(8), &strict), Err(ExportError::Refused(_))));
+    assert!(matches!(written(&spec, &folder(11), &with(11)), Err(ExportError::Vocabulary { ids: 11, .. })));
+    fs::write(tokenizer.join("tokenizer.json"), "{").unwrap();
+    let damaged = Options { tokenizer: Some(tokenizer.clone()), ..Options::default() };
+    assert!(matches!(written(&spec, &folder(12), &damaged), Err(ExportError::Tokenizer { .. })));
+    let absent = Options { tokenizer: Some(root.path().join("none")), ..Options::default() };
+    assert!(matches!(written(&spec, &folder(12), &absent), Err(ExportError::Tokenizer { .. })));
+    let tokens = export::SpecialTokens { eos: Some(10), ..Default::default() };
+    let beyond = Options { tokens, ..Options::default() };
+    assert!(matches!(written(&spec, &folder(12), &beyond), Err(ExportError::Token { name: "eos", .. })));
+    assert!(!folder(8).exists() && !folder(11).exists() && !folder(12).exists());
+}
+
+#[test]
+fn what_may_surprise_is_told_or_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let first = written(&tiny("MA"), &root.path().join("m"), &options(Format::DeciLm)).unwrap();
+    assert_eq!(first.warnings, [Warning::FirstBlockWithoutAttention]);
+    assert!(fs::read_to_string(root.path().join("m/README.md")).unwrap().contains("block 0 has no attention"));
+    let strict = Options { strict: true, ..options(Format::DeciLm) };
+    assert!(matches!(written(&tiny("MA"), &root.path().join("s"), &strict), Err(ExportError::Refused(_))));
+    for format in [Format::LlamaCpp, Format::Llama] {
+        let filled = Options { strict: true, ..options(format) };
+        assert!(written(&tiny("MA"), &root.path().join(format!("{format:?}")), &filled).is_ok());
+    }
+    let fan_in = ModelSpec { init: InitScheme::FanIn, ..tiny("AM") };
+    let folder = root.path().join("f");
+    let bare = export::hugging_face(&fan_in, None, &Primitives::standard(), &folder, &Options::default()).unwrap();
+    assert_eq!(bare.warnings, [Warning::OtherInit]);
+    assert_eq!(import::spec(&folder, &Primitives::standard()).unwrap(), fan_in);
+}
+
+#[test]
+fn models_and_specifications_must_agree() {
+    let root = tempfile::tempdir().unwrap();
+    let primitives = Primitives::standard();
+    let spec = tiny("AM");
+    let model = lm(&spec, &primitives);
+    let wrong = |spec: &ModelSpec| {
+        let folder = root.path().join("model");
+        let error = export::hugging_face(spec, Some(&model), &primitives, &folder, &Options::default()).unwrap_err();
+        assert!(!folder.exists());
+        match error {
+            ExportError::Model { reason } => reason,
+            other => panic!("{other}"),
+        }
+    };
+    assert!(wrong(&tiny("MA")).contains("lacks"));
+    assert!(wrong(&tiny("A")).contains("no layer in the architecture"));
+    assert!(wrong(&ModelSpec { tied_embeddings: false, ..spec.clone() }).contains("head.weight"));
+    assert!(wrong(&ModelSpec { vocab_size: 11, ..spec.clone() }).contains("embedding"));
+    let wide = Dims { d_ff: 512, ..spec.dims.clone() };
+    assert!(wrong(&ModelSpec { dims: wide, ..spec }).contains("size of M"));
+}
+
+/// A layer of another crate: every channel passes on its last value, weighted.
+#[derive(Clone, Copy, Debug)]
+struct Previous {
+    named: bool,
+}
+
+#[derive(Module, Debug)]
+struct PreviousLayer {
+    weight: Param<Tensor<1>>,
+}
+
+impl Mixer for PreviousLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, seq, width] = x.dims();
+        let before = Tensor::cat(vec![Tensor::zeros([batch, 1, width], &x.device()), x], 1);
+        before.narrow(1, 0, seq) * self.weight.val().unsqueeze()
+    }
+}
+
+impl Primitive for Previous {
+    fn id(&self) -> PrimitiveId {
+        PrimitiveId::new("previous").unwrap()
+    }
+    fn symbol(&self) -> Symbol {
+        "P".parse().unwrap()
+    }
+    fn role(&self) -> Role {
+        Role::Sequence
+    }
+    fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
+        LayerCost { parameters: dims.d_model as u64, ..LayerCost::default() }
+    }
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        Ok(Block::new(PreviousLayer { weight: init.normal([dims.d_model], 0.5, device) }))
+    }
+    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
+        let named = Counterpart::new("previous", Remembers::Nothing).tensor("weight", "weight", Layout::Same);
+        self.named.then(|| named.python("class Layer: ...\n"))
+    }
+}
+
+#[test]
+fn a_plug_in_brings_its_own_export_or_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = tiny("AP");
+    let bare = Primitives::standard().with(Previous { named: false }).unwrap();
+    let error = export::hugging_face(&spec, None, &bare, root.path().join("p"), &Options::default()).unwrap_err();
+    assert!(matches!(&error, ExportError::Counterpart(CounterpartError::Missing { .. })));
+    assert!(error.to_string().contains("attention (A)") && error.to_string().contains("mlp (F)"), "{error}");
+
+    let named = Primitives::standard().with(Previous { named: true }).unwrap();
+    let (model, folder) = (lm(&spec, &named), root.path().join("model"));
+    let exported = export::hugging_face(&spec, Some(&model), &named, &folder, &Options::default()).unwrap();
+    assert!(exported.files.contains(&"layer_previous.py".into()));
+    // It mixes along the sequence and keeps nothing: receivers must not cache.
+    assert_eq!(json_of(&folder.join("config.json"))["use_cache"], false);
+    let found = import::hugging_face(&folder, &named, &Device::flex(), Rope::Halves).unwrap();
+    assert_eq!(found.spec, spec);
+    let again = root.path().join("again");
+    export::hugging_face(&spec, Some(&found.model), &named, &again, &Options::default()).unwrap();
+    let weights = |folder: &Path| fs::read(folder.join("model.safetensors")).unwrap();
+    assert!(weights(&folder) == weights(&again));
+    assert!(matches!(import::spec(&folder, &Primitives::standard()), Err(import::ImportError::Kind { .. })));
+}
+
+#[test]
+fn launch_scripts_spell_the_model_out() {
+    let primitives = Primitives::standard();
+    for name in Target::names() {
+        let target = Target::named(name).unwrap();
+        let spec = target.model("2A+4M".parse().unwrap());
+        let script = export::megatron(&spec, &primitives, &export::Training::default()).unwrap();
+        assert_eq!(script.pattern, "**----");
+        let has = |argument: String| assert!(script.arguments().any(|own| own == argument), "{name}: {argument}");
+        has(format!("--hidden-size {}", target.dims.d_model));
+        has(format!("--ffn-hidden-size {}", target.dims.d_ff));
+        has(format!("--num-query-groups {}", target.dims.kv_heads));
+        has(format!("--kv-channels {}", target.dims.head_dim));
+        has("--rotary-base 500000".into());
+        has("--position-embedding-type rope".into());
+        has("--swiglu".into());
+        has("--train-samples 9155274".into());
+        let untied = script.arguments().any(|own| own == "--untie-embeddings-and-output-weights");
+        assert_eq!(untied, !target.tied_embeddings);
+        let text = script.to_string();
+        assert!(text.contains("#   A (attention) is *") && text.contains("#   M (swiglu) is -"), "{text}");
+    }
+    let error =
+        |spec: &ModelSpec, training: &export::Training| export::megatron(spec, &primitives, training).unwrap_err();
+    let training = export::Training::default();
+    let good = Target::llama_1b().model("AF".parse().unwrap());
+    assert!(error(&good, &training).to_string().contains("no letter for mlp (F)"));
+    let fan_in = ModelSpec { init: InitScheme::FanIn, architecture: "AM".parse().unwrap(), ..good.clone() };
+    assert!(error(&fan_in, &training).to_string().contains("InitScheme::Normal"));
+    let plain = ModelSpec { init: InitScheme::Normal(0.02), ..fan_in };
+    assert!(error(&plain, &export::Training { seq_len: 0, ..training }).to_string().contains("seq_len"));
+}

@@ -1,0 +1,104 @@
+//! The tiny models that are compared with transformers.
+
+use burn::{
+    module::{Module, ModuleMapper, Param},
+    tensor::{Device, Tensor, TensorData},
+};
+use composer_nas::{
+    Seed,
+    export::{Format, Options, Precision, SpecialTokens},
+    model::{HybridLm, ModelSpec},
+    primitive::{Dims, InitScheme, Primitives},
+};
+
+/// What every model reads.
+pub const TOKENS: [i32; 12] = [1, 17, 30, 42, 7, 99, 127, 3, 101, 50, 11, 64];
+
+/// A model and the way it is written.
+pub struct Case {
+    pub name: &'static str,
+    pub spec: ModelSpec,
+    pub options: Options,
+}
+
+/// All cases.
+pub fn all() -> Vec<Case> {
+    vec![
+        case("stacked", "2A+4M", Format::Auto),
+        case("m_first_a_last", "1M+1A+2M+2A", Format::Auto),
+        change(case("stretched_untied", "2A+5M+2A+3M+1A+3M", Format::Auto), |case| case.spec.tied_embeddings = false),
+        change(case("biased", "1A+1M+1A", Format::DeciLm), |case| case.spec.dims.attention_bias = true),
+        change(case("sixteen_bits_in_shards", "2A+2M", Format::Auto), |case| {
+            case.options.precision = Precision::Bf16;
+            case.options.shard_bytes = 100_000;
+        }),
+        case("llama_cpp", "1M+1A+2M+2A", Format::LlamaCpp),
+        case("llama", "1M+1A+2M+2A", Format::Llama),
+        case("m_only", "3M", Format::DeciLm),
+        case("flat", "2A+4M", Format::Flat),
+        change(case("flat_mix", "1F+1A+2M+1F+1A", Format::Auto), |case| {
+            case.spec.dims = Dims { d_model: 48, d_ff: 72, ..case.spec.dims.clone() };
+            case.spec.tied_embeddings = false;
+            case.spec.head_bias = true;
+        }),
+    ]
+}
+
+fn case(name: &'static str, architecture: &str, format: Format) -> Case {
+    let dims = Dims {
+        d_model: 64,
+        d_ff: 256,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        rope_theta: 500_000.0,
+        norm_eps: 1e-5,
+        attention_bias: false,
+    };
+    let spec = ModelSpec {
+        architecture: architecture.parse().unwrap(),
+        dims,
+        vocab_size: 128,
+        tied_embeddings: true,
+        head_bias: false,
+        init: InitScheme::FanIn,
+    };
+    let tokens = SpecialTokens { bos: Some(0), eos: Some(1), pad: Some(1) };
+    Case { name, spec, options: Options { format, tokens, ..Options::default() } }
+}
+
+fn change(mut case: Case, change: impl FnOnce(&mut Case)) -> Case {
+    change(&mut case);
+    case
+}
+
+/// The model of a case. Initial norms are one and biases zero, which hides mistakes in their names: every vector is moved, and
+/// the embedding is large enough for logits of order one.
+pub fn model(spec: &ModelSpec, primitives: &Primitives) -> HybridLm {
+    struct Move(usize);
+    impl ModuleMapper for Move {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            self.0 += 1;
+            let seed = self.0;
+            param.map(|old| {
+                let shape = old.dims();
+                let mut values: Vec<f32> = old.to_data().iter::<f32>().collect();
+                for (at, value) in values.iter_mut().enumerate() {
+                    match D {
+                        1 => *value += ((at * 7 + seed * 3) % 11) as f32 / 20.0 - 0.25,
+                        _ if seed == 1 => *value *= 25.0,
+                        _ => {}
+                    }
+                }
+                Tensor::from_data(TensorData::new(values, shape), &old.device())
+            })
+        }
+    }
+    HybridLm::new(spec, primitives, Seed(11), &Device::flex()).unwrap().map(&mut Move(0))
+}
+
+/// The scores of [`TOKENS`], `[S, V]` row by row.
+pub fn logits(model: &HybridLm) -> Vec<f32> {
+    let tokens = Tensor::from_data(TensorData::new(TOKENS.to_vec(), [1, TOKENS.len()]), &Device::flex());
+    model.forward(tokens).into_data().try_into_vec().unwrap()
+}

@@ -1,0 +1,108 @@
+//! Exported models compute in transformers what they compute here.
+//!
+//! `tests/interop/run.py` loads every model of `cases.rs` in transformers and writes its logits to
+//! `tests/fixtures/interop/logits.safetensors`; the tests compare with those.
+
+mod cases;
+
+use std::{collections::HashMap, env, fs, path::Path};
+
+use composer_nas::{
+    export,
+    import::{self, Rope},
+    prelude::*,
+};
+use safetensors::{Dtype, SafeTensors, serialize_to_file, tensor::TensorView};
+
+/// Largest difference of logits in single precision.
+const TOLERANCE: f32 = 2e-5;
+
+fn worst(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f32::max)
+}
+
+fn numbers(tensor: &TensorView) -> Vec<f32> {
+    assert_eq!(tensor.dtype(), Dtype::F32);
+    tensor.data().chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    let bytes = fs::read("tests/fixtures/interop/logits.safetensors").unwrap();
+    let fixtures = SafeTensors::deserialize(&bytes).unwrap();
+    let (primitives, root) = (Primitives::standard(), tempfile::tempdir().unwrap());
+    for case in cases::all() {
+        let folder = root.path().join(case.name);
+        let model = cases::model(&case.spec, &primitives);
+        export::hugging_face(&case.spec, Some(&model), &primitives, &folder, &case.options).unwrap();
+        // Through the files, so that rounding to 16 bits is part of the model.
+        let model = import::hugging_face(&folder, &primitives, &Device::flex(), Rope::Halves).unwrap().model;
+        let theirs = numbers(&fixtures.tensor(case.name).unwrap());
+        let spread = theirs.iter().fold(0.0_f32, |most, logit| most.max(logit.abs()));
+        assert!((1.0..100.0).contains(&spread), "{}: logits up to {spread}", case.name);
+        let worst = worst(&cases::logits(&model), &theirs);
+        assert!(worst <= TOLERANCE, "{}: {worst:e}", case.name);
+    }
+    assert_eq!(fixtures.len(), cases::all().len());
+}
+
+#[test]
+fn folders_come_back_as_they_were() {
+    let (primitives, root) = (Primitives::standard(), tempfile::tempdir().unwrap());
+    for case in cases::all() {
+        let folder = root.path().join(case.name);
+        let model = cases::model(&case.spec, &primitives);
+        let exported = export::hugging_face(&case.spec, Some(&model), &primitives, &folder, &case.options).unwrap();
+        let found = import::hugging_face(&folder, &primitives, &Device::flex(), Rope::Halves).unwrap();
+        assert_eq!(found.spec, case.spec, "{}", case.name);
+        if case.options.precision == export::Precision::F32 {
+            assert_eq!(cases::logits(&found.model), cases::logits(&model), "{}", case.name);
+        }
+        let again = root.path().join("again");
+        let options = export::Options { overwrite: true, ..case.options };
+        let second = export::hugging_face(&found.spec, Some(&found.model), &primitives, &again, &options).unwrap();
+        assert_eq!((&second.files, &second.model_type), (&exported.files, &exported.model_type));
+        for file in exported.files.iter().filter(|name| *name != "README.md") {
+            assert!(
+                fs::read(folder.join(file)).unwrap() == fs::read(again.join(file)).unwrap(),
+                "{} {file}",
+                case.name
+            );
+        }
+    }
+}
+
+/// Writes the models of all cases into the folder `INTEROP`, each beside its logits: the first step of `run.py`.
+#[test]
+#[ignore = "writes files for run.py"]
+fn write_models() {
+    let root = env::var("INTEROP").expect("INTEROP names a folder");
+    let primitives = Primitives::standard();
+    for case in cases::all() {
+        let folder = Path::new(&root).join(case.name);
+        let model = cases::model(&case.spec, &primitives);
+        let options =
+            export::Options { tokenizer: env::var_os("TOKENIZER").map(Into::into), overwrite: true, ..case.options };
+        export::hugging_face(&case.spec, Some(&model), &primitives, &folder, &options).unwrap();
+        let model = import::hugging_face(&folder, &primitives, &Device::flex(), Rope::Halves).unwrap().model;
+        let logits: Vec<u8> = cases::logits(&model).iter().flat_map(|logit| logit.to_le_bytes()).collect();
+        let shape = vec![cases::TOKENS.len(), case.spec.vocab_size];
+        let tensor = TensorView::new(Dtype::F32, shape, &logits).unwrap();
+        let file = Path::new(&root).join(format!("{}.logits.safetensors", case.name));
+        serialize_to_file(HashMap::from([("logits", tensor)]), None, &file).unwrap();
+    }
+}
+
+/// Reads a folder that transformers has written (`RESAVED`) and compares it with the logits that it stated (`LOGITS`).
+#[test]
+#[ignore = "reads files of run.py"]
+fn resaved_models_are_read() {
+    let (folder, logits) = (env::var("RESAVED").expect("a folder"), env::var("LOGITS").expect("a file"));
+    let bytes = fs::read(logits).unwrap();
+    let theirs = numbers(&SafeTensors::deserialize(&bytes).unwrap().tensor("logits").unwrap());
+    let found = import::hugging_face(&folder, &Primitives::standard(), &Device::flex(), Rope::Halves).unwrap();
+    let worst = worst(&cases::logits(&found.model), &theirs);
+    println!("{folder}: {} read back, max difference {worst:.1e}", found.spec.architecture);
+    assert!(worst <= TOLERANCE, "{worst:e}");
+}
