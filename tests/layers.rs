@@ -146,6 +146,8 @@ fn losses(architecture: &str, width: usize) -> [f64; 2] {
         evaluate_every: 80,
         check_every: 1,
         stop_above: None,
+        precision: Precision::Single,
+        recompute: false,
     };
     let mut losses = Vec::new();
     let mut batch = |step: usize| {

@@ -107,10 +107,10 @@ impl Drop for Staging {
 
 /// Whether something stands at `path` that is not an empty folder.
 fn is_occupied(path: &Path) -> io::Result<bool> {
-    match fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(fs::read_dir(path)?.next().is_some()),
+        Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(true),
         Err(error) => Err(error),
     }
 }
