@@ -14,8 +14,7 @@ use super::{Engine, EngineError, ExecuteError, Job, JobState, Remote, remote::Se
 /// Runs each trial in a process of its own: a candidate that crashes, leaks or runs out of memory takes nothing with it.
 ///
 /// The processes outlive a driver that is killed; the next one with the same folder takes them over. Ctrl-C in a terminal reaches
-/// them too, and ends all. Costs the start of a process per trial. [`Resources::memory`](super::Resources::memory) and
-/// [`Resources::gpus`](super::Resources::gpus) mean nothing here.
+/// them too, and ends all. Costs the start of a process per trial. Memory and GPUs that trials ask for mean nothing here.
 pub type Process = Remote<Processes>;
 
 impl Remote<Processes> {
