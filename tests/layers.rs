@@ -14,7 +14,7 @@ use composer_nas::{
         Block, Dims, GatedConv, GatedConvLayer, GatedDeltaNet, GatedDeltaNetLayer, InitScheme, Mamba2, Mamba2Layer,
         Memory, Mixer, Primitive, Primitives, WeightInit,
     },
-    train::{AdamWConfig, Evaluation, LrSchedule, TokenBatch, TrainConfig, train},
+    train::{AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, train},
 };
 use rand::RngExt;
 use serde_json::Value;
