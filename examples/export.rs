@@ -15,6 +15,7 @@ use composer_nas::{
     export::{self, Format, Options, Precision, Provenance, SpecialTokens},
     import,
     prelude::*,
+    weights,
 };
 use serde::Deserialize;
 
@@ -34,7 +35,7 @@ struct Args {
     /// Draw initial weights from this seed and write them too.
     #[arg(long, value_name = "SEED", conflicts_with = "weights")]
     draw: Option<u64>,
-    /// Take the weights of this exported folder.
+    /// Take the weights of this folder: a checkpoint of a pre-training, or an exported model.
     #[arg(long, value_name = "FOLDER")]
     weights: Option<PathBuf>,
     /// Largest file of weights, in megabytes.
@@ -106,7 +107,13 @@ fn main() -> anyhow::Result<()> {
     };
     let device = Device::flex();
     let model = match (&args.weights, args.draw) {
-        (Some(folder), _) => Some(import::hugging_face(folder, &primitives, &device, import::Rope::Halves)?.model),
+        (Some(folder), _) if folder.join("config.json").is_file() => {
+            Some(import::hugging_face(folder, &primitives, &device, import::Rope::Halves)?.model)
+        }
+        (Some(folder), _) => {
+            let model = HybridLm::new(&spec, &primitives, Seed(0), &device)?;
+            Some(weights::load(model, &folder.join("model.safetensors"))?)
+        }
         (None, Some(seed)) => Some(HybridLm::new(&spec, &primitives, Seed(seed), &device)?),
         (None, None) => None,
     };

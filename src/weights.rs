@@ -177,11 +177,7 @@ impl ModuleMapper for Load {
             self.reason.get_or_insert_with(|| format!("its {name} has shape {found:?}, the model's {wanted:?}"));
             return param;
         }
-        param.map(|old| {
-            let device = old.device().without_autodiff();
-            let new = Tensor::<D>::from_data(data, (&device, old.dtype()));
-            if old.is_autodiff() { Tensor::from_inner(new).set_require_grad(old.is_require_grad()) } else { new }
-        })
+        replaced(param, data)
     }
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.push(name.into());
@@ -189,6 +185,15 @@ impl ModuleMapper for Load {
     fn exit_module(&mut self, _: &str, _: &str) {
         self.path.pop();
     }
+}
+
+/// The parameter with other numbers, in the precision and on the device that it has.
+pub(crate) fn replaced<const D: usize>(param: Param<Tensor<D>>, data: TensorData) -> Param<Tensor<D>> {
+    param.map(|old| {
+        let device = old.device().without_autodiff();
+        let new = Tensor::<D>::from_data(data, (&device, old.dtype()));
+        if old.is_autodiff() { Tensor::from_inner(new).set_require_grad(old.is_require_grad()) } else { new }
+    })
 }
 
 #[cfg(all(test, feature = "flex"))]

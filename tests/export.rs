@@ -320,6 +320,20 @@ fn launch_scripts_spell_the_model_out() {
         let text = script.to_string();
         assert!(text.contains("#   A (attention) is *") && text.contains("#   M (swiglu) is -"), "{text}");
     }
+    let mixed = Target::llama_1b().model("1A+1S+1M+1B+1G+1S".parse().unwrap());
+    let script = export::megatron(&mixed, &primitives, &export::Training::default()).unwrap();
+    assert_eq!(script.pattern, "**-MG*");
+    for argument in [
+        "--window-size 63,0",
+        "--window-attn-skip-freq '[0,1,0,0,0,1]'",
+        "--mamba-num-heads 64",
+        "--mamba-head-dim 64",
+        "--mamba-state-dim 128",
+        "--mamba-num-groups 1",
+        "--linear-key-head-dim 128",
+    ] {
+        assert!(script.arguments().any(|own| own == argument), "{argument}\n{script}");
+    }
     let error =
         |spec: &ModelSpec, training: &export::Training| export::megatron(spec, &primitives, training).unwrap_err();
     let training = export::Training::default();
@@ -328,5 +342,7 @@ fn launch_scripts_spell_the_model_out() {
     let fan_in = ModelSpec { init: InitScheme::FanIn, architecture: "AM".parse().unwrap(), ..good.clone() };
     assert!(error(&fan_in, &training).to_string().contains("InitScheme::Normal"));
     let plain = ModelSpec { init: InitScheme::Normal(0.02), ..fan_in };
+    let two = ModelSpec { architecture: "AMR".parse().unwrap(), ..plain.clone() };
+    assert!(error(&two, &training).to_string().contains("one activation"));
     assert!(error(&plain, &export::Training { seq_len: 0, ..training }).to_string().contains("seq_len"));
 }

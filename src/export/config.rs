@@ -190,15 +190,16 @@ fn auto_map(config: &str, model: &str) -> Value {
     })
 }
 
-/// Whether there is something to cache, and every layer that mixes along the sequence can decode with a cache.
+/// Whether transformers can decode the model with a cache: every layer that mixes along the sequence has to, and some layer
+/// has to keep keys, for its caches count tokens by them.
 fn caches(spec: &ModelSpec, primitives: &Primitives) -> bool {
-    let mut any = false;
+    let mut keys = false;
     let all = spec.architecture.layers().iter().filter_map(|&symbol| primitives.get(symbol).ok()).all(|primitive| {
-        let remembers = primitive.counterpart(&spec.dims).is_some_and(|found| found.remembers != Remembers::Nothing);
-        any |= remembers;
-        remembers || primitive.role() == Role::Channel
+        let remembers = primitive.counterpart(&spec.dims).map_or(Remembers::Nothing, |found| found.remembers);
+        keys |= matches!(remembers, Remembers::Everything | Remembers::Window);
+        remembers != Remembers::Nothing || primitive.role() == Role::Channel
     });
-    any && all
+    keys && all
 }
 
 /// generation_config.json.

@@ -9,6 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::ExportError;
+use crate::durable;
 
 /// A folder under construction beside its place. It takes its place when it is finished; dropped before, it is removed.
 #[derive(Debug)]
@@ -72,14 +73,13 @@ impl Staging {
 
     /// Puts the folder in its place; its files.
     pub fn finish(mut self, overwrite: bool) -> Result<Vec<String>, ExportError> {
-        let placed = sync(&self.path).and_then(|()| match overwrite {
+        durable::sync_folder(&self.path);
+        let placed = match overwrite {
             true => self.exchange(),
             // A folder that has been filled meanwhile is refused by the system.
-            false => fs::rename(&self.path, &self.target),
-        });
+            false => durable::replace(&self.path, &self.target),
+        };
         placed.map_err(|source| ExportError::Folder { path: self.target.clone(), source })?;
-        // Some systems cannot sync folders: nothing is lost there either, unless the power fails within seconds.
-        let _ = sync(parent(&self.target));
         self.files.sort();
         Ok(std::mem::take(&mut self.files))
     }
@@ -93,7 +93,7 @@ impl Staging {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        fs::rename(&self.path, &self.target)?;
+        durable::replace(&self.path, &self.target)?;
         remove(&old)
     }
 }
@@ -124,10 +124,6 @@ fn remove(path: &Path) -> io::Result<()> {
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

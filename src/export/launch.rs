@@ -1,13 +1,15 @@
 //! Launch scripts of pre-trainings.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
+use super::{CounterpartError, plan};
 use crate::{
     model::ModelSpec,
-    primitive::{BuildError, InitScheme, PrimitiveId, Primitives, RegistryError, Symbol},
+    primitive::{BuildError, Counterpart, InitScheme, PrimitiveId, Primitives, RegistryError, Symbol},
 };
 
 /// The pre-training of one model with Megatron-LM's `pretrain_hybrid.py`: print it, and it is a Bash script.
@@ -78,7 +80,10 @@ pub enum MegatronError {
         /// Its letter here.
         symbol: Symbol,
     },
-    /// A setting that is one for all layers there.
+    /// Two layers of one kind with different options.
+    #[error(transparent)]
+    Counterpart(#[from] CounterpartError),
+    /// Something that is the same for all layers there, or has no argument.
     #[error("Megatron cannot express this model: {0}")]
     Model(&'static str),
     /// A training that is none.
@@ -87,14 +92,7 @@ pub enum MegatronError {
 }
 
 /// Who has a letter.
-const KNOWN: &str = "attention, swiglu, relu2";
-
-/// The activation of all MLP layers of a model.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Activation {
-    SwiGlu,
-    SquaredRelu,
-}
+const KNOWN: &str = "attention, sliding_window, swiglu, relu2, mamba2, gated_delta_net";
 
 /// The launch script of a pre-training with Megatron-LM.
 ///
@@ -103,37 +101,85 @@ enum Activation {
 pub fn megatron(spec: &ModelSpec, primitives: &Primitives, training: &Training) -> Result<Megatron, MegatronError> {
     spec.validate()?;
     let mut letters: Vec<(Symbol, PrimitiveId, char)> = Vec::new();
-    let mut activation = None;
+    let mut counterparts = BTreeMap::new();
     for &symbol in spec.architecture.layers() {
         if letters.iter().any(|(known, ..)| *known == symbol) {
             continue;
         }
-        let id = primitives.get(symbol)?.id();
-        let (letter, acts) = match id.as_str() {
-            "attention" => ('*', None),
-            "swiglu" => ('-', Some(Activation::SwiGlu)),
-            "relu2" => ('-', Some(Activation::SquaredRelu)),
-            _ => return Err(MegatronError::Layer { id, symbol }),
+        let primitive = primitives.get(symbol)?;
+        let found = primitive.counterpart(&spec.dims).and_then(|found| Some((letter(&found.kind)?, found)));
+        let Some((letter, counterpart)) = found else {
+            return Err(MegatronError::Layer { id: primitive.id(), symbol });
         };
-        if acts.is_some() && activation.is_some() && acts != activation {
-            return Err(MegatronError::Model("its MLP layers have one activation, this model has two"));
-        }
-        activation = acts.or(activation);
-        letters.push((symbol, id, letter));
+        letters.push((symbol, primitive.id(), letter));
+        counterparts.insert(symbol, counterpart);
     }
     let letter = |symbol: &Symbol| letters.iter().find(|(known, ..)| known == symbol).map(|&(.., letter)| letter);
     let pattern = spec.architecture.layers().iter().filter_map(letter).collect::<String>();
-    let model = model(spec, &pattern, activation, training)?;
+    let mut model = model(spec, &pattern, training)?;
+    model.extend(layers(spec, &counterparts)?);
     Ok(Megatron { pattern, letters, model, training: arguments(training)? })
 }
 
+/// The letter of a kind of layer.
+fn letter(kind: &str) -> Option<char> {
+    match kind {
+        "full_attention" | "sliding_attention" => Some('*'),
+        "swiglu" | "relu2_mlp" => Some('-'),
+        "mamba2" => Some('M'),
+        "gated_delta_net" => Some('G'),
+        _ => None,
+    }
+}
+
+/// The arguments that single kinds of layers need.
+fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, Counterpart>) -> Result<Vec<String>, MegatronError> {
+    let settings = plan::settings(counterparts)?;
+    let kind = |symbol: &Symbol| counterparts.get(symbol).map_or("", |counterpart| &counterpart.kind);
+    let has = |wanted: &str| counterparts.keys().any(|symbol| kind(symbol) == wanted);
+    let number = |key: &str| settings.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let named = |pairs: &[(&str, &str)]| -> Vec<String> {
+        pairs.iter().map(|(name, key)| format!("{name} {}", number(key))).collect()
+    };
+    let mut all = Vec::new();
+    match (has("swiglu"), has("relu2_mlp")) {
+        (true, true) => return Err(MegatronError::Model("its MLP layers have one activation, this model has two")),
+        (true, false) => all.push("--swiglu".into()),
+        (false, true) => all.push("--squared-relu".into()),
+        (false, false) => {}
+    }
+    if has("sliding_attention") {
+        // Keys to the left of the own one, which counts here; and the layers to which the window applies.
+        let applies = |symbol: &Symbol| if kind(symbol) == "sliding_attention" { "1" } else { "0" };
+        let list = spec.architecture.layers().iter().map(applies).collect::<Vec<_>>().join(",");
+        all.push(format!("--window-size {},0", number("sliding_window").saturating_sub(1)));
+        all.push(format!("--window-attn-skip-freq '[{list}]'"));
+    }
+    if has("mamba2") {
+        if number("conv_kernel") != 4 {
+            return Err(MegatronError::Model("its convolutions in Mamba-2 have four taps"));
+        }
+        all.extend(named(&[
+            ("--mamba-num-heads", "mamba_num_heads"),
+            ("--mamba-head-dim", "mamba_head_dim"),
+            ("--mamba-state-dim", "ssm_state_size"),
+            ("--mamba-num-groups", "n_groups"),
+        ]));
+    }
+    if has("gated_delta_net") {
+        all.extend(named(&[
+            ("--linear-num-key-heads", "linear_num_key_heads"),
+            ("--linear-num-value-heads", "linear_num_value_heads"),
+            ("--linear-key-head-dim", "linear_key_head_dim"),
+            ("--linear-value-head-dim", "linear_value_head_dim"),
+            ("--linear-conv-kernel-dim", "linear_conv_kernel_dim"),
+        ]));
+    }
+    Ok(all)
+}
+
 /// The arguments that make the model.
-fn model(
-    spec: &ModelSpec,
-    pattern: &str,
-    activation: Option<Activation>,
-    training: &Training,
-) -> Result<Vec<String>, MegatronError> {
+fn model(spec: &ModelSpec, pattern: &str, training: &Training) -> Result<Vec<String>, MegatronError> {
     let dims = &spec.dims;
     if dims.attention_bias || (spec.head_bias && !spec.tied_embeddings) {
         return Err(MegatronError::Model(
@@ -173,11 +219,6 @@ fn model(
         ("--make-vocab-size-divisible-by", "1".into()),
     ]));
     all.push("--disable-bias-linear".into());
-    all.extend(match activation {
-        Some(Activation::SwiGlu) => Some("--swiglu".to_owned()),
-        Some(Activation::SquaredRelu) => Some("--squared-relu".into()),
-        None => None,
-    });
     if !spec.tied_embeddings {
         all.push("--untie-embeddings-and-output-weights".into());
     }

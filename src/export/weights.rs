@@ -1,4 +1,4 @@
-//! Parameters of a model, and safetensors files of them.
+//! safetensors files of the parameters of a model.
 
 use std::{
     borrow::Cow,
@@ -7,10 +7,6 @@ use std::{
     path::Path,
 };
 
-use burn::{
-    module::{Module, ModuleVisitor, Param},
-    tensor::{Bool, Int, Tensor},
-};
 use safetensors::{Dtype, View, serialize_to_file};
 use serde_json::json;
 
@@ -19,63 +15,28 @@ use super::{
     folder::Staging,
     plan::{Entry, Plan, Source},
 };
-use crate::model::HybridLm;
-
-/// A parameter where it lies, as one row.
-struct Parameter {
-    shape: Vec<usize>,
-    values: Tensor<1>,
-}
+use crate::{
+    model::HybridLm,
+    weights::{self, Parameter},
+};
 
 /// Parameters by their path in a module, such as `trunk.layers.3.mixer.query.weight`.
-#[derive(Default)]
-pub(crate) struct Parameters {
-    path: Vec<String>,
-    floats: BTreeMap<String, Parameter>,
-    others: Vec<String>,
-}
+pub(crate) struct Parameters(BTreeMap<String, Parameter>);
 
 impl Parameters {
     /// The parameters of `model`; their numbers stay on their device until they are written.
     pub fn of(model: &HybridLm) -> Self {
-        let mut all = Self::default();
-        model.visit(&mut all);
-        all
+        Self(weights::parameters(model).into_iter().map(|parameter| (parameter.name.clone(), parameter)).collect())
     }
 
     /// The shape of a parameter.
     pub fn shape(&self, path: &str) -> Option<&[usize]> {
-        self.floats.get(path).map(|parameter| parameter.shape.as_slice())
+        self.0.get(path).map(|parameter| parameter.shape.as_slice())
     }
 
-    /// All paths, those of parameters that are no real numbers included.
+    /// All paths.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.floats.keys().chain(&self.others).map(String::as_str)
-    }
-}
-
-impl ModuleVisitor for Parameters {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.val().inner();
-        let shape = value.dims().to_vec();
-        let values = value.reshape([shape.iter().product::<usize>()]);
-        self.floats.insert(self.path.join("."), Parameter { shape, values });
-    }
-
-    fn visit_int<const D: usize>(&mut self, _param: &Param<Tensor<D, Int>>) {
-        self.others.push(self.path.join("."));
-    }
-
-    fn visit_bool<const D: usize>(&mut self, _param: &Param<Tensor<D, Bool>>) {
-        self.others.push(self.path.join("."));
-    }
-
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.0.keys().map(String::as_str)
     }
 }
 
@@ -85,22 +46,25 @@ struct Stored<'a> {
     parameters: &'a Parameters,
     precision: Precision,
     shape: Vec<usize>,
-    /// The first tensor with a number beyond the precision.
-    overflow: &'a RefCell<Option<String>>,
+    /// What went wrong first: the library's trait has no place for it.
+    failed: &'a RefCell<Option<ExportError>>,
 }
 
 impl Stored<'_> {
-    fn values(&self) -> Vec<f32> {
-        match &self.entry.source {
+    fn bytes(&self) -> Result<Vec<u8>, ExportError> {
+        let values = match &self.entry.source {
             Source::Constant { shape, value } => vec![*value; shape.iter().product()],
             Source::Parameters { paths, layout } => {
-                let parameters = paths.iter().filter_map(|path| self.parameters.floats.get(path));
-                let stored = parameters.map(|Parameter { shape, values }| {
-                    layout.store(values.clone().into_data().iter::<f32>().collect(), shape)
-                });
-                stored.reduce(|all, next| [all, next].concat()).unwrap_or_default()
+                let mut all = Vec::new();
+                for Parameter { shape, read, .. } in paths.iter().filter_map(|path| self.parameters.0.get(path)) {
+                    let values = read().map_err(|error| ExportError::Model { reason: error.to_string() })?;
+                    all.extend(layout.store(values.iter::<f32>().collect(), shape));
+                }
+                all
             }
-        }
+        };
+        let (tensor, precision) = (&self.entry.name, self.precision);
+        precision.bytes(&values).ok_or_else(|| ExportError::Overflow { tensor: tensor.clone(), precision })
     }
 }
 
@@ -114,9 +78,8 @@ impl View for &Stored<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.values();
-        let bytes = self.precision.bytes(&values).unwrap_or_else(|| {
-            self.overflow.borrow_mut().get_or_insert_with(|| self.entry.name.clone());
+        let bytes = self.bytes().unwrap_or_else(|error| {
+            self.failed.borrow_mut().get_or_insert(error);
             vec![0; self.data_len()]
         });
         bytes.into()
@@ -136,11 +99,11 @@ pub(super) fn write(
     precision: Precision,
     shard_bytes: u64,
 ) -> Result<(), ExportError> {
-    let overflow = RefCell::new(None);
+    let failed = RefCell::new(None);
     let shapes = plan.shapes(|path| parameters.shape(path)).map_err(|reason| ExportError::Model { reason })?;
     let stored = plan.entries.iter().zip(shapes);
     let stored: Vec<_> =
-        stored.map(|(entry, shape)| Stored { entry, parameters, precision, shape, overflow: &overflow }).collect();
+        stored.map(|(entry, shape)| Stored { entry, parameters, precision, shape, failed: &failed }).collect();
 
     let mut shards: Vec<Vec<&Stored>> = vec![Vec::new()];
     let (mut filled, mut total) = (0, 0);
@@ -167,8 +130,8 @@ pub(super) fn write(
     for (at, shard) in shards.iter().enumerate() {
         index.extend(shard.iter().map(|tensor| (tensor.entry.name.as_str(), file(at))));
         staging.file(&file(at), |path| write_file(path, shard))?;
-        if let Some(tensor) = overflow.take() {
-            return Err(ExportError::Overflow { tensor, precision });
+        if let Some(error) = failed.take() {
+            return Err(error);
         }
     }
     if count > 1 {

@@ -19,6 +19,7 @@ use crate::{
     export::{Entry, Parameters, Plan, Source},
     model::{HybridLm, ModelSpec},
     primitive::Layout,
+    weights::replaced,
 };
 
 /// One file.
@@ -175,9 +176,7 @@ impl ModuleMapper for Assign<'_> {
         }
         let shape = param.lazy_shape().dims::<D>();
         match self.find(&shape) {
-            Ok(Some(values)) => {
-                param.map(|old| Tensor::from_data(TensorData::new(values, shape), &old.device().without_autodiff()))
-            }
+            Ok(Some(values)) => replaced(param, TensorData::new(values, shape)),
             Ok(None) => param,
             Err(error) => {
                 self.failed = Some(error);

@@ -40,9 +40,7 @@ impl Primitive for Attention {
     }
 
     fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
-        let names = [("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "o_proj")];
-        let start = Counterpart::new("full_attention", Remembers::Everything);
-        Some(names.into_iter().fold(start, |all, (ours, theirs)| all.linear(ours, theirs, dims.attention_bias)))
+        Some(AttentionLayer::name(Counterpart::new("full_attention", Remembers::Everything), dims))
     }
 }
 
@@ -79,6 +77,12 @@ impl AttentionLayer {
             output: linear(queries, dims.d_model),
             mix: CausalAttention::new(dims.heads, dims.kv_heads, dims.head_dim, dims.rope_theta),
         }
+    }
+
+    /// Adds the names of the projections, which are those of Llama.
+    pub(super) fn name(counterpart: Counterpart, dims: &Dims) -> Counterpart {
+        let names = [("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "o_proj")];
+        names.into_iter().fold(counterpart, |all, (ours, theirs)| all.linear(ours, theirs, dims.attention_bias))
     }
 
     /// The cost where every query sees the last `window` keys. Projections count twice their weights; a token counts

@@ -40,6 +40,8 @@ pub enum Remembers {
     Window,
     /// A recurrent state and the last inputs of a convolution.
     State,
+    /// The last inputs of a convolution.
+    Taps,
 }
 
 impl Remembers {
@@ -50,6 +52,7 @@ impl Remembers {
             Remembers::Everything => "full_attention",
             Remembers::Window => "sliding_attention",
             Remembers::State => "linear_attention",
+            Remembers::Taps => "conv",
         }
     }
 }

@@ -9,7 +9,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{
+    Block, BuildError, Counterpart, Dims, LayerCost, Layout, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role,
+    Symbol, WeightInit,
+};
 use crate::kernels::{ConvWindow, gated_conv, project};
 
 /// `out(c * conv(b * x))`. Symbol `C`.
@@ -59,6 +62,12 @@ impl Primitive for GatedConv {
             conv: init.conv(self.taps, dims.d_model, device),
             output: init.linear(dims.d_model, dims.d_model, device),
         }))
+    }
+
+    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
+        let start = Counterpart::new("short_conv", Remembers::Taps).setting("conv_L_cache", self.taps);
+        let start = start.setting("conv_bias", false).linear("input", "in_proj", false);
+        Some(start.tensor("conv", "conv.weight", Layout::Taps).linear("output", "out_proj", false))
     }
 }
 

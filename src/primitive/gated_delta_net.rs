@@ -17,7 +17,8 @@ use burn::{
 };
 
 use super::{
-    Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit,
+    Block, BuildError, Counterpart, Dims, LayerCost, Layout, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role,
+    Symbol, WeightInit,
     gated_conv::check_taps,
     mamba2::step_bias,
     recurrent::{MAX_INNER, RecurrentState, check_option, head_width},
@@ -122,6 +123,31 @@ impl Primitive for GatedDeltaNet {
             rule,
             gated: GatedNorm { gate: Gate::AfterNorm, width: rule.value_width, epsilon: dims.norm_eps },
         }))
+    }
+
+    /// The gated DeltaNet of Qwen3.5, which is that of Qwen3-Next with the projections in matrices of their own.
+    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
+        let rule = self.sizes(dims).ok()?;
+        let start = Counterpart::new("gated_delta_net", Remembers::State);
+        let settings = [
+            ("linear_num_key_heads", rule.key_heads),
+            ("linear_num_value_heads", rule.value_heads),
+            ("linear_key_head_dim", rule.key_width),
+            ("linear_value_head_dim", rule.value_width),
+            ("linear_conv_kernel_dim", self.conv),
+        ];
+        let start = settings.into_iter().fold(start, |all, (key, value)| all.setting(key, value));
+        let maps = [
+            ("mixed", "in_proj_qkv"),
+            ("gate", "in_proj_z"),
+            ("strength", "in_proj_b"),
+            ("decay", "in_proj_a"),
+            ("output", "out_proj"),
+        ];
+        let start = maps.into_iter().fold(start, |all, (ours, theirs)| all.linear(ours, theirs, false));
+        let start = start.tensor("conv", "conv1d.weight", Layout::Taps);
+        let vectors = [("step_bias", "dt_bias"), ("a_log", "A_log"), ("norm", "norm.weight")];
+        Some(vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, Layout::Same)))
     }
 }
 

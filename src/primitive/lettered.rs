@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::{Block, BuildError, Dims, LayerCost, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{Block, BuildError, Counterpart, Dims, LayerCost, Primitive, PrimitiveId, Role, Symbol, WeightInit};
 
 /// A primitive that stands under another letter than its own, so that several variants of one layer can be searched beside
 /// each other; see [`Primitive::with_symbol`].
@@ -31,5 +31,9 @@ impl<P: Primitive> Primitive for Lettered<P> {
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         self.primitive.build(dims, init, device)
+    }
+
+    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
+        self.primitive.counterpart(dims)
     }
 }

@@ -16,7 +16,8 @@ use burn::{
 };
 
 use super::{
-    Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit,
+    Block, BuildError, Counterpart, Dims, LayerCost, Layout, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role,
+    Symbol, WeightInit,
     gated_conv::check_taps,
     recurrent::{MAX_INNER, RecurrentState, check_option, head_width},
 };
@@ -139,6 +140,33 @@ impl Primitive for Mamba2 {
             scan,
             gated: GatedNorm { gate: Gate::BeforeNorm, width: inner / scan.groups, epsilon: dims.norm_eps },
         }))
+    }
+
+    /// The Mamba-2 layer of NemotronH, without its lower bound of `dt`.
+    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
+        let Sizes { scan, .. } = self.sizes(dims).ok()?;
+        let start = Counterpart::new("mamba2", Remembers::State);
+        let settings = [
+            ("mamba_num_heads", scan.heads),
+            ("mamba_head_dim", scan.width),
+            ("ssm_state_size", scan.state),
+            ("n_groups", scan.groups),
+            ("conv_kernel", self.conv),
+            ("chunk_size", scan.chunk),
+        ];
+        let start = settings.into_iter().fold(start, |all, (key, value)| all.setting(key, value));
+        let start = start.setting("time_step_min", 0.0).setting("layer_norm_epsilon", dims.norm_eps);
+        let start = start.joined(&["gate.weight", "mixed.weight", "step.weight"], "in_proj.weight", Layout::Transposed);
+        let start = start.tensor("conv", "conv1d.weight", Layout::Taps);
+        let vectors = [
+            ("conv_bias", "conv1d.bias"),
+            ("step_bias", "dt_bias"),
+            ("a_log", "A_log"),
+            ("skip", "D"),
+            ("norm", "norm.weight"),
+        ];
+        let named = vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, Layout::Same));
+        Some(named.linear("output", "out_proj", false))
     }
 }
 

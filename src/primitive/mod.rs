@@ -55,7 +55,8 @@ use thiserror::Error;
 /// Laws, checked by `testkit::primitive`: the built layer keeps the shape `[batch, seq, d_model]`; it is causal; its
 /// parameter count equals [`LayerCost::parameters`]; a gradient reaches every parameter; its record round-trips; the
 /// weights depend on nothing but `dims` and the draws from `init`; decoding step by step gives the outputs of the whole
-/// sequence, and keeps [`LayerCost::cache_elements`] numbers where the layer has a step of its own.
+/// sequence, and keeps [`LayerCost::cache_elements`] numbers where the layer has a step of its own; a counterpart names every
+/// parameter.
 ///
 /// See [`SwiGlu`] for an implementation.
 pub trait Primitive: Debug + Send + Sync {

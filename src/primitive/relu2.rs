@@ -7,7 +7,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{
+    Block, BuildError, Counterpart, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    WeightInit,
+};
 use crate::kernels::{project, relu2};
 
 /// `down(max(up x, 0)^2)`, without bias; inner width `d_ff`. Symbol `R`.
@@ -38,6 +41,11 @@ impl Primitive for Relu2 {
             up: init.linear(dims.d_model, dims.d_ff, device),
             down: init.linear(dims.d_ff, dims.d_model, device),
         }))
+    }
+
+    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
+        let start = Counterpart::new("relu2_mlp", Remembers::Nothing);
+        Some(start.linear("up", "up_proj", false).linear("down", "down_proj", false))
     }
 }
 

@@ -5,7 +5,10 @@ use std::num::NonZeroUsize;
 
 use burn::tensor::Device;
 
-use super::{AttentionLayer, Block, BuildError, Dims, LayerCost, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{
+    AttentionLayer, Block, BuildError, Counterpart, Dims, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    WeightInit,
+};
 
 /// The keys that a query sees by default. The compiler evaluates the `unwrap`.
 const WINDOW: NonZeroUsize = NonZeroUsize::new(64).unwrap();
@@ -76,6 +79,11 @@ impl Primitive for SlidingWindow {
         dims.validate()?;
         let layer = AttentionLayer::new(dims, init, device);
         Ok(Block::new(AttentionLayer { mix: layer.mix.window(self.window), ..layer }))
+    }
+
+    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
+        let start = Counterpart::new("sliding_attention", Remembers::Window).setting("sliding_window", self.window());
+        Some(AttentionLayer::name(start, dims))
     }
 }
 

@@ -11,6 +11,7 @@ use super::{LawBroken, holds};
 use crate::{
     primitive::{Block, Dims, InitScheme, Memory, Primitive, Role, WeightInit},
     seed::Seed,
+    weights,
 };
 
 /// A primitive builds at every width that is consistent.
@@ -31,6 +32,8 @@ pub const RECORD: &str = "a layer that loads another's record computes the same"
 pub const DECODES: &str = "decoding step by step gives the outputs of the whole sequence";
 /// The closed form counts what decoding keeps.
 pub const CACHE: &str = "LayerCost::cache_elements equals the numbers that decoding keeps";
+/// What is exported is the whole layer.
+pub const NAMED: &str = "a counterpart names every parameter of the layer once, in a layout that fits it";
 /// Weights come from the given stream alone.
 pub const REPEATABLE: &str = "the same widths and stream give the same layer";
 
@@ -85,10 +88,27 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
             self.check_decoding(&layer, steps)?;
         }
         self.check_gradient()?;
+        self.check_names(&layer)?;
         let same = self.output(&self.build(1, self.device)?)? == self.output(&layer)?;
         holds(same, REPEATABLE, || format!("two builds differ at {:?}", self.dims))?;
         let loaded = self.build(2, self.device)?.load_record(layer.clone().into_record());
         holds(self.output(&loaded)? == self.output(&layer)?, RECORD, || format!("at {:?}", self.dims))
+    }
+
+    fn check_names(&self, layer: &Block) -> Result<(), LawBroken> {
+        let Some(counterpart) = self.primitive.counterpart(&self.dims) else { return Ok(()) };
+        let mut left: Vec<_> = weights::parameters(layer).into_iter().map(|found| (found.name, found.shape)).collect();
+        for tensor in &counterpart.tensors {
+            for parameter in &tensor.parameters {
+                let place =
+                    left.iter().position(|(name, shape)| name == parameter && tensor.layout.stored(shape).is_some());
+                holds(place.is_some(), NAMED, || {
+                    format!("{parameter} of {} is not there or does not fit", tensor.name)
+                })?;
+                place.map(|place| left.swap_remove(place));
+            }
+        }
+        holds(left.is_empty(), NAMED, || format!("without a name: {left:?}"))
     }
 
     fn build(&self, stream: u64, device: &Device) -> Result<Block, LawBroken> {

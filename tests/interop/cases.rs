@@ -8,11 +8,24 @@ use composer_nas::{
     Seed,
     export::{Format, Options, Precision, SpecialTokens},
     model::{HybridLm, ModelSpec},
-    primitive::{Dims, InitScheme, Primitives},
+    primitive::{Dims, InitScheme, Primitive, Primitives, SlidingWindow},
 };
 
+/// Tokens that every model reads: more than the chunks in which recurrent layers compute.
+pub const TOKENS: usize = 80;
+/// The last positions, whose logits are kept as fixtures.
+pub const KEPT: usize = 8;
+
 /// What every model reads.
-pub const TOKENS: [i32; 12] = [1, 17, 30, 42, 7, 99, 127, 3, 101, 50, 11, 64];
+pub fn tokens() -> Vec<i32> {
+    (0..TOKENS as i32).map(|at| (at * at * 37 + at * 11 + 5) % 128).collect()
+}
+
+/// The layers of this crate, and a window short enough to matter.
+pub fn primitives() -> Primitives {
+    let window = SlidingWindow::new(9).unwrap().with_symbol("L".parse().unwrap());
+    Primitives::standard().with(window).unwrap()
+}
 
 /// A model and the way it is written.
 pub struct Case {
@@ -40,6 +53,15 @@ pub fn all() -> Vec<Case> {
             case.spec.dims = Dims { d_model: 48, d_ff: 72, ..case.spec.dims.clone() };
             case.spec.tied_embeddings = false;
             case.spec.head_bias = true;
+        }),
+        case("window", "1L+1M+1A+1R+1L", Format::Auto),
+        case("short_conv", "2C+1M+1A+1C", Format::Auto),
+        case("mamba2", "1A+1B+2M+1B", Format::Auto),
+        case("delta_net", "1G+1M+1A+1G", Format::Auto),
+        case("recurrent", "1M+2B+1G+1C", Format::Auto),
+        change(case("everything", "1B+1R+1L+1F+1G+1M+1C+1A", Format::Auto), |case| {
+            case.spec.tied_embeddings = false;
+            case.options.precision = Precision::Bf16;
         }),
     ]
 }
@@ -97,8 +119,8 @@ pub fn model(spec: &ModelSpec, primitives: &Primitives) -> HybridLm {
     HybridLm::new(spec, primitives, Seed(11), &Device::flex()).unwrap().map(&mut Move(0))
 }
 
-/// The scores of [`TOKENS`], `[S, V]` row by row.
+/// The scores of [`tokens`], `[S, V]` row by row.
 pub fn logits(model: &HybridLm) -> Vec<f32> {
-    let tokens = Tensor::from_data(TensorData::new(TOKENS.to_vec(), [1, TOKENS.len()]), &Device::flex());
+    let tokens = Tensor::from_data(TensorData::new(tokens(), [1, TOKENS]), &Device::flex());
     model.forward(tokens).into_data().try_into_vec().unwrap()
 }

@@ -14,8 +14,11 @@ use composer_nas::{
 };
 use safetensors::{Dtype, SafeTensors, serialize_to_file, tensor::TensorView};
 
-/// Largest difference of logits in single precision.
-const TOLERANCE: f32 = 2e-5;
+/// Largest difference of logits in single precision: recurrences sum in another order.
+fn tolerance(architecture: &Architecture) -> f32 {
+    let recurrent = [Symbol::MAMBA2, Symbol::GATED_DELTA_NET].iter().any(|&symbol| architecture.count(symbol) > 0);
+    if recurrent { 5e-4 } else { 2e-5 }
+}
 
 fn worst(ours: &[f32], theirs: &[f32]) -> f32 {
     assert_eq!(ours.len(), theirs.len());
@@ -31,7 +34,7 @@ fn numbers(tensor: &TensorView) -> Vec<f32> {
 fn logits_are_those_of_transformers() {
     let bytes = fs::read("tests/fixtures/interop/logits.safetensors").unwrap();
     let fixtures = SafeTensors::deserialize(&bytes).unwrap();
-    let (primitives, root) = (Primitives::standard(), tempfile::tempdir().unwrap());
+    let (primitives, root) = (cases::primitives(), tempfile::tempdir().unwrap());
     for case in cases::all() {
         let folder = root.path().join(case.name);
         let model = cases::model(&case.spec, &primitives);
@@ -41,15 +44,16 @@ fn logits_are_those_of_transformers() {
         let theirs = numbers(&fixtures.tensor(case.name).unwrap());
         let spread = theirs.iter().fold(0.0_f32, |most, logit| most.max(logit.abs()));
         assert!((1.0..100.0).contains(&spread), "{}: logits up to {spread}", case.name);
-        let worst = worst(&cases::logits(&model), &theirs);
-        assert!(worst <= TOLERANCE, "{}: {worst:e}", case.name);
+        let last = cases::logits(&model).split_off((cases::TOKENS - cases::KEPT) * case.spec.vocab_size);
+        let worst = worst(&last, &theirs);
+        assert!(worst <= tolerance(&case.spec.architecture), "{}: {worst:e}", case.name);
     }
     assert_eq!(fixtures.len(), cases::all().len());
 }
 
 #[test]
 fn folders_come_back_as_they_were() {
-    let (primitives, root) = (Primitives::standard(), tempfile::tempdir().unwrap());
+    let (primitives, root) = (cases::primitives(), tempfile::tempdir().unwrap());
     for case in cases::all() {
         let folder = root.path().join(case.name);
         let model = cases::model(&case.spec, &primitives);
@@ -78,7 +82,7 @@ fn folders_come_back_as_they_were() {
 #[ignore = "writes files for run.py"]
 fn write_models() {
     let root = env::var("INTEROP").expect("INTEROP names a folder");
-    let primitives = Primitives::standard();
+    let primitives = cases::primitives();
     for case in cases::all() {
         let folder = Path::new(&root).join(case.name);
         let model = cases::model(&case.spec, &primitives);
@@ -87,10 +91,13 @@ fn write_models() {
         export::hugging_face(&case.spec, Some(&model), &primitives, &folder, &options).unwrap();
         let model = import::hugging_face(&folder, &primitives, &Device::flex(), Rope::Halves).unwrap().model;
         let logits: Vec<u8> = cases::logits(&model).iter().flat_map(|logit| logit.to_le_bytes()).collect();
-        let shape = vec![cases::TOKENS.len(), case.spec.vocab_size];
-        let tensor = TensorView::new(Dtype::F32, shape, &logits).unwrap();
+        let tokens: Vec<u8> = cases::tokens().iter().flat_map(|&token| i64::from(token).to_le_bytes()).collect();
+        let tensors = HashMap::from([
+            ("logits", TensorView::new(Dtype::F32, vec![cases::TOKENS, case.spec.vocab_size], &logits).unwrap()),
+            ("tokens", TensorView::new(Dtype::I64, vec![1, cases::TOKENS], &tokens).unwrap()),
+        ]);
         let file = Path::new(&root).join(format!("{}.logits.safetensors", case.name));
-        serialize_to_file(HashMap::from([("logits", tensor)]), None, &file).unwrap();
+        serialize_to_file(tensors, None, &file).unwrap();
     }
 }
 
@@ -101,8 +108,8 @@ fn resaved_models_are_read() {
     let (folder, logits) = (env::var("RESAVED").expect("a folder"), env::var("LOGITS").expect("a file"));
     let bytes = fs::read(logits).unwrap();
     let theirs = numbers(&SafeTensors::deserialize(&bytes).unwrap().tensor("logits").unwrap());
-    let found = import::hugging_face(&folder, &Primitives::standard(), &Device::flex(), Rope::Halves).unwrap();
+    let found = import::hugging_face(&folder, &cases::primitives(), &Device::flex(), Rope::Halves).unwrap();
     let worst = worst(&cases::logits(&found.model), &theirs);
     println!("{folder}: {} read back, max difference {worst:.1e}", found.spec.architecture);
-    assert!(worst <= TOLERANCE, "{worst:e}");
+    assert!(worst <= tolerance(&found.spec.architecture), "{worst:e}");
 }

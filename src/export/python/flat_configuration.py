@@ -37,6 +37,10 @@ class ComposerConfig(PreTrainedConfig):
     eos_token_id: int | list | None = None
     pad_token_id: int | None = None
 
+    # Short convolutions, by the names of transformers' Lfm2.
+    conv_L_cache: int = 3
+    conv_bias: bool = False
+
     # Mamba-2, by the names of transformers' NemotronH.
     mamba_num_heads: int = 0
     mamba_head_dim: int = 0
@@ -51,7 +55,7 @@ class ComposerConfig(PreTrainedConfig):
     time_step_min: float = 0.0
     layer_norm_epsilon: float = 1e-5
 
-    # Gated delta net, by the names of transformers' Qwen3-Next.
+    # Gated delta net, by the names of transformers' Qwen3.5.
     linear_num_key_heads: int = 0
     linear_num_value_heads: int = 0
     linear_key_head_dim: int = 0
@@ -61,7 +65,7 @@ class ComposerConfig(PreTrainedConfig):
     @staticmethod
     def validate_layer_type(self):
         """The usual check knows no layers that keep nothing."""
-        known = {"full_attention", "sliding_attention", "linear_attention", "mlp"}
+        known = {"full_attention", "sliding_attention", "linear_attention", "conv", "mlp"}
         kept, kinds = self.layers_cache_type or [], self.layers_block_type or []
         if set(kept) - known or not len(kept) == len(kinds) == self.num_hidden_layers:
             raise ValueError(f"layers_cache_type {kept} does not match layers_block_type {kinds}")

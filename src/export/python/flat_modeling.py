@@ -1,10 +1,12 @@
 """A language model with one residual block per layer, of any kinds in any order, made of transformers' own layers."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
+from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import DynamicCache
 from transformers.masking_utils import (
@@ -13,7 +15,10 @@ from transformers.masking_utils import (
     create_sliding_window_causal_mask,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.models.lfm2.modeling_lfm2 import Lfm2ShortConv
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP, LlamaRMSNorm, LlamaRotaryEmbedding
+from transformers.models.nemotron_h.modeling_nemotron_h import NemotronHMamba2Mixer
+from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
 
 from .configuration_composer import ComposerConfig
 
@@ -21,6 +26,7 @@ MASKS = {
     "full_attention": create_causal_mask,
     "sliding_attention": create_sliding_window_causal_mask,
     "linear_attention": create_recurrent_attention_mask,
+    "conv": create_recurrent_attention_mask,
 }
 
 
@@ -79,6 +85,40 @@ class SquaredReluMlp(Mlp):
     activation = "relu2"
 
 
+class ShortConv(Lfm2ShortConv):
+    """A gated convolution over a few tokens."""
+
+    def forward(self, x, context):
+        return super().forward(x, past_key_values=context.cache, attention_mask=context.masks["conv"])
+
+
+class Mamba2(NemotronHMamba2Mixer):
+    def forward(self, x, context):
+        return super().forward(x, cache_params=context.cache, attention_mask=context.masks["linear_attention"])
+
+    def start(self):
+        """Initial decays and steps, as in the paper's code."""
+        init.copy_(self.A_log, torch.empty_like(self.A_log).uniform_(1, 16).log_())
+        init.ones_(self.D)
+        init.copy_(self.dt_bias, step_bias(self.dt_bias))
+
+
+class GatedDeltaNet(Qwen3_5GatedDeltaNet):
+    def forward(self, x, context):
+        return super().forward(x, cache_params=context.cache, attention_mask=context.masks["linear_attention"])
+
+    def start(self):
+        """Initial decays and steps, as in the paper's code."""
+        init.copy_(self.A_log, torch.empty_like(self.A_log).uniform_(0.01, 16).log_())
+        init.copy_(self.dt_bias, step_bias(self.dt_bias))
+
+
+def step_bias(like):
+    """Biases whose softplus is log-uniform between 0.001 and 0.1."""
+    dt = torch.exp(torch.empty_like(like).uniform_(math.log(1e-3), math.log(1e-1)))
+    return dt + torch.log(-torch.expm1(-dt))
+
+
 # Kinds of layers, as `layers_block_type` names them.
 LAYERS = {
     "full_attention": Attention,
@@ -86,6 +126,9 @@ LAYERS = {
     "swiglu": SwiGlu,
     "gelu_mlp": Mlp,
     "relu2_mlp": SquaredReluMlp,
+    "short_conv": ShortConv,
+    "mamba2": Mamba2,
+    "gated_delta_net": GatedDeltaNet,
 }
 # Layers that come with the checkpoint.
 
@@ -113,9 +156,8 @@ class ComposerPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        reset = getattr(module, "reset_parameters_like_composer", None)
-        if reset is not None:
-            reset()
+        if isinstance(module, (Mamba2, GatedDeltaNet)):
+            module.start()
 
 
 class ComposerModel(ComposerPreTrainedModel):
