@@ -94,9 +94,9 @@ fn model(spec: &ModelSpec, primitives: &Primitives, positions: usize) -> String 
         if spec.tied_embeddings { "tied" } else { "untied" },
     );
     if let Ok(cost) = ModelCost::new(spec, primitives, Workload::bf16(positions.max(1) as u64)) {
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "{} parameters, of them {} in the layers; {} bytes of 16-bit cache per token.\n",
+            "{} parameters, of them {} in the layers; {} bytes of 16-bit cache per token.",
             cost.total_parameters, cost.body_parameters, cost.cache_bytes_per_token
         );
     }
