@@ -88,6 +88,7 @@ impl LayerState for ConvWindow {
 /// Object-safe twin of [`LayerState`].
 trait AnyState: Debug + Send {
     fn elements(&self) -> usize;
+    #[cfg(any(test, feature = "testkit"))]
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
     fn boxed_clone(&self) -> Box<dyn AnyState>;
@@ -97,6 +98,7 @@ impl<T: LayerState> AnyState for T {
     fn elements(&self) -> usize {
         LayerState::elements(self)
     }
+    #[cfg(any(test, feature = "testkit"))]
     fn as_any(&self) -> &dyn Any {
         self
     }
