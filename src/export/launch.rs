@@ -301,7 +301,7 @@ impl fmt::Display for Megatron {
         }
         writeln!(f, "set -euo pipefail")?;
         for (name, what) in [
-            ("DATA_PATH", "prefix of Megatron's .bin and .idx"),
+            ("DATA_PATH", "prefix of the .bin and .idx files"),
             ("TOKENIZER", "folder of a Hugging Face tokenizer"),
             ("CHECKPOINTS", "folder for checkpoints"),
             ("GPUS", "GPUs of this node"),
