@@ -128,6 +128,33 @@ fn scores_are_means_over_settings_then_over_tasks() {
 }
 
 #[test]
+fn repetitions_become_a_mean_with_its_standard_error() {
+    let mut once = protocol(recall(), 20);
+    once.trainings
+        .push(protocol(Task::Memorization(Memorization { vocab_size: 16, seq_len: 8 }), 20).trainings.remove(0));
+    let single = evaluate(once.clone(), "1A+1M");
+    assert_eq!(single.standard_error, None);
+    let mut repeated = once.clone();
+    repeated.trainings[0].repeats = 3;
+    assert_eq!(evaluate(repeated.clone(), "1A+1M").standard_error, None, "memorization is not repeated");
+    repeated.trainings[1].repeats = 2;
+    let report = evaluate(repeated.clone(), "1A+1M");
+    let error = report.standard_error.unwrap();
+    assert!(error > 0.0 && error < 0.2, "{report:?}");
+    assert_eq!((report.tasks.len(), report.tasks[0].steps, repeated.steps()), (2, 60, 100));
+    assert_eq!(report.curve.last().unwrap().0, 100);
+    assert!((report.curve.last().unwrap().1 - report.scores["accuracy"]).abs() < 1e-12);
+    assert_eq!(report.tasks[0].curve.len(), single.tasks[0].curve.len());
+    // The first repetition is the training that was alone.
+    repeated.trainings.truncate(1);
+    repeated.trainings[0].repeats = 2;
+    let (two, one) = (evaluate(repeated, "1A+1M"), &single.tasks[0]);
+    let other = 2.0 * two.tasks[0].score - one.score;
+    assert!((0.0..=1.0).contains(&other) && other != one.score);
+    assert!((two.standard_error.unwrap() - (other - one.score).abs() / 2.0).abs() < 1e-12);
+}
+
+#[test]
 fn the_curve_mean_counts_an_early_stop_as_staying_there() {
     let mut early = protocol(recall(), 40);
     early.scoring = Scoring::CurveMean;
@@ -150,8 +177,9 @@ fn a_cancelled_evaluation_stops_at_once() {
     let trial = Trial::new(TrialId(0), "2A+4M".parse().unwrap(), Seed(0), Origin::Searcher);
     let cancel = CancelToken::default();
     let token = cancel.clone();
+    let steps = mad.protocol().steps();
     let context = Context::new(cancel, move |progress| {
-        assert_eq!(progress.steps, 900);
+        assert_eq!(progress.steps, steps);
         assert!(progress.step <= 10, "{progress:?}");
         if progress.step >= 10 {
             token.cancel();

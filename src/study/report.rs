@@ -98,7 +98,7 @@ impl Report {
             scores: means.collect(),
             standard_error: all(&goal.score).and_then(|scores| standard_error(&scores)),
             curve: Vec::new(),
-            tasks: first.tasks.iter().map(|task| TaskReport::pooled(&task.name, reports)).collect(),
+            tasks: first.tasks.iter().map(|task| task.pooled_over(reports)).collect(),
             parameters: reports.iter().map(|report| report.parameters).max().unwrap_or(0),
             train_flops: reports.iter().map(|report| report.train_flops).sum(),
             wall_seconds: reports.iter().map(|report| report.wall_seconds).sum(),
@@ -113,18 +113,27 @@ impl Report {
 }
 
 impl TaskReport {
-    /// The trainings of this name as one.
-    fn pooled(name: &str, reports: &[&Report]) -> Self {
-        let runs: Vec<_> = reports.iter().flat_map(|report| &report.tasks).filter(|task| task.name == name).collect();
+    /// The trainings of this name in all of the reports as one.
+    fn pooled_over(&self, reports: &[&Report]) -> Self {
+        let runs: Vec<_> = reports.iter().flat_map(|r| &r.tasks).filter(|task| task.name == self.name).collect();
+        Self::pooled(self.name.clone(), &runs)
+    }
+
+    /// Repetitions of one training as one: means, the sum of the steps, the curve of means. The loss is `None` where one
+    /// diverged, and the reason that of the first that did. A single one keeps everything but its name.
+    pub fn pooled(name: String, runs: &[&Self]) -> Self {
+        if let [run] = runs {
+            return Self { name, ..(*run).clone() };
+        }
         let mean_of = |value: fn(&TaskReport) -> f64| mean(&runs.iter().map(|run| value(run)).collect::<Vec<_>>());
         let losses: Option<Vec<f64>> = runs.iter().map(|run| run.loss).collect();
         TaskReport {
-            name: name.into(),
+            name,
             score: mean_of(|run| run.score),
             accuracy: mean_of(|run| run.accuracy),
             loss: losses.map(|losses| mean(&losses)),
             steps: runs.iter().map(|run| run.steps).sum(),
-            curve: pooled_curve(&runs),
+            curve: pooled_curve(runs),
             diverged: runs.iter().find_map(|run| run.diverged.clone()),
         }
     }

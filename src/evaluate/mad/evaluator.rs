@@ -23,6 +23,7 @@ use crate::{
     primitive::{InitScheme, Primitives},
     seed::Seed,
     space::Architecture,
+    statistics::standard_error,
     study::{Report, TaskReport, Trial},
     train::{Evaluation, Outcome, TokenBatch, TrainConfig, TrainError, Trained, predict, train},
 };
@@ -94,39 +95,48 @@ impl Evaluator for Mad {
         let mut live = Live::new(context, self.protocol.steps());
         let mut kept = Kept::in_folder(context.checkpoint());
         let accelerator = device::is_accelerator(&self.device);
+        // Of the score: the sum over trainings, unknown where one is not repeated.
+        let mut variance = Some(0.0);
         for training in trainings {
-            live.begin(training.label(), self.weight(training));
-            let mut best: Option<TaskReport> = None;
-            for (index, config) in training.runs().into_iter().enumerate() {
-                let seed = trial.seed.derive(&format!("mad/{}", live.stage), index as u64);
-                let run = Run { mad: self, training, config: &config, seed };
-                let done = match kept.next() {
-                    Some(done) => {
-                        live.again(&done.told);
-                        done
+            let (weight, configs) = (self.weight(training), training.runs());
+            let mut repeats = Vec::new();
+            for repeat in 0..training.repeats {
+                live.begin(training.label(), weight / training.repeats as f64);
+                let mut best: Option<TaskReport> = None;
+                for (point, config) in configs.iter().enumerate() {
+                    let index = repeat * configs.len() + point;
+                    let seed = trial.seed.derive(&format!("mad/{}", live.stage), index as u64);
+                    let run = Run { mad: self, training, config, seed };
+                    let done = match kept.next() {
+                        Some(done) => {
+                            live.again(&done.told);
+                            done
+                        }
+                        None => {
+                            let done = guarded(accelerator, || run.carry_out(&trial.architecture, &mut live))?;
+                            kept.keep(&done);
+                            done
+                        }
+                    };
+                    report.parameters = report.parameters.max(done.parameters);
+                    report.train_flops += done.train_flops;
+                    live.end(config.steps, done.task.score);
+                    // The first among equals, so that the grid's order decides.
+                    if best.as_ref().is_none_or(|best| done.task.score > best.score) {
+                        best = Some(done.task);
                     }
-                    None => {
-                        let done = guarded(accelerator, || run.carry_out(&trial.architecture, &mut live))?;
-                        kept.keep(&done);
-                        done
-                    }
-                };
-                report.parameters = report.parameters.max(done.parameters);
-                report.train_flops += done.train_flops;
-                let task = done.task;
-                live.end(config.steps, task.score);
-                // The first among equals, so that the grid's order decides.
-                if best.as_ref().is_none_or(|best| task.score > best.score) {
-                    best = Some(TaskReport { name: live.stage.clone(), ..task });
                 }
+                repeats.extend(best);
             }
-            report.tasks.extend(best);
+            let scores: Vec<f64> = repeats.iter().map(|task| task.score).collect();
+            variance = variance.zip(standard_error(&scores)).map(|(sum, error)| sum + (weight * error).powi(2));
+            report.tasks.push(TaskReport::pooled(live.stage.clone(), &repeats.iter().collect::<Vec<_>>()));
         }
         if context.stopped().is_some() {
             return Err(EvalError::Cancelled);
         }
         self.score(&mut report);
-        Ok(Report { curve: live.curve, ..report })
+        Ok(Report { curve: live.curve, standard_error: variance.map(f64::sqrt), ..report })
     }
 }
 

@@ -18,8 +18,9 @@ use crate::{
 
 /// How candidates are trained and scored on MAD. A plain value: read one from JSON, or change a preset.
 ///
-/// The score of a trial is the mean over tasks of the mean over that task's trainings; of a training, the best over its
-/// grid. A run that diverges scores 0.
+/// The score of a trial is the mean over tasks of the mean over that task's trainings; of a training, the mean over its
+/// repetitions of the best over its grid. A run that diverges scores 0. Where everything is repeated, the report has the
+/// standard error of the score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
@@ -56,6 +57,10 @@ pub struct Training {
     /// Trained once per entry, with these in place of those of `train`; empty: once, as `train` says.
     #[serde(default)]
     pub grid: Vec<Hyperparameters>,
+    /// How often all that is done, each time with initial weights and training sequences of its own: several short trainings
+    /// tell more than one long one where chance decides when a model gets the point.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub repeats: usize,
 }
 
 /// Where training sequences come from.
@@ -66,6 +71,15 @@ pub enum TrainData {
     Fresh,
     /// A fixed set of this many sequences, the same for every trial, in an order drawn anew for every epoch.
     Fixed(usize),
+}
+
+fn once() -> usize {
+    1
+}
+
+/// Left out of the text, so that journals and tables of protocols without repetitions keep their fingerprint.
+fn is_once(repeats: &usize) -> bool {
+    *repeats == 1
 }
 
 /// A point of the grid.
@@ -137,9 +151,10 @@ impl Protocol {
         [Self::quick, Self::reference, Self::full].into_iter().map(|preset| preset()).find(|preset| preset.name == name)
     }
 
-    /// Training steps of one trial, over all trainings and points of their grids.
+    /// Training steps of one trial, over all trainings, their repetitions and the points of their grids.
     pub fn steps(&self) -> usize {
-        self.trainings.iter().flat_map(Training::runs).map(|run| run.steps).sum()
+        let steps = |training: &Training| training.runs().iter().map(|run| run.steps).sum::<usize>();
+        self.trainings.iter().map(|training| training.repeats * steps(training)).sum()
     }
 
     fn of_settings(name: &str, settings: Vec<Setting>) -> Self {
@@ -195,7 +210,7 @@ impl Training {
         label
     }
 
-    /// The configurations that are trained, one per point of the grid.
+    /// The configurations of one repetition, one per point of the grid.
     pub(super) fn runs(&self) -> Vec<TrainConfig> {
         let with = |point: &Hyperparameters| {
             let mut train = self.train.clone();
@@ -210,6 +225,9 @@ impl Training {
 
     fn validate(&self) -> Result<(), TrainingError> {
         self.task.validate()?;
+        if self.repeats == 0 {
+            return Err(TrainingError::NoRepeats);
+        }
         if self.test_examples == 0 {
             return Err(TrainingError::NoTestExamples);
         }
@@ -254,6 +272,7 @@ fn quick_training(task: Task, steps: usize, learning_rate: f64) -> Training {
             recompute: false,
         },
         grid: Vec::new(),
+        repeats: 1,
     }
 }
 
@@ -282,6 +301,7 @@ fn reference_training(setting: Setting) -> Training {
             recompute: false,
         },
         grid: grid.collect(),
+        repeats: 1,
     }
 }
 
@@ -319,6 +339,9 @@ pub enum TrainingError {
     /// The training contradicts itself.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// Trained not even once.
+    #[error("repeats is 0: a training is carried out at least once")]
+    NoRepeats,
     /// An empty test set.
     #[error("test_examples is 0: an accuracy needs at least one sequence")]
     NoTestExamples,
@@ -379,6 +402,7 @@ mod tests {
             ((|p| p.dims.heads = 3) as fn(&mut Protocol), "heads"),
             (|p| p.trainings.clear(), "at least one task"),
             (|p| p.trainings[1] = p.trainings[0].clone(), "twice"),
+            (|p| p.trainings[0].repeats = 0, "at least once"),
             (|p| p.trainings[0].test_examples = 0, "test_examples"),
             (|p| p.trainings[0].data = TrainData::Fixed(0), "fixed training set"),
             (|p| p.trainings[0].train.steps = 0, "steps"),
