@@ -31,6 +31,9 @@ use indicatif::{ProgressBar as Bar, ProgressStyle};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The column of CPU seconds.
+const CPU: &str = "cpu_seconds";
+
 /// Measures a table of scores by architecture and seed, and how far its ranking can be trusted.
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
@@ -94,7 +97,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let labels = protocol.trainings.iter().map(|training| training.label());
     let readings = labels.flat_map(|label| Readings::NAMES.map(|name| format!("{label}/{name}")));
     let tasks = protocol.trainings.iter().map(|training| training.task.name().to_owned());
-    let mut columns: Vec<String> = tasks.chain(readings).chain(["diverged".into(), "seconds".into()]).collect();
+    let mut columns: Vec<String> =
+        tasks.chain(readings).chain(["diverged".into(), "seconds".into(), CPU.into()]).collect();
     let mut seen = BTreeSet::new();
     columns.retain(|column| seen.insert(column.clone()));
     let empty = Table::new(&columns)?.measured_by(args.described(&mad));
@@ -107,7 +111,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     println!("{} evaluations to do on {device}", queue.len());
     let bar = Bar::new(queue.len() as u64);
     bar.set_style(ProgressStyle::with_template("{pos}/{len} [{bar:24}] {elapsed} spent, {eta} left {msg}")?);
-    let mut executor = Threads::new(Arc::new(mad), args.workers)?;
+    let mut executor = Threads::new(Arc::new(Clocked(mad)), args.workers)?;
     let (mut running, mut submitted) = (HashMap::new(), 0);
     while !(queue.is_empty() && running.is_empty()) {
         while executor.idle() > 0
@@ -132,6 +136,29 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     }
     bar.finish();
     Ok(())
+}
+
+/// Adds to a report the CPU seconds of the thread that found it: unlike `seconds` they hold on a busy machine. 0 where the system
+/// does not tell (only Linux does) and on an accelerator, which they leave out.
+struct Clocked<E>(E);
+
+impl<E: Evaluator> Evaluator for Clocked<E> {
+    fn fingerprint(&self) -> String {
+        self.0.fingerprint()
+    }
+
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        let start = cpu_seconds();
+        let mut report = self.0.evaluate(trial, context)?;
+        report.scores.insert(CPU.into(), cpu_seconds() - start);
+        Ok(report)
+    }
+}
+
+/// CPU seconds of this thread.
+fn cpu_seconds() -> f64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_whitespace().next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(0.0) * 1e-9
 }
 
 /// The numbers of a row, in the order of the columns, the score last.
@@ -210,8 +237,10 @@ fn analyse(args: &Args) -> anyhow::Result<()> {
         }
     }
     ranks(&table, &space)?;
-    if let Ok(seconds) = table.column("seconds") {
-        println!("\nseconds per evaluation: {}", show(bootstrap_mean(&seconds, 1000, Seed(0)), 2));
+    for (name, column) in [("seconds", "seconds"), ("CPU seconds", CPU)] {
+        if let Ok(seconds) = table.column(column) {
+            println!("\n{name} per evaluation: {}", show(bootstrap_mean(&seconds, 1000, Seed(0)), 2));
+        }
     }
     if let Ok(diverged) = table.column("diverged") {
         println!("trainings that diverged per evaluation: {:.4}", mean(&diverged));
@@ -236,7 +265,9 @@ fn reliabilities(table: &Table, splits: u64) -> anyhow::Result<()> {
             line(&format!("mean of {reading}"), scored);
         }
     }
-    for column in table.columns().iter().filter(|column| !["score", "seconds", "diverged"].contains(&column.as_str())) {
+    for column in
+        table.columns().iter().filter(|column| !["score", "seconds", CPU, "diverged"].contains(&column.as_str()))
+    {
         line(column, table.rescored(|name| name == column)?);
     }
     Ok(())
