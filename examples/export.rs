@@ -84,7 +84,9 @@ fn main() -> anyhow::Result<()> {
     let spec: ModelSpec = read(&file)?;
     let out = args.out.clone().unwrap_or_else(|| run.join("export"));
     let primitives = Primitives::standard();
+    let name = run.canonicalize().ok().and_then(|run| Some(run.file_name()?.to_string_lossy().into_owned()));
     let options = Options {
+        name,
         format: match args.format {
             FormatArg::Auto => Format::Auto,
             FormatArg::DeciLm => Format::DeciLm,

@@ -161,6 +161,44 @@ fn a_failure_half_way_leaves_nothing() {
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
 }
 
+/// What the killed process below does: replaces a model again and again.
+#[test]
+#[ignore = "runs until it is killed"]
+fn export_for_ever() {
+    let folder = std::path::PathBuf::from(std::env::var_os("FOLDER").unwrap());
+    let options = Options { overwrite: true, shard_bytes: 20_000, ..Options::default() };
+    loop {
+        written(&ModelSpec { vocab_size: 500, ..tiny("4A+4M") }, &folder, &options).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_a_whole_model_or_none() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("model");
+    for kill in 0..8 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "export_for_ever", "--ignored"])
+            .env("FOLDER", &folder)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // The first model is there, or this process would wait in vain; then at some moment of one of the next.
+        while !folder.join("config.json").exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(3 + 7 * kill));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if folder.exists() {
+            let found = import::hugging_face(&folder, &Primitives::standard(), &Device::flex(), Rope::Halves).unwrap();
+            assert_eq!(found.spec.vocab_size, 500);
+        }
+        let hidden = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(hidden.filter(|name| name != "model").all(|name| name.starts_with(".model.")));
+    }
+}
+
 #[test]
 fn tokenizers_are_copied_and_checked() {
     let root = tempfile::tempdir().unwrap();
@@ -315,6 +353,8 @@ fn launch_scripts_spell_the_model_out() {
         has("--position-embedding-type rope".into());
         has("--swiglu".into());
         has("--train-samples 9155274".into());
+        has("--global-batch-size 256".into());
+        has("--lr 0.0003".into());
         let untied = script.arguments().any(|own| own == "--untie-embeddings-and-output-weights");
         assert_eq!(untied, !target.tied_embeddings);
         let text = script.to_string();

@@ -48,7 +48,7 @@ impl Provenance {
 
 /// README.md of the folder.
 pub(super) fn card(
-    name: &str,
+    folder: &str,
     spec: &ModelSpec,
     primitives: &Primitives,
     chosen: &Chosen,
@@ -57,11 +57,12 @@ pub(super) fn card(
 ) -> String {
     let mut text = format!(
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- composer-nas\n- hybrid-architecture\n---\n\n\
-         # {name}\n\n"
+         # {}\n\n",
+        options.name.as_deref().unwrap_or(folder)
     );
     text += &model(spec, primitives, options.max_positions);
     text += &found(options.provenance.as_ref());
-    text += &loading(name, chosen, options.tokens);
+    text += &loading(folder, chosen, options.tokens);
     if !warnings.is_empty() {
         let lines = warnings.iter().map(|warning| format!("- {warning}\n"));
         text += &format!("\n## To know\n\n{}", lines.collect::<String>());

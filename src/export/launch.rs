@@ -42,14 +42,12 @@ pub struct Training {
     /// Highest learning rate; the schedule is a cosine down to a tenth of it, after a warm-up over a hundredth of the
     /// samples.
     pub peak_rate: f64,
-    /// GPUs per node.
-    pub gpus: usize,
     /// GPUs that share one layer.
     pub tensor_parallel: usize,
 }
 
 impl Default for Training {
-    /// 37.5 billion tokens, as in Composer's comparison at 1B, in steps of 256 sequences of 4096; eight GPUs.
+    /// 37.5 billion tokens, as in Composer's comparison at 1B, in steps of 256 sequences of 4096.
     fn default() -> Self {
         Self {
             seq_len: 4096,
@@ -57,7 +55,6 @@ impl Default for Training {
             global_batch: 256,
             micro_batch: 1,
             peak_rate: 3e-4,
-            gpus: 8,
             tensor_parallel: 1,
         }
     }
@@ -227,13 +224,12 @@ fn model(spec: &ModelSpec, pattern: &str, training: &Training) -> Result<Vec<Str
 
 /// The arguments that train it.
 fn arguments(training: &Training) -> Result<Vec<String>, MegatronError> {
-    let Training { seq_len, tokens, global_batch, micro_batch, peak_rate, gpus, tensor_parallel } = training;
+    let Training { seq_len, tokens, global_batch, micro_batch, peak_rate, tensor_parallel } = training;
     for (name, value) in [
         ("seq_len", *seq_len as u64),
         ("tokens", *tokens),
         ("global_batch", *global_batch as u64),
         ("micro_batch", *micro_batch as u64),
-        ("gpus", *gpus as u64),
         ("tensor_parallel", *tensor_parallel as u64),
     ] {
         if value == 0 {
@@ -252,7 +248,7 @@ fn arguments(training: &Training) -> Result<Vec<String>, MegatronError> {
         ("--lr-warmup-samples", samples.div_ceil(100).to_string()),
         ("--lr-decay-style", "cosine".into()),
         ("--lr", peak_rate.to_string()),
-        ("--min-lr", (peak_rate / 10.0).to_string()),
+        ("--min-lr", format!("{:.3e}", peak_rate / 10.0)),
         ("--weight-decay", "0.1".into()),
         ("--adam-beta1", "0.9".into()),
         ("--adam-beta2", "0.95".into()),
@@ -304,10 +300,10 @@ impl fmt::Display for Megatron {
             ("DATA_PATH", "prefix of the .bin and .idx files"),
             ("TOKENIZER", "folder of a Hugging Face tokenizer"),
             ("CHECKPOINTS", "folder for checkpoints"),
-            ("GPUS", "GPUs of this node"),
         ] {
             writeln!(f, ": \"${{{name}:?{what}}}\"")?;
         }
+        writeln!(f, ": \"${{GPUS:=8}}\"")?;
         writeln!(f, "export CUDA_DEVICE_MAX_CONNECTIONS=1\n\narguments=(")?;
         for argument in self.arguments() {
             writeln!(f, "    {argument}")?;

@@ -104,7 +104,7 @@ pub fn hugging_face(
     for (name, text) in python::modules(chosen.model_type, &plan.counterparts) {
         staging.text(&name, &text)?;
     }
-    let name = folder.as_ref().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = folder.as_ref().file_name().unwrap_or_default().to_string_lossy();
     staging.text("README.md", &card::card(&name, spec, primitives, &chosen, options, &warnings))?;
     staging.json("generation_config.json", &config::generation(spec, primitives, options))?;
     staging.json("config.json", &config)?;

@@ -11,6 +11,8 @@ use super::Provenance;
 /// How a model is written. See the [module](super) for the formats.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Title of the model card; the folder's name where there is none.
+    pub name: Option<String>,
     /// Which model class loads the folder.
     pub format: Format,
     /// The numbers of the weights; without weights, those that the receiver will make.
@@ -36,6 +38,7 @@ impl Default for Options {
     /// The format that fits, exact weights in files of at most 5 GB, 4096 positions, no tokenizer; nothing is replaced.
     fn default() -> Self {
         Self {
+            name: None,
             format: Format::Auto,
             precision: Precision::F32,
             shard_bytes: 5_000_000_000,

@@ -190,7 +190,8 @@ impl Config {
             for (key, expected) in &counterpart.settings {
                 if raw.get(key) != Some(expected) {
                     let found = raw.get(key).cloned().unwrap_or_default();
-                    let text = format!("{key} is {found} and {expected} in the primitive {layer} of the registry");
+                    let own = format!("{expected} in the primitive {layer} of the registry");
+                    let text = format!("{key} is {found}, and {own}: add a primitive with this option to the registry");
                     return Err(ImportError::Blocks(text));
                 }
             }
