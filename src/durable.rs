@@ -29,8 +29,8 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the names in a folder durable. Some systems cannot: nothing is lost there either, unless the power fails within the
-/// first seconds.
+/// Makes the names in a folder durable. Some systems cannot: nothing is lost there either, unless the power fails
+/// within the first seconds.
 pub fn sync_folder(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }

@@ -1,7 +1,7 @@
 //! The parameters of a module as a safetensors file.
 //!
-//! A parameter is named by its path in the module, such as `trunk.layers.0.mixer.query.weight`. Files are written whole or not at
-//! all; tensors are read and written in full, so the memory for one copy of the file is needed.
+//! A parameter is named by its path in the module, such as `trunk.layers.0.mixer.query.weight`. Files are written whole
+//! or not at all; tensors are read and written in full, so the memory for one copy of the file is needed.
 
 use std::{
     collections::BTreeMap,

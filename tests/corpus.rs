@@ -7,6 +7,7 @@ use composer_nas::{
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
     evaluate::corpus::{Budget, CorpusEvaluator, CorpusProtocol},
     prelude::*,
+    primitive::InitScheme,
     testkit,
     train::AdamWConfig,
 };
@@ -25,6 +26,7 @@ fn corpus(folder: &std::path::Path) -> Corpus {
 fn protocol(tokens: u64) -> CorpusProtocol {
     CorpusProtocol {
         dims: Dims::new(16, 32, 2).unwrap(),
+        init: InitScheme::FanIn,
         seq_len: 24,
         batch_size: 8,
         budget: Budget::Tokens(tokens),

@@ -87,8 +87,8 @@ impl Network for Pairs {
     }
 }
 
-/// The letters `_QAB` are tokens 0 to 3. After `Q` comes `A` with 1/2 and `B` with 1/4, after `A` again `A` with 1/64, after `B`
-/// again `B` with 31/32.
+/// The letters `_QAB` are tokens 0 to 3. After `Q` comes `A` with 1/2 and `B` with 1/4, after `A` again `A` with 1/64,
+/// after `B` again `B` with 31/32.
 fn pairs() -> Pairs {
     let rows = [
         [1.0 / 4.0, 1.0 / 4.0, 1.0 / 4.0, 1.0 / 4.0],

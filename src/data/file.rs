@@ -75,8 +75,8 @@ pub(super) const HEADER_BYTES: u64 = 1024;
 pub(super) const HEADERS: [(i32, i32, TokenWidth); 2] =
     [(20_240_520, 1, TokenWidth::U16), (20_240_801, 7, TokenWidth::U32)];
 
-/// A file of tokens, read at any place by any number of threads. Nothing of it is kept in memory: the system's page cache
-/// does that.
+/// A file of tokens, read at any place by any number of threads. Nothing of it is kept in memory: the system's page
+/// cache does that.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
@@ -186,8 +186,8 @@ impl TokenFile {
         tokens.collect()
     }
 
-    /// A digest of the number of tokens, their width, and the tokens themselves: all of a small file, 1,024 blocks spread
-    /// over a large one. Two files with the same digest are taken for the same data.
+    /// A digest of the number of tokens, their width, and the tokens themselves: all of a small file, 1,024 blocks
+    /// spread over a large one. Two files with the same digest are taken for the same data.
     ///
     /// # Errors
     /// [`TokenError`] when the file cannot be read.

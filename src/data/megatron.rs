@@ -1,8 +1,8 @@
 //! The index that Megatron-LM keeps beside its tokens (`megatron/core/datasets/indexed_dataset.py`).
 //!
-//! Magic `MMIDIDX\0\0`, version 1 (u64), a code of the token type (u8), numbers of sequences and of document boundaries (u64),
-//! then per sequence its length in tokens (i32), per sequence its first byte in the `.bin` (i64), and the document
-//! boundaries as numbers of sequences (i64), 0 first. All little-endian.
+//! Magic `MMIDIDX\0\0`, version 1 (u64), a code of the token type (u8), numbers of sequences and of document boundaries
+//! (u64), then per sequence its length in tokens (i32), per sequence its first byte in the `.bin` (i64), and the
+//! document boundaries as numbers of sequences (i64), 0 first. All little-endian.
 
 use std::{
     fs::File,

@@ -1,9 +1,9 @@
 //! Token data on disk: readers, writers, windows in a shuffled order.
 //!
 //! [`TokenFile`] reads what Megatron-LM (`.bin` with `.idx`) and nanoGPT or llm.c (flat `.bin`) write; [`TokenWriter`]
-//! writes the same. [`Windows`] cuts tokens into sequences of equal length, and [`Sampler`] shuffles them: the batch of a step is
-//! a function of the seed and the step, so a training resumes at any step without having kept anything. With the feature
-//! `tokenizers`, `Importer` makes token files of text. `docs/data.md` shows how corpora are prepared.
+//! writes the same. [`Windows`] cuts tokens into sequences of equal length, and [`Sampler`] shuffles them: the batch of
+//! a step is a function of the seed and the step, so a training resumes at any step without having kept anything. With
+//! the feature `tokenizers`, `Importer` makes token files of text. `docs/data.md` shows how corpora are prepared.
 
 mod corpus;
 mod error;

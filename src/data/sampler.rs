@@ -3,8 +3,8 @@
 use super::{Permutation, TokenError, Windows};
 use crate::{seed::Seed, train::TokenBatch};
 
-/// Windows in a shuffled order, a new one for every epoch. Sequence number `n` of a training is a function of the seed and `n`: there
-/// is no state, and any number of epochs.
+/// Windows in a shuffled order, a new one for every epoch. Sequence number `n` of a training is a function of the seed
+/// and `n`: there is no state, and any number of epochs.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     windows: Windows,

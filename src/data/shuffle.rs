@@ -4,16 +4,16 @@ use rand::Rng as _;
 
 use crate::seed::Rng;
 
-/// Rounds of the network: four make a pseudo-random permutation of good round functions (Luby and Rackoff 1988, SIAM Journal
-/// on Computing 17(2)); two more make up for the simple one used here.
+/// Rounds of the network: four make a pseudo-random permutation of good round functions (Luby and Rackoff 1988, SIAM
+/// Journal on Computing 17(2)); two more make up for the simple one used here.
 const ROUNDS: usize = 6;
 
 /// Fewer bits would leave few items most of their orders: networks over two single bits reach even permutations only.
 const MIN_HALF: u32 = 4;
 
-/// A random order of the items `0..items`, any place of which is found by itself: a balanced Feistel network over the next power
-/// of four, walked until it comes back below `items` (Black and Rogaway 2002, "Ciphers with arbitrary finite domains",
-/// section 3).
+/// A random order of the items `0..items`, any place of which is found by itself: a balanced Feistel network over the
+/// next power of four, walked until it comes back below `items` (Black and Rogaway 2002, "Ciphers with arbitrary finite
+/// domains", section 3).
 #[derive(Clone, Debug)]
 pub struct Permutation {
     items: u64,

@@ -8,8 +8,8 @@ use crate::train::TokenBatch;
 /// The parts of [`Windows::split`], as messages name them.
 const SPLIT_NAMES: [&str; 2] = ["training", "validation"];
 
-/// Sequences of equal length, one after the other, across the boundaries of documents. Every token but the first is predicted
-/// once.
+/// Sequences of equal length, one after the other, across the boundaries of documents. Every token but the first is
+/// predicted once.
 #[derive(Clone, Debug)]
 pub struct Windows {
     file: Arc<TokenFile>,
@@ -21,8 +21,8 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Cuts a file into windows of `seq` tokens: the first of its tokens are for training, the last, `validation` of them as a
-    /// share, for validation. What does not fill a window is left out.
+    /// Cuts a file into windows of `seq` tokens: the first of its tokens are for training, the last, `validation` of
+    /// them as a share, for validation. What does not fill a window is left out.
     ///
     /// # Errors
     /// [`TokenError`] when a part has no window, or the share lies outside 0 and 1.

@@ -35,8 +35,8 @@ pub enum Layout {
     Arc,
     /// HellaSwag (Zellers et al. 2019, arXiv 1905.07830): `activity_label`, `ctx_a`, `ctx_b`, `endings`, `label`.
     HellaSwag,
-    /// WinoGrande (Sakaguchi et al. 2019, arXiv 1907.10641): `sentence` with a gap `_`, `option1`, `option2`, `answer`. What
-    /// follows the gap is scored, after either option.
+    /// WinoGrande (Sakaguchi et al. 2019, arXiv 1907.10641): `sentence` with a gap `_`, `option1`, `option2`, `answer`.
+    /// What follows the gap is scored, after either option.
     WinoGrande,
     /// SciQ (Welbl et al. 2017, arXiv 1707.06209): `question`, `distractor1` to `distractor3`, `correct_answer`,
     /// `support`.

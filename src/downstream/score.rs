@@ -36,8 +36,8 @@ impl Share {
     }
 }
 
-/// Scores the answers with `model`. `encode` turns text into tokens without adding any; contexts are cut from the left to fit
-/// `max_tokens` with their answer. The first among equally likely answers counts, as in the reference.
+/// Scores the answers with `model`. `encode` turns text into tokens without adding any; contexts are cut from the left
+/// to fit `max_tokens` with their answer. The first among equally likely answers counts, as in the reference.
 ///
 /// # Errors
 /// [`DownstreamError`] when there is no question, one has no text or too long an answer, or tokenizer, model or device
@@ -92,8 +92,9 @@ fn best(values: &[f64]) -> usize {
     best
 }
 
-/// Context and answer as one sequence in which the answer's tokens are scored. They are those that the text as a whole has beyond
-/// those of the context alone, since tokens may span the seam; spaces at the end of a context go with the answer.
+/// Context and answer as one sequence in which the answer's tokens are scored. They are those that the text as a whole
+/// has beyond those of the context alone, since tokens may span the seam; spaces at the end of a context go with the
+/// answer.
 fn scored(
     choice: &Choice,
     encode: &dyn Fn(&str) -> Result<Vec<i32>, DataError>,

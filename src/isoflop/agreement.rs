@@ -7,8 +7,8 @@ use crate::{
     statistics::{Estimate, bootstrap, kendall, spearman},
 };
 
-/// Rank correlations of what was measured of the same architectures at two scales, with their 95 % intervals over draws of
-/// architectures. 1 means the same order.
+/// Rank correlations of what was measured of the same architectures at two scales, with their 95 % intervals over draws
+/// of architectures. 1 means the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
     /// Architectures.
@@ -20,8 +20,8 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// Compares `small` with `large`, both turned the same way, architecture by architecture; none where one side is constant
-    /// or the sides are not equally long.
+    /// Compares `small` with `large`, both turned the same way, architecture by architecture; none where one side is
+    /// constant or the sides are not equally long.
     pub fn new(small: &[f64], large: &[f64], resamples: u64, seed: Seed) -> Option<Self> {
         if small.len() != large.len() {
             return None;

@@ -22,8 +22,8 @@ pub struct Optimum {
     pub parameters: f64,
     /// `L` of the lowest point.
     pub loss: f64,
-    /// Whether the lowest point lies within the sizes that were measured. Outside it is a guess: measure larger or smaller
-    /// models.
+    /// Whether the lowest point lies within the sizes that were measured. Outside it is a guess: measure larger or
+    /// smaller models.
     pub within: bool,
 }
 
@@ -32,8 +32,8 @@ pub struct Optimum {
 pub struct PowerLaw {
     /// The factor.
     pub factor: f64,
-    /// The slope of `ln y` over `ln C`, with its interval where the parabolas leave residuals to estimate it from; an interval of no width says
-    /// that they do not.
+    /// The slope of `ln y` over `ln C`, with its interval where the parabolas leave residuals to estimate it from; an
+    /// interval of no width says that they do not.
     pub slope: Estimate,
 }
 
@@ -91,8 +91,8 @@ struct Slice {
 }
 
 impl Scaling {
-    /// Fits the measurements of one family. The 95 % intervals of the slopes come from `resamples` draws of the residuals of
-    /// all parabolas with replacement.
+    /// Fits the measurements of one family. The 95 % intervals of the slopes come from `resamples` draws of the
+    /// residuals of all parabolas with replacement.
     ///
     /// # Errors
     /// [`FitError`] when there are too few sizes or budgets, or a budget shows no lowest point.
@@ -170,8 +170,8 @@ fn laws(optima: &[Optimum]) -> Option<[(f64, f64); 2]> {
     Some([law(|optimum| optimum.parameters)?, law(|optimum| optimum.loss)?])
 }
 
-/// The laws of losses drawn anew: the parabolas plus residuals, which are widened for the three degrees of freedom that the fits have
-/// used up. Nothing where no degree is left.
+/// The laws of losses drawn anew: the parabolas plus residuals, which are widened for the three degrees of freedom that
+/// the fits have used up. Nothing where no degree is left.
 fn redraw(slices: &[Slice], optima: &[Optimum], resamples: u64, seed: Seed) -> Vec<[(f64, f64); 2]> {
     let height = |[a, b, c]: [f64; 3], x: f64| a + b * x + c * x * x;
     let mut residuals = Vec::new();

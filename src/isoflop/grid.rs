@@ -89,8 +89,8 @@ pub enum GridError {
 }
 
 impl Grid<'_> {
-    /// The trainings, budgets outermost, so that a study that is stopped early has whole budgets. Cells whose budget buys no more
-    /// steps than `least_steps` are left out: they would not get beyond the warm-up.
+    /// The trainings, budgets outermost, so that a study that is stopped early has whole budgets. Cells whose budget
+    /// buys no more steps than `least_steps` are left out: they would not get beyond the warm-up.
     ///
     /// # Errors
     /// [`GridError`] when there is nothing to train, or a family or the cost of a model fails.

@@ -99,10 +99,12 @@ pub enum StudyError {
     },
 }
 
-/// Trains every cell that `path` does not have yet, `workers` at once, and writes each result down; all results of the cells, in
-/// their order. On a CPU each training has one thread. `progress` hears after each training how many are done.
+/// Trains every cell that `path` does not have yet, `workers` at once, and writes each result down; all results of the
+/// cells, in their order. On a CPU each training has one thread. `progress` hears after each training how many are
+/// done.
 ///
-/// A result is a function of its cell and the corpus, so a study that is stopped and resumed ends like an uninterrupted one.
+/// A result is a function of its cell and the corpus, so a study that is stopped and resumed ends like an uninterrupted
+/// one.
 ///
 /// # Errors
 /// [`StudyError`] when the file cannot be used or a training cannot be carried out; those under way end first.

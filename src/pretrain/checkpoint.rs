@@ -67,8 +67,8 @@ impl Checkpoints {
         Ok(self.steps()?.last().map(|&step| self.path(step)))
     }
 
-    /// Writes the state of `trainer` beside its place, syncs it, gives it its name; then removes the oldest until `keep` are
-    /// left.
+    /// Writes the state of `trainer` beside its place, syncs it, gives it its name; then removes the oldest until
+    /// `keep` are left.
     pub(super) fn save<N: Network>(&self, trainer: &Trainer<N>, keep: usize) -> Result<PathBuf, PretrainError> {
         let path = self.path(trainer.steps_done());
         if path.is_dir() {

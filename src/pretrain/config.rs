@@ -16,7 +16,8 @@ pub struct PretrainConfig {
     pub seq_len: usize,
     /// Steps, sequences per step, schedule, optimizer, precision. `stop_above` does not apply.
     pub train: TrainConfig,
-    /// Sequences that a device holds at once: a step accumulates gradients over as many parts as `train.batch_size` needs.
+    /// Sequences that a device holds at once: a step accumulates gradients over as many parts as `train.batch_size`
+    /// needs.
     pub micro_batch: usize,
     /// The share of the corpus, at its end, that is kept for validation.
     pub validation_share: f64,

@@ -1,9 +1,9 @@
 //! Pre-training: a specification and a corpus to a language model, over hours or weeks.
 //!
-//! [`Pretrainer`] drives the [`Trainer`](crate::train::Trainer) over shuffled windows of a [`Corpus`](crate::data::Corpus), with
-//! gradient accumulation, several local devices, periodic validation, metrics as JSON lines and checkpoints that are whole
-//! or absent. A run that is killed at any moment and started again ends with the same losses and weights, bit for bit on one
-//! kind of CPU with equally many threads.
+//! [`Pretrainer`] drives the [`Trainer`](crate::train::Trainer) over shuffled windows of a
+//! [`Corpus`](crate::data::Corpus), with gradient accumulation, several local devices, periodic validation, metrics as
+//! JSON lines and checkpoints that are whole or absent. A run that is killed at any moment and started again ends with
+//! the same losses and weights, bit for bit on one kind of CPU with equally many threads.
 //!
 //! The folder of a run:
 //!

@@ -92,8 +92,8 @@ impl Pretrainer {
         Ok(Self { setup, primitives: primitives.clone(), corpus: corpus.clone(), folder: folder.into() })
     }
 
-    /// Trains to the end, or until `observer` breaks off: then a checkpoint is made first. `device` holds the weights; each
-    /// of `others` computes parts of every step. `observer` hears every new record.
+    /// Trains to the end, or until `observer` breaks off: then a checkpoint is made first. `device` holds the weights;
+    /// each of `others` computes parts of every step. `observer` hears every new record.
     ///
     /// # Errors
     /// [`PretrainError`] when the folder belongs to another run or is in use, or a file or a device fails.

@@ -16,8 +16,8 @@ pub struct Validation {
     pub loss: f64,
     /// Share of tokens that were the most likely.
     pub accuracy: f64,
-    /// Negative log-likelihood per byte of text, in bits: it compares models with different tokenizers. Known where the bytes
-    /// of tokens are.
+    /// Negative log-likelihood per byte of text, in bits: it compares models with different tokenizers. Known where the
+    /// bytes of tokens are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bits_per_byte: Option<f64>,
 }

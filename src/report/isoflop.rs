@@ -22,9 +22,9 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
 ];
 
-/// Two pictures. Left: the loss of every training over the size of its model, with the parabola of every family and budget; the
-/// larger the budget, the darker. Right: the best loss over the work, with the power law of every family. Families that could
-/// not be fitted show their trainings alone; trainings that diverged are left out.
+/// Two pictures. Left: the loss of every training over the size of its model, with the parabola of
+/// every family and budget; the larger the budget, the darker. Right: the best loss over the work, with the power law
+/// of every family. Families that could not be fitted show their trainings alone; trainings that diverged are left out.
 ///
 /// # Errors
 /// [`PlotError`] when there is nothing to draw or the drawing library refuses.
@@ -107,6 +107,7 @@ fn sizes(
     chart
         .configure_mesh()
         .light_line_style(WHITE)
+        .x_labels(6)
         .x_desc("parameters of the layers")
         .y_desc("validation loss, nats per token")
         .x_label_formatter(&|x| parameters(*x))
@@ -141,7 +142,7 @@ fn sizes(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.8))
         .label_font(("sans-serif", 13))
         .draw()?;
@@ -153,16 +154,17 @@ fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour
     let (low, high) = log_range(measurements.iter().map(|measured| measured.budget()));
     let best = scalings.iter().flat_map(|scaling| &scaling.optima).map(|optimum| optimum.loss);
     let all = measurements.iter().map(|measured| measured.loss);
-    let (bottom, top) = if scalings.is_empty() { log_range(all) } else { log_range(best) };
+    let (bottom, top) = if scalings.is_empty() { range(all) } else { range(best) };
     let mut chart = ChartBuilder::on(area)
         .margin(14)
         .caption("loss of the best size", ("sans-serif", 16))
         .x_label_area_size(40)
         .y_label_area_size(58)
-        .build_cartesian_2d((low..high).log_scale(), (bottom..top).log_scale())?;
+        .build_cartesian_2d((low..high).log_scale(), bottom..top)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
+        .x_labels(4)
         .x_desc("training work, FLOPs")
         .x_label_formatter(&|x| format!("{x:.0e}"))
         .y_label_formatter(&|y| format!("{y:.2}"))
@@ -172,9 +174,9 @@ fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour
         let colour = colour(&scaling.family);
         let law = |budget: f64| scaling.loss.factor * budget.powf(scaling.loss.slope.value);
         let style = ShapeStyle::from(colour).stroke_width(2);
-        let ends = [low, high].map(|budget| (budget, law(budget)));
+        let line = (0..=20).map(|step| low * (high / low).powf(f64::from(step) / 20.0)).map(|c| (c, law(c)));
         chart
-            .draw_series(LineSeries::new(ends, style))?
+            .draw_series(LineSeries::new(line, style))?
             .label(format!("{}: C^{:.3}", scaling.family, scaling.loss.slope.value))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
         chart.draw_series(scaling.optima.iter().map(|optimum| {

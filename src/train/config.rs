@@ -22,8 +22,8 @@ pub struct TrainConfig {
     pub clip_norm: Option<f64>,
     /// Steps between evaluations; the last step is always evaluated.
     pub evaluate_every: usize,
-    /// Steps between looks at the loss, which report progress, notice divergence and heed cancellation. Each look waits for
-    /// the device: free on a CPU, so 1 is right there; on an accelerator 10 to 50 keep the queue filled.
+    /// Steps between looks at the loss, which report progress, notice divergence and heed cancellation. Each look waits
+    /// for the device: free on a CPU, so 1 is right there; on an accelerator 10 to 50 keep the queue filled.
     #[serde(default = "every_step")]
     pub check_every: usize,
     /// Stops at the first evaluation whose accuracy is above this.

@@ -17,8 +17,8 @@ pub(super) struct Gradients {
     pub loss: Tensor<1>,
 }
 
-/// The gradients of the batches, in rounds of one batch per device; none without a batch. They are summed on the first device,
-/// in the order of the batches.
+/// The gradients of the batches, in rounds of one batch per device; none without a batch. They are summed on the first
+/// device, in the order of the batches.
 pub(super) fn mean<N: Network>(
     model: &N,
     config: &TrainConfig,

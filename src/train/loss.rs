@@ -19,7 +19,8 @@ pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     kernels::cross_entropy(logits, targets, weights)
 }
 
-/// Negative log-likelihood of the target at every position, zero where none is scored. `logits`: `[B, S, V]` to `[B S, 1]`.
+/// Negative log-likelihood of the target at every position, zero where none is scored. `logits`: `[B, S, V]` to `[B S,
+/// 1]`.
 pub(super) fn negative_log_likelihood(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
     let [_, _, vocab] = logits.dims();
     let logits = logits.reshape([batch.batch * batch.seq, vocab]).cast(DType::F32);
@@ -42,7 +43,8 @@ mod tests {
 
     #[test]
     fn value_and_gradient_agree_with_a_hand_computed_case() {
-        // Softmax of (0, ln 2, ln 5) is (1, 2, 5) / 8; of (ln 3, 0, 0) it is (3, 1, 1) / 5. The middle position is not scored.
+        // Softmax of (0, ln 2, ln 5) is (1, 2, 5) / 8; of (ln 3, 0, 0) it is (3, 1, 1) / 5. The middle position is not
+        // scored.
         let (ln2, ln3, ln5) = (2f32.ln(), 3f32.ln(), 5f32.ln());
         let device = Device::flex().autodiff();
         let data = TensorData::new(vec![0.0, ln2, ln5, 9.0, -9.0, 3.0, ln3, 0.0, 0.0], [1, 3, 3]);

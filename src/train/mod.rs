@@ -1,7 +1,8 @@
 //! One trainer for proxies and for pre-training.
 //!
-//! A [`Trainer`] makes one step after the other and can be put aside; [`train`] drives any [`Network`](crate::model::Network) through a [`TrainConfig`]: AdamW, a [`LrSchedule`], clipping by
-//! the global gradient norm, evaluation, early stop and cancellation. A run that diverges is an [`Outcome`], not an error.
+//! A [`Trainer`] makes one step after the other and can be put aside; [`train`] drives any
+//! [`Network`](crate::model::Network) through a [`TrainConfig`]: AdamW, a [`LrSchedule`], clipping by the global
+//! gradient norm, evaluation, early stop and cancellation. A run that diverges is an [`Outcome`], not an error.
 //!
 //! The same model and the same batches give bit-identical weights on a CPU, whatever other trainings run beside it: no
 //! random number is drawn here. Burn's `flex` splits large reductions over the threads of the current `rayon` pool, so

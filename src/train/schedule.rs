@@ -41,8 +41,8 @@ pub enum Decay {
     /// Along a cosine, from the end of the warm-up on (Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts).
     #[default]
     Cosine,
-    /// Linearly over so many last steps, after a plateau at the peak: warm-up, stable, decay (Hu et al. 2024, arXiv 2404.06395; the
-    /// linear form is among those that Hägele et al. 2024, arXiv 2405.18392, compare).
+    /// Linearly over so many last steps, after a plateau at the peak: warm-up, stable, decay (Hu et al. 2024, arXiv
+    /// 2404.06395; the linear form is among those that Hägele et al. 2024, arXiv 2405.18392, compare).
     Last(usize),
 }
 

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::model::Network;
 
-/// A training under way, of which [`train`](super::train) is the plain client: every call of [`step`](Self::step) updates the
-/// weights once. It can be put aside and taken up again: weights, [`optimizer`](Self::optimizer) and
+/// A training under way, of which [`train`](super::train) is the plain client: every call of [`step`](Self::step)
+/// updates the weights once. It can be put aside and taken up again: weights, [`optimizer`](Self::optimizer) and
 /// [`progress`](Self::progress) are all there is.
 #[derive(Debug)]
 pub struct Trainer<N> {
@@ -71,9 +71,9 @@ impl<N: Network> Trainer<N> {
         })
     }
 
-    /// Computes the batches of a step on these devices as well: one batch at a time on each, gradients summed on the device
-    /// of the model in the order of the batches. The same batches give the same sum on any number of devices, up to their
-    /// rounding.
+    /// Computes the batches of a step on these devices as well: one batch at a time on each, gradients summed on the
+    /// device of the model in the order of the batches. The same batches give the same sum on any number of devices, up
+    /// to their rounding.
     #[must_use]
     pub fn also_on(mut self, devices: impl IntoIterator<Item = Device>) -> Self {
         self.devices.extend(devices.into_iter().map(Device::without_autodiff));
@@ -155,8 +155,8 @@ impl<N: Network> Trainer<N> {
         self.evaluates_after(self.done.steps)
     }
 
-    /// Takes note of an evaluation of [`model`](Self::model): a point of the history where it is finite, an outcome where the
-    /// training ends with it.
+    /// Takes note of an evaluation of [`model`](Self::model): a point of the history where it is finite, an outcome
+    /// where the training ends with it.
     pub fn evaluated(&mut self, evaluation: Evaluation) -> (Option<Point>, Option<Outcome>) {
         let step = self.done.steps;
         if !(evaluation.loss.is_finite() && evaluation.accuracy.is_finite()) {

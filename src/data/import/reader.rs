@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::ImportError;
 
-/// The documents of some files, one after the other. A file whose name ends in `.jsonl` has one JSON object per line, with the text in
-/// its field `text`; of any other file the whole text is one document.
+/// The documents of some files, one after the other. A file whose name ends in `.jsonl` has one JSON object per line,
+/// with the text in its field `text`; of any other file the whole text is one document.
 #[derive(Debug)]
 pub struct TextReader {
     files: vec::IntoIter<PathBuf>,

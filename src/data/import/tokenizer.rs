@@ -44,7 +44,8 @@ pub struct Importer {
 }
 
 impl Importer {
-    /// Loads a `tokenizer.json` of Hugging Face's libraries. `end_of_text` names the token to put behind every document.
+    /// Loads a `tokenizer.json` of Hugging Face's libraries. `end_of_text` names the token to put behind every
+    /// document.
     ///
     /// # Errors
     /// [`ImportError`] when the file cannot be read or the token is not in the vocabulary.
@@ -60,8 +61,8 @@ impl Importer {
         Ok(Self { tokenizer, end_of_text })
     }
 
-    /// Trains a byte-level BPE of `vocab_size` tokens, as GPT-2's is; one of them ends documents. Texts with few different
-    /// words give fewer tokens.
+    /// Trains a byte-level BPE of `vocab_size` tokens, as GPT-2's is; one of them ends documents. Texts with few
+    /// different words give fewer tokens.
     ///
     /// # Errors
     /// [`ImportError`] when a document cannot be read, there is none, or the vocabulary has no room for bytes.
@@ -172,7 +173,8 @@ impl Importer {
         self.tokenizer.decode(&tokens, true).map_err(failed("used"))
     }
 
-    /// Bytes of text per token id; known for byte-level tokenizers that leave the text as it is. Added tokens stand for none.
+    /// Bytes of text per token id; known for byte-level tokenizers that leave the text as it is. Added tokens stand for
+    /// none.
     fn token_bytes(&self) -> Option<Vec<u32>> {
         let plain = matches!(self.tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
         if !plain || self.tokenizer.get_normalizer().is_some() {

@@ -20,9 +20,9 @@ use crate::{
     train::{Outcome, TokenBatch, TrainError, train},
 };
 
-/// Evaluates architectures by training them on text. The scores are `accuracy`, of the next token, and `loss`, in nats per
-/// token, both on text kept for validation; `bits_per_byte` too where the bytes of tokens are known. A candidate that diverges
-/// scores accuracy 0 and the loss of guessing, `ln V`.
+/// Evaluates architectures by training them on text. The scores are `accuracy`, of the next token, and `loss`, in nats
+/// per token, both on text kept for validation; `bits_per_byte` too where the bytes of tokens are known. A candidate
+/// that diverges scores accuracy 0 and the loss of guessing, `ln V`.
 #[derive(Clone, Debug)]
 pub struct CorpusEvaluator {
     protocol: CorpusProtocol,
@@ -152,8 +152,8 @@ impl CorpusEvaluator {
 }
 
 impl Evaluator for CorpusEvaluator {
-    /// The protocol, as JSON, with a digest of the corpus. The device is left out: a search may move to a faster one, where its
-    /// results agree up to rounding.
+    /// The protocol, as JSON, with a digest of the corpus. The device is left out: a search may move to a faster one,
+    /// where its results agree up to rounding.
     fn fingerprint(&self) -> String {
         let protocol = serde_json::to_string(&self.protocol).unwrap_or_else(|error| error.to_string());
         format!("corpus {} {} {protocol}", self.digest, self.corpus.vocab_size)

@@ -1,6 +1,8 @@
-//! Candidates trained on text: the evaluators that Composer (arXiv 2510.00379, section on evaluators) compares with MAD.
+//! Candidates trained on text: the evaluators that Composer (arXiv 2510.00379, section on evaluators) compares with
+//! MAD.
 //!
-//! [`CorpusEvaluator`] trains a candidate as a [`CorpusProtocol`] says and reports validation loss and next-token accuracy.
+//! [`CorpusEvaluator`] trains a candidate as a [`CorpusProtocol`] says and reports validation loss and next-token
+//! accuracy.
 
 mod evaluator;
 mod protocol;

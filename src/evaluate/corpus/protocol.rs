@@ -16,6 +16,8 @@ use crate::{
 pub struct CorpusProtocol {
     /// The widths of every layer.
     pub dims: Dims,
+    /// The law of the initial weights.
+    pub init: InitScheme,
     /// Tokens per sequence.
     pub seq_len: usize,
     /// Sequences per step.
@@ -42,25 +44,26 @@ pub struct CorpusProtocol {
 pub enum Budget {
     /// The same number of tokens for every candidate.
     Tokens(u64),
-    /// The same training work for every candidate, in floating-point operations as [`ModelCost`] counts them: cheaper ones see more
-    /// tokens.
+    /// The same training work for every candidate, in floating-point operations as [`ModelCost`] counts them: cheaper
+    /// ones see more tokens.
     Flops(f64),
 }
 
-/// Tokens per parameter of a model that makes the most of its training (Hoffmann et al. 2022, arXiv 2203.15556, table 3, about
-/// 20 over all sizes).
+/// Tokens per parameter of a model that makes the most of its training (Hoffmann et al. 2022, arXiv 2203.15556, table
+/// 3, about 20 over all sizes).
 const CHINCHILLA: u64 = 20;
 
-/// The learning rate of a model of this width: 3e-3 at 256, falling with the width as in Yang et al. 2022, arXiv 2203.03466, for
-/// Adam.
+/// The learning rate of a model of this width: 3e-3 at 256, falling with the width as in Yang et al. 2022, arXiv
+/// 2203.03466, for Adam.
 fn learning_rate(width: usize) -> f64 {
     3e-3 * (256.0 / width as f64).min(1.0)
 }
 
 impl CorpusProtocol {
     /// Model and data shrunk together, as in Composer's small-scale evaluator: `dims` are those of a target with
-    /// `target_layers` layers, candidates have `layers`. Width falls with depth, so that their ratio stays, and a candidate of
-    /// average size sees 20 tokens per parameter. Composer does not publish its widths; these follow from the target's.
+    /// `target_layers` layers, candidates have `layers`. Width falls with depth, so that their ratio stays, and a
+    /// candidate of average size sees 20 tokens per parameter. Composer does not publish its widths; these follow from
+    /// the target's.
     pub fn small_scale(dims: &Dims, target_layers: usize, layers: usize) -> Self {
         let heads = (dims.heads * layers / target_layers.max(1)).max(1);
         let kv_heads = (1..=heads)
@@ -79,14 +82,14 @@ impl CorpusProtocol {
         Self::with(small, 1024, 64, Budget::Tokens(tokens))
     }
 
-    /// Only the data is shrunk, as in Composer's large-scale evaluator: candidates have the widths of the target and see `tokens`
-    /// tokens each.
+    /// Only the data is shrunk, as in Composer's large-scale evaluator: candidates have the widths of the target and
+    /// see `tokens` tokens each.
     pub fn large_scale(dims: &Dims, tokens: u64) -> Self {
         Self::with(dims.clone(), 2048, 256, Budget::Tokens(tokens))
     }
 
-    /// Small models on simple text, such as TinyStories (Eldan and Li 2023, arXiv 2305.07759) or BabiStories, Composer's third
-    /// corpus: `tokens` tokens each at width 256. The settings are ours.
+    /// Small models on simple text, such as TinyStories (Eldan and Li 2023, arXiv 2305.07759) or BabiStories,
+    /// Composer's third corpus: `tokens` tokens each at width 256. The settings are ours.
     pub fn stories(tokens: u64) -> Self {
         let dims = Dims {
             d_model: 256,
@@ -105,6 +108,7 @@ impl CorpusProtocol {
         Self {
             learning_rate: learning_rate(dims.d_model),
             dims,
+            init: InitScheme::FanIn,
             seq_len,
             batch_size,
             budget,
@@ -124,7 +128,7 @@ impl CorpusProtocol {
             vocab_size,
             tied_embeddings: true,
             head_bias: false,
-            init: InitScheme::Normal(0.02),
+            init: self.init,
         }
     }
 
