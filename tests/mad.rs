@@ -29,12 +29,13 @@ fn evaluate(protocol: Protocol, architecture: &str) -> Report {
     mad.evaluate(&trial, &Context::default()).unwrap()
 }
 
-/// One training of `quick` on another task, with so many steps.
+/// One training on another task than those of `quick`, with so many steps.
 fn protocol(task: Task, steps: usize) -> Protocol {
     let mut protocol = Protocol::quick();
     protocol.trainings.truncate(1);
     let training = &mut protocol.trainings[0];
     training.task = task;
+    training.repeats = 1;
     training.train.steps = steps;
     training.train.schedule.total_steps = steps;
     training.train.schedule.warmup_steps = steps.min(10);

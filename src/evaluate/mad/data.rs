@@ -98,10 +98,10 @@ mod tests {
         let training =
             Training { data: TrainData::Fixed(70), test_examples: 40, ..Protocol::quick().trainings[0].clone() };
         let mut data = Data::new(&training, Seed(1), Seed(2)).unwrap();
-        assert_eq!(data.test.iter().map(|batch| batch.batch).collect::<Vec<_>>(), [32, 8]);
+        assert_eq!(data.test.iter().map(|batch| batch.batch).collect::<Vec<_>>(), [16, 16, 8]);
         let mut epoch = |number: usize| {
-            let batches: Vec<_> = (3 * number..3 * number + 3).map(|step| data.batch(step)).collect();
-            assert_eq!(batches.iter().map(|batch| batch.batch).collect::<Vec<_>>(), [32, 32, 6]);
+            let batches: Vec<_> = (5 * number..5 * number + 5).map(|step| data.batch(step)).collect();
+            assert_eq!(batches.iter().map(|batch| batch.batch).collect::<Vec<_>>(), [16, 16, 16, 16, 6]);
             batches.iter().flat_map(rows).collect::<Vec<_>>()
         };
         let (first, second) = (epoch(0), epoch(1));

@@ -65,14 +65,14 @@ mod tests {
     #[test]
     fn every_reading_is_what_it_says() {
         let protocol = Protocol::quick();
-        // Recall takes 600 steps and is evaluated every 30 of them.
+        // Recall takes 500 steps and is evaluated every 20 of them.
         let stopped =
-            TaskReport { curve: vec![(30, 0.5), (60, 0.75), (90, 1.0)], loss: Some(0.0), ..TaskReport::default() };
+            TaskReport { curve: vec![(20, 0.5), (40, 0.75), (60, 1.0)], loss: Some(0.0), ..TaskReport::default() };
         let diverged = TaskReport { diverged: Some("loss".into()), ..stopped.clone() };
         let report = Report { tasks: vec![stopped, diverged], ..Report::default() };
         let readings = protocol.readings(&report, 0.75);
         assert_eq!(readings[0].0, protocol.trainings[0].label());
-        assert_eq!(readings[0].1.values(), [(0.5 + 0.75 + 18.0) / 20.0, 1.0, 0.9, 1.0]);
+        assert_eq!(readings[0].1.values(), [(0.5 + 0.75 + 23.0) / 25.0, 1.0, 0.92, 1.0]);
         assert_eq!(readings[1].1, Readings::default());
         assert_eq!(protocol.readings(&report, 1.1)[0].1.early, 0.0);
     }
