@@ -19,8 +19,8 @@ fn main() -> anyhow::Result<()> {
     let primitives = Primitives::standard();
     let grow = |small| Auto.extrapolate(&small, &target, &primitives);
     let (nemotron_h, samba) = (grow(baseline::nemotron_h(6, 1))?, grow(baseline::samba(2))?);
-    let models =
-        [("llama", &target.baseline_model()), ("nemotron_h", &nemotron_h), ("samba", &samba), ("found", &found.target)];
-    println!("{}", Comparison::new(models, &primitives, Workload::bf16(4096))?);
+    let models = [("nemotron_h", &nemotron_h), ("samba", &samba), ("found", &found.target)];
+    let models = models.map(|(name, spec)| (name, &spec.architecture));
+    println!("{}", target.compare(models, &primitives, Workload::bf16(4096))?);
     Ok(())
 }

@@ -314,8 +314,7 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     }
     println!("merged       {}", found.aggregated);
     println!("at {:<9} {}\n", target.name, found.target.architecture);
-    let models = [("llama", &target.baseline_model()), ("found", &found.target)];
-    println!("{}", Comparison::new(models, primitives, Workload::bf16(4096))?);
+    println!("{}", target.compare([("found", &found.target.architecture)], primitives, Workload::bf16(4096))?);
     println!("written to {}: architecture.json, target.json, journal.jsonl, every figure", folder.display());
     println!("look at      {}", folder.join("report.html").display());
     Ok(())

@@ -122,7 +122,7 @@ pub mod prelude {
 
     pub use crate::{
         aggregate::{Aggregator, Best, NcClustering, Pooled},
-        cost::{Comparison, ModelCost, Workload},
+        cost::{Comparison, FlopConvention, ModelCost, Workload},
         device,
         evaluate::{
             Cached, CancelToken, Context, EvalError, Evaluator, Repeated, Table, TabularEvaluator, from_fn, mad::Mad,

@@ -9,7 +9,8 @@ use composer_nas::prelude::*;
 pub fn running_mean() -> Result<impl Primitive, NameError> {
     let cost = |dims: &Dims, _seq_len| {
         let parameters = 2 * dims.width().pow(2);
-        LayerCost { parameters, forward_flops_per_token: 2 * parameters, cache_elements: dims.width() }
+        let (forward_flops_per_token, cache_elements) = (2 * parameters, dims.width());
+        LayerCost { parameters, forward_flops_per_token, cache_elements, ..LayerCost::default() }
     };
     FnPrimitive::new("running_mean", 'K', Role::Sequence, cost, |dims, init, device| {
         let mut square = || init.linear(dims.d_model, dims.d_model, device);

@@ -16,7 +16,7 @@ use crate::{
 pub enum Metric {
     /// Parameters, each layer with the norm in front of it: [`ModelCost::body_parameters`](super::ModelCost).
     BodyParameters,
-    /// Forward floating-point operations per token, without the head.
+    /// Forward floating-point operations per token by the workload's convention, without the head.
     ForwardFlopsPerToken,
     /// Bytes that one sequence keeps for decoding: [`ModelCost::cache_bytes_per_sequence`](super::ModelCost).
     CacheBytesPerSequence,
@@ -48,7 +48,7 @@ pub struct Budget {
     pub max: u64,
     /// The widths at which layers are counted: those of the target, say.
     pub dims: Dims,
-    /// The length of a sequence, and the bytes of a number in its cache.
+    /// The length of a sequence, the bytes of a number in its cache, and how work is counted.
     pub workload: Workload,
 }
 
@@ -65,13 +65,20 @@ impl Budget {
             let cost = primitives.get(symbol)?.cost(dims, workload.seq_len);
             let cost = match metric {
                 Metric::BodyParameters => cost.parameters.checked_add(dims.width()),
-                Metric::ForwardFlopsPerToken => Some(cost.forward_flops_per_token),
+                Metric::ForwardFlopsPerToken => {
+                    u64::try_from(workload.flops.layer(&cost, dims.width(), workload.seq_len)).ok()
+                }
                 Metric::CacheBytesPerSequence => cost.cache_elements.checked_mul(workload.bytes_per_element),
             };
             Ok((symbol, cost.ok_or(CostError::TooLarge)?))
         };
         let costs = symbols.iter().map(cost).collect::<Result<_, CostError>>()?;
-        Ok(Constraint::Budget { what: format!("{metric} at {} tokens", workload.seq_len), costs, max: *max })
+        let counted = match metric {
+            Metric::ForwardFlopsPerToken => format!(" ({})", workload.flops),
+            Metric::BodyParameters | Metric::CacheBytesPerSequence => String::new(),
+        };
+        let what = format!("{metric}{counted} at {} tokens", workload.seq_len);
+        Ok(Constraint::Budget { what, costs, max: *max })
     }
 }
 

@@ -4,36 +4,42 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CostError, ModelCost, Workload};
-use crate::{model::ModelSpec, primitive::Primitives};
+use super::{CostError, FlopConvention, LayerTimes, ModelCost, Seconds, Timing, Workload};
+use crate::{model::ModelSpec, primitive::Primitives, space::Architecture};
 
 /// Costs of several models; the first is the one that the others are compared with.
 ///
-/// Its [`Display`](fmt::Display) is an aligned table, one column per model, that states its conventions:
+/// Its [`Display`](fmt::Display) is a Markdown table, aligned to be read as it is, one column per model, that states its
+/// conventions. [`Target::compare`](crate::extrapolate::Target::compare) makes one beside a target's baseline:
 /// ```
 /// use composer_nas::prelude::*;
 /// let (target, primitives) = (Target::llama_1b(), Primitives::standard());
 /// let found = Auto.extrapolate(&"2A+4M".parse()?, &target, &primitives)?;
-/// let models = [("llama_1b", &target.baseline_model()), ("composite", &found)];
-/// let comparison = Comparison::new(models, &primitives, Workload::bf16(4096))?;
+/// let comparison = target.compare([("composite", &found.architecture)], &primitives, Workload::bf16(4096))?;
 /// assert!(comparison.to_string().contains("1.78x"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// What the costs hold for.
     pub workload: Workload,
+    /// What was timed, where times were taken.
+    pub timing: Option<Timing>,
     /// One row per model.
     pub rows: Vec<ComparisonRow>,
 }
 
 /// One model of a [`Comparison`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonRow {
     /// What the model is called.
     pub name: String,
+    /// Its layers.
+    pub architecture: Architecture,
     /// What it costs.
     pub cost: ModelCost,
+    /// How long it takes, where times of all its layers were taken.
+    pub seconds: Option<Seconds>,
 }
 
 impl Comparison {
@@ -48,10 +54,17 @@ impl Comparison {
     ) -> Result<Self, CostError> {
         let row = |(name, spec): (_, &ModelSpec)| {
             let cost = ModelCost::new(spec, primitives, workload)?;
-            Ok(ComparisonRow { name: Into::into(name), cost })
+            Ok(ComparisonRow { name: Into::into(name), architecture: spec.architecture.clone(), cost, seconds: None })
         };
         let rows = models.into_iter().map(row).collect::<Result<_, CostError>>()?;
-        Ok(Self { workload, rows })
+        Ok(Self { workload, timing: None, rows })
+    }
+
+    /// The same with measured times, which are to be taken at the widths of these models.
+    pub fn with_times(mut self, times: &LayerTimes) -> Self {
+        self.timing = Some(times.timing);
+        self.rows.iter_mut().for_each(|row| row.seconds = times.of(&row.architecture));
+        self
     }
 
     /// How many times smaller than the first row's the cache per sequence is; `None` where there is no cache, or no
@@ -71,44 +84,63 @@ impl Comparison {
         ratio(row.cost.total_parameters, self.rows.first()?.cost.total_parameters)
     }
 
-    /// The column of one model: as many cells as [`ROWS`].
-    fn cells(&self, row: &ComparisonRow) -> [String; ROWS.len()] {
-        let cost = &row.cost;
-        let times = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| format!("{ratio:.2}x"));
-        let mix: Vec<_> = cost.symbols.iter().map(|(symbol, count)| format!("{count}{symbol}")).collect();
-        [
-            row.name.clone(),
-            cost.layers.to_string(),
-            mix.join(" "),
-            cost.sequence_layers.to_string(),
-            grouped(cost.total_parameters),
-            times(self.relative_parameters(row)),
-            grouped(cost.cache_bytes_per_token),
-            grouped(cost.cache_bytes_per_sequence),
-            times(self.cache_reduction(row)),
-            format!("{:.2}", cost.train_flops_per_token as f64 / 1e9),
-            times(self.relative_work(row)),
-        ]
+    /// Lines of cells, the first a label.
+    fn lines(&self) -> Vec<Vec<String>> {
+        let line = |label: &str, cell: &dyn Fn(&ComparisonRow) -> String| {
+            [label.to_owned()].into_iter().chain(self.rows.iter().map(cell)).collect::<Vec<_>>()
+        };
+        let count = |label, of: fn(&ModelCost) -> u64| line(label, &|row| grouped(of(&row.cost)));
+        let gflops =
+            |what, flops: fn(&ModelCost) -> u64| line(what, &|row| format!("{:.2}", flops(&row.cost) as f64 / 1e9));
+        let of_each = |row: &ComparisonRow| {
+            let mix: Vec<_> = row.cost.symbols.iter().map(|(symbol, count)| format!("{count}{symbol}")).collect();
+            mix.join(" ")
+        };
+        let mut lines = vec![
+            line("", &|row| row.name.clone()),
+            line("layers", &|row| row.cost.layers.to_string()),
+            line("of each kind", &of_each),
+            line("mixing the sequence", &|row| row.cost.sequence_layers.to_string()),
+            count("parameters of the body", |cost| cost.body_parameters),
+            count("of embedding and head", |cost| cost.embedding_parameters + cost.head_parameters),
+            count("of all", |cost| cost.total_parameters),
+            line("relative", &|row| times(self.relative_parameters(row))),
+        ];
+        if self.rows.iter().any(|row| row.cost.active_parameters < row.cost.total_parameters) {
+            lines.push(count("that a token meets", |cost| cost.active_parameters));
+        }
+        lines.extend([
+            count("cache bytes per token", |cost| cost.cache_bytes_per_token),
+            count("cache bytes per sequence", |cost| cost.cache_bytes_per_sequence),
+            line("times smaller", &|row| times(self.cache_reduction(row))),
+            gflops("forward GFLOPs per token", |cost| cost.forward_flops_per_token),
+            gflops("training GFLOPs per token", |cost| cost.train_flops_per_token),
+            line("relative", &|row| times(self.relative_work(row))),
+            count("activation bytes per sequence", |cost| cost.activation_bytes_per_sequence),
+            count("with recomputation", |cost| cost.recomputed_activation_bytes_per_sequence),
+        ]);
+        if self.timing.is_some() {
+            let first = self.rows.first().and_then(|row| row.seconds);
+            let parts: [(&str, fn(Seconds) -> f64); 2] =
+                [("prefill, ms", |time| time.prefill), ("decoding a token, ms", |time| time.decode)];
+            for (label, part) in parts {
+                let milliseconds = |time| format!("{:.2}", 1e3 * part(time));
+                let faster = |time| Some(part(first?) / part(time));
+                lines.push(line(label, &|row| row.seconds.map_or("-".into(), milliseconds)));
+                lines.push(line("times as fast", &|row| times(row.seconds.and_then(faster))));
+            }
+        }
+        lines
     }
 }
-
-const ROWS: [&str; 11] = [
-    "",
-    "layers",
-    "  of each kind",
-    "  mixing the sequence",
-    "parameters",
-    "  relative",
-    "cache bytes per token",
-    "cache bytes per sequence",
-    "  times smaller",
-    "training GFLOPs per token",
-    "  relative",
-];
 
 /// `part / whole`, where the whole is something.
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+fn times(ratio: Option<f64>) -> String {
+    ratio.map_or("-".into(), |ratio| format!("{ratio:.2}x"))
 }
 
 /// Digits in groups of three: `1,235,814,400`.
@@ -126,29 +158,50 @@ fn grouped(count: u64) -> String {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns: Vec<_> =
-            [ROWS.map(str::to_owned)].into_iter().chain(self.rows.iter().map(|row| self.cells(row))).collect();
-        let width = |column: &[String]| column.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
-        for line in 0..ROWS.len() {
-            write!(f, "{:<1$}", columns[0][line], width(&columns[0]))?;
-            for column in &columns[1..] {
-                write!(f, "  {:>1$}", column[line], width(column))?;
+        // A vertical bar would end its cell.
+        let mut lines = self.lines();
+        lines.iter_mut().flatten().for_each(|cell| *cell = cell.replace('|', "/"));
+        let longest = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(2);
+        let widths: Vec<_> = (0..=self.rows.len()).map(longest).collect();
+        for (at, line) in lines.iter().enumerate() {
+            write!(f, "| {:<1$} |", line[0], widths[0])?;
+            for (cell, width) in line.iter().zip(&widths).skip(1) {
+                write!(f, " {cell:>width$} |")?;
             }
             writeln!(f)?;
+            if at == 0 {
+                write!(f, "|{:-<1$}|", "", widths[0] + 2)?;
+                widths[1..].iter().try_for_each(|width| write!(f, "{:->1$}|", ":", width + 2))?;
+                writeln!(f)?;
+            }
         }
-        let Workload { seq_len, bytes_per_element } = self.workload;
+        let Workload { seq_len, bytes_per_element, flops } = self.workload;
+        let counted = match flops {
+            FlopConvention::Megatron => "the causal half of attention, logits 2 d V",
+            FlopConvention::TorchTitan => "6 N + 12 L H C s, attention not halved",
+        };
         writeln!(
             f,
-            "at {seq_len} tokens, {bytes_per_element} bytes per cached number; relative to the first model\n\
-             FLOPs by Megatron's convention: causal half of attention, logits 2 d V, training = 3 x forward"
-        )
+            "\nAt {seq_len} tokens, {bytes_per_element} bytes per number; relative to the first model. FLOPs by {flops}'s \
+             convention: {counted}, training = 3 x forward.\nActivations in training: an estimate for fused layers."
+        )?;
+        match self.timing {
+            Some(Timing { batch, seq_len, .. }) => writeln!(
+                f,
+                "Times: sums of layers, measured on {batch} sequences; prefill reads {seq_len} tokens, decoding has them cached."
+            ),
+            None => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extrapolate::{Auto, Extrapolator, Target};
+    use crate::{
+        extrapolate::{Auto, Extrapolator, Target},
+        primitive::Symbol,
+    };
 
     fn comparison() -> Comparison {
         let (target, primitives) = (Target::llama_1b(), Primitives::standard());
@@ -167,23 +220,55 @@ mod tests {
         assert_eq!(format!("{:.2}", (reductions[1] + reductions[2]) / 2.0), "1.69");
     }
 
+    /// The cells behind a label.
+    fn cells(text: &str, label: &str) -> Vec<String> {
+        let line = text.lines().find(|line| line.starts_with(&format!("| {label} "))).unwrap();
+        line.split('|').map(|cell| cell.trim().to_owned()).filter(|cell| !cell.is_empty()).skip(1).collect()
+    }
+
     #[test]
-    fn the_table_is_aligned_and_states_its_conventions() {
+    fn the_table_is_aligned_markdown_and_states_its_conventions() {
         let text = comparison().to_string();
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), ROWS.len() + 2);
-        let table = &lines[..ROWS.len()];
-        assert!(table.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
-        let row = |name: &str| {
-            let line = table.iter().find(|line| line.trim_start().starts_with(name)).unwrap();
-            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).skip(1).collect::<Vec<_>>()
+        let table: Vec<_> = text.lines().take_while(|line| line.starts_with('|')).collect();
+        assert!(table.iter().all(|line| line.chars().count() == table[0].chars().count()), "{text}");
+        assert!(table.iter().all(|line| line.matches('|').count() == 5), "{text}");
+        assert!(table[1].chars().all(|c| "|-:".contains(c)), "{text}");
+        assert_eq!(cells(&text, "of each kind"), ["16A 16M", "9A 18M", "10A 19M"]);
+        assert_eq!(cells(&text, "parameters of the body")[0], "973,144,064");
+        assert_eq!(cells(&text, "of embedding and head")[0], "262,668,288");
+        assert_eq!(cells(&text, "of all")[0], "1,235,814,400");
+        assert_eq!(cells(&text, "cache bytes per token"), ["32,768", "18,432", "20,480"]);
+        assert_eq!(cells(&text, "times smaller"), ["1.00x", "1.78x", "1.60x"]);
+        assert_eq!(cells(&text, "training GFLOPs per token")[0], "8.22");
+        assert!(text.contains("At 4096 tokens, 2 bytes") && text.contains("Megatron's convention"), "{text}");
+        assert!(!text.contains("times as fast") && !text.contains("that a token meets"), "{text}");
+        let target = Target::llama_1b();
+        let workload = Workload { flops: FlopConvention::TorchTitan, ..Workload::bf16(4096) };
+        let experts: Architecture = "AE".parse().unwrap();
+        let text = target.compare([("a|b", &experts)], &Primitives::standard(), workload).unwrap().to_string();
+        assert!(text.contains("TorchTitan's convention") && text.contains("| a/b |"), "{text}");
+        assert_eq!(cells(&text, "that a token meets")[0], "1,235,814,400");
+    }
+
+    #[test]
+    fn times_stand_beside_the_costs_where_all_layers_were_timed() {
+        let seconds = |prefill, decode| Seconds { prefill, decode };
+        let times = LayerTimes {
+            timing: Timing { batch: 2, seq_len: 64, repeats: 1 },
+            layers: [(Symbol::ATTENTION, seconds(0.3, 0.003)), (Symbol::SWIGLU, seconds(0.2, 0.001))].into(),
+            ends: seconds(0.0, 0.0),
         };
-        assert_eq!(row("of each kind"), ["16A 16M", "9A 18M", "10A 19M"]);
-        assert_eq!(row("parameters")[0], "1,235,814,400");
-        assert_eq!(row("cache bytes per token"), ["32,768", "18,432", "20,480"]);
-        assert_eq!(row("times smaller"), ["1.00x", "1.78x", "1.60x"]);
-        assert_eq!(row("training GFLOPs")[0], "8.22");
-        assert!(text.contains("at 4096 tokens, 2 bytes"));
+        let mut plain = comparison();
+        plain.rows[2].architecture = "AF".parse().unwrap();
+        let comparison = plain.with_times(&times);
+        let text = comparison.to_string();
+        assert_eq!(cells(&text, "prefill, ms"), ["8000.00", "6300.00", "-"]);
+        assert_eq!(cells(&text, "decoding a token, ms"), ["64.00", "45.00", "-"]);
+        // 8 / 6.3, 64 / 45.
+        assert_eq!(cells(&text, "times as fast"), ["1.00x", "1.27x", "-"]);
+        assert!(text.contains("1.42x") && text.contains("2 sequences; prefill reads 64 tokens"), "{text}");
+        let read: Comparison = serde_json::from_str(&serde_json::to_string(&comparison).unwrap()).unwrap();
+        assert_eq!(read, comparison);
     }
 
     #[test]
@@ -194,7 +279,7 @@ mod tests {
         let primitives = Primitives::standard();
         let comparison = Comparison::new([("mlps", &mlps)], &primitives, Workload::bf16(8)).unwrap();
         assert_eq!(comparison.cache_reduction(&comparison.rows[0]), None);
-        assert!(comparison.to_string().lines().any(|line| line.contains("times smaller") && line.ends_with("-")));
+        assert!(comparison.to_string().lines().any(|line| line.contains("times smaller") && line.ends_with("- |")));
         assert!(Comparison::new(none, &primitives, Workload::bf16(8)).unwrap().rows.is_empty());
     }
 }

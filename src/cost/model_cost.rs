@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::FlopConvention;
 use crate::{
     model::ModelSpec,
-    primitive::{DimsError, LayerCost, Primitives, RegistryError, Role, Symbol},
+    primitive::{DimsError, Primitives, RegistryError, Role, Symbol},
 };
 
 /// The use for which costs are stated.
@@ -16,18 +17,21 @@ use crate::{
 pub struct Workload {
     /// Length of a sequence in tokens.
     pub seq_len: u64,
-    /// Bytes of one number in the cache.
+    /// Bytes of one number in the cache, and of an activation in training.
     pub bytes_per_element: u64,
+    /// How work is counted.
+    #[serde(default)]
+    pub flops: FlopConvention,
 }
 
 impl Workload {
-    /// Sequences of this length, with a cache of 16-bit numbers (bfloat16).
+    /// Sequences of this length, with 16-bit numbers (bfloat16); work by the default convention.
     pub const fn bf16(seq_len: u64) -> Self {
-        Self { seq_len, bytes_per_element: 2 }
+        Self { seq_len, bytes_per_element: 2, flops: FlopConvention::Megatron }
     }
 }
 
-/// What a model costs; see the [module](super) for the convention.
+/// What a model costs; see the [module](super) for the conventions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCost {
     /// What the costs hold for.
@@ -46,7 +50,9 @@ pub struct ModelCost {
     pub head_parameters: u64,
     /// All parameters, the final norm included.
     pub total_parameters: u64,
-    /// Forward floating-point operations per token.
+    /// Parameters that a token meets: all but the experts that it is not sent to.
+    pub active_parameters: u64,
+    /// Forward floating-point operations per token, by the workload's convention.
     pub forward_flops_per_token: u64,
     /// Floating-point operations of training per token: three times the forward pass.
     pub train_flops_per_token: u64,
@@ -54,6 +60,11 @@ pub struct ModelCost {
     pub cache_bytes_per_token: u64,
     /// Bytes that one sequence of full length keeps for decoding: KV cache and recurrent state.
     pub cache_bytes_per_sequence: u64,
+    /// Bytes of activations that training keeps of one sequence of full length, an estimate; a batch keeps them for each of its
+    /// sequences.
+    pub activation_bytes_per_sequence: u64,
+    /// The same where layers keep their inputs alone and are computed again on the way back, one at a time.
+    pub recomputed_activation_bytes_per_sequence: u64,
 }
 
 /// Longer than any sequence: a bound that keeps closed forms within 64 bits.
@@ -67,34 +78,44 @@ impl ModelCost {
     /// bits.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, workload: Workload) -> Result<Self, CostError> {
         check_workload(workload)?;
-        let Workload { seq_len, bytes_per_element } = workload;
+        let Workload { seq_len, bytes_per_element, flops: convention } = workload;
         spec.dims.validate()?;
         let mut symbols = BTreeMap::new();
         for &layer in spec.architecture.layers() {
             *symbols.entry(layer).or_insert(0) += 1;
         }
         let (width, vocabulary) = (u128::from(spec.dims.width()), spec.vocab_size as u128);
-        let (mut body, mut flops, mut cache, mut grown) = (0, 2 * width * vocabulary, 0, 0);
-        let mut sequence_layers = 0;
-        for (&symbol, &count) in &symbols {
-            let (primitive, count) = (primitives.get(symbol)?, count as u128);
-            let LayerCost { parameters, forward_flops_per_token, cache_elements } = primitive.cost(&spec.dims, seq_len);
-            body += count * (u128::from(parameters) + width);
-            flops += count * u128::from(forward_flops_per_token);
-            cache += count * u128::from(cache_elements);
-            grown += count * u128::from(primitive.cost(&spec.dims, seq_len + 1).cache_elements);
-            match primitive.role() {
-                Role::Sequence => sequence_layers += count as usize,
-                Role::Channel => {}
-            }
-        }
         let embedding = width * vocabulary;
         let head = match (spec.tied_embeddings, spec.head_bias) {
             (true, _) => 0,
             (false, false) => embedding,
             (false, true) => embedding + vocabulary,
         };
-        let bytes = u128::from(bytes_per_element);
+        let (mut body, mut idle, mut flops, mut cache, mut grown) = (0, 0, convention.ends(spec, head), 0, 0);
+        // Numbers kept by all layers beside their inputs, and by the layer that keeps most.
+        let (mut kept, mut most) = (0, 0);
+        let mut sequence_layers = 0;
+        for (&symbol, &count) in &symbols {
+            let (primitive, count) = (primitives.get(symbol)?, count as u128);
+            let cost = primitive.cost(&spec.dims, seq_len);
+            body += count * (u128::from(cost.parameters) + width);
+            idle += count * u128::from(cost.idle_parameters);
+            flops += count * convention.layer(&cost, spec.dims.width(), seq_len);
+            cache += count * u128::from(cost.cache_elements);
+            let activations = u128::from(seq_len) + u128::from(primitive.activations(&spec.dims, seq_len));
+            kept += count * activations;
+            most = most.max(activations);
+            grown += count * u128::from(primitive.cost(&spec.dims, seq_len + 1).cache_elements);
+            match primitive.role() {
+                Role::Sequence => sequence_layers += count as usize,
+                Role::Channel => {}
+            }
+        }
+        let (bytes, tokens, layers) =
+            (u128::from(bytes_per_element), u128::from(seq_len), spec.architecture.len() as u128);
+        let (inputs, total) = (layers * tokens * width, body + embedding + head + width);
+        let ends = (tokens * (2 * width + 1)).saturating_mul(bytes).saturating_add(8 * tokens * vocabulary);
+        let activations = |kept: u128| within_64_bits((inputs + kept).saturating_mul(bytes).saturating_add(ends));
         Ok(Self {
             workload,
             layers: spec.architecture.len(),
@@ -103,17 +124,20 @@ impl ModelCost {
             body_parameters: within_64_bits(body)?,
             embedding_parameters: within_64_bits(embedding)?,
             head_parameters: within_64_bits(head)?,
-            total_parameters: within_64_bits(body + embedding + head + width)?,
+            total_parameters: within_64_bits(total)?,
+            active_parameters: within_64_bits(total.saturating_sub(idle))?,
             forward_flops_per_token: within_64_bits(flops)?,
             train_flops_per_token: within_64_bits(3 * flops)?,
             cache_bytes_per_token: within_64_bits(grown.saturating_sub(cache).saturating_mul(bytes))?,
             cache_bytes_per_sequence: within_64_bits(cache.saturating_mul(bytes))?,
+            activation_bytes_per_sequence: activations(kept)?,
+            recomputed_activation_bytes_per_sequence: activations(most)?,
         })
     }
 }
 
 pub(super) fn check_workload(workload: Workload) -> Result<(), CostError> {
-    let Workload { seq_len, bytes_per_element } = workload;
+    let Workload { seq_len, bytes_per_element, .. } = workload;
     let fits = (1..=MAX_SEQ_LEN).contains(&seq_len) && bytes_per_element > 0;
     if fits { Ok(()) } else { Err(CostError::Workload(workload)) }
 }
@@ -204,12 +228,14 @@ mod tests {
     fn absurd_models_are_refused() {
         let (primitives, spec) = (Primitives::standard(), Target::llama_1b().baseline_model());
         let error = |spec: &ModelSpec, workload| ModelCost::new(spec, &primitives, workload).unwrap_err();
-        for workload in [Workload::bf16(0), Workload::bf16(u64::MAX), Workload { seq_len: 1, bytes_per_element: 0 }] {
+        for workload in
+            [Workload::bf16(0), Workload::bf16(u64::MAX), Workload { bytes_per_element: 0, ..Workload::bf16(1) }]
+        {
             assert_eq!(error(&spec, workload), CostError::Workload(workload));
         }
         let large = ModelSpec { vocab_size: usize::MAX, ..spec.clone() };
         assert_eq!(error(&large, Workload::bf16(1)), CostError::TooLarge);
-        assert_eq!(error(&spec, Workload { seq_len: 1, bytes_per_element: u64::MAX }), CostError::TooLarge);
+        assert_eq!(error(&spec, Workload { bytes_per_element: u64::MAX, ..Workload::bf16(1) }), CostError::TooLarge);
         let wide = ModelSpec { dims: Dims { d_ff: 1 << 60, ..spec.dims.clone() }, ..spec.clone() };
         assert!(matches!(error(&wide, Workload::bf16(1)), CostError::Dims(_)));
         let strange = ModelSpec { architecture: "A2Z".parse::<Architecture>().unwrap(), ..spec };

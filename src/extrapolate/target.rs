@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    cost::{Comparison, CostError, Workload},
     model::ModelSpec,
-    primitive::{Attention, Dims, DimsError, InitScheme, Primitive, SwiGlu},
+    primitive::{Attention, Dims, DimsError, InitScheme, Primitive, Primitives, SwiGlu},
     space::{Architecture, baseline},
 };
 
@@ -113,6 +114,24 @@ impl Target {
     pub fn validate(&self) -> Result<(), TargetError> {
         self.dims.validate()?;
         if self.vocab_size == 0 { Err(TargetError::NoVocabulary) } else { Ok(()) }
+    }
+
+    /// Costs of named sequences at the target's widths beside those of its baseline, which comes first.
+    ///
+    /// # Errors
+    /// [`CostError`] of the first model whose cost cannot be stated.
+    pub fn compare<'a>(
+        &self,
+        architectures: impl IntoIterator<Item = (impl Into<String>, &'a Architecture)>,
+        primitives: &Primitives,
+        workload: Workload,
+    ) -> Result<Comparison, CostError> {
+        let built = |(name, architecture): (_, &Architecture)| (Into::into(name), self.model(architecture.clone()));
+        let models: Vec<(String, ModelSpec)> = [(self.name.clone(), self.baseline_model())]
+            .into_iter()
+            .chain(architectures.into_iter().map(built))
+            .collect();
+        Comparison::new(models.iter().map(|(name, spec)| (name.as_str(), spec)), primitives, workload)
     }
 
     /// The model with these layers at the target's widths. Initial weights are normal with standard deviation 0.02, as

@@ -34,6 +34,10 @@ impl Primitive for Attention {
         AttentionLayer::cost(dims, seq_len, seq_len)
     }
 
+    fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
+        AttentionLayer::activations(dims, seq_len)
+    }
+
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
         Ok(Block::new(AttentionLayer::new(dims, init, device)))
@@ -99,7 +103,17 @@ impl AttentionLayer {
             parameters: weights + biases,
             forward_flops_per_token: 2 * weights + mixing as u64,
             cache_elements: 2 * keys * window.min(seq_len),
+            score_channels: queries,
+            ..LayerCost::default()
         }
+    }
+
+    /// The input, queries, keys, values, what is mixed, and a normaliser per head; scores are computed again, as in
+    /// FlashAttention (Dao et al. 2022, arXiv 2205.14135).
+    pub(super) fn activations(dims: &Dims, seq_len: u64) -> u64 {
+        let (heads, width) = (dims.heads as u64, dims.head_dim as u64);
+        let per_token = dims.width() + 2 * (heads + dims.kv_heads as u64) * width + heads;
+        per_token.saturating_mul(seq_len)
     }
 
     /// Query, key and value of `x`, `[B, S, D]`.

@@ -51,7 +51,13 @@ impl Primitive for GatedConv {
             parameters,
             forward_flops_per_token: parameters.saturating_mul(2),
             cache_elements: dims.width().saturating_mul((self.taps as u64).saturating_sub(1)),
+            ..LayerCost::default()
         }
+    }
+
+    /// The input, `b | c | x`, and what the projection behind the convolution reads.
+    fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
+        (5 * dims.width()).saturating_mul(seq_len)
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {

@@ -21,7 +21,7 @@ use super::{
     Symbol, WeightInit,
     gated_conv::check_taps,
     mamba2::step_bias,
-    recurrent::{MAX_INNER, RecurrentState, check_option, head_width},
+    recurrent::{MAX_INNER, RecurrentState, check_option, chunk_states, head_width},
 };
 use crate::kernels::{ConvWindow, DeltaRule, DeltaRuleInputs, Gate, GatedNorm, conv_silu, project};
 
@@ -103,7 +103,19 @@ impl Primitive for GatedDeltaNet {
             parameters: projections + taps * mixed + 2 * heads + width,
             forward_flops_per_token: 2 * (projections + taps * mixed + 4 * states),
             cache_elements: states + mixed * (taps - 1),
+            ..LayerCost::default()
         }
+    }
+
+    /// The input, the gate, `q | k | v` before the convolution, the activation and the rule, strength and decay, corrections,
+    /// what the rule and the norm give, a normaliser per head, and the state before every chunk but the first. What cannot be
+    /// built keeps nothing.
+    fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
+        let Ok(DeltaRule { value_heads, value_width, chunk, .. }) = self.sizes(dims) else { return 0 };
+        let values = value_heads * value_width;
+        let per_token = dims.d_model + 3 * (2 * dims.d_model + values) + 4 * values + 3 * value_heads;
+        let states = (values as u64).saturating_mul(value_width as u64);
+        chunk_states(seq_len, chunk, states).saturating_add((per_token as u64).saturating_mul(seq_len))
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {

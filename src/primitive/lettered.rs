@@ -29,6 +29,10 @@ impl<P: Primitive> Primitive for Lettered<P> {
         self.primitive.cost(dims, seq_len)
     }
 
+    fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
+        self.primitive.activations(dims, seq_len)
+    }
+
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         self.primitive.build(dims, init, device)
     }

@@ -19,7 +19,7 @@ use super::{
     Block, BuildError, Counterpart, Dims, LayerCost, Layout, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role,
     Symbol, WeightInit,
     gated_conv::check_taps,
-    recurrent::{MAX_INNER, RecurrentState, check_option, head_width},
+    recurrent::{MAX_INNER, RecurrentState, check_option, chunk_states, head_width},
 };
 use crate::kernels::{ConvWindow, Gate, GatedNorm, StateSpace, StateSpaceInputs, conv_silu, project};
 
@@ -121,7 +121,17 @@ impl Primitive for Mamba2 {
             parameters: projections + mixed * (taps + 1) + 3 * heads + inner,
             forward_flops_per_token: 2 * projections + 7 * states,
             cache_elements: states + mixed * (taps - 1),
+            ..LayerCost::default()
         }
+    }
+
+    /// The input, `z`, `xBC` before the convolution, the activation and the scan, `dt`, what the scan and the norm give, a
+    /// normaliser per group, and the state before every chunk but the first. What cannot be built keeps nothing.
+    fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
+        let Ok(Sizes { inner, mixed, scan }) = self.sizes(dims) else { return 0 };
+        let per_token = dims.d_model + 3 * inner + 3 * mixed + scan.heads + scan.groups;
+        let states = (inner as u64).saturating_mul(scan.state as u64);
+        chunk_states(seq_len, scan.chunk, states).saturating_add((per_token as u64).saturating_mul(seq_len))
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {

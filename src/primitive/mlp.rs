@@ -31,7 +31,7 @@ impl Primitive for Mlp {
 
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let parameters = 2 * dims.width() * dims.d_ff as u64;
-        LayerCost { parameters, forward_flops_per_token: 2 * parameters, cache_elements: 0 }
+        LayerCost { parameters, forward_flops_per_token: 2 * parameters, ..LayerCost::default() }
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {

@@ -113,9 +113,21 @@ impl Primitive for Moe {
         };
         LayerCost {
             parameters: weights(self.experts),
+            idle_parameters: weights(self.experts).saturating_sub(weights(self.top_k)),
             forward_flops_per_token: weights(self.top_k).saturating_mul(2),
-            cache_elements: 0,
+            ..LayerCost::default()
         }
+    }
+
+    /// The input and the affinities of routing and balance loss; of every chosen expert what a SwiGLU keeps, its output and its
+    /// gate; the branches of the shared experts.
+    fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
+        let (width, inner) = (dims.width(), self.width(dims) as u64);
+        let chosen = SwiGluLayer::activations(width, inner).saturating_add(width + 1);
+        let shared = (2 * self.shared as u64).saturating_mul(inner);
+        let routed = chosen.saturating_mul(self.top_k as u64);
+        let per_token = routed.saturating_add(shared).saturating_add(width + 2 * self.experts as u64);
+        per_token.saturating_mul(seq_len)
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {

@@ -75,6 +75,10 @@ impl Primitive for SlidingWindow {
         AttentionLayer::cost(dims, seq_len, self.window() as u64)
     }
 
+    fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
+        AttentionLayer::activations(dims, seq_len)
+    }
+
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
         let layer = AttentionLayer::new(dims, init, device);

@@ -31,7 +31,12 @@ impl Primitive for SwiGlu {
 
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let parameters = 3 * dims.width() * dims.d_ff as u64;
-        LayerCost { parameters, forward_flops_per_token: 2 * parameters, cache_elements: 0 }
+        LayerCost { parameters, forward_flops_per_token: 2 * parameters, ..LayerCost::default() }
+    }
+
+    /// The input, and both branches before the activation; their product is computed again.
+    fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
+        SwiGluLayer::activations(dims.width(), dims.d_ff as u64).saturating_mul(seq_len)
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
@@ -57,6 +62,11 @@ pub struct SwiGluLayer {
 }
 
 impl SwiGluLayer {
+    /// Numbers kept per token.
+    pub(super) fn activations(width: u64, inner: u64) -> u64 {
+        width.saturating_add(inner.saturating_mul(2))
+    }
+
     /// Draws the weights of the gate, then up, then down.
     pub(super) fn new(width: usize, inner: usize, init: &mut WeightInit, device: &Device) -> Self {
         Self {
