@@ -1,4 +1,5 @@
-//! How fast a found model is on this device, beside Llama: `cargo run --release --example latency -- runs/NAME/target.json`.
+//! How fast a found model is on this device, beside Llama: `cargo run --release --example latency -- runs/NAME/target.json`, or any
+//! sequence at the widths of a named target: `... -- --architecture 18A+36M --like llama_8b`.
 //!
 //! Every kind of layer is timed once, reading a prompt and decoding with a full cache; a model takes the sum of its layers.
 
@@ -20,7 +21,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 struct Args {
     /// What a search wrote.
-    target: PathBuf,
+    #[arg(required_unless_present = "architecture", conflicts_with = "architecture")]
+    target: Option<PathBuf>,
+    /// Layers to be timed in place of a file, at full size.
+    #[arg(long)]
+    architecture: Option<Architecture>,
+    /// The target whose widths and Llama these layers are compared at.
+    #[arg(long, default_value = "llama_1b", requires = "architecture")]
+    like: String,
     /// Where to measure: auto, flex, cuda:0, ...
     #[arg(long, default_value = "auto")]
     device: String,
@@ -33,36 +41,37 @@ struct Args {
     /// Measurements of each layer; the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
-    /// Blocks of attention and MLP in Llama's sequence; 16 for Llama 1B.
+    /// Blocks of attention and MLP in Llama's sequence beside a file; 16 for Llama 1B.
     #[arg(long, default_value_t = 16)]
     baseline_blocks: usize,
 }
 
+impl Args {
+    /// The model to be timed, and Llama's sequence.
+    fn models(&self) -> anyhow::Result<(ModelSpec, Architecture)> {
+        if let Some(architecture) = &self.architecture {
+            let target = Target::named(&self.like)?;
+            return Ok((target.model(architecture.clone()), target.baseline));
+        }
+        let path = self.target.as_deref().context("name a target.json or an --architecture")?;
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let found = serde_json::from_str(&text).with_context(|| format!("{} holds no model", path.display()))?;
+        Ok((found, baseline::llama(self.baseline_blocks)))
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let text =
-        std::fs::read_to_string(&args.target).with_context(|| format!("cannot read {}", args.target.display()))?;
-    let found: ModelSpec =
-        serde_json::from_str(&text).with_context(|| format!("{} holds no model", args.target.display()))?;
-    let device = device::named(&args.device)?;
-    let llama = baseline::llama(args.baseline_blocks);
+    let (found, llama) = args.models()?;
+    let llama = ModelSpec { architecture: llama, ..found.clone() };
+    let (device, primitives) = (device::named(&args.device)?, Primitives::standard());
     let timing = Timing { batch: args.batch, seq_len: args.seq_len, repeats: args.repeats };
     println!("measuring on {device}");
-    let models = [("llama", &llama), ("found", &found.architecture)];
-    let architectures = models.map(|(_, architecture)| architecture);
-    let times = LayerTimes::measure(architectures, &found, &Primitives::standard(), timing, &device.device)?;
+    let models = [("llama", &llama), ("found", &found)];
+    let architectures = models.map(|(_, model)| &model.architecture);
+    let times = LayerTimes::measure(architectures, &found, &primitives, timing, &device.device)?;
     println!("{times}\n");
-    println!("model        prefill ms   decode ms   against llama");
-    let first = times.of(&llama);
-    for (name, architecture) in models {
-        if let (Some(time), Some(llama)) = (times.of(architecture), first) {
-            let (prefill, decode) = (llama.prefill / time.prefill, llama.decode / time.decode);
-            println!(
-                "{name:<8} {:>14.1} {:>11.2}   {prefill:.2}x, {decode:.2}x as fast",
-                1e3 * time.prefill,
-                1e3 * time.decode
-            );
-        }
-    }
+    let costs = Comparison::new(models, &primitives, Workload::bf16(args.seq_len as u64))?;
+    println!("{}", costs.with_times(&times));
     Ok(())
 }

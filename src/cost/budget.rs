@@ -96,7 +96,7 @@ impl fmt::Display for Metric {
 mod tests {
     use super::*;
     use crate::{
-        cost::ModelCost,
+        cost::{FlopConvention, ModelCost},
         extrapolate::Target,
         space::{Architecture, SearchSpace},
     };
@@ -106,8 +106,12 @@ mod tests {
         let (primitives, target, workload) = (Primitives::standard(), Target::llama_350m(), Workload::bf16(1024));
         let symbols: Vec<_> = primitives.iter().map(|primitive| primitive.symbol()).collect();
         let free = SearchSpace::uniform(symbols.clone(), 3).unwrap();
-        let head = 2 * (target.dims.width() * target.vocab_size as u64);
-        let cost = |architecture: &Architecture, metric| {
+        let titan = Workload { flops: FlopConvention::TorchTitan, ..workload };
+        let cost = |architecture: &Architecture, metric, workload: Workload| {
+            let head = match workload.flops {
+                FlopConvention::Megatron => 2 * target.dims.width() * target.vocab_size as u64,
+                FlopConvention::TorchTitan => 2 * target.dims.width() * (target.vocab_size as u64 + 1),
+            };
             let cost = ModelCost::new(&target.model(architecture.clone()), &primitives, workload).unwrap();
             match metric {
                 Metric::BodyParameters => cost.body_parameters,
@@ -115,13 +119,19 @@ mod tests {
                 Metric::CacheBytesPerSequence => cost.cache_bytes_per_sequence,
             }
         };
-        for metric in [Metric::BodyParameters, Metric::ForwardFlopsPerToken, Metric::CacheBytesPerSequence] {
+        for (metric, workload) in [
+            (Metric::BodyParameters, workload),
+            (Metric::ForwardFlopsPerToken, workload),
+            (Metric::ForwardFlopsPerToken, titan),
+            (Metric::CacheBytesPerSequence, workload),
+        ] {
             // As much as this sequence costs, and a little less.
-            let max = cost(&"ASM".parse().unwrap(), metric);
+            let max = cost(&"ASM".parse().unwrap(), metric, workload);
             for max in [max, max - 1] {
                 let budget = Budget { metric, max, dims: target.dims.clone(), workload };
                 let space = free.clone().with(budget.constraint(&free.symbols(), &primitives).unwrap()).unwrap();
-                let within: Vec<_> = free.iter().filter(|architecture| cost(architecture, metric) <= max).collect();
+                let within: Vec<_> =
+                    free.iter().filter(|architecture| cost(architecture, metric, workload) <= max).collect();
                 assert_eq!(space.iter().collect::<Vec<_>>(), within);
             }
         }

@@ -103,7 +103,7 @@ impl Comparison {
             line("mixing the sequence", &|row| row.cost.sequence_layers.to_string()),
             count("parameters of the body", |cost| cost.body_parameters),
             count("of embedding and head", |cost| cost.embedding_parameters + cost.head_parameters),
-            count("of all", |cost| cost.total_parameters),
+            count("parameters in all", |cost| cost.total_parameters),
             line("relative", &|row| times(self.relative_parameters(row))),
         ];
         if self.rows.iter().any(|row| row.cost.active_parameters < row.cost.total_parameters) {
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(cells(&text, "of each kind"), ["16A 16M", "9A 18M", "10A 19M"]);
         assert_eq!(cells(&text, "parameters of the body")[0], "973,144,064");
         assert_eq!(cells(&text, "of embedding and head")[0], "262,668,288");
-        assert_eq!(cells(&text, "of all")[0], "1,235,814,400");
+        assert_eq!(cells(&text, "parameters in all")[0], "1,235,814,400");
         assert_eq!(cells(&text, "cache bytes per token"), ["32,768", "18,432", "20,480"]);
         assert_eq!(cells(&text, "times smaller"), ["1.00x", "1.78x", "1.60x"]);
         assert_eq!(cells(&text, "training GFLOPs per token")[0], "8.22");
@@ -246,7 +246,7 @@ mod tests {
         let workload = Workload { flops: FlopConvention::TorchTitan, ..Workload::bf16(4096) };
         let experts: Architecture = "AE".parse().unwrap();
         let text = target.compare([("a|b", &experts)], &Primitives::standard(), workload).unwrap().to_string();
-        assert!(text.contains("TorchTitan's convention") && text.contains("| a/b |"), "{text}");
+        assert!(text.contains("TorchTitan's convention") && text.contains(" a/b |"), "{text}");
         assert_eq!(cells(&text, "that a token meets")[0], "1,235,814,400");
     }
 

@@ -206,6 +206,84 @@ mod tests {
         }
     }
 
+    /// `6 (N - embedding) + 12 L H C s`, where `N` keeps an embedding that is the head as well.
+    #[test]
+    fn torchtitan_counts_all_scores_and_the_norms() {
+        let titan = |spec: &ModelSpec, seq_len| {
+            let workload = Workload { flops: FlopConvention::TorchTitan, ..Workload::bf16(seq_len) };
+            ModelCost::new(spec, &Primitives::standard(), workload).unwrap().train_flops_per_token
+        };
+        let (tied, untied) = (Target::llama_1b(), Target::llama_8b());
+        for seq_len in [2048, 8192] {
+            let want = 6 * 1_235_814_400 + 12 * 16 * 32 * 64 * seq_len;
+            assert_eq!(titan(&tied.baseline_model(), seq_len), want);
+            let want = 6 * (8_030_261_248 - 525_336_576) + 12 * 32 * 32 * 128 * seq_len;
+            assert_eq!(titan(&untied.baseline_model(), seq_len), want);
+        }
+        // A window counts as all tokens do, and a recurrence as its weights.
+        assert_eq!(titan(&tied.model("SM".parse().unwrap()), 4096), titan(&tied.model("AM".parse().unwrap()), 4096));
+        let recurrent = tied.model("BG".parse().unwrap());
+        assert_eq!(titan(&recurrent, 4096), 6 * cost(&recurrent, 4096).total_parameters);
+        // Of 8 experts and a shared one, each a quarter of d_ff, a token meets 4.
+        let experts = tied.model("AE".parse().unwrap());
+        let (found, idle) = (cost(&experts, 4096), 5 * 3 * 2048 * 2048);
+        assert_eq!(found.active_parameters, found.total_parameters - idle);
+        assert_eq!(titan(&experts, 4096), 6 * found.active_parameters + 12 * 2048 * 4096);
+    }
+
+    #[test]
+    fn old_workloads_count_as_megatron_does() {
+        let old: Workload = serde_json::from_str(r#"{ "seq_len": 8, "bytes_per_element": 2 }"#).unwrap();
+        assert_eq!(old, Workload::bf16(8));
+        let new: Workload =
+            serde_json::from_str(r#"{ "seq_len": 8, "bytes_per_element": 2, "flops": "torch_titan" }"#).unwrap();
+        assert_eq!(new, Workload { flops: FlopConvention::TorchTitan, ..old });
+    }
+
+    /// Per token and layer: input, norm and its normaliser; queries, keys, values, what is mixed, a normaliser per head; or two
+    /// branches of SwiGLU. Then the last norm, and logits and their gradient in 32 bits.
+    #[test]
+    fn activations_at_1b_are_those_counted_by_hand() {
+        let cost = cost(&Target::llama_1b().baseline_model(), 4096);
+        let attention = 2048 + 1 + 2048 + (2048 + 512 + 512 + 2048) + 32;
+        let mlp = 2048 + 1 + 2048 + 2 * 8192;
+        let ends = 4096 * (2 * (2 * 2048 + 1) + 8 * 128_256);
+        assert_eq!(cost.activation_bytes_per_sequence, 2 * 4096 * 16 * (attention + mlp) + ends);
+        assert_eq!(cost.activation_bytes_per_sequence, 8_133_025_792);
+        assert_eq!(cost.recomputed_activation_bytes_per_sequence, 2 * 4096 * (32 * 2048 + mlp - 2048) + ends);
+        assert_eq!(cost.recomputed_activation_bytes_per_sequence, 4_924_129_280);
+    }
+
+    /// Korthikanti et al. 2022, arXiv 2205.05198: `s b h (34 + 5 a s / h)` bytes per block of attention and GELU MLP. Of the 34,
+    /// masks of dropout are 2; the second term is scores, which are computed again.
+    #[test]
+    fn activations_of_a_gelu_transformer_are_those_of_the_literature() {
+        let dims = Dims::new(1024, 4096, 16).unwrap();
+        let target = Target::custom("gpt", dims, 50, true, 1).unwrap();
+        let bytes = |blocks: usize| {
+            cost(&target.model("AF".repeat(blocks).parse().unwrap()), 2048).activation_bytes_per_sequence
+        };
+        let normalisers = 2 * 2048 * (16 + 1 + 1);
+        assert_eq!(bytes(5) - bytes(4), 2048 * 1024 * (34 - 2) + normalisers);
+    }
+
+    proptest::proptest! {
+        /// Of every layer, at any length: longer is more, recomputation is less, precision is a factor of what layers keep.
+        #[test]
+        fn activations_keep_their_laws(seq in 1u64..5000, more in 1u64..500, letters in "[ASBGCMFRE]{1,8}") {
+            let target = Target::llama_350m();
+            let spec = target.model(letters.parse().unwrap());
+            let [short, long] = [seq, seq + more].map(|seq| cost(&spec, seq));
+            assert!(short.activation_bytes_per_sequence < long.activation_bytes_per_sequence);
+            assert!(short.recomputed_activation_bytes_per_sequence <= short.activation_bytes_per_sequence);
+            assert_eq!(spec.architecture.len() == 1, short.recomputed_activation_bytes_per_sequence == short.activation_bytes_per_sequence);
+            let wide = Workload { bytes_per_element: 4, ..Workload::bf16(seq) };
+            let wide = ModelCost::new(&spec, &Primitives::standard(), wide).unwrap();
+            let logits = 8 * seq * target.vocab_size as u64;
+            assert_eq!(wide.activation_bytes_per_sequence - logits, 2 * (short.activation_bytes_per_sequence - logits));
+        }
+    }
+
     #[test]
     fn heads_count_their_bias_only_where_they_have_weights() {
         let dims = Dims::new(8, 16, 2).unwrap();

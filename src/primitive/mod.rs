@@ -53,7 +53,7 @@ use thiserror::Error;
 /// A recipe for a layer at any width.
 ///
 /// Laws, checked by `testkit::primitive`: the built layer keeps the shape `[batch, seq, d_model]`; it is causal; its
-/// parameter count equals [`LayerCost::parameters`]; a gradient reaches every parameter; its record round-trips; the
+/// parameter count equals [`LayerCost::parameters`]; activations hold the input and grow with the length; a gradient reaches every parameter; its record round-trips; the
 /// weights depend on nothing but `dims` and the draws from `init`; decoding step by step gives the outputs of the whole
 /// sequence, and keeps [`LayerCost::cache_elements`] numbers where the layer has a step of its own; a counterpart names every
 /// parameter.

@@ -32,6 +32,8 @@ pub const RECORD: &str = "a layer that loads another's record computes the same"
 pub const DECODES: &str = "decoding step by step gives the outputs of the whole sequence";
 /// The closed form counts what decoding keeps.
 pub const CACHE: &str = "LayerCost::cache_elements equals the numbers that decoding keeps";
+/// Estimates of memory are plausible.
+pub const ACTIVATIONS: &str = "Primitive::activations holds the input and grows with the length";
 /// What is exported is the whole layer.
 pub const NAMED: &str = "a counterpart names every parameter of the layer once, in a layout that fits it";
 /// Weights come from the given stream alone.
@@ -76,6 +78,12 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
         holds(layer.num_params() as u64 == parameters, PARAMETERS, || {
             format!("{} built, {parameters} stated, at {:?}", layer.num_params(), self.dims)
         })?;
+        for seq in [1, 7, 64, 1000] {
+            let [short, long] = [seq, seq + 1].map(|seq| self.primitive.activations(&self.dims, seq));
+            holds(short >= seq * self.dims.width() && long > short, ACTIVATIONS, || {
+                format!("{short} numbers of {seq} tokens, {long} of one more, at {:?}", self.dims)
+            })?;
+        }
         for (batch, seq) in [(2, 7), (1, 1), (1, 33)] {
             let x = self.input(batch, seq);
             let shape = layer.forward(x.clone()).dims();
