@@ -121,7 +121,8 @@ impl Comparison {
         ]);
         if self.timing.is_some() {
             let first = self.rows.first().and_then(|row| row.seconds);
-            let parts: [(&str, fn(Seconds) -> f64); 2] =
+            type Part = fn(Seconds) -> f64;
+            let parts: [(_, Part); 2] =
                 [("prefill, ms", |time| time.prefill), ("decoding a token, ms", |time| time.decode)];
             for (label, part) in parts {
                 let milliseconds = |time| format!("{:.2}", 1e3 * part(time));
@@ -188,7 +189,7 @@ impl fmt::Display for Comparison {
         match self.timing {
             Some(Timing { batch, seq_len, .. }) => writeln!(
                 f,
-                "Times: sums of layers, measured on {batch} sequences; prefill reads {seq_len} tokens, decoding has them cached."
+                "Times: sums of layers, measured at batch {batch}; prefill reads {seq_len} tokens, decoding has them cached."
             ),
             None => Ok(()),
         }
@@ -266,7 +267,7 @@ mod tests {
         assert_eq!(cells(&text, "decoding a token, ms"), ["64.00", "45.00", "-"]);
         // 8 / 6.3, 64 / 45.
         assert_eq!(cells(&text, "times as fast"), ["1.00x", "1.27x", "-"]);
-        assert!(text.contains("1.42x") && text.contains("2 sequences; prefill reads 64 tokens"), "{text}");
+        assert!(text.contains("1.42x") && text.contains("at batch 2; prefill reads 64 tokens"), "{text}");
         let read: Comparison = serde_json::from_str(&serde_json::to_string(&comparison).unwrap()).unwrap();
         assert_eq!(read, comparison);
     }
