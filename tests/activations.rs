@@ -60,7 +60,7 @@ fn training_keeps_what_is_stated() {
     let dims = Dims { kv_heads: 2, ..Dims::new(96, 256, 4).unwrap() };
     let primitives = Primitives::standard();
     let others: [Box<dyn Primitive>; 5] = [
-        Box::new(SlidingWindow::new(16).unwrap()),
+        Box::new(SlidingWindow::new(16).unwrap().with_symbol('L'.try_into().unwrap())),
         Box::new(Mamba2 { groups: 2, chunk: 32, ..Mamba2::default() }),
         Box::new(GatedDeltaNet { value_heads: 1, ..GatedDeltaNet::default() }),
         Box::new(Moe { experts: 4, top_k: 1, shared: 0, expert_width: None }),
