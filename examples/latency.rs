@@ -1,15 +1,17 @@
 //! How fast a found model is on this device, beside Llama: `cargo run --release --example latency -- runs/NAME/target.json`, or any
 //! sequence at the widths of a named target: `... -- --architecture 18A+36M --like llama_8b`.
 //!
-//! Every kind of layer is timed once, reading a prompt and decoding with a full cache; a model takes the sum of its layers.
+//! Every kind of layer is timed once, reading a prompt and decoding with a full cache; a model takes the sum of its layers. The
+//! times are left beside the model as `latency.json`, and the page of the run shows them: `report -- runs/NAME`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Parser;
 use composer_nas::{
     cost::{LayerTimes, Timing},
     prelude::*,
+    report::Latency,
     space::baseline,
 };
 
@@ -73,5 +75,11 @@ fn main() -> anyhow::Result<()> {
     println!("{times}\n");
     let costs = Comparison::new(models, &primitives, Workload::bf16(args.seq_len as u64))?;
     println!("{}", costs.with_times(&times));
+    if let Some(target) = &args.target {
+        let folder = target.parent().unwrap_or(Path::new(""));
+        let latency = Latency { device: device.to_string(), dims: found.dims.clone(), times };
+        latency.write(folder).with_context(|| format!("cannot write into {}", folder.display()))?;
+        println!("\nwritten to {}", folder.join(Latency::FILE).display());
+    }
     Ok(())
 }

@@ -1,13 +1,20 @@
 //! One page about a search, finished or running; several searches on one page.
 //!
 //! `cargo run --release --example report -- runs/NAME` writes `report.html` and every figure as SVG and CSV into the run's folder.
+//! `--pictures FOLDER` writes three of them there, those of the README.
 //! With groups of runs, as in `gp=runs/a,runs/b random=runs/c,runs/d`, it compares them: `--output compare.html`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use composer_nas::{journal, model::ModelSpec, prelude::*, report};
+
+/// Those of the README.
+const PICTURES: [&str; 3] = ["trials", "votes", "models"];
 
 /// Writes pages about searches.
 #[derive(Debug, Parser)]
@@ -18,6 +25,9 @@ struct Args {
     /// Where a comparison goes.
     #[arg(long, default_value = "compare.html")]
     output: PathBuf,
+    /// Writes the pictures of the README into this folder: trials, the vote, the result at full size.
+    #[arg(long, value_name = "FOLDER")]
+    pictures: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -25,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     if let [run] = &args.runs[..]
         && !run.contains('=')
     {
-        return page(Path::new(run));
+        return page(Path::new(run), args.pictures.as_deref());
     }
     let group = |text: &String| {
         let Some((name, runs)) = text.split_once('=') else { bail!("{text:?} is no group: write NAME=RUN,RUN,...") };
@@ -39,14 +49,14 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// The page of one run, with its result where it has one.
-fn page(run: &Path) -> anyhow::Result<()> {
+fn page(run: &Path, pictures: Option<&Path>) -> anyhow::Result<()> {
     let journal = journal_of(run);
     let folder = journal.parent().context("a journal lies in a folder")?;
     let (setup, study) = journal::read(&journal)?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let mut page = report::Page::new(&study).setup(&setup).title(format!("Search {name}"));
     let primitives = Primitives::standard();
-    let model: Option<ModelSpec> = match std::fs::read_to_string(folder.join("target.json")) {
+    let model: Option<ModelSpec> = match fs::read_to_string(folder.join("target.json")) {
         Ok(text) => Some(serde_json::from_str(&text).context("target.json holds no model")?),
         Err(_) => None,
     };
@@ -56,7 +66,17 @@ fn page(run: &Path) -> anyhow::Result<()> {
     if let (Some(model), Some(target)) = (&model, &target) {
         page = page.target(target, model, &primitives);
     }
+    let latency = report::Latency::read(folder)?;
+    if let Some(latency) = &latency {
+        page = page.latency(latency);
+    }
     page.write_figures(folder)?;
+    if let Some(pictures) = pictures {
+        fs::create_dir_all(pictures)?;
+        for figure in page.figures()?.iter().filter(|figure| PICTURES.contains(&figure.name)) {
+            fs::write(pictures.join(figure.name).with_extension("svg"), &figure.svg)?;
+        }
+    }
     page.write(folder.join("report.html"))?;
     println!("{}", folder.join("report.html").display());
     Ok(())

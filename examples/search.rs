@@ -17,7 +17,7 @@ use composer_nas::{
     execute::{self, Executor, Process, Resources, Slurm, SlurmOptions},
     journal,
     prelude::*,
-    report::{LivePage, Page},
+    report::{Latency, LivePage, Page},
 };
 use serde::Serialize;
 
@@ -158,6 +158,8 @@ fn main() -> anyhow::Result<()> {
     let reason = args.reason.clone().unwrap_or_default();
     let metrics = folder.join("metrics.jsonl");
     let metrics = MetricsFile::append(&metrics).with_context(|| format!("cannot open {}", metrics.display()))?;
+    let live = LivePage::new(folder.join("report.html")).journal(&path).command(command());
+    let live = live.title(format!("Search {}", args.run_name()?));
     let mut pipeline = Pipeline::new(&primitives, space, evaluator)
         .searcher(args.searcher())
         .aggregator(args.aggregator())
@@ -168,7 +170,7 @@ fn main() -> anyhow::Result<()> {
         .candidates(args.add.iter().cloned())
         .observer(ProgressBar::new())
         .observer(metrics)
-        .observer(LivePage::new(folder.join("report.html")).title(format!("Search {}", args.run_name()?)));
+        .observer(live);
     for &id in &args.invalidate {
         pipeline = pipeline.invalidate(TrialId(id), reason.as_str());
     }
@@ -304,7 +306,11 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     write(&folder.join("target.json"), &serde_json::to_string_pretty(&found.target)?)?;
     let (setup, _) = journal::read(folder.join("journal.jsonl"))?;
     let page = Page::new(study).setup(&setup).merged(&found.aggregated).target(target, &found.target, primitives);
-    let page = page.title(format!("Search {}", args.run_name()?)).command(command());
+    let mut page = page.title(format!("Search {}", args.run_name()?)).command(command());
+    let latency = Latency::read(folder)?;
+    if let Some(latency) = &latency {
+        page = page.latency(latency);
+    }
     page.write_figures(folder)?;
     page.write(folder.join("report.html"))?;
 

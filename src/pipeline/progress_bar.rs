@@ -1,8 +1,11 @@
 //! A progress bar for terminals and logs.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use indicatif::{HumanDuration, ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
 
 use super::Observer;
 use crate::{
@@ -11,53 +14,85 @@ use crate::{
     study::{Event, Study, TrialId, TrialState},
 };
 
-/// Shows trials done, what runs, the best so far and the time left. In a terminal it is one line that changes; elsewhere
-/// it prints a line per finished trial, without control characters.
+/// Shows trials done, the best so far, how many trials end in a minute or an hour, and the time left; below, a line per running
+/// trial with its task and step. In a terminal these lines change; elsewhere it prints a line per finished trial, without
+/// control characters.
 #[derive(Debug)]
 pub struct ProgressBar {
+    lines: MultiProgress,
     bar: Bar,
     start: Instant,
     budget: usize,
     /// Trials that had an outcome when the run began.
     earlier: usize,
-    /// Share done of every running trial.
-    running: BTreeMap<TrialId, f64>,
+    running: BTreeMap<TrialId, Running>,
     /// Where they are, as far as an executor tells.
     places: BTreeMap<TrialId, Place>,
 }
 
+/// A trial that a worker has taken up.
+#[derive(Debug)]
+struct Running {
+    /// How much of it is done.
+    share: f64,
+    line: Option<Bar>,
+}
+
 /// Resolution of the bar: a trial counts this much.
 const PER_TRIAL: f64 = 100.0;
+/// Trials that have a line of their own.
+const LINES: usize = 8;
+
+/// A style; should the library ever refuse the template, which is a constant, its own default.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
 
 impl ProgressBar {
     /// A bar on standard error.
     pub fn new() -> Self {
-        let bar = Bar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(5));
-        // The template is a constant; should the library ever refuse it, its own default does.
-        if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {msg}") {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        Self { bar, start: Instant::now(), budget: 0, earlier: 0, running: BTreeMap::new(), places: BTreeMap::new() }
+        let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5));
+        let bar = lines.add(Bar::new(1)).with_style(style("{prefix} [{bar:24}] {msg}"));
+        let (running, places) = (BTreeMap::new(), BTreeMap::new());
+        Self { lines, bar, start: Instant::now(), budget: 0, earlier: 0, running, places }
     }
 
     fn draw(&mut self, study: &Study) {
         let done = finished(study);
-        let part: f64 = self.running.values().sum();
+        let part: f64 = self.running.values().map(|running| running.share).sum();
         self.bar.set_length((self.budget as f64 * PER_TRIAL) as u64);
         self.bar.set_position(((done as f64 + part) * PER_TRIAL) as u64);
         self.bar.set_prefix(format!("{done}/{} trials", self.budget));
         let (failed, places) = (failed(study), where_they_are(&self.places));
-        self.bar.set_message(format!("{}{failed}{places}{}", best(study), self.time_left(done as f64 + part)));
+        self.bar.set_message(format!("{}{failed}{places}{}", best(study), self.pace(done as f64 + part)));
     }
 
-    fn time_left(&self, done: f64) -> String {
-        let here = done - self.earlier as f64;
-        let left = self.budget as f64 - done;
-        if here <= 0.0 || left <= 0.0 {
-            return String::new();
-        }
-        format!(", {:#} left", HumanDuration(self.start.elapsed().mul_f64(left / here)))
+    /// How fast it goes and how long it will go on, once that is known.
+    fn pace(&self, done: f64) -> String {
+        pace(done - self.earlier as f64, self.budget as f64 - done, self.start.elapsed())
     }
+
+    fn ended(&mut self, id: TrialId) {
+        if let Some(Running { line: Some(line), .. }) = self.running.remove(&id) {
+            line.finish_and_clear();
+            self.lines.remove(&line);
+        }
+        self.places.remove(&id);
+    }
+}
+
+/// In words, for so many trials done in a time and so many left: `, 3.1 trials/min, 4 minutes left`.
+fn pace(done: f64, left: f64, elapsed: Duration) -> String {
+    let per_minute = 60.0 * done / elapsed.as_secs_f64();
+    if done <= 0.0 || left <= 0.0 || !per_minute.is_finite() {
+        return String::new();
+    }
+    let rate = match per_minute < 1.0 {
+        true => format!("{:.1} trials/h", 60.0 * per_minute),
+        false => format!("{per_minute:.1} trials/min"),
+    };
+    let left = Duration::try_from_secs_f64(60.0 * left / per_minute).unwrap_or(Duration::MAX);
+    format!(", {rate}, {:#} left", HumanDuration(left))
 }
 
 impl Default for ProgressBar {
@@ -73,23 +108,28 @@ impl Observer for ProgressBar {
         self.draw(study);
     }
 
-    fn submitted(&mut self, id: TrialId, _study: &Study) {
-        self.running.insert(id, 0.0);
+    fn submitted(&mut self, id: TrialId, study: &Study) {
+        let line = (self.running.len() < LINES).then(|| {
+            let architecture = study.trial(id).map(|trial| trial.architecture.to_string()).unwrap_or_default();
+            let line = self.lines.add(Bar::new(1)).with_style(style("  {prefix}  {msg}"));
+            line.set_prefix(format!("{id}  {architecture}"));
+            line
+        });
+        self.running.insert(id, Running { share: 0.0, line });
     }
 
     fn event(&mut self, event: &Event, study: &Study) {
         let id = event.id();
         if !matches!(event, Event::Proposed { .. }) {
-            self.running.remove(&id);
-            self.places.remove(&id);
+            self.ended(id);
         }
         self.draw(study);
         if self.bar.is_hidden()
             && let Some(line) = outcome(event, study)
         {
             let (best, places) = (best(study), where_they_are(&self.places));
-            let left = self.time_left(finished(study) as f64);
-            eprintln!("{}/{} trials, {best}{places}{left}; {line}", finished(study), self.budget);
+            let pace = self.pace(finished(study) as f64);
+            eprintln!("{}/{} trials, {best}{places}{pace}; {line}", finished(study), self.budget);
         }
     }
 
@@ -98,17 +138,23 @@ impl Observer for ProgressBar {
     }
 
     fn progress(&mut self, id: TrialId, progress: &Progress) {
-        let share = progress.step as f64 / progress.steps.max(1) as f64;
-        let before = self.running.insert(id, share.min(1.0)).unwrap_or(0.0);
-        self.bar.inc(((share - before).max(0.0) * PER_TRIAL) as u64);
+        let Some(running) = self.running.get_mut(&id) else { return };
+        let Progress { stage, step, steps, .. } = progress;
+        let share = (*step as f64 / (*steps).max(1) as f64).min(1.0);
+        self.bar.inc(((share - running.share).max(0.0) * PER_TRIAL) as u64);
+        running.share = share;
+        if let Some(line) = &running.line {
+            line.set_message(format!("{stage}, step {step} of {steps}"));
+        }
     }
 
     fn notice(&mut self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.lines.suspend(|| eprintln!("{text}"));
     }
 
     fn finished(&mut self, study: &Study) {
-        self.running.clear();
+        let running: Vec<_> = self.running.keys().copied().collect();
+        running.into_iter().for_each(|id| self.ended(id));
         self.places.clear();
         self.draw(study);
         self.bar.abandon();
@@ -167,6 +213,12 @@ fn outcome(event: &Event, study: &Study) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        primitive::Symbol,
+        seed::Seed,
+        space::SearchSpace,
+        study::{Goal, Origin, Report},
+    };
 
     #[test]
     fn queued_and_running_trials_are_counted() {
@@ -175,5 +227,34 @@ mod tests {
         let places = (0..).map(TrialId).zip([place("n2"), queued(), place("n1"), queued(), place("n2")]);
         assert_eq!(where_they_are(&places.collect()), ", 2 queued (Resources), running n1 ×1 n2 ×2");
         assert_eq!(where_they_are(&BTreeMap::new()), "");
+    }
+
+    #[test]
+    fn the_pace_is_in_minutes_or_hours() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        assert_eq!(pace(6.0, 18.0, minutes(2)), ", 3.0 trials/min, 6 minutes left");
+        assert_eq!(pace(1.0, 2.0, minutes(30)), ", 2.0 trials/h, 1 hour left");
+        assert_eq!([pace(0.0, 2.0, minutes(1)), pace(2.0, 0.0, minutes(1))], ["", ""]);
+        assert_eq!(pace(1.0, 1.0, Duration::ZERO), "");
+    }
+
+    #[test]
+    fn running_trials_have_a_line_until_they_end() {
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2).unwrap();
+        let mut study = Study::new(space, Goal::default());
+        let mut bar = ProgressBar::new();
+        bar.started(&study, 2);
+        let (id, architecture) = (study.next_id(), study.space().nth(1).unwrap());
+        study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
+        bar.submitted(id, &study);
+        let progress = Progress { stage: "recall".into(), step: 3, steps: 12, value: None };
+        bar.progress(id, &progress);
+        let line = bar.running[&id].line.clone().unwrap();
+        assert_eq!((line.prefix(), line.message()), ("trial 0  1A+1M".into(), "recall, step 3 of 12".into()));
+        let event = Event::Completed { id, report: Report::score("accuracy", 0.5) };
+        study.apply(event.clone()).unwrap();
+        bar.event(&event, &study);
+        assert!(bar.running.is_empty() && line.is_finished());
+        assert_eq!(bar.bar.prefix(), "1/2 trials");
     }
 }

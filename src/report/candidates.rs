@@ -2,11 +2,12 @@
 
 use plotters::style::text_anchor::HPos;
 
-use super::figure::{Area, Drawn, Figure, GREY, Hints, INK, PlotError, color, csv, draw, fill, strip, write};
-use crate::{
-    space::Architecture,
-    study::{Observation, Study},
+use super::{
+    figure::{Area, BLUE, Drawn, Figure, GREY, INK, PlotError, color, csv, draw, fill, range, strip, whisker, write},
+    page::SHOWN,
+    shell::{self, Cell},
 };
+use crate::study::{Observation, Study};
 
 const NAME: &str = "candidates";
 /// Height of a row in pixels.
@@ -14,7 +15,11 @@ const ROW: i32 = 26;
 /// Where the layers begin.
 const LEFT: i32 = 190;
 
-/// The `count` best architectures of a study as strips of layers, best first; evaluations of one architecture are merged.
+/// Width of the scale on which scores stand.
+const SCALE: i32 = 180;
+
+/// The `count` best architectures of a study as strips of layers, best first, with their scores on a common scale, which have
+/// a bar of one standard error to both sides where it is known; evaluations of one architecture are merged.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
@@ -31,13 +36,21 @@ pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
     });
     let csv = csv(&["architecture", "score", "standard_error", "first_trial"], rows);
     let cell = cell(study.space().layers());
-    let width = (LEFT + cell * study.space().layers() as i32 + 16).max(360);
-    let size = (width as u32, (ROW * leaders.len().max(1) as i32 + 16) as u32);
+    let right = LEFT + cell * study.space().layers() as i32;
+    let size = ((right + SCALE + 40) as u32, (ROW * leaders.len().max(1) as i32 + 16) as u32);
+    let (low, high) = extent(&leaders, score);
+    let place = |score: f64| right + 24 + (f64::from(SCALE) * (score - low) / (high - low)) as i32;
     let svg = draw(NAME, size, |area, hints| {
         for (row, seen) in leaders.iter().enumerate() {
-            let error = seen.report.standard_error.map(|error| format!(" ± {error:.3}")).unwrap_or_default();
-            let label = format!("{:.4}{error}", score(seen));
-            row_of(area, hints, row, &seen.trial.architecture, &label, cell)?;
+            let (architecture, score, error) = (&seen.trial.architecture, score(seen), seen.report.standard_error);
+            let label = format!("{score:.4}{}", error.map(|error| format!(" ± {error:.3}")).unwrap_or_default());
+            let top = 8 + ROW * row as i32;
+            write(area, &format!("{}", row + 1), (26, top + 10), 13, GREY, HPos::Right)?;
+            write(area, &label, (40, top + 10), 13, INK, HPos::Left)?;
+            strip(area, architecture, (LEFT, top), ROW - 6, |_| cell)?;
+            let error = error.unwrap_or(0.0);
+            whisker(area, [score - error, score, score + error].map(place), top + 10, BLUE)?;
+            hints.area([(LEFT, top), (place(high), top + ROW - 6)], &format!("{architecture}, {label}"));
         }
         Ok(())
     })?;
@@ -55,14 +68,47 @@ fn cell(layers: usize) -> i32 {
     (560 / layers.max(1) as i32).clamp(6, 28)
 }
 
-fn row_of(area: &Area, hints: &mut Hints, row: usize, architecture: &Architecture, label: &str, cell: i32) -> Drawn {
-    let top = 8 + ROW * row as i32;
-    write(area, &format!("{}", row + 1), (26, top + 10), 13, GREY, HPos::Right)?;
-    write(area, label, (40, top + 10), 13, INK, HPos::Left)?;
-    strip(area, architecture, (LEFT, top), ROW - 6, |_| cell)?;
-    let right = LEFT + cell * architecture.len() as i32;
-    hints.area([(LEFT, top), (right, top + ROW - 6)], &format!("{architecture}, {label}"));
-    Ok(())
+/// The range of the scores with their errors.
+fn extent(leaders: &[Observation], score: impl Fn(&Observation) -> f64) -> (f64, f64) {
+    let ends = |seen: &Observation| {
+        let (score, error) = (score(seen), seen.report.standard_error.unwrap_or(0.0));
+        [score - error, score + error]
+    };
+    range(leaders.iter().flat_map(ends))
+}
+
+/// All architectures that were evaluated, best first, with every score; empty without any.
+pub(super) fn table(study: &Study) -> String {
+    let pooled = study.pooled();
+    let goal = pooled.goal();
+    let mut leaders: Vec<Observation> = pooled.observations().collect();
+    if leaders.is_empty() {
+        return String::new();
+    }
+    leaders.sort_by(|a, b| b.value.total_cmp(&a.value));
+    let mut tasks: Vec<&str> = leaders.iter().flat_map(|o| o.report.scores.keys()).map(String::as_str).collect();
+    tasks.sort_unstable();
+    tasks.dedup();
+    tasks.retain(|&task| task != goal.score);
+    let heads = [&["rank", "layers", "architecture", &goal.score][..], &tasks, &["parameters", "seconds"]].concat();
+    let extent = extent(&leaders, |seen| goal.orient(seen.value));
+    let row = |(rank, seen): (usize, &Observation)| {
+        let report = seen.report;
+        let number =
+            |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, format!("{value:.4}")));
+        let mut cells = vec![
+            Cell::number(rank as f64 + 1.0, (rank + 1).to_string()),
+            Cell::strip(&seen.trial.architecture),
+            Cell::text(&seen.trial.architecture.to_string()),
+            Cell::measured(goal.orient(seen.value), report.standard_error, extent),
+        ];
+        cells.extend(tasks.iter().map(|&task| number(report.scores.get(task).copied())));
+        cells.push(Cell::number(report.parameters as f64, report.parameters.to_string()));
+        cells.push(Cell::number(report.wall_seconds, format!("{:.1}", report.wall_seconds)));
+        cells
+    };
+    let rows: Vec<_> = leaders.iter().enumerate().map(row).collect();
+    shell::table("leaders", &heads, &rows, SHOWN)
 }
 
 /// A legend of these symbols with their names, from `at` to the right.
@@ -89,5 +135,13 @@ mod tests {
         assert_eq!(figure.csv, "architecture,score,standard_error,first_trial\nAAMA,0.9,,2\nAAMM,0.5,,3\n");
         assert_eq!(figure.svg.matches("<title>").count(), 2);
         assert!(candidates(&study(&[]), 5).is_ok());
+    }
+
+    #[test]
+    fn errors_are_bars_on_the_scale_of_all_scores() {
+        assert_eq!(extent(&[], |seen| seen.value), (0.0, 1.0));
+        let html = table(&study(&[Some(0.0), Some(1.0)]));
+        assert!(html.contains(">1.0000 <svg") && !html.contains('±'), "{html}");
+        assert_eq!(table(&study(&[None])), "");
     }
 }

@@ -121,7 +121,7 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
         shell::figure(&compare(groups)?),
         shell::table("groups", &heads, &rows, rows.len())
     );
-    shell::write(path, &shell::page("Searches compared", &body))
+    shell::write(path, &shell::page("Searches compared", &body, None))
         .map_err(|source| PageError::Write { path: path.into(), source })
 }
 

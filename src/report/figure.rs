@@ -4,7 +4,7 @@ use std::{error::Error, fs, io, path::Path};
 
 use plotters::{
     coord::Shift,
-    prelude::{DrawingArea, EmptyElement, IntoDrawingArea, Rectangle, SVGBackend, Text},
+    prelude::{Circle, DrawingArea, EmptyElement, IntoDrawingArea, PathElement, Rectangle, SVGBackend, Text},
     style::{
         Color, IntoTextStyle, RGBColor, WHITE,
         text_anchor::{HPos, Pos, VPos},
@@ -153,6 +153,14 @@ pub(super) fn strip(
         left = right;
     }
     Ok(())
+}
+
+/// A value between its errors on a horizontal scale, at these pixels: low, value, high.
+pub(super) fn whisker(area: &Area, [low, value, high]: [i32; 3], y: i32, color: RGBColor) -> Drawn {
+    if high > low {
+        area.draw(&PathElement::new([(low, y), (high, y)], color))?;
+    }
+    Ok(area.draw(&Circle::new((value, y), 3, color.filled()))?)
 }
 
 /// Lines of comma-separated values.

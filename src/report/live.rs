@@ -1,36 +1,96 @@
 //! A page that is written while the search runs.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use super::Page;
+use super::{
+    Page,
+    page::SHOWN,
+    shell::{self, Cell},
+};
 use crate::{
+    evaluate::Progress,
+    journal::{self, Setup},
     pipeline::Observer,
-    study::{Event, Study},
+    study::{Event, Study, Trial, TrialId},
 };
 
-/// Writes the [`Page`] of a search to a file whenever a trial has ended, but not more often than once in a while, and at the
-/// end: open it in a browser and reload.
+/// Writes the [`Page`] of a search to a file while it runs and at the end, but not more often than once in a while: open it in
+/// a browser, which reads it again by itself as long as the search runs.
 ///
 /// A page that cannot be written is left out; the search goes on.
 #[derive(Debug)]
 pub struct LivePage {
     path: PathBuf,
     title: String,
+    command: Option<String>,
+    journal: Option<PathBuf>,
+    setup: Option<Setup>,
     pause: Duration,
-    written: Option<Instant>,
+    next: Option<Instant>,
+    running: Running,
+    /// As of the last event.
+    study: Option<Study>,
+}
+
+/// What a running search has not yet told its study.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// Valid trials it aims at.
+    pub(super) budget: usize,
+    /// Seconds between two pages.
+    pub(super) reload: u64,
+    /// How far the trials are that run.
+    progress: BTreeMap<TrialId, Progress>,
+}
+
+impl Running {
+    /// The trials that run or wait; nothing where there are none.
+    pub(super) fn table(&self, study: &Study) -> String {
+        let row = |trial: &Trial| {
+            let progress = self.progress.get(&trial.id);
+            let (done, of) = progress.map_or((0, 0), |progress| (progress.step, progress.steps));
+            let stage = progress.map_or("waits or begins", |progress| &progress.stage);
+            vec![
+                Cell::number(trial.id.0 as f64, trial.id.0.to_string()),
+                Cell::strip(&trial.architecture),
+                Cell::text(&trial.architecture.to_string()),
+                Cell::text(stage),
+                Cell::number(
+                    done as f64 / of.max(1) as f64,
+                    if of > 0 { format!("{done} of {of}") } else { String::new() },
+                ),
+            ]
+        };
+        let rows: Vec<_> = study.pending().map(row).collect();
+        if rows.is_empty() {
+            return String::new();
+        }
+        let heads = ["trial", "layers", "architecture", "task", "steps"];
+        format!("<h3>Running now</h3>\n{}", shell::table("running", &heads, &rows, SHOWN))
+    }
 }
 
 impl LivePage {
     /// Writes to `path`, at most every ten seconds.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        let title = "An architecture search".into();
-        Self { path: path.into(), title, pause: Duration::from_secs(10), written: None }
+        Self {
+            path: path.into(),
+            title: "An architecture search".into(),
+            command: None,
+            journal: None,
+            setup: None,
+            pause: Duration::from_secs(10),
+            next: None,
+            running: Running { budget: 0, reload: 10, progress: BTreeMap::new() },
+            study: None,
+        }
     }
 
-    /// Waits at least so long between two pages.
+    /// Waits at least so long between two pages; in any case twenty times as long as a page takes to be made.
     #[must_use]
     pub fn pause(self, pause: Duration) -> Self {
         Self { pause, ..self }
@@ -42,52 +102,126 @@ impl LivePage {
         Self { title: title.into(), ..self }
     }
 
-    fn write(&mut self, study: &Study) {
+    /// With the command that runs the search again.
+    #[must_use]
+    pub fn command(self, command: impl Into<String>) -> Self {
+        Self { command: Some(command.into()), ..self }
+    }
+
+    /// With what the search is, as its journal has it.
+    #[must_use]
+    pub fn journal(self, journal: impl Into<PathBuf>) -> Self {
+        Self { journal: Some(journal.into()), ..self }
+    }
+
+    /// Writes a page, of a search that runs if `live`.
+    fn write(&mut self, study: &Study, live: bool) {
+        let start = Instant::now();
+        let mut page = Page::new(study).title(self.title.as_str());
+        if let Some(setup) = &self.setup {
+            page = page.setup(setup);
+        }
+        if let Some(command) = &self.command {
+            page = page.command(command.as_str());
+        }
+        if live {
+            self.running.reload = self.pause.as_secs().max(1);
+            page = page.live(&self.running);
+        }
         // What shows a search must not end it.
-        let _ = Page::new(study).title(self.title.as_str()).write(&self.path);
-        self.written = Some(Instant::now());
+        let _ = page.write(&self.path);
+        self.next = Some(Instant::now() + self.pause.max(20 * start.elapsed()));
+    }
+
+    fn write_when_due(&mut self) {
+        if self.next.is_none_or(|next| Instant::now() >= next)
+            && let Some(study) = self.study.take()
+        {
+            self.write(&study, true);
+            self.study = Some(study);
+        }
     }
 }
 
 impl Observer for LivePage {
-    fn started(&mut self, study: &Study, _budget: usize) {
-        self.write(study);
+    fn started(&mut self, study: &Study, budget: usize) {
+        self.running.budget = budget;
+        self.setup = self.journal.as_ref().and_then(|journal| journal::read(journal).ok()).map(|(setup, _)| setup);
+        self.write(study, true);
     }
 
     fn event(&mut self, event: &Event, study: &Study) {
-        let ended = matches!(event, Event::Completed { .. } | Event::Failed { .. } | Event::Invalidated { .. });
-        if ended && self.written.is_none_or(|at| at.elapsed() >= self.pause) {
-            self.write(study);
+        if !matches!(event, Event::Proposed { .. }) {
+            self.running.progress.remove(&event.id());
         }
+        self.study = Some(study.clone());
+        self.write_when_due();
+    }
+
+    fn progress(&mut self, id: TrialId, progress: &Progress) {
+        self.running.progress.insert(id, progress.clone());
+        self.write_when_due();
     }
 
     fn finished(&mut self, study: &Study) {
-        self.write(study);
+        self.write(study, false);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::testing::study, *};
-    use crate::study::TrialId;
+    use crate::{
+        journal::Journal,
+        seed::Seed,
+        study::{Goal, Origin},
+    };
 
     #[test]
     fn the_page_follows_the_search() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.html");
-        let (early, late) = (study(&[]), study(&[Some(0.5), Some(0.75)]));
-        let ended = Event::Invalidated { id: TrialId(0), reason: String::new() };
-        let mut live = LivePage::new(&path).title("Now").pause(Duration::from_secs(3600));
+        let (early, mut late) = (study(&[]), study(&[Some(0.5), Some(0.75)]));
+        let mut live = LivePage::new(&path).title("Now").command("go on").pause(Duration::from_secs(3600));
         let read = || std::fs::read_to_string(&path).unwrap();
         live.started(&early, 4);
-        assert!(read().contains("<h1>Now</h1>") && !read().contains("0.7500"));
-        live.event(&ended, &late);
+        assert!(read().contains("<h1>Now</h1>") && read().contains("0 of 4 trials") && read().contains("go on"));
+        assert!(read().contains("http-equiv=\"refresh\" content=\"3600\""));
+
+        let (id, architecture) = (late.next_id(), late.space().nth(9).unwrap());
+        let event = Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher };
+        late.apply(event.clone()).unwrap();
+        live.event(&event, &late);
         assert!(!read().contains("0.7500"), "too early");
-        live.pause = Duration::ZERO;
-        live.event(&ended, &late);
-        assert!(read().contains("0.7500"));
-        live.finished(&early);
-        assert!(!read().contains("0.7500"));
+        live.next = None;
+        let progress = Progress { stage: "a <task>".into(), step: 3, steps: 8, value: None };
+        live.progress(id, &progress);
+        let html = read();
+        assert!(html.contains("0.7500") && html.contains("a &lt;task&gt;") && html.contains("3 of 8"));
+
+        live.finished(&late);
+        assert!(!read().contains("refresh") && read().contains("1 pending"));
         LivePage::new(folder.path().join("no/such/folder.html")).finished(&late);
+    }
+
+    #[test]
+    fn the_page_knows_the_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let [page, journal] = ["live.html", "journal.jsonl"].map(|name| folder.path().join(name));
+        let space = study(&[]).space().clone();
+        let setup = Setup {
+            space,
+            primitives: BTreeMap::new(),
+            goal: Goal::default(),
+            seed: Seed(77),
+            searcher: "random".into(),
+            evaluator: String::new(),
+            stopping: None,
+        };
+        drop(Journal::open(&journal, &setup).unwrap());
+        let mut live = LivePage::new(&page).journal(&journal);
+        live.started(&study(&[]), 1);
+        let html = std::fs::read_to_string(page).unwrap();
+        assert!(html.contains("<dt>seed</dt><dd>77</dd>"), "{html}");
     }
 }

@@ -1,10 +1,12 @@
 //! Searches and scaling studies as a person sees them: [`Page`] puts one search on one page, [`write_comparison`] several; every picture is
 //! also a [`Figure`] of its own, with its numbers.
 
+mod again;
 mod candidates;
 mod compare;
 mod figure;
 mod isoflop;
+mod latency;
 mod layers;
 mod live;
 mod models;
@@ -20,6 +22,7 @@ pub use candidates::candidates;
 pub use compare::{compare, write_comparison};
 pub use figure::{Figure, PlotError};
 pub use isoflop::isoflop;
+pub use latency::Latency;
 pub use layers::layers;
 pub use live::LivePage;
 pub use models::models;

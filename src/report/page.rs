@@ -8,9 +8,13 @@ use std::{
 use thiserror::Error;
 
 use super::{
+    Latency,
+    again::{again, without_result},
     candidates, clusters,
     figure::{Figure, PlotError, escape},
-    importance, layers, models, predictions, shell,
+    importance, layers,
+    live::Running,
+    models, predictions, shell,
     shell::Cell,
     trials, votes,
 };
@@ -24,7 +28,7 @@ use crate::{
     search::GpBo,
     seed::Seed,
     space::{Architecture, baseline},
-    study::{Observation, Study, TrialState},
+    study::{Study, TrialState},
 };
 
 /// A page about one search, finished or running: one HTML file that needs nothing else.
@@ -45,6 +49,8 @@ pub struct Page<'a> {
     result: Option<(&'a Target, &'a ModelSpec, &'a Primitives)>,
     merged: Option<&'a Architecture>,
     command: Option<String>,
+    latency: Option<&'a Latency>,
+    live: Option<&'a Running>,
     title: String,
 }
 
@@ -67,13 +73,13 @@ pub enum PageError {
 /// Below this many observations a fit says nothing.
 const FEWEST_FITTED: usize = 4;
 /// Rows of a table that show at once.
-const SHOWN: usize = 12;
+pub(super) const SHOWN: usize = 12;
 
 impl<'a> Page<'a> {
     /// A page about these trials.
     pub fn new(study: &'a Study) -> Self {
         let title = "An architecture search".into();
-        Self { study, setup: None, result: None, merged: None, command: None, title }
+        Self { study, setup: None, result: None, merged: None, command: None, latency: None, live: None, title }
     }
 
     /// With what the search was, as the journal has it.
@@ -100,10 +106,21 @@ impl<'a> Page<'a> {
         Self { command: Some(command.into()), ..self }
     }
 
+    /// With the times of layers on a device; left out where they were taken at other widths than the result's.
+    #[must_use]
+    pub fn latency(self, latency: &'a Latency) -> Self {
+        Self { latency: Some(latency), ..self }
+    }
+
     /// Under another title.
     #[must_use]
     pub fn title(self, title: impl Into<String>) -> Self {
         Self { title: title.into(), ..self }
+    }
+
+    /// As a page about a search that runs now.
+    pub(super) fn live(self, running: &'a Running) -> Self {
+        Self { live: Some(running), ..self }
     }
 
     /// Writes the page to `path`, replacing an older one in one step.
@@ -132,7 +149,7 @@ impl<'a> Page<'a> {
     /// # Errors
     /// [`PlotError`] when the drawing library refuses.
     pub fn figures(&self) -> Result<Vec<Figure>, PlotError> {
-        let mut figures = vec![trials(self.study)?, candidates(self.study, SHOWN)?];
+        let mut figures = vec![trials(self.study)?, candidates::candidates(self.study, SHOWN)?];
         figures.extend(self.learnt()?);
         figures.push(layers(self.study)?);
         figures.extend(self.voted()?);
@@ -147,18 +164,18 @@ impl<'a> Page<'a> {
     pub fn html(&self) -> Result<String, PlotError> {
         let sections = [
             ("progress", "Progress", self.progress()?),
-            ("best", "Best architectures", self.best()),
+            ("best", "Best architectures", candidates::table(self.study)),
             ("learnt", "What was learnt", self.surrogate()?),
             ("merged", "From trials to one architecture", self.aggregation()?),
             ("result", "At full size", self.at_full_size()?),
-            ("again", "Run it again", self.again()),
+            ("again", "Run it again", again(self.study, self.setup, self.command.as_deref())),
         ];
         let present = || sections.iter().filter(|(_, _, text)| !text.is_empty());
         let links: String = present().map(|(id, title, _)| format!("<a href=\"#section-{id}\">{title}</a>")).collect();
         let texts: String =
             present().map(|(id, title, text)| format!("<h2 id=\"section-{id}\">{title}</h2>\n{text}")).collect();
         let head = format!("<h1>{}</h1>\n{}<nav>{links}</nav>\n", escape(&self.title), self.summary());
-        Ok(shell::page(&self.title, &(head + &texts)))
+        Ok(shell::page(&self.title, &(head + &texts), self.live.map(|running| running.reload)))
     }
 
     /// The answer in a few numbers.
@@ -182,53 +199,22 @@ impl<'a> Page<'a> {
                 cards.push((format!("{smaller:.2}x"), "smaller cache than the baseline"));
             }
         }
-        let waiting = if pending > 0 { format!(", {pending} pending") } else { String::new() };
+        let (waiting, budget) = match self.live {
+            Some(running) => (format!(", {pending} running or waiting"), format!(" of {}", running.budget)),
+            None if pending > 0 => (format!(", {pending} pending"), String::new()),
+            None => Default::default(),
+        };
         let failed = study.trials().iter().filter(|trial| matches!(trial.state, TrialState::Failed(_))).count();
         let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
         cards.push((format!("{done} of {}", study.space().size()), "evaluations, of all sequences"));
-        let text = format!("<p class=\"soft\">{} trials{failed}{waiting}.</p>", study.trials().len());
+        let ended = study.trials().len() - pending;
+        let text = format!("<p class=\"soft\">{ended}{budget} trials{failed}{waiting}.</p>");
         text + &shell::cards(&cards)
     }
 
     fn progress(&self) -> Result<String, PlotError> {
-        Ok(shell::figure(&trials(self.study)?))
-    }
-
-    /// The table of the best architectures.
-    fn best(&self) -> String {
-        let pooled = self.study.pooled();
-        let goal = pooled.goal();
-        let mut leaders: Vec<Observation> = pooled.observations().collect();
-        if leaders.is_empty() {
-            return String::new();
-        }
-        leaders.sort_by(|a, b| b.value.total_cmp(&a.value));
-        let mut tasks: Vec<&str> = leaders.iter().flat_map(|o| o.report.scores.keys()).map(String::as_str).collect();
-        tasks.sort_unstable();
-        tasks.dedup();
-        tasks.retain(|&task| task != goal.score);
-        let repeated = leaders.iter().any(|seen| seen.report.standard_error.is_some());
-        let error = if repeated { &["standard error"][..] } else { &[] };
-        let heads =
-            [&["rank", "layers", "architecture", &goal.score][..], error, &tasks, &["parameters", "seconds"]].concat();
-        let row = |(rank, seen): (usize, &Observation)| {
-            let report = seen.report;
-            let number =
-                |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, format!("{value:.4}")));
-            let mut cells = vec![
-                Cell::number(rank as f64 + 1.0, (rank + 1).to_string()),
-                Cell::strip(&seen.trial.architecture),
-                Cell::text(&seen.trial.architecture.to_string()),
-                number(Some(goal.orient(seen.value))),
-            ];
-            cells.extend(repeated.then(|| number(report.standard_error)));
-            cells.extend(tasks.iter().map(|&task| number(report.scores.get(task).copied())));
-            cells.push(Cell::number(report.parameters as f64, report.parameters.to_string()));
-            cells.push(Cell::number(report.wall_seconds, format!("{:.1}", report.wall_seconds)));
-            cells
-        };
-        let rows: Vec<_> = leaders.iter().enumerate().map(row).collect();
-        shell::table("leaders", &heads, &rows, SHOWN)
+        let running = self.live.map_or_else(String::new, |running| running.table(self.study));
+        Ok(shell::figure(&trials(self.study)?) + &running + &without_result(self.study))
     }
 
     /// Figures of the surrogate; none where there is too little to fit, or the fit fails.
@@ -315,49 +301,8 @@ impl<'a> Page<'a> {
             Ok(costs) => format!("<pre class=\"columns\">{}</pre>\n", escape(&costs.to_string())),
             Err(error) => format!("<p>No costs: {}.</p>\n", escape(&error.to_string())),
         };
-        Ok(shell::figure(&figure) + &costs)
-    }
-
-    /// Everything that makes the search repeatable.
-    fn again(&self) -> String {
-        let study = self.study;
-        let reports = || study.trials().iter().filter_map(|trial| trial.report());
-        let hours = reports().map(|report| report.wall_seconds).sum::<f64>() / 3600.0;
-        let flops = reports().map(|report| report.train_flops).sum::<f64>();
-        let space = study.space();
-        let mut facts = vec![
-            ("space", format!("{} sequences of {} layers", space.size(), space.layers())),
-            ("goal", format!("{:?} {}", study.goal().direction, study.goal().score).to_lowercase()),
-            ("time of all workers", format!("{hours:.2} hours")),
-            ("training", format!("{flops:.3e} floating-point operations")),
-        ];
-        if let Some(setup) = self.setup {
-            let primitives = setup.primitives.iter().map(|(symbol, id)| format!("{symbol} = {}", id.as_str()));
-            facts.push(("primitives", primitives.collect::<Vec<_>>().join(", ")));
-            facts.push(("seed", setup.seed.0.to_string()));
-            facts.push(("searcher", setup.searcher.clone()));
-            facts.push(("evaluator", setup.evaluator.clone()));
-            facts.extend(setup.stopping.clone().map(|rule| ("stopping", rule)));
-        }
-        facts.push(("composer-nas", env!("CARGO_PKG_VERSION").into()));
-        let command = self.command.as_ref().map(|command| format!("<pre>{}</pre>\n", escape(command)));
-        let failures: Vec<_> = study
-            .trials()
-            .iter()
-            .filter_map(|trial| match &trial.state {
-                TrialState::Failed(failure) => Some(vec![
-                    Cell::number(trial.id.0 as f64, trial.id.0.to_string()),
-                    Cell::text(&trial.architecture.to_string()),
-                    Cell::text(&failure.reason),
-                ]),
-                _ => None,
-            })
-            .collect();
-        let failures = match failures.is_empty() {
-            true => String::new(),
-            false => shell::table("failures", &["trial", "architecture", "why it failed"], &failures, SHOWN),
-        };
-        command.unwrap_or_default() + &shell::facts(&facts) + &failures
+        let latency = self.latency.map_or_else(String::new, |latency| latency.section(&rows));
+        Ok(shell::figure(&figure) + &costs + &latency)
     }
 }
 
@@ -389,8 +334,8 @@ mod tests {
             "id=\"models\"",
             "cargo run &lt;x&gt;",
             "N_full",
-            "why it failed",
-            "&lt;no&gt;",
+            "id=\"unfinished\"",
+            "failed: &lt;no&gt;",
         ] {
             assert!(html.contains(part), "{part}");
         }

@@ -5,13 +5,15 @@ use std::{fs, io, path::Path};
 use super::figure::{Figure, color, escape};
 use crate::space::Architecture;
 
-/// A whole page of this title and these sections.
-pub(super) fn page(title: &str, body: &str) -> String {
+/// A whole page of this title and these sections. A browser reads it again after so many seconds, where they are given.
+pub(super) fn page(title: &str, body: &str, reload: Option<u64>) -> String {
+    let reload = reload.map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"));
+    let reload = reload.unwrap_or_default();
     let (style, script) = (include_str!("page.css"), include_str!("page.js"));
     let version = env!("CARGO_PKG_VERSION");
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n{reload}<title>{title}</title>\n\
          <style>\n{style}</style>\n</head>\n<body>\n{body}\n<footer>Written by composer-nas {version}.</footer>\n\
          <div id=\"hint\" role=\"tooltip\"></div>\n<script>\n{script}</script>\n</body>\n</html>\n",
         title = escape(title),
@@ -34,7 +36,9 @@ pub(super) fn figure(figure: &Figure) -> String {
 /// A row of numbers that matter most.
 pub(super) fn cards(cards: &[(String, &str)]) -> String {
     let card = |(value, name): &(String, &str)| {
-        format!("<div class=\"card\"><b>{}</b><span>{}</span></div>", escape(value), escape(name))
+        // Long sequences break between their runs.
+        let value = escape(value).replace('+', "+<wbr>");
+        format!("<div class=\"card\"><b>{value}</b><span>{}</span></div>", escape(name))
     };
     format!("<div class=\"cards\">{}</div>\n", cards.iter().map(card).collect::<String>())
 }
@@ -60,6 +64,19 @@ impl Cell {
     /// A number as text.
     pub(super) fn number(value: f64, text: String) -> Self {
         Self { html: escape(&text), key: Some(value) }
+    }
+
+    /// A number with its standard error, where it is known, as text and as a dot with a bar on a scale from `low` to `high`.
+    pub(super) fn measured(value: f64, error: Option<f64>, (low, high): (f64, f64)) -> Self {
+        let place = |value: f64| 4.0 + 72.0 * (value - low) / (high - low);
+        let (at, bar) = (place(value), error.unwrap_or(0.0));
+        let (from, to) = (place(value - bar), place(value + bar));
+        let text = error.map(|error| format!(" <span class=\"soft\">± {error:.4}</span>")).unwrap_or_default();
+        let html = format!(
+            "{value:.4}{text} <svg class=\"mark\" width=\"80\" height=\"12\" aria-hidden=\"true\">\
+             <path d=\"M{from:.1} 6H{to:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"3\"/></svg>"
+        );
+        Self { html, key: Some(value) }
     }
 
     /// The layers of a sequence as coloured letters.

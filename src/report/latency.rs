@@ -1,0 +1,110 @@
+//! How long models take on a device.
+
+use std::{fs, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    figure::escape,
+    shell::{self, Cell},
+};
+use crate::{cost::LayerTimes, model::ModelSpec, primitive::Dims};
+
+/// The times of layers on a device, as the example `latency` measures them and leaves them in a run's folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// Where they were taken.
+    pub device: String,
+    /// The widths of the layers.
+    pub dims: Dims,
+    /// Seconds per kind of layer.
+    pub times: LayerTimes,
+}
+
+impl Latency {
+    /// Its name in a run's folder.
+    pub const FILE: &str = "latency.json";
+
+    /// Reads the times from a run's folder; `None` where nothing was measured.
+    ///
+    /// # Errors
+    /// The system's, or [`io::ErrorKind::InvalidData`] where the file holds something else.
+    pub fn read(folder: impl AsRef<Path>) -> io::Result<Option<Self>> {
+        match fs::read(folder.as_ref().join(Self::FILE)) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the times into a run's folder.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, folder: impl AsRef<Path>) -> io::Result<()> {
+        fs::write(folder.as_ref().join(Self::FILE), serde_json::to_string_pretty(self)?)
+    }
+
+    /// A table of the models whose every layer was timed, beside the first of them. Empty for models of other widths.
+    pub(super) fn section(&self, models: &[(String, &ModelSpec)]) -> String {
+        let own = models.iter().filter(|(_, spec)| spec.dims == self.dims);
+        let timed: Vec<_> = own.filter_map(|(name, spec)| Some((name, self.times.of(&spec.architecture)?))).collect();
+        let Some(&(_, first)) = timed.first() else { return String::new() };
+        let cell = |seconds: f64| Cell::number(seconds, format!("{:.1}", 1e3 * seconds));
+        let faster = |first: f64, seconds: f64| Cell::number(first / seconds, format!("{:.2}x", first / seconds));
+        let rows: Vec<_> = timed
+            .iter()
+            .map(|(name, time)| {
+                let (prefill, decode) = (time.prefill, time.decode);
+                let faster = [faster(first.prefill, prefill), faster(first.decode, decode)];
+                [Cell::text(name), cell(prefill), cell(decode)].into_iter().chain(faster).collect()
+            })
+            .collect();
+        let timing = &self.times.timing;
+        let heads = ["model", "prompt, ms", "one more token, ms", "prompt, as fast", "one more token, as fast"];
+        format!(
+            "<h3>Measured on {}</h3>\n<p class=\"soft\">Batches of {}, prompts and caches of {} tokens; the sum of the \
+             layers, each the median of {} measurements.</p>\n{}",
+            escape(&self.device),
+            timing.batch,
+            timing.seq_len,
+            timing.repeats,
+            shell::table("latency", &heads, &rows, rows.len())
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cost::{Seconds, Timing},
+        extrapolate::Target,
+        primitive::Symbol,
+    };
+
+    #[test]
+    fn times_are_kept_in_a_folder_and_shown_beside_the_first_model() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Latency::read(folder.path()).unwrap(), None);
+        let target = Target::llama_1b();
+        let seconds = |prefill, decode| Seconds { prefill, decode };
+        let layers = [(Symbol::ATTENTION, seconds(0.002, 0.001)), (Symbol::SWIGLU, seconds(0.004, 0.001))];
+        let timing = Timing { batch: 1, seq_len: 64, repeats: 3 };
+        let times = LayerTimes { timing, layers: layers.into(), ends: Seconds::default() };
+        let latency = Latency { device: "CPU <here>".into(), dims: target.dims, times };
+        latency.write(folder.path()).unwrap();
+        assert_eq!(Latency::read(folder.path()).unwrap().as_ref(), Some(&latency));
+
+        let [four, two, odd] = ["2A+2M", "2A", "Z"].map(|text| target.model(text.parse().unwrap()));
+        let models = [("four".into(), &four), ("two".into(), &two), ("odd".into(), &odd)];
+        let html = latency.section(&models);
+        assert!(html.contains("CPU &lt;here&gt;") && html.contains(">12.0<") && html.contains(">3.00x<"), "{html}");
+        assert!(!html.contains("odd"));
+        assert_eq!(latency.section(&[("small".into(), &Target::llama_350m().model("A".parse().unwrap()))]), "");
+
+        fs::write(folder.path().join(Latency::FILE), "{}").unwrap();
+        assert_eq!(Latency::read(folder.path()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}
