@@ -11,23 +11,107 @@
 //! A [`Pipeline`](pipeline::Pipeline) composes the four. Every stage can be replaced, and layers of your own take part
 //! like ours.
 //!
-//! ```no_run
+//! # A search in five steps
+//!
+//! **What is searched.** A primitive is what a layer can be; each has a name and a letter. A space says which sequences are
+//! allowed, and knows how many there are.
+//!
+//! ```
 //! use composer_nas::prelude::*;
 //!
 //! let primitives = Primitives::standard();
 //! let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu"])?, 6)?;
+//! assert_eq!(space.size(), 64);
+//! let few = space.count(Symbol::ATTENTION, 1..=2)?; // one or two layers of attention
+//! assert_eq!(few.size(), 6 + 15);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **What is good.** An evaluator turns a trial into a report. [`Mad`](evaluate::mad::Mad) trains a small model on synthetic
+//! tasks; a closure does as well, and so does a training of your own.
+//!
+//! ```
+//! use composer_nas::prelude::*;
+//!
+//! let evaluator = from_fn("attention early", |trial: &Trial, _: &Context| {
+//!     let early = trial.architecture.layers()[..2].iter().filter(|&&layer| layer == Symbol::ATTENTION).count();
+//!     Ok(Report::score("accuracy", early as f64 / 2.0))
+//! });
+//! # let _ = evaluator.fingerprint();
+//! ```
+//!
+//! **The search.** What is not said has a default. With a journal the search survives whatever stops it: the same program again
+//! goes on.
+//!
+//! ```no_run
+//! # use composer_nas::prelude::*;
+//! # let primitives = Primitives::standard();
+//! # let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu"])?, 6)?;
 //! let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &device::best()?.device))
+//!     .searcher(GpBo::default())
 //!     .aggregator(NcClustering::n0())
 //!     .extrapolator(Auto)
 //!     .trials(24)
 //!     .workers(2)
 //!     .seed(7)
-//!     .journal("runs/hello/journal.jsonl") // exists? then the search resumes
+//!     .journal("runs/hello/journal.jsonl")
 //!     .observer(ProgressBar::new())
 //!     .run(&Target::llama_1b())?;
 //! println!("{} -> {}", found.aggregated, found.target.architecture);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! **A look at it.** [`report::Page`] shows the whole search on one page, also while it runs; [`Comparison`](cost::Comparison)
+//! puts what was found beside other models.
+//!
+//! ```
+//! # use composer_nas::prelude::*;
+//! use composer_nas::report::Page;
+//!
+//! # let primitives = Primitives::standard();
+//! # let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4)?;
+//! # let score = |trial: &Trial, _: &Context| Ok(Report::score("accuracy", trial.architecture.runs().count() as f64));
+//! # let (target, folder) = (Target::llama_1b(), std::env::temp_dir());
+//! # let found = Pipeline::new(&primitives, space, from_fn("runs", score)).trials(8).run(&target)?;
+//! Page::new(&found.study).target(&target, &found.target, &primitives).write(folder.join("report.html"))?;
+//! let models = [("llama", &target.baseline_model()), ("found", &found.target)];
+//! println!("{}", Comparison::new(models, &primitives, Workload::bf16(4096))?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **What to do with it.** [`Found::target`](pipeline::Found::target) is a plain value; [`HybridLm`](model::HybridLm) builds it
+//! as a Burn module, [`pretrain`] trains it, [`export`] hands it to other tools.
+//!
+//! ```
+//! use composer_nas::prelude::*;
+//!
+//! let spec = Target::custom("tiny", Dims::new(32, 96, 4)?, 100, true, 2)?.model("2A+2M".parse()?);
+//! let model = HybridLm::new(&spec, &Primitives::standard(), Seed(0), &Device::flex())?;
+//! # let _ = model;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A layer of your own is some thirty lines: [`primitive::FnPrimitive`]. Your own loop around a search is
+//! [`pipeline::Session`]: ask, evaluate wherever you like, tell.
+//!
+//! # Where to find what
+//!
+//! | you want | it is |
+//! |---|---|
+//! | to say what layers there are | [`primitive::Primitives`], [`primitive::Primitive`] |
+//! | to allow and forbid sequences | [`space::SearchSpace`], [`space::Constraint`], [`cost::Budget`] |
+//! | another strategy of search | [`search`], or your [`search::Searcher`] |
+//! | another score | [`evaluate`], or your [`evaluate::Evaluator`] |
+//! | fewer wasted trainings | [`stopping::MedianRule`], [`evaluate::Cached`] |
+//! | less noise | [`evaluate::Repeated`], [`search::Replicate`], [`aggregate::Pooled`] |
+//! | many machines | [`execute::Process`], [`execute::Slurm`] |
+//! | to read a search from another program | [`journal::read`], then [`study::Study`] |
+//! | to watch it | [`pipeline::ProgressBar`], [`report::LivePage`], [`pipeline::MetricsFile`], [`pipeline::Observer`] |
+//! | sizes, work, cache, times | [`cost::ModelCost`], [`cost::Comparison`], [`cost::LayerTimes`] |
+//! | to train what was found | [`pretrain`], [`data`], [`downstream`] |
+//! | how families of models scale | [`isoflop`] |
+//! | to take it elsewhere | [`export`], [`import`] |
+//! | to test what you plugged in | `testkit` |
 //!
 //! # The modules, in the order in which data flows
 //!
@@ -110,6 +194,8 @@ mod documents {
     struct Embedding;
     #[doc = include_str!("../docs/plug_in.md")]
     struct PlugIn;
+    #[doc = include_str!("../docs/cluster.md")]
+    struct Cluster;
 }
 
 #[cfg(all(doctest, feature = "tokenizers"))]

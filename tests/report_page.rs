@@ -50,7 +50,8 @@ fn pages_open_without_errors_and_their_scripts_run() {
         return;
     };
     assert_eq!(console, "");
-    for part in ["trials", "leaders", "predictions", "importance", "layers", "clusters", "votes", "models", "failures"]
+    for part in
+        ["trials", "leaders", "predictions", "importance", "layers", "clusters", "votes", "models", "unfinished"]
     {
         assert!(document.contains(&format!("id=\"{part}\"")), "{part}");
     }

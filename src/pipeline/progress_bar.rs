@@ -92,7 +92,7 @@ fn pace(done: f64, left: f64, elapsed: Duration) -> String {
         false => format!("{per_minute:.1} trials/min"),
     };
     let left = Duration::try_from_secs_f64(60.0 * left / per_minute).unwrap_or(Duration::MAX);
-    format!(", {rate}, {:#} left", HumanDuration(left))
+    format!(", {rate}, {} left", HumanDuration(left))
 }
 
 impl Default for ProgressBar {
@@ -233,7 +233,7 @@ mod tests {
     fn the_pace_is_in_minutes_or_hours() {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         assert_eq!(pace(6.0, 18.0, minutes(2)), ", 3.0 trials/min, 6 minutes left");
-        assert_eq!(pace(1.0, 2.0, minutes(30)), ", 2.0 trials/h, 1 hour left");
+        assert_eq!(pace(1.0, 4.0, minutes(30)), ", 2.0 trials/h, 2 hours left");
         assert_eq!([pace(0.0, 2.0, minutes(1)), pace(2.0, 0.0, minutes(1))], ["", ""]);
         assert_eq!(pace(1.0, 1.0, Duration::ZERO), "");
     }

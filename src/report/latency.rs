@@ -93,7 +93,7 @@ mod tests {
         let layers = [(Symbol::ATTENTION, seconds(0.002, 0.001)), (Symbol::SWIGLU, seconds(0.004, 0.001))];
         let timing = Timing { batch: 1, seq_len: 64, repeats: 3 };
         let times = LayerTimes { timing, layers: layers.into(), ends: Seconds::default() };
-        let latency = Latency { device: "CPU <here>".into(), dims: target.dims, times };
+        let latency = Latency { device: "CPU <here>".into(), dims: target.dims.clone(), times };
         latency.write(folder.path()).unwrap();
         assert_eq!(Latency::read(folder.path()).unwrap().as_ref(), Some(&latency));
 

@@ -1,0 +1,163 @@
+//! What the documents say can be done: their programs are compiled, their commands name what exists, their links lead
+//! somewhere.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A block of code of a document.
+struct Block {
+    document: PathBuf,
+    language: String,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The paths of all documents, from the root of the crate.
+fn documents() -> Vec<PathBuf> {
+    let files = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let pages =
+        files.map(|name| Path::new("docs").join(name)).filter(|path| path.extension().is_some_and(|e| e == "md"));
+    pages.chain(["README.md".into(), "CONTRIBUTING.md".into()]).collect()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+fn blocks() -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        // Every second piece between fences is code.
+        for code in text.split("\n```").skip(1).step_by(2) {
+            let (language, text) = code.split_once('\n').unwrap();
+            blocks.push(Block { document: document.clone(), language: language.into(), text: text.into() });
+        }
+    }
+    blocks
+}
+
+/// The commands of all shell blocks: continued lines are one, comments are gone, variables that hold a command are replaced.
+fn commands() -> Vec<(PathBuf, String)> {
+    let mut commands = Vec::new();
+    for Block { document, text, .. } in blocks().into_iter().filter(|block| block.language == "sh") {
+        let mut variables = BTreeMap::new();
+        for line in text.replace("\\\n", " ").lines() {
+            let line = line.split(" #").next().unwrap().trim();
+            match line.split_once("=\"") {
+                Some((name, value)) if !name.contains(' ') => {
+                    variables.insert(format!("${name}"), value.trim_end_matches('"').to_owned());
+                }
+                _ if line.starts_with('#') => {}
+                _ => {
+                    let words = line.split_whitespace();
+                    let words = words.map(|word| variables.get(word).map_or(word, String::as_str));
+                    commands.push((document.clone(), words.collect::<Vec<_>>().join(" ")));
+                }
+            }
+        }
+    }
+    commands
+}
+
+/// The word behind each occurrence of this flag.
+fn named(command: &str, flag: &str) -> Vec<String> {
+    let words: Vec<_> = command.split_whitespace().collect();
+    words.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1].to_owned()).collect()
+}
+
+/// What a program of `examples/` says about its arguments; cargo builds it beside the tests.
+fn help(example: &str) -> String {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().unwrap().with_file_name("examples").join(example);
+    assert!(program.exists(), "{} is not there: run cargo test without naming single tests", program.display());
+    String::from_utf8(Command::new(program).arg("--help").output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn programs_in_documents_are_compiled() {
+    let library = read("src/lib.rs");
+    for Block { document, language, .. } in blocks().iter().filter(|block| block.language.starts_with("rust")) {
+        assert!(!language.contains("ignore"), "{} has a program that is not compiled", document.display());
+        let included = format!("include_str!(\"../{}\")", document.display());
+        assert!(library.contains(&included), "{} is not among the documents of src/lib.rs", document.display());
+    }
+}
+
+#[test]
+fn commands_name_what_exists() {
+    let manifest = read("Cargo.toml");
+    for (document, command) in commands() {
+        let place = format!("{}: {command}", document.display());
+        for (flag, folder) in [("--example", "examples"), ("--bench", "benches"), ("--test", "tests")] {
+            for name in named(&command, flag) {
+                let file = root().join(folder).join(&name);
+                assert!(file.with_extension("rs").exists() || file.join("main.rs").exists(), "{place}");
+            }
+        }
+        if command.contains("cargo ") {
+            for feature in named(&command, "--features").iter().flat_map(|features| features.split(',')) {
+                assert!(manifest.contains(&format!("\n{feature} = ")), "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn commands_give_examples_the_arguments_that_they_take() {
+    let mut used: BTreeMap<String, BTreeSet<(String, String)>> = BTreeMap::new();
+    for (document, command) in commands() {
+        let example = named(&command, "--example").pop();
+        let copied = command.split_whitespace().find_map(|word| word.strip_prefix("./")).map(ToOwned::to_owned);
+        let copied = copied.filter(|name| root().join("examples").join(name).with_extension("rs").exists());
+        let arguments = match &example {
+            Some(_) => command.split_once(" -- ").map(|(_, arguments)| arguments),
+            None => Some(command.as_str()),
+        };
+        let (Some(example), Some(arguments)) = (example.or(copied), arguments) else { continue };
+        let flags = arguments.split_whitespace().filter(|word| word.starts_with("--"));
+        let flags = flags.map(|flag| (flag.split('=').next().unwrap().to_owned(), document.display().to_string()));
+        used.entry(example).or_default().extend(flags);
+    }
+    assert!(used["search"].len() > 10);
+    for (example, flags) in used.into_iter().filter(|(_, flags)| !flags.is_empty()) {
+        let help = help(&example);
+        let known: BTreeSet<_> = help.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
+        for (flag, document) in flags {
+            assert!(known.contains(flag.as_str()), "{document}: {example} knows no {flag}");
+        }
+    }
+}
+
+#[test]
+fn links_lead_to_files() {
+    for document in documents() {
+        let text = read(&document);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap();
+            if path.is_empty() || path.starts_with("https://") {
+                continue;
+            }
+            let file = document.parent().unwrap().join(path);
+            assert!(root().join(&file).exists(), "{} leads to {link}", document.display());
+            let book = document.starts_with("docs");
+            assert!(!book || !path.starts_with(".."), "{} leads out of the book to {link}", document.display());
+        }
+    }
+}
+
+#[test]
+fn the_book_has_every_page() {
+    let summary = read("docs/SUMMARY.md");
+    for document in documents().iter().filter(|path| path.starts_with("docs")) {
+        let name = document.file_name().unwrap().to_str().unwrap();
+        assert!(name == "SUMMARY.md" || summary.contains(&format!("({name})")), "{name} is not in docs/SUMMARY.md");
+    }
+}
