@@ -13,8 +13,9 @@ use crate::{
 /// Everything that makes the search repeatable.
 pub(super) fn again(study: &Study, setup: Option<&Setup>, command: Option<&str>) -> String {
     let reports = || study.trials().iter().filter_map(|trial| trial.report());
-    let hours = reports().map(|report| report.wall_seconds).sum::<f64>() / 3600.0;
-    let flops = reports().map(|report| report.train_flops).sum::<f64>();
+    // An empty sum of floats is -0.
+    let hours = 0.0 + reports().map(|report| report.wall_seconds).sum::<f64>() / 3600.0;
+    let flops = 0.0 + reports().map(|report| report.train_flops).sum::<f64>();
     let space = study.space();
     let mut facts = vec![
         ("space", format!("{} sequences of {} layers", space.size(), space.layers())),

@@ -11,7 +11,7 @@ use plotters::{
 
 use super::{
     PageError,
-    figure::{Area, Drawn, Figure, Hints, PlotError, csv, draw, range},
+    figure::{Area, Drawn, Figure, Hints, PlotError, csv, draw, range, steps, whole},
     shell::{self, Cell},
 };
 use crate::{
@@ -100,7 +100,7 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
         let evaluations: usize = studies.iter().map(|study| study.observations().count()).sum();
         let finals: Vec<_> = studies.iter().filter_map(|study| best_so_far(study).last().copied()).collect();
         let number =
-            |value: Option<f64>| value.map_or(Cell::text("-"), |value| Cell::number(value, format!("{value:.4}")));
+            |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, format!("{value:.4}")));
         let merged = studies.iter().filter_map(|study| NcClustering::n0().aggregate(study).ok());
         let mut merged: Vec<_> = merged.map(|merged| merged.to_string()).collect();
         merged.sort();
@@ -139,21 +139,23 @@ fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &
         .light_line_style(WHITE)
         .x_desc("evaluations")
         .y_desc(score)
-        .x_label_formatter(&|x| format!("{x:.0}"))
+        .x_label_formatter(&|&x| whole(x))
         .y_label_formatter(&|y| format!("{y:.3}"))
         .label_style(("sans-serif", 13))
         .draw()?;
     for (index, (name, curve)) in curves.iter().enumerate() {
         let tone = tone(index);
-        let points =
-            |pick: fn(&Estimate) -> f64| curve.iter().enumerate().map(move |(at, mean)| (at as f64 + 1.0, pick(mean)));
-        let band: Vec<_> = points(|mean| mean.low).chain(points(|mean| mean.high).rev()).collect();
+        let points = |pick: fn(&Estimate) -> f64| -> Vec<_> {
+            curve.iter().enumerate().map(|(at, mean)| (at as f64 + 1.0, pick(mean))).collect()
+        };
+        let (low, high) = (steps(&points(|mean| mean.low)), steps(&points(|mean| mean.high)));
+        let band: Vec<_> = low.into_iter().chain(high.into_iter().rev()).collect();
         chart.draw_series([Polygon::new(band, tone.mix(0.15))])?;
         chart
-            .draw_series(LineSeries::new(points(|mean| mean.value), tone.stroke_width(2)))?
+            .draw_series(LineSeries::new(steps(&points(|mean| mean.value)), tone.stroke_width(2)))?
             .label(name.as_str())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], tone.stroke_width(2)));
-        for (point, mean) in points(|mean| mean.value).zip(curve) {
+        for (point, mean) in points(|mean| mean.value).into_iter().zip(curve) {
             let text =
                 format!("{name}, {} evaluations: {:.4} ({:.4} to {:.4})", point.0, mean.value, mean.low, mean.high);
             hints.point(chart.backend_coord(&point), &text);

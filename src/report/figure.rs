@@ -190,6 +190,12 @@ pub(super) fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     (low - margin, high + margin)
 }
 
+/// A label of an axis that counts: nothing between whole numbers.
+pub(super) fn whole(value: f64) -> String {
+    let near = value.round() + 0.0;
+    if (value - near).abs() < 1e-6 { format!("{near}") } else { String::new() }
+}
+
 /// The corners of a line that keeps each value until the next.
 pub(super) fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let corners = points.windows(2).flat_map(|pair| [pair[0], (pair[1].0, pair[0].1)]);
@@ -205,6 +211,11 @@ mod tests {
         let text = csv(&["a", "b"], [vec!["x,y".into(), "say \"no\"".into()], vec!["1".into(), "2".into()]]);
         assert_eq!(text, "a,b\n\"x,y\",\"say \"\"no\"\"\"\n1,2\n");
         assert_eq!(escape("<a & \"b\">"), "&lt;a &amp; &quot;b&quot;&gt;");
+    }
+
+    #[test]
+    fn axes_that_count_have_whole_labels() {
+        assert_eq!([-0.0, 0.5, 1.0 - 1e-9, 12.0].map(whole), ["0", "", "1", "12"]);
     }
 
     #[test]

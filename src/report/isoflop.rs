@@ -45,14 +45,17 @@ pub fn isoflop(measurements: &[Measurement], scalings: &[Scaling]) -> Result<Fig
     Ok(Figure {
         name: NAME,
         title: "Loss over size and over work".into(),
-        caption: "Left: each training, with the parabola of its budget; right: the best of each budget".into(),
+        caption: match scalings.is_empty() {
+            true => "Each training; no family has enough sizes or budgets for a fit".into(),
+            false => "Left: each training, with the parabola of its budget; right: the best of each budget".into(),
+        },
         svg: figure::draw(NAME, SIZE, |area, _| draw(area, &good, scalings))?,
         csv: csv(&names, measurements.iter().map(row)),
     })
 }
 
 fn draw(root: &Area, measurements: &[&Measurement], scalings: &[Scaling]) -> Drawn {
-    let (left, right) = root.split_horizontally(SIZE.0 * 3 / 5);
+    let (left, right) = root.split_horizontally(if scalings.is_empty() { SIZE.0 } else { SIZE.0 * 3 / 5 });
     let mut families: Vec<&str> = Vec::new();
     for measured in measurements {
         if !families.contains(&measured.cell.family.as_str()) {
@@ -64,6 +67,9 @@ fn draw(root: &Area, measurements: &[&Measurement], scalings: &[Scaling]) -> Dra
         COLOURS[at % COLOURS.len()]
     };
     sizes(&left, measurements, scalings, &families, &colour)?;
+    if scalings.is_empty() {
+        return Ok(());
+    }
     work(&right, measurements, scalings, &colour)
 }
 
@@ -152,9 +158,7 @@ fn sizes(
 /// Best loss over work.
 fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour: &dyn Fn(&str) -> RGBColor) -> Drawn {
     let (low, high) = log_range(measurements.iter().map(|measured| measured.budget()));
-    let best = scalings.iter().flat_map(|scaling| &scaling.optima).map(|optimum| optimum.loss);
-    let all = measurements.iter().map(|measured| measured.loss);
-    let (bottom, top) = if scalings.is_empty() { range(all) } else { range(best) };
+    let (bottom, top) = range(scalings.iter().flat_map(|scaling| &scaling.optima).map(|optimum| optimum.loss));
     let mut chart = ChartBuilder::on(area)
         .margin(14)
         .caption("loss of the best size", ("sans-serif", 16))
@@ -185,14 +189,12 @@ fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour
             Circle::new((optimum.budget, optimum.loss), 4, style)
         }))?;
     }
-    if !scalings.is_empty() {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerLeft)
-            .background_style(WHITE.mix(0.8))
-            .label_font(("sans-serif", 13))
-            .draw()?;
-    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerLeft)
+        .background_style(WHITE.mix(0.8))
+        .label_font(("sans-serif", 13))
+        .draw()?;
     Ok(())
 }
 

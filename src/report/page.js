@@ -37,3 +37,5 @@ for (const button of document.querySelectorAll("button[data-all]")) {
     button.remove();
   });
 }
+// Paper shows what is folded up.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((folded) => { folded.open = true; }));

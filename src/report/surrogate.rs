@@ -6,7 +6,7 @@ use plotters::{
     style::{Color, WHITE},
 };
 
-use super::figure::{Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, draw, range};
+use super::figure::{Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, draw, range, whole};
 use crate::{
     search::{Inspection, LeaveOneOut},
     statistics::{pearson, spearman},
@@ -113,7 +113,7 @@ fn paint_importance(seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn 
         .x_desc("layer")
         .y_desc("change of the score")
         .x_labels(seen.layers.len().clamp(2, 17))
-        .x_label_formatter(&|x| if x.fract().abs() < 1e-9 { format!("{x:.0}") } else { String::new() })
+        .x_label_formatter(&|&x| whole(x))
         .y_label_formatter(&|y| format!("{y:.3}"))
         .label_style(("sans-serif", 13))
         .draw()?;

@@ -7,7 +7,7 @@ use plotters::{
     style::{Color, WHITE},
 };
 
-use super::figure::{Area, BLUE, Drawn, Figure, GREY, Hints, ORANGE, PlotError, csv, draw, range, steps};
+use super::figure::{Area, BLUE, Drawn, Figure, GREY, Hints, ORANGE, PlotError, csv, draw, range, steps, whole};
 use crate::study::{Observation, Study, Trial, TrialState};
 
 const NAME: &str = "trials";
@@ -73,7 +73,7 @@ fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
         .x_desc("trial")
         .y_desc(goal.score.as_str())
         .x_labels(12)
-        .x_label_formatter(&|x| format!("{x:.0}"))
+        .x_label_formatter(&|&x| whole(x))
         .y_label_formatter(&|y| format!("{y:.3}"))
         .label_style(("sans-serif", 13))
         .draw()?;
