@@ -68,13 +68,13 @@ impl Cell {
 
     /// A number with its standard error, where it is known, as text and as a dot with a bar on a scale from `low` to `high`.
     pub(super) fn measured(value: f64, error: Option<f64>, (low, high): (f64, f64)) -> Self {
-        let place = |value: f64| 4.0 + 62.0 * (value - low) / (high - low);
+        let place = |value: f64| 4.0 + 72.0 * (value - low) / (high - low);
         let (at, bar) = (place(value), error.unwrap_or(0.0));
         let (from, to) = (place(value - bar), place(value + bar));
         let text = error.map(|error| format!(" <span class=\"soft\">± {error:.3}</span>")).unwrap_or_default();
         let html = format!(
-            "{value:.4}{text} <svg class=\"mark\" width=\"70\" height=\"12\" aria-hidden=\"true\">\
-             <path d=\"M{from:.1} 6H{to:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"3\"/></svg>"
+            "{value:.4}{text} <svg class=\"mark\" width=\"80\" height=\"12\" aria-hidden=\"true\">\
+             <path d=\"M{from:.1} 6H{to:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"2\"/></svg>"
         );
         Self { html, key: Some(value) }
     }
