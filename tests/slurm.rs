@@ -243,6 +243,26 @@ fn what_slurm_refuses_is_said_in_its_words() {
     assert_ended_well(folder.path());
 }
 
+/// The last lines that the main job prints: what it found.
+fn main_job(cluster: &Cluster, runs: &Path, executor: &str) -> String {
+    let tests = std::env::current_exe().unwrap();
+    let mut command = Command::new(tests.parent().unwrap().with_file_name("examples").join("search"));
+    command.arg("--runs").arg(runs).args(["--run", executor, "--executor", executor, "--layers", "2", "--trials", "3"]);
+    command.args(["--device", "flex", "--protocol", "tests/fixtures/tiny_protocol.json"]);
+    let Output { status, stdout, stderr } = command.env("SLURM_CONF", cluster.configuration()).output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    let found = String::from_utf8(stdout).unwrap();
+    found[found.find("best trial").unwrap()..found.find("written to").unwrap()].to_owned()
+}
+
+#[test]
+fn the_main_job_runs_as_jobs() {
+    let Some(cluster) = Cluster::start(None) else { return };
+    let runs = tempfile::tempdir().unwrap();
+    assert_eq!(main_job(&cluster, runs.path(), "slurm"), main_job(&cluster, runs.path(), "threads"));
+    assert_eq!(tasks(&runs.path().join("slurm")).len(), 3);
+}
+
 #[test]
 fn a_folder_that_nodes_do_not_see_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
