@@ -28,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 struct Args {
     /// Training work per model, in floating-point operations.
-    #[arg(long, value_delimiter = ',', default_value = "5e10,1.5e11,5e11")]
+    #[arg(long, value_delimiter = ',', default_value = "3e10,1e11,3e11")]
     budgets: Vec<f64>,
     /// Widths of the sizes.
     #[arg(long, value_delimiter = ',', default_value = "8,12,16,24,32")]
@@ -84,13 +84,14 @@ fn main() -> anyhow::Result<()> {
     let bar = Bar::new(cells.len() as u64);
     let tell = |done: usize, measured: &Measurement| {
         bar.set_position(done as u64);
-        bar.println(format!(
+        let line = format!(
             "{:<10} {:>9} parameters, {:.0e} FLOPs: loss {:.4}",
             measured.cell.family,
             measured.parameters,
             measured.budget(),
             measured.loss
-        ));
+        );
+        if bar.is_hidden() { eprintln!("{done}/{} {line}", cells.len()) } else { bar.println(line) }
     };
     let measurements = measure(&cells, &corpus, &primitives, &device, &path, args.workers, &tell)?;
     bar.finish_and_clear();

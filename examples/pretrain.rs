@@ -232,8 +232,15 @@ impl Args {
         };
         let trained = run.run(&first, &others, &mut |record: &Record| {
             bar.set_position(record.step as u64);
-            if let Measured::Training { loss, tokens_per_second, .. } = record.measured {
-                bar.set_message(format!("loss {loss:.3}, {tokens_per_second:.0} tokens/s"));
+            match &record.measured {
+                Measured::Training { loss, tokens_per_second, .. } => {
+                    bar.set_message(format!("loss {loss:.3}, {tokens_per_second:.0} tokens/s"));
+                }
+                // A log has a line per validation in place of the bar.
+                Measured::Validation(seen) if bar.is_hidden() => {
+                    eprintln!("{name} {}/{}: validation loss {:.3}", record.step, config.train.steps, seen.loss);
+                }
+                Measured::Validation(_) => {}
             }
             ControlFlow::Continue(())
         })?;
