@@ -28,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 struct Args {
     /// Training work per model, in floating-point operations.
-    #[arg(long, value_delimiter = ',', default_value = "3e10,1e11,3e11")]
+    #[arg(long, value_delimiter = ',', default_value = "1.5e11,3e11,6e11")]
     budgets: Vec<f64>,
     /// Widths of the sizes.
     #[arg(long, value_delimiter = ',', default_value = "8,12,16,24,32")]
@@ -85,7 +85,7 @@ fn main() -> anyhow::Result<()> {
     let tell = |done: usize, measured: &Measurement| {
         bar.set_position(done as u64);
         let line = format!(
-            "{:<10} {:>9} parameters, {:.0e} FLOPs: loss {:.4}",
+            "{:<10} {:>9} parameters, {:e} FLOPs: loss {:.4}",
             measured.cell.family,
             measured.parameters,
             measured.budget(),
@@ -153,7 +153,7 @@ fn plan(cells: &[Cell], primitives: &Primitives, vocab_size: usize) -> anyhow::R
         let body = ModelCost::new(&model, primitives, Workload::bf16(protocol.seq_len as u64))?.body_parameters;
         let steps = protocol.training(&model, primitives)?.steps;
         let Budget::Flops(flops) = protocol.budget else { continue };
-        println!("{family:<10} {body:>9} parameters, {flops:.0e} FLOPs, seed {seed}: {steps:>6} steps, {architecture}");
+        println!("{family:<10} {body:>9} parameters, {flops:e} FLOPs, seed {seed}: {steps:>6} steps, {architecture}");
     }
     println!("{} trainings", cells.len());
     Ok(())
@@ -180,7 +180,7 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
             Ok(scaling) => {
                 for optimum in &scaling.optima {
                     println!(
-                        "{family:<10} {:>8.0e} {:>12.0} {:>8.4}  {}",
+                        "{family:<10} {:>8.1e} {:>12.0} {:>8.4}  {}",
                         optimum.budget, optimum.parameters, optimum.loss, optimum.within
                     );
                 }
@@ -207,7 +207,7 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
     let (small, large): (Vec<_>, Vec<_>) = pairs.unzip();
     if let Some(Agreement { items, spearman, kendall }) = Agreement::new(&small, &large, 1000, Seed(0)) {
         println!(
-            "\nranks of {items} models at {least:.0e} and {most:.0e} FLOPs: Spearman {}, Kendall {}",
+            "\nranks of {items} models at {least:e} and {most:e} FLOPs: Spearman {}, Kendall {}",
             text(spearman),
             text(kendall)
         );
