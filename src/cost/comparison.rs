@@ -84,8 +84,8 @@ impl Comparison {
         ratio(row.cost.total_parameters, self.rows.first()?.cost.total_parameters)
     }
 
-    /// Lines of cells, the first a label.
-    fn lines(&self) -> Vec<Vec<String>> {
+    /// The table: lines of cells, each a label and a cell per model; the first line has the models' names.
+    pub fn lines(&self) -> Vec<Vec<String>> {
         let line = |label: &str, cell: &dyn Fn(&ComparisonRow) -> String| {
             [label.to_owned()].into_iter().chain(self.rows.iter().map(cell)).collect::<Vec<_>>()
         };
@@ -133,6 +133,25 @@ impl Comparison {
         }
         lines
     }
+
+    /// What the numbers stand for, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        let Workload { seq_len, bytes_per_element, flops } = self.workload;
+        let counted = match flops {
+            FlopConvention::Megatron => "the causal half of attention, logits 2 d V",
+            FlopConvention::TorchTitan => "6 N + 12 L H C s, attention not halved",
+        };
+        let costs = format!(
+            "At {seq_len} tokens, {bytes_per_element} bytes per number; relative to the first model. FLOPs by {flops}'s \
+             convention: {counted}, training = 3 x forward."
+        );
+        let times = self.timing.map(|Timing { batch, seq_len, .. }| {
+            format!(
+                "Times: sums of layers, measured at batch {batch}; prefill reads {seq_len} tokens, decoding has them cached."
+            )
+        });
+        [costs, "Activations in training: an estimate for fused layers.".into()].into_iter().chain(times).collect()
+    }
 }
 
 /// `part / whole`, where the whole is something.
@@ -176,23 +195,8 @@ impl fmt::Display for Comparison {
                 writeln!(f)?;
             }
         }
-        let Workload { seq_len, bytes_per_element, flops } = self.workload;
-        let counted = match flops {
-            FlopConvention::Megatron => "the causal half of attention, logits 2 d V",
-            FlopConvention::TorchTitan => "6 N + 12 L H C s, attention not halved",
-        };
-        writeln!(
-            f,
-            "\nAt {seq_len} tokens, {bytes_per_element} bytes per number; relative to the first model. FLOPs by {flops}'s \
-             convention: {counted}, training = 3 x forward.\nActivations in training: an estimate for fused layers."
-        )?;
-        match self.timing {
-            Some(Timing { batch, seq_len, .. }) => writeln!(
-                f,
-                "Times: sums of layers, measured at batch {batch}; prefill reads {seq_len} tokens, decoding has them cached."
-            ),
-            None => Ok(()),
-        }
+        writeln!(f)?;
+        self.notes().iter().try_for_each(|note| writeln!(f, "{note}"))
     }
 }
 

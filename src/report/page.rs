@@ -298,12 +298,26 @@ impl<'a> Page<'a> {
         let rows = self.full_size();
         let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
         let costs = match comparison(&rows, primitives) {
-            Ok(costs) => format!("<pre class=\"columns\">{}</pre>\n", escape(&costs.to_string())),
+            Ok(costs) => costs_table(&costs),
             Err(error) => format!("<p>No costs: {}.</p>\n", escape(&error.to_string())),
         };
         let latency = self.latency.map_or_else(String::new, |latency| latency.section(&rows));
         Ok(shell::figure(&figure) + &costs + &latency)
     }
+}
+
+/// A comparison as a table that stays in its order, and what its numbers stand for.
+fn costs_table(costs: &Comparison) -> String {
+    let mut lines = costs.lines().into_iter().map(|cells| {
+        let cells = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<String>();
+        format!("<tr>{}</tr>\n", cells.replacen("<td>", "<td class=\"text\">", 1))
+    });
+    let heads = lines.next().unwrap_or_default().replace("<td", "<th scope=\"col\"").replace("</td>", "</th>");
+    let notes: String = costs.notes().iter().map(|note| format!("<p class=\"soft\">{}</p>\n", escape(note))).collect();
+    format!(
+        "<div class=\"scroll\" id=\"costs\"><table><thead>{heads}</thead>\n<tbody>{}</tbody></table></div>\n{notes}",
+        lines.collect::<String>()
+    )
 }
 
 /// Costs at 4096 tokens with a cache of 16-bit numbers.
