@@ -2,7 +2,7 @@
 
 use plotters::{
     chart::ChartBuilder,
-    prelude::{Circle, IntoLogRange, PathElement, SeriesLabelPosition},
+    prelude::{BindKeyPoints, Circle, IntoLogRange, PathElement, SeriesLabelPosition},
     series::LineSeries,
     style::{Color, RGBColor, ShapeStyle, WHITE},
 };
@@ -86,6 +86,21 @@ fn log_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     ((low - 0.05).exp(), (high + 0.05).exp())
 }
 
+/// The amounts of work, in their order.
+fn budgets(measurements: &[&Measurement]) -> Vec<f64> {
+    let mut budgets: Vec<f64> = measurements.iter().map(|measured| measured.budget()).collect();
+    budgets.sort_by(f64::total_cmp);
+    budgets.dedup();
+    budgets
+}
+
+/// Round numbers between `low` and `high`: 1, 2 and 5 times powers of ten.
+fn round_numbers(low: f64, high: f64) -> Vec<f64> {
+    let powers = (low.log10().floor() as i32..=high.log10().ceil() as i32).map(|power| 10f64.powi(power));
+    let numbers = powers.flat_map(|power| [power, 2.0 * power, 5.0 * power]);
+    numbers.filter(|number| (low..=high).contains(number)).collect()
+}
+
 /// Loss over size.
 fn sizes(
     area: &Area,
@@ -96,9 +111,7 @@ fn sizes(
 ) -> Drawn {
     let (low, high) = log_range(measurements.iter().map(|measured| measured.parameters as f64));
     let (bottom, top) = range(measurements.iter().map(|measured| measured.loss));
-    let mut budgets: Vec<f64> = measurements.iter().map(|measured| measured.budget()).collect();
-    budgets.sort_by(f64::total_cmp);
-    budgets.dedup();
+    let budgets = budgets(measurements);
     let strength = |budget: f64| {
         let place = budgets.iter().position(|&known| known == budget).unwrap_or(0);
         0.35 + 0.65 * (place + 1) as f64 / budgets.len().max(1) as f64
@@ -109,11 +122,11 @@ fn sizes(
         .caption(caption, ("sans-serif", 16))
         .x_label_area_size(40)
         .y_label_area_size(58)
-        .build_cartesian_2d((low..high).log_scale(), bottom..top)?;
+        .build_cartesian_2d((low..high).log_scale().with_key_points(round_numbers(low, high)), bottom..top)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
-        .x_labels(6)
+        .x_labels(9)
         .x_desc("parameters of the layers")
         .y_desc("validation loss, nats per token")
         .x_label_formatter(&|x| parameters(*x))
@@ -148,7 +161,7 @@ fn sizes(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.8))
         .label_font(("sans-serif", 13))
         .draw()?;
@@ -164,13 +177,13 @@ fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour
         .caption("loss of the best size", ("sans-serif", 16))
         .x_label_area_size(40)
         .y_label_area_size(58)
-        .build_cartesian_2d((low..high).log_scale(), bottom..top)?;
+        .build_cartesian_2d((low..high).log_scale().with_key_points(budgets(measurements)), bottom..top)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
-        .x_labels(4)
+        .x_labels(6)
         .x_desc("training work, FLOPs")
-        .x_label_formatter(&|x| format!("{x:.0e}"))
+        .x_label_formatter(&|x| format!("{x:.1e}"))
         .y_label_formatter(&|y| format!("{y:.2}"))
         .label_style(("sans-serif", 13))
         .draw()?;
