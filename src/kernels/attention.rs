@@ -321,7 +321,9 @@ mod tests {
 
     #[test]
     fn value_and_gradients_are_those_of_burns_composition() {
-        for sizes in [[1, 1, 1, 1, 2], [2, 7, 2, 2, 6], [1, 5, 4, 2, 4], [2, 13, 6, 1, 4], [1, 70, 2, 1, 8]] {
+        let general = [[1, 1, 1, 1, 2], [2, 7, 2, 2, 6], [1, 5, 4, 2, 4], [2, 13, 6, 1, 4], [1, 70, 2, 1, 32]];
+        let narrow = [[1, 1, 1, 1, 8], [2, 16, 2, 2, 8], [2, 24, 4, 2, 8], [1, 70, 2, 1, 8], [2, 17, 3, 1, 16]];
+        for sizes in general.into_iter().chain(narrow) {
             for form in [fused as Form, CausalAttention::compose] {
                 agrees(form, sizes, None, 1.0);
                 agrees(form, sizes, None, 3.0);
@@ -332,18 +334,18 @@ mod tests {
     #[test]
     fn a_window_is_a_banded_mask() {
         for (seq, window) in [(1, 1), (5, 1), (6, 3), (7, 3), (5, 5), (6, 5), (70, 9), (100, 40), (5, usize::MAX)] {
-            for form in [fused as Form, CausalAttention::compose] {
-                agrees(form, [2, seq, 4, 2, 4], Some(window), 2.0);
+            for (form, width) in [(fused as Form, 4), (fused, 8), (fused, 16), (CausalAttention::compose, 4)] {
+                agrees(form, [2, seq, 4, 2, width], Some(window), 2.0);
             }
         }
     }
 
     #[test]
     fn large_and_very_negative_scores_stay_finite() {
-        for sign in [1.0, -1.0] {
-            let attention = CausalAttention::new(1, 1, 2, 1e9);
+        for (sign, width) in [(1.0, 2), (-1.0, 2), (1.0, 8), (-1.0, 8)] {
+            let attention = CausalAttention::new(1, 1, width, 1e9);
             let device = Device::flex().autodiff();
-            let constant = |x: f32| Tensor::<3>::full([1, 19, 2], x, &device).require_grad();
+            let constant = |x: f32| Tensor::<3>::full([1, 19, width], x, &device).require_grad();
             let (query, key, value) = (constant(sign * 100.0), constant(100.0), constant(0.5));
             let y = attention.forward(query.clone(), key.clone(), value.clone());
             let gradients = y.clone().sum().backward();

@@ -1,6 +1,9 @@
 //! Vectors of the processor, chosen at run time, and the exponential function on them.
 
-pub use pulp::{Arch, Simd, WithSimd};
+pub use pulp::{
+    Arch, Simd, WithSimd,
+    bytemuck::{cast_slice, cast_slice_mut},
+};
 
 /// The vector of `x` that begins at element `at`, padded with zeros behind the end.
 #[inline(always)]

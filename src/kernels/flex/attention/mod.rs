@@ -3,6 +3,8 @@
 
 use std::{ops::Range, sync::Arc};
 
+mod narrow;
+
 use super::{
     Kernel,
     matmul::{add, matrix, rows, rows_mut, set, set_strided, strided},
@@ -93,6 +95,27 @@ fn turn_pair([low, high]: [f32; 2], [cos, sin]: [f32; 2], factors: [f32; 2]) -> 
     (low * cos - high * sin, high * cos + low * sin)
 }
 
+/// What makes the scores of a query its weights, `exp(score - largest) * share`.
+#[derive(Clone, Debug, Default)]
+pub struct Normalizers {
+    /// The largest score of every query: `[B, H, S]`.
+    largest: Vec<f32>,
+    /// The weight of that key: `[B, H, S]`.
+    shares: Vec<f32>,
+}
+
+impl Normalizers {
+    /// Those of every head.
+    fn heads(&self, seq: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
+        self.largest.chunks_exact(seq).zip(self.shares.chunks_exact(seq))
+    }
+
+    /// Those of every head, to be set.
+    fn heads_mut(&mut self, seq: usize) -> impl Iterator<Item = (&mut [f32], &mut [f32])> {
+        self.largest.chunks_exact_mut(seq).zip(self.shares.chunks_exact_mut(seq))
+    }
+}
+
 /// Buffers for one head.
 struct Scratch {
     /// `[S, C]`, turned.
@@ -114,7 +137,7 @@ struct Block {
 
 impl Attention {
     fn scratch(&self) -> Scratch {
-        let most = self.blocks().map(|Block { queries, keys }| queries.len() * keys.len()).max();
+        let most = self.blocks(QUERIES).map(|Block { queries, keys }| queries.len() * keys.len()).max();
         Scratch {
             q: buffer(self.seq * self.width),
             k: buffer(self.seq * self.width),
@@ -122,10 +145,11 @@ impl Attention {
         }
     }
 
-    fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
+    /// Blocks of so many queries.
+    fn blocks(&self, queries: usize) -> impl Iterator<Item = Block> + use<> {
         let (seq, before) = (self.seq, self.window - 1);
-        (0..seq).step_by(QUERIES).map(move |start| {
-            let end = seq.min(start + QUERIES);
+        (0..seq).step_by(queries).map(move |start| {
+            let end = seq.min(start + queries);
             Block { queries: start..end, keys: start.saturating_sub(before)..end }
         })
     }
@@ -137,7 +161,7 @@ impl Attention {
 
     /// Every query head, as (sequence, KV head, query head); those that share a KV head follow each other.
     fn each_head(&self, batch: usize) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let (heads, group) = (self.heads, self.heads / self.kv_heads);
+        let (heads, group) = (self.heads, self.group());
         (0..batch).flat_map(move |b| (0..heads).map(move |head| (b, head / group, head)))
     }
 
@@ -146,23 +170,38 @@ impl Attention {
         (self.heads * self.width, self.kv_heads * self.width)
     }
 
+    fn normalizers(&self, batch: usize) -> Normalizers {
+        let queries = batch * self.heads * self.seq;
+        Normalizers { largest: buffer(queries), shares: buffer(queries) }
+    }
+
+    /// `H/K`.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
     fn scale(&self) -> f32 {
         (self.width as f64).powf(-0.5) as f32
     }
 }
 
 impl Kernel<3> for Attention {
-    /// Of every query the logarithm of the sum of the exponentials of its scores: `[B, H, S]`.
-    type Saved = Vec<f32>;
+    type Saved = Normalizers;
 
-    fn forward(&self, [q, k, v]: [&[f32]; 3], _: bool) -> (Vec<f32>, Vec<f32>) {
+    fn forward(&self, [q, k, v]: [&[f32]; 3], _: bool) -> (Vec<f32>, Normalizers) {
+        let shape = self;
+        match self.width {
+            8 => return Arch::new().dispatch(narrow::Forward::<8> { shape, inputs: [q, k, v] }),
+            16 => return Arch::new().dispatch(narrow::Forward::<16> { shape, inputs: [q, k, v] }),
+            _ => {}
+        }
         let (seq, width) = (self.seq, self.width);
         let (stride, kv_stride) = self.strides();
         let batch = q.len() / (seq * stride);
-        let (mut y, mut log_sums) = (buffer(q.len()), buffer(batch * self.heads * seq));
+        let (mut y, mut normalizers) = (buffer(q.len()), self.normalizers(batch));
         let mut scratch = self.scratch();
         let mut turned = None;
-        for ((b, kv_head, head), log_sums) in self.each_head(batch).zip(log_sums.chunks_exact_mut(seq)) {
+        for ((b, kv_head, head), (largest, shares)) in self.each_head(batch).zip(normalizers.heads_mut(seq)) {
             let at = b * seq * stride + head * width;
             let kv_at = b * seq * kv_stride + kv_head * width;
             let kv_rows = kv_at..(b + 1) * seq * kv_stride;
@@ -170,33 +209,45 @@ impl Kernel<3> for Attention {
                 self.angles.turn(&k[kv_rows.clone()], kv_stride, &mut scratch.k, width, 1.0);
             }
             self.angles.turn(&q[at..(b + 1) * seq * stride], stride, &mut scratch.q, width, self.scale());
-            for block in self.blocks() {
+            for block in self.blocks(QUERIES) {
                 let Block { queries, keys } = block.clone();
                 let weights = &mut scratch.weights[..queries.len() * keys.len()];
                 let rotated = matrix(rows(&scratch.k, &keys, width), width);
                 set(weights, matrix(rows(&scratch.q, &queries, width), width), rotated.transpose());
-                let log_sums = &mut log_sums[queries.clone()];
-                Arch::new().dispatch(Softmax { weights, sight: self.sight(&block), log_sums });
+                let (largest, shares) = (&mut largest[queries.clone()], &mut shares[queries.clone()]);
+                Arch::new().dispatch(Softmax { weights, sight: self.sight(&block), largest, shares });
                 let y = &mut y[at + queries.start * stride..(b + 1) * seq * stride];
                 let values = strided(&v[kv_at + keys.start * kv_stride..kv_rows.end], keys.len(), width, kv_stride);
                 set_strided(y, stride, matrix(weights, keys.len()), values);
             }
         }
-        (y, log_sums)
+        (y, normalizers)
     }
 
     /// With the weights `p` and `dp = dy v^T`: `ds = p (dp - sum p dp)`, `dq = ds k`, `dk = ds^T q`, `dv = p^T dy`, where
     /// `q` and `k` are the turned ones.
-    fn backward(&self, [q, k, v]: [&[f32]; 3], log_sums: Vec<f32>, dy: &[f32], _: [bool; 3]) -> [Option<Vec<f32>>; 3] {
+    fn backward(
+        &self,
+        [q, k, v]: [&[f32]; 3],
+        normalizers: Normalizers,
+        dy: &[f32],
+        _: [bool; 3],
+    ) -> [Option<Vec<f32>>; 3] {
+        let (shape, inputs) = (self, [q, k, v]);
+        match self.width {
+            8 => return Arch::new().dispatch(narrow::Gradients::<8> { shape, inputs, normalizers: &normalizers, dy }).map(Some),
+            16 => return Arch::new().dispatch(narrow::Gradients::<16> { shape, inputs, normalizers: &normalizers, dy }).map(Some),
+            _ => {}
+        }
         let (seq, width) = (self.seq, self.width);
         let (stride, kv_stride) = self.strides();
-        let group = self.heads / self.kv_heads;
+        let group = self.group();
         let batch = q.len() / (seq * stride);
         let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| buffer(x.len()));
         let mut scratch = self.scratch();
         let mut slopes = scratch.weights.clone();
         let [mut head_dq, mut head_dk, mut head_dv] = [(); 3].map(|()| vec![0.0; seq * width]);
-        for ((b, kv_head, head), log_sums) in self.each_head(batch).zip(log_sums.chunks_exact(seq)) {
+        for ((b, kv_head, head), (largest, shares)) in self.each_head(batch).zip(normalizers.heads(seq)) {
             let at = b * seq * stride + head * width;
             let kv_at = b * seq * kv_stride + kv_head * width;
             let (q_rows, kv_rows) = (at..(b + 1) * seq * stride, kv_at..(b + 1) * seq * kv_stride);
@@ -206,7 +257,7 @@ impl Kernel<3> for Attention {
                 head_dv.fill(0.0);
             }
             self.angles.turn(&q[q_rows.clone()], stride, &mut scratch.q, width, self.scale());
-            for block in self.blocks() {
+            for block in self.blocks(QUERIES) {
                 let Block { queries, keys } = block.clone();
                 let size = queries.len() * keys.len();
                 let (weights, slopes) = (&mut scratch.weights[..size], &mut slopes[..size]);
@@ -216,8 +267,8 @@ impl Kernel<3> for Attention {
                 let dy = strided(&dy[at + queries.start * stride..q_rows.end], queries.len(), width, stride);
                 set(weights, q, k.transpose());
                 set(slopes, dy, v.transpose());
-                let (sight, log_sums) = (self.sight(&block), &log_sums[queries.clone()]);
-                Arch::new().dispatch(SoftmaxBackward { weights, slopes, sight, log_sums });
+                let (largest, shares) = (&largest[queries.clone()], &shares[queries.clone()]);
+                Arch::new().dispatch(SoftmaxBackward { weights, slopes, sight: self.sight(&block), largest, shares });
                 let (weights, slopes) = (matrix(weights, keys.len()), matrix(slopes, keys.len()));
                 set(rows_mut(&mut head_dq, &queries, width), slopes, k);
                 add(rows_mut(&mut head_dk, &keys, width), slopes.transpose(), q);
@@ -263,7 +314,8 @@ impl Sight {
 struct Softmax<'a> {
     weights: &'a mut [f32],
     sight: Sight,
-    log_sums: &'a mut [f32],
+    largest: &'a mut [f32],
+    shares: &'a mut [f32],
 }
 
 impl WithSimd for Softmax<'_> {
@@ -272,15 +324,15 @@ impl WithSimd for Softmax<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let rows = self.weights.chunks_exact_mut(self.sight.keys);
-        for (row, (weights, log_sum)) in rows.zip(self.log_sums).enumerate() {
+        for (row, ((weights, most), share)) in rows.zip(self.largest).zip(self.shares).enumerate() {
             let seen = self.sight.cut(row, weights);
             let whole = seen.len() - seen.len() % S::F32_LANES;
             let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
             for &scores in S::as_simd_f32s(seen).0 {
                 largest = simd.max_f32s(largest, scores);
             }
-            let largest = seen[whole..].iter().copied().fold(simd.reduce_max_f32s(largest), f32::max);
-            let shift = simd.splat_f32s(largest);
+            *most = seen[whole..].iter().copied().fold(simd.reduce_max_f32s(largest), f32::max);
+            let shift = simd.splat_f32s(*most);
             let mut sum = simd.splat_f32s(0.0);
             let (vectors, rest) = S::as_mut_simd_f32s(seen);
             for scores in vectors {
@@ -290,11 +342,11 @@ impl WithSimd for Softmax<'_> {
             let weights = exp(simd, simd.sub_f32s(simd.partial_load_f32s(rest), shift));
             simd.partial_store_f32s(rest, weights);
             let sum = simd.reduce_sum_f32s(sum) + rest.iter().sum::<f32>();
-            let share = simd.splat_f32s(sum.recip());
+            *share = sum.recip();
+            let factor = simd.splat_f32s(*share);
             for at in starts::<S>(seen.len()) {
-                store(simd, seen, at, simd.mul_f32s(load(simd, seen, at), share));
+                store(simd, seen, at, simd.mul_f32s(load(simd, seen, at), factor));
             }
-            *log_sum = largest + sum.ln();
         }
     }
 }
@@ -304,7 +356,8 @@ struct SoftmaxBackward<'a> {
     weights: &'a mut [f32],
     slopes: &'a mut [f32],
     sight: Sight,
-    log_sums: &'a [f32],
+    largest: &'a [f32],
+    shares: &'a [f32],
 }
 
 impl WithSimd for SoftmaxBackward<'_> {
@@ -314,12 +367,13 @@ impl WithSimd for SoftmaxBackward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Sight { keys, .. } = self.sight;
         let rows = self.weights.chunks_exact_mut(keys).zip(self.slopes.chunks_exact_mut(keys));
-        for (row, ((weights, slopes), &log_sum)) in rows.zip(self.log_sums).enumerate() {
+        let normalizers = self.largest.iter().zip(self.shares);
+        for (row, ((weights, slopes), (&largest, &share))) in rows.zip(normalizers).enumerate() {
             let (weights, slopes) = (self.sight.cut(row, weights), self.sight.cut(row, slopes));
-            let shift = simd.splat_f32s(log_sum);
+            let (shift, factor) = (simd.splat_f32s(largest), simd.splat_f32s(share));
             let mut sum = simd.splat_f32s(0.0);
             for at in starts::<S>(weights.len()) {
-                let p = exp(simd, simd.sub_f32s(load(simd, weights, at), shift));
+                let p = simd.mul_f32s(exp(simd, simd.sub_f32s(load(simd, weights, at), shift)), factor);
                 store(simd, weights, at, p);
                 // Read back, because behind the end `p` is not zero and may be infinite.
                 sum = simd.mul_add_e_f32s(load(simd, weights, at), load(simd, slopes, at), sum);

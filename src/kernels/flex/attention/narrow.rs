@@ -1,0 +1,278 @@
+//! Attention of heads so narrow that products of whole matrices would spend their time on setting out: as many queries at a
+//! time as a vector of the processor has lanes. The width `C` of a head is known to the compiler.
+
+use super::{
+    super::{
+        pool::buffer,
+        simd::{Simd, WithSimd, cast_slice, cast_slice_mut, exp, load, store},
+    },
+    Attention, Block, Normalizers, turn_row,
+};
+
+/// One head of one sequence, `[S, C]`.
+type Rows<const C: usize> = Vec<[f32; C]>;
+
+/// The same across: blocks of as many rows as a vector has lanes, `C` vectors each, of which the first holds column 0.
+/// Behind row `S` are zeros.
+#[derive(Clone)]
+struct Across<S: Simd, const C: usize>(Vec<S::f32s>);
+
+impl<S: Simd, const C: usize> Across<S, C> {
+    #[inline(always)]
+    fn zeros(simd: S, seq: usize) -> Self {
+        Self(vec![simd.splat_f32s(0.0); C * seq.div_ceil(S::F32_LANES)])
+    }
+
+    #[inline(always)]
+    fn set(&mut self, rows: &[[f32; C]]) {
+        let blocks = cast_slice_mut::<S::f32s, f32>(&mut self.0).chunks_exact_mut(C * S::F32_LANES);
+        for (block, rows) in blocks.zip(rows.chunks(S::F32_LANES)) {
+            for (column, lanes) in block.chunks_exact_mut(S::F32_LANES).enumerate() {
+                for (lane, row) in lanes.iter_mut().zip(rows) {
+                    *lane = row[column];
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn row(&self, at: usize) -> [f32; C] {
+        let first = at / S::F32_LANES * C * S::F32_LANES + at % S::F32_LANES;
+        let values = &cast_slice::<S::f32s, f32>(&self.0)[first..];
+        let mut row = [0.0; C];
+        for (column, value) in row.iter_mut().enumerate() {
+            *value = values[column * S::F32_LANES];
+        }
+        row
+    }
+
+    /// The block of rows that begins with row `at`.
+    #[inline(always)]
+    fn block(&self, at: usize) -> &[S::f32s; C] {
+        self.0[at / S::F32_LANES * C..].first_chunk().expect("a block")
+    }
+
+    #[inline(always)]
+    fn block_mut(&mut self, at: usize) -> &mut [S::f32s; C] {
+        self.0[at / S::F32_LANES * C..].first_chunk_mut().expect("a block")
+    }
+}
+
+/// The inner products of `row` with the rows of `block`.
+#[inline(always)]
+fn products<S: Simd, const C: usize>(simd: S, block: &[S::f32s; C], row: &[f32; C]) -> S::f32s {
+    let mut sum = simd.mul_f32s(block[0], simd.splat_f32s(row[0]));
+    for c in 1..C {
+        sum = simd.mul_add_e_f32s(block[c], simd.splat_f32s(row[c]), sum);
+    }
+    sum
+}
+
+/// For each lane the sum of `rows`, times a factor each.
+#[inline(always)]
+fn sums<S: Simd, const C: usize>(simd: S, factors: &[S::f32s], rows: &[[f32; C]]) -> [S::f32s; C] {
+    let mut sums = [simd.splat_f32s(0.0); C];
+    for (&factors, row) in factors.iter().zip(rows) {
+        for c in 0..C {
+            sums[c] = simd.mul_add_e_f32s(factors, simd.splat_f32s(row[c]), sums[c]);
+        }
+    }
+    sums
+}
+
+/// `sum` and `rows`, times a factor each.
+#[inline(always)]
+fn add<const C: usize>(mut sum: [f32; C], factors: &[f32], rows: &[[f32; C]]) -> [f32; C] {
+    for (factor, row) in factors.iter().zip(rows) {
+        for c in 0..C {
+            sum[c] += factor * row[c];
+        }
+    }
+    sum
+}
+
+#[inline(always)]
+fn row<const C: usize>(x: &[f32], at: usize) -> &[f32; C] {
+    x[at..].first_chunk().expect("a row")
+}
+
+impl Attention {
+    /// `C` columns of `x` from `at` on, whose rows begin `stride` apart.
+    #[inline(always)]
+    fn take<const C: usize>(&self, x: &[f32], at: usize, stride: usize, rows: &mut [[f32; C]]) {
+        for (position, out) in rows.iter_mut().enumerate() {
+            *out = *row(x, at + position * stride);
+        }
+    }
+
+    /// The same, turned and multiplied by `scale`.
+    #[inline(always)]
+    fn take_turned<const C: usize>(&self, x: &[f32], at: usize, stride: usize, scale: f32, rows: &mut [[f32; C]]) {
+        for (position, out) in rows.iter_mut().enumerate() {
+            *out = self.turned(row(x, at + position * stride), position, [scale, scale]);
+        }
+    }
+
+    #[inline(always)]
+    fn turned<const C: usize>(&self, row: &[f32; C], position: usize, factors: [f32; 2]) -> [f32; C] {
+        let angles = position * (C / 2)..(position + 1) * (C / 2);
+        let mut out = [0.0; C];
+        turn_row(row, [&self.angles.cos[angles.clone()], &self.angles.sin[angles]], factors, &mut out);
+        out
+    }
+
+    /// The scores of a key for the queries from position `first` on, minus infinity for those that do not see it.
+    #[inline(always)]
+    fn cut<S: Simd>(&self, simd: S, scores: S::f32s, first: usize, key: usize) -> S::f32s {
+        const LANES: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+        let queries = simd.add_f32s(load(simd, &LANES, 0), simd.splat_f32s(first as f32));
+        let none = simd.splat_f32s(f32::NEG_INFINITY);
+        let early = simd.less_than_f32s(queries, simd.splat_f32s(key as f32));
+        let late = simd.greater_than_f32s(queries, simd.splat_f32s(key.saturating_add(self.window - 1) as f32));
+        simd.select_f32s(late, none, simd.select_f32s(early, none, scores))
+    }
+}
+
+/// As [`Kernel::forward`](super::Kernel::forward).
+pub struct Forward<'a, const C: usize> {
+    pub shape: &'a Attention,
+    pub inputs: [&'a [f32]; 3],
+}
+
+impl<const C: usize> WithSimd for Forward<'_, C> {
+    type Output = (Vec<f32>, Normalizers);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        let Self { shape, inputs: [q, k, v] } = self;
+        let (seq, scale) = (shape.seq, shape.scale());
+        let (stride, kv_stride) = shape.strides();
+        let batch = q.len() / (seq * stride);
+        let (mut y, mut normalizers) = (buffer(q.len()), shape.normalizers(batch));
+        let mut queries: Rows<C> = vec![[0.0; C]; seq];
+        let (mut keys, mut values) = (queries.clone(), queries.clone());
+        let mut queries_across = Across::<S, C>::zeros(simd, seq);
+        let mut y_across = queries_across.clone();
+        let mut weights = vec![simd.splat_f32s(0.0); seq];
+        for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers.heads_mut(seq)) {
+            if head % shape.group() == 0 {
+                let at = b * seq * kv_stride + kv_head * C;
+                shape.take_turned(k, at, kv_stride, 1.0, &mut keys);
+                shape.take(v, at, kv_stride, &mut values);
+            }
+            let at = b * seq * stride + head * C;
+            shape.take_turned(q, at, stride, scale, &mut queries);
+            queries_across.set(&queries);
+            for Block { queries, keys: seen } in shape.blocks(S::F32_LANES) {
+                let first = queries.start;
+                let q = queries_across.block(first);
+                let weights = &mut weights[..seen.len()];
+                let mut most = simd.splat_f32s(f32::NEG_INFINITY);
+                for ((scores, key), at) in weights.iter_mut().zip(&keys[seen.clone()]).zip(seen.clone()) {
+                    *scores = shape.cut(simd, products(simd, q, key), first, at);
+                    most = simd.max_f32s(most, *scores);
+                }
+                let mut sum = simd.splat_f32s(0.0);
+                for weight in &mut *weights {
+                    *weight = exp(simd, simd.sub_f32s(*weight, most));
+                    sum = simd.add_f32s(sum, *weight);
+                }
+                let share = simd.div_f32s(simd.splat_f32s(1.0), sum);
+                store(simd, largest, first, most);
+                store(simd, shares, first, share);
+                let mixed = sums(simd, weights, &values[seen]);
+                let y = y_across.block_mut(first);
+                for c in 0..C {
+                    y[c] = simd.mul_f32s(mixed[c], share);
+                }
+            }
+            for position in 0..seq {
+                let at = at + position * stride;
+                y[at..at + C].copy_from_slice(&y_across.row(position));
+            }
+        }
+        (y, normalizers)
+    }
+}
+
+/// As [`Kernel::backward`](super::Kernel::backward).
+pub struct Gradients<'a, const C: usize> {
+    pub shape: &'a Attention,
+    pub inputs: [&'a [f32]; 3],
+    pub normalizers: &'a Normalizers,
+    pub dy: &'a [f32],
+}
+
+impl<const C: usize> WithSimd for Gradients<'_, C> {
+    type Output = [Vec<f32>; 3];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        let Self { shape, inputs: [q, k, v], normalizers, dy } = self;
+        let (seq, scale) = (shape.seq, shape.scale());
+        let (stride, kv_stride) = shape.strides();
+        let batch = q.len() / (seq * stride);
+        let (mut dq, mut dk, mut dv) = (buffer(q.len()), buffer(k.len()), buffer(v.len()));
+        let mut queries: Rows<C> = vec![[0.0; C]; seq];
+        let (mut keys, mut values, mut outputs) = (queries.clone(), queries.clone(), queries.clone());
+        let (mut key_gradients, mut value_gradients) = (queries.clone(), queries.clone());
+        let mut queries_across = Across::<S, C>::zeros(simd, seq);
+        let (mut outputs_across, mut query_gradients) = (queries_across.clone(), queries_across.clone());
+        let mut weights = vec![simd.splat_f32s(0.0); seq];
+        let mut slopes = weights.clone();
+        for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers.heads(seq)) {
+            let kv_at = b * seq * kv_stride + kv_head * C;
+            if head % shape.group() == 0 {
+                shape.take_turned(k, kv_at, kv_stride, 1.0, &mut keys);
+                shape.take(v, kv_at, kv_stride, &mut values);
+                key_gradients.fill([0.0; C]);
+                value_gradients.fill([0.0; C]);
+            }
+            let at = b * seq * stride + head * C;
+            shape.take_turned(q, at, stride, scale, &mut queries);
+            shape.take(dy, at, stride, &mut outputs);
+            queries_across.set(&queries);
+            outputs_across.set(&outputs);
+            for Block { queries: range, keys: seen } in shape.blocks(S::F32_LANES) {
+                let first = range.start;
+                let (q, dy) = (queries_across.block(first), outputs_across.block(first));
+                let (most, share) = (load(simd, largest, first), load(simd, shares, first));
+                let (p, ds) = (&mut weights[..seen.len()], &mut slopes[..seen.len()]);
+                let rows = keys[seen.clone()].iter().zip(&values[seen.clone()]).zip(seen.clone());
+                let mut mean = simd.splat_f32s(0.0);
+                for (((key, value), at), (p, ds)) in rows.zip(p.iter_mut().zip(&mut *ds)) {
+                    let scores = shape.cut(simd, products(simd, q, key), first, at);
+                    *p = simd.mul_f32s(exp(simd, simd.sub_f32s(scores, most)), share);
+                    *ds = products(simd, dy, value);
+                    mean = simd.mul_add_e_f32s(*p, *ds, mean);
+                }
+                for (p, ds) in p.iter().zip(&mut *ds) {
+                    *ds = simd.mul_f32s(*p, simd.sub_f32s(*ds, mean));
+                }
+                *query_gradients.block_mut(first) = sums(simd, ds, &keys[seen.clone()]);
+                let factors = cast_slice::<S::f32s, f32>(p).chunks_exact(S::F32_LANES);
+                let factors = factors.zip(cast_slice::<S::f32s, f32>(ds).chunks_exact(S::F32_LANES));
+                for ((p, ds), at) in factors.zip(seen) {
+                    // Queries before the key do not see it.
+                    let from = at.saturating_sub(first);
+                    let range = first + from..range.end;
+                    key_gradients[at] = add(key_gradients[at], &ds[from..], &queries[range.clone()]);
+                    value_gradients[at] = add(value_gradients[at], &p[from..], &outputs[range]);
+                }
+            }
+            for position in 0..seq {
+                let at = at + position * stride;
+                let gradient = shape.turned(&query_gradients.row(position), position, [scale, -scale]);
+                dq[at..at + C].copy_from_slice(&gradient);
+            }
+            if head % shape.group() == shape.group() - 1 {
+                for (position, (dk_row, dv_row)) in key_gradients.iter().zip(&value_gradients).enumerate() {
+                    let at = kv_at + position * kv_stride;
+                    dk[at..at + C].copy_from_slice(&shape.turned(dk_row, position, [1.0, -1.0]));
+                    dv[at..at + C].copy_from_slice(dv_row);
+                }
+            }
+        }
+        [dq, dk, dv]
+    }
+}
