@@ -4,9 +4,9 @@
 use super::{
     super::{
         pool::buffer,
-        simd::{Simd, WithSimd, cast_slice, cast_slice_mut, exp, load, store},
+        simd::{Arch, Simd, WithSimd, cast_slice, cast_slice_mut, exp, load, store},
     },
-    Attention, Block, Normalizers, turn_row,
+    Angles, Attention, Block, Normalizers,
 };
 
 /// One head of one sequence, `[S, C]`.
@@ -49,12 +49,12 @@ impl<S: Simd, const C: usize> Across<S, C> {
     /// The block of rows that begins with row `at`.
     #[inline(always)]
     fn block(&self, at: usize) -> &[S::f32s; C] {
-        self.0[at / S::F32_LANES * C..].first_chunk().expect("a block")
+        &self.0.as_chunks().0[at / S::F32_LANES]
     }
 
     #[inline(always)]
     fn block_mut(&mut self, at: usize) -> &mut [S::f32s; C] {
-        self.0[at / S::F32_LANES * C..].first_chunk_mut().expect("a block")
+        &mut self.0.as_chunks_mut().0[at / S::F32_LANES]
     }
 }
 
@@ -93,35 +93,57 @@ fn add<const C: usize>(mut sum: [f32; C], factors: &[f32], rows: &[[f32; C]]) ->
 
 #[inline(always)]
 fn row<const C: usize>(x: &[f32], at: usize) -> &[f32; C] {
-    x[at..].first_chunk().expect("a row")
+    &x[at..].as_chunks().0[0]
 }
 
-impl Attention {
-    /// `C` columns of `x` from `at` on, whose rows begin `stride` apart.
-    #[inline(always)]
-    fn take<const C: usize>(&self, x: &[f32], at: usize, stride: usize, rows: &mut [[f32; C]]) {
-        for (position, out) in rows.iter_mut().enumerate() {
-            *out = *row(x, at + position * stride);
-        }
+/// `C` columns of `x` from `at` on, whose rows begin `stride` apart.
+#[inline(always)]
+fn take<const C: usize>(x: &[f32], at: usize, stride: usize, rows: &mut [[f32; C]]) {
+    for (position, out) in rows.iter_mut().enumerate() {
+        *out = *row(x, at + position * stride);
+    }
+}
+
+/// Rotary positions: column `c` of a row is multiplied by the first factor, and its partner in the other half by the second.
+struct Turn<const C: usize>(Vec<[[f32; C]; 2]>);
+
+impl<const C: usize> Turn<C> {
+    /// Cosines and sines, each with a factor.
+    fn new(angles: &Angles, [cos_factor, sin_factor]: [f32; 2]) -> Self {
+        let factors = angles.rows(C).map(|(cos, sin)| {
+            let mut factors = [[0.0; C]; 2];
+            for c in 0..C {
+                let sign = if c < C / 2 { -1.0 } else { 1.0 };
+                factors[0][c] = cos_factor * cos[c % (C / 2)];
+                factors[1][c] = sign * sin_factor * sin[c % (C / 2)];
+            }
+            factors
+        });
+        Self(factors.collect())
     }
 
-    /// The same, turned and multiplied by `scale`.
     #[inline(always)]
-    fn take_turned<const C: usize>(&self, x: &[f32], at: usize, stride: usize, scale: f32, rows: &mut [[f32; C]]) {
-        for (position, out) in rows.iter_mut().enumerate() {
-            *out = self.turned(row(x, at + position * stride), position, [scale, scale]);
-        }
-    }
-
-    #[inline(always)]
-    fn turned<const C: usize>(&self, row: &[f32; C], position: usize, factors: [f32; 2]) -> [f32; C] {
-        let angles = position * (C / 2)..(position + 1) * (C / 2);
+    fn row(&self, position: usize, x: &[f32; C]) -> [f32; C] {
+        let [own, partner] = &self.0[position];
         let mut out = [0.0; C];
-        turn_row(row, [&self.angles.cos[angles.clone()], &self.angles.sin[angles]], factors, &mut out);
+        for c in 0..C {
+            out[c] = x[c] * own[c] + x[(c + C / 2) % C] * partner[c];
+        }
         out
     }
 
-    /// The scores of a key for the queries from position `first` on, minus infinity for those that do not see it.
+    /// As [`take`], turned.
+    #[inline(always)]
+    fn take(&self, x: &[f32], at: usize, stride: usize, rows: &mut [[f32; C]]) {
+        for (position, out) in rows.iter_mut().enumerate() {
+            *out = self.row(position, row(x, at + position * stride));
+        }
+    }
+}
+
+impl Attention {
+    /// The scores of a key for the queries from position `first` on, minus infinity for those that do not see it. Positions
+    /// are exact up to 2^24.
     #[inline(always)]
     fn cut<S: Simd>(&self, simd: S, scores: S::f32s, first: usize, key: usize) -> S::f32s {
         const LANES: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
@@ -134,9 +156,13 @@ impl Attention {
 }
 
 /// As [`Kernel::forward`](super::Kernel::forward).
-pub struct Forward<'a, const C: usize> {
-    pub shape: &'a Attention,
-    pub inputs: [&'a [f32]; 3],
+pub fn forward<const C: usize>(shape: &Attention, inputs: [&[f32]; 3]) -> (Vec<f32>, Normalizers) {
+    Arch::new().dispatch(Forward::<C> { shape, inputs })
+}
+
+struct Forward<'a, const C: usize> {
+    shape: &'a Attention,
+    inputs: [&'a [f32]; 3],
 }
 
 impl<const C: usize> WithSimd for Forward<'_, C> {
@@ -149,6 +175,7 @@ impl<const C: usize> WithSimd for Forward<'_, C> {
         let (stride, kv_stride) = shape.strides();
         let batch = q.len() / (seq * stride);
         let (mut y, mut normalizers) = (buffer(q.len()), shape.normalizers(batch));
+        let [turn_query, turn_key] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, factor]));
         let mut queries: Rows<C> = vec![[0.0; C]; seq];
         let (mut keys, mut values) = (queries.clone(), queries.clone());
         let mut queries_across = Across::<S, C>::zeros(simd, seq);
@@ -157,11 +184,11 @@ impl<const C: usize> WithSimd for Forward<'_, C> {
         for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers.heads_mut(seq)) {
             if head % shape.group() == 0 {
                 let at = b * seq * kv_stride + kv_head * C;
-                shape.take_turned(k, at, kv_stride, 1.0, &mut keys);
-                shape.take(v, at, kv_stride, &mut values);
+                turn_key.take(k, at, kv_stride, &mut keys);
+                take(v, at, kv_stride, &mut values);
             }
             let at = b * seq * stride + head * C;
-            shape.take_turned(q, at, stride, scale, &mut queries);
+            turn_query.take(q, at, stride, &mut queries);
             queries_across.set(&queries);
             for Block { queries, keys: seen } in shape.blocks(S::F32_LANES) {
                 let first = queries.start;
@@ -196,14 +223,23 @@ impl<const C: usize> WithSimd for Forward<'_, C> {
 }
 
 /// As [`Kernel::backward`](super::Kernel::backward).
-pub struct Gradients<'a, const C: usize> {
-    pub shape: &'a Attention,
-    pub inputs: [&'a [f32]; 3],
-    pub normalizers: &'a Normalizers,
-    pub dy: &'a [f32],
+pub fn backward<const C: usize>(
+    shape: &Attention,
+    inputs: [&[f32]; 3],
+    normalizers: &Normalizers,
+    dy: &[f32],
+) -> [Vec<f32>; 3] {
+    Arch::new().dispatch(Backward::<C> { shape, inputs, normalizers, dy })
 }
 
-impl<const C: usize> WithSimd for Gradients<'_, C> {
+struct Backward<'a, const C: usize> {
+    shape: &'a Attention,
+    inputs: [&'a [f32]; 3],
+    normalizers: &'a Normalizers,
+    dy: &'a [f32],
+}
+
+impl<const C: usize> WithSimd for Backward<'_, C> {
     type Output = [Vec<f32>; 3];
 
     #[inline(always)]
@@ -213,6 +249,8 @@ impl<const C: usize> WithSimd for Gradients<'_, C> {
         let (stride, kv_stride) = shape.strides();
         let batch = q.len() / (seq * stride);
         let (mut dq, mut dk, mut dv) = (buffer(q.len()), buffer(k.len()), buffer(v.len()));
+        let [turn_query, turn_key] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, factor]));
+        let [query_back, key_back] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, -factor]));
         let mut queries: Rows<C> = vec![[0.0; C]; seq];
         let (mut keys, mut values, mut outputs) = (queries.clone(), queries.clone(), queries.clone());
         let (mut key_gradients, mut value_gradients) = (queries.clone(), queries.clone());
@@ -223,14 +261,14 @@ impl<const C: usize> WithSimd for Gradients<'_, C> {
         for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers.heads(seq)) {
             let kv_at = b * seq * kv_stride + kv_head * C;
             if head % shape.group() == 0 {
-                shape.take_turned(k, kv_at, kv_stride, 1.0, &mut keys);
-                shape.take(v, kv_at, kv_stride, &mut values);
+                turn_key.take(k, kv_at, kv_stride, &mut keys);
+                take(v, kv_at, kv_stride, &mut values);
                 key_gradients.fill([0.0; C]);
                 value_gradients.fill([0.0; C]);
             }
             let at = b * seq * stride + head * C;
-            shape.take_turned(q, at, stride, scale, &mut queries);
-            shape.take(dy, at, stride, &mut outputs);
+            turn_query.take(q, at, stride, &mut queries);
+            take(dy, at, stride, &mut outputs);
             queries_across.set(&queries);
             outputs_across.set(&outputs);
             for Block { queries: range, keys: seen } in shape.blocks(S::F32_LANES) {
@@ -262,13 +300,12 @@ impl<const C: usize> WithSimd for Gradients<'_, C> {
             }
             for position in 0..seq {
                 let at = at + position * stride;
-                let gradient = shape.turned(&query_gradients.row(position), position, [scale, -scale]);
-                dq[at..at + C].copy_from_slice(&gradient);
+                dq[at..at + C].copy_from_slice(&query_back.row(position, &query_gradients.row(position)));
             }
             if head % shape.group() == shape.group() - 1 {
                 for (position, (dk_row, dv_row)) in key_gradients.iter().zip(&value_gradients).enumerate() {
                     let at = kv_at + position * kv_stride;
-                    dk[at..at + C].copy_from_slice(&shape.turned(dk_row, position, [1.0, -1.0]));
+                    dk[at..at + C].copy_from_slice(&key_back.row(position, dk_row));
                     dv[at..at + C].copy_from_slice(dv_row);
                 }
             }
