@@ -1,6 +1,6 @@
 //! The committed table of the protocol `quick`: what `docs/proxy.md` says of it, and a search that replays it.
 
-use composer_nas::{aggregate::NcClustering, prelude::*};
+use composer_nas::{aggregate::NcClustering, evaluate::mad::Protocol, prelude::*};
 
 fn table() -> Table {
     Table::read(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/data/quick.csv")).unwrap()

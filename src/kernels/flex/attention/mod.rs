@@ -6,7 +6,7 @@ mod wide;
 
 use std::{ops::Range, sync::Arc};
 
-use super::{Kernel, pool::buffer};
+use super::Kernel;
 
 /// The shapes: `q`: `[B, S, H C]`, `k` and `v`: `[B, S, K C]`, the result `[B, S, H C]`.
 #[derive(Clone, Debug)]
@@ -46,27 +46,6 @@ impl Angles {
     }
 }
 
-/// What makes the scores of a query its weights, `exp(score - largest) * share`.
-#[derive(Clone, Debug, Default)]
-pub struct Normalizers {
-    /// The largest score of every query: `[B, H, S]`.
-    largest: Vec<f32>,
-    /// The weight of that key: `[B, H, S]`.
-    shares: Vec<f32>,
-}
-
-impl Normalizers {
-    /// Those of every head.
-    fn heads(&self, seq: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
-        self.largest.chunks_exact(seq).zip(self.shares.chunks_exact(seq))
-    }
-
-    /// Those of every head, to be set.
-    fn heads_mut(&mut self, seq: usize) -> impl Iterator<Item = (&mut [f32], &mut [f32])> {
-        self.largest.chunks_exact_mut(seq).zip(self.shares.chunks_exact_mut(seq))
-    }
-}
-
 /// Queries that are worked on together.
 #[derive(Clone)]
 struct Block {
@@ -97,11 +76,6 @@ impl Attention {
         (self.heads * self.width, self.kv_heads * self.width)
     }
 
-    fn normalizers(&self, batch: usize) -> Normalizers {
-        let queries = batch * self.heads * self.seq;
-        Normalizers { largest: buffer(queries), shares: buffer(queries) }
-    }
-
     /// `H/K`.
     fn group(&self) -> usize {
         self.heads / self.kv_heads
@@ -113,9 +87,10 @@ impl Attention {
 }
 
 impl Kernel<3> for Attention {
-    type Saved = Normalizers;
+    /// What makes the scores of every query its weights: one number, of narrow heads two.
+    type Saved = Vec<f32>;
 
-    fn forward(&self, inputs: [&[f32]; 3], _: bool) -> (Vec<f32>, Normalizers) {
+    fn forward(&self, inputs: [&[f32]; 3], _: bool) -> (Vec<f32>, Vec<f32>) {
         match self.width {
             8 => narrow::forward::<8>(self, inputs),
             16 => narrow::forward::<16>(self, inputs),
@@ -125,17 +100,11 @@ impl Kernel<3> for Attention {
 
     /// With the weights `p` and `dp = dy v^T`: `ds = p (dp - sum p dp)`, `dq = ds k`, `dk = ds^T q`, `dv = p^T dy`, where
     /// `q` and `k` are the turned ones.
-    fn backward(
-        &self,
-        inputs: [&[f32]; 3],
-        normalizers: Normalizers,
-        dy: &[f32],
-        _: [bool; 3],
-    ) -> [Option<Vec<f32>>; 3] {
+    fn backward(&self, inputs: [&[f32]; 3], saved: Vec<f32>, dy: &[f32], _: [bool; 3]) -> [Option<Vec<f32>>; 3] {
         let gradients = match self.width {
-            8 => narrow::backward::<8>(self, inputs, &normalizers, dy),
-            16 => narrow::backward::<16>(self, inputs, &normalizers, dy),
-            _ => wide::backward(self, inputs, &normalizers, dy),
+            8 => narrow::backward::<8>(self, inputs, &saved, dy),
+            16 => narrow::backward::<16>(self, inputs, &saved, dy),
+            _ => wide::backward(self, inputs, &saved, dy),
         };
         gradients.map(Some)
     }

@@ -6,7 +6,7 @@ use super::{
         pool::buffer,
         simd::{Arch, Simd, WithSimd, cast_slice, cast_slice_mut, exp, load, store},
     },
-    Angles, Attention, Block, Normalizers,
+    Angles, Attention, Block,
 };
 
 /// One head of one sequence, `[S, C]`.
@@ -155,8 +155,9 @@ impl Attention {
     }
 }
 
-/// As [`Kernel::forward`](super::Kernel::forward).
-pub fn forward<const C: usize>(shape: &Attention, inputs: [&[f32]; 3]) -> (Vec<f32>, Normalizers) {
+/// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the largest score and the weight of that key,
+/// `[2, B, H, S]`. One number would do, but takes a logarithm, for which there is no vector function.
+pub fn forward<const C: usize>(shape: &Attention, inputs: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
     Arch::new().dispatch(Forward::<C> { shape, inputs })
 }
 
@@ -166,7 +167,7 @@ struct Forward<'a, const C: usize> {
 }
 
 impl<const C: usize> WithSimd for Forward<'_, C> {
-    type Output = (Vec<f32>, Normalizers);
+    type Output = (Vec<f32>, Vec<f32>);
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
@@ -174,14 +175,16 @@ impl<const C: usize> WithSimd for Forward<'_, C> {
         let (seq, scale) = (shape.seq, shape.scale());
         let (stride, kv_stride) = shape.strides();
         let batch = q.len() / (seq * stride);
-        let (mut y, mut normalizers) = (buffer(q.len()), shape.normalizers(batch));
+        let (mut y, mut saved) = (buffer(q.len()), buffer(2 * batch * shape.heads * seq));
+        let (largest, shares) = saved.split_at_mut(batch * shape.heads * seq);
+        let normalizers = largest.chunks_exact_mut(seq).zip(shares.chunks_exact_mut(seq));
         let [turn_query, turn_key] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, factor]));
         let mut queries: Rows<C> = vec![[0.0; C]; seq];
         let (mut keys, mut values) = (queries.clone(), queries.clone());
         let mut queries_across = Across::<S, C>::zeros(simd, seq);
         let mut y_across = queries_across.clone();
         let mut weights = vec![simd.splat_f32s(0.0); seq];
-        for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers.heads_mut(seq)) {
+        for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers) {
             if head % shape.group() == 0 {
                 let at = b * seq * kv_stride + kv_head * C;
                 turn_key.take(k, at, kv_stride, &mut keys);
@@ -218,24 +221,19 @@ impl<const C: usize> WithSimd for Forward<'_, C> {
                 y[at..at + C].copy_from_slice(&y_across.row(position));
             }
         }
-        (y, normalizers)
+        (y, saved)
     }
 }
 
 /// As [`Kernel::backward`](super::Kernel::backward).
-pub fn backward<const C: usize>(
-    shape: &Attention,
-    inputs: [&[f32]; 3],
-    normalizers: &Normalizers,
-    dy: &[f32],
-) -> [Vec<f32>; 3] {
-    Arch::new().dispatch(Backward::<C> { shape, inputs, normalizers, dy })
+pub fn backward<const C: usize>(shape: &Attention, inputs: [&[f32]; 3], saved: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
+    Arch::new().dispatch(Backward::<C> { shape, inputs, saved, dy })
 }
 
 struct Backward<'a, const C: usize> {
     shape: &'a Attention,
     inputs: [&'a [f32]; 3],
-    normalizers: &'a Normalizers,
+    saved: &'a [f32],
     dy: &'a [f32],
 }
 
@@ -244,10 +242,12 @@ impl<const C: usize> WithSimd for Backward<'_, C> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        let Self { shape, inputs: [q, k, v], normalizers, dy } = self;
+        let Self { shape, inputs: [q, k, v], saved, dy } = self;
         let (seq, scale) = (shape.seq, shape.scale());
         let (stride, kv_stride) = shape.strides();
         let batch = q.len() / (seq * stride);
+        let (largest, shares) = saved.split_at(batch * shape.heads * seq);
+        let normalizers = largest.chunks_exact(seq).zip(shares.chunks_exact(seq));
         let (mut dq, mut dk, mut dv) = (buffer(q.len()), buffer(k.len()), buffer(v.len()));
         let [turn_query, turn_key] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, factor]));
         let [query_back, key_back] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, -factor]));
@@ -258,7 +258,7 @@ impl<const C: usize> WithSimd for Backward<'_, C> {
         let (mut outputs_across, mut query_gradients) = (queries_across.clone(), queries_across.clone());
         let mut weights = vec![simd.splat_f32s(0.0); seq];
         let mut slopes = weights.clone();
-        for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers.heads(seq)) {
+        for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers) {
             let kv_at = b * seq * kv_stride + kv_head * C;
             if head % shape.group() == 0 {
                 turn_key.take(k, kv_at, kv_stride, &mut keys);

@@ -6,7 +6,7 @@ use super::{
         pool::buffer,
         simd::{Arch, Simd, WithSimd, exp, load, starts, store},
     },
-    Angles, Attention, Block, Normalizers,
+    Angles, Attention, Block,
 };
 
 /// Queries whose scores are worked on together. Keys that none of them sees are left out.
@@ -82,15 +82,16 @@ impl Attention {
     }
 }
 
-/// As [`Kernel::forward`](super::Kernel::forward).
-pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Normalizers) {
+/// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the logarithm of the sum of the exponentials of its
+/// scores: `[B, H, S]`.
+pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
     let (seq, width) = (shape.seq, shape.width);
     let (stride, kv_stride) = shape.strides();
     let batch = q.len() / (seq * stride);
-    let (mut y, mut normalizers) = (buffer(q.len()), shape.normalizers(batch));
+    let (mut y, mut log_sums) = (buffer(q.len()), buffer(batch * shape.heads * seq));
     let mut scratch = shape.scratch();
     let mut turned = None;
-    for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers.heads_mut(seq)) {
+    for ((b, kv_head, head), log_sums) in shape.each_head(batch).zip(log_sums.chunks_exact_mut(seq)) {
         let at = b * seq * stride + head * width;
         let kv_at = b * seq * kv_stride + kv_head * width;
         let kv_rows = kv_at..(b + 1) * seq * kv_stride;
@@ -103,18 +104,18 @@ pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Normaliz
             let weights = &mut scratch.weights[..queries.len() * keys.len()];
             let rotated = matrix(rows(&scratch.k, &keys, width), width);
             set(weights, matrix(rows(&scratch.q, &queries, width), width), rotated.transpose());
-            let (largest, shares) = (&mut largest[queries.clone()], &mut shares[queries.clone()]);
-            Arch::new().dispatch(Softmax { weights, sight: shape.sight(&block), largest, shares });
+            let log_sums = &mut log_sums[queries.clone()];
+            Arch::new().dispatch(Softmax { weights, sight: shape.sight(&block), log_sums });
             let y = &mut y[at + queries.start * stride..(b + 1) * seq * stride];
             let values = strided(&v[kv_at + keys.start * kv_stride..kv_rows.end], keys.len(), width, kv_stride);
             set_strided(y, stride, matrix(weights, keys.len()), values);
         }
     }
-    (y, normalizers)
+    (y, log_sums)
 }
 
 /// As [`Kernel::backward`](super::Kernel::backward).
-pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], normalizers: &Normalizers, dy: &[f32]) -> [Vec<f32>; 3] {
+pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], log_sums: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
     let (seq, width) = (shape.seq, shape.width);
     let (stride, kv_stride) = shape.strides();
     let group = shape.group();
@@ -123,7 +124,7 @@ pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], normalizers: &Normali
     let mut scratch = shape.scratch();
     let mut slopes = scratch.weights.clone();
     let [mut head_dq, mut head_dk, mut head_dv] = [(); 3].map(|()| vec![0.0; seq * width]);
-    for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers.heads(seq)) {
+    for ((b, kv_head, head), log_sums) in shape.each_head(batch).zip(log_sums.chunks_exact(seq)) {
         let at = b * seq * stride + head * width;
         let kv_at = b * seq * kv_stride + kv_head * width;
         let (q_rows, kv_rows) = (at..(b + 1) * seq * stride, kv_at..(b + 1) * seq * kv_stride);
@@ -143,8 +144,8 @@ pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], normalizers: &Normali
             let dy = strided(&dy[at + queries.start * stride..q_rows.end], queries.len(), width, stride);
             set(weights, q, k.transpose());
             set(slopes, dy, v.transpose());
-            let (largest, shares) = (&largest[queries.clone()], &shares[queries.clone()]);
-            Arch::new().dispatch(SoftmaxBackward { weights, slopes, sight: shape.sight(&block), largest, shares });
+            let (sight, log_sums) = (shape.sight(&block), &log_sums[queries.clone()]);
+            Arch::new().dispatch(SoftmaxBackward { weights, slopes, sight, log_sums });
             let (weights, slopes) = (matrix(weights, keys.len()), matrix(slopes, keys.len()));
             set(rows_mut(&mut head_dq, &queries, width), slopes, k);
             add(rows_mut(&mut head_dk, &keys, width), slopes.transpose(), q);
@@ -189,8 +190,7 @@ impl Sight {
 struct Softmax<'a> {
     weights: &'a mut [f32],
     sight: Sight,
-    largest: &'a mut [f32],
-    shares: &'a mut [f32],
+    log_sums: &'a mut [f32],
 }
 
 impl WithSimd for Softmax<'_> {
@@ -199,15 +199,15 @@ impl WithSimd for Softmax<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let rows = self.weights.chunks_exact_mut(self.sight.keys);
-        for (row, ((weights, most), share)) in rows.zip(self.largest).zip(self.shares).enumerate() {
+        for (row, (weights, log_sum)) in rows.zip(self.log_sums).enumerate() {
             let seen = self.sight.cut(row, weights);
             let whole = seen.len() - seen.len() % S::F32_LANES;
             let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
             for &scores in S::as_simd_f32s(seen).0 {
                 largest = simd.max_f32s(largest, scores);
             }
-            *most = seen[whole..].iter().copied().fold(simd.reduce_max_f32s(largest), f32::max);
-            let shift = simd.splat_f32s(*most);
+            let largest = seen[whole..].iter().copied().fold(simd.reduce_max_f32s(largest), f32::max);
+            let shift = simd.splat_f32s(largest);
             let mut sum = simd.splat_f32s(0.0);
             let (vectors, rest) = S::as_mut_simd_f32s(seen);
             for scores in vectors {
@@ -217,11 +217,11 @@ impl WithSimd for Softmax<'_> {
             let weights = exp(simd, simd.sub_f32s(simd.partial_load_f32s(rest), shift));
             simd.partial_store_f32s(rest, weights);
             let sum = simd.reduce_sum_f32s(sum) + rest.iter().sum::<f32>();
-            *share = sum.recip();
-            let factor = simd.splat_f32s(*share);
+            let share = simd.splat_f32s(sum.recip());
             for at in starts::<S>(seen.len()) {
-                store(simd, seen, at, simd.mul_f32s(load(simd, seen, at), factor));
+                store(simd, seen, at, simd.mul_f32s(load(simd, seen, at), share));
             }
+            *log_sum = largest + sum.ln();
         }
     }
 }
@@ -231,8 +231,7 @@ struct SoftmaxBackward<'a> {
     weights: &'a mut [f32],
     slopes: &'a mut [f32],
     sight: Sight,
-    largest: &'a [f32],
-    shares: &'a [f32],
+    log_sums: &'a [f32],
 }
 
 impl WithSimd for SoftmaxBackward<'_> {
@@ -242,13 +241,12 @@ impl WithSimd for SoftmaxBackward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Sight { keys, .. } = self.sight;
         let rows = self.weights.chunks_exact_mut(keys).zip(self.slopes.chunks_exact_mut(keys));
-        let normalizers = self.largest.iter().zip(self.shares);
-        for (row, ((weights, slopes), (&largest, &share))) in rows.zip(normalizers).enumerate() {
+        for (row, ((weights, slopes), &log_sum)) in rows.zip(self.log_sums).enumerate() {
             let (weights, slopes) = (self.sight.cut(row, weights), self.sight.cut(row, slopes));
-            let (shift, factor) = (simd.splat_f32s(largest), simd.splat_f32s(share));
+            let shift = simd.splat_f32s(log_sum);
             let mut sum = simd.splat_f32s(0.0);
             for at in starts::<S>(weights.len()) {
-                let p = simd.mul_f32s(exp(simd, simd.sub_f32s(load(simd, weights, at), shift)), factor);
+                let p = exp(simd, simd.sub_f32s(load(simd, weights, at), shift));
                 store(simd, weights, at, p);
                 // Read back, because behind the end `p` is not zero and may be infinite.
                 sum = simd.mul_add_e_f32s(load(simd, weights, at), load(simd, slopes, at), sum);
