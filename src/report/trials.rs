@@ -2,12 +2,14 @@
 
 use plotters::{
     chart::ChartBuilder,
-    prelude::{Circle, Cross, PathElement, SeriesLabelPosition},
+    prelude::{Circle, Cross, PathElement},
     series::LineSeries,
-    style::{Color, WHITE},
+    style::{Color, WHITE, text_anchor::HPos},
 };
 
-use super::figure::{Area, BLUE, Drawn, Figure, GREY, Hints, ORANGE, PlotError, csv, draw, range, steps, whole};
+use super::figure::{
+    Area, BLUE, Drawn, Figure, GREY, Hints, INK, ORANGE, PlotError, csv, draw, range, steps, whole, write,
+};
 use crate::study::{Observation, Study, Trial, TrialState};
 
 const NAME: &str = "trials";
@@ -63,6 +65,7 @@ fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
     let last = study.next_id().0.max(1) as f64;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
+        .margin_top(36)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(-0.5..last - 0.5, low..high)?;
@@ -77,15 +80,9 @@ fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
         .y_label_formatter(&|y| format!("{y:.3}"))
         .label_style(("sans-serif", 13))
         .draw()?;
-    chart
-        .draw_series(LineSeries::new(steps(&best), ORANGE.stroke_width(2)))?
-        .label("best so far")
-        .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], ORANGE.stroke_width(2)));
+    chart.draw_series(LineSeries::new(steps(&best), ORANGE.stroke_width(2)))?;
     chart.draw_series(bars.iter().map(|&((x, y), error)| PathElement::new([(x, y - error), (x, y + error)], BLUE)))?;
-    chart
-        .draw_series(points.iter().map(|&point| Circle::new(point, 3, BLUE.filled())))?
-        .label("trial")
-        .legend(|(x, y)| Circle::new((x + 8, y), 3, BLUE.filled()));
+    chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, BLUE.filled())))?;
     let failed: Vec<_> = study
         .candidates()
         .filter_map(|trial| match &trial.state {
@@ -95,18 +92,8 @@ fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
             _ => None,
         })
         .collect();
-    if !failed.is_empty() {
-        chart
-            .draw_series(failed.iter().map(|&(point, _)| Cross::new(point, 4, GREY.stroke_width(2))))?
-            .label("failed")
-            .legend(|(x, y)| Cross::new((x + 8, y), 4, GREY.stroke_width(2)));
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.8))
-        .label_font(("sans-serif", 13))
-        .draw()?;
+    chart.draw_series(failed.iter().map(|&(point, _)| Cross::new(point, 4, GREY.stroke_width(2))))?;
+    legend(area, !failed.is_empty())?;
     for seen in study.observations() {
         let error = seen.report.standard_error.map(|error| format!(" ± {error:.4}")).unwrap_or_default();
         let (_, score) = at(&seen);
@@ -115,6 +102,20 @@ fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
     }
     for (point, text) in failed {
         hints.point(chart.backend_coord(&point), &text);
+    }
+    Ok(())
+}
+
+/// What the marks mean, above the plot, where no trial is.
+fn legend(area: &Area, failed: bool) -> Drawn {
+    const Y: i32 = 18;
+    area.draw(&PathElement::new([(76, Y), (92, Y)], ORANGE.stroke_width(2)))?;
+    write(area, "best so far", (98, Y), 13, INK, HPos::Left)?;
+    area.draw(&Circle::new((192, Y), 3, BLUE.filled()))?;
+    write(area, "trial", (202, Y), 13, INK, HPos::Left)?;
+    if failed {
+        area.draw(&Cross::new((256, Y), 4, GREY.stroke_width(2)))?;
+        write(area, "failed", (266, Y), 13, INK, HPos::Left)?;
     }
     Ok(())
 }
