@@ -48,7 +48,7 @@ struct Options {
     /// Print only tokens per second of so many steps.
     #[arg(long)]
     brief: Option<usize>,
-    /// Print only the vocabularies and lengths of the workloads.
+    /// Print only the vocabularies, batches and lengths of the workloads.
     #[arg(long)]
     shapes: bool,
     /// Passed by `cargo bench`.
@@ -221,9 +221,7 @@ fn main() -> anyhow::Result<()> {
     workloads.retain(|workload| options.workload.as_ref().is_none_or(|name| workload.name == name));
     anyhow::ensure!(!workloads.is_empty(), "there are decoder, recall and copying");
     if options.shapes {
-        workloads
-            .iter()
-            .for_each(|workload| println!("{} {} {}", workload.name, workload.spec.vocab_size, workload.seq));
+        workloads.iter().for_each(|w| println!("{} {} {} {}", w.name, w.spec.vocab_size, w.batch, w.seq));
         return Ok(());
     }
     if let Some(steps) = options.brief {

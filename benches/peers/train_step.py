@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 torch.set_num_threads(1)
 
-# name: layers, width, inner width, heads, vocabulary, batch, sequence, steps of a run
+# name: layers, width, inner width, heads, steps of a run
 WORKLOADS = {
-    "decoder": ("AMAM", 128, 256, 8, 16, 32, 128, 10),
-    "recall": ("AAMMMM", 32, 96, 4, None, 32, None, 60),
-    "copying": ("AAMMMM", 32, 96, 4, None, 32, None, 60),
+    "decoder": ("AMAM", 128, 256, 8, 10),
+    "recall": ("AAMMMM", 32, 96, 4, 200),
+    "copying": ("AAMMMM", 32, 96, 4, 200),
 }
 
 
@@ -114,9 +114,8 @@ def main():
     shapes = subprocess.run([options.program, "--shapes"], check=True, capture_output=True, text=True).stdout.split("\n")
     shapes = {line.split()[0]: tuple(map(int, line.split()[1:])) for line in shapes if line}
     for name in options.workload:
-        layers, width, inner, heads, _, batch, _, steps = WORKLOADS[name]
-        vocab, seq = shapes[name]
-        workload = (layers, width, inner, heads, vocab, batch, seq, steps)
+        *model, steps = WORKLOADS[name]
+        workload = (*model, *shapes[name], steps)
         peers = {"torch, SDPA": Torch(workload, True), "torch, plain": Torch(workload, False)}
         for peer in peers.values():
             peer.run()
