@@ -322,7 +322,14 @@ mod tests {
     #[test]
     fn value_and_gradients_are_those_of_burns_composition() {
         let general = [[1, 1, 1, 1, 2], [2, 7, 2, 2, 6], [1, 5, 4, 2, 4], [2, 13, 6, 1, 4], [1, 70, 2, 1, 32]];
-        let narrow = [[1, 1, 1, 1, 8], [2, 16, 2, 2, 8], [2, 24, 4, 2, 8], [1, 70, 2, 1, 8], [2, 17, 3, 1, 16]];
+        let narrow = [
+            [1, 1, 1, 1, 8],
+            [2, 16, 2, 2, 8],
+            [2, 24, 4, 2, 8],
+            [1, 70, 2, 1, 8],
+            [2, 17, 3, 1, 16],
+            [1, 520, 1, 1, 16],
+        ];
         for sizes in general.into_iter().chain(narrow) {
             for form in [fused as Form, CausalAttention::compose] {
                 agrees(form, sizes, None, 1.0);

@@ -8,6 +8,9 @@ use std::{ops::Range, sync::Arc};
 
 use super::Kernel;
 
+/// The longest sequence for which heads of 16 channels count as narrow: from there on products of matrices are as fast.
+const SHORT: usize = 512;
+
 /// The shapes: `q`: `[B, S, H C]`, `k` and `v`: `[B, S, K C]`, the result `[B, S, H C]`.
 #[derive(Clone, Debug)]
 pub struct Attention {
@@ -91,9 +94,9 @@ impl Kernel<3> for Attention {
     type Saved = Vec<f32>;
 
     fn forward(&self, inputs: [&[f32]; 3], _: bool) -> (Vec<f32>, Vec<f32>) {
-        match self.width {
-            8 => narrow::forward::<8>(self, inputs),
-            16 => narrow::forward::<16>(self, inputs),
+        match (self.width, self.seq) {
+            (8, _) => narrow::forward::<8>(self, inputs),
+            (16, ..=SHORT) => narrow::forward::<16>(self, inputs),
             _ => wide::forward(self, inputs),
         }
     }
@@ -101,9 +104,9 @@ impl Kernel<3> for Attention {
     /// With the weights `p` and `dp = dy v^T`: `ds = p (dp - sum p dp)`, `dq = ds k`, `dk = ds^T q`, `dv = p^T dy`, where
     /// `q` and `k` are the turned ones.
     fn backward(&self, inputs: [&[f32]; 3], saved: Vec<f32>, dy: &[f32], _: [bool; 3]) -> [Option<Vec<f32>>; 3] {
-        let gradients = match self.width {
-            8 => narrow::backward::<8>(self, inputs, &saved, dy),
-            16 => narrow::backward::<16>(self, inputs, &saved, dy),
+        let gradients = match (self.width, self.seq) {
+            (8, _) => narrow::backward::<8>(self, inputs, &saved, dy),
+            (16, ..=SHORT) => narrow::backward::<16>(self, inputs, &saved, dy),
             _ => wide::backward(self, inputs, &saved, dy),
         };
         gradients.map(Some)
