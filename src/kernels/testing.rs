@@ -8,8 +8,17 @@ pub struct Case<'a> {
     pub shapes: &'a [Vec<usize>],
     /// The largest element of the arguments.
     pub scale: f32,
-    /// Of the largest difference, as a share of the largest element; small results are measured by the arguments.
+    /// Of the largest difference, as a share of the largest element; small results are measured by what they are summed from.
     pub tolerance: f32,
+}
+
+impl Case<'_> {
+    /// The size by which a list of `len` results is measured: of its largest element, unless that is small because its terms
+    /// cancel. An element of a gradient is a sum over some `outputs / len` terms, with rounding errors of the root of as many.
+    fn measure(&self, largest: f64, len: usize, outputs: usize) -> f64 {
+        let terms = (outputs as f64 / len as f64).max(1.0);
+        largest.max(0.05 * f64::from(self.scale) * terms.sqrt())
+    }
 }
 
 /// A function of flat tensors, to a flat tensor.
@@ -53,10 +62,12 @@ fn run(case: &Case, f: Function) -> Vec<Vec<f32>> {
 
 /// Asserts that `got` and `want` agree with and without autodiff, and that their gradients do.
 pub fn check(case: Case, got: Function, want: Function) {
-    for (which, (got, want)) in run(&case, got).iter().zip(run(&case, want)).enumerate() {
+    let want = run(&case, want);
+    let outputs = want[0].len();
+    for (which, (got, want)) in run(&case, got).iter().zip(want).enumerate() {
         assert_eq!(got.len(), want.len());
         let largest = want.iter().fold(0f32, |m, x| m.max(x.abs()));
-        let bound = case.tolerance * largest.max(0.05 * case.scale);
+        let bound = case.tolerance * case.measure(largest.into(), want.len(), outputs) as f32;
         for (at, (got, want)) in got.iter().zip(&want).enumerate() {
             assert!((got - want).abs() <= bound, "{which} [{at}] of {:?}: {got} is not {want}", case.shapes);
         }
@@ -77,6 +88,7 @@ pub fn check_reference(case: Case, got: Function, want: Reference) {
     let y = want(&arguments);
     let slope = host(y.len(), 0.5, 1.0);
     let loss = |arguments: &[Vec<f64>]| want(arguments).iter().zip(&slope).map(|(y, slope)| y * slope).sum::<f64>();
+    let outputs = y.len();
     let mut expected = vec![y.clone(), y];
     for i in 0..arguments.len() {
         let difference = |arguments: &mut Vec<Vec<f64>>, at: usize| {
@@ -93,7 +105,8 @@ pub fn check_reference(case: Case, got: Function, want: Reference) {
     }
     for (which, (got, want)) in run(&case, got).iter().zip(expected).enumerate() {
         assert_eq!(got.len(), want.len());
-        let largest = want.iter().fold(0f64, |m, x| m.max(x.abs())).max(0.05 * f64::from(case.scale));
+        let largest = want.iter().fold(0f64, |m, x| m.max(x.abs()));
+        let largest = case.measure(largest, want.len(), outputs);
         for (at, (got, want)) in got.iter().zip(&want).enumerate() {
             let apart = (f64::from(*got) - want).abs();
             let bound = f64::from(case.tolerance) * largest;
