@@ -9,6 +9,7 @@ use burn::{
 use composer_nas::{
     export::{self, CounterpartError, ExportError, Exported, Format, Options, Precision, Warning},
     import::{self, Rope},
+    kernels::RopeScaling,
     model::{HybridLm, ModelSpec},
     prelude::*,
     primitive::{Counterpart, InitScheme, Layout, Remembers},
@@ -73,6 +74,11 @@ fn a_configuration_states_blocks_and_widths() {
     assert!(error.to_string().contains("holds no weights"), "{error}");
 }
 
+fn llama_3_2() -> RopeScaling {
+    let original_max_position_embeddings = 8192;
+    RopeScaling { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_position_embeddings }
+}
+
 #[test]
 fn the_model_card_says_how_the_architecture_was_found() {
     let root = tempfile::tempdir().unwrap();
@@ -102,6 +108,14 @@ fn the_model_card_says_how_the_architecture_was_found() {
     ] {
         assert!(card.contains(part), "{part} is not in\n{card}");
     }
+    let mut scaled = found.target;
+    scaled.dims.rope_scaling = Some(llama_3_2());
+    export::hugging_face(&scaled, None, &primitives, root.path().join("scaled"), &Options::default()).unwrap();
+    let card = fs::read_to_string(root.path().join("scaled/README.md")).unwrap();
+    assert!(
+        card.contains("RoPE theta 500000 (frequencies scaled as in Llama 3, 32 times beyond 8192 positions)"),
+        "{card}"
+    );
 }
 
 #[test]
@@ -382,6 +396,9 @@ fn launch_scripts_spell_the_model_out() {
     let fan_in = ModelSpec { init: InitScheme::FanIn, architecture: "AM".parse().unwrap(), ..good.clone() };
     assert!(error(&fan_in, &training).to_string().contains("InitScheme::Normal"));
     let plain = ModelSpec { init: InitScheme::Normal(0.02), ..fan_in };
+    let mut scaled = plain.clone();
+    scaled.dims.rope_scaling = Some(llama_3_2());
+    assert!(error(&scaled, &training).to_string().contains("rope_scaling: None"));
     let two = ModelSpec { architecture: "AMR".parse().unwrap(), ..plain.clone() };
     assert!(error(&two, &training).to_string().contains("one activation"));
     assert!(error(&plain, &export::Training { seq_len: 0, ..training }).to_string().contains("seq_len"));

@@ -11,6 +11,7 @@ use burn::tensor::Tensor;
 use composer_nas::{
     export::{self, Format, Options},
     import::{self, ImportError, Rope},
+    kernels::RopeScaling,
     model::{HybridLm, ModelSpec},
     prelude::*,
 };
@@ -130,6 +131,35 @@ fn a_plain_llama_is_read_tied_or_not_in_any_precision() {
     }
 }
 
+/// config.json of meta-llama/Llama-3.2-1B.
+#[test]
+fn the_specification_of_llama_3_2_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 128_000,
+        "eos_token_id": 128_001, "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048, "initializer_range": 0.02,
+        "intermediate_size": 8192, "max_position_embeddings": 131_072, "mlp_bias": false, "model_type": "llama",
+        "num_attention_heads": 32, "num_hidden_layers": 16, "num_key_value_heads": 8, "pretraining_tp": 1,
+        "rms_norm_eps": 1e-05, "rope_theta": 500_000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+        "transformers_version": "4.45.0.dev0", "use_cache": true, "vocab_size": 128_256,
+        "rope_scaling": {
+            "factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192,
+            "rope_type": "llama3"
+        },
+    });
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let found = import::spec(folder.path(), &Primitives::standard()).unwrap();
+    let target = Target::llama_1b();
+    let rope_scaling = Some(RopeScaling {
+        factor: 32.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    });
+    let dims = Dims { rope_scaling, ..target.dims.clone() };
+    assert_eq!(found, ModelSpec { dims, ..target.model("AM".repeat(16).parse().unwrap()) });
+}
+
 #[test]
 fn rows_of_neighbouring_pairs_are_reordered() {
     let folder = Folder::new(&spec("AM"), Format::Llama);
@@ -203,6 +233,7 @@ fn models_that_cannot_be_expressed_are_refused() {
         assert!(matches!(error, ImportError::Setting { .. }), "{key}: {error}");
     };
     refused("rope_scaling", json!({ "rope_type": "llama3", "factor": 8.0 }));
+    refused("rope_scaling", json!({ "type": "linear", "factor": 8.0 }));
     refused("rope_parameters", json!({ "rope_type": "yarn", "rope_theta": 1e4 }));
     refused("hidden_act", json!("gelu"));
     refused("mlp_bias", json!(true));

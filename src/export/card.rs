@@ -6,6 +6,7 @@ use super::{DECI, FLAT, Options, SpecialTokens, Warning, config::Chosen};
 use crate::{
     cost::{ModelCost, Workload},
     journal::{self, JournalError, Setup},
+    kernels::RopeScaling,
     model::ModelSpec,
     primitive::Primitives,
     space::Architecture,
@@ -82,15 +83,20 @@ fn model(spec: &ModelSpec, primitives: &Primitives, positions: usize) -> String 
         let symbol = primitive.symbol();
         let _ = writeln!(text, "| {symbol} | {} | {} |", primitive.id(), spec.architecture.count(symbol));
     }
+    let scaled = dims.rope_scaling.map_or(String::new(), |scaling| {
+        let RopeScaling { factor, original_max_position_embeddings: positions, .. } = scaling;
+        format!(" (frequencies scaled as in Llama 3, {factor} times beyond {positions} positions)")
+    });
     let _ = write!(
         text,
-        "\nWidth {}, inner width {}, {} query and {} KV heads of {}, RoPE theta {}, {} tokens, {} embeddings.\n",
+        "\nWidth {}, inner width {}, {} query and {} KV heads of {}, RoPE theta {}{}, {} tokens, {} embeddings.\n",
         dims.d_model,
         dims.d_ff,
         dims.heads,
         dims.kv_heads,
         dims.head_dim,
         dims.rope_theta,
+        scaled,
         spec.vocab_size,
         if spec.tied_embeddings { "tied" } else { "untied" },
     );

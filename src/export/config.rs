@@ -17,6 +17,8 @@ pub(crate) const OURS: &str = "composer_nas";
 pub(crate) const FLAT: &str = "composer";
 pub(crate) const DECI: &str = "nemotron-nas";
 pub(crate) const LLAMA: &str = "llama";
+/// How transformers calls rotary positions that are scaled as in Llama 3.1 and later.
+pub(crate) const LLAMA3: &str = "llama3";
 /// DeciLM rounds inner widths up to a multiple of this.
 pub(crate) const FF_STEP: usize = 256;
 
@@ -91,7 +93,11 @@ pub(super) fn config(
     options: &Options,
 ) -> Result<Value, ExportError> {
     let (dims, tokens) = (&spec.dims, options.tokens);
-    // RoPE twice: `rope_parameters` is how transformers 5 says it, `rope_theta` how everything else does.
+    // RoPE twice: `rope_parameters` is how transformers 5 says it, `rope_theta` and `rope_scaling` how everything else does.
+    let rope = match dims.rope_scaling {
+        None => json!({ "rope_type": "default" }),
+        Some(scaling) => merged(json!({ "rope_type": LLAMA3 }), json!(scaling)),
+    };
     let common = json!({
         "model_type": chosen.model_type,
         "vocab_size": spec.vocab_size,
@@ -103,7 +109,7 @@ pub(super) fn config(
         "hidden_act": "silu",
         "rms_norm_eps": dims.norm_eps,
         "rope_theta": dims.rope_theta,
-        "rope_parameters": { "rope_type": "default", "rope_theta": dims.rope_theta },
+        "rope_parameters": merged(rope.clone(), json!({ "rope_theta": dims.rope_theta })),
         "max_position_embeddings": options.max_positions,
         "attention_bias": dims.attention_bias,
         "attention_dropout": 0.0,
@@ -121,6 +127,7 @@ pub(super) fn config(
             "init": spec.init,
         },
     });
+    let scaled = dims.rope_scaling.map_or(json!({}), |_| json!({ "rope_scaling": rope }));
     let special = match &chosen.packing {
         Packing::Flat => flat(spec, primitives)?,
         Packing::Paired(pairs) if chosen.model_type == DECI => deci(dims, pairs),
@@ -128,7 +135,7 @@ pub(super) fn config(
             json!({ "architectures": ["LlamaForCausalLM"], "num_hidden_layers": pairs.len() })
         }
     };
-    Ok(merged(common, special))
+    Ok(merged(merged(common, scaled), special))
 }
 
 fn merged(mut one: Value, other: Value) -> Value {

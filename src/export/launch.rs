@@ -186,6 +186,9 @@ fn model(spec: &ModelSpec, pattern: &str, training: &Training) -> Result<Vec<Str
     if dims.rope_theta.fract() != 0.0 {
         return Err(MegatronError::Model("--rotary-base is a whole number"));
     }
+    if dims.rope_scaling.is_some() {
+        return Err(MegatronError::Model("its hybrid model does not scale rotary positions; use rope_scaling: None"));
+    }
     let InitScheme::Normal(std) = spec.init else {
         return Err(MegatronError::Model("initial weights are normal: use InitScheme::Normal(0.02)"));
     };

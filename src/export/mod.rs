@@ -39,7 +39,7 @@ pub use launch::{Megatron, MegatronError, Training, megatron};
 pub use options::{Format, Options, Precision, SpecialTokens};
 pub use plan::CounterpartError;
 
-pub(crate) use config::{DECI, FLAT, LLAMA, OURS, ff_of};
+pub(crate) use config::{DECI, FLAT, LLAMA, LLAMA3, OURS, ff_of};
 pub(crate) use plan::{Entry, Half, Packing, Pair, Plan, Source, is_attention};
 pub(crate) use weights::Parameters;
 

@@ -163,7 +163,17 @@ impl Target {
 /// Widths of the Llama 3 family; `heads` are query heads and KV heads.
 fn llama_dims(d_model: usize, d_ff: usize, heads: [usize; 2], head_dim: usize) -> Dims {
     let [heads, kv_heads] = heads;
-    Dims { d_model, d_ff, heads, kv_heads, head_dim, rope_theta: 500_000.0, norm_eps: 1e-5, attention_bias: false }
+    Dims {
+        d_model,
+        d_ff,
+        heads,
+        kv_heads,
+        head_dim,
+        rope_theta: 500_000.0,
+        rope_scaling: None,
+        norm_eps: 1e-5,
+        attention_bias: false,
+    }
 }
 
 /// A target that cannot be used.

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::ImportError;
 use crate::{
-    export::{DECI, FLAT, Half, LLAMA, OURS, Packing, Pair, ff_of, is_attention},
+    export::{DECI, FLAT, Half, LLAMA, LLAMA3, OURS, Packing, Pair, ff_of, is_attention},
+    kernels::RopeScaling,
     model::ModelSpec,
     primitive::{Dims, InitScheme, Primitives, Symbol},
     space::Architecture,
@@ -57,6 +58,22 @@ struct Rotation {
     #[serde(alias = "type")]
     rope_type: Option<String>,
     rope_theta: Option<f64>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<usize>,
+}
+
+impl Rotation {
+    /// The four numbers of [`LLAMA3`], where all are there.
+    fn scaling(&self) -> Option<RopeScaling> {
+        Some(RopeScaling {
+            factor: self.factor?,
+            low_freq_factor: self.low_freq_factor?,
+            high_freq_factor: self.high_freq_factor?,
+            original_max_position_embeddings: self.original_max_position_embeddings?,
+        })
+    }
 }
 
 /// One block of DeciLM.
@@ -143,10 +160,16 @@ impl Config {
             return refuse("mlp_bias", &true, "SwiGLU has no bias");
         }
         let rotations = [("rope_scaling", &self.rope_scaling), ("rope_parameters", &self.rope_parameters)];
+        let mut rope_scaling = None;
         for (key, rotation) in rotations {
-            let kind = rotation.as_ref().and_then(|rotation| rotation.rope_type.as_ref());
-            if let Some(kind) = kind.filter(|kind| *kind != "default") {
-                return refuse(key, kind, "positions are not scaled; models of Llama 3.1 and later are");
+            let Some(rotation) = rotation else { continue };
+            match rotation.rope_type.as_deref() {
+                None | Some("default") => {}
+                Some(LLAMA3) => match rotation.scaling() {
+                    Some(scaling) => rope_scaling = rope_scaling.or(Some(scaling)),
+                    None => return refuse(key, &LLAMA3, "one of its four numbers is missing"),
+                },
+                Some(kind) => return refuse(key, &kind, "rotary positions are scaled as in Llama 3 or not at all"),
             }
         }
         let (heads, width) = (self.num_attention_heads, self.hidden_size);
@@ -158,6 +181,7 @@ impl Config {
             kv_heads: self.num_key_value_heads.unwrap_or(heads),
             head_dim: self.head_dim.or(width.checked_div(heads)).unwrap_or_default(),
             rope_theta: theta.unwrap_or(10_000.0),
+            rope_scaling,
             norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
             attention_bias: self.attention_bias,
         })

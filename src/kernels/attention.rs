@@ -1,10 +1,13 @@
 //! Causal attention with grouped queries and rotary positions, over all keys or a window of them.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use burn::tensor::{DType, Device, Tensor, TensorData, activation::softmax};
 
-use super::{PositionTables, rotary::Rotation};
+use super::{
+    PositionTables, RopeScaling,
+    rotary::{Rotation, frequencies},
+};
 
 /// Causal attention of projected queries over projected keys and values, with grouped queries (Ainslie et al. 2023, arXiv
 /// 2305.13245) and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of Llama.
@@ -16,22 +19,24 @@ pub struct CausalAttention {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    rope_theta: f64,
+    /// Radians per position, of each pair of channels.
+    frequencies: Arc<[f64]>,
     /// How many keys a query sees, its own included.
     window: NonZeroUsize,
     composed: PositionTables<Tables>,
     #[cfg(feature = "flex")]
-    angles: PositionTables<std::sync::Arc<super::flex::Angles>>,
+    angles: PositionTables<Arc<super::flex::Angles>>,
 }
 
 impl CausalAttention {
-    /// `heads` query heads in groups that share one of `kv_heads` KV heads; heads are `head_dim` wide, an even number.
-    pub fn new(heads: usize, kv_heads: usize, head_dim: usize, rope_theta: f64) -> Self {
+    /// `heads` query heads in groups that share one of `kv_heads` KV heads; heads are `head_dim` wide, an even number, and the
+    /// pairs of their channels turn by `rope_theta^(-2c/C)` radians per position, which `scaling` may slow down.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize, rope_theta: f64, scaling: Option<RopeScaling>) -> Self {
         Self {
             heads,
             kv_heads,
             head_dim,
-            rope_theta,
+            frequencies: frequencies(head_dim, rope_theta, scaling).into(),
             window: NonZeroUsize::MAX,
             composed: PositionTables::default(),
             #[cfg(feature = "flex")]
@@ -61,7 +66,7 @@ impl CausalAttention {
     fn kernel(&self, query: &Tensor<3>, key: &Tensor<3>, value: &Tensor<3>) -> Option<Tensor<3>> {
         use super::flex::{Angles, Attention, apply, input};
 
-        let &Self { heads, kv_heads, head_dim: width, rope_theta, window, .. } = self;
+        let &Self { heads, kv_heads, head_dim: width, window, .. } = self;
         let shape = query.dims();
         let [batch, seq, _] = shape;
         let sizes = batch * seq * heads * kv_heads * width;
@@ -70,7 +75,7 @@ impl CausalAttention {
             return None;
         }
         let inputs = [input(query)?, input(key)?, input(value)?];
-        let angles = self.angles.get(seq, &query.device(), |_| Angles::new(seq, width, rope_theta).into());
+        let angles = self.angles.get(seq, &query.device(), |_| Angles::new(seq, &self.frequencies).into());
         Some(apply(Attention { seq, heads, kv_heads, width, window: window.get(), angles }, inputs, shape))
     }
 
@@ -88,8 +93,7 @@ impl CausalAttention {
             return Tensor::cat((0..seq).step_by(window).map(&mut next).collect(), 1);
         }
         let (start, device) = (past.tokens, query.device().without_autodiff());
-        let rotation =
-            |heads, scale| Rotation::new(start..start + seq, [heads, self.head_dim], self.rope_theta, scale, &device);
+        let rotation = |heads, scale| Rotation::new(start..start + seq, heads, &self.frequencies, scale, &device);
         let query = rotation(self.heads, self.scale()).apply(query);
         let (key, value) = past.push(rotation(self.kv_heads, 1.0).apply(key), value, window);
         let bias = self.bias(key.dims()[1] - seq, seq, &device);
@@ -221,8 +225,7 @@ struct Tables {
 
 impl Tables {
     fn new(attention: &CausalAttention, seq: usize, device: &Device) -> Self {
-        let rotation =
-            |heads, scale| Rotation::new(0..seq, [heads, attention.head_dim], attention.rope_theta, scale, device);
+        let rotation = |heads, scale| Rotation::new(0..seq, heads, &attention.frequencies, scale, device);
         Self {
             query: rotation(attention.heads, attention.scale()),
             key: rotation(attention.kv_heads, 1.0),
@@ -284,7 +287,7 @@ mod tests {
 
     /// Batch, length, query heads, KV heads, head width.
     fn agrees(form: Form, [batch, seq, heads, kv_heads, width]: [usize; 5], window: Option<usize>, scale: f32) {
-        let attention = windowed(CausalAttention::new(heads, kv_heads, width, 100.0), window);
+        let attention = windowed(CausalAttention::new(heads, kv_heads, width, 100.0, None), window);
         let (all, shared) = ([batch, seq, heads * width], [batch, seq, kv_heads * width]);
         let shapes = [all.to_vec(), shared.to_vec(), shared.to_vec()];
         let lifted = |x: &[Tensor<1>]| (lift(&x[0], all), lift(&x[1], shared), lift(&x[2], shared));
@@ -350,7 +353,7 @@ mod tests {
     #[test]
     fn large_and_very_negative_scores_stay_finite() {
         for (sign, width) in [(1.0, 2), (-1.0, 2), (1.0, 8), (-1.0, 8)] {
-            let attention = CausalAttention::new(1, 1, width, 1e9);
+            let attention = CausalAttention::new(1, 1, width, 1e9, None);
             let device = Device::flex().autodiff();
             let constant = |x: f32| Tensor::<3>::full([1, 19, width], x, &device).require_grad();
             let (query, key, value) = (constant(sign * 100.0), constant(100.0), constant(0.5));
@@ -364,7 +367,7 @@ mod tests {
 
     #[test]
     fn permuted_inputs_keep_their_order() {
-        let attention = CausalAttention::new(2, 1, 4, 100.0);
+        let attention = CausalAttention::new(2, 1, 4, 100.0, None);
         let shapes = [vec![3, 5, 8], vec![3, 5, 4], vec![3, 5, 4]];
         let run = |form: &dyn Fn(Tensor<3>, Tensor<3>, Tensor<3>) -> Tensor<3>, x: &[Tensor<1>]| {
             let swapped = |x: &Tensor<1>, width| lift::<3>(x, [5, 3, width]).swap_dims(0, 1);

@@ -38,6 +38,7 @@ pub use linear::{linear, linear_transposed, project};
 pub use norm::rms_norm;
 pub(crate) use position::PositionTables;
 pub use relu2::relu2;
+pub use rotary::RopeScaling;
 pub use short_conv::{ConvWindow, conv_silu, gated_conv};
 pub use state_space::{StateSpace, StateSpaceInputs};
 pub use swiglu::swiglu;

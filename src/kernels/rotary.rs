@@ -1,10 +1,56 @@
 //! Rotary position embeddings (Su et al. 2021, arXiv 2104.09864), composed of Burn's operations.
 
-use std::ops::Range;
+use std::{f64::consts::TAU, ops::Range};
 
 use burn::tensor::{DType, Device, Tensor, TensorData, module::linear};
+use serde::{Deserialize, Serialize};
 
-/// Rotary embedding of `S` positions for `N` heads: channel pairs `(c, c + C/2)` turn by `position * theta^(-2c/C)`.
+/// Rotary frequencies slowed down for a longer context, as Llama 3.1 and later do it (`rope_type: llama3` of transformers). A
+/// pair of channels that turns fewer than `low_freq_factor` times within the original context turns `factor` times slower, one
+/// that turns more than `high_freq_factor` times as before, and those between are interpolated.
+///
+/// Llama 3.2 has a factor of 32 over 8192 positions, Llama 3.1 one of 8, and both 1 and 4 turns.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RopeScaling {
+    /// How much slower the slowest pairs turn; at least 1.
+    pub factor: f64,
+    /// Turns within the original context, up to which a pair is slowed down in full.
+    pub low_freq_factor: f64,
+    /// Turns within the original context, from which on a pair is left alone; more than `low_freq_factor`.
+    pub high_freq_factor: f64,
+    /// Positions of the context before it was extended.
+    pub original_max_position_embeddings: usize,
+}
+
+impl RopeScaling {
+    /// Whether all frequencies that come of it are finite, positive and no higher than they were.
+    pub(crate) fn is_sound(&self) -> bool {
+        let Self { factor, low_freq_factor: low, high_freq_factor: high, .. } = *self;
+        factor >= 1.0
+            && low > 0.0
+            && high > low
+            && [factor, high].iter().all(|value| value.is_finite())
+            && self.original_max_position_embeddings > 0
+    }
+
+    /// Of one pair of channels, in radians per position.
+    fn frequency(&self, original: f64) -> f64 {
+        let turns = self.original_max_position_embeddings as f64 * original / TAU;
+        let kept = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
+        let kept = kept.clamp(0.0, 1.0);
+        kept * original + (1.0 - kept) * (original / self.factor)
+    }
+}
+
+/// The frequency of each pair of channels, in radians per position: `theta^(-2c/C)` for `c` from 0 to `C/2`, slowed down on
+/// request.
+pub(super) fn frequencies(width: usize, theta: f64, scaling: Option<RopeScaling>) -> Vec<f64> {
+    let original = (0..width / 2).map(|channel| theta.powf(-2.0 * channel as f64 / width as f64));
+    original.map(|frequency| scaling.map_or(frequency, |scaling| scaling.frequency(frequency))).collect()
+}
+
+/// Rotary embedding of `S` positions for `N` heads: channel pairs `(c, c + C/2)` turn by `position * frequencies[c]`.
 #[derive(Clone, Debug)]
 pub(super) struct Rotation {
     /// `[1, S, N C]`.
@@ -16,16 +62,15 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// Tables for `[S, N, C]`, multiplied by `scale` and computed in 64 bits.
-    pub fn new(positions: Range<usize>, [heads, width]: [usize; 2], theta: f64, scale: f64, device: &Device) -> Self {
-        let (seq, half) = (positions.len(), width / 2);
+    /// Tables for `[S, N, C]`, multiplied by `scale` and computed in 64 bits. `frequencies` are `C/2` radians per position.
+    pub fn new(positions: Range<usize>, heads: usize, frequencies: &[f64], scale: f64, device: &Device) -> Self {
+        let (seq, half, width) = (positions.len(), frequencies.len(), 2 * frequencies.len());
         let table = |f: fn(f64) -> f64| {
-            let value = |position: usize, channel: usize| {
-                (scale * f(position as f64 * theta.powf(-2.0 * channel as f64 / width as f64))) as f32
-            };
             // One head's row serves all of them.
-            let row =
-                |position| (0..half).map(|channel| value(position, channel)).collect::<Vec<_>>().repeat(2 * heads);
+            let row = |position: usize| {
+                let value = |frequency: &f64| (scale * f(position as f64 * frequency)) as f32;
+                frequencies.iter().map(value).collect::<Vec<_>>().repeat(2 * heads)
+            };
             let values: Vec<f32> = positions.clone().flat_map(row).collect();
             Tensor::from_data(TensorData::new(values, [1, seq, heads * width]), device)
         };
@@ -47,5 +92,39 @@ impl Rotation {
         let pairs: Tensor<2> = x.clone().reshape([shape.iter().product::<usize>() / width, width]);
         let turned = linear(pairs, self.quarter_turn.clone(), None).reshape(shape);
         (x * self.cos.clone() + turned * self.sin.clone()).cast(dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of transformers 5.23 for Llama 3.2, `ROPE_INIT_FUNCTIONS["llama3"]` with heads of 64 channels, in 32 bits.
+    #[test]
+    fn scaled_frequencies_are_those_of_llama() {
+        let scaling = RopeScaling {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192,
+        };
+        let scaled = frequencies(64, 500_000.0, Some(scaling));
+        let golden = [
+            (0, 1.0),
+            (1, 0.663_601_28),
+            (14, 0.003_211_446_1),
+            (15, 0.001_290_548),
+            (16, 0.000_429_556_7),
+            (17, 9.708_286e-5),
+            (18, 1.946_163_9e-5),
+            (31, 9.418_306_5e-8),
+        ];
+        for (at, want) in golden {
+            assert!((scaled[at] / want - 1.0).abs() < 2e-6, "{at}: {} is not {want}", scaled[at]);
+        }
+        let none = RopeScaling { factor: 1.0, ..scaling };
+        for (kept, original) in frequencies(64, 500_000.0, Some(none)).iter().zip(frequencies(64, 500_000.0, None)) {
+            assert!((kept / original - 1.0).abs() < 1e-15);
+        }
     }
 }

@@ -79,7 +79,7 @@ impl AttentionLayer {
             key: linear(dims.d_model, keys),
             value: linear(dims.d_model, keys),
             output: linear(queries, dims.d_model),
-            mix: CausalAttention::new(dims.heads, dims.kv_heads, dims.head_dim, dims.rope_theta),
+            mix: CausalAttention::new(dims.heads, dims.kv_heads, dims.head_dim, dims.rope_theta, dims.rope_scaling),
         }
     }
 

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::kernels::RopeScaling;
+
 /// Widths shared by the layers of one model. Every field counts elements unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,9 @@ pub struct Dims {
     pub head_dim: usize,
     /// Base of the rotary frequencies (RoPE theta).
     pub rope_theta: f64,
+    /// Rotary frequencies slowed down for a longer context; `None` leaves them as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// Epsilon of the RMS norms.
     pub norm_eps: f64,
     /// Whether the projections of attention carry a bias.
@@ -29,7 +34,7 @@ pub struct Dims {
 const MAX_WIDTH: usize = 1 << 24;
 
 impl Dims {
-    /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000, norm epsilon 1e-5, no bias.
+    /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000 unscaled, norm epsilon 1e-5, no bias.
     ///
     /// # Errors
     /// [`DimsError`] when a width is zero or `heads` does not divide `d_model` into even heads.
@@ -45,6 +50,7 @@ impl Dims {
             kv_heads: heads,
             head_dim,
             rope_theta: 10_000.0,
+            rope_scaling: None,
             norm_eps: 1e-5,
             attention_bias: false,
         };
@@ -79,7 +85,10 @@ impl Dims {
                 return Err(DimsError::NotPositive { name, value });
             }
         }
-        Ok(())
+        match self.rope_scaling {
+            Some(scaling) if !scaling.is_sound() => Err(DimsError::RopeScaling(scaling)),
+            _ => Ok(()),
+        }
     }
 
     /// `d_model` as a 64-bit count, for closed forms.
@@ -121,6 +130,12 @@ pub enum DimsError {
     /// Rotary embeddings need pairs.
     #[error("head_dim {0} is odd: rotary position embeddings turn pairs of channels, so use an even width")]
     OddHead(usize),
+    /// Rotary frequencies cannot be scaled like this.
+    #[error(
+        "{0:?}: a factor of at least 1 is needed, 0 < low_freq_factor < high_freq_factor, all of them finite, and at least one \
+         position"
+    )]
+    RopeScaling(RopeScaling),
     /// A real-valued setting is not a positive number.
     #[error("{name} is {value}: it must be a positive number")]
     NotPositive {
@@ -148,6 +163,25 @@ mod tests {
             assert!(matches!(Dims { d_ff: wide, ..good.clone() }.validate(), Err(DimsError::TooWide { .. })));
             assert!(matches!(Dims { head_dim: wide, ..good.clone() }.validate(), Err(DimsError::TooWide { .. })));
         }
-        assert!(matches!(Dims { norm_eps: f64::NAN, ..good }.validate(), Err(DimsError::NotPositive { .. })));
+        assert!(matches!(Dims { norm_eps: f64::NAN, ..good.clone() }.validate(), Err(DimsError::NotPositive { .. })));
+        let llama = RopeScaling {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192,
+        };
+        let scaled = |scaling| Dims { rope_scaling: Some(scaling), ..good.clone() }.validate();
+        assert_eq!(scaled(llama), Ok(()));
+        for wrong in [
+            RopeScaling { factor: 0.5, ..llama },
+            RopeScaling { factor: f64::NAN, ..llama },
+            RopeScaling { factor: f64::INFINITY, ..llama },
+            RopeScaling { low_freq_factor: 0.0, ..llama },
+            RopeScaling { high_freq_factor: 1.0, ..llama },
+            RopeScaling { high_freq_factor: f64::INFINITY, ..llama },
+            RopeScaling { original_max_position_embeddings: 0, ..llama },
+        ] {
+            assert!(matches!(scaled(wrong), Err(DimsError::RopeScaling { .. })), "{wrong:?}");
+        }
     }
 }

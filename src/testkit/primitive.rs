@@ -59,6 +59,7 @@ fn dims(d_model: usize, d_ff: usize, heads: usize) -> Dims {
         kv_heads: heads,
         head_dim: 2 * (d_model / heads / 2).max(1),
         rope_theta: 10_000.0,
+        rope_scaling: None,
         norm_eps: 1e-5,
         attention_bias: false,
     }

@@ -7,6 +7,7 @@ use burn::{
 use composer_nas::{
     Seed,
     export::{Format, Options, Precision, SpecialTokens},
+    kernels::RopeScaling,
     model::{HybridLm, ModelSpec},
     primitive::{Dims, InitScheme, Primitive, Primitives, SlidingWindow},
 };
@@ -54,6 +55,8 @@ pub fn all() -> Vec<Case> {
             case.spec.tied_embeddings = false;
             case.spec.head_bias = true;
         }),
+        change(case("scaled_positions", "1A+2M+1A", Format::DeciLm), scaled),
+        change(case("flat_scaled_positions", "1A+2M+1A", Format::Flat), scaled),
         case("window", "1L+1M+1A+1R+1L", Format::Auto),
         case("short_conv", "2C+1M+1A+1C", Format::Auto),
         case("mamba2", "1A+1B+2M+1B", Format::Auto),
@@ -74,6 +77,7 @@ fn case(name: &'static str, architecture: &str, format: Format) -> Case {
         kv_heads: 2,
         head_dim: 16,
         rope_theta: 500_000.0,
+        rope_scaling: None,
         norm_eps: 1e-5,
         attention_bias: false,
     };
@@ -87,6 +91,16 @@ fn case(name: &'static str, architecture: &str, format: Format) -> Case {
     };
     let tokens = SpecialTokens { bos: Some(0), eos: Some(1), pad: Some(1) };
     Case { name, spec, options: Options { format, tokens, ..Options::default() } }
+}
+
+/// Rotary positions as in Llama 3.1, over a context short enough for all three of its ranges to matter.
+fn scaled(case: &mut Case) {
+    case.spec.dims.rope_scaling = Some(RopeScaling {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 64,
+    });
 }
 
 fn change(mut case: Case, change: impl FnOnce(&mut Case)) -> Case {

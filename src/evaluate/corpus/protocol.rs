@@ -98,6 +98,7 @@ impl CorpusProtocol {
             kv_heads: 4,
             head_dim: 32,
             rope_theta: 10_000.0,
+            rope_scaling: None,
             norm_eps: 1e-5,
             attention_bias: false,
         };

@@ -252,6 +252,7 @@ fn dims(d_model: usize, d_ff: usize, heads: usize, attention_bias: bool) -> Dims
         kv_heads: heads,
         head_dim: d_model / heads,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         norm_eps: 1e-5,
         attention_bias,
     }

@@ -28,7 +28,7 @@ pub struct Attention {
     pub angles: Arc<Angles>,
 }
 
-/// Cosine and sine of `position * theta^(-2c/C)`, each `[S, C/2]`.
+/// Cosine and sine of `position * frequencies[c]`, each `[S, C/2]`.
 #[derive(Debug)]
 pub struct Angles {
     cos: Vec<f32>,
@@ -36,11 +36,12 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// Computed in 64 bits.
-    pub fn new(seq: usize, width: usize, theta: f64) -> Self {
-        let half = width / 2;
-        let angle = |at: usize| (at / half) as f64 * theta.powf(-2.0 * (at % half) as f64 / width as f64);
-        let table = |f: fn(f64) -> f64| (0..seq * half).map(|at| f(angle(at)) as f32).collect();
+    /// Computed in 64 bits. `frequencies` are `C/2` radians per position.
+    pub fn new(seq: usize, frequencies: &[f64]) -> Self {
+        let table = |f: fn(f64) -> f64| {
+            let row = |position: usize| frequencies.iter().map(move |frequency| f(position as f64 * frequency) as f32);
+            (0..seq).flat_map(row).collect()
+        };
         Self { cos: table(f64::cos), sin: table(f64::sin) }
     }
 
