@@ -15,7 +15,7 @@ fn it_was_measured_with_the_protocol_as_it_is() {
     let table = table();
     let quick = Mad::quick(&Primitives::standard(), &Device::flex()).fingerprint();
     assert!(table.evaluator().is_some_and(|evaluator| evaluator.starts_with(&quick)), "measure the table again");
-    assert_eq!(table.seeds(), [0, 1, 2]);
+    assert_eq!(table.seeds(), [0, 1, 2, 3, 4, 5]);
     for layers in [2, 4, 6] {
         table.of_length(layers).complete(&space(layers)).unwrap();
     }
@@ -35,12 +35,13 @@ fn the_documents_name_its_trainings() {
 fn known_architectures_stand_where_the_documents_say() {
     let table = table().of_length(6);
     let rank = |text: &str| table.rank(&text.parse().unwrap()).unwrap();
-    let ranks = ["AAMMMA", "AAMMMM", "AAMAMM", "AMAMAM", "AMMAMM", "MMMMMM"].map(rank);
-    assert_eq!(ranks, [1, 2, 7, 17, 41, 64]);
-    let merged = NcClustering::n0().aggregate(&table.study(&space(6)).unwrap()).unwrap();
-    assert_eq!(merged.to_string(), "2A+4M");
+    let ranks = ["AAMMMM", "AAMMMA", "AAMAMM", "AAAMMM", "AMAMAM", "AMMAMM", "MMMMMM"].map(rank);
+    assert_eq!(ranks, [1, 2, 5, 7, 19, 40, 64]);
+    let study = table.study(&space(6)).unwrap();
+    let merged = [NcClustering::n0(), NcClustering::full_prefix()].map(|by| by.aggregate(&study).unwrap().to_string());
+    assert_eq!(merged, ["3A+3M", "2A+4M"]);
     let reliability = table.reliability(1, 20, Seed(0)).unwrap();
-    assert!(reliability.value > 0.89 && reliability.low > 0.8, "{reliability:?}");
+    assert!(reliability.value > 0.9 && reliability.low > 0.8, "{reliability:?}");
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn a_search_replays_it() {
     };
     let table = table().of_length(6);
     let regrets: Vec<f64> = (0..4).map(|seed| table.regret(&search(seed).aggregated).unwrap()).collect();
-    // The mean of all 64 has a regret of 0.068.
+    // The mean of all 64 has a regret of 0.062.
     assert!(regrets.iter().sum::<f64>() / 4.0 < 0.05, "{regrets:?}");
     assert_eq!(search(1).aggregated, search(1).aggregated);
 }
