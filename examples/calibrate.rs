@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release --example calibrate -- table.csv --seeds 0..8` evaluates all 64 six-layer architectures of attention and
 //! SwiGLU with eight seeds and appends a row to the table for each; the same command again goes on where it stopped. `--analyse`
-//! says how reliable the ranking is; `--help` lists what can be changed.
+//! says how reliable the ranking is, `--against other.csv` how well it agrees with another. `--corpus` measures on text instead of
+//! synthetic tasks; `--help` lists what can be changed.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -16,8 +17,10 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use composer_nas::{
+    data::Corpus,
     evaluate::{
         Row, TableFile,
+        corpus::{CorpusEvaluator, CorpusProtocol},
         mad::{Protocol, Readings},
     },
     execute::{Executor, Message, Threads},
@@ -59,6 +62,16 @@ struct Args {
     /// How candidates are trained and scored: quick, reference, full, or a JSON file with a protocol.
     #[arg(long, default_value = "quick")]
     protocol: String,
+    /// Train on the text of this corpus instead, a folder as the example `pretrain` makes it; the score is the geometric mean of the
+    /// probabilities of the right tokens.
+    #[arg(long, conflicts_with = "protocol")]
+    corpus: Option<PathBuf>,
+    /// Tokens of text that a candidate trains on.
+    #[arg(long, requires = "corpus", default_value_t = 4_000_000)]
+    tokens: u64,
+    /// Width of a candidate on text, with heads of 16 and an inner width three times as large.
+    #[arg(long, requires = "corpus", default_value_t = 64)]
+    width: usize,
     /// The accuracy that the reading `early` waits for.
     #[arg(long, default_value_t = 0.9)]
     threshold: f64,
@@ -92,16 +105,8 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 fn measure(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
     let device = device::named(&args.device)?;
-    let protocol = args.protocol()?;
-    let mad = Mad::new(protocol.clone(), &primitives, &device.device)?;
-    let labels = protocol.trainings.iter().map(|training| training.label());
-    let readings = labels.flat_map(|label| Readings::NAMES.map(|name| format!("{label}/{name}")));
-    let tasks = protocol.trainings.iter().map(|training| training.task.name().to_owned());
-    let mut columns: Vec<String> =
-        tasks.chain(readings).chain(["diverged".into(), "seconds".into(), CPU.into()]).collect();
-    let mut seen = BTreeSet::new();
-    columns.retain(|column| seen.insert(column.clone()));
-    let empty = Table::new(&columns)?.measured_by(args.described(&mad));
+    let judge = args.judge(&primitives, &device.device)?;
+    let empty = Table::new(&judge.columns)?.measured_by(args.described(&judge));
     let mut file = TableFile::open(&args.table, empty)?;
 
     // Seed after seed, so that an unfinished table has all architectures.
@@ -111,7 +116,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     println!("{} evaluations to do on {device}", queue.len());
     let bar = Bar::new(queue.len() as u64);
     bar.set_style(ProgressStyle::with_template("{pos}/{len} [{bar:24}] {elapsed} spent, {eta} left {msg}")?);
-    let mut executor = Threads::new(Arc::new(Clocked(mad)), args.workers)?;
+    let mut executor = Threads::new(Arc::new(Clocked(judge.evaluator.clone())), args.workers)?;
     let (mut running, mut submitted) = (HashMap::new(), 0);
     while !(queue.is_empty() && running.is_empty()) {
         while executor.idle() > 0
@@ -125,8 +130,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         let Some(Message::Done(id, outcome)) = executor.recv(Duration::from_millis(200))? else { continue };
         let (architecture, seed) = running.remove(&id).context("an unknown trial came back")?;
         let report = outcome.with_context(|| format!("{architecture} with seed {seed}"))?;
-        let row = Row { values: values(&protocol, &columns, &report, args.threshold)?, architecture, seed };
-        let text = format!("{} {:.4}", row.architecture, report.scores["accuracy"]);
+        let row = Row { values: judge.values(&report, args.threshold)?, architecture, seed };
+        let text = format!("{} {:.4}", row.architecture, row.values.last().copied().unwrap_or_default());
         file.append(row)?;
         bar.inc(1);
         if bar.is_hidden() {
@@ -140,9 +145,9 @@ fn measure(args: &Args) -> anyhow::Result<()> {
 
 /// Adds to a report the CPU seconds of the thread that found it: unlike `seconds` they hold on a busy machine. 0 where the system
 /// does not tell (only Linux does) and on an accelerator, which they leave out.
-struct Clocked<E>(E);
+struct Clocked(Arc<dyn Evaluator>);
 
-impl<E: Evaluator> Evaluator for Clocked<E> {
+impl Evaluator for Clocked {
     fn fingerprint(&self) -> String {
         self.0.fingerprint()
     }
@@ -161,24 +166,72 @@ fn cpu_seconds() -> f64 {
     text.split_whitespace().next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(0.0) * 1e-9
 }
 
-/// The numbers of a row, in the order of the columns, the score last.
-fn values(protocol: &Protocol, columns: &[String], report: &Report, threshold: f64) -> anyhow::Result<Vec<f64>> {
-    let mut known = report.scores.clone();
-    for (label, readings) in protocol.readings(report, threshold) {
-        let named = Readings::NAMES.into_iter().zip(readings.values());
-        known.extend(named.map(|(name, value)| (format!("{label}/{name}"), value)));
+/// Who trains the architectures, and what the table has of it.
+struct Judge {
+    evaluator: Arc<dyn Evaluator>,
+    /// The protocol of synthetic tasks, if these are what is trained on.
+    protocol: Option<Protocol>,
+    columns: Vec<String>,
+    /// The number that ranks.
+    score: &'static str,
+}
+
+impl Judge {
+    fn mad(protocol: Protocol, primitives: &Primitives, device: &Device) -> anyhow::Result<Self> {
+        let evaluator = Arc::new(Mad::new(protocol.clone(), primitives, device)?);
+        let labels = protocol.trainings.iter().map(|training| training.label());
+        let readings = labels.flat_map(|label| Readings::NAMES.map(|name| format!("{label}/{name}")));
+        let tasks = protocol.trainings.iter().map(|training| training.task.name().to_owned());
+        let mut columns: Vec<String> =
+            tasks.chain(readings).chain(["diverged".into(), "seconds".into(), CPU.into()]).collect();
+        let mut seen = BTreeSet::new();
+        columns.retain(|column| seen.insert(column.clone()));
+        Ok(Self { evaluator, protocol: Some(protocol), columns, score: "accuracy" })
     }
-    known.insert("diverged".into(), report.tasks.iter().filter(|task| task.diverged.is_some()).count() as f64);
-    known.insert("seconds".into(), report.wall_seconds);
-    let value = |name: &str| known.get(name).copied().with_context(|| format!("the report has no {name}"));
-    columns.iter().map(String::as_str).chain(["accuracy"]).map(value).collect()
+
+    fn text(args: &Args, corpus: &Corpus, primitives: &Primitives, device: &Device) -> anyhow::Result<Self> {
+        let stories = CorpusProtocol::stories(args.tokens);
+        let dims = Dims::new(args.width, 3 * args.width, (args.width / 16).max(1))?;
+        let protocol = CorpusProtocol { dims, seq_len: 128, batch_size: 16, evaluations: 5, ..stories };
+        let evaluator = Arc::new(CorpusEvaluator::new(protocol, corpus, primitives, device)?);
+        let columns = ["loss", "next token", "diverged", "seconds", CPU].map(String::from).to_vec();
+        Ok(Self { evaluator, protocol: None, columns, score: "likelihood" })
+    }
+
+    /// The numbers of a row, in the order of the columns, the score last.
+    fn values(&self, report: &Report, threshold: f64) -> anyhow::Result<Vec<f64>> {
+        let mut known = report.scores.clone();
+        for (label, readings) in self.protocol.iter().flat_map(|protocol| protocol.readings(report, threshold)) {
+            let named = Readings::NAMES.into_iter().zip(readings.values());
+            known.extend(named.map(|(name, value)| (format!("{label}/{name}"), value)));
+        }
+        known.extend(report.scores.get("loss").map(|loss| ("likelihood".into(), (-loss).exp())));
+        known.extend(report.scores.get("accuracy").map(|&accuracy| ("next token".into(), accuracy)));
+        known.insert("diverged".into(), report.tasks.iter().filter(|task| task.diverged.is_some()).count() as f64);
+        known.insert("seconds".into(), report.wall_seconds);
+        let value = |name: &str| known.get(name).copied().with_context(|| format!("the report has no {name}"));
+        self.columns.iter().map(String::as_str).chain([self.score]).map(value).collect()
+    }
 }
 
 impl Args {
     /// What the numbers of a table depend on: only the same may be added to it.
-    fn described(&self, mad: &Mad) -> String {
+    fn described(&self, judge: &Judge) -> String {
         let seeds = if self.common_seeds { "common seeds" } else { "seeds of their own" };
-        format!("{}; {seeds}; early at {}", mad.fingerprint(), self.threshold)
+        let early = judge.protocol.as_ref().map_or(String::new(), |_| format!("; early at {}", self.threshold));
+        format!("{}; {seeds}{early}", judge.evaluator.fingerprint())
+    }
+
+    fn judge(&self, primitives: &Primitives, device: &Device) -> anyhow::Result<Judge> {
+        match &self.corpus {
+            None => Judge::mad(self.protocol()?, primitives, device),
+            Some(folder) => {
+                let corpus = Corpus::open(folder).with_context(|| {
+                    format!("no corpus in {}: run examples/fetch_corpus.sh and the example pretrain", folder.display())
+                })?;
+                Judge::text(self, &corpus, primitives, device)
+            }
+        }
     }
 
     /// The root of everything random in one evaluation.

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use composer_nas::prelude::*;
+use composer_nas::{
+    data::{Importer, TextReader},
+    prelude::*,
+};
 
 /// The program, which cargo builds beside the tests.
 fn program() -> PathBuf {
@@ -80,6 +83,33 @@ fn a_killed_measurement_goes_on_and_can_be_analysed() {
         ["8 architectures of 3 layers", "mean of curve_mean", "Spearman with", "1.000", "MLP only | MMM", "N_0"]
     {
         assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn text_is_measured_by_the_likelihood_of_its_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = fs::read_to_string("tests/fixtures/text/harbour.txt").unwrap();
+    fs::write(path("text.txt"), text.repeat(20)).unwrap();
+    let reader = || TextReader::new([path("text.txt")]);
+    Importer::train(reader(), 300).unwrap().import(reader(), path("tokens")).unwrap();
+    let run = |corpus: &str| {
+        let mut command = Command::new(program());
+        command.arg(path("text.csv")).args(["--device", "flex", "--seeds", "0..1", "--architectures", "AM,MA"]);
+        command.args(["--tokens", "8192", "--width", "16"]).arg("--corpus").arg(path(corpus)).output().unwrap()
+    };
+    let refused = run("elsewhere");
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && error.contains("run examples/fetch_corpus.sh"), "{error}");
+    let output = run("tokens");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = Table::read(path("text.csv")).unwrap();
+    assert_eq!(table.rows().count(), 2);
+    let losses = table.column("loss").unwrap();
+    for (architecture, loss) in table.architectures().zip(losses) {
+        assert_eq!(table.scores(architecture), [(-loss).exp()]);
+        assert!(loss > 1.0 && loss < 300f64.ln(), "{architecture}: {loss}");
     }
 }
 
