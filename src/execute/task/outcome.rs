@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{evaluate::EvalError, study::Report};
+use crate::{
+    evaluate::EvalError,
+    study::{self, Report, TrialId},
+};
 
 /// What came of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +21,9 @@ pub(in crate::execute) enum Outcome {
         /// Scores that JSON cannot hold, in words: the study refuses them, with a reason.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         not_finite: BTreeMap<String, String>,
+        /// Names of the other numbers that JSON cannot hold.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left_out: Vec<String>,
     },
     Infeasible {
         reason: String,
@@ -40,10 +46,12 @@ impl Outcome {
     /// The outcome as it can be written; `None` for an evaluation that was called off, which leaves none.
     pub(in crate::execute) fn new(outcome: Result<Report, EvalError>) -> Option<Self> {
         Some(match outcome {
-            Ok(mut report) => {
+            Ok(report) => {
+                let left_out = report.not_finite();
+                let mut report = report.finite();
                 let bad = report.scores.extract_if(.., |_, score| !score.is_finite());
                 let not_finite = bad.map(|(name, score)| (name, score.to_string())).collect();
-                Outcome::Completed { report: Box::new(report), not_finite }
+                Outcome::Completed { report: Box::new(report), not_finite, left_out }
             }
             Err(EvalError::Infeasible(reason)) => Outcome::Infeasible { reason },
             Err(EvalError::Transient(reason)) => Outcome::Transient { reason },
@@ -54,11 +62,19 @@ impl Outcome {
         })
     }
 
+    /// What a person should know about the result of this trial.
+    pub(in crate::execute) fn notice(&self, id: TrialId) -> Option<String> {
+        match self {
+            Outcome::Completed { left_out, .. } => study::left_out(id, left_out),
+            _ => None,
+        }
+    }
+
     /// What the driver is told.
     pub(in crate::execute) fn told(self) -> Result<Report, EvalError> {
         Err(match self {
             Outcome::Ready => EvalError::Fatal("the worker was asked for a trial and only answered".into()),
-            Outcome::Completed { mut report, not_finite } => {
+            Outcome::Completed { mut report, not_finite, .. } => {
                 let numbers = not_finite.into_iter().map(|(name, text)| (name, text.parse().unwrap_or(f64::NAN)));
                 report.scores.extend(numbers);
                 return Ok(*report);
