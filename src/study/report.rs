@@ -53,8 +53,10 @@ pub struct TaskReport {
     /// Name of the task, and of the setting where a task has several.
     pub name: String,
     /// The score that entered the trial's mean, where it is a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
     /// Accuracy after the last step or at the selected one, where it is a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
     /// Validation loss in nats per scored position, or `None` where the training diverged.
     pub loss: Option<f64>,

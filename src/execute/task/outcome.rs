@@ -65,7 +65,8 @@ impl Outcome {
     /// What a person should know about the result of this trial.
     pub(in crate::execute) fn notice(&self, id: TrialId) -> Option<String> {
         match self {
-            Outcome::Completed { left_out, .. } => study::left_out(id, left_out),
+            // Of a bad report nothing is recorded.
+            Outcome::Completed { left_out, not_finite, .. } if not_finite.is_empty() => study::left_out(id, left_out),
             _ => None,
         }
     }
