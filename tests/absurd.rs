@@ -53,6 +53,14 @@ fn ask_all(study: &Study) {
         }
     }
     if study.observations().next().is_some() {
+        for gp in [GpBo::default(), GpBo::composer()] {
+            let seen = gp.inspect(study, &mut Seed(1).rng("inspect", 0)).unwrap();
+            let candidates = seen.candidates.iter().flat_map(|candidate| [candidate.mean, candidate.sd]);
+            let predictions = seen.predictions.iter().flat_map(|seen| [seen.mean, seen.sd]);
+            let numbers: Vec<_> = candidates.chain(predictions).chain(seen.layers).chain([seen.noise]).collect();
+            assert!(numbers.iter().all(|number| number.is_finite()), "{gp:?} {numbers:?}");
+            assert!(gp.recommend(study).is_ok());
+        }
         for aggregator in [NcClustering::n0(), NcClustering::n1(), NcClustering::full_prefix()] {
             let Clustering { clusters, architecture, .. } = aggregator.explain(study).unwrap();
             assert!(study.space().contains(&architecture));

@@ -396,6 +396,32 @@ mod tests {
     }
 
     #[test]
+    fn bad_numbers_are_left_out_and_bad_reports_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache.jsonl");
+        let evaluator = || {
+            from_fn("odd", |trial, _| {
+                let accuracy = if trial.seed.0 == 0 { f64::NAN } else { 0.5 };
+                Ok(Report { standard_error: Some(f64::INFINITY), ..Report::score("accuracy", accuracy) })
+            })
+        };
+        let cached = Cached::on_disk(evaluator(), &path).unwrap();
+        let good = Report::score("accuracy", 0.5);
+        assert!(evaluate(&cached, "AM", 0).unwrap().scores["accuracy"].is_nan());
+        assert_eq!((evaluate(&cached, "AM", 1), evaluate(&cached, "AM", 1)), (Ok(good.clone()), Ok(good.clone())));
+        drop(cached);
+        // What earlier versions wrote.
+        let text = fs::read_to_string(&path).unwrap();
+        let line = text.lines().last().unwrap();
+        let bad = line.replace("\"accuracy\":0.5", "\"accuracy\":null").replace("\"seed\":1", "\"seed\":0");
+        let poisoned =
+            line.replace("\"parameters\"", "\"train_flops\":null,\"parameters\"").replace("\"seed\":1", "\"seed\":2");
+        fs::write(&path, format!("{text}{bad}\n{poisoned}\n")).unwrap();
+        let cached = Cached::on_disk(evaluator(), &path).unwrap();
+        assert_eq!((cached.len(), evaluate(&cached, "AM", 2)), (2, Ok(good)));
+    }
+
+    #[test]
     fn other_files_and_other_evaluators_are_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cache.jsonl");

@@ -51,6 +51,7 @@ pub struct Session<S> {
 
 /// The answer of [`Session::ask`].
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "answers come one at a time, and a box would be in every match")]
 pub enum Ask {
     /// Evaluate this trial.
     Trial(Trial),

@@ -97,14 +97,16 @@ mod tests {
     fn outcomes_arrive() {
         let scores = [("accuracy", f64::NAN), ("loss", f64::INFINITY), ("half", 0.5)];
         let scores: BTreeMap<String, f64> = scores.map(|(name, score)| (name.into(), score)).into();
-        let report = Report { scores, curve: vec![(1, 0.1)], ..Report::default() };
+        let curve = vec![(1, 0.1), (2, f64::NAN)];
+        let report = Report { scores, curve, train_flops: Some(f64::INFINITY), ..Report::default() };
         let there = |outcome| {
             let text = serde_json::to_string(&Outcome::new(outcome).unwrap()).unwrap();
             serde_json::from_str::<Outcome>(&text).unwrap().told()
         };
         let told = there(Ok(report.clone())).unwrap();
         assert!(told.scores["accuracy"].is_nan());
-        assert_eq!((told.scores["loss"], told.scores["half"], told.curve), (f64::INFINITY, 0.5, report.curve));
+        assert_eq!((told.scores["loss"], told.scores["half"], told.curve), (f64::INFINITY, 0.5, vec![(1, 0.1)]));
+        assert_eq!(told.train_flops, None);
         let errors =
             [EvalError::Infeasible, EvalError::Transient, EvalError::Fatal, EvalError::Stopped, EvalError::Panicked];
         for error in errors.map(|error| error("because".into())) {
