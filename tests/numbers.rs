@@ -2,7 +2,6 @@
 //! cache, repetition and table.
 
 #[cfg(unix)]
-#[allow(dead_code, reason = "only its command is used here")]
 mod cluster;
 
 use std::{
