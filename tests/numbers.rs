@@ -193,7 +193,16 @@ proptest! {
         let journal = cached.path().join("journal.jsonl");
         let search = || {
             let _ = fs::remove_file(&journal);
-            let evaluator = Cached::on_disk(wild(), &cache).unwrap();
+            // The threads of the search before let go of the file when they end, a little later.
+            let mut opened = Cached::on_disk(wild(), &cache);
+            for _ in 0..1000 {
+                if opened.is_ok() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                opened = Cached::on_disk(wild(), &cache);
+            }
+            let evaluator = opened.unwrap();
             let study = run(pipeline(evaluator, seed, cached.path()), cached.path());
             assert_reads_back(cached.path(), &study);
             study
