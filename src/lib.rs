@@ -103,6 +103,7 @@
 //! | another strategy of search | [`search`], or your [`search::Searcher`] |
 //! | another score | [`evaluate`], or your [`evaluate::Evaluator`] |
 //! | fewer wasted trainings | [`stopping::MedianRule`], [`evaluate::Cached`] |
+//! | to know what a score predicts | [`evidence::Evidence`] |
 //! | less noise | [`evaluate::Repeated`], [`search::Replicate`], [`aggregate::Pooled`] |
 //! | many machines | [`execute::Process`], [`execute::Slurm`] |
 //! | to read a search from another program | [`journal::read`], then [`study::Study`] |
@@ -124,7 +125,7 @@
 //! 6. [`search`]: study → next architecture; [`stopping`]: study → what a trial must reach
 //! 7. [`model`], [`weights`], [`cost`], [`train`]: specification → network, its files, size and work, its training;
 //!    [`data`], [`pretrain`], [`downstream`]: token files, pre-training on them, answers to questions
-//! 8. [`evaluate`]: trial → report
+//! 8. [`evaluate`]: trial → report; [`evidence`]: published comparisons, by which a proxy is judged
 //! 9. [`extrapolate`]: small architecture → model at the target's size; [`isoflop`]: how architectures scale
 //! 10. [`execute`], [`journal`], [`pipeline`]: where trials run, how a search is remembered, the composition
 //! 11. models in the files of other tools, and back: [`export`], [`import`]
@@ -167,6 +168,7 @@ pub mod data;
 pub mod pretrain;
 pub mod downstream;
 pub mod evaluate;
+pub mod evidence;
 pub mod extrapolate;
 pub mod isoflop;
 pub mod execute;

@@ -4,6 +4,7 @@
 mod again;
 mod candidates;
 mod compare;
+mod evidence;
 mod figure;
 mod isoflop;
 mod latency;
@@ -20,6 +21,7 @@ mod votes;
 
 pub use candidates::candidates;
 pub use compare::{compare, write_comparison};
+pub use evidence::evidence;
 pub use figure::{Figure, PlotError};
 pub use isoflop::isoflop;
 pub use latency::Latency;
