@@ -252,6 +252,7 @@ impl Args {
 /// Prints the trials of a run, best first.
 fn show(path: &Path) -> anyhow::Result<()> {
     let (setup, study) = journal::read(path)?;
+    journal::notices(path)?.iter().for_each(|notice| eprintln!("{notice}"));
     println!("searcher {}, seed {}", setup.searcher, setup.seed.0);
     let mut observations: Vec<_> = study.observations().collect();
     observations.sort_by(|a, b| b.value.total_cmp(&a.value));

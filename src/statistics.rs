@@ -16,16 +16,29 @@ pub struct Estimate {
     pub high: f64,
 }
 
-/// The arithmetic mean; NaN of nothing.
+/// The arithmetic mean, also where the sum is beyond the largest number; NaN of nothing.
 pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+    let (sum, count) = (values.iter().sum::<f64>(), values.len() as f64);
+    // Finite numbers have a finite mean, which rounding must not leave.
+    let scaled = || values.iter().map(|value| value / count).sum::<f64>().clamp(f64::MIN, f64::MAX);
+    if sum.is_finite() || values.iter().any(|value| !value.is_finite()) { sum / count } else { scaled() }
 }
 
-/// The sample standard deviation, with divisor n - 1; `None` below two values.
+/// A power of two near the largest of these numbers where their squares could overflow, else 1: dividing by it is exact, and
+/// numbers of ordinary size stay as they are.
+fn unit(values: &[f64]) -> f64 {
+    const SAFE: f64 = 1e140;
+    let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    if largest > SAFE && largest.is_finite() { largest.log2().floor().min(1023.0).exp2() } else { 1.0 }
+}
+
+/// The sample standard deviation, with divisor n - 1; `None` below two values. Where it is beyond the largest number, it is that.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let degrees = values.len().checked_sub(1).filter(|&degrees| degrees > 0)?;
-    let mean = mean(values);
-    Some((values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / degrees as f64).sqrt())
+    let unit = unit(values);
+    let mean = mean(values) / unit;
+    let squares = values.iter().map(|value| (value / unit - mean).powi(2)).sum::<f64>();
+    Some(((squares / degrees as f64).sqrt() * unit).min(f64::MAX))
 }
 
 /// The standard error of the mean, `s / √n`; `None` below two values.
@@ -41,7 +54,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     match sorted.len() {
         0 => None,
         odd if odd % 2 == 1 => Some(sorted[middle]),
-        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+        _ => Some(mean(&sorted[middle - 1..=middle])),
     }
 }
 
@@ -64,10 +77,11 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;
     }
-    let (mean_x, mean_y) = (mean(x), mean(y));
+    let (unit_x, unit_y) = (unit(x), unit(y));
+    let (mean_x, mean_y) = (mean(x) / unit_x, mean(y) / unit_y);
     let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
     for (x, y) in x.iter().zip(y) {
-        let (x, y) = (x - mean_x, y - mean_y);
+        let (x, y) = (x / unit_x - mean_x, y / unit_y - mean_y);
         (xy, xx, yy) = (xy + x * y, xx + x * x, yy + y * y);
     }
     let scale = (xx * yy).sqrt();
@@ -128,9 +142,8 @@ pub fn bootstrap(
 
 /// The mean with its bootstrap interval; `None` of nothing.
 pub fn bootstrap_mean(values: &[f64], resamples: u64, seed: Seed) -> Option<Estimate> {
-    let mean_of = |drawn: &[usize]| {
-        (!drawn.is_empty()).then(|| drawn.iter().map(|&at| values[at]).sum::<f64>() / drawn.len() as f64)
-    };
+    let mean_of =
+        |drawn: &[usize]| (!drawn.is_empty()).then(|| mean(&drawn.iter().map(|&at| values[at]).collect::<Vec<_>>()));
     bootstrap(values.len(), resamples, seed, mean_of)
 }
 
@@ -141,7 +154,10 @@ impl Estimate {
         let quantile = |share: f64| {
             let at = share * draws.len().saturating_sub(1) as f64;
             let (below, above) = (draws.get(at.floor() as usize)?, draws.get(at.ceil() as usize)?);
-            Some(below + (above - below) * at.fract())
+            let width = above - below;
+            // The distance of two numbers may be beyond the largest.
+            let between = || below * (1.0 - at.fract()) + above * at.fract();
+            Some(if width.is_finite() { below + width * at.fract() } else { between() })
         };
         Self { value, low: quantile(0.025).unwrap_or(value), high: quantile(0.975).unwrap_or(value) }
     }
@@ -209,7 +225,33 @@ mod tests {
         assert_eq!(Estimate::from_draws(0.5, Vec::new()), Estimate { value: 0.5, low: 0.5, high: 0.5 });
     }
 
+    /// Numbers that are finite but absurd.
+    fn absurd() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            proptest::sample::select(vec![0.0, 0.5, 1e308, -1e308, f64::MAX, f64::MIN, 1e300, -1e300, 1e-320, 5e-324]),
+            any::<f64>().prop_filter("finite", |value| value.is_finite()),
+            0.0..1.0,
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn finite_numbers_have_finite_statistics(
+            pairs in proptest::collection::vec((absurd(), absurd()), 1..12)
+        ) {
+            let (x, y): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+            let (low, high) = (x.iter().copied().fold(f64::MAX, f64::min), x.iter().copied().fold(f64::MIN, f64::max));
+            let median = median(&x).unwrap();
+            prop_assert!(low <= median && median <= high);
+            prop_assert!(mean(&x).is_finite());
+            prop_assert!(standard_deviation(&x).is_none_or(|sd| sd.is_finite() && sd >= 0.0));
+            prop_assert!(pearson(&x, &y).is_none_or(|r| (-1.0..=1.0).contains(&r)));
+            prop_assert!(spearman(&x, &y).is_none_or(|r| (-1.0..=1.0).contains(&r)));
+            let interval = bootstrap_mean(&x, 50, Seed(0)).unwrap();
+            prop_assert!(interval.low <= interval.high, "{interval:?}");
+            prop_assert!([interval.value, interval.low, interval.high].iter().all(|end| end.is_finite()), "{interval:?}");
+        }
+
         #[test]
         fn ranks_add_up_and_ignore_the_scale(values in proptest::collection::vec(-9i32..9, 1..30)) {
             let values: Vec<_> = values.into_iter().map(f64::from).collect();

@@ -31,8 +31,8 @@ fn events() -> Vec<Event> {
     };
     let task = TaskReport {
         name: "recall".into(),
-        score: 0.1 + 0.2,
-        accuracy: 1.0 / 3.0,
+        score: Some(0.1 + 0.2),
+        accuracy: Some(1.0 / 3.0),
         loss: None,
         steps: 3,
         curve: vec![(1, 0.5), (3, 1e-300)],
@@ -43,7 +43,7 @@ fn events() -> Vec<Event> {
         curve: vec![(1, 0.25), (3, 1e-300)],
         tasks: vec![task],
         parameters: 1 << 60,
-        train_flops: 1e30,
+        train_flops: Some(1e30),
         wall_seconds: 0.25,
         ..Report::score("accuracy", 0.1 + 0.2)
     };

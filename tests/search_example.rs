@@ -45,7 +45,7 @@ fn a_run_can_be_resumed_extended_corrected_and_read() {
     assert_eq!(first.trials().len(), 4);
     for observation in first.observations() {
         let report = observation.report;
-        assert!(report.parameters > 0 && report.train_flops > 0.0 && report.wall_seconds > 0.0);
+        assert!(report.parameters > 0 && report.train_flops > Some(0.0) && report.wall_seconds > 0.0);
         let tasks: Vec<_> = report.tasks.iter().map(|task| task.name.as_str()).collect();
         let labels =
             ["in-context-recall seq_len=8 vocab_size=8", "compression seq_len=8 vocab_size=8 train_examples=8"];

@@ -6,6 +6,7 @@ use super::{AggregateError, Aggregator, kmeans::kmeans};
 use crate::{
     primitive::Symbol,
     space::{Architecture, SearchSpace},
+    statistics,
     study::{Study, TrialId},
 };
 
@@ -234,14 +235,9 @@ fn sorted_candidates(study: &Study) -> Vec<Candidate<'_>> {
     candidates
 }
 
-/// The mean, also where the sum is beyond the largest number; `None` of nothing.
+/// The mean; `None` of nothing.
 fn mean(values: &[f64]) -> Option<f64> {
-    let (count, sum) = (values.len() as f64, values.iter().sum::<f64>());
-    match () {
-        () if values.is_empty() => None,
-        () if sum.is_finite() => Some(sum / count),
-        () => Some(values.iter().map(|value| value / count).sum()),
-    }
+    (!values.is_empty()).then(|| statistics::mean(values))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
 use super::{Context, EvalError, Evaluator, Progress};
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// Evaluates every (architecture, seed) once and remembers the report, in memory or in a file as well. Errors are not
-/// remembered. Where the same is asked for while it is being evaluated, the second waits for the first.
+/// remembered, nor are reports with scores that are not finite; other numbers that are not are [left out](Report::finite). Where the same is asked for while it is being evaluated, the second waits for the first.
 ///
 /// A report that is remembered runs through its [curve](Report::curve) again, so that a trial that would be stopped is stopped
 /// whether it is remembered or not.
@@ -133,13 +134,23 @@ impl<E: Evaluator> Cached<E> {
             },
         }
         for (line, text) in (2..).zip(lines) {
-            let entry = serde_json::from_slice(text);
-            let Entry { architecture, seed, report } =
-                entry.map_err(|error| CacheError::Damaged { path: path.clone(), line, reason: error.to_string() })?;
-            known.insert((architecture, seed), Some(report));
+            let damaged =
+                |error: serde_json::Error| CacheError::Damaged { path: path.clone(), line, reason: error.to_string() };
+            match serde_json::from_slice(text) {
+                Ok(Entry { architecture, seed, report }) => drop(known.insert((architecture, seed), Some(report))),
+                // Earlier versions remembered bad reports as well, with `null` for what is no number.
+                Err(_) if lacks_scores(text) => {}
+                Err(error) => return Err(damaged(error)),
+            }
         }
         Ok(Self { inner, memory: Mutex::new(Memory { known, file: Some(file) }), ended: Condvar::new() })
     }
+}
+
+/// Whether a line is whole but for scores that are no numbers.
+fn lacks_scores(line: &[u8]) -> bool {
+    let line: Value = serde_json::from_slice(line).unwrap_or_default();
+    line["report"]["scores"].as_object().is_some_and(|scores| scores.values().any(Value::is_null))
 }
 
 fn json(value: &impl Serialize) -> Result<String, LineFileError> {
@@ -236,6 +247,11 @@ impl<E: Evaluator> Evaluator for Cached<E> {
         }
         let begun = Begun { cached: self, key };
         let report = self.inner.evaluate(trial, context)?;
+        if report.scores.values().any(|score| !score.is_finite()) {
+            return Ok(report);
+        }
+        // What is remembered is what is answered now, and what a file can hold.
+        let report = report.finite();
         begun.remember(&report);
         Ok(report)
     }
@@ -377,6 +393,32 @@ mod tests {
                 assert_eq!(fs::read(&path).unwrap(), bytes);
             }
         }
+    }
+
+    #[test]
+    fn bad_numbers_are_left_out_and_bad_reports_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache.jsonl");
+        let evaluator = || {
+            from_fn("odd", |trial, _| {
+                let accuracy = if trial.seed.0 == 0 { f64::NAN } else { 0.5 };
+                Ok(Report { standard_error: Some(f64::INFINITY), ..Report::score("accuracy", accuracy) })
+            })
+        };
+        let cached = Cached::on_disk(evaluator(), &path).unwrap();
+        let good = Report::score("accuracy", 0.5);
+        assert!(evaluate(&cached, "AM", 0).unwrap().scores["accuracy"].is_nan());
+        assert_eq!((evaluate(&cached, "AM", 1), evaluate(&cached, "AM", 1)), (Ok(good.clone()), Ok(good.clone())));
+        drop(cached);
+        // What earlier versions wrote.
+        let text = fs::read_to_string(&path).unwrap();
+        let line = text.lines().last().unwrap();
+        let bad = line.replace("\"accuracy\":0.5", "\"accuracy\":null").replace("\"seed\":1", "\"seed\":0");
+        let poisoned =
+            line.replace("\"parameters\"", "\"train_flops\":null,\"parameters\"").replace("\"seed\":1", "\"seed\":2");
+        fs::write(&path, format!("{text}{bad}\n{poisoned}\n")).unwrap();
+        let cached = Cached::on_disk(evaluator(), &path).unwrap();
+        assert_eq!((cached.len(), evaluate(&cached, "AM", 2)), (2, Ok(good)));
     }
 
     #[test]

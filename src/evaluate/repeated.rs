@@ -178,7 +178,7 @@ mod tests {
             let share = trial.architecture.letters().matches('A').count() as f64 / trial.architecture.len() as f64;
             let noise: f64 = trial.seed.rng("noise", 0).random_range(-0.5..0.5);
             context.progress(Progress { steps: 10, step: 10, ..Progress::default() });
-            Ok(Report { train_flops: 1.0, ..Report::score("accuracy", share + 0.12f64.sqrt() * noise) })
+            Ok(Report { train_flops: Some(1.0), ..Report::score("accuracy", share + 0.12f64.sqrt() * noise) })
         })
     }
 
@@ -209,7 +209,7 @@ mod tests {
             .filter(|report| (report.scores["accuracy"] - 0.5).abs() < 2.0 * report.standard_error.unwrap_or(0.0));
         // Two standard errors of 16 values: 93.6 % by Student's t, ± 7 % for 200.
         assert!((174..=200).contains(&within.count()));
-        assert_eq!(reports[0].train_flops, 16.0);
+        assert_eq!(reports[0].train_flops, Some(16.0));
         // Repetitions have seeds of their own, and more of them begin with the same.
         assert_ne!(reports[0].scores, reports[1].scores);
         assert_eq!(reports[0].curve.len(), 16);

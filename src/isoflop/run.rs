@@ -201,7 +201,7 @@ fn train(
         cell: cell.clone(),
         corpus: digest.into(),
         parameters: cost.body_parameters,
-        flops: report.train_flops,
+        flops: report.train_flops.unwrap_or_default(),
         loss: score("loss"),
         accuracy: score("accuracy"),
         diverged: report.tasks.into_iter().find_map(|task| task.diverged),

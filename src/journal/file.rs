@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     JournalError, Setup,
-    line::{Header, HeaderError, Record, VERSION},
+    line::{Header, HeaderError, Record, VERSION, absent},
 };
 use crate::{
     line_file::LineFile,
@@ -17,6 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Journal {
     file: LineFile,
+    notices: Vec<String>,
 }
 
 impl Journal {
@@ -27,13 +28,14 @@ impl Journal {
     /// [`JournalError`] when the file cannot be opened, is in use, is damaged, or belongs to another setup.
     pub fn open(path: impl AsRef<Path>, setup: &Setup) -> Result<(Journal, Study), JournalError> {
         let (file, bytes) = LineFile::open(path)?;
-        let mut journal = Journal { file };
+        let mut journal = Journal { file, notices: Vec::new() };
         let study = match Contents::parse(journal.path(), &bytes)? {
             Some(contents) => {
                 let changes = contents.setup.changes(setup);
                 if !changes.is_empty() {
                     return Err(JournalError::Changed { path: journal.path().into(), changes });
                 }
+                journal.notices = contents.notices;
                 contents.study
             }
             None => {
@@ -50,6 +52,11 @@ impl Journal {
     /// [`JournalError::Write`]; the file then ends as it did before, and the same event may be written again.
     pub fn append(&mut self, event: &Event) -> Result<(), JournalError> {
         self.write(&Record::new(event.clone()))
+    }
+
+    /// What a person should know about what was read: see [`notices`].
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Where it is.
@@ -78,6 +85,17 @@ pub fn read(path: impl AsRef<Path>) -> Result<(Setup, Study), JournalError> {
     Ok((contents.setup, contents.study))
 }
 
+/// What a person should know about a journal: a sentence for every line that lacks numbers. Earlier versions wrote `null` for
+/// numbers that are not finite; they are read as absent.
+///
+/// # Errors
+/// As [`read`].
+pub fn notices(path: impl AsRef<Path>) -> Result<Vec<String>, JournalError> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(|source| JournalError::Open { path: path.into(), source })?;
+    Ok(Contents::parse(path, &bytes)?.map(|contents| contents.notices).unwrap_or_default())
+}
+
 /// The crate's version that started a journal.
 ///
 /// # Errors
@@ -93,6 +111,7 @@ pub fn written_by(path: impl AsRef<Path>) -> Result<String, JournalError> {
 struct Contents {
     setup: Setup,
     study: Study,
+    notices: Vec<String>,
 }
 
 impl Contents {
@@ -116,6 +135,7 @@ impl Contents {
             return Ok(None);
         }
         let mut study = Study::new(setup.space.clone(), setup.goal.clone());
+        let mut notices = Vec::new();
         for (number, line) in (2..).zip(lines) {
             // A line without an end was never acknowledged.
             if !line.ends_with(b"\n") {
@@ -123,7 +143,12 @@ impl Contents {
             }
             let record: Record = serde_json::from_slice(line).map_err(|error| damaged(number, error.to_string()))?;
             study.apply(record.event).map_err(|error| damaged(number, error.to_string()))?;
+            let absent = absent(line);
+            if !absent.is_empty() {
+                let (path, absent) = (path.display(), absent.join(", "));
+                notices.push(format!("line {number} of the journal {path} has no number for {absent}: read as absent"));
+            }
         }
-        Ok(Some(Self { setup, study }))
+        Ok(Some(Self { setup, study, notices }))
     }
 }

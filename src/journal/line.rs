@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Setup;
 use crate::study::Event;
@@ -84,5 +85,37 @@ impl Record {
     pub(super) fn new(event: Event) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { unix_ms: since_1970.as_millis() as u64, event }
+    }
+}
+
+/// Where a readable line has `null` in place of a number, as earlier versions wrote for NaN and infinities. A training that
+/// diverged has no loss: that is no fault.
+pub(super) fn absent(line: &[u8]) -> Vec<String> {
+    // Nearly all lines have none, and are not read again.
+    if !line.windows(NULL.len()).any(|word| word == NULL) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    if let Ok(Value::Object(mut record)) = serde_json::from_slice(line)
+        && let Some(report) = record.remove("report")
+    {
+        collect(&report, "", &mut found);
+    }
+    found
+}
+
+const NULL: &[u8] = b"null";
+
+/// Adds the places of `null` in the value at `place`.
+fn collect(value: &Value, place: &str, found: &mut Vec<String>) {
+    let inside = |name: &str| if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
+    match value {
+        Value::Null => found.push(place.into()),
+        Value::Object(fields) => {
+            let told = fields.iter().filter(|(name, value)| !(*name == "loss" && value.is_null()));
+            told.for_each(|(name, value)| collect(value, &inside(name), found));
+        }
+        Value::Array(items) => (0..).zip(items).for_each(|(at, item)| collect(item, &format!("{place}[{at}]"), found)),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

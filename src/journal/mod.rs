@@ -7,7 +7,7 @@ mod file;
 mod line;
 mod setup;
 
-pub use file::{Journal, read, written_by};
+pub use file::{Journal, notices, read, written_by};
 pub use setup::{Change, Setup};
 
 use std::{io, path::PathBuf};

@@ -14,7 +14,7 @@ use crate::{
     seed::Seed,
     space::{Architecture, SearchSpace},
     stopping::StoppingRule,
-    study::{Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, Trial, TrialId},
+    study::{Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, Trial, TrialId, left_out},
 };
 
 /// A search that somebody else drives: ask for a trial, evaluate it, tell what came of it.
@@ -44,11 +44,14 @@ pub struct Session<S> {
     lag: Option<u64>,
     stopping: Option<Box<dyn StoppingRule>>,
     max_attempts: u32,
+    /// What is to be said about the journal, once somebody listens.
+    notices: Vec<String>,
     pub(super) observers: Vec<Box<dyn Observer>>,
 }
 
 /// The answer of [`Session::ask`].
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "answers come one at a time, and a box would be in every match")]
 pub enum Ask {
     /// Evaluate this trial.
     Trial(Trial),
@@ -85,13 +88,15 @@ impl<S: Searcher> Session<S> {
         Self::new(setup, study, searcher, None)
     }
 
-    /// Creates or resumes the journal at `path`. The searcher must be the one that `setup` names.
+    /// Creates or resumes the journal at `path`. The searcher must be the one that `setup` names. What is to be said about the
+    /// journal is a notice at the first [`ask`](Self::ask).
     ///
     /// # Errors
     /// [`PipelineError::Journal`] when the journal cannot be used or belongs to another setup.
     pub fn open(path: impl AsRef<Path>, setup: Setup, searcher: S) -> Result<Self, PipelineError> {
         let (journal, study) = Journal::open(path, &setup)?;
-        Ok(Self::new(setup, study, searcher, Some(journal)))
+        let notices = journal.notices().to_vec();
+        Ok(Self { notices, ..Self::new(setup, study, searcher, Some(journal)) })
     }
 
     fn new(setup: Setup, study: Study, searcher: S, journal: Option<Journal>) -> Self {
@@ -105,6 +110,7 @@ impl<S: Searcher> Session<S> {
             lag: None,
             stopping: None,
             max_attempts: MAX_ATTEMPTS,
+            notices: Vec::new(),
             observers: vec![Box::new(Trace)],
         }
     }
@@ -155,6 +161,9 @@ impl<S: Searcher> Session<S> {
     /// # Errors
     /// [`PipelineError`] when the searcher fails, proposes something impossible, or the journal cannot be written.
     pub fn ask(&mut self) -> Result<Ask, PipelineError> {
+        for text in std::mem::take(&mut self.notices) {
+            self.watch(|observer, _| observer.notice(&text));
+        }
         if let Some(&id) = self.queue.front() {
             if self.stopping.is_some() && self.missing(self.hidden(id)).any(|id| !self.queue.contains(&id)) {
                 return Ok(Ask::Wait);
@@ -174,7 +183,8 @@ impl<S: Searcher> Session<S> {
         }
     }
 
-    /// Takes in what came of a trial. A report without a finite score of the goal counts as a failure.
+    /// Takes in what came of a trial. A report without the goal's score, or with a score that is not finite, counts as a failure;
+    /// other numbers that are not finite are [left out](Report::finite), with a notice.
     ///
     /// # Errors
     /// [`PipelineError`] for an unknown or finished trial, when the journal cannot be written (nothing has changed then:
@@ -187,9 +197,10 @@ impl<S: Searcher> Session<S> {
         }
         let failed = |kind, reason| Event::Failed { id, failure: Failure { kind, reason } };
         let last_attempt = trial.failed_attempts + 1 >= self.max_attempts;
+        let lost = outcome.as_ref().map(Report::not_finite).unwrap_or_default();
         let event = match outcome {
             Ok(report) => match report.value(self.study.goal()) {
-                Ok(_) => Event::Completed { id, report },
+                Ok(_) => Event::Completed { id, report: report.finite() },
                 Err(error) => failed(FailureKind::BadReport, error.to_string()),
             },
             Err(EvalError::Infeasible(reason)) => failed(FailureKind::Infeasible, reason),
@@ -207,6 +218,11 @@ impl<S: Searcher> Session<S> {
             Event::Failed { .. } | Event::Proposed { .. } | Event::Invalidated { .. } => Told::Failed,
         };
         self.record(event)?;
+        if told == Told::Completed
+            && let Some(text) = left_out(id, &lost)
+        {
+            self.watch(|observer, _| observer.notice(&text));
+        }
         if told == Told::Again {
             self.queue.push_front(id);
         } else {

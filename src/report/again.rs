@@ -15,7 +15,7 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, command: Option<&str>)
     let reports = || study.trials().iter().filter_map(|trial| trial.report());
     // An empty sum of floats is -0.
     let hours = 0.0 + reports().map(|report| report.wall_seconds).sum::<f64>() / 3600.0;
-    let flops = 0.0 + reports().map(|report| report.train_flops).sum::<f64>();
+    let flops = 0.0 + reports().filter_map(|report| report.train_flops).sum::<f64>();
     let space = study.space();
     let mut facts = vec![
         ("space", format!("{} sequences of {} layers", space.size(), space.layers())),

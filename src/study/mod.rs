@@ -8,6 +8,8 @@ mod report;
 mod state;
 mod trial;
 
+pub(crate) use report::left_out;
+
 pub use event::Event;
 pub use goal::{Direction, Goal};
 pub use report::{Report, ReportError, TaskReport};

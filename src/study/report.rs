@@ -2,14 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-use super::Goal;
+use super::{Goal, TrialId};
 use crate::statistics::{mean, standard_error};
 
-/// What the evaluation of one trial found. Scores are finite numbers; a training that diverged scores the worst value of
-/// its task and says so in its [`TaskReport`].
+/// What the evaluation of one trial found. A training that diverged scores the worst value of its task and says so in its
+/// [`TaskReport`].
+///
+/// # Numbers that are not finite
+///
+/// A file of JSON cannot hold NaN and infinities, and no searcher can learn from them. Evaluators may return them all the same;
+/// one rule says what becomes of them:
+/// - a named score makes the report a bad one: [`value`](Self::value) refuses it, and the trial is recorded as failed, with the
+///   score in the reason;
+/// - any other number is absent: [`finite`](Self::finite) leaves it out. The fields say how: an `Option` is `None`, a point of a
+///   curve is not there, [`wall_seconds`](Self::wall_seconds) is 0.
+///
+/// Studies hold finite reports alone. A `null` in a file stands for an absent number, so what was read is what was written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Named scores of the whole trial, the goal's among them.
@@ -19,7 +30,7 @@ pub struct Report {
     pub standard_error: Option<f64>,
     /// How the evaluation went: the running value after so many steps of the whole trial, by ascending step. More is
     /// better, whatever the goal; [stopping rules](crate::stopping) compare trials by it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "points", skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<(usize, f64)>,
     /// One entry per training.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -27,11 +38,12 @@ pub struct Report {
     /// Trainable parameters of the candidate; 0 where nothing was trained.
     #[serde(default)]
     pub parameters: u64,
-    /// Floating-point operations spent on training, estimated from closed forms.
-    #[serde(default)]
-    pub train_flops: f64,
-    /// Seconds from start to end on one worker. Set by the executor; the one field that a repetition may change.
-    #[serde(default)]
+    /// Floating-point operations spent on training, estimated from closed forms, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_flops: Option<f64>,
+    /// Seconds from start to end on one worker; 0 where nobody measured them. Set by the executor; the one field that a
+    /// repetition may change.
+    #[serde(default, deserialize_with = "seconds")]
     pub wall_seconds: f64,
 }
 
@@ -40,16 +52,18 @@ pub struct Report {
 pub struct TaskReport {
     /// Name of the task, and of the setting where a task has several.
     pub name: String,
-    /// The score that entered the trial's mean.
-    pub score: f64,
-    /// Accuracy after the last step or at the selected one.
-    pub accuracy: f64,
+    /// The score that entered the trial's mean, where it is a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Accuracy after the last step or at the selected one, where it is a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// Validation loss in nats per scored position, or `None` where the training diverged.
     pub loss: Option<f64>,
     /// Optimiser steps taken.
     pub steps: usize,
     /// Validation accuracy over the training: (step, accuracy).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "points", skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<(usize, f64)>,
     /// Why the training was given up, where it diverged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +89,46 @@ impl Report {
             present: self.scores.keys().cloned().collect::<Vec<_>>().join(", "),
         })?;
         Ok(goal.orient(*value))
+    }
+
+    /// The report with every number finite but the named scores: others are absent where they are not. See the
+    /// [rule](Self#numbers-that-are-not-finite). A report that is finite already stays as it is, bit for bit.
+    #[must_use]
+    pub fn finite(mut self) -> Self {
+        let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
+        self.standard_error = finite(self.standard_error);
+        self.curve.retain(|(_, value)| value.is_finite());
+        self.train_flops = finite(self.train_flops);
+        self.wall_seconds = finite(Some(self.wall_seconds)).unwrap_or_default();
+        for task in &mut self.tasks {
+            task.score = finite(task.score);
+            task.accuracy = finite(task.accuracy);
+            task.loss = finite(task.loss);
+            task.curve.retain(|(_, accuracy)| accuracy.is_finite());
+        }
+        self
+    }
+
+    /// The numbers that [`finite`](Self::finite) leaves out, by name.
+    pub fn not_finite(&self) -> Vec<String> {
+        let curve = |curve: &[(usize, f64)]| curve.iter().map(|&(_, value)| value).find(|value| !value.is_finite());
+        let mut numbers = vec![
+            ("standard_error".into(), self.standard_error),
+            ("curve".into(), curve(&self.curve)),
+            ("train_flops".into(), self.train_flops),
+            ("wall_seconds".into(), Some(self.wall_seconds)),
+        ];
+        for task in &self.tasks {
+            let named = |field: &str| format!("{field} of {:?}", task.name);
+            numbers.extend([
+                (named("score"), task.score),
+                (named("accuracy"), task.accuracy),
+                (named("loss"), task.loss),
+                (named("curve"), curve(&task.curve)),
+            ]);
+        }
+        let bad = |(_, number): &(String, Option<f64>)| number.is_some_and(|number| !number.is_finite());
+        numbers.into_iter().filter(bad).map(|(name, _)| name).collect()
     }
 
     /// The running value when so many steps were done: the last one up to there.
@@ -103,11 +157,13 @@ impl Report {
             train_flops: reports.iter().map(|report| report.train_flops).sum(),
             wall_seconds: reports.iter().map(|report| report.wall_seconds).sum(),
         }
+        .finite()
     }
 
-    /// Whether a repetition of the trial found the same: everything but the time it took.
+    /// Whether a repetition of the trial found the same: everything but the time it took and the numbers that a study leaves
+    /// out.
     pub fn same_outcome(&self, other: &Self) -> bool {
-        let untimed = |report: &Self| Self { wall_seconds: 0.0, ..report.clone() };
+        let untimed = |report: &Self| Self { wall_seconds: 0.0, ..report.clone() }.finite();
         untimed(self) == untimed(other)
     }
 }
@@ -119,24 +175,43 @@ impl TaskReport {
         Self::pooled(self.name.clone(), &runs)
     }
 
-    /// Repetitions of one training as one: means, the sum of the steps, the curve of means. The loss is `None` where one
-    /// diverged, and the reason that of the first that did. A single one keeps everything but its name.
+    /// Repetitions of one training as one: means, the sum of the steps, the curve of means. A mean is `None` where one lacks the
+    /// number, as the loss where one diverged, and the reason that of the first that did. A single one keeps everything but its name.
     pub fn pooled(name: String, runs: &[&Self]) -> Self {
         if let [run] = runs {
             return Self { name, ..(*run).clone() };
         }
-        let mean_of = |value: fn(&TaskReport) -> f64| mean(&runs.iter().map(|run| value(run)).collect::<Vec<_>>());
-        let losses: Option<Vec<f64>> = runs.iter().map(|run| run.loss).collect();
+        let mean_of = |value: fn(&TaskReport) -> Option<f64>| {
+            let values: Option<Vec<f64>> = runs.iter().map(|run| value(run)).collect();
+            values.map(|values| mean(&values))
+        };
         TaskReport {
             name,
             score: mean_of(|run| run.score),
             accuracy: mean_of(|run| run.accuracy),
-            loss: losses.map(|losses| mean(&losses)),
+            loss: mean_of(|run| run.loss),
             steps: runs.iter().map(|run| run.steps).sum(),
             curve: pooled_curve(runs),
             diverged: runs.iter().find_map(|run| run.diverged.clone()),
         }
     }
+}
+
+/// What a person should know about a trial whose report lost these numbers.
+pub(crate) fn left_out(id: TrialId, names: &[String]) -> Option<String> {
+    let names = names.join(", ");
+    (!names.is_empty()).then(|| format!("{id} is recorded without numbers that are not finite: {names}"))
+}
+
+/// The points of a curve in a file; those without a value are absent.
+fn points<'de, D: Deserializer<'de>>(file: D) -> Result<Vec<(usize, f64)>, D::Error> {
+    let points = Vec::<(usize, Option<f64>)>::deserialize(file)?;
+    Ok(points.into_iter().filter_map(|(step, value)| Some((step, value?))).collect())
+}
+
+/// Seconds in a file; 0 where they are absent.
+fn seconds<'de, D: Deserializer<'de>>(file: D) -> Result<f64, D::Error> {
+    Option::deserialize(file).map(Option::unwrap_or_default)
 }
 
 /// The mean at every step of any run; a run that has ended stays where it was, one that has no point yet is left out.
@@ -177,15 +252,21 @@ mod tests {
     fn report(accuracy: f64, curve: &[(usize, f64)]) -> Report {
         let task = TaskReport {
             name: "recall".into(),
-            score: accuracy,
-            accuracy,
+            score: Some(accuracy),
+            accuracy: Some(accuracy),
             loss: Some(accuracy),
             steps: 4,
             curve: curve.to_vec(),
             diverged: None,
         };
         let curve = vec![(2, accuracy)];
-        Report { tasks: vec![task], curve, train_flops: 3.0, parameters: 5, ..Report::score("accuracy", accuracy) }
+        Report {
+            tasks: vec![task],
+            curve,
+            train_flops: Some(3.0),
+            parameters: 5,
+            ..Report::score("accuracy", accuracy)
+        }
     }
 
     #[test]
@@ -193,9 +274,9 @@ mod tests {
         let (a, b) = (report(0.25, &[(2, 0.5), (4, 0.25)]), report(0.75, &[(2, 1.0)]));
         let pooled = Report::pooled(&[&a, &b], &Goal::default());
         assert_eq!((pooled.scores["accuracy"], pooled.standard_error), (0.5, Some(0.25)));
-        assert_eq!((pooled.parameters, pooled.train_flops, pooled.curve.len()), (5, 6.0, 0));
+        assert_eq!((pooled.parameters, pooled.train_flops, pooled.curve.len()), (5, Some(6.0), 0));
         let task = &pooled.tasks[0];
-        assert_eq!((task.score, task.loss, task.steps), (0.5, Some(0.5), 8));
+        assert_eq!((task.score, task.loss, task.steps), (Some(0.5), Some(0.5), 8));
         assert_eq!(task.curve, [(2, 0.75), (4, 0.625)]);
         let lost =
             Report { tasks: vec![TaskReport { loss: None, ..a.tasks[0].clone() }], ..Report::score("loss", 1.0) };

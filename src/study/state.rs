@@ -170,7 +170,7 @@ impl Study {
         }
     }
 
-    /// Lets `event` happen; the only way a study changes.
+    /// Lets `event` happen; the only way a study changes. Of a report it keeps what is [finite](Report::finite).
     ///
     /// # Errors
     /// As [`Study::check`]; the study is unchanged then.
@@ -185,7 +185,7 @@ impl Study {
         let trial = &mut self.trials[at];
         match event {
             Event::Retried { .. } => trial.failed_attempts += 1,
-            Event::Completed { report, .. } => trial.state = TrialState::Completed(report),
+            Event::Completed { report, .. } => trial.state = TrialState::Completed(report.finite()),
             Event::Failed { failure, .. } => trial.state = TrialState::Failed(failure),
             Event::Invalidated { reason, .. } => {
                 let report = trial.report().cloned();

@@ -135,17 +135,19 @@ impl CorpusEvaluator {
         if context.cancelled() {
             return Err(EvalError::Cancelled);
         }
-        let mut report = Report { parameters, train_flops: steps as f64 * work, ..Report::default() };
+        let mut report = Report { parameters, train_flops: Some(steps as f64 * work), ..Report::default() };
         let mut task =
             TaskReport { name: "corpus".into(), steps, curve: curve.clone(), diverged, ..TaskReport::default() };
+        let mut reached = 0.0;
         let guessing = (self.corpus.vocab_size as f64).ln();
         report.scores.insert("loss".into(), guessing);
         if let Some(Validation { loss, accuracy, bits_per_byte }) = last.filter(|_| task.diverged.is_none()) {
-            (task.score, task.accuracy, task.loss) = (accuracy, accuracy, Some(loss));
+            (reached, task.loss) = (accuracy, Some(loss));
             report.scores.insert("loss".into(), loss);
             report.scores.extend(bits_per_byte.map(|bits| ("bits_per_byte".into(), bits)));
         }
-        report.scores.insert("accuracy".into(), task.accuracy);
+        (task.score, task.accuracy) = (Some(reached), Some(reached));
+        report.scores.insert("accuracy".into(), reached);
         report.tasks.push(task);
         Ok(Report { curve, ..report })
     }

@@ -91,7 +91,7 @@ impl Evaluator for Mad {
 
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let trainings = &self.protocol.trainings;
-        let mut report = Report::default();
+        let (mut report, mut train_flops) = (Report::default(), 0.0);
         let mut live = Live::new(context, self.protocol.steps());
         let mut kept = Kept::in_folder(context.checkpoint());
         let accelerator = device::is_accelerator(&self.device);
@@ -119,16 +119,16 @@ impl Evaluator for Mad {
                         }
                     };
                     report.parameters = report.parameters.max(done.parameters);
-                    report.train_flops += done.train_flops;
-                    live.end(config.steps, done.task.score);
+                    train_flops += done.train_flops;
+                    live.end(config.steps, score(&done.task));
                     // The first among equals, so that the grid's order decides.
-                    if best.as_ref().is_none_or(|best| done.task.score > best.score) {
+                    if best.as_ref().is_none_or(|best| score(&done.task) > score(best)) {
                         best = Some(done.task);
                     }
                 }
                 repeats.extend(best);
             }
-            let scores: Vec<f64> = repeats.iter().map(|task| task.score).collect();
+            let scores: Vec<f64> = repeats.iter().map(score).collect();
             variance = variance.zip(standard_error(&scores)).map(|(sum, error)| sum + (weight * error).powi(2));
             report.tasks.push(TaskReport::pooled(live.stage.clone(), &repeats.iter().collect::<Vec<_>>()));
         }
@@ -136,7 +136,8 @@ impl Evaluator for Mad {
             return Err(EvalError::Cancelled);
         }
         self.score(&mut report);
-        Ok(Report { curve: live.curve, standard_error: variance.map(f64::sqrt), ..report })
+        let (train_flops, standard_error) = (Some(train_flops), variance.map(f64::sqrt));
+        Ok(Report { curve: live.curve, standard_error, train_flops, ..report })
     }
 }
 
@@ -147,8 +148,8 @@ impl Mad {
         for (training, task) in self.protocol.trainings.iter().zip(&report.tasks) {
             let name = training.task.name();
             match means.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, scores)) => scores.push(task.score),
-                None => means.push((name, vec![task.score])),
+                Some((_, scores)) => scores.push(score(task)),
+                None => means.push((name, vec![score(task)])),
             }
         }
         let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
@@ -164,6 +165,11 @@ impl Mad {
         let tasks = names.iter().enumerate().filter(|&(at, name)| !names[..at].contains(name)).count();
         1.0 / (alike * tasks) as f64
     }
+}
+
+/// What a training counts: trainings here always say.
+fn score(task: &TaskReport) -> f64 {
+    task.score.unwrap_or_default()
 }
 
 /// One training with one configuration.
@@ -256,7 +262,8 @@ impl Run<'_> {
             Selection::LowestLoss => history.iter().min_by(|a, b| a.evaluation.loss.total_cmp(&b.evaluation.loss)),
         };
         let Some(selected) = selected.filter(|_| diverged.is_none()) else {
-            return Ok(TaskReport { steps, curve, diverged, ..TaskReport::default() });
+            let (score, accuracy) = (Some(0.0), Some(0.0));
+            return Ok(TaskReport { score, accuracy, steps, curve, diverged, ..TaskReport::default() });
         };
         let Evaluation { loss, accuracy } = selected.evaluation;
         let planned = self.config.steps.div_ceil(self.config.evaluate_every);
@@ -264,7 +271,8 @@ impl Run<'_> {
             Scoring::Accuracy => accuracy,
             Scoring::CurveMean => curve_mean(&curve, planned),
         };
-        Ok(TaskReport { score, accuracy, loss: Some(loss), steps, curve, ..TaskReport::default() })
+        let (score, accuracy, loss) = (Some(score), Some(accuracy), Some(loss));
+        Ok(TaskReport { score, accuracy, loss, steps, curve, ..TaskReport::default() })
     }
 }
 

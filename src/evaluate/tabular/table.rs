@@ -219,7 +219,7 @@ impl Table {
         }
         let mut table = self.clone();
         for values in table.rows.values_mut().flat_map(BTreeMap::values_mut) {
-            let score = chosen.iter().map(|&at| values[at]).sum::<f64>() / chosen.len() as f64;
+            let score = mean(&chosen.iter().map(|&at| values[at]).collect::<Vec<_>>());
             values.splice(values.len() - 1.., [score]);
         }
         Ok(table)

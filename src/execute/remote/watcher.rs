@@ -246,7 +246,12 @@ impl<E: Engine> Watcher<E> {
                 .map_err(|source| ExecuteError::Folder { path: open.task.file("result.json"), source })?;
         }
         match (open.id, outcome) {
-            (Some(_), outcome) => self.done(open, outcome.told()),
+            (Some(id), outcome) => {
+                if let Some(notice) = outcome.notice(id) {
+                    self.say(Message::Notice(notice));
+                }
+                self.done(open, outcome.told());
+            }
             (None, Outcome::Fatal { reason }) => return Err(ExecuteError::Refused(reason)),
             (None, _) => self.probing = false,
         }

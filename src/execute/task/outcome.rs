@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{evaluate::EvalError, study::Report};
+use crate::{
+    evaluate::EvalError,
+    study::{self, Report, TrialId},
+};
 
 /// What came of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +21,9 @@ pub(in crate::execute) enum Outcome {
         /// Scores that JSON cannot hold, in words: the study refuses them, with a reason.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         not_finite: BTreeMap<String, String>,
+        /// Names of the other numbers that JSON cannot hold.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left_out: Vec<String>,
     },
     Infeasible {
         reason: String,
@@ -40,10 +46,12 @@ impl Outcome {
     /// The outcome as it can be written; `None` for an evaluation that was called off, which leaves none.
     pub(in crate::execute) fn new(outcome: Result<Report, EvalError>) -> Option<Self> {
         Some(match outcome {
-            Ok(mut report) => {
+            Ok(report) => {
+                let left_out = report.not_finite();
+                let mut report = report.finite();
                 let bad = report.scores.extract_if(.., |_, score| !score.is_finite());
                 let not_finite = bad.map(|(name, score)| (name, score.to_string())).collect();
-                Outcome::Completed { report: Box::new(report), not_finite }
+                Outcome::Completed { report: Box::new(report), not_finite, left_out }
             }
             Err(EvalError::Infeasible(reason)) => Outcome::Infeasible { reason },
             Err(EvalError::Transient(reason)) => Outcome::Transient { reason },
@@ -54,11 +62,20 @@ impl Outcome {
         })
     }
 
+    /// What a person should know about the result of this trial.
+    pub(in crate::execute) fn notice(&self, id: TrialId) -> Option<String> {
+        match self {
+            // Of a bad report nothing is recorded.
+            Outcome::Completed { left_out, not_finite, .. } if not_finite.is_empty() => study::left_out(id, left_out),
+            _ => None,
+        }
+    }
+
     /// What the driver is told.
     pub(in crate::execute) fn told(self) -> Result<Report, EvalError> {
         Err(match self {
             Outcome::Ready => EvalError::Fatal("the worker was asked for a trial and only answered".into()),
-            Outcome::Completed { mut report, not_finite } => {
+            Outcome::Completed { mut report, not_finite, .. } => {
                 let numbers = not_finite.into_iter().map(|(name, text)| (name, text.parse().unwrap_or(f64::NAN)));
                 report.scores.extend(numbers);
                 return Ok(*report);
@@ -80,14 +97,16 @@ mod tests {
     fn outcomes_arrive() {
         let scores = [("accuracy", f64::NAN), ("loss", f64::INFINITY), ("half", 0.5)];
         let scores: BTreeMap<String, f64> = scores.map(|(name, score)| (name.into(), score)).into();
-        let report = Report { scores, curve: vec![(1, 0.1)], ..Report::default() };
+        let curve = vec![(1, 0.1), (2, f64::NAN)];
+        let report = Report { scores, curve, train_flops: Some(f64::INFINITY), ..Report::default() };
         let there = |outcome| {
             let text = serde_json::to_string(&Outcome::new(outcome).unwrap()).unwrap();
             serde_json::from_str::<Outcome>(&text).unwrap().told()
         };
         let told = there(Ok(report.clone())).unwrap();
         assert!(told.scores["accuracy"].is_nan());
-        assert_eq!((told.scores["loss"], told.scores["half"], told.curve), (f64::INFINITY, 0.5, report.curve));
+        assert_eq!((told.scores["loss"], told.scores["half"], told.curve), (f64::INFINITY, 0.5, vec![(1, 0.1)]));
+        assert_eq!(told.train_flops, None);
         let errors =
             [EvalError::Infeasible, EvalError::Transient, EvalError::Fatal, EvalError::Stopped, EvalError::Panicked];
         for error in errors.map(|error| error("because".into())) {

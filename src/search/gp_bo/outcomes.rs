@@ -41,12 +41,18 @@ impl Standardised {
         let sd = if scaled.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 };
         let sd = if sd * unit < SMALLEST_SD { 1.0 / unit } else { sd };
         let values = DVector::from_iterator(scaled.len(), scaled.iter().map(|y| (y - mean) / sd));
-        Ok(Self { values, mean: mean * unit, sd: sd * unit })
+        // Of opposite numbers near the largest, the standard deviation is beyond it.
+        Ok(Self { values, mean: mean * unit, sd: (sd * unit).min(f64::MAX) })
     }
 
-    /// A value of the standardised scale on the original one.
+    /// A value of the standardised scale on the original one, at most the largest number.
     pub(super) fn restore(&self, value: f64) -> f64 {
-        self.mean + self.sd * value
+        (self.mean + self.sd * value).clamp(f64::MIN, f64::MAX)
+    }
+
+    /// A distance of the standardised scale on the original one, such as a standard deviation; at most the largest number.
+    pub(super) fn restore_distance(&self, distance: f64) -> f64 {
+        (self.sd * distance).min(f64::MAX)
     }
 
     /// A value of the original scale on the standardised one.

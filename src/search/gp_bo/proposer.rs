@@ -242,7 +242,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
                 return Ok(0.0);
             }
             let moved: f64 = means(&changed)?.iter().zip(&from).map(|(to, from)| (to - from).abs()).sum();
-            Ok(self.surrogate.outcomes().sd * moved / changed.len() as f64)
+            Ok(self.surrogate.outcomes().restore_distance(moved) / changed.len() as f64)
         };
         (0..space.layers()).map(of_layer).collect()
     }
@@ -265,7 +265,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         let candidate = |(at, architecture)| Candidate {
             architecture,
             mean: outcomes.restore(means[at]),
-            sd: outcomes.sd * f64::sqrt(variances[at]),
+            sd: outcomes.restore_distance(f64::sqrt(variances[at])),
         };
         Ok(best.into_iter().enumerate().map(candidate).collect())
     }
@@ -298,12 +298,12 @@ impl<K: Kernel + Clone> Process for Proposer<'_, K> {
             trial: seen.trial.id,
             observed: seen.value,
             mean: outcomes.restore(means[at]),
-            sd: outcomes.sd * variances[at].max(0.0).sqrt(),
+            sd: outcomes.restore_distance(variances[at].max(0.0).sqrt()),
         };
         Ok(Inspection {
             predictions: self.observations.iter().enumerate().map(prediction).collect(),
             layers: self.importance()?,
-            noise: outcomes.sd * hyper.noise.sqrt(),
+            noise: outcomes.restore_distance(hyper.noise.sqrt()),
             hyperparameters: hyper.kernel.describe(),
             candidates: self.candidates(function, rng)?,
         })
