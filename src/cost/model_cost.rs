@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::FlopConvention;
 use crate::{
+    limits::MAX_SEQ_LEN,
     model::ModelSpec,
     primitive::{DimsError, Primitives, RegistryError, Role, Symbol},
 };
@@ -66,9 +67,6 @@ pub struct ModelCost {
     /// The same where layers keep their inputs alone and are computed again on the way back, one at a time.
     pub recomputed_activation_bytes_per_sequence: u64,
 }
-
-/// Longer than any sequence: a bound that keeps closed forms within 64 bits.
-const MAX_SEQ_LEN: u64 = 1 << 32;
 
 impl ModelCost {
     /// The cost of a model.

@@ -1,9 +1,11 @@
 //! The widths at which a layer is built.
 
+use std::num::Saturating;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::kernels::RopeScaling;
+use crate::{kernels::RopeScaling, limits::MAX_WIDTH};
 
 /// Widths shared by the layers of one model. Every field counts elements unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,8 +32,8 @@ pub struct Dims {
     pub attention_bias: bool,
 }
 
-/// A bound on every width, far above any model: closed forms of sizes stay within 64 bits below it.
-const MAX_WIDTH: usize = 1 << 24;
+/// A count of a closed form: it stays at its largest value where it would overflow.
+pub(super) type Count = Saturating<u64>;
 
 impl Dims {
     /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000 unscaled, norm epsilon 1e-5, no bias.
@@ -94,6 +96,13 @@ impl Dims {
     /// `d_model` as a 64-bit count, for closed forms.
     pub fn width(&self) -> u64 {
         self.d_model as u64
+    }
+
+    /// `d_model`, `d_ff`, channels of all query heads and of all key heads, for closed forms.
+    pub(super) fn counts(&self) -> [Count; 4] {
+        let [model, inner, heads, kv_heads, head] =
+            [self.d_model, self.d_ff, self.heads, self.kv_heads, self.head_dim].map(|size| Saturating(size as u64));
+        [model, inner, heads * head, kv_heads * head]
     }
 }
 
