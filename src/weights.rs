@@ -132,7 +132,9 @@ impl Header {
         let whole = file.metadata().map_err(io)?.len();
         let mut length = [0; 8];
         match file.read_exact(&mut length) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(format(SafeTensorError::HeaderTooSmall)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(format(SafeTensorError::HeaderTooSmall));
+            }
             other => other.map_err(io)?,
         }
         let length = u64::from_le_bytes(length);

@@ -19,8 +19,9 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData, activation::softmax},
 };
 
-use super::{dims::Count, 
+use super::{
     Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, SwiGluLayer, Symbol, WeightInit,
+    dims::Count,
 };
 use crate::{kernels::project, limits::MAX_WIDTH};
 

@@ -83,7 +83,10 @@ mod tests {
     fn ids_are_those_of_vocabulary_and_added_tokens() {
         let ids = |text: &str| serde_json::from_str::<Largest>(text).ok().map(|largest| largest.ids);
         assert_eq!(ids(r#"{"model": {"type": "BPE", "vocab": {"a": 7, "b": 3}}}"#), Some(Some(7)));
-        assert_eq!(ids(r#"{"model": {"vocab": {"a": 7}}, "added_tokens": [{"id": 4294967295, "content": "x"}]}"#), Some(Some(4_294_967_295)));
+        assert_eq!(
+            ids(r#"{"model": {"vocab": {"a": 7}}, "added_tokens": [{"id": 4294967295, "content": "x"}]}"#),
+            Some(Some(4_294_967_295))
+        );
         assert_eq!(ids(r#"{"model": {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]]}}"#), Some(Some(1)));
         assert_eq!(ids(r#"{"model": {"vocab": []}}"#), Some(None));
         for wrong in ["", "{}", r#"{"model": {"vocab": 1}}"#, r#"{"model": {"vocab": {"a": -1}}}"#] {

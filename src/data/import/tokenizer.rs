@@ -82,7 +82,8 @@ impl Importer {
         if vocab_size < 257 {
             return Err(ImportError::Vocabulary(vocab_size));
         }
-        limits::at_most("vocab_size", vocab_size, MAX_VOCABULARY).map_err(|error| refused("trained", error.to_string()))?;
+        limits::at_most("vocab_size", vocab_size, MAX_VOCABULARY)
+            .map_err(|error| refused("trained", error.to_string()))?;
         let bytes = ByteLevel::new(false, true, true);
         let mut tokenizer = Tokenizer::new(BPE::default());
         tokenizer.with_pre_tokenizer(Some(bytes)).with_decoder(Some(bytes));

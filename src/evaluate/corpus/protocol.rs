@@ -72,7 +72,9 @@ impl CorpusProtocol {
         let heads = (dims.heads.saturating_mul(layers) / target_layers.max(1)).clamp(1, limits::MAX_WIDTH);
         let kv_heads = (1..=heads)
             .rev()
-            .find(|kv| heads.is_multiple_of(*kv) && kv.saturating_mul(dims.heads) <= heads.saturating_mul(dims.kv_heads))
+            .find(|kv| {
+                heads.is_multiple_of(*kv) && kv.saturating_mul(dims.heads) <= heads.saturating_mul(dims.kv_heads)
+            })
             .unwrap_or(1);
         let width = heads.saturating_mul(dims.head_dim);
         let d_ff = (dims.d_ff.saturating_mul(width) / dims.d_model.max(1)).max(1);
