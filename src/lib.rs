@@ -116,8 +116,8 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`statistics`], [`line_file`], [`durable`], [`device`]: named random streams, judging noisy numbers,
-//!    append-only files, files that are whole or absent, named devices
+//! 1. [`seed`], [`limits`], [`statistics`], [`line_file`], [`durable`], [`device`]: named random streams, bounds on sizes,
+//!    judging noisy numbers, append-only files, files that are whole or absent, named devices
 //! 2. [`kernels`], [`primitive`]: what layers compute, what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known
@@ -149,6 +149,7 @@
 #![deny(missing_docs)]
 
 pub mod seed;
+pub mod limits;
 pub mod statistics;
 pub mod line_file;
 pub mod durable;

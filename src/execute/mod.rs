@@ -104,6 +104,14 @@ pub enum ExecuteError {
     /// No worker was asked for.
     #[error("0 workers were asked for: a search needs at least one")]
     NoWorkers,
+    /// More workers than are of any use.
+    #[error("{workers} workers were asked for: at most {limit} here")]
+    TooManyWorkers {
+        /// How many.
+        workers: usize,
+        /// How many there may be: on one machine that follows from its cores.
+        limit: usize,
+    },
     /// A trial was submitted while all workers were busy.
     #[error("all workers are busy: submit only while idle() is positive")]
     Busy,
@@ -146,6 +154,24 @@ pub enum ExecuteError {
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
+
+/// Refuses no workers, and more than `limit`.
+fn check_workers(workers: usize, limit: usize) -> Result<(), ExecuteError> {
+    match workers {
+        0 => Err(ExecuteError::NoWorkers),
+        many if many > limit => Err(ExecuteError::TooManyWorkers { workers, limit }),
+        _ => Ok(()),
+    }
+}
+
+/// Workers that one machine may have: eight per core, and 64 on any.
+fn most_on_one_machine() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.saturating_mul(8).max(64)
+}
+
+/// Jobs that a cluster is asked for at once.
+const MAX_JOBS: usize = 1 << 14;
 
 impl<E: Executor + ?Sized> Executor for Box<E> {
     fn begin(&mut self, evaluator: &str) -> Result<(), ExecuteError> {

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Engine, EngineError, ExecuteError, Job, JobState, Remote, remote::Settings, task::Task};
+use super::{
+    Engine, EngineError, ExecuteError, Job, JobState, Remote, check_workers, most_on_one_machine, remote::Settings,
+    task::Task,
+};
 
 /// Runs each trial in a process of its own: a candidate that crashes, leaks or runs out of memory takes nothing with it.
 ///
@@ -18,11 +21,12 @@ use super::{Engine, EngineError, ExecuteError, Job, JobState, Remote, remote::Se
 pub type Process = Remote<Processes>;
 
 impl Remote<Processes> {
-    /// Runs `workers` processes at once, with their tasks in `folder`.
+    /// Runs `workers` processes at once, at most eight per core of this machine and 64 on any, with their tasks in `folder`.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero workers, or when the folder cannot be used or another driver uses it.
+    /// [`ExecuteError`] for zero or too many workers, or when the folder cannot be used or another driver uses it.
     pub fn new(workers: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
+        check_workers(workers, most_on_one_machine())?;
         let settings = Settings { capacity: workers, poll: POLL, grace: Duration::ZERO, ..Settings::default() };
         Self::with_settings(Processes::default(), settings, folder.as_ref())
     }

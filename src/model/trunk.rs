@@ -37,9 +37,11 @@ impl Trunk {
     /// `init/embedding` 0, so the weights of a layer depend on neither its neighbours nor on other threads.
     ///
     /// # Errors
-    /// [`BuildError`] when the spec is empty or contradicts itself, or a primitive is missing or refuses.
+    /// [`BuildError`] when the spec is empty, contradicts itself or is too large for this machine, or a primitive is missing or
+    /// refuses.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
         spec.validate()?;
+        spec.check_memory(primitives, device)?;
         let dims = &spec.dims;
         let layer = |(index, &symbol)| {
             let mut init = WeightInit::new(spec.init, seed.rng("init/layer", index as u64));

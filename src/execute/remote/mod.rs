@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Engine, ExecuteError, Executor, Message, Resources, worker};
+use super::{Engine, ExecuteError, Executor, MAX_JOBS, Message, Resources, check_workers, worker};
 use crate::study::Trial;
 use watcher::{Command, Watcher};
 
@@ -111,15 +111,13 @@ impl<E: Engine + 'static> Remote<E> {
     /// the same name.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero jobs, or when the folder cannot be used or another driver uses it.
+    /// [`ExecuteError`] for zero or too many jobs, or when the folder cannot be used or another driver uses it.
     pub fn with_engine(engine: E, capacity: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         Self::with_settings(engine, Settings { capacity, ..Settings::default() }, folder.as_ref())
     }
 
     pub(super) fn with_settings(engine: E, settings: Settings, folder: &Path) -> Result<Self, ExecuteError> {
-        if settings.capacity == 0 {
-            return Err(ExecuteError::NoWorkers);
-        }
+        check_workers(settings.capacity, MAX_JOBS)?;
         Ok(Self { state: State::New(engine), settings, run: RunFolder::open(folder)?, running: 0 })
     }
 
