@@ -148,6 +148,7 @@
 #![deny(missing_docs)]
 
 pub mod seed;
+pub mod text;
 pub mod statistics;
 pub mod line_file;
 pub mod durable;
