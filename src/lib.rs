@@ -150,6 +150,7 @@
 
 pub mod seed;
 pub mod limits;
+pub mod text;
 pub mod statistics;
 pub mod line_file;
 pub mod durable;

@@ -2,6 +2,8 @@
 //! also a [`Figure`] of its own, with its numbers.
 
 mod again;
+mod axis;
+mod blocks;
 mod candidates;
 mod compare;
 mod evidence;
