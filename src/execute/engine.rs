@@ -92,6 +92,14 @@ pub enum EngineError {
         /// The system's words.
         source: io::Error,
     },
+    /// This machine refuses what a job needs: a file, a process. Executors try again for as long as they are patient.
+    #[error("cannot {act}: {source}")]
+    System {
+        /// What was to be done.
+        act: String,
+        /// The system's words.
+        source: io::Error,
+    },
     /// The engine refuses for good.
     #[error("{program} refuses: {words}")]
     Refused {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Engine, EngineError, ExecuteError, Job, JobState, Remote, Resources,
+    Engine, EngineError, ExecuteError, Job, JobState, MOST_JOBS, Remote, Resources, at_most,
     command::{Output, run},
     remote::Settings,
 };
@@ -72,9 +72,10 @@ impl Remote<SlurmEngine> {
     /// probes that.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero jobs, when there is no Slurm, or when the folder cannot be used or another driver uses it.
+    /// [`ExecuteError`] for zero jobs or more than [`MOST_JOBS`], when there is no Slurm, or when the folder cannot be used or another driver uses it.
     pub fn new(options: SlurmOptions, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         let SlurmOptions { jobs, resources, poll, attempts, .. } = options;
+        at_most(jobs, MOST_JOBS, "jobs")?;
         // Fails where there is no Slurm, and says so before anything is started.
         run("sbatch", &["--version".into()], "", LIMIT)?;
         let settings = Settings { capacity: jobs, poll, ..Settings::default() };
@@ -127,14 +128,15 @@ impl SlurmEngine {
     }
 }
 
-/// The batch script. Shared file systems show new files late.
+/// The batch script. Shared file systems show new files late; a log that is a link leads elsewhere.
 fn script(job: &Job) -> String {
-    let (spec, log) = (quoted(&job.folder.join("spec.json").display().to_string()), job.folder.join("log"));
+    let file = |name: &str| quoted(&job.folder.join(name).display().to_string());
+    let (spec, log) = (file("spec.json"), file("log"));
     let command: Vec<_> = job.command.iter().map(|word| quoted(word)).collect();
     format!(
-        "#!/bin/sh\nfor wait in 1 1 2 3 5 0; do\n  [ -e {spec} ] && exec {} >>{} 2>&1\n  sleep $wait\ndone\nexit 66\n",
+        "#!/bin/sh\n[ -L {log} ] && exit 65\nfor wait in 1 1 2 3 5 0; do\n  [ -e {spec} ] && exec {} >>{log} 2>&1\n  \
+            sleep $wait\ndone\nexit 66\n",
         command.join(" "),
-        quoted(&log.display().to_string())
     )
 }
 
