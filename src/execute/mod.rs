@@ -158,6 +158,17 @@ pub enum ExecuteError {
         /// What engine and job said.
         words: String,
     },
+    /// The workers of a trial could not write what came of it.
+    #[error("{workers} workers could not write to {}: free some space or correct its rights and run again, nothing finished is \
+        lost. {words}", .folder.display())]
+    Unwritten {
+        /// How many workers, one after the other.
+        workers: u32,
+        /// The task's folder.
+        folder: PathBuf,
+        /// What engine and job said.
+        words: String,
+    },
     /// The workers are another program.
     #[error("the workers refuse: {0}")]
     Refused(String),

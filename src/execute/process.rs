@@ -56,7 +56,7 @@ pub struct Processes {
     devices: Vec<String>,
     children: BTreeMap<String, Running>,
     /// How those that have ended did so.
-    ended: BTreeMap<String, String>,
+    ended: BTreeMap<String, Ended>,
 }
 
 #[derive(Debug)]
@@ -64,6 +64,13 @@ struct Running {
     child: Child,
     device: Option<String>,
     deadline: Option<Instant>,
+}
+
+/// How a child has ended.
+#[derive(Debug)]
+struct Ended {
+    words: String,
+    code: Option<i32>,
 }
 
 /// The file of a task that says which device it uses.
@@ -118,16 +125,17 @@ impl Engine for Processes {
             if running.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 // It may have ended by itself just now.
                 let _ = running.child.kill();
-                ended.insert(name.clone(), "ended at its time limit".into());
+                ended.insert(name.clone(), Ended { words: "ended at its time limit".into(), code: None });
             }
             match running.child.try_wait() {
                 Ok(None) => true,
                 Ok(Some(status)) => {
-                    ended.entry(name.clone()).or_insert_with(|| status.to_string());
+                    let end = || Ended { words: status.to_string(), code: status.code() };
+                    ended.entry(name.clone()).or_insert_with(end);
                     false
                 }
                 Err(error) => {
-                    ended.insert(name.clone(), error.to_string());
+                    ended.insert(name.clone(), Ended { words: error.to_string(), code: None });
                     false
                 }
             }
@@ -148,7 +156,11 @@ impl Engine for Processes {
         Ok(())
     }
 
+    fn exit_code(&mut self, job: &Job) -> Option<i32> {
+        self.ended.get(&job.name)?.code
+    }
+
     fn last_words(&mut self, job: &Job) -> Option<String> {
-        self.ended.remove(&job.name)
+        self.ended.remove(&job.name).map(|ended| ended.words)
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     evaluate::EvalError,
     execute::{
-        Engine, EngineError, ExecuteError, Job, JobState, Message, Resources,
+        Engine, EngineError, ExecuteError, Job, JobState, Message, Resources, WorkerExit,
         task::{Asked, Outcome, Spec, Task, VERSION},
     },
     seed::Seed,
@@ -330,6 +330,7 @@ impl<E: Engine> Watcher<E> {
         if let Some(outcome) = self.result(open)? {
             return self.end(open, outcome, Listed::Gone).map(|()| false);
         }
+        let unwritten = self.engine.exit_code(&open.job) == Some(WorkerExit::Unwritten as i32);
         let words = [self.engine.last_words(&open.job).unwrap_or_default(), open.task.log_tail()];
         let words = words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
         match death {
@@ -339,6 +340,11 @@ impl<E: Engine> Watcher<E> {
                     self.submit(open)?;
                 }
                 Ok(true)
+            }
+            // Another trial would fare no better.
+            Death::NeverStarted | Death::GiveUp(_) if unwritten => {
+                let workers = self.settings.attempts;
+                Err(ExecuteError::Unwritten { workers, folder: open.task.folder().into(), words })
             }
             Death::NeverStarted => {
                 let tries = self.settings.attempts;

@@ -128,6 +128,15 @@ impl SlurmEngine {
     }
 }
 
+impl SlurmEngine {
+    /// Slurm's number of a job, and what `scontrol` shows of it.
+    fn shown(&self, job: &Job) -> Option<(&str, String)> {
+        let id = self.ids.get(&job.name)?;
+        let shown = slurm("scontrol", &["--oneliner".into(), "show".into(), "job".into(), id.clone()], "").ok()?;
+        Some((id, shown))
+    }
+}
+
 /// The batch script. Shared file systems show new files late; a log that is a link leads elsewhere.
 fn script(job: &Job) -> String {
     let file = |name: &str| quoted(&job.folder.join(name).display().to_string());
@@ -221,10 +230,15 @@ impl Engine for SlurmEngine {
         slurm("scancel", &[vec!["--quiet".into()], ids].concat(), "").map(drop)
     }
 
+    fn exit_code(&mut self, job: &Job) -> Option<i32> {
+        let (_, shown) = self.shown(job)?;
+        // CODE:SIGNAL
+        shown.split_whitespace().find_map(|word| word.strip_prefix("ExitCode=")?.split(':').next()?.parse().ok())
+    }
+
     /// State, reason, exit code and node, where the controller still knows them.
     fn last_words(&mut self, job: &Job) -> Option<String> {
-        let id = self.ids.get(&job.name)?;
-        let shown = slurm("scontrol", &["--oneliner".into(), "show".into(), "job".into(), id.clone()], "").ok()?;
+        let (id, shown) = self.shown(job)?;
         let told = ["JobState=", "Reason=", "ExitCode=", "NodeList="];
         let words = shown.split_whitespace().filter(|word| told.iter().any(|key| word.starts_with(key)));
         Some(format!("Slurm's job {id}: {}", words.collect::<Vec<_>>().join(" ")))

@@ -173,7 +173,7 @@ impl Task {
 
     /// Whether a worker of this machine is alive.
     pub(in crate::execute) fn is_alive(&self) -> bool {
-        let locked = File::open(self.file("alive")).map(|file| file.try_lock());
+        let locked = durable::open_to_read(&self.file("alive")).map(|file| file.try_lock());
         matches!(locked, Ok(Err(TryLockError::WouldBlock)))
     }
 
@@ -319,6 +319,7 @@ mod tests {
     #[test]
     fn an_attempt_begins_with_a_copy_of_the_last_checkpoint() {
         let (_folder, task) = task();
+        task.ask(&spec()).unwrap();
         let begin = || {
             let (number, folder) = task.claim().unwrap();
             task.checkpoint(number, &folder).unwrap()
@@ -334,6 +335,50 @@ mod tests {
         fs::remove_dir_all(begin()).unwrap();
         fs::write(second.join("deep/state"), "two").unwrap();
         assert_eq!(fs::read(begin().join("deep/state")).unwrap(), b"two");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_not_followed() {
+        use std::os::unix::fs::symlink;
+
+        let (root, task) = task();
+        let outside = root.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), "theirs").unwrap();
+        task.ask(&spec()).unwrap();
+        let (number, attempt) = task.claim().unwrap();
+        let checkpoint = task.checkpoint(number, &attempt).unwrap();
+        fs::create_dir(&checkpoint).unwrap();
+        fs::write(checkpoint.join("state"), "ours").unwrap();
+        symlink(&outside, checkpoint.join("folder")).unwrap();
+        symlink(outside.join("file"), checkpoint.join("file")).unwrap();
+        let (number, attempt) = task.claim().unwrap();
+        let copied = task.checkpoint(number, &attempt).unwrap();
+        assert_eq!(contents(&copied).iter().map(|(path, ..)| path.clone()).collect::<Vec<_>>(), [copied.join("state")]);
+        assert_eq!(fs::read_dir(&copied).unwrap().count(), 1);
+
+        for name in ["result.json", "progress.json", "spec.json", "cancel", "alive", "log"] {
+            let _ = fs::remove_file(task.file(name));
+            symlink(outside.join("file"), task.file(name)).unwrap();
+        }
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::InvalidData;
+        assert!(refused(task.outcome().unwrap_err()) && task.pulse().is_none() && refused(task.asked().unwrap_err()));
+        assert!(refused(task.show_alive().unwrap_err()) && !task.is_alive());
+        assert!(refused(task.log().unwrap_err()) && task.log_tail().is_empty());
+        task.call_off().unwrap();
+        task.ask(&spec()).unwrap();
+        task.put_aside().unwrap();
+        task.finish(&attempt, &Outcome::Ready).unwrap();
+        assert_eq!((task.asked().unwrap(), task.outcome().unwrap()), (spec(), Some(Outcome::Ready)));
+        fs::remove_dir_all(task.file("attempts")).unwrap();
+        symlink(&outside, task.file("attempts")).unwrap();
+        assert!(refused(task.claim().unwrap_err()));
+        let linked = Task::at(root.path().join("linked"));
+        symlink(&outside, linked.folder()).unwrap();
+        assert!(refused(linked.ask(&spec()).unwrap_err()));
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        assert_eq!(fs::read(outside.join("file")).unwrap(), b"theirs");
     }
 
     #[test]
