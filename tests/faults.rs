@@ -222,13 +222,18 @@ impl Mount {
 
     fn read_only(path: &Path) -> Option<Self> {
         let mount = Self::new(path, &["--bind", path.to_str().unwrap()])?;
-        mount.change("bind,ro");
+        // Busy while somebody writes to a file that was opened through it.
+        until("it is read-only", || mount.is_changed("bind,ro"));
         Some(mount)
     }
 
     fn change(&self, options: &str) {
+        assert!(self.is_changed(options));
+    }
+
+    fn is_changed(&self, options: &str) -> bool {
         let options = format!("remount,{options}");
-        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+        Command::new("mount").args(["-o", &options]).arg(&self.0).stderr(Stdio::null()).status().unwrap().success()
     }
 }
 

@@ -89,7 +89,12 @@ impl Task {
 
     /// What came of it, where something has.
     pub(in crate::execute) fn outcome(&self) -> io::Result<Option<Outcome>> {
-        present(read(&self.file("result.json")))
+        let outcome = present(read(&self.file("result.json")));
+        if !matches!(outcome, Ok(None)) && !is_folder(&self.folder) {
+            let words = "the task's folder is a link; links are not followed here";
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, words));
+        }
+        outcome
     }
 
     /// Writes what came of it. The first to finish wins; whoever comes later changes nothing.
