@@ -307,7 +307,10 @@ fn a_folder_that_becomes_read_only_ends_the_search_in_time() {
     let folder = folder.path();
     let child = driver(folder, "process", "slow=60").spawn().unwrap();
     until("some trials are told", || told(folder) >= 3);
+    // Nobody new opens a file meanwhile.
+    signal(&child.id().to_string(), "-STOP");
     let Some(mount) = Mount::read_only(folder) else { return kill(child) };
+    signal(&child.id().to_string(), "-CONT");
     let words = stop(child);
     assert!(words.contains("Read-only file system") && words.contains("nothing finished is lost"), "{words}");
     // Nothing can begin there either.

@@ -129,6 +129,9 @@ impl Task {
 
     /// Asks the workers to stop.
     pub(in crate::execute) fn call_off(&self) -> io::Result<()> {
+        if !is_folder(&self.folder) {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
         durable::write_in(&self.file("cancel"), b"")
     }
 
