@@ -71,9 +71,9 @@
 //! # let primitives = Primitives::standard();
 //! # let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4)?;
 //! # let score = |trial: &Trial, _: &Context| Ok(Report::score("accuracy", trial.architecture.runs().count() as f64));
-//! # let (target, folder) = (Target::llama_1b(), std::env::temp_dir());
+//! # let (target, folder) = (Target::llama_1b(), tempfile::tempdir()?);
 //! # let found = Pipeline::new(&primitives, space, from_fn("runs", score)).trials(8).run(&target)?;
-//! Page::new(&found.study).target(&target, &found.target, &primitives).write(folder.join("report.html"))?;
+//! Page::new(&found.study).target(&target, &found.target, &primitives).write(folder.path().join("report.html"))?;
 //! let models = [("llama", &target.baseline_model()), ("found", &found.target)];
 //! println!("{}", Comparison::new(models, &primitives, Workload::bf16(4096))?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -152,8 +152,8 @@ pub mod seed;
 pub mod limits;
 pub mod text;
 pub mod statistics;
-pub mod line_file;
 pub mod durable;
+pub mod line_file;
 pub mod device;
 pub mod kernels;
 pub mod primitive;

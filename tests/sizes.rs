@@ -276,7 +276,7 @@ fn measurements_and_workers_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let evaluator = std::sync::Arc::new(from_fn("none", |_: &Trial, _: &Context| Ok(Report::default())));
     for workers in [1_000_000_000, usize::MAX] {
-        let refused = |error: ExecuteError| matches!(error, ExecuteError::TooManyWorkers { .. });
+        let refused = |error: ExecuteError| matches!(error, ExecuteError::TooMany { .. });
         assert!(refused(Threads::new(evaluator.clone(), workers).unwrap_err()));
         assert!(refused(Process::new(workers, folder.path().join("run")).map(drop).unwrap_err()));
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ExecuteError, Executor, Message, attempt::evaluate, check_workers, most_on_one_machine};
+use super::{ExecuteError, Executor, Message, at_most, attempt::evaluate};
 use crate::{
     evaluate::{CancelToken, Context, Evaluator},
     study::Trial,
@@ -26,10 +26,13 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Starts `workers` workers with one computing thread each: at most eight per core of this machine, and 64 on any.
+    /// Computing threads of all workers together, at most.
+    pub const MOST: usize = 512;
+
+    /// Starts `workers` workers with one computing thread each.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero or too many workers, or when the system refuses a thread.
+    /// [`ExecuteError`] for zero workers or more than [`MOST`](Self::MOST), or when the system refuses a thread.
     pub fn new(evaluator: Arc<dyn Evaluator>, workers: usize) -> Result<Self, ExecuteError> {
         Self::with_threads_per_worker(evaluator, workers, 1)
     }
@@ -38,14 +41,13 @@ impl Threads {
     /// products are large.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero or too many workers or threads, or when the system refuses a thread.
+    /// [`ExecuteError`] for zero workers or threads or more than [`MOST`](Self::MOST) threads, or when the system refuses one.
     pub fn with_threads_per_worker(
         evaluator: Arc<dyn Evaluator>,
         workers: usize,
         threads: usize,
     ) -> Result<Self, ExecuteError> {
-        check_workers(threads, most_on_one_machine())?;
-        check_workers(workers, most_on_one_machine())?;
+        at_most(workers.saturating_mul(threads), Self::MOST, "computing threads of one process")?;
         let (trials, queue) = mpsc::channel();
         let (sender, messages) = mpsc::channel();
         let (queue, cancel) = (Arc::new(Mutex::new(queue)), CancelToken::default());
