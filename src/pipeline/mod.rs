@@ -30,6 +30,7 @@ use crate::{
     primitive::RegistryError,
     search::SearchError,
     study::{StudyError, TrialId},
+    text::line,
 };
 
 /// Trials that have an outcome.
@@ -99,7 +100,7 @@ pub enum PipelineError {
     #[error("the searcher waits for results although no trial is pending: it breaks the law of Searcher::ask")]
     Stuck,
     /// The evaluator cannot go on.
-    #[error("the evaluator gave up at {id}: {reason}; nothing finished is lost, run again once the cause is removed")]
+    #[error("the evaluator gave up at {id}: {}; nothing finished is lost, run again once the cause is removed", line(.reason))]
     Fatal {
         /// The trial at which it happened.
         id: TrialId,

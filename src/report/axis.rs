@@ -155,7 +155,8 @@ mod tests {
         assert_eq!((axis.range(), axis.at(0.5), axis.share(0.5)), (0.22..0.78, 0.5, 0.5));
         assert_eq!(Axis::new([0.5]).range(), 0.45..0.55);
         assert_eq!(Axis::new([]).range(), 0.0..1.0);
-        assert_eq!(Axis::new([2.0, 2.0 + 1e-15]).range(), Axis::new([2.0]).range().start..Axis::new([2.0]).range().end);
+        let almost = Axis::new([2.0, 2.0 + 1e-15]).range();
+        assert!((almost.start - 1.9).abs() < 1e-9 && (almost.end - 2.1).abs() < 1e-9);
         assert_eq!(axis.label(0.25, 3), "0.250");
     }
 

@@ -72,13 +72,7 @@ pub fn compare(groups: &[(String, Vec<Study>)]) -> Result<Figure, PlotError> {
     let curves: Vec<_> = groups.iter().map(|(name, studies)| (name, curve(studies))).collect();
     let rows = curves.iter().flat_map(|(name, curve)| {
         curve.iter().enumerate().map(move |(at, mean)| {
-            vec![
-                (*name).clone(),
-                (at + 1).to_string(),
-                exact(mean.value),
-                exact(mean.low),
-                exact(mean.high),
-            ]
+            vec![(*name).clone(), (at + 1).to_string(), exact(mean.value), exact(mean.low), exact(mean.high)]
         })
     });
     let score = groups.iter().flat_map(|(_, studies)| studies).next().map_or("score", |study| &study.goal().score);

@@ -6,7 +6,10 @@ use plotters::{
     style::{Color, IntoTextStyle, WHITE},
 };
 
-use super::figure::{self, Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, range};
+use super::{
+    axis::Axis,
+    figure::{self, Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, label},
+};
 use crate::{
     evidence::{Evidence, Group},
     space::Architecture,
@@ -88,35 +91,35 @@ fn draw(root: &Area, hints: &mut Hints, panels: &[Vec<Point>], columns: u32) -> 
 
 fn panel(area: &Area, hints: &mut Hints, points: &[Point]) -> Drawn {
     let Some(Point { group, .. }) = points.first() else { return Ok(()) };
-    let (low, high) = range(points.iter().map(|point| point.value));
-    let (left, right) = if group.lower_is_better { (high, low) } else { (low, high) };
-    let ends = points.iter().flat_map(|point| [point.score - point.error, point.score + point.error]);
-    let (bottom, top) = range(ends);
+    // Turned so that the better is on the right.
+    let turn = |value: f64| if group.lower_is_better { -value } else { value };
+    let across = Axis::new(points.iter().map(|point| turn(point.value)));
+    let bars: Vec<_> = points.iter().map(|point| (point.score, Some(point.error))).collect();
+    let up = Axis::with_bars(&bars);
     let mut chart = ChartBuilder::on(area)
         .margin(12)
-        .caption(&group.name, ("sans-serif", 16))
+        .caption(label(&group.name), ("sans-serif", 16))
         .x_label_area_size(38)
         .y_label_area_size(56)
-        .build_cartesian_2d(left..right, bottom..top)?;
+        .build_cartesian_2d(across.range(), up.range())?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
         .x_labels(6)
-        .x_desc(&group.metric)
+        .x_desc(label(&group.metric))
         .y_desc("score")
-        .x_label_formatter(&|x| format!("{x:.2}"))
-        .y_label_formatter(&|y| format!("{y:.2}"))
+        .x_label_formatter(&|x| across.label(turn(*x), 2))
+        .y_label_formatter(&|y| up.label(*y, 2))
         .label_style(("sans-serif", 12))
         .draw()?;
     for point in points {
-        let bar = [(point.value, point.score - point.error), (point.value, point.score + point.error)];
-        chart.draw_series([PathElement::new(bar, GREY)])?;
-        chart.draw_series([Circle::new((point.value, point.score), 3, BLUE.filled())])?;
+        let at = (across.at(turn(point.value)), up.at(point.score));
+        let [low, high] = up.bar(point.score, point.error);
+        chart.draw_series([PathElement::new([(at.0, low), (at.0, high)], GREY)])?;
+        chart.draw_series([Circle::new(at, 3, BLUE.filled())])?;
         let style = ("sans-serif", 10).into_text_style(area).color(&GREY);
-        chart.draw_series([
-            EmptyElement::at((point.value, point.score)) + Text::new(point.name.to_owned(), (5, -11), style)
-        ])?;
-        let place = chart.backend_coord(&(point.value, point.score));
+        chart.draw_series([EmptyElement::at(at) + Text::new(label(point.name), (5, -11), style)])?;
+        let place = chart.backend_coord(&at);
         let text = format!("{}: {}; published {}, score {:.4}", point.name, point.layout, point.value, point.score);
         hints.point(place, &text);
     }

@@ -72,7 +72,10 @@ pub(super) struct Hints(String);
 impl Hints {
     /// A text over the point at these pixels.
     pub(super) fn point(&mut self, (x, y): (i32, i32), text: &str) {
-        self.0 += &format!("<circle cx=\"{x}\" cy=\"{y}\" r=\"8\"><title>{}</title></circle>\n", text::html(&text::shortened(text, LONGEST_HINT)));
+        self.0 += &format!(
+            "<circle cx=\"{x}\" cy=\"{y}\" r=\"8\"><title>{}</title></circle>\n",
+            text::html(&text::shortened(text, LONGEST_HINT))
+        );
     }
 
     /// A text over the rectangle between these pixels.

@@ -41,8 +41,7 @@ pub fn isoflop(measurements: &[Measurement], scalings: &[Scaling]) -> Result<Fig
     }
     let row = |measured: &Measurement| {
         let Measurement { cell, parameters, flops, loss, accuracy, .. } = measured;
-        let numbers =
-            [*parameters as f64, measured.budget(), *flops, *loss, *accuracy].map(exact);
+        let numbers = [*parameters as f64, measured.budget(), *flops, *loss, *accuracy].map(exact);
         let texts = [cell.family.clone(), cell.architecture.letters(), cell.seed.to_string()];
         let diverged = measured.diverged.clone().unwrap_or_default();
         texts.into_iter().chain(numbers).chain([diverged]).collect()
@@ -186,7 +185,10 @@ fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour
         .caption("loss of the best size", ("sans-serif", 16))
         .x_label_area_size(40)
         .y_label_area_size(58)
-        .build_cartesian_2d((low..high).log_scale().with_key_points(budgets(measurements).into_iter().map(log_place).collect()), axis.range())?;
+        .build_cartesian_2d(
+            (low..high).log_scale().with_key_points(budgets(measurements).into_iter().map(log_place).collect()),
+            axis.range(),
+        )?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)

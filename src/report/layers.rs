@@ -83,16 +83,11 @@ fn paint(study: &Study, symbols: &[Symbol], cells: &[Vec<Cell>], width: i32, are
             let place = |mean: f64| if high > low { share(study.goal().orient(mean), low, high) } else { 0.5 };
             let (background, ink) = cell.mean.map_or((RGBColor(235, 235, 235), DARK), |mean| shade(place(mean)));
             fill(area, corners, background)?;
-            let text = cell.mean.map_or("no trial".into(), |mean| format!("mean {} of {} trials", number(mean, 4), cell.trials));
+            let text = cell
+                .mean
+                .map_or("no trial".into(), |mean| format!("mean {} of {} trials", number(mean, 4), cell.trials));
             if let Some(mean) = cell.mean.filter(|_| width >= 44) {
-                write(
-                    area,
-                    &number(mean, 3),
-                    (left + width / 2 - 1, top + HEIGHT / 2 - 1),
-                    13,
-                    ink,
-                    HPos::Center,
-                )?;
+                write(area, &number(mean, 3), (left + width / 2 - 1, top + HEIGHT / 2 - 1), 13, ink, HPos::Center)?;
             }
             hints.area(corners, &format!("{symbol} at layer {}: {text}", layer + 1));
         }

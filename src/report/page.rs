@@ -10,8 +10,8 @@ use thiserror::Error;
 use super::{
     Latency,
     again::{again, without_result},
-    candidates, clusters,
     blocks::FEW,
+    candidates, clusters,
     figure::{Figure, PlotError},
     importance, layers,
     live::Running,
@@ -237,7 +237,8 @@ impl<'a> Page<'a> {
         let Ok(seen) = seen else { return Ok(Vec::new()) };
         let mut figures = vec![predictions(self.study, &seen)?, importance(&seen)?];
         if observations > FEW {
-            let some = format!(". Learnt from {} of {observations} trials, the best and the latest", seen.predictions.len());
+            let some =
+                format!(". Learnt from {} of {observations} trials, the best and the latest", seen.predictions.len());
             figures.iter_mut().for_each(|figure| figure.caption += &some);
         }
         Ok(figures)

@@ -150,15 +150,16 @@ fn folded(value: &str) -> String {
 
 /// Names with their meanings.
 pub(super) fn facts(facts: &[(&str, String)]) -> String {
-    let fact =
-        |(name, value): &(&str, String)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), folded(value));
+    let fact = |(name, value): &(&str, String)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), folded(value));
     format!("<dl>{}</dl>\n", facts.iter().map(fact).collect::<String>())
 }
 
 /// Says that a table has only the `which` rows of many; nothing where it has all.
 pub(super) fn note_of_rest(which: &str, rows: usize, all: usize) -> String {
     match rows < all {
-        true => format!("<p class=\"soft\">The {which} {rows} of {all}; the numbers of all are behind the first figure.</p>\n"),
+        true => format!(
+            "<p class=\"soft\">The {which} {rows} of {all}; the numbers of all are behind the first figure.</p>\n"
+        ),
         false => String::new(),
     }
 }

@@ -28,12 +28,7 @@ pub fn predictions(study: &Study, seen: &Inspection) -> Result<Figure, PlotError
     let (observed, predicted): (Vec<_>, Vec<_>) = seen.predictions.iter().map(|p| (p.observed, p.mean)).unzip();
     let correlation = |value: Option<f64>| value.map_or("-".into(), |value| number(value, 2));
     let row = |p: &LeaveOneOut| {
-        vec![
-            p.trial.0.to_string(),
-            exact(goal.orient(p.observed)),
-            exact(goal.orient(p.mean)),
-            exact(p.sd),
-        ]
+        vec![p.trial.0.to_string(), exact(goal.orient(p.observed)), exact(goal.orient(p.mean)), exact(p.sd)]
     };
     Ok(Figure {
         name: NAME,
@@ -123,12 +118,18 @@ fn paint_importance(seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn 
         .y_label_formatter(&|y| axis.label(*y, 3))
         .label_style(("sans-serif", 13))
         .draw()?;
-    let bars =
-        seen.layers.iter().enumerate().map(|(layer, &value)| [(layer as f64 + 0.6, 0.0), (layer as f64 + 1.4, axis.at(value))]);
+    let bars = seen
+        .layers
+        .iter()
+        .enumerate()
+        .map(|(layer, &value)| [(layer as f64 + 0.6, 0.0), (layer as f64 + 1.4, axis.at(value))]);
     chart.draw_series(bars.clone().map(|corners| Rectangle::new(corners, BLUE.filled())))?;
     for ((layer, [from, to]), &value) in bars.enumerate().zip(&seen.layers) {
         let ((left, bottom), (right, top)) = (chart.backend_coord(&from), chart.backend_coord(&to));
-        hints.area([(left, top.min(bottom - 6)), (right, bottom)], &format!("layer {}: {}", layer + 1, number(value, 4)));
+        hints.area(
+            [(left, top.min(bottom - 6)), (right, bottom)],
+            &format!("layer {}: {}", layer + 1, number(value, 4)),
+        );
     }
     Ok(())
 }

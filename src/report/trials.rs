@@ -11,7 +11,9 @@ use plotters::{
 use super::{
     axis::Axis,
     blocks::{FEW, bins, blocks},
-    figure::{Area, BLUE, Drawn, Figure, GREY, Hints, INK, ORANGE, PlotError, csv, draw, fill, label, steps, whole, write},
+    figure::{
+        Area, BLUE, Drawn, Figure, GREY, Hints, INK, ORANGE, PlotError, csv, draw, fill, label, steps, whole, write,
+    },
 };
 use crate::{
     study::{Observation, Study, Trial, TrialState},
@@ -63,7 +65,8 @@ type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64
 
 fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
     let goal = study.goal();
-    let scores: Vec<_> = study.observations().map(|seen| (goal.orient(seen.value), seen.report.standard_error)).collect();
+    let scores: Vec<_> =
+        study.observations().map(|seen| (goal.orient(seen.value), seen.report.standard_error)).collect();
     let many = scores.len() > FEW;
     let axis = match many {
         true => Axis::new(scores.iter().map(|&(score, _)| score)),

@@ -63,9 +63,8 @@ fn paint_clusters(study: &Study, clustering: &Clustering, area: &Area, hints: &m
         ))?;
         let label = number(goal.orient(cluster.mean), 3);
         write(area, &label, ((from + to) / 2, middle + 36), 12, tone, HPos::Center)?;
-        let scores = cluster.trials.iter().filter_map(|id| {
-            study.trial(*id).ok()?.report()?.scores.get(&goal.score).copied()
-        });
+        let scores =
+            cluster.trials.iter().filter_map(|id| study.trial(*id).ok()?.report()?.scores.get(&goal.score).copied());
         if many {
             heap(area, hints, scores.map(place), (middle, tone), index)?;
             continue;

@@ -71,7 +71,14 @@ impl Default for GpBo {
     fn default() -> Self {
         let terms = Term::ALL.into_iter().filter(|&term| term != Term::Layers).collect();
         let (surrogate, acquisition) = (SurrogateKind::Structured(terms), AcquisitionFunction::QLogNei);
-        Self { surrogate, acquisition, initial: 8, budget: AskBudget::STRUCTURED, observations: OBSERVATIONS, notice: None }
+        Self {
+            surrogate,
+            acquisition,
+            initial: 8,
+            budget: AskBudget::STRUCTURED,
+            observations: OBSERVATIONS,
+            notice: None,
+        }
     }
 }
 
