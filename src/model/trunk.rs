@@ -11,9 +11,6 @@ use crate::{
     seed::Seed,
 };
 
-/// Standard deviation of the initial embeddings, as in GPT-2 and the MAD reference.
-const EMBEDDING_STD: f64 = 0.02;
-
 /// Token embedding and residual blocks. Letters: `B` batch, `S` sequence, `D` model width, `V` vocabulary.
 #[derive(Module, Debug)]
 pub struct Trunk {
@@ -52,7 +49,7 @@ impl Trunk {
         };
         let layers = spec.architecture.layers().iter().enumerate().map(layer).collect::<Result<_, BuildError>>()?;
         let mut init = WeightInit::new(spec.init, seed.rng("init/embedding", 0));
-        let embedding = init.normal([spec.vocab_size, dims.d_model], EMBEDDING_STD, device);
+        let embedding = init.normal([spec.vocab_size, dims.d_model], spec.init.embedding_std(), device);
         Ok(Self { embedding, layers })
     }
 

@@ -159,7 +159,7 @@ pub enum BuildError {
     #[error("the architecture is empty: give it at least one layer, as in 2A+4M")]
     EmptyArchitecture,
     /// The standard deviation of the initial weights is no standard deviation.
-    #[error("init normal({0}): a standard deviation is a finite number that is not negative, such as 0.02")]
+    #[error("init: the standard deviation is {0}: use a finite number that is not negative, such as 0.02")]
     InitStd(f64),
     /// The auto-encoder's position code needs at least two frequencies, each with a sine and a cosine.
     #[error("d_model {0} does not fit the auto-encoder's position code: use an even width of at least 4")]

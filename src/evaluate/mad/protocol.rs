@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     limits::{self, LimitError},
-    primitive::{Dims, DimsError, InitScheme},
+    primitive::{BuildError, Dims, DimsError, InitScheme},
     seed::Seed,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError},
 };
@@ -182,6 +182,7 @@ impl Protocol {
     /// [`ProtocolError`] names the training and says what to change.
     pub fn validate(&self) -> Result<(), ProtocolError> {
         self.dims.validate()?;
+        self.init.validate()?;
         if self.trainings.is_empty() {
             return Err(ProtocolError::NoTrainings);
         }
@@ -361,6 +362,9 @@ pub enum ProtocolError {
     /// The widths contradict each other.
     #[error(transparent)]
     Dims(#[from] DimsError),
+    /// The initial weights have no such law.
+    #[error(transparent)]
+    Init(#[from] BuildError),
     /// Nothing is trained.
     #[error("the protocol trains nothing: name at least one task")]
     NoTrainings,
@@ -457,6 +461,7 @@ mod tests {
         };
         for (change, words) in [
             ((|p| p.dims.heads = 3) as fn(&mut Protocol), "heads"),
+            (|p| p.init = InitScheme::FanInEmbedding(f64::NAN), "standard deviation"),
             (|p| p.trainings.clear(), "at least one task"),
             (|p| p.trainings[1] = p.trainings[0].clone(), "twice"),
             (|p| p.trainings[0].repeats = 0, "at least once"),
