@@ -215,7 +215,7 @@ fn start(args: &Args, target: &Target, scratch: &Path, from: u64, left: f64) -> 
         command.arg("--repeat").args(&args.repeat);
     }
     let stderr = File::options().create(true).append(true).open(scratch.join(STDERR))?;
-    Ok(command.stdin(Stdio::null()).stderr(stderr).status()?)
+    Ok(command.env_remove("RUST_BACKTRACE").stdin(Stdio::null()).stderr(stderr).status()?)
 }
 
 /// What a worker died of.
@@ -229,7 +229,8 @@ fn death(status: ExitStatus, args: &Args, scratch: &Path) -> String {
 fn last_words(scratch: &Path) -> String {
     let text = fs::read(scratch.join(STDERR)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
-    text.trim_end().lines().last().unwrap_or_default().chars().take(200).collect()
+    let told = text.trim_end().lines().rfind(|line| !line.starts_with("note:"));
+    told.unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).take(200).collect()
 }
 
 /// The time that an input may take.

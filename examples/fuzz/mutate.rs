@@ -115,12 +115,12 @@ fn with_header(header: &str, data: &[u8], rng: &mut Rng) -> Vec<u8> {
 }
 
 fn text(known: &str, other: &str, rng: &mut Rng) -> String {
-    match rng.random_range(0..10) {
-        0..=2 => json_or_numbers(known, other, rng),
-        3 | 4 => numbers(known, rng),
-        5 | 6 => lines(known, other, rng),
-        7 => insert(known, WORDS.choose(rng).unwrap_or(&""), rng),
-        8 => splice(known, other, rng),
+    match rng.random_range(0..20) {
+        0..=10 => json_or_numbers(known, other, rng),
+        11..=14 => numbers(known, rng),
+        15 | 16 => lines(known, other, rng),
+        17 => insert(known, WORDS.choose(rng).unwrap_or(&""), rng),
+        18 => splice(known, other, rng),
         _ => cut(known, rng),
     }
 }
@@ -168,7 +168,7 @@ fn change_node(value: &mut Value, other: Option<Value>, rng: &mut Rng) {
     });
     let mut at = rng.random_range(0..nodes(value));
     let Some(node) = node(value, &mut at) else { return };
-    match (rng.random_range(0..6), &mut *node) {
+    match (rng.random_range(0..8), &mut *node) {
         (0, Value::Object(fields)) if !fields.is_empty() => rename(fields, rng),
         (1, Value::Object(fields)) if !fields.is_empty() => {
             fields.remove(&key(fields, rng));
@@ -185,7 +185,12 @@ fn change_node(value: &mut Value, other: Option<Value>, rng: &mut Rng) {
             let inner = node.take();
             *node = if rng.random() { json!([inner]) } else { json!({ "inner": inner }) };
         }
-        _ => *node = scalar(rng),
+        (_, Value::Number(_)) => *node = parsed(&any_number(rng)),
+        (_, Value::Bool(known)) => *known = !*known,
+        (_, Value::String(_)) => *node = donor.filter(Value::is_string).unwrap_or_else(|| scalar(rng)),
+        (4, _) => *node = scalar(rng),
+        (_, Value::Array(items)) if items.len() > 1 => items.rotate_left(1),
+        _ => *node = donor.unwrap_or_else(|| scalar(rng)),
     }
 }
 
@@ -204,8 +209,20 @@ fn rename(fields: &mut Map<String, Value>, rng: &mut Rng) {
 
 fn scalar(rng: &mut Rng) -> Value {
     let word = if rng.random_bool(0.8) { NUMBERS.choose(rng) } else { WORDS.choose(rng) };
-    let word = word.copied().unwrap_or_default();
+    parsed(word.unwrap_or(&"null"))
+}
+
+/// The JSON value, or else the text itself as one.
+fn parsed(word: &str) -> Value {
     serde_json::from_str(word).unwrap_or_else(|_| word.into())
+}
+
+/// A small number, or one at which code breaks.
+fn any_number(rng: &mut Rng) -> String {
+    match rng.random_range(0..3) {
+        0 => rng.random_range(0..20).to_string(),
+        _ => NUMBERS.choose(rng).copied().unwrap_or("0").to_owned(),
+    }
 }
 
 /// Replaces one number of the text, or turns one of its digits.
@@ -224,11 +241,7 @@ fn numbers(known: &str, rng: &mut Rng) -> String {
         }
     }
     let Some(span) = spans.choose(rng) else { return insert(known, NUMBERS.choose(rng).unwrap_or(&"0"), rng) };
-    let new = match rng.random_range(0..3) {
-        0 => rng.random_range(0..20).to_string(),
-        _ => NUMBERS.choose(rng).copied().unwrap_or("0").to_owned(),
-    };
-    [&known[..span.start], &new, &known[span.end..]].concat()
+    [&known[..span.start], &any_number(rng), &known[span.end..]].concat()
 }
 
 /// Removes, repeats, swaps or borrows lines.

@@ -26,8 +26,8 @@ use crate::{
     targets::{Seen, Target, fixtures},
 };
 
-/// New kinds of answers that are kept as beginnings of further inputs.
-const MOST_KEPT: usize = 500;
+/// Inputs with a new kind of answer that are kept as beginnings of further ones: so many that were read, and that were not.
+const MOST_KEPT: usize = 200;
 /// How often progress is told.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Attempts to make a finding smaller.
@@ -42,7 +42,7 @@ pub fn run(args: &Args, folder: &Path, from: u64) -> anyhow::Result<()> {
     let mut worker = Worker::new(args, target, folder)?;
     let (begun, mut told) = (Instant::now(), Instant::now());
     for number in from.. {
-        let stored = worker.known.get(number as usize).filter(|_| number < worker.stored).cloned();
+        let stored = usize::try_from(number).ok().and_then(|at| worker.stored.get(at).cloned());
         let over = begun.elapsed().as_secs_f64() >= args.seconds || !args.repeat.is_empty();
         let input = match stored {
             Some(input) => input,
@@ -66,9 +66,10 @@ struct Worker<'a> {
     folder: &'a Path,
     /// Input and its number, as the driver finds them when this process dies.
     files: [File; 2],
-    /// What mutation starts from; the first `stored` of them are tried as they are.
-    known: Vec<Vec<u8>>,
-    stored: u64,
+    /// What is stored. It is tried as it is, then mutated.
+    stored: Vec<Vec<u8>>,
+    /// Further inputs to mutate: those that were not read, and those that were.
+    kept: [Vec<Vec<u8>>; 2],
     /// The kinds of answers so far.
     answers: BTreeSet<String>,
     tally: Tally,
@@ -78,27 +79,35 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(args: &'a Args, target: &'static Target, folder: &'a Path) -> anyhow::Result<Self> {
         let open = |name| File::options().create(true).truncate(true).write(true).read(true).open(folder.join(name));
-        let mut known = Vec::new();
+        let mut stored = Vec::new();
         if args.repeat.is_empty() {
-            known.extend((target.seeds)(folder).map_err(|error| error.context("seeds"))?);
+            stored.extend((target.seeds)(folder).map_err(|error| error.context("seeds"))?);
             for path in fixtures(&args.corpus.join(target.name))? {
-                known.push(fs::read(&path).with_context(|| path.display().to_string())?);
+                stored.push(fs::read(&path).with_context(|| path.display().to_string())?);
             }
         } else {
             for path in &args.repeat {
-                known.push(fs::read(path).with_context(|| path.display().to_string())?);
+                stored.push(fs::read(path).with_context(|| path.display().to_string())?);
             }
         }
-        let (stored, files) = (known.len() as u64, [open(INPUT)?, open(NUMBER)?]);
+        let (files, kept, answers) = ([open(INPUT)?, open(NUMBER)?], Default::default(), BTreeSet::new());
         let watch = Watch::start(patience(args));
-        let tally = Tally { known: known.len(), ..Tally::default() };
-        Ok(Self { args, target, folder, files, known, stored, answers: BTreeSet::new(), tally, watch })
+        let tally = Tally { known: stored.len(), ..Tally::default() };
+        Ok(Self { args, target, folder, files, stored, kept, answers, tally, watch })
     }
 
     /// Input `number`, a function of it, the seed and the inputs before.
     fn mutation(&self, seed: u64, number: u64) -> Vec<u8> {
         let mut rng = Seed(seed).rng(&format!("fuzz/{}", self.target.name), number);
-        let [one, other] = [0; 2].map(|_| self.known.choose(&mut rng).map_or(&[][..], Vec::as_slice));
+        let [one, other] = [0; 2].map(|_| {
+            // Mostly near what is right: what is refused early shows little.
+            let from = match rng.random_range(0..8) {
+                0 => &self.kept[0],
+                1..=3 => &self.kept[1],
+                _ => &self.stored,
+            };
+            from.choose(&mut rng).or_else(|| self.stored.choose(&mut rng)).map_or(&[][..], Vec::as_slice)
+        });
         if one.is_empty() && rng.random_bool(0.5) {
             return (0..rng.random_range(0..64)).map(|_| rng.random()).collect();
         }
@@ -113,9 +122,10 @@ impl<'a> Worker<'a> {
         match outcome {
             Ok(Seen { read, what }) => {
                 self.tally.read += u64::from(read);
-                let new = self.answers.insert(format!("{read} {}", skeleton(&what)));
-                if new && number >= self.stored && self.known.len() < self.stored as usize + MOST_KEPT {
-                    self.known.push(input.to_vec());
+                let new = self.answers.insert(format!("{read} {}", self.skeleton(&what)));
+                let kept = &mut self.kept[usize::from(read)];
+                if new && number >= self.stored.len() as u64 && kept.len() < MOST_KEPT {
+                    kept.push(input.to_vec());
                     self.tally.known += 1;
                 }
             }
@@ -139,12 +149,17 @@ impl<'a> Worker<'a> {
         let used = MEMORY.peak_usage().saturating_sub(before) >> 20;
         Ok(match outcome {
             Err(_) => Err(format!("panic: {}", PANIC.lock().unwrap_or_else(PoisonError::into_inner))),
-            Ok(Err(broken)) => Err(format!("broken: {}", skeleton(&broken.to_string()))),
+            Ok(Err(broken)) => Err(format!("broken: {}", self.skeleton(&broken.to_string()))),
             Ok(Ok(seen)) if used > self.args.memory => {
-                Err(format!("memory: more than {} MiB: {}", self.args.memory, skeleton(&seen.what)))
+                Err(format!("memory: more than {} MiB: {}", self.args.memory, self.skeleton(&seen.what)))
             }
             Ok(Ok(seen)) => Ok(seen),
         })
+    }
+
+    /// A message without the worker's folder and what else differs between inputs.
+    fn skeleton(&self, message: &str) -> String {
+        skeleton(&message.replace(&*self.folder.to_string_lossy(), ""))
     }
 
     fn found(&mut self, kind: String, input: &[u8]) -> anyhow::Result<()> {
@@ -213,21 +228,19 @@ pub fn announce(target: &Target, kind: &str, file: &Path) {
 
 /// A message without what differs between inputs: numbers, and what stands in quotes.
 fn skeleton(message: &str) -> String {
-    let mut quote = None;
-    let kept = message.chars().filter(|&c| match quote {
-        Some(end) if c == end => {
-            quote = None;
-            true
+    let (mut quote, mut escaped, mut kept) = (None, false, String::new());
+    for c in message.chars() {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some('"') if c == '\\' => escaped = true,
+            Some(end) if c == end => quote = None,
+            Some(_) => {}
+            None if matches!(c, '"' | '`') => quote = Some(c),
+            None if c.is_ascii_alphabetic() || matches!(c, ' ' | ':') => kept.push(c),
+            None => {}
         }
-        Some(_) => false,
-        None => {
-            if matches!(c, '"' | '`') {
-                quote = Some(c);
-            }
-            c.is_ascii_alphabetic() || matches!(c, ' ' | '"' | '`' | ':')
-        }
-    });
-    kept.take(160).collect()
+    }
+    kept.chars().take(160).collect()
 }
 
 /// Where and why the program panicked last.
@@ -237,7 +250,7 @@ fn remember(info: &PanicHookInfo) {
     let place = info.location().map(|place| {
         // Below the sources of a crate, wherever those are.
         let file = place.file();
-        let file = file.find("/src/").and_then(|at| file[..at].rfind('/')).map_or(file, |at| &file[at + 1..]);
+        let file = file.rfind("/src/").and_then(|at| file[..at].rfind('/')).map_or(file, |at| &file[at + 1..]);
         format!("{file}:{}", place.line())
     });
     let words = info.payload_as_str().unwrap_or_default();
