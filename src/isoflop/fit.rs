@@ -121,10 +121,12 @@ impl Scaling {
     }
 }
 
-/// The measurements of a family that did not diverge, by budget.
+/// The measurements of a family that did not diverge and have a place in a parabola, by budget.
 fn slices(family: &str, measurements: &[Measurement]) -> Vec<Slice> {
     let mut slices: Vec<Slice> = Vec::new();
-    for measured in measurements.iter().filter(|m| m.cell.family == family && m.diverged.is_none()) {
+    // Without parameters there is no logarithm; the decomposition never ends on an infinity.
+    let placed = |m: &&Measurement| m.parameters > 0 && m.loss.is_finite() && m.diverged.is_none();
+    for measured in measurements.iter().filter(|m| m.cell.family == family).filter(placed) {
         let (x, budget) = ((measured.parameters as f64).ln(), measured.budget());
         match slices.iter_mut().find(|slice| slice.budget == budget) {
             Some(slice) => {
