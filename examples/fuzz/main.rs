@@ -14,7 +14,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, ExitCode, ExitStatus, Stdio},
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -103,14 +103,15 @@ const NUMBER: &str = "number";
 const TALLY: &str = "tally.json";
 const STDERR: &str = "stderr";
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if let [folder, from] = &args.worker[..] {
-        return worker::run(&args, Path::new(folder), from.parse()?);
+        worker::run(&args, Path::new(folder), from.parse()?)?;
+        return Ok(ExitCode::SUCCESS);
     }
     if args.list {
         targets::ALL.iter().for_each(|target| println!("{:<16} {}", target.name, target.what));
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let wanted = wanted(&args.targets)?;
     ensure!(args.repeat.is_empty() || wanted.len() == 1, "name the target that --repeat is for");
@@ -131,10 +132,11 @@ fn main() -> anyhow::Result<()> {
     let tallies = tallies.into_inner()?.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     let (tried, kinds) = tallies.iter().fold((0, 0), |(n, k), tally| (n + tally.tried, k + tally.found.len()));
     println!("{} targets, {tried} inputs, {kinds} kinds of findings", tallies.len());
-    if kinds > 0 {
-        bail!("findings are in {}", args.findings.display());
+    if kinds == 0 {
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(())
+    println!("the findings are in {}", args.findings.display());
+    Ok(ExitCode::FAILURE)
 }
 
 fn pop<'a>(waiting: &Mutex<Vec<&'a &'static Target>>) -> Option<&'a Target> {
@@ -168,7 +170,7 @@ fn try_target(args: &Args, target: &Target) -> anyhow::Result<Tally> {
         };
         let input = fs::read(scratch.path().join(INPUT))?;
         tally.tried = tally.tried.max(number + 1);
-        let kind = death(status, args, scratch.path());
+        let kind = death(status, scratch.path());
         let file = worker::keep(&args.findings, target, &kind, &input)?;
         let seen = tally.found.entry(kind.clone()).or_insert((0, file.clone()));
         seen.0 += 1;
@@ -206,9 +208,12 @@ fn start(args: &Args, target: &Target, scratch: &Path, from: u64, left: f64) -> 
     };
     command.arg(target.name).arg("--worker").arg(scratch).arg(from.to_string());
     command.arg("--corpus").arg(&args.corpus).arg("--findings").arg(&args.findings);
-    for (flag, value) in
-        [("--seconds", left), ("--seed", args.seed as f64), ("--patience", args.patience), ("--memory", args.memory as f64)]
-    {
+    for (flag, value) in [
+        ("--seconds", left),
+        ("--seed", args.seed as f64),
+        ("--patience", args.patience),
+        ("--memory", args.memory as f64),
+    ] {
         command.arg(flag).arg(value.to_string());
     }
     if !args.repeat.is_empty() {
@@ -219,9 +224,9 @@ fn start(args: &Args, target: &Target, scratch: &Path, from: u64, left: f64) -> 
 }
 
 /// What a worker died of.
-fn death(status: ExitStatus, args: &Args, scratch: &Path) -> String {
+fn death(status: ExitStatus, scratch: &Path) -> String {
     if status.code() == Some(HANGS) {
-        return format!("hang: more than {} seconds", args.patience);
+        return "hang: an input takes too long".into();
     }
     format!("death: {status}: {}", last_words(scratch))
 }

@@ -292,4 +292,3 @@ impl Watch {
         self.since.store(0, Ordering::Relaxed);
     }
 }
-

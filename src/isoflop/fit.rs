@@ -250,6 +250,16 @@ mod tests {
     }
 
     #[test]
+    fn measurements_without_a_place_in_a_parabola_are_left_out() {
+        let good = measured(&BUDGETS, &[-1.0, -0.3, 0.2, 0.9], |_| 0.0);
+        let without = Measurement { parameters: 0, ..good[1].clone() };
+        let infinite = Measurement { loss: f64::INFINITY, ..good[5].clone() };
+        let all: Vec<_> = good.iter().cloned().chain([without, infinite]).collect();
+        let [all, good] = [all, good].map(|measurements| Scaling::fit("f", &measurements, 10, Seed(0)).unwrap());
+        assert_eq!(all, good);
+    }
+
+    #[test]
     fn intervals_of_slopes_cover_them_as_often_as_they_say() {
         use rand_distr::{Distribution, StandardNormal};
         let covers = |sample: u64| {

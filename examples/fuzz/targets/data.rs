@@ -97,7 +97,8 @@ pub const CORPUS: Target = Target {
     what: "the description of a corpus",
     seeds: |folder| {
         tokens(&Corpus::tokens_path(folder), TokenFormat::Plain, TokenWidth::U16)?;
-        let info = CorpusInfo { vocab_size: 301, end_of_text: Some(0), documents: 2, text_bytes: 99, token_bytes: None };
+        let info =
+            CorpusInfo { vocab_size: 301, end_of_text: Some(0), documents: 2, text_bytes: 99, token_bytes: None };
         json([CorpusInfo { vocab_size: 4, token_bytes: Some(vec![1, 2, 3, 0]), ..info.clone() }, info])
     },
     run: |input, folder| {

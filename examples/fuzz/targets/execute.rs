@@ -30,7 +30,8 @@ struct Leaves {
 impl Engine for Leaves {
     fn submit(&mut self, job: &Job) -> Result<(), EngineError> {
         let probe = job.name.contains("probe");
-        let (file, bytes) = if probe { ("result.json", &b"{\"outcome\":\"ready\"}"[..]) } else { (self.file, &self.bytes[..]) };
+        let (file, bytes) =
+            if probe { ("result.json", &b"{\"outcome\":\"ready\"}"[..]) } else { (self.file, &self.bytes[..]) };
         fs::create_dir_all(job.folder.join("attempts/1"))
             .and_then(|()| fs::write(job.folder.join(file), bytes))
             .map_err(|source| EngineError::Missing { program: "the engine of the target".into(), source })

@@ -91,7 +91,8 @@ pub const SPEC: Target = Target {
             let (llama, workload) = (Size::llama_350m().baseline_model(), Workload::bf16(4096));
             let comparison = Comparison::new([("one", &spec), ("two", &llama)], &primitives, workload)?;
             let _ = (comparison.to_string(), comparison.notes());
-            let (folder, options) = (folder.join("exported"), export::Options { overwrite: true, ..Default::default() });
+            let (folder, options) =
+                (folder.join("exported"), export::Options { overwrite: true, ..Default::default() });
             if let Err(error) = export::hugging_face(&spec, None, &primitives, &folder, &options) {
                 return Seen::read(error.to_string());
             }
@@ -147,10 +148,10 @@ pub const LATENCY: Target = Target {
         ensure!(Latency::read(folder)?.as_ref() == Some(&latency), "written times read back as others");
         let (primitives, mut target) = (Primitives::standard(), Size::llama_1b());
         target.dims = latency.dims.clone();
-        let (model, study) = (target.baseline_model(), Study::new(
-            SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2)?,
-            Goal::default(),
-        ));
+        let (model, study) = (
+            target.baseline_model(),
+            Study::new(SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2)?, Goal::default()),
+        );
         let _ = (latency.times.to_string(), input);
         match Page::new(&study).target(&target, &model, &primitives).latency(&latency).html() {
             Ok(page) => Seen::read(if page.contains("Measured on") { "shown" } else { "left out" }),

@@ -48,7 +48,13 @@ fn setup() -> anyhow::Result<Setup> {
 
 fn report(value: f64) -> Report {
     let task = TaskReport { name: "task".into(), score: value, loss: Some(1.0), ..TaskReport::default() };
-    Report { tasks: vec![task], parameters: 10, train_flops: 1e9, wall_seconds: 0.5, ..Report::score("accuracy", value) }
+    Report {
+        tasks: vec![task],
+        parameters: 10,
+        train_flops: 1e9,
+        wall_seconds: 0.5,
+        ..Report::score("accuracy", value)
+    }
 }
 
 pub const REPORT: Target = Target {
@@ -164,7 +170,10 @@ fn ask(study: &Study) -> anyhow::Result<String> {
                 ensure!(first == again, "the same question has two answers");
                 if let Proposal::Evaluate(architecture) = &first {
                     let space = study.space();
-                    ensure!(space.contains(architecture) || space.is_part(architecture), "a proposal outside the space");
+                    ensure!(
+                        space.contains(architecture) || space.is_part(architecture),
+                        "a proposal outside the space"
+                    );
                     let _ = MedianRule::after(2, 1).bar(study, architecture);
                 }
             }

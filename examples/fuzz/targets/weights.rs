@@ -86,7 +86,8 @@ pub const SHARDS: Target = Target {
 
 /// The state of the newest checkpoint of the run in this folder.
 fn state(run: &Path) -> anyhow::Result<PathBuf> {
-    let newest = fs::read_dir(run.join(CHECKPOINTS))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    let newest =
+        fs::read_dir(run.join(CHECKPOINTS))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     Ok(newest.into_iter().max().context("a run has a checkpoint")?.join("state.json"))
 }
 
