@@ -126,10 +126,11 @@ fn processor() -> f64 {
 
 /// One search, as a row.
 fn search(trials: usize, workers: usize) -> anyhow::Result<()> {
-    let folder = env::temp_dir().join(format!("composer-nas-scheduler-{}", std::process::id()));
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
     let (cost, spent) = (Arc::new(Cost::default()), Rc::new(Cell::new(Duration::ZERO)));
     let engine = Simulated { clock: 0.0, running: BTreeMap::new(), cost: cost.clone() };
-    let executor = Remote::with_engine(engine, workers, &folder)?.poll(Duration::ZERO).command(["simulated"]);
+    let executor = Remote::with_engine(engine, workers, folder)?.poll(Duration::ZERO).command(["simulated"]);
     let space = Landscape::named("L16Z2").map(|landscape| landscape.space().clone());
     let space = space.ok_or_else(|| anyhow::anyhow!("the landscape is gone"))?;
     let (before, used) = (memory("VmRSS"), processor());
@@ -154,7 +155,6 @@ fn search(trials: usize, workers: usize) -> anyhow::Result<()> {
         per_trial(wall - simulated - asked),
         memory("VmRSS") - before,
     );
-    fs::remove_dir_all(folder)?;
     Ok(())
 }
 

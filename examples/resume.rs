@@ -5,7 +5,8 @@
 use composer_nas::{journal, prelude::*};
 
 fn main() -> anyhow::Result<()> {
-    let path = std::env::temp_dir().join(format!("resume-{}.jsonl", std::process::id()));
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("journal.jsonl");
     let search = |trials: usize| {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6)?;
         let evaluator = from_fn("share of MLP", |trial, _| {
@@ -23,6 +24,5 @@ fn main() -> anyhow::Result<()> {
     // Anyone may read the journal, also while a search writes it.
     let (_, study) = journal::read(&path)?;
     println!("{} trials, {} of them valid", study.trials().len(), study.valid_trials());
-    std::fs::remove_file(&path)?;
     Ok(())
 }

@@ -18,6 +18,7 @@ use composer_nas::{
     journal,
     prelude::*,
     report::{Latency, LivePage, Page},
+    text::{line, number},
 };
 use serde::Serialize;
 
@@ -252,25 +253,27 @@ impl Args {
 /// Prints the trials of a run, best first.
 fn show(path: &Path) -> anyhow::Result<()> {
     let (setup, study) = journal::read(path)?;
-    journal::notices(path)?.iter().for_each(|notice| eprintln!("{notice}"));
-    println!("searcher {}, seed {}", setup.searcher, setup.seed.0);
+    journal::notices(path)?.iter().for_each(|notice| eprintln!("{}", line(notice)));
+    println!("searcher {}, seed {}", line(&setup.searcher), setup.seed.0);
     let mut observations: Vec<_> = study.observations().collect();
     observations.sort_by(|a, b| b.value.total_cmp(&a.value));
     for observation in observations {
         let (trial, seconds) = (observation.trial, observation.report.wall_seconds);
         let value = study.goal().orient(observation.value);
-        let error = observation.report.standard_error.map(|error| format!(" ± {error:.4}")).unwrap_or_default();
-        println!("{:>4}  {:<28} {value:.4}{error}  {seconds:>6.1} s", trial.id.0, trial.architecture);
+        let error =
+            observation.report.standard_error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
+        let (value, seconds) = (number(value, 4), number(seconds, 1));
+        println!("{:>4}  {:<28} {value}{error}  {seconds:>6} s", trial.id.0, trial.architecture);
     }
     for trial in study.trials() {
         match &trial.state {
             TrialState::Completed(_) => {}
             TrialState::Pending => println!("{:>4}  {:<28} pending", trial.id.0, trial.architecture),
             TrialState::Failed(Failure { reason, .. }) => {
-                println!("{:>4}  {:<28} failed: {reason}", trial.id.0, trial.architecture);
+                println!("{:>4}  {:<28} failed: {}", trial.id.0, trial.architecture, line(reason));
             }
             TrialState::Invalid { reason, .. } => {
-                println!("{:>4}  {:<28} set aside: {reason}", trial.id.0, trial.architecture);
+                println!("{:>4}  {:<28} set aside: {}", trial.id.0, trial.architecture, line(reason));
             }
         }
     }

@@ -1,8 +1,12 @@
-//! Files that are whole or absent: written beside their place, synced, then renamed.
+//! Files that are whole or absent: written beside their place, synced, then renamed. They have the rights that the user's
+//! umask gives them.
+//!
+//! Folders that others may write to can hold links to anywhere. What is written, opened or read here lies where its path says:
+//! a link in place of the file is replaced or refused, never followed.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -12,8 +16,16 @@ use std::{
 /// The system's words; the old file is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder(path))?;
+    write_in(path, bytes)
+}
+
+/// Writes `bytes` to `path` as [`write()`] does, in a folder that must be there.
+///
+/// # Errors
+/// The system's words; the old file is then unchanged.
+pub fn write_in(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = beside(path);
-    let mut file = File::create(&beside)?;
+    let mut file = create(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     replace(&beside, path)
@@ -42,6 +54,106 @@ pub fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Opens the file at `path` for reading and appending; makes an empty one where there is none.
+///
+/// # Errors
+/// The system's words, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
+pub fn open(path: &Path) -> io::Result<File> {
+    let options = OpenOptions::new().read(true).append(true).clone();
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path, &options),
+        opened => opened,
+    }
+}
+
+/// What the file at `path` holds.
+///
+/// # Errors
+/// The system's words, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_to_read(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens the file at `path` for reading.
+///
+/// # Errors
+/// The system's words, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    open_existing(path, OpenOptions::new().read(true))
+}
+
+/// Makes a folder, unless there is one; its parent must be there.
+///
+/// # Errors
+/// The system's words, or [`io::ErrorKind::InvalidData`] for what is no folder, such as a link to one.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    if fs::symlink_metadata(path)?.is_dir() { Ok(()) } else { Err(strange(path, "folder")) }
+}
+
+/// Whether `path` still names this file: it does not once the file or a folder above it was removed or renamed. Elsewhere than
+/// on Unix, whether it names any.
+pub fn is_there(file: &File, path: &Path) -> bool {
+    let found = fs::metadata(path).and_then(|found| Ok(is_same(&found, &file.metadata()?)));
+    found.unwrap_or(false)
+}
+
+/// Whether the file has no name any more, so that it is gone when it is closed. Elsewhere than on Unix there are no such files.
+pub fn is_removed(file: &File) -> bool {
+    #[cfg(unix)]
+    let removed = file.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) == 0);
+    #[cfg(not(unix))]
+    let removed = false;
+    removed
+}
+
+/// A new file in the place of whatever a writer that died has left there.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+/// Opens the very file that stands at `path`.
+fn open_existing(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    /// It may be replaced by another one between two looks, even more than once.
+    const LOOKS: u32 = 100;
+    for _ in 0..LOOKS {
+        let found = fs::symlink_metadata(path)?;
+        if !found.is_file() {
+            break;
+        }
+        let file = options.open(path)?;
+        if is_same(&found, &file.metadata()?) {
+            return Ok(file);
+        }
+    }
+    Err(strange(path, "file"))
+}
+
+#[cfg(unix)]
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(not(unix))]
+fn is_same(_: &Metadata, _: &Metadata) -> bool {
+    true
+}
+
+fn strange(path: &Path, kind: &str) -> io::Error {
+    let words = format!("{} is no {kind} of its own; links are not followed here", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, words)
+}
+
 /// The folder of `path`.
 fn folder(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
@@ -66,5 +178,52 @@ mod tests {
         write(&path, b"three").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "three");
         assert!(write(root.path(), b"").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_replaced_or_refused() {
+        use std::os::unix::fs::symlink;
+
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("outside"), "theirs").unwrap();
+        for link in ["file", "file.partial", "log"] {
+            symlink(at("outside"), at(link)).unwrap();
+        }
+        symlink(at("new"), at("dangling")).unwrap();
+        fs::create_dir(at("elsewhere")).unwrap();
+        symlink(at("elsewhere"), at("folder")).unwrap();
+        let refused = |result: io::Result<()>| result.unwrap_err().kind() == io::ErrorKind::InvalidData;
+        assert!(refused(read(&at("file")).map(drop)));
+        write(&at("file"), b"ours").unwrap();
+        assert_eq!(read(&at("file")).unwrap(), b"ours");
+        for link in ["log", "dangling"] {
+            assert!(refused(open(&at(link)).map(drop)), "{link}");
+        }
+        assert!(refused(make_folder(&at("folder"))));
+        make_folder(&at("elsewhere")).unwrap();
+        assert!(fs::read(at("outside")).unwrap() == b"theirs" && !at("new").exists());
+        for text in ["one", "two"] {
+            open(&at("plain")).unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        assert_eq!(read(&at("plain")).unwrap(), b"onetwo");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_knows_whether_it_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, path) = (root.path().join("run"), root.path().join("run/file"));
+        write(&path, b"one").unwrap();
+        let file = File::open(&path).unwrap();
+        let now = |file: &File| (is_there(file, &path), is_removed(file));
+        assert_eq!(now(&file), (true, false));
+        fs::rename(&folder, root.path().join("away")).unwrap();
+        assert_eq!(now(&file), (false, false));
+        write(&path, b"another").unwrap();
+        assert_eq!(now(&file), (false, false));
+        fs::remove_dir_all(root.path().join("away")).unwrap();
+        assert_eq!(now(&file), (false, true));
     }
 }

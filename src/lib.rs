@@ -71,9 +71,9 @@
 //! # let primitives = Primitives::standard();
 //! # let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4)?;
 //! # let score = |trial: &Trial, _: &Context| Ok(Report::score("accuracy", trial.architecture.runs().count() as f64));
-//! # let (target, folder) = (Target::llama_1b(), std::env::temp_dir());
+//! # let (target, folder) = (Target::llama_1b(), tempfile::tempdir()?);
 //! # let found = Pipeline::new(&primitives, space, from_fn("runs", score)).trials(8).run(&target)?;
-//! Page::new(&found.study).target(&target, &found.target, &primitives).write(folder.join("report.html"))?;
+//! Page::new(&found.study).target(&target, &found.target, &primitives).write(folder.path().join("report.html"))?;
 //! let models = [("llama", &target.baseline_model()), ("found", &found.target)];
 //! println!("{}", Comparison::new(models, &primitives, Workload::bf16(4096))?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -103,6 +103,7 @@
 //! | another strategy of search | [`search`], or your [`search::Searcher`] |
 //! | another score | [`evaluate`], or your [`evaluate::Evaluator`] |
 //! | fewer wasted trainings | [`stopping::MedianRule`], [`evaluate::Cached`] |
+//! | to know what a score predicts | [`evidence::Evidence`] |
 //! | less noise | [`evaluate::Repeated`], [`search::Replicate`], [`aggregate::Pooled`] |
 //! | many machines | [`execute::Process`], [`execute::Slurm`] |
 //! | to read a search from another program | [`journal::read`], then [`study::Study`] |
@@ -115,8 +116,8 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`statistics`], [`line_file`], [`durable`], [`device`]: named random streams, judging noisy numbers,
-//!    append-only files, files that are whole or absent, named devices
+//! 1. [`seed`], [`limits`], [`statistics`], [`line_file`], [`durable`], [`device`]: named random streams, bounds on sizes,
+//!    judging noisy numbers, append-only files, files that are whole or absent, named devices
 //! 2. [`kernels`], [`primitive`]: what layers compute, what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known
@@ -124,7 +125,7 @@
 //! 6. [`search`]: study → next architecture; [`stopping`]: study → what a trial must reach
 //! 7. [`model`], [`weights`], [`cost`], [`train`]: specification → network, its files, size and work, its training;
 //!    [`data`], [`pretrain`], [`downstream`]: token files, pre-training on them, answers to questions
-//! 8. [`evaluate`]: trial → report
+//! 8. [`evaluate`]: trial → report; [`evidence`]: published comparisons, by which a proxy is judged
 //! 9. [`extrapolate`]: small architecture → model at the target's size; [`isoflop`]: how architectures scale
 //! 10. [`execute`], [`journal`], [`pipeline`]: where trials run, how a search is remembered, the composition
 //! 11. models in the files of other tools, and back: [`export`], [`import`]
@@ -148,9 +149,11 @@
 #![deny(missing_docs)]
 
 pub mod seed;
+pub mod limits;
+pub mod text;
 pub mod statistics;
-pub mod line_file;
 pub mod durable;
+pub mod line_file;
 pub mod device;
 pub mod kernels;
 pub mod primitive;
@@ -167,6 +170,7 @@ pub mod data;
 pub mod pretrain;
 pub mod downstream;
 pub mod evaluate;
+pub mod evidence;
 pub mod extrapolate;
 pub mod isoflop;
 pub mod execute;

@@ -11,6 +11,8 @@ use std::{
 
 use thiserror::Error;
 
+use crate::durable;
+
 /// A file of lines, open for writing and locked as long as it lives.
 #[derive(Debug)]
 pub struct LineFile {
@@ -38,6 +40,14 @@ pub enum LineFileError {
         path: PathBuf,
         /// The system's words.
         source: io::Error,
+        /// The line that is not in the file.
+        line: String,
+    },
+    /// It was removed or renamed while it was open, or a folder above it was. The same line may be written again once it is back.
+    #[error("{} is not there any more: it or its folder was removed or renamed; put it back", .path.display())]
+    Gone {
+        /// Where the file was.
+        path: PathBuf,
         /// The line that is not in the file.
         line: String,
     },
@@ -79,9 +89,13 @@ impl LineFile {
     /// Writes one line, given without its line feed; when this returns, it is on disk.
     ///
     /// # Errors
-    /// [`LineFileError::Write`]; the file then ends as it did before, and the same line may be written again.
+    /// [`LineFileError::Write`] or [`LineFileError::Gone`]; the file then ends as it did before, and the same line may be written
+    /// again.
     pub fn append(&mut self, line: &str) -> Result<(), LineFileError> {
         let text = format!("{line}\n");
+        if !durable::is_there(&self.file, &self.path) {
+            return Err(LineFileError::Gone { path: self.path.clone(), line: text });
+        }
         match self.write_at_end(text.as_bytes()) {
             Ok(()) => {
                 self.end += text.len() as u64;
@@ -93,6 +107,22 @@ impl LineFile {
                 Err(LineFileError::Write { path: self.path.clone(), source, line: text })
             }
         }
+    }
+
+    /// Saves the lines of a file that was removed while it was open: writes them to its place, with those of `unsaved` behind
+    /// them, unless something else is there. Whether it did. This file stays as it is: open the new one to go on.
+    ///
+    /// # Errors
+    /// The system's words.
+    pub fn restore(&mut self, unsaved: &str) -> io::Result<bool> {
+        if !durable::is_removed(&self.file) || self.path.symlink_metadata().is_ok() {
+            return Ok(false);
+        }
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        (&self.file).take(self.end).read_to_end(&mut bytes)?;
+        bytes.extend(unsaved.as_bytes());
+        durable::write(&self.path, &bytes).map(|()| true)
     }
 
     /// Gives up the lines from byte `end` on, of those that there are: the next line takes their place.
@@ -150,5 +180,25 @@ mod tests {
         file.append("2").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one\n2\n");
         assert!(matches!(LineFile::open(folder.path()), Err(LineFileError::Open { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn lines_are_not_written_to_a_file_that_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, away) = (root.path().join("run"), root.path().join("away"));
+        let path = folder.join("lines");
+        let (mut file, _) = LineFile::open(&path).unwrap();
+        file.append("one").unwrap();
+        fs::rename(&folder, &away).unwrap();
+        let gone = |result| matches!(result, Err(LineFileError::Gone { line, .. }) if line == "two\n");
+        assert!(gone(file.append("two")) && !file.restore("").unwrap());
+        fs::rename(&away, &folder).unwrap();
+        file.append("two").unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(gone(file.append("two")));
+        assert!(file.restore("three\n").unwrap() && !file.restore("").unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\n");
+        assert!(gone(file.append("two")), "another file is there");
     }
 }

@@ -5,7 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +14,10 @@ use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     tensor::{DType, Tensor, TensorData, TensorReadError},
 };
-use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
+use safetensors::{
+    Dtype, SafeTensorError, SafeTensors,
+    tensor::{Metadata, TensorInfo, TensorView},
+};
 use thiserror::Error;
 
 use crate::durable;
@@ -72,13 +76,19 @@ pub fn save<M: Module>(module: &M, path: &Path) -> Result<(), WeightsError> {
 /// # Errors
 /// [`WeightsError`] when the file cannot be read, or names and shapes are not those of the module.
 pub fn load<M: Module>(module: M, path: &Path) -> Result<M, WeightsError> {
-    let mut load = Load { path: Vec::new(), tensors: read(path)?, reason: None };
-    let module = module.map(&mut load);
-    let left = load.tensors.keys().next().map(|name| format!("it has a tensor {name}, which the model has not"));
-    match load.reason.or(left) {
-        None => Ok(module),
-        Some(reason) => Err(WeightsError::OtherModel { path: path.into(), reason }),
+    let other = |reason| WeightsError::OtherModel { path: path.into(), reason };
+    // Before the numbers are read: there may be many.
+    if let Some(reason) = Header::read(path)?.difference(&parameters(&module)) {
+        return Err(other(reason));
     }
+    let mut load = Load { path: Vec::new(), tensors: read(path)?, changed: false };
+    let module = module.map(&mut load);
+    if load.changed { Err(other("it changed while it was read".into())) } else { Ok(module) }
+}
+
+/// Numbers of a tensor of this shape.
+pub(crate) fn elements(shape: &[usize]) -> u128 {
+    shape.iter().fold(1, |product: u128, &size| product.saturating_mul(size as u128))
 }
 
 /// A floating-point parameter, not read from its device yet.
@@ -108,6 +118,65 @@ pub(crate) fn write(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<(
     let bytes = safetensors::serialize(views, None).map_err(format)?;
     durable::write(path, &bytes).map_err(|source| WeightsError::Io { path: path.into(), source })
 }
+
+/// The names, types and shapes of the tensors of a file, without their numbers.
+#[derive(Debug)]
+pub(crate) struct Header(Metadata);
+
+impl Header {
+    /// Reads the header of a file, and checks that the file is as long as it says.
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        let io = |source| WeightsError::Io { path: path.into(), source };
+        let format = |source| WeightsError::Format { path: path.into(), source };
+        let mut file = File::open(path).map_err(io)?;
+        let whole = file.metadata().map_err(io)?.len();
+        let mut length = [0; 8];
+        match file.read_exact(&mut length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(format(SafeTensorError::HeaderTooSmall));
+            }
+            other => other.map_err(io)?,
+        }
+        let length = u64::from_le_bytes(length);
+        let Some(rest) = whole.checked_sub(8).and_then(|rest| rest.checked_sub(length)) else {
+            return Err(format(SafeTensorError::InvalidHeaderLength));
+        };
+        if length > MAX_HEADER {
+            return Err(format(SafeTensorError::HeaderTooLarge));
+        }
+        let mut text = Vec::new();
+        file.take(length).read_to_end(&mut text).map_err(io)?;
+        let header = serde_json::from_slice::<Metadata>(&text);
+        let header = header.map_err(|error| format(SafeTensorError::InvalidHeaderDeserialization(error)))?;
+        if header.data_len() as u64 != rest {
+            return Err(format(SafeTensorError::MetadataIncompleteBuffer));
+        }
+        Ok(Self(header))
+    }
+
+    /// The first thing in which the tensors differ from the parameters of a module.
+    fn difference(&self, parameters: &[Parameter]) -> Option<String> {
+        let mut left: BTreeMap<_, _> = self.tensors().collect();
+        for Parameter { name, shape, .. } in parameters {
+            match left.remove(name) {
+                None => return Some(format!("it has no tensor {name}")),
+                Some(TensorInfo { shape: found, .. }) if found != shape => {
+                    return Some(format!("its {name} has shape {found:?}, the model's {shape:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        left.keys().next().map(|name| format!("it has a tensor {name}, which the model has not"))
+    }
+
+    /// All tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, &TensorInfo)> {
+        self.0.tensors().into_iter()
+    }
+}
+
+/// Bytes of a header, as the format's library bounds them.
+const MAX_HEADER: u64 = 100_000_000;
 
 /// Reads named tensors.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
@@ -161,22 +230,17 @@ impl ModuleVisitor for Collect {
 struct Load {
     path: Vec<String>,
     tensors: BTreeMap<String, TensorData>,
-    /// The first thing that does not fit.
-    reason: Option<String>,
+    /// Whether a tensor does not fit after all.
+    changed: bool,
 }
 
 impl ModuleMapper for Load {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.join(".");
-        let Some(data) = self.tensors.remove(&name) else {
-            self.reason.get_or_insert_with(|| format!("it has no tensor {name}"));
+        let data = self.tensors.remove(&self.path.join("."));
+        let Some(data) = data.filter(|data| data.shape().to_vec() == param.dims()) else {
+            self.changed = true;
             return param;
         };
-        let (found, wanted) = (data.shape().to_vec(), param.dims().to_vec());
-        if found != wanted {
-            self.reason.get_or_insert_with(|| format!("its {name} has shape {found:?}, the model's {wanted:?}"));
-            return param;
-        }
         replaced(param, data)
     }
     fn enter_module(&mut self, name: &str, _: &str) {

@@ -87,6 +87,35 @@ fn a_killed_measurement_goes_on_and_can_be_analysed() {
 }
 
 #[test]
+fn scores_are_judged_by_comparisons_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let comparisons = r#"{"groups": [{"name": "ours", "paper": "our ablation", "metric": "loss", "lower_is_better": true, "gap": 0.01,
+        "layouts": [{"name": "interleaved", "layers": "AM", "value": 3.0}, {"name": "reversed", "layers": "MA", "value": 3.1},
+                    {"name": "strange", "layers": "AZ", "value": 3.2}, {"name": "secret", "value": 3.3}]}]}"#;
+    fs::write(path("ours.json"), comparisons).unwrap();
+    let table = folder.path().join("table.csv");
+    let text = succeed(&table, &["--evidence", &path("ours.json"), "--seeds", "0..2"]);
+    for words in [
+        "1 layouts have letters that no primitive has",
+        "4 evaluations to do",
+        "| ours | 6 | ",
+        "ours: no score of strange, secret",
+        "| number of attention layers | 0.50 |",
+        "the picture is",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(fs::read_to_string(table.with_extension("svg")).unwrap().contains("interleaved"));
+    assert_eq!(Table::read(&table).unwrap().rows().count(), 4);
+
+    fs::write(path("broken.json"), comparisons.replace("3.1", "null").replace("\"MA\"", "\"M-A\"")).unwrap();
+    let refused = calibrate(&table, &["--evidence", &path("broken.json"), "--analyse"]).output().unwrap();
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && error.contains("\"M-A\" is not an architecture"), "{error}");
+}
+
+#[test]
 fn text_is_measured_by_the_likelihood_of_its_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

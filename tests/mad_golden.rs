@@ -192,18 +192,22 @@ fn compare_with_closed_forms(setting: &Setting, own: &Own, report: &mut Report) 
     }
 }
 
-/// Expected noise slots, distinct keys and scored positions when a slot is always protected. The reference's own
-/// expectations follow by mixing in, with weight 1/P, the case that it protects none.
+/// Expected noise slots, distinct keys and scored positions of a test when this many slots, none or one, are never noise. With
+/// many queries every repeated key is scored, and the last one; with a single query the last alone.
+fn noisy_forms(config: &NoisyInContextRecall, keys: f64, protected: i32) -> [f64; 3] {
+    let (f, slots) = (config.frac_noise, config.seq_len as i32 / 2 - 1);
+    let missed = (1.0 - 1.0 / keys).powi(protected) * (1.0 - (1.0 - f) / keys).powi(slots - protected);
+    let noise = f * f64::from(slots - protected);
+    let distinct = keys * (1.0 - missed);
+    let scored = if config.multi_query { f64::from(slots) - noise - distinct + 1.0 } else { 1.0 };
+    [noise, distinct, scored]
+}
+
+/// The forms with one protected slot, as ours has. The reference's own expectations follow by mixing in, with weight 1/P, the
+/// case that it protects none.
 fn noisy_closed_forms(config: &NoisyInContextRecall, keys: f64, golden: &dyn Fn(&str) -> f64) -> [f64; 3] {
-    let (f, half) = (config.frac_noise, config.seq_len as i32 / 2);
-    let missed =
-        |protected: i32| (1.0 - 1.0 / keys).powi(protected) * (1.0 - (1.0 - f) / keys).powi(half - 1 - protected);
-    let forms = |protected: i32| {
-        let noise = f * f64::from(half - 1 - protected);
-        let distinct = keys * (1.0 - missed(protected));
-        [noise, distinct, f64::from(half - 1) - noise - distinct + 1.0]
-    };
-    let (own, unprotected, weight) = (forms(1), forms(0), 1.0 / f64::from(half));
+    let [own, unprotected] = [1, 0].map(|protected| noisy_forms(config, keys, protected));
+    let (f, weight) = (config.frac_noise, 2.0 / config.seq_len as f64);
     let names = ["noise_slots_mean", "distinct_keys_mean", "scored_mean_test"];
     for ((name, own), unprotected) in names.into_iter().zip(own).zip(unprotected) {
         let mixed = (1.0 - weight) * own + weight * unprotected;
@@ -211,6 +215,25 @@ fn noisy_closed_forms(config: &NoisyInContextRecall, keys: f64, golden: &dyn Fn(
         assert!((own - golden(name)).abs() <= f * weight, "{name} differs by f/P at most");
     }
     own
+}
+
+#[test]
+fn noisy_recall_keeps_its_closed_forms_with_many_queries_and_with_one() {
+    for multi_query in [true, false] {
+        for (vocab_size, noise_vocab_size, frac_noise, seq_len) in
+            [(32, 16, 0.2, 128), (12, 3, 0.5, 20), (9, 0, 0.0, 16), (10, 4, 0.9, 6), (8, 2, 1.0, 12)]
+        {
+            let config = NoisyInContextRecall { vocab_size, noise_vocab_size, frac_noise, seq_len, multi_query };
+            let task = Task::NoisyInContextRecall(config.clone());
+            let (roles, mut own, mut report) = (Roles::of(&task), Own::default(), Report::default());
+            instances(&task, Split::Test).take(INSTANCES).for_each(|instance| own.add(&task, &roles, &instance));
+            let forms = noisy_forms(&config, f64::from(roles.keys[1]), 1);
+            for (name, expected) in ["noise_slots", "distinct_keys", "scored"].into_iter().zip(forms) {
+                own.expect(name, expected, &mut report);
+            }
+            report.conclude(&text(&task));
+        }
+    }
 }
 
 #[test]

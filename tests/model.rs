@@ -248,3 +248,19 @@ fn continuations_are_those_of_the_whole_forward_pass() {
     let unknown = GenerateError::UnknownToken { token: 11, vocab_size: 11 };
     assert_eq!(model.generate(&[3, 11], Sampling::PLAIN, rng()).unwrap_err(), unknown);
 }
+
+/// The same draws at another scale; the layers are those of `FanIn`.
+#[test]
+fn embeddings_have_a_scale_of_their_own() {
+    let with = |init| {
+        let spec = ModelSpec { init, ..spec("AM") };
+        HybridLm::new(&spec, &Primitives::standard(), Seed(3), &Device::flex()).unwrap()
+    };
+    let usual = with(InitScheme::FanIn);
+    let wide = with(InitScheme::FanInEmbedding(0.1));
+    let values = |model: &HybridLm| model.trunk.embedding.val().into_data().to_vec::<f32>().unwrap();
+    for (usual, wide) in values(&usual).into_iter().zip(values(&wide)) {
+        assert!((wide - 5.0 * usual).abs() < 1e-6, "{usual} {wide}");
+    }
+    assert_eq!(serde_json::to_string(&InitScheme::FanInEmbedding(0.1)).unwrap(), r#"{"fan_in_embedding":0.1}"#);
+}

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    device,
     kernels::linear_transposed,
+    limits::{self, LimitError},
     model::{ModelSpec, RmsNorm},
     primitive::{BuildError, InitScheme, Memory, Primitives, Symbol, WeightInit},
     seed::Seed,
@@ -55,9 +57,52 @@ pub enum MeasureError {
     /// Nothing to time.
     #[error("{0:?} measures nothing: take at least one sequence, one token and one measurement")]
     Timing(Timing),
+    /// A size beyond any model, or beyond this machine.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// A layer cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
+}
+
+impl Timing {
+    fn validate(self) -> Result<(), MeasureError> {
+        let Self { batch, seq_len, repeats } = self;
+        if batch == 0 || seq_len == 0 || repeats == 0 {
+            return Err(MeasureError::Timing(self));
+        }
+        limits::at_most("repeats", repeats, limits::MAX_REPEATS)?;
+        limits::at_most("batch", batch, limits::MAX_SEQUENCES)?;
+        limits::product_at_most("seq_len", &[seq_len as u64], limits::MAX_SEQ_LEN)?;
+        limits::product_at_most("batch * seq_len", &[batch as u64, seq_len as u64], limits::MAX_TOKENS)?;
+        Ok(())
+    }
+
+    /// Holds what is in memory at once, at least, against that of this machine: the prompt, its sum with what the layer gives,
+    /// what the layer keeps and its weights; or embedding and scores. On an accelerator only the prompt is here.
+    fn check_memory(
+        self,
+        symbols: &[Symbol],
+        like: &ModelSpec,
+        primitives: &Primitives,
+        device: &Device,
+    ) -> Result<(), MeasureError> {
+        let [batch, seq, width, vocabulary] =
+            [self.batch, self.seq_len, like.dims.d_model, like.vocab_size].map(|size| size as u64);
+        let prompt = limits::product(&[batch, seq, width]);
+        let check = |numbers: u128| limits::check_memory("what is timed", numbers.saturating_mul(4));
+        check(prompt)?;
+        if device::is_accelerator(device) {
+            return Ok(());
+        }
+        check(limits::product(&[vocabulary, width]) + limits::product(&[vocabulary, batch]))?;
+        for &symbol in symbols {
+            let cost = primitives.get(symbol).map_err(BuildError::from)?.cost(&like.dims, seq);
+            let kept = limits::product(&[batch, cost.cache_elements]);
+            check((2 * prompt).saturating_add(kept).saturating_add(cost.parameters.into()))?;
+        }
+        Ok(())
+    }
 }
 
 impl LayerTimes {
@@ -65,7 +110,7 @@ impl LayerTimes {
     /// program that does nothing else, if the numbers are to mean something.
     ///
     /// # Errors
-    /// [`MeasureError`] when a layer cannot be built, or there is nothing to time.
+    /// [`MeasureError`] when a layer cannot be built, or there is nothing to time, or more than this machine can hold.
     pub fn measure<'a>(
         architectures: impl IntoIterator<Item = &'a Architecture>,
         like: &ModelSpec,
@@ -73,13 +118,12 @@ impl LayerTimes {
         timing: Timing,
         device: &Device,
     ) -> Result<Self, MeasureError> {
-        if timing.batch == 0 || timing.seq_len == 0 || timing.repeats == 0 {
-            return Err(MeasureError::Timing(timing));
-        }
+        timing.validate()?;
         let mut symbols: Vec<_> = architectures.into_iter().flat_map(Architecture::layers).copied().collect();
         symbols.sort_unstable();
         symbols.dedup();
         like.validate()?;
+        timing.check_memory(&symbols, like, primitives, device)?;
         let layer = |&symbol| Ok((symbol, time_layer(symbol, like, primitives, timing, device)?));
         let layers = symbols.iter().map(layer).collect::<Result<_, BuildError>>()?;
         Ok(Self { timing, layers, ends: time_ends(like, timing, device) })
@@ -202,6 +246,15 @@ mod tests {
             LayerTimes::measure([&architecture], &like, &Primitives::standard(), timing, &Device::flex()).unwrap_err()
         };
         assert!(matches!(measure("A", none), MeasureError::Timing(timing) if timing == none));
+        for huge in [1 << 63, usize::MAX, 1 << 30] {
+            for timing in [
+                Timing { batch: huge, seq_len: 1024, repeats: 1 },
+                Timing { batch: 1024, seq_len: huge, repeats: 1 },
+                Timing { batch: 1, seq_len: 1, repeats: huge },
+            ] {
+                assert!(matches!(measure("A", timing), MeasureError::Limit(_)), "{timing:?}");
+            }
+        }
         assert!(matches!(measure("Z", Timing { seq_len: 1, ..none }), MeasureError::Build(BuildError::Registry(_))));
     }
 }

@@ -18,6 +18,10 @@
 //! 1604.06174). Burn's gradient checkpointing, which [`TrainConfig::recompute`](crate::train::TrainConfig) turns on, decides
 //! operation by operation and is not described by that number.
 //!
+//! # Absurd sizes
+//! Counts are sums in 128 bits: a model of which one exceeds 64 bits is refused. The closed forms of single layers stay at the
+//! largest number of 64 bits where they would overflow.
+//!
 //! These numbers compare models; how fast one runs has to be measured: [`LayerTimes`].
 
 mod budget;

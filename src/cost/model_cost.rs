@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::FlopConvention;
 use crate::{
+    limits::MAX_SEQ_LEN,
     model::ModelSpec,
     primitive::{DimsError, Primitives, RegistryError, Role, Symbol},
 };
@@ -66,9 +67,6 @@ pub struct ModelCost {
     /// The same where layers keep their inputs alone and are computed again on the way back, one at a time.
     pub recomputed_activation_bytes_per_sequence: u64,
 }
-
-/// Longer than any sequence: a bound that keeps closed forms within 64 bits.
-const MAX_SEQ_LEN: u64 = 1 << 32;
 
 impl ModelCost {
     /// The cost of a model.
@@ -168,7 +166,7 @@ mod tests {
     use super::*;
     use crate::{
         extrapolate::{Auto, Extrapolator, Target},
-        primitive::Dims,
+        primitive::{Attention, Dims, Moe, Primitive, SwiGlu},
         space::Architecture,
     };
 
@@ -281,6 +279,39 @@ mod tests {
             let wide = ModelCost::new(&spec, &Primitives::standard(), wide).unwrap();
             let logits = 8 * seq * target.vocab_size as u64;
             assert_eq!(wide.activation_bytes_per_sequence - logits, 2 * (short.activation_bytes_per_sequence - logits));
+        }
+    }
+
+    /// Sixteen times a letter of attention and a letter of an MLP is sixteen blocks of a transformer of equal sizes, whatever the
+    /// letters are; with experts in place of the MLP it is that as well, but for the routers.
+    #[test]
+    fn sixteen_pairs_of_letters_are_sixteen_transformer_blocks() {
+        let (target, workload) = (Target::llama_1b(), Workload::bf16(4096));
+        let llama = cost(&target.baseline_model(), 4096);
+        let letter = |letter: char| letter.to_string().parse::<Symbol>().unwrap();
+        let own = |layer: Moe| {
+            let own = Primitives::empty().with(Attention.with_symbol(letter('X'))).unwrap();
+            own.with(SwiGlu.with_symbol(letter('Y'))).unwrap().with(layer.with_symbol(letter('E'))).unwrap()
+        };
+        let pairs = |pair: &str, moe| {
+            let spec = target.model(pair.repeat(16).parse().unwrap());
+            ModelCost::new(&spec, &own(moe), workload).unwrap()
+        };
+        let dense = pairs("XY", Moe::default());
+        assert_eq!(ModelCost { symbols: llama.symbols.clone(), ..dense }, llama);
+
+        let alone = Moe { experts: 1, top_k: 1, shared: 0, expert_width: None };
+        let all = Moe { experts: 4, top_k: 4, ..alone };
+        let shared = Moe { experts: 4, top_k: 1, shared: 3, ..alone };
+        for moe in [alone, all, shared] {
+            let (found, d) = (pairs("XE", moe), 2048);
+            let routers = 16 * d * moe.experts as u64;
+            let unused = if moe == shared { 16 * 3 * (3 * d * 2048) } else { 0 };
+            assert_eq!(found.total_parameters, llama.total_parameters + routers + unused, "{moe:?}");
+            assert_eq!(found.active_parameters, llama.total_parameters + routers, "{moe:?}");
+            assert_eq!(found.forward_flops_per_token, llama.forward_flops_per_token + 2 * routers, "{moe:?}");
+            assert_eq!(found.train_flops_per_token, llama.train_flops_per_token + 6 * routers, "{moe:?}");
+            assert_eq!(found.cache_bytes_per_sequence, llama.cache_bytes_per_sequence, "{moe:?}");
         }
     }
 

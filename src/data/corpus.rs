@@ -1,7 +1,6 @@
 //! A folder with everything about one corpus.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{TokenError, TokenFile, TokenWidth};
-use crate::durable;
+use crate::{durable, limits};
 
 /// What is known of a corpus besides its tokens: the file `corpus.json` beside them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,9 +57,12 @@ impl Corpus {
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, TokenError> {
         let folder = folder.as_ref();
         let path = folder.join(INFO);
-        let text = fs::read_to_string(&path).map_err(TokenError::io(&path))?;
+        let text = limits::read_text(&path, limits::MAX_LISTING).map_err(TokenError::io(&path))?;
         let info: CorpusInfo = serde_json::from_str(&text)
             .map_err(|error| TokenError::Description { path: path.clone(), reason: error.to_string() })?;
+        if let Err(error) = limits::at_most("vocab_size", info.vocab_size, limits::MAX_VOCABULARY) {
+            return Err(TokenError::Description { path, reason: error.to_string() });
+        }
         if info.token_bytes.as_ref().is_some_and(|bytes| bytes.len() != info.vocab_size) {
             let reason = "token_bytes has not one entry per token id".into();
             return Err(TokenError::Description { path, reason });

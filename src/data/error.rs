@@ -61,7 +61,7 @@ pub enum TokenError {
     },
     /// Fewer tokens than one window.
     #[error("{} has {tokens} tokens for {part}, a window of {seq} takes {}: shorten the windows or add text",
-        .path.display(), seq + 1)]
+        .path.display(), seq.saturating_add(1))]
     TooShort {
         /// The file.
         path: PathBuf,

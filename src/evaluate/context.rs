@@ -66,7 +66,7 @@ impl Context {
     }
 
     /// A folder for what the evaluation has done so far, where the executor has one; it need not exist yet. An attempt finds
-    /// there what the one before it has kept, and nobody else writes into it. Write a file under another name and rename it: an
+    /// there what the one before it has kept, links left out, and nobody else writes into it. Write a file under another name and rename it: an
     /// attempt may end at any moment. Whoever goes on from it must come to the same report as without.
     pub fn checkpoint(&self) -> Option<&Path> {
         self.checkpoint.as_deref()

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::{Context, EvalError, Evaluator, Progress};
 use crate::{
+    limits::MAX_REPEATS,
     statistics::{mean, standard_error},
     study::{Goal, Report, Trial},
 };
@@ -61,20 +62,28 @@ pub enum RepeatError {
         /// At most so many.
         most: usize,
     },
+    /// More than anyone has time for.
+    #[error("{0} repetitions of every trial: at most {MAX_REPEATS}")]
+    TooMany(usize),
     /// A bound that nothing can meet.
     #[error("{0:?} is no bound: use a finite number, and a positive one for a standard error")]
     Bound(Until),
+}
+
+fn check_most(repetitions: usize) -> Result<(), RepeatError> {
+    if repetitions > MAX_REPEATS { Err(RepeatError::TooMany(repetitions)) } else { Ok(()) }
 }
 
 impl<E> Repeated<E> {
     /// Evaluates every trial `times` times.
     ///
     /// # Errors
-    /// [`RepeatError::None`].
+    /// [`RepeatError`] for none, or more than [`MAX_REPEATS`].
     pub fn new(inner: E, times: usize) -> Result<Self, RepeatError> {
         if times == 0 {
             return Err(RepeatError::None);
         }
+        check_most(times)?;
         Ok(Self { inner, goal: Goal::default(), least: times, most: times, until: None })
     }
 
@@ -86,6 +95,7 @@ impl<E> Repeated<E> {
         if least < 2 || most < least {
             return Err(RepeatError::Range { least, most });
         }
+        check_most(most)?;
         let usable = match until {
             Until::StandardError(bound) => bound.is_finite() && bound > 0.0,
             Until::WorseThan(bar) => bar.is_finite(),

@@ -1,7 +1,7 @@
 //! Programs of an engine, run with a limit on their time.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -22,25 +22,36 @@ pub(super) struct Output {
 /// # Errors
 /// [`EngineError::Missing`] where it cannot be started, [`EngineError::Unreachable`] where it takes too long.
 pub(super) fn run(program: &str, arguments: &[String], input: &str, limit: Duration) -> Result<Output, EngineError> {
-    let missing = |source| EngineError::Missing { program: program.into(), source };
+    let failed = |source| not_started(program, source);
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(missing)?;
+    let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that does not read its input says why on its standard error.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let readers = (reader(child.stdout.take()), reader(child.stderr.take()));
-    let success = wait(&mut child, limit).map_err(missing)?;
-    let (stdout, stderr) = (readers.0.join().unwrap_or_default(), readers.1.join().unwrap_or_default());
+    let (stdout, stderr) = (reader(child.stdout.take()), reader(child.stderr.take()));
+    let success = wait(&mut child, limit).map_err(failed)?;
+    let text = |reader: io::Result<thread::JoinHandle<String>>| reader.map(|reader| reader.join().unwrap_or_default());
+    let (stdout, stderr) = (text(stdout).map_err(failed)?, text(stderr).map_err(failed)?);
     let words = || format!("no answer within {} s", limit.as_secs());
     let success = success.ok_or_else(|| EngineError::Unreachable { program: program.into(), words: words() })?;
     Ok(Output { success, stdout, stderr })
 }
 
+/// A program that is not there, or has no place on this machine now.
+pub(super) fn not_started(program: &str, source: io::Error) -> EngineError {
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+            EngineError::Missing { program: program.into(), source }
+        }
+        _ => EngineError::System { act: format!("start {program}"), source },
+    }
+}
+
 /// Reads beside the program, which would wait for a full pipe otherwise.
-fn reader(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
+fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<thread::JoinHandle<String>> {
+    thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         // What came before an error is all there is.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
@@ -49,7 +60,7 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String
 }
 
 /// Whether the program succeeded; `None` where it had to be ended.
-fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<bool>> {
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<bool>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {

@@ -30,6 +30,13 @@ pub trait Engine: Send {
     /// [`EngineError`].
     fn cancel(&mut self, jobs: &[&Job]) -> Result<(), EngineError>;
 
+    /// The exit code of the program of a job that has ended, as far as the engine knows; asked before
+    /// [`last_words`](Self::last_words).
+    fn exit_code(&mut self, job: &Job) -> Option<i32> {
+        let _ = job;
+        None
+    }
+
     /// How a job ended, in the engine's words, as far as it knows.
     fn last_words(&mut self, job: &Job) -> Option<String>;
 }
@@ -89,6 +96,14 @@ pub enum EngineError {
     Missing {
         /// The program.
         program: String,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// This machine refuses what a job needs: a file, a process. Executors try again for as long as they are patient.
+    #[error("cannot {act}: {source}")]
+    System {
+        /// What was to be done.
+        act: String,
         /// The system's words.
         source: io::Error,
     },

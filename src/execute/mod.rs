@@ -24,7 +24,7 @@ mod worker;
 
 pub use engine::{Engine, EngineError, Job, JobState, Resources};
 pub use process::{Process, Processes};
-pub use remote::Remote;
+pub use remote::{MOST_JOBS, Remote};
 pub use slurm::{Slurm, SlurmEngine, SlurmOptions};
 pub use threads::Threads;
 pub use worker::{WorkerExit, work, worker};
@@ -104,6 +104,16 @@ pub enum ExecuteError {
     /// No worker was asked for.
     #[error("0 workers were asked for: a search needs at least one")]
     NoWorkers,
+    /// More workers were asked for than there can be.
+    #[error("{asked} workers were asked for: as {what} there are at most {most}")]
+    TooMany {
+        /// How many were asked for.
+        asked: usize,
+        /// How many there can be.
+        most: usize,
+        /// What they would be.
+        what: &'static str,
+    },
     /// A trial was submitted while all workers were busy.
     #[error("all workers are busy: submit only while idle() is positive")]
     Busy,
@@ -118,6 +128,15 @@ pub enum ExecuteError {
     Locked {
         /// The folder.
         folder: PathBuf,
+    },
+    /// The run's folder went away.
+    #[error("the run's folder {} is not there any more, since {} s: it, or the lock in it, was removed, renamed or unmounted; \
+        run again where it is now, nothing in it is lost", .folder.display(), .waited.as_secs())]
+    Gone {
+        /// Where it was.
+        folder: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// The run's folder cannot be used.
     #[error("cannot use {}: {source}; free some space or correct its rights and run again, nothing finished is lost",
@@ -139,12 +158,32 @@ pub enum ExecuteError {
         /// What engine and job said.
         words: String,
     },
+    /// The workers of a trial could not write what came of it.
+    #[error("{workers} workers could not write to {}: free some space or correct its rights and run again, nothing finished is \
+        lost. {words}", .folder.display())]
+    Unwritten {
+        /// How many workers, one after the other.
+        workers: u32,
+        /// The task's folder.
+        folder: PathBuf,
+        /// What engine and job said.
+        words: String,
+    },
     /// The workers are another program.
     #[error("the workers refuse: {0}")]
     Refused(String),
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// Refuses zero workers, and more than `most`.
+fn at_most(asked: usize, most: usize, what: &'static str) -> Result<(), ExecuteError> {
+    match asked {
+        0 => Err(ExecuteError::NoWorkers),
+        _ if asked > most => Err(ExecuteError::TooMany { asked, most, what }),
+        _ => Ok(()),
+    }
 }
 
 impl<E: Executor + ?Sized> Executor for Box<E> {

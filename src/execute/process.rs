@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
-    io,
+    fs, io,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use super::{Engine, EngineError, ExecuteError, Job, JobState, Remote, remote::Settings, task::Task};
+use super::{
+    Engine, EngineError, ExecuteError, Job, JobState, Remote, at_most, command::not_started, remote::Settings,
+    task::Task,
+};
+use crate::durable;
 
 /// Runs each trial in a process of its own: a candidate that crashes, leaks or runs out of memory takes nothing with it.
 ///
@@ -21,8 +24,10 @@ impl Remote<Processes> {
     /// Runs `workers` processes at once, with their tasks in `folder`.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero workers, or when the folder cannot be used or another driver uses it.
+    /// [`ExecuteError`] for zero workers or more than [`Processes::MOST`], or when the folder cannot be used or another driver
+    /// uses it.
     pub fn new(workers: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
+        at_most(workers, Processes::MOST, "processes of one machine")?;
         let settings = Settings { capacity: workers, poll: POLL, grace: Duration::ZERO, ..Settings::default() };
         Self::with_settings(Processes::default(), settings, folder.as_ref())
     }
@@ -51,7 +56,7 @@ pub struct Processes {
     devices: Vec<String>,
     children: BTreeMap<String, Running>,
     /// How those that have ended did so.
-    ended: BTreeMap<String, String>,
+    ended: BTreeMap<String, Ended>,
 }
 
 #[derive(Debug)]
@@ -61,10 +66,20 @@ struct Running {
     deadline: Option<Instant>,
 }
 
+/// How a child has ended.
+#[derive(Debug)]
+struct Ended {
+    words: String,
+    code: Option<i32>,
+}
+
 /// The file of a task that says which device it uses.
 const DEVICE: &str = "device";
 
 impl Processes {
+    /// Processes at once, at most.
+    pub const MOST: usize = 1024;
+
     /// A device that nobody uses, workers of an earlier driver included.
     fn free_device(&self, tasks: Option<&Path>) -> Option<&String> {
         if self.devices.is_empty() {
@@ -81,20 +96,24 @@ impl Processes {
 impl Engine for Processes {
     fn submit(&mut self, job: &Job) -> Result<(), EngineError> {
         let program = job.command.first().cloned().unwrap_or_default();
-        let later = |words: String| EngineError::Unreachable { program: program.clone(), words };
-        let full = |error: io::Error| later(error.to_string());
-        let log = OpenOptions::new().create(true).append(true).open(job.folder.join("log")).map_err(full)?;
+        let (task, device_file) = (Task::at(&job.folder), job.folder.join(DEVICE));
+        let refused = |path: &Path| {
+            let act = format!("write to {}", path.display());
+            move |source: io::Error| EngineError::System { act, source }
+        };
+        let log = task.log().map_err(refused(&job.folder.join("log")))?;
         let mut command = Command::new(&program);
         command.args(job.command.get(1..).unwrap_or_default()).current_dir(&job.directory);
-        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(full)?).stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(refused(&job.folder.join("log")))?).stderr(log);
         let device = self.free_device(job.folder.parent()).cloned();
         if let Some(device) = &device {
-            fs::write(job.folder.join(DEVICE), device).map_err(full)?;
+            durable::write_in(&device_file, device.as_bytes()).map_err(refused(&device_file))?;
             command.env("CUDA_VISIBLE_DEVICES", device);
         } else if !self.devices.is_empty() {
-            return Err(later("workers of an earlier driver use all devices".into()));
+            let words = "workers of an earlier driver use all devices".into();
+            return Err(EngineError::Unreachable { program, words });
         }
-        let child = command.spawn().map_err(|source| EngineError::Missing { program: program.clone(), source })?;
+        let child = command.spawn().map_err(|source| not_started(&program, source))?;
         let deadline = job.resources.time.and_then(|time| Instant::now().checked_add(time.saturating_add(SLACK)));
         self.children.insert(job.name.clone(), Running { child, device, deadline });
         Ok(())
@@ -106,16 +125,17 @@ impl Engine for Processes {
             if running.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 // It may have ended by itself just now.
                 let _ = running.child.kill();
-                ended.insert(name.clone(), "ended at its time limit".into());
+                ended.insert(name.clone(), Ended { words: "ended at its time limit".into(), code: None });
             }
             match running.child.try_wait() {
                 Ok(None) => true,
                 Ok(Some(status)) => {
-                    ended.entry(name.clone()).or_insert_with(|| status.to_string());
+                    let end = || Ended { words: status.to_string(), code: status.code() };
+                    ended.entry(name.clone()).or_insert_with(end);
                     false
                 }
                 Err(error) => {
-                    ended.insert(name.clone(), error.to_string());
+                    ended.insert(name.clone(), Ended { words: error.to_string(), code: None });
                     false
                 }
             }
@@ -136,7 +156,11 @@ impl Engine for Processes {
         Ok(())
     }
 
+    fn exit_code(&mut self, job: &Job) -> Option<i32> {
+        self.ended.get(&job.name)?.code
+    }
+
     fn last_words(&mut self, job: &Job) -> Option<String> {
-        self.ended.remove(&job.name)
+        self.ended.remove(&job.name).map(|ended| ended.words)
     }
 }

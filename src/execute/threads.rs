@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ExecuteError, Executor, Message, attempt::evaluate};
+use super::{ExecuteError, Executor, Message, at_most, attempt::evaluate};
 use crate::{
     evaluate::{CancelToken, Context, Evaluator},
     study::Trial,
@@ -26,10 +26,13 @@ pub struct Threads {
 }
 
 impl Threads {
+    /// Computing threads of all workers together, at most.
+    pub const MOST: usize = 512;
+
     /// Starts `workers` workers with one computing thread each.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero workers, or when the system refuses a thread.
+    /// [`ExecuteError`] for zero workers or more than [`MOST`](Self::MOST), or when the system refuses a thread.
     pub fn new(evaluator: Arc<dyn Evaluator>, workers: usize) -> Result<Self, ExecuteError> {
         Self::with_threads_per_worker(evaluator, workers, 1)
     }
@@ -38,15 +41,13 @@ impl Threads {
     /// products are large.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero workers or threads, or when the system refuses a thread.
+    /// [`ExecuteError`] for zero workers or threads or more than [`MOST`](Self::MOST) threads, or when the system refuses one.
     pub fn with_threads_per_worker(
         evaluator: Arc<dyn Evaluator>,
         workers: usize,
         threads: usize,
     ) -> Result<Self, ExecuteError> {
-        if workers == 0 || threads == 0 {
-            return Err(ExecuteError::NoWorkers);
-        }
+        at_most(workers.saturating_mul(threads), Self::MOST, "computing threads of one process")?;
         let (trials, queue) = mpsc::channel();
         let (sender, messages) = mpsc::channel();
         let (queue, cancel) = (Arc::new(Mutex::new(queue)), CancelToken::default());

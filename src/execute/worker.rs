@@ -156,11 +156,11 @@ impl Attempt<'_> {
         let outcome = thread::scope(|scope| {
             let (evaluated, ended) = mpsc::channel::<()>();
             let heart = &heart;
-            scope.spawn(move || self.watch(heart, &ended));
+            thread::Builder::new().spawn_scoped(scope, move || self.watch(heart, &ended))?;
             let outcome = pool.install(|| evaluate(evaluator, &trial, &context));
             drop(evaluated);
-            outcome
-        });
+            io::Result::Ok(outcome)
+        })?;
         match Outcome::new(outcome) {
             Some(outcome) => self.finish(&outcome).map(|()| WorkerExit::Finished),
             None if heart.called.get() == Some(&Called::Beaten) => Ok(WorkerExit::Finished),

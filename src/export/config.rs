@@ -115,7 +115,7 @@ pub(super) fn config(
         "attention_dropout": 0.0,
         "mlp_bias": false,
         "tie_word_embeddings": spec.tied_embeddings,
-        "initializer_range": match spec.init { InitScheme::Normal(std) => std, InitScheme::FanIn => 0.02 },
+        "initializer_range": match spec.init { InitScheme::Normal(std) => std, InitScheme::FanIn | InitScheme::FanInEmbedding(_) => 0.02 },
         "bos_token_id": tokens.bos,
         "eos_token_id": tokens.eos,
         "pad_token_id": tokens.pad,

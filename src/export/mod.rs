@@ -132,8 +132,8 @@ fn surprises(spec: &ModelSpec, packing: &Packing, weights: bool) -> Vec<Warning>
         warnings.push(Warning::FirstBlockWithoutAttention);
     }
     match spec.init {
-        InitScheme::FanIn if !weights => warnings.push(Warning::OtherInit),
-        InitScheme::FanIn | InitScheme::Normal(_) => {}
+        InitScheme::FanIn | InitScheme::FanInEmbedding(_) if !weights => warnings.push(Warning::OtherInit),
+        InitScheme::FanIn | InitScheme::FanInEmbedding(_) | InitScheme::Normal(_) => {}
     }
     warnings
 }

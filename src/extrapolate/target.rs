@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::{
     cost::{Comparison, CostError, Workload},
+    limits::{self, LimitError},
     model::ModelSpec,
     primitive::{Attention, Dims, DimsError, InitScheme, Primitive, Primitives, SwiGlu},
     space::{Architecture, baseline},
@@ -110,10 +111,14 @@ impl Target {
     /// Checks a target that was written by hand.
     ///
     /// # Errors
-    /// [`TargetError`] when the widths contradict each other or there is no token.
+    /// [`TargetError`] when the widths contradict each other, there is no token, or a size is beyond any model.
     pub fn validate(&self) -> Result<(), TargetError> {
         self.dims.validate()?;
-        if self.vocab_size == 0 { Err(TargetError::NoVocabulary) } else { Ok(()) }
+        if self.vocab_size == 0 {
+            return Err(TargetError::NoVocabulary);
+        }
+        limits::at_most("vocab_size", self.vocab_size, limits::MAX_VOCABULARY)?;
+        Ok(limits::at_most("the number of layers of the baseline", self.baseline.len(), limits::MAX_LAYERS)?)
     }
 
     /// Costs of named sequences at the target's widths beside those of its baseline, which comes first.
@@ -188,6 +193,9 @@ pub enum TargetError {
     /// No token.
     #[error("the target's vocab_size is 0: a language model needs at least one token")]
     NoVocabulary,
+    /// A size beyond any model.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// No target of this name.
     #[error("unknown target {name:?}; known are: {known}; or describe your own with Target::custom")]
     Unknown {

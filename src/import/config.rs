@@ -1,6 +1,6 @@
 //! From config.json to a specification.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -9,6 +9,7 @@ use super::ImportError;
 use crate::{
     export::{DECI, FLAT, Half, LLAMA, LLAMA3, OURS, Packing, Pair, ff_of, is_attention},
     kernels::RopeScaling,
+    limits,
     model::ModelSpec,
     primitive::{Dims, InitScheme, Primitives, Symbol},
     space::Architecture,
@@ -119,7 +120,8 @@ struct Found {
 /// Reads config.json of a folder.
 pub(super) fn read(folder: &Path, primitives: &Primitives) -> Result<Described, ImportError> {
     let path = folder.join("config.json");
-    let text = fs::read_to_string(&path).map_err(|source| ImportError::File { path: path.clone(), source })?;
+    let text = limits::read_text(&path, limits::MAX_DESCRIPTION);
+    let text = text.map_err(|source| ImportError::File { path: path.clone(), source })?;
     let damaged = |error: serde_json::Error| ImportError::Damaged { path: path.clone(), reason: error.to_string() };
     let raw: Map<String, Value> = serde_json::from_str(&text).map_err(damaged)?;
     let kind = raw.get("model_type").and_then(Value::as_str).unwrap_or_default();

@@ -5,7 +5,11 @@ use std::{io, path::PathBuf};
 use safetensors::SafeTensorError;
 use thiserror::Error;
 
-use crate::{export::CounterpartError, primitive::BuildError};
+use crate::{
+    export::CounterpartError,
+    primitive::{BuildError, PrimitiveId},
+    weights::WeightsError,
+};
 
 /// A model that cannot be read.
 #[derive(Debug, Error)]
@@ -112,6 +116,20 @@ pub enum ImportError {
         /// The shape by config.json.
         expected: Vec<usize>,
     },
+    /// A layer with fewer numbers than it has parameters.
+    #[error(
+        "the tensors of layer {layer} ({id}) have {found} numbers and the layer needs {needed}: is config.json of another model?"
+    )]
+    TooFew {
+        /// The layer, from zero.
+        layer: usize,
+        /// Its primitive.
+        id: PrimitiveId,
+        /// Numbers in the file.
+        found: u128,
+        /// Parameters of the layer.
+        needed: u128,
+    },
     /// Numbers that are not read.
     #[error("{tensor} has numbers of type {found}: convert it to float32, float16 or bfloat16")]
     Dtype {
@@ -131,4 +149,16 @@ pub enum ImportError {
         /// What padding is.
         expected: f32,
     },
+}
+
+/// What the header of a file says.
+impl From<WeightsError> for ImportError {
+    fn from(error: WeightsError) -> Self {
+        match error {
+            WeightsError::Io { path, source } => Self::File { path, source },
+            WeightsError::Format { path, source } => Self::Weights { path, source },
+            WeightsError::OtherModel { path, reason } => Self::Damaged { path, reason },
+            error @ (WeightsError::Type { .. } | WeightsError::Device(_)) => Self::Model(error.to_string()),
+        }
+    }
 }

@@ -75,7 +75,8 @@ pub fn hugging_face(
     let Described { spec, packing } = config::read(folder, primitives)?;
     let plan = Plan::new(&spec, primitives, &packing)?;
     // Before the model is made: it may be large.
-    let files = weights::files(folder)?;
+    let files = weights::checked_files(folder, &plan, &spec, primitives)?;
+    spec.check_memory(primitives, device)?;
     let model = weights::load(empty(&spec, primitives, device)?, &files, &plan, &spec, rope)?;
     Ok(Imported { spec, model })
 }

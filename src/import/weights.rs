@@ -17,9 +17,10 @@ use serde::Deserialize;
 use super::{ImportError, Rope};
 use crate::{
     export::{Entry, Parameters, Plan, Source},
+    limits,
     model::{HybridLm, ModelSpec},
-    primitive::Layout,
-    weights::replaced,
+    primitive::{BuildError, Layout, Primitives},
+    weights::{Header, elements, replaced},
 };
 
 /// One file.
@@ -28,6 +29,77 @@ const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// A buffer that older checkpoints carry along; it follows from the configuration.
 const BUFFER: &str = "rotary_emb.inv_freq";
+
+/// The files of a folder, whose tensors have the names, and as many numbers, as the model needs: nothing has been read but their
+/// headers, and what is made for the model is no larger than they are.
+pub(super) fn checked_files(
+    folder: &Path,
+    plan: &Plan,
+    spec: &ModelSpec,
+    primitives: &Primitives,
+) -> Result<Vec<PathBuf>, ImportError> {
+    let files = files(folder)?;
+    let (mut found, mut extra): (HashMap<String, Vec<usize>>, Vec<String>) = (HashMap::new(), Vec::new());
+    let wanted: BTreeSet<&str> = plan.entries.iter().map(|entry| entry.name.as_str()).collect();
+    for path in &files {
+        for (name, tensor) in Header::read(path)?.tensors() {
+            // A tensor that is in two files has no more place than one that is unknown.
+            if wanted.contains(name.as_str()) && !found.contains_key(&name) {
+                found.insert(name, tensor.shape.clone());
+            } else if !is_needless(&name, spec) {
+                extra.push(name);
+            }
+        }
+    }
+    let missing: Vec<_> = wanted.into_iter().filter(|&name| !found.contains_key(name)).collect();
+    if let Some(&first) = missing.first() {
+        return Err(ImportError::Missing { count: missing.len(), first: first.into() });
+    }
+    if let Some(first) = extra.first().cloned() {
+        return Err(ImportError::Extra { count: extra.len(), first });
+    }
+    check_sizes(plan, &found, spec, primitives)?;
+    Ok(files)
+}
+
+/// Holds the tensors against the closed forms of the layers, and those whose shapes are known without a model against these.
+fn check_sizes(
+    plan: &Plan,
+    found: &HashMap<String, Vec<usize>>,
+    spec: &ModelSpec,
+    primitives: &Primitives,
+) -> Result<(), ImportError> {
+    let mut numbers = vec![0u128; spec.architecture.len()];
+    for Entry { name, source } in &plan.entries {
+        let Some(shape) = found.get(name) else { continue };
+        let path = match source {
+            Source::Constant { shape: expected, .. } => {
+                check_shape(name, shape, expected)?;
+                continue;
+            }
+            Source::Parameters { paths, .. } => paths.first().map(String::as_str).unwrap_or_default(),
+        };
+        let (vocabulary, width) = (spec.vocab_size, spec.dims.d_model);
+        match path.strip_prefix("trunk.layers.").and_then(|path| path.split_once('.')) {
+            Some((_, "norm.gamma")) => check_shape(name, shape, &[width])?,
+            Some((layer, _)) => {
+                let sum = layer.parse().ok().and_then(|layer: usize| numbers.get_mut(layer));
+                sum.into_iter().for_each(|sum| *sum = sum.saturating_add(elements(shape)));
+            }
+            None if path == "head.bias" => check_shape(name, shape, &[vocabulary])?,
+            None if path == "norm.gamma" => check_shape(name, shape, &[width])?,
+            None => check_shape(name, shape, &[vocabulary, width])?,
+        }
+    }
+    for (layer, (&symbol, found)) in spec.architecture.layers().iter().zip(numbers).enumerate() {
+        let primitive = primitives.get(symbol).map_err(BuildError::from)?;
+        let needed = u128::from(primitive.cost(&spec.dims, 1).parameters);
+        if found < needed {
+            return Err(ImportError::TooFew { layer, id: primitive.id(), found, needed });
+        }
+    }
+    Ok(())
+}
 
 /// Replaces every parameter of `model`. One file at a time is in memory beside it.
 pub(super) fn load(
@@ -39,17 +111,10 @@ pub(super) fn load(
 ) -> Result<HybridLm, ImportError> {
     let slots = slots(&model, plan)?;
     let constants: Vec<_> = plan.entries.iter().filter_map(constant).collect();
-    let (mut missing, mut extra): (BTreeSet<&str>, Vec<String>) =
-        (plan.entries.iter().map(|entry| entry.name.as_str()).collect(), Vec::new());
     for path in files {
         let bytes = fs::read(path).map_err(|source| ImportError::File { path: path.clone(), source })?;
         let tensors =
             SafeTensors::deserialize(&bytes).map_err(|source| ImportError::Weights { path: path.clone(), source })?;
-        for name in tensors.names() {
-            if !missing.remove(name) && !is_needless(name, spec) {
-                extra.push(name.into());
-            }
-        }
         for &(name, shape, value) in &constants {
             if let Ok(tensor) = tensors.tensor(name) {
                 check_shape(name, tensor.shape(), shape)?;
@@ -64,13 +129,7 @@ pub(super) fn load(
             return Err(error);
         }
     }
-    if let Some(&first) = missing.first() {
-        return Err(ImportError::Missing { count: missing.len(), first: first.into() });
-    }
-    match extra.first().cloned() {
-        Some(first) => Err(ImportError::Extra { count: extra.len(), first }),
-        None => Ok(model),
-    }
+    Ok(model)
 }
 
 /// Where a parameter lies.
@@ -118,7 +177,7 @@ fn is_needless(name: &str, spec: &ModelSpec) -> bool {
 }
 
 /// The safetensors files of a folder.
-pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
+fn files(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -131,7 +190,8 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     if !path.is_file() {
         return Err(ImportError::NoWeights { folder: folder.into() });
     }
-    let text = fs::read_to_string(&path).map_err(|source| ImportError::File { path: path.clone(), source })?;
+    let text = limits::read_text(&path, limits::MAX_LISTING);
+    let text = text.map_err(|source| ImportError::File { path: path.clone(), source })?;
     let damaged = |reason: String| ImportError::Damaged { path: path.clone(), reason };
     let index: Index = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     let names: BTreeSet<&String> = index.weight_map.values().collect();

@@ -121,10 +121,12 @@ impl Scaling {
     }
 }
 
-/// The measurements of a family that did not diverge, by budget.
+/// The measurements of a family that did not diverge and have a place in a parabola, by budget.
 fn slices(family: &str, measurements: &[Measurement]) -> Vec<Slice> {
     let mut slices: Vec<Slice> = Vec::new();
-    for measured in measurements.iter().filter(|m| m.cell.family == family && m.diverged.is_none()) {
+    // Without parameters there is no logarithm; the decomposition never ends on an infinity.
+    let placed = |m: &&Measurement| m.parameters > 0 && m.loss.is_finite() && m.diverged.is_none();
+    for measured in measurements.iter().filter(|m| m.cell.family == family).filter(placed) {
         let (x, budget) = ((measured.parameters as f64).ln(), measured.budget());
         match slices.iter_mut().find(|slice| slice.budget == budget) {
             Some(slice) => {
@@ -245,6 +247,16 @@ mod tests {
         let beside = Scaling::fit("f", &measured(&BUDGETS, &[-3.0, -2.0, -1.0], |_| 0.0), 10, Seed(0)).unwrap();
         assert!(beside.optima.iter().all(|optimum| !optimum.within));
         assert_eq!(beside.loss.slope.low, beside.loss.slope.high, "three sizes leave no residuals");
+    }
+
+    #[test]
+    fn measurements_without_a_place_in_a_parabola_are_left_out() {
+        let good = measured(&BUDGETS, &[-1.0, -0.3, 0.2, 0.9], |_| 0.0);
+        let without = Measurement { parameters: 0, ..good[1].clone() };
+        let infinite = Measurement { loss: f64::INFINITY, ..good[5].clone() };
+        let all: Vec<_> = good.iter().cloned().chain([without, infinite]).collect();
+        let [all, good] = [all, good].map(|measurements| Scaling::fit("f", &measurements, 10, Seed(0)).unwrap());
+        assert_eq!(all, good);
     }
 
     #[test]

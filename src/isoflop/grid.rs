@@ -7,6 +7,7 @@ use crate::{
     cost::CostError,
     evaluate::corpus::{Budget, CorpusProtocol},
     extrapolate::{ExtrapolateError, Extrapolator, Target},
+    limits::{self, LimitError},
     primitive::Primitives,
     space::Architecture,
 };
@@ -83,6 +84,9 @@ pub enum GridError {
         /// Why.
         source: Box<ExtrapolateError>,
     },
+    /// A budget that is none, or more trainings than anyone has time for.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The cost of a model cannot be stated.
     #[error(transparent)]
     Cost(#[from] CostError),
@@ -93,17 +97,20 @@ impl Grid<'_> {
     /// buys no more steps than `least_steps` are left out: they would not get beyond the warm-up.
     ///
     /// # Errors
-    /// [`GridError`] when there is nothing to train, or a family or the cost of a model fails.
+    /// [`GridError`] when there is nothing to train or more than can be, or a family or the cost of a model fails.
     pub fn plan(&self, vocab_size: usize, primitives: &Primitives, least_steps: usize) -> Result<Vec<Cell>, GridError> {
         let counts = [
             ("families", self.families.len()),
             ("sizes", self.sizes.len()),
             ("budgets", self.budgets.len()),
-            ("seeds", self.seeds as usize),
+            ("seeds", self.seeds.min(1) as usize),
         ];
         if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
             return Err(GridError::Empty(name));
         }
+        let sizes = [self.families.len() as u64, self.sizes.len() as u64, self.budgets.len() as u64, self.seeds];
+        limits::product_at_most("the number of trainings", &sizes, limits::MAX_TRAININGS as u64)?;
+        self.budgets.iter().try_for_each(|&budget| limits::check_flops("a budget", budget))?;
         let mut cells = Vec::new();
         for &budget in &self.budgets {
             for target in &self.sizes {

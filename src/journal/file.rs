@@ -1,6 +1,6 @@
 //! Reading and writing the file.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use serde::Serialize;
 
@@ -49,7 +49,8 @@ impl Journal {
     /// Writes one event; when this returns, it is on disk.
     ///
     /// # Errors
-    /// [`JournalError::Write`]; the file then ends as it did before, and the same event may be written again.
+    /// [`JournalError::Write`] or [`JournalError::Gone`]; the file then ends as it did before, and the same event may be
+    /// written again.
     pub fn append(&mut self, event: &Event) -> Result<(), JournalError> {
         self.write(&Record::new(event.clone()))
     }
@@ -57,6 +58,15 @@ impl Journal {
     /// What a person should know about what was read: see [`notices`].
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// Saves a journal that was removed while it was open: writes it to its place, with the `unsaved` line behind it, unless
+    /// something else is there. Whether it did.
+    ///
+    /// # Errors
+    /// The system's words.
+    pub fn restore(&mut self, unsaved: &str) -> io::Result<bool> {
+        self.file.restore(unsaved)
     }
 
     /// Where it is.

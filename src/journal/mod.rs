@@ -38,6 +38,15 @@ pub enum JournalError {
         /// The line that is not in the file.
         line: String,
     },
+    /// It was removed or renamed while the search ran, or a folder above it was.
+    #[error("the journal {} is not there any more: it or its folder was removed or renamed; put it back and run again",
+        .path.display())]
+    Gone {
+        /// Where the journal was.
+        path: PathBuf,
+        /// The line that is not in the file.
+        line: String,
+    },
     /// Another process writes it.
     #[error("the journal {} is in use by another process: wait for it or stop it", .path.display())]
     Locked {
@@ -93,6 +102,7 @@ impl From<LineFileError> for JournalError {
         match error {
             LineFileError::Open { path, source } => Self::Open { path, source },
             LineFileError::Write { path, source, line } => Self::Write { path, source, line },
+            LineFileError::Gone { path, line } => Self::Gone { path, line },
             LineFileError::Locked { path } => Self::Locked { path },
         }
     }

@@ -11,9 +11,6 @@ use crate::{
     seed::Seed,
 };
 
-/// Standard deviation of the initial embeddings, as in GPT-2 and the MAD reference.
-const EMBEDDING_STD: f64 = 0.02;
-
 /// Token embedding and residual blocks. Letters: `B` batch, `S` sequence, `D` model width, `V` vocabulary.
 #[derive(Module, Debug)]
 pub struct Trunk {
@@ -37,9 +34,11 @@ impl Trunk {
     /// `init/embedding` 0, so the weights of a layer depend on neither its neighbours nor on other threads.
     ///
     /// # Errors
-    /// [`BuildError`] when the spec is empty or contradicts itself, or a primitive is missing or refuses.
+    /// [`BuildError`] when the spec is empty, contradicts itself or is too large for this machine, or a primitive is missing or
+    /// refuses.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
         spec.validate()?;
+        spec.check_memory(primitives, device)?;
         let dims = &spec.dims;
         let layer = |(index, &symbol)| {
             let mut init = WeightInit::new(spec.init, seed.rng("init/layer", index as u64));
@@ -50,7 +49,7 @@ impl Trunk {
         };
         let layers = spec.architecture.layers().iter().enumerate().map(layer).collect::<Result<_, BuildError>>()?;
         let mut init = WeightInit::new(spec.init, seed.rng("init/embedding", 0));
-        let embedding = init.normal([spec.vocab_size, dims.d_model], EMBEDDING_STD, device);
+        let embedding = init.normal([spec.vocab_size, dims.d_model], spec.init.embedding_std(), device);
         Ok(Self { embedding, layers })
     }
 

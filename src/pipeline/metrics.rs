@@ -27,6 +27,8 @@ use crate::{
 /// | `retried` | an attempt failed | `trial`, `architecture`, `reason` |
 /// | `notice` | a person should know | `text` |
 ///
+/// A number that is NaN or infinite, which JSON cannot say, is left out.
+///
 /// The journal is the memory of a search; this file is not read again. A line that cannot be written is left out.
 #[derive(Debug)]
 pub struct MetricsFile(File);
@@ -103,6 +105,8 @@ impl Observer for MetricsFile {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         evaluate::{Context, EvalError, from_fn},
@@ -143,5 +147,33 @@ mod tests {
         assert_eq!(kinds("completed")[0]["scores/accuracy"], kinds("completed")[0]["score"]);
         drop(MetricsFile::append(&path).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    proptest! {
+        #[test]
+        fn every_line_is_json_whatever_the_numbers_and_texts(
+            numbers in proptest::collection::vec(any::<f64>(), 6),
+            text in ".*",
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("metrics.jsonl");
+            let mut file = MetricsFile::append(&path).unwrap();
+            let space = SearchSpace::uniform([crate::primitive::Symbol::ATTENTION], 2).unwrap();
+            let study = Study::new(space, crate::study::Goal::default());
+            let report = Report {
+                standard_error: Some(numbers[1]),
+                train_flops: Some(numbers[2]),
+                wall_seconds: numbers[3],
+                ..Report::score(text.clone(), numbers[0])
+            };
+            file.event(&Event::Completed { id: TrialId(0), report }, &study);
+            file.event(&Event::Retried { id: TrialId(0), reason: text.clone() }, &study);
+            file.progress(TrialId(0), &Progress { stage: text.clone(), step: 1, steps: 2, value: Some(numbers[4]) });
+            file.notice(&text);
+            let written = fs::read_to_string(&path).unwrap();
+            let lines: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            prop_assert_eq!(lines.len(), 4);
+            let value = lines[2].get("value").and_then(Value::as_f64);
+            prop_assert_eq!(value, Some(numbers[4]).filter(|value| value.is_finite()));
+        }
     }
 }

@@ -18,7 +18,7 @@ pub use progress_bar::ProgressBar;
 pub use run::Found;
 pub use session::{Ask, Session, Told};
 
-use std::time::Duration;
+use std::{fmt, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
@@ -30,7 +30,31 @@ use crate::{
     primitive::RegistryError,
     search::SearchError,
     study::{StudyError, TrialId},
+    text::line,
 };
+
+/// Trials that have an outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished(
+    /// Their numbers, ascending.
+    pub Vec<TrialId>,
+);
+
+impl fmt::Display for Finished {
+    /// How many, and which.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} trials are finished", self.0.len())?;
+        for (place, run) in self.0.chunk_by(|one, next| one.0 + 1 == next.0).enumerate() {
+            let (from, to) = (run[0].0, run[run.len() - 1].0);
+            f.write_str(if place == 0 { ": " } else { ", " })?;
+            match from == to {
+                true => write!(f, "{from}")?,
+                false => write!(f, "{from} to {to}")?,
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A search that stopped. Everything finished before is in the journal, where there is one.
 #[derive(Debug, Error)]
@@ -54,6 +78,18 @@ pub enum PipelineError {
         /// The line that is missing. When the search resumes, the trial runs again and gives the same.
         line: String,
     },
+    /// The run's folder or the journal went away while the search ran.
+    #[error("{source}; {finished}{}", .restored.as_ref().map_or_else(String::new, |path| {
+        format!(", and the journal, which was removed, is written to {} again", path.display())
+    }))]
+    Gone {
+        /// What went away, and how long it was waited for.
+        source: Box<PipelineError>,
+        /// What had been finished until then: it is in the journal, wherever that was moved to.
+        finished: Finished,
+        /// Where the journal was written again, if it had been removed.
+        restored: Option<PathBuf>,
+    },
     /// The study refused a change.
     #[error(transparent)]
     Study(#[from] StudyError),
@@ -64,7 +100,7 @@ pub enum PipelineError {
     #[error("the searcher waits for results although no trial is pending: it breaks the law of Searcher::ask")]
     Stuck,
     /// The evaluator cannot go on.
-    #[error("the evaluator gave up at {id}: {reason}; nothing finished is lost, run again once the cause is removed")]
+    #[error("the evaluator gave up at {id}: {}; nothing finished is lost, run again once the cause is removed", line(.reason))]
     Fatal {
         /// The trial at which it happened.
         id: TrialId,
@@ -86,4 +122,16 @@ pub enum PipelineError {
     /// The result cannot be scaled.
     #[error(transparent)]
     Extrapolate(#[from] ExtrapolateError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_finished_is_named_by_number() {
+        let named = |ids: &[u64]| Finished(ids.iter().copied().map(TrialId).collect()).to_string();
+        assert_eq!(named(&[]), "0 trials are finished");
+        assert_eq!(named(&[0, 1, 2, 4, 7, 8]), "6 trials are finished: 0 to 2, 4, 7 to 8");
+    }
 }

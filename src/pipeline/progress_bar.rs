@@ -12,6 +12,7 @@ use crate::{
     evaluate::Progress,
     execute::Place,
     study::{Event, Study, TrialId, TrialState},
+    text::{self, number},
 };
 
 /// Shows trials done, the best so far, how many trials end in a minute or an hour, and the time left; below, a line per running
@@ -144,12 +145,12 @@ impl Observer for ProgressBar {
         self.bar.inc(((share - running.share).max(0.0) * PER_TRIAL) as u64);
         running.share = share;
         if let Some(line) = &running.line {
-            line.set_message(format!("{stage}, step {step} of {steps}"));
+            line.set_message(text::line(&format!("{stage}, step {step} of {steps}")));
         }
     }
 
     fn notice(&mut self, text: &str) {
-        self.lines.suspend(|| eprintln!("{text}"));
+        self.lines.suspend(|| eprintln!("{}", text::line(text)));
     }
 
     fn finished(&mut self, study: &Study) {
@@ -167,7 +168,7 @@ fn finished(study: &Study) -> usize {
 
 fn best(study: &Study) -> String {
     match study.best() {
-        Some(best) => format!("best {} {:.4}", best.trial.architecture, study.goal().orient(best.value)),
+        Some(best) => format!("best {} {}", best.trial.architecture, number(study.goal().orient(best.value), 4)),
         None => "no result yet".into(),
     }
 }
@@ -191,7 +192,7 @@ fn where_they_are(places: &BTreeMap<TrialId, Place>) -> String {
     let queued = reasons.iter().map(|(reason, count)| format!(", {count} queued ({reason})"));
     let running = nodes.iter().map(|(node, count)| format!(" {node} ×{count}")).collect::<String>();
     let running = if nodes.is_empty() { running } else { format!(", running{running}") };
-    queued.chain([running]).collect()
+    text::line(&queued.chain([running]).collect::<String>())
 }
 
 /// One finished trial in words.
@@ -201,13 +202,13 @@ fn outcome(event: &Event, study: &Study) -> Option<String> {
         TrialState::Pending => return None,
         TrialState::Completed(report) => {
             let value = report.value(study.goal()).ok()?;
-            let error = report.standard_error.map(|error| format!(" ± {error:.4}")).unwrap_or_default();
-            format!("{:.4}{error} in {:.0} s", study.goal().orient(value), report.wall_seconds)
+            let error = report.standard_error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
+            format!("{}{error} in {} s", number(study.goal().orient(value), 4), number(report.wall_seconds, 0))
         }
         TrialState::Failed(failure) => format!("failed, {}", failure.reason),
         TrialState::Invalid { reason, .. } => format!("set aside, {reason}"),
     };
-    Some(format!("{} {}: {text}", trial.id, trial.architecture))
+    Some(text::line(&format!("{} {}: {text}", trial.id, trial.architecture)))
 }
 
 #[cfg(test)]
@@ -236,6 +237,33 @@ mod tests {
         assert_eq!(pace(1.0, 4.0, minutes(30)), ", 2.0 trials/h, 2 hours left");
         assert_eq!([pace(0.0, 2.0, minutes(1)), pace(2.0, 0.0, minutes(1))], ["", ""]);
         assert_eq!(pace(1.0, 1.0, Duration::ZERO), "");
+    }
+
+    #[test]
+    fn what_evaluators_and_clusters_say_cannot_command_the_terminal() {
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2).unwrap();
+        for nasty in ["\u{1b}[2J\u{1b}]0;x\u{7}", "a\rb\nc", "\u{9b}31m", "\u{202e}abc", "nul\0", &"x".repeat(10_000)] {
+            let mut study = Study::new(space.clone(), Goal::default());
+            let mut bar = ProgressBar::new();
+            bar.started(&study, 1);
+            let (id, architecture) = (study.next_id(), study.space().nth(0).unwrap());
+            study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
+            bar.submitted(id, &study);
+            bar.progress(id, &Progress { stage: nasty.into(), step: 1, steps: 2, value: None });
+            bar.placed(id, &Place::Running(nasty.into()));
+            bar.notice(nasty);
+            let said = [bar.running[&id].line.clone().unwrap().message(), where_they_are(&bar.places)];
+            let failure = crate::study::Failure { kind: crate::study::FailureKind::Infeasible, reason: nasty.into() };
+            let event = Event::Failed { id, failure };
+            study.apply(event.clone()).unwrap();
+            bar.event(&event, &study);
+            for line in said.into_iter().chain(outcome(&event, &study)) {
+                assert!(
+                    !line.contains(|c: char| c.is_control() || c == '\u{202e}') && line.chars().count() < 1100,
+                    "{line:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Ask, Pipeline, PipelineError, Session};
+use super::{Ask, Finished, Pipeline, PipelineError, Session};
 use crate::{
     aggregate::Aggregator,
     evaluate::{CancelToken, Evaluator},
-    execute::{Executor, Message, Threads},
+    execute::{ExecuteError, Executor, Message, Threads},
     extrapolate::{Extrapolator, Target},
     journal::JournalError,
     model::ModelSpec,
@@ -73,7 +73,7 @@ where
         executor.begin(&fingerprint)?;
         session.watch(|observer, study| observer.started(study, trials));
         let mut run = Run { session, executor, running: 0, trials, deadline, cancel, patience };
-        let outcome = run.drive();
+        let outcome = run.drive().map_err(|error| run.explained(error));
         run.session.watch(|observer, study| observer.finished(study));
         outcome?;
         Ok(Stages { aggregator, extrapolator, study: run.session.study().clone() })
@@ -114,7 +114,11 @@ impl<S: Searcher> Run<S> {
             if self.running == 0 {
                 return stopped.map_or(Ok(()), Err);
             }
-            let outcome = match self.executor.recv(POLL)? {
+            let message = match self.executor.recv(POLL) {
+                Ok(message) => message,
+                Err(error) => return Err(stopped.unwrap_or(error.into())),
+            };
+            let outcome = match message {
                 Some(Message::Done(id, outcome)) => {
                     self.running -= 1;
                     if stopped.is_some() {
@@ -178,6 +182,9 @@ impl<S: Searcher> Run<S> {
                 Err(PipelineError::Journal(JournalError::Write { path, source, line })) => {
                     (JournalError::Write { path, source, line: line.clone() }, line)
                 }
+                Err(PipelineError::Journal(JournalError::Gone { path, line })) => {
+                    (JournalError::Gone { path, line: line.clone() }, line)
+                }
                 outcome => return outcome,
             };
             let waited = start.elapsed();
@@ -188,5 +195,18 @@ impl<S: Searcher> Run<S> {
             }
             thread::sleep(POLL.max(self.patience / 20).min(self.patience - waited));
         }
+    }
+
+    /// The error with what was finished, where the run's folder went away; a journal that was removed with it is saved.
+    fn explained(&mut self, error: PipelineError) -> PipelineError {
+        let unsaved = match &error {
+            PipelineError::Unsaved { source: JournalError::Gone { .. }, line, .. } => line.as_str(),
+            PipelineError::Execute(ExecuteError::Gone { .. }) => "",
+            _ => return error,
+        };
+        let restored = self.session.restore(unsaved);
+        let finished = self.session.study().trials().iter().filter(|trial| !trial.is_pending());
+        let finished = Finished(finished.map(|trial| trial.id).collect());
+        PipelineError::Gone { source: Box::new(error), finished, restored }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{Observer, PipelineError, trace::Trace};
@@ -252,6 +252,21 @@ impl<S: Searcher> Session<S> {
     /// Trials that have an outcome.
     pub(super) fn finished(&self) -> usize {
         self.study.trials().len() - self.study.pending().count()
+    }
+
+    /// Saves a journal that was removed while the search ran; where it is now, if that was so.
+    pub(super) fn restore(&mut self, unsaved: &str) -> Option<PathBuf> {
+        let journal = self.journal.as_mut()?;
+        let restored = journal.restore(unsaved);
+        let path = journal.path().to_owned();
+        match restored {
+            Ok(restored) => restored.then_some(path),
+            Err(error) => {
+                let text = format!("the journal cannot be written to {} again: {error}", path.display());
+                self.watch(|observer, _| observer.notice(&text));
+                None
+            }
+        }
     }
 
     /// Asks the searcher, and passes on what it has to say.

@@ -6,6 +6,7 @@ use super::Observer;
 use crate::{
     evaluate::Progress,
     study::{Event, Study, TrialId},
+    text::line,
 };
 
 /// Every session has one. Names and fields are listed in `docs/progress.md`.
@@ -28,24 +29,27 @@ impl Observer for Trace {
         let trial = event.id().0;
         match event {
             Event::Proposed { architecture, .. } => info!(target: TARGET, trial, %architecture, "trial proposed"),
-            Event::Retried { reason, .. } => warn!(target: TARGET, trial, reason, "trial retried"),
+            Event::Retried { reason, .. } => warn!(target: TARGET, trial, reason = line(reason), "trial retried"),
             Event::Completed { report, .. } => {
                 let score = report.scores.get(&study.goal().score);
                 let best = study.best().map(|best| study.goal().orient(best.value));
                 info!(target: TARGET, trial, score, best, seconds = report.wall_seconds, "trial completed");
             }
-            Event::Failed { failure, .. } => warn!(target: TARGET, trial, reason = failure.reason, "trial failed"),
-            Event::Invalidated { reason, .. } => info!(target: TARGET, trial, reason, "trial set aside"),
+            Event::Failed { failure, .. } => {
+                warn!(target: TARGET, trial, reason = line(&failure.reason), "trial failed")
+            }
+            Event::Invalidated { reason, .. } => info!(target: TARGET, trial, reason = line(reason), "trial set aside"),
         }
     }
 
     fn progress(&mut self, id: TrialId, progress: &Progress) {
         let Progress { stage, step, steps, value } = progress;
+        let stage = line(stage);
         debug!(target: TARGET, trial = id.0, stage, step, steps, value, "trial progress");
     }
 
     fn notice(&mut self, text: &str) {
-        warn!(target: TARGET, text, "notice");
+        warn!(target: TARGET, text = line(text), "notice");
     }
 
     fn finished(&mut self, study: &Study) {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PretrainError;
 use crate::{
+    limits,
     seed::Seed,
     train::{TrainConfig, TrainError},
 };
@@ -47,6 +48,8 @@ impl PretrainConfig {
         if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
             return Err(TrainError::Zero(name).into());
         }
+        let sizes = [self.train.batch_size as u64, self.seq_len as u64];
+        limits::product_at_most("batch_size * seq_len", &sizes, limits::MAX_TOKENS).map_err(TrainError::from)?;
         let (checkpoint_every, check_every) = (self.checkpoint_every, self.train.check_every);
         if !checkpoint_every.is_multiple_of(check_every) {
             return Err(PretrainError::CheckpointEvery { checkpoint_every, check_every });
@@ -54,8 +57,8 @@ impl PretrainConfig {
         Ok(())
     }
 
-    /// Tokens per step.
+    /// Tokens per step; the largest number there is where that is more.
     pub fn tokens_per_step(&self) -> u64 {
-        self.train.batch_size as u64 * self.seq_len as u64
+        (self.train.batch_size as u64).saturating_mul(self.seq_len as u64)
     }
 }

@@ -1,6 +1,8 @@
 //! Causal self-attention with grouped queries (Ainslie et al. 2023, arXiv 2305.13245) and rotary position embeddings
 //! (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of Llama.
 
+use std::num::Saturating;
+
 use burn::{
     module::Module,
     nn::Linear,
@@ -93,17 +95,17 @@ impl AttentionLayer {
     /// `4 H C` per key that it sees. A causal sequence of `S` tokens is the triangle under the diagonal, of which a window
     /// `W <= S` cuts off the corner: `W - W^2 / (2 S)` keys per token, which is `S / 2` without a window. Rounded down.
     pub(super) fn cost(dims: &Dims, seq_len: u64, window: u64) -> LayerCost {
-        let queries = (dims.heads * dims.head_dim) as u64;
-        let keys = (dims.kv_heads * dims.head_dim) as u64;
-        let weights = 2 * dims.width() * (queries + keys);
-        let biases = if dims.attention_bias { queries + 2 * keys + dims.width() } else { 0 };
+        let [width, _, queries, keys] = dims.counts();
+        let weights = Saturating(2) * width * (queries + keys);
+        let biases = if dims.attention_bias { queries + Saturating(2) * keys + width } else { Saturating(0) };
         let (seq, seen) = (u128::from(seq_len.max(1)), u128::from(window.min(seq_len)));
-        let mixing = 2 * u128::from(queries) * seen * (2 * seq - seen) / seq;
+        let mixing = (2 * u128::from(queries.0)).saturating_mul(seen * (2 * seq - seen)) / seq;
+        let mixing = Saturating(u64::try_from(mixing).unwrap_or(u64::MAX));
         LayerCost {
-            parameters: weights + biases,
-            forward_flops_per_token: 2 * weights + mixing as u64,
-            cache_elements: 2 * keys * window.min(seq_len),
-            score_channels: queries,
+            parameters: (weights + biases).0,
+            forward_flops_per_token: (Saturating(2) * weights + mixing).0,
+            cache_elements: (Saturating(2) * keys * Saturating(window.min(seq_len))).0,
+            score_channels: queries.0,
             ..LayerCost::default()
         }
     }
@@ -111,9 +113,9 @@ impl AttentionLayer {
     /// The input, queries, keys, values, what is mixed, and a normaliser per head; scores are computed again, as in
     /// FlashAttention (Dao et al. 2022, arXiv 2205.14135).
     pub(super) fn activations(dims: &Dims, seq_len: u64) -> u64 {
-        let (heads, width) = (dims.heads as u64, dims.head_dim as u64);
-        let per_token = dims.width() + 2 * (heads + dims.kv_heads as u64) * width + heads;
-        per_token.saturating_mul(seq_len)
+        let [width, _, queries, keys] = dims.counts();
+        let per_token = width + Saturating(2) * (queries + keys) + Saturating(dims.heads as u64);
+        (per_token * Saturating(seq_len)).0
     }
 
     /// Query, key and value of `x`, `[B, S, D]`.

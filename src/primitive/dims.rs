@@ -1,9 +1,11 @@
 //! The widths at which a layer is built.
 
+use std::num::Saturating;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::kernels::RopeScaling;
+use crate::{kernels::RopeScaling, limits::MAX_WIDTH};
 
 /// Widths shared by the layers of one model. Every field counts elements unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,8 +32,8 @@ pub struct Dims {
     pub attention_bias: bool,
 }
 
-/// A bound on every width, far above any model: closed forms of sizes stay within 64 bits below it.
-const MAX_WIDTH: usize = 1 << 24;
+/// A count of a closed form: it stays at its largest value where it would overflow.
+pub(super) type Count = Saturating<u64>;
 
 impl Dims {
     /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000 unscaled, norm epsilon 1e-5, no bias.
@@ -95,6 +97,13 @@ impl Dims {
     pub fn width(&self) -> u64 {
         self.d_model as u64
     }
+
+    /// `d_model`, `d_ff`, channels of all query heads and of all key heads, for closed forms.
+    pub(super) fn counts(&self) -> [Count; 4] {
+        let [model, inner, heads, kv_heads, head] =
+            [self.d_model, self.d_ff, self.heads, self.kv_heads, self.head_dim].map(|size| Saturating(size as u64));
+        [model, inner, heads * head, kv_heads * head]
+    }
 }
 
 /// Widths that contradict each other.
@@ -148,7 +157,60 @@ pub enum DimsError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::primitive::{Attention, GatedConv, Mlp, Moe, Primitive, Primitives, Relu2, SlidingWindow, SwiGlu};
+
+    /// Widths and lengths of every magnitude.
+    fn size() -> impl Strategy<Value = u64> {
+        (0u32..64, any::<u64>()).prop_map(|(shift, bits)| bits >> shift)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Closed forms neither panic nor wrap around, whatever the widths: they are right, or the largest number there is.
+        #[test]
+        fn closed_forms_saturate(sizes in prop::array::uniform5(size()), seq_len in size(), bias in any::<bool>()) {
+            let [d_model, d_ff, heads, kv_heads, head_dim] = sizes.map(|size| size as usize);
+            let dims = Dims {
+                d_model, d_ff, heads, kv_heads, head_dim, attention_bias: bias, ..Dims::new(8, 8, 2).unwrap()
+            };
+            let [d, f, h, k, c] = sizes.map(|size| size as f64);
+            let (seq, limit) = (seq_len as f64, u64::MAX as f64);
+            let close = |found: u64, expected: f64| {
+                let expected = expected.min(limit);
+                (found as f64 - expected).abs() <= 1e-12 * expected + 2.0
+            };
+            let projections = 2.0 * d * (h * c + k * c);
+            let biases = if bias { h * c + 2.0 * k * c + d } else { 0.0 };
+            let inner = (d_ff / 4) as f64;
+            let forms: [(&dyn Primitive, f64, f64); 6] = [
+                (&Attention, projections + biases, 2.0 * projections + 2.0 * h * c * seq),
+                (&SwiGlu, 3.0 * d * f, 6.0 * d * f),
+                (&Mlp, 2.0 * d * f, 4.0 * d * f),
+                (&Relu2, 2.0 * d * f, 4.0 * d * f),
+                (&GatedConv::default(), d * (4.0 * d + 3.0), 2.0 * d * (4.0 * d + 3.0)),
+                (&Moe::default(), d * (27.0 * inner + 8.0), 2.0 * d * (12.0 * inner + 8.0)),
+            ];
+            for (primitive, parameters, work) in forms {
+                let cost = primitive.cost(&dims, seq_len);
+                prop_assert!(close(cost.parameters, parameters), "{primitive:?} {cost:?} {parameters}");
+                prop_assert!(close(cost.forward_flops_per_token, work), "{primitive:?} {cost:?} {work}");
+            }
+            prop_assert!(close(Attention.cost(&dims, seq_len).cache_elements, 2.0 * k * c * seq));
+            prop_assert!(close(Attention.activations(&dims, seq_len), seq * (d + 2.0 * c * (h + k) + h)));
+            prop_assert!(close(SwiGlu.activations(&dims, seq_len), seq * (d + 2.0 * f)));
+            let (whole, window) = (Attention.cost(&dims, seq_len), SlidingWindow::default().cost(&dims, seq_len));
+            prop_assert!(window.forward_flops_per_token <= whole.forward_flops_per_token);
+            // Those that cannot be built cost nothing.
+            for primitive in Primitives::standard().iter() {
+                let (one, more) = (primitive.activations(&dims, seq_len), primitive.activations(&dims, seq_len.saturating_add(1)));
+                prop_assert!(one <= more, "{primitive:?} {dims:?} {seq_len}");
+            }
+        }
+    }
 
     #[test]
     fn contradictions_are_named() {

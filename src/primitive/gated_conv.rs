@@ -3,6 +3,8 @@
 //! `b | c | x = in(tokens)`, `y = out(c * conv(b * x))`, where `conv` is causal, depthwise and a few taps long. The gates are
 //! linear; nothing carries a bias. Work and memory per token do not depend on the length of the sequence.
 
+use std::num::Saturating;
+
 use burn::{
     module::{Module, Param},
     nn::Linear,
@@ -45,19 +47,16 @@ impl Primitive for GatedConv {
 
     /// Projections and taps count twice their weights; the gates count nothing, as activations do.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
-        let taps = dims.width().saturating_mul(self.taps as u64);
-        let parameters = (4 * dims.width().pow(2)).saturating_add(taps);
+        let ([width, ..], taps) = (dims.counts(), self.taps as u64);
         LayerCost {
-            parameters,
-            forward_flops_per_token: parameters.saturating_mul(2),
-            cache_elements: dims.width().saturating_mul((self.taps as u64).saturating_sub(1)),
-            ..LayerCost::default()
+            cache_elements: (width * Saturating(taps.saturating_sub(1))).0,
+            ..LayerCost::dense(width * (Saturating(4) * width + Saturating(taps)))
         }
     }
 
     /// The input, `b | c | x`, and what the projection behind the convolution reads.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
-        (5 * dims.width()).saturating_mul(seq_len)
+        dims.width().saturating_mul(5).saturating_mul(seq_len)
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {

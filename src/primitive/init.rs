@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::BuildError;
 use crate::seed::Rng;
 
-/// The law of the initial weights of linear maps. Biases start at zero, norms at one.
+/// The law of the initial weights of linear maps and of the embedding. Biases start at zero, norms at one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InitScheme {
@@ -24,6 +24,9 @@ pub enum InitScheme {
     FanIn,
     /// Normal with this standard deviation; GPT-2 and the MAD paper's code use 0.02.
     Normal(f64),
+    /// Linear maps as [`FanIn`](Self::FanIn), embeddings with this standard deviation in place of 0.02. In narrow models a first
+    /// layer of attention otherwise drowns the embedding: its output has ten times the size, and averages the tokens.
+    FanInEmbedding(f64),
 }
 
 impl InitScheme {
@@ -33,8 +36,18 @@ impl InitScheme {
     /// [`BuildError::InitStd`] when it is negative or not finite.
     pub fn validate(self) -> Result<(), BuildError> {
         match self {
-            InitScheme::Normal(std) if !(std.is_finite() && std >= 0.0) => Err(BuildError::InitStd(std)),
-            InitScheme::Normal(_) | InitScheme::FanIn => Ok(()),
+            InitScheme::Normal(std) | InitScheme::FanInEmbedding(std) if !(std.is_finite() && std >= 0.0) => {
+                Err(BuildError::InitStd(std))
+            }
+            InitScheme::Normal(_) | InitScheme::FanIn | InitScheme::FanInEmbedding(_) => Ok(()),
+        }
+    }
+
+    /// Standard deviation of the initial embeddings: 0.02, as in GPT-2 and the MAD reference, unless the scheme has its own.
+    pub fn embedding_std(self) -> f64 {
+        match self {
+            InitScheme::FanIn | InitScheme::Normal(_) => 0.02,
+            InitScheme::FanInEmbedding(std) => std,
         }
     }
 }
@@ -56,7 +69,9 @@ impl WeightInit {
     pub fn linear(&mut self, d_input: usize, d_output: usize, device: &Device) -> Linear {
         let shape = [d_input, d_output];
         let weight = match self.scheme {
-            InitScheme::FanIn => self.uniform(shape, 1.0 / (d_input.max(1) as f64).sqrt(), device),
+            InitScheme::FanIn | InitScheme::FanInEmbedding(_) => {
+                self.uniform(shape, 1.0 / (d_input.max(1) as f64).sqrt(), device)
+            }
             InitScheme::Normal(std) => self.normal(shape, std, device),
         };
         Linear { weight, bias: None }

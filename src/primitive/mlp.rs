@@ -1,5 +1,7 @@
 //! The two-matrix multi-layer perceptron with GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415).
 
+use std::num::Saturating;
+
 use burn::{
     module::Module,
     nn::Linear,
@@ -30,8 +32,8 @@ impl Primitive for Mlp {
     }
 
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
-        let parameters = 2 * dims.width() * dims.d_ff as u64;
-        LayerCost { parameters, forward_flops_per_token: 2 * parameters, ..LayerCost::default() }
+        let [width, inner, ..] = dims.counts();
+        LayerCost::dense(width * inner * Saturating(2))
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {

@@ -44,11 +44,13 @@ pub use sliding_window::SlidingWindow;
 pub use swiglu::{SwiGlu, SwiGluLayer};
 pub use symbol::{NameError, PrimitiveId, Symbol};
 
-use std::fmt::Debug;
+use std::{fmt::Debug, num::Saturating};
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::limits::LimitError;
 
 /// A recipe for a layer at any width.
 ///
@@ -66,7 +68,8 @@ pub trait Primitive: Debug + Send + Sync {
     fn symbol(&self) -> Symbol;
     /// Whether the layer mixes along the sequence or the channels.
     fn role(&self) -> Role;
-    /// Size and work of one layer, in closed form. `seq_len` is the length of the sequence in tokens.
+    /// Size and work of one layer, in closed form. `seq_len` is the length of the sequence in tokens. Ours stay at the largest
+    /// number where they would overflow.
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost;
     /// Builds the layer with weights drawn from `init`, on `device`.
     ///
@@ -129,6 +132,14 @@ pub struct LayerCost {
     pub score_channels: u64,
 }
 
+impl LayerCost {
+    /// Weights that every token is multiplied with once, and nothing else.
+    fn dense(weights: dims::Count) -> Self {
+        let work = Saturating(2) * weights;
+        Self { parameters: weights.0, forward_flops_per_token: work.0, ..Self::default() }
+    }
+}
+
 /// A layer that cannot be built.
 #[derive(Debug, Error)]
 pub enum BuildError {
@@ -141,11 +152,14 @@ pub enum BuildError {
     /// A model without tokens.
     #[error("vocab_size is 0: give the model at least one token")]
     EmptyVocabulary,
+    /// A size beyond any model, or beyond this machine.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// A model without layers.
     #[error("the architecture is empty: give it at least one layer, as in 2A+4M")]
     EmptyArchitecture,
     /// The standard deviation of the initial weights is no standard deviation.
-    #[error("init normal({0}): a standard deviation is a finite number that is not negative, such as 0.02")]
+    #[error("init: the standard deviation is {0}: use a finite number that is not negative, such as 0.02")]
     InitStd(f64),
     /// The auto-encoder's position code needs at least two frequencies, each with a sine and a cosine.
     #[error("d_model {0} does not fit the auto-encoder's position code: use an even width of at least 4")]

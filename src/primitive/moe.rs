@@ -11,6 +11,8 @@
 //! trainer as [`Mixer::penalty`]. The bias of DeepSeek-V3 that needs no loss (Wang et al. 2024, arXiv 2408.15664) is a state
 //! that changes from step to step beside the gradient; a layer here is a function of its weights and its input alone.
 
+use std::num::Saturating;
+
 use burn::{
     module::Module,
     nn::Linear,
@@ -19,15 +21,15 @@ use burn::{
 
 use super::{
     Block, BuildError, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Role, SwiGluLayer, Symbol, WeightInit,
+    dims::Count,
 };
-use crate::kernels::project;
+use crate::{kernels::project, limits::MAX_WIDTH};
 
 /// `alpha`, the weight of the balance loss: 0.01, as in Switch (Fedus et al. 2021, arXiv 2101.03961, section 2.2) and in the
 /// smaller models of DeepSeekMoE.
 const BALANCE: f64 = 0.01;
 /// More than any model has: bounds that keep closed forms within 64 bits.
 const MAX_EXPERTS: usize = 1 << 12;
-const MAX_WIDTH: usize = 1 << 24;
 
 /// A mixture of SwiGLU experts: every token goes through all shared experts and through `top_k` of the routed ones. Symbol
 /// `E`.
@@ -60,6 +62,11 @@ impl Moe {
     /// Inner width of one expert at these widths.
     fn width(&self, dims: &Dims) -> usize {
         self.expert_width.unwrap_or(dims.d_ff / self.top_k.saturating_add(self.shared).max(1))
+    }
+
+    /// Routed experts, those that a token goes through, shared ones, and the width of one, for closed forms.
+    fn counts(&self, dims: &Dims) -> [Count; 4] {
+        [self.experts, self.top_k, self.shared, self.width(dims)].map(|size| Saturating(size as u64))
     }
 
     fn validate(&self, dims: &Dims) -> Result<(), BuildError> {
@@ -105,29 +112,21 @@ impl Primitive for Moe {
 
     /// All experts count as parameters, those that a token goes through as work.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
-        let router = dims.width().saturating_mul(self.experts as u64);
-        let expert = (3 * dims.width()).saturating_mul(self.width(dims) as u64);
-        let weights = |routed: usize| {
-            let count = (routed as u64).saturating_add(self.shared as u64);
-            expert.saturating_mul(count).saturating_add(router)
-        };
-        LayerCost {
-            parameters: weights(self.experts),
-            idle_parameters: weights(self.experts).saturating_sub(weights(self.top_k)),
-            forward_flops_per_token: weights(self.top_k).saturating_mul(2),
-            ..LayerCost::default()
-        }
+        let [width, ..] = dims.counts();
+        let [experts, chosen, shared, inner] = self.counts(dims);
+        let weights = |routed: Count| width * (Saturating(3) * inner * (routed + shared) + experts);
+        let (all, met) = (weights(experts).0, weights(chosen));
+        LayerCost { parameters: all, idle_parameters: all.saturating_sub(met.0), ..LayerCost::dense(met) }
     }
 
     /// The input and the affinities of routing and balance loss; of every chosen expert what a SwiGLU keeps, its output and its
     /// gate; the branches of the shared experts.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
-        let (width, inner) = (dims.width(), self.width(dims) as u64);
-        let chosen = SwiGluLayer::activations(width, inner).saturating_add(width + 1);
-        let shared = (2 * self.shared as u64).saturating_mul(inner);
-        let routed = chosen.saturating_mul(self.top_k as u64);
-        let per_token = routed.saturating_add(shared).saturating_add(width + 2 * self.experts as u64);
-        per_token.saturating_mul(seq_len)
+        let [width, ..] = dims.counts();
+        let [experts, chosen, shared, inner] = self.counts(dims);
+        let expert = Saturating(SwiGluLayer::activations(width.0, inner.0)) + width + Saturating(1);
+        let per_token = chosen * expert + Saturating(2) * (shared * inner + experts) + width;
+        (per_token * Saturating(seq_len)).0
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {

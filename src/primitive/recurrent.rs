@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{BuildError, LayerState, PrimitiveId};
-use crate::kernels::ConvWindow;
+use crate::{kernels::ConvWindow, limits::MAX_WIDTH};
 
 /// The inputs that a short convolution still sees, and the state of a recurrence.
 #[derive(Clone, Debug)]
@@ -34,8 +34,8 @@ pub(super) fn chunk_states(seq_len: u64, chunk: usize, state: u64) -> u64 {
     seq_len.div_ceil(chunk.max(1) as u64).saturating_sub(1).saturating_mul(state)
 }
 
-/// A bound on the inner widths of a layer, far above any model: closed forms of sizes stay within 64 bits below it.
-pub(super) const MAX_INNER: usize = 1 << 24;
+/// A bound on the inner widths of a layer.
+pub(super) const MAX_INNER: usize = MAX_WIDTH;
 
 /// Refuses an option that is 0, or beyond any model.
 pub(super) fn check_option(id: PrimitiveId, name: &str, value: usize, example: usize) -> Result<(), BuildError> {

@@ -1,6 +1,8 @@
 //! The two-matrix multi-layer perceptron with squared ReLU, found by search in Primer (So et al. 2021, arXiv 2109.08668,
 //! section 4) and used by the Nemotron family (arXiv 2402.16819).
 
+use std::num::Saturating;
+
 use burn::{
     module::Module,
     nn::Linear,
@@ -31,8 +33,8 @@ impl Primitive for Relu2 {
     }
 
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
-        let parameters = 2 * dims.width() * dims.d_ff as u64;
-        LayerCost { parameters, forward_flops_per_token: 2 * parameters, ..LayerCost::default() }
+        let [width, inner, ..] = dims.counts();
+        LayerCost::dense(width * inner * Saturating(2))
     }
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {

@@ -1,5 +1,7 @@
 //! SwiGLU: a gated multi-layer perceptron (Shazeer 2020, arXiv 2002.05202, equation 6).
 
+use std::num::Saturating;
+
 use burn::{
     module::Module,
     nn::Linear,
@@ -30,8 +32,8 @@ impl Primitive for SwiGlu {
     }
 
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
-        let parameters = 3 * dims.width() * dims.d_ff as u64;
-        LayerCost { parameters, forward_flops_per_token: 2 * parameters, ..LayerCost::default() }
+        let [width, inner, ..] = dims.counts();
+        LayerCost::dense(width * inner * Saturating(3))
     }
 
     /// The input, and both branches before the activation; their product is computed again.

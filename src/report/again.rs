@@ -1,26 +1,25 @@
 //! What is needed to run a search again, and what came to nothing.
 
 use super::{
-    figure::escape,
-    page::SHOWN,
+    page::{LISTED, SHOWN},
     shell::{self, Cell},
 };
 use crate::{
     journal::Setup,
     study::{Study, TrialState},
+    text::{html as escape, number},
 };
 
 /// Everything that makes the search repeatable.
 pub(super) fn again(study: &Study, setup: Option<&Setup>, command: Option<&str>) -> String {
     let reports = || study.trials().iter().filter_map(|trial| trial.report());
-    // An empty sum of floats is -0.
-    let hours = 0.0 + reports().map(|report| report.wall_seconds).sum::<f64>() / 3600.0;
-    let flops = 0.0 + reports().filter_map(|report| report.train_flops).sum::<f64>();
+    let hours = sum(reports().map(|report| report.wall_seconds)) / 3600.0;
+    let flops = sum(reports().filter_map(|report| report.train_flops));
     let space = study.space();
     let mut facts = vec![
         ("space", format!("{} sequences of {} layers", space.size(), space.layers())),
         ("goal", format!("{:?} {}", study.goal().direction, study.goal().score).to_lowercase()),
-        ("time of all workers", format!("{hours:.2} hours")),
+        ("time of all workers", number(hours, 2) + " hours"),
         ("training", format!("{flops:.3e} floating-point operations")),
     ];
     if let Some(setup) = setup {
@@ -36,11 +35,17 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, command: Option<&str>)
     command.unwrap_or_default() + &shell::facts(&facts)
 }
 
+/// The sum of the finite ones, no more than the largest number.
+fn sum(values: impl Iterator<Item = f64>) -> f64 {
+    values.filter(|value| value.is_finite()).fold(0.0, |sum, value| (sum + value).clamp(f64::MIN, f64::MAX))
+}
+
 /// The trials that failed or were set aside, with the reasons; nothing where there are none.
 pub(super) fn without_result(study: &Study) -> String {
-    let rows: Vec<_> = study
+    let mut rows: Vec<_> = study
         .trials()
         .iter()
+        .rev()
         .filter_map(|trial| {
             let why = match &trial.state {
                 TrialState::Failed(failure) => format!("failed: {}", failure.reason),
@@ -58,6 +63,10 @@ pub(super) fn without_result(study: &Study) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let heads = ["trial", "layers", "architecture", "why it does not count"];
-    format!("<h3>Trials without a result</h3>\n{}", shell::table("unfinished", &heads, &rows, SHOWN))
+    let all = rows.len();
+    rows.truncate(LISTED);
+    rows.reverse();
+    let (heads, note) =
+        (["trial", "layers", "architecture", "why it does not count"], shell::note_of_rest("last", rows.len(), all));
+    format!("<h3>Trials without a result</h3>\n{note}{}", shell::table("unfinished", &heads, &rows, SHOWN))
 }

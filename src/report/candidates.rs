@@ -3,11 +3,15 @@
 use plotters::style::text_anchor::HPos;
 
 use super::{
-    figure::{Area, BLUE, Drawn, Figure, GREY, INK, PlotError, color, csv, draw, fill, range, strip, whisker, write},
-    page::SHOWN,
+    axis::Axis,
+    figure::{Area, BLUE, Drawn, Figure, GREY, INK, PlotError, color, csv, draw, fill, strip, whisker, write},
+    page::{LISTED, SHOWN},
     shell::{self, Cell},
 };
-use crate::study::{Observation, Study};
+use crate::{
+    study::{Observation, Study},
+    text::{exact, number},
+};
 
 const NAME: &str = "candidates";
 /// Height of a row in pixels.
@@ -31,26 +35,26 @@ pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
     leaders.truncate(count);
     let score = |seen: &Observation| goal.orient(seen.value);
     let rows = leaders.iter().map(|seen| {
-        let error = seen.report.standard_error.map(|error| error.to_string()).unwrap_or_default();
-        vec![seen.trial.architecture.letters(), score(seen).to_string(), error, seen.trial.id.0.to_string()]
+        let error = seen.report.standard_error.map(exact).unwrap_or_default();
+        vec![seen.trial.architecture.letters(), exact(score(seen)), error, seen.trial.id.0.to_string()]
     });
     let csv = csv(&["architecture", "score", "standard_error", "first_trial"], rows);
     let cell = cell(study.space().layers());
     let right = LEFT + cell * study.space().layers() as i32;
     let size = ((right + SCALE + 40) as u32, (ROW * leaders.len().max(1) as i32 + 16) as u32);
-    let (low, high) = extent(&leaders, score);
-    let place = |score: f64| right + 24 + (f64::from(SCALE) * (score - low) / (high - low)) as i32;
+    let axis = extent(&leaders, score);
+    let place = |share: f64| right + 24 + (f64::from(SCALE) * share) as i32;
     let svg = draw(NAME, size, |area, hints| {
         for (row, seen) in leaders.iter().enumerate() {
             let (architecture, score, error) = (&seen.trial.architecture, score(seen), seen.report.standard_error);
-            let label = format!("{score:.4}{}", error.map(|error| format!(" ± {error:.3}")).unwrap_or_default());
+            let label = number(score, 4) + &error.map(|error| format!(" ± {}", number(error, 3))).unwrap_or_default();
             let top = 8 + ROW * row as i32;
             write(area, &format!("{}", row + 1), (26, top + 10), 13, GREY, HPos::Right)?;
             write(area, &label, (40, top + 10), 13, INK, HPos::Left)?;
             strip(area, architecture, (LEFT, top), ROW - 6, |_| cell)?;
-            let error = error.unwrap_or(0.0);
-            whisker(area, [score - error, score, score + error].map(place), top + 10, BLUE)?;
-            hints.area([(LEFT, top), (place(high), top + ROW - 6)], &format!("{architecture}, {label}"));
+            let [from, to] = axis.bar(score, error.unwrap_or(0.0)).map(|end| axis.share_of_tick(end));
+            whisker(area, [from, axis.share(score), to].map(place), top + 10, BLUE)?;
+            hints.area([(LEFT, top), (place(1.0), top + ROW - 6)], &format!("{architecture}, {label}"));
         }
         Ok(())
     })?;
@@ -69,15 +73,11 @@ fn cell(layers: usize) -> i32 {
 }
 
 /// The range of the scores with their errors.
-fn extent(leaders: &[Observation], score: impl Fn(&Observation) -> f64) -> (f64, f64) {
-    let ends = |seen: &Observation| {
-        let (score, error) = (score(seen), seen.report.standard_error.unwrap_or(0.0));
-        [score - error, score + error]
-    };
-    range(leaders.iter().flat_map(ends))
+fn extent(leaders: &[Observation], score: impl Fn(&Observation) -> f64) -> Axis {
+    Axis::with_bars(&leaders.iter().map(|seen| (score(seen), seen.report.standard_error)).collect::<Vec<_>>())
 }
 
-/// All architectures that were evaluated, best first, with every score; empty without any.
+/// The architectures that were evaluated, best first, with every score; of many the best alone. Empty without any.
 pub(super) fn table(study: &Study) -> String {
     let pooled = study.pooled();
     let goal = pooled.goal();
@@ -91,24 +91,23 @@ pub(super) fn table(study: &Study) -> String {
     tasks.dedup();
     tasks.retain(|&task| task != goal.score);
     let heads = [&["rank", "layers", "architecture", &goal.score][..], &tasks, &["parameters", "seconds"]].concat();
-    let extent = extent(&leaders, |seen| goal.orient(seen.value));
+    let axis = extent(&leaders, |seen| goal.orient(seen.value));
     let row = |(rank, seen): (usize, &Observation)| {
         let report = seen.report;
-        let number =
-            |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, format!("{value:.4}")));
+        let measured = |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, number(value, 4)));
         let mut cells = vec![
             Cell::number(rank as f64 + 1.0, (rank + 1).to_string()),
             Cell::strip(&seen.trial.architecture),
             Cell::text(&seen.trial.architecture.to_string()),
-            Cell::measured(goal.orient(seen.value), report.standard_error, extent),
+            Cell::measured(goal.orient(seen.value), report.standard_error, &axis),
         ];
-        cells.extend(tasks.iter().map(|&task| number(report.scores.get(task).copied())));
+        cells.extend(tasks.iter().map(|&task| measured(report.scores.get(task).copied())));
         cells.push(Cell::number(report.parameters as f64, report.parameters.to_string()));
-        cells.push(Cell::number(report.wall_seconds, format!("{:.1}", report.wall_seconds)));
+        cells.push(Cell::number(report.wall_seconds, number(report.wall_seconds, 1)));
         cells
     };
-    let rows: Vec<_> = leaders.iter().enumerate().map(row).collect();
-    shell::table("leaders", &heads, &rows, SHOWN)
+    let rows: Vec<_> = leaders.iter().take(LISTED).enumerate().map(row).collect();
+    shell::note_of_rest("best", rows.len(), leaders.len()) + &shell::table("leaders", &heads, &rows, SHOWN)
 }
 
 /// A legend of these symbols with their names, from `at` to the right.
@@ -139,7 +138,7 @@ mod tests {
 
     #[test]
     fn errors_are_bars_on_the_scale_of_all_scores() {
-        assert_eq!(extent(&[], |seen| seen.value), (0.0, 1.0));
+        assert_eq!(extent(&[], |seen| seen.value), Axis::new([]));
         let html = table(&study(&[Some(0.0), Some(1.0)]));
         assert!(html.contains(">1.0000 <svg") && !html.contains('±'), "{html}");
         assert_eq!(table(&study(&[None])), "");

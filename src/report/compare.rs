@@ -11,7 +11,8 @@ use plotters::{
 
 use super::{
     PageError,
-    figure::{Area, Drawn, Figure, Hints, PlotError, csv, draw, range, steps, whole},
+    axis::Axis,
+    figure::{Area, Drawn, Figure, Hints, PlotError, csv, draw, label, steps, whole},
     shell::{self, Cell},
 };
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     seed::Seed,
     statistics::{Estimate, bootstrap_mean, mean, standard_error},
     study::Study,
+    text::{exact, number},
 };
 
 const NAME: &str = "compare";
@@ -70,13 +72,7 @@ pub fn compare(groups: &[(String, Vec<Study>)]) -> Result<Figure, PlotError> {
     let curves: Vec<_> = groups.iter().map(|(name, studies)| (name, curve(studies))).collect();
     let rows = curves.iter().flat_map(|(name, curve)| {
         curve.iter().enumerate().map(move |(at, mean)| {
-            vec![
-                (*name).clone(),
-                (at + 1).to_string(),
-                mean.value.to_string(),
-                mean.low.to_string(),
-                mean.high.to_string(),
-            ]
+            vec![(*name).clone(), (at + 1).to_string(), exact(mean.value), exact(mean.low), exact(mean.high)]
         })
     });
     let score = groups.iter().flat_map(|(_, studies)| studies).next().map_or("score", |study| &study.goal().score);
@@ -99,8 +95,7 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
     let row = |(name, studies): &(String, Vec<Study>)| {
         let evaluations: usize = studies.iter().map(|study| study.observations().count()).sum();
         let finals: Vec<_> = studies.iter().filter_map(|study| best_so_far(study).last().copied()).collect();
-        let number =
-            |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, format!("{value:.4}")));
+        let measured = |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, number(value, 4)));
         let merged = studies.iter().filter_map(|study| NcClustering::n0().aggregate(study).ok());
         let mut merged: Vec<_> = merged.map(|merged| merged.to_string()).collect();
         merged.sort();
@@ -109,8 +104,8 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
             Cell::text(name),
             Cell::number(studies.len() as f64, studies.len().to_string()),
             Cell::number(evaluations as f64, evaluations.to_string()),
-            number((!finals.is_empty()).then(|| mean(&finals))),
-            number(standard_error(&finals)),
+            measured((!finals.is_empty()).then(|| mean(&finals))),
+            measured(standard_error(&finals)),
             Cell::text(&merged.join(", ")),
         ]
     };
@@ -126,38 +121,38 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
 }
 
 fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &mut Hints) -> Drawn {
-    let (low, high) = range(curves.iter().flat_map(|(_, curve)| curve).flat_map(|mean| [mean.low, mean.high]));
+    let axis = Axis::new(curves.iter().flat_map(|(_, curve)| curve).flat_map(|mean| [mean.low, mean.high]));
     let longest = curves.iter().map(|(_, curve)| curve.len()).max().unwrap_or(0).max(2) as f64;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(64)
-        .build_cartesian_2d(1.0..longest, low..high)?;
+        .build_cartesian_2d(1.0..longest, axis.range())?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(WHITE)
         .x_desc("evaluations")
-        .y_desc(score)
+        .y_desc(label(score))
         .x_label_formatter(&|&x| whole(x))
-        .y_label_formatter(&|y| format!("{y:.3}"))
+        .y_label_formatter(&|y| axis.label(*y, 3))
         .label_style(("sans-serif", 13))
         .draw()?;
     for (index, (name, curve)) in curves.iter().enumerate() {
         let tone = tone(index);
         let points = |pick: fn(&Estimate) -> f64| -> Vec<_> {
-            curve.iter().enumerate().map(|(at, mean)| (at as f64 + 1.0, pick(mean))).collect()
+            curve.iter().enumerate().map(|(at, mean)| (at as f64 + 1.0, axis.at(pick(mean)))).collect()
         };
         let (low, high) = (steps(&points(|mean| mean.low)), steps(&points(|mean| mean.high)));
         let band: Vec<_> = low.into_iter().chain(high.into_iter().rev()).collect();
         chart.draw_series([Polygon::new(band, tone.mix(0.15))])?;
         chart
             .draw_series(LineSeries::new(steps(&points(|mean| mean.value)), tone.stroke_width(2)))?
-            .label(name.as_str())
+            .label(label(name))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], tone.stroke_width(2)));
         for (point, mean) in points(|mean| mean.value).into_iter().zip(curve) {
-            let text =
-                format!("{name}, {} evaluations: {:.4} ({:.4} to {:.4})", point.0, mean.value, mean.low, mean.high);
+            let [value, low, high] = [mean.value, mean.low, mean.high].map(|value| number(value, 4));
+            let text = format!("{name}, {} evaluations: {value} ({low} to {high})", point.0);
             hints.point(chart.backend_coord(&point), &text);
         }
     }

@@ -12,7 +12,7 @@ use plotters::{
 };
 use thiserror::Error;
 
-use crate::{primitive::Symbol, space::Architecture};
+use crate::{primitive::Symbol, space::Architecture, text};
 
 /// A picture and the numbers it shows.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +60,11 @@ pub(super) const ORANGE: RGBColor = RGBColor(217, 95, 2);
 pub(super) const GREY: RGBColor = RGBColor(150, 150, 150);
 pub(super) const INK: RGBColor = RGBColor(0, 0, 0);
 
+/// Characters of a text over a point.
+const LONGEST_HINT: usize = 300;
+/// Characters of a text inside a picture.
+const LONGEST_LABEL: usize = 80;
+
 /// Texts that a reader sees over points of a figure.
 #[derive(Debug, Default)]
 pub(super) struct Hints(String);
@@ -67,7 +72,10 @@ pub(super) struct Hints(String);
 impl Hints {
     /// A text over the point at these pixels.
     pub(super) fn point(&mut self, (x, y): (i32, i32), text: &str) {
-        self.0 += &format!("<circle cx=\"{x}\" cy=\"{y}\" r=\"8\"><title>{}</title></circle>\n", escape(text));
+        self.0 += &format!(
+            "<circle cx=\"{x}\" cy=\"{y}\" r=\"8\"><title>{}</title></circle>\n",
+            text::html(&text::shortened(text, LONGEST_HINT))
+        );
     }
 
     /// A text over the rectangle between these pixels.
@@ -75,7 +83,7 @@ impl Hints {
         let (width, height) = ((right - left).max(1), (bottom - top).max(1));
         self.0 += &format!(
             "<rect x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"><title>{}</title></rect>\n",
-            escape(text)
+            text::html(&text::shortened(text, LONGEST_HINT))
         );
     }
 }
@@ -104,8 +112,13 @@ pub(super) fn draw(
 /// Writes `text` at these pixels, `size` pixels high.
 pub(super) fn write(area: &Area, text: &str, at: (i32, i32), size: u32, color: RGBColor, horizontal: HPos) -> Drawn {
     let style = ("sans-serif", size).into_text_style(area).color(&color).pos(Pos::new(horizontal, VPos::Center));
-    area.draw(&(EmptyElement::at(at) + Text::new(text.to_owned(), (0, 0), style)))?;
+    area.draw(&(EmptyElement::at(at) + Text::new(label(text), (0, 0), style)))?;
     Ok(())
+}
+
+/// Text of a picture, which the drawing library escapes: on one line, and short enough to stay inside.
+pub(super) fn label(text: &str) -> String {
+    text::shortened(&text::line(text), LONGEST_LABEL)
 }
 
 /// Fills the rectangle between these pixels.
@@ -165,29 +178,9 @@ pub(super) fn whisker(area: &Area, [low, value, high]: [i32; 3], y: i32, color: 
 
 /// Lines of comma-separated values.
 pub(super) fn csv(names: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let quoted = |cell: &str| match cell.contains([',', '"', '\n']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell.to_owned(),
-    };
-    let line = |cells: &[String]| cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",") + "\n";
+    let line = |cells: &[String]| cells.iter().map(|cell| text::cell(cell)).collect::<Vec<_>>().join(",") + "\n";
     let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
     rows.into_iter().fold(line(&names), |text, row| text + &line(&row))
-}
-
-/// The text with the characters replaced that mean something in HTML and SVG.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// A little more than the range of the values, never empty.
-pub(super) fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
-    let wider = |(low, high): (f64, f64), value: f64| (low.min(value), high.max(value));
-    let (low, high) = values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), wider);
-    if low > high {
-        return (0.0, 1.0);
-    }
-    let margin = if high > low { 0.06 * (high - low) } else { 0.05 * high.abs().max(1.0) };
-    (low - margin, high + margin)
 }
 
 /// A label of an axis that counts: nothing between whole numbers.
@@ -210,7 +203,6 @@ mod tests {
     fn cells_with_commas_and_markup_stay_whole() {
         let text = csv(&["a", "b"], [vec!["x,y".into(), "say \"no\"".into()], vec!["1".into(), "2".into()]]);
         assert_eq!(text, "a,b\n\"x,y\",\"say \"\"no\"\"\"\n1,2\n");
-        assert_eq!(escape("<a & \"b\">"), "&lt;a &amp; &quot;b&quot;&gt;");
     }
 
     #[test]

@@ -7,8 +7,14 @@ use plotters::{
     style::{Color, RGBColor, ShapeStyle, WHITE},
 };
 
-use super::figure::{self, Area, Drawn, Figure, PlotError, csv};
-use crate::isoflop::{Measurement, Scaling};
+use super::{
+    axis::Axis,
+    figure::{self, Area, Drawn, Figure, PlotError, csv, label},
+};
+use crate::{
+    isoflop::{Measurement, Scaling},
+    text::exact,
+};
 
 const NAME: &str = "isoflop";
 const SIZE: (u32, u32) = (1080, 460);
@@ -35,8 +41,7 @@ pub fn isoflop(measurements: &[Measurement], scalings: &[Scaling]) -> Result<Fig
     }
     let row = |measured: &Measurement| {
         let Measurement { cell, parameters, flops, loss, accuracy, .. } = measured;
-        let numbers =
-            [*parameters as f64, measured.budget(), *flops, *loss, *accuracy].map(|number| number.to_string());
+        let numbers = [*parameters as f64, measured.budget(), *flops, *loss, *accuracy].map(exact);
         let texts = [cell.family.clone(), cell.architecture.letters(), cell.seed.to_string()];
         let diverged = measured.diverged.clone().unwrap_or_default();
         texts.into_iter().chain(numbers).chain([diverged]).collect()
@@ -73,17 +78,20 @@ fn draw(root: &Area, measurements: &[&Measurement], scalings: &[Scaling]) -> Dra
     work(&right, measurements, scalings, &colour)
 }
 
-/// Least and largest of the values, with a margin on a linear axis.
-fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-    let margin = if high > low { 0.08 * (high - low) } else { 0.05 * high.abs().max(1e-6) };
-    (low - margin, high + margin)
+/// Ends of a logarithmic axis beyond which nothing is drawn.
+const LOG_ENDS: (f64, f64) = (1e-100, 1e100);
+
+/// The value on a logarithmic axis.
+fn log_place(value: f64) -> f64 {
+    value.clamp(LOG_ENDS.0, LOG_ENDS.1)
 }
 
-/// The same with a margin on a logarithmic axis.
+/// Least and largest of the values, with a margin on a logarithmic axis.
 fn log_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = range(values.map(f64::ln));
-    ((low - 0.05).exp(), (high + 0.05).exp())
+    let values = values.map(|value| log_place(value).ln());
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let margin = 0.05 + if high > low { 0.08 * (high - low) } else { 0.05 * high.abs().max(1e-6) };
+    ((low - margin).exp(), (high + margin).exp())
 }
 
 /// The amounts of work, in their order.
@@ -110,7 +118,7 @@ fn sizes(
     colour: &dyn Fn(&str) -> RGBColor,
 ) -> Drawn {
     let (low, high) = log_range(measurements.iter().map(|measured| measured.parameters as f64));
-    let (bottom, top) = range(measurements.iter().map(|measured| measured.loss));
+    let axis = Axis::new(measurements.iter().map(|measured| measured.loss));
     let budgets = budgets(measurements);
     let strength = |budget: f64| {
         let place = budgets.iter().position(|&known| known == budget).unwrap_or(0);
@@ -122,7 +130,7 @@ fn sizes(
         .caption(caption, ("sans-serif", 16))
         .x_label_area_size(40)
         .y_label_area_size(58)
-        .build_cartesian_2d((low..high).log_scale().with_key_points(round_numbers(low, high)), bottom..top)?;
+        .build_cartesian_2d((low..high).log_scale().with_key_points(round_numbers(low, high)), axis.range())?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
@@ -130,7 +138,7 @@ fn sizes(
         .x_desc("parameters of the layers")
         .y_desc("validation loss, nats per token")
         .x_label_formatter(&|x| parameters(*x))
-        .y_label_formatter(&|y| format!("{y:.2}"))
+        .y_label_formatter(&|y| axis.label(*y, 2))
         .label_style(("sans-serif", 13))
         .draw()?;
     for scaling in scalings {
@@ -141,7 +149,7 @@ fn sizes(
                 own.map(|m| m.parameters as f64).fold((high, low), |(from, to), n| (from.min(n), to.max(n)));
             let curve = (0..=40).map(|step| {
                 let x = from.ln() + (to / from).ln() * f64::from(step) / 40.0;
-                (x.exp(), a + b * x + c * x * x)
+                (x.exp(), axis.at(a + b * x + c * x * x))
             });
             let style = colour(&scaling.family).mix(strength(optimum.budget)).stroke_width(2);
             chart.draw_series(LineSeries::new(curve, style))?;
@@ -152,12 +160,12 @@ fn sizes(
         let own = measurements.iter().filter(|measured| measured.cell.family == *family);
         let dots = own.map(|measured| {
             Circle::new(
-                (measured.parameters as f64, measured.loss),
+                (log_place(measured.parameters as f64), axis.at(measured.loss)),
                 3,
                 colour.mix(strength(measured.budget())).filled(),
             )
         });
-        chart.draw_series(dots)?.label(*family).legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
+        chart.draw_series(dots)?.label(label(family)).legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
     }
     chart
         .configure_series_labels()
@@ -171,35 +179,38 @@ fn sizes(
 /// Best loss over work.
 fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour: &dyn Fn(&str) -> RGBColor) -> Drawn {
     let (low, high) = log_range(measurements.iter().map(|measured| measured.budget()));
-    let (bottom, top) = range(scalings.iter().flat_map(|scaling| &scaling.optima).map(|optimum| optimum.loss));
+    let axis = Axis::new(scalings.iter().flat_map(|scaling| &scaling.optima).map(|optimum| optimum.loss));
     let mut chart = ChartBuilder::on(area)
         .margin(14)
         .caption("loss of the best size", ("sans-serif", 16))
         .x_label_area_size(40)
         .y_label_area_size(58)
-        .build_cartesian_2d((low..high).log_scale().with_key_points(budgets(measurements)), bottom..top)?;
+        .build_cartesian_2d(
+            (low..high).log_scale().with_key_points(budgets(measurements).into_iter().map(log_place).collect()),
+            axis.range(),
+        )?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
         .x_labels(6)
         .x_desc("training work, FLOPs")
         .x_label_formatter(&|x| format!("{x:.1e}"))
-        .y_label_formatter(&|y| format!("{y:.2}"))
+        .y_label_formatter(&|y| axis.label(*y, 2))
         .label_style(("sans-serif", 13))
         .draw()?;
     for scaling in scalings {
         let colour = colour(&scaling.family);
         let law = |budget: f64| scaling.loss.factor * budget.powf(scaling.loss.slope.value);
         let style = ShapeStyle::from(colour).stroke_width(2);
-        let line = (0..=20).map(|step| low * (high / low).powf(f64::from(step) / 20.0)).map(|c| (c, law(c)));
+        let line = (0..=20).map(|step| low * (high / low).powf(f64::from(step) / 20.0)).map(|c| (c, axis.at(law(c))));
         chart
             .draw_series(LineSeries::new(line, style))?
-            .label(format!("{}: C^{:.3}", scaling.family, scaling.loss.slope.value))
+            .label(label(&format!("{}: C^{:.3}", scaling.family, scaling.loss.slope.value)))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
         chart.draw_series(scaling.optima.iter().map(|optimum| {
             // Hollow where the best size is outside of those measured.
             let style = if optimum.within { colour.filled() } else { colour.stroke_width(2) };
-            Circle::new((optimum.budget, optimum.loss), 4, style)
+            Circle::new((log_place(optimum.budget), axis.at(optimum.loss)), 4, style)
         }))?;
     }
     chart

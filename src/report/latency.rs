@@ -4,11 +4,13 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    figure::escape,
-    shell::{self, Cell},
+use super::shell::{self, Cell};
+use crate::{
+    cost::LayerTimes,
+    model::ModelSpec,
+    primitive::Dims,
+    text::{html as escape, number},
 };
-use crate::{cost::LayerTimes, model::ModelSpec, primitive::Dims};
 
 /// The times of layers on a device, as the example `latency` measures them and leaves them in a run's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,8 +53,8 @@ impl Latency {
         let own = models.iter().filter(|(_, spec)| spec.dims == self.dims);
         let timed: Vec<_> = own.filter_map(|(name, spec)| Some((name, self.times.of(&spec.architecture)?))).collect();
         let Some(&(_, first)) = timed.first() else { return String::new() };
-        let cell = |seconds: f64| Cell::number(seconds, format!("{:.1}", 1e3 * seconds));
-        let faster = |first: f64, seconds: f64| Cell::number(first / seconds, format!("{:.2}x", first / seconds));
+        let cell = |seconds: f64| Cell::number(seconds, number(1e3 * seconds, 1));
+        let faster = |first: f64, seconds: f64| Cell::number(first / seconds, number(first / seconds, 2) + "x");
         let rows: Vec<_> = timed
             .iter()
             .map(|(name, time)| {

@@ -3,7 +3,12 @@
 use plotters::style::{RGBColor, WHITE, text_anchor::HPos};
 
 use super::figure::{Area, Drawn, Figure, GREY, Hints, INK, PlotError, csv, draw, fill, write};
-use crate::{primitive::Symbol, statistics::mean, study::Study};
+use crate::{
+    primitive::Symbol,
+    statistics::mean,
+    study::Study,
+    text::{exact, number},
+};
 
 const NAME: &str = "layers";
 /// Left of the cells, for the letters.
@@ -28,7 +33,7 @@ pub fn layers(study: &Study) -> Result<Figure, PlotError> {
         .collect();
     let rows = symbols.iter().zip(&cells).flat_map(|(symbol, cells)| {
         cells.iter().enumerate().map(move |(layer, cell)| {
-            let mean = cell.mean.map(|mean| mean.to_string()).unwrap_or_default();
+            let mean = cell.mean.map(exact).unwrap_or_default();
             vec![symbol.to_string(), (layer + 1).to_string(), cell.trials.to_string(), mean]
         })
     });
@@ -75,24 +80,24 @@ fn paint(study: &Study, symbols: &[Symbol], cells: &[Vec<Cell>], width: i32, are
         for (layer, cell) in cells.iter().enumerate() {
             let left = LEFT + width * layer as i32;
             let corners = [(left, top), (left + width - 2, top + HEIGHT - 2)];
-            let place = |mean: f64| if high > low { (study.goal().orient(mean) - low) / (high - low) } else { 0.5 };
+            let place = |mean: f64| if high > low { share(study.goal().orient(mean), low, high) } else { 0.5 };
             let (background, ink) = cell.mean.map_or((RGBColor(235, 235, 235), DARK), |mean| shade(place(mean)));
             fill(area, corners, background)?;
-            let text = cell.mean.map_or("no trial".into(), |mean| format!("mean {mean:.4} of {} trials", cell.trials));
+            let text = cell
+                .mean
+                .map_or("no trial".into(), |mean| format!("mean {} of {} trials", number(mean, 4), cell.trials));
             if let Some(mean) = cell.mean.filter(|_| width >= 44) {
-                write(
-                    area,
-                    &format!("{mean:.3}"),
-                    (left + width / 2 - 1, top + HEIGHT / 2 - 1),
-                    13,
-                    ink,
-                    HPos::Center,
-                )?;
+                write(area, &number(mean, 3), (left + width / 2 - 1, top + HEIGHT / 2 - 1), 13, ink, HPos::Center)?;
             }
             hints.area(corners, &format!("{symbol} at layer {}: {text}", layer + 1));
         }
     }
     Ok(())
+}
+
+/// How far the value is from `low` to `high`; of halves, so that nothing overflows.
+fn share(value: f64, low: f64, high: f64) -> f64 {
+    (0.5 * value - 0.5 * low) / (0.5 * high - 0.5 * low)
 }
 
 /// Pixels that a label of two digits needs beyond a cell.

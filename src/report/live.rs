@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Page,
-    page::SHOWN,
+    page::{LISTED, SHOWN},
     shell::{self, Cell},
 };
 use crate::{
@@ -65,12 +65,13 @@ impl Running {
                 ),
             ]
         };
-        let rows: Vec<_> = study.pending().map(row).collect();
+        let rows: Vec<_> = study.pending().take(LISTED).map(row).collect();
         if rows.is_empty() {
             return String::new();
         }
         let heads = ["trial", "layers", "architecture", "task", "steps"];
-        format!("<h3>Running now</h3>\n{}", shell::table("running", &heads, &rows, SHOWN))
+        let note = shell::note_of_rest("first", rows.len(), study.pending().count());
+        format!("<h3>Running now</h3>\n{note}{}", shell::table("running", &heads, &rows, SHOWN))
     }
 }
 

@@ -2,8 +2,11 @@
 //! also a [`Figure`] of its own, with its numbers.
 
 mod again;
+mod axis;
+mod blocks;
 mod candidates;
 mod compare;
+mod evidence;
 mod figure;
 mod isoflop;
 mod latency;
@@ -20,6 +23,7 @@ mod votes;
 
 pub use candidates::candidates;
 pub use compare::{compare, write_comparison};
+pub use evidence::evidence;
 pub use figure::{Figure, PlotError};
 pub use isoflop::isoflop;
 pub use latency::Latency;

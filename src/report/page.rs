@@ -10,8 +10,9 @@ use thiserror::Error;
 use super::{
     Latency,
     again::{again, without_result},
+    blocks::FEW,
     candidates, clusters,
-    figure::{Figure, PlotError, escape},
+    figure::{Figure, PlotError},
     importance, layers,
     live::Running,
     models, predictions, shell,
@@ -29,6 +30,7 @@ use crate::{
     seed::Seed,
     space::{Architecture, baseline},
     study::{Study, TrialState},
+    text::{html as escape, number},
 };
 
 /// A page about one search, finished or running: one HTML file that needs nothing else.
@@ -74,6 +76,10 @@ pub enum PageError {
 const FEWEST_FITTED: usize = 4;
 /// Rows of a table that show at once.
 pub(super) const SHOWN: usize = 12;
+/// Rows that a table has at most.
+pub(super) const LISTED: usize = 500;
+/// Observations from which the surrogate of a page about many trials learns: its time is spent per page.
+const LEARNT: usize = 256;
 
 impl<'a> Page<'a> {
     /// A page about these trials.
@@ -188,7 +194,7 @@ impl<'a> Page<'a> {
         }
         if let Some(best) = study.best() {
             let score = study.goal().orient(best.value);
-            cards.push((format!("{} at {score:.4}", best.trial.architecture), "best trial"));
+            cards.push((format!("{} at {}", best.trial.architecture, number(score, 4)), "best trial"));
         }
         if let Some((target, model, primitives)) = self.result {
             cards.push((model.architecture.len().to_string(), "layers at full size"));
@@ -219,13 +225,23 @@ impl<'a> Page<'a> {
 
     /// Figures of the surrogate; none where there is too little to fit, or the fit fails.
     fn learnt(&self) -> Result<Vec<Figure>, PlotError> {
-        if self.study.observations().count() < FEWEST_FITTED {
+        let observations = self.study.observations().count();
+        if observations < FEWEST_FITTED {
             return Ok(Vec::new());
         }
-        match GpBo::default().inspect(self.study, &mut Seed(0).rng("report/inspect", 0)) {
-            Ok(seen) => Ok(vec![predictions(self.study, &seen)?, importance(&seen)?]),
-            Err(_) => Ok(Vec::new()),
+        let searcher = match observations > FEW {
+            true => GpBo::default().with_observations(LEARNT),
+            false => Ok(GpBo::default()),
+        };
+        let seen = searcher.and_then(|searcher| searcher.inspect(self.study, &mut Seed(0).rng("report/inspect", 0)));
+        let Ok(seen) = seen else { return Ok(Vec::new()) };
+        let mut figures = vec![predictions(self.study, &seen)?, importance(&seen)?];
+        if observations > FEW {
+            let some =
+                format!(". Learnt from {} of {observations} trials, the best and the latest", seen.predictions.len());
+            figures.iter_mut().for_each(|figure| figure.caption += &some);
         }
+        Ok(figures)
     }
 
     fn surrogate(&self) -> Result<String, PlotError> {
@@ -257,7 +273,7 @@ impl<'a> Page<'a> {
             let seen = pooled.observations().find(|seen| seen.trial.architecture == merged);
             let score = seen.map_or(Cell::text("not evaluated"), |seen| {
                 let score = self.study.goal().orient(seen.value);
-                Cell::number(score, format!("{score:.4}"))
+                Cell::number(score, number(score, 4))
             });
             Some(vec![Cell::text(name), Cell::strip(&merged), Cell::text(&merged.to_string()), score])
         };

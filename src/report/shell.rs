@@ -2,8 +2,14 @@
 
 use std::{fs, io, path::Path};
 
-use super::figure::{Figure, color, escape};
-use crate::space::Architecture;
+use super::{
+    axis::Axis,
+    figure::{Figure, color},
+};
+use crate::{
+    space::Architecture,
+    text::{self, html as escape, number},
+};
 
 /// A whole page of this title and these sections. A browser reads it again after so many seconds, where they are given.
 pub(super) fn page(title: &str, body: &str, reload: Option<u64>) -> String {
@@ -53,7 +59,7 @@ pub(super) struct Cell {
 impl Cell {
     /// A text.
     pub(super) fn text(text: &str) -> Self {
-        Self { html: escape(text), key: None }
+        Self { html: folded(text), key: None }
     }
 
     /// A number that is not there; sorts below all others.
@@ -66,14 +72,15 @@ impl Cell {
         Self { html: escape(&text), key: Some(value) }
     }
 
-    /// A number with its standard error, where it is known, as text and as a dot with a bar on a scale from `low` to `high`.
-    pub(super) fn measured(value: f64, error: Option<f64>, (low, high): (f64, f64)) -> Self {
-        let place = |value: f64| 4.0 + 72.0 * (value - low) / (high - low);
-        let (at, bar) = (place(value), error.unwrap_or(0.0));
-        let (from, to) = (place(value - bar), place(value + bar));
-        let text = error.map(|error| format!(" <span class=\"soft\">± {error:.3}</span>")).unwrap_or_default();
+    /// A number with its standard error, where it is known, as text and as a dot with a bar on a scale.
+    pub(super) fn measured(value: f64, error: Option<f64>, axis: &Axis) -> Self {
+        let place = |share: f64| 4.0 + 72.0 * share;
+        let at = place(axis.share(value));
+        let [from, to] = axis.bar(value, error.unwrap_or(0.0)).map(|end| place(axis.share_of_tick(end)));
+        let soft = |error| format!(" <span class=\"soft\">± {}</span>", number(error, 3));
+        let (value_text, text) = (number(value, 4), error.map(soft).unwrap_or_default());
         let html = format!(
-            "{value:.4}{text} <svg class=\"mark\" width=\"80\" height=\"12\" aria-hidden=\"true\">\
+            "{value_text}{text} <svg class=\"mark\" width=\"80\" height=\"12\" aria-hidden=\"true\">\
              <path d=\"M{from:.1} 6H{to:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"2\"/></svg>"
         );
         Self { html, key: Some(value) }
@@ -91,9 +98,10 @@ impl Cell {
 
     fn html(&self) -> String {
         match self.key {
-            // JavaScript spells infinity out.
-            Some(key) if key.is_infinite() => format!("<td data-value=\"-Infinity\">{}</td>", self.html),
-            Some(key) => format!("<td data-value=\"{key}\">{}</td>", self.html),
+            // What is not there sorts below all; JavaScript spells infinity out.
+            Some(key) if !key.is_finite() => format!("<td data-value=\"-Infinity\">{}</td>", self.html),
+            // Debug has an exponent where a number would have hundreds of digits.
+            Some(key) => format!("<td data-value=\"{key:?}\">{}</td>", self.html),
             None => format!("<td class=\"text\">{}</td>", self.html),
         }
     }
@@ -124,19 +132,36 @@ pub(super) fn table(id: &str, heads: &[&str], rows: &[Vec<Cell>], shown: usize) 
 /// A fact that is longer, in characters, is folded up.
 const LONG: usize = 200;
 
+/// Its first word stands for it, as far as so many characters.
+const FIRST: usize = 60;
+/// What is longer than this, in characters, is cut: a page is to be read.
+const LONGEST: usize = 5000;
+
+/// A text, folded up behind its first word where it is long.
+fn folded(value: &str) -> String {
+    match (value.chars().count() > LONG, value.split_whitespace().next()) {
+        (true, Some(first)) => {
+            let (first, text) = (text::shortened(first, FIRST), text::shortened(value, LONGEST));
+            format!("<details><summary>{}</summary><code>{}</code></details>", escape(&first), escape(&text))
+        }
+        _ => escape(value),
+    }
+}
+
 /// Names with their meanings.
 pub(super) fn facts(facts: &[(&str, String)]) -> String {
-    let fact = |(name, value): &(&str, String)| {
-        let (name, text) = (escape(name), escape(value));
-        match (value.chars().count() > LONG, value.split_whitespace().next()) {
-            (true, Some(first)) => {
-                let first = escape(first);
-                format!("<dt>{name}</dt><dd><details><summary>{first}</summary><code>{text}</code></details></dd>")
-            }
-            _ => format!("<dt>{name}</dt><dd>{text}</dd>"),
-        }
-    };
+    let fact = |(name, value): &(&str, String)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), folded(value));
     format!("<dl>{}</dl>\n", facts.iter().map(fact).collect::<String>())
+}
+
+/// Says that a table has only the `which` rows of many; nothing where it has all.
+pub(super) fn note_of_rest(which: &str, rows: usize, all: usize) -> String {
+    match rows < all {
+        true => format!(
+            "<p class=\"soft\">The {which} {rows} of {all}; the numbers of all are behind the first figure.</p>\n"
+        ),
+        false => String::new(),
+    }
 }
 
 /// Writes a page in one step: a reader never sees half of it.

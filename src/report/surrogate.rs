@@ -6,11 +6,15 @@ use plotters::{
     style::{Color, WHITE},
 };
 
-use super::figure::{Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, draw, range, whole};
+use super::{
+    axis::Axis,
+    figure::{Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, draw, whole},
+};
 use crate::{
     search::{Inspection, LeaveOneOut},
     statistics::{pearson, spearman},
     study::{Goal, Study},
+    text::{exact, number},
 };
 
 /// Every observation against its prediction from all others, with the standard deviation of the prediction; points on the
@@ -22,23 +26,18 @@ pub fn predictions(study: &Study, seen: &Inspection) -> Result<Figure, PlotError
     const NAME: &str = "predictions";
     let goal = study.goal();
     let (observed, predicted): (Vec<_>, Vec<_>) = seen.predictions.iter().map(|p| (p.observed, p.mean)).unzip();
-    let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+    let correlation = |value: Option<f64>| value.map_or("-".into(), |value| number(value, 2));
     let row = |p: &LeaveOneOut| {
-        vec![
-            p.trial.0.to_string(),
-            goal.orient(p.observed).to_string(),
-            goal.orient(p.mean).to_string(),
-            p.sd.to_string(),
-        ]
+        vec![p.trial.0.to_string(), exact(goal.orient(p.observed)), exact(goal.orient(p.mean)), exact(p.sd)]
     };
     Ok(Figure {
         name: NAME,
         title: "What the surrogate predicts".into(),
         caption: format!(
-            "Each trial predicted from all others: correlation {}, of ranks {}; noise of one evaluation {:.3}",
-            number(pearson(&observed, &predicted)),
-            number(spearman(&observed, &predicted)),
-            seen.noise
+            "Each trial predicted from all others: correlation {}, of ranks {}; noise of one evaluation {}",
+            correlation(pearson(&observed, &predicted)),
+            correlation(spearman(&observed, &predicted)),
+            number(seen.noise, 3)
         ),
         svg: draw(NAME, (420, 380), |area, hints| paint_predictions(study, seen, area, hints))?,
         csv: csv(&["trial", "observed", "predicted", "standard_deviation"], seen.predictions.iter().map(row)),
@@ -48,12 +47,12 @@ pub fn predictions(study: &Study, seen: &Inspection) -> Result<Figure, PlotError
 fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn {
     let goal: &Goal = study.goal();
     let point = |p: &LeaveOneOut| (goal.orient(p.mean), goal.orient(p.observed));
-    let (low, high) = range(seen.predictions.iter().map(point).flat_map(|(x, y)| [x, y]));
+    let axis = Axis::new(seen.predictions.iter().map(point).flat_map(|(x, y)| [x, y]));
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(64)
-        .build_cartesian_2d(low..high, low..high)?;
+        .build_cartesian_2d(axis.range(), axis.range())?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
@@ -61,22 +60,25 @@ fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut 
         .y_desc("observed")
         .x_labels(6)
         .y_labels(6)
-        .x_label_formatter(&|x| format!("{x:.2}"))
-        .y_label_formatter(&|y| format!("{y:.2}"))
+        .x_label_formatter(&|x| axis.label(*x, 2))
+        .y_label_formatter(&|y| axis.label(*y, 2))
         .label_style(("sans-serif", 13))
         .draw()?;
+    let (low, high) = (axis.range().start, axis.range().end);
+    let place = |p: &LeaveOneOut| (axis.at(point(p).0), axis.at(point(p).1));
     chart.draw_series([PathElement::new([(low, low), (high, high)], GREY)])?;
     let bar = |p: &LeaveOneOut| {
-        let (x, y) = point(p);
-        PathElement::new([((x - p.sd).max(low), y), ((x + p.sd).min(high), y)], BLUE.mix(0.35))
+        let ([from, to], y) = (axis.bar(point(p).0, p.sd), axis.at(point(p).1));
+        PathElement::new([(from, y), (to, y)], BLUE.mix(0.35))
     };
     chart.draw_series(seen.predictions.iter().map(bar))?;
-    chart.draw_series(seen.predictions.iter().map(|p| Circle::new(point(p), 3, BLUE.filled())))?;
+    chart.draw_series(seen.predictions.iter().map(|p| Circle::new(place(p), 3, BLUE.filled())))?;
     for p in &seen.predictions {
         let (mean, observed) = point(p);
         let architecture = study.trial(p.trial).map(|trial| trial.architecture.to_string()).unwrap_or_default();
-        let text = format!("{}, {architecture}: observed {observed:.4}, predicted {mean:.4} ± {:.4}", p.trial, p.sd);
-        hints.point(chart.backend_coord(&point(p)), &text);
+        let [observed, mean, sd] = [observed, mean, p.sd].map(|value| number(value, 4));
+        let text = format!("{}, {architecture}: observed {observed}, predicted {mean} ± {sd}", p.trial);
+        hints.point(chart.backend_coord(&place(p)), &text);
     }
     Ok(())
 }
@@ -87,7 +89,7 @@ fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut 
 /// [`PlotError`] when the drawing library refuses.
 pub fn importance(seen: &Inspection) -> Result<Figure, PlotError> {
     const NAME: &str = "importance";
-    let row = |(layer, value): (usize, &f64)| vec![(layer + 1).to_string(), value.to_string()];
+    let row = |(layer, value): (usize, &f64)| vec![(layer + 1).to_string(), exact(*value)];
     Ok(Figure {
         name: NAME,
         title: "Which layers matter".into(),
@@ -98,14 +100,13 @@ pub fn importance(seen: &Inspection) -> Result<Figure, PlotError> {
 }
 
 fn paint_importance(seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn {
-    let high = seen.layers.iter().copied().fold(0.0, f64::max);
-    let high = if high > 0.0 { 1.08 * high } else { 1.0 };
+    let axis = Axis::upward(seen.layers.iter().copied());
     let layers = seen.layers.len().max(1) as f64;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.5..layers + 0.5, 0.0..high)?;
+        .build_cartesian_2d(0.5..layers + 0.5, axis.range())?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -114,15 +115,21 @@ fn paint_importance(seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn 
         .y_desc("change of the score")
         .x_labels(seen.layers.len().clamp(2, 17))
         .x_label_formatter(&|&x| whole(x))
-        .y_label_formatter(&|y| format!("{y:.3}"))
+        .y_label_formatter(&|y| axis.label(*y, 3))
         .label_style(("sans-serif", 13))
         .draw()?;
-    let bars =
-        seen.layers.iter().enumerate().map(|(layer, &value)| [(layer as f64 + 0.6, 0.0), (layer as f64 + 1.4, value)]);
+    let bars = seen
+        .layers
+        .iter()
+        .enumerate()
+        .map(|(layer, &value)| [(layer as f64 + 0.6, 0.0), (layer as f64 + 1.4, axis.at(value))]);
     chart.draw_series(bars.clone().map(|corners| Rectangle::new(corners, BLUE.filled())))?;
-    for (layer, [from, to]) in bars.enumerate() {
+    for ((layer, [from, to]), &value) in bars.enumerate().zip(&seen.layers) {
         let ((left, bottom), (right, top)) = (chart.backend_coord(&from), chart.backend_coord(&to));
-        hints.area([(left, top.min(bottom - 6)), (right, bottom)], &format!("layer {}: {:.4}", layer + 1, to.1));
+        hints.area(
+            [(left, top.min(bottom - 6)), (right, bottom)],
+            &format!("layer {}: {}", layer + 1, number(value, 4)),
+        );
     }
     Ok(())
 }

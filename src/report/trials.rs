@@ -1,22 +1,33 @@
 //! The score of every trial and the best so far.
 
 use plotters::{
-    chart::ChartBuilder,
-    prelude::{Circle, Cross, PathElement},
+    chart::{ChartBuilder, ChartContext},
+    coord::types::RangedCoordf64,
+    prelude::{Cartesian2d, Circle, Cross, PathElement, Polygon, SVGBackend},
     series::LineSeries,
-    style::{Color, WHITE, text_anchor::HPos},
+    style::{Color, RGBColor, WHITE, text_anchor::HPos},
 };
 
-use super::figure::{
-    Area, BLUE, Drawn, Figure, GREY, Hints, INK, ORANGE, PlotError, csv, draw, range, steps, whole, write,
+use super::{
+    axis::Axis,
+    blocks::{FEW, bins, blocks},
+    figure::{
+        Area, BLUE, Drawn, Figure, GREY, Hints, INK, ORANGE, PlotError, csv, draw, fill, label, steps, whole, write,
+    },
 };
-use crate::study::{Observation, Study, Trial, TrialState};
+use crate::{
+    study::{Observation, Study, Trial, TrialState},
+    text::{exact, number},
+};
 
 const NAME: &str = "trials";
 
 /// Every trial by its number: a dot per completed one with a bar of one standard error to both sides where it is known, a
 /// line for the best so far, a grey cross on the lower edge per failed one. Trials of parts of sequences, whose scores do
 /// not compare, leave a gap. A study without trials gives empty axes.
+///
+/// Of more than 500 trials, blocks of neighbours are drawn: bands for the middle 50 % and 80 % of their scores, a line for
+/// the median; the numbers remain those of every trial.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
@@ -40,7 +51,7 @@ fn table(study: &Study) -> String {
             TrialState::Invalid { .. } => ("invalid", None),
         };
         let score = report.and_then(|report| report.scores.get(&study.goal().score));
-        let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+        let number = |value: Option<f64>| value.map(exact).unwrap_or_default();
         let error = report.and_then(|report| report.standard_error);
         let seconds = report.map(|report| report.wall_seconds);
         let architecture = trial.architecture.letters();
@@ -49,82 +60,189 @@ fn table(study: &Study) -> String {
     csv(&["trial", "architecture", "state", "score", "standard_error", "seconds"], study.candidates().map(row))
 }
 
+/// The chart of a study.
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
 fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
     let goal = study.goal();
-    let at = |o: &Observation| (o.trial.id.0 as f64, goal.orient(o.value));
-    let points: Vec<_> = study.observations().map(|o| at(&o)).collect();
-    let mut best: Vec<(f64, f64)> = Vec::with_capacity(points.len());
-    for &(trial, score) in &points {
-        let so_far = best.last().map_or(score, |&(_, best)| goal.orient(goal.orient(best).max(goal.orient(score))));
-        best.push((trial, so_far));
-    }
-    let bars: Vec<_> = study.observations().filter_map(|o| Some((at(&o), o.report.standard_error?))).collect();
-    let ends = bars.iter().flat_map(|&((_, score), error)| [score - error, score + error]);
-    let (low, high) = range(points.iter().map(|&(_, score)| score).chain(ends));
-
+    let scores: Vec<_> =
+        study.observations().map(|seen| (goal.orient(seen.value), seen.report.standard_error)).collect();
+    let many = scores.len() > FEW;
+    let axis = match many {
+        true => Axis::new(scores.iter().map(|&(score, _)| score)),
+        false => Axis::with_bars(&scores),
+    };
     let last = study.next_id().0.max(1) as f64;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .margin_top(36)
         .x_label_area_size(40)
         .y_label_area_size(64)
-        .build_cartesian_2d(-0.5..last - 0.5, low..high)?;
+        .build_cartesian_2d(-0.5..last - 0.5, axis.range())?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(WHITE)
         .x_desc("trial")
-        .y_desc(goal.score.as_str())
+        .y_desc(label(&goal.score))
         .x_labels(12)
         .x_label_formatter(&|&x| whole(x))
-        .y_label_formatter(&|y| format!("{y:.3}"))
+        .y_label_formatter(&|y| axis.label(*y, 3))
         .label_style(("sans-serif", 13))
         .draw()?;
-    chart.draw_series(LineSeries::new(steps(&best), ORANGE.stroke_width(2)))?;
-    chart.draw_series(bars.iter().map(|&((x, y), error)| PathElement::new([(x, y - error), (x, y + error)], BLUE)))?;
-    chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, BLUE.filled())))?;
-    let failed: Vec<_> = study
-        .candidates()
-        .filter_map(|trial| match &trial.state {
-            TrialState::Failed(failure) => {
-                Some(((trial.id.0 as f64, low), format!("{}, {}: {}", trial.id, trial.architecture, failure.reason)))
-            }
-            _ => None,
-        })
-        .collect();
-    chart.draw_series(failed.iter().map(|&(point, _)| Cross::new(point, 4, GREY.stroke_width(2))))?;
-    legend(area, !failed.is_empty())?;
+    if many {
+        paint_blocks(study, axis, &mut chart, hints)?;
+    }
+    chart.draw_series(LineSeries::new(steps(&best_so_far(study, axis)), ORANGE.stroke_width(2)))?;
+    if !many {
+        paint_trials(study, axis, &mut chart, hints)?;
+    }
+    let failed = paint_failed(study, axis, &mut chart, hints)?;
+    legend(area, many, failed)
+}
+
+/// Where the line of the best so far has its corners.
+fn best_so_far(study: &Study, axis: Axis) -> Vec<(f64, f64)> {
+    let better = |best: &mut f64, seen: Observation| {
+        *best = best.max(seen.value);
+        Some((seen.trial.id.0 as f64, axis.at(study.goal().orient(*best))))
+    };
+    let mut line: Vec<_> = study.observations().scan(f64::NEG_INFINITY, better).collect();
+    if line.len() > FEW {
+        // Only where it changes, and its end.
+        let last = line.last().copied();
+        line.dedup_by_key(|&mut (_, best)| best);
+        line.extend(last);
+    }
+    line
+}
+
+/// A dot per trial, with its bar and its hint.
+fn paint_trials(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints) -> Drawn {
+    let goal = study.goal();
+    let at = |seen: &Observation| (seen.trial.id.0 as f64, axis.at(goal.orient(seen.value)));
+    let bar = |seen: Observation| {
+        let ((x, _), [from, to]) = (at(&seen), axis.bar(goal.orient(seen.value), seen.report.standard_error?));
+        Some(PathElement::new([(x, from), (x, to)], BLUE))
+    };
+    chart.draw_series(study.observations().filter_map(bar))?;
+    chart.draw_series(study.observations().map(|seen| Circle::new(at(&seen), 3, BLUE.filled())))?;
     for seen in study.observations() {
-        let error = seen.report.standard_error.map(|error| format!(" ± {error:.4}")).unwrap_or_default();
-        let (_, score) = at(&seen);
-        let text = format!("{}, {}: {score:.4}{error}", seen.trial.id, seen.trial.architecture);
+        let error = seen.report.standard_error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
+        let score = number(goal.orient(seen.value), 4);
+        let text = format!("{}, {}: {score}{error}", seen.trial.id, seen.trial.architecture);
         hints.point(chart.backend_coord(&at(&seen)), &text);
     }
-    for (point, text) in failed {
-        hints.point(chart.backend_coord(&point), &text);
+    Ok(())
+}
+
+/// Bands and the median of blocks of trials, with a hint per block.
+fn paint_blocks(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints) -> Drawn {
+    let values: Vec<_> = study.observations().map(|seen| (seen.trial.id.0, study.goal().orient(seen.value))).collect();
+    let blocks = blocks(study.next_id().0, &values);
+    let x = |trials: &std::ops::Range<u64>| (trials.start + trials.end - 1) as f64 / 2.0;
+    let line = |quantile: usize| -> Vec<_> {
+        blocks.iter().map(|block| (x(&block.trials), axis.at(block.quantiles[quantile]))).collect()
+    };
+    for (low, high, strength) in [(0, 4, 0.14), (1, 3, 0.28)] {
+        let band: Vec<_> = line(low).into_iter().chain(line(high).into_iter().rev()).collect();
+        chart.draw_series([Polygon::new(band, BLUE.mix(strength))])?;
+    }
+    chart.draw_series(LineSeries::new(line(2), BLUE.stroke_width(2)))?;
+    for block in &blocks {
+        let [low, _, middle, _, high] = block.quantiles;
+        let (from, to) = (block.trials.start, block.trials.end - 1);
+        let spread = format!("80 % from {} to {}", number(low, 4), number(high, 4));
+        let text = format!("trials {from} to {to}: median of {} scores {}, {spread}", block.count, number(middle, 4));
+        let at = |trial: u64, score: f64| chart.backend_coord(&(trial as f64, axis.at(score)));
+        let ((left, bottom), (right, top)) = (at(from, low), at(to, high));
+        hints.area([(left, top), (right, bottom)], &text);
     }
     Ok(())
+}
+
+/// Crosses on the lower edge: one per failed trial, or, of many, one per place where some failed. Whether there are any.
+fn paint_failed(
+    study: &Study,
+    axis: Axis,
+    chart: &mut Chart,
+    hints: &mut Hints,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    const WIDTH: i32 = 10;
+    let low = axis.range().start;
+    let failed: Vec<_> = study.candidates().filter_map(|trial| failure(trial).map(|reason| (trial, reason))).collect();
+    if failed.len() <= FEW {
+        let point = |trial: &Trial| (trial.id.0 as f64, low);
+        chart.draw_series(failed.iter().map(|(trial, _)| Cross::new(point(trial), 4, GREY.stroke_width(2))))?;
+        for (trial, reason) in &failed {
+            let text = format!("{}, {}: {reason}", trial.id, trial.architecture);
+            hints.point(chart.backend_coord(&point(trial)), &text);
+        }
+        return Ok(!failed.is_empty());
+    }
+    let places = failed.iter().map(|(trial, _)| chart.backend_coord(&(trial.id.0 as f64, low)).0);
+    let (bins, bottom) = (bins(places, WIDTH), chart.backend_coord(&(0.0, low)).1);
+    for (left, count) in bins {
+        let at = (left + WIDTH / 2, bottom);
+        chart.plotting_area().strip_coord_spec().draw(&Cross::new(relative(chart, at), 4, GREY.stroke_width(2)))?;
+        hints.point(at, &format!("{count} trials failed"));
+    }
+    Ok(true)
+}
+
+/// Pixels of the picture as pixels of the plot.
+fn relative(chart: &Chart, (x, y): (i32, i32)) -> (i32, i32) {
+    let (across, down) = chart.plotting_area().get_pixel_range();
+    (x - across.start, y - down.start)
+}
+
+/// Why the trial failed, where it did.
+fn failure(trial: &Trial) -> Option<&str> {
+    match &trial.state {
+        TrialState::Failed(failure) => Some(&failure.reason),
+        TrialState::Pending | TrialState::Completed(_) | TrialState::Invalid { .. } => None,
+    }
 }
 
 /// What the marks mean, above the plot, where no trial is.
-fn legend(area: &Area, failed: bool) -> Drawn {
+fn legend(area: &Area, many: bool, failed: bool) -> Drawn {
     const Y: i32 = 18;
-    area.draw(&PathElement::new([(76, Y), (92, Y)], ORANGE.stroke_width(2)))?;
+    let line = |left: i32, style| PathElement::new([(left, Y), (left + 16, Y)], style);
+    area.draw(&line(76, ORANGE.stroke_width(2)))?;
     write(area, "best so far", (98, Y), 13, INK, HPos::Left)?;
-    area.draw(&Circle::new((192, Y), 3, BLUE.filled()))?;
-    write(area, "trial", (202, Y), 13, INK, HPos::Left)?;
+    let right = if many {
+        area.draw(&line(186, BLUE.stroke_width(2)))?;
+        write(area, "median of a block of trials", (208, Y), 13, INK, HPos::Left)?;
+        fill(area, [(390, Y - 5), (406, Y + 5)], RGBColor(176, 204, 250))?;
+        write(area, "middle 50 %", (412, Y), 13, INK, HPos::Left)?;
+        fill(area, [(502, Y - 5), (518, Y + 5)], RGBColor(229, 238, 254))?;
+        write(area, "middle 80 %", (524, Y), 13, INK, HPos::Left)?;
+        622
+    } else {
+        area.draw(&Circle::new((192, Y), 3, BLUE.filled()))?;
+        write(area, "trial", (202, Y), 13, INK, HPos::Left)?;
+        256
+    };
     if failed {
-        area.draw(&Cross::new((256, Y), 4, GREY.stroke_width(2)))?;
-        write(area, "failed", (266, Y), 13, INK, HPos::Left)?;
+        area.draw(&Cross::new((right, Y), 4, GREY.stroke_width(2)))?;
+        write(area, "failed", (right + 10, Y), 13, INK, HPos::Left)?;
     }
     Ok(())
 }
 
+/// Scores, the best, and what does not fit on the scale.
 fn caption(study: &Study) -> String {
     let what = format!("{} of {} trials", study.goal().score, study.trials().len());
     let best =
-        study.best().map(|best| format!(", best {} {:.4}", best.trial.architecture, study.goal().orient(best.value)));
-    what + &best.unwrap_or_default()
+        study.best().map(|best| (best.trial.architecture.to_string(), number(study.goal().orient(best.value), 4)));
+    let best = best.map(|(architecture, score)| format!(", best {architecture} {score}")).unwrap_or_default();
+    let scores = || study.observations().map(|seen| study.goal().orient(seen.value));
+    let axis = Axis::new(scores());
+    let outside = match scores().filter(|&score| axis.leaves_out(score)).count() {
+        0 => String::new(),
+        outside => format!("; {outside} beyond the scale, drawn at its edge"),
+    };
+    what + &best + &outside
 }
 
 #[cfg(test)]

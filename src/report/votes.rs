@@ -5,10 +5,15 @@ use plotters::{
     style::{Color, RGBColor, text_anchor::HPos},
 };
 
-use super::figure::{Area, Drawn, Figure, GREY, Hints, INK, PlotError, color, csv, draw, fill, range, write};
+use super::{
+    axis::Axis,
+    blocks::{FEW, bins},
+    figure::{Area, Drawn, Figure, GREY, Hints, INK, PlotError, color, csv, draw, fill, write},
+};
 use crate::{
     aggregate::Clustering,
     study::{Goal, Study},
+    text::{exact, number},
 };
 
 /// The clusters of the observations: one dot per trial by its score, the cluster that votes in colour.
@@ -21,7 +26,7 @@ pub fn clusters(study: &Study, clustering: &Clustering) -> Result<Figure, PlotEr
     let rows = clustering.clusters.iter().enumerate().flat_map(|(index, cluster)| {
         cluster.trials.iter().map(move |id| {
             let report = study.trial(*id).ok().and_then(|trial| trial.report());
-            let score = report.and_then(|report| report.scores.get(&goal.score)).map(ToString::to_string);
+            let score = report.and_then(|report| report.scores.get(&goal.score)).map(|&score| exact(score));
             vec![(index + 1).to_string(), id.0.to_string(), score.unwrap_or_default()]
         })
     });
@@ -44,8 +49,9 @@ const VOTES: RGBColor = RGBColor(217, 95, 2);
 fn paint_clusters(study: &Study, clustering: &Clustering, area: &Area, hints: &mut Hints) -> Drawn {
     let goal: &Goal = study.goal();
     let (left, right, middle) = (24.0, 906.0, 44);
-    let (low, high) = range(clustering.clusters.iter().flat_map(|c| [goal.orient(c.low), goal.orient(c.high)]));
-    let place = |score: f64| (left + (right - left) * (score - low) / (high - low)) as i32;
+    let axis = Axis::new(clustering.clusters.iter().flat_map(|c| [goal.orient(c.low), goal.orient(c.high)]));
+    let place = |score: f64| (left + (right - left) * axis.share(score)) as i32;
+    let many = clustering.clusters.iter().map(|cluster| cluster.trials.len()).sum::<usize>() > FEW;
     area.draw(&PathElement::new([(left as i32, middle), (right as i32, middle)], GREY))?;
     for (index, cluster) in clustering.clusters.iter().enumerate() {
         let tone = if index == clustering.chosen { VOTES } else { GREY };
@@ -55,16 +61,43 @@ fn paint_clusters(study: &Study, clustering: &Clustering, area: &Area, hints: &m
             [(from, middle + 16), (from, middle + 22), (to, middle + 22), (to, middle + 16)],
             tone,
         ))?;
-        let label = format!("{:.3}", goal.orient(cluster.mean));
+        let label = number(goal.orient(cluster.mean), 3);
         write(area, &label, ((from + to) / 2, middle + 36), 12, tone, HPos::Center)?;
+        let scores =
+            cluster.trials.iter().filter_map(|id| study.trial(*id).ok()?.report()?.scores.get(&goal.score).copied());
+        if many {
+            heap(area, hints, scores.map(place), (middle, tone), index)?;
+            continue;
+        }
         for (row, id) in cluster.trials.iter().enumerate() {
             let Ok(trial) = study.trial(*id) else { continue };
             let Some(&score) = trial.report().and_then(|report| report.scores.get(&goal.score)) else { continue };
             // Neighbours a little above and below each other.
             let at = (place(score), middle + [0, -9, 9][row % 3]);
             area.draw(&Circle::new(at, 4, tone.mix(0.75).filled()))?;
-            hints.point(at, &format!("{id}, {}: {score:.4}, cluster {}", trial.architecture, index + 1));
+            hints.point(at, &format!("{id}, {}: {}, cluster {}", trial.architecture, number(score, 4), index + 1));
         }
+    }
+    Ok(())
+}
+
+/// Bars as high as there are trials at these places, for clusters of too many to be dots.
+fn heap(
+    area: &Area,
+    hints: &mut Hints,
+    places: impl Iterator<Item = i32>,
+    (bottom, tone): (i32, RGBColor),
+    cluster: usize,
+) -> Drawn {
+    const WIDTH: i32 = 4;
+    let bins = bins(places, WIDTH);
+    let most = bins.values().copied().max().unwrap_or(1) as f64;
+    for (left, count) in bins {
+        // Heights by the root: single trials remain visible beside thousands.
+        let height = (36.0 * (count as f64 / most).sqrt()).ceil() as i32;
+        let corners = [(left, bottom - height), (left + WIDTH - 1, bottom)];
+        fill(area, corners, tone)?;
+        hints.area(corners, &format!("{count} trials, cluster {}", cluster + 1));
     }
     Ok(())
 }
@@ -77,7 +110,7 @@ pub fn votes(clustering: &Clustering) -> Result<Figure, PlotError> {
     const NAME: &str = "votes";
     let rows = clustering.layers.iter().enumerate().flat_map(|(layer, vote)| {
         vote.votes.iter().map(move |choice| {
-            let mean = choice.mean.map(|mean| mean.to_string()).unwrap_or_default();
+            let mean = choice.mean.map(exact).unwrap_or_default();
             let (layer, won) = ((layer + 1).to_string(), choice.symbol == vote.chosen);
             vec![layer, choice.symbol.to_string(), choice.supporters.to_string(), mean, won.to_string()]
         })

@@ -1,5 +1,7 @@
 //! Hill climbing, the baseline that is hard to beat on small spaces (White, Nolen and Savani 2020, arXiv 2005.02960).
 
+use std::collections::HashSet;
+
 use rand::seq::IndexedRandom;
 
 use super::{Proposal, SearchError, Searcher, unknown::Unknown};
@@ -48,9 +50,11 @@ fn uphill(study: &Study, rng: &mut Rng) -> Option<Architecture> {
     let mut from: Vec<Observation> = study.observations().collect();
     // Stable: among equals the earliest stays first.
     from.sort_by(|a, b| b.value.total_cmp(&a.value));
+    // Looked up, since every exhausted place asks for all its neighbours again.
+    let known: HashSet<_> = study.candidates().map(|trial| &trial.architecture).collect();
     from.iter().find_map(|seen| {
         let near = study.space().neighbors(&seen.trial.architecture);
-        let unknown: Vec<_> = near.into_iter().filter(|near| !study.knows(near)).collect();
+        let unknown: Vec<_> = near.into_iter().filter(|near| !known.contains(near)).collect();
         unknown.choose(rng).cloned()
     })
 }

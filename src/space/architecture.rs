@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::primitive::{NameError, Symbol};
+use crate::{
+    limits::MAX_LAYERS,
+    primitive::{NameError, Symbol},
+};
 
 /// A sequence of layers, first to last, each named by its [`Symbol`].
 ///
@@ -20,9 +23,6 @@ use crate::primitive::{NameError, Symbol};
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Architecture(Vec<Symbol>);
-
-/// More layers than any model has: a bound that keeps a typing error from exhausting the memory.
-const MAX_LAYERS: usize = 1 << 16;
 
 impl Architecture {
     /// The longest sequence that its text form may have.

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{SpaceConfig, completions::MAX_STATES};
-use crate::primitive::Symbol;
+use crate::{limits::MAX_LAYERS, primitive::Symbol};
 
 /// A space that cannot be searched.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -11,6 +11,9 @@ pub enum SpaceError {
     /// No layer.
     #[error("the search space has no layers: ask for at least one")]
     NoLayers,
+    /// More layers than any model has.
+    #[error("the search space has {0} layers: search at most {MAX_LAYERS}, and extrapolate")]
+    TooManyLayers(usize),
     /// A layer without choices.
     #[error("layer {layer} has no choices: name at least one primitive")]
     NoChoices {

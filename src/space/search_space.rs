@@ -9,7 +9,7 @@ use super::{
     Architecture, Constraint, SpaceError,
     completions::{Memories, accepts, count_completions, step},
 };
-use crate::{primitive::Symbol, seed::Rng};
+use crate::{limits::MAX_LAYERS, primitive::Symbol, seed::Rng};
 
 /// The plain, unchecked description of a [`SearchSpace`]; what files hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,11 @@ pub struct SpaceConfig {
     /// Rules about the whole sequence.
     #[serde(default)]
     pub constraints: Vec<Constraint>,
+}
+
+/// Refuses more layers than any model has, before anything of that size is made.
+fn check_layers(layers: usize) -> Result<(), SpaceError> {
+    if layers > MAX_LAYERS { Err(SpaceError::TooManyLayers(layers)) } else { Ok(()) }
 }
 
 /// A non-empty set of sequences of one length.
@@ -46,9 +51,10 @@ impl SearchSpace {
     /// `layers` layers with the same choices and no constraints.
     ///
     /// # Errors
-    /// [`SpaceError`] when there is no layer or no choice, or a choice appears twice.
+    /// [`SpaceError`] when there is no layer or no choice, a choice appears twice, or there are too many layers.
     pub fn uniform(choices: impl IntoIterator<Item = Symbol>, layers: usize) -> Result<Self, SpaceError> {
         let choices: Vec<_> = choices.into_iter().collect();
+        check_layers(layers)?;
         Self::new(SpaceConfig { layers: vec![choices; layers], constraints: Vec::new() })
     }
 
@@ -60,6 +66,7 @@ impl SearchSpace {
         if config.layers.is_empty() {
             return Err(SpaceError::NoLayers);
         }
+        check_layers(config.layers.len())?;
         for (layer, choices) in config.layers.iter().enumerate() {
             if choices.is_empty() {
                 return Err(SpaceError::NoChoices { layer });

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdamWConfig, LrSchedule, TrainError};
+use crate::limits;
 
 /// How a training runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +81,8 @@ impl TrainConfig {
         if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
             return Err(TrainError::Zero(name));
         }
+        limits::at_most("steps", self.steps, limits::MAX_STEPS)?;
+        limits::at_most("batch_size", self.batch_size, limits::MAX_SEQUENCES)?;
         if let Some(value) = self.clip_norm.filter(|norm| !(norm.is_finite() && *norm > 0.0)) {
             return Err(TrainError::NotPositive { name: "clip_norm", value });
         }
@@ -113,6 +116,8 @@ mod tests {
         let bad = [
             (TrainConfig { steps: 0, ..good.clone() }, "steps"),
             (TrainConfig { batch_size: 0, ..good.clone() }, "batch_size"),
+            (TrainConfig { steps: 1 << 40, ..good.clone() }, "steps is 1099511627776: at most 100000000"),
+            (TrainConfig { batch_size: usize::MAX, ..good.clone() }, "batch_size is"),
             (TrainConfig { clip_norm: Some(f64::NAN), ..good.clone() }, "clip_norm"),
             (TrainConfig { stop_above: Some(99.9), ..good.clone() }, "stop_above"),
             (TrainConfig { schedule: LrSchedule::constant(-1.0), ..good.clone() }, "schedule.peak"),

@@ -3,6 +3,8 @@
 use burn::tensor::TensorReadError;
 use thiserror::Error;
 
+use crate::limits::LimitError;
+
 /// Why a source of data failed.
 pub type DataError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -64,6 +66,9 @@ pub enum TrainError {
         /// Steps of the whole schedule.
         total_steps: usize,
     },
+    /// A size beyond any training, or beyond this machine.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The threshold of the early stop is no accuracy.
     #[error("stop_above is {0}: an accuracy lies between 0 and 1; leave it out to train all steps")]
     Threshold(f64),

@@ -1,5 +1,6 @@
 //! Token files of text (feature `tokenizers`).
 
+mod ids;
 mod reader;
 mod tokenizer;
 

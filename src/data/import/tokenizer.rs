@@ -1,6 +1,9 @@
 //! Text to tokens.
 
-use std::path::Path;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use tokenizers::{
     AddedToken, DecoderWrapper, Tokenizer,
@@ -14,8 +17,12 @@ use tokenizers::{
 use super::{
     super::{Corpus, CorpusInfo, TokenFormat, TokenWidth, TokenWriter},
     ImportError,
+    ids::Largest,
 };
-use crate::durable;
+use crate::{
+    durable,
+    limits::{self, MAX_VOCABULARY},
+};
 
 /// The token behind every document, in the tokenizers that are trained here.
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -48,13 +55,15 @@ impl Importer {
     /// document.
     ///
     /// # Errors
-    /// [`ImportError`] when the file cannot be read or the token is not in the vocabulary.
+    /// [`ImportError`] when the file cannot be read, or is no tokenizer, or the token is not in the vocabulary.
     pub fn load(path: impl AsRef<Path>, end_of_text: Option<&str>) -> Result<Self, ImportError> {
         let path = path.as_ref();
-        let wrong = |error: tokenizers::Error| failed("loaded")(format!("{}: {error}", path.display()).into());
-        let mut tokenizer = Tokenizer::from_file(path).map_err(wrong)?;
+        let wrong = |reason: String| refused("loaded", format!("{}: {reason}", path.display()));
+        let text = limits::read_text(path, limits::MAX_LISTING).map_err(|error| wrong(error.to_string()))?;
+        check_ids(&text).map_err(wrong)?;
+        let mut tokenizer = caught(|| text.parse::<Tokenizer>()).map_err(wrong)?;
         // Whole documents are wanted, whatever the file was made for.
-        tokenizer.with_padding(None).with_truncation(None).map_err(wrong)?;
+        caught(|| tokenizer.with_padding(None).with_truncation(None).map(drop)).map_err(wrong)?;
         let end_of_text = end_of_text
             .map(|token| tokenizer.token_to_id(token).ok_or_else(|| ImportError::NoSuchToken(token.into())))
             .transpose()?;
@@ -65,7 +74,7 @@ impl Importer {
     /// different words give fewer tokens.
     ///
     /// # Errors
-    /// [`ImportError`] when a document cannot be read, there is none, or the vocabulary has no room for bytes.
+    /// [`ImportError`] when a document cannot be read, there is none, or the vocabulary has no room for bytes or is absurd.
     pub fn train(
         documents: impl IntoIterator<Item = Result<String, ImportError>, IntoIter: Send>,
         vocab_size: usize,
@@ -73,6 +82,8 @@ impl Importer {
         if vocab_size < 257 {
             return Err(ImportError::Vocabulary(vocab_size));
         }
+        limits::at_most("vocab_size", vocab_size, MAX_VOCABULARY)
+            .map_err(|error| refused("trained", error.to_string()))?;
         let bytes = ByteLevel::new(false, true, true);
         let mut tokenizer = Tokenizer::new(BPE::default());
         tokenizer.with_pre_tokenizer(Some(bytes)).with_decoder(Some(bytes));
@@ -94,7 +105,7 @@ impl Importer {
                 None
             }
         });
-        tokenizer.train(&mut trainer, texts).map_err(failed("trained"))?;
+        caught(|| tokenizer.train(&mut trainer, texts).map(drop)).map_err(|reason| refused("trained", reason))?;
         match (error, found) {
             (Some(error), _) => Err(error),
             (None, 0) => Err(ImportError::Empty),
@@ -133,7 +144,7 @@ impl Importer {
             }
             info.documents += texts.len() as u64;
             info.text_bytes += texts.iter().map(|text| text.len() as u64).sum::<u64>();
-            for encoding in self.tokenizer.encode_batch_fast(texts, false).map_err(failed("used"))? {
+            for encoding in self.used(|tokenizer| tokenizer.encode_batch_fast(texts, false))? {
                 let end = self.end_of_text.as_slice();
                 writer.document(&[encoding.get_ids(), end].concat())?;
             }
@@ -142,7 +153,7 @@ impl Importer {
             return Err(ImportError::Empty);
         }
         writer.finish()?;
-        let json = self.tokenizer.to_string(false).map_err(failed("saved"))?;
+        let json = caught(|| self.tokenizer.to_string(false)).map_err(|reason| refused("saved", reason))?;
         let path = Corpus::tokenizer_path(folder);
         durable::write(&path, json.as_bytes()).map_err(|source| ImportError::Io { path, source })?;
         Corpus::write_info(folder, &info)?;
@@ -151,7 +162,9 @@ impl Importer {
 
     /// Number of token ids, added tokens included: one more than the largest.
     pub fn vocab_size(&self) -> usize {
-        let largest = self.tokenizer.get_vocab(true).into_values().max();
+        // An added token may stand in for one of the model: both have an id.
+        let added = self.tokenizer.get_added_tokens_decoder().into_keys();
+        let largest = self.tokenizer.get_vocab(false).into_values().chain(added).max();
         largest.map_or(0, |largest| largest as usize + 1)
     }
 
@@ -160,7 +173,7 @@ impl Importer {
     /// # Errors
     /// [`ImportError::Tokenizer`] when the tokenizer refuses.
     pub fn encode(&self, text: &str) -> Result<Vec<i32>, ImportError> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(failed("used"))?;
+        let encoding = self.used(|tokenizer| tokenizer.encode_fast(text, false))?;
         Ok(encoding.get_ids().iter().map(|&token| token as i32).collect())
     }
 
@@ -170,7 +183,11 @@ impl Importer {
     /// [`ImportError::Tokenizer`] when the tokenizer refuses.
     pub fn decode(&self, tokens: &[i32]) -> Result<String, ImportError> {
         let tokens: Vec<_> = tokens.iter().map(|&token| token as u32).collect();
-        self.tokenizer.decode(&tokens, true).map_err(failed("used"))
+        self.used(|tokenizer| tokenizer.decode(&tokens, true))
+    }
+
+    fn used<T>(&self, work: impl FnOnce(&Tokenizer) -> tokenizers::Result<T>) -> Result<T, ImportError> {
+        caught(|| work(&self.tokenizer)).map_err(|reason| refused("used", reason))
     }
 
     /// Bytes of text per token id; known for byte-level tokenizers that leave the text as it is. Added tokens stand for
@@ -192,6 +209,28 @@ impl Importer {
     }
 }
 
-fn failed(task: &'static str) -> impl FnOnce(tokenizers::Error) -> ImportError {
-    move |error| ImportError::Tokenizer { task, reason: error.to_string() }
+fn refused(task: &'static str, reason: String) -> ImportError {
+    ImportError::Tokenizer { task, reason }
+}
+
+/// The border to the library, which panics on some files: what went wrong, by error or panic, in words. The panic's own message
+/// goes to the process's panic hook, as every panic's; a program that is built to abort on panics aborts.
+fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
+            Err(format!("the library tokenizers panicked ({words}): is the file damaged?"))
+        }
+    }
+}
+
+/// Refuses token ids beyond any vocabulary, for which tables would be made.
+fn check_ids(text: &str) -> Result<(), String> {
+    let Largest { ids } = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    match ids.filter(|&largest| largest >= MAX_VOCABULARY as u64) {
+        Some(largest) => Err(format!("it has a token id {largest}: ids are below {MAX_VOCABULARY}")),
+        None => Ok(()),
+    }
 }

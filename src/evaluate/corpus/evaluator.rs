@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 use thiserror::Error;
 
-use super::{Budget, CorpusProtocol};
+use super::CorpusProtocol;
 use crate::{
     data::{Corpus, Sampler, TokenError, Windows},
     device,
@@ -13,6 +13,7 @@ use crate::{
         Context, EvalError, Evaluator, Progress,
         failure::{guarded, infeasible, train_error},
     },
+    limits,
     model::HybridLm,
     pretrain::{Validation, validate},
     primitive::{DimsError, Primitives},
@@ -59,20 +60,10 @@ impl CorpusEvaluator {
         primitives: &Primitives,
         device: &Device,
     ) -> Result<Self, CorpusError> {
-        protocol.dims.validate()?;
-        protocol.optimizer.validate()?;
-        let budget = match protocol.budget {
-            Budget::Tokens(tokens) => tokens as f64,
-            Budget::Flops(flops) => flops,
-        };
-        let positive =
-            [("budget", budget), ("learning_rate", protocol.learning_rate), ("clip_norm", protocol.clip_norm)];
-        if let Some((name, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
-            return Err(TrainError::NotPositive { name, value }.into());
-        }
-        let counts = [("batch_size", protocol.batch_size), ("evaluations", protocol.evaluations)];
-        if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
-            return Err(TrainError::Zero(name).into());
+        protocol.validate()?;
+        let logits = [protocol.batch_size as u64, protocol.seq_len as u64, corpus.vocab_size as u64, 4];
+        if !device::is_accelerator(device) {
+            limits::check_memory("a batch of logits", limits::product(&logits)).map_err(TrainError::from)?;
         }
         let (share, seq) = (protocol.validation_share, protocol.seq_len);
         let [training, held_out] = Windows::split(corpus.tokens.clone(), corpus.vocab_size, seq, share)?;

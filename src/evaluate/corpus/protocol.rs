@@ -1,13 +1,17 @@
 //! How candidates are trained on text, as plain values.
 
+use std::num::Saturating;
+
 use serde::{Deserialize, Serialize};
 
+use super::CorpusError;
 use crate::{
     cost::{CostError, ModelCost, Workload},
+    limits::{self, LimitError},
     model::ModelSpec,
     primitive::{Dims, InitScheme, Primitives},
     space::Architecture,
-    train::{AdamWConfig, LrSchedule, Precision, TrainConfig},
+    train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError},
 };
 
 /// How candidates are trained on text.
@@ -63,22 +67,21 @@ impl CorpusProtocol {
     /// Model and data shrunk together, as in Composer's small-scale evaluator: `dims` are those of a target with
     /// `target_layers` layers, candidates have `layers`. Width falls with depth, so that their ratio stays, and a
     /// candidate of average size sees 20 tokens per parameter. Composer does not publish its widths; these follow from
-    /// the target's.
+    /// the target's. Of absurd sizes it is a protocol that is refused.
     pub fn small_scale(dims: &Dims, target_layers: usize, layers: usize) -> Self {
-        let heads = (dims.heads * layers / target_layers.max(1)).max(1);
+        let heads = (dims.heads.saturating_mul(layers) / target_layers.max(1)).clamp(1, limits::MAX_WIDTH);
         let kv_heads = (1..=heads)
             .rev()
-            .find(|kv| heads.is_multiple_of(*kv) && kv * dims.heads <= heads * dims.kv_heads)
+            .find(|kv| {
+                heads.is_multiple_of(*kv) && kv.saturating_mul(dims.heads) <= heads.saturating_mul(dims.kv_heads)
+            })
             .unwrap_or(1);
-        let small = Dims {
-            d_model: heads * dims.head_dim,
-            d_ff: (dims.d_ff * heads * dims.head_dim / dims.d_model.max(1)).max(1),
-            heads,
-            kv_heads,
-            ..dims.clone()
-        };
-        let layer = 4 * small.d_model as u64 * small.d_model as u64 + 3 * small.d_model as u64 * small.d_ff as u64;
-        let tokens = CHINCHILLA * layers as u64 * layer / 2;
+        let width = heads.saturating_mul(dims.head_dim);
+        let d_ff = (dims.d_ff.saturating_mul(width) / dims.d_model.max(1)).max(1);
+        let small = Dims { d_model: width, d_ff, heads, kv_heads, ..dims.clone() };
+        let [width, inner] = [width, d_ff].map(|width| Saturating(width as u64));
+        let layer = width * (Saturating(4) * width + Saturating(3) * inner);
+        let tokens = (Saturating(CHINCHILLA) * Saturating(layers as u64) * layer).0 / 2;
         Self::with(small, 1024, 64, Budget::Tokens(tokens))
     }
 
@@ -168,6 +171,39 @@ impl CorpusProtocol {
             precision: Precision::Single,
             recompute: false,
         })
+    }
+
+    /// Checks what can be checked without the corpus.
+    ///
+    /// # Errors
+    /// [`CorpusError`] names the first setting that does not fit.
+    pub fn validate(&self) -> Result<(), CorpusError> {
+        self.dims.validate()?;
+        self.optimizer.validate()?;
+        let positive = [("learning_rate", self.learning_rate), ("clip_norm", self.clip_norm)];
+        if let Some((name, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
+            return Err(TrainError::NotPositive { name, value }.into());
+        }
+        let counts = [("batch_size", self.batch_size), ("seq_len", self.seq_len), ("evaluations", self.evaluations)];
+        if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
+            return Err(TrainError::Zero(name).into());
+        }
+        Ok(self.check_sizes().map_err(TrainError::from)?)
+    }
+
+    /// A candidate of equal tokens takes equally many steps; that of equal work is checked when it trains.
+    fn check_sizes(&self) -> Result<(), LimitError> {
+        limits::at_most("batch_size", self.batch_size, limits::MAX_SEQUENCES)?;
+        let sizes = [self.batch_size as u64, self.seq_len as u64];
+        let tokens_per_step = limits::product_at_most("batch_size * seq_len", &sizes, limits::MAX_TOKENS)?;
+        match self.budget {
+            Budget::Tokens(0) => limits::check_flops("the budget", 0.0),
+            Budget::Tokens(tokens) => {
+                let steps = tokens / tokens_per_step.max(1);
+                limits::product_at_most("the number of steps", &[steps], limits::MAX_STEPS as u64).map(drop)
+            }
+            Budget::Flops(flops) => limits::check_flops("the budget", flops),
+        }
     }
 
     fn tokens_per_step(&self) -> f64 {

@@ -50,9 +50,10 @@ impl Mad {
     /// Trains as `protocol` says, with layers from `primitives`, on `device`.
     ///
     /// # Errors
-    /// [`MadError`] when the protocol cannot be carried out.
+    /// [`MadError`] when the protocol cannot be carried out, or not on this machine.
     pub fn new(protocol: Protocol, primitives: &Primitives, device: &Device) -> Result<Self, MadError> {
         protocol.validate()?;
+        protocol.check_memory()?;
         Ok(Self::unchecked(protocol, primitives, device))
     }
 

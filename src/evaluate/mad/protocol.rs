@@ -11,7 +11,8 @@ use super::{
     task::{InContextRecall, SelectiveCopying, Setting, baseline_settings, difficulty_settings},
 };
 use crate::{
-    primitive::{Dims, DimsError, InitScheme},
+    limits::{self, LimitError},
+    primitive::{BuildError, Dims, DimsError, InitScheme},
     seed::Seed,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError},
 };
@@ -157,8 +158,9 @@ impl Protocol {
 
     /// Training steps of one trial, over all trainings, their repetitions and the points of their grids.
     pub fn steps(&self) -> usize {
-        let steps = |training: &Training| training.runs().iter().map(|run| run.steps).sum::<usize>();
-        self.trainings.iter().map(|training| training.repeats * steps(training)).sum()
+        let steps = |training: &Training| training.runs().iter().map(|run| run.steps).fold(0, usize::saturating_add);
+        let all = self.trainings.iter().map(|training| training.repeats.saturating_mul(steps(training)));
+        all.fold(0, usize::saturating_add)
     }
 
     fn of_settings(name: &str, settings: Vec<Setting>) -> Self {
@@ -180,6 +182,7 @@ impl Protocol {
     /// [`ProtocolError`] names the training and says what to change.
     pub fn validate(&self) -> Result<(), ProtocolError> {
         self.dims.validate()?;
+        self.init.validate()?;
         if self.trainings.is_empty() {
             return Err(ProtocolError::NoTrainings);
         }
@@ -192,6 +195,14 @@ impl Protocol {
             }
         }
         Ok(())
+    }
+
+    /// Holds every training against the memory of this machine.
+    pub(super) fn check_memory(&self) -> Result<(), ProtocolError> {
+        self.trainings.iter().try_for_each(|training| {
+            let fits = training.check_memory().map_err(TrainingError::from);
+            fits.map_err(|source| ProtocolError::Training { label: training.label(), source })
+        })
     }
 }
 
@@ -239,9 +250,44 @@ impl Training {
             return Err(TrainingError::NoTrainExamples);
         }
         self.runs().iter().try_for_each(TrainConfig::validate)?;
+        Ok(self.check_sizes()?)
+    }
+
+    /// Sequences that are in memory together.
+    fn sequences(&self) -> usize {
+        let fixed = match self.data {
+            TrainData::Fresh => 0,
+            TrainData::Fixed(examples) => examples,
+        };
+        self.test_examples.saturating_add(fixed)
+    }
+
+    fn check_sizes(&self) -> Result<(), LimitError> {
+        limits::at_most("repeats", self.repeats, limits::MAX_REPEATS)?;
+        limits::at_most("the number of examples", self.sequences(), limits::MAX_SEQUENCES)?;
+        let length = self.task.input_len() as u64;
+        for (what, sequences) in
+            [("a step's tokens", self.train.batch_size), ("the examples' tokens", self.sequences())]
+        {
+            limits::product_at_most(what, &[sequences as u64, length], limits::MAX_TOKENS)?;
+        }
         Ok(())
     }
+
+    /// Holds what is in memory at once, at least, against the memory of this machine: the examples, and a step's scores.
+    fn check_memory(&self) -> Result<(), LimitError> {
+        let (length, vocabulary) = (self.task.input_len() as u64, self.task.vocab_size() as u64);
+        let examples = limits::product(&[self.sequences() as u64, length, BYTES_PER_TOKEN]);
+        limits::check_memory("the examples of a training", examples)?;
+        let scores = limits::product(&[self.train.batch_size as u64, length, vocabulary, BYTES_PER_SCORE]);
+        limits::check_memory("the scores of a training step", scores)
+    }
 }
+
+/// An input and a target, which may be none.
+const BYTES_PER_TOKEN: u64 = 12;
+/// Single precision.
+const BYTES_PER_SCORE: u64 = 4;
 
 /// Widths that are constants of this file.
 fn dims(d_model: usize, d_ff: usize, heads: usize, attention_bias: bool) -> Dims {
@@ -316,6 +362,9 @@ pub enum ProtocolError {
     /// The widths contradict each other.
     #[error(transparent)]
     Dims(#[from] DimsError),
+    /// The initial weights have no such law.
+    #[error(transparent)]
+    Init(#[from] BuildError),
     /// Nothing is trained.
     #[error("the protocol trains nothing: name at least one task")]
     NoTrainings,
@@ -344,6 +393,9 @@ pub enum TrainingError {
     /// The training contradicts itself.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// A size beyond any training, or beyond this machine.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// Trained not even once.
     #[error("repeats is 0: a training is carried out at least once")]
     NoRepeats,
@@ -409,12 +461,19 @@ mod tests {
         };
         for (change, words) in [
             ((|p| p.dims.heads = 3) as fn(&mut Protocol), "heads"),
+            (|p| p.init = InitScheme::FanInEmbedding(f64::NAN), "standard deviation"),
             (|p| p.trainings.clear(), "at least one task"),
             (|p| p.trainings[1] = p.trainings[0].clone(), "twice"),
             (|p| p.trainings[0].repeats = 0, "at least once"),
             (|p| p.trainings[0].test_examples = 0, "test_examples"),
             (|p| p.trainings[0].data = TrainData::Fixed(0), "fixed training set"),
             (|p| p.trainings[0].train.steps = 0, "steps"),
+            (|p| p.trainings[0].train.steps = usize::MAX, "steps is 18446744073709551615"),
+            (|p| p.trainings[0].repeats = usize::MAX, "repeats is 18446744073709551615"),
+            (|p| p.trainings[0].test_examples = usize::MAX, "examples is 18446744073709551615"),
+            (|p| p.trainings[0].data = TrainData::Fixed(1 << 40), "examples is"),
+            (|p| p.trainings[0].train.batch_size = 1 << 63, "batch_size is 9223372036854775808"),
+            (|p| p.dims.d_ff = 1 << 63, "at most 16777216"),
             (|p| p.trainings[0].train.schedule.peak = f64::NAN, "peak"),
             (|p| p.trainings[0].grid = vec![Hyperparameters { learning_rate: -1.0, weight_decay: 0.0 }], "peak"),
             (

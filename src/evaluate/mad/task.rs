@@ -198,6 +198,8 @@ trait Generator: Debug + Send + Sync {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -326,6 +328,19 @@ mod tests {
         ]
     }
 
+    /// Whether a token belongs to a key, or else to a value; none for tokens that belong to neither. None for tasks without
+    /// keys.
+    fn keys_of(task: &Task) -> Option<impl Fn(u32) -> Option<bool>> {
+        let special = |multi_query: bool| usize::from(!multi_query);
+        let content = match task {
+            Task::InContextRecall(task) => task.vocab_size - special(task.multi_query),
+            Task::NoisyInContextRecall(task) => task.vocab_size - special(task.multi_query) - task.noise_vocab_size,
+            Task::FuzzyInContextRecall(task) => task.vocab_size - special(task.multi_query) - 1,
+            Task::Memorization(_) | Task::Compression(_) | Task::SelectiveCopying(_) => return None,
+        };
+        Some(move |token: u32| ((token as usize) < content).then_some((token as usize) < content / 2))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -349,6 +364,48 @@ mod tests {
                 let scored = || instance.targets.iter().flatten();
                 prop_assert!(scored().count() > 0);
                 prop_assert!(instance.inputs.iter().chain(scored()).all(|&token| (token as usize) < task.vocab_size()));
+            }
+        }
+
+        /// In no recall task is a question asked whose answer was overwritten: a key stands before one value alone, every token of
+        /// it, from the beginning to the question, and what a test asks for was shown before.
+        #[test]
+        fn no_answer_of_a_recall_task_was_overwritten(task in tasks(), seed in any::<u64>(), index in any::<u64>()) {
+            let Ok(sampler) = task.sampler(Seed(seed)) else { return Ok(()) };
+            let Some(is_key) = keys_of(&task) else { return Ok(()) };
+            for split in [Split::Train, Split::Test] {
+                let instance = sampler.sample(split, &mut Seed(seed).rng("instance", index));
+                let last = instance.targets.last().copied().flatten();
+                let asked = |place: usize| place > 0 && instance.targets[place - 1].is_some();
+                let tokens = instance.inputs.iter().copied().chain(last).enumerate();
+                // Noise, padding and announcements have no side.
+                let sides: Vec<_> = tokens.filter_map(|(place, token)| Some((is_key(token)?, token, place))).collect();
+                let runs: Vec<_> = sides.chunk_by(|one, next| one.0 == next.0).collect();
+                prop_assert!(runs.len() >= 4 && runs.len() % 2 == 0, "{instance:?}");
+                let mut value_of = BTreeMap::new();
+                for pair in runs.chunks(2) {
+                    let [key, value] = [0, 1].map(|half| pair[half].iter().map(|run| run.1).collect::<Vec<_>>());
+                    prop_assert!(pair[0][0].0 && !pair[1][0].0, "{instance:?}");
+                    let was = value_of.insert(key, value.clone());
+                    prop_assert!(was.as_ref().is_none_or(|was| *was == value), "{was:?} before {value:?}: {instance:?}");
+                    let is_asked = pair[1].iter().any(|&(.., place)| asked(place));
+                    prop_assert!(split == Split::Train || !is_asked || was.is_some(), "{instance:?}");
+                }
+            }
+        }
+
+        /// Facts that are never shown are the same in every question.
+        #[test]
+        fn no_fact_of_memorization_changes(vocab_size in 3usize..24, pairs in 1usize..12, seed in any::<u64>()) {
+            let sampler = Task::Memorization(Memorization { vocab_size, seq_len: 2 * pairs }).sampler(Seed(seed))?;
+            let mut value_of = BTreeMap::new();
+            for index in 0..20 {
+                for split in [Split::Train, Split::Test] {
+                    let instance = sampler.sample(split, &mut Seed(seed).rng("instance", index));
+                    for (slot, answer) in instance.inputs.chunks(2).zip(instance.targets.iter().flatten()) {
+                        prop_assert_eq!(*value_of.entry(slot[0]).or_insert(*answer), *answer);
+                    }
+                }
             }
         }
 

@@ -1,19 +1,21 @@
 //! Trials as jobs of an engine.
 
+mod failing;
 mod open;
 mod watcher;
 
 use std::{
     env, fmt,
     fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::Duration,
 };
 
-use super::{Engine, ExecuteError, Executor, Message, Resources, worker};
-use crate::study::Trial;
+use super::{Engine, ExecuteError, Executor, Message, Resources, at_most, worker};
+use crate::{durable, study::Trial};
 use watcher::{Command, Watcher};
 
 /// Runs each trial as a job of an [`Engine`], and takes its result from the task's folder.
@@ -75,6 +77,9 @@ enum State<E> {
     Ended,
 }
 
+/// Jobs of an engine at once, at most.
+pub const MOST_JOBS: usize = 100_000;
+
 /// The folder of a run, locked.
 struct RunFolder {
     path: PathBuf,
@@ -90,12 +95,30 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(failed(path))?;
         let path = path.canonicalize().map_err(failed(path))?;
         let lock = path.join("lock");
-        let file = File::create(&lock).map_err(failed(&lock))?;
+        let file = durable::open(&lock).map_err(failed(&lock))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { path, lock: file }),
             Err(TryLockError::WouldBlock) => Err(ExecuteError::Locked { folder: path }),
             Err(TryLockError::Error(source)) => Err(failed(&lock)(source)),
         }
+    }
+
+    /// The same folder, for the thread that works in it.
+    fn watched(&self) -> io::Result<WatchedFolder> {
+        Ok(WatchedFolder { path: self.path.clone(), lock: self.lock.try_clone()? })
+    }
+}
+
+/// The folder of a run, as long as it is there.
+pub(super) struct WatchedFolder {
+    path: PathBuf,
+    lock: File,
+}
+
+impl WatchedFolder {
+    /// Whether it is where it was, with its lock: without that another driver might use it.
+    fn is_there(&self) -> bool {
+        durable::is_there(&self.lock, &self.path.join("lock"))
     }
 }
 
@@ -111,15 +134,13 @@ impl<E: Engine + 'static> Remote<E> {
     /// the same name.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero jobs, or when the folder cannot be used or another driver uses it.
+    /// [`ExecuteError`] for zero jobs or more than [`MOST_JOBS`], or when the folder cannot be used or another driver uses it.
     pub fn with_engine(engine: E, capacity: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         Self::with_settings(engine, Settings { capacity, ..Settings::default() }, folder.as_ref())
     }
 
     pub(super) fn with_settings(engine: E, settings: Settings, folder: &Path) -> Result<Self, ExecuteError> {
-        if settings.capacity == 0 {
-            return Err(ExecuteError::NoWorkers);
-        }
+        at_most(settings.capacity, MOST_JOBS, "jobs")?;
         Ok(Self { state: State::New(engine), settings, run: RunFolder::open(folder)?, running: 0 })
     }
 
@@ -185,8 +206,8 @@ impl<E: Engine + 'static> Remote<E> {
         self
     }
 
-    /// How long driver and workers try to write on a full disk, and how long a worker may take to stop when it is called off; a
-    /// minute by default.
+    /// How long driver and workers try again where the folder refuses, on a full disk for example, or is not there; and how long a
+    /// worker may take to stop when it is called off. A minute by default.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.settings.patience = patience;
@@ -231,7 +252,8 @@ impl<E: Engine + 'static> Executor for Remote<E> {
         command.push(worker::FLAG.into());
         let (sender, receiver) = mpsc::channel();
         let (commands, listen) = mpsc::channel();
-        let watcher = Watcher::new(engine, settings, &self.run.path, evaluator, command, sender)?;
+        let run = self.run.watched().map_err(|source| ExecuteError::Folder { path: self.run.path.clone(), source })?;
+        let watcher = Watcher::new(engine, settings, run, evaluator, command, sender)?;
         let watcher = thread::Builder::new().name("jobs".into()).spawn(move || watcher.run(&listen));
         let watcher = watcher.map_err(|error| ExecuteError::Worker(error.to_string()))?;
         self.state = State::Begun { commands, messages: receiver, watcher };

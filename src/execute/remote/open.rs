@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Settings;
+use super::{Settings, failing::Failing};
 use crate::{
     execute::{
         Job, JobState, Place,
@@ -26,6 +26,8 @@ pub(super) struct Open {
     sign: Instant,
     pulse: Pulse,
     place: Option<Place>,
+    /// Whether its folder, or this machine, refuses what is to be done.
+    pub failing: Failing,
     unstarted: u32,
     crashes: u32,
     continuations: u32,
@@ -75,10 +77,10 @@ pub(super) enum Death {
     Again,
     /// Jobs die before a worker is seen.
     NeverStarted,
-    /// The workers die, as often as it was tried.
-    GiveUp,
-    /// The time limit was reached more often than allowed.
-    TooLong,
+    /// So many workers have died, as often as it was tried.
+    GiveUp(u32),
+    /// The time limit was reached more often than allowed, by so many workers.
+    TooLong(u32),
 }
 
 impl Open {
@@ -93,6 +95,7 @@ impl Open {
             sign: Instant::now(),
             pulse: Pulse::default(),
             place: None,
+            failing: Failing::default(),
             unstarted: 0,
             crashes: 0,
             continuations: 0,
@@ -141,17 +144,22 @@ impl Open {
     pub(super) fn died(&mut self, settings: &Settings) -> Death {
         let (attempts, pulse) = (self.task.attempts(), self.task.pulse().unwrap_or_default());
         self.place = None;
-        self.stage = Stage::Fresh;
+        // Somebody may have removed the folder.
+        self.stage = if self.task.file("spec.json").exists() { Stage::Fresh } else { Stage::Unasked };
         if attempts == self.attempts {
             self.unstarted += 1;
             return if self.unstarted < settings.attempts { Death::Again } else { Death::NeverStarted };
         }
         if pulse.to_be_continued && pulse.attempt == attempts {
             self.continuations += 1;
-            return if self.continuations <= settings.continuations { Death::Again } else { Death::TooLong };
+            return if self.continuations <= settings.continuations {
+                Death::Again
+            } else {
+                Death::TooLong(self.continuations)
+            };
         }
         self.crashes += 1;
-        if self.crashes < settings.attempts { Death::Again } else { Death::GiveUp }
+        if self.crashes < settings.attempts { Death::Again } else { Death::GiveUp(self.crashes) }
     }
 }
 
@@ -208,8 +216,8 @@ mod tests {
         assert_eq!(die(false, false), Death::Again);
         assert_eq!(die(true, false), Death::Again);
         assert_eq!(die(true, true), Death::Again);
-        assert_eq!(die(true, true), Death::TooLong);
-        assert_eq!(die(true, false), Death::GiveUp);
+        assert_eq!(die(true, true), Death::TooLong(2));
+        assert_eq!(die(true, false), Death::GiveUp(2));
         assert_eq!(die(false, false), Death::NeverStarted);
     }
 

@@ -3,19 +3,20 @@
 use std::{
     collections::BTreeMap,
     env, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     time::{Duration, Instant},
 };
 
 use super::{
-    Settings,
+    Settings, WatchedFolder,
+    failing::Failing,
     open::{Death, Listed, Open, Stage, Step},
 };
 use crate::{
     evaluate::EvalError,
     execute::{
-        Engine, EngineError, ExecuteError, Job, JobState, Message, Resources,
+        Engine, EngineError, ExecuteError, Job, JobState, Message, Resources, WorkerExit,
         task::{Asked, Outcome, Spec, Task, VERSION},
     },
     seed::Seed,
@@ -31,6 +32,8 @@ pub(super) enum Command {
 pub(super) struct Watcher<E> {
     engine: E,
     settings: Settings,
+    /// The run's folder.
+    run: WatchedFolder,
     /// The folder of the tasks.
     tasks: PathBuf,
     /// What the names of all jobs of this run begin with.
@@ -49,8 +52,10 @@ pub(super) struct Watcher<E> {
     listed: Option<Instant>,
     /// When the search was cancelled.
     cancelled: Option<Instant>,
-    /// Since when tasks cannot be written.
-    unwritable: Option<Instant>,
+    /// Whether the run's folder is away.
+    away: Failing,
+    /// Whether this machine cannot ask the engine.
+    unasked: Failing,
     notice: String,
 }
 
@@ -61,7 +66,7 @@ impl<E: Engine> Watcher<E> {
     pub(super) fn new(
         engine: E,
         settings: Settings,
-        run: &Path,
+        run: WatchedFolder,
         evaluator: &str,
         command: Vec<String>,
         messages: Sender<Result<Message, ExecuteError>>,
@@ -70,8 +75,9 @@ impl<E: Engine> Watcher<E> {
         Ok(Self {
             engine,
             settings,
-            tasks: run.join("tasks"),
-            prefix: format!("cn-{:08x}", Seed(0).derive(&run.display().to_string(), 0).0 >> 32),
+            tasks: run.path.join("tasks"),
+            prefix: format!("cn-{:08x}", Seed(0).derive(&run.path.display().to_string(), 0).0 >> 32),
+            run,
             evaluator: evaluator.into(),
             command,
             directory: env::current_dir().map_err(worker)?,
@@ -81,7 +87,8 @@ impl<E: Engine> Watcher<E> {
             probing: false,
             listed: None,
             cancelled: None,
-            unwritable: None,
+            away: Failing::default(),
+            unasked: Failing::default(),
             notice: String::new(),
         })
     }
@@ -153,6 +160,10 @@ impl<E: Engine> Watcher<E> {
 
     /// Brings what is wanted and what is together.
     fn reconcile(&mut self) -> Result<(), ExecuteError> {
+        // Without the folder nothing can be said about a task; a cancelled search needs none.
+        if self.cancelled.is_none() && self.is_away()? {
+            return Ok(());
+        }
         let due = self.listed.is_none_or(|listed| listed.elapsed() >= self.settings.poll);
         let live = if due { self.live()? } else { None };
         // Between two looks at everything only what is new is looked at.
@@ -166,11 +177,45 @@ impl<E: Engine> Watcher<E> {
                 None => Listed::Unknown,
                 Some(live) => live.get(&name).map_or(Listed::Gone, Listed::Live),
             };
-            if self.look(&mut open, listed)? {
+            let looked = self.look(&mut open, listed);
+            let stays = looked.or_else(|error| self.passes(error, &mut open));
+            if !matches!(stays, Ok(false)) {
                 self.open.insert(name, open);
             }
+            stays?;
         }
         Ok(())
+    }
+
+    /// Whether the run's folder is away.
+    fn is_away(&mut self) -> Result<bool, ExecuteError> {
+        if self.run.is_there() {
+            self.away.ends();
+            return Ok(false);
+        }
+        let (folder, waited, patience) = (self.run.path.clone(), self.away.again(), self.settings.patience);
+        if waited >= patience {
+            return Err(ExecuteError::Gone { folder, waited });
+        }
+        self.remark(format!(
+            "the run's folder {} is not there; waiting {} s for it",
+            folder.display(),
+            patience.as_secs()
+        ));
+        Ok(true)
+    }
+
+    /// What a folder or this machine refuses may be granted later: tried again for a while. The task stays open.
+    fn passes(&mut self, error: ExecuteError, open: &mut Open) -> Result<bool, ExecuteError> {
+        match &error {
+            ExecuteError::Folder { .. } | ExecuteError::Engine(EngineError::System { .. })
+                if open.failing.again() < self.settings.patience =>
+            {
+                self.remark(format!("{error}; trying again"));
+                Ok(true)
+            }
+            _ => Err(error),
+        }
     }
 
     /// The live jobs, where the engine answers and any can be alive.
@@ -180,7 +225,12 @@ impl<E: Engine> Watcher<E> {
         match self.engine.live(&jobs.collect::<Vec<_>>()) {
             Ok(live) => {
                 self.notice.clear();
+                self.unasked.ends();
                 Ok(Some(live))
+            }
+            Err(error @ EngineError::System { .. }) if self.unasked.again() < self.settings.patience => {
+                self.remark(format!("{error}; trying again"));
+                Ok(None)
             }
             Err(error) => self.unreachable(error).map(|()| None),
         }
@@ -188,7 +238,7 @@ impl<E: Engine> Watcher<E> {
 
     /// Looks at one task; whether it is still open.
     fn look(&mut self, open: &mut Open, listed: Listed) -> Result<bool, ExecuteError> {
-        if let Some(outcome) = self.result(open) {
+        if let Some(outcome) = self.result(open)? {
             return self.end(open, outcome, listed).map(|()| false);
         }
         if let (Some(id), Some(pulse)) = (open.id, open.felt())
@@ -202,8 +252,8 @@ impl<E: Engine> Watcher<E> {
         if let Some(since) = self.cancelled {
             return Ok(self.is_stopping(open, listed, since));
         }
-        if open.stage == Stage::Unasked && !self.ask(open)? {
-            return Ok(true);
+        if open.stage == Stage::Unasked {
+            self.ask(open)?;
         }
         match open.step(listed, self.settings.grace) {
             Step::Wait => {}
@@ -215,22 +265,19 @@ impl<E: Engine> Watcher<E> {
             }
             Step::Bury => return self.bury(open),
         }
+        open.failing.ends();
         Ok(true)
     }
 
-    /// The result, which outranks what the engine says.
-    fn result(&mut self, open: &Open) -> Option<Outcome> {
+    /// The result, which outranks what the engine says. A damaged one is put aside.
+    fn result(&mut self, open: &Open) -> Result<Option<Outcome>, ExecuteError> {
         match open.task.outcome() {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let damaged = error.kind() == io::ErrorKind::InvalidData;
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.remark(format!("the result in {} cannot be read: {error}", open.task.folder().display()));
-                if damaged {
-                    // Should this fail, it is damaged at the next look as well.
-                    let _ = open.task.put_aside();
-                }
-                None
+                open.task.put_aside().map_err(refused(open, "result.json"))?;
+                Ok(None)
             }
+            read => read.map_err(refused(open, "result.json")),
         }
     }
 
@@ -241,9 +288,7 @@ impl<E: Engine> Watcher<E> {
         }
         if let Outcome::Fatal { .. } = &outcome {
             // Once its cause is removed the task may run again.
-            open.task
-                .put_aside()
-                .map_err(|source| ExecuteError::Folder { path: open.task.file("result.json"), source })?;
+            open.task.put_aside().map_err(refused(open, "result.json"))?;
         }
         match (open.id, outcome) {
             (Some(id), outcome) => {
@@ -258,29 +303,22 @@ impl<E: Engine> Watcher<E> {
         Ok(())
     }
 
-    /// Writes what is asked for; `false` where that has to be tried again.
-    fn ask(&mut self, open: &mut Open) -> Result<bool, ExecuteError> {
-        match open.task.ask(&open.spec) {
-            Ok(new) => {
-                self.unwritable = None;
-                open.stage = if new { Stage::Fresh } else { Stage::Unknown };
-                Ok(true)
-            }
-            Err(source) => {
-                let error = ExecuteError::Folder { path: open.task.folder().into(), source };
-                if self.unwritable.get_or_insert_with(Instant::now).elapsed() >= self.settings.patience {
-                    return Err(error);
-                }
-                self.remark(error.to_string());
-                Ok(false)
-            }
-        }
+    /// Writes what is asked for.
+    fn ask(&mut self, open: &mut Open) -> Result<(), ExecuteError> {
+        let new = open.task.ask(&open.spec).map_err(refused(open, ""))?;
+        open.stage = if new { Stage::Fresh } else { Stage::Unknown };
+        Ok(())
     }
 
     fn submit(&mut self, open: &mut Open) -> Result<(), ExecuteError> {
         let attempts = open.task.attempts();
         match self.engine.submit(&open.job) {
             Ok(()) => open.submitted(attempts),
+            Err(error @ EngineError::System { .. }) => {
+                // Somebody may have removed its folder.
+                open.stage = Stage::Unasked;
+                return Err(error.into());
+            }
             Err(error) => {
                 // It may have been started all the same.
                 open.stage = Stage::Unknown;
@@ -294,29 +332,43 @@ impl<E: Engine> Watcher<E> {
     fn bury(&mut self, open: &mut Open) -> Result<bool, ExecuteError> {
         let death = open.died(&self.settings);
         // Counting has made a shared file system look again.
-        if let Some(outcome) = self.result(open) {
+        if let Some(outcome) = self.result(open)? {
             return self.end(open, outcome, Listed::Gone).map(|()| false);
         }
-        let tries = self.settings.attempts;
+        let unwritten = self.engine.exit_code(&open.job) == Some(WorkerExit::Unwritten as i32);
         let words = [self.engine.last_words(&open.job).unwrap_or_default(), open.task.log_tail()];
         let words = words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
         match death {
             Death::Again => {
                 self.remark(format!("the job of {} ended without a result ({words}): trying again", open.spec.name()));
-                self.submit(open).map(|()| true)
-            }
-            Death::NeverStarted => Err(ExecuteError::NotStarted { tries, folder: open.task.folder().into(), words }),
-            Death::GiveUp | Death::TooLong => {
-                let limit =
-                    if death == Death::TooLong { "at its time limit, after all continuations" } else { "each time" };
-                let reason = format!("{tries} workers ended without a result, {limit}: {words}");
-                if open.id.is_none() {
-                    return Err(ExecuteError::Worker(reason));
+                if open.stage != Stage::Unasked {
+                    self.submit(open)?;
                 }
-                self.done(open, Err(EvalError::Crashed(reason)));
-                Ok(false)
+                Ok(true)
+            }
+            // Another trial would fare no better.
+            Death::NeverStarted | Death::GiveUp(_) if unwritten => {
+                let workers = self.settings.attempts;
+                Err(ExecuteError::Unwritten { workers, folder: open.task.folder().into(), words })
+            }
+            Death::NeverStarted => {
+                let tries = self.settings.attempts;
+                Err(ExecuteError::NotStarted { tries, folder: open.task.folder().into(), words })
+            }
+            Death::GiveUp(workers) => self.give_up(open, format!("{workers} workers ended without a result: {words}")),
+            Death::TooLong(workers) => {
+                self.give_up(open, format!("{workers} workers reached the time limit without a result: {words}"))
             }
         }
+    }
+
+    /// Says that a trial has no result, or ends where no probe has; the task is not open any more.
+    fn give_up(&mut self, open: &Open, reason: String) -> Result<bool, ExecuteError> {
+        if open.id.is_none() {
+            return Err(ExecuteError::Worker(reason));
+        }
+        self.done(open, Err(EvalError::Crashed(reason)));
+        Ok(false)
     }
 
     /// Calls off, or leaves, all that is open.
@@ -374,7 +426,9 @@ impl<E: Engine> Watcher<E> {
     fn unreachable(&mut self, error: EngineError) -> Result<(), ExecuteError> {
         match error {
             EngineError::Unreachable { .. } => self.remark(format!("{error}; trying again")),
-            EngineError::Missing { .. } | EngineError::Refused { .. } => return Err(error.into()),
+            EngineError::Missing { .. } | EngineError::Refused { .. } | EngineError::System { .. } => {
+                return Err(error.into());
+            }
         }
         Ok(())
     }
@@ -397,4 +451,10 @@ impl<E: Engine> Watcher<E> {
         // Nobody listens where the executor is dropped.
         let _ = self.messages.send(Ok(message));
     }
+}
+
+/// A file of a task, or with no name its folder, that cannot be used.
+fn refused(open: &Open, file: &str) -> impl FnOnce(io::Error) -> ExecuteError + use<> {
+    let path = if file.is_empty() { open.task.folder().into() } else { open.task.file(file) };
+    move |source| ExecuteError::Folder { path, source }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Engine, EngineError, ExecuteError, Job, JobState, Remote, Resources,
+    Engine, EngineError, ExecuteError, Job, JobState, MOST_JOBS, Remote, Resources, at_most,
     command::{Output, run},
     remote::Settings,
 };
@@ -72,9 +72,10 @@ impl Remote<SlurmEngine> {
     /// probes that.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero jobs, when there is no Slurm, or when the folder cannot be used or another driver uses it.
+    /// [`ExecuteError`] for zero jobs or more than [`MOST_JOBS`], when there is no Slurm, or when the folder cannot be used or another driver uses it.
     pub fn new(options: SlurmOptions, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         let SlurmOptions { jobs, resources, poll, attempts, .. } = options;
+        at_most(jobs, MOST_JOBS, "jobs")?;
         // Fails where there is no Slurm, and says so before anything is started.
         run("sbatch", &["--version".into()], "", LIMIT)?;
         let settings = Settings { capacity: jobs, poll, ..Settings::default() };
@@ -127,14 +128,24 @@ impl SlurmEngine {
     }
 }
 
-/// The batch script. Shared file systems show new files late.
+impl SlurmEngine {
+    /// Slurm's number of a job, and what `scontrol` shows of it.
+    fn shown(&self, job: &Job) -> Option<(&str, String)> {
+        let id = self.ids.get(&job.name)?;
+        let shown = slurm("scontrol", &["--oneliner".into(), "show".into(), "job".into(), id.clone()], "").ok()?;
+        Some((id, shown))
+    }
+}
+
+/// The batch script. Shared file systems show new files late; a log that is a link leads elsewhere.
 fn script(job: &Job) -> String {
-    let (spec, log) = (quoted(&job.folder.join("spec.json").display().to_string()), job.folder.join("log"));
+    let file = |name: &str| quoted(&job.folder.join(name).display().to_string());
+    let (spec, log) = (file("spec.json"), file("log"));
     let command: Vec<_> = job.command.iter().map(|word| quoted(word)).collect();
     format!(
-        "#!/bin/sh\nfor wait in 1 1 2 3 5 0; do\n  [ -e {spec} ] && exec {} >>{} 2>&1\n  sleep $wait\ndone\nexit 66\n",
+        "#!/bin/sh\n[ -L {log} ] && exit 65\nfor wait in 1 1 2 3 5 0; do\n  [ -e {spec} ] && exec {} >>{log} 2>&1\n  \
+            sleep $wait\ndone\nexit 66\n",
         command.join(" "),
-        quoted(&log.display().to_string())
     )
 }
 
@@ -219,10 +230,15 @@ impl Engine for SlurmEngine {
         slurm("scancel", &[vec!["--quiet".into()], ids].concat(), "").map(drop)
     }
 
+    fn exit_code(&mut self, job: &Job) -> Option<i32> {
+        let (_, shown) = self.shown(job)?;
+        // CODE:SIGNAL
+        shown.split_whitespace().find_map(|word| word.strip_prefix("ExitCode=")?.split(':').next()?.parse().ok())
+    }
+
     /// State, reason, exit code and node, where the controller still knows them.
     fn last_words(&mut self, job: &Job) -> Option<String> {
-        let id = self.ids.get(&job.name)?;
-        let shown = slurm("scontrol", &["--oneliner".into(), "show".into(), "job".into(), id.clone()], "").ok()?;
+        let (id, shown) = self.shown(job)?;
         let told = ["JobState=", "Reason=", "ExitCode=", "NodeList="];
         let words = shown.split_whitespace().filter(|word| told.iter().any(|key| word.starts_with(key)));
         Some(format!("Slurm's job {id}: {}", words.collect::<Vec<_>>().join(" ")))

@@ -1,13 +1,14 @@
 //! The folder of one task: what is asked, what came of it, and what happens in between.
 //!
-//! Every file is written under another name first and appears whole. `docs/cluster.md` lists them.
+//! Every file is written under another name first and appears whole. `docs/cluster.md` lists them. Links in it are not followed:
+//! whoever may write to the folder could make them lead anywhere.
 
 mod outcome;
 mod spec;
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(super) use outcome::Outcome;
 pub(super) use spec::{Asked, Spec, VERSION};
 
-use crate::evaluate::Progress;
+use crate::{durable, evaluate::Progress};
 
 /// A sign of life.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,10 +57,15 @@ impl Task {
         self.folder.join(name)
     }
 
-    /// Asks: makes the folder and writes the spec. `true` where there was no such task before.
+    /// Asks: makes the folder, in that of the tasks, and writes the spec. `true` where there was no such task before.
     pub(in crate::execute) fn ask(&self, spec: &Spec) -> io::Result<bool> {
         let new = !self.folder.exists();
-        fs::create_dir_all(&self.folder)?;
+        match self.folder.parent().map(fs::create_dir) {
+            // A user may have made it a link to another disk.
+            Some(Err(error)) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        durable::make_folder(&self.folder)?;
         remove(&self.file("cancel"))?;
         write(&self.file("spec.json"), spec)?;
         Ok(new)
@@ -83,7 +89,12 @@ impl Task {
 
     /// What came of it, where something has.
     pub(in crate::execute) fn outcome(&self) -> io::Result<Option<Outcome>> {
-        present(read(&self.file("result.json")))
+        let outcome = present(read(&self.file("result.json")));
+        if !matches!(outcome, Ok(None)) && !is_folder(&self.folder) {
+            let words = "the task's folder is a link; links are not followed here";
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, words));
+        }
+        outcome
     }
 
     /// Writes what came of it. The first to finish wins; whoever comes later changes nothing.
@@ -110,6 +121,7 @@ impl Task {
     }
 
     pub(in crate::execute) fn beat(&self, attempt: &Path, pulse: &Pulse) -> io::Result<()> {
+        // The folder of an attempt is its worker's own.
         let own = attempt.join("progress.json");
         fs::write(&own, json(pulse)?)?;
         fs::rename(own, self.file("progress.json"))
@@ -117,7 +129,10 @@ impl Task {
 
     /// Asks the workers to stop.
     pub(in crate::execute) fn call_off(&self) -> io::Result<()> {
-        fs::write(self.file("cancel"), "")
+        if !is_folder(&self.folder) {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        durable::write_in(&self.file("cancel"), b"")
     }
 
     pub(in crate::execute) fn called_off(&self) -> bool {
@@ -127,7 +142,7 @@ impl Task {
     /// Claims the next attempt: its number from one, and its folder. No two workers get the same.
     pub(in crate::execute) fn claim(&self) -> io::Result<(u32, PathBuf)> {
         let attempts = self.file("attempts");
-        fs::create_dir_all(&attempts)?;
+        durable::make_folder(&attempts)?;
         for number in self.attempts() + 1.. {
             let folder = attempts.join(number.to_string());
             match fs::create_dir(&folder) {
@@ -149,7 +164,7 @@ impl Task {
     pub(in crate::execute) fn checkpoint(&self, number: u32, attempt: &Path) -> io::Result<PathBuf> {
         let own = attempt.join("checkpoint");
         let of = |number: u32| self.file("attempts").join(number.to_string()).join("checkpoint");
-        if let Some(last) = (1..number).rev().map(of).find(|folder| folder.exists()) {
+        if let Some(last) = (1..number).rev().map(of).find(|folder| is_folder(folder)) {
             let part = attempt.join("checkpoint.part");
             copy(&last, &part)?;
             fs::rename(part, &own)?;
@@ -159,22 +174,27 @@ impl Task {
 
     /// Shows to this machine that a worker is alive, for as long as the file is open.
     pub(in crate::execute) fn show_alive(&self) -> io::Result<File> {
-        let file = File::create(self.file("alive"))?;
+        let file = durable::open(&self.file("alive"))?;
         file.lock_shared()?;
         Ok(file)
     }
 
     /// Whether a worker of this machine is alive.
     pub(in crate::execute) fn is_alive(&self) -> bool {
-        let locked = File::open(self.file("alive")).map(|file| file.try_lock());
+        let locked = durable::open_to_read(&self.file("alive")).map(|file| file.try_lock());
         matches!(locked, Ok(Err(TryLockError::WouldBlock)))
+    }
+
+    /// The file to which the jobs print.
+    pub(in crate::execute) fn log(&self) -> io::Result<File> {
+        durable::open(&self.file("log"))
     }
 
     /// The end of what the jobs printed.
     pub(in crate::execute) fn log_tail(&self) -> String {
         const LINES: usize = 4;
         const BYTES: u64 = 2000;
-        let tail = File::open(self.file("log")).and_then(|mut log| {
+        let tail = durable::open_to_read(&self.file("log")).and_then(|mut log| {
             let length = log.metadata()?.len();
             log.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
             let mut bytes = Vec::new();
@@ -189,11 +209,7 @@ impl Task {
 
 /// Writes a file that appears whole, and is on disk when this returns.
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let part = path.with_extension("part");
-    let mut file = File::create(&part)?;
-    file.write_all(&json(value)?)?;
-    file.sync_all()?;
-    fs::rename(&part, path)
+    durable::write_in(path, &json(value)?)
 }
 
 fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -201,7 +217,7 @@ fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
-    serde_json::from_slice(&fs::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    serde_json::from_slice(&durable::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// `None` where there is no such file.
@@ -233,19 +249,24 @@ pub(in crate::execute) fn contents(folder: &Path) -> Vec<(PathBuf, u64, Option<S
     files
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with all files and folders that are in it.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
             copy(&entry.path(), &target)?;
-        } else {
+        } else if kind.is_file() {
             fs::copy(entry.path(), target)?;
         }
     }
     Ok(())
+}
+
+/// Whether this is a folder, and no link to one.
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
 #[cfg(test)]
@@ -306,6 +327,7 @@ mod tests {
     #[test]
     fn an_attempt_begins_with_a_copy_of_the_last_checkpoint() {
         let (_folder, task) = task();
+        task.ask(&spec()).unwrap();
         let begin = || {
             let (number, folder) = task.claim().unwrap();
             task.checkpoint(number, &folder).unwrap()
@@ -321,6 +343,50 @@ mod tests {
         fs::remove_dir_all(begin()).unwrap();
         fs::write(second.join("deep/state"), "two").unwrap();
         assert_eq!(fs::read(begin().join("deep/state")).unwrap(), b"two");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_not_followed() {
+        use std::os::unix::fs::symlink;
+
+        let (root, task) = task();
+        let outside = root.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), "theirs").unwrap();
+        task.ask(&spec()).unwrap();
+        let (number, attempt) = task.claim().unwrap();
+        let checkpoint = task.checkpoint(number, &attempt).unwrap();
+        fs::create_dir(&checkpoint).unwrap();
+        fs::write(checkpoint.join("state"), "ours").unwrap();
+        symlink(&outside, checkpoint.join("folder")).unwrap();
+        symlink(outside.join("file"), checkpoint.join("file")).unwrap();
+        let (number, attempt) = task.claim().unwrap();
+        let copied = task.checkpoint(number, &attempt).unwrap();
+        assert_eq!(contents(&copied).iter().map(|(path, ..)| path.clone()).collect::<Vec<_>>(), [copied.join("state")]);
+        assert_eq!(fs::read_dir(&copied).unwrap().count(), 1);
+
+        for name in ["result.json", "progress.json", "spec.json", "cancel", "alive", "log"] {
+            let _ = fs::remove_file(task.file(name));
+            symlink(outside.join("file"), task.file(name)).unwrap();
+        }
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::InvalidData;
+        assert!(refused(task.outcome().unwrap_err()) && task.pulse().is_none() && refused(task.asked().unwrap_err()));
+        assert!(refused(task.show_alive().unwrap_err()) && !task.is_alive());
+        assert!(refused(task.log().unwrap_err()) && task.log_tail().is_empty());
+        task.call_off().unwrap();
+        task.ask(&spec()).unwrap();
+        task.put_aside().unwrap();
+        task.finish(&attempt, &Outcome::Ready).unwrap();
+        assert_eq!((task.asked().unwrap(), task.outcome().unwrap()), (spec(), Some(Outcome::Ready)));
+        fs::remove_dir_all(task.file("attempts")).unwrap();
+        symlink(&outside, task.file("attempts")).unwrap();
+        assert!(refused(task.claim().unwrap_err()));
+        let linked = Task::at(root.path().join("linked"));
+        symlink(&outside, linked.folder()).unwrap();
+        assert!(refused(linked.ask(&spec()).unwrap_err()));
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        assert_eq!(fs::read(outside.join("file")).unwrap(), b"theirs");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! What a proposal may cost.
 
 /// The most that one proposal may cost. With `N` observations a fit costs `fit_evaluations` times `N^3`, the search for the
-/// best candidate `candidates` times `N^2`.
+/// best candidate `candidates` times `N^2`; [`GpBo::with_observations`](super::GpBo::with_observations) bounds `N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskBudget {
     /// Evaluations of the likelihood from each start of a fit.
     pub fit_evaluations: usize,
-    /// Observations to which hyperparameters are fitted, spread evenly over all of them; predictions use all.
+    /// Observations to which hyperparameters are fitted, spread evenly over all of them; predictions use all that
+    /// the searcher looks at.
     pub fit_observations: usize,
     /// Sequences that are scored.
     pub candidates: usize,

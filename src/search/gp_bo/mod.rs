@@ -26,6 +26,7 @@
 //! | `surrogate` | all of the above as one model of a study |
 
 mod acquisition;
+mod best_and_latest;
 mod budget;
 mod design;
 mod encoding;

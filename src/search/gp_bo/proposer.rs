@@ -7,6 +7,7 @@ use nalgebra::DMatrix;
 use super::{
     GpError,
     acquisition::{PRUNE_SAMPLES, QLogNei, SAMPLES, base_samples, log_ei::log_ei, prune_inferior},
+    best_and_latest::best_and_latest,
     budget::AskBudget,
     hyper::Hyper,
     inspection::{Candidate, Inspection, LeaveOneOut},
@@ -72,16 +73,27 @@ pub(super) struct Proposer<'a, K: Kernel> {
 pub(super) struct Plan {
     limits: Limits,
     fit_observations: usize,
+    observations: usize,
     options: MaximiseOptions,
 }
 
+/// What bounds the cost of a proposal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    /// Of the fit and of the search for the best candidate.
+    pub(super) budget: AskBudget,
+    /// Observations that the process knows at most.
+    pub(super) observations: usize,
+}
+
 impl Plan {
-    /// `limits` and `options` within the budget.
-    pub(super) fn new(budget: AskBudget, limits: Limits, options: MaximiseOptions) -> Self {
+    /// `limits` and `options` within the cost.
+    pub(super) fn new(Cost { budget, observations }: Cost, limits: Limits, options: MaximiseOptions) -> Self {
         let enumerate = options.enumerate.min(budget.candidates as u128);
         Self {
             limits: Limits { evaluations: budget.fit_evaluations, ..limits },
             fit_observations: budget.fit_observations,
+            observations,
             options: MaximiseOptions { enumerate, budget: budget.candidates, ..options },
         }
     }
@@ -105,7 +117,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         starts: &[Hyper<K>],
         plan: Plan,
     ) -> Result<Self, GpError> {
-        let observations: Vec<_> = study.observations().collect();
+        let observations = best_and_latest(study.observations().collect(), plan.observations);
         let values: Vec<_> = observations.iter().map(|seen| seen.value).collect();
         let sequences: Vec<_> = observations.iter().map(|seen| seen.trial.architecture.clone()).collect();
         let mut met = HashSet::new();

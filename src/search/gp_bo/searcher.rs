@@ -11,7 +11,7 @@ use super::{
     kernel::{Categorical, Priors, Rbf, Sequences, Structured},
     maximise::MaximiseOptions,
     minimise::Limits,
-    proposer::{Plan, Process, Proposer},
+    proposer::{Cost, Plan, Process, Proposer},
 };
 use crate::{
     search::{Proposal, SearchError, Searcher, unknown::Unknown},
@@ -38,6 +38,8 @@ pub struct GpBo {
     acquisition: AcquisitionFunction,
     initial: usize,
     budget: AskBudget,
+    /// From how many observations a proposal is made at most.
+    observations: usize,
     notice: Option<String>,
 }
 
@@ -60,13 +62,23 @@ pub enum AcquisitionFunction {
     LogEi,
 }
 
+/// From how many observations a proposal is made at most, unless said otherwise.
+const OBSERVATIONS: usize = 1000;
+
 impl Default for GpBo {
     /// The structured surrogate with every [`Term`] but [`Term::Layers`], which pairs and distance make superfluous
     /// (`docs/benchmarks.md`), after 8 quasi-random trials.
     fn default() -> Self {
         let terms = Term::ALL.into_iter().filter(|&term| term != Term::Layers).collect();
         let (surrogate, acquisition) = (SurrogateKind::Structured(terms), AcquisitionFunction::QLogNei);
-        Self { surrogate, acquisition, initial: 8, budget: AskBudget::STRUCTURED, notice: None }
+        Self {
+            surrogate,
+            acquisition,
+            initial: 8,
+            budget: AskBudget::STRUCTURED,
+            observations: OBSERVATIONS,
+            notice: None,
+        }
     }
 }
 
@@ -138,12 +150,25 @@ impl GpBo {
         }
     }
 
+    /// Makes proposals from at most so many observations, 1000 by default: half of them the best, the others the latest. The cost
+    /// of a proposal, which grows with their cube, is bounded by it, however long a search goes on.
+    ///
+    /// # Errors
+    /// [`SearchError::Zero`] for none.
+    pub fn with_observations(self, observations: usize) -> Result<Self, SearchError> {
+        match observations {
+            0 => Err(SearchError::Zero { searcher: "gp_bo", setting: "observations" }),
+            observations => Ok(Self { observations, ..self }),
+        }
+    }
+
     /// The most that one proposal may cost.
     pub fn budget(&self) -> AskBudget {
         self.budget
     }
 
-    /// The observed architecture with the best posterior mean: under noise a better answer than the best observation.
+    /// The observed architecture with the best posterior mean: under noise a better answer than the best observation. Of very
+    /// many observations those that [`with_observations`](Self::with_observations) leaves.
     ///
     /// # Errors
     /// [`SearchError`] when nothing is observed.
@@ -168,12 +193,17 @@ impl GpBo {
         self.process(study).and_then(|process| process.promise(batch, rng)).map_err(failed)
     }
 
+    /// What bounds the cost of a proposal.
+    fn cost(&self) -> Cost {
+        Cost { budget: self.budget, observations: self.observations }
+    }
+
     /// The process fitted to a study.
     fn process<'a>(&self, study: &'a Study) -> Result<Box<dyn Process + 'a>, GpError> {
         Ok(match &self.surrogate {
-            SurrogateKind::SingleTask => Box::new(single_task(study, self.budget)?),
-            SurrogateKind::Categorical => Box::new(categorical(study, self.budget)?),
-            SurrogateKind::Structured(terms) => Box::new(structured(study, terms, self.budget)?),
+            SurrogateKind::SingleTask => Box::new(single_task(study, self.cost())?),
+            SurrogateKind::Categorical => Box::new(categorical(study, self.cost())?),
+            SurrogateKind::Structured(terms) => Box::new(structured(study, terms, self.cost())?),
         })
     }
 }
@@ -199,10 +229,15 @@ impl Searcher for GpBo {
             AcquisitionFunction::QLogNei => "q_log_nei",
             AcquisitionFunction::LogEi => "log_ei",
         };
+        // Not named where it is the default: journals of before it existed go on.
+        let observations = match self.observations {
+            OBSERVATIONS => String::new(),
+            observations => format!(", observations={observations}"),
+        };
         let AskBudget { fit_evaluations, fit_observations, candidates } = self.budget;
         format!(
             "{name}(acquisition={acquisition}, initial={}, fit_evaluations={fit_evaluations}, \
-             fit_observations={fit_observations}, candidates={candidates}{terms})",
+             fit_observations={fit_observations}, candidates={candidates}{observations}{terms})",
             self.initial
         )
     }
@@ -231,27 +266,27 @@ impl Searcher for GpBo {
 const STRUCTURED_SEARCH: MaximiseOptions =
     MaximiseOptions { enumerate: 2_000, pool: 128, starts: 6, steps: 32, budget: usize::MAX };
 
-fn single_task(study: &Study, budget: AskBudget) -> Result<Proposer<'_, Rbf>, GpError> {
+fn single_task(study: &Study, cost: Cost) -> Result<Proposer<'_, Rbf>, GpError> {
     let encoder = Encoder::new(study.space());
     let starts = Hyper::<Rbf>::starts(encoder.columns());
     let encode = move |architectures: &[Architecture]| encoder.rows(architectures);
-    let plan = Plan::new(budget, Limits::default(), MaximiseOptions::default());
+    let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
     Proposer::new(study, Box::new(encode), &starts, plan)
 }
 
-fn categorical(study: &Study, budget: AskBudget) -> Result<Proposer<'_, Categorical>, GpError> {
+fn categorical(study: &Study, cost: Cost) -> Result<Proposer<'_, Categorical>, GpError> {
     let encoder = Encoder::new(study.space());
     let starts = Hyper::<Categorical>::starts(encoder.layers(), Some(Priors::dimension_scaled(encoder.symbols())));
     let encode = move |architectures: &[Architecture]| encoder.rows(architectures);
-    let plan = Plan::new(budget, Limits::default(), MaximiseOptions::default());
+    let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
     Proposer::new(study, Box::new(encode), &starts, plan)
 }
 
-fn structured<'a>(study: &'a Study, terms: &[Term], budget: AskBudget) -> Result<Proposer<'a, Structured>, GpError> {
+fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Proposer<'a, Structured>, GpError> {
     let (describer, symbols) = (Describer::new(study.space(), terms)?, study.space().symbols().len());
     let encode = move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols));
     let limits = Limits { gradient: 1e-4, change: 1e-6, ..Limits::default() };
-    let plan = Plan::new(budget, limits, STRUCTURED_SEARCH);
+    let plan = Plan::new(cost, limits, STRUCTURED_SEARCH);
     Proposer::new(study, Box::new(encode), &Hyper::<Structured>::starts(terms), plan)
 }
 

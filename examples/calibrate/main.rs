@@ -4,6 +4,11 @@
 //! SwiGLU with eight seeds and appends a row to the table for each; the same command again goes on where it stopped. `--analyse`
 //! says how reliable the ranking is, `--against other.csv` how well it agrees with another. `--corpus` measures on text instead of
 //! synthetic tasks; `--help` lists what can be changed.
+//!
+//! `-- published.csv --published --seeds 0..3` measures the layouts of published comparisons instead, says how far the scores order
+//! them as their pre-trainings did, and draws it; `--evidence FILE` takes comparisons of your own.
+
+mod published;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -23,6 +28,7 @@ use composer_nas::{
         corpus::{CorpusEvaluator, CorpusProtocol},
         mad::{Protocol, Readings},
     },
+    evidence::Evidence,
     execute::{Executor, Message, Threads},
     prelude::*,
     space::baseline,
@@ -52,6 +58,12 @@ struct Args {
     /// Measure these architectures instead, such as AAMMMM,AMAMAM.
     #[arg(long, value_delimiter = ',')]
     architectures: Vec<Architecture>,
+    /// Measure the layouts of published comparisons instead, and judge the scores by them.
+    #[arg(long)]
+    published: bool,
+    /// The same with the comparisons of this file.
+    #[arg(long, conflicts_with = "published")]
+    evidence: Option<PathBuf>,
     /// Seeds, from..to, without the last.
     #[arg(long, default_value = "0..4", value_parser = seeds)]
     seeds: Range<u64>,
@@ -94,7 +106,14 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    if args.analyse { analyse(&args) } else { measure(&args) }
+    if !args.analyse {
+        measure(&args)?;
+    }
+    match args.evidence()? {
+        Some(evidence) => published::judge(&evidence, &Table::read(&args.table)?, &args.table),
+        None if args.analyse => analyse(&args),
+        None => Ok(()),
+    }
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -248,7 +267,18 @@ impl Args {
         serde_json::from_str(&text).with_context(|| format!("{} holds no protocol", self.protocol))
     }
 
+    /// The comparisons to judge by, if any.
+    fn evidence(&self) -> anyhow::Result<Option<Evidence>> {
+        match &self.evidence {
+            Some(path) => Ok(Some(Evidence::read(path)?)),
+            None => Ok(self.published.then(Evidence::published)),
+        }
+    }
+
     fn architectures(&self, primitives: &Primitives) -> anyhow::Result<Vec<Architecture>> {
+        if let Some(evidence) = self.evidence()? {
+            return Ok(published::layouts(&evidence, primitives));
+        }
         if !self.architectures.is_empty() {
             return Ok(self.architectures.clone());
         }

@@ -1,0 +1,93 @@
+//! What a table says about published comparisons.
+
+use std::{fs, path::Path};
+
+use anyhow::Context as _;
+use composer_nas::{
+    evaluate::mad::Protocol,
+    evidence::{Evidence, Judgement, rules},
+    prelude::*,
+    report,
+    statistics::Estimate,
+};
+
+/// The layouts of the comparisons that can be built from these primitives; says which cannot.
+pub fn layouts(evidence: &Evidence, primitives: &Primitives) -> Vec<Architecture> {
+    let known = |layout: &Architecture| layout.layers().iter().all(|&letter| primitives.get(letter).is_ok());
+    let (known, unknown): (Vec<_>, Vec<_>) = evidence.architectures().into_iter().partition(known);
+    if !unknown.is_empty() {
+        println!("note: {} layouts have letters that no primitive has, and are not judged:", unknown.len());
+        unknown.iter().for_each(|layout| println!("      {layout}"));
+    }
+    known
+}
+
+/// Prints how far the scores of the table agree with the comparisons, beside each of its columns and rules that need no training,
+/// and draws the scores over the published numbers into a file beside the table.
+pub fn judge(evidence: &Evidence, table: &Table, path: &Path) -> anyhow::Result<()> {
+    let judgement = evidence.judge(|layout| table.scores(layout))?;
+    println!("\n{judgement}\n");
+    for group in &judgement.groups {
+        if group.unjudged > 0 {
+            println!("{}: no score of {}", group.name, group.unscored.join(", "));
+        }
+        for [better, worse] in &group.wrong {
+            println!("{}: wrong on {better:?} before {worse:?}", group.name);
+        }
+    }
+    compare(evidence, table, &judgement)?;
+    let figure = report::evidence(evidence, |layout| table.scores(layout))?;
+    let picture = path.with_extension("svg");
+    fs::write(&picture, &figure.svg).with_context(|| format!("cannot write {}", picture.display()))?;
+    println!("\nthe picture is {}", picture.display());
+    Ok(())
+}
+
+/// A line for the score, for every column, and for every judge that looks at the letters alone.
+fn compare(evidence: &Evidence, table: &Table, judgement: &Judgement) -> anyhow::Result<()> {
+    println!("\nagreement with the pairs of each group, ties counting half (chance: 0.50)\n");
+    let names: Vec<_> = judgement.groups.iter().map(|group| group.name.as_str()).collect();
+    println!("| judge | {} | mean of the papers |\n|---|{}--:|", names.join(" | "), "--:|".repeat(names.len()));
+    line("score", judgement);
+    for column in table.columns().iter().filter(|column| *column != "score") {
+        let rescored = table.rescored(|name| name == column)?;
+        line(column, &evidence.judge(|layout| rescored.scores(layout))?);
+    }
+    let measured = |layout: &Architecture| !table.scores(layout).is_empty();
+    for (name, rule) in rules::ALL {
+        let scores = |layout: &Architecture| measured(layout).then(|| rule(layout)).into_iter().collect();
+        line(name, &evidence.judge(scores)?);
+    }
+    let primitives = Primitives::standard();
+    let parameters = |layout: &Architecture| {
+        let count = || parameters(layout, &primitives).ok().filter(|_| measured(layout));
+        count().into_iter().collect()
+    };
+    line("parameters of the candidate", &evidence.judge(parameters)?);
+    let random = |layout: &Architecture| {
+        let number = Seed(0).derive(&layout.letters(), 0).0 as f64;
+        measured(layout).then_some(number).into_iter().collect()
+    };
+    line("a random number", &evidence.judge(random)?);
+    Ok(())
+}
+
+/// Non-embedding parameters at the widths of `quick`.
+fn parameters(layout: &Architecture, primitives: &Primitives) -> anyhow::Result<f64> {
+    let spec = ModelSpec {
+        architecture: layout.clone(),
+        dims: Protocol::quick().dims,
+        vocab_size: 1,
+        tied_embeddings: true,
+        head_bias: false,
+        init: Protocol::quick().init,
+    };
+    Ok(ModelCost::new(&spec, primitives, Workload::bf16(16))?.body_parameters as f64)
+}
+
+fn line(name: &str, judgement: &Judgement) {
+    let share =
+        |estimate: &Option<Estimate>| estimate.as_ref().map_or("-".into(), |estimate| format!("{:.2}", estimate.value));
+    let groups: Vec<_> = judgement.groups.iter().map(|group| share(&group.agreement)).collect();
+    println!("| {name} | {} | {} |", groups.join(" | "), share(&judgement.macro_mean));
+}

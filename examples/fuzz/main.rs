@@ -1,0 +1,244 @@
+//! Fuzzing: mutated inputs for every parser, and for what is done with what was read.
+//!
+//! `cargo run --release --example fuzz` gives each target ten seconds; `-- journal search --seconds 3600` gives two of them an
+//! hour. What breaks a promise is written to `fuzz-findings/`, and the program ends with status 1. `docs/fuzzing.md` has more.
+//!
+//! Inputs run in processes of their own, one target at a time in each, so that a stack that overflows, memory that runs out or
+//! a loop without end costs one input, not the run.
+
+mod mutate;
+mod targets;
+mod worker;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, ExitStatus, Stdio},
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use targets::Target;
+
+/// Counts what an input makes the program allocate.
+#[global_allocator]
+pub static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
+
+/// Tries mutated inputs on the crate's parsers and what comes behind them.
+#[derive(Clone, Debug, Parser)]
+struct Args {
+    /// Which targets; all where none is named.
+    targets: Vec<String>,
+    /// Lists the targets and ends.
+    #[arg(long)]
+    list: bool,
+    /// Seconds for each target. All stored inputs are tried, however long that takes.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Stored inputs, in a folder per target.
+    #[arg(long, default_value = "tests/fixtures/fuzz")]
+    corpus: PathBuf,
+    /// Where findings go.
+    #[arg(long, default_value = "fuzz-findings")]
+    findings: PathBuf,
+    /// Tries these files on the one target that is named, and nothing else.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    repeat: Vec<PathBuf>,
+    /// Root of all mutations: input N of a target is the same for the same seed and corpus.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Targets tried at the same time; as many as there are cores by default.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Seconds that an input may take.
+    #[arg(long, default_value_t = 10.0)]
+    patience: f64,
+    /// Memory that an input may allocate, in MiB.
+    #[arg(long, default_value_t = 256)]
+    memory: usize,
+    /// For the processes that this program starts: the folder in which one works, and its first input.
+    #[arg(long, hide = true, num_args = 2)]
+    worker: Vec<String>,
+}
+
+/// What a worker ends with when an input takes too long.
+const HANGS: i32 = 86;
+/// Deaths of workers, of one kind, after which a target is given up.
+const DEATHS: u64 = 10;
+/// Memory that a worker can have at all, in KiB: what allocates more at once dies.
+const ADDRESS_SPACE: u64 = 6 << 20;
+
+/// What has become of a target; a worker keeps it in a file, so that it outlives the worker.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Tally {
+    /// Inputs tried.
+    tried: u64,
+    /// Those of them that were read, not refused.
+    read: u64,
+    /// Inputs that mutation starts from.
+    known: usize,
+    /// Kinds of findings: how many inputs, and the file with the first of them.
+    found: BTreeMap<String, (u64, PathBuf)>,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.tried += other.tried;
+        self.read += other.read;
+        self.known = self.known.max(other.known);
+        for (kind, (count, file)) in other.found {
+            self.found.entry(kind).or_insert((0, file)).0 += count;
+        }
+    }
+}
+
+/// Files in the folder of a worker.
+const INPUT: &str = "input";
+const NUMBER: &str = "number";
+const TALLY: &str = "tally.json";
+const STDERR: &str = "stderr";
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    if let [folder, from] = &args.worker[..] {
+        worker::run(&args, Path::new(folder), from.parse()?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.list {
+        targets::ALL.iter().for_each(|target| println!("{:<16} {}", target.name, target.what));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wanted = wanted(&args.targets)?;
+    ensure!(args.repeat.is_empty() || wanted.len() == 1, "name the target that --repeat is for");
+    let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).clamp(1, 64);
+    let (waiting, tallies) = (Mutex::new(wanted.iter().rev().collect::<Vec<_>>()), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(target) = pop(&waiting) {
+                    let tally = try_target(&args, target);
+                    if let Ok(mut tallies) = tallies.lock() {
+                        tallies.push(tally.with_context(|| target.name));
+                    }
+                }
+            });
+        }
+    });
+    let tallies = tallies.into_inner()?.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let (tried, kinds) = tallies.iter().fold((0, 0), |(n, k), tally| (n + tally.tried, k + tally.found.len()));
+    println!("{} targets, {tried} inputs, {kinds} kinds of findings", tallies.len());
+    if kinds == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("the findings are in {}", args.findings.display());
+    Ok(ExitCode::FAILURE)
+}
+
+fn pop<'a>(waiting: &Mutex<Vec<&'a &'static Target>>) -> Option<&'a Target> {
+    waiting.lock().ok()?.pop().copied()
+}
+
+fn wanted(names: &[String]) -> anyhow::Result<Vec<&'static Target>> {
+    let named = |name: &String| {
+        let known = targets::ALL.iter().find(|target| target.name == name);
+        known.with_context(|| format!("there is no target {name:?}: --list shows those there are"))
+    };
+    if names.is_empty() { Ok(targets::ALL.iter().collect()) } else { names.iter().map(named).collect() }
+}
+
+/// Tries a target until its time is over, with as many workers as die on the way.
+fn try_target(args: &Args, target: &Target) -> anyhow::Result<Tally> {
+    // In memory, where the system has such a folder.
+    let scratch = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    let (begun, mut tally, mut from) = (Instant::now(), Tally::default(), 0);
+    loop {
+        let left = (args.seconds - begun.elapsed().as_secs_f64()).max(0.0);
+        fs::write(scratch.path().join(TALLY), "{\"tried\":0,\"read\":0,\"known\":0,\"found\":{}}")?;
+        let status = start(args, target, scratch.path(), from, left)?;
+        tally.add(serde_json::from_slice(&fs::read(scratch.path().join(TALLY))?)?);
+        if status.success() {
+            break;
+        }
+        let number = fs::read(scratch.path().join(NUMBER)).unwrap_or_default();
+        let Ok(number) = number.try_into().map(u64::from_le_bytes) else {
+            bail!("the worker does not start: {}", last_words(scratch.path()));
+        };
+        let input = fs::read(scratch.path().join(INPUT))?;
+        tally.tried = tally.tried.max(number + 1);
+        let kind = death(status, scratch.path());
+        let file = worker::keep(&args.findings, target, &kind, &input)?;
+        let seen = tally.found.entry(kind.clone()).or_insert((0, file.clone()));
+        seen.0 += 1;
+        if seen.0 == 1 {
+            worker::announce(target, &kind, &file);
+        }
+        if seen.0 == DEATHS {
+            println!("{}: given up after {DEATHS} workers died of the same", target.name);
+            break;
+        }
+        from = number + 1;
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let Tally { tried, read, known, found } = &tally;
+    println!(
+        "{:<16} {tried:>9} inputs, {:>8.0} per second, {:>3.0} % read, corpus {known}, {} kinds of findings",
+        target.name,
+        *tried as f64 / seconds,
+        100.0 * *read as f64 / (*tried).max(1) as f64,
+        found.len(),
+    );
+    Ok(tally)
+}
+
+/// Runs a worker to its end.
+fn start(args: &Args, target: &Target, scratch: &Path, from: u64, left: f64) -> anyhow::Result<ExitStatus> {
+    let program = std::env::current_exe()?;
+    let mut command = if cfg!(unix) {
+        let mut shell = Command::new("sh");
+        // The shell limits itself and becomes the worker. A system without that limit does without it.
+        shell.args(["-c", &format!("ulimit -v {ADDRESS_SPACE} 2> /dev/null; exec \"$@\""), "sh"]).arg(program);
+        shell
+    } else {
+        Command::new(program)
+    };
+    command.arg(target.name).arg("--worker").arg(scratch).arg(from.to_string());
+    command.arg("--corpus").arg(&args.corpus).arg("--findings").arg(&args.findings);
+    for (flag, value) in [
+        ("--seconds", left),
+        ("--seed", args.seed as f64),
+        ("--patience", args.patience),
+        ("--memory", args.memory as f64),
+    ] {
+        command.arg(flag).arg(value.to_string());
+    }
+    if !args.repeat.is_empty() {
+        command.arg("--repeat").args(&args.repeat);
+    }
+    let stderr = File::options().create(true).append(true).open(scratch.join(STDERR))?;
+    Ok(command.env_remove("RUST_BACKTRACE").stdin(Stdio::null()).stderr(stderr).status()?)
+}
+
+/// What a worker died of.
+fn death(status: ExitStatus, scratch: &Path) -> String {
+    if status.code() == Some(HANGS) {
+        return "hang: an input takes too long".into();
+    }
+    format!("death: {status}: {}", last_words(scratch))
+}
+
+fn last_words(scratch: &Path) -> String {
+    let text = fs::read(scratch.join(STDERR)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let told = text.trim_end().lines().rfind(|line| !line.starts_with("note:"));
+    told.unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).take(200).collect()
+}
+
+/// The time that an input may take.
+fn patience(args: &Args) -> Duration {
+    Duration::try_from_secs_f64(args.patience).unwrap_or(Duration::MAX)
+}

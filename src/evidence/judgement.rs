@@ -1,0 +1,338 @@
+//! How far scores agree with comparisons.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use super::{Evidence, EvidenceError, Group};
+use crate::{
+    seed::Seed,
+    space::Architecture,
+    statistics::{Estimate, mean, spearman},
+};
+
+/// Draws behind an interval.
+const RESAMPLES: u64 = 1000;
+
+/// How far scores agree with [`Evidence`]. Printed, it is a table in Markdown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Those groups that have pairs.
+    pub groups: Vec<GroupJudgement>,
+    /// The papers, in the order of their first group.
+    pub papers: Vec<PaperJudgement>,
+    /// The mean of the papers' agreements; `None` where no pair could be judged.
+    pub macro_mean: Option<Estimate>,
+}
+
+/// How far scores agree with one group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupJudgement {
+    /// Name of the group.
+    pub name: String,
+    /// Its paper.
+    pub paper: String,
+    /// Pairs of the group: the sum of the next four.
+    pub pairs: usize,
+    /// Pairs whose better layout has the higher score.
+    pub right: usize,
+    /// Pairs whose layouts have equal scores.
+    pub tied: usize,
+    /// Pairs whose better layout has the lower score, by the names of their layouts.
+    pub wrong: Vec<[String; 2]>,
+    /// Pairs of which a score is missing.
+    pub unjudged: usize,
+    /// Layouts of pairs that have no score, or whose layers were not published.
+    pub unscored: Vec<String>,
+    /// Share of right pairs among those judged, a tie counting half; with a 95 % interval by bootstrap over layouts and seeds.
+    pub agreement: Option<Estimate>,
+    /// Spearman's rank correlation of the scores with the published numbers, over the layouts that have both.
+    pub spearman: Option<f64>,
+}
+
+/// How far scores agree with one paper.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaperJudgement {
+    /// The paper.
+    pub paper: String,
+    /// Agreement over all pairs of its groups, with a 95 % interval.
+    pub agreement: Option<Estimate>,
+}
+
+/// A group with its names looked up.
+struct Compared<'a> {
+    group: &'a Group,
+    /// For every layout its place among the measured ones.
+    measured: Vec<Option<usize>>,
+    /// Places of the better and the worse layout of every pair.
+    pairs: Vec<(usize, usize)>,
+}
+
+/// What a bootstrap draws.
+struct Draw {
+    /// A score for every measured layout.
+    scores: Vec<f64>,
+    /// How often each layout of each group counts.
+    weights: Vec<Vec<f64>>,
+}
+
+/// Pairs by their weight.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    /// A tie is half right.
+    right: f64,
+    judged: f64,
+}
+
+impl Count {
+    fn share(self) -> Option<f64> {
+        (self.judged > 0.0).then(|| self.right / self.judged)
+    }
+}
+
+impl std::iter::Sum for Count {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        let add = |sum: Self, next: Self| Self { right: sum.right + next.right, judged: sum.judged + next.judged };
+        counts.fold(Self::default(), add)
+    }
+}
+
+impl Evidence {
+    /// How far scores agree with the comparisons. `scores` gives those of a layout, one per seed, more is better; none where it was
+    /// not measured. Intervals resample the layouts of every group and the seeds of every layout.
+    ///
+    /// # Errors
+    /// [`EvidenceError::Score`] for a score that is not finite.
+    pub fn judge(&self, scores: impl Fn(&Architecture) -> Vec<f64>) -> Result<Judgement, EvidenceError> {
+        let mut places = BTreeMap::new();
+        let mut measured = Vec::new();
+        for layout in self.architectures() {
+            let scores = scores(&layout);
+            if let Some(&score) = scores.iter().find(|score| !score.is_finite()) {
+                return Err(EvidenceError::Score { layout, score });
+            }
+            if !scores.is_empty() {
+                places.insert(layout, measured.len());
+                measured.push(scores);
+            }
+        }
+        let paired = self.groups().iter().filter(|group| !group.pairs.is_empty());
+        let compared: Vec<_> = paired.map(|group| Compared::new(group, &places)).collect();
+        Ok(judge(&compared, &measured))
+    }
+}
+
+impl<'a> Compared<'a> {
+    fn new(group: &'a Group, places: &BTreeMap<Architecture, usize>) -> Self {
+        let measured = group.layouts.iter().map(|layout| places.get(&group.architecture(layout)?).copied());
+        let pairs = group.pairs.iter().filter_map(|[better, worse]| Some((group.place(better)?, group.place(worse)?)));
+        Self { group, measured: measured.collect(), pairs: pairs.collect() }
+    }
+
+    /// The scores of its layouts.
+    fn scores(&self, draw: &Draw) -> Vec<Option<f64>> {
+        self.measured.iter().map(|place| place.map(|place| draw.scores[place])).collect()
+    }
+
+    /// Right and judged pairs, each with the product of the weights of its layouts.
+    fn count(&self, draw: &Draw, weights: &[f64]) -> Count {
+        let scores = self.scores(draw);
+        let pairs = self.pairs.iter().filter_map(|&(better, worse)| {
+            let judged = weights[better] * weights[worse];
+            let share = match scores[better]?.total_cmp(&scores[worse]?) {
+                Ordering::Greater => 1.0,
+                Ordering::Equal => 0.5,
+                Ordering::Less => 0.0,
+            };
+            Some(Count { right: judged * share, judged })
+        });
+        pairs.sum()
+    }
+
+    fn judge(&self, draw: &Draw, agreement: Option<Estimate>) -> GroupJudgement {
+        let group = self.group;
+        let scores = self.scores(draw);
+        let mut judged = GroupJudgement {
+            name: group.name.clone(),
+            paper: group.paper.clone(),
+            pairs: group.pairs.len(),
+            right: 0,
+            tied: 0,
+            wrong: Vec::new(),
+            unjudged: 0,
+            unscored: Vec::new(),
+            agreement,
+            spearman: None,
+        };
+        for (&(better, worse), names) in self.pairs.iter().zip(&group.pairs) {
+            match scores[better].zip(scores[worse]).map(|(better, worse)| better.total_cmp(&worse)) {
+                None => judged.unjudged += 1,
+                Some(Ordering::Greater) => judged.right += 1,
+                Some(Ordering::Equal) => judged.tied += 1,
+                Some(Ordering::Less) => judged.wrong.push(names.clone()),
+            }
+        }
+        let paired: BTreeSet<usize> = self.pairs.iter().flat_map(|&(better, worse)| [better, worse]).collect();
+        let without = paired.into_iter().filter(|&place| scores[place].is_none());
+        judged.unscored = without.map(|place| group.layouts[place].name.clone()).collect();
+        let both =
+            group.layouts.iter().zip(&scores).filter_map(|(layout, &score)| Some((score?, group.merit(layout)?)));
+        let (ours, theirs): (Vec<f64>, Vec<f64>) = both.unzip();
+        judged.spearman = spearman(&ours, &theirs);
+        judged
+    }
+}
+
+fn judge(groups: &[Compared], measured: &[Vec<f64>]) -> Judgement {
+    let once = groups.iter().map(|group| vec![1.0; group.measured.len()]).collect();
+    let whole = Draw { scores: measured.iter().map(|scores| mean(scores)).collect(), weights: once };
+    let draws: Vec<Draw> = (0..RESAMPLES).map(|index| resample(groups, measured, index)).collect();
+    let estimate = |statistic: &dyn Fn(&Draw) -> Option<f64>| {
+        Some(Estimate::from_draws(statistic(&whole)?, draws.iter().filter_map(statistic).collect()))
+    };
+    let of_group = |at: usize, draw: &Draw| groups[at].count(draw, &draw.weights[at]);
+    let papers = papers(groups);
+    let of_paper = |paper: &str, draw: &Draw| {
+        let own = (0..groups.len()).filter(|&at| groups[at].group.paper == paper);
+        own.map(|at| of_group(at, draw)).sum::<Count>().share()
+    };
+    let of_all = |draw: &Draw| {
+        let shares: Vec<f64> = papers.iter().filter_map(|paper| of_paper(paper, draw)).collect();
+        (!shares.is_empty()).then(|| mean(&shares))
+    };
+    let group = |at: usize| groups[at].judge(&whole, estimate(&|draw| of_group(at, draw).share()));
+    let paper =
+        |paper: &String| PaperJudgement { paper: paper.clone(), agreement: estimate(&|draw| of_paper(paper, draw)) };
+    Judgement {
+        groups: (0..groups.len()).map(group).collect(),
+        papers: papers.iter().map(paper).collect(),
+        macro_mean: estimate(&of_all),
+    }
+}
+
+/// The papers of the groups, each once.
+fn papers(groups: &[Compared]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    groups.iter().map(|compared| compared.group.paper.clone()).filter(|paper| seen.insert(paper.clone())).collect()
+}
+
+/// Seeds drawn with replacement from every layout's own, and layouts drawn with replacement from every group's.
+fn resample(groups: &[Compared], measured: &[Vec<f64>], index: u64) -> Draw {
+    let mut rng = Seed(0).rng("evidence/bootstrap", index);
+    let mut scores = Vec::with_capacity(measured.len());
+    for own in measured {
+        let seeds: Vec<f64> = own.iter().map(|_| own[rng.random_range(0..own.len())]).collect();
+        scores.push(mean(&seeds));
+    }
+    let mut weights = Vec::with_capacity(groups.len());
+    for group in groups {
+        let layouts = group.measured.len();
+        let mut often = vec![0.0; layouts];
+        (0..layouts).for_each(|_| often[rng.random_range(0..layouts)] += 1.0);
+        weights.push(often);
+    }
+    Draw { scores, weights }
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |estimate: &Option<Estimate>| match estimate {
+            Some(Estimate { value, low, high }) => format!("{value:.2} ({low:.2} to {high:.2})"),
+            None => "none".into(),
+        };
+        writeln!(f, "| group | pairs | right | tied | not judged | agreement | Spearman |")?;
+        writeln!(f, "|---|--:|--:|--:|--:|--:|--:|")?;
+        for group in &self.groups {
+            let correlation = group.spearman.map_or_else(|| "none".into(), |r| format!("{r:.2}"));
+            writeln!(
+                f,
+                "| {} | {} | {} | {} | {} | {} | {correlation} |",
+                group.name,
+                group.pairs,
+                group.right,
+                group.tied,
+                group.unjudged,
+                shown(&group.agreement)
+            )?;
+        }
+        for PaperJudgement { paper, agreement } in &self.papers {
+            writeln!(f, "| **{paper}** | | | | | {} | |", shown(agreement))?;
+        }
+        write!(f, "| **mean of the papers** | | | | | {} | |", shown(&self.macro_mean))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::evidence::rules;
+
+    fn agreement(scores: impl Fn(&Architecture) -> Vec<f64>) -> Judgement {
+        Evidence::published().judge(scores).unwrap()
+    }
+
+    #[test]
+    fn rules_are_counted_as_elsewhere() {
+        // Right and tied pairs, counted by a few lines of Python over the same file.
+        let counted = |rule: fn(&Architecture) -> f64, group: usize| {
+            let judged = &agreement(|layout| vec![rule(layout)]).groups[group];
+            assert_eq!(judged.right + judged.tied + judged.wrong.len() + judged.unjudged, judged.pairs);
+            (judged.right, judged.tied)
+        };
+        assert_eq!([0, 1].map(|group| counted(rules::attention_layers, group)), [(54, 20), (75, 24)]);
+        assert_eq!([0, 1].map(|group| counted(rules::first_attention, group)), [(62, 13), (57, 12)]);
+        assert_eq!([0, 1].map(|group| counted(rules::depth, group)), [(19, 66), (29, 81)]);
+        assert_eq!([0, 1].map(|group| counted(rules::hindsight, group)), [(88, 9), (95, 12)]);
+    }
+
+    #[test]
+    fn the_published_numbers_agree_with_themselves() {
+        for group in Evidence::published().groups().iter().filter(|group| !group.pairs.is_empty()) {
+            let own = Evidence::new(vec![group.clone()]).unwrap();
+            let merit = |layout: &Architecture| {
+                let found = group.layouts.iter().find(|item| group.architecture(item).as_ref() == Some(layout));
+                vec![group.merit(found.unwrap()).unwrap()]
+            };
+            let judged = &own.judge(merit).unwrap().groups[0];
+            assert_eq!(judged.right + judged.unjudged, judged.pairs, "{}", group.name);
+            assert_eq!(judged.agreement.unwrap().value, 1.0);
+            assert!((judged.spearman.unwrap() - 1.0).abs() < 1e-12);
+            let opposite = own.judge(|layout| vec![-merit(layout)[0]]).unwrap();
+            assert_eq!(opposite.macro_mean.unwrap().value, 0.0);
+        }
+    }
+
+    #[test]
+    fn missing_scores_are_counted_and_odd_ones_refused() {
+        let none = agreement(|_| Vec::new());
+        assert!(none.macro_mean.is_none() && none.groups[0].unjudged == 103 && none.groups[0].unscored.len() == 17);
+        let some = agreement(|layout| if layout.len() == 22 { vec![rules::hindsight(layout)] } else { Vec::new() });
+        let judged = &some.groups[0];
+        assert!(judged.unjudged > 0 && judged.unscored.contains(&"Llama 14".to_owned()));
+        assert_eq!(judged.right + judged.tied + judged.wrong.len() + judged.unjudged, 103);
+        let refused = Evidence::published().judge(|_| vec![0.5, f64::NAN]);
+        assert!(matches!(refused, Err(EvidenceError::Score { .. })));
+        assert_eq!(agreement(|_| vec![1.0]).macro_mean.unwrap().value, 0.5);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn any_increasing_change_of_scale_leaves_the_counts(scale in 0.1f64..10.0, shift in -5.0f64..5.0) {
+            let score = |layout: &Architecture| 0.37 * rules::attention_layers(layout) + rules::first_attention(layout);
+            let plain = agreement(|layout| vec![score(layout)]);
+            let changed = agreement(|layout| vec![(score(layout) * scale + shift).exp()]);
+            for (a, b) in plain.groups.iter().zip(&changed.groups) {
+                prop_assert_eq!((a.right, &a.wrong, a.unjudged), (b.right, &b.wrong, b.unjudged));
+            }
+        }
+    }
+}

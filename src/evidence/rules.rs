@@ -1,0 +1,48 @@
+//! Judges that look at the letters alone. A proxy that trains has to beat them.
+
+use crate::{primitive::Symbol, space::Architecture};
+
+/// The rules by their names, each a function from a layout to a number that is higher for what the rule prefers.
+pub const ALL: [(&str, fn(&Architecture) -> f64); 4] = [
+    ("number of attention layers", attention_layers),
+    ("place of the first attention", first_attention),
+    ("depth", depth),
+    ("not attention first, then more of it", hindsight),
+];
+
+/// Layers of full attention.
+pub fn attention_layers(layout: &Architecture) -> f64 {
+    layout.count(Symbol::ATTENTION) as f64
+}
+
+/// Layers in front of the first full attention; the number of layers where there is none.
+pub fn first_attention(layout: &Architecture) -> f64 {
+    let place = layout.layers().iter().position(|&layer| layer == Symbol::ATTENTION);
+    place.unwrap_or(layout.len()) as f64
+}
+
+/// Layers.
+pub fn depth(layout: &Architecture) -> f64 {
+    layout.len() as f64
+}
+
+/// A rule that is only known in hindsight, from the comparisons that it is judged by: a layout that begins with attention is worse
+/// than any other; among the others more attention is better.
+pub fn hindsight(layout: &Architecture) -> f64 {
+    let begins_with_attention = layout.layers().first() == Some(&Symbol::ATTENTION);
+    attention_layers(layout) - if begins_with_attention { f64::from(u16::MAX) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_prefer_what_they_say() {
+        let score = |layout: &str| ALL.map(|(_, rule)| rule(&layout.parse().unwrap()));
+        assert_eq!(score("BMAMA"), [2.0, 2.0, 5.0, 2.0]);
+        assert_eq!(score("BM"), [0.0, 2.0, 2.0, 0.0]);
+        let front = score("AMA");
+        assert!(front[..3] == [2.0, 0.0, 3.0] && front[3] < score("BM")[3]);
+    }
+}

@@ -1,0 +1,209 @@
+//! Bounds on sizes, in one place: what is read from a file, a flag or another program is held against them before anything is
+//! allocated.
+//!
+//! The bounds are far above any model, and low enough that closed forms of sizes stay within 64 bits. What passes them is held
+//! against the [memory](machine_memory) of this machine where it is about to be built.
+//!
+//! ```
+//! use composer_nas::{limits::{self, LimitError}, prelude::*};
+//! let spec = Target::llama_1b().baseline_model();
+//! let huge = ModelSpec { vocab_size: 1 << 63, ..spec };
+//! let error = HybridLm::new(&huge, &Primitives::standard(), Seed(0), &Device::flex()).unwrap_err();
+//! assert!(error.to_string().contains(&limits::MAX_VOCABULARY.to_string()));
+//! ```
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+    sync::OnceLock,
+};
+
+use thiserror::Error;
+
+/// Channels of any kind: widths of a model, of a layer, of all heads together.
+pub const MAX_WIDTH: usize = 1 << 24;
+/// Token ids. The largest vocabularies of today have a million.
+pub const MAX_VOCABULARY: usize = 1 << 24;
+/// Layers of a model or of a search space.
+pub const MAX_LAYERS: usize = 1 << 16;
+/// Tokens of a sequence.
+pub const MAX_SEQ_LEN: u64 = 1 << 32;
+/// Sequences of a batch, or of a set of examples.
+pub const MAX_SEQUENCES: usize = 1 << 24;
+/// Tokens of a training step, or of a set of examples.
+pub const MAX_TOKENS: u64 = 1 << 36;
+/// Steps of a training. The longest that were published have some millions.
+pub const MAX_STEPS: usize = 100_000_000;
+/// Floating-point operations of a training. The largest until 2026 had less than 1e27.
+pub const MAX_FLOPS: f64 = 1e30;
+/// Repetitions of a training or of a measurement.
+pub const MAX_REPEATS: usize = 1 << 16;
+/// Trainings of a study or rows of a table that are planned at once.
+pub const MAX_TRAININGS: usize = 1 << 20;
+/// Bytes of a description, such as config.json.
+pub(crate) const MAX_DESCRIPTION: u64 = 1 << 24;
+/// Bytes of a file with an entry per token or tensor, such as tokenizer.json.
+pub(crate) const MAX_LISTING: u64 = 1 << 28;
+
+/// A size beyond any model, or beyond this machine.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum LimitError {
+    /// Beyond a bound of this module.
+    #[error("{what} is {value}: at most {limit}")]
+    TooLarge {
+        /// What is bounded.
+        what: &'static str,
+        /// Its size.
+        value: u128,
+        /// The bound.
+        limit: u128,
+    },
+    /// An amount of work that is none, or beyond any training.
+    #[error("{what} is {value:e}: it must be a positive number of at most {limit:e}")]
+    Work {
+        /// What is bounded.
+        what: &'static str,
+        /// The amount.
+        value: f64,
+        /// The bound.
+        limit: f64,
+    },
+    /// More than this machine has.
+    #[error("{what} would take {} of memory and this machine has {}: choose a smaller size or a larger machine",
+        gigabytes(*.bytes), gigabytes(u128::from(*.machine)))]
+    Memory {
+        /// What is too large.
+        what: &'static str,
+        /// Bytes that it needs.
+        bytes: u128,
+        /// Bytes there are.
+        machine: u64,
+    },
+}
+
+fn gigabytes(bytes: u128) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+/// Holds a size against a bound.
+pub(crate) fn at_most(what: &'static str, value: usize, limit: usize) -> Result<(), LimitError> {
+    product_at_most(what, &[value as u64], limit as u64).map(drop)
+}
+
+/// A product of sizes, where it is within a bound.
+pub(crate) fn product_at_most(what: &'static str, factors: &[u64], limit: u64) -> Result<u64, LimitError> {
+    let product = product(factors);
+    match u64::try_from(product) {
+        Ok(within) if within <= limit => Ok(within),
+        _ => Err(LimitError::TooLarge { what, value: product, limit: limit.into() }),
+    }
+}
+
+/// Holds an amount of floating-point operations against [`MAX_FLOPS`].
+pub(crate) fn check_flops(what: &'static str, value: f64) -> Result<(), LimitError> {
+    let limit = MAX_FLOPS;
+    if value > 0.0 && value <= limit { Ok(()) } else { Err(LimitError::Work { what, value, limit }) }
+}
+
+/// A product of sizes; the largest number there is where it is beyond that.
+pub(crate) fn product(factors: &[u64]) -> u128 {
+    factors.iter().fold(1, |product: u128, &factor| product.saturating_mul(factor.into()))
+}
+
+/// Holds bytes against the memory of this machine. Where that is not known, everything passes.
+pub(crate) fn check_memory(what: &'static str, bytes: u128) -> Result<(), LimitError> {
+    within_memory(what, bytes, machine_memory())
+}
+
+fn within_memory(what: &'static str, bytes: u128, machine: Option<u64>) -> Result<(), LimitError> {
+    match machine {
+        Some(machine) if bytes > machine.into() => Err(LimitError::Memory { what, bytes, machine }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of memory that this process can have at most: of the machine with its swap space, or of its control group. Read once,
+/// so that what is refused does not depend on what else runs. None where the system does not tell; only Linux does.
+pub fn machine_memory() -> Option<u64> {
+    static MEMORY: OnceLock<Option<u64>> = OnceLock::new();
+    *MEMORY.get_or_init(|| {
+        let whole = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(total);
+        let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+        let group = groups.iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+        whole.into_iter().chain(group).min()
+    })
+}
+
+/// Memory and swap space by `/proc/meminfo`, in bytes.
+fn total(text: &str) -> Option<u64> {
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    of("MemTotal")?.checked_add(of("SwapTotal").unwrap_or(0))
+}
+
+/// Reads a text file of at most `limit` bytes.
+pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    // One byte more than is allowed tells a file that grows, or has no length, from one that fits.
+    File::open(path)?.take(limit.saturating_add(1)).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn bounds_are_named_with_what_exceeds_them() {
+        assert_eq!(at_most("layers", MAX_LAYERS, MAX_LAYERS), Ok(()));
+        let error = at_most("layers", usize::MAX, MAX_LAYERS).unwrap_err().to_string();
+        assert_eq!(error, "layers is 18446744073709551615: at most 65536");
+        for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e308] {
+            assert!(matches!(check_flops("budget", wrong), Err(LimitError::Work { .. })), "{wrong}");
+        }
+        assert_eq!(check_flops("budget", 2e13), Ok(()));
+    }
+
+    #[test]
+    fn memory_is_that_of_the_system() {
+        assert_eq!(total("MemTotal:       8 kB\nMemFree: 3 kB\nSwapTotal:  2 kB\n"), Some(10 * 1024));
+        assert_eq!(total("MemTotal: 8 kB"), Some(8 * 1024));
+        assert_eq!(total(""), None);
+        assert_eq!(within_memory("weights", u128::MAX, None), Ok(()));
+        assert_eq!(within_memory("weights", 10, Some(10)), Ok(()));
+        let error = within_memory("weights", 68_000_000_000, Some(23_000_000_000)).unwrap_err().to_string();
+        assert!(error.contains("68.0 GB") && error.contains("23.0 GB"), "{error}");
+    }
+
+    #[test]
+    fn texts_are_read_up_to_their_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        fs::write(&path, "1234").unwrap();
+        assert_eq!(read_text(&path, 4).unwrap(), "1234");
+        assert_eq!(read_text(&path, 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        // A file without end.
+        #[cfg(unix)]
+        assert_eq!(read_text(Path::new("/dev/zero"), 1 << 10).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    proptest! {
+        /// Neither overflow nor wrap-around, whatever is multiplied.
+        #[test]
+        fn products_are_exact_or_refused(factors in prop::collection::vec(any::<u64>(), 0..6), limit in any::<u64>()) {
+            let exact = factors.iter().try_fold(1u64, |product, &factor| product.checked_mul(factor));
+            let expected = exact.filter(|&exact| exact <= limit);
+            // A factor of 0 may follow an overflow.
+            let expected = if factors.contains(&0) { Some(0) } else { expected };
+            prop_assert_eq!(product_at_most("product", &factors, limit).ok(), expected);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The scale on which values stand, whatever finite numbers they are.
+
+use std::ops::Range;
+
+use crate::text;
+
+/// Values up to this distance from each other, relative to the largest, count as equal: the ticks between them could not
+/// be told apart.
+const CLOSE: f64 = 1e-9;
+/// What is smaller counts as zero.
+const TINY: f64 = 1e-300;
+/// Values this many times as far away as the middle half is wide are drawn at the edge.
+const FAR: f64 = 1e6;
+/// A bar is drawn up to so many times the range of the values, or the median of all bars where that is more.
+const LONGEST_BAR: f64 = 10.0;
+
+/// A scale for values of any size: in units of a power of ten, so that nothing overflows between its ends. Values beyond
+/// the ends lie on them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Axis {
+    /// Power of ten of the unit; 0 for values of a usual size.
+    exponent: i32,
+    low: f64,
+    high: f64,
+}
+
+impl Axis {
+    /// A little more than the range of the values, never empty. Values that are not finite are left out.
+    pub(super) fn new(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<_> = values.into_iter().filter(|value| value.is_finite()).collect();
+        values.sort_by(f64::total_cmp);
+        let near = near(&values);
+        let (Some(&low), Some(&high)) = (near.first(), near.last()) else {
+            return Self { exponent: 0, low: 0.0, high: 1.0 };
+        };
+        let largest = low.abs().max(high.abs());
+        let exponent = exponent(largest);
+        let (low, high) = (scaled(low, exponent), scaled(high, exponent));
+        let apart = high - low > CLOSE * scaled(largest, exponent) && largest >= TINY;
+        let margin = if apart { 0.06 * (high - low) } else { 0.05 * high.abs().max(1.0) };
+        Self { exponent, low: low - margin, high: high + margin }
+    }
+
+    /// The same for values with bars to both sides, some of which are unknown. A bar out of all proportion is cut.
+    pub(super) fn with_bars(values: &[(f64, Option<f64>)]) -> Self {
+        let mut bars: Vec<_> = values.iter().filter_map(|&(_, bar)| bar).filter(|bar| bar.is_finite()).collect();
+        bars.sort_by(f64::total_cmp);
+        let median = bars.get(bars.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
+        let finite = || values.iter().map(|&(value, _)| value).filter(|value| value.is_finite());
+        let range = finite().fold(f64::NEG_INFINITY, f64::max) - finite().fold(f64::INFINITY, f64::min);
+        let longest = LONGEST_BAR * median.max(range);
+        Self::new(values.iter().flat_map(|&(value, bar)| ends(value, bar.unwrap_or(0.0).min(longest))))
+    }
+
+    /// From zero to a little more than the largest of the values.
+    pub(super) fn upward(values: impl IntoIterator<Item = f64>) -> Self {
+        let largest = values.into_iter().filter(|value| value.is_finite()).fold(0.0, f64::max);
+        match largest < TINY {
+            true => Self { exponent: 0, low: 0.0, high: 1.0 },
+            false => {
+                let exponent = exponent(largest);
+                Self { exponent, low: 0.0, high: 1.08 * scaled(largest, exponent) }
+            }
+        }
+    }
+
+    /// From end to end, in units.
+    pub(super) fn range(&self) -> Range<f64> {
+        self.low..self.high
+    }
+
+    /// The value in units, between the ends.
+    pub(super) fn at(&self, value: f64) -> f64 {
+        match value.is_nan() {
+            true => self.low,
+            false => scaled(value, self.exponent).clamp(self.low, self.high),
+        }
+    }
+
+    /// The ends of a bar to both sides of the value, in units.
+    pub(super) fn bar(&self, value: f64, bar: f64) -> [f64; 2] {
+        ends(value, bar).map(|end| self.at(end))
+    }
+
+    /// How far the value is from the lower end to the upper one, from 0 to 1.
+    pub(super) fn share(&self, value: f64) -> f64 {
+        (self.at(value) - self.low) / (self.high - self.low)
+    }
+
+    /// The same for a place between the ends, which is in units.
+    pub(super) fn share_of_tick(&self, tick: f64) -> f64 {
+        (tick - self.low) / (self.high - self.low)
+    }
+
+    /// Whether the value is drawn at an edge because it is beyond it.
+    pub(super) fn leaves_out(&self, value: f64) -> bool {
+        let own = scaled(value, self.exponent);
+        own < self.low || own > self.high
+    }
+
+    /// What stands at a tick, which is in units.
+    pub(super) fn label(&self, tick: f64, digits: usize) -> String {
+        match self.exponent {
+            0 => text::number(tick, digits),
+            exponent => format!("{tick:.1}e{exponent}"),
+        }
+    }
+}
+
+/// Both ends of a bar, no further than the largest number.
+fn ends(value: f64, bar: f64) -> [f64; 2] {
+    [(value - bar).max(f64::MIN), (value + bar).min(f64::MAX)]
+}
+
+/// The values that are not too far from the middle half of all, which are ascending.
+fn near(sorted: &[f64]) -> &[f64] {
+    let quarter = |share: usize| sorted.get(share * sorted.len().saturating_sub(1) / 4).copied().unwrap_or(0.0);
+    // Halves, so that nothing overflows.
+    let width = 0.5 * quarter(3) - 0.5 * quarter(1);
+    let reach = FAR * width;
+    if width < TINY || !reach.is_finite() {
+        return sorted;
+    }
+    let middle = quarter(2);
+    let from = sorted.partition_point(|&value| 0.5 * value - 0.5 * middle < -reach);
+    let to = sorted.partition_point(|&value| 0.5 * value - 0.5 * middle <= reach);
+    &sorted[from..to]
+}
+
+/// The power of ten of the unit for values up to this size.
+fn exponent(largest: f64) -> i32 {
+    match (1e-6..1e9).contains(&largest) || largest < TINY {
+        true => 0,
+        false => largest.log10().floor() as i32,
+    }
+}
+
+/// The value in units.
+fn scaled(value: f64, exponent: i32) -> f64 {
+    match exponent {
+        0 => value,
+        exponent => value / 10f64.powi(exponent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values_of_a_usual_size_have_a_margin_and_stay_as_they_are() {
+        let axis = Axis::new([0.25, 0.75]);
+        assert_eq!((axis.range(), axis.at(0.5), axis.share(0.5)), (0.22..0.78, 0.5, 0.5));
+        assert_eq!(Axis::new([0.5]).range(), 0.45..0.55);
+        assert_eq!(Axis::new([]).range(), 0.0..1.0);
+        let almost = Axis::new([2.0, 2.0 + 1e-15]).range();
+        assert!((almost.start - 1.9).abs() < 1e-9 && (almost.end - 2.1).abs() < 1e-9);
+        assert_eq!(axis.label(0.25, 3), "0.250");
+    }
+
+    #[test]
+    fn what_is_out_of_proportion_does_not_flatten_the_rest() {
+        let axis = Axis::new([0.1, 0.2, 0.3, 0.4, 0.5, 1e308, -1e300]);
+        assert!(axis.range().end < 1.0 && axis.leaves_out(1e308) && axis.at(1e308) == axis.range().end);
+        assert!(!axis.leaves_out(0.5) && axis.at(-1e300) == axis.range().start);
+        let bars = Axis::with_bars(&[(0.1, Some(0.01)), (0.2, Some(1e308)), (0.3, Some(0.02))]);
+        assert!(bars.range().end < 3.0, "{bars:?}");
+        assert_eq!(Axis::with_bars(&[(1.0, Some(0.5)), (2.0, None)]), Axis::new([0.5, 1.5, 2.0]));
+        let huge = Axis::new([0.0, 1e308]);
+        assert_eq!((huge.label(1.0, 3).as_str(), huge.share(1e308) > 0.9), ("1.0e308", true));
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_has_a_place(values in proptest::collection::vec(any::<f64>(), 0..12), bars in proptest::collection::vec(any::<f64>(), 12)) {
+            let pairs: Vec<_> = values.iter().zip(&bars).map(|(&value, bar)| (value, Some(bar.abs()))).collect();
+            for axis in [Axis::new(values.iter().copied()), Axis::with_bars(&pairs), Axis::upward(values.iter().copied())] {
+                let Range { start, end } = axis.range();
+                prop_assert!(start.is_finite() && end.is_finite());
+                // Plotters steps from tick to tick: a step must not vanish beside the ends.
+                prop_assert!(end - start > 1e-10 * start.abs().max(end.abs()), "{axis:?}");
+                for &(value, bar) in &pairs {
+                    prop_assert!((0.0..=1.0).contains(&axis.share(value)));
+                    prop_assert!(axis.bar(value, bar.unwrap_or(0.0)).iter().all(|at| (start..=end).contains(at)));
+                }
+            }
+        }
+    }
+}

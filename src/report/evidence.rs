@@ -1,0 +1,144 @@
+//! Scores beside published numbers.
+
+use plotters::{
+    chart::ChartBuilder,
+    prelude::{Circle, EmptyElement, PathElement, Text},
+    style::{Color, IntoTextStyle, WHITE},
+};
+
+use super::{
+    axis::Axis,
+    figure::{self, Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, label},
+};
+use crate::{
+    evidence::{Evidence, Group},
+    space::Architecture,
+    statistics::{mean, standard_error},
+};
+
+const NAME: &str = "evidence";
+/// Width and height of a panel in pixels.
+const PANEL: (u32, u32) = (540, 380);
+
+/// One layout of a panel.
+struct Point<'a> {
+    group: &'a Group,
+    name: &'a str,
+    layout: Architecture,
+    value: f64,
+    score: f64,
+    /// Standard error of the score over its seeds; zero of a single one.
+    error: f64,
+    seeds: usize,
+}
+
+/// A panel for every group of the evidence that has two layouts with scores: the score over the published number, turned so that
+/// the better is on the right. `scores` gives those of a layout, one per seed.
+///
+/// # Errors
+/// [`PlotError`] when there is nothing to draw or the drawing library refuses.
+pub fn evidence(evidence: &Evidence, scores: impl Fn(&Architecture) -> Vec<f64>) -> Result<Figure, PlotError> {
+    let panels: Vec<Vec<Point>> = evidence.groups().iter().map(|group| points(group, &scores)).collect();
+    let panels: Vec<_> = panels.into_iter().filter(|panel| panel.len() > 1).collect();
+    if panels.is_empty() {
+        return Err(PlotError { name: NAME, reason: "no group has two layouts with a score".into() });
+    }
+    let columns = panels.len().min(2) as u32;
+    let rows = (panels.len() as u32).div_ceil(columns);
+    let row = |point: &Point| {
+        let texts = [point.group.name.as_str(), point.name].map(str::to_owned);
+        let numbers = [point.value, point.score, point.error].map(|number| number.to_string());
+        texts.into_iter().chain([point.layout.letters()]).chain(numbers).chain([point.seeds.to_string()]).collect()
+    };
+    Ok(Figure {
+        name: NAME,
+        title: "Scores beside published results".into(),
+        caption:
+            "Each point is a layout that was pre-trained elsewhere; further right is better, higher is a better score; \
+                  the bars are standard errors over seeds"
+                .into(),
+        svg: figure::draw(NAME, (columns * PANEL.0, rows * PANEL.1), |area, hints| {
+            draw(area, hints, &panels, columns)
+        })?,
+        csv: csv(
+            &["group", "name", "layers", "published", "score", "standard_error", "seeds"],
+            panels.iter().flatten().map(row),
+        ),
+    })
+}
+
+fn points<'a>(group: &'a Group, scores: &impl Fn(&Architecture) -> Vec<f64>) -> Vec<Point<'a>> {
+    let point = |layout: &'a crate::evidence::Layout| {
+        let architecture = group.architecture(layout)?;
+        let value = layout.value?;
+        let scores: Vec<f64> = scores(&architecture).into_iter().filter(|score| score.is_finite()).collect();
+        let error = standard_error(&scores).unwrap_or(0.0);
+        let seeds = scores.len();
+        let score = (seeds > 0).then(|| mean(&scores))?;
+        Some(Point { group, name: &layout.name, layout: architecture, value, score, error, seeds })
+    };
+    group.layouts.iter().filter_map(point).collect()
+}
+
+fn draw(root: &Area, hints: &mut Hints, panels: &[Vec<Point>], columns: u32) -> Drawn {
+    let rows = panels.len().div_ceil(columns as usize);
+    let areas = root.split_evenly((rows, columns as usize));
+    for (area, points) in areas.iter().zip(panels) {
+        panel(area, hints, points)?;
+    }
+    Ok(())
+}
+
+fn panel(area: &Area, hints: &mut Hints, points: &[Point]) -> Drawn {
+    let Some(Point { group, .. }) = points.first() else { return Ok(()) };
+    // Turned so that the better is on the right.
+    let turn = |value: f64| if group.lower_is_better { -value } else { value };
+    let across = Axis::new(points.iter().map(|point| turn(point.value)));
+    let bars: Vec<_> = points.iter().map(|point| (point.score, Some(point.error))).collect();
+    let up = Axis::with_bars(&bars);
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .caption(label(&group.name), ("sans-serif", 16))
+        .x_label_area_size(38)
+        .y_label_area_size(56)
+        .build_cartesian_2d(across.range(), up.range())?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_labels(6)
+        .x_desc(label(&group.metric))
+        .y_desc("score")
+        .x_label_formatter(&|x| across.label(turn(*x), 2))
+        .y_label_formatter(&|y| up.label(*y, 2))
+        .label_style(("sans-serif", 12))
+        .draw()?;
+    for point in points {
+        let at = (across.at(turn(point.value)), up.at(point.score));
+        let [low, high] = up.bar(point.score, point.error);
+        chart.draw_series([PathElement::new([(at.0, low), (at.0, high)], GREY)])?;
+        chart.draw_series([Circle::new(at, 3, BLUE.filled())])?;
+        let style = ("sans-serif", 10).into_text_style(area).color(&GREY);
+        chart.draw_series([EmptyElement::at(at) + Text::new(label(point.name), (5, -11), style)])?;
+        let place = chart.backend_coord(&at);
+        let text = format!("{}: {}; published {}, score {:.4}", point.name, point.layout, point.value, point.score);
+        hints.point(place, &text);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::rules;
+
+    #[test]
+    fn every_group_with_scores_has_a_panel() {
+        let published = Evidence::published();
+        let figure = evidence(&published, |layout| vec![rules::attention_layers(layout), 1.0]).unwrap();
+        for group in published.groups().iter().filter(|group| !group.pairs.is_empty()) {
+            assert!(figure.svg.contains(&group.name), "{}", group.name);
+        }
+        assert!(figure.svg.contains("Llama 14: ") && figure.csv.starts_with("group,name,layers,published,score,"));
+        assert!(evidence(&published, |_| Vec::new()).is_err());
+    }
+}

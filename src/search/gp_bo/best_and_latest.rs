@@ -1,0 +1,50 @@
+//! Some observations in place of very many.
+
+use crate::study::Observation;
+
+/// At most `most` of the observations, in their order: half of them the best, among equals the first; the others the latest.
+///
+/// The best say where the optimum is, the latest what was learnt around it; what both leave out are old observations of
+/// middling and bad values, of which the fit has the least to learn.
+pub(super) fn best_and_latest(observations: Vec<Observation<'_>>, most: usize) -> Vec<Observation<'_>> {
+    if observations.len() <= most {
+        return observations;
+    }
+    let mut order: Vec<_> = (0..observations.len()).collect();
+    order.sort_by(|&a, &b| observations[b].value.total_cmp(&observations[a].value));
+    let mut kept = vec![false; observations.len()];
+    order.iter().take(most.div_ceil(2)).for_each(|&at| kept[at] = true);
+    let latest: Vec<_> = (0..kept.len()).rev().filter(|&at| !kept[at]).take(most / 2).collect();
+    latest.into_iter().for_each(|at| kept[at] = true);
+    observations.into_iter().zip(kept).filter_map(|(seen, kept)| kept.then_some(seen)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        primitive::Symbol,
+        seed::Seed,
+        space::SearchSpace,
+        study::{Event, Goal, Origin, Report, Study},
+    };
+
+    #[test]
+    fn half_are_the_best_and_half_the_latest() {
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4).unwrap();
+        let mut study = Study::new(space, Goal::default());
+        for (index, accuracy) in [0.9, 0.1, 0.9, 0.2, 0.9, 0.1, 0.3].into_iter().enumerate() {
+            let (id, architecture) = (study.next_id(), study.space().nth(index as u128).unwrap());
+            study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
+            study.apply(Event::Completed { id, report: Report::score("accuracy", accuracy) }).unwrap();
+        }
+        let kept = |most| {
+            let kept = best_and_latest(study.observations().collect(), most);
+            kept.iter().map(|seen| seen.trial.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(7), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(kept(4), [0, 2, 5, 6]);
+        assert_eq!(kept(3), [0, 2, 6]);
+        assert_eq!(kept(1), [0]);
+    }
+}

@@ -1,0 +1,217 @@
+//! Text and numbers from users, evaluators and files on their way to where they are read: one function per place.
+//!
+//! A reason, a name or a score may hold anything: markup, formulas, commands to a terminal, ten thousand characters, 1e308.
+//! What leaves the program goes through [`line`] to a terminal or a log, [`html`] to a page or a picture, [`cell`] to a
+//! table of comma-separated values, [`number`] or [`exact`] where it is a number.
+
+use std::borrow::Cow;
+
+/// A line is cut to so many characters.
+const LONGEST_LINE: usize = 1000;
+
+/// Numbers of more digits before the point are written with an exponent.
+const LARGEST_PLAIN: f64 = 1e9;
+
+/// One line for a terminal or a log: nothing in it moves the cursor, colours, starts a new line or turns the direction of
+/// writing, and a long text is cut.
+///
+/// ```
+/// assert_eq!(composer_nas::text::line("diverged\n\u{1b}[31mat 3"), "diverged\\n\\u{1b}[31mat 3");
+/// ```
+pub fn line(text: &str) -> String {
+    shortened(&visible(text, |_| false), LONGEST_LINE)
+}
+
+/// Text inside HTML or SVG, in an element or an attribute. Lines and tabs stay: there they are spaces.
+pub fn html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in visible(text, |c| matches!(c, '\n' | '\t')).chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// A cell of a table of comma-separated values, quoted where needed. What a spreadsheet would take for a formula gets an
+/// apostrophe in front, which makes it text; a number stays a number. A record is always one line.
+pub fn cell(text: &str) -> String {
+    let text = visible(text, |_| false);
+    let text = if is_formula(&text) { Cow::from(format!("'{text}")) } else { text };
+    match text.contains([',', '"', ';']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.into_owned(),
+    }
+}
+
+/// A number as a person reads it: so many digits behind the point, an exponent where it is huge.
+pub fn number(value: f64, digits: usize) -> String {
+    match value {
+        value if value.is_nan() => "-".into(),
+        value if value.is_infinite() => if value > 0.0 { "∞" } else { "-∞" }.into(),
+        value if value.abs() >= LARGEST_PLAIN => format!("{value:.digits$e}"),
+        value => format!("{value:.digits$}"),
+    }
+}
+
+/// A number as a program reads it, to the last bit; nothing where it is not finite.
+pub fn exact(value: f64) -> String {
+    if value.is_finite() { value.to_string() } else { String::new() }
+}
+
+/// The first `most` characters of a text, and how many were left out.
+pub fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}… ({} more characters)", &text[..end], text[end..].chars().count()),
+        None => text.into(),
+    }
+}
+
+/// The text with every character written out that is a command rather than a letter, but for those to `keep`.
+fn visible(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let hidden = |c: char| is_command(c) && !keep(c);
+    if !text.contains(hidden) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' if hidden(c) => shown.extend(c.escape_default()),
+            c if hidden(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown.into()
+}
+
+/// Control characters, separators of lines, marks that turn the direction of writing (Unicode Standard Annex 9, table of explicit
+/// formatting characters), and what XML forbids.
+fn is_command(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// Whether a spreadsheet would compute the cell (OWASP, "CSV Injection"). Tabs and returns are written out before.
+fn is_formula(text: &str) -> bool {
+    let starts = text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    starts && text.parse::<f64>().is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What must not get through anywhere.
+    pub(crate) fn nasty() -> Vec<String> {
+        let texts = [
+            "<script>alert('x')</script>",
+            "\" onload=\"alert(1)",
+            "' onload='alert(1)",
+            "&lt;b&gt;",
+            "</title></svg><img src=x>",
+            "=cmd|' /C calc'!A0",
+            "+1+1",
+            "-2+3",
+            "@SUM(A1)",
+            "\t=1+1",
+            "\r=1+1",
+            " =1+1",
+            "a,b\"c\nd",
+            "\u{1b}[2J\u{1b}]0;title\u{7}",
+            "nul\0byte",
+            "\u{9b}31m",
+            "abc\u{202e}fed\u{2066}x",
+            "line\u{2028}line",
+            "🦀 héllo 日本",
+            "",
+        ];
+        texts.map(String::from).into_iter().chain(["x".repeat(10_000), "\u{1b}".repeat(10_000)]).collect()
+    }
+
+    /// The cells of one record, as RFC 4180 reads them.
+    fn record(line: &str) -> Vec<String> {
+        let (mut cells, mut quoted, mut chars) = (vec![String::new()], false, line.chars().peekable());
+        while let Some(c) = chars.next() {
+            let cell = cells.last_mut().unwrap();
+            match (c, quoted) {
+                ('"', true) if chars.peek() == Some(&'"') => cell.push(chars.next().unwrap()),
+                ('"', _) => quoted = !quoted,
+                (',', false) => cells.push(String::new()),
+                (c, _) => cell.push(c),
+            }
+        }
+        assert!(!quoted, "{line}");
+        cells
+    }
+
+    fn check_line(text: &str) {
+        let shown = line(text);
+        assert!(!shown.chars().any(is_command), "{shown:?}");
+        assert!(shown.chars().count() <= LONGEST_LINE + 40);
+    }
+
+    fn check_html(text: &str) {
+        let shown = html(text);
+        assert!(!shown.contains(['<', '>', '"', '\'']), "{shown}");
+        assert!(shown.chars().all(|c| !is_command(c) || c == '\n' || c == '\t'), "{shown:?}");
+        let back = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#39;", "'");
+        assert_eq!(back.replace("&amp;", "&"), visible(text, |c| c == '\n' || c == '\t'));
+    }
+
+    fn check_cell(text: &str) {
+        let cells = record(&[cell(text), cell("next")].join(","));
+        assert_eq!((cells.len(), cells[1].as_str()), (2, "next"), "{text:?}");
+        let own = &cells[0];
+        assert!(!own.chars().any(is_command), "{own:?}");
+        assert!(!own.trim_start().starts_with(['=', '+', '-', '@']) || own.parse::<f64>().is_ok(), "{own:?}");
+    }
+
+    #[test]
+    fn nasty_texts_lose_their_sting_in_every_place() {
+        for text in nasty() {
+            check_line(&text);
+            check_html(&text);
+            check_cell(&text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn so_does_any_text(text in proptest::collection::vec(prop_oneof![any::<char>(), (0u8..128).prop_map(char::from)], 0..40)) {
+            let text: String = text.into_iter().collect();
+            check_line(&text);
+            check_html(&text);
+            check_cell(&text);
+        }
+
+        #[test]
+        fn numbers_stay_numbers(value in any::<f64>(), digits in 0usize..6) {
+            if value.is_finite() {
+                prop_assert_eq!(cell(&exact(value)).parse::<f64>(), Ok(value));
+            }
+            prop_assert!(number(value, digits).chars().count() <= 24, "{}", number(value, digits));
+        }
+    }
+
+    #[test]
+    fn ordinary_text_and_numbers_stay_as_they_are() {
+        for text in ["failed at step 3: loss 2.5", "héllo 🦀", "2A+1M", ""] {
+            assert_eq!([line(text), html(text), cell(text)], [text; 3]);
+        }
+        assert_eq!(["-1.5", "+3", "-1e-9"].map(cell), ["-1.5", "+3", "-1e-9"]);
+        assert_eq!(cell("=1+1"), "'=1+1");
+        assert_eq!(cell("say \"no\", twice"), "\"say \"\"no\"\", twice\"");
+        assert_eq!(number(0.123_45, 4), "0.1235");
+        assert_eq!(number(1e308, 3), "1.000e308");
+        assert_eq!([number(f64::NAN, 2), number(f64::NEG_INFINITY, 2)], ["-", "-∞"]);
+        assert_eq!([exact(f64::INFINITY), exact(0.1)], ["", "0.1"]);
+        assert_eq!(shortened("abcdef", 2), "ab… (4 more characters)");
+    }
+}
