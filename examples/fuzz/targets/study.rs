@@ -47,11 +47,11 @@ fn setup() -> anyhow::Result<Setup> {
 }
 
 fn report(value: f64) -> Report {
-    let task = TaskReport { name: "task".into(), score: value, loss: Some(1.0), ..TaskReport::default() };
+    let task = TaskReport { name: "task".into(), score: Some(value), loss: Some(1.0), ..TaskReport::default() };
     Report {
         tasks: vec![task],
         parameters: 10,
-        train_flops: 1e9,
+        train_flops: Some(1e9),
         wall_seconds: 0.5,
         ..Report::score("accuracy", value)
     }
@@ -88,9 +88,11 @@ fn unbounded(report: &mut Report) {
     report.scores.values_mut().for_each(change);
     report.standard_error.iter_mut().for_each(change);
     report.curve.iter_mut().for_each(|(_, value)| change(value));
-    [&mut report.train_flops, &mut report.wall_seconds].into_iter().for_each(change);
+    report.train_flops.iter_mut().for_each(change);
+    change(&mut report.wall_seconds);
     for task in &mut report.tasks {
-        change(&mut task.score);
+        task.score.iter_mut().chain(&mut task.accuracy).for_each(change);
+        task.curve.iter_mut().for_each(|(_, accuracy)| change(accuracy));
         task.loss.iter_mut().for_each(change);
     }
 }
