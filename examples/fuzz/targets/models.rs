@@ -113,7 +113,7 @@ pub const TARGET: Target = Target {
                 return Seen::refused(error);
             }
             let (primitives, small) = (Primitives::standard(), "2A+1B+3M".parse()?);
-            for extrapolator in [&Stack::default() as &dyn Extrapolator, &Stretch, &Auto] {
+            for extrapolator in [&Stack as &dyn Extrapolator, &Stretch, &Auto] {
                 let model = match extrapolator.extrapolate(&small, &target, &primitives) {
                     Ok(model) => model,
                     Err(error) => return Seen::refused(error),
