@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(super) use outcome::Outcome;
 pub(super) use spec::{Asked, Spec, VERSION};
 
+use super::Threads;
 use crate::{durable, evaluate::Progress};
 
 /// A sign of life.
@@ -84,7 +85,12 @@ impl Task {
             let (evaluator, trial) = (String::new(), None);
             return Ok(Spec { version, evaluator, threads: 1, beat: 1.0, patience: 60.0, limit: None, trial });
         }
-        read(&path)
+        let spec: Spec = read(&path)?;
+        if spec.threads > Threads::MOST {
+            let words = format!("{} asks for {} threads: at most {}", path.display(), spec.threads, Threads::MOST);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+        }
+        Ok(spec)
     }
 
     /// What came of it, where something has.
