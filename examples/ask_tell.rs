@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release --example ask_tell`
 
+#[macro_use]
+mod shared;
+
 use composer_nas::prelude::*;
 
 /// Stands for your own training.

@@ -4,9 +4,13 @@
 //! writes `runs/NAME/export`: a folder of Hugging Face's transformers with a model card and without weights, and a launch
 //! script for Megatron-LM where it can express the model. `--help` lists what can be changed.
 
+#[macro_use]
+mod shared;
+
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::Context as _;
@@ -15,6 +19,7 @@ use composer_nas::{
     export::{self, Format, Options, Precision, Provenance, SpecialTokens},
     import,
     prelude::*,
+    text::line,
     weights,
 };
 use serde::Deserialize;
@@ -77,8 +82,11 @@ enum PrecisionArg {
     Bf16,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    shared::end(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     let file = if args.run.is_dir() { args.run.join("target.json") } else { args.run.clone() };
     let run = file.parent().unwrap_or(Path::new(".")).to_owned();
     let spec: ModelSpec = read(&file)?;
@@ -121,14 +129,14 @@ fn main() -> anyhow::Result<()> {
     };
     let exported = export::hugging_face(&spec, model.as_ref(), &primitives, &out, &options)?;
     println!("{} as {}: {}", spec.architecture, exported.model_type, exported.files.join(", "));
-    exported.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+    exported.warnings.iter().for_each(|warning| println!("warning: {}", line(&warning.to_string())));
     match export::megatron(&spec, &primitives, &export::Training::default()) {
         Ok(script) => {
             let path = out.with_extension("megatron.sh");
             fs::write(&path, script.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
             println!("{} for Megatron-LM: {}", script.pattern, path.display());
         }
-        Err(error) => println!("no launch script: {error}"),
+        Err(error) => println!("no launch script: {}", line(&error.to_string())),
     }
     println!("written to {}", out.display());
     Ok(())

@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release --example hello_search [TRIALS]`
 
+#[macro_use]
+mod shared;
+
 use composer_nas::prelude::*;
 
 fn main() -> anyhow::Result<()> {

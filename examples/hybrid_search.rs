@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release --example hybrid_search [TRIALS]`; the same command again resumes `runs/hybrid_search`.
 
+#[macro_use]
+mod shared;
+
 use composer_nas::{prelude::*, space::baseline};
 
 fn main() -> anyhow::Result<()> {

@@ -5,18 +5,24 @@
 //! draws `isoflop.svg`. The same command again goes on where it was stopped; `--plan` shows the grid and trains
 //! nothing.
 
-use std::{fs, path::PathBuf};
+#[macro_use]
+mod shared;
+
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, ensure};
-use clap::Parser;
+use clap::{Parser, builder::RangedU64ValueParser};
 use composer_nas::{
     data::{Corpus, Importer, TextReader},
     evaluate::corpus::{Budget, CorpusProtocol},
+    execute::Threads,
     isoflop::{Agreement, Cell, Family, Grid, Measurement, Scaling, measure},
+    limits::MAX_LAYERS,
     prelude::*,
     report,
     space::baseline,
     statistics::Estimate,
+    text,
 };
 use indicatif::ProgressBar as Bar;
 
@@ -28,13 +34,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 struct Args {
     /// Training work per model, in floating-point operations.
-    #[arg(long, value_delimiter = ',', default_value = "1.5e11,3e11,6e11")]
+    #[arg(long, value_delimiter = ',', default_value = "1.5e11,3e11,6e11", value_parser = shared::flops)]
     budgets: Vec<f64>,
     /// Widths of the sizes.
     #[arg(long, value_delimiter = ',', default_value = "8,12,16,24,32")]
     widths: Vec<usize>,
     /// Blocks of attention and MLP of every size.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 6, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_LAYERS as u64 / 2))]
     blocks: usize,
     /// Trainings of every cell, each with draws of its own.
     #[arg(long, default_value_t = 1)]
@@ -58,7 +64,7 @@ struct Args {
     #[arg(long, default_value_t = 512)]
     vocabulary: usize,
     /// Trainings at once; on a CPU each has one core.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(1..=Threads::MOST as u64))]
     workers: usize,
     /// Where to train: auto, flex, cuda:0, ...
     #[arg(long, default_value = "auto")]
@@ -71,8 +77,11 @@ struct Args {
     plan: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    shared::end(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
     let corpus = args.corpus()?;
     let cells = args.grid(&primitives, corpus.vocab_size)?;
@@ -80,6 +89,11 @@ fn main() -> anyhow::Result<()> {
         return plan(&cells, &primitives, corpus.vocab_size);
     }
     let device = device::named(&args.device)?.device;
+    let work = cells.iter().map(|cell| match cell.protocol.budget {
+        Budget::Flops(flops) => flops,
+        Budget::Tokens(_) => 0.0,
+    });
+    println!("{} trainings from nothing: {}", cells.len(), shared::expected(work.sum()));
     let path = args.run.join("measurements.jsonl");
     let bar = Bar::new(cells.len() as u64);
     let tell = |done: usize, measured: &Measurement| {
@@ -95,7 +109,7 @@ fn main() -> anyhow::Result<()> {
     };
     let measurements = measure(&cells, &corpus, &primitives, &device, &path, args.workers, &tell)?;
     bar.finish_and_clear();
-    conclude(&args, &measurements)
+    conclude(args, &measurements)
 }
 
 impl Args {
@@ -120,7 +134,7 @@ impl Args {
 
     fn grid(&self, primitives: &Primitives, vocab_size: usize) -> anyhow::Result<Vec<Cell>> {
         let size = |&width: &usize| {
-            let dims = Dims::new(width, 3 * width, (width / 16).max(1))?;
+            let dims = Dims::new(width, width.saturating_mul(3), (width / 16).max(1))?;
             Ok(Target::custom(format!("width {width}"), dims, vocab_size, true, self.blocks)?)
         };
         let sizes = self.widths.iter().map(size).collect::<anyhow::Result<Vec<_>>>()?;
@@ -166,7 +180,7 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
             families.push(&measured.cell.family);
         }
     }
-    let text = |e: Estimate| {
+    let shown = |e: Estimate| {
         if e.low == e.high {
             format!("{:+.4}", e.value)
         } else {
@@ -186,12 +200,12 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
                 }
                 scalings.push(scaling);
             }
-            Err(error) => println!("{family:<10} {error}"),
+            Err(error) => println!("{family:<10} {}", text::line(&error.to_string())),
         }
     }
     println!("\n{:<10} {:<30} slope of the loss", "family", "slope of the best size");
     for scaling in &scalings {
-        println!("{:<10} {:<30} {}", scaling.family, text(scaling.parameters.slope), text(scaling.loss.slope));
+        println!("{:<10} {:<30} {}", scaling.family, shown(scaling.parameters.slope), shown(scaling.loss.slope));
     }
     // Every sequence and size that both budgets have, ranked by its loss.
     let (least, most) = args.budgets.iter().fold((f64::INFINITY, 0f64), |(low, high), &b| (low.min(b), high.max(b)));
@@ -208,8 +222,8 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
     if let Some(Agreement { items, spearman, kendall }) = Agreement::new(&small, &large, 1000, Seed(0)) {
         println!(
             "\nranks of {items} models at {least:e} and {most:e} FLOPs: Spearman {}, Kendall {}",
-            text(spearman),
-            text(kendall)
+            shown(spearman),
+            shown(kendall)
         );
     }
     report::isoflop(measurements, &scalings)?.write(&args.run)?;

@@ -4,12 +4,19 @@
 //! Every kind of layer is timed once, reading a prompt and decoding with a full cache; a model takes the sum of its layers. The
 //! times are left beside the model as `latency.json`, and the page of the run shows them: `report -- runs/NAME`.
 
-use std::path::{Path, PathBuf};
+#[macro_use]
+mod shared;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, builder::RangedU64ValueParser};
 use composer_nas::{
     cost::{LayerTimes, Timing},
+    limits::MAX_LAYERS,
     prelude::*,
     report::Latency,
     space::baseline,
@@ -44,7 +51,7 @@ struct Args {
     #[arg(long, default_value_t = 5)]
     repeats: usize,
     /// Blocks of attention and MLP in Llama's sequence beside a file; 16 for Llama 1B.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_LAYERS as u64 / 2))]
     baseline_blocks: usize,
 }
 
@@ -62,24 +69,40 @@ impl Args {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    shared::end(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     let (found, llama) = args.models()?;
     let llama = ModelSpec { architecture: llama, ..found.clone() };
     let (device, primitives) = (device::named(&args.device)?, Primitives::standard());
     let timing = Timing { batch: args.batch, seq_len: args.seq_len, repeats: args.repeats };
-    println!("measuring on {device}");
+    shared::say_reading(&args.architecture, &primitives);
     let models = [("llama", &llama), ("found", &found)];
     let architectures = models.map(|(_, model)| &model.architecture);
-    let times = LayerTimes::measure(architectures, &found, &primitives, timing, &device.device)?;
-    println!("{times}\n");
     let costs = Comparison::new(models, &primitives, Workload::bf16(args.seq_len as u64))?;
-    println!("{}", costs.with_times(&times));
+    println!("measuring on {device}: at most {}", shared::expected(work(&models, &primitives, timing)?));
+    let times = LayerTimes::measure(architectures, &found, &primitives, timing, &device.device)?;
+    let tables = format!("{times}\n\n{}", costs.with_times(&times));
     if let Some(target) = &args.target {
         let folder = target.parent().unwrap_or(Path::new(""));
         let latency = Latency { device: device.to_string(), dims: found.dims.clone(), times };
         latency.write(folder).with_context(|| format!("cannot write into {}", folder.display()))?;
-        println!("\nwritten to {}", folder.join(Latency::FILE).display());
+        println!("{tables}\n\nwritten to {}", folder.join(Latency::FILE).display());
+    } else {
+        println!("{tables}");
     }
     Ok(())
+}
+
+/// Floating-point operations of reading the prompt with both models as often as it is measured, which is more than with each of
+/// their layers once.
+fn work(models: &[(&str, &ModelSpec)], primitives: &Primitives, timing: Timing) -> anyhow::Result<f64> {
+    let Timing { batch, seq_len, repeats } = timing;
+    let mut per_token = 0.0;
+    for (_, model) in models {
+        per_token += ModelCost::new(model, primitives, Workload::bf16(seq_len as u64))?.forward_flops_per_token as f64;
+    }
+    Ok((1 + repeats) as f64 * batch as f64 * seq_len as f64 * per_token)
 }

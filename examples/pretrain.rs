@@ -5,10 +5,14 @@
 //! prints losses, speed and samples. `--target runs/<name>/target.json` takes what a search wrote, at its full size, on
 //! an accelerator. The same command again goes on where it was stopped.
 
+#[macro_use]
+mod shared;
+
 use std::{
     fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    process::ExitCode,
     thread,
 };
 
@@ -22,6 +26,7 @@ use composer_nas::{
     pretrain::{Measured, PretrainConfig, Pretrained, Pretrainer, Record, Validation},
     primitive::InitScheme,
     space::baseline,
+    text::line,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig},
 };
 use indicatif::{MultiProgress, ProgressBar as Bar, ProgressStyle};
@@ -55,7 +60,7 @@ struct Args {
     #[arg(long, default_value_t = 2048)]
     vocabulary: usize,
     /// Training work per model, in floating-point operations.
-    #[arg(long, default_value_t = 2e13)]
+    #[arg(long, default_value = "2e13", value_parser = shared::flops)]
     flops: f64,
     /// Tokens per sequence.
     #[arg(long, default_value_t = 256)]
@@ -86,10 +91,16 @@ struct Args {
     run: PathBuf,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let corpus = args.corpus()?;
+fn main() -> ExitCode {
+    shared::end(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
+    if args.target.is_none() {
+        shared::say_reading([&args.architecture], &primitives);
+    }
+    let corpus = args.corpus()?;
     let (found, llama) = args.models(&corpus, &primitives)?;
     println!(
         "{} tokens of {} ids; found {}, baseline {}",
@@ -98,6 +109,10 @@ fn main() -> anyhow::Result<()> {
         found.architecture,
         llama.architecture
     );
+    for spec in [&found, &llama] {
+        args.config(spec, &primitives)?.validate()?;
+    }
+    println!("two trainings: {}", shared::expected(2.0 * args.flops));
 
     let bars = MultiProgress::new();
     let train = |name: &'static str, spec: &ModelSpec| args.train(name, spec, &corpus, &primitives, &bars);
@@ -125,7 +140,7 @@ fn main() -> anyhow::Result<()> {
             tokens.push(token? as i32);
         }
         let text = tokenizer.decode(&tokens)?;
-        println!("\n{name}: {}", text.replace('\n', " "));
+        println!("\n{name}: {}", line(&text.replace('\n', " ")));
     }
     Ok(())
 }
@@ -158,7 +173,7 @@ impl Args {
             }
             None => {
                 let heads = (self.width / 32).max(1);
-                let dims = Dims::new(self.width, 3 * self.width, heads)?;
+                let dims = Dims::new(self.width, self.width.saturating_mul(3), heads)?;
                 let target = Target::custom("small", dims, corpus.vocab_size, true, self.blocks)?;
                 // The standard deviation of 0.02 that large models start with leaves narrow ones asleep for long.
                 ModelSpec { init: InitScheme::FanIn, ..Auto.extrapolate(&self.architecture, &target, primitives)? }
@@ -181,7 +196,7 @@ impl Args {
 
     fn config(&self, spec: &ModelSpec, primitives: &Primitives) -> anyhow::Result<PretrainConfig> {
         let cost = ModelCost::new(spec, primitives, Workload::bf16(self.seq_len as u64))?;
-        let per_step = cost.train_flops_per_token as f64 * (self.batch_size * self.seq_len) as f64;
+        let per_step = cost.train_flops_per_token as f64 * self.batch_size as f64 * self.seq_len as f64;
         let steps = (self.flops / per_step) as usize;
         if steps == 0 {
             bail!("--flops {} is less than one step of {per_step:.1e}", self.flops);

@@ -4,9 +4,13 @@
 //! `--pictures FOLDER` writes three of them there, those of the README.
 //! With groups of runs, as in `gp=runs/a,runs/b random=runs/c,runs/d`, it compares them: `--output compare.html`.
 
+#[macro_use]
+mod shared;
+
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::{Context as _, bail};
@@ -30,8 +34,11 @@ struct Args {
     pictures: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    shared::end(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     if let [run] = &args.runs[..]
         && !run.contains('=')
     {

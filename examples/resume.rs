@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release --example resume`
 
+#[macro_use]
+mod shared;
+
 use composer_nas::{journal, prelude::*};
 
 fn main() -> anyhow::Result<()> {

@@ -4,18 +4,25 @@
 //! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything lands in `runs/<name>/`. The same
 //! command again resumes the run; `--help` lists what can be changed.
 
+#[macro_use]
+mod shared;
+
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, value_parser};
 use composer_nas::{
     evaluate::mad::Protocol,
-    execute::{self, Executor, Process, Resources, Slurm, SlurmOptions},
+    execute::{self, Executor, Process, Resources, Slurm, SlurmOptions, Threads},
     journal,
+    pipeline::PipelineError,
     prelude::*,
     report::{Latency, LivePage, Page},
     text::{line, number},
@@ -42,6 +49,10 @@ struct Args {
     /// gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     primitives: Vec<String>,
+    /// Bounds on how many layers are a primitive: attention=3, or attention=1..=3. May be repeated. With two primitives and one
+    /// of them fixed, the search is for the places alone: --layers 12 --count attention=3.
+    #[arg(long, value_name = "PRIMITIVE=NUMBER")]
+    count: Vec<Count>,
     /// Trials at once; on a CPU each trains on one core. For Slurm: jobs at once.
     #[arg(long, default_value_t = 2)]
     workers: usize,
@@ -58,7 +69,7 @@ struct Args {
     #[arg(long, value_delimiter = ',')]
     devices: Vec<String>,
     /// Minutes per trial, for processes and jobs; a trial that needs more goes on where it was.
-    #[arg(long)]
+    #[arg(long, value_parser = value_parser!(u64).range(1..=MOST_MINUTES))]
     trial_minutes: Option<u64>,
     /// The folder of a task: processes and jobs are started with it.
     #[arg(long, hide = true)]
@@ -110,6 +121,39 @@ struct Args {
     show: bool,
 }
 
+/// A year.
+const MOST_MINUTES: u64 = 365 * 24 * 60;
+
+/// How often a primitive may occur.
+#[derive(Clone, Debug)]
+struct Count {
+    primitive: String,
+    least: usize,
+    most: usize,
+}
+
+impl FromStr for Count {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = || {
+            let (primitive, numbers) = text.split_once('=')?;
+            let (least, most) = numbers.split_once("..=").unwrap_or((numbers, numbers));
+            Some(Self { primitive: primitive.into(), least: least.parse().ok()?, most: most.parse().ok()? })
+        };
+        let count = parsed().filter(|count| count.least <= count.most);
+        count.ok_or("write PRIMITIVE=NUMBER or PRIMITIVE=LEAST..=MOST, such as attention=3 or attention=1..=3")
+    }
+}
+
+/// As a part of the run's name.
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { primitive, least, most } = self;
+        if least == most { write!(f, "-{primitive}{least}") } else { write!(f, "-{primitive}{least}to{most}") }
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SearcherKind {
     Gp,
@@ -135,26 +179,35 @@ enum AggregatorKind {
     Best,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    shared::end(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     let folder = args.runs.join(args.run_name()?);
     let path = folder.join("journal.jsonl");
     if args.show {
         return show(&path);
     }
     let primitives = Primitives::standard();
-    let space = SearchSpace::uniform(primitives.symbols(args.primitives.iter().map(String::as_str))?, args.layers)?;
+    let space = args.space(&primitives)?;
     let target = Target::named(&args.target)?;
     let device = device::named(&args.device)?;
     let protocol = args.protocol()?;
     let steps = protocol.steps();
+    let work = args.work(&protocol, &space, &primitives)?;
     let mad = Mad::new(protocol, &primitives, &device.device)?;
-    let evaluator: Box<dyn Evaluator> = match args.repeat {
-        1 => Box::new(mad),
-        times => Box::new(Repeated::new(mad, times)?),
+    let evaluator: Arc<dyn Evaluator> = match args.repeat {
+        1 => Arc::new(mad),
+        times => Arc::new(Repeated::new(mad, times)?),
     };
     execute::worker(&[&evaluator]);
+    args.check(&space, &path)?;
+    shared::say_reading(&args.add, &primitives);
+    let limit = args.time_limit()?;
+    let executor = args.executor(&folder, &evaluator)?;
     println!("{} architectures; training on {device}; everything goes to {}", space.size(), folder.display());
+    println!("{work}");
 
     let reason = args.reason.clone().unwrap_or_default();
     let metrics = folder.join("metrics.jsonl");
@@ -165,8 +218,8 @@ fn main() -> anyhow::Result<()> {
         .searcher(args.searcher())
         .aggregator(args.aggregator())
         .trials(args.trials)
-        .workers(args.workers)
         .seed(args.seed)
+        .executor(executor)
         .journal(&path)
         .candidates(args.add.iter().cloned())
         .observer(ProgressBar::new())
@@ -176,17 +229,13 @@ fn main() -> anyhow::Result<()> {
         pipeline = pipeline.invalidate(TrialId(id), reason.as_str());
     }
     if args.stop_early {
-        pipeline = pipeline.stop_early(MedianRule::after(8, args.repeat * steps / 3));
+        pipeline = pipeline.stop_early(MedianRule::after(8, args.repeat.saturating_mul(steps) / 3));
     }
-    if let Some(minutes) = args.minutes {
-        let limit = Duration::try_from_secs_f64(60.0 * minutes).context("--minutes takes a positive number")?;
+    if let Some(limit) = limit {
         pipeline = pipeline.time_limit(limit);
     }
-    if let Some(executor) = args.executor(&folder)? {
-        pipeline = pipeline.executor(executor);
-    }
     let found = pipeline.run(&target)?;
-    conclude(&args, &folder, &found, &target, &primitives)
+    conclude(args, &folder, &found, &target, &primitives)
 }
 
 impl Args {
@@ -195,11 +244,50 @@ impl Args {
             let protocol = Path::new(&self.protocol).file_stem().unwrap_or_default().to_string_lossy();
             let repeat = if self.repeat == 1 { String::new() } else { format!("-repeat{}", self.repeat) };
             let stop = if self.stop_early { "-stop" } else { "" };
-            format!("{protocol}-{}x{}{repeat}{stop}-seed{}", self.layers, self.primitives.join("-"), self.seed)
+            let counts: String = self.count.iter().map(Count::to_string).collect();
+            format!("{protocol}-{}x{}{counts}{repeat}{stop}-seed{}", self.layers, self.primitives.join("-"), self.seed)
         });
         let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0']);
         ensure!(plain, "--run {name:?} is not a folder name: it is created inside {}", self.runs.display());
         Ok(name)
+    }
+
+    fn space(&self, primitives: &Primitives) -> anyhow::Result<SearchSpace> {
+        let symbols = primitives.symbols(self.primitives.iter().map(String::as_str))?;
+        let mut space = SearchSpace::uniform(symbols, self.layers)?;
+        for Count { primitive, least, most } in &self.count {
+            for symbol in primitives.symbols([primitive.as_str()])? {
+                space = space.count(symbol, *least..=*most)?;
+            }
+        }
+        Ok(space)
+    }
+
+    /// Refuses what a search would refuse once its folder is there.
+    fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
+        ensure!(self.trials > 0, PipelineError::NoTrials);
+        let outside = self.add.iter().find(|a| !space.contains(a) && !space.is_part(a));
+        if let Some(architecture) = outside {
+            return Err(StudyError::OutsideSpace(architecture.clone()).into());
+        }
+        let corrects = self.invalidate.is_empty() || journal.exists();
+        ensure!(corrects, "--invalidate corrects a run, and there is none in {}", journal.display());
+        Ok(())
+    }
+
+    /// What is ahead at most, in words.
+    fn work(&self, protocol: &Protocol, space: &SearchSpace, primitives: &Primitives) -> anyhow::Result<String> {
+        let middle = space.nth(space.size() / 2).context("the search space is empty")?;
+        let trials = space.size().min(self.trials as u128) as f64;
+        let flops = trials * self.repeat as f64 * protocol.train_flops(&middle, primitives)?;
+        Ok(format!("{trials:.0} trials from nothing: {}", shared::expected(flops)))
+    }
+
+    fn time_limit(&self) -> anyhow::Result<Option<Duration>> {
+        let Some(minutes) = self.minutes else { return Ok(None) };
+        let usable = minutes > 0.0 && minutes <= MOST_MINUTES as f64;
+        ensure!(usable, "--minutes {minutes}: give a positive number, at most {MOST_MINUTES}, a year");
+        Ok(Some(Duration::from_secs_f64(60.0 * minutes)))
     }
 
     fn protocol(&self) -> anyhow::Result<Protocol> {
@@ -222,20 +310,20 @@ impl Args {
         }
     }
 
-    /// What runs the trials, where that is not this process.
-    fn executor(&self, folder: &Path) -> anyhow::Result<Option<Box<dyn Executor>>> {
+    /// What runs the trials.
+    fn executor(&self, folder: &Path, evaluator: &Arc<dyn Evaluator>) -> anyhow::Result<Box<dyn Executor>> {
         let time = self.trial_minutes.map(|minutes| Duration::from_secs(60 * minutes));
         let resources = Resources { time, gpus: self.gpus, ..Resources::default() };
         Ok(match self.executor {
-            ExecutorKind::Threads => None,
+            ExecutorKind::Threads => Box::new(Threads::new(evaluator.clone(), self.workers)?),
             ExecutorKind::Process => {
                 let process = Process::new(self.workers, folder)?.resources(resources);
-                Some(Box::new(if self.devices.is_empty() { process } else { process.devices(&self.devices) }))
+                Box::new(if self.devices.is_empty() { process } else { process.devices(&self.devices) })
             }
             ExecutorKind::Slurm => {
                 let (jobs, extra) = (self.workers, self.sbatch.clone());
                 let options = SlurmOptions { jobs, extra, resources, ..SlurmOptions::default() };
-                Some(Box::new(Slurm::new(options, folder)?))
+                Box::new(Slurm::new(options, folder)?)
             }
         })
     }

@@ -8,6 +8,10 @@
 //! `-- published.csv --published --seeds 0..3` measures the layouts of published comparisons instead, says how far the scores order
 //! them as their pre-trainings did, and draws it; `--evidence FILE` takes comparisons of your own.
 
+#[macro_use]
+#[path = "../shared/mod.rs"]
+mod shared;
+
 mod published;
 
 use std::{
@@ -15,12 +19,13 @@ use std::{
     fs,
     ops::Range,
     path::PathBuf,
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
-use clap::Parser;
+use clap::{Parser, value_parser};
 use composer_nas::{
     data::Corpus,
     evaluate::{
@@ -30,9 +35,11 @@ use composer_nas::{
     },
     evidence::Evidence,
     execute::{Executor, Message, Threads},
+    limits::{LimitError, MAX_TRAININGS},
     prelude::*,
     space::baseline,
     statistics::{Estimate, bootstrap_mean, mean},
+    text::line,
 };
 use indicatif::{ProgressBar as Bar, ProgressStyle};
 
@@ -100,18 +107,21 @@ struct Args {
     #[arg(long, requires = "analyse")]
     against: Option<PathBuf>,
     /// Random splits behind every reliability.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = value_parser!(u64).range(1..=10_000))]
     splits: u64,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    shared::end(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     if !args.analyse {
-        measure(&args)?;
+        measure(args)?;
     }
     match args.evidence()? {
         Some(evidence) => published::judge(&evidence, &Table::read(&args.table)?, &args.table),
-        None if args.analyse => analyse(&args),
+        None if args.analyse => analyse(args),
         None => Ok(()),
     }
 }
@@ -125,17 +135,20 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
     let device = device::named(&args.device)?;
     let judge = args.judge(&primitives, &device.device)?;
+    let architectures = args.architectures(&primitives)?;
+    args.check_number(&architectures)?;
+    let mut executor = Threads::new(Arc::new(Clocked(judge.evaluator.clone())), args.workers)?;
     let empty = Table::new(&judge.columns)?.measured_by(args.described(&judge));
     let mut file = TableFile::open(&args.table, empty)?;
 
     // Seed after seed, so that an unfinished table has all architectures.
-    let architectures = args.architectures(&primitives)?;
     let all = args.seeds.clone().flat_map(|seed| architectures.iter().map(move |a| (a.clone(), seed)));
     let mut queue: VecDeque<_> = all.filter(|(a, seed)| !file.table().contains(a, *seed)).collect();
-    println!("{} evaluations to do on {device}", queue.len());
+    let work = queue.iter().map(|(architecture, _)| judge.train_flops(architecture, &primitives));
+    let work = shared::expected(work.sum::<anyhow::Result<f64>>()?);
+    println!("{} evaluations to do on {device}: {work}", queue.len());
     let bar = Bar::new(queue.len() as u64);
     bar.set_style(ProgressStyle::with_template("{pos}/{len} [{bar:24}] {elapsed} spent, {eta} left {msg}")?);
-    let mut executor = Threads::new(Arc::new(Clocked(judge.evaluator.clone())), args.workers)?;
     let (mut running, mut submitted) = (HashMap::new(), 0);
     while !(queue.is_empty() && running.is_empty()) {
         while executor.idle() > 0
@@ -185,11 +198,16 @@ fn cpu_seconds() -> f64 {
     text.split_whitespace().next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(0.0) * 1e-9
 }
 
+/// What the architectures are trained on.
+enum TrainsOn {
+    Tasks(Protocol),
+    Text(CorpusProtocol, usize),
+}
+
 /// Who trains the architectures, and what the table has of it.
 struct Judge {
     evaluator: Arc<dyn Evaluator>,
-    /// The protocol of synthetic tasks, if these are what is trained on.
-    protocol: Option<Protocol>,
+    trains_on: TrainsOn,
     columns: Vec<String>,
     /// The number that ranks.
     score: &'static str,
@@ -205,22 +223,43 @@ impl Judge {
             tasks.chain(readings).chain(["diverged".into(), "seconds".into(), CPU.into()]).collect();
         let mut seen = BTreeSet::new();
         columns.retain(|column| seen.insert(column.clone()));
-        Ok(Self { evaluator, protocol: Some(protocol), columns, score: "accuracy" })
+        Ok(Self { evaluator, trains_on: TrainsOn::Tasks(protocol), columns, score: "accuracy" })
     }
 
     fn text(args: &Args, corpus: &Corpus, primitives: &Primitives, device: &Device) -> anyhow::Result<Self> {
         let stories = CorpusProtocol::stories(args.tokens);
-        let dims = Dims::new(args.width, 3 * args.width, (args.width / 16).max(1))?;
+        let dims = Dims::new(args.width, args.width.saturating_mul(3), (args.width / 16).max(1))?;
         let protocol = CorpusProtocol { dims, seq_len: 128, batch_size: 16, evaluations: 5, ..stories };
-        let evaluator = Arc::new(CorpusEvaluator::new(protocol, corpus, primitives, device)?);
+        let evaluator = Arc::new(CorpusEvaluator::new(protocol.clone(), corpus, primitives, device)?);
         let columns = ["loss", "next token", "diverged", "seconds", CPU].map(String::from).to_vec();
-        Ok(Self { evaluator, protocol: None, columns, score: "likelihood" })
+        let trains_on = TrainsOn::Text(protocol, corpus.vocab_size);
+        Ok(Self { evaluator, trains_on, columns, score: "likelihood" })
+    }
+
+    /// The protocol of synthetic tasks, if these are what is trained on.
+    fn protocol(&self) -> Option<&Protocol> {
+        match &self.trains_on {
+            TrainsOn::Tasks(protocol) => Some(protocol),
+            TrainsOn::Text(..) => None,
+        }
+    }
+
+    /// Floating-point operations of one evaluation.
+    fn train_flops(&self, architecture: &Architecture, primitives: &Primitives) -> anyhow::Result<f64> {
+        match &self.trains_on {
+            TrainsOn::Tasks(protocol) => Ok(protocol.train_flops(architecture, primitives)?),
+            TrainsOn::Text(protocol, vocab_size) => {
+                let model = protocol.model(architecture.clone(), *vocab_size);
+                let steps = protocol.training(&model, primitives)?.steps;
+                Ok(steps as f64 * protocol.flops_per_step(&model, primitives)?)
+            }
+        }
     }
 
     /// The numbers of a row, in the order of the columns, the score last.
     fn values(&self, report: &Report, threshold: f64) -> anyhow::Result<Vec<f64>> {
         let mut known = report.scores.clone();
-        for (label, readings) in self.protocol.iter().flat_map(|protocol| protocol.readings(report, threshold)) {
+        for (label, readings) in self.protocol().iter().flat_map(|protocol| protocol.readings(report, threshold)) {
             let named = Readings::NAMES.into_iter().zip(readings.values());
             known.extend(named.map(|(name, value)| (format!("{label}/{name}"), value)));
         }
@@ -237,7 +276,7 @@ impl Args {
     /// What the numbers of a table depend on: only the same may be added to it.
     fn described(&self, judge: &Judge) -> String {
         let seeds = if self.common_seeds { "common seeds" } else { "seeds of their own" };
-        let early = judge.protocol.as_ref().map_or(String::new(), |_| format!("; early at {}", self.threshold));
+        let early = judge.protocol().map_or(String::new(), |_| format!("; early at {}", self.threshold));
         format!("{}; {seeds}{early}", judge.evaluator.fingerprint())
     }
 
@@ -267,6 +306,13 @@ impl Args {
         serde_json::from_str(&text).with_context(|| format!("{} holds no protocol", self.protocol))
     }
 
+    /// Refuses more evaluations than anyone has time for.
+    fn check_number(&self, architectures: &[Architecture]) -> Result<(), LimitError> {
+        let (what, limit) = ("architectures times --seeds", MAX_TRAININGS as u128);
+        let value = architectures.len() as u128 * u128::from(self.seeds.end - self.seeds.start);
+        if value <= limit { Ok(()) } else { Err(LimitError::TooLarge { what, value, limit }) }
+    }
+
     /// The comparisons to judge by, if any.
     fn evidence(&self) -> anyhow::Result<Option<Evidence>> {
         match &self.evidence {
@@ -277,9 +323,14 @@ impl Args {
 
     fn architectures(&self, primitives: &Primitives) -> anyhow::Result<Vec<Architecture>> {
         if let Some(evidence) = self.evidence()? {
-            return Ok(published::layouts(&evidence, primitives));
+            let layouts = published::layouts(&evidence, primitives);
+            if self.evidence.is_some() {
+                shared::say_reading(&layouts, primitives);
+            }
+            return Ok(layouts);
         }
         if !self.architectures.is_empty() {
+            shared::say_reading(&self.architectures, primitives);
             return Ok(self.architectures.clone());
         }
         let symbols = primitives.symbols(self.primitives.iter().map(String::as_str))?;
@@ -309,7 +360,7 @@ fn analyse(args: &Args) -> anyhow::Result<()> {
     let symbols: BTreeSet<_> = table.architectures().flat_map(|a| a.layers().to_vec()).collect();
     let space = SearchSpace::uniform(symbols, layers)?;
     if let Err(error) = table.complete(&space) {
-        println!("note: {error}");
+        println!("note: {}", line(&error.to_string()));
     }
     reliabilities(&table, args.splits)?;
     if let Some(path) = &args.against {
@@ -337,21 +388,21 @@ fn reliabilities(table: &Table, splits: u64) -> anyhow::Result<()> {
     println!("\nsplit-half reliability (Spearman) by number of seeds, 95 % bootstrap interval over architectures\n");
     println!("| score | {} |", numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(" | "));
     println!("|---|{}", "---|".repeat(numbers.len()));
-    let line = |name: &str, scored: Table| {
+    let row = |name: &str, scored: Table| {
         let cells: Vec<_> = numbers.iter().map(|&n| show(scored.reliability(n, splits, Seed(0)), 2)).collect();
-        println!("| {name} | {} |", cells.join(" | "));
+        println!("| {} | {} |", line(name), cells.join(" | "));
     };
-    line("score", table.clone());
+    row("score", table.clone());
     for reading in Readings::NAMES {
         let ending = format!("/{reading}");
         if let Ok(scored) = table.rescored(|column| column.ends_with(&ending)) {
-            line(&format!("mean of {reading}"), scored);
+            row(&format!("mean of {reading}"), scored);
         }
     }
     for column in
         table.columns().iter().filter(|column| !["score", "seconds", CPU, "diverged"].contains(&column.as_str()))
     {
-        line(column, table.rescored(|name| name == column)?);
+        row(column, table.rescored(|name| name == column)?);
     }
     Ok(())
 }

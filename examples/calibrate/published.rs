@@ -9,6 +9,7 @@ use composer_nas::{
     prelude::*,
     report,
     statistics::Estimate,
+    text,
 };
 
 /// The layouts of the comparisons that can be built from these primitives; says which cannot.
@@ -28,11 +29,12 @@ pub fn judge(evidence: &Evidence, table: &Table, path: &Path) -> anyhow::Result<
     let judgement = evidence.judge(|layout| table.scores(layout))?;
     println!("\n{judgement}\n");
     for group in &judgement.groups {
+        let name = text::line(&group.name);
         if group.unjudged > 0 {
-            println!("{}: no score of {}", group.name, group.unscored.join(", "));
+            println!("{name}: no score of {}", text::line(&group.unscored.join(", ")));
         }
         for [better, worse] in &group.wrong {
-            println!("{}: wrong on {better:?} before {worse:?}", group.name);
+            println!("{name}: wrong on {better:?} before {worse:?}");
         }
     }
     compare(evidence, table, &judgement)?;
@@ -46,7 +48,7 @@ pub fn judge(evidence: &Evidence, table: &Table, path: &Path) -> anyhow::Result<
 /// A line for the score, for every column, and for every judge that looks at the letters alone.
 fn compare(evidence: &Evidence, table: &Table, judgement: &Judgement) -> anyhow::Result<()> {
     println!("\nagreement with the pairs of each group, ties counting half (chance: 0.50)\n");
-    let names: Vec<_> = judgement.groups.iter().map(|group| group.name.as_str()).collect();
+    let names: Vec<_> = judgement.groups.iter().map(|group| text::line(&group.name)).collect();
     println!("| judge | {} | mean of the papers |\n|---|{}--:|", names.join(" | "), "--:|".repeat(names.len()));
     line("score", judgement);
     for column in table.columns().iter().filter(|column| *column != "score") {
@@ -89,5 +91,5 @@ fn line(name: &str, judgement: &Judgement) {
     let share =
         |estimate: &Option<Estimate>| estimate.as_ref().map_or("-".into(), |estimate| format!("{:.2}", estimate.value));
     let groups: Vec<_> = judgement.groups.iter().map(|group| share(&group.agreement)).collect();
-    println!("| {name} | {} | {} |", groups.join(" | "), share(&judgement.macro_mean));
+    println!("| {} | {} | {} |", text::line(name), groups.join(" | "), share(&judgement.macro_mean));
 }

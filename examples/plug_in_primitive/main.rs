@@ -3,6 +3,9 @@
 //! `cargo run --release --example plug_in_primitive`
 
 mod layer;
+#[macro_use]
+#[path = "../shared/mod.rs"]
+mod shared;
 
 use composer_nas::{evaluate::mad::Protocol, prelude::*};
 

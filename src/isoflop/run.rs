@@ -122,7 +122,9 @@ pub fn measure(
     let mut done = parse(path, &bytes)?;
     done.retain(|known| known.corpus == digest);
     let missing = cells.iter().filter(|cell| !done.iter().any(|known| known.cell == **cell));
-    let queue = Mutex::new(missing.collect::<VecDeque<_>>());
+    let queue: VecDeque<_> = missing.collect();
+    let workers = workers.min(queue.len()).max(1);
+    let queue = Mutex::new(queue);
     let results = Mutex::new((file, done));
     let work = || -> Result<(), StudyError> {
         loop {
@@ -140,7 +142,7 @@ pub fn measure(
         }
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(|| alone(device, work))).collect();
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| alone(device, work))).collect();
         let ended =
             workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         ended.collect::<Vec<_>>().into_iter().collect::<Result<(), _>>()

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::{self, Write},
     time::{Duration, Instant},
 };
 
@@ -130,7 +131,7 @@ impl Observer for ProgressBar {
         {
             let (best, places) = (best(study), where_they_are(&self.places));
             let pace = self.pace(finished(study) as f64);
-            eprintln!("{}/{} trials, {best}{places}{pace}; {line}", finished(study), self.budget);
+            tell(&format!("{}/{} trials, {best}{places}{pace}; {line}", finished(study), self.budget));
         }
     }
 
@@ -150,7 +151,7 @@ impl Observer for ProgressBar {
     }
 
     fn notice(&mut self, text: &str) {
-        self.lines.suspend(|| eprintln!("{}", text::line(text)));
+        self.lines.suspend(|| tell(&text::line(text)));
     }
 
     fn finished(&mut self, study: &Study) {
@@ -160,6 +161,11 @@ impl Observer for ProgressBar {
         self.draw(study);
         self.bar.abandon();
     }
+}
+
+/// Prints a line, as long as somebody reads: a search does not end with its terminal.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 fn finished(study: &Study) -> usize {

@@ -59,7 +59,7 @@ where
         let options = &mut self.options;
         let (trials, patience, eager) = (options.trials, options.patience, options.eager);
         let (workers, executor, cancel) = (options.workers, options.executor.take(), options.cancel.clone());
-        let deadline = options.time.map(|time| Instant::now() + time);
+        let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
 
         let Self { primitives, evaluator, searcher, aggregator, extrapolator, options } = self;
         let evaluator = Arc::new(evaluator);

@@ -19,8 +19,8 @@ use crate::{
         Context, EvalError, Evaluator,
         failure::{guarded, infeasible, train_error},
     },
-    model::{AutoEncoder, HybridLm, ModelSpec, Network},
-    primitive::{InitScheme, Primitives},
+    model::{AutoEncoder, HybridLm, Network},
+    primitive::Primitives,
     seed::Seed,
     space::Architecture,
     statistics::standard_error,
@@ -186,16 +186,7 @@ impl Run<'_> {
     fn carry_out(&self, architecture: &Architecture, live: &mut Live) -> Result<Done, EvalError> {
         let told = live.curve.len();
         let (protocol, task) = (&self.mad.protocol, &self.training.task);
-        // The reference draws the auto-encoder's weights, layers included, in the manner of GPT-2.
-        let init = if task.is_auto_encoding() { InitScheme::Normal(0.02) } else { protocol.init };
-        let spec = ModelSpec {
-            architecture: architecture.clone(),
-            dims: protocol.dims.clone(),
-            vocab_size: task.vocab_size(),
-            tied_embeddings: false,
-            head_bias: true,
-            init,
-        };
+        let spec = protocol.model(task, architecture.clone());
         let (primitives, device) = (&self.mad.primitives, self.mad.device.clone().autodiff());
         let data = Data::new(self.training, protocol.data_seed, self.seed).map_err(infeasible)?;
         let seq_len = task.input_len();

@@ -11,9 +11,12 @@ use super::{
     task::{InContextRecall, SelectiveCopying, Setting, baseline_settings, difficulty_settings},
 };
 use crate::{
+    cost::{CostError, ModelCost, Workload},
     limits::{self, LimitError},
-    primitive::{BuildError, Dims, DimsError, InitScheme},
+    model::ModelSpec,
+    primitive::{BuildError, Dims, DimsError, InitScheme, Primitives},
     seed::Seed,
+    space::Architecture,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError},
 };
 
@@ -161,6 +164,31 @@ impl Protocol {
         let steps = |training: &Training| training.runs().iter().map(|run| run.steps).fold(0, usize::saturating_add);
         let all = self.trainings.iter().map(|training| training.repeats.saturating_mul(steps(training)));
         all.fold(0, usize::saturating_add)
+    }
+
+    /// The model that `architecture` is in a training on `task`.
+    pub(super) fn model(&self, task: &Task, architecture: Architecture) -> ModelSpec {
+        // The reference draws the auto-encoder's weights, layers included, in the manner of GPT-2.
+        let init = if task.is_auto_encoding() { InitScheme::Normal(0.02) } else { self.init };
+        let vocab_size = task.vocab_size();
+        ModelSpec { architecture, dims: self.dims.clone(), vocab_size, tied_embeddings: false, head_bias: true, init }
+    }
+
+    /// Floating-point operations of all trainings of one trial, where none of them diverges.
+    ///
+    /// # Errors
+    /// [`CostError`] when the cost of a model cannot be stated.
+    pub fn train_flops(&self, architecture: &Architecture, primitives: &Primitives) -> Result<f64, CostError> {
+        let flops = |training: &Training| {
+            let task = &training.task;
+            let seq_len = task.input_len() as u64;
+            let spec = self.model(task, architecture.clone());
+            let per_token = ModelCost::new(&spec, primitives, Workload::bf16(seq_len))?.train_flops_per_token as f64;
+            let tokens = |run: &TrainConfig| run.steps as f64 * run.batch_size as f64 * seq_len as f64;
+            let grid: f64 = training.runs().iter().map(tokens).sum();
+            Ok(training.repeats as f64 * grid * per_token)
+        };
+        self.trainings.iter().map(flops).sum()
     }
 
     fn of_settings(name: &str, settings: Vec<Setting>) -> Self {

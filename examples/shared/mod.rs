@@ -1,0 +1,102 @@
+//! What the examples share: printing where nobody reads any more, errors as lines, how letters are read, how long work takes.
+//!
+//! `#[macro_use] mod shared;` replaces `println!` and `eprintln!` of the standard library, which panic where the reader has gone
+//! away, as in `| head -1`. Without these two lines an example works as well, but for that.
+
+#![allow(dead_code, unused_macros, reason = "each example takes what it needs")]
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, ErrorKind, Write},
+    process::{self, ExitCode},
+};
+
+use composer_nas::{
+    limits::{LimitError, MAX_FLOPS},
+    prelude::*,
+    text,
+};
+
+/// Prints a line; where nobody reads any more, the program ends quietly.
+macro_rules! println {
+    () => { $crate::shared::print(format_args!("")) };
+    ($($text:tt)*) => { $crate::shared::print(format_args!($($text)*)) };
+}
+
+/// Prints a line to the standard error; where nobody reads any more, it is lost.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::shared::tell(format_args!($($text)*)) };
+}
+
+/// Prints a line or ends the program, quietly where nobody reads any more. What was finished is on the disk by then.
+pub fn print(line: fmt::Arguments<'_>) {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => process::exit(0),
+        Err(error) => {
+            tell(format_args!("cannot print: {error}"));
+            process::exit(1);
+        }
+    }
+}
+
+/// Prints a line to the standard error. Nothing can be done where that fails.
+pub fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// The end of a program: an error with its causes, a line each, whatever text from files they quote.
+pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    tell(format_args!("Error: {}", text::line(&error.to_string())));
+    for cause in error.chain().skip(1) {
+        tell(format_args!("  because: {}", text::line(&cause.to_string())));
+    }
+    ExitCode::FAILURE
+}
+
+/// A flag with an amount of training work, in floating-point operations.
+pub fn flops(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().map_err(|error| error.to_string())?;
+    let what = "the work of a training, in FLOPs,";
+    let refused = LimitError::Work { what, value, limit: MAX_FLOPS };
+    if value > 0.0 && value <= MAX_FLOPS { Ok(value) } else { Err(refused.to_string()) }
+}
+
+/// Says how the first of these architectures that could be read otherwise was read: `M` is Mamba for some.
+pub fn say_reading<'a>(given: impl IntoIterator<Item = &'a Architecture>, primitives: &Primitives) {
+    if let Some(reading) = given.into_iter().find_map(|architecture| reading(architecture, primitives)) {
+        tell(format_args!("{reading}"));
+    }
+}
+
+/// How an architecture was read, where its letters mean something else to others.
+fn reading(architecture: &Architecture, primitives: &Primitives) -> Option<String> {
+    if architecture.count(Symbol::SWIGLU) == 0 {
+        return None;
+    }
+    let mut counts: BTreeMap<Symbol, usize> = BTreeMap::new();
+    architecture.layers().iter().for_each(|&layer| *counts.entry(layer).or_default() += 1);
+    let name =
+        |symbol: Symbol| primitives.get(symbol).map_or_else(|_| symbol.to_string(), |known| known.id().to_string());
+    let counted: Vec<_> = counts.into_iter().map(|(symbol, count)| format!("{} x{count}", name(symbol))).collect();
+    let letters = text::shortened(&architecture.letters(), 64);
+    Some(format!("read {letters} as {} (M is swiglu; Mamba-2 is B)", counted.join(", ")))
+}
+
+/// Floating-point operations per second of one core of a CPU that trains a small model, roughly; an accelerator has a thousand times
+/// as many.
+const CORE: f64 = 2e10;
+
+/// Work and a guess of its time, to be said before it begins.
+pub fn expected(flops: f64) -> String {
+    format!("{flops:.1e} FLOPs, some {} of one CPU core at {:.0} GFLOP/s", duration(flops / CORE), CORE / 1e9)
+}
+
+/// Seconds in the unit that suits them.
+fn duration(seconds: f64) -> String {
+    const UNITS: [(&str, f64); 4] = [("years", 31_557_600.0), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)];
+    let (unit, size) = UNITS.into_iter().find(|(_, size)| seconds >= 2.0 * size).unwrap_or(("seconds", 1.0));
+    format!("{} {unit}", text::number((seconds / size).ceil(), 0))
+}
