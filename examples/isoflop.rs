@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use composer_nas::{
     data::{Corpus, Importer, TextReader},
+    durable,
     evaluate::corpus::{Budget, CorpusProtocol},
     isoflop::{Agreement, Cell, Family, Grid, Measurement, Scaling, measure},
     prelude::*,
@@ -213,7 +214,7 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
         );
     }
     report::isoflop(measurements, &scalings)?.write(&args.run)?;
-    fs::write(args.run.join("scaling.json"), serde_json::to_string_pretty(&scalings)?)?;
+    durable::write_in(&args.run.join("scaling.json"), &serde_json::to_vec_pretty(&scalings)?)?;
     println!("written to {}: measurements.jsonl, scaling.json, isoflop.svg", args.run.display());
     Ok(())
 }

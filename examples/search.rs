@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 use composer_nas::{
+    durable,
     evaluate::mad::Protocol,
     execute::{self, Executor, Process, Resources, Slurm, SlurmOptions},
     journal,
@@ -337,5 +338,5 @@ fn command() -> String {
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    durable::write_in(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
