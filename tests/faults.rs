@@ -24,7 +24,7 @@ use cluster::{FAULTS, FOLDER, WORKERS, assert_told_once, attempts, kill, pid, ta
 use composer_nas::{
     data::{TokenFormat, TokenWidth, TokenWriter},
     durable,
-    execute::{ExecuteError, Executor, Message, Process, Remote, Resources, Slurm, SlurmOptions, Threads},
+    execute::{ExecuteError, Executor, Message, Process, Processes, Remote, Resources, Slurm, SlurmOptions, Threads},
     export, journal,
     pipeline::{Observer, PipelineError},
     prelude::*,
@@ -704,12 +704,12 @@ fn absurd_numbers_of_workers_are_refused() {
     for workers in [Threads::MOST + 1, 1_000_000_000, usize::MAX] {
         too_many(Threads::new(evaluator(), workers).map(drop));
         too_many(Threads::with_threads_per_worker(evaluator(), 2, workers).map(drop));
-        too_many(Process::new(workers, folder.path()).map(drop));
+        too_many(Process::new(workers.max(Processes::MOST + 1), folder.path()).map(drop));
         let error = pipeline(4).workers(workers).run(&Target::llama_350m()).unwrap_err();
         assert!(matches!(error, PipelineError::Execute(ExecuteError::TooMany { .. })), "{error}");
     }
     let most = composer_nas::execute::MOST_JOBS;
-    let engine = composer_nas::execute::Processes::default();
+    let engine = Processes::default();
     too_many(Remote::with_engine(engine, most + 1, folder.path()).map(drop));
     too_many(Slurm::new(SlurmOptions { jobs: most + 1, ..SlurmOptions::default() }, folder.path()).map(drop));
     assert_eq!(Process::new(1, folder.path()).unwrap().capacity(), 1);
