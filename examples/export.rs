@@ -16,6 +16,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use composer_nas::{
+    durable,
     export::{self, Format, Options, Precision, Provenance, SpecialTokens},
     import,
     prelude::*,
@@ -133,7 +134,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     match export::megatron(&spec, &primitives, &export::Training::default()) {
         Ok(script) => {
             let path = out.with_extension("megatron.sh");
-            fs::write(&path, script.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+            durable::write_in(&path, script.to_string().as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
             println!("{} for Megatron-LM: {}", script.pattern, path.display());
         }
         Err(error) => println!("no launch script: {}", line(&error.to_string())),

@@ -14,6 +14,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, builder::RangedU64ValueParser};
 use composer_nas::{
     data::{Corpus, Importer, TextReader},
+    durable,
     evaluate::corpus::{Budget, CorpusProtocol},
     execute::Threads,
     isoflop::{Agreement, Cell, Family, Grid, Measurement, Scaling, measure},
@@ -227,7 +228,7 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
         );
     }
     report::isoflop(measurements, &scalings)?.write(&args.run)?;
-    fs::write(args.run.join("scaling.json"), serde_json::to_string_pretty(&scalings)?)?;
+    durable::write_in(&args.run.join("scaling.json"), &serde_json::to_vec_pretty(&scalings)?)?;
     println!("written to {}: measurements.jsonl, scaling.json, isoflop.svg", args.run.display());
     Ok(())
 }

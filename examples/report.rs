@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use composer_nas::{journal, model::ModelSpec, prelude::*, report};
+use composer_nas::{durable, journal, model::ModelSpec, prelude::*, report};
 
 /// Those of the README.
 const PICTURES: [&str; 3] = ["trials", "votes", "models"];
@@ -81,7 +81,7 @@ fn page(run: &Path, pictures: Option<&Path>) -> anyhow::Result<()> {
     if let Some(pictures) = pictures {
         fs::create_dir_all(pictures)?;
         for figure in page.figures()?.iter().filter(|figure| PICTURES.contains(&figure.name)) {
-            fs::write(pictures.join(figure.name).with_extension("svg"), &figure.svg)?;
+            durable::write_in(&pictures.join(figure.name).with_extension("svg"), figure.svg.as_bytes())?;
         }
     }
     page.write(folder.join("report.html"))?;

@@ -19,6 +19,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum, value_parser};
 use composer_nas::{
+    durable,
     evaluate::mad::Protocol,
     execute::{self, Executor, Process, Resources, Slurm, SlurmOptions, Threads},
     journal,
@@ -425,5 +426,5 @@ fn command() -> String {
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    durable::write_in(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }

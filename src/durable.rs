@@ -25,10 +25,22 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The system's words; the old file is then unchanged.
 pub fn write_in(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = beside(path);
-    let mut file = create(&beside)?;
+    let mut file = create_new(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     replace(&beside, path)
+}
+
+/// Makes an empty file in the place of whatever a writer that died has left there; a link is replaced.
+///
+/// # Errors
+/// The system's words.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 /// Puts a file or a folder, written and synced under another name of the same file system, in its place.
@@ -110,15 +122,6 @@ pub fn is_removed(file: &File) -> bool {
     #[cfg(not(unix))]
     let removed = false;
     removed
-}
-
-/// A new file in the place of whatever a writer that died has left there.
-fn create(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 /// Opens the very file that stands at `path`.

@@ -15,18 +15,21 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Barrier},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use cluster::{FAULTS, FOLDER, WORKERS, assert_told_once, attempts, kill, pid, tasks, told, until};
 use composer_nas::{
-    execute::{ExecuteError, Executor, Process, Remote, Resources, Slurm, SlurmOptions, Threads},
-    journal,
+    data::{TokenFormat, TokenWidth, TokenWriter},
+    durable,
+    execute::{ExecuteError, Executor, Message, Process, Processes, Remote, Resources, Slurm, SlurmOptions, Threads},
+    export, journal,
     pipeline::{Observer, PipelineError},
     prelude::*,
     report::{LivePage, Page},
+    weights,
 };
 use rand::RngExt;
 
@@ -563,54 +566,87 @@ fn clocks_may_jump_back_and_forth() {
     }
 }
 
-#[test]
-fn files_have_the_rights_that_the_umask_gives() {
-    for (umask, rights) in [("027", 0o640), ("077", 0o600), ("002", 0o664)] {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("run");
-        let umask = format!("umask {umask}; exec \"$0\" \"$@\"");
-        succeed(wrapped(&["sh", "-c", &umask], &folder, "process", "").spawn().unwrap());
-        let mut folders = vec![folder];
-        let mut names = Vec::new();
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
-                let (metadata, path) = (entry.metadata().unwrap(), entry.path());
-                if metadata.is_dir() {
-                    let entered = rights | (rights & 0o444) >> 2;
-                    assert_eq!(metadata.permissions().mode() & 0o777, entered, "{}", path.display());
-                    folders.push(path);
-                } else {
-                    assert_eq!(metadata.permissions().mode() & 0o777, rights, "{}", path.display());
-                    names.push(entry.file_name().into_string().unwrap());
-                }
+/// Runs one of the child tests under a umask, and asserts that all it leaves in the folder has the rights that follow from it.
+/// The names of the files.
+fn left_under(umask: &str, command: &mut Command, folder: &Path) -> Vec<String> {
+    let rights = 0o666 & !u32::from_str_radix(umask, 8).unwrap();
+    // Whoever may read a folder may enter it.
+    let entered = rights | 0o100 | (rights & 0o044) >> 2;
+    succeed(command.spawn().unwrap());
+    let (mut folders, mut names) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let (metadata, path) = (entry.metadata().unwrap(), entry.path());
+            let wanted = if metadata.is_dir() { entered } else { rights };
+            assert_eq!(metadata.permissions().mode() & 0o777, wanted, "{}", path.display());
+            match metadata.is_dir() {
+                true => folders.push(path),
+                false => names.push(entry.file_name().into_string().unwrap()),
             }
         }
+    }
+    assert!(!names.iter().any(|name| name.contains("part")), "{names:?}");
+    names
+}
+
+fn under(umask: &str, test: &str, folder: &Path) -> Command {
+    let umask = format!("umask {umask}; exec \"$0\" \"$@\"");
+    let mut command = wrapped(&["sh", "-c", &umask], folder, "process", "");
+    if test != "child_driver" {
+        command = Command::new("sh");
+        command.args(["-c", &umask]).args(cluster::command(test)).env(FOLDER, folder);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    }
+    command
+}
+
+const UMASKS: [&str; 3] = ["027", "077", "002"];
+
+#[test]
+fn files_of_a_run_have_the_rights_that_the_umask_gives() {
+    for umask in UMASKS {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("run");
+        let names = left_under(umask, &mut under(umask, "child_driver", &folder), &folder);
         for name in
             ["journal.jsonl", "metrics.jsonl", "report.html", "lock", "spec.json", "result.json", "log", "alive"]
         {
             assert!(names.iter().any(|found| found == name), "no {name} in {names:?}");
         }
-        assert!(!names.iter().any(|name| name.contains("part")), "{names:?}");
     }
+}
+
+/// Writes what is written outside searches.
+#[test]
+fn child_writer() {
+    let Some(folder) = cluster::driven() else { return };
+    let at = |name: &str| folder.join(name);
+    let study = pipeline(4).run(&Target::llama_350m()).unwrap().study;
+    Page::new(&study).write(at("page.html")).unwrap();
+    Page::new(&study).write_figures(&folder).unwrap();
+    let cached = Cached::on_disk(evaluator(), at("cache.jsonl")).unwrap();
+    cached.evaluate(&study.trials()[0], &Context::default()).unwrap();
+    durable::write(&at("durable"), b"").unwrap();
+    let dims = Dims { kv_heads: 1, head_dim: 4, ..Dims::new(8, 256, 2).unwrap() };
+    let spec = Target::custom("tiny", dims, 10, true, 1).unwrap().model("AM".parse().unwrap());
+    let primitives = Primitives::standard();
+    let model = HybridLm::new(&spec, &primitives, Seed(3), &Device::flex()).unwrap();
+    export::hugging_face(&spec, Some(&model), &primitives, &at("export"), &export::Options::default()).unwrap();
+    weights::save(&model, &at("model.safetensors")).unwrap();
+    let tokens = TokenWriter::create(at("tokens.bin"), TokenFormat::Plain, TokenWidth::U16);
+    tokens.and_then(|mut tokens| tokens.document(&[1, 2]).and_then(|()| tokens.finish())).unwrap();
 }
 
 #[test]
 fn other_files_have_the_rights_that_the_umask_gives() {
-    let root = tempfile::tempdir().unwrap();
-    let plain = root.path().join("plain");
-    fs::write(&plain, "").unwrap();
-    let rights = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-    let at = |name: &str| root.path().join(name);
-    let study = pipeline(4).run(&Target::llama_350m()).unwrap().study;
-    Page::new(&study).write(at("page.html")).unwrap();
-    Page::new(&study).write_figures(root.path()).unwrap();
-    let cached = Cached::on_disk(evaluator(), at("cache.jsonl")).unwrap();
-    cached.evaluate(&study.trials()[0], &Context::default()).unwrap();
-    composer_nas::durable::write(&at("durable"), b"").unwrap();
-    for entry in fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path()) {
-        assert_eq!(rights(&entry), rights(&plain), "{}", entry.display());
+    for umask in UMASKS {
+        let root = tempfile::tempdir().unwrap();
+        let names = left_under(umask, &mut under(umask, "child_writer", root.path()), root.path());
+        for name in ["page.html", "trials.svg", "trials.csv", "cache.jsonl", "durable", "config.json", "tokens.bin"] {
+            assert!(names.iter().any(|found| found == name), "no {name} in {names:?}");
+        }
+        assert_eq!(names.iter().filter(|name| *name == "model.safetensors").count(), 2, "{names:?}");
     }
-    assert!(fs::read_dir(root.path()).unwrap().count() > 5);
 }
 
 /// What somebody may have put into the folder of the first task, with what follows.
@@ -668,15 +704,37 @@ fn absurd_numbers_of_workers_are_refused() {
     for workers in [Threads::MOST + 1, 1_000_000_000, usize::MAX] {
         too_many(Threads::new(evaluator(), workers).map(drop));
         too_many(Threads::with_threads_per_worker(evaluator(), 2, workers).map(drop));
-        too_many(Process::new(workers, folder.path()).map(drop));
+        too_many(Process::new(workers.max(Processes::MOST + 1), folder.path()).map(drop));
         let error = pipeline(4).workers(workers).run(&Target::llama_350m()).unwrap_err();
         assert!(matches!(error, PipelineError::Execute(ExecuteError::TooMany { .. })), "{error}");
     }
     let most = composer_nas::execute::MOST_JOBS;
-    let engine = composer_nas::execute::Processes::default();
+    let engine = Processes::default();
     too_many(Remote::with_engine(engine, most + 1, folder.path()).map(drop));
     too_many(Slurm::new(SlurmOptions { jobs: most + 1, ..SlurmOptions::default() }, folder.path()).map(drop));
     assert_eq!(Process::new(1, folder.path()).unwrap().capacity(), 1);
+}
+
+#[test]
+fn as_many_workers_as_are_permitted_work_at_once() {
+    let all_at_once = Arc::new(Barrier::new(Threads::MOST));
+    let evaluator = from_fn("meets all others", move |_, _| {
+        all_at_once.wait();
+        Ok(Report::default())
+    });
+    let study = pipeline(1).run(&Target::llama_350m()).unwrap().study;
+    let mut executor = Threads::new(Arc::new(evaluator), Threads::MOST).unwrap();
+    for id in 0..Threads::MOST as u64 {
+        executor.submit(Trial { id: TrialId(id), ..study.trials()[0].clone() }).unwrap();
+    }
+    assert!(matches!(executor.submit(study.trials()[0].clone()), Err(ExecuteError::Busy)));
+    let mut done = 0;
+    until("all are done", || {
+        let message = executor.recv(Duration::from_millis(10)).unwrap();
+        done += usize::from(matches!(message, Some(Message::Done(..))));
+        done == Threads::MOST
+    });
+    assert_eq!(executor.idle(), Threads::MOST);
 }
 
 /// Drivers run this one where threads are scarce.

@@ -9,7 +9,9 @@ mod cluster;
 
 use std::{
     fs,
-    path::Path,
+    io::Write,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -32,12 +34,18 @@ const EXTRA: &str = "COMPOSER_TEST_EXTRA";
 /// How many GPUs the jobs of a child ask for.
 const GPUS: &str = "COMPOSER_TEST_GPUS";
 
+/// How long drivers and workers try again what the system refuses.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Drivers run this one.
 #[test]
 fn child_driver() {
     let Some(folder) = cluster::driven() else { return };
-    let result = slurm(&folder).map_err(|error| error.to_string());
-    let result = result.and_then(|executor| cluster::run(&folder, executor).map_err(|error| error.to_string()));
+    let search = |executor| {
+        let pipeline = cluster::pipeline().patience(PATIENCE).executor(executor).journal(folder.join("journal.jsonl"));
+        pipeline.run(&Target::llama_350m()).map_err(|error| error.to_string())
+    };
+    let result = slurm(&folder).map_err(|error| error.to_string()).and_then(search);
     if let Err(error) = result {
         eprintln!("{error}");
         std::process::exit(3);
@@ -59,7 +67,7 @@ fn slurm(folder: &Path) -> Result<Slurm, ExecuteError> {
     let full = words(FAULTS).contains("full_disk");
     let wrapper = if full { small_disk.to_vec() } else { vec![] };
     let executor = Slurm::new(options, folder)?.command([wrapper, command("child_worker")].concat());
-    Ok(executor.grace(Duration::from_secs(2)).patience(Duration::from_secs(2)))
+    Ok(executor.grace(Duration::from_secs(2)).patience(PATIENCE))
 }
 
 fn driver(cluster: &Cluster, folder: &Path, faults: &str) -> Command {
@@ -78,7 +86,12 @@ fn succeed(child: Child) -> String {
 
 /// The words of a driver that must fail.
 fn fail(command: &mut Command) -> String {
-    let Output { status, stderr, .. } = command.output().unwrap();
+    stop(command.spawn().unwrap())
+}
+
+/// Waits for a driver that must fail; its words.
+fn stop(child: Child) -> String {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
     let words = String::from_utf8_lossy(&stderr).into_owned();
     assert!(status.code() == Some(3) && !words.contains("panicked"), "{words}");
     words
@@ -91,7 +104,7 @@ fn assert_ended_well(folder: &Path) {
 }
 
 /// A worker that runs now: its task, process, and the number and node of its job.
-fn running(cluster: &Cluster, folder: &Path) -> (std::path::PathBuf, String, String, String) {
+fn running(cluster: &Cluster, folder: &Path) -> (PathBuf, String, String, String) {
     let mut found = None;
     until("a worker shows up", || {
         let jobs = cluster.jobs();
@@ -107,7 +120,40 @@ fn running(cluster: &Cluster, folder: &Path) -> (std::path::PathBuf, String, Str
 }
 
 fn kill_9(pid: &str) {
-    assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
+    signal(pid, "-9");
+}
+
+fn signal(pid: &str, signal: &str) {
+    assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+}
+
+/// A small file system of its own, until it is dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// `None`, with a word to whoever reads the test's output, where the system does not permit it.
+    fn new(path: &Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(path).status();
+        let mounted = mounted.is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("SKIPPED a full disk: nothing can be mounted here");
+        }
+        mounted.then(|| Self(path.to_owned()))
+    }
+
+    /// Leaves no room but what a file's last page has.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = fs::File::create(&path).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }
 
 #[test]
@@ -166,6 +212,90 @@ fn killed_workers_and_held_jobs_are_replaced_and_poison_is_recorded() {
     assert!(failure.kind == FailureKind::OutOfAttempts && failure.reason.contains("JobState=FAILED"), "{failure:?}");
     assert_eq!((study.observations().count(), attempts(&tasks(poisoned.path())[2])), (TRIALS - 1, 3));
     cluster::assert_told_once(poisoned.path());
+}
+
+#[test]
+fn a_folder_that_is_removed_renamed_or_full_ends_the_search_in_time() {
+    let Some(cluster) = Cluster::start(None) else { return };
+    let root = tempfile::tempdir().unwrap();
+    let (removed, renamed, full) = (root.path().join("removed"), root.path().join("renamed"), root.path().join("full"));
+    let start = |folder: &Path| {
+        let child = driver(&cluster, folder, "slow=300").spawn().unwrap();
+        until("some trials are told", || told(folder) >= 2);
+        child
+    };
+    let goes_on = |folder: &Path| {
+        succeed(driver(&cluster, folder, "").spawn().unwrap());
+        assert_ended_well(folder);
+        assert!(cluster.jobs().is_empty(), "{:?}", cluster.jobs());
+    };
+
+    let child = start(&removed);
+    let before = told(&removed);
+    // Jobs write into it meanwhile.
+    until("it is removed", || fs::remove_dir_all(&removed).is_ok() && !removed.exists());
+    let words = stop(child);
+    assert!(words.contains("is not there") && words.contains("trials are finished: 0 to"), "{words}");
+    assert!(words.contains("is written to") && told(&removed) >= before, "{words}");
+    goes_on(&removed);
+
+    let child = start(&renamed);
+    let away = root.path().join("away");
+    fs::rename(&renamed, &away).unwrap();
+    let words = stop(child);
+    assert!(words.contains("is not there") && words.contains("trials are finished: 0 to"), "{words}");
+    assert!(!words.contains("is written to") && !renamed.exists(), "{words}");
+    goes_on(&away);
+
+    fs::create_dir(&full).unwrap();
+    let Some(mount) = Mount::new(&full) else { return };
+    let child = start(&full);
+    let filler = mount.fill();
+    let before = told(&full);
+    let words = stop(child);
+    assert!(words.contains("No space left on device"), "{words}");
+    assert!(told(&full) >= before);
+    fs::remove_file(filler).unwrap();
+    goes_on(&full);
+}
+
+#[test]
+fn stopped_workers_are_waited_for_and_those_that_take_too_much_memory_are_replaced() {
+    let Some(cluster) = Cluster::start(None) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let child = driver(&cluster, folder, "slow=500 grab=5").spawn().unwrap();
+    let (stopped, pid, ..) = running(&cluster, folder);
+    signal(&pid, "-STOP");
+    // Longer than any limit of this test's drivers.
+    std::thread::sleep(2 * PATIENCE);
+    assert!(!stopped.join("result.json").exists());
+    signal(&pid, "-CONT");
+    succeed(child);
+    assert_eq!(attempts(&stopped), 1);
+    let study = composer_nas::journal::read(folder.join("journal.jsonl")).unwrap().1;
+    let TrialState::Failed(failure) = &study.trials()[5].state else { panic!() };
+    assert!(failure.kind == FailureKind::OutOfAttempts && failure.reason.contains("JobState="), "{failure:?}");
+    assert_eq!((study.observations().count(), attempts(&tasks(folder)[5])), (TRIALS - 1, 3));
+    cluster::assert_told_once(folder);
+}
+
+#[test]
+fn a_log_that_is_a_link_is_not_written_to() {
+    let Some(cluster) = Cluster::start(None) else { return };
+    let root = tempfile::tempdir().unwrap();
+    let (known, folder, outside) = (root.path().join("known"), root.path().join("run"), root.path().join("outside"));
+    succeed(driver(&cluster, &known, "").spawn().unwrap());
+    let task = folder.join("tasks").join(tasks(&known)[0].file_name().unwrap());
+    fs::create_dir_all(&task).unwrap();
+    fs::write(&outside, "theirs").unwrap();
+    symlink(&outside, task.join("log")).unwrap();
+    let words = fail(&mut driver(&cluster, &folder, ""));
+    assert!(words.contains("ExitCode=65:0"), "{words}");
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "theirs");
+    fs::remove_file(task.join("log")).unwrap();
+    succeed(driver(&cluster, &folder, "").spawn().unwrap());
+    assert_ended_well(&folder);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What a table says about published comparisons.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::Context as _;
 use composer_nas::{
+    durable,
     evaluate::mad::Protocol,
     evidence::{Evidence, Judgement, rules},
     prelude::*,
@@ -40,7 +41,8 @@ pub fn judge(evidence: &Evidence, table: &Table, path: &Path) -> anyhow::Result<
     compare(evidence, table, &judgement)?;
     let figure = report::evidence(evidence, |layout| table.scores(layout))?;
     let picture = path.with_extension("svg");
-    fs::write(&picture, &figure.svg).with_context(|| format!("cannot write {}", picture.display()))?;
+    durable::write_in(&picture, figure.svg.as_bytes())
+        .with_context(|| format!("cannot write {}", picture.display()))?;
     println!("\nthe picture is {}", picture.display());
     Ok(())
 }

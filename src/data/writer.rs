@@ -62,7 +62,7 @@ impl TokenWriter {
             fs::create_dir_all(folder).map_err(TokenError::io(folder))?;
         }
         let beside = durable::beside(&path);
-        let file = BufWriter::new(File::create(&beside).map_err(TokenError::io(&beside))?);
+        let file = BufWriter::new(durable::create_new(&beside).map_err(TokenError::io(&beside))?);
         let mut writer = Self { path, file, format, width, lengths: Vec::new(), tokens: 0 };
         if format == TokenFormat::Header {
             writer.write(&[0; HEADER_BYTES as usize])?;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     aggregate::{Aggregator, NcClustering},
+    durable,
     seed::Seed,
     statistics::{Estimate, bootstrap_mean, mean, standard_error},
     study::Study,
@@ -116,7 +117,7 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
         shell::figure(&compare(groups)?),
         shell::table("groups", &heads, &rows, rows.len())
     );
-    shell::write(path, &shell::page("Searches compared", &body, None))
+    durable::write_in(path, shell::page("Searches compared", &body, None).as_bytes())
         .map_err(|source| PageError::Write { path: path.into(), source })
 }
 

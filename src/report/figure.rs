@@ -1,6 +1,6 @@
 //! A picture with the numbers it shows, and what all pictures share.
 
-use std::{error::Error, fs, io, path::Path};
+use std::{error::Error, io, path::Path};
 
 use plotters::{
     coord::Shift,
@@ -12,7 +12,7 @@ use plotters::{
 };
 use thiserror::Error;
 
-use crate::{primitive::Symbol, space::Architecture, text};
+use crate::{durable, primitive::Symbol, space::Architecture, text};
 
 /// A picture and the numbers it shows.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,13 +40,13 @@ pub struct PlotError {
 }
 
 impl Figure {
-    /// Writes `NAME.svg` and `NAME.csv` into `folder`.
+    /// Writes `NAME.svg` and `NAME.csv` into `folder`, each in one step.
     ///
     /// # Errors
     /// The system's, where a file cannot be written.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        fs::write(folder.join(self.name).with_extension("svg"), &self.svg)?;
-        fs::write(folder.join(self.name).with_extension("csv"), &self.csv)
+        durable::write_in(&folder.join(self.name).with_extension("svg"), self.svg.as_bytes())?;
+        durable::write_in(&folder.join(self.name).with_extension("csv"), self.csv.as_bytes())
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::shell::{self, Cell};
 use crate::{
     cost::LayerTimes,
+    durable,
     model::ModelSpec,
     primitive::Dims,
     text::{html as escape, number},
@@ -45,7 +46,7 @@ impl Latency {
     /// # Errors
     /// The system's.
     pub fn write(&self, folder: impl AsRef<Path>) -> io::Result<()> {
-        fs::write(folder.as_ref().join(Self::FILE), serde_json::to_string_pretty(self)?)
+        durable::write_in(&folder.as_ref().join(Self::FILE), &serde_json::to_vec_pretty(self)?)
     }
 
     /// A table of the models whose every layer was timed, beside the first of them. Empty for models of other widths.

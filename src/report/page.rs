@@ -22,6 +22,7 @@ use super::{
 use crate::{
     aggregate::{Aggregator, Best, NcClustering},
     cost::{Comparison, Workload},
+    durable,
     extrapolate::Target,
     journal::Setup,
     model::ModelSpec,
@@ -135,7 +136,8 @@ impl<'a> Page<'a> {
     /// [`PageError`] when a figure cannot be drawn or the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), PageError> {
         let path = path.as_ref();
-        shell::write(path, &self.html()?).map_err(|source| PageError::Write { path: path.into(), source })
+        durable::write_in(path, self.html()?.as_bytes())
+            .map_err(|source| PageError::Write { path: path.into(), source })
     }
 
     /// Writes every figure of the page as SVG, and its numbers as CSV, into a folder that exists.

@@ -1,7 +1,5 @@
 //! What every page shares: one file without anything from elsewhere, light and dark, fit to be printed.
 
-use std::{fs, io, path::Path};
-
 use super::{
     axis::Axis,
     figure::{Figure, color},
@@ -162,16 +160,6 @@ pub(super) fn note_of_rest(which: &str, rows: usize, all: usize) -> String {
         ),
         false => String::new(),
     }
-}
-
-/// Writes a page in one step: a reader never sees half of it.
-///
-/// # Errors
-/// The system's.
-pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
-    let partial = path.with_extension("html.partial");
-    fs::write(&partial, text)?;
-    fs::rename(&partial, path)
 }
 
 /// The text as part of a link.

@@ -22,7 +22,8 @@ use composer_nas::{
 
 /// Names a fault per word: `slow=MS` for all trials, `crash=TRIAL` at each attempt, `crash_once=TRIAL` at the first,
 /// `pause=TRIAL` leaves a checkpoint and waits for the end of the first attempt, `hang=TRIAL` waits for that of each,
-/// `slow_once=TRIAL` for a minute and a half at the first attempt, `panic=TRIAL`, `nan=TRIAL`.
+/// `slow_once=TRIAL` for a minute and a half at the first attempt, `grab=TRIAL` takes a gigabyte at each, `panic=TRIAL`,
+/// `nan=TRIAL`.
 pub const FAULTS: &str = "COMPOSER_TEST_FAULTS";
 /// The folder of the run that a child drives.
 pub const FOLDER: &str = "COMPOSER_TEST_FOLDER";
@@ -63,6 +64,10 @@ impl Evaluator for Faulty {
                     wait(FOREVER, context);
                 }
                 "hang" if hit => wait(FOREVER, context),
+                "grab" if hit => {
+                    std::hint::black_box(vec![1_u8; 1 << 30]);
+                    wait(FOREVER, context);
+                }
                 "panic" if hit => panic!("a defect"),
                 "nan" if hit => return Ok(Report::score("accuracy", f64::NAN)),
                 _ => {}

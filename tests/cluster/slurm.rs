@@ -99,7 +99,11 @@ SlurmdTimeout=10
 MessageTimeout=5
 KillWait=2
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core_Memory
+DefMemPerNode=400
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
 GresTypes=gpu
 SlurmdParameters=config_overrides

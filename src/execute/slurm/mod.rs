@@ -285,7 +285,8 @@ mod tests {
     fn the_script_waits_for_its_task_and_keeps_words_whole() {
         let script = script(&job(Resources::default()));
         let run = r"[ -e '/run/tasks/one two/spec.json' ] && exec '/bin/it'\''s' '--worker' '/run/tasks/one two' >>'/run/tasks/one two/log' 2>&1";
-        assert!(script.starts_with("#!/bin/sh\n") && script.contains(run) && script.ends_with("exit 66\n"), "{script}");
+        let start = "#!/bin/sh\n[ -L '/run/tasks/one two/log' ] && exit 65\n";
+        assert!(script.starts_with(start) && script.contains(run) && script.ends_with("exit 66\n"), "{script}");
     }
 
     #[test]

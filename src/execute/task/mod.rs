@@ -8,7 +8,7 @@ mod spec;
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -127,9 +127,9 @@ impl Task {
     }
 
     pub(in crate::execute) fn beat(&self, attempt: &Path, pulse: &Pulse) -> io::Result<()> {
-        // The folder of an attempt is its worker's own.
+        // Not synced: it need not outlive the machine.
         let own = attempt.join("progress.json");
-        fs::write(&own, json(pulse)?)?;
+        durable::create_new(&own)?.write_all(&json(pulse)?)?;
         fs::rename(own, self.file("progress.json"))
     }
 
