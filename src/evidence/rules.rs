@@ -2,8 +2,11 @@
 
 use crate::{primitive::Symbol, space::Architecture};
 
-/// The rules by their names, each a function from a layout to a number that is higher for what the rule prefers.
-pub const ALL: [(&str, fn(&Architecture) -> f64); 4] = [
+/// A number for a layout, higher for what the rule prefers.
+pub type Rule = fn(&Architecture) -> f64;
+
+/// The rules by their names.
+pub const ALL: [(&str, Rule); 4] = [
     ("number of attention layers", attention_layers),
     ("place of the first attention", first_attention),
     ("depth", depth),

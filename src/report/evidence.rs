@@ -3,7 +3,10 @@
 use plotters::{
     chart::ChartBuilder,
     prelude::{Circle, EmptyElement, PathElement, Text},
-    style::{Color, IntoTextStyle, WHITE},
+    style::{
+        Color, IntoTextStyle, WHITE,
+        text_anchor::{HPos, Pos, VPos},
+    },
 };
 
 use super::{
@@ -32,13 +35,14 @@ struct Point<'a> {
     seeds: usize,
 }
 
-/// A panel for every group of the evidence that has two layouts with scores: the score over the published number, turned so that
+/// A panel for every group of the evidence that has pairs, and two layouts with scores: the score over the published number, turned so that
 /// the better is on the right. `scores` gives those of a layout, one per seed.
 ///
 /// # Errors
 /// [`PlotError`] when there is nothing to draw or the drawing library refuses.
 pub fn evidence(evidence: &Evidence, scores: impl Fn(&Architecture) -> Vec<f64>) -> Result<Figure, PlotError> {
-    let panels: Vec<Vec<Point>> = evidence.groups().iter().map(|group| points(group, &scores)).collect();
+    let groups = evidence.groups().iter().filter(|group| !group.pairs.is_empty());
+    let panels: Vec<Vec<Point>> = groups.map(|group| points(group, &scores)).collect();
     let panels: Vec<_> = panels.into_iter().filter(|panel| panel.len() > 1).collect();
     if panels.is_empty() {
         return Err(PlotError { name: NAME, reason: "no group has two layouts with a score".into() });
@@ -109,7 +113,7 @@ fn panel(area: &Area, hints: &mut Hints, points: &[Point]) -> Drawn {
         .x_desc(label(&group.metric))
         .y_desc("score")
         .x_label_formatter(&|x| across.label(turn(*x), 2))
-        .y_label_formatter(&|y| up.label(*y, 2))
+        .y_label_formatter(&|y| up.label(*y, 3))
         .label_style(("sans-serif", 12))
         .draw()?;
     for point in points {
@@ -117,8 +121,10 @@ fn panel(area: &Area, hints: &mut Hints, points: &[Point]) -> Drawn {
         let [low, high] = up.bar(point.score, point.error);
         chart.draw_series([PathElement::new([(at.0, low), (at.0, high)], GREY)])?;
         chart.draw_series([Circle::new(at, 3, BLUE.filled())])?;
-        let style = ("sans-serif", 10).into_text_style(area).color(&GREY);
-        chart.draw_series([EmptyElement::at(at) + Text::new(label(point.name), (5, -11), style)])?;
+        // Names stay inside: those of points on the right stand on their left.
+        let (side, away) = if across.share(turn(point.value)) > 0.6 { (HPos::Right, -6) } else { (HPos::Left, 6) };
+        let style = ("sans-serif", 10).into_text_style(area).color(&GREY).pos(Pos::new(side, VPos::Center));
+        chart.draw_series([EmptyElement::at(at) + Text::new(label(point.name), (away, -6), style)])?;
         let place = chart.backend_coord(&at);
         let text = format!("{}: {}; published {}, score {:.4}", point.name, point.layout, point.value, point.score);
         hints.point(place, &text);

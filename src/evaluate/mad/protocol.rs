@@ -210,14 +210,16 @@ impl Protocol {
     /// [`ProtocolError`] names the training and says what to change.
     pub fn validate(&self) -> Result<(), ProtocolError> {
         self.dims.validate()?;
-        self.init.validate()?;
+        self.init.validate().map_err(Box::new)?;
         if self.trainings.is_empty() {
             return Err(ProtocolError::NoTrainings);
         }
         let mut labels = BTreeSet::new();
         for training in &self.trainings {
             let label = training.label();
-            training.validate().map_err(|source| ProtocolError::Training { label: label.clone(), source })?;
+            training
+                .validate()
+                .map_err(|source| ProtocolError::Training { label: label.clone(), source: Box::new(source) })?;
             if !labels.insert(label.clone()) {
                 return Err(ProtocolError::Repeated { label });
             }
@@ -229,7 +231,7 @@ impl Protocol {
     pub(super) fn check_memory(&self) -> Result<(), ProtocolError> {
         self.trainings.iter().try_for_each(|training| {
             let fits = training.check_memory().map_err(TrainingError::from);
-            fits.map_err(|source| ProtocolError::Training { label: training.label(), source })
+            fits.map_err(|source| ProtocolError::Training { label: training.label(), source: Box::new(source) })
         })
     }
 }
@@ -392,7 +394,7 @@ pub enum ProtocolError {
     Dims(#[from] DimsError),
     /// The initial weights have no such law.
     #[error(transparent)]
-    Init(#[from] BuildError),
+    Init(#[from] Box<BuildError>),
     /// Nothing is trained.
     #[error("the protocol trains nothing: name at least one task")]
     NoTrainings,
@@ -408,7 +410,7 @@ pub enum ProtocolError {
         /// Which training.
         label: String,
         /// What is wrong.
-        source: TrainingError,
+        source: Box<TrainingError>,
     },
 }
 
