@@ -94,7 +94,7 @@ fn nothing_is_allocated_before_the_weights_are_there() {
     assert!(matches!(&shape, ImportError::Shape { expected, .. } if *expected == [16_777_216, 8]), "{shape}");
     // 1.6 GB of SwiGLU, and as much of four projections.
     let inner = changed("AM", true, |config| config["intermediate_size"] = json!(1 << 24)).unwrap_err();
-    assert!(matches!(inner, ImportError::TooFew { layer: 1, needed, .. } if needed == 3 * 8 << 24), "{inner}");
+    assert!(matches!(inner, ImportError::TooFew { layer: 1, needed, .. } if needed == (3 * 8) << 24), "{inner}");
     let heads = changed("AM", true, |config| config["head_dim"] = json!(1 << 22)).unwrap_err();
     assert!(matches!(heads, ImportError::TooFew { layer: 0, .. }), "{heads}");
     assert!(changed("AM", true, |_| ()).is_ok());
