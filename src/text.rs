@@ -1,7 +1,7 @@
 //! Text and numbers from users, evaluators and files on their way to where they are read: one function per place.
 //!
 //! A reason, a name or a score may hold anything: markup, formulas, commands to a terminal, ten thousand characters, 1e308.
-//! What leaves the program goes through [`line`] to a terminal or a log, [`html`] to a page or a picture, [`cell`] to a
+//! What leaves the program goes through [`line`](fn@line) to a terminal or a log, [`html`] to a page or a picture, [`cell`] to a
 //! table of comma-separated values, [`number`] or [`exact`] where it is a number.
 
 use std::borrow::Cow;

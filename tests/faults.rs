@@ -631,7 +631,7 @@ fn child_writer() {
     let spec = Target::custom("tiny", dims, 10, true, 1).unwrap().model("AM".parse().unwrap());
     let primitives = Primitives::standard();
     let model = HybridLm::new(&spec, &primitives, Seed(3), &Device::flex()).unwrap();
-    export::hugging_face(&spec, Some(&model), &primitives, &at("export"), &export::Options::default()).unwrap();
+    export::hugging_face(&spec, Some(&model), &primitives, at("export"), &export::Options::default()).unwrap();
     weights::save(&model, &at("model.safetensors")).unwrap();
     let tokens = TokenWriter::create(at("tokens.bin"), TokenFormat::Plain, TokenWidth::U16);
     tokens.and_then(|mut tokens| tokens.document(&[1, 2]).and_then(|()| tokens.finish())).unwrap();
