@@ -1,5 +1,6 @@
 //! Searches on a private Slurm of two nodes, and what happens to them: killed drivers, workers, nodes, daemons and
-//! controllers, held jobs, full disks. Whatever it is, the search ends as on threads. Needs Slurm and root; says so and does
+//! controllers, held jobs, stopped workers and those that take too much memory, folders that are removed, renamed, full or
+//! hold links. Whatever it is, the search ends as on threads. Needs Slurm and root; says so and does
 //! nothing elsewhere.
 #![cfg(target_os = "linux")]
 
@@ -275,7 +276,7 @@ fn stopped_workers_are_waited_for_and_those_that_take_too_much_memory_are_replac
     assert_eq!(attempts(&stopped), 1);
     let study = composer_nas::journal::read(folder.join("journal.jsonl")).unwrap().1;
     let TrialState::Failed(failure) = &study.trials()[5].state else { panic!() };
-    assert!(failure.kind == FailureKind::OutOfAttempts && failure.reason.contains("JobState="), "{failure:?}");
+    assert!(failure.kind == FailureKind::OutOfAttempts && failure.reason.contains("ExitCode=0:9"), "{failure:?}");
     assert_eq!((study.observations().count(), attempts(&tasks(folder)[5])), (TRIALS - 1, 3));
     cluster::assert_told_once(folder);
 }
@@ -285,7 +286,9 @@ fn a_log_that_is_a_link_is_not_written_to() {
     let Some(cluster) = Cluster::start(None) else { return };
     let root = tempfile::tempdir().unwrap();
     let (known, folder, outside) = (root.path().join("known"), root.path().join("run"), root.path().join("outside"));
-    succeed(driver(&cluster, &known, "").spawn().unwrap());
+    let child = driver(&cluster, &known, "").spawn().unwrap();
+    until("the name of the first task is known", || !tasks(&known).is_empty());
+    kill(child);
     let task = folder.join("tasks").join(tasks(&known)[0].file_name().unwrap());
     fs::create_dir_all(&task).unwrap();
     fs::write(&outside, "theirs").unwrap();
