@@ -1,0 +1,130 @@
+//! Ten thousand trials of an instant evaluator with every searcher: what an ask costs as the study grows, and what memory is kept.
+//!
+//! `cargo run --release --example soak`; `-- --trials 2000` is shorter, `--page FILE` writes the page of the last random search.
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use anyhow::Context as _;
+use clap::Parser;
+use composer_nas::{prelude::*, report::Page};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// Ten thousand trials of an instant evaluator with every searcher.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Trials of each search.
+    #[arg(long, default_value_t = 10_000)]
+    trials: usize,
+    /// Asks of Bayesian optimisation that are timed at each size; between them its study grows by random trials.
+    #[arg(long, default_value_t = 3)]
+    asks: usize,
+    /// Where the page of the random search is written.
+    #[arg(long)]
+    page: Option<PathBuf>,
+}
+
+/// What was seen when a study had so many trials.
+struct Seen {
+    trials: usize,
+    /// Milliseconds of an ask, the mean of those since the last look, at most of the last hundred.
+    ask: f64,
+    /// Bytes in use beyond the study itself and what was in use before the search.
+    beyond: i64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 14)?;
+    let sizes: Vec<usize> = [100, 1000, 2000, 5000, 10_000].into_iter().filter(|&size| size <= args.trials).collect();
+    println!("{} sequences; milliseconds per ask / kilobytes beyond the study, by the trials that it has\n", space.size());
+    println!("| searcher | {} |", sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "));
+    println!("|---|{}", "--:|".repeat(sizes.len()));
+    let cheap: [(&str, Box<dyn Searcher>); 6] = [
+        ("random", Box::new(RandomSearch)),
+        ("exhaustive", Box::new(Exhaustive)),
+        ("local search", Box::new(LocalSearch::new(20)?)),
+        ("evolution", Box::new(RegularizedEvolution::new(50, 10)?)),
+        ("incremental random", Box::new(Incremental::new(RandomSearch, Side::End, 2, args.trials / 5)?)),
+        ("replicated random", Box::new(Replicate::new(RandomSearch, 4, 4)?)),
+    ];
+    for (name, searcher) in cheap {
+        let (study, seen) = soak(searcher, &space, &sizes, usize::MAX)?;
+        line(name, &sizes, &seen);
+        if name == "random"
+            && let Some(path) = &args.page
+        {
+            let start = Instant::now();
+            Page::new(&study).title("A soak").write(path)?;
+            let bytes = fs::metadata(path).context("the page is not there")?.len();
+            println!("page of {} trials: {bytes} bytes in {:.2} s", study.trials().len(), start.elapsed().as_secs_f64());
+        }
+    }
+    for (name, searcher) in [("GpBo::default", GpBo::default()), ("GpBo::composer", GpBo::composer())] {
+        let (_, seen) = soak(Box::new(searcher), &space, &sizes, args.asks)?;
+        line(name, &sizes, &seen);
+    }
+    Ok(())
+}
+
+fn line(name: &str, sizes: &[usize], seen: &[Seen]) {
+    let cell = |size: &usize| {
+        let there = seen.iter().find(|seen| seen.trials == *size);
+        there.map_or("-".into(), |seen| format!("{:.3} / {}", seen.ask, seen.beyond / 1000))
+    };
+    println!("| {name} | {} |", sizes.iter().map(cell).collect::<Vec<_>>().join(" | "));
+}
+
+/// Runs a search up to the last of the sizes. The searcher is asked for the last `asks` trials before each size; a random search
+/// proposes the others.
+fn soak(
+    mut searcher: Box<dyn Searcher>,
+    space: &SearchSpace,
+    sizes: &[usize],
+    asks: usize,
+) -> anyhow::Result<(Study, Vec<Seen>)> {
+    let before = MEMORY.current_usage() as i64;
+    let mut study = Study::new(space.clone(), Goal::default());
+    let mut seen = Vec::new();
+    let mut times = Vec::new();
+    for trial in 0..sizes.last().copied().unwrap_or(0) {
+        let mut rng = Seed(1).rng("soak", trial as u64);
+        let timed = sizes.iter().any(|&size| trial < size && trial + asks.min(size) >= size);
+        let start = Instant::now();
+        let proposal = if timed { searcher.ask(&study, &mut rng)? } else { RandomSearch.ask(&study, &mut rng)? };
+        if timed {
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        let Proposal::Evaluate(architecture) = proposal else { break };
+        evaluate(&mut study, architecture)?;
+        if sizes.contains(&study.trials().len()) {
+            let ask = times.iter().rev().take(100).sum::<f64>() / times.len().clamp(1, 100) as f64;
+            let beyond = MEMORY.current_usage() as i64 - before - bytes(&study);
+            seen.push(Seen { trials: study.trials().len(), ask, beyond });
+            times.clear();
+        }
+    }
+    Ok((study, seen))
+}
+
+/// Tells the study of a trial that took no time: more runs are better, and the seed adds noise.
+fn evaluate(study: &mut Study, architecture: Architecture) -> anyhow::Result<()> {
+    let id = study.next_id();
+    let seed = Seed(2).derive("soak", id.0);
+    let noise = (seed.0 % 1000) as f64 / 5000.0;
+    let report = Report::score("accuracy", architecture.runs().count() as f64 / 14.0 + noise);
+    study.apply(Event::Proposed { id, architecture, seed, origin: Origin::Searcher })?;
+    study.apply(Event::Completed { id, report })?;
+    Ok(())
+}
+
+/// Bytes that the study takes: those of a copy.
+fn bytes(study: &Study) -> i64 {
+    let before = MEMORY.current_usage() as i64;
+    let copy = study.clone();
+    let taken = MEMORY.current_usage() as i64 - before;
+    drop(copy);
+    taken
+}
