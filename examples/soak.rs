@@ -39,7 +39,10 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 14)?;
     let sizes: Vec<usize> = [100, 1000, 2000, 5000, 10_000].into_iter().filter(|&size| size <= args.trials).collect();
-    println!("{} sequences; milliseconds per ask / kilobytes beyond the study, by the trials that it has\n", space.size());
+    println!(
+        "{} sequences; milliseconds per ask / kilobytes beyond the study, by the trials that it has\n",
+        space.size()
+    );
     println!("| searcher | {} |", sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "));
     println!("|---|{}", "--:|".repeat(sizes.len()));
     let cheap: [(&str, Box<dyn Searcher>); 6] = [
@@ -59,7 +62,11 @@ fn main() -> anyhow::Result<()> {
             let start = Instant::now();
             Page::new(&study).title("A soak").write(path)?;
             let bytes = fs::metadata(path).context("the page is not there")?.len();
-            println!("page of {} trials: {bytes} bytes in {:.2} s", study.trials().len(), start.elapsed().as_secs_f64());
+            println!(
+                "page of {} trials: {bytes} bytes in {:.2} s",
+                study.trials().len(),
+                start.elapsed().as_secs_f64()
+            );
         }
     }
     for (name, searcher) in [("GpBo::default", GpBo::default()), ("GpBo::composer", GpBo::composer())] {
