@@ -33,6 +33,9 @@ pub(super) struct Open {
     continuations: u32,
 }
 
+/// Within this time a worker that was started is seen: before that nobody can say whether an earlier driver had started one.
+const STARTUP: Duration = Duration::from_secs(1);
+
 /// How far the job of a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -105,7 +108,9 @@ impl Open {
     /// The one rule for first submission, re-attachment and retry.
     pub(super) fn step(&self, listed: Listed, grace: Duration) -> Step {
         match (self.stage, listed) {
-            (Stage::Fresh, _) | (Stage::Unknown, Listed::Gone) => Step::Submit,
+            (Stage::Fresh, _) => Step::Submit,
+            // A worker of an earlier driver may be starting.
+            (Stage::Unknown, Listed::Gone) if self.sign.elapsed() >= STARTUP => Step::Submit,
             (_, Listed::Live(JobState::Held(_))) => Step::EndHeld,
             (Stage::Submitted, Listed::Gone) if self.sign.elapsed() >= grace => Step::Bury,
             (Stage::Unasked | Stage::Unknown | Stage::Submitted, _) => Step::Wait,
@@ -188,16 +193,18 @@ mod tests {
         let mut open = open(folder.path());
         let (held, runs) = (JobState::Held("JobHeldUser".into()), JobState::Running("n1".into()));
         let day = Duration::from_secs(86_400);
-        let mut steps = |stage, grace| {
+        let mut steps = |stage, grace, seen| {
             open.stage = stage;
+            open.sign = Instant::now().checked_sub(seen).unwrap();
             [Listed::Unknown, Listed::Gone, Listed::Live(&held), Listed::Live(&runs)]
                 .map(|listed| open.step(listed, grace))
         };
         use Step::*;
-        assert_eq!(steps(Stage::Fresh, day), [Submit; 4]);
-        assert_eq!(steps(Stage::Unknown, day), [Wait, Submit, EndHeld, Wait]);
-        assert_eq!(steps(Stage::Submitted, day), [Wait, Wait, EndHeld, Wait]);
-        assert_eq!(steps(Stage::Submitted, Duration::ZERO), [Wait, Bury, EndHeld, Wait]);
+        assert_eq!(steps(Stage::Fresh, day, Duration::ZERO), [Submit; 4]);
+        assert_eq!(steps(Stage::Unknown, day, Duration::ZERO), [Wait, Wait, EndHeld, Wait]);
+        assert_eq!(steps(Stage::Unknown, day, STARTUP), [Wait, Submit, EndHeld, Wait]);
+        assert_eq!(steps(Stage::Submitted, day, Duration::ZERO), [Wait, Wait, EndHeld, Wait]);
+        assert_eq!(steps(Stage::Submitted, Duration::ZERO, Duration::ZERO), [Wait, Bury, EndHeld, Wait]);
     }
 
     #[test]
