@@ -59,7 +59,7 @@ pub enum LimitError {
         /// The bound.
         limit: u128,
     },
-    /// An amount of work that is none, or beyond any training.
+    /// An amount of work or a rate that is none, or beyond any training.
     #[error("{what} is {value:e}: it must be a positive number of at most {limit:e}")]
     Work {
         /// What is bounded.

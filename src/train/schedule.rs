@@ -5,6 +5,10 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use crate::limits::LimitError;
+
+/// The largest peak: beyond any training, and low enough that no rate overflows.
+const MAX_RATE: f64 = 1e6;
 
 /// Linear warm-up to `peak`, then down to `floor` as [`Decay`] says.
 ///
@@ -91,6 +95,10 @@ impl LrSchedule {
         if !(self.peak.is_finite() && self.peak > 0.0) {
             return Err(TrainError::NotPositive { name: "schedule.peak", value: self.peak });
         }
+        if self.peak > MAX_RATE {
+            let (what, value, limit) = ("schedule.peak", self.peak, MAX_RATE);
+            return Err(LimitError::Work { what, value, limit }.into());
+        }
         if !(0.0..=self.peak).contains(&self.floor) {
             return Err(TrainError::Floor { floor: self.floor, peak: self.peak });
         }
@@ -160,6 +168,7 @@ mod tests {
     fn schedules_that_cannot_be_are_refused() {
         let good = LrSchedule::cosine(1e-3, 1e-6, 100);
         assert!(good.validate().is_ok());
+        assert!(matches!(LrSchedule { peak: 1e308, ..good }.validate(), Err(TrainError::Limit(_))));
         for peak in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(matches!(LrSchedule { peak, ..good }.validate(), Err(TrainError::NotPositive { .. })));
         }
