@@ -279,6 +279,7 @@ impl Training {
         if self.data == TrainData::Fixed(0) {
             return Err(TrainingError::NoTrainExamples);
         }
+        self.train.validate()?;
         self.runs().iter().try_for_each(TrainConfig::validate)?;
         Ok(self.check_sizes()?)
     }
