@@ -82,6 +82,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let models = [("llama", &llama), ("found", &found)];
     let architectures = models.map(|(_, model)| &model.architecture);
     let costs = Comparison::new(models, &primitives, Workload::bf16(args.seq_len as u64))?;
+    LayerTimes::check(architectures, &found, &primitives, timing, &device.device)?;
     println!("measuring on {device}: at most {}", shared::expected(work(&models, &primitives, timing)?));
     let times = LayerTimes::measure(architectures, &found, &primitives, timing, &device.device)?;
     let tables = format!("{times}\n\n{}", costs.with_times(&times));

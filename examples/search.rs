@@ -8,7 +8,7 @@
 mod shared;
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     process::ExitCode,
     str::FromStr,
@@ -194,7 +194,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let space = args.space(&primitives)?;
     let target = Target::named(&args.target)?;
     let device = device::named(&args.device)?;
-    let protocol = args.protocol()?;
+    let protocol = shared::protocol(&args.protocol)?;
     let steps = protocol.steps();
     let work = args.work(&protocol, &space, &primitives)?;
     let mad = Mad::new(protocol, &primitives, &device.device)?;
@@ -258,6 +258,8 @@ impl Args {
         let mut space = SearchSpace::uniform(symbols, self.layers)?;
         for Count { primitive, least, most } in &self.count {
             for symbol in primitives.symbols([primitive.as_str()])? {
+                let searched = space.symbols().contains(&symbol);
+                ensure!(searched, "--count {primitive}: it is not among --primitives {}", self.primitives.join(","));
                 space = space.count(symbol, *least..=*most)?;
             }
         }
@@ -267,7 +269,7 @@ impl Args {
     /// Refuses what a search would refuse once its folder is there.
     fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
         ensure!(self.trials > 0, PipelineError::NoTrials);
-        let outside = self.add.iter().find(|a| !space.contains(a) && !space.is_part(a));
+        let outside = self.add.iter().find(|a| !space.contains(a));
         if let Some(architecture) = outside {
             return Err(StudyError::OutsideSpace(architecture.clone()).into());
         }
@@ -287,17 +289,8 @@ impl Args {
     fn time_limit(&self) -> anyhow::Result<Option<Duration>> {
         let Some(minutes) = self.minutes else { return Ok(None) };
         let usable = minutes > 0.0 && minutes <= MOST_MINUTES as f64;
-        ensure!(usable, "--minutes {minutes}: give a positive number, at most {MOST_MINUTES}, a year");
+        ensure!(usable, "--minutes {minutes:e}: give a positive number, at most {MOST_MINUTES}, a year");
         Ok(Some(Duration::from_secs_f64(60.0 * minutes)))
-    }
-
-    fn protocol(&self) -> anyhow::Result<Protocol> {
-        if let Some(preset) = Protocol::preset(&self.protocol) {
-            return Ok(preset);
-        }
-        let text = fs::read_to_string(&self.protocol)
-            .with_context(|| format!("--protocol {} is neither quick, reference, full nor a file", self.protocol))?;
-        serde_json::from_str(&text).with_context(|| format!("{} holds no protocol", self.protocol))
     }
 
     fn searcher(&self) -> Box<dyn Searcher> {

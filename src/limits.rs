@@ -54,10 +54,10 @@ pub enum LimitError {
     TooLarge {
         /// What is bounded.
         what: &'static str,
-        /// Its size.
-        value: u128,
+        /// Its size, or the largest number of 64 bits.
+        value: u64,
         /// The bound.
-        limit: u128,
+        limit: u64,
     },
     /// An amount of work or a rate that is none, or beyond any training.
     #[error("{what} is {value:e}: it must be a positive number of at most {limit:e}")]
@@ -71,18 +71,18 @@ pub enum LimitError {
     },
     /// More than this machine has.
     #[error("{what} would take {} of memory and this machine has {}: choose a smaller size or a larger machine",
-        gigabytes(*.bytes), gigabytes(u128::from(*.machine)))]
+        gigabytes(*.bytes), gigabytes(*.machine))]
     Memory {
         /// What is too large.
         what: &'static str,
-        /// Bytes that it needs.
-        bytes: u128,
+        /// Bytes that it needs, or the largest number of 64 bits.
+        bytes: u64,
         /// Bytes there are.
         machine: u64,
     },
 }
 
-fn gigabytes(bytes: u128) -> String {
+fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
@@ -94,16 +94,21 @@ pub(crate) fn at_most(what: &'static str, value: usize, limit: usize) -> Result<
 /// A product of sizes, where it is within a bound.
 pub(crate) fn product_at_most(what: &'static str, factors: &[u64], limit: u64) -> Result<u64, LimitError> {
     let product = product(factors);
-    match u64::try_from(product) {
-        Ok(within) if within <= limit => Ok(within),
-        _ => Err(LimitError::TooLarge { what, value: product, limit: limit.into() }),
-    }
+    let value = saturated(product);
+    if product <= limit.into() { Ok(value) } else { Err(LimitError::TooLarge { what, value, limit }) }
 }
 
 /// Holds an amount of floating-point operations against [`MAX_FLOPS`].
-pub(crate) fn check_flops(what: &'static str, value: f64) -> Result<(), LimitError> {
+///
+/// # Errors
+/// [`LimitError::Work`] when it is not positive, no number, or beyond that.
+pub fn check_flops(what: &'static str, value: f64) -> Result<(), LimitError> {
     let limit = MAX_FLOPS;
     if value > 0.0 && value <= limit { Ok(()) } else { Err(LimitError::Work { what, value, limit }) }
+}
+
+fn saturated(size: u128) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
 }
 
 /// A product of sizes; the largest number there is where it is beyond that.
@@ -118,7 +123,7 @@ pub(crate) fn check_memory(what: &'static str, bytes: u128) -> Result<(), LimitE
 
 fn within_memory(what: &'static str, bytes: u128, machine: Option<u64>) -> Result<(), LimitError> {
     match machine {
-        Some(machine) if bytes > machine.into() => Err(LimitError::Memory { what, bytes, machine }),
+        Some(machine) if bytes > machine.into() => Err(LimitError::Memory { what, bytes: saturated(bytes), machine }),
         _ => Ok(()),
     }
 }

@@ -306,13 +306,38 @@ fn sparse_files_are_not_read_whole() {
     }
     let config = frugally(|| import::spec(folder.path(), &Primitives::standard()));
     assert!(matches!(config, Err(ImportError::File { .. })), "{config:?}");
-    let model = HybridLm::new(
-        &Target::custom("t", Dims::new(8, 8, 2).unwrap(), 9, true, 1).unwrap().baseline_model(),
-        &Primitives::standard(),
-        Seed(0),
-        &Device::flex(),
-    )
-    .unwrap();
+    let model = tiny();
     let weights = frugally(|| composer_nas::weights::load(model, &folder.path().join("model.safetensors")).map(drop));
     assert!(weights.unwrap_err().to_string().contains("holds no weights"));
+}
+
+/// A million brackets: no parser recurses as deep.
+#[test]
+fn deep_nesting_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = "[".repeat(1_000_000);
+    let tokenizer = |normalizer: &str| format!(r#"{{"model": {{"vocab": {{}}}}, "normalizer": {normalizer}"#);
+    let closed = tokenizer(&format!("{deep}{}}}", "]".repeat(1_000_000)));
+    let path = folder.path().join("tokenizer.json");
+    for text in [deep.clone(), tokenizer(&deep), closed] {
+        fs::write(&path, text).unwrap();
+        assert!(matches!(Importer::load(&path, None), Err(TextError::Tokenizer { .. })));
+    }
+    for text in [deep.clone(), format!(r#"{{"model_type": "llama", "x": {deep}"#)] {
+        fs::write(folder.path().join("config.json"), text).unwrap();
+        assert!(matches!(read(folder.path()), Err(ImportError::Damaged { .. })));
+    }
+    fs::write(folder.path().join("corpus.json"), &deep).unwrap();
+    assert!(Corpus::open(folder.path()).is_err());
+    let header = [&(deep.len() as u64).to_le_bytes()[..], deep.as_bytes()].concat();
+    fs::write(folder.path().join("model.safetensors"), header).unwrap();
+    assert!(composer_nas::weights::load(tiny(), &folder.path().join("model.safetensors")).is_err());
+    for error in [serde_json::from_str::<Protocol>(&deep).err(), serde_json::from_str::<ModelSpec>(&deep).err()] {
+        assert!(error.is_some());
+    }
+}
+
+fn tiny() -> HybridLm {
+    let target = Target::custom("tiny", Dims::new(8, 8, 2).unwrap(), 9, true, 1).unwrap();
+    HybridLm::new(&target.baseline_model(), &Primitives::standard(), Seed(0), &Device::flex()).unwrap()
 }

@@ -92,7 +92,7 @@ struct Args {
     #[arg(long, requires = "corpus", default_value_t = 64)]
     width: usize,
     /// The accuracy that the reading `early` waits for.
-    #[arg(long, default_value_t = 0.9)]
+    #[arg(long, default_value_t = 0.9, value_parser = accuracy)]
     threshold: f64,
     /// Trials at once; on a CPU each trains on one core.
     #[arg(long, default_value_t = 2)]
@@ -124,6 +124,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
         None if args.analyse => analyse(args),
         None => Ok(()),
     }
+}
+
+fn accuracy(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("an accuracy lies between 0 and 1".into()) }
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -282,7 +287,7 @@ impl Args {
 
     fn judge(&self, primitives: &Primitives, device: &Device) -> anyhow::Result<Judge> {
         match &self.corpus {
-            None => Judge::mad(self.protocol()?, primitives, device),
+            None => Judge::mad(shared::protocol(&self.protocol)?, primitives, device),
             Some(folder) => {
                 let corpus = Corpus::open(folder).with_context(|| {
                     format!("no corpus in {}: run examples/fetch_corpus.sh and the example pretrain", folder.display())
@@ -297,19 +302,11 @@ impl Args {
         if self.common_seeds { Seed(seed) } else { Seed(seed).derive(&architecture.letters(), 0) }
     }
 
-    fn protocol(&self) -> anyhow::Result<Protocol> {
-        if let Some(preset) = Protocol::preset(&self.protocol) {
-            return Ok(preset);
-        }
-        let text = fs::read_to_string(&self.protocol)
-            .with_context(|| format!("--protocol {} is neither quick, reference, full nor a file", self.protocol))?;
-        serde_json::from_str(&text).with_context(|| format!("{} holds no protocol", self.protocol))
-    }
-
     /// Refuses more evaluations than anyone has time for.
     fn check_number(&self, architectures: &[Architecture]) -> Result<(), LimitError> {
-        let (what, limit) = ("architectures times --seeds", MAX_TRAININGS as u128);
-        let value = architectures.len() as u128 * u128::from(self.seeds.end - self.seeds.start);
+        let what = "architectures times --seeds";
+        let limit = MAX_TRAININGS as u64;
+        let value = (architectures.len() as u64).saturating_mul(self.seeds.end - self.seeds.start);
         if value <= limit { Ok(()) } else { Err(LimitError::TooLarge { what, value, limit }) }
     }
 

@@ -7,12 +7,14 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, fs,
     io::{self, ErrorKind, Write},
     process::{self, ExitCode},
 };
 
+use anyhow::Context as _;
 use composer_nas::{
+    evaluate::mad::Protocol,
     limits::{LimitError, MAX_FLOPS},
     prelude::*,
     text,
@@ -56,6 +58,16 @@ pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The protocol that a flag names: a preset, or a JSON file.
+pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
+    if let Some(preset) = Protocol::preset(name) {
+        return Ok(preset);
+    }
+    let text = fs::read_to_string(name)
+        .with_context(|| format!("--protocol {name} is neither quick, reference, full nor a file"))?;
+    serde_json::from_str(&text).with_context(|| format!("{name} holds no protocol"))
+}
+
 /// A flag with an amount of training work, in floating-point operations.
 pub fn flops(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().map_err(|error| error.to_string())?;
@@ -97,6 +109,8 @@ pub fn expected(flops: f64) -> String {
 /// Seconds in the unit that suits them.
 fn duration(seconds: f64) -> String {
     const UNITS: [(&str, f64); 4] = [("years", 31_557_600.0), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)];
-    let (unit, size) = UNITS.into_iter().find(|(_, size)| seconds >= 2.0 * size).unwrap_or(("seconds", 1.0));
+    let Some((unit, size)) = UNITS.into_iter().find(|(_, size)| seconds >= 2.0 * size) else {
+        return if seconds < 10.0 { "seconds".into() } else { format!("{seconds:.0} seconds") };
+    };
     format!("{} {unit}", text::number((seconds / size).ceil(), 0))
 }

@@ -118,15 +118,30 @@ impl LayerTimes {
         timing: Timing,
         device: &Device,
     ) -> Result<Self, MeasureError> {
+        let symbols = Self::check(architectures, like, primitives, timing, device)?;
+        let layer = |&symbol| Ok((symbol, time_layer(symbol, like, primitives, timing, device)?));
+        let layers = symbols.iter().map(layer).collect::<Result<_, BuildError>>()?;
+        Ok(Self { timing, layers, ends: time_ends(like, timing, device) })
+    }
+
+    /// What [`measure`](Self::measure) would time: each symbol once, in order.
+    ///
+    /// # Errors
+    /// [`MeasureError`] where it would refuse.
+    pub fn check<'a>(
+        architectures: impl IntoIterator<Item = &'a Architecture>,
+        like: &ModelSpec,
+        primitives: &Primitives,
+        timing: Timing,
+        device: &Device,
+    ) -> Result<Vec<Symbol>, MeasureError> {
         timing.validate()?;
         let mut symbols: Vec<_> = architectures.into_iter().flat_map(Architecture::layers).copied().collect();
         symbols.sort_unstable();
         symbols.dedup();
         like.validate()?;
         timing.check_memory(&symbols, like, primitives, device)?;
-        let layer = |&symbol| Ok((symbol, time_layer(symbol, like, primitives, timing, device)?));
-        let layers = symbols.iter().map(layer).collect::<Result<_, BuildError>>()?;
-        Ok(Self { timing, layers, ends: time_ends(like, timing, device) })
+        Ok(symbols)
     }
 
     /// The sum over a model's layers and its ends; `None` where a layer was not timed.
