@@ -220,7 +220,8 @@ impl<'a> Bench<'a> {
 
     /// Regret and rank of what an aggregator makes of the first trials.
     fn cell(&self, studies: &[Study], trials: usize, aggregator: &impl Aggregator) -> anyhow::Result<String> {
-        let (mut regrets, mut ranks) = (Vec::new(), Vec::new());
+        let mut regrets = Vec::new();
+        let mut ranks = Vec::new();
         for study in studies {
             let architecture = aggregator.aggregate(&study.before(TrialId(trials as u64)))?;
             let judged = self.judge.regret(&architecture).zip(self.judge.rank(&architecture));

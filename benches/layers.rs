@@ -62,7 +62,8 @@ struct Layer {
 fn seconds(device: &Device, mut work: impl FnMut()) -> f64 {
     let cpu = || fs::read_to_string("/proc/thread-self/schedstat").ok()?.split_whitespace().next()?.parse::<f64>().ok();
     device.sync().expect("a device that works");
-    let (wall, start) = (Instant::now(), cpu().filter(|_| !device::is_accelerator(device)));
+    let wall = Instant::now();
+    let start = cpu().filter(|_| !device::is_accelerator(device));
     let mut times = 0.0;
     while wall.elapsed().as_secs_f64() < 0.2 {
         work();

@@ -167,9 +167,13 @@ fn search(make: &Make, landscape: &Landscape, seed: u64, options: &Options) -> a
     for index in 0..Landscape::FIRST_POINTS.min(budget) {
         session.add(landscape.first_point(seed, index))?;
     }
-    let (mut regret, mut best, mut spent, mut asked) = (Vec::new(), f64::INFINITY, 0.0, 0);
+    let mut regret = Vec::new();
+    let mut best = f64::INFINITY;
+    let mut spent = 0.0;
+    let mut asked = 0;
     for _ in 0..budget {
-        let (given, start) = (session.queued() > 0, Instant::now());
+        let given = session.queued() > 0;
+        let start = Instant::now();
         if let Ask::Trial(trial) = session.ask()? {
             if !given {
                 (spent, asked) = (spent + start.elapsed().as_secs_f64(), asked + 1);

@@ -128,12 +128,14 @@ fn processor() -> f64 {
 fn search(trials: usize, workers: usize) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
-    let (cost, spent) = (Arc::new(Cost::default()), Rc::new(Cell::new(Duration::ZERO)));
+    let cost = Arc::new(Cost::default());
+    let spent = Rc::new(Cell::new(Duration::ZERO));
     let engine = Simulated { clock: 0.0, running: BTreeMap::new(), cost: cost.clone() };
     let executor = Remote::with_engine(engine, workers, folder)?.poll(Duration::ZERO).command(["simulated"]);
     let space = Landscape::named("L16Z2").map(|landscape| landscape.space().clone());
     let space = space.ok_or_else(|| anyhow::anyhow!("the landscape is gone"))?;
-    let (before, used) = (memory("VmRSS"), processor());
+    let before = memory("VmRSS");
+    let used = processor();
     let start = Instant::now();
     let found = Pipeline::new(&Primitives::standard(), space, evaluator())
         .searcher(Timed { inner: RandomSearch, spent: spent.clone() })
@@ -145,7 +147,8 @@ fn search(trials: usize, workers: usize) -> anyhow::Result<()> {
     let wall = start.elapsed().as_secs_f64();
     anyhow::ensure!(found.study.observations().count() == trials, "trials are missing");
     let simulated = cost.workers.load(Ordering::Relaxed) as f64 / 1e6;
-    let (looks, asked) = (cost.looks.load(Ordering::Relaxed), spent.get().as_secs_f64());
+    let looks = cost.looks.load(Ordering::Relaxed);
+    let asked = spent.get().as_secs_f64();
     let per_trial = |seconds: f64| 1e3 * seconds / trials as f64;
     println!(
         "| {trials} | {workers} | {wall:.1} | {:.1} | {:.2} | {:.2} | {:.2} | {looks} | {:.0} |",

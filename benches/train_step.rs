@@ -120,7 +120,9 @@ impl Workload {
 
     /// Wall and CPU seconds per step of the trainer.
     fn run(&self, steps: usize) -> [f64; 2] {
-        let (model, config, mut rng) = (self.model(), self.config(steps), Seed(2).rng("bench", 0));
+        let model = self.model();
+        let config = self.config(steps);
+        let mut rng = Seed(2).rng("bench", 0);
         let clock = Clock::start(&self.device);
         let trained = train(
             model,
@@ -135,8 +137,10 @@ impl Workload {
 
     /// CPU seconds per step of the parts of a step: forward, backward, clipping, update.
     fn parts(&self, steps: usize) -> [f64; 4] {
-        let (mut model, device) = (self.model().train(), self.device.clone().autodiff());
-        let (mut optimizer, mut rng) = (AdamWConfig::default().init(), Seed(2).rng("bench", 0));
+        let mut model = self.model().train();
+        let device = self.device.clone().autodiff();
+        let mut optimizer = AdamWConfig::default().init();
+        let mut rng = Seed(2).rng("bench", 0);
         let mut parts = [0.0; 4];
         for _ in 0..steps {
             let batch = self.data(&mut rng);

@@ -9,7 +9,8 @@ use composer_nas::{prelude::*, space::baseline};
 
 fn main() -> anyhow::Result<()> {
     let trials = std::env::args().nth(1).map_or(Ok(24), |text| text.parse())?;
-    let (primitives, target) = (Primitives::hybrid(), Target::llama_1b());
+    let primitives = Primitives::hybrid();
+    let target = Target::llama_1b();
     let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu", "mamba2"])?, 6)?;
     let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &device::best()?.device))
         .trials(trials)
@@ -21,7 +22,8 @@ fn main() -> anyhow::Result<()> {
 
     let primitives = Primitives::standard();
     let grow = |small| Auto.extrapolate(&small, &target, &primitives);
-    let (nemotron_h, samba) = (grow(baseline::nemotron_h(6, 1))?, grow(baseline::samba(2))?);
+    let nemotron_h = grow(baseline::nemotron_h(6, 1))?;
+    let samba = grow(baseline::samba(2))?;
     let models = [("nemotron_h", &nemotron_h), ("samba", &samba), ("found", &found.target)];
     let models = models.map(|(name, spec)| (name, &spec.architecture));
     println!("{}", target.compare(models, &primitives, Workload::bf16(4096))?);

@@ -76,7 +76,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<()> {
     let (found, llama) = args.models()?;
     let llama = ModelSpec { architecture: llama, ..found.clone() };
-    let (device, primitives) = (device::named(&args.device)?, Primitives::standard());
+    let device = device::named(&args.device)?;
+    let primitives = Primitives::standard();
     let timing = Timing { batch: args.batch, seq_len: args.seq_len, repeats: args.repeats };
     shared::say_reading(&args.architecture, &primitives);
     let models = [("llama", &llama), ("found", &found)];

@@ -315,7 +315,8 @@ impl Args {
                 Box::new(if self.devices.is_empty() { process } else { process.devices(&self.devices) })
             }
             ExecutorKind::Slurm => {
-                let (jobs, extra) = (self.workers, self.sbatch.clone());
+                let jobs = self.workers;
+                let extra = self.sbatch.clone();
                 let options = SlurmOptions { jobs, extra, resources, ..SlurmOptions::default() };
                 Box::new(Slurm::new(options, folder)?)
             }
@@ -340,11 +341,13 @@ fn show(path: &Path) -> anyhow::Result<()> {
     let mut observations: Vec<_> = study.observations().collect();
     observations.sort_by(|a, b| b.value.total_cmp(&a.value));
     for observation in observations {
-        let (trial, seconds) = (observation.trial, observation.report.wall_seconds);
+        let trial = observation.trial;
+        let seconds = observation.report.wall_seconds;
         let value = study.goal().orient(observation.value);
         let error =
             observation.report.standard_error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
-        let (value, seconds) = (number(value, 4), number(seconds, 1));
+        let value = number(value, 4);
+        let seconds = number(seconds, 1);
         println!("{:>4}  {:<28} {value}{error}  {seconds:>6} s", trial.id.0, trial.architecture);
     }
     for trial in study.trials() {

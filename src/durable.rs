@@ -217,7 +217,8 @@ mod tests {
     #[test]
     fn a_file_knows_whether_it_is_there() {
         let root = tempfile::tempdir().unwrap();
-        let (folder, path) = (root.path().join("run"), root.path().join("run/file"));
+        let folder = root.path().join("run");
+        let path = root.path().join("run/file");
         write(&path, b"one").unwrap();
         let file = File::open(&path).unwrap();
         let now = |file: &File| (is_there(file, &path), is_removed(file));

@@ -186,7 +186,8 @@ mod tests {
     #[test]
     fn lines_are_not_written_to_a_file_that_is_gone() {
         let root = tempfile::tempdir().unwrap();
-        let (folder, away) = (root.path().join("run"), root.path().join("away"));
+        let folder = root.path().join("run");
+        let away = root.path().join("away");
         let path = folder.join("lines");
         let (mut file, _) = LineFile::open(&path).unwrap();
         file.append("one").unwrap();

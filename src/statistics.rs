@@ -18,7 +18,8 @@ pub struct Estimate {
 
 /// The arithmetic mean, also where the sum is beyond the largest number; NaN of nothing.
 pub fn mean(values: &[f64]) -> f64 {
-    let (sum, count) = (values.iter().sum::<f64>(), values.len() as f64);
+    let sum = values.iter().sum::<f64>();
+    let count = values.len() as f64;
     // Finite numbers have a finite mean, which rounding must not leave.
     let scaled = || values.iter().map(|value| value / count).sum::<f64>().clamp(f64::MIN, f64::MAX);
     if sum.is_finite() || values.iter().any(|value| !value.is_finite()) { sum / count } else { scaled() }
@@ -77,11 +78,16 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;
     }
-    let (unit_x, unit_y) = (unit(x), unit(y));
-    let (mean_x, mean_y) = (mean(x) / unit_x, mean(y) / unit_y);
-    let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
+    let unit_x = unit(x);
+    let unit_y = unit(y);
+    let mean_x = mean(x) / unit_x;
+    let mean_y = mean(y) / unit_y;
+    let mut xy = 0.0;
+    let mut xx = 0.0;
+    let mut yy = 0.0;
     for (x, y) in x.iter().zip(y) {
-        let (x, y) = (x / unit_x - mean_x, y / unit_y - mean_y);
+        let x = x / unit_x - mean_x;
+        let y = y / unit_y - mean_y;
         (xy, xx, yy) = (xy + x * y, xx + x * x, yy + y * y);
     }
     let scale = (xx * yy).sqrt();
@@ -99,13 +105,16 @@ pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;
     }
-    let (mut same, mut untied_x, mut untied_y) = (0.0, 0.0, 0.0);
+    let mut same = 0.0;
+    let mut untied_x = 0.0;
+    let mut untied_y = 0.0;
     for first in 0..x.len() {
         for second in first + 1..x.len() {
             // Zero where two are equal or one is no number.
             let order =
                 |values: &[f64]| values[first].partial_cmp(&values[second]).map_or(0.0, |order| f64::from(order as i8));
-            let (order_x, order_y) = (order(x), order(y));
+            let order_x = order(x);
+            let order_y = order(y);
             same += order_x * order_y;
             untied_x += order_x * order_x;
             untied_y += order_y * order_y;
@@ -153,7 +162,8 @@ impl Estimate {
         draws.sort_by(f64::total_cmp);
         let quantile = |share: f64| {
             let at = share * draws.len().saturating_sub(1) as f64;
-            let (below, above) = (draws.get(at.floor() as usize)?, draws.get(at.ceil() as usize)?);
+            let below = draws.get(at.floor() as usize)?;
+            let above = draws.get(at.ceil() as usize)?;
             let width = above - below;
             // The distance of two numbers may be beyond the largest.
             let between = || below * (1.0 - at.fract()) + above * at.fract();
@@ -240,7 +250,8 @@ mod tests {
             pairs in proptest::collection::vec((absurd(), absurd()), 1..12)
         ) {
             let (x, y): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-            let (low, high) = (x.iter().copied().fold(f64::MAX, f64::min), x.iter().copied().fold(f64::MIN, f64::max));
+            let low = x.iter().copied().fold(f64::MAX, f64::min);
+            let high = x.iter().copied().fold(f64::MIN, f64::max);
             let median = median(&x).unwrap();
             prop_assert!(low <= median && median <= high);
             prop_assert!(mean(&x).is_finite());

@@ -89,7 +89,8 @@ mod tests {
             ("MMM", &[]),
         ];
         for (text, curve) in curves {
-            let (id, architecture) = (study.next_id(), text.parse().unwrap());
+            let id = study.next_id();
+            let architecture = text.parse().unwrap();
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
             let event = match curve {
                 [] => Event::Failed { id, failure: Failure { kind: FailureKind::Stopped, reason: String::new() } },

@@ -137,7 +137,9 @@ mod tests {
 
     /// The cells of one record, as RFC 4180 reads them.
     fn record(line: &str) -> Vec<String> {
-        let (mut cells, mut quoted, mut chars) = (vec![String::new()], false, line.chars().peekable());
+        let mut cells = vec![String::new()];
+        let mut quoted = false;
+        let mut chars = line.chars().peekable();
         while let Some(c) = chars.next() {
             let cell = cells.last_mut().unwrap();
             match (c, quoted) {

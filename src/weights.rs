@@ -287,7 +287,8 @@ mod tests {
     fn weights_come_back_exactly_and_only_into_their_model() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
-        let (one, other) = (model("AM", 1), model("AM", 2));
+        let one = model("AM", 1);
+        let other = model("AM", 2);
         save(&one, &path).unwrap();
         let tokens = || Tensor::<2, Int>::from_data([[1, 5, 7, 0]], &Device::flex());
         let logits = |model: &HybridLm| model.forward(tokens()).into_data();

@@ -38,7 +38,8 @@ fn searchers() -> Vec<Box<dyn Searcher>> {
 /// Asks every searcher, and aggregates.
 fn ask_all(study: &Study) {
     for (number, searcher) in searchers().iter().enumerate() {
-        let (searched, known) = (study.clone(), study);
+        let searched = study.clone();
+        let known = study;
         // A searcher is no value that threads may share: the thread makes its own.
         let answer = within_bounds(&searcher.fingerprint(), move || {
             let mut rng = Seed(1).rng("ask", searched.next_id().0);
@@ -109,7 +110,8 @@ fn study(seen: &[(u128, f64, f64)], goal: Goal) -> Study {
     let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4).unwrap();
     let mut study = Study::new(space, goal.clone());
     for &(number, score, other) in seen {
-        let (id, architecture) = (study.next_id(), study.space().nth(number % 16).unwrap());
+        let id = study.next_id();
+        let architecture = study.space().nth(number % 16).unwrap();
         study.apply(Event::Proposed { id, architecture, seed: Seed(id.0), origin: Origin::Manual }).unwrap();
         let curve = vec![(1, other), (2, score)];
         let report = Report {
@@ -169,7 +171,8 @@ fn large_spaces_are_searched_and_too_large_ones_refused() {
     assert_eq!(space.size(), 5u128.pow(25));
     let mut study = Study::new(space.clone(), Goal::default());
     for trial in 0..12u64 {
-        let (id, architecture) = (study.next_id(), space.sample(&mut Seed(3).rng("test", trial)));
+        let id = study.next_id();
+        let architecture = space.sample(&mut Seed(3).rng("test", trial));
         let score = architecture.count(Symbol::ATTENTION) as f64;
         study.apply(Event::Proposed { id, architecture, seed: Seed(id.0), origin: Origin::Searcher }).unwrap();
         study.apply(Event::Completed { id, report: Report::score("accuracy", score) }).unwrap();
@@ -180,7 +183,8 @@ fn large_spaces_are_searched_and_too_large_ones_refused() {
 
 #[test]
 fn every_searcher_ends_where_all_is_known() {
-    let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+    let a = Symbol::ATTENTION;
+    let m = Symbol::SWIGLU;
     // Twenty-five layers, of which one is attention.
     let few = SearchSpace::uniform([a, m], 25).unwrap().count(a, 1..=1).unwrap();
     for space in [few, SearchSpace::uniform([a, m], 3).unwrap()] {

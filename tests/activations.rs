@@ -76,7 +76,8 @@ fn training_keeps_what_is_stated() {
             assert!((counted - stated).abs() <= slack, "{primitive:?} at {seq}: {counted} counted, {stated} stated");
         }
     }
-    let (target, seq) = (Target::custom("small", dims, 300, true, 2).unwrap(), 200);
+    let target = Target::custom("small", dims, 300, true, 2).unwrap();
+    let seq = 200;
     let workload = Workload { bytes_per_element: 4, ..Workload::bf16(seq as u64) };
     for architecture in ["AMAM", "2A+4M", "BGCSFR"] {
         let architecture: Architecture = architecture.parse().unwrap();

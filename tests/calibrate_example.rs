@@ -47,7 +47,8 @@ fn measured(path: &Path) -> Vec<(String, u64, Vec<f64>)> {
 #[test]
 fn a_killed_measurement_goes_on_and_can_be_analysed() {
     let folder = tempfile::tempdir().unwrap();
-    let (killed, whole) = (folder.path().join("killed.csv"), folder.path().join("whole.csv"));
+    let killed = folder.path().join("killed.csv");
+    let whole = folder.path().join("whole.csv");
     for lines in [4, 12] {
         let mut process = calibrate(&killed, &["--seeds", "0..4"]).stdout(Stdio::null()).spawn().unwrap();
         while fs::read_to_string(&killed).unwrap_or_default().lines().count() < lines {
@@ -145,7 +146,8 @@ fn text_is_measured_by_the_likelihood_of_its_tokens() {
 #[test]
 fn bad_input_gets_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
-    let (table, ragged) = (folder.path().join("table.csv"), folder.path().join("ragged.csv"));
+    let table = folder.path().join("table.csv");
+    let ragged = folder.path().join("ragged.csv");
     succeed(&table, &["--seeds", "0..1", "--architectures", "AMM,MMM"]);
     let good = fs::read_to_string(&table).unwrap();
     fs::write(&ragged, good + "AMA,0,1\n").unwrap();

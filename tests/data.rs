@@ -119,7 +119,8 @@ fn damaged_indices_are_refused_at_their_byte() {
     let folder = tempfile::tempdir().unwrap();
     let (path, index) = (folder.path().join("tokens.bin"), folder.path().join("tokens.idx"));
     write(&path, TokenFormat::Megatron, TokenWidth::U16, &[vec![1, 258], vec![3]]);
-    let (data, good) = (fs::read(&path).unwrap(), fs::read(&index).unwrap());
+    let data = fs::read(&path).unwrap();
+    let good = fs::read(&index).unwrap();
     assert_eq!(TokenFile::open(&index, TokenWidth::U16).unwrap().tokens(), 3);
     let with = |at: usize, value: u8| {
         let mut bytes = good.clone();

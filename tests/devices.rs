@@ -68,7 +68,8 @@ fn losses(device: &Device) -> Vec<f64> {
 #[test]
 fn trainings_agree_on_all_devices() {
     let all: Vec<_> = device::available().into_iter().map(|found| (losses(&found.device), found)).collect();
-    let (first, repeated) = (&all[0].0, losses(&all[0].1.device));
+    let first = &all[0].0;
+    let repeated = losses(&all[0].1.device);
     assert!(first.len() == 8 && first[7] < first[0] - 0.1, "{first:?}");
     for (other, found) in all.iter().chain([&(repeated, all[0].1.clone())]) {
         for (a, b) in first.iter().zip(other) {

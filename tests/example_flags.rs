@@ -54,7 +54,8 @@ fn corpus(folder: &Path) -> PathBuf {
 #[test]
 fn absurd_flags_are_refused_with_their_limit() {
     let folder = tempfile::tempdir().unwrap();
-    let (corpus, table) = (corpus(folder.path()), folder.path().join("table.csv"));
+    let corpus = corpus(folder.path());
+    let table = folder.path().join("table.csv");
     let runs = folder.path().join("runs");
     const HUGE: &str = "9223372036854775808";
     for (flags, words) in [
@@ -140,7 +141,10 @@ fn work_is_said_before_it_begins() {
     let mut command = program("calibrate");
     command.arg(folder.path().join("table.csv")).args(TINY).args(["--layers", "1", "--seeds", "0..1"]);
     let text = succeed(&mut command);
-    assert!(text.lines().next().unwrap().starts_with("2 evaluations to do on flex: ") && text.contains("FLOPs"), "{text}");
+    assert!(
+        text.lines().next().unwrap().starts_with("2 evaluations to do on flex: ") && text.contains("FLOPs"),
+        "{text}"
+    );
     let mut command = program("pretrain");
     command.arg("--corpus").arg(corpus).arg("--run").arg(folder.path().join("run"));
     command.args(["--width", "32", "--blocks", "1", "--flops", "1e9", "--seq-len", "16", "--batch-size", "2"]);

@@ -66,7 +66,8 @@ fn a_configuration_states_blocks_and_widths() {
     }
     let half = |key: &str, value: Value| json!({ "no_op": value.is_null(), "replace_with_linear": false, key: value });
     let block = |heads: Value, mult: Value| json!({ "attention": half("n_heads_in_group", heads), "ffn": half("ffn_mult", mult) });
-    let (a, am) = (block(json!(4), Value::Null), block(json!(4), json!(6.0)));
+    let a = block(json!(4), Value::Null);
+    let am = block(json!(4), json!(6.0));
     let m = block(Value::Null, json!(6.0));
     assert_eq!(config["block_configs"], json!([a, am, m, m, m]));
     assert_eq!(import::spec(&folder, &Primitives::standard()).unwrap(), spec);
@@ -128,7 +129,8 @@ fn shards_are_small_complete_and_read_by_the_official_crate() {
         let exported = written(&spec, &folder, &options).unwrap();
         let index = json_of(&folder.join("model.safetensors.index.json"));
         let map: BTreeMap<String, String> = serde_json::from_value(index["weight_map"].clone()).unwrap();
-        let (mut total, mut names) = (0, Vec::new());
+        let mut total = 0;
+        let mut names = Vec::new();
         for file in exported.files.iter().filter(|file| file.ends_with(".safetensors")) {
             let bytes = fs::read(folder.join(file)).unwrap();
             let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -151,7 +153,8 @@ fn shards_are_small_complete_and_read_by_the_official_crate() {
 #[test]
 fn only_models_are_replaced_and_only_when_asked() {
     let root = tempfile::tempdir().unwrap();
-    let (model, other) = (root.path().join("model"), root.path().join("other"));
+    let model = root.path().join("model");
+    let other = root.path().join("other");
     let replace = Options { overwrite: true, ..Options::default() };
     fs::create_dir(&model).unwrap();
     written(&tiny("AM"), &model, &Options::default()).unwrap();
@@ -224,7 +227,8 @@ fn tokenizers_are_copied_and_checked() {
         fs::write(tokenizer.join("tokenizer_config.json"), "{}").unwrap();
         Options { tokenizer: Some(tokenizer.clone()), ..Options::default() }
     };
-    let (spec, folder) = (tiny("AM"), |ids: usize| root.path().join(ids.to_string()));
+    let spec = tiny("AM");
+    let folder = |ids: usize| root.path().join(ids.to_string());
     let exported = written(&spec, &folder(10), &with(10)).unwrap();
     assert!(exported.files.contains(&"tokenizer_config.json".into()) && exported.warnings.is_empty());
     let fewer = written(&spec, &folder(9), &with(9)).unwrap();

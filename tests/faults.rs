@@ -267,7 +267,8 @@ fn a_removed_folder_ends_the_search_in_time_and_its_journal_is_saved() {
 fn a_renamed_folder_ends_the_search_in_time_and_it_goes_on_where_it_is() {
     for executor in ["threads", "process"] {
         let root = tempfile::tempdir().unwrap();
-        let (folder, away) = (root.path().join("run"), root.path().join("away"));
+        let folder = root.path().join("run");
+        let away = root.path().join("away");
         let child = driver(&folder, executor, "slow=60").spawn().unwrap();
         until("some trials are told", || told(&folder) >= 3);
         fs::rename(&folder, &away).unwrap();
@@ -282,7 +283,8 @@ fn a_renamed_folder_ends_the_search_in_time_and_it_goes_on_where_it_is() {
 fn a_folder_that_comes_back_in_time_is_waited_for() {
     for executor in ["threads", "process"] {
         let root = tempfile::tempdir().unwrap();
-        let (folder, away) = (root.path().join("run"), root.path().join("away"));
+        let folder = root.path().join("run");
+        let away = root.path().join("away");
         let child = driver(&folder, executor, "slow=30").env(PATIENCE, "60000").spawn().unwrap();
         until("some trials are told", || told(&folder) >= 3);
         fs::rename(&folder, &away).unwrap();
@@ -341,7 +343,8 @@ fn threads_write_on_to_a_journal_in_a_folder_that_becomes_read_only() {
 fn a_folder_that_moves_to_another_machine_takes_its_search_along() {
     for executor in ["threads", "process"] {
         let root = tempfile::tempdir().unwrap();
-        let (folder, copy) = (root.path().join("run"), root.path().join("copy"));
+        let folder = root.path().join("run");
+        let copy = root.path().join("copy");
         let child = driver(&folder, executor, "slow=400").spawn().unwrap();
         until("some trials are told", || told(&folder) >= 2);
         // Pending trials come along, their workers do not.
@@ -365,7 +368,8 @@ fn a_journal_that_may_not_grow_loses_nothing_at_any_byte() {
     assert_ends_well(&whole, "threads", 4);
     let length = fs::metadata(whole.join("journal.jsonl")).unwrap().len();
     let folder = root.path().join("run");
-    let (mut known, mut stops) = (0, 0);
+    let mut known = 0;
+    let mut stops = 0;
     for limit in (0..length).step_by(31) {
         let limit = format!("trap '' XFSZ; exec prlimit --fsize={limit} \"$0\" \"$@\"");
         let mut command = wrapped(&["sh", "-c", &limit], &folder, "threads", "slow=0");
@@ -388,7 +392,8 @@ fn fill_up(limits: impl Iterator<Item = String>, anew: bool) {
     let mut limits = limits.peekable();
     let Some(mount) = Mount::full_at(root.path(), limits.peek().unwrap()) else { return };
     let folder = root.path().join("run");
-    let (mut known, mut stops) = (0, 0);
+    let mut known = 0;
+    let mut stops = 0;
     for limit in limits {
         mount.change(&limit);
         let mut command = driver(&folder, "process", "slow=0");
@@ -432,7 +437,8 @@ fn a_disk_that_is_full_at_any_page_loses_nothing() {
 fn a_driver_without_file_handles_says_so_and_loses_nothing() {
     for executor in ["threads", "process"] {
         let folder = tempfile::tempdir().unwrap();
-        let (mut stops, mut known) = (0, 0);
+        let mut stops = 0;
+        let mut known = 0;
         for handles in 5..40 {
             let limit = format!("--nofile={handles}");
             let command = &mut wrapped(&["prlimit", &limit], folder.path(), executor, "slow=0");
@@ -536,7 +542,8 @@ fn clocks_may_jump_back_and_forth() {
     let Some(library) = faketime() else { return skip("jumping clocks", "libfaketime is not installed") };
     for executor in ["threads", "process"] {
         let root = tempfile::tempdir().unwrap();
-        let (folder, clock) = (root.path().join("run"), root.path().join("clock"));
+        let folder = root.path().join("run");
+        let clock = root.path().join("clock");
         let set = |hours: &str| {
             fs::write(root.path().join("next"), hours).unwrap();
             fs::rename(root.path().join("next"), &clock).unwrap();
@@ -573,10 +580,12 @@ fn left_under(umask: &str, command: &mut Command, folder: &Path) -> Vec<String> 
     // Whoever may read a folder may enter it.
     let entered = rights | 0o100 | (rights & 0o044) >> 2;
     succeed(command.spawn().unwrap());
-    let (mut folders, mut names) = (vec![folder.to_owned()], Vec::new());
+    let mut folders = vec![folder.to_owned()];
+    let mut names = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
-            let (metadata, path) = (entry.metadata().unwrap(), entry.path());
+            let metadata = entry.metadata().unwrap();
+            let path = entry.path();
             let wanted = if metadata.is_dir() { entered } else { rights };
             assert_eq!(metadata.permissions().mode() & 0o777, wanted, "{}", path.display());
             match metadata.is_dir() {
@@ -669,7 +678,8 @@ fn links_in_task_folders_are_not_followed() {
         ("", false),
     ];
     for (link, goes_on) in kinds {
-        let (folder, outside) = (root.path().join(format!("run-{link}")), root.path().join("outside"));
+        let folder = root.path().join(format!("run-{link}"));
+        let outside = root.path().join("outside");
         let task = folder.join("tasks").join(&name);
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("result.json"), &forged).unwrap();

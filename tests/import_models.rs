@@ -55,7 +55,8 @@ struct Folder {
 
 impl Folder {
     fn new(spec: &ModelSpec, format: Format) -> Self {
-        let (root, model) = (tempfile::tempdir().unwrap(), lm(spec));
+        let root = tempfile::tempdir().unwrap();
+        let model = lm(spec);
         let options = Options { format, ..Options::default() };
         let folder = root.path().join("model");
         export::hugging_face(spec, Some(&model), &Primitives::standard(), folder, &options).unwrap();
@@ -277,7 +278,8 @@ proptest! {
     ) {
         let mut spec = ModelSpec { tied_embeddings: tied, ..spec(&letters) };
         spec.dims.attention_bias = attention_bias;
-        let (root, model) = (tempfile::tempdir().unwrap(), lm(&spec));
+        let root = tempfile::tempdir().unwrap();
+        let model = lm(&spec);
         let folder = root.path().join("model");
         let options = Options { format, shard_bytes, ..Options::default() };
         match export::hugging_face(&spec, Some(&model), &Primitives::standard(), &folder, &options) {

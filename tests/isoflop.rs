@@ -59,7 +59,8 @@ fn a_grid_is_every_family_at_every_size_and_budget() {
 #[test]
 fn a_study_that_is_stopped_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let (corpus, primitives) = (corpus(folder.path()), Primitives::standard());
+    let corpus = corpus(folder.path());
+    let primitives = Primitives::standard();
     let cells = grid(&primitives, &[5e7, 2e8]).plan(256, &primitives, 1).unwrap();
     let path = folder.path().join("study.jsonl");
     let run = |cells: &[Cell], path: &Path, workers| {

@@ -53,7 +53,9 @@ fn build<L: Mixer>(primitive: &impl Primitive, device: &Device) -> L {
 fn agrees(layer: impl Mixer, training: impl Mixer, golden: &Value, y: &Value) {
     let input =
         |device: &Device| Tensor::<3>::from_data(TensorData::new(Weights(golden).list("x"), [2, 11, 8]), device);
-    let (layer, training, want) = (Block::new(layer), Block::new(training), Weights(y).list("y"));
+    let layer = Block::new(layer);
+    let training = Block::new(training);
+    let want = Weights(y).list("y");
     let near = |got: Tensor<3>, how: &str| {
         for (at, (got, want)) in got.into_data().try_into_vec::<f32>().unwrap().iter().zip(&want).enumerate() {
             assert!((got - want).abs() < 1e-5, "{how} {at}: {got} is not {want}");
@@ -62,7 +64,8 @@ fn agrees(layer: impl Mixer, training: impl Mixer, golden: &Value, y: &Value) {
     let x = input(&Device::flex());
     near(layer.forward(x.clone()), "forward");
     near(training.forward(input(&Device::flex().autodiff())), "training");
-    let (mut memory, mut start) = (Memory::default(), 0);
+    let mut memory = Memory::default();
+    let mut start = 0;
     let steps = [4, 1, 1, 5].map(|step| {
         let next = x.clone().narrow(1, start, step);
         start += step;

@@ -149,8 +149,10 @@ fn repetitions_become_a_mean_with_its_standard_error() {
     // The first repetition is the training that was alone.
     repeated.trainings.truncate(1);
     repeated.trainings[0].repeats = 2;
-    let (two, one) = (evaluate(repeated, "1A+1M"), &single.tasks[0]);
-    let (pooled, one) = (two.tasks[0].score.unwrap(), one.score.unwrap());
+    let two = evaluate(repeated, "1A+1M");
+    let one = &single.tasks[0];
+    let pooled = two.tasks[0].score.unwrap();
+    let one = one.score.unwrap();
     let other = 2.0 * pooled - one;
     assert!((0.0..=1.0).contains(&other) && other != one);
     assert!((two.standard_error.unwrap() - (other - one).abs() / 2.0).abs() < 1e-12);
@@ -207,7 +209,8 @@ fn attempt(
 ) -> (Result<Report, EvalError>, Vec<Progress>) {
     let (sender, told) = mpsc::channel();
     let cancel = CancelToken::default();
-    let (token, calls) = (cancel.clone(), AtomicUsize::new(0));
+    let token = cancel.clone();
+    let calls = AtomicUsize::new(0);
     let context = Context::new(cancel, move |progress| {
         if calls.fetch_add(1, Ordering::Relaxed) + 1 == last {
             token.cancel();

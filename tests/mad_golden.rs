@@ -147,7 +147,8 @@ fn statistics_agree_with_the_reference_and_with_closed_forms() {
         let (task, roles) = (&setting.task, Roles::of(&setting.task));
         let golden = [(Split::Test, Some(&setting.test_statistics)), (Split::Train, setting.train_statistics.as_ref())];
         for (split, golden) in golden.into_iter().filter_map(|(split, golden)| Some((split, golden?))) {
-            let (mut own, mut report) = (Own::default(), Report::default());
+            let mut own = Own::default();
+            let mut report = Report::default();
             instances(task, split).take(INSTANCES).for_each(|instance| own.add(task, &roles, &instance));
             own.compare(golden, &mut report);
             if split == Split::Test {
@@ -195,7 +196,8 @@ fn compare_with_closed_forms(setting: &Setting, own: &Own, report: &mut Report) 
 /// Expected noise slots, distinct keys and scored positions of a test when this many slots, none or one, are never noise. With
 /// many queries every repeated key is scored, and the last one; with a single query the last alone.
 fn noisy_forms(config: &NoisyInContextRecall, keys: f64, protected: i32) -> [f64; 3] {
-    let (f, slots) = (config.frac_noise, config.seq_len as i32 / 2 - 1);
+    let f = config.frac_noise;
+    let slots = config.seq_len as i32 / 2 - 1;
     let missed = (1.0 - 1.0 / keys).powi(protected) * (1.0 - (1.0 - f) / keys).powi(slots - protected);
     let noise = f * f64::from(slots - protected);
     let distinct = keys * (1.0 - missed);
@@ -207,7 +209,8 @@ fn noisy_forms(config: &NoisyInContextRecall, keys: f64, protected: i32) -> [f64
 /// case that it protects none.
 fn noisy_closed_forms(config: &NoisyInContextRecall, keys: f64, golden: &dyn Fn(&str) -> f64) -> [f64; 3] {
     let [own, unprotected] = [1, 0].map(|protected| noisy_forms(config, keys, protected));
-    let (f, weight) = (config.frac_noise, 2.0 / config.seq_len as f64);
+    let f = config.frac_noise;
+    let weight = 2.0 / config.seq_len as f64;
     let names = ["noise_slots_mean", "distinct_keys_mean", "scored_mean_test"];
     for ((name, own), unprotected) in names.into_iter().zip(own).zip(unprotected) {
         let mixed = (1.0 - weight) * own + weight * unprotected;
@@ -225,7 +228,9 @@ fn noisy_recall_keeps_its_closed_forms_with_many_queries_and_with_one() {
         {
             let config = NoisyInContextRecall { vocab_size, noise_vocab_size, frac_noise, seq_len, multi_query };
             let task = Task::NoisyInContextRecall(config.clone());
-            let (roles, mut own, mut report) = (Roles::of(&task), Own::default(), Report::default());
+            let roles = Roles::of(&task);
+            let mut own = Own::default();
+            let mut report = Report::default();
             instances(&task, Split::Test).take(INSTANCES).for_each(|instance| own.add(&task, &roles, &instance));
             let forms = noisy_forms(&config, f64::from(roles.keys[1]), 1);
             for (name, expected) in ["noise_slots", "distinct_keys", "scored"].into_iter().zip(forms) {
@@ -240,7 +245,8 @@ fn noisy_recall_keeps_its_closed_forms_with_many_queries_and_with_one() {
 fn chance_agrees_with_the_reference() {
     for setting in settings() {
         let golden = |name: &str| setting.expected_closed_form[name];
-        let (chance, length) = (setting.task.chance(), setting.task.input_len() as f64);
+        let chance = setting.task.chance();
+        let length = setting.task.input_len() as f64;
         let (chance, expected) = match setting.task {
             Task::InContextRecall(_) | Task::NoisyInContextRecall(_) | Task::SelectiveCopying(_) => {
                 (chance, golden("chance_accuracy"))
@@ -305,7 +311,8 @@ mod errors {
             (Task::SelectiveCopying(SelectiveCopying { seq_len: 33, ..Default::default() }), 34),
         ];
         for (task, least) in cases {
-            let (name, error) = (task.name(), error(task));
+            let name = task.name();
+            let error = error(task);
             assert!(
                 matches!(error, TaskError::SequenceTooShort { task, minimum, .. } if task == name && minimum == least),
                 "{error}"
@@ -337,7 +344,8 @@ mod errors {
             (Task::SelectiveCopying(SelectiveCopying { vocab_size: 2, ..Default::default() }), 3),
         ];
         for (task, minimum) in cases {
-            let (name, vocab_size) = (task.name(), task.vocab_size());
+            let name = task.name();
+            let vocab_size = task.vocab_size();
             assert_eq!(error(task), TaskError::VocabularyTooSmall { task: name, vocab_size, minimum });
         }
     }

@@ -60,7 +60,8 @@ fn a_position_does_not_see_later_tokens() {
         let model = lm(&spec("AKMAF"), 1, &device);
         let before = vector(model.forward(tokens(&[1, 2, 3, 4, 5, 6, 7], &device)));
         let after = vector(model.forward(tokens(&[1, 2, 3, 4, 9, 0, 10], &device)));
-        let (seen, changed) = (4 * 11, 7 * 11);
+        let seen = 4 * 11;
+        let changed = 7 * 11;
         for at in 0..seen {
             assert!((before[at] - after[at]).abs() < 1e-6, "{at}");
         }
@@ -100,7 +101,8 @@ fn weights_depend_on_spec_and_seed_alone() {
 fn sizes_follow_the_closed_forms() {
     for (tied, bias) in [(true, false), (true, true), (false, false), (false, true)] {
         let spec = ModelSpec { tied_embeddings: tied, head_bias: bias, ..spec("AMKAF") };
-        let (vocab, width) = (11, 16);
+        let vocab = 11;
+        let width = 16;
         let head = match (tied, bias) {
             (true, _) => 0,
             (false, bias) => vocab * width + if bias { vocab } else { 0 },
@@ -127,7 +129,8 @@ fn a_tied_head_is_the_embedding() {
     assert_ne!(vector(tied.forward(tokens(&ids, &device))), vector(untied.forward(tokens(&ids, &device))));
     let head = untied.head.as_mut().unwrap();
     head.weight = Param::from_tensor(tied.trunk.embedding.val().transpose().detach());
-    let (a, b) = (vector(tied.forward(tokens(&ids, &device))), vector(untied.forward(tokens(&ids, &device))));
+    let a = vector(tied.forward(tokens(&ids, &device)));
+    let b = vector(untied.forward(tokens(&ids, &device)));
     assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6));
 }
 
@@ -169,7 +172,8 @@ fn the_auto_encoder_decodes_the_last_state_at_every_position() {
     let device = Device::flex();
     let spec = spec("AM");
     let model = AutoEncoder::new(&spec, &primitives(), Seed(1), &device).unwrap();
-    let (v, d) = (11, 16);
+    let v = 11;
+    let d = 16;
     let cost =
         |symbol: &str| primitives().get(symbol.parse().unwrap()).unwrap().cost(&spec.dims, 1).parameters as usize;
     let decoder = 2 * (d + d * d + d) + d + d * v + v;
@@ -195,7 +199,9 @@ fn decoding_in_any_steps_gives_the_scores_of_the_whole_sequence() {
         let model = lm(&spec, 1, &device);
         let whole = vector(model.forward(tokens(&all, &device)));
         for steps in [&[8][..], &[1; 8], &[3, 1, 4]] {
-            let (mut cache, mut rest, mut scores) = (Cache::default(), &all[..], Vec::new());
+            let mut cache = Cache::default();
+            let mut rest = &all[..];
+            let mut scores = Vec::new();
             for &step in steps {
                 scores.extend(vector(model.decode(tokens(&rest[..step], &device), &mut cache)));
                 rest = &rest[step..];
@@ -216,7 +222,8 @@ fn a_cache_holds_what_the_costs_say_and_clones_go_on_alone() {
     let mut cache = Cache::default();
     model.decode(tokens(&[1, 2, 3], &device), &mut cache);
     let mut other = cache.clone();
-    let (a, b) = (tokens(&[4], &device), tokens(&[5], &device));
+    let a = tokens(&[4], &device);
+    let b = tokens(&[5], &device);
     model.decode(b, &mut other);
     let whole = vector(model.forward(tokens(&[1, 2, 3, 4], &device)));
     for (stepped, whole) in vector(model.decode(a, &mut cache)).iter().zip(&whole[3 * 11..]) {

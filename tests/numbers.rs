@@ -115,8 +115,11 @@ fn space() -> SearchSpace {
 }
 
 fn setup(seed: u64) -> Setup {
-    let (space, primitives, goal) = (space(), BTreeMap::new(), Goal::default());
-    let (searcher, evaluator) = (RandomSearch.fingerprint(), "wild".into());
+    let space = space();
+    let primitives = BTreeMap::new();
+    let goal = Goal::default();
+    let searcher = RandomSearch.fingerprint();
+    let evaluator = "wild".into();
     Setup { space, primitives, goal, seed: Seed(seed), searcher, evaluator, stopping: None }
 }
 
@@ -162,7 +165,8 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
         let open = || Session::open(&path, setup(seed), RandomSearch).unwrap();
-        let (mut session, mut rng) = (open(), Seed(seed).rng("by hand", 0));
+        let mut session = open();
+        let mut rng = Seed(seed).rng("by hand", 0);
         for _ in 0..8 {
             let Ask::Trial(trial) = session.ask().unwrap() else { panic!() };
             let finite = rng.random();
@@ -207,7 +211,8 @@ proptest! {
             assert_reads_back(cached.path(), &study);
             study
         };
-        let (first, again) = (search(), search());
+        let first = search();
+        let again = search();
         for (a, b) in first.trials().iter().zip(again.trials()) {
             match (&a.state, &b.state) {
                 (TrialState::Completed(a), TrialState::Completed(b)) => prop_assert!(a.same_outcome(b), "{a:?} {b:?}"),
@@ -223,7 +228,8 @@ proptest! {
     fn tables_read_back_and_make_studies(seed: u64) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table.csv");
-        let (empty, mut rng) = (Table::new(["recall"]).unwrap(), Seed(seed).rng("table", 0));
+        let empty = Table::new(["recall"]).unwrap();
+        let mut rng = Seed(seed).rng("table", 0);
         let mut file = TableFile::open(&path, empty.clone()).unwrap();
         for architecture in space().iter() {
             for seed in [0, u64::MAX] {

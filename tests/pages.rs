@@ -34,7 +34,8 @@ fn check_coordinates(html: &str) {
 }
 
 fn tell(study: &mut Study, number: u128, event: impl FnOnce(TrialId) -> Event) {
-    let (id, architecture) = (study.next_id(), study.space().nth(number % 16).unwrap());
+    let id = study.next_id();
+    let architecture = study.space().nth(number % 16).unwrap();
     study.apply(Event::Proposed { id, architecture, seed: Seed(id.0), origin: Origin::Manual }).unwrap();
     study.apply(event(id)).unwrap();
 }

@@ -12,7 +12,8 @@ use layer::running_mean;
 
 #[test]
 fn the_walk_through_shows_the_layer_that_is_tested() {
-    let (text, layer) = (include_str!("../docs/plug_in.md"), include_str!("../examples/plug_in_primitive/layer.rs"));
+    let text = include_str!("../docs/plug_in.md");
+    let layer = include_str!("../examples/plug_in_primitive/layer.rs");
     assert!(text.contains(layer), "docs/plug_in.md and examples/plug_in_primitive/layer.rs differ");
     assert!(layer.lines().count() < 60);
 }

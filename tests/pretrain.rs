@@ -217,7 +217,9 @@ fn a_run_that_diverges_keeps_its_last_good_checkpoint() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let root = tempfile::tempdir().unwrap();
-    let (primitives, corpus, run) = (Primitives::standard(), corpus(root.path()), root.path().join("run"));
+    let primitives = Primitives::standard();
+    let corpus = corpus(root.path());
+    let run = root.path().join("run");
     let new = |model: &ModelSpec, config: &PretrainConfig| {
         Pretrainer::new(model, &primitives, &corpus, config, &run).map(|_| ()).unwrap_err()
     };

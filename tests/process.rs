@@ -270,7 +270,8 @@ fn a_cancelled_search_ends_its_workers_or_leaves_them() {
         let executor = process(folder).unwrap().command(slow);
         let executor = if leave { executor.leave_jobs() } else { executor };
         let pipeline = cluster::pipeline().executor(executor).journal(folder.join("journal.jsonl"));
-        let (token, place) = (pipeline.cancel_token(), folder.to_owned());
+        let token = pipeline.cancel_token();
+        let place = folder.to_owned();
         let watcher = std::thread::spawn(move || {
             until("two workers show up", || tasks(&place).iter().filter_map(|task| pid(task)).count() == WORKERS);
             token.cancel();

@@ -23,7 +23,8 @@ fn mad() -> Mad {
 /// The reports of these trials, each evaluated by some worker, without the times they took.
 fn evaluate(trials: &[Trial], workers: usize) -> Vec<Report> {
     let mut executor = Threads::new(Arc::new(mad()), workers).unwrap();
-    let (mut waiting, mut reports) = (trials.iter(), vec![Report::default(); trials.len()]);
+    let mut waiting = trials.iter();
+    let mut reports = vec![Report::default(); trials.len()];
     let mut missing = trials.len();
     while missing > 0 {
         while executor.idle() > 0
@@ -79,7 +80,8 @@ fn the_curve_ends_at_the_score() {
     let steps: Vec<_> = report.curve.iter().map(|&(step, _)| step).collect();
     // Recall once, compression with two points of a grid, each evaluated twice in four steps.
     assert_eq!(steps, [2, 4, 6, 8, 10, 12]);
-    let (last, score) = (report.curve[5].1, report.scores["accuracy"]);
+    let last = report.curve[5].1;
+    let score = report.scores["accuracy"];
     assert!((last - score).abs() < 1e-12, "{last} {score}");
 }
 
@@ -141,7 +143,8 @@ fn real_trainings_are_stopped_and_repeat() {
         let pipeline = if rule { pipeline.stop_early(MedianRule::after(3, 4)) } else { pipeline };
         toy::outcomes(&pipeline.run(&Target::llama_350m()).unwrap().study)
     };
-    let (with, without) = (search(true), search(false));
+    let with = search(true);
+    let without = search(false);
     assert_eq!(search(true), with);
     let ended: Vec<_> = with.iter().zip(&without).filter(|(trial, _)| trial.report().is_some()).collect();
     assert!((3..16).contains(&ended.len()), "{} of 16 ran to the end", ended.len());

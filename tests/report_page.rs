@@ -42,7 +42,9 @@ fn open(path: &std::path::Path) -> Option<(String, String)> {
 #[test]
 fn pages_open_without_errors_and_their_scripts_run() {
     let folder = tempfile::tempdir().unwrap();
-    let (found, target, primitives) = (found(), Target::llama_1b(), Primitives::standard());
+    let found = found();
+    let target = Target::llama_1b();
+    let primitives = Primitives::standard();
     let page = folder.path().join("report.html");
     Page::new(&found.study).target(&target, &found.target, &primitives).write(&page).unwrap();
     let Some((document, console)) = open(&page) else {

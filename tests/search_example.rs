@@ -81,7 +81,8 @@ fn a_run_can_be_resumed_extended_corrected_and_read() {
 #[test]
 fn a_killed_run_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
-    let (killed, whole) = (folder.path().join("killed"), folder.path().join("whole"));
+    let killed = folder.path().join("killed");
+    let whole = folder.path().join("whole");
     let arguments = ["--layers", "6", "--trials", "48"];
     for lines in [4, 16, 40] {
         let mut process = search(&killed, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -106,7 +107,8 @@ fn a_killed_run_goes_on_where_it_stopped() {
 #[test]
 fn processes_find_what_threads_find() {
     let folder = tempfile::tempdir().unwrap();
-    let (threads, processes) = (folder.path().join("threads"), folder.path().join("processes"));
+    let threads = folder.path().join("threads");
+    let processes = folder.path().join("processes");
     succeed(&threads, &["--trials", "6"]);
     succeed(&processes, &["--trials", "6", "--executor", "process", "--trial-minutes", "10"]);
     assert!(study(&threads).observations().zip(study(&processes).observations()).all(|(here, there)| {

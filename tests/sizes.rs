@@ -74,7 +74,8 @@ fn changed(
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("model");
     let target = Target::custom("tiny", Dims::new(8, 256, 2).unwrap(), 10, true, 1).unwrap();
-    let (spec, primitives) = (target.model(architecture.parse().unwrap()), Primitives::standard());
+    let spec = target.model(architecture.parse().unwrap());
+    let primitives = Primitives::standard();
     let model = HybridLm::new(&spec, &primitives, Seed(0), &Device::flex()).unwrap();
     let options = Options { format: export::Format::Flat, ..Options::default() };
     export::hugging_face(&spec, keep_weights.then_some(&model), &primitives, &folder, &options).unwrap();
@@ -128,7 +129,8 @@ proptest! {
 
 #[test]
 fn specifications_and_targets_are_bounded() {
-    let (primitives, device) = (Primitives::standard(), Device::flex());
+    let primitives = Primitives::standard();
+    let device = Device::flex();
     let target = Target::llama_1b();
     for size in HUGE.map(|size| size as usize) {
         let spec = ModelSpec { vocab_size: size, ..target.baseline_model() };

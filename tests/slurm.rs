@@ -219,7 +219,9 @@ fn killed_workers_and_held_jobs_are_replaced_and_poison_is_recorded() {
 fn a_folder_that_is_removed_renamed_or_full_ends_the_search_in_time() {
     let Some(cluster) = Cluster::start(None) else { return };
     let root = tempfile::tempdir().unwrap();
-    let (removed, renamed, full) = (root.path().join("removed"), root.path().join("renamed"), root.path().join("full"));
+    let removed = root.path().join("removed");
+    let renamed = root.path().join("renamed");
+    let full = root.path().join("full");
     let start = |folder: &Path| {
         let child = driver(&cluster, folder, "slow=300").spawn().unwrap();
         until("some trials are told", || told(folder) >= 2);
@@ -285,7 +287,9 @@ fn stopped_workers_are_waited_for_and_those_that_take_too_much_memory_are_replac
 fn a_log_that_is_a_link_is_not_written_to() {
     let Some(cluster) = Cluster::start(None) else { return };
     let root = tempfile::tempdir().unwrap();
-    let (known, folder, outside) = (root.path().join("known"), root.path().join("run"), root.path().join("outside"));
+    let known = root.path().join("known");
+    let folder = root.path().join("run");
+    let outside = root.path().join("outside");
     let child = driver(&cluster, &known, "").spawn().unwrap();
     until("the name of the first task is known", || !tasks(&known).is_empty());
     kill(child);
@@ -329,7 +333,8 @@ fn a_worker_that_outlives_its_daemon_and_its_replacement_give_one_result() {
         slow = tasks(folder).into_iter().nth(4).filter(|task| pid(task).is_some());
         slow.is_some()
     });
-    let (task, pid) = (slow.clone().unwrap(), pid(&slow.unwrap()).unwrap());
+    let task = slow.clone().unwrap();
+    let pid = pid(&slow.unwrap()).unwrap();
     let name = task.file_name().unwrap().to_str().unwrap().to_owned();
     let node = cluster.jobs().into_iter().find(|[_, _, _, job]| job.ends_with(&name)).unwrap()[2].clone();
     cluster.kill_daemon(&node);

@@ -39,7 +39,8 @@ fn network(architecture: &str, seed: u64) -> HybridLm {
 /// Repeat the previous token; the first position is not scored.
 fn repeat_previous(seed: u64, step: usize) -> TokenBatch {
     let mut rng = Seed(seed).rng("data", step as u64);
-    let (batch, seq) = (8, 9);
+    let batch = 8;
+    let seq = 9;
     let inputs: Vec<i32> = (0..batch * seq).map(|_| rng.random_range(0..VOCAB as i32)).collect();
     let targets = (0..inputs.len()).map(|at| if at % seq == 0 { IGNORE } else { inputs[at - 1] }).collect();
     TokenBatch { batch, seq, inputs, targets }
@@ -111,7 +112,8 @@ fn every_primitive_learns_beside_attention() {
 
 #[test]
 fn the_balance_of_experts_is_trained_but_not_reported() {
-    let (batch, device) = (repeat_previous(1, 0), Device::flex().autodiff());
+    let batch = repeat_previous(1, 0);
+    let device = Device::flex().autodiff();
     let model = network("AEE", 1).train();
     let (logits, penalty) = model.logits_and_penalty(batch.tokens(&device));
     let penalty = penalty.unwrap().into_scalar::<f32>();
@@ -304,7 +306,8 @@ fn accumulated(config: &TrainConfig, steps: usize, others: &[Device]) -> Vec<f32
 #[test]
 fn parts_of_a_step_make_the_gradient_of_the_whole() {
     // Parts of different weight: the second has fewer scored positions.
-    let (first, mut second) = (repeat_previous(1, 0), repeat_previous(1, 1));
+    let first = repeat_previous(1, 0);
+    let mut second = repeat_previous(1, 1);
     second.targets[..40].fill(IGNORE);
     let join = |a: &[i32], b: &[i32]| [a, b].concat();
     let whole = TokenBatch {
@@ -349,7 +352,8 @@ fn sixteen_bits_learn_what_thirty_two_do() {
         trained.model.visit(&mut Wide);
         trained.history
     };
-    let (wide, narrow) = (history(Precision::Single), history(Precision::BFloat16));
+    let wide = history(Precision::Single);
+    let narrow = history(Precision::BFloat16);
     let last = |history: &[composer_nas::train::Point]| history.last().unwrap().evaluation;
     assert!(last(&wide).accuracy > 0.95 && last(&narrow).accuracy > 0.95, "{wide:?} {narrow:?}");
     assert_ne!(last(&wide).loss, last(&narrow).loss);
@@ -363,7 +367,8 @@ fn activations_computed_again_give_the_same_gradients() {
         let trained = run(1, &TrainConfig { recompute, ..config(25) });
         trained.history[0]
     };
-    let (kept, again) = (losses(false), losses(true));
+    let kept = losses(false);
+    let again = losses(true);
     assert!((kept.train_loss - again.train_loss).abs() < 1e-3, "{kept:?} {again:?}");
     assert!((kept.evaluation.loss - again.evaluation.loss).abs() < 1e-2, "{kept:?} {again:?}");
 }

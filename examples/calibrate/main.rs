@@ -154,7 +154,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     println!("{} evaluations to do on {device}: {work}", queue.len());
     let bar = Bar::new(queue.len() as u64);
     bar.set_style(ProgressStyle::with_template("{pos}/{len} [{bar:24}] {elapsed} spent, {eta} left {msg}")?);
-    let (mut running, mut submitted) = (HashMap::new(), 0);
+    let mut running = HashMap::new();
+    let mut submitted = 0;
     while !(queue.is_empty() && running.is_empty()) {
         while executor.idle() > 0
             && let Some((architecture, seed)) = queue.pop_front()

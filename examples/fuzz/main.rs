@@ -116,7 +116,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let wanted = wanted(&args.targets)?;
     ensure!(args.repeat.is_empty() || wanted.len() == 1, "name the target that --repeat is for");
     let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).clamp(1, 64);
-    let (waiting, tallies) = (Mutex::new(wanted.iter().rev().collect::<Vec<_>>()), Mutex::new(Vec::new()));
+    let waiting = Mutex::new(wanted.iter().rev().collect::<Vec<_>>());
+    let tallies = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -155,7 +156,9 @@ fn wanted(names: &[String]) -> anyhow::Result<Vec<&'static Target>> {
 fn try_target(args: &Args, target: &Target) -> anyhow::Result<Tally> {
     // In memory, where the system has such a folder.
     let scratch = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
-    let (begun, mut tally, mut from) = (Instant::now(), Tally::default(), 0);
+    let begun = Instant::now();
+    let mut tally = Tally::default();
+    let mut from = 0;
     loop {
         let left = (args.seconds - begun.elapsed().as_secs_f64()).max(0.0);
         fs::write(scratch.path().join(TALLY), "{\"tried\":0,\"read\":0,\"known\":0,\"found\":{}}")?;

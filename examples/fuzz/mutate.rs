@@ -200,7 +200,8 @@ fn key(fields: &Map<String, Value>, rng: &mut Rng) -> String {
 
 /// Gives a field another's name, or a name of no meaning.
 fn rename(fields: &mut Map<String, Value>, rng: &mut Rng) {
-    let (from, to) = (key(fields, rng), key(fields, rng));
+    let from = key(fields, rng);
+    let to = key(fields, rng);
     let to = if rng.random() { to } else { "unknown".into() };
     if let Some(value) = fields.remove(&from) {
         fields.insert(to, value);
@@ -278,7 +279,8 @@ fn splice(known: &str, other: &str, rng: &mut Rng) -> String {
 /// Without a piece, which is sometimes the rest.
 fn cut(known: &str, rng: &mut Rng) -> String {
     let [a, b] = [0; 2].map(|_| boundary(known, rng));
-    let (from, to) = (a.min(b), if rng.random_bool(0.3) { known.len() } else { a.max(b) });
+    let from = a.min(b);
+    let to = if rng.random_bool(0.3) { known.len() } else { a.max(b) };
     [&known[..from], &known[to..]].concat()
 }
 
@@ -295,7 +297,8 @@ fn number(rng: &mut Rng) -> u64 {
 fn binary(bytes: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut new = bytes.to_vec();
     let [a, b] = [0; 2].map(|_| rng.random_range(0..=bytes.len()));
-    let (from, to) = (a.min(b), a.max(b));
+    let from = a.min(b);
+    let to = a.max(b);
     match rng.random_range(0..7) {
         0 if from < new.len() => new[from] ^= 1 << rng.random_range(0..8),
         1 if from < new.len() => new[from] = rng.random(),

@@ -40,7 +40,8 @@ pub fn run(args: &Args, folder: &Path, from: u64) -> anyhow::Result<()> {
     let target = *crate::wanted(&args.targets)?.first().context("a worker has a target")?;
     panic::set_hook(Box::new(remember));
     let mut worker = Worker::new(args, target, folder)?;
-    let (begun, mut told) = (Instant::now(), Instant::now());
+    let begun = Instant::now();
+    let mut told = Instant::now();
     for number in from.. {
         let stored = usize::try_from(number).ok().and_then(|at| worker.stored.get(at).cloned());
         let over = begun.elapsed().as_secs_f64() >= args.seconds || !args.repeat.is_empty();
@@ -90,7 +91,9 @@ impl<'a> Worker<'a> {
                 stored.push(fs::read(path).with_context(|| path.display().to_string())?);
             }
         }
-        let (files, kept, answers) = ([open(INPUT)?, open(NUMBER)?], Default::default(), BTreeSet::new());
+        let files = [open(INPUT)?, open(NUMBER)?];
+        let kept = Default::default();
+        let answers = BTreeSet::new();
         let watch = Watch::start(patience(args));
         let tally = Tally { known: stored.len(), ..Tally::default() };
         Ok(Self { args, target, folder, files, stored, kept, answers, tally, watch })
@@ -176,7 +179,9 @@ impl<'a> Worker<'a> {
 
     /// The input without what is not needed for the same finding: pieces are left out, large ones first.
     fn shrunk(&mut self, kind: &str, input: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let (mut small, mut piece, mut left) = (input.to_vec(), input.len() / 2, SHRINKS);
+        let mut small = input.to_vec();
+        let mut piece = input.len() / 2;
+        let mut left = SHRINKS;
         let end = Instant::now() + Duration::from_secs(5);
         while piece > 0 {
             let mut at = 0;
@@ -228,7 +233,9 @@ pub fn announce(target: &Target, kind: &str, file: &Path) {
 
 /// A message without what differs between inputs: numbers, and what stands in quotes.
 fn skeleton(message: &str) -> String {
-    let (mut quote, mut escaped, mut kept) = (None, false, String::new());
+    let mut quote = None;
+    let mut escaped = false;
+    let mut kept = String::new();
     for c in message.chars() {
         match quote {
             Some(_) if escaped => escaped = false,

@@ -9,7 +9,8 @@ use composer_nas::prelude::*;
 pub fn running_mean() -> Result<impl Primitive, NameError> {
     let cost = |dims: &Dims, _seq_len| {
         let parameters = 2 * dims.width().pow(2);
-        let (forward_flops_per_token, cache_elements) = (2 * parameters, dims.width());
+        let forward_flops_per_token = 2 * parameters;
+        let cache_elements = dims.width();
         LayerCost { parameters, forward_flops_per_token, cache_elements, ..LayerCost::default() }
     };
     FnPrimitive::new("running_mean", 'K', Role::Sequence, cost, |dims, init, device| {

@@ -43,7 +43,8 @@ impl Groups {
     fn new(sorted: &[f64]) -> Self {
         let scale = sorted.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
         let scale = if scale > 0.0 { scale } else { 1.0 };
-        let (mut values, mut offsets) = (Vec::new(), vec![0]);
+        let mut values = Vec::new();
+        let mut offsets = vec![0];
         for group in sorted.chunk_by(|a, b| a == b) {
             values.push(group[0] / scale);
             offsets.push(offsets[offsets.len() - 1] + group.len());
@@ -85,7 +86,9 @@ impl Groups {
     /// The least cost of the groups before `end` with one more cluster than in `costs`, and where that cluster starts.
     fn last_cluster(&self, costs: &[f64], end: usize) -> (f64, usize) {
         // Welford's update, from the end of the cluster towards its start.
-        let (mut weight, mut mean, mut sse) = (0.0, 0.0, 0.0);
+        let mut weight = 0.0;
+        let mut mean = 0.0;
+        let mut sse = 0.0;
         let mut totals: Vec<_> = (0..end)
             .rev()
             .map(|start| {
@@ -196,7 +199,8 @@ mod tests {
         ], clusters in 1usize..7) {
             let groups = Groups::new(&sorted(values));
             let n = groups.values.len();
-            let (mut all, mut divided) = (vec![f64::INFINITY; n + 1], vec![f64::INFINITY; n + 1]);
+            let mut all = vec![f64::INFINITY; n + 1];
+            let mut divided = vec![f64::INFINITY; n + 1];
             (all[0], divided[0]) = (0.0, 0.0);
             for _ in 0..clusters.min(n) {
                 all = groups.last_clusters(&all).into_iter().map(|(cost, _)| cost).collect();
@@ -221,7 +225,8 @@ mod tests {
             for pair in ranges.windows(2) {
                 prop_assert!(values[pair[0].end - 1] < values[pair[1].start]);
             }
-            let (found, least) = (cost(&values, &ranges), brute_force(&values, clusters));
+            let found = cost(&values, &ranges);
+            let least = brute_force(&values, clusters);
             prop_assert!(found <= least * (1.0 + 1e-6) + 1e-15, "{found} > {least}");
         }
     }

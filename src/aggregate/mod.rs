@@ -96,7 +96,8 @@ mod tests {
     fn study(space: &SearchSpace, goal: &Goal, seen: &[(u128, f64)]) -> Study {
         let mut study = Study::new(space.clone(), goal.clone());
         for &(number, score) in seen {
-            let (id, architecture) = (study.next_id(), space.nth(number % space.size()).unwrap());
+            let id = study.next_id();
+            let architecture = space.nth(number % space.size()).unwrap();
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
             study.apply(Event::Completed { id, report: Report::score(&goal.score, score) }).unwrap();
         }
@@ -117,7 +118,8 @@ mod tests {
             (most, run) in (1usize..6, 1usize..5),
             minimise: bool,
         ) {
-            let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+            let a = Symbol::ATTENTION;
+            let m = Symbol::SWIGLU;
             let space = SearchSpace::uniform([m, a, Symbol::MLP], 6).unwrap();
             let space = space.count(a, 1..=most).unwrap().max_run(m, run).unwrap();
             let goal = if minimise { Goal::minimize("loss") } else { Goal::default() };

@@ -145,7 +145,8 @@ impl NcClustering {
         let Some(best) = ranges.last() else { return Err(AggregateError::no_observations(study)) };
 
         let members = &candidates[best.clone()];
-        let (mut prefix, mut layers) = (Vec::new(), Vec::new());
+        let mut prefix = Vec::new();
+        let mut layers = Vec::new();
         while let Some(vote) = self.vote(study.space(), members, &prefix) {
             prefix.push(vote.chosen);
             layers.push(vote);
@@ -254,7 +255,8 @@ mod tests {
     fn study_in(space: SearchSpace, seen: &[(&str, f64)]) -> Study {
         let mut study = Study::new(space, Goal::default());
         for (text, value) in seen {
-            let (id, architecture) = (study.next_id(), text.parse().unwrap());
+            let id = study.next_id();
+            let architecture = text.parse().unwrap();
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
             study.apply(Event::Completed { id, report: Report::score("accuracy", *value) }).unwrap();
         }

@@ -103,7 +103,9 @@ mod tests {
 
     #[test]
     fn sums_are_those_of_the_whole_model() {
-        let (primitives, target, workload) = (Primitives::standard(), Target::llama_350m(), Workload::bf16(1024));
+        let primitives = Primitives::standard();
+        let target = Target::llama_350m();
+        let workload = Workload::bf16(1024);
         let symbols: Vec<_> = primitives.iter().map(|primitive| primitive.symbol()).collect();
         let free = SearchSpace::uniform(symbols.clone(), 3).unwrap();
         let titan = Workload { flops: FlopConvention::TorchTitan, ..workload };
@@ -144,7 +146,8 @@ mod tests {
     #[test]
     fn budgets_that_cannot_be_stated_are_refused() {
         let primitives = Primitives::standard();
-        let (metric, dims) = (Metric::CacheBytesPerSequence, Target::llama_1b().dims);
+        let metric = Metric::CacheBytesPerSequence;
+        let dims = Target::llama_1b().dims;
         let budget = Budget { metric, max: 9, dims, workload: Workload::bf16(8) };
         let error =
             |budget: &Budget, symbol: &str| budget.constraint(&[symbol.parse().unwrap()], &primitives).unwrap_err();

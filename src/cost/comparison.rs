@@ -209,9 +209,11 @@ mod tests {
     };
 
     fn comparison() -> Comparison {
-        let (target, primitives) = (Target::llama_1b(), Primitives::standard());
+        let target = Target::llama_1b();
+        let primitives = Primitives::standard();
         let grow = |small: &str| Auto.extrapolate(&small.parse().unwrap(), &target, &primitives).unwrap();
-        let (six, sixteen) = (grow("2A+4M"), grow("2A+5M+2A+3M+1A+3M"));
+        let six = grow("2A+4M");
+        let sixteen = grow("2A+5M+2A+3M+1A+3M");
         let models = [("Llama 3.2", &target.baseline_model()), ("stacked", &six), ("stretched", &sixteen)];
         Comparison::new(models, &primitives, Workload::bf16(4096)).unwrap()
     }

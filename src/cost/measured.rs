@@ -182,7 +182,8 @@ fn time_layer(
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| StandardNormal.sample(&mut rng)).collect();
         Tensor::<3>::from_data(TensorData::new(values, shape), device)
     };
-    let (prompt, next) = (input(seq_len), input(1));
+    let prompt = input(seq_len);
+    let next = input(1);
     let mut init = WeightInit::new(InitScheme::FanIn, Seed(0).rng("cost/layer", 1));
     let layer = primitives.get(symbol)?.build(&like.dims, &mut init, device)?;
     let norm = RmsNorm::new(like.dims.d_model, like.dims.norm_eps, device);
@@ -197,14 +198,16 @@ fn time_layer(
 /// change the time.
 fn time_ends(like: &ModelSpec, timing: Timing, device: &Device) -> Seconds {
     let Timing { batch, seq_len, repeats } = timing;
-    let (vocab_size, width) = (like.vocab_size, like.dims.d_model);
+    let vocab_size = like.vocab_size;
+    let width = like.dims.d_model;
     let weights = Tensor::<2>::zeros([vocab_size, width], device);
     let norm = RmsNorm::new(width, like.dims.norm_eps, device);
     let tokens = |seq: usize| {
         let ids: Vec<i64> = (0..batch * seq).map(|at| (at * 7919 % vocab_size) as i64).collect();
         Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, seq]), device)
     };
-    let (prompt, next) = (tokens(seq_len), tokens(1));
+    let prompt = tokens(seq_len);
+    let next = tokens(1);
     let run = |tokens: &Tensor<2, Int>| {
         let [batch, seq] = tokens.dims();
         let last = embedding(weights.clone(), tokens.clone()).slice([0..batch, seq - 1..seq, 0..width]);

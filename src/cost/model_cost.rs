@@ -82,19 +82,26 @@ impl ModelCost {
         for &layer in spec.architecture.layers() {
             *symbols.entry(layer).or_insert(0) += 1;
         }
-        let (width, vocabulary) = (u128::from(spec.dims.width()), spec.vocab_size as u128);
+        let width = u128::from(spec.dims.width());
+        let vocabulary = spec.vocab_size as u128;
         let embedding = width * vocabulary;
         let head = match (spec.tied_embeddings, spec.head_bias) {
             (true, _) => 0,
             (false, false) => embedding,
             (false, true) => embedding + vocabulary,
         };
-        let (mut body, mut idle, mut flops, mut cache, mut grown) = (0, 0, convention.ends(spec, head), 0, 0);
+        let mut body = 0;
+        let mut idle = 0;
+        let mut flops = convention.ends(spec, head);
+        let mut cache = 0;
+        let mut grown = 0;
         // Numbers kept by all layers beside their inputs, and by the layer that keeps most.
-        let (mut kept, mut most) = (0, 0);
+        let mut kept = 0;
+        let mut most = 0;
         let mut sequence_layers = 0;
         for (&symbol, &count) in &symbols {
-            let (primitive, count) = (primitives.get(symbol)?, count as u128);
+            let primitive = primitives.get(symbol)?;
+            let count = count as u128;
             let cost = primitive.cost(&spec.dims, seq_len);
             body += count * (u128::from(cost.parameters) + width);
             idle += count * u128::from(cost.idle_parameters);
@@ -109,9 +116,11 @@ impl ModelCost {
                 Role::Channel => {}
             }
         }
-        let (bytes, tokens, layers) =
-            (u128::from(bytes_per_element), u128::from(seq_len), spec.architecture.len() as u128);
-        let (inputs, total) = (layers * tokens * width, body + embedding + head + width);
+        let bytes = u128::from(bytes_per_element);
+        let tokens = u128::from(seq_len);
+        let layers = spec.architecture.len() as u128;
+        let inputs = layers * tokens * width;
+        let total = body + embedding + head + width;
         let ends = (tokens * (2 * width + 1)).saturating_mul(bytes).saturating_add(8 * tokens * vocabulary);
         let activations = |kept: u128| within_64_bits((inputs + kept).saturating_mul(bytes).saturating_add(ends));
         Ok(Self {
@@ -211,7 +220,8 @@ mod tests {
             let workload = Workload { flops: FlopConvention::TorchTitan, ..Workload::bf16(seq_len) };
             ModelCost::new(spec, &Primitives::standard(), workload).unwrap().train_flops_per_token
         };
-        let (tied, untied) = (Target::llama_1b(), Target::llama_8b());
+        let tied = Target::llama_1b();
+        let untied = Target::llama_8b();
         for seq_len in [2048, 8192] {
             let want = 6 * 1_235_814_400 + 12 * 16 * 32 * 64 * seq_len;
             assert_eq!(titan(&tied.baseline_model(), seq_len), want);
@@ -224,7 +234,8 @@ mod tests {
         assert_eq!(titan(&recurrent, 4096), 6 * cost(&recurrent, 4096).total_parameters);
         // Of 8 experts and a shared one, each a quarter of d_ff, a token meets 4.
         let experts = tied.model("AE".parse().unwrap());
-        let (found, idle) = (cost(&experts, 4096), 5 * 3 * 2048 * 2048);
+        let found = cost(&experts, 4096);
+        let idle = 5 * 3 * 2048 * 2048;
         assert_eq!(found.active_parameters, found.total_parameters - idle);
         assert_eq!(titan(&experts, 4096), 6 * found.active_parameters + 12 * 2048 * 4096);
     }
@@ -286,7 +297,8 @@ mod tests {
     /// letters are; with experts in place of the MLP it is that as well, but for the routers.
     #[test]
     fn sixteen_pairs_of_letters_are_sixteen_transformer_blocks() {
-        let (target, workload) = (Target::llama_1b(), Workload::bf16(4096));
+        let target = Target::llama_1b();
+        let workload = Workload::bf16(4096);
         let llama = cost(&target.baseline_model(), 4096);
         let letter = |letter: char| letter.to_string().parse::<Symbol>().unwrap();
         let own = |layer: Moe| {
@@ -304,7 +316,8 @@ mod tests {
         let all = Moe { experts: 4, top_k: 4, ..alone };
         let shared = Moe { experts: 4, top_k: 1, shared: 3, ..alone };
         for moe in [alone, all, shared] {
-            let (found, d) = (pairs("XE", moe), 2048);
+            let found = pairs("XE", moe);
+            let d = 2048;
             let routers = 16 * d * moe.experts as u64;
             let unused = if moe == shared { 16 * 3 * (3 * d * 2048) } else { 0 };
             assert_eq!(found.total_parameters, llama.total_parameters + routers + unused, "{moe:?}");
@@ -335,7 +348,8 @@ mod tests {
 
     #[test]
     fn absurd_models_are_refused() {
-        let (primitives, spec) = (Primitives::standard(), Target::llama_1b().baseline_model());
+        let primitives = Primitives::standard();
+        let spec = Target::llama_1b().baseline_model();
         let error = |spec: &ModelSpec, workload| ModelCost::new(spec, &primitives, workload).unwrap_err();
         for workload in
             [Workload::bf16(0), Workload::bf16(u64::MAX), Workload { bytes_per_element: 0, ..Workload::bf16(1) }]

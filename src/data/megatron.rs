@@ -48,19 +48,22 @@ pub(super) fn check(path: &Path, file: File, length: u64, data_length: u64) -> R
     let [code] = index.take()?;
     let width = CODES.into_iter().find(|&(known, _)| known == code);
     let (_, width) = width.ok_or_else(|| index.wrong(17, format!("tokens of type {code} cannot be read")))?;
-    let (sequences, boundaries) = (index.u64()?, index.u64()?);
+    let sequences = index.u64()?;
+    let boundaries = index.u64()?;
     let expected = u128::from(HEAD) + 12 * u128::from(sequences) + 8 * u128::from(boundaries);
     if u128::from(length) != expected {
         return Err(index.length(length, format!("{expected} for {sequences} sequences, {boundaries} boundaries")));
     }
     let mut lengths = Vec::with_capacity(sequences as usize);
     for _ in 0..sequences {
-        let (at, length) = (index.offset, i32::from_le_bytes(index.take()?));
+        let at = index.offset;
+        let length = i32::from_le_bytes(index.take()?);
         lengths.push(u64::try_from(length).map_err(|_| index.wrong(at, format!("a sequence of {length} tokens")))?);
     }
     let mut end = 0;
     for (sequence, length) in lengths.iter().enumerate() {
-        let (at, pointer) = (index.offset, index.u64()?);
+        let at = index.offset;
+        let pointer = index.u64()?;
         if pointer != end {
             let reason =
                 format!("sequence {sequence} begins at byte {pointer} of the data, the one before ends at {end}");
@@ -77,7 +80,8 @@ pub(super) fn check(path: &Path, file: File, length: u64, data_length: u64) -> R
     }
     let mut before = 0;
     for _ in 0..boundaries {
-        let (at, boundary) = (index.offset, index.u64()?);
+        let at = index.offset;
+        let boundary = index.u64()?;
         if boundary < before || boundary > sequences {
             return Err(
                 index.wrong(at, format!("document boundary {boundary} after {before}, of {sequences} sequences"))

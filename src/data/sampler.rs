@@ -37,7 +37,8 @@ impl Sampler {
     /// The window that sequence number `sequence` of a training shows.
     pub fn window(&mut self, sequence: u64) -> u64 {
         let windows = self.windows.count();
-        let (epoch, place) = (sequence / windows, sequence % windows);
+        let epoch = sequence / windows;
+        let place = sequence % windows;
         let (_, order) = match self.order.take() {
             Some(order) if order.0 == epoch => self.order.insert(order),
             _ => self.order.insert((epoch, Permutation::new(windows, &mut self.seed.rng("data/epoch", epoch)))),

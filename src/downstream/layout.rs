@@ -168,7 +168,8 @@ fn capitalised(text: &str) -> String {
 /// Without the marks in square brackets that part of the benchmark's texts come with.
 fn cleaned(text: &str) -> String {
     let text = text.trim().replace(" [title]", ". ");
-    let (mut kept, mut rest) = (String::new(), text.as_str());
+    let mut kept = String::new();
+    let mut rest = text.as_str();
     while let Some(start) = rest.find('[') {
         // A mark ends within its line.
         let mark = rest[start..].find(']').filter(|&end| !rest[start..start + end].contains('\n'));

@@ -51,7 +51,9 @@ pub fn score<N: Network>(
     if questions.is_empty() {
         return Err(DownstreamError::Empty);
     }
-    let (mut right, mut right_normed, mut normed) = (0, 0, true);
+    let mut right = 0;
+    let mut right_normed = 0;
+    let mut normed = true;
     for (at, Question { choices, answer }) in questions.iter().enumerate() {
         let number = at + 1;
         if *answer >= choices.len() {

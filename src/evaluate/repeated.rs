@@ -133,15 +133,20 @@ impl<E: Evaluator> Evaluator for Repeated<E> {
     }
 
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
-        let (mut reports, mut values, mut curve) = (Vec::<Report>::new(), Vec::new(), Vec::new());
+        let mut reports = Vec::<Report>::new();
+        let mut values = Vec::new();
+        let mut curve = Vec::new();
         let length = Arc::new(AtomicUsize::new(1));
         while !self.enough(&values) {
-            let (number, most) = (reports.len(), self.most);
-            let (outer, seen) = (context.clone(), length.clone());
+            let number = reports.len();
+            let most = self.most;
+            let outer = context.clone();
+            let seen = length.clone();
             let inside = context.nested(move |progress| {
                 let steps = progress.steps.max(1);
                 seen.store(steps, Ordering::Relaxed);
-                let (step, stage) = (number * steps + progress.step, progress.stage);
+                let step = number * steps + progress.step;
+                let stage = progress.stage;
                 outer.progress(Progress { stage, step, steps: most * steps, value: None });
             });
             let inside = match context.checkpoint() {
@@ -154,7 +159,8 @@ impl<E: Evaluator> Evaluator for Repeated<E> {
             values.push(value);
             reports.push(report);
 
-            let (step, value) = ((number + 1) * length.load(Ordering::Relaxed), mean(&values));
+            let step = (number + 1) * length.load(Ordering::Relaxed);
+            let value = mean(&values);
             curve.push((step, value));
             let steps = if self.enough(&values) { step } else { step.max(most * length.load(Ordering::Relaxed)) };
             context.progress(Progress { stage: "repetitions".into(), step, steps, value: Some(value) });
@@ -233,7 +239,8 @@ mod tests {
         assert!(evaluate(&precise, "AM", 0).standard_error.is_some_and(|error| error <= 0.03));
         let leaders = Repeated::adaptive(noisy(), 3, 20, Until::WorseThan(0.8)).unwrap();
         let spent = |text| (0..20).map(|seed| evaluate(&leaders, text, seed).curve.len()).sum::<usize>();
-        let (good, bad) = (spent("AA"), spent("MM"));
+        let good = spent("AA");
+        let bad = spent("MM");
         assert!(good == 400 && bad < 100, "{good} {bad}");
     }
 

@@ -30,10 +30,12 @@ pub(super) fn run(program: &str, arguments: &[String], input: &str, limit: Durat
         // A program that does not read its input says why on its standard error.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let (stdout, stderr) = (reader(child.stdout.take()), reader(child.stderr.take()));
+    let stdout = reader(child.stdout.take());
+    let stderr = reader(child.stderr.take());
     let success = wait(&mut child, limit).map_err(failed)?;
     let text = |reader: io::Result<thread::JoinHandle<String>>| reader.map(|reader| reader.join().unwrap_or_default());
-    let (stdout, stderr) = (text(stdout).map_err(failed)?, text(stderr).map_err(failed)?);
+    let stdout = text(stdout).map_err(failed)?;
+    let stderr = text(stderr).map_err(failed)?;
     let words = || format!("no answer within {} s", limit.as_secs());
     let success = success.ok_or_else(|| EngineError::Unreachable { program: program.into(), words: words() })?;
     Ok(Output { success, stdout, stderr })

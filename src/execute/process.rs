@@ -96,7 +96,8 @@ impl Processes {
 impl Engine for Processes {
     fn submit(&mut self, job: &Job) -> Result<(), EngineError> {
         let program = job.command.first().cloned().unwrap_or_default();
-        let (task, device_file) = (Task::at(&job.folder), job.folder.join(DEVICE));
+        let task = Task::at(&job.folder);
+        let device_file = job.folder.join(DEVICE);
         let refused = |path: &Path| {
             let act = format!("write to {}", path.display());
             move |source: io::Error| EngineError::System { act, source }

@@ -50,7 +50,8 @@ impl Threads {
         at_most(workers.saturating_mul(threads), Self::MOST, "computing threads of one process")?;
         let (trials, queue) = mpsc::channel();
         let (sender, messages) = mpsc::channel();
-        let (queue, cancel) = (Arc::new(Mutex::new(queue)), CancelToken::default());
+        let queue = Arc::new(Mutex::new(queue));
+        let cancel = CancelToken::default();
         for number in 0..workers {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
@@ -127,7 +128,8 @@ impl Worker {
     /// Serves trials until the executor is dropped.
     fn run(self, pool: &rayon::ThreadPool) {
         while let Some(trial) = self.next() {
-            let (id, messages) = (trial.id, self.messages.clone());
+            let id = trial.id;
+            let messages = self.messages.clone();
             let context = Context::new(self.cancel.clone(), move |progress| {
                 // Nobody listens once the executor is dropped.
                 let _ = messages.send(Message::Progress(id, progress));

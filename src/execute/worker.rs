@@ -145,7 +145,8 @@ impl Attempt<'_> {
         };
         let checkpoint = self.task.checkpoint(self.number, &self.folder)?;
         let before = contents(&checkpoint);
-        let (trial, heart) = (asked.trial(), Heart::default());
+        let trial = asked.trial();
+        let heart = Heart::default();
         let latest = heart.latest.clone();
         let context = Context::new(heart.cancel.clone(), move |progress| {
             *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);

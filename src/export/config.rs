@@ -92,7 +92,8 @@ pub(super) fn config(
     chosen: &Chosen,
     options: &Options,
 ) -> Result<Value, ExportError> {
-    let (dims, tokens) = (&spec.dims, options.tokens);
+    let dims = &spec.dims;
+    let tokens = options.tokens;
     // RoPE twice: `rope_parameters` is how transformers 5 says it, `rope_theta` and `rope_scaling` how everything else does.
     let rope = match dims.rope_scaling {
         None => json!({ "rope_type": "default" }),
@@ -248,7 +249,9 @@ mod tests {
             Packing::Paired(pairs) => pairs,
             Packing::Flat => panic!("not paired"),
         };
-        let (zero, layer, absent) = (Half::Zero, Half::Layer, Half::Absent);
+        let zero = Half::Zero;
+        let layer = Half::Layer;
+        let absent = Half::Absent;
         let pair = |attention, mlp| Pair { attention, mlp };
         assert_eq!(
             pairs("MAA", Format::DeciLm),

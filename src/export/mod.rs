@@ -148,7 +148,8 @@ fn checked(
     fn wrong<T>(reason: String) -> Result<T, ExportError> {
         Err(ExportError::Model { reason })
     }
-    let (parameters, dims) = (Parameters::of(model), &spec.dims);
+    let parameters = Parameters::of(model);
+    let dims = &spec.dims;
     plan.shapes(|path| parameters.shape(path)).or_else(wrong)?;
     let named: BTreeSet<&str> = plan.paths().collect();
     if let Some(path) = parameters.paths().find(|path| !named.contains(path)) {

@@ -137,7 +137,8 @@ pub(crate) fn settings(counterparts: &BTreeMap<Symbol, Counterpart>) -> Result<M
     for (key, value) in counterparts.values().flat_map(|counterpart| &counterpart.settings) {
         match all.get(key) {
             Some(other) if other != value => {
-                let (key, one) = (key.clone(), other.clone());
+                let key = key.clone();
+                let one = other.clone();
                 return Err(CounterpartError::Conflict { key, one, other: value.clone() });
             }
             Some(_) => {}
@@ -224,7 +225,9 @@ impl Plan {
 
     /// A layer that adds nothing to the residual stream.
     fn zero(&mut self, dims: &Dims, width: usize, prefix: &str, [norm, mixer]: [&str; 2], attention: bool) {
-        let (model, queries, keys) = (dims.d_model, dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
+        let model = dims.d_model;
+        let queries = dims.heads * dims.head_dim;
+        let keys = dims.kv_heads * dims.head_dim;
         self.constant(format!("{prefix}{norm}.weight"), vec![model], 1.0);
         let maps = match attention {
             true => vec![("q", queries, model), ("k", keys, model), ("v", keys, model), ("o", model, queries)],

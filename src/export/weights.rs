@@ -63,7 +63,8 @@ impl Stored<'_> {
                 all
             }
         };
-        let (tensor, precision) = (&self.entry.name, self.precision);
+        let tensor = &self.entry.name;
+        let precision = self.precision;
         precision.bytes(&values).ok_or_else(|| ExportError::Overflow { tensor: tensor.clone(), precision })
     }
 }
@@ -106,7 +107,8 @@ pub(super) fn write(
         stored.map(|(entry, shape)| Stored { entry, parameters, precision, shape, failed: &failed }).collect();
 
     let mut shards: Vec<Vec<&Stored>> = vec![Vec::new()];
-    let (mut filled, mut total) = (0, 0);
+    let mut filled = 0;
+    let mut total = 0;
     for tensor in &stored {
         let bytes = tensor.data_len() as u64;
         match shards.last_mut() {

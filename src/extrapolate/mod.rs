@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_extrapolated_is_refused() {
-        let (primitives, good) = (Primitives::standard(), Target::llama_1b());
+        let primitives = Primitives::standard();
+        let good = Target::llama_1b();
         let error = |small: &str, target: &Target| {
             let small = if small.is_empty() { Architecture::default() } else { small.parse().unwrap() };
             let errors = [&Stack as &dyn Extrapolator, &Stretch, &Auto]
@@ -201,7 +202,8 @@ mod tests {
         /// The laws for sizes of every kind, down to one layer and beyond what fits.
         #[test]
         fn size_identity_period_and_order(letters in "[AMF]{1,24}", body in 1u64..1 << 36, widths in 0usize..3) {
-            let (small, primitives) = (letters.parse::<Architecture>().unwrap(), Primitives::standard());
+            let small = letters.parse::<Architecture>().unwrap();
+            let primitives = Primitives::standard();
             let base = [Target::llama_1b(), Target::llama_3b(), Target::llama_8b()][widths].clone();
             let size = |a: &Architecture| {
                 a.layers().iter().map(|&s| primitives.get(s).unwrap().cost(&base.dims, 0).parameters).sum::<u64>()

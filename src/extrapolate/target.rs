@@ -160,7 +160,8 @@ impl Target {
     /// `blocks` blocks of attention and SwiGLU, at widths that are known to be good.
     fn unchecked(name: String, dims: Dims, vocab_size: usize, tied_embeddings: bool, blocks: usize) -> Self {
         let block = Attention.cost(&dims, 0).parameters + SwiGlu.cost(&dims, 0).parameters;
-        let (body_parameters, baseline) = (block * blocks as u64, baseline::llama(blocks));
+        let body_parameters = block * blocks as u64;
+        let baseline = baseline::llama(blocks);
         Self { name, dims, vocab_size, tied_embeddings, body_parameters, baseline }
     }
 }

@@ -174,7 +174,8 @@ impl Config {
                 Some(kind) => return refuse(key, &kind, "rotary positions are scaled as in Llama 3 or not at all"),
             }
         }
-        let (heads, width) = (self.num_attention_heads, self.hidden_size);
+        let heads = self.num_attention_heads;
+        let width = self.hidden_size;
         let theta = self.rope_parameters.as_ref().and_then(|rotation| rotation.rope_theta).or(self.rope_theta);
         Ok(Dims {
             d_model: width,

@@ -91,7 +91,8 @@ pub fn spec(folder: impl AsRef<Path>, primitives: &Primitives) -> Result<ModelSp
 
 /// The model with zeros in place of most weights, which are all replaced: drawing them would take longer than reading.
 fn empty(spec: &ModelSpec, primitives: &Primitives, device: &Device) -> Result<HybridLm, ImportError> {
-    let (dims, vocabulary) = (&spec.dims, spec.vocab_size);
+    let dims = &spec.dims;
+    let vocabulary = spec.vocab_size;
     let mut init = WeightInit::new(InitScheme::Normal(0.0), Seed(0).rng("import", 0));
     let norm = || RmsNorm::new(dims.d_model, dims.norm_eps, device);
     let layers = spec.architecture.layers().iter().map(|&symbol| {

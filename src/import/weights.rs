@@ -79,7 +79,8 @@ fn check_sizes(
             }
             Source::Parameters { paths, .. } => paths.first().map(String::as_str).unwrap_or_default(),
         };
-        let (vocabulary, width) = (spec.vocab_size, spec.dims.d_model);
+        let vocabulary = spec.vocab_size;
+        let width = spec.dims.d_model;
         match path.strip_prefix("trunk.layers.").and_then(|path| path.split_once('.')) {
             Some((_, "norm.gamma")) => check_shape(name, shape, &[width])?,
             Some((layer, _)) => {

@@ -127,7 +127,8 @@ fn slices(family: &str, measurements: &[Measurement]) -> Vec<Slice> {
     // Without parameters there is no logarithm; the decomposition never ends on an infinity.
     let placed = |m: &&Measurement| m.parameters > 0 && m.loss.is_finite() && m.diverged.is_none();
     for measured in measurements.iter().filter(|m| m.cell.family == family).filter(placed) {
-        let (x, budget) = ((measured.parameters as f64).ln(), measured.budget());
+        let x = (measured.parameters as f64).ln();
+        let budget = measured.budget();
         match slices.iter_mut().find(|slice| slice.budget == budget) {
             Some(slice) => {
                 slice.x.push(x);
@@ -163,7 +164,8 @@ fn laws(optima: &[Optimum]) -> Option<[(f64, f64); 2]> {
     let law = |value: fn(&Optimum) -> f64| {
         let points: Vec<_> = optima.iter().map(|optimum| (optimum.budget.ln(), value(optimum).ln())).collect();
         let (x, y): (Vec<_>, Vec<_>) = points.into_iter().unzip();
-        let (mean_x, mean_y) = (mean(&x), mean(&y));
+        let mean_x = mean(&x);
+        let mean_y = mean(&y);
         let xx: f64 = x.iter().map(|x| (x - mean_x).powi(2)).sum();
         let xy: f64 = x.iter().zip(&y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
         let slope = xy / xx;

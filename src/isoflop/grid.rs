@@ -121,7 +121,8 @@ impl Grid<'_> {
                         size: target.name.clone(),
                         source: Box::new(source),
                     })?;
-                    let (dims, budget) = (target.dims.clone(), Budget::Flops(budget));
+                    let dims = target.dims.clone();
+                    let budget = Budget::Flops(budget);
                     let protocol = CorpusProtocol { dims, budget, ..self.protocol.clone() };
                     let model = protocol.model(architecture.clone(), vocab_size);
                     if protocol.training(&model, primitives)?.steps < least_steps.max(1) {

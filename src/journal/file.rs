@@ -155,7 +155,8 @@ impl Contents {
             study.apply(record.event).map_err(|error| damaged(number, error.to_string()))?;
             let absent = absent(line);
             if !absent.is_empty() {
-                let (path, absent) = (path.display(), absent.join(", "));
+                let path = path.display();
+                let absent = absent.join(", ");
                 notices.push(format!("line {number} of the journal {path} has no number for {absent}: read as absent"));
             }
         }

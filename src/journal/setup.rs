@@ -75,7 +75,8 @@ impl fmt::Display for Change {
         let cut = |text: &str| {
             let from = same.saturating_sub(LEAD);
             let shown: String = text.chars().skip(from).take(SHOWN).collect();
-            let (lead, tail) = (from > 0, text.chars().count() > from + SHOWN);
+            let lead = from > 0;
+            let tail = text.chars().count() > from + SHOWN;
             format!("{}{shown}{}", if lead { "…" } else { "" }, if tail { "…" } else { "" })
         };
         write!(f, "{} was {}, is {}", self.part, cut(&self.was), cut(&self.is))

@@ -85,14 +85,16 @@ impl CausalAttention {
     /// # Shapes
     /// As in [`forward`](Self::forward), for the next `S` tokens.
     pub fn extend(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, past: &mut KeyValues) -> Tensor<3> {
-        let (seq, window) = (query.dims()[1], self.window.get());
+        let seq = query.dims()[1];
+        let window = self.window.get();
         if seq > window {
             // In pieces, so that none looks at more keys than two windows hold.
             let piece = |x: &Tensor<3>, at| x.clone().narrow(1, at, window.min(seq - at));
             let mut next = |at| self.extend(piece(&query, at), piece(&key, at), piece(&value, at), past);
             return Tensor::cat((0..seq).step_by(window).map(&mut next).collect(), 1);
         }
-        let (start, device) = (past.tokens, query.device().without_autodiff());
+        let start = past.tokens;
+        let device = query.device().without_autodiff();
         let rotation = |heads, scale| Rotation::new(start..start + seq, heads, &self.frequencies, scale, &device);
         let query = rotation(self.heads, self.scale()).apply(query);
         let (key, value) = past.push(rotation(self.kv_heads, 1.0).apply(key), value, window);
@@ -103,7 +105,8 @@ impl CausalAttention {
     fn compose(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
         let seq = query.dims()[1];
         let tables = self.composed.get(seq, &query.device(), |device| Tables::new(self, seq, device));
-        let (query, key) = (tables.query.apply(query), tables.key.apply(key));
+        let query = tables.query.apply(query);
+        let key = tables.key.apply(key);
         if seq > self.window.get() {
             self.mix_blocks(query, key, value, tables.bias)
         } else {
@@ -144,7 +147,9 @@ impl CausalAttention {
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, T, K C]`, `bias`: `[1, 1, (H/K) S, T]`, to `[B, S, H C]`.
     fn mix(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
         let ([batch, seq, _], total) = (query.dims(), key.dims()[1]);
-        let (heads, kv_heads, width) = (self.heads, self.kv_heads, self.head_dim);
+        let heads = self.heads;
+        let kv_heads = self.kv_heads;
+        let width = self.head_dim;
         // [B, T, K C] -> [B, K, T, C]
         let split = |x: Tensor<3>, tokens| x.reshape([batch, tokens, kv_heads, width]).swap_dims(1, 2);
         let dtype = query.dtype();
@@ -167,9 +172,11 @@ impl CausalAttention {
     /// `[1, 1, (H/K) S, P + S]` after `P` tokens of the past: zero where query `i` sees key `j`, which is no later than
     /// `P + i` and within the window; minus infinity elsewhere.
     fn bias(&self, past: usize, seq: usize, device: &Device) -> Tensor<4> {
-        let (rows, total) = (self.heads / self.kv_heads * seq, past + seq);
+        let rows = self.heads / self.kv_heads * seq;
+        let total = past + seq;
         let bias = |at: usize| {
-            let (query, key) = (past + at / total % seq, at % total);
+            let query = past + at / total % seq;
+            let key = at % total;
             if key <= query && query - key < self.window.get() { 0.0 } else { f32::NEG_INFINITY }
         };
         let values: Vec<f32> = (0..rows * total).map(bias).collect();
@@ -288,7 +295,8 @@ mod tests {
     /// Batch, length, query heads, KV heads, head width.
     fn agrees(form: Form, [batch, seq, heads, kv_heads, width]: [usize; 5], window: Option<usize>, scale: f32) {
         let attention = windowed(CausalAttention::new(heads, kv_heads, width, 100.0, None), window);
-        let (all, shared) = ([batch, seq, heads * width], [batch, seq, kv_heads * width]);
+        let all = [batch, seq, heads * width];
+        let shared = [batch, seq, kv_heads * width];
         let shapes = [all.to_vec(), shared.to_vec(), shared.to_vec()];
         let lifted = |x: &[Tensor<1>]| (lift(&x[0], all), lift(&x[1], shared), lift(&x[2], shared));
         check(
@@ -307,7 +315,8 @@ mod tests {
     /// Burn's own softmax over all keys, with a mask.
     fn plain(attention: &CausalAttention, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
         let [batch, seq, _] = query.dims();
-        let (group, width) = (attention.heads / attention.kv_heads, attention.head_dim);
+        let group = attention.heads / attention.kv_heads;
+        let width = attention.head_dim;
         let tables = attention.composed.get(seq, &query.device(), |device| Tables::new(attention, seq, device));
         let device = key.device().without_autodiff();
         let split = |x: Tensor<3>, heads| -> Tensor<4> { x.reshape([batch, seq, heads, width]).swap_dims(1, 2) };
@@ -356,7 +365,9 @@ mod tests {
             let attention = CausalAttention::new(1, 1, width, 1e9, None);
             let device = Device::flex().autodiff();
             let constant = |x: f32| Tensor::<3>::full([1, 19, width], x, &device).require_grad();
-            let (query, key, value) = (constant(sign * 100.0), constant(100.0), constant(0.5));
+            let query = constant(sign * 100.0);
+            let key = constant(100.0);
+            let value = constant(0.5);
             let y = attention.forward(query.clone(), key.clone(), value.clone());
             let gradients = y.clone().sum().backward();
             for x in [y.inner(), query.grad(&gradients).unwrap(), value.grad(&gradients).unwrap()] {

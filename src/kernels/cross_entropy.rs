@@ -27,7 +27,8 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Vec<i32>, weights: Vec<f32>) ->
 /// The gradient is put in by its closed form, which spares the backward pass of the softmax: the value is computed without
 /// a graph, and the only differentiable term is `sum z * dL/dz` with `dL/dz` as a constant.
 fn composed(logits: Tensor<2>, targets: Vec<i32>, weights: Vec<f32>) -> Tensor<1> {
-    let (device, shape) = (logits.device(), [targets.len(), 1]);
+    let device = logits.device();
+    let shape = [targets.len(), 1];
     let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, shape), &device);
     let weights = Tensor::<2>::from_data(TensorData::new(weights, shape), &device);
     let log_p = log_softmax(logits.clone().detach(), 1);

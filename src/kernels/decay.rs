@@ -49,7 +49,8 @@ impl Chunks {
 /// # Shapes
 /// `a`: `[Z, H, L]`, not positive, to `[Z, H, L, L]`.
 pub fn decays(a: Tensor<3>) -> Tensor<4> {
-    let (len, device) = (a.dims()[2], a.device().without_autodiff());
+    let len = a.dims()[2];
+    let device = a.device().without_autodiff();
     let table = |value: fn(usize, usize) -> f32| {
         let values: Vec<f32> = (0..len * len).map(|at| value(at / len, at % len)).collect();
         let table = Tensor::<4>::from_data(TensorData::new(values, [1, 1, len, len]), &device);

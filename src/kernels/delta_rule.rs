@@ -75,7 +75,9 @@ impl DeltaRule {
         let &Self { key_heads, value_heads, key_width, value_width, chunk } = self;
         let DeltaRuleInputs { mixed, strength, decay, step_bias, a_log } = inputs;
         let ([batch, seq, _], precision) = (mixed.dims(), mixed.dtype());
-        let (chunks, mixed, keys) = (Chunks::new(batch, seq, chunk), single(mixed), key_heads * key_width);
+        let chunks = Chunks::new(batch, seq, chunk);
+        let mixed = single(mixed);
+        let keys = key_heads * key_width;
         let part = |from, len, heads| chunks.cut(mixed.clone().narrow(2, from, len), heads);
         let q = unit(part(0, keys, key_heads)) * (key_width as f64).powf(-0.5);
         let k = unit(part(keys, keys, key_heads));
@@ -84,11 +86,13 @@ impl DeltaRule {
         let beta = chunks.cut(sigmoid(single(strength)), value_heads);
         let dt = softplus(single(decay) + single(step_bias).unsqueeze(), 1.0);
         let g = chunks.cut(dt * -single(a_log).exp().unsqueeze(), value_heads).squeeze_dim::<3>(3);
-        let (l, reached) = (decays(g.clone()), g.cumsum(2).exp().unsqueeze_dim::<4>(3));
+        let l = decays(g.clone());
+        let reached = g.cumsum(2).exp().unsqueeze_dim::<4>(3);
         let overlap = share(k.clone().matmul(k.clone().transpose()), value_heads) * l.clone();
         let solved = inverse((overlap * beta.clone()).tril(-1));
         let scores = share(q.clone().matmul(k.clone().transpose()), value_heads) * l.clone();
-        let (q, k) = (share(q, value_heads), share(k, value_heads));
+        let q = share(q, value_heads);
+        let k = share(k, value_heads);
         let step = Step {
             wanted: solved.clone().matmul(v * beta.clone()),
             known: solved.matmul(k.clone() * beta * reached.clone()),
@@ -97,7 +101,8 @@ impl DeltaRule {
             k: k * l.narrow(2, chunks.len - 1, 1).transpose(),
             passed: reached.narrow(2, chunks.len - 1, 1),
         };
-        let (mut state, mut outputs) = (past, Vec::new());
+        let mut state = past;
+        let mut outputs = Vec::new();
         for at in 0..chunks.count {
             let (y, next) = step.of(chunks, at).apply(state);
             (state, outputs) = (next, [outputs, vec![y]].concat());
@@ -176,7 +181,8 @@ fn unit(x: Tensor<4>) -> Tensor<4> {
 ///
 /// Autodiff sees `t - t (a - constant(a)) t`, whose last term is zero, and so takes two products on the way back.
 fn inverse(a: Tensor<4>) -> Tensor<4> {
-    let (constant, len) = (a.clone().inner(), a.dims()[3]);
+    let constant = a.clone().inner();
+    let len = a.dims()[3];
     let table = |value: &dyn Fn(usize, usize) -> bool| {
         let values: Vec<f32> = (0..len * len).map(|at| f32::from(u8::from(value(at / len, at % len)))).collect();
         Tensor::<4>::from_data(TensorData::new(values, [1, 1, len, len]), &constant.device())
@@ -206,7 +212,8 @@ mod tests {
     /// One sequence after the other, token by token.
     fn recurrence(sizes: DeltaRule, seq: usize, t: &[Vec<f64>]) -> Vec<f64> {
         let DeltaRule { key_heads, value_heads, key_width, value_width, .. } = sizes;
-        let (keys, columns) = (key_heads * key_width, 2 * key_heads * key_width + value_heads * value_width);
+        let keys = key_heads * key_width;
+        let columns = 2 * key_heads * key_width + value_heads * value_width;
         let unit = |x: &[f64]| {
             let length = (x.iter().map(|x| x * x).sum::<f64>() + f64::from(LENGTH_EPSILON)).sqrt();
             x.iter().map(|x| x / length).collect::<Vec<f64>>()
@@ -216,7 +223,8 @@ mod tests {
             let mut states = vec![vec![0.0; key_width * value_width]; value_heads];
             for (token, mixed) in mixed.chunks(columns).enumerate() {
                 for (head, s) in states.iter_mut().enumerate() {
-                    let (gate, key) = ((sequence * seq + token) * value_heads + head, head / (value_heads / key_heads));
+                    let gate = (sequence * seq + token) * value_heads + head;
+                    let key = head / (value_heads / key_heads);
                     let beta = 1.0 / (1.0 + (-t[1][gate]).exp());
                     let alpha = (-t[4][head].exp() * (t[2][gate] + t[3][head]).exp().ln_1p()).exp();
                     let q = unit(&mixed[key * key_width..][..key_width]);
@@ -301,7 +309,8 @@ mod tests {
     /// Gates that are shut or open, and steps from none at all to those that forget everything, side by side.
     #[test]
     fn extreme_gates_stay_right_and_finite() {
-        let (sizes, seq) = (sizes(1, 2, 8), 21);
+        let sizes = sizes(1, 2, 8);
+        let seq = 21;
         let extreme = |t: &[Tensor<1>]| {
             let mut inputs = inputs(sizes, 1, seq, t);
             (inputs.strength, inputs.decay) = (inputs.strength * 40.0, inputs.decay * 300.0);
@@ -324,7 +333,8 @@ mod tests {
     #[test]
     fn repeated_keys_are_overwritten_exactly() {
         let sizes = DeltaRule { key_heads: 1, value_heads: 1, key_width: 4, value_width: 2, chunk: 64 };
-        let (device, seq) = (Device::flex(), 200);
+        let device = Device::flex();
+        let seq = 200;
         let value = |t: usize, p: usize| (1.3 * t as f32 + p as f32).sin();
         let row = |t| [2.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, value(t, 0), value(t, 1)];
         let mixed: Vec<f32> = (0..seq).flat_map(row).collect();
@@ -350,7 +360,8 @@ mod tests {
         let device = Device::flex().autodiff();
         let full = |width, value: f32| Tensor::<3>::full([1, 20_000, width], value, &device).require_grad();
         let vector = |value: f32| Tensor::<1>::full([2], value, &device).require_grad();
-        let (mixed, a_log) = (full(16, 1.0), vector(-9.0));
+        let mixed = full(16, 1.0);
+        let a_log = vector(-9.0);
         let inputs = DeltaRuleInputs {
             mixed: mixed.clone(),
             strength: full(2, 3.0),

@@ -45,8 +45,10 @@ fn kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>, transpose
     if !fits || batch * seq * inputs * outputs == 0 {
         return None;
     }
-    let (kernel, shape) = (Linear { inputs, outputs, transposed }, [batch, seq, outputs]);
-    let (x, weight) = (input(x)?, input(weight)?);
+    let kernel = Linear { inputs, outputs, transposed };
+    let shape = [batch, seq, outputs];
+    let x = input(x)?;
+    let weight = input(weight)?;
     Some(match bias {
         Some(bias) => apply(kernel, [x, weight, input(bias)?], shape),
         None => apply(kernel, [x, weight], shape),

@@ -64,7 +64,9 @@ pub(super) struct Rotation {
 impl Rotation {
     /// Tables for `[S, N, C]`, multiplied by `scale` and computed in 64 bits. `frequencies` are `C/2` radians per position.
     pub fn new(positions: Range<usize>, heads: usize, frequencies: &[f64], scale: f64, device: &Device) -> Self {
-        let (seq, half, width) = (positions.len(), frequencies.len(), 2 * frequencies.len());
+        let seq = positions.len();
+        let half = frequencies.len();
+        let width = 2 * frequencies.len();
         let table = |f: fn(f64) -> f64| {
             // One head's row serves all of them.
             let row = |position: usize| {
@@ -86,7 +88,8 @@ impl Rotation {
 
     /// `x`: `[B, S, N C]`, rotated in 32 bits whatever its precision.
     pub fn apply(&self, x: Tensor<3>) -> Tensor<3> {
-        let (shape, dtype) = (x.dims(), x.dtype());
+        let shape = x.dims();
+        let dtype = x.dtype();
         let x = x.cast(DType::F32);
         let [width, _] = self.quarter_turn.dims();
         let pairs: Tensor<2> = x.clone().reshape([shape.iter().product::<usize>() / width, width]);

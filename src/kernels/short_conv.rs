@@ -81,7 +81,9 @@ fn conv_silu_kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>)
     if !fits || taps == 0 || shape.contains(&0) {
         return None;
     }
-    let (kernel, x, weight) = (ConvSilu { seq: shape[1], width }, input(x)?, input(weight)?);
+    let kernel = ConvSilu { seq: shape[1], width };
+    let x = input(x)?;
+    let weight = input(weight)?;
     Some(match bias {
         Some(bias) => apply(kernel, [x, weight, input(bias)?], shape),
         None => apply(kernel, [x, weight], shape),
@@ -109,7 +111,8 @@ mod tests {
 
     /// Batch, length, channels, taps.
     fn agrees([batch, seq, width, taps]: [usize; 4], scale: f32) {
-        let (x, bcx) = ([batch, seq, width], [batch, seq, 3 * width]);
+        let x = [batch, seq, width];
+        let bcx = [batch, seq, 3 * width];
         for bias in [false, true] {
             let mut shapes = vec![x.to_vec(), vec![taps, width]];
             shapes.extend(bias.then(|| vec![width]));
@@ -120,7 +123,8 @@ mod tests {
                     lower(kernel.expect("the kernel serves this case"))
                 },
                 &|t| {
-                    let (x, weight) = (lift::<3>(&t[0], x), lift::<2>(&t[1], [taps, width]));
+                    let x = lift::<3>(&t[0], x);
+                    let weight = lift::<2>(&t[1], [taps, width]);
                     lower(ConvWindow::empty(&x, [taps, width]).silu(x, weight, t.get(2).cloned()))
                 },
             );
@@ -129,7 +133,8 @@ mod tests {
             Case { shapes: &[bcx.to_vec(), vec![taps, width]], scale, tolerance: 1e-5 },
             &|t| lower(gated_conv_kernel(&lift(&t[0], bcx), &lift(&t[1], [taps, width])).unwrap()),
             &|t| {
-                let (bcx, weight) = (lift::<3>(&t[0], bcx), lift::<2>(&t[1], [taps, width]));
+                let bcx = lift::<3>(&t[0], bcx);
+                let weight = lift::<2>(&t[1], [taps, width]);
                 lower(ConvWindow::empty(&bcx, [taps, width]).gated(bcx, weight))
             },
         );
@@ -153,13 +158,16 @@ mod tests {
 
     #[test]
     fn both_forms_are_the_direct_convolution() {
-        let (seq, width, taps) = (9, 3, 4);
+        let seq = 9;
+        let width = 3;
+        let taps = 4;
         let value = |i: usize| (1.3 * i as f64).sin();
         let data = |shape: &[usize]| {
             let count = shape.iter().product();
             TensorData::new((0..count).map(|i| value(i) as f32).collect::<Vec<f32>>(), shape.to_vec())
         };
-        let (device, weight) = (Device::flex(), [taps, width]);
+        let device = Device::flex();
+        let weight = [taps, width];
         let conv = |u: &dyn Fn(usize, usize) -> f64, t: usize, c: usize| {
             (0..taps).filter(|j| t + j + 1 >= taps).map(|j| value(j * width + c) * u(t + j + 1 - taps, c)).sum::<f64>()
         };

@@ -67,9 +67,11 @@ impl StateSpace {
         let &Self { heads, width, groups, state, chunk } = self;
         let StateSpaceInputs { mixed, step, step_bias, a_log, skip } = inputs;
         let ([batch, seq, _], precision) = (mixed.dims(), mixed.dtype());
-        let (chunks, mixed) = (Chunks::new(batch, seq, chunk), single(mixed));
+        let chunks = Chunks::new(batch, seq, chunk);
+        let mixed = single(mixed);
         let part = |from, len| mixed.clone().narrow(2, from, len);
-        let (inner, shared) = (heads * width, groups * state);
+        let inner = heads * width;
+        let shared = groups * state;
         let [b, c] = [inner, inner + shared].map(|from| chunks.cut(part(from, shared), groups));
         let dt = softplus(single(step) + single(step_bias).unsqueeze(), 1.0);
         let x: Tensor<4> = part(0, inner).reshape([batch, seq, heads, width]);
@@ -137,7 +139,8 @@ mod tests {
     /// One sequence after the other, token by token.
     fn recurrence(sizes: StateSpace, seq: usize, t: &[Vec<f64>]) -> Vec<f64> {
         let StateSpace { heads, width, groups, state, .. } = sizes;
-        let (inner, columns) = (heads * width, heads * width + 2 * groups * state);
+        let inner = heads * width;
+        let columns = heads * width + 2 * groups * state;
         let mut y = Vec::new();
         for (mixed, step) in t[0].chunks(seq * columns).zip(t[1].chunks(seq * heads)) {
             let mut h = vec![0.0; inner * state];
@@ -150,8 +153,8 @@ mod tests {
                         let x = mixed[channel];
                         let mut sum = t[4][head] * x;
                         for n in 0..state {
-                            let (b, c) =
-                                (mixed[inner + group * state + n], mixed[inner + (groups + group) * state + n]);
+                            let b = mixed[inner + group * state + n];
+                            let c = mixed[inner + (groups + group) * state + n];
                             let h = &mut h[channel * state + n];
                             *h = kept * *h + dt * x * b;
                             sum += c * *h;
@@ -226,7 +229,8 @@ mod tests {
     /// Steps from none at all to those that forget everything, side by side.
     #[test]
     fn extreme_steps_stay_right_and_finite() {
-        let (sizes, seq) = (sizes(2, 1, 8), 21);
+        let sizes = sizes(2, 1, 8);
+        let seq = 21;
         let extreme = |t: &[Tensor<1>]| {
             let mut inputs = inputs(sizes, 1, seq, t);
             inputs.step = inputs.step * 300.0;
@@ -249,7 +253,8 @@ mod tests {
         let device = Device::flex().autodiff();
         let full = |width, value: f32| Tensor::<3>::full([1, 20_000, width], value, &device).require_grad();
         let vector = |value: f32| Tensor::<1>::full([2], value, &device).require_grad();
-        let (mixed, a_log) = (full(16, 1.0), vector(-6.0));
+        let mixed = full(16, 1.0);
+        let a_log = vector(-6.0);
         let inputs = StateSpaceInputs {
             mixed: mixed.clone(),
             step: full(2, -3.0),

@@ -65,7 +65,8 @@ mod tests {
     type Form = fn(Tensor<3>, Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<3>;
 
     fn run(form: Form, x: &[Tensor<1>], [batch, seq, width, inner]: [usize; 4]) -> Tensor<1> {
-        let (into, out) = ([width, inner], [inner, width]);
+        let into = [width, inner];
+        let out = [inner, width];
         lower(form(lift(&x[0], [batch, seq, width]), lift(&x[1], into), lift(&x[2], into), lift(&x[3], out)))
     }
 

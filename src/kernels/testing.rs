@@ -91,7 +91,8 @@ pub fn check_reference(case: Case, got: Function, want: Reference) {
     let mut expected = vec![y.clone(), y];
     for i in 0..arguments.len() {
         let difference = |arguments: &mut Vec<Vec<f64>>, at: usize| {
-            let (x, step) = (arguments[i][at], 1e-5);
+            let x = arguments[i][at];
+            let step = 1e-5;
             let mut moved = |x| {
                 arguments[i][at] = x;
                 loss(arguments)

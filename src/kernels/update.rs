@@ -92,7 +92,9 @@ mod tests {
         let mut moments = [tensor(&[0.0; 37]), tensor(&[0.0; 37])];
         let mut want: Vec<[f64; 3]> = vector(0.0).iter().map(|&w| [f64::from(w), 0.0, 0.0]).collect();
         for t in 1..=3 {
-            let (gradient, rate, decay) = (vector(t as f32), 1e-2, 0.1);
+            let gradient = vector(t as f32);
+            let rate = 1e-2;
+            let decay = 0.1;
             let step = AdamWStep {
                 beta1: 0.9,
                 beta2: 0.999,

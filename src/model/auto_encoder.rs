@@ -53,7 +53,8 @@ impl AutoEncoder {
     /// [`BuildError`] when the spec is empty or contradicts itself, the width is odd or below 4, or a primitive is
     /// missing or refuses.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
-        let (width, epsilon) = (spec.dims.d_model, spec.dims.norm_eps);
+        let width = spec.dims.d_model;
+        let epsilon = spec.dims.norm_eps;
         if width < 4 || !width.is_multiple_of(2) {
             return Err(BuildError::PositionCode(width));
         }
@@ -109,7 +110,8 @@ impl Network for AutoEncoder {
 fn position_code(seq: usize, width: usize, device: &Device) -> Tensor<3> {
     let half = width / 2;
     let value = |at: usize| {
-        let (position, channel) = (at / width, at % width);
+        let position = at / width;
+        let channel = at % width;
         let frequency = (-((channel % half) as f64) * 1e4f64.ln() / (half - 1) as f64).exp();
         let angle = position as f64 * frequency;
         (if channel < half { angle.sin() } else { angle.cos() }) as f32

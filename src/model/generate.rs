@@ -136,7 +136,8 @@ impl Iterator for Continuation<'_> {
         if unread.is_empty() {
             return None;
         }
-        let (count, device) = (unread.len(), self.model.trunk.embedding.device());
+        let count = unread.len();
+        let device = self.model.trunk.embedding.device();
         let ids: Vec<i64> = unread.into_iter().map(i64::from).collect();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, count]), &device);
         let scores = self.model.decode_last(tokens, &mut self.cache);
@@ -155,7 +156,8 @@ mod tests {
     use crate::seed::Seed;
 
     fn shares(sampling: Sampling) -> Vec<f64> {
-        let (scores, mut rng) = ([1.0_f32, 3.0, 2.0, 3.0], Seed(1).rng("test", 0));
+        let scores = [1.0_f32, 3.0, 2.0, 3.0];
+        let mut rng = Seed(1).rng("test", 0);
         let mut counts = vec![0.0; 4];
         for _ in 0..20_000 {
             counts[sampling.draw(&scores, &mut rng).unwrap() as usize] += 1.0 / 20_000.0;
@@ -172,7 +174,8 @@ mod tests {
     #[test]
     fn draws_follow_the_scores_within_the_limits() {
         // Softmax of 1 3 2 3: 1, e^2, e, e^2 over 1 + e + 2 e^2.
-        let (e, e2) = (1f64.exp(), 2f64.exp());
+        let e = 1f64.exp();
+        let e2 = 2f64.exp();
         let total = 1.0 + e + 2.0 * e2;
         close(Sampling::PLAIN, [1.0 / total, e2 / total, e / total, e2 / total]);
         close(Sampling::GREEDY, [0.0, 1.0, 0.0, 0.0]);

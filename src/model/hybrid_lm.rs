@@ -33,7 +33,8 @@ impl HybridLm {
     /// [`BuildError`] when the spec is empty or contradicts itself, or a primitive is missing or refuses.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
         let trunk = Trunk::new(spec, primitives, seed, device)?;
-        let (width, vocab) = (spec.dims.d_model, spec.vocab_size);
+        let width = spec.dims.d_model;
+        let vocab = spec.vocab_size;
         let mut init = WeightInit::new(spec.init, seed.rng("init/head", 0));
         let head = match (spec.tied_embeddings, spec.head_bias) {
             (true, _) => None,

@@ -45,7 +45,8 @@ mod tests {
             let gradients = (y.clone() * Tensor::from_data(values(0.9), &device)).sum().backward();
             [y.inner(), x.grad(&gradients).unwrap()].map(Tensor::into_data)
         };
-        let (ours, burns) = (RmsNorm::new(5, 1e-2, &device), RmsNormConfig::new(5).with_epsilon(1e-2).init(&device));
+        let ours = RmsNorm::new(5, 1e-2, &device);
+        let burns = RmsNormConfig::new(5).with_epsilon(1e-2).init(&device);
         let (got, want) = (run(&|x| ours.forward(x)), run(&|x| burns.forward(x)));
         for (got, want) in got.iter().zip(&want) {
             got.assert_approx_eq::<f32>(want, Tolerance::absolute(1e-6));

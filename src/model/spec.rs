@@ -54,7 +54,8 @@ impl ModelSpec {
     /// time, which is drawn here.
     pub(crate) fn check_memory(&self, primitives: &Primitives, device: &Device) -> Result<(), BuildError> {
         let ends = limits::product(&[self.vocab_size as u64, self.dims.width()]);
-        let (mut all, mut largest) = (if self.tied_embeddings { ends } else { 2 * ends }, ends);
+        let mut all = if self.tied_embeddings { ends } else { 2 * ends };
+        let mut largest = ends;
         for &layer in self.architecture.layers() {
             let weights = u128::from(primitives.get(layer)?.cost(&self.dims, 1).parameters);
             (all, largest) = (all + weights, largest.max(weights));

@@ -45,7 +45,8 @@ impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} trials are finished", self.0.len())?;
         for (place, run) in self.0.chunk_by(|one, next| one.0 + 1 == next.0).enumerate() {
-            let (from, to) = (run[0].0, run[run.len() - 1].0);
+            let from = run[0].0;
+            let to = run[run.len() - 1].0;
             f.write_str(if place == 0 { ": " } else { ", " })?;
             match from == to {
                 true => write!(f, "{from}")?,

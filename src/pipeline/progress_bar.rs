@@ -55,7 +55,8 @@ impl ProgressBar {
     pub fn new() -> Self {
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5));
         let bar = lines.add(Bar::new(1)).with_style(style("{prefix} [{bar:24}] {msg}"));
-        let (running, places) = (BTreeMap::new(), BTreeMap::new());
+        let running = BTreeMap::new();
+        let places = BTreeMap::new();
         Self { lines, bar, start: Instant::now(), budget: 0, earlier: 0, running, places }
     }
 
@@ -65,7 +66,8 @@ impl ProgressBar {
         self.bar.set_length((self.budget as f64 * PER_TRIAL) as u64);
         self.bar.set_position(((done as f64 + part) * PER_TRIAL) as u64);
         self.bar.set_prefix(format!("{done}/{} trials", self.budget));
-        let (failed, places) = (failed(study), where_they_are(&self.places));
+        let failed = failed(study);
+        let places = where_they_are(&self.places);
         self.bar.set_message(format!("{}{failed}{places}{}", best(study), self.pace(done as f64 + part)));
     }
 
@@ -129,7 +131,8 @@ impl Observer for ProgressBar {
         if self.bar.is_hidden()
             && let Some(line) = outcome(event, study)
         {
-            let (best, places) = (best(study), where_they_are(&self.places));
+            let best = best(study);
+            let places = where_they_are(&self.places);
             let pace = self.pace(finished(study) as f64);
             tell(&format!("{}/{} trials, {best}{places}{pace}; {line}", finished(study), self.budget));
         }
@@ -252,7 +255,8 @@ mod tests {
             let mut study = Study::new(space.clone(), Goal::default());
             let mut bar = ProgressBar::new();
             bar.started(&study, 1);
-            let (id, architecture) = (study.next_id(), study.space().nth(0).unwrap());
+            let id = study.next_id();
+            let architecture = study.space().nth(0).unwrap();
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
             bar.submitted(id, &study);
             bar.progress(id, &Progress { stage: nasty.into(), step: 1, steps: 2, value: None });
@@ -278,7 +282,8 @@ mod tests {
         let mut study = Study::new(space, Goal::default());
         let mut bar = ProgressBar::new();
         bar.started(&study, 2);
-        let (id, architecture) = (study.next_id(), study.space().nth(1).unwrap());
+        let id = study.next_id();
+        let architecture = study.space().nth(1).unwrap();
         study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
         bar.submitted(id, &study);
         let progress = Progress { stage: "recall".into(), step: 3, steps: 12, value: None };

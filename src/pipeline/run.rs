@@ -57,8 +57,12 @@ where
             return Err(PipelineError::NoTrials);
         }
         let options = &mut self.options;
-        let (trials, patience, eager) = (options.trials, options.patience, options.eager);
-        let (workers, executor, cancel) = (options.workers, options.executor.take(), options.cancel.clone());
+        let trials = options.trials;
+        let patience = options.patience;
+        let eager = options.eager;
+        let workers = options.workers;
+        let executor = options.executor.take();
+        let cancel = options.cancel.clone();
         let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
 
         let Self { primitives, evaluator, searcher, aggregator, extrapolator, options } = self;

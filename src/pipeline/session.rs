@@ -78,7 +78,9 @@ const MAX_ATTEMPTS: u32 = 3;
 impl<S: Searcher> Session<S> {
     /// A session without a journal.
     pub fn in_memory(space: SearchSpace, goal: Goal, seed: Seed, searcher: S) -> Self {
-        let (primitives, searcher_fingerprint, evaluator) = (BTreeMap::new(), searcher.fingerprint(), String::new());
+        let primitives = BTreeMap::new();
+        let searcher_fingerprint = searcher.fingerprint();
+        let evaluator = String::new();
         let setup = Setup { space, primitives, goal, seed, searcher: searcher_fingerprint, evaluator, stopping: None };
         Self::without_journal(setup, searcher)
     }

@@ -78,7 +78,8 @@ impl Checkpoints {
         remove(&beside)?;
         let model = trainer.model();
         weights::save(&model, &beside.join(MODEL))?;
-        let (mut tensors, mut optimizer_steps) = (Vec::new(), BTreeMap::new());
+        let mut tensors = Vec::new();
+        let mut optimizer_steps = BTreeMap::new();
         for Parameter { name, id, .. } in weights::parameters(&model) {
             let Some(Moments { means, steps }) = trainer.optimizer().moments(id) else { continue };
             for (mean, suffix) in means.iter().zip(SUFFIXES) {

@@ -50,7 +50,8 @@ impl PretrainConfig {
         }
         let sizes = [self.train.batch_size as u64, self.seq_len as u64];
         limits::product_at_most("batch_size * seq_len", &sizes, limits::MAX_TOKENS).map_err(TrainError::from)?;
-        let (checkpoint_every, check_every) = (self.checkpoint_every, self.train.check_every);
+        let checkpoint_every = self.checkpoint_every;
+        let check_every = self.train.check_every;
         if !checkpoint_every.is_multiple_of(check_every) {
             return Err(PretrainError::CheckpointEvery { checkpoint_every, check_every });
         }

@@ -48,7 +48,8 @@ impl Metrics {
     /// Opens and locks the file and reads what it holds.
     pub(super) fn open(path: &Path) -> Result<Self, PretrainError> {
         let (file, bytes) = LineFile::open(path)?;
-        let (mut records, mut end) = (Vec::new(), 0);
+        let mut records = Vec::new();
+        let mut end = 0;
         for line in complete(&bytes).split_inclusive(|&byte| byte == b'\n') {
             let record = serde_json::from_slice(line)
                 .map_err(|error| PretrainError::Damaged { path: path.into(), reason: error.to_string() })?;

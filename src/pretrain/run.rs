@@ -106,7 +106,8 @@ impl Pretrainer {
         let Setup { model: spec, config, .. } = &self.setup;
         let mut metrics = Metrics::open(&self.folder.join(METRICS))?;
         claim(&self.folder.join(RUN), &self.setup)?;
-        let (corpus, share) = (&self.corpus, config.validation_share);
+        let corpus = &self.corpus;
+        let share = config.validation_share;
         let windows = Windows::split(corpus.tokens.clone(), corpus.vocab_size, config.seq_len, share)?;
         let [training, validation] = windows;
         let validation = validation.sample(config.validation_windows, config.micro_batch)?;
@@ -202,7 +203,8 @@ impl Run<'_> {
     /// The parts of a step, each small enough for a device.
     fn batches(&mut self, step: usize) -> Result<Vec<TokenBatch>, PretrainError> {
         let PretrainConfig { train, micro_batch, .. } = self.config;
-        let (first, all) = (step as u64 * train.batch_size as u64, train.batch_size);
+        let first = step as u64 * train.batch_size as u64;
+        let all = train.batch_size;
         let starts = (0..all).step_by(*micro_batch);
         let mut part = |at: usize| self.sampler.batch(first + at as u64, (*micro_batch).min(all - at));
         starts.map(|at| Ok(part(at)?)).collect()

@@ -31,7 +31,10 @@ pub fn validate<N: Network>(
     batches: &[TokenBatch],
     token_bytes: Option<&[u32]>,
 ) -> Result<Validation, TrainError> {
-    let (mut loss, mut tokens, mut right, mut bytes) = (0.0, 0, 0, 0);
+    let mut loss = 0.0;
+    let mut tokens = 0;
+    let mut right = 0;
+    let mut bytes = 0;
     for batch in batches {
         for predictions in predict(model, std::slice::from_ref(batch))? {
             loss += predictions.loss_sum;

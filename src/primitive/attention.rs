@@ -68,7 +68,8 @@ pub struct AttentionLayer {
 impl AttentionLayer {
     /// Draws the weights of the query, the key, the value and the output, in this order.
     pub(super) fn new(dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
-        let (queries, keys) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
+        let queries = dims.heads * dims.head_dim;
+        let keys = dims.kv_heads * dims.head_dim;
         let mut linear = |d_input, d_output| {
             if dims.attention_bias {
                 init.linear_with_bias(d_input, d_output, device)
@@ -98,7 +99,8 @@ impl AttentionLayer {
         let [width, _, queries, keys] = dims.counts();
         let weights = Saturating(2) * width * (queries + keys);
         let biases = if dims.attention_bias { queries + Saturating(2) * keys + width } else { Saturating(0) };
-        let (seq, seen) = (u128::from(seq_len.max(1)), u128::from(window.min(seq_len)));
+        let seq = u128::from(seq_len.max(1));
+        let seen = u128::from(window.min(seq_len));
         let mixing = (2 * u128::from(queries.0)).saturating_mul(seen * (2 * seq - seen)) / seq;
         let mixing = Saturating(u64::try_from(mixing).unwrap_or(u64::MAX));
         LayerCost {
@@ -167,9 +169,12 @@ mod tests {
 
     /// Attention over one sequence, one query and one head at a time.
     fn naive(layer: &AttentionLayer, dims: &Dims, window: usize, x: &[Vec<f64>]) -> Vec<f64> {
-        let (width, group) = (dims.head_dim, dims.heads / dims.kv_heads);
+        let width = dims.head_dim;
+        let group = dims.heads / dims.kv_heads;
         let rows = |linear| x.iter().map(|x| project(linear, x)).collect::<Vec<_>>();
-        let (queries, keys, values) = (rows(&layer.query), rows(&layer.key), rows(&layer.value));
+        let queries = rows(&layer.query);
+        let keys = rows(&layer.key);
+        let values = rows(&layer.value);
         let head = |row: &[f64], head: usize| row[head * width..(head + 1) * width].to_vec();
         let mut out = Vec::new();
         for (at, queries) in queries.iter().enumerate() {
@@ -194,7 +199,8 @@ mod tests {
 
     #[test]
     fn agrees_with_a_naive_reference() {
-        let (all, local) = (None, |window| Some(SlidingWindow::new(window).unwrap()));
+        let all = None;
+        let local = |window| Some(SlidingWindow::new(window).unwrap());
         for (heads, kv_heads, head_dim, bias, seq, primitive) in [
             (1, 1, 6, false, 1, all),
             (4, 4, 2, true, 7, all),

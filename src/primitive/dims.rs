@@ -178,7 +178,8 @@ mod tests {
                 d_model, d_ff, heads, kv_heads, head_dim, attention_bias: bias, ..Dims::new(8, 8, 2).unwrap()
             };
             let [d, f, h, k, c] = sizes.map(|size| size as f64);
-            let (seq, limit) = (seq_len as f64, u64::MAX as f64);
+            let seq = seq_len as f64;
+            let limit = u64::MAX as f64;
             let close = |found: u64, expected: f64| {
                 let expected = expected.min(limit);
                 (found as f64 - expected).abs() <= 1e-12 * expected + 2.0
@@ -202,11 +203,13 @@ mod tests {
             prop_assert!(close(Attention.cost(&dims, seq_len).cache_elements, 2.0 * k * c * seq));
             prop_assert!(close(Attention.activations(&dims, seq_len), seq * (d + 2.0 * c * (h + k) + h)));
             prop_assert!(close(SwiGlu.activations(&dims, seq_len), seq * (d + 2.0 * f)));
-            let (whole, window) = (Attention.cost(&dims, seq_len), SlidingWindow::default().cost(&dims, seq_len));
+            let whole = Attention.cost(&dims, seq_len);
+            let window = SlidingWindow::default().cost(&dims, seq_len);
             prop_assert!(window.forward_flops_per_token <= whole.forward_flops_per_token);
             // Those that cannot be built cost nothing.
             for primitive in Primitives::standard().iter() {
-                let (one, more) = (primitive.activations(&dims, seq_len), primitive.activations(&dims, seq_len.saturating_add(1)));
+                let one = primitive.activations(&dims, seq_len);
+                let more = primitive.activations(&dims, seq_len.saturating_add(1));
                 prop_assert!(one <= more, "{primitive:?} {dims:?} {seq_len}");
             }
         }

@@ -73,7 +73,8 @@ impl Primitive for GatedDeltaNet {
     /// `gated_delta_net`, and behind it what differs from the default: `p` head width, `v` value heads per key head, `k` taps,
     /// `l` chunk, as in `gated_delta_net_v1`.
     fn id(&self) -> PrimitiveId {
-        let (own, usual) = (self, Self::default());
+        let own = self;
+        let usual = Self::default();
         let options = [
             ("p", own.head_dim, usual.head_dim),
             ("v", own.value_heads, usual.value_heads),
@@ -96,7 +97,8 @@ impl Primitive for GatedDeltaNet {
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let Ok(DeltaRule { value_heads, value_width, .. }) = self.sizes(dims) else { return LayerCost::default() };
         let [heads, width, taps] = [value_heads, value_width, self.conv].map(|size| size as u64);
-        let (values, mixed) = (heads * width, 2 * dims.width() + heads * width);
+        let values = heads * width;
+        let mixed = 2 * dims.width() + heads * width;
         let projections = dims.width() * (mixed + 2 * values + 2 * heads);
         let states = values * width;
         LayerCost {
@@ -120,7 +122,8 @@ impl Primitive for GatedDeltaNet {
 
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         let rule = self.sizes(dims)?;
-        let (heads, values) = (rule.value_heads, rule.value_heads * rule.value_width);
+        let heads = rule.value_heads;
+        let values = rule.value_heads * rule.value_width;
         let mixed = 2 * dims.d_model + values;
         Ok(Block::new(GatedDeltaNetLayer {
             mixed: init.linear(dims.d_model, mixed, device),
@@ -252,7 +255,10 @@ mod tests {
     fn parameters_are_those_of_the_published_layer() {
         let cost = GatedDeltaNet::default().cost(&Dims::new(2048, 5632, 16).unwrap(), 4096);
         assert_eq!(cost.parameters, 33_718_464);
-        let (d, keys, values, heads) = (2048, 2048, 4096, 32);
+        let d = 2048;
+        let keys = 2048;
+        let values = 4096;
+        let heads = 32;
         let weights = d * (2 * keys + 2 * values + 2 * heads) + 4 * (2 * keys + values) + d * values;
         assert_eq!(cost.forward_flops_per_token, 2 * (weights + heads * 128 * 128 * 4));
         assert_eq!(cost.cache_elements, heads * 128 * 128 + 3 * (2 * keys + values));
@@ -267,7 +273,8 @@ mod tests {
 
     #[test]
     fn options_that_cannot_be_built_are_refused_with_a_remedy() {
-        let (dims, usual) = (Dims::new(8, 12, 2).unwrap(), GatedDeltaNet::default());
+        let dims = Dims::new(8, 12, 2).unwrap();
+        let usual = GatedDeltaNet::default();
         for (bad, part) in [
             (GatedDeltaNet { head_dim: 0, ..usual }, "head_dim is 0"),
             (GatedDeltaNet { value_heads: 0, ..usual }, "value_heads is 0"),

@@ -73,7 +73,8 @@ impl Mamba2 {
             check_option(self.id(), name, value, example)?;
         }
         check_taps(self.id(), conv)?;
-        let (inner, state) = (dims.d_model * expand, state.min(dims.d_model));
+        let inner = dims.d_model * expand;
+        let state = state.min(dims.d_model);
         let mixed = inner.saturating_add((2 * groups).saturating_mul(state));
         if mixed > MAX_INNER {
             return refuse(format!("its inner width is {mixed}: lower expand, groups or state, at most {MAX_INNER}"));
@@ -90,7 +91,8 @@ impl Primitive for Mamba2 {
     /// `mamba2`, and behind it what differs from the default: `e` expand, `p` head width, `n` state, `g` groups, `k` taps, `l`
     /// chunk, as in `mamba2_n64`.
     fn id(&self) -> PrimitiveId {
-        let (own, usual) = (self, Self::default());
+        let own = self;
+        let usual = Self::default();
         let options = [
             ("e", own.expand, usual.expand),
             ("p", own.head_dim, usual.head_dim),
@@ -289,7 +291,10 @@ mod tests {
     fn parameters_are_those_of_the_published_model() {
         let layer = Mamba2::default().cost(&Dims::new(2048, 8192, 32).unwrap(), 2048);
         assert_eq!(48 * (layer.parameters + 2048) + 2048 + 50_288 * 2048, 1_343_757_312);
-        let (d, inner, state, heads) = (2048, 4096, 128, 64);
+        let d = 2048;
+        let inner = 4096;
+        let state = 128;
+        let heads = 64;
         let flops = 2 * d * (2 * inner + 2 * state + heads) + 7 * inner * state + 2 * inner * d;
         assert_eq!(layer.forward_flops_per_token, flops);
         assert_eq!(layer.cache_elements, heads * 64 * state + (inner + 2 * state) * 3);

@@ -84,7 +84,8 @@ impl Moe {
         }
         match self.width(dims) {
             0 => {
-                let (seen, d_ff) = (self.top_k + self.shared, dims.d_ff);
+                let seen = self.top_k + self.shared;
+                let d_ff = dims.d_ff;
                 let remedy = format!("{seen} experts share d_ff {d_ff}: widen it, or set expert_width to at least 1");
                 refuse("expert_width", 0, remedy)
             }
@@ -96,7 +97,8 @@ impl Moe {
 
 impl Primitive for Moe {
     fn id(&self) -> PrimitiveId {
-        let (default, width) = (Self::default(), self.expert_width.unwrap_or(0));
+        let default = Self::default();
+        let width = self.expert_width.unwrap_or(0);
         let routed = [("e", self.experts, default.experts), ("k", self.top_k, default.top_k)];
         let others = [("s", self.shared, default.shared), ("w", width, 0)];
         PrimitiveId::with_options("moe", &[routed, others].concat())
@@ -115,7 +117,8 @@ impl Primitive for Moe {
         let [width, ..] = dims.counts();
         let [experts, chosen, shared, inner] = self.counts(dims);
         let weights = |routed: Count| width * (Saturating(3) * inner * (routed + shared) + experts);
-        let (all, met) = (weights(experts).0, weights(chosen));
+        let all = weights(experts).0;
+        let met = weights(chosen);
         LayerCost { parameters: all, idle_parameters: all.saturating_sub(met.0), ..LayerCost::dense(met) }
     }
 
@@ -132,7 +135,8 @@ impl Primitive for Moe {
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
         self.validate(dims)?;
-        let (d_model, width) = (dims.d_model, self.width(dims));
+        let d_model = dims.d_model;
+        let width = self.width(dims);
         let router = init.linear(d_model, self.experts, device);
         let experts = (0..self.experts).map(|_| SwiGluLayer::new(d_model, width, init, device)).collect();
         let shared = match self.shared {
@@ -184,9 +188,12 @@ impl MoeLayer {
     /// Sends every token through its experts: gathers the tokens of one expert after the other, and adds up what comes back
     /// in the order of each token's choices.
     fn mix_chosen(&self, x: Tensor<3>) -> Tensor<3> {
-        let (shape, top_k, count) = (x.dims(), self.top_k, self.experts.len());
+        let shape = x.dims();
+        let top_k = self.top_k;
+        let count = self.experts.len();
         let [batch, seq, width] = shape;
-        let (tokens, device) = (batch * seq, x.device());
+        let tokens = batch * seq;
+        let device = x.device();
         let Routing { affinities, chosen } = self.route(x.clone());
         let x: Tensor<2> = x.reshape([tokens, width]);
         let indices = |values: Vec<usize>| {
@@ -297,7 +304,8 @@ mod tests {
         for moe in [SMALL, Moe { shared: 0, top_k: 1, ..SMALL }, Moe { shared: 2, top_k: 5, ..SMALL }, Moe::default()] {
             for device in [Device::flex(), Device::flex().autodiff()] {
                 for (batch, seq) in [(1, 1), (3, 7)] {
-                    let (layer, x) = (layer(moe, &device), input(batch, seq, &device));
+                    let layer = layer(moe, &device);
+                    let x = input(batch, seq, &device);
                     let want = host(x.clone()).chunks(6).flat_map(|x| dense(&layer, x)).collect::<Vec<_>>();
                     for (got, want) in host(layer.forward(x)).iter().zip(&want) {
                         assert!((got - want).abs() < 1e-5 * want.abs().max(1.0), "{moe:?}: {got} {want}");
@@ -312,7 +320,8 @@ mod tests {
     #[test]
     fn gradients_are_those_of_all_experts_with_gates_of_zero() {
         let device = Device::flex().autodiff();
-        let (layer, x) = (layer(SMALL, &device), input(2, 9, &device).detach().require_grad());
+        let layer = layer(SMALL, &device);
+        let x = input(2, 9, &device).detach().require_grad();
         let count = layer.experts.len();
         let all = |x: Tensor<3>| {
             let Routing { affinities, chosen } = layer.route(x.clone());
@@ -347,7 +356,8 @@ mod tests {
     #[test]
     fn a_token_costs_what_it_costs_in_the_dense_layer_and_the_router() {
         let dims = Dims::new(64, 256, 4).unwrap();
-        let (sparse, dense) = (Moe::default().cost(&dims, 1), SwiGlu.cost(&dims, 1));
+        let sparse = Moe::default().cost(&dims, 1);
+        let dense = SwiGlu.cost(&dims, 1);
         let router = 64 * 8;
         assert_eq!(sparse.forward_flops_per_token, dense.forward_flops_per_token + 2 * router);
         assert_eq!(4 * (sparse.parameters - router), 9 * dense.parameters);

@@ -64,7 +64,8 @@ impl Primitives {
     /// # Errors
     /// [`RegistryError`] when its symbol or its id is taken.
     pub fn with(mut self, primitive: impl Primitive + 'static) -> Result<Self, RegistryError> {
-        let (symbol, id) = (primitive.symbol(), primitive.id());
+        let symbol = primitive.symbol();
+        let id = primitive.id();
         if let Some(holder) = self.0.get(&symbol) {
             return Err(RegistryError::SymbolTaken { symbol, id, holder: holder.id() });
         }

@@ -66,7 +66,7 @@ pub(super) fn without_result(study: &Study) -> String {
     let all = rows.len();
     rows.truncate(LISTED);
     rows.reverse();
-    let (heads, note) =
-        (["trial", "layers", "architecture", "why it does not count"], shell::note_of_rest("last", rows.len(), all));
+    let heads = ["trial", "layers", "architecture", "why it does not count"];
+    let note = shell::note_of_rest("last", rows.len(), all);
     format!("<h3>Trials without a result</h3>\n{note}{}", shell::table("unfinished", &heads, &rows, SHOWN))
 }

@@ -35,7 +35,8 @@ impl Axis {
         };
         let largest = low.abs().max(high.abs());
         let exponent = exponent(largest);
-        let (low, high) = (scaled(low, exponent), scaled(high, exponent));
+        let low = scaled(low, exponent);
+        let high = scaled(high, exponent);
         let apart = high - low > CLOSE * scaled(largest, exponent) && largest >= TINY;
         let margin = if apart { 0.06 * (high - low) } else { 0.05 * high.abs().max(1.0) };
         Self { exponent, low: low - margin, high: high + margin }

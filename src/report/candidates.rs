@@ -46,7 +46,9 @@ pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
     let place = |share: f64| right + 24 + (f64::from(SCALE) * share) as i32;
     let svg = draw(NAME, size, |area, hints| {
         for (row, seen) in leaders.iter().enumerate() {
-            let (architecture, score, error) = (&seen.trial.architecture, score(seen), seen.report.standard_error);
+            let architecture = &seen.trial.architecture;
+            let score = score(seen);
+            let error = seen.report.standard_error;
             let label = number(score, 4) + &error.map(|error| format!(" ± {}", number(error, 3))).unwrap_or_default();
             let top = 8 + ROW * row as i32;
             write(area, &format!("{}", row + 1), (26, top + 10), 13, GREY, HPos::Right)?;

@@ -144,7 +144,8 @@ fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &
         let points = |pick: fn(&Estimate) -> f64| -> Vec<_> {
             curve.iter().enumerate().map(|(at, mean)| (at as f64 + 1.0, axis.at(pick(mean)))).collect()
         };
-        let (low, high) = (steps(&points(|mean| mean.low)), steps(&points(|mean| mean.high)));
+        let low = steps(&points(|mean| mean.low));
+        let high = steps(&points(|mean| mean.high));
         let band: Vec<_> = low.into_iter().chain(high.into_iter().rev()).collect();
         chart.draw_series([Polygon::new(band, tone.mix(0.15))])?;
         chart

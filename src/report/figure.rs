@@ -80,7 +80,8 @@ impl Hints {
 
     /// A text over the rectangle between these pixels.
     pub(super) fn area(&mut self, [(left, top), (right, bottom)]: [(i32, i32); 2], text: &str) {
-        let (width, height) = ((right - left).max(1), (bottom - top).max(1));
+        let width = (right - left).max(1);
+        let height = (bottom - top).max(1);
         self.0 += &format!(
             "<rect x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"><title>{}</title></rect>\n",
             text::html(&text::shortened(text, LONGEST_HINT))
@@ -97,7 +98,8 @@ pub(super) fn draw(
     size: (u32, u32),
     paint: impl FnOnce(&Area, &mut Hints) -> Drawn,
 ) -> Result<String, PlotError> {
-    let (mut svg, mut hints) = (String::new(), Hints::default());
+    let mut svg = String::new();
+    let mut hints = Hints::default();
     let paint = || -> Drawn {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE)?;

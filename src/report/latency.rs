@@ -59,7 +59,8 @@ impl Latency {
         let rows: Vec<_> = timed
             .iter()
             .map(|(name, time)| {
-                let (prefill, decode) = (time.prefill, time.decode);
+                let prefill = time.prefill;
+                let decode = time.decode;
                 let faster = [faster(first.prefill, prefill), faster(first.decode, decode)];
                 [Cell::text(name), cell(prefill), cell(decode)].into_iter().chain(faster).collect()
             })

@@ -182,14 +182,16 @@ mod tests {
     fn the_page_follows_the_search() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.html");
-        let (early, mut late) = (study(&[]), study(&[Some(0.5), Some(0.75)]));
+        let early = study(&[]);
+        let mut late = study(&[Some(0.5), Some(0.75)]);
         let mut live = LivePage::new(&path).title("Now").command("go on").pause(Duration::from_secs(3600));
         let read = || std::fs::read_to_string(&path).unwrap();
         live.started(&early, 4);
         assert!(read().contains("<h1>Now</h1>") && read().contains("0 of 4 trials") && read().contains("go on"));
         assert!(read().contains("http-equiv=\"refresh\" content=\"3600\""));
 
-        let (id, architecture) = (late.next_id(), late.space().nth(9).unwrap());
+        let id = late.next_id();
+        let architecture = late.space().nth(9).unwrap();
         let event = Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher };
         late.apply(event.clone()).unwrap();
         live.event(&event, &late);

@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn every_layer_is_in_the_table() {
         let target = Target::llama_1b();
-        let (llama, odd) = (target.baseline_model(), target.model("AZ".parse().unwrap()));
+        let llama = target.baseline_model();
+        let odd = target.model("AZ".parse().unwrap());
         let figure = models(&[("llama".into(), &llama), ("odd".into(), &odd)], &Primitives::standard()).unwrap();
         assert_eq!(figure.csv.lines().count(), 1 + 32 + 2);
         assert!(figure.csv.contains("llama,1,A,10485760\nllama,2,M,50331648\n") && figure.csv.ends_with("odd,2,Z,0\n"));

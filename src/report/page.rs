@@ -189,7 +189,8 @@ impl<'a> Page<'a> {
     /// The answer in a few numbers.
     fn summary(&self) -> String {
         let study = self.study;
-        let (done, pending) = (study.observations().count(), study.pending().count());
+        let done = study.observations().count();
+        let pending = study.pending().count();
         let mut cards = Vec::new();
         if let Some(merged) = self.merged.cloned().or_else(|| NcClustering::n0().aggregate(study).ok()) {
             cards.push((merged.to_string(), "merged from the best trials"));
@@ -349,8 +350,9 @@ mod tests {
 
     #[test]
     fn a_page_has_all_that_it_was_told_and_nothing_from_elsewhere() {
-        let (study, target, primitives) =
-            (study(&[Some(0.2), None, Some(0.9), Some(0.5), Some(0.4)]), Target::llama_1b(), Primitives::standard());
+        let study = study(&[Some(0.2), None, Some(0.9), Some(0.5), Some(0.4)]);
+        let target = Target::llama_1b();
+        let primitives = Primitives::standard();
         let model = target.model("2A+4M".parse().unwrap());
         let page = Page::new(&study).target(&target, &model, &primitives).command("cargo run <x>").title("A & B");
         let html = page.html().unwrap();

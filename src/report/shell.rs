@@ -13,7 +13,8 @@ use crate::{
 pub(super) fn page(title: &str, body: &str, reload: Option<u64>) -> String {
     let reload = reload.map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"));
     let reload = reload.unwrap_or_default();
-    let (style, script) = (include_str!("page.css"), include_str!("page.js"));
+    let style = include_str!("page.css");
+    let script = include_str!("page.js");
     let version = env!("CARGO_PKG_VERSION");
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -76,7 +77,8 @@ impl Cell {
         let at = place(axis.share(value));
         let [from, to] = axis.bar(value, error.unwrap_or(0.0)).map(|end| place(axis.share_of_tick(end)));
         let soft = |error| format!(" <span class=\"soft\">± {}</span>", number(error, 3));
-        let (value_text, text) = (number(value, 4), error.map(soft).unwrap_or_default());
+        let value_text = number(value, 4);
+        let text = error.map(soft).unwrap_or_default();
         let html = format!(
             "{value_text}{text} <svg class=\"mark\" width=\"80\" height=\"12\" aria-hidden=\"true\">\
              <path d=\"M{from:.1} 6H{to:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"2\"/></svg>"
@@ -139,7 +141,8 @@ const LONGEST: usize = 5000;
 fn folded(value: &str) -> String {
     match (value.chars().count() > LONG, value.split_whitespace().next()) {
         (true, Some(first)) => {
-            let (first, text) = (text::shortened(first, FIRST), text::shortened(value, LONGEST));
+            let first = text::shortened(first, FIRST);
+            let text = text::shortened(value, LONGEST);
             format!("<details><summary>{}</summary><code>{}</code></details>", escape(&first), escape(&text))
         }
         _ => escape(value),

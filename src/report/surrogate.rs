@@ -64,7 +64,8 @@ fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut 
         .y_label_formatter(&|y| axis.label(*y, 2))
         .label_style(("sans-serif", 13))
         .draw()?;
-    let (low, high) = (axis.range().start, axis.range().end);
+    let low = axis.range().start;
+    let high = axis.range().end;
     let place = |p: &LeaveOneOut| (axis.at(point(p).0), axis.at(point(p).1));
     chart.draw_series([PathElement::new([(low, low), (high, high)], GREY)])?;
     let bar = |p: &LeaveOneOut| {

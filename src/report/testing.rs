@@ -12,7 +12,8 @@ pub(super) fn study(scores: &[Option<f64>]) -> Study {
     let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4).unwrap();
     let mut study = Study::new(space, Goal::default());
     for (index, score) in scores.iter().enumerate() {
-        let (id, architecture) = (study.next_id(), study.space().nth(index as u128).unwrap());
+        let id = study.next_id();
+        let architecture = study.space().nth(index as u128).unwrap();
         study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
         let failure = Failure { kind: FailureKind::Infeasible, reason: "<no>".into() };
         let outcome = score.map_or(Event::Failed { id, failure }, |score| Event::Completed {

@@ -151,7 +151,8 @@ fn paint_blocks(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
     chart.draw_series(LineSeries::new(line(2), BLUE.stroke_width(2)))?;
     for block in &blocks {
         let [low, _, middle, _, high] = block.quantiles;
-        let (from, to) = (block.trials.start, block.trials.end - 1);
+        let from = block.trials.start;
+        let to = block.trials.end - 1;
         let spread = format!("80 % from {} to {}", number(low, 4), number(high, 4));
         let text = format!("trials {from} to {to}: median of {} scores {}, {spread}", block.count, number(middle, 4));
         let at = |trial: u64, score: f64| chart.backend_coord(&(trial as f64, axis.at(score)));
@@ -181,7 +182,8 @@ fn paint_failed(
         return Ok(!failed.is_empty());
     }
     let places = failed.iter().map(|(trial, _)| chart.backend_coord(&(trial.id.0 as f64, low)).0);
-    let (bins, bottom) = (bins(places, WIDTH), chart.backend_coord(&(0.0, low)).1);
+    let bins = bins(places, WIDTH);
+    let bottom = chart.backend_coord(&(0.0, low)).1;
     for (left, count) in bins {
         let at = (left + WIDTH / 2, bottom);
         chart.plotting_area().strip_coord_spec().draw(&Cross::new(relative(chart, at), 4, GREY.stroke_width(2)))?;
@@ -269,7 +271,8 @@ mod tests {
     fn standard_errors_are_bars() {
         let mut study = study(&[Some(0.2), Some(0.4)]);
         let without = trials(&study).unwrap().svg;
-        let (id, architecture) = (study.next_id(), study.space().nth(9).unwrap());
+        let id = study.next_id();
+        let architecture = study.space().nth(9).unwrap();
         study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
         let report = Report { standard_error: Some(0.1), ..Report::score("accuracy", 0.3) };
         study.apply(Event::Completed { id, report }).unwrap();

@@ -48,14 +48,17 @@ const VOTES: RGBColor = RGBColor(217, 95, 2);
 
 fn paint_clusters(study: &Study, clustering: &Clustering, area: &Area, hints: &mut Hints) -> Drawn {
     let goal: &Goal = study.goal();
-    let (left, right, middle) = (24.0, 906.0, 44);
+    let left = 24.0;
+    let right = 906.0;
+    let middle = 44;
     let axis = Axis::new(clustering.clusters.iter().flat_map(|c| [goal.orient(c.low), goal.orient(c.high)]));
     let place = |score: f64| (left + (right - left) * axis.share(score)) as i32;
     let many = clustering.clusters.iter().map(|cluster| cluster.trials.len()).sum::<usize>() > FEW;
     area.draw(&PathElement::new([(left as i32, middle), (right as i32, middle)], GREY))?;
     for (index, cluster) in clustering.clusters.iter().enumerate() {
         let tone = if index == clustering.chosen { VOTES } else { GREY };
-        let (from, to) = (place(goal.orient(cluster.low)), place(goal.orient(cluster.high)));
+        let from = place(goal.orient(cluster.low));
+        let to = place(goal.orient(cluster.high));
         let (from, to) = (from.min(to) - 5, from.max(to) + 5);
         area.draw(&PathElement::new(
             [(from, middle + 16), (from, middle + 22), (to, middle + 22), (to, middle + 16)],
@@ -111,7 +114,8 @@ pub fn votes(clustering: &Clustering) -> Result<Figure, PlotError> {
     let rows = clustering.layers.iter().enumerate().flat_map(|(layer, vote)| {
         vote.votes.iter().map(move |choice| {
             let mean = choice.mean.map(exact).unwrap_or_default();
-            let (layer, won) = ((layer + 1).to_string(), choice.symbol == vote.chosen);
+            let layer = (layer + 1).to_string();
+            let won = choice.symbol == vote.chosen;
             vec![layer, choice.symbol.to_string(), choice.supporters.to_string(), mean, won.to_string()]
         })
     });
@@ -127,7 +131,8 @@ pub fn votes(clustering: &Clustering) -> Result<Figure, PlotError> {
 }
 
 fn paint_votes(clustering: &Clustering, width: i32, area: &Area, hints: &mut Hints) -> Drawn {
-    let (top, height) = (12, 150);
+    let top = 12;
+    let height = 150;
     for (layer, vote) in clustering.layers.iter().enumerate() {
         let left = 12 + width * layer as i32;
         let all: usize = vote.votes.iter().map(|choice| choice.supporters).sum();

@@ -38,7 +38,9 @@ mod tests {
         let mut walked = Vec::new();
         while let Proposal::Evaluate(architecture) = Exhaustive.ask(&study, &mut rng).unwrap() {
             walked.push(architecture.clone());
-            let (id, seed, origin) = (study.next_id(), Seed(0), Origin::Searcher);
+            let id = study.next_id();
+            let seed = Seed(0);
+            let origin = Origin::Searcher;
             study.apply(Event::Proposed { id, architecture, seed, origin }).unwrap();
             study.apply(Event::Completed { id, report: Report::score("accuracy", 0.5) }).unwrap();
         }

@@ -152,7 +152,8 @@ impl<S: Searcher, A: Aggregator> Searcher for Incremental<S, A> {
             Side::End => "end",
             Side::Middle => "middle",
         };
-        let (inner, aggregator) = (inner.fingerprint(), aggregator.fingerprint());
+        let inner = inner.fingerprint();
+        let aggregator = aggregator.fingerprint();
         format!("incremental({inner}, side={side}, step={step}, trials_per_stage={trials_per_stage}, {aggregator})")
     }
 
@@ -161,7 +162,8 @@ impl<S: Searcher, A: Aggregator> Searcher for Incremental<S, A> {
         if Unknown::new(study).count() == 0 {
             return Ok(Proposal::Finished);
         }
-        let (whole, mut winner) = (study.space(), Architecture::default());
+        let whole = study.space();
+        let mut winner = Architecture::default();
         for number in 1..self.stages(whole) {
             let stage = Stage { side: self.side, whole, layers: number * self.step, kept: &winner };
             match self.ask_in(stage, &study.within(&stage.space()?), rng)? {
@@ -207,7 +209,8 @@ impl Stage<'_> {
 
     /// What this stage searches. [`SpaceError::Contradiction`] when the winner cannot be completed.
     fn space(self) -> Result<SearchSpace, SpaceError> {
-        let (config, gap) = (self.whole.config(), self.gap());
+        let config = self.whole.config();
+        let gap = self.gap();
         let mut layers = [&config.layers[..gap.start], &config.layers[gap.end..]].concat();
         let (head, tail) = self.kept.layers().split_at(self.side.before_the_gap(self.kept.len()));
         let behind = layers.len() - tail.len();
@@ -235,7 +238,8 @@ impl Stage<'_> {
 
     /// What the first sequence of the whole space that keeps the winner leaves when the gap is cut out of it.
     fn first_completable(self) -> Result<Architecture, SpaceError> {
-        let (gap, first) = (self.gap(), self.completions(self.kept)?.nth(0).unwrap_or_default());
+        let gap = self.gap();
+        let first = self.completions(self.kept)?.nth(0).unwrap_or_default();
         let layers = first.layers().iter().enumerate().filter(|(layer, _)| !gap.contains(layer));
         Ok(Architecture::new(layers.map(|(_, &symbol)| symbol)))
     }

@@ -37,11 +37,13 @@ mod tests {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4).unwrap();
         let mut study = Study::new(space, Goal::default());
         for text in ["AAAA", "AAMM", "MMMM", "AMMM", "MAMA"] {
-            let (id, architecture) = (study.next_id(), text.parse().unwrap());
+            let id = study.next_id();
+            let architecture = text.parse().unwrap();
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
         }
         let mut rng = Seed(1).rng("test", 0);
-        let (draws, mut counts) = (11_000, HashMap::new());
+        let draws = 11_000;
+        let mut counts = HashMap::new();
         for _ in 0..draws {
             *counts.entry(format!("{:?}", RandomSearch.ask(&study, &mut rng).unwrap())).or_insert(0.0) += 1.0;
         }

@@ -94,7 +94,8 @@ mod tests {
     fn the_least_known_leader_comes_next() {
         let mut study = Study::new(space(), Goal::default());
         let tell = |study: &mut Study, text: &str, accuracy: Option<f64>| {
-            let (id, architecture) = (study.next_id(), text.parse().unwrap());
+            let id = study.next_id();
+            let architecture = text.parse().unwrap();
             study.apply(Event::Proposed { id, architecture, seed: Seed(id.0), origin: Origin::Searcher }).unwrap();
             if let Some(accuracy) = accuracy {
                 study.apply(Event::Completed { id, report: Report::score("accuracy", accuracy) }).unwrap();

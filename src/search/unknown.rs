@@ -99,7 +99,8 @@ mod tests {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 127).unwrap();
         let mut study = Study::new(space.clone(), Goal::default());
         for index in [space.size() - 1, 0] {
-            let (id, architecture) = (study.next_id(), space.nth(index).unwrap());
+            let id = study.next_id();
+            let architecture = space.nth(index).unwrap();
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
         }
         let unknown = Unknown::new(&study);

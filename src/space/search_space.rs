@@ -187,7 +187,8 @@ impl SearchSpace {
             return None;
         }
         let constraints = &self.config.constraints;
-        let (mut memories, mut index) = (self.start(), 0);
+        let mut memories = self.start();
+        let mut index = 0;
         for (layer, &symbol) in architecture.layers().iter().enumerate() {
             let choices = self.choices(layer);
             let at = choices.iter().position(|&choice| choice == symbol)?;

@@ -271,7 +271,8 @@ mod tests {
 
     #[test]
     fn repetitions_become_means_and_a_standard_error() {
-        let (a, b) = (report(0.25, &[(2, 0.5), (4, 0.25)]), report(0.75, &[(2, 1.0)]));
+        let a = report(0.25, &[(2, 0.5), (4, 0.25)]);
+        let b = report(0.75, &[(2, 1.0)]);
         let pooled = Report::pooled(&[&a, &b], &Goal::default());
         assert_eq!((pooled.scores["accuracy"], pooled.standard_error), (0.5, Some(0.25)));
         assert_eq!((pooled.parameters, pooled.train_flops, pooled.curve.len()), (5, Some(6.0), 0));

@@ -254,12 +254,14 @@ mod tests {
     };
 
     fn propose(study: &Study, text: &str) -> Event {
-        let (id, architecture) = (study.next_id(), text.parse().unwrap());
+        let id = study.next_id();
+        let architecture = text.parse().unwrap();
         Event::Proposed { id, architecture, seed: Seed(id.0), origin: Origin::Searcher }
     }
 
     fn by_hand(study: &Study, text: &str) -> Event {
-        let (id, architecture) = (study.next_id(), text.parse().unwrap());
+        let id = study.next_id();
+        let architecture = text.parse().unwrap();
         Event::Proposed { id, architecture, seed: Seed(id.0), origin: Origin::Manual }
     }
 

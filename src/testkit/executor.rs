@@ -45,7 +45,8 @@ pub fn check<X: Executor>(
     };
     let back = run(&mut begun()?, trials, patience)?;
     for trial in trials {
-        let (own, outcome) = (alone(evaluator, trial), &back[&trial.id]);
+        let own = alone(evaluator, trial);
+        let outcome = &back[&trial.id];
         let same = match (&own, outcome) {
             (Ok(own), Ok(outcome)) => own.same_outcome(outcome),
             (own, outcome) => own == outcome,
@@ -61,7 +62,8 @@ fn run(
     trials: &[Trial],
     patience: Duration,
 ) -> Result<BTreeMap<TrialId, Outcome>, LawBroken> {
-    let (mut waiting, mut back) = (trials.iter(), BTreeMap::new());
+    let mut waiting = trials.iter();
+    let mut back = BTreeMap::new();
     let mut running = 0;
     while back.len() < trials.len() {
         idle_is(executor, running)?;
@@ -116,7 +118,8 @@ fn cancelled(
 }
 
 fn idle_is(executor: &impl Executor, running: usize) -> Result<(), LawBroken> {
-    let (capacity, idle) = (executor.capacity(), executor.idle());
+    let capacity = executor.capacity();
+    let idle = executor.idle();
     holds(capacity > 0 && idle + running == capacity, CAPACITY, || {
         format!("{idle} of {capacity} idle, {running} running")
     })

@@ -39,7 +39,8 @@ pub fn check(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitive
     holds(empty.is_err(), EMPTY, || format!("{:?}", empty.map(|spec| spec.architecture)))?;
     for case in cases(primitives) {
         let large = case.extrapolated(extrapolator, primitives)?;
-        let (wanted, found) = (u128::from(case.target.body_parameters), case.size(&large, primitives)?);
+        let wanted = u128::from(case.target.body_parameters);
+        let found = case.size(&large, primitives)?;
         let slack = case.size(&Architecture::new(case.small.runs().map(|(symbol, _)| symbol)), primitives)?;
         holds(found.abs_diff(wanted) <= slack, SIZE, || {
             format!("{} has {found} parameters, {wanted} are wanted, the slack is {slack}", case.describe(&large))
@@ -100,7 +101,8 @@ fn cases(primitives: &Primitives) -> Vec<Case> {
         let layers = rng.random_range(1..=20);
         let small = Architecture::new((0..layers).filter_map(|_| symbols.choose(&mut rng).copied()));
         let Ok(sizes) = sizes(&small, &base, primitives) else { continue };
-        let (total, largest) = (sizes.iter().sum::<u128>(), sizes.into_iter().max().unwrap_or(0));
+        let total = sizes.iter().sum::<u128>();
+        let largest = sizes.into_iter().max().unwrap_or(0);
         for (numerator, denominator) in FACTORS {
             let wanted = total * numerator / denominator;
             let Ok(body_parameters) = u64::try_from(wanted) else { continue };

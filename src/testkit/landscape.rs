@@ -368,7 +368,8 @@ mod tests {
     #[test]
     fn the_optima_of_order_are_proven_by_dynamic_programming() {
         for (landscape, _) in all().zip(0..3) {
-            let (n, choices) = (landscape.space.layers(), landscape.space.choices(0).len());
+            let n = landscape.space.layers();
+            let choices = landscape.space.choices(0).len();
             let proven = best_order(landscape.tag, n, choices);
             assert!((proven - landscape.score(&landscape.best)).abs() < 1e-9, "{}: {proven}", landscape.name);
         }
@@ -409,7 +410,8 @@ mod tests {
 
     /// The best of many climbs from disturbed local optima, and how many of the chains came to it.
     fn search(landscape: &Landscape, chains: u64, rounds: u64) -> (f64, Vec<usize>, u64) {
-        let (layers, choices) = (landscape.space.layers(), landscape.space.choices(0).len());
+        let layers = landscape.space.layers();
+        let choices = landscape.space.choices(0).len();
         let mut best = (f64::NEG_INFINITY, Vec::new(), 0);
         for chain in 0..chains {
             let mut a: Vec<_> = (0..layers).map(|i| below(1, [chain, i as u64], choices)).collect();
@@ -443,8 +445,11 @@ mod tests {
     #[ignore = "minutes: how the means, spreads and the best of 16 layers were found"]
     fn calibration() {
         for landscape in all() {
-            let (layers, choices) = (landscape.space.layers(), landscape.space.choices(0).len());
-            let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+            let layers = landscape.space.layers();
+            let choices = landscape.space.choices(0).len();
+            let mut count = 0.0;
+            let mut sum = 0.0;
+            let mut squares = 0.0;
             let mut best = (f64::NEG_INFINITY, Vec::new());
             let mut add = |a: &[usize]| {
                 let score = landscape.score(a);

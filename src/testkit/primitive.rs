@@ -142,7 +142,8 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
     fn check_reach(&self, layer: &Block, x: Tensor<3>, token: usize) -> Result<(), LawBroken> {
         let [batch, seq, width] = x.dims();
         let changed = x.clone().slice_assign([0..batch, token..token + 1, 0..width], self.input(batch, 1) + 1.0);
-        let (before, after) = (values(layer.forward(x))?, values(layer.forward(changed))?);
+        let before = values(layer.forward(x))?;
+        let after = values(layer.forward(changed))?;
         let scale = before.iter().fold(1.0_f32, |scale, value| scale.max(value.abs()));
         let differs = |position: usize| {
             let at = |row: usize| (row * seq + position) * width..(row * seq + position + 1) * width;
@@ -162,14 +163,17 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
     fn check_decoding(&self, layer: &Block, steps: &[usize]) -> Result<(), LawBroken> {
         let seq = steps.iter().sum();
         for batch in [1, 2] {
-            let (x, mut memory, mut start) = (self.input(batch, seq), Memory::default(), 0);
+            let x = self.input(batch, seq);
+            let mut memory = Memory::default();
+            let mut start = 0;
             let mut outputs = Vec::new();
             for &step in steps {
                 let next = x.clone().slice([0..batch, start..start + step, 0..self.dims.d_model]);
                 outputs.push(layer.step(next, &mut memory));
                 start += step;
             }
-            let (whole, stepped) = (values(layer.forward(x))?, values(Tensor::cat(outputs, 1))?);
+            let whole = values(layer.forward(x))?;
+            let stepped = values(Tensor::cat(outputs, 1))?;
             let scale = whole.iter().fold(1.0_f32, |scale, value| scale.max(value.abs()));
             let apart = whole.iter().zip(&stepped).map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
             holds(apart <= 1e-4 * scale && whole.len() == stepped.len(), DECODES, || {

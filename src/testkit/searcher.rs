@@ -110,7 +110,8 @@ fn exhaust<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, proposes: Pr
     for architecture in space.iter() {
         propose(&mut study, architecture)?;
     }
-    let (last, rng) = (study.trials().len() - 1, Seed(0).rng("testkit/searcher/ask", 0));
+    let last = study.trials().len() - 1;
+    let rng = Seed(0).rng("testkit/searcher/ask", 0);
     let outcome = |study: &Study, at: usize| Outcome::Value(value(&study.trials()[at].architecture));
     for at in 0..last {
         let outcome = outcome(&study, at);
@@ -130,7 +131,9 @@ fn exhaust<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, proposes: Pr
 /// The answer of a searcher that has served so far, after a comparison with a fresh one.
 fn answer<S: Searcher>(make: &impl Fn() -> S, warmed: &mut S, study: &Study, rng: &Rng) -> Result<Proposal, LawBroken> {
     let ask = |searcher: &mut S| searcher.ask(study, &mut rng.clone()).map_err(|error| error.to_string());
-    let (fresh, first, second) = (ask(&mut make()), ask(warmed), ask(warmed));
+    let fresh = ask(&mut make());
+    let first = ask(warmed);
+    let second = ask(warmed);
     holds(fresh == first, FUNCTION, || {
         format!("a fresh instance answers {fresh:?}, a long-lived one {first:?} after {}", describe(study))
     })?;
@@ -147,7 +150,8 @@ fn check_proposal(proposal: &Proposal, study: &Study, proposes: Proposes) -> Res
         Proposal::Finished => return Ok(()),
     };
     let case = || format!("{architecture} after {}", describe(study));
-    let (whole, part) = (study.space().contains(architecture), study.space().is_part(architecture));
+    let whole = study.space().contains(architecture);
+    let part = study.space().is_part(architecture);
     match proposes {
         Proposes::Whole => holds(whole, IN_SPACE, case)?,
         Proposes::Parts => holds(whole || part, IN_SPACE_OR_PART, case)?,
@@ -165,7 +169,8 @@ mod tests {
     };
 
     fn spaces() -> [SearchSpace; 4] {
-        let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+        let a = Symbol::ATTENTION;
+        let m = Symbol::SWIGLU;
         [
             SearchSpace::uniform([a, m], 4).unwrap(),
             SearchSpace::uniform([a, m, Symbol::MLP], 16).unwrap(),
@@ -188,7 +193,8 @@ mod tests {
 
     #[test]
     fn incremental_strategies_keep_the_laws() {
-        let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+        let a = Symbol::ATTENTION;
+        let m = Symbol::SWIGLU;
         let tight = SearchSpace::uniform([a, m], 7).unwrap().count(a, 2..=3).unwrap().max_run(a, 1).unwrap();
         let tight = tight.max_run(m, 2).unwrap().pin(0, m).unwrap().pin(6, m).unwrap();
         for space in spaces().into_iter().chain([tight]) {

@@ -19,7 +19,8 @@ pub(super) fn value(architecture: &Architecture) -> f64 {
 
 /// Adds a pending trial.
 pub(super) fn propose(study: &mut Study, architecture: Architecture) -> Result<(), LawBroken> {
-    let (id, origin) = (study.next_id(), Origin::Searcher);
+    let id = study.next_id();
+    let origin = Origin::Searcher;
     apply(study, Event::Proposed { id, architecture, seed: Seed(0).derive("trial", id.0), origin })
 }
 

@@ -31,7 +31,8 @@ impl TokenBatch {
     /// # Errors
     /// [`BatchError`] names the first thing that does not fit.
     pub fn validate(&self, vocab_size: usize) -> Result<(), BatchError> {
-        let (batch, seq) = (self.batch, self.seq);
+        let batch = self.batch;
+        let seq = self.seq;
         let positions = batch.saturating_mul(seq);
         if positions == 0 {
             return Err(BatchError::Empty { batch, seq });

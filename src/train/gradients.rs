@@ -150,7 +150,8 @@ struct Leaves {
 impl ModuleMapper for Leaves {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, value, mapper) = param.consume();
-        let (tracked, known) = (value.is_require_grad(), value.gradient_checkpointing_strategy());
+        let tracked = value.is_require_grad();
+        let known = value.gradient_checkpointing_strategy();
         let plain = value.inner();
         let plain = match self.dtype {
             Some(dtype) => plain.cast(dtype),

@@ -45,7 +45,9 @@ mod tests {
     fn value_and_gradient_agree_with_a_hand_computed_case() {
         // Softmax of (0, ln 2, ln 5) is (1, 2, 5) / 8; of (ln 3, 0, 0) it is (3, 1, 1) / 5. The middle position is not
         // scored.
-        let (ln2, ln3, ln5) = (2f32.ln(), 3f32.ln(), 5f32.ln());
+        let ln2 = 2f32.ln();
+        let ln3 = 3f32.ln();
+        let ln5 = 5f32.ln();
         let device = Device::flex().autodiff();
         let data = TensorData::new(vec![0.0, ln2, ln5, 9.0, -9.0, 3.0, ln3, 0.0, 0.0], [1, 3, 3]);
         let logits = Tensor::<3>::from_data(data, &device).require_grad();

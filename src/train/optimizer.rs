@@ -129,7 +129,8 @@ impl ModuleMapper for Step<'_> {
         let (id, weights, mapper) = param.consume();
         let shape = weights.dims();
         let count = [shape.iter().product::<usize>()];
-        let (tracked, checkpointing) = (weights.is_require_grad(), weights.gradient_checkpointing_strategy());
+        let tracked = weights.is_require_grad();
+        let checkpointing = weights.gradient_checkpointing_strategy();
         let weights = self.optimizer.update(id, weights.inner().reshape(count), gradient.reshape(count), self.rate);
         let mut weights = Tensor::from_inner(weights.reshape(shape));
         if let Some(strategy) = checkpointing {

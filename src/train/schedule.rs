@@ -96,7 +96,9 @@ impl LrSchedule {
             return Err(TrainError::NotPositive { name: "schedule.peak", value: self.peak });
         }
         if self.peak > MAX_RATE {
-            let (what, value, limit) = ("schedule.peak", self.peak, MAX_RATE);
+            let what = "schedule.peak";
+            let value = self.peak;
+            let limit = MAX_RATE;
             return Err(LimitError::Work { what, value, limit }.into());
         }
         if !(0.0..=self.peak).contains(&self.floor) {

@@ -34,7 +34,8 @@ fn numbers(tensor: &TensorView) -> Vec<f32> {
 fn logits_are_those_of_transformers() {
     let bytes = fs::read("tests/fixtures/interop/logits.safetensors").unwrap();
     let fixtures = SafeTensors::deserialize(&bytes).unwrap();
-    let (primitives, root) = (cases::primitives(), tempfile::tempdir().unwrap());
+    let primitives = cases::primitives();
+    let root = tempfile::tempdir().unwrap();
     for case in cases::all() {
         let folder = root.path().join(case.name);
         let model = cases::model(&case.spec, &primitives);
@@ -53,7 +54,8 @@ fn logits_are_those_of_transformers() {
 
 #[test]
 fn folders_come_back_as_they_were() {
-    let (primitives, root) = (cases::primitives(), tempfile::tempdir().unwrap());
+    let primitives = cases::primitives();
+    let root = tempfile::tempdir().unwrap();
     for case in cases::all() {
         let folder = root.path().join(case.name);
         let model = cases::model(&case.spec, &primitives);
@@ -105,7 +107,8 @@ fn write_models() {
 #[test]
 #[ignore = "reads files of run.py"]
 fn resaved_models_are_read() {
-    let (folder, logits) = (env::var("RESAVED").expect("a folder"), env::var("LOGITS").expect("a file"));
+    let folder = env::var("RESAVED").expect("a folder");
+    let logits = env::var("LOGITS").expect("a file");
     let bytes = fs::read(logits).unwrap();
     let theirs = numbers(&SafeTensors::deserialize(&bytes).unwrap().tensor("logits").unwrap());
     let found = import::hugging_face(&folder, &cases::primitives(), &Device::flex(), Rope::Halves).unwrap();

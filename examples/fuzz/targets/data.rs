@@ -147,7 +147,8 @@ pub const TOKENIZER: Target = Target {
             Ok(importer) => importer,
             Err(error) => return Seen::refused(error),
         };
-        let (size, text) = (importer.vocab_size(), "To search is to try. é 👩‍🔬\n");
+        let size = importer.vocab_size();
+        let text = "To search is to try. é 👩‍🔬\n";
         let tokens = match importer.encode(text) {
             Ok(tokens) => tokens,
             Err(error) => return Seen::read(error.to_string()),

@@ -88,11 +88,12 @@ pub const SPEC: Target = Target {
                 Err(error) => return Seen::refused(error),
             };
             ensure!(cost.total_parameters >= cost.active_parameters, "more active parameters than there are");
-            let (llama, workload) = (Size::llama_350m().baseline_model(), Workload::bf16(4096));
+            let llama = Size::llama_350m().baseline_model();
+            let workload = Workload::bf16(4096);
             let comparison = Comparison::new([("one", &spec), ("two", &llama)], &primitives, workload)?;
             let _ = (comparison.to_string(), comparison.notes());
-            let (folder, options) =
-                (folder.join("exported"), export::Options { overwrite: true, ..Default::default() });
+            let folder = folder.join("exported");
+            let options = export::Options { overwrite: true, ..Default::default() };
             if let Err(error) = export::hugging_face(&spec, None, &primitives, &folder, &options) {
                 return Seen::read(error.to_string());
             }
@@ -112,7 +113,8 @@ pub const TARGET: Target = Target {
             if let Err(error) = target.validate() {
                 return Seen::refused(error);
             }
-            let (primitives, small) = (Primitives::standard(), "2A+1B+3M".parse()?);
+            let primitives = Primitives::standard();
+            let small = "2A+1B+3M".parse()?;
             for extrapolator in [&Stack as &dyn Extrapolator, &Stretch, &Auto] {
                 let model = match extrapolator.extrapolate(&small, &target, &primitives) {
                     Ok(model) => model,
@@ -132,7 +134,8 @@ pub const LATENCY: Target = Target {
     name: "latency",
     what: "measured times of layers, and the page that shows them",
     seeds: |_| {
-        let (size, seconds) = (Size::llama_1b(), Seconds { prefill: 0.002, decode: 0.001 });
+        let size = Size::llama_1b();
+        let seconds = Seconds { prefill: 0.002, decode: 0.001 };
         let layers = [(Symbol::ATTENTION, seconds), (Symbol::SWIGLU, seconds)].into();
         let times = LayerTimes { timing: Timing { batch: 1, seq_len: 64, repeats: 3 }, layers, ends: seconds };
         json([Latency { device: "CPU".into(), dims: size.dims, times }])
@@ -146,12 +149,11 @@ pub const LATENCY: Target = Target {
         };
         latency.write(folder)?;
         ensure!(Latency::read(folder)?.as_ref() == Some(&latency), "written times read back as others");
-        let (primitives, mut target) = (Primitives::standard(), Size::llama_1b());
+        let primitives = Primitives::standard();
+        let mut target = Size::llama_1b();
         target.dims = latency.dims.clone();
-        let (model, study) = (
-            target.baseline_model(),
-            Study::new(SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2)?, Goal::default()),
-        );
+        let model = target.baseline_model();
+        let study = Study::new(SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2)?, Goal::default());
         let _ = (latency.times.to_string(), input);
         match Page::new(&study).target(&target, &model, &primitives).latency(&latency).html() {
             Ok(page) => Seen::read(if page.contains("Measured on") { "shown" } else { "left out" }),

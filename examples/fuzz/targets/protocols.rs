@@ -108,7 +108,9 @@ pub const CORPUS: Target = Target {
     },
     run: |input, folder| {
         round_trip::<CorpusProtocol>(input, |protocol| {
-            let (primitives, device, corpus) = (Primitives::standard(), Device::flex(), corpus(folder)?);
+            let primitives = Primitives::standard();
+            let device = Device::flex();
+            let corpus = corpus(folder)?;
             match CorpusEvaluator::new(protocol.clone(), &corpus, &primitives, &device) {
                 Ok(evaluator) => {
                     let _ = evaluator.fingerprint();
@@ -129,7 +131,8 @@ pub const PRETRAIN: Target = Target {
     seeds: |_| json([pretraining()?]),
     run: |input, folder| {
         round_trip::<PretrainConfig>(input, |config| {
-            let (primitives, corpus) = (Primitives::standard(), corpus(folder)?);
+            let primitives = Primitives::standard();
+            let corpus = corpus(folder)?;
             match Pretrainer::new(&models::spec()?, &primitives, &corpus, &config, folder.join("run")) {
                 Ok(_) => {
                     let _ = config.tokens_per_step();

@@ -60,7 +60,8 @@ pub const SPACE: Target = Target {
     name: "space",
     what: "search spaces: size, numbering, sampling",
     seeds: |_| {
-        let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+        let a = Symbol::ATTENTION;
+        let m = Symbol::SWIGLU;
         let plain = SearchSpace::uniform([a, m, Symbol::MLP], 6)?;
         let rules = plain.clone().pin(0, a)?.count(a, 1..=3)?.max_run(m, 2)?;
         let costs = [(a, 5), (m, 3), (Symbol::MLP, 1)].into();
@@ -96,7 +97,8 @@ pub const CONSTRAINTS: Target = Target {
     name: "constraints",
     what: "rules about sequences, against counting them one by one",
     seeds: |_| {
-        let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+        let a = Symbol::ATTENTION;
+        let m = Symbol::SWIGLU;
         let costs = [(a, 5), (m, 3), (Symbol::MLP, 1)].into();
         json([
             vec![],

@@ -42,7 +42,8 @@ fn setup() -> anyhow::Result<Setup> {
     let known: BTreeMap<_, _> = primitives.iter().map(|primitive| (primitive.symbol(), primitive.id())).collect();
     let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4)?;
     let primitives = known.into_iter().filter(|(symbol, _)| space.symbols().contains(symbol)).collect();
-    let (searcher, evaluator) = (RandomSearch.fingerprint(), "fuzz".into());
+    let searcher = RandomSearch.fingerprint();
+    let evaluator = "fuzz".into();
     Ok(Setup { space, primitives, goal: Goal::default(), seed: Seed(4), searcher, evaluator, stopping: None })
 }
 
@@ -227,7 +228,8 @@ pub const TABLE: Target = Target {
         let _ = (part.reliability(2, 3, Seed(1)), part.spearman(&table), part.best(length));
         let _ = (part.resampled(&mut Seed(2).rng("fuzz/table", 0)), part.rescored(|column| column != "recall"));
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], length.min(6))?;
-        let (complete, study) = (part.complete(&space), part.study(&space));
+        let complete = part.complete(&space);
+        let study = part.study(&space);
         let _ = input;
         Seen::read(format!("{} {}", complete.is_ok(), study.is_ok()))
     },
@@ -297,11 +299,14 @@ pub const ISOFLOP: Target = Target {
                 let mut protocol = CorpusProtocol::large_scale(&dims, 1 << 20);
                 protocol.budget = serde_json::from_value(serde_json::json!({ "flops": budget }))?;
                 let architecture = Architecture::from_runs([(Symbol::ATTENTION, 2), (Symbol::SWIGLU, 2)]);
-                let (family, seed) = ("hybrid".into(), 0);
+                let family = "hybrid".into();
+                let seed = 0;
                 let cell = Cell { family, architecture, protocol, seed };
                 let parameters = (width * width * 20) as u64;
                 let loss = 3.0 + 0.1 * (at as f64 - 1.4 - (budget / 4e9).ln() / 3.0).powi(2) - 0.05 * budget.ln();
-                let (corpus, accuracy, diverged) = ("digest".into(), 0.25, None);
+                let corpus = "digest".into();
+                let accuracy = 0.25;
+                let diverged = None;
                 let line = Measurement { cell, corpus, parameters, flops: 0.98 * budget, loss, accuracy, diverged };
                 lines.push(serde_json::to_string(&line)? + "\n");
             }
@@ -316,7 +321,8 @@ pub const ISOFLOP: Target = Target {
         let mut families: Vec<_> = measurements.iter().map(|measured| measured.cell.family.clone()).collect();
         families.sort();
         families.dedup();
-        let (mut scalings, mut words) = (Vec::new(), String::new());
+        let mut scalings = Vec::new();
+        let mut words = String::new();
         for family in &families {
             match Scaling::fit(family, &measurements, 20, Seed(1)) {
                 Ok(scaling) => scalings.push(scaling),

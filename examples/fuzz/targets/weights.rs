@@ -92,7 +92,8 @@ fn state(run: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn pretrain(folder: &Path) -> anyhow::Result<()> {
-    let (primitives, corpus) = (Primitives::standard(), protocols::corpus(folder)?);
+    let primitives = Primitives::standard();
+    let corpus = protocols::corpus(folder)?;
     let run = Pretrainer::new(&models::spec()?, &primitives, &corpus, &protocols::pretraining()?, folder.join("run"))?;
     run.run(&Device::flex(), &[], &mut |_| ControlFlow::Continue(()))?;
     Ok(())

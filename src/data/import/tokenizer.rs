@@ -94,7 +94,8 @@ impl Importer {
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build()
             .into();
-        let (mut error, mut found) = (None, 0);
+        let mut error = None;
+        let mut found = 0;
         let texts = documents.into_iter().map_while(|document| match document {
             Ok(text) => {
                 found += 1;

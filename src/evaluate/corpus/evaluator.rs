@@ -65,7 +65,8 @@ impl CorpusEvaluator {
         if !device::is_accelerator(device) {
             limits::check_memory("a batch of logits", limits::product(&logits)).map_err(TrainError::from)?;
         }
-        let (share, seq) = (protocol.validation_share, protocol.seq_len);
+        let share = protocol.validation_share;
+        let seq = protocol.seq_len;
         let [training, held_out] = Windows::split(corpus.tokens.clone(), corpus.vocab_size, seq, share)?;
         let validation = held_out.sample(protocol.validation_windows, protocol.batch_size)?;
         Ok(Self {
@@ -93,7 +94,8 @@ impl CorpusEvaluator {
         let parameters = burn::module::Module::num_params(&network) as u64;
 
         let mut sampler = Sampler::new(self.training.clone(), trial.seed.derive("corpus/data", 0));
-        let (mut curve, mut last) = (Vec::new(), None::<Validation>);
+        let mut curve = Vec::new();
+        let mut last = None::<Validation>;
         let tell = |step, value| {
             let stage = "corpus".into();
             context.progress(Progress { stage, step, steps: config.steps, value });

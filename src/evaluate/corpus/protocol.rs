@@ -257,7 +257,8 @@ mod tests {
             let steps = protocol.training(&model, &primitives).unwrap().steps;
             (steps, steps as f64 * protocol.flops_per_step(&model, &primitives).unwrap())
         };
-        let (small, large) = (work("1A+1M"), work("4A+4M"));
+        let small = work("1A+1M");
+        let large = work("4A+4M");
         assert!(small.0 > 2 * large.0, "{small:?} {large:?}");
         for (_, flops) in [small, large] {
             assert!((0.97..=1.0).contains(&(flops / 1e14)), "{flops}");

@@ -58,7 +58,8 @@ impl Data {
             return token_batch(&fresh);
         }
         let per_epoch = self.fixed.len().div_ceil(self.batch_size);
-        let (number, within) = (step / per_epoch, step % per_epoch);
+        let number = step / per_epoch;
+        let within = step % per_epoch;
         if self.epoch.order.is_empty() || self.epoch.number != number {
             let mut order: Vec<_> = (0..self.fixed.len()).collect();
             order.shuffle(&mut self.seed.rng("order", number as u64));
@@ -104,7 +105,8 @@ mod tests {
             assert_eq!(batches.iter().map(|batch| batch.batch).collect::<Vec<_>>(), [16, 16, 16, 16, 6]);
             batches.iter().flat_map(rows).collect::<Vec<_>>()
         };
-        let (first, second) = (epoch(0), epoch(1));
+        let first = epoch(0);
+        let second = epoch(1);
         let count = |rows: &[Vec<i32>]| {
             let mut counts = BTreeMap::new();
             rows.iter().for_each(|row| *counts.entry(row.clone()).or_insert(0) += 1);
@@ -123,7 +125,8 @@ mod tests {
         assert_ne!(batches[0], batches[2]);
         assert_eq!(data[0].test, data[2].test);
         // Steps may be asked for in any order.
-        let (late, early) = (data[0].batch(9), data[0].batch(5));
+        let late = data[0].batch(9);
+        let early = data[0].batch(5);
         assert_ne!(late, early);
         assert_eq!(early, batches[0]);
     }

@@ -92,14 +92,16 @@ impl Evaluator for Mad {
 
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let trainings = &self.protocol.trainings;
-        let (mut report, mut train_flops) = (Report::default(), 0.0);
+        let mut report = Report::default();
+        let mut train_flops = 0.0;
         let mut live = Live::new(context, self.protocol.steps());
         let mut kept = Kept::in_folder(context.checkpoint());
         let accelerator = device::is_accelerator(&self.device);
         // Of the score: the sum over trainings, unknown where one is not repeated.
         let mut variance = Some(0.0);
         for training in trainings {
-            let (weight, configs) = (self.weight(training), training.runs());
+            let weight = self.weight(training);
+            let configs = training.runs();
             let mut repeats = Vec::new();
             for repeat in 0..training.repeats {
                 live.begin(training.label(), weight / training.repeats as f64);
@@ -137,7 +139,8 @@ impl Evaluator for Mad {
             return Err(EvalError::Cancelled);
         }
         self.score(&mut report);
-        let (train_flops, standard_error) = (Some(train_flops), variance.map(f64::sqrt));
+        let train_flops = Some(train_flops);
+        let standard_error = variance.map(f64::sqrt);
         Ok(Report { curve: live.curve, standard_error, train_flops, ..report })
     }
 }
@@ -185,9 +188,11 @@ impl Run<'_> {
     /// Builds and trains the candidate.
     fn carry_out(&self, architecture: &Architecture, live: &mut Live) -> Result<Done, EvalError> {
         let told = live.curve.len();
-        let (protocol, task) = (&self.mad.protocol, &self.training.task);
+        let protocol = &self.mad.protocol;
+        let task = &self.training.task;
         let spec = protocol.model(task, architecture.clone());
-        let (primitives, device) = (&self.mad.primitives, self.mad.device.clone().autodiff());
+        let primitives = &self.mad.primitives;
+        let device = self.mad.device.clone().autodiff();
         let data = Data::new(self.training, protocol.data_seed, self.seed).map_err(infeasible)?;
         let seq_len = task.input_len();
         let (task, parameters) = if task.is_auto_encoding() {
@@ -207,7 +212,8 @@ impl Run<'_> {
         let parameters = model.num_params() as u64;
         let test = std::mem::take(&mut data.test);
         let metric = self.mad.protocol.metric;
-        let (live, mut history) = (RefCell::new(live), Vec::new());
+        let live = RefCell::new(live);
+        let mut history = Vec::new();
         let trained = train(
             model,
             self.config,
@@ -254,7 +260,8 @@ impl Run<'_> {
             Selection::LowestLoss => history.iter().min_by(|a, b| a.evaluation.loss.total_cmp(&b.evaluation.loss)),
         };
         let Some(selected) = selected.filter(|_| diverged.is_none()) else {
-            let (score, accuracy) = (Some(0.0), Some(0.0));
+            let score = Some(0.0);
+            let accuracy = Some(0.0);
             return Ok(TaskReport { score, accuracy, steps, curve, diverged, ..TaskReport::default() });
         };
         let Evaluation { loss, accuracy } = selected.evaluation;
@@ -263,7 +270,9 @@ impl Run<'_> {
             Scoring::Accuracy => accuracy,
             Scoring::CurveMean => curve_mean(&curve, planned),
         };
-        let (score, accuracy, loss) = (Some(score), Some(accuracy), Some(loss));
+        let score = Some(score);
+        let accuracy = Some(accuracy);
+        let loss = Some(loss);
         Ok(TaskReport { score, accuracy, loss, steps, curve, ..TaskReport::default() })
     }
 }

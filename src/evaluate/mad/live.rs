@@ -43,7 +43,8 @@ impl<'a> Live<'a> {
 
     /// After so many steps of a run its score so far is this.
     pub(super) fn evaluated(&mut self, step: usize, score: f64) {
-        let (step, value) = (self.done + step, self.earned + self.weight * score.max(self.best));
+        let step = self.done + step;
+        let value = self.earned + self.weight * score.max(self.best);
         if value.is_finite() {
             self.curve.push((step, value));
             self.tell(step, Some(value));

@@ -41,7 +41,8 @@ impl Metric {
 }
 
 fn micro_accuracy(scored: impl IntoIterator<Item = (u32, u32)>) -> Option<f64> {
-    let (mut right, mut asked) = (0u64, 0u64);
+    let mut right = 0u64;
+    let mut asked = 0u64;
     for (prediction, target) in scored {
         asked += 1;
         right += u64::from(prediction == target);
@@ -111,7 +112,8 @@ mod tests {
             predictions in prop::collection::vec(0u32..4, 12),
         ) {
             let scored = || predictions.iter().copied().zip((0..12).map(|position| position % 4));
-            let (macro_, micro) = (Metric::Macro.accuracy(scored()).unwrap(), Metric::Micro.accuracy(scored()).unwrap());
+            let macro_ = Metric::Macro.accuracy(scored()).unwrap();
+            let micro = Metric::Micro.accuracy(scored()).unwrap();
             prop_assert!((macro_ - micro).abs() < 1e-12);
         }
     }

@@ -307,7 +307,8 @@ impl Training {
 
     /// Holds what is in memory at once, at least, against the memory of this machine: the examples, and a step's scores.
     fn check_memory(&self) -> Result<(), LimitError> {
-        let (length, vocabulary) = (self.task.input_len() as u64, self.task.vocab_size() as u64);
+        let length = self.task.input_len() as u64;
+        let vocabulary = self.task.vocab_size() as u64;
         let examples = limits::product(&[self.sequences() as u64, length, BYTES_PER_TOKEN]);
         limits::check_memory("the examples of a training", examples)?;
         let scores = limits::product(&[self.train.batch_size as u64, length, vocabulary, BYTES_PER_SCORE]);
@@ -455,7 +456,8 @@ mod tests {
 
     #[test]
     fn the_reference_is_as_large_as_published() {
-        let (reference, full) = (Protocol::reference(), Protocol::full());
+        let reference = Protocol::reference();
+        let full = Protocol::full();
         assert_eq!((reference.trainings.len(), full.trainings.len()), (6, 66));
         let runs = |protocol: &Protocol| protocol.trainings.iter().map(|t| t.runs().len()).sum::<usize>();
         assert_eq!((runs(&reference), runs(&full)), (36, 396));

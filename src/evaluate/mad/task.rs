@@ -279,9 +279,13 @@ mod tests {
 
     #[test]
     fn the_largest_sizes_can_be_sampled() -> Result<(), TaskError> {
-        let (vocab_size, seq_len, multi_query) = (MAX_SIZE, MAX_SIZE, true);
-        let (noise_vocab_size, frac_noise) = (MAX_SIZE - 2, 0.5);
-        let (k_motif, v_motif) = (MAX_SIZE / 4 - 1, MAX_SIZE / 4);
+        let vocab_size = MAX_SIZE;
+        let seq_len = MAX_SIZE;
+        let multi_query = true;
+        let noise_vocab_size = MAX_SIZE - 2;
+        let frac_noise = 0.5;
+        let k_motif = MAX_SIZE / 4 - 1;
+        let v_motif = MAX_SIZE / 4;
         for task in [
             Task::InContextRecall(InContextRecall { vocab_size, seq_len, multi_query }),
             Task::NoisyInContextRecall(NoisyInContextRecall {

@@ -86,12 +86,14 @@ mod tests {
 
     #[test]
     fn what_a_seed_does_to_all_cancels() {
-        let (table, mut shifted) = (noisy(4, 1.0), Table::new([""; 0]).unwrap());
+        let table = noisy(4, 1.0);
+        let mut shifted = Table::new([""; 0]).unwrap();
         for mut row in table.rows() {
             row.values[0] += [3.0, -5.0, 0.5, 9.0][row.seed as usize];
             shifted.insert(row).unwrap();
         }
-        let (a, b) = (table.reliability(2, 9, Seed(1)).unwrap(), shifted.reliability(2, 9, Seed(1)).unwrap());
+        let a = table.reliability(2, 9, Seed(1)).unwrap();
+        let b = shifted.reliability(2, 9, Seed(1)).unwrap();
         assert!((a.value - b.value).abs() < 1e-9, "{a:?} {b:?}");
     }
 

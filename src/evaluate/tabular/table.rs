@@ -275,7 +275,9 @@ impl Table {
         for architecture in self.architectures().filter(|a| space.contains(a)) {
             let Some(mean) = self.mean(architecture) else { continue };
             let report = Report { standard_error: self.standard_error(architecture), ..Report::score(ACCURACY, mean) };
-            let (id, architecture, seed) = (study.next_id(), architecture.clone(), Seed(0));
+            let id = study.next_id();
+            let architecture = architecture.clone();
+            let seed = Seed(0);
             study.apply(Event::Proposed { id, architecture, seed, origin: Origin::Manual })?;
             study.apply(Event::Completed { id, report })?;
         }
@@ -327,7 +329,8 @@ mod tests {
             [("AA", 0.4, 0.2), ("AM", 0.8, 0.6), ("MA", 0.5, 0.1), ("MM", 0.1, 0.1), ("A", 0.9, 0.9)]
         {
             for (seed, noise) in [(3, -0.1), (5, 0.1)] {
-                let (recall, copying) = (recall + noise, copying + noise);
+                let recall = recall + noise;
+                let copying = copying + noise;
                 table.insert(row(text, seed, &[recall, copying, (recall + copying) / 2.0])).unwrap();
             }
         }
@@ -361,7 +364,8 @@ mod tests {
         assert_eq!(copying.rank(&"MA".parse().unwrap()), Some(3));
         assert_eq!(copying.rescored(|column| column != "score").unwrap(), table);
         assert!(matches!(table.rescored(|_| false), Err(TableError::NoColumn { .. })));
-        let (table, copying) = (table.of_length(2), copying.of_length(2));
+        let table = table.of_length(2);
+        let copying = copying.of_length(2);
         let r = table.spearman(&copying).unwrap();
         assert!((0.5..1.0).contains(&r) && table.spearman(&table).is_some_and(|r| (r - 1.0).abs() < 1e-12), "{r}");
         assert_eq!(table.spearman(&table.of_length(9)), None);

@@ -147,7 +147,8 @@ impl Open {
 
     /// Counts the death of its job.
     pub(super) fn died(&mut self, settings: &Settings) -> Death {
-        let (attempts, pulse) = (self.task.attempts(), self.task.pulse().unwrap_or_default());
+        let attempts = self.task.attempts();
+        let pulse = self.task.pulse().unwrap_or_default();
         self.place = None;
         // Somebody may have removed the folder.
         self.stage = if self.task.file("spec.json").exists() { Stage::Fresh } else { Stage::Unasked };
@@ -174,7 +175,8 @@ mod tests {
     use crate::execute::{Resources, task::VERSION};
 
     fn open(folder: &std::path::Path) -> Open {
-        let (version, evaluator) = (VERSION.into(), String::new());
+        let version = VERSION.into();
+        let evaluator = String::new();
         let spec = Spec { version, evaluator, threads: 1, beat: 1.0, patience: 1.0, limit: None, trial: None };
         let (folder, directory) = (folder.to_owned(), folder.to_owned());
         let job = Job {
@@ -191,7 +193,8 @@ mod tests {
     fn one_rule_serves_submission_reattachment_and_retry() {
         let folder = tempfile::tempdir().unwrap();
         let mut open = open(folder.path());
-        let (held, runs) = (JobState::Held("JobHeldUser".into()), JobState::Running("n1".into()));
+        let held = JobState::Held("JobHeldUser".into());
+        let runs = JobState::Running("n1".into());
         let day = Duration::from_secs(86_400);
         let mut steps = |stage, grace, seen| {
             open.stage = stage;

@@ -153,7 +153,8 @@ impl<E: Engine> Watcher<E> {
         let folder = self.tasks.join(&name);
         let mut command = self.command.clone();
         command.push(folder.display().to_string());
-        let (name, directory) = (format!("{}-{name}", self.prefix), self.directory.clone());
+        let name = format!("{}-{name}", self.prefix);
+        let directory = self.directory.clone();
         let job = Job { name, command, folder: folder.clone(), directory, resources };
         Open::new(trial.map(|trial| trial.id), Task::at(folder), spec, job)
     }
@@ -193,7 +194,9 @@ impl<E: Engine> Watcher<E> {
             self.away.ends();
             return Ok(false);
         }
-        let (folder, waited, patience) = (self.run.path.clone(), self.away.again(), self.settings.patience);
+        let folder = self.run.path.clone();
+        let waited = self.away.again();
+        let patience = self.settings.patience;
         if waited >= patience {
             return Err(ExecuteError::Gone { folder, waited });
         }

@@ -140,7 +140,8 @@ impl SlurmEngine {
 /// The batch script. Shared file systems show new files late; a log that is a link leads elsewhere.
 fn script(job: &Job) -> String {
     let file = |name: &str| quoted(&job.folder.join(name).display().to_string());
-    let (spec, log) = (file("spec.json"), file("log"));
+    let spec = file("spec.json");
+    let log = file("log");
     let command: Vec<_> = job.command.iter().map(|word| quoted(word)).collect();
     format!(
         "#!/bin/sh\n[ -L {log} ] && exit 65\nfor wait in 1 1 2 3 5 0; do\n  [ -e {spec} ] && exec {} >>{log} 2>&1\n  \

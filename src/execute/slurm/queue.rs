@@ -100,7 +100,11 @@ fn parse_json(text: &str) -> Option<Vec<Entry>> {
 fn parse_line(line: &str) -> Option<Entry> {
     let mut parts = line.splitn(5, '|').map(str::to_owned);
     let mut next = || parts.next();
-    let (id, state, reason, nodes, name) = (next()?, next()?, next()?, next()?, next()?);
+    let id = next()?;
+    let state = next()?;
+    let reason = next()?;
+    let nodes = next()?;
+    let name = next()?;
     Some(Entry { id, name, states: vec![state], reason, nodes })
 }
 
@@ -129,7 +133,8 @@ mod tests {
             None,
             Some(JobState::Waiting("Resources".into())),
         ];
-        let (old, new) = (parse_json(old).unwrap(), parse_json(&new).unwrap());
+        let old = parse_json(old).unwrap();
+        let new = parse_json(&new).unwrap();
         let text: Vec<_> = text.lines().filter_map(parse_line).collect();
         assert_eq!(old, text);
         for entries in [old, new, text] {

@@ -82,7 +82,8 @@ impl Task {
         let path = self.file("spec.json");
         let Version { version } = read(&path)?;
         if version != VERSION {
-            let (evaluator, trial) = (String::new(), None);
+            let evaluator = String::new();
+            let trial = None;
             return Ok(Spec { version, evaluator, threads: 1, beat: 1.0, patience: 60.0, limit: None, trial });
         }
         let spec: Spec = read(&path)?;
@@ -260,7 +261,8 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        let target = to.join(entry.file_name());
         if kind.is_dir() {
             copy(&entry.path(), &target)?;
         } else if kind.is_file() {
@@ -400,7 +402,8 @@ mod tests {
         let (_folder, task) = task();
         assert!(!task.is_alive());
         task.ask(&spec()).unwrap();
-        let (one, two) = (task.show_alive().unwrap(), task.show_alive().unwrap());
+        let one = task.show_alive().unwrap();
+        let two = task.show_alive().unwrap();
         drop(one);
         assert!(task.is_alive());
         drop(two);

@@ -89,7 +89,8 @@ pub(super) mod tests {
     pub(in crate::execute::task) fn spec() -> Spec {
         let trial = Trial::new(TrialId(3), "AM".parse().unwrap(), Seed(u64::MAX), Origin::Manual);
         let trial = Trial { failed_attempts: 1, stop_below: Bar::new([(2, 0.1), (4, f64::NEG_INFINITY)]), ..trial };
-        let (version, evaluator) = (VERSION.into(), "test".into());
+        let version = VERSION.into();
+        let evaluator = "test".into();
         Spec {
             version,
             evaluator,

@@ -16,7 +16,8 @@ impl Kernel<3> for GatedNormKernel {
     type Saved = Vec<f32>;
 
     fn forward(&self, [x, z, gamma]: [&[f32]; 3], _: bool) -> (Vec<f32>, Vec<f32>) {
-        let (mut y, mut r) = (buffer(x.len()), buffer(x.len() / self.0.width));
+        let mut y = buffer(x.len());
+        let mut r = buffer(x.len() / self.0.width);
         Arch::new().dispatch(Forward { norm: self.0, x, z, gamma, y: &mut y, r: &mut r });
         (y, r)
     }
@@ -25,7 +26,9 @@ impl Kernel<3> for GatedNormKernel {
     /// before: `e = dy`, `dx = dv silu(z)`, `dz = dv x silu'(z)`; behind: `e = dy silu(z)`, `dx = dv`,
     /// `dz = dy v r gamma silu'(z)`.
     fn backward(&self, [x, z, gamma]: [&[f32]; 3], r: Vec<f32>, dy: &[f32], _: [bool; 3]) -> [Option<Vec<f32>>; 3] {
-        let (mut dx, mut dz, mut dgamma) = (buffer(x.len()), buffer(x.len()), zeros(gamma.len()));
+        let mut dx = buffer(x.len());
+        let mut dz = buffer(x.len());
+        let mut dgamma = zeros(gamma.len());
         let gradients = Gradients { dx: &mut dx, dz: &mut dz, dgamma: &mut dgamma };
         Arch::new().dispatch(Backward { norm: self.0, x, z, gamma, r: &r, dy, gradients });
         [dx, dz, dgamma].map(Some)
@@ -51,7 +54,8 @@ impl WithSimd for Forward<'_> {
         for ((((x, z), y), r), gamma) in rows.zip(self.r).zip(self.gamma.chunks_exact(width).cycle()) {
             let mut sum = simd.splat_f32s(0.0);
             for at in starts::<S>(width) {
-                let (x, z) = (load(simd, x, at), load(simd, z, at));
+                let x = load(simd, x, at);
+                let z = load(simd, z, at);
                 let silu = simd.mul_f32s(z, sigmoid(simd, z));
                 let (v, other) = match gate {
                     Gate::BeforeNorm => (simd.mul_f32s(x, silu), simd.mul_f32s(x, silu)),
@@ -92,18 +96,24 @@ impl WithSimd for Backward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let GatedNorm { width, gate, .. } = self.norm;
-        let (one, weights) = (simd.splat_f32s(1.0), self.gamma.len() / width);
+        let one = simd.splat_f32s(1.0);
+        let weights = self.gamma.len() / width;
         let Gradients { dx, dz, dgamma } = self.gradients;
         let inputs = self.x.chunks_exact(width).zip(self.z.chunks_exact(width)).zip(self.dy.chunks_exact(width));
         let outputs = dx.chunks_exact_mut(width).zip(dz.chunks_exact_mut(width));
         for (row, ((((x, z), dy), &r), (dx, dz))) in inputs.zip(self.r).zip(outputs).enumerate() {
             let weight = row % weights * width..(row % weights + 1) * width;
-            let (gamma, dgamma) = (&self.gamma[weight.clone()], &mut dgamma[weight]);
-            let (scale, mut sum) = (simd.splat_f32s(r), simd.splat_f32s(0.0));
+            let gamma = &self.gamma[weight.clone()];
+            let dgamma = &mut dgamma[weight];
+            let scale = simd.splat_f32s(r);
+            let mut sum = simd.splat_f32s(0.0);
             // e * gamma waits in dx for the second pass.
             for at in starts::<S>(width) {
-                let (x, z, dy) = (load(simd, x, at), load(simd, z, at), load(simd, dy, at));
-                let (s, gamma) = (sigmoid(simd, z), load(simd, gamma, at));
+                let x = load(simd, x, at);
+                let z = load(simd, z, at);
+                let dy = load(simd, dy, at);
+                let s = sigmoid(simd, z);
+                let gamma = load(simd, gamma, at);
                 let silu = simd.mul_f32s(z, s);
                 // silu' = s + silu (1 - s)
                 let slope = simd.mul_add_e_f32s(silu, simd.sub_f32s(one, s), s);
@@ -111,7 +121,8 @@ impl WithSimd for Backward<'_> {
                     Gate::BeforeNorm => (simd.mul_f32s(x, silu), dy),
                     Gate::AfterNorm => (x, simd.mul_f32s(dy, silu)),
                 };
-                let (normal, pulled) = (simd.mul_f32s(v, scale), simd.mul_f32s(e, gamma));
+                let normal = simd.mul_f32s(v, scale);
+                let pulled = simd.mul_f32s(e, gamma);
                 sum = simd.mul_add_e_f32s(pulled, v, sum);
                 let more = simd.mul_add_e_f32s(e, normal, load(simd, dgamma, at));
                 store(simd, dgamma, at, more);
@@ -122,7 +133,8 @@ impl WithSimd for Backward<'_> {
             }
             let pull = simd.splat_f32s(-simd.reduce_sum_f32s(sum) / width as f32 * r * r);
             for at in starts::<S>(width) {
-                let (x, pulled) = (load(simd, x, at), load(simd, dx, at));
+                let x = load(simd, x, at);
+                let pulled = load(simd, dx, at);
                 match gate {
                     Gate::BeforeNorm => {
                         let z = load(simd, z, at);

@@ -30,7 +30,8 @@ impl Linear {
         let count = x.len() / inputs;
         let mut y = buffer(count * outputs);
         for block in blocks(count) {
-            let (x, y) = (matrix(rows(x, &block, inputs), inputs), rows_mut(&mut y, &block, outputs));
+            let x = matrix(rows(x, &block, inputs), inputs);
+            let y = rows_mut(&mut y, &block, outputs);
             match b {
                 None => set(y, x, self.weight(w)),
                 Some(b) => {
@@ -49,8 +50,10 @@ impl Linear {
         let start = |i: usize| if i == 0 { buffer(sizes[i]) } else { zeros(sizes[i]) };
         let mut gradients: [Option<Vec<f32>>; N] = std::array::from_fn(|i| wanted[i].then(|| start(i)));
         for block in blocks(x.len() / inputs) {
-            let (x, dy) = (rows(x, &block, inputs), rows(dy, &block, outputs));
-            let (x_matrix, dy_matrix) = (matrix(x, inputs), matrix(dy, outputs));
+            let x = rows(x, &block, inputs);
+            let dy = rows(dy, &block, outputs);
+            let x_matrix = matrix(x, inputs);
+            let dy_matrix = matrix(dy, outputs);
             if let Some(dx) = &mut gradients[0] {
                 set(rows_mut(dx, &block, inputs), dy_matrix, self.weight(w).transpose());
             }

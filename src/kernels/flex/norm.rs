@@ -18,14 +18,16 @@ impl Kernel<2> for RmsNorm {
     type Saved = Vec<f32>;
 
     fn forward(&self, [x, gamma]: [&[f32]; 2], _: bool) -> (Vec<f32>, Vec<f32>) {
-        let (mut y, mut r) = (buffer(x.len()), buffer(x.len() / gamma.len()));
+        let mut y = buffer(x.len());
+        let mut r = buffer(x.len() / gamma.len());
         Arch::new().dispatch(Forward { x, gamma, epsilon: self.epsilon, y: &mut y, r: &mut r });
         (y, r)
     }
 
     /// `dx = r (dy * gamma - x r^2 mean(dy * gamma * x))`, `dgamma = sum dy * x r`.
     fn backward(&self, [x, gamma]: [&[f32]; 2], r: Vec<f32>, dy: &[f32], _: [bool; 2]) -> [Option<Vec<f32>>; 2] {
-        let (mut dx, mut dgamma) = (buffer(x.len()), zeros(gamma.len()));
+        let mut dx = buffer(x.len());
+        let mut dgamma = zeros(gamma.len());
         Arch::new().dispatch(Gradient { x, gamma, r: &r, dy, dx: &mut dx, dgamma: &mut dgamma });
         [Some(dx), Some(dgamma)]
     }
@@ -82,7 +84,9 @@ impl WithSimd for Gradient<'_> {
             let scale = simd.splat_f32s(r);
             let mut sum = simd.splat_f32s(0.0);
             for at in starts::<S>(width) {
-                let (x, dy, gamma) = (load(simd, x, at), load(simd, dy, at), load(simd, self.gamma, at));
+                let x = load(simd, x, at);
+                let dy = load(simd, dy, at);
+                let gamma = load(simd, self.gamma, at);
                 let product = simd.mul_f32s(dy, x);
                 sum = simd.mul_add_e_f32s(product, gamma, sum);
                 let dgamma = simd.mul_add_e_f32s(product, scale, load(simd, self.dgamma, at));
@@ -90,7 +94,9 @@ impl WithSimd for Gradient<'_> {
             }
             let pull = simd.splat_f32s(-simd.reduce_sum_f32s(sum) / width as f32 * r * r);
             for at in starts::<S>(width) {
-                let (x, dy, gamma) = (load(simd, x, at), load(simd, dy, at), load(simd, self.gamma, at));
+                let x = load(simd, x, at);
+                let dy = load(simd, dy, at);
+                let gamma = load(simd, self.gamma, at);
                 let inner = simd.mul_add_e_f32s(x, pull, simd.mul_f32s(dy, gamma));
                 store(simd, dx, at, simd.mul_f32s(inner, scale));
             }

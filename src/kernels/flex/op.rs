@@ -131,7 +131,8 @@ impl Values {
 
     /// The elements, to be changed; copied before if anybody else holds them.
     pub fn slice_mut(&mut self) -> &mut [f32] {
-        let (start, count) = (self.0.layout().start_offset(), self.0.layout().num_elements());
+        let start = self.0.layout().start_offset();
+        let count = self.0.layout().num_elements();
         &mut self.0.storage_mut()[start..start + count]
     }
 

@@ -17,14 +17,17 @@ pub struct ConvSilu {
 
 impl ConvSilu {
     fn forward(self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
-        let (mut h, mut y) = (buffer(x.len()), buffer(x.len()));
+        let mut h = buffer(x.len());
+        let mut y = buffer(x.len());
         Arch::new().dispatch(SiluForward { sizes: self, x, w, b, h: &mut h, y: &mut y });
         (y, h)
     }
 
     /// `dh = dy silu'(h)`, `dx_t = sum_j w_j dh_(t+K-1-j)`, `dw_j = sum_t dh_t x_(t-K+1+j)`, `db = sum dh`.
     fn backward<const N: usize>(self, [x, w]: [&[f32]; 2], mut h: Vec<f32>, dy: &[f32]) -> [Option<Vec<f32>>; N] {
-        let (mut dx, mut dw, mut db) = (buffer(x.len()), zeros(w.len()), zeros(self.width));
+        let mut dx = buffer(x.len());
+        let mut dw = zeros(w.len());
+        let mut db = zeros(self.width);
         let sums = Sums { dw: &mut dw, db: &mut db };
         Arch::new().dispatch(SiluBackward { sizes: self, x, w, h: &mut h, dy, dx: &mut dx, sums });
         give_back(h);
@@ -99,7 +102,8 @@ impl WithSimd for SiluForward<'_> {
                 for at in starts::<S>(width) {
                     let mut sum = self.b.map_or(simd.splat_f32s(0.0), |b| load(simd, b, at));
                     for (j, from) in met(t, taps) {
-                        let (x, w) = (load(simd, row(x, from, width), at), load(simd, row(self.w, j, width), at));
+                        let x = load(simd, row(x, from, width), at);
+                        let w = load(simd, row(self.w, j, width), at);
                         sum = simd.mul_add_e_f32s(x, w, sum);
                     }
                     store(simd, h, at, sum);
@@ -132,7 +136,8 @@ impl WithSimd for SiluBackward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let ConvSilu { seq, width } = self.sizes;
-        let (taps, one) = (self.w.len() / width, simd.splat_f32s(1.0));
+        let taps = self.w.len() / width;
+        let one = simd.splat_f32s(1.0);
         let Sums { dw, db } = self.sums;
         let inputs = self.x.chunks_exact(seq * width).zip(self.dy.chunks_exact(seq * width));
         let outputs = self.h.chunks_exact_mut(seq * width).zip(self.dx.chunks_exact_mut(seq * width));
@@ -158,7 +163,8 @@ impl WithSimd for SiluBackward<'_> {
                 for at in starts::<S>(width) {
                     let mut sum = simd.splat_f32s(0.0);
                     for (j, to) in meeting(t, taps, seq) {
-                        let (dh, w) = (load(simd, row(h, to, width), at), load(simd, row(self.w, j, width), at));
+                        let dh = load(simd, row(h, to, width), at);
+                        let w = load(simd, row(self.w, j, width), at);
                         sum = simd.mul_add_e_f32s(dh, w, sum);
                     }
                     store(simd, dx, at, sum);
@@ -189,7 +195,8 @@ impl Kernel<2> for GatedConv {
     /// With `v` the convolution and `dv = c dy`: `dc = v dy`, `du_t = sum_j w_j dv_(t+K-1-j)`, `db = x du`, `dx = b du`,
     /// `dw_j = sum_t dv_t u_(t-K+1+j)`.
     fn backward(&self, [bcx, w]: [&[f32]; 2], (): (), dy: &[f32], _: [bool; 2]) -> [Option<Vec<f32>>; 2] {
-        let (mut dbcx, mut dw) = (buffer(bcx.len()), zeros(w.len()));
+        let mut dbcx = buffer(bcx.len());
+        let mut dw = zeros(w.len());
         Arch::new().dispatch(GatedBackward { sizes: *self, bcx, w, dy, dbcx: &mut dbcx, dw: &mut dw });
         [Some(dbcx), Some(dw)]
     }

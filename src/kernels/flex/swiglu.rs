@@ -37,7 +37,8 @@ impl Kernel<4> for SwiGlu {
         for block in blocks(count) {
             let x = matrix(rows(x, &block, width), width);
             let place = if keep { block.clone() } else { 0..block.len() };
-            let (h, v) = (rows_mut(&mut saved.h, &place, inner), rows_mut(&mut saved.v, &place, inner));
+            let h = rows_mut(&mut saved.h, &place, inner);
+            let v = rows_mut(&mut saved.v, &place, inner);
             let a = &mut a[..block.len() * inner];
             set(h, x, matrix(g, inner));
             set(v, x, matrix(u, inner));
@@ -63,12 +64,16 @@ impl Kernel<4> for SwiGlu {
         let [mut dg, mut du, mut dd] = [g, u, d].map(|weight| zeros(weight.len()));
         let mut scratch = buffer(blocks(count).next().map_or(0, |block| block.len()) * inner);
         for block in blocks(count) {
-            let (x, dy) = (matrix(rows(x, &block, width), width), matrix(rows(dy, &block, width), width));
-            let (h, v) = (rows_mut(&mut saved.h, &block, inner), rows_mut(&mut saved.v, &block, inner));
+            let x = matrix(rows(x, &block, width), width);
+            let dy = matrix(rows(dy, &block, width), width);
+            let h = rows_mut(&mut saved.h, &block, inner);
+            let v = rows_mut(&mut saved.v, &block, inner);
             let a = &mut scratch[..block.len() * inner];
             set(a, dy, matrix(d, width).transpose());
             Arch::new().dispatch(GateBackward { a, h, v });
-            let (a, dh, dv) = (matrix(a, inner), matrix(h, inner), matrix(v, inner));
+            let a = matrix(a, inner);
+            let dh = matrix(h, inner);
+            let dv = matrix(v, inner);
             add(&mut dd, a.transpose(), dy);
             let dx = rows_mut(&mut dx, &block, width);
             set(dx, dh, matrix(g, inner).transpose());
@@ -94,7 +99,8 @@ impl WithSimd for Gate<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         for at in starts::<S>(self.a.len()) {
-            let (h, v) = (load(simd, self.h, at), load(simd, self.v, at));
+            let h = load(simd, self.h, at);
+            let v = load(simd, self.v, at);
             store(simd, self.a, at, simd.mul_f32s(simd.mul_f32s(h, sigmoid(simd, h)), v));
         }
     }
@@ -114,7 +120,9 @@ impl WithSimd for GateBackward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let one = simd.splat_f32s(1.0);
         for at in starts::<S>(self.a.len()) {
-            let (da, h, v) = (load(simd, self.a, at), load(simd, self.h, at), load(simd, self.v, at));
+            let da = load(simd, self.a, at);
+            let h = load(simd, self.h, at);
+            let v = load(simd, self.v, at);
             let s = sigmoid(simd, h);
             let silu = simd.mul_f32s(h, s);
             // silu' = s + silu (1 - s)

@@ -31,7 +31,8 @@ impl WithSimd for AdamW<'_> {
         let [beta1s, rest1, beta2s, rest2] = [beta1, 1.0 - beta1, beta2, 1.0 - beta2].map(splat);
         let [eps, decay, rate, correction] = [eps, decay, -rate, second_correction].map(splat);
         for at in starts::<S>(self.weights.len()) {
-            let (w, g) = (load(simd, self.weights, at), load(simd, self.gradient, at));
+            let w = load(simd, self.weights, at);
+            let g = load(simd, self.gradient, at);
             let m = simd.mul_add_e_f32s(g, rest1, simd.mul_f32s(load(simd, self.first, at), beta1s));
             let squared = simd.mul_f32s(simd.mul_f32s(g, g), rest2);
             let v = simd.mul_add_e_f32s(load(simd, self.second, at), beta2s, squared);

@@ -34,7 +34,8 @@ mod tests {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4).unwrap();
         let mut study = Study::new(space, Goal::default());
         for (index, accuracy) in [0.9, 0.1, 0.9, 0.2, 0.9, 0.1, 0.3].into_iter().enumerate() {
-            let (id, architecture) = (study.next_id(), study.space().nth(index as u128).unwrap());
+            let id = study.next_id();
+            let architecture = study.space().nth(index as u128).unwrap();
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
             study.apply(Event::Completed { id, report: Report::score("accuracy", accuracy) }).unwrap();
         }

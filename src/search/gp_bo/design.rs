@@ -17,7 +17,8 @@ const TRIES: u32 = 256;
 pub(super) fn design(study: &Study, rng: &mut Rng) -> Option<Architecture> {
     let unknown = Unknown::new(study);
     let sobol = study.trials().first().and_then(|first| {
-        let (scramble, from) = (first.seed.0 as u32, study.candidates().count() as u32);
+        let scramble = first.seed.0 as u32;
+        let from = study.candidates().count() as u32;
         let points = (from..from.saturating_add(TRIES)).map(|index| point(study.space(), index, scramble));
         points.flatten().find(|point| !study.knows(point))
     });

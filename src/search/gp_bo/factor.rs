@@ -102,7 +102,8 @@ fn split(a: &mut DMatrixViewMut<'_, f64>, x: &mut DMatrixViewMut<'_, f64>) -> bo
     if n <= BLOCK {
         return factor_block(a, x);
     }
-    let (h, r) = (n / 2, n - n / 2);
+    let h = n / 2;
+    let r = n - n / 2;
     if !split(&mut a.view_mut((0, 0), (h, h)), &mut x.view_mut((0, 0), (h, h))) {
         return false;
     }

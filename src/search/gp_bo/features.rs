@@ -189,7 +189,8 @@ impl Describer {
 impl Scaled {
     fn new(term: Term, samples: &[Vec<usize>], symbols: usize) -> Self {
         let rows: Vec<_> = samples.iter().map(|codes| term.raw(codes, symbols)).collect();
-        let (count, features) = (rows.len().max(1) as f64, rows.first().map_or(0, Vec::len));
+        let count = rows.len().max(1) as f64;
+        let features = rows.first().map_or(0, Vec::len);
         let mean = |of: &dyn Fn(&Vec<f64>) -> f64| rows.iter().map(of).sum::<f64>() / count;
         let centre: Vec<_> = (0..features).map(|k| mean(&|row| row[k])).collect();
         let spread = |k: usize| mean(&|row| (row[k] - centre[k]).powi(2)).sqrt();

@@ -96,11 +96,13 @@ mod tests {
     use crate::search::gp_bo::golden::{self, Fixture};
 
     fn check<K: Kernel<Points = DMatrix<f64>>>(fixture: &Fixture, starts: &[Hyper<K>]) {
-        let (points, outcomes) = (fixture.points(), DVector::from_column_slice(&fixture.y_std));
+        let points = fixture.points();
+        let outcomes = DVector::from_column_slice(&fixture.y_std);
         let clock = Instant::now();
         let found = fit(&points, &outcomes, starts, Limits::default()).unwrap();
         let time = clock.elapsed().as_secs_f64() * 1e3;
-        let (name, golden) = (&fixture.name, &fixture.fit);
+        let name = &fixture.name;
+        let golden = &fixture.fit;
         println!(
             "{name:22} {:.6}, BoTorch {:.6}, best known {:.6}: {} evaluations, {time:.1} ms",
             found.objective, golden.botorch, golden.best_known, found.evaluations,

@@ -127,7 +127,8 @@ impl Golden {
     /// GPyTorch's raw noise and raw RBF lengthscales are the values themselves: ours have the factor s2 - 1e-4 and
     /// l - 0.025. Its categorical kernel uses v = softplus(raw), whose slope is 1 - exp(-v).
     pub(super) fn free_gradient(&self) -> Vec<f64> {
-        let (slopes, hp) = (&self.grad_map_raw, &self.hp);
+        let slopes = &self.grad_map_raw;
+        let hp = &self.hp;
         let mut free = vec![slopes.noise[0] * (hp.noise - 1e-4), slopes.constant[0]];
         let softplus_slope = |value: f64| -(-value).exp_m1();
         match hp.outputscale {

@@ -122,7 +122,8 @@ mod tests {
         let slopes = (DVector::from_vec(gradient) - &expected).amax() / expected.amax().max(0.01);
 
         let scale = Standardised { values: outcomes, mean: fixture.y_mean, sd: fixture.y_stdv };
-        let (cross, tests) = (hyper.kernel.cross(&fixture.tests(), &points), fixture.tests());
+        let cross = hyper.kernel.cross(&fixture.tests(), &points);
+        let tests = fixture.tests();
         let (mean, covariance) = posterior.predict(&cross, &hyper.kernel.gram(&tests)).unwrap();
         let (same, variance) = posterior.predict_diagonal(&cross, &hyper.kernel.variances(&tests)).unwrap();
         assert!((&mean - &same).amax() < 1e-14 * mean.amax().max(1.0));

@@ -102,7 +102,8 @@ impl Maximiser<'_> {
         } else {
             self.climb(&unknown, rng, &mut scores);
         }
-        let (scored, best) = (scores.known.len(), scores.best);
+        let scored = scores.known.len();
+        let best = scores.best;
         let (architecture, found) = match best {
             Some((best, score)) if enumerate => (best, Found::Enumeration { score }),
             Some((best, score)) => (best, Found::LocalSearch { score }),
@@ -282,7 +283,8 @@ mod tests {
     fn found(choices: &[Symbol], layers: usize, pairs: f64) -> (usize, usize) {
         let space = space(choices, layers);
         let avoid = HashSet::new();
-        let (mut hits, mut scored) = (0, 0);
+        let mut hits = 0;
+        let mut scored = 0;
         for seed in 0..40 {
             let landscape = Landscape::new(layers, seed, pairs);
             let maximiser = Maximiser { space: &space, avoid: &avoid, incumbents: &[], options: Default::default() };

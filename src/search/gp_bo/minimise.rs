@@ -132,7 +132,8 @@ mod tests {
 
     /// Rosenbrock's function, minimum 0 at (1, 1).
     fn rosenbrock(x: &[f64]) -> (f64, Vec<f64>) {
-        let (a, b) = (1.0 - x[0], x[1] - x[0] * x[0]);
+        let a = 1.0 - x[0];
+        let b = x[1] - x[0] * x[0];
         (a * a + 100.0 * b * b, vec![-2.0 * a - 400.0 * x[0] * b, 200.0 * b])
     }
 

@@ -147,7 +147,8 @@ impl Posterior {
     }
 
     fn check_cross(&self, cross: &DMatrix<f64>) -> Result<(), GpError> {
-        let (expected, found) = (self.alpha.len(), cross.ncols());
+        let expected = self.alpha.len();
+        let found = cross.ncols();
         if expected == found {
             Ok(())
         } else {
@@ -169,7 +170,8 @@ mod tests {
     #[test]
     fn leaving_one_out_is_conditioning_on_the_others() {
         let (covariance, outcomes) = process();
-        let (noise, mean) = (0.05, 0.2);
+        let noise = 0.05;
+        let mean = 0.2;
         let (means, variances) = Posterior::fit(covariance.clone(), noise, mean, &outcomes).unwrap().leave_one_out();
         for out in 0..5 {
             let others = covariance.clone().remove_row(out).remove_column(out);

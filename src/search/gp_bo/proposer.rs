@@ -304,7 +304,8 @@ impl<K: Kernel + Clone> Process for Proposer<'_, K> {
     }
 
     fn inspect(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError> {
-        let (outcomes, hyper) = (self.surrogate.outcomes(), self.surrogate.hyper());
+        let outcomes = self.surrogate.outcomes();
+        let hyper = self.surrogate.hyper();
         let (means, variances) = self.surrogate.posterior().leave_one_out();
         let prediction = |(at, seen): (usize, &Observation<'_>)| LeaveOneOut {
             trial: seen.trial.id,

@@ -70,7 +70,8 @@ impl Default for GpBo {
     /// (`docs/benchmarks.md`), after 8 quasi-random trials.
     fn default() -> Self {
         let terms = Term::ALL.into_iter().filter(|&term| term != Term::Layers).collect();
-        let (surrogate, acquisition) = (SurrogateKind::Structured(terms), AcquisitionFunction::QLogNei);
+        let surrogate = SurrogateKind::Structured(terms);
+        let acquisition = AcquisitionFunction::QLogNei;
         Self {
             surrogate,
             acquisition,
@@ -283,7 +284,8 @@ fn categorical(study: &Study, cost: Cost) -> Result<Proposer<'_, Categorical>, G
 }
 
 fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Proposer<'a, Structured>, GpError> {
-    let (describer, symbols) = (Describer::new(study.space(), terms)?, study.space().symbols().len());
+    let describer = Describer::new(study.space(), terms)?;
+    let symbols = study.space().symbols().len();
     let encode = move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols));
     let limits = Limits { gradient: 1e-4, change: 1e-6, ..Limits::default() };
     let plan = Plan::new(cost, limits, STRUCTURED_SEARCH);
@@ -314,7 +316,8 @@ mod tests {
     }
 
     fn propose(study: &mut Study, architecture: Architecture) -> TrialId {
-        let (id, origin) = (study.next_id(), Origin::Manual);
+        let id = study.next_id();
+        let origin = Origin::Manual;
         study.apply(Event::Proposed { id, architecture, seed: Seed(id.0), origin }).unwrap();
         id
     }

@@ -76,7 +76,8 @@ impl<K: Kernel> Surrogate<K> {
     {
         let seen = self.outcomes.values.iter().chain(believed.iter()).copied();
         let values = DVector::from_iterator(self.outcomes.values.len() + believed.len(), seen);
-        let (hyper, outcomes) = (self.hyper.clone(), Standardised { values, ..self.outcomes.clone() });
+        let hyper = self.hyper.clone();
+        let outcomes = Standardised { values, ..self.outcomes.clone() };
         let posterior = hyper.posterior(&points, &outcomes.values)?;
         Ok(Self { points, hyper, outcomes, posterior })
     }
@@ -112,7 +113,8 @@ impl<K: Kernel> Surrogate<K> {
     pub(super) fn predict_white(&self, points: &K::Points) -> Result<Marginals, GpError> {
         let kernel = &self.hyper.kernel;
         let cross = kernel.cross(points, &self.points);
-        let (mean, white) = (self.posterior.predict_mean(&cross)?, self.posterior.whiten(&cross));
+        let mean = self.posterior.predict_mean(&cross)?;
+        let white = self.posterior.whiten(&cross);
         let mut variance = kernel.variances(points);
         for column in white.column_iter() {
             variance.zip_apply(&column, |variance, white| *variance -= white * white);
@@ -174,7 +176,8 @@ mod tests {
     fn the_largest_outcomes_are_fitted_like_small_ones() {
         let small: Vec<_> = (0..24).map(|i| f64::from(i * i % 7) - 2.0).collect();
         let large: Vec<_> = small.iter().map(|y| y * 2f64.powi(990)).collect();
-        let (small, large) = (fitted(bits(24), &small), fitted(bits(24), &large));
+        let small = fitted(bits(24), &small);
+        let large = fitted(bits(24), &large);
         check(&large);
         assert_eq!(small.hyper(), large.hyper());
         let (mean, _) = large.predict_diagonal(&bits(64)).unwrap();

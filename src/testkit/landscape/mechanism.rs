@@ -41,7 +41,8 @@ fn counts(a: &[usize]) -> f64 {
 }
 
 fn digestion(a: &[usize]) -> f64 {
-    let (mut s, mut mixer) = (0.0, None);
+    let mut s = 0.0;
+    let mut mixer = None;
     for (i, &z) in a.iter().enumerate() {
         match mixer {
             _ if z != MLP => mixer = Some(i),

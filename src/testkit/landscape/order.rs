@@ -5,7 +5,8 @@ use super::{hash::c11, runs};
 /// `S = Σ P[i][a_i] + Σ PA[i][a_i][a_{i+1}] + Σ C[a_i][a_{i+2}] − 1/2 Σ_runs max(0, length − 2) − 16 (count_0/n − 1/2)²`,
 /// added in this order in one accumulator, with `P` and `PA` partly shared by all layers.
 pub(super) fn score(tag: u64, a: &[usize]) -> f64 {
-    let (n, at) = (a.len(), |i: usize| a[i] as u64);
+    let n = a.len();
+    let at = |i: usize| a[i] as u64;
     let mut s = 0.0;
     for i in 0..n {
         let depth = 2.0 * i as f64 / (n - 1) as f64 - 1.0;

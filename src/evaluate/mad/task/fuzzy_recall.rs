@@ -92,7 +92,8 @@ impl Configuration for FuzzyInContextRecall {
         check_sizes([("vocab_size", vocab_size), ("seq_len", seq_len), ("k_motif", k_motif), ("v_motif", v_motif)])?;
         check_vocabulary(Self::NAME, vocab_size, self.reserved() + 2)?;
         let content = (vocab_size - self.reserved()) as u32;
-        let (keys, values) = (0..content / 2, content / 2..content);
+        let keys = 0..content / 2;
+        let values = content / 2..content;
         for (field, size, tokens) in [("k_motif", k_motif, keys.len()), ("v_motif", v_motif, values.len())] {
             if size == 0 {
                 return Err(TaskError::EmptyMotif { field });

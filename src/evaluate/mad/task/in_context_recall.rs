@@ -249,7 +249,8 @@ mod tests {
             let mean = scored.iter().sum::<f64>() / scored.len() as f64;
             let variance = scored.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / scored.len() as f64;
 
-            let (slots, keys) = (seq_len as i32 / 2 - 1, ((vocab_size - noise_vocab_size) / 2) as f64);
+            let slots = seq_len as i32 / 2 - 1;
+            let keys = ((vocab_size - noise_vocab_size) / 2) as f64;
             let pairs = frac_noise + f64::from(slots) * (1.0 - frac_noise);
             let missed = (1.0 - 1.0 / keys) * (1.0 - (1.0 - frac_noise) / keys).powi(slots - 1);
             let expected = pairs - keys * (1.0 - missed) + 1.0;

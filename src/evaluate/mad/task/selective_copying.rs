@@ -86,7 +86,8 @@ struct Scatter {
 
 impl Generator for Scatter {
     fn generate(&self, _split: Split, rng: &mut Rng) -> Instance {
-        let (blank, copy) = (self.content, self.content + 1);
+        let blank = self.content;
+        let copy = self.content + 1;
         let content: Vec<_> = (0..self.tokens).map(|_| rng.random_range(0..self.content)).collect();
         let mut gaps = vec![0; self.tokens];
         for _ in 0..self.blanks {

@@ -116,7 +116,8 @@ mod tests {
         let baselines = baseline_settings();
         for setting in difficulty_settings() {
             let baseline = baselines.iter().find(|baseline| baseline.task.name() == setting.task.name()).unwrap();
-            let (changed, base) = (serde_json::to_value(&setting.task)?, serde_json::to_value(&baseline.task)?);
+            let changed = serde_json::to_value(&setting.task)?;
+            let base = serde_json::to_value(&baseline.task)?;
             let fields = changed.as_object().unwrap();
             let changes = fields.iter().filter(|(field, value)| base[field.as_str()] != **value).count();
             let changes = changes + usize::from(setting.train_examples != baseline.train_examples);

@@ -62,7 +62,8 @@ struct Block {
 impl Attention {
     /// Blocks of so many queries.
     fn blocks(&self, queries: usize) -> impl Iterator<Item = Block> + use<> {
-        let (seq, before) = (self.seq, self.window - 1);
+        let seq = self.seq;
+        let before = self.window - 1;
         (0..seq).step_by(queries).map(move |start| {
             let end = seq.min(start + queries);
             Block { queries: start..end, keys: start.saturating_sub(before)..end }
@@ -71,7 +72,8 @@ impl Attention {
 
     /// Every query head, as (sequence, KV head, query head); those that share a KV head follow each other.
     fn each_head(&self, batch: usize) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let (heads, group) = (self.heads, self.group());
+        let heads = self.heads;
+        let group = self.group();
         (0..batch).flat_map(move |b| (0..heads).map(move |head| (b, head / group, head)))
     }
 

@@ -172,15 +172,18 @@ impl<const C: usize> WithSimd for Forward<'_, C> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let Self { shape, inputs: [q, k, v] } = self;
-        let (seq, scale) = (shape.seq, shape.scale());
+        let seq = shape.seq;
+        let scale = shape.scale();
         let (stride, kv_stride) = shape.strides();
         let batch = q.len() / (seq * stride);
-        let (mut y, mut saved) = (buffer(q.len()), buffer(2 * batch * shape.heads * seq));
+        let mut y = buffer(q.len());
+        let mut saved = buffer(2 * batch * shape.heads * seq);
         let (largest, shares) = saved.split_at_mut(batch * shape.heads * seq);
         let normalizers = largest.chunks_exact_mut(seq).zip(shares.chunks_exact_mut(seq));
         let [turn_query, turn_key] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, factor]));
         let mut queries: Rows<C> = vec![[0.0; C]; seq];
-        let (mut keys, mut values) = (queries.clone(), queries.clone());
+        let mut keys = queries.clone();
+        let mut values = queries.clone();
         let mut queries_across = Across::<S, C>::zeros(simd, seq);
         let mut y_across = queries_across.clone();
         let mut weights = vec![simd.splat_f32s(0.0); seq];
@@ -243,19 +246,26 @@ impl<const C: usize> WithSimd for Backward<'_, C> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let Self { shape, inputs: [q, k, v], saved, dy } = self;
-        let (seq, scale) = (shape.seq, shape.scale());
+        let seq = shape.seq;
+        let scale = shape.scale();
         let (stride, kv_stride) = shape.strides();
         let batch = q.len() / (seq * stride);
         let (largest, shares) = saved.split_at(batch * shape.heads * seq);
         let normalizers = largest.chunks_exact(seq).zip(shares.chunks_exact(seq));
-        let (mut dq, mut dk, mut dv) = (buffer(q.len()), buffer(k.len()), buffer(v.len()));
+        let mut dq = buffer(q.len());
+        let mut dk = buffer(k.len());
+        let mut dv = buffer(v.len());
         let [turn_query, turn_key] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, factor]));
         let [query_back, key_back] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, -factor]));
         let mut queries: Rows<C> = vec![[0.0; C]; seq];
-        let (mut keys, mut values, mut outputs) = (queries.clone(), queries.clone(), queries.clone());
-        let (mut key_gradients, mut value_gradients) = (queries.clone(), queries.clone());
+        let mut keys = queries.clone();
+        let mut values = queries.clone();
+        let mut outputs = queries.clone();
+        let mut key_gradients = queries.clone();
+        let mut value_gradients = queries.clone();
         let mut queries_across = Across::<S, C>::zeros(simd, seq);
-        let (mut outputs_across, mut query_gradients) = (queries_across.clone(), queries_across.clone());
+        let mut outputs_across = queries_across.clone();
+        let mut query_gradients = queries_across.clone();
         let mut weights = vec![simd.splat_f32s(0.0); seq];
         let mut slopes = weights.clone();
         for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers) {
@@ -273,9 +283,12 @@ impl<const C: usize> WithSimd for Backward<'_, C> {
             outputs_across.set(&outputs);
             for Block { queries: range, keys: seen } in shape.blocks(S::F32_LANES) {
                 let first = range.start;
-                let (q, dy) = (queries_across.block(first), outputs_across.block(first));
-                let (most, share) = (load(simd, largest, first), load(simd, shares, first));
-                let (p, ds) = (&mut weights[..seen.len()], &mut slopes[..seen.len()]);
+                let q = queries_across.block(first);
+                let dy = outputs_across.block(first);
+                let most = load(simd, largest, first);
+                let share = load(simd, shares, first);
+                let p = &mut weights[..seen.len()];
+                let ds = &mut slopes[..seen.len()];
                 let rows = keys[seen.clone()].iter().zip(&values[seen.clone()]).zip(seen.clone());
                 let mut mean = simd.splat_f32s(0.0);
                 for (((key, value), at), (p, ds)) in rows.zip(p.iter_mut().zip(&mut *ds)) {

@@ -52,7 +52,8 @@ fn turn_row(x: &[f32], [cos, sin]: [&[f32]; 2], factors: [f32; 2], out: &mut [f3
 
 #[inline(always)]
 fn turn_pair([low, high]: [f32; 2], [cos, sin]: [f32; 2], factors: [f32; 2]) -> (f32, f32) {
-    let (cos, sin) = (factors[0] * cos, factors[1] * sin);
+    let cos = factors[0] * cos;
+    let sin = factors[1] * sin;
     (low * cos - high * sin, high * cos + low * sin)
 }
 
@@ -85,10 +86,12 @@ impl Attention {
 /// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the logarithm of the sum of the exponentials of its
 /// scores: `[B, H, S]`.
 pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
-    let (seq, width) = (shape.seq, shape.width);
+    let seq = shape.seq;
+    let width = shape.width;
     let (stride, kv_stride) = shape.strides();
     let batch = q.len() / (seq * stride);
-    let (mut y, mut log_sums) = (buffer(q.len()), buffer(batch * shape.heads * seq));
+    let mut y = buffer(q.len());
+    let mut log_sums = buffer(batch * shape.heads * seq);
     let mut scratch = shape.scratch();
     let mut turned = None;
     for ((b, kv_head, head), log_sums) in shape.each_head(batch).zip(log_sums.chunks_exact_mut(seq)) {
@@ -116,7 +119,8 @@ pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>
 
 /// As [`Kernel::backward`](super::Kernel::backward).
 pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], log_sums: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
-    let (seq, width) = (shape.seq, shape.width);
+    let seq = shape.seq;
+    let width = shape.width;
     let (stride, kv_stride) = shape.strides();
     let group = shape.group();
     let batch = q.len() / (seq * stride);
@@ -127,7 +131,8 @@ pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], log_sums: &[f32], dy:
     for ((b, kv_head, head), log_sums) in shape.each_head(batch).zip(log_sums.chunks_exact(seq)) {
         let at = b * seq * stride + head * width;
         let kv_at = b * seq * kv_stride + kv_head * width;
-        let (q_rows, kv_rows) = (at..(b + 1) * seq * stride, kv_at..(b + 1) * seq * kv_stride);
+        let q_rows = at..(b + 1) * seq * stride;
+        let kv_rows = kv_at..(b + 1) * seq * kv_stride;
         if head % group == 0 {
             shape.angles.turn(&k[kv_rows.clone()], kv_stride, &mut scratch.k, width, 1.0);
             head_dk.fill(0.0);
@@ -137,16 +142,19 @@ pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], log_sums: &[f32], dy:
         for block in shape.blocks(QUERIES) {
             let Block { queries, keys } = block.clone();
             let size = queries.len() * keys.len();
-            let (weights, slopes) = (&mut scratch.weights[..size], &mut slopes[..size]);
+            let weights = &mut scratch.weights[..size];
+            let slopes = &mut slopes[..size];
             let q = matrix(rows(&scratch.q, &queries, width), width);
             let k = matrix(rows(&scratch.k, &keys, width), width);
             let v = strided(&v[kv_at + keys.start * kv_stride..kv_rows.end], keys.len(), width, kv_stride);
             let dy = strided(&dy[at + queries.start * stride..q_rows.end], queries.len(), width, stride);
             set(weights, q, k.transpose());
             set(slopes, dy, v.transpose());
-            let (sight, log_sums) = (shape.sight(&block), &log_sums[queries.clone()]);
+            let sight = shape.sight(&block);
+            let log_sums = &log_sums[queries.clone()];
             Arch::new().dispatch(SoftmaxBackward { weights, slopes, sight, log_sums });
-            let (weights, slopes) = (matrix(weights, keys.len()), matrix(slopes, keys.len()));
+            let weights = matrix(weights, keys.len());
+            let slopes = matrix(slopes, keys.len());
             set(rows_mut(&mut head_dq, &queries, width), slopes, k);
             add(rows_mut(&mut head_dk, &keys, width), slopes.transpose(), q);
             add(rows_mut(&mut head_dv, &keys, width), weights.transpose(), dy);
@@ -242,7 +250,8 @@ impl WithSimd for SoftmaxBackward<'_> {
         let Sight { keys, .. } = self.sight;
         let rows = self.weights.chunks_exact_mut(keys).zip(self.slopes.chunks_exact_mut(keys));
         for (row, ((weights, slopes), &log_sum)) in rows.zip(self.log_sums).enumerate() {
-            let (weights, slopes) = (self.sight.cut(row, weights), self.sight.cut(row, slopes));
+            let weights = self.sight.cut(row, weights);
+            let slopes = self.sight.cut(row, slopes);
             let shift = simd.splat_f32s(log_sum);
             let mut sum = simd.splat_f32s(0.0);
             for at in starts::<S>(weights.len()) {

@@ -36,8 +36,12 @@ pub(super) struct Back {
 impl Back {
     pub(super) fn new(scan: &DeltaScan, mixed: usize, gates: usize) -> Self {
         let [dunit, doverlap, dweights, both, dread] = [(); 5].map(|()| Vec::new());
-        let (keys, own, ds) = (Keys::default(), Head::default(), Vec::with_capacity(scan.sizes.chunk));
-        let (dmixed, dstrength, dg) = (buffer(mixed), buffer(gates), vec![0.0; gates]);
+        let keys = Keys::default();
+        let own = Head::default();
+        let ds = Vec::with_capacity(scan.sizes.chunk);
+        let dmixed = buffer(mixed);
+        let dstrength = buffer(gates);
+        let dg = vec![0.0; gates];
         Self { keys, own, dunit, doverlap, dweights, ds, both, dread, dmixed, dstrength, dg }
     }
 
@@ -64,7 +68,8 @@ impl Back {
         dstate: &mut [f32],
     ) {
         let (DeltaRule { key_width, value_width: width, value_heads, .. }, len) = (scan.sizes, place.tokens.len());
-        let (values, last) = (scan.values(), len - 1);
+        let values = scan.values();
+        let last = len - 1;
         self.own.fill(scan, place, head, [mixed, before], &self.keys, gates);
         let Self { keys, own, ds, both, dread, .. } = self;
         ds.clear();
@@ -139,7 +144,9 @@ impl Back {
 
     /// Through the inner products and the lengths of queries and keys.
     pub(super) fn end(&mut self, scan: &DeltaScan, place: &Place, key_head: usize) {
-        let (width, columns, len) = (scan.sizes.key_width, scan.columns(), place.tokens.len());
+        let width = scan.sizes.key_width;
+        let columns = scan.columns();
+        let len = place.tokens.len();
         let doverlap = matrix(&self.doverlap, len);
         add(&mut self.dunit, doverlap, matrix(self.keys.keys(), width));
         add(&mut self.dunit[len * width..], doverlap.transpose(), matrix(&self.keys.unit, width));
@@ -189,13 +196,15 @@ impl WithSimd for WeighBackward<'_> {
                 [&mut *dscores, &mut *da, &mut *dqueries, &mut *dkeys].map(|x| &mut x[row.clone()]);
             // On the diagonal only the scores have a weight.
             da[i] = 0.0;
-            let (seen, strength) = (&mut l[..=i], simd.splat_f32s(beta[i]));
+            let seen = &mut l[..=i];
+            let strength = simd.splat_f32s(beta[i]);
             let mut sum = simd.splat_f32s(0.0);
             for at in starts::<S>(i + 1) {
                 store(simd, seen, at, sums.between(simd, i, at));
                 // Read back, because behind the end it is not zero and may be infinite.
                 let l = load(simd, seen, at);
-                let (dscore, da_now) = (load(simd, dscores, at), load(simd, da, at));
+                let dscore = load(simd, dscores, at);
+                let da_now = load(simd, da, at);
                 store(simd, dqueries, at, simd.mul_add_e_f32s(dscore, l, load(simd, dqueries, at)));
                 let pulled = simd.mul_f32s(da_now, l);
                 store(simd, dkeys, at, simd.mul_add_e_f32s(pulled, strength, load(simd, dkeys, at)));

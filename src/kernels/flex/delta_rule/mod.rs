@@ -75,9 +75,12 @@ impl DeltaScan {
     }
 
     fn places(&self, batch: usize, back: bool) -> impl Iterator<Item = Place> + use<> {
-        let (seq, len, count) = (self.seq, self.sizes.chunk, self.count());
+        let seq = self.seq;
+        let len = self.sizes.chunk;
+        let count = self.count();
         (0..batch * count).map(move |at| {
-            let (sequence, chunk) = (at / count, if back { count - 1 - at % count } else { at % count });
+            let sequence = at / count;
+            let chunk = if back { count - 1 - at % count } else { at % count };
             let start = sequence * seq;
             Place { sequence, chunk, tokens: start + chunk * len..start + seq.min((chunk + 1) * len) }
         })
@@ -103,7 +106,8 @@ impl DeltaScan {
 
     /// The corrections of a head in a chunk, among those kept.
     fn corrections(&self, place: &Place, head: usize) -> Range<usize> {
-        let (width, len) = (self.sizes.value_width, place.tokens.len());
+        let width = self.sizes.value_width;
+        let len = place.tokens.len();
         let at = place.tokens.start * self.values() + head * len * width;
         at..at + len * width
     }
@@ -135,7 +139,9 @@ struct Keys {
 
 impl Keys {
     fn fill(&mut self, scan: &DeltaScan, place: &Place, key_head: usize, mixed: &[f32]) {
-        let (width, columns, len) = (scan.sizes.key_width, scan.columns(), place.tokens.len());
+        let width = scan.sizes.key_width;
+        let columns = scan.columns();
+        let len = place.tokens.len();
         self.unit.resize(2 * len * width, 0.0);
         self.lengths.resize(2 * len, 0.0);
         self.overlap.resize(2 * len * len, 0.0);
@@ -185,8 +191,10 @@ impl Head {
         keys: &Keys,
         gates: &Gates,
     ) {
-        let (heads, width, columns, len) =
-            (scan.sizes.value_heads, scan.sizes.value_width, scan.columns(), place.tokens.len());
+        let heads = scan.sizes.value_heads;
+        let width = scan.sizes.value_width;
+        let columns = scan.columns();
+        let len = place.tokens.len();
         let own = |t: usize| t * heads + head;
         self.sums.fill(place.tokens.clone().map(|t| gates.g[own(t)]));
         self.beta.clear();
@@ -229,19 +237,23 @@ impl Kernel<5> for DeltaScan {
 
     fn forward(&self, [mixed, strength, decay, bias, a_log]: [&[f32]; 5], keep: bool) -> (Vec<f32>, Kept) {
         let DeltaRule { key_heads, value_heads, key_width, value_width: width, .. } = self.sizes;
-        let (batch, all) = (mixed.len() / (self.seq * self.columns()), value_heads * key_width * width);
+        let batch = mixed.len() / (self.seq * self.columns());
+        let all = value_heads * key_width * width;
         let gates = self.gates([strength, decay, bias, a_log]);
         let mut y = buffer(batch * self.seq * self.values());
         let [states, corrections] =
             [batch * (self.count() - 1) * all, y.len()].map(|len| buffer(if keep { len } else { 0 }));
         let mut kept = Kept { states, corrections };
-        let (mut states, mut keys, mut own) = (vec![0.0; all], Keys::default(), Head::default());
+        let mut states = vec![0.0; all];
+        let mut keys = Keys::default();
+        let mut own = Head::default();
         for place in self.places(batch, false) {
             let len = place.tokens.len();
             for key_head in 0..key_heads {
                 keys.fill(self, &place, key_head, mixed);
                 for head in self.sharing(key_head) {
-                    let (state, first) = (&mut states[self.state(head)], place.chunk == 0);
+                    let state = &mut states[self.state(head)];
+                    let first = place.chunk == 0;
                     let before: &[f32] = if first { &[] } else { state };
                     own.fill(self, &place, head, [mixed, before], &keys, &gates);
                     let mut read = std::mem::take(&mut own.read);

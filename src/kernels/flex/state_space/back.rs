@@ -36,7 +36,8 @@ pub(super) struct Back {
 
 impl Back {
     pub(super) fn new(scan: &StateSpaceScan, batch: usize) -> Self {
-        let (tokens, heads) = (batch * scan.seq, scan.sizes.heads);
+        let tokens = batch * scan.seq;
+        let heads = scan.sizes.heads;
         let (shared, _) = scan.shared();
         let [dy, du, dscores, dweights] = [(); 4].map(|()| Vec::new());
         Self {
@@ -105,7 +106,8 @@ impl Back {
         dread.copy_from_slice(&self.dy);
         scale(dread, &self.work.from_start);
         products(read, dread, width, |at, product| self.ds[at % heads][at / heads] += product);
-        let (dread, columns) = (matrix(dread, channels), place.scan.columns());
+        let dread = matrix(dread, channels);
+        let columns = place.scan.columns();
         add_strided(&mut self.dmixed[dc..], columns, dread, matrix(before, channels).transpose());
         add(dstates, c.transpose(), dread);
     }
@@ -116,7 +118,8 @@ impl Back {
             (place.scan.shared(), place.scan.sizes, place.tokens.len());
         for (head, (sums, ds)) in self.work.sums.iter().zip(&mut self.ds).enumerate() {
             let part = |x| strided(x, len, width, channels);
-            let (u, dy) = (part(&self.work.u[head * width..]), part(&self.dy[head * width..]));
+            let u = part(&self.work.u[head * width..]);
+            let dy = part(&self.dy[head * width..]);
             set(&mut self.dweights, dy, u.transpose());
             Arch::new().dispatch(WeighBackward {
                 scores: &self.work.scores,
@@ -141,7 +144,8 @@ impl Back {
         let at_head = |at: usize| (place.tokens.start + at / heads) * all + first + at % heads;
         self.ds.iter_mut().for_each(|ds| terms(ds));
         products(&self.du, &self.work.x, width, |at, ddt| {
-            let (da, at_step) = (self.ds[at % heads][at / heads], at_head(at));
+            let da = self.ds[at % heads][at / heads];
+            let at_step = at_head(at);
             self.dstep[at_step] = (ddt + da * steps.rates[first + at % heads]) as f32;
             self.da_log[first + at % heads] += da * steps.a[at_step];
         });
@@ -179,7 +183,8 @@ impl WithSimd for WeighBackward<'_> {
             for at in starts::<S>(i + 1) {
                 store(simd, seen, at, self.sums.between(simd, i, at));
                 // Read back, because behind the end it is not zero and may be infinite.
-                let (l, score) = (load(simd, seen, at), load(simd, scores, at));
+                let l = load(simd, seen, at);
+                let score = load(simd, scores, at);
                 let slope = simd.mul_f32s(load(simd, dweights, at), l);
                 store(simd, dscores, at, simd.add_f32s(load(simd, dscores, at), slope));
                 store(simd, dweights, at, simd.mul_f32s(slope, score));

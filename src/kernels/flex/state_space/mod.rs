@@ -69,7 +69,8 @@ impl StateSpaceScan {
     }
 
     fn places(&self, sequence: usize, chunk: usize) -> impl Iterator<Item = Place<'_>> {
-        let (len, start) = (self.sizes.chunk, sequence * self.seq);
+        let len = self.sizes.chunk;
+        let start = sequence * self.seq;
         let tokens = start + chunk * len..start + self.seq.min((chunk + 1) * len);
         (0..self.sizes.groups).map(move |group| Place { scan: self, tokens: tokens.clone(), group })
     }
@@ -148,7 +149,8 @@ impl Work {
     }
 
     fn fill(&mut self, place: &Place, mixed: &[f32], steps: &Steps) {
-        let (scan, len) = (place.scan, place.tokens.len());
+        let scan = place.scan;
+        let len = place.tokens.len();
         let (heads, channels) = scan.shared();
         [&mut self.x, &mut self.u].into_iter().for_each(|x| x.resize(len * channels, 0.0));
         [&mut self.dt, &mut self.from_start, &mut self.to_end].into_iter().for_each(|x| x.resize(len * heads, 0.0));
@@ -182,13 +184,16 @@ impl Kernel<5> for StateSpaceScan {
 
     fn forward(&self, [mixed, step, bias, a_log, skip]: [&[f32]; 5], keep: bool) -> (Vec<f32>, Vec<f32>) {
         let (StateSpace { width, state, .. }, inner) = (self.sizes, self.inner());
-        let (batch, count) = (mixed.len() / (self.seq * self.columns()), self.count());
+        let batch = mixed.len() / (self.seq * self.columns());
+        let count = self.count();
         let (heads, channels) = self.shared();
         let steps = self.steps(step, bias, a_log);
-        let (mut y, mut part) = (buffer(batch * self.seq * inner), Vec::new());
+        let mut y = buffer(batch * self.seq * inner);
+        let mut part = Vec::new();
         let mut saved = buffer(if keep { batch * (count - 1) * inner * state } else { 0 });
         let mut kept = saved.chunks_exact_mut(inner * state);
-        let (mut states, mut work) = (vec![0.0; inner * state], Work::new(heads));
+        let mut states = vec![0.0; inner * state];
+        let mut work = Work::new(heads);
         for (sequence, chunk) in (0..batch).flat_map(|sequence| (0..count).map(move |chunk| (sequence, chunk))) {
             if let Some(kept) = (chunk > 0).then(|| kept.next()).flatten() {
                 kept.copy_from_slice(&states);
@@ -207,7 +212,8 @@ impl Kernel<5> for StateSpaceScan {
                 let rows = part.chunks_exact_mut(channels).zip(work.x.chunks_exact(channels));
                 rows.for_each(|(part, x)| add_scaled(part, x, skips));
                 for (head, sums) in work.sums.iter().enumerate() {
-                    let (scores, weights) = (&work.scores, &mut work.weights[..]);
+                    let scores = &work.scores;
+                    let weights = &mut work.weights[..];
                     Arch::new().dispatch(Weigh { scores, sums, weights, len });
                     let u = strided(&work.u[head * width..], len, width, channels);
                     add_strided(&mut part[head * width..], channels, matrix(weights, len), u);
@@ -236,7 +242,8 @@ impl Kernel<5> for StateSpaceScan {
         _: [bool; 5],
     ) -> [Option<Vec<f32>>; 5] {
         let (StateSpace { heads, state, .. }, inner) = (self.sizes, self.inner());
-        let (batch, count) = (mixed.len() / (self.seq * self.columns()), self.count());
+        let batch = mixed.len() / (self.seq * self.columns());
+        let count = self.count();
         let steps = self.steps(step, bias, a_log);
         let mut back = Back::new(self, batch);
         let mut dstates = vec![0.0; inner * state];

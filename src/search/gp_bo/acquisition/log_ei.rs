@@ -127,7 +127,8 @@ mod tests {
     #[test]
     fn branches_meet() {
         for seam in [-1.0, -1e6, -20.0 * std::f64::consts::SQRT_2] {
-            let (below, above) = (log_h(seam * (1.0 + 1e-9)), log_h(seam * (1.0 - 1e-9)));
+            let below = log_h(seam * (1.0 + 1e-9));
+            let above = log_h(seam * (1.0 - 1e-9));
             assert!(below < above && (above - below) / above.abs() < 1e-8, "{seam}: {below} {above}");
         }
     }

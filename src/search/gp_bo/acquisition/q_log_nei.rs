@@ -96,7 +96,8 @@ impl QLogNei {
         cov_xx: &DMatrix<f64>,
         cov_xb: &DMatrix<f64>,
     ) -> Result<f64, AcquisitionError> {
-        let (q, baseline) = (mean_x.len(), self.baseline());
+        let q = mean_x.len();
+        let baseline = self.baseline();
         check_shape("the covariance of the batch", cov_xx, (q, q))?;
         check_shape("the covariance of the batch with the baseline", cov_xb, (q, baseline))?;
         if q == 0 {
@@ -138,10 +139,12 @@ impl QLogNei {
         variance: &[f64],
         cov_bx: DMatrix<f64>,
     ) -> Result<Vec<f64>, AcquisitionError> {
-        let (candidates, baseline) = (mean.len(), self.baseline());
+        let candidates = mean.len();
+        let baseline = self.baseline();
         check_shape("the covariance of the baseline with the candidates", &cov_bx, (baseline, candidates))?;
         if variance.len() != candidates {
-            let (found, needed) = ((variance.len(), 1), (candidates, 1));
+            let found = (variance.len(), 1);
+            let needed = (candidates, 1);
             return Err(AcquisitionError::Shape { what: "the list of variances", found, needed });
         }
         let half = self.whiten(cov_bx)?;
@@ -197,7 +200,8 @@ impl Ramp<'_> {
     #[inline(always)]
     fn sum(&self, mean: f64, deviation: f64, ramp: impl Fn(f64) -> f64) -> (f64, f64) {
         let t = |f: f64, z: f64, best: f64| (f + mean + deviation * z - best) / TAU_RAMP;
-        let (mut sums, mut nearest) = ([0.0; LANES], [f64::INFINITY; LANES]);
+        let mut sums = [0.0; LANES];
+        let mut nearest = [f64::INFINITY; LANES];
         let (f, f_rest) = self.f.as_chunks::<LANES>();
         let (z, z_rest) = self.z.as_chunks::<LANES>();
         let (best, best_rest) = self.best.as_chunks::<LANES>();
@@ -242,7 +246,8 @@ mod tests {
 
     /// Largest error of `value`, of `values_of_singles` and of the best baseline values, over all cases.
     fn errors(sets: &[golden::Set]) -> (usize, [f64; 3]) {
-        let (mut cases, mut worst) = (0, [0.0_f64; 3]);
+        let mut cases = 0;
+        let mut worst = [0.0_f64; 3];
         for set in sets {
             for hyper in &set.hyper {
                 let Some(golden) = &hyper.qlognei else { continue };
@@ -270,9 +275,11 @@ mod tests {
             }
             let q = batch.len();
             let (mean, cov) = set.posterior(hyper, &[baseline.clone(), batch].concat());
-            let (mean_b, mean_x) = (mean.rows(0, b).into_owned(), mean.rows(b, q).into_owned());
+            let mean_b = mean.rows(0, b).into_owned();
+            let mean_x = mean.rows(b, q).into_owned();
             let cov_b = cov.view((0, 0), (b, b)).into_owned();
-            let (cov_xx, cov_xb) = (cov.view((b, b), (q, q)).into_owned(), cov.view((b, 0), (q, b)).into_owned());
+            let cov_xx = cov.view((b, b), (q, q)).into_owned();
+            let cov_xb = cov.view((b, 0), (q, b)).into_owned();
             let acquisition = QLogNei::new(&mean_b, &cov_b, golden::matrix(&case.base_samples)).unwrap();
             let value = acquisition.value(&mean_x, &cov_xx, &cov_xb).unwrap();
             worst[0] = worst[0].max((value - expected).abs());
@@ -316,7 +323,8 @@ mod tests {
     #[test]
     fn the_batched_path_equals_the_plain_one() {
         // 70 candidates fill one block and start another; 60 samples leave a rest beside the lanes.
-        let (b, c) = (7, 70);
+        let b = 7;
+        let c = 70;
         let (mean, cov) = posterior(b, c, 1);
         let z = base_samples(60, b + 1, &mut Seed(2).rng("test", 0));
         let acquisition = QLogNei::new(&mean.rows(0, b).into(), &cov.view((0, 0), (b, b)).into(), z).unwrap();
@@ -345,12 +353,14 @@ mod tests {
 
     #[test]
     fn more_points_in_a_batch_promise_more() {
-        let (b, q) = (5, 3);
+        let b = 5;
+        let q = 3;
         let (mean, cov) = posterior(b, q, 3);
         let z = base_samples(SAMPLES, b + q, &mut Seed(4).rng("test", 0));
         let acquisition = QLogNei::new(&mean.rows(0, b).into(), &cov.view((0, 0), (b, b)).into(), z).unwrap();
         let value = |q: usize| {
-            let (cov_xx, cov_xb) = (cov.view((b, b), (q, q)).into(), cov.view((b, 0), (q, b)).into());
+            let cov_xx = cov.view((b, b), (q, q)).into();
+            let cov_xb = cov.view((b, 0), (q, b)).into();
             acquisition.value(&mean.rows(b, q).into(), &cov_xx, &cov_xb).unwrap()
         };
         assert!(value(1) < value(2) && value(2) < value(3));
@@ -360,7 +370,8 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let (mean, cov) = posterior(3, 2, 5);
         let z = DMatrix::zeros(4, 4);
-        let (mean_b, cov_b) = (mean.rows(0, 3).into_owned(), cov.view((0, 0), (3, 3)).into_owned());
+        let mean_b = mean.rows(0, 3).into_owned();
+        let cov_b = cov.view((0, 0), (3, 3)).into_owned();
         let refused =
             |mean: &DVector<f64>, cov: &DMatrix<f64>, z: DMatrix<f64>| QLogNei::new(mean, cov, z).unwrap_err();
         use AcquisitionError as E;
@@ -372,7 +383,8 @@ mod tests {
         assert!(matches!(refused(&mean_b, &-&cov_b, z.clone()), E::NotPositiveDefinite { .. }));
 
         let acquisition = QLogNei::new(&mean_b, &cov_b, z).unwrap();
-        let (cov_xx, cov_xb) = (cov.view((3, 3), (2, 2)).into_owned(), cov.view((3, 0), (2, 3)).into_owned());
+        let cov_xx = cov.view((3, 3), (2, 2)).into_owned();
+        let cov_xb = cov.view((3, 0), (2, 3)).into_owned();
         let error = acquisition.value(&mean.rows(3, 2).into(), &cov_xx, &cov_xb).unwrap_err();
         assert_eq!(error, E::TooFewColumns { found: 4, needed: 5 });
         let singles = |variance: &[f64]| acquisition.values_of_singles(&[0.0, f64::NAN], variance, cov_xb.transpose());

@@ -81,7 +81,8 @@ mod tests {
         let golden = golden::scalars().log_fatplus;
         let sharp = golden.x.iter().zip(&golden.botorch).map(|(&x, &value)| (log_fatplus(x, golden.tau), value));
         let blunt = golden.x.iter().zip(&golden.botorch_tau1).map(|(&x, &value)| (log_fatplus(x, 1.0), value));
-        let (sharp, blunt) = (worst(sharp), worst(blunt));
+        let sharp = worst(sharp);
+        let blunt = worst(blunt);
         println!("log_fatplus: relative error {sharp:e} (tau 1e-6), {blunt:e} (tau 1)");
         assert!(golden.tau == TAU_RAMP && golden.x.len() == 22);
         assert!(sharp < 1e-14 && blunt < 1e-14, "{sharp:e} {blunt:e}");
@@ -89,7 +90,8 @@ mod tests {
 
     #[test]
     fn fatmax_and_log_mean_exp_agree_with_botorch() {
-        let (fat, mean) = (golden::scalars().fatmax, golden::scalars().logmeanexp);
+        let fat = golden::scalars().fatmax;
+        let mean = golden::scalars().logmeanexp;
         let fat_error = worst(fat.x.iter().zip(&fat.botorch).map(|(x, &value)| (fatmax(x, TAU_MAX), value)));
         let mean_error = worst(mean.x.iter().zip(&mean.botorch).map(|(x, &value)| (log_mean_exp(x), value)));
         println!("fatmax: relative error {fat_error:e}; log_mean_exp: {mean_error:e}");

@@ -75,7 +75,8 @@ pub(super) mod tests {
                 (moved.gram(points).dot(&weights), moved.log_prior().0)
             };
             let h = 1e-5;
-            let (above, below) = (at(h), at(-h));
+            let above = at(h);
+            let below = at(-h);
             close("trace", slopes[k] + 1.0, (above.0 - below.0) / (2.0 * h) + 1.0, 1e-7);
             close("prior", prior_slopes[k] + 1.0, (above.1 - below.1) / (2.0 * h) + 1.0, 1e-7);
         }

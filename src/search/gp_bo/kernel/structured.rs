@@ -173,7 +173,8 @@ impl Kernel for Structured {
         if let Some(rest) = self.rest {
             let mut sums = vec![0.0; points.layers + 1];
             differing.iter().zip(weights.iter()).for_each(|(&differing, &weight)| sums[differing as usize] += weight);
-            let (mut variance, mut range) = (0.0, 0.0);
+            let mut variance = 0.0;
+            let mut range = 0.0;
             for (differing, (sum, covariance)) in sums.iter().zip(rest.covariances(points.layers)).enumerate() {
                 variance += sum * covariance;
                 range += sum * covariance * share(differing, points.layers) / rest.range;
