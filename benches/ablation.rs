@@ -1,14 +1,14 @@
-//! The ablations that a table of measured scores makes possible: searches that take seconds, and what they find is judged by the
-//! means over all seeds. Prints Markdown.
+//! The ablations that a table of measured scores makes possible: searches that take seconds, and what they find is
+//! judged by the means over all seeds. Prints Markdown.
 //!
 //! ```text
 //! cargo bench --bench ablation -- table.csv --searches 40
 //! cargo bench --bench ablation -- table.csv --wide wide.csv --searches 40
 //! ```
 //!
-//! Every entry is `regret in units of 0.01; rank` of the aggregated architecture, each as mean (95 % bootstrap interval) over
-//! searches with seeds of their own. The table comes from `examples/calibrate.rs`; for the incremental strategies it must hold the
-//! shorter sequences as well (`--layers 2,4,6`).
+//! Every entry is `regret in units of 0.01; rank` of the aggregated architecture, each as mean (95 % bootstrap
+//! interval) over searches with seeds of their own. The table comes from `examples/calibrate/main.rs`; for the incremental
+//! strategies it must hold the shorter sequences as well (`--layers 2,4,6`).
 
 use std::{
     path::PathBuf,
@@ -67,8 +67,8 @@ struct Options {
     /// Names of searchers, separated by commas; all by default.
     #[arg(long, value_delimiter = ',')]
     searchers: Vec<String>,
-    /// A table of the same architectures at full width, for the ablation of width reduction: searched with the budget that costs
-    /// as many seconds, and the judge of both.
+    /// A table of the same architectures at full width, for the ablation of width reduction: searched with the budget
+    /// that costs as many seconds, and the judge of both.
     #[arg(long)]
     wide: Option<PathBuf>,
     /// Threads of this process.

@@ -1,7 +1,7 @@
 //! The cost of one proposal, fit included, against the number of observations.
 //!
-//! `cargo bench --bench ask` measures it on one thread; `-- gp_bo/16x2` selects. The last lines compare the default searcher
-//! with the times that BoTorch and Optuna took elsewhere.
+//! `cargo bench --bench ask` measures it on one thread; `-- gp_bo/16x2` selects. The last lines compare the default
+//! searcher with the times that BoTorch and Optuna took elsewhere.
 
 use std::time::Instant;
 
@@ -46,8 +46,8 @@ fn ask(criterion: &mut Criterion) {
     }
 }
 
-/// CPU seconds of one proposal on one thread of another, busy machine: BoTorch 0.18.1 and Optuna's GPSampler and TPESampler, with
-/// so many trials.
+/// CPU seconds of one proposal on one thread of another, busy machine: BoTorch 0.18.1 and Optuna's GPSampler and
+/// TPESampler, with so many trials.
 const PEERS: &[(&str, &str, u64, f64)] = &[
     ("L16Z2", "BoTorch", 16, 3.1),
     ("L16Z2", "BoTorch", 64, 4.6),

@@ -1,9 +1,9 @@
 //! Time of every layer against the length of the sequence, as Markdown.
 //!
-//! `cargo bench --bench layers` trains each primitive of `Primitives::standard()` forward and backward on one sequence at lengths
-//! from 128 to 8192, and decodes with it. `-- --batch 32 --width 32 --lengths 32,48` measures the size of a proxy,
-//! `-- --layers A,B` selects. All measurements of a round follow each other, and the best round counts, so that what else
-//! the machine does meets all layers alike. Times are CPU seconds of one thread where the system tells them.
+//! `cargo bench --bench layers` trains each primitive of `Primitives::standard()` forward and backward on one sequence
+//! at lengths from 128 to 8192, and decodes with it. `-- --batch 32 --width 32 --lengths 32,48` measures the size of a
+//! proxy, `-- --layers A,B` selects. All measurements of a round follow each other, and the best round counts, so that
+//! what else the machine does meets all layers alike. Times are CPU seconds of one thread where the system tells them.
 
 use std::{fs, time::Instant};
 
@@ -57,8 +57,8 @@ struct Layer {
     decoding: Block,
 }
 
-/// Seconds that `work` takes on a processor, in wall time on an accelerator, which is waited for. It is repeated for a fifth of a
-/// second, because the system counts in steps of milliseconds.
+/// Seconds that `work` takes on a processor, in wall time on an accelerator, which is waited for. It is repeated for a
+/// fifth of a second, because the system counts in steps of milliseconds.
 fn seconds(device: &Device, mut work: impl FnMut()) -> f64 {
     let cpu = || fs::read_to_string("/proc/thread-self/schedstat").ok()?.split_whitespace().next()?.parse::<f64>().ok();
     device.sync().expect("a device that works");

@@ -4,10 +4,10 @@
 //! cargo bench --bench regret -- --searchers random,evolution --landscapes L16Z2,L16Z3,L32Z3 --seeds 40
 //! ```
 //!
-//! Every method evaluates the same ten first points, then what it proposes; evaluation `t` under seed `s` has the same noise
-//! for all. An entry is the regret of the best point evaluated, without noise, in units of 0.01, as mean ± standard error
-//! over the seeds, after each of the `--at` evaluations. With `--workers q` a proposal sees all but the last `q - 1`
-//! outcomes, as when q workers evaluate in step.
+//! Every method evaluates the same ten first points, then what it proposes; evaluation `t` under seed `s` has the same
+//! noise for all. An entry is the regret of the best point evaluated, without noise, in units of 0.01, as mean ±
+//! standard error over the seeds, after each of the `--at` evaluations. With `--workers q` a proposal sees all but the
+//! last `q - 1` outcomes, as when q workers evaluate in step.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},

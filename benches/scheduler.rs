@@ -1,5 +1,6 @@
-//! What the driver of a large search costs: 10,000 trials on 1,000 workers of a simulated cluster, with everything real but the
-//! trainings and the clock. Journal, task folders, specs and results are written and synced; the workers run in this process.
+//! What the driver of a large search costs: 10,000 trials on 1,000 workers of a simulated cluster, with everything real
+//! but the trainings and the clock. Journal, task folders, specs and results are written and synced; the workers run in
+//! this process.
 //!
 //! `cargo bench --bench scheduler` prints Markdown; `-- TRIALS WORKERS` changes the size, `-- ask` measures only what
 //! Bayesian optimisation takes to propose.

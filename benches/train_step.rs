@@ -1,11 +1,11 @@
 //! Speed of the trainer on one core, and of two trainings side by side.
 //!
-//! `cargo bench --bench train_step` measures everything; `-- decoder` selects a workload, `-- --evaluate` carries out one
-//! evaluation of the protocol `quick` and reads the peak memory of the process, and `-- decoder --brief 20` prints only the
-//! tokens per second of that many steps, by wall and by CPU time, for the scripts that compare with others.
+//! `cargo bench --bench train_step` measures everything; `-- decoder` selects a workload, `-- --evaluate` carries out
+//! one evaluation of the protocol `quick` and reads the peak memory of the process, and `-- decoder --brief 20` prints
+//! only the tokens per second of that many steps, by wall and by CPU time, for the scripts that compare with others.
 //!
-//! CPU seconds are those of the training thread (`/proc/thread-self/schedstat`), so they hold on a busy machine as well;
-//! elsewhere than on Linux, and on an accelerator (`--device cuda:0`), they are wall seconds.
+//! CPU seconds are those of the training thread (`/proc/thread-self/schedstat`), so they hold on a busy machine as
+//! well; elsewhere than on Linux, and on an accelerator (`--device cuda:0`), they are wall seconds.
 
 use std::{fs, ops::ControlFlow, time::Instant};
 

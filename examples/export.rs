@@ -1,8 +1,8 @@
 //! From the result of a search to a folder that other tools load.
 //!
-//! `cargo run --release --example export -- runs/NAME` reads `runs/NAME/target.json`, which the example `search` wrote, and
-//! writes `runs/NAME/export`: a folder of Hugging Face's transformers with a model card and without weights, and a launch
-//! script for Megatron-LM where it can express the model. `--help` lists what can be changed.
+//! `cargo run --release --example export -- runs/NAME` reads `runs/NAME/target.json`, which the example `search` wrote,
+//! and writes `runs/NAME/export`: a folder of Hugging Face's transformers with a model card and without weights, and a
+//! launch script for Megatron-LM where it can express the model. `--help` lists what can be changed.
 
 #[macro_use]
 mod shared;

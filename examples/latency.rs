@@ -1,8 +1,10 @@
-//! How fast a found model is on this device, beside Llama: `cargo run --release --example latency -- runs/NAME/target.json`, or any
-//! sequence at the widths of a named target: `... -- --architecture 18A+36M --like llama_8b`.
+//! How fast a found model is on this device, beside Llama:
+//! `cargo run --release --example latency -- runs/NAME/target.json`, or any sequence at the widths of a named target:
+//! `... -- --architecture 18A+36M --like llama_8b`.
 //!
-//! Every kind of layer is timed once, reading a prompt and decoding with a full cache; a model takes the sum of its layers. The
-//! times are left beside the model as `latency.json`, and the page of the run shows them: `report -- runs/NAME`.
+//! Every kind of layer is timed once, reading a prompt and decoding with a full cache; a model takes the sum of its
+//! layers. The times are left beside the model as `latency.json`, and the page of the run shows them:
+//! `report -- runs/NAME`.
 
 #[macro_use]
 mod shared;
@@ -98,8 +100,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Floating-point operations of reading the prompt with both models as often as it is measured, which is more than with each of
-/// their layers once.
+/// Floating-point operations of reading the prompt with both models as often as it is measured, which is more than with
+/// each of their layers once.
 fn work(models: &[(&str, &ModelSpec)], primitives: &Primitives, timing: Timing) -> anyhow::Result<f64> {
     let Timing { batch, seq_len, repeats } = timing;
     let mut per_token = 0.0;

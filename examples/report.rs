@@ -1,7 +1,7 @@
 //! One page about a search, finished or running; several searches on one page.
 //!
-//! `cargo run --release --example report -- runs/NAME` writes `report.html` and every figure as SVG and CSV into the run's folder.
-//! `--pictures FOLDER` writes three of them there, those of the README.
+//! `cargo run --release --example report -- runs/NAME` writes `report.html` and every figure as SVG and CSV into the
+//! run's folder. `--pictures FOLDER` writes three of them there, those of the README.
 //! With groups of runs, as in `gp=runs/a,runs/b random=runs/c,runs/d`, it compares them: `--output compare.html`.
 
 #[macro_use]

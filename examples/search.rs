@@ -1,8 +1,8 @@
 //! The main job: from nothing to a hybrid architecture of Llama's size.
 //!
 //! `cargo run --release --example search` searches six layers of attention and SwiGLU on the MAD tasks, merges the best
-//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything lands in `runs/<name>/`. The same
-//! command again resumes the run; `--help` lists what can be changed.
+//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything lands in `runs/<name>/`. The
+//! same command again resumes the run; `--help` lists what can be changed.
 
 #[macro_use]
 mod shared;
@@ -46,12 +46,12 @@ struct Args {
     /// Trials in all, those of earlier runs included.
     #[arg(long, default_value_t = 24)]
     trials: usize,
-    /// Primitives to choose from, by name or letter: attention (A), sliding_window (S), mamba2 (B), gated_delta_net (G),
-    /// gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
+    /// Primitives to choose from, by name or letter: attention (A), sliding_window (S), mamba2 (B), gated_delta_net
+    /// (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     primitives: Vec<String>,
-    /// Bounds on how many layers are a primitive: attention=3, or attention=1..=3. May be repeated. With two primitives and one
-    /// of them fixed, the search is for the places alone: --layers 12 --count attention=3.
+    /// Bounds on how many layers are a primitive: attention=3, or attention=1..=3. May be repeated. With two primitives
+    /// and one of them fixed, the search is for the places alone: --layers 12 --count attention=3.
     #[arg(long, value_name = "PRIMITIVE=NUMBER")]
     count: Vec<Count>,
     /// Trials at once; on a CPU each trains on one core. For Slurm: jobs at once.

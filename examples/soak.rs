@@ -1,6 +1,8 @@
-//! Ten thousand trials of an instant evaluator with every searcher: what an ask costs as the study grows, and what memory is kept.
+//! Ten thousand trials of an instant evaluator with every searcher: what an ask costs as the study grows, and what
+//! memory is kept.
 //!
-//! `cargo run --release --example soak`; `-- --trials 2000` is shorter, `--page FILE` writes the page of the last random search.
+//! `cargo run --release --example soak`; `-- --trials 2000` is shorter, `--page FILE` writes the page of the last
+//! random search.
 
 use std::{fs, path::PathBuf, time::Instant};
 
@@ -84,8 +86,8 @@ fn line(name: &str, sizes: &[usize], seen: &[Seen]) {
     println!("| {name} | {} |", sizes.iter().map(cell).collect::<Vec<_>>().join(" | "));
 }
 
-/// Runs a search up to the last of the sizes. The searcher is asked for the last `asks` trials before each size; a random search
-/// proposes the others.
+/// Runs a search up to the last of the sizes. The searcher is asked for the last `asks` trials before each size; a
+/// random search proposes the others.
 fn soak(
     mut searcher: Box<dyn Searcher>,
     space: &SearchSpace,

@@ -1,8 +1,8 @@
-//! Files that are whole or absent: written beside their place, synced, then renamed. They have the rights that the user's
-//! umask gives them.
+//! Files that are whole or absent: written beside their place, synced, then renamed. They have the rights that the
+//! user's umask gives them.
 //!
-//! Folders that others may write to can hold links to anywhere. What is written, opened or read here lies where its path says:
-//! a link in place of the file is replaced or refused, never followed.
+//! Folders that others may write to can hold links to anywhere. What is written, opened or read here lies where its
+//! path says: a link in place of the file is replaced or refused, never followed.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -108,14 +108,15 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { Ok(()) } else { Err(strange(path, "folder")) }
 }
 
-/// Whether `path` still names this file: it does not once the file or a folder above it was removed or renamed. Elsewhere than
-/// on Unix, whether it names any.
+/// Whether `path` still names this file: it does not once the file or a folder above it was removed or renamed.
+/// Elsewhere than on Unix, whether it names any.
 pub fn is_there(file: &File, path: &Path) -> bool {
     let found = fs::metadata(path).and_then(|found| Ok(is_same(&found, &file.metadata()?)));
     found.unwrap_or(false)
 }
 
-/// Whether the file has no name any more, so that it is gone when it is closed. Elsewhere than on Unix there are no such files.
+/// Whether the file has no name any more, so that it is gone when it is closed. Elsewhere than on Unix there are no
+/// such files.
 pub fn is_removed(file: &File) -> bool {
     #[cfg(unix)]
     let removed = file.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) == 0);

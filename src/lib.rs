@@ -13,8 +13,8 @@
 //!
 //! # A search in five steps
 //!
-//! **What is searched.** A primitive is what a layer can be; each has a name and a letter. A space says which sequences are
-//! allowed, and knows how many there are.
+//! **What is searched.** A primitive is what a layer can be; each has a name and a letter. A space says which sequences
+//! are allowed, and knows how many there are.
 //!
 //! ```
 //! use composer_nas::prelude::*;
@@ -27,8 +27,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **What is good.** An evaluator turns a trial into a report. [`Mad`](evaluate::mad::Mad) trains a small model on synthetic
-//! tasks; a closure does as well, and so does a training of your own.
+//! **What is good.** An evaluator turns a trial into a report. [`Mad`](evaluate::mad::Mad) trains a small model on
+//! synthetic tasks; a closure does as well, and so does a training of your own.
 //!
 //! ```
 //! use composer_nas::prelude::*;
@@ -40,8 +40,8 @@
 //! # let _ = evaluator.fingerprint();
 //! ```
 //!
-//! **The search.** What is not said has a default. With a journal the search survives whatever stops it: the same program again
-//! goes on.
+//! **The search.** What is not said has a default. With a journal the search survives whatever stops it: the same
+//! program again goes on.
 //!
 //! ```no_run
 //! # use composer_nas::prelude::*;
@@ -61,8 +61,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **A look at it.** [`report::Page`] shows the whole search on one page, also while it runs; [`Comparison`](cost::Comparison)
-//! puts what was found beside other models.
+//! **A look at it.** [`report::Page`] shows the whole search on one page, also while it runs;
+//! [`Comparison`](cost::Comparison) puts what was found beside other models.
 //!
 //! ```
 //! # use composer_nas::prelude::*;
@@ -79,8 +79,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **What to do with it.** [`Found::target`](pipeline::Found::target) is a plain value; [`HybridLm`](model::HybridLm) builds it
-//! as a Burn module, [`pretrain`] trains it, [`export`] hands it to other tools.
+//! **What to do with it.** [`Found::target`](pipeline::Found::target) is a plain value; [`HybridLm`](model::HybridLm)
+//! builds it as a Burn module, [`pretrain`] trains it, [`export`] hands it to other tools.
 //!
 //! ```
 //! use composer_nas::prelude::*;
@@ -116,8 +116,8 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`limits`], [`statistics`], [`line_file`], [`durable`], [`device`]: named random streams, bounds on sizes,
-//!    judging noisy numbers, append-only files, files that are whole or absent, named devices
+//! 1. [`seed`], [`limits`], [`statistics`], [`line_file`], [`durable`], [`device`]: named random streams, bounds on
+//!    sizes, judging noisy numbers, append-only files, files that are whole or absent, named devices
 //! 2. [`kernels`], [`primitive`]: what layers compute, what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known

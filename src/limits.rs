@@ -1,8 +1,8 @@
-//! Bounds on sizes, in one place: what is read from a file, a flag or another program is held against them before anything is
-//! allocated.
+//! Bounds on sizes, in one place: what is read from a file, a flag or another program is held against them before
+//! anything is allocated.
 //!
-//! The bounds are far above any model, and low enough that closed forms of sizes stay within 64 bits. What passes them is held
-//! against the [memory](machine_memory) of this machine where it is about to be built.
+//! The bounds are far above any model, and low enough that closed forms of sizes stay within 64 bits. What passes them
+//! is held against the [memory](machine_memory) of this machine where it is about to be built.
 //!
 //! ```
 //! use composer_nas::{limits::{self, LimitError}, prelude::*};
@@ -128,8 +128,9 @@ fn within_memory(what: &'static str, bytes: u128, machine: Option<u64>) -> Resul
     }
 }
 
-/// Bytes of memory that this process can have at most: of the machine with its swap space, or of its control group. Read once,
-/// so that what is refused does not depend on what else runs. None where the system does not tell; only Linux does.
+/// Bytes of memory that this process can have at most: of the machine with its swap space, or of its control group.
+/// Read once, so that what is refused does not depend on what else runs. None where the system does not tell; only
+/// Linux does.
 pub fn machine_memory() -> Option<u64> {
     static MEMORY: OnceLock<Option<u64>> = OnceLock::new();
     *MEMORY.get_or_init(|| {

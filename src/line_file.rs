@@ -1,7 +1,7 @@
 //! Append-only files of lines that survive the death of their process.
 //!
-//! A line is on disk when [`LineFile::append`] returns. One process writes, under an advisory lock; a last line without its
-//! line feed was never acknowledged: readers ignore it, and the next line takes its place.
+//! A line is on disk when [`LineFile::append`] returns. One process writes, under an advisory lock; a last line without
+//! its line feed was never acknowledged: readers ignore it, and the next line takes its place.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -43,7 +43,8 @@ pub enum LineFileError {
         /// The line that is not in the file.
         line: String,
     },
-    /// It was removed or renamed while it was open, or a folder above it was. The same line may be written again once it is back.
+    /// It was removed or renamed while it was open, or a folder above it was. The same line may be written again once
+    /// it is back.
     #[error("{} is not there any more: it or its folder was removed or renamed; put it back", .path.display())]
     Gone {
         /// Where the file was.
@@ -60,8 +61,8 @@ pub enum LineFileError {
 }
 
 impl LineFile {
-    /// Opens the file at `path`, creates it with its folder where there is none, and reads it. Nothing is changed before
-    /// the first [`append`](Self::append).
+    /// Opens the file at `path`, creates it with its folder where there is none, and reads it. Nothing is changed
+    /// before the first [`append`](Self::append).
     ///
     /// # Errors
     /// [`LineFileError::Open`], or [`LineFileError::Locked`] while another process has it open.
@@ -89,8 +90,8 @@ impl LineFile {
     /// Writes one line, given without its line feed; when this returns, it is on disk.
     ///
     /// # Errors
-    /// [`LineFileError::Write`] or [`LineFileError::Gone`]; the file then ends as it did before, and the same line may be written
-    /// again.
+    /// [`LineFileError::Write`] or [`LineFileError::Gone`]; the file then ends as it did before, and the same line may
+    /// be written again.
     pub fn append(&mut self, line: &str) -> Result<(), LineFileError> {
         let text = format!("{line}\n");
         if !durable::is_there(&self.file, &self.path) {
@@ -109,8 +110,9 @@ impl LineFile {
         }
     }
 
-    /// Saves the lines of a file that was removed while it was open: writes them to its place, with those of `unsaved` behind
-    /// them, unless something else is there. Whether it did. This file stays as it is: open the new one to go on.
+    /// Saves the lines of a file that was removed while it was open: writes them to its place, with those of `unsaved`
+    /// behind them, unless something else is there. Whether it did. This file stays as it is: open the new one to go
+    /// on.
     ///
     /// # Errors
     /// The system's words.

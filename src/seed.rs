@@ -1,8 +1,8 @@
 //! Seeded random streams, the only source of randomness in this crate.
 //!
-//! A stream is addressed by (root seed, name, index) and is independent of every other stream, so a draw never depends on
-//! what else has been drawn, on the clock, or on how many threads run. The generator is ChaCha8, which is portable and
-//! whose output is fixed by its specification.
+//! A stream is addressed by (root seed, name, index) and is independent of every other stream, so a draw never depends
+//! on what else has been drawn, on the clock, or on how many threads run. The generator is ChaCha8, which is portable
+//! and whose output is fixed by its specification.
 
 use rand::{Rng as _, SeedableRng};
 use serde::{Deserialize, Serialize};

@@ -25,15 +25,16 @@ pub fn mean(values: &[f64]) -> f64 {
     if sum.is_finite() || values.iter().any(|value| !value.is_finite()) { sum / count } else { scaled() }
 }
 
-/// A power of two near the largest of these numbers where their squares could overflow, else 1: dividing by it is exact, and
-/// numbers of ordinary size stay as they are.
+/// A power of two near the largest of these numbers where their squares could overflow, else 1: dividing by it is
+/// exact, and numbers of ordinary size stay as they are.
 fn unit(values: &[f64]) -> f64 {
     const SAFE: f64 = 1e140;
     let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
     if largest > SAFE && largest.is_finite() { largest.log2().floor().min(1023.0).exp2() } else { 1.0 }
 }
 
-/// The sample standard deviation, with divisor n - 1; `None` below two values. Where it is beyond the largest number, it is that.
+/// The sample standard deviation, with divisor n - 1; `None` below two values. Where it is beyond the largest number,
+/// it is that.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let degrees = values.len().checked_sub(1).filter(|&degrees| degrees > 0)?;
     let unit = unit(values);
@@ -99,8 +100,9 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     pearson(&ranks(x), &ranks(y))
 }
 
-/// Kendall's rank correlation τ-b: of all pairs, the share in the same order less the share in the opposite order, corrected for
-/// ties (Kendall 1945, Biometrika 33(3)); `None` where one side is constant, or the sides are not equally long.
+/// Kendall's rank correlation τ-b: of all pairs, the share in the same order less the share in the opposite order,
+/// corrected for ties (Kendall 1945, Biometrika 33(3)); `None` where one side is constant, or the sides are not equally
+/// long.
 pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;
@@ -124,15 +126,15 @@ pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| same / scale)
 }
 
-/// What becomes of a reliability when a measurement is made `factor` times as long: `f r / (1 + (f - 1) r)` (Spearman 1910
-/// and Brown 1910, British Journal of Psychology 3(3)). One that is not positive stays as it is.
+/// What becomes of a reliability when a measurement is made `factor` times as long: `f r / (1 + (f - 1) r)` (Spearman
+/// 1910 and Brown 1910, British Journal of Psychology 3(3)). One that is not positive stays as it is.
 pub fn spearman_brown(reliability: f64, factor: f64) -> f64 {
     if reliability > 0.0 { factor * reliability / (1.0 + (factor - 1.0) * reliability) } else { reliability }
 }
 
-/// The percentile bootstrap (Efron 1979, Annals of Statistics 7(1)): the statistic of the items `0..n` with the 95 % interval of its
-/// values over `resamples` draws of `n` items with replacement. Draws without a value are left out; `None` where the items
-/// themselves have none.
+/// The percentile bootstrap (Efron 1979, Annals of Statistics 7(1)): the statistic of the items `0..n` with the 95 %
+/// interval of its values over `resamples` draws of `n` items with replacement. Draws without a value are left out;
+/// `None` where the items themselves have none.
 pub fn bootstrap(
     items: usize,
     resamples: u64,

@@ -1,12 +1,13 @@
 //! Ending hopeless trials early: from a study to what a trial must reach.
 //!
-//! A [`StoppingRule`] reads the learning curves of finished trials ([`Report::curve`](crate::study::Report::curve)) and gives
-//! the next trial a [`Bar`]. The bar is fixed when the trial is handed out and made from those outcomes that the searcher may
-//! know, so a search stays repeatable with any number of workers. A trial that runs to its end has the score that it would
-//! have had without a rule.
+//! A [`StoppingRule`] reads the learning curves of finished trials ([`Report::curve`](crate::study::Report::curve)) and
+//! gives the next trial a [`Bar`]. The bar is fixed when the trial is handed out and made from those outcomes that the
+//! searcher may know, so a search stays repeatable with any number of workers. A trial that runs to its end has the
+//! score that it would have had without a rule.
 //!
-//! A stopped trial is recorded as failed, with its last value in the reason, and has no value: a score cut short does not
-//! compare with whole ones, and an invented one would mislead a searcher's model. It costs budget and is not proposed again.
+//! A stopped trial is recorded as failed, with its last value in the reason, and has no value: a score cut short does
+//! not compare with whole ones, and an invented one would mislead a searcher's model. It costs budget and is not
+//! proposed again.
 
 use crate::{
     space::Architecture,
@@ -23,8 +24,8 @@ pub trait StoppingRule {
     fn bar(&self, study: &Study, architecture: &Architecture) -> Bar;
 }
 
-/// The median rule (Golovin et al. 2017, "Google Vizier", section 3.1.2): a trial must be at least as good as the median of the
-/// finished trials of its length were after as many steps.
+/// The median rule (Golovin et al. 2017, "Google Vizier", section 3.1.2): a trial must be at least as good as the
+/// median of the finished trials of its length were after as many steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MedianRule {
     trials: usize,
@@ -32,8 +33,8 @@ pub struct MedianRule {
 }
 
 impl MedianRule {
-    /// Stops nothing before `steps` steps of a trial, nor at steps that fewer than `trials` finished trials of the same length
-    /// have behind them.
+    /// Stops nothing before `steps` steps of a trial, nor at steps that fewer than `trials` finished trials of the same
+    /// length have behind them.
     pub fn after(trials: usize, steps: usize) -> Self {
         Self { trials: trials.max(1), steps }
     }

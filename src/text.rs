@@ -1,8 +1,8 @@
 //! Text and numbers from users, evaluators and files on their way to where they are read: one function per place.
 //!
-//! A reason, a name or a score may hold anything: markup, formulas, commands to a terminal, ten thousand characters, 1e308.
-//! What leaves the program goes through [`line`](fn@line) to a terminal or a log, [`html`] to a page or a picture, [`cell`] to a
-//! table of comma-separated values, [`number`] or [`exact`] where it is a number.
+//! A reason, a name or a score may hold anything: markup, formulas, commands to a terminal, ten thousand characters,
+//! 1e308. What leaves the program goes through [`line`](fn@line) to a terminal or a log, [`html`] to a page or a
+//! picture, [`cell`] to a table of comma-separated values, [`number`] or [`exact`] where it is a number.
 
 use std::borrow::Cow;
 
@@ -12,8 +12,8 @@ const LONGEST_LINE: usize = 1000;
 /// Numbers of more digits before the point are written with an exponent.
 const LARGEST_PLAIN: f64 = 1e9;
 
-/// One line for a terminal or a log: nothing in it moves the cursor, colours, starts a new line or turns the direction of
-/// writing, and a long text is cut.
+/// One line for a terminal or a log: nothing in it moves the cursor, colours, starts a new line or turns the direction
+/// of writing, and a long text is cut.
 ///
 /// ```
 /// assert_eq!(composer_nas::text::line("diverged\n\u{1b}[31mat 3"), "diverged\\n\\u{1b}[31mat 3");
@@ -38,8 +38,8 @@ pub fn html(text: &str) -> String {
     escaped
 }
 
-/// A cell of a table of comma-separated values, quoted where needed. What a spreadsheet would take for a formula gets an
-/// apostrophe in front, which makes it text; a number stays a number. A record is always one line.
+/// A cell of a table of comma-separated values, quoted where needed. What a spreadsheet would take for a formula gets
+/// an apostrophe in front, which makes it text; a number stays a number. A record is always one line.
 pub fn cell(text: &str) -> String {
     let text = visible(text, |_| false);
     let text = if is_formula(&text) { Cow::from(format!("'{text}")) } else { text };
@@ -89,8 +89,8 @@ fn visible(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Control characters, separators of lines, marks that turn the direction of writing (Unicode Standard Annex 9, table of explicit
-/// formatting characters), and what XML forbids.
+/// Control characters, separators of lines, marks that turn the direction of writing (Unicode Standard Annex 9, table
+/// of explicit formatting characters), and what XML forbids.
 fn is_command(c: char) -> bool {
     let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')

@@ -17,8 +17,8 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// The bytes that a sequence adds to what is in use between the ways forth and back. The difference between batches is free of
-/// weights, tables and scratch; each is counted in a thread of its own, because threads keep buffers for later.
+/// The bytes that a sequence adds to what is in use between the ways forth and back. The difference between batches is
+/// free of weights, tables and scratch; each is counted in a thread of its own, because threads keep buffers for later.
 fn per_sequence(kept: impl Fn(usize) -> usize + Sync) -> i64 {
     let count = |batch| thread::scope(|scope| scope.spawn(|| kept(batch)).join().unwrap()) as i64;
     (count(8) - count(2)) / 6

@@ -44,7 +44,8 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// The commands of all shell blocks: continued lines are one, comments are gone, variables that hold a command are replaced.
+/// The commands of all shell blocks: continued lines are one, comments are gone, variables that hold a command are
+/// replaced.
 fn commands() -> Vec<(PathBuf, String)> {
     let mut commands = Vec::new();
     for Block { document, text, .. } in blocks().into_iter().filter(|block| block.language == "sh") {

@@ -1,5 +1,5 @@
-//! What happens to run folders, machines and clocks while a search runs, as `docs/cluster.md` lists it: each fault ends in the
-//! way and within the time that is written there, and the search goes on afterwards as if nothing had been.
+//! What happens to run folders, machines and clocks while a search runs, as `docs/cluster.md` lists it: each fault ends
+//! in the way and within the time that is written there, and the search goes on afterwards as if nothing had been.
 //!
 //! Where the system does not permit a fault, its test says `SKIPPED` on standard error.
 #![cfg(target_os = "linux")]
@@ -384,8 +384,8 @@ fn a_journal_that_may_not_grow_loses_nothing_at_any_byte() {
     assert_ends_well(&folder, "threads", 4);
 }
 
-/// A disk with room for one more file, or one more page, each time. Whoever finds it full stops with the reason. Begins `anew`
-/// each time, or goes on where the last one stopped.
+/// A disk with room for one more file, or one more page, each time. Whoever finds it full stops with the reason. Begins
+/// `anew` each time, or goes on where the last one stopped.
 fn fill_up(limits: impl Iterator<Item = String>, anew: bool) {
     const ROOM: &str = "nr_inodes=1000";
     let root = tempfile::tempdir().unwrap();
@@ -573,8 +573,8 @@ fn clocks_may_jump_back_and_forth() {
     }
 }
 
-/// Runs one of the child tests under a umask, and asserts that all it leaves in the folder has the rights that follow from it.
-/// The names of the files.
+/// Runs one of the child tests under a umask, and asserts that all it leaves in the folder has the rights that follow
+/// from it. The names of the files.
 fn left_under(umask: &str, command: &mut Command, folder: &Path) -> Vec<String> {
     let rights = 0o666 & !u32::from_str_radix(umask, 8).unwrap();
     // Whoever may read a folder may enter it.
@@ -813,7 +813,8 @@ fn kills_at_random_moments_lose_nothing_and_tell_nothing_twice() {
     }
 }
 
-/// Asserts that every trial of the search has come to what it comes to undisturbed, unless its workers were killed each time.
+/// Asserts that every trial of the search has come to what it comes to undisturbed, unless its workers were killed each
+/// time.
 fn assert_undisturbed(folder: &Path) {
     succeed(driver(folder, "process", "slow=0").spawn().unwrap());
     let study = journal::read(folder.join("journal.jsonl")).unwrap().1;

@@ -19,9 +19,9 @@ use composer_nas::{
 use rand::RngExt;
 use serde_json::Value;
 
-/// Weights, an input and the outputs of `Mamba2Mixer`, `Qwen3NextGatedDeltaNet` and `Lfm2ShortConv` of transformers 5.23 with torch
-/// 2.15, run on a CPU in single precision. Linear and convolutional weights are transposed, projections are cut into their
-/// parts; batch 2, 11 tokens, width 8.
+/// Weights, an input and the outputs of `Mamba2Mixer`, `Qwen3NextGatedDeltaNet` and `Lfm2ShortConv` of transformers
+/// 5.23 with torch 2.15, run on a CPU in single precision. Linear and convolutional weights are transposed, projections
+/// are cut into their parts; batch 2, 11 tokens, width 8.
 fn golden() -> Value {
     serde_json::from_str(include_str!("fixtures/transformers_layers.json")).unwrap()
 }

@@ -193,8 +193,8 @@ fn compare_with_closed_forms(setting: &Setting, own: &Own, report: &mut Report) 
     }
 }
 
-/// Expected noise slots, distinct keys and scored positions of a test when this many slots, none or one, are never noise. With
-/// many queries every repeated key is scored, and the last one; with a single query the last alone.
+/// Expected noise slots, distinct keys and scored positions of a test when this many slots, none or one, are never
+/// noise. With many queries every repeated key is scored, and the last one; with a single query the last alone.
 fn noisy_forms(config: &NoisyInContextRecall, keys: f64, protected: i32) -> [f64; 3] {
     let f = config.frac_noise;
     let slots = config.seq_len as i32 / 2 - 1;
@@ -205,8 +205,8 @@ fn noisy_forms(config: &NoisyInContextRecall, keys: f64, protected: i32) -> [f64
     [noise, distinct, scored]
 }
 
-/// The forms with one protected slot, as ours has. The reference's own expectations follow by mixing in, with weight 1/P, the
-/// case that it protects none.
+/// The forms with one protected slot, as ours has. The reference's own expectations follow by mixing in, with weight
+/// 1/P, the case that it protects none.
 fn noisy_closed_forms(config: &NoisyInContextRecall, keys: f64, golden: &dyn Fn(&str) -> f64) -> [f64; 3] {
     let [own, unprotected] = [1, 0].map(|protected| noisy_forms(config, keys, protected));
     let f = config.frac_noise;

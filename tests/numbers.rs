@@ -1,5 +1,5 @@
-//! Whatever an evaluator returns, the journal reads back to the study in memory: every kind of number, through every executor,
-//! cache, repetition and table.
+//! Whatever an evaluator returns, the journal reads back to the study in memory: every kind of number, through every
+//! executor, cache, repetition and table.
 
 #[cfg(unix)]
 mod cluster;
@@ -69,7 +69,8 @@ fn curve(rng: &mut Rng, finite: bool) -> Vec<(usize, f64)> {
     (0..rng.random_range(0..4)).map(|_| (count(rng) as usize, number(rng, finite))).collect()
 }
 
-/// A report of numbers of every kind, with a score `accuracy`; named scores are not finite now and then, unless `finite`.
+/// A report of numbers of every kind, with a score `accuracy`; named scores are not finite now and then, unless
+/// `finite`.
 fn report(rng: &mut Rng, finite: bool) -> Report {
     let good_scores = finite || rng.random_range(0..4) > 0;
     let names = [0, 1, 3, 200][rng.random_range(0..4)];

@@ -1,4 +1,5 @@
-//! Pages, pictures and tables of studies that hold anything: absurd numbers, and texts made to break out of their place.
+//! Pages, pictures and tables of studies that hold anything: absurd numbers, and texts made to break out of their
+//! place.
 
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Absurd sizes in every file that is read, and in every value that is built: a typed error, and nothing of that size allocated.
+//! Absurd sizes in every file that is read, and in every value that is built: a typed error, and nothing of that size
+//! allocated.
 
 use std::{fs, path::Path, sync::Mutex};
 

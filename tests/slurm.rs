@@ -1,6 +1,6 @@
 //! Searches on a private Slurm of two nodes, and what happens to them: killed drivers, workers, nodes, daemons and
-//! controllers, held jobs, stopped workers and those that take too much memory, folders that are removed, renamed, full or
-//! hold links. Whatever it is, the search ends as on threads. Needs Slurm and root; says so and does
+//! controllers, held jobs, stopped workers and those that take too much memory, folders that are removed, renamed, full
+//! or hold links. Whatever it is, the search ends as on threads. Needs Slurm and root; says so and does
 //! nothing elsewhere.
 #![cfg(target_os = "linux")]
 

@@ -1,12 +1,12 @@
 //! How far can the ranking of a proxy be trusted?
 //!
-//! `cargo run --release --example calibrate -- table.csv --seeds 0..8` evaluates all 64 six-layer architectures of attention and
-//! SwiGLU with eight seeds and appends a row to the table for each; the same command again goes on where it stopped. `--analyse`
-//! says how reliable the ranking is, `--against other.csv` how well it agrees with another. `--corpus` measures on text instead of
-//! synthetic tasks; `--help` lists what can be changed.
+//! `cargo run --release --example calibrate -- table.csv --seeds 0..8` evaluates all 64 six-layer architectures of
+//! attention and SwiGLU with eight seeds and appends a row to the table for each; the same command again goes on where
+//! it stopped. `--analyse` says how reliable the ranking is, `--against other.csv` how well it agrees with another.
+//! `--corpus` measures on text instead of synthetic tasks; `--help` lists what can be changed.
 //!
-//! `-- published.csv --published --seeds 0..3` measures the layouts of published comparisons instead, says how far the scores order
-//! them as their pre-trainings did, and draws it; `--evidence FILE` takes comparisons of your own.
+//! `-- published.csv --published --seeds 0..3` measures the layouts of published comparisons instead, says how far the
+//! scores order them as their pre-trainings did, and draws it; `--evidence FILE` takes comparisons of your own.
 
 #[macro_use]
 #[path = "../shared/mod.rs"]
@@ -74,15 +74,15 @@ struct Args {
     /// Seeds, from..to, without the last.
     #[arg(long, default_value = "0..4", value_parser = seeds)]
     seeds: Range<u64>,
-    /// Let a seed stand for the same draws in all architectures, such as the same training data. Without it every evaluation
-    /// draws on its own, as in a search.
+    /// Let a seed stand for the same draws in all architectures, such as the same training data. Without it every
+    /// evaluation draws on its own, as in a search.
     #[arg(long)]
     common_seeds: bool,
     /// How candidates are trained and scored: quick, reference, full, or a JSON file with a protocol.
     #[arg(long, default_value = "quick")]
     protocol: String,
-    /// Train on the text of this corpus instead, a folder as the example `pretrain` makes it; the score is the geometric mean of the
-    /// probabilities of the right tokens.
+    /// Train on the text of this corpus instead, a folder as the example `pretrain` makes it; the score is the
+    /// geometric mean of the probabilities of the right tokens.
     #[arg(long, conflicts_with = "protocol")]
     corpus: Option<PathBuf>,
     /// Tokens of text that a candidate trains on.
@@ -181,8 +181,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds to a report the CPU seconds of the thread that found it: unlike `seconds` they hold on a busy machine. 0 where the system
-/// does not tell (only Linux does) and on an accelerator, which they leave out.
+/// Adds to a report the CPU seconds of the thread that found it: unlike `seconds` they hold on a busy machine. 0 where
+/// the system does not tell (only Linux does) and on an accelerator, which they leave out.
 struct Clocked(Arc<dyn Evaluator>);
 
 impl Evaluator for Clocked {

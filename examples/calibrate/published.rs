@@ -24,8 +24,8 @@ pub fn layouts(evidence: &Evidence, primitives: &Primitives) -> Vec<Architecture
     known
 }
 
-/// Prints how far the scores of the table agree with the comparisons, beside each of its columns and rules that need no training,
-/// and draws the scores over the published numbers into a file beside the table.
+/// Prints how far the scores of the table agree with the comparisons, beside each of its columns and rules that need no
+/// training, and draws the scores over the published numbers into a file beside the table.
 pub fn judge(evidence: &Evidence, table: &Table, path: &Path) -> anyhow::Result<()> {
     let judgement = evidence.judge(|layout| table.scores(layout))?;
     println!("\n{judgement}\n");

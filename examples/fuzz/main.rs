@@ -1,10 +1,11 @@
 //! Fuzzing: mutated inputs for every parser, and for what is done with what was read.
 //!
-//! `cargo run --release --example fuzz` gives each target ten seconds; `-- journal search --seconds 3600` gives two of them an
-//! hour. What breaks a promise is written to `fuzz-findings/`, and the program ends with status 1. `docs/fuzzing.md` has more.
+//! `cargo run --release --example fuzz` gives each target ten seconds; `-- journal search --seconds 3600` gives two of
+//! them an hour. What breaks a promise is written to `fuzz-findings/`, and the program ends with status 1.
+//! `docs/fuzzing.md` has more.
 //!
-//! Inputs run in processes of their own, one target at a time in each, so that a stack that overflows, memory that runs out or
-//! a loop without end costs one input, not the run.
+//! Inputs run in processes of their own, one target at a time in each, so that a stack that overflows, memory that runs
+//! out or a loop without end costs one input, not the run.
 
 mod mutate;
 mod targets;

@@ -1,7 +1,8 @@
 //! New inputs from known ones.
 //!
-//! Most formats of the crate are JSON, lines of JSON or other text; of random bytes a parser refuses nearly all at its first
-//! look. So inputs are changed where they have meaning: numbers, lines, nodes of a JSON tree, the header of a tensor file.
+//! Most formats of the crate are JSON, lines of JSON or other text; of random bytes a parser refuses nearly all at its
+//! first look. So inputs are changed where they have meaning: numbers, lines, nodes of a JSON tree, the header of a
+//! tensor file.
 
 use composer_nas::Rng;
 use rand::{

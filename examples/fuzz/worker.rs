@@ -26,7 +26,8 @@ use crate::{
     targets::{Seen, Target, fixtures},
 };
 
-/// Inputs with a new kind of answer that are kept as beginnings of further ones: so many that were read, and that were not.
+/// Inputs with a new kind of answer that are kept as beginnings of further ones: so many that were read, and that were
+/// not.
 const MOST_KEPT: usize = 200;
 /// How often progress is told.
 const TOLD_EVERY: Duration = Duration::from_secs(10);

@@ -5,7 +5,8 @@ use burn::{
 };
 use composer_nas::prelude::*;
 
-/// `y_t = sigmoid(G x_t) * mean_{s <= t} V x_s`, symbol `K`: average attention (Zhang et al. 2018, arXiv 1805.00631), gated.
+/// `y_t = sigmoid(G x_t) * mean_{s <= t} V x_s`, symbol `K`: average attention (Zhang et al. 2018, arXiv 1805.00631),
+/// gated.
 pub fn running_mean() -> Result<impl Primitive, NameError> {
     let cost = |dims: &Dims, _seq_len| {
         let parameters = 2 * dims.width().pow(2);

@@ -1,7 +1,8 @@
-//! What the examples share: printing where nobody reads any more, errors as lines, how letters are read, how long work takes.
+//! What the examples share: printing where nobody reads any more, errors as lines, how letters are read, how long work
+//! takes.
 //!
-//! `#[macro_use] mod shared;` replaces `println!` and `eprintln!` of the standard library, which panic where the reader has gone
-//! away, as in `| head -1`. Without these two lines an example works as well, but for that.
+//! `#[macro_use] mod shared;` replaces `println!` and `eprintln!` of the standard library, which panic where the reader
+//! has gone away, as in `| head -1`. Without these two lines an example works as well, but for that.
 
 #![allow(dead_code, unused_macros, reason = "each example takes what it needs")]
 
@@ -97,8 +98,8 @@ fn reading(architecture: &Architecture, primitives: &Primitives) -> Option<Strin
     Some(format!("read {letters} as {} (M is swiglu; Mamba-2 is B)", counted.join(", ")))
 }
 
-/// Floating-point operations per second of one core of a CPU that trains a small model, roughly; an accelerator has a thousand times
-/// as many.
+/// Floating-point operations per second of one core of a CPU that trains a small model, roughly; an accelerator has a
+/// thousand times as many.
 const CORE: f64 = 2e10;
 
 /// Work and a guess of its time, to be said before it begins.

@@ -4,8 +4,8 @@
 //! over the end of the last interval finds the optimum (Wang and Song 2011, The R Journal 3(2), "Ckmeans.1d.dp",
 //! equation 1): `D[q][j] = min over i of D[q-1][i] + SSE(i..j)`. With `n` distinct values and `k` clusters it takes
 //! `O(k n^2)` steps. The best start of the last interval never moves back as its end moves on, so for many values the
-//! search is divided at the middle end and conquered on both sides: `O(k n log n)` (ibid., version 4 of the package; Wu 1991,
-//! "Optimal quantization by matrix searching").
+//! search is divided at the middle end and conquered on both sides: `O(k n log n)` (ibid., version 4 of the package; Wu
+//! 1991, "Optimal quantization by matrix searching").
 
 use std::ops::Range;
 

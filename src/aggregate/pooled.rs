@@ -3,9 +3,9 @@
 use super::{AggregateError, Aggregator};
 use crate::{space::Architecture, study::Study};
 
-/// Asks `A` about the [pooled](Study::pooled) study, in which every architecture counts once, with its mean. Use it where a
-/// search repeats evaluations, as [`Replicate`](crate::search::Replicate) does: the best of several draws is luckier than
-/// one, and every repetition would have a vote.
+/// Asks `A` about the [pooled](Study::pooled) study, in which every architecture counts once, with its mean. Use it
+/// where a search repeats evaluations, as [`Replicate`](crate::search::Replicate) does: the best of several draws is
+/// luckier than one, and every repetition would have a vote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pooled<A>(
     /// Who answers.

@@ -10,7 +10,8 @@ use crate::{
     space::Constraint,
 };
 
-/// A cost that adds up over the layers of a sequence. Embedding, head and final norm are left out: they are the same for all.
+/// A cost that adds up over the layers of a sequence. Embedding, head and final norm are left out: they are the same
+/// for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -53,7 +54,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The rule for a space whose layers are chosen from `symbols`: [`SearchSpace::symbols`](crate::space::SearchSpace).
+    /// The rule for a space whose layers are chosen from `symbols`:
+    /// [`SearchSpace::symbols`](crate::space::SearchSpace).
     ///
     /// # Errors
     /// [`CostError`] when a primitive is unknown, a width or the length cannot be used, or a cost exceeds 64 bits.

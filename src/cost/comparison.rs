@@ -9,8 +9,8 @@ use crate::{model::ModelSpec, primitive::Primitives, space::Architecture};
 
 /// Costs of several models; the first is the one that the others are compared with.
 ///
-/// Its [`Display`](fmt::Display) is a Markdown table, aligned to be read as it is, one column per model, that states its
-/// conventions. [`Target::compare`](crate::extrapolate::Target::compare) makes one beside a target's baseline:
+/// Its [`Display`](fmt::Display) is a Markdown table, aligned to be read as it is, one column per model, that states
+/// its conventions. [`Target::compare`](crate::extrapolate::Target::compare) makes one beside a target's baseline:
 /// ```
 /// use composer_nas::prelude::*;
 /// let (target, primitives) = (Target::llama_1b(), Primitives::standard());

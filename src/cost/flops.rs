@@ -10,16 +10,17 @@ use crate::{model::ModelSpec, primitive::LayerCost};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlopConvention {
-    /// Megatron-LM (`num_floating_point_operations` in `megatron/training/training.py`; the formula of Narayanan et al. 2021,
-    /// arXiv 2104.04473, appendix, with causal attention halved): what each layer multiplies and adds, scores and mixing for
-    /// the causal half and within a window, `2 d V` of logits whether or not the head is tied. Norms, activations and the
-    /// embedding look-up count nothing.
+    /// Megatron-LM (`num_floating_point_operations` in `megatron/training/training.py`; the formula of Narayanan et al.
+    /// 2021, arXiv 2104.04473, appendix, with causal attention halved): what each layer multiplies and adds, scores and
+    /// mixing for the causal half and within a window, `2 d V` of logits whether or not the head is tied. Norms,
+    /// activations and the embedding look-up count nothing.
     #[default]
     Megatron,
-    /// TorchTitan (`get_dense_model_nparams_and_flops` and `get_moe_model_nparams_and_flops` in `torchtitan/models/utils.py`,
-    /// August 2026): `6 N + 12 L H C s` per token and training, where `N` are the parameters that a token meets, norms among
-    /// them, without an embedding that is not tied, and `L` the attention layers of `H` heads of width `C`. Attention is not
-    /// halved and a window not regarded; what recurrences do beyond their weights counts nothing.
+    /// TorchTitan (`get_dense_model_nparams_and_flops` and `get_moe_model_nparams_and_flops` in
+    /// `torchtitan/models/utils.py`, August 2026): `6 N + 12 L H C s` per token and training, where `N` are the
+    /// parameters that a token meets, norms among them, without an embedding that is not tied, and `L` the attention
+    /// layers of `H` heads of width `C`. Attention is not halved and a window not regarded; what recurrences do beyond
+    /// their weights counts nothing.
     TorchTitan,
 }
 

@@ -39,8 +39,8 @@ pub struct Seconds {
     pub decode: f64,
 }
 
-/// Times of single layers at one width on one device. The time of a model is the sum over its layers, which is how models that
-/// do not fit, or differ in the order of layers alone, are compared: every kind of layer is timed once.
+/// Times of single layers at one width on one device. The time of a model is the sum over its layers, which is how
+/// models that do not fit, or differ in the order of layers alone, are compared: every kind of layer is timed once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerTimes {
     /// What was timed.
@@ -78,8 +78,8 @@ impl Timing {
         Ok(())
     }
 
-    /// Holds what is in memory at once, at least, against that of this machine: the prompt, its sum with what the layer gives,
-    /// what the layer keeps and its weights; or embedding and scores. On an accelerator only the prompt is here.
+    /// Holds what is in memory at once, at least, against that of this machine: the prompt, its sum with what the layer
+    /// gives, what the layer keeps and its weights; or embedding and scores. On an accelerator only the prompt is here.
     fn check_memory(
         self,
         symbols: &[Symbol],
@@ -106,8 +106,8 @@ impl Timing {
 }
 
 impl LayerTimes {
-    /// Times every kind of layer that occurs in `architectures`, at the widths and vocabulary of `like`, on `device`. In a
-    /// program that does nothing else, if the numbers are to mean something.
+    /// Times every kind of layer that occurs in `architectures`, at the widths and vocabulary of `like`, on `device`.
+    /// In a program that does nothing else, if the numbers are to mean something.
     ///
     /// # Errors
     /// [`MeasureError`] when a layer cannot be built, or there is nothing to time, or more than this machine can hold.
@@ -194,8 +194,8 @@ fn time_layer(
     Ok(Seconds { prefill, decode })
 }
 
-/// Embedding, last norm and head. When a prompt is read, only its last token needs scores. The weights are zero: they do not
-/// change the time.
+/// Embedding, last norm and head. When a prompt is read, only its last token needs scores. The weights are zero: they
+/// do not change the time.
 fn time_ends(like: &ModelSpec, timing: Timing, device: &Device) -> Seconds {
     let Timing { batch, seq_len, repeats } = timing;
     let vocab_size = like.vocab_size;

@@ -61,8 +61,8 @@ pub struct ModelCost {
     pub cache_bytes_per_token: u64,
     /// Bytes that one sequence of full length keeps for decoding: KV cache and recurrent state.
     pub cache_bytes_per_sequence: u64,
-    /// Bytes of activations that training keeps of one sequence of full length, an estimate; a batch keeps them for each of its
-    /// sequences.
+    /// Bytes of activations that training keeps of one sequence of full length, an estimate; a batch keeps them for
+    /// each of its sequences.
     pub activation_bytes_per_sequence: u64,
     /// The same where layers keep their inputs alone and are computed again on the way back, one at a time.
     pub recomputed_activation_bytes_per_sequence: u64,
@@ -249,8 +249,8 @@ mod tests {
         assert_eq!(new, Workload { flops: FlopConvention::TorchTitan, ..old });
     }
 
-    /// Per token and layer: input, norm and its normaliser; queries, keys, values, what is mixed, a normaliser per head; or two
-    /// branches of SwiGLU. Then the last norm, and logits and their gradient in 32 bits.
+    /// Per token and layer: input, norm and its normaliser; queries, keys, values, what is mixed, a normaliser per
+    /// head; or two branches of SwiGLU. Then the last norm, and logits and their gradient in 32 bits.
     #[test]
     fn activations_at_1b_are_those_counted_by_hand() {
         let cost = cost(&Target::llama_1b().baseline_model(), 4096);
@@ -263,8 +263,8 @@ mod tests {
         assert_eq!(cost.recomputed_activation_bytes_per_sequence, 4_924_129_280);
     }
 
-    /// Korthikanti et al. 2022, arXiv 2205.05198: `s b h (34 + 5 a s / h)` bytes per block of attention and GELU MLP. Of the 34,
-    /// masks of dropout are 2; the second term is scores, which are computed again.
+    /// Korthikanti et al. 2022, arXiv 2205.05198: `s b h (34 + 5 a s / h)` bytes per block of attention and GELU MLP.
+    /// Of the 34, masks of dropout are 2; the second term is scores, which are computed again.
     #[test]
     fn activations_of_a_gelu_transformer_are_those_of_the_literature() {
         let dims = Dims::new(1024, 4096, 16).unwrap();
@@ -277,7 +277,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Of every layer, at any length: longer is more, recomputation is less, precision is a factor of what layers keep.
+        /// Of every layer, at any length: longer is more, recomputation is less, precision is a factor of what layers
+        /// keep.
         #[test]
         fn activations_keep_their_laws(seq in 1u64..5000, more in 1u64..500, letters in "[ASBGCMFRE]{1,8}") {
             let target = Target::llama_350m();
@@ -293,8 +294,8 @@ mod tests {
         }
     }
 
-    /// Sixteen times a letter of attention and a letter of an MLP is sixteen blocks of a transformer of equal sizes, whatever the
-    /// letters are; with experts in place of the MLP it is that as well, but for the routers.
+    /// Sixteen times a letter of attention and a letter of an MLP is sixteen blocks of a transformer of equal sizes,
+    /// whatever the letters are; with experts in place of the MLP it is that as well, but for the routers.
     #[test]
     fn sixteen_pairs_of_letters_are_sixteen_transformer_blocks() {
         let target = Target::llama_1b();

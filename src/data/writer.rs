@@ -73,7 +73,8 @@ impl TokenWriter {
     /// Appends a document.
     ///
     /// # Errors
-    /// [`TokenError`] when a token does not fit the width, before anything of the document is written, or the disk is full.
+    /// [`TokenError`] when a token does not fit the width, before anything of the document is written, or the disk is
+    /// full.
     pub fn document(&mut self, tokens: &[u32]) -> Result<(), TokenError> {
         let limit = match self.width {
             TokenWidth::U8 => 1 << 8,

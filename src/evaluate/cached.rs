@@ -20,10 +20,11 @@ use crate::{
 };
 
 /// Evaluates every (architecture, seed) once and remembers the report, in memory or in a file as well. Errors are not
-/// remembered, nor are reports with scores that are not finite; other numbers that are not are [left out](Report::finite). Where the same is asked for while it is being evaluated, the second waits for the first.
+/// remembered, nor are reports with scores that are not finite; other numbers that are not are
+/// [left out](Report::finite). Where the same is asked for while it is being evaluated, the second waits for the first.
 ///
-/// A report that is remembered runs through its [curve](Report::curve) again, so that a trial that would be stopped is stopped
-/// whether it is remembered or not.
+/// A report that is remembered runs through its [curve](Report::curve) again, so that a trial that would be stopped is
+/// stopped whether it is remembered or not.
 ///
 /// ```
 /// use composer_nas::{evaluate::Cached, prelude::*};
@@ -110,8 +111,8 @@ impl<E: Evaluator> Cached<E> {
         Self { inner, memory: Mutex::default(), ended: Condvar::new() }
     }
 
-    /// Remembers in the file at `path` as well, one JSON object per line, and begins with what is there. A last line that its
-    /// process did not finish is evaluated again; so is, by the next process, what a full disk refused.
+    /// Remembers in the file at `path` as well, one JSON object per line, and begins with what is there. A last line
+    /// that its process did not finish is evaluated again; so is, by the next process, what a full disk refused.
     ///
     /// # Errors
     /// [`CacheError`] when the file is in use, damaged, no cache, or that of another evaluator.

@@ -22,8 +22,8 @@ pub struct Progress {
     pub step: usize,
     /// Steps of the whole trial, as far as known.
     pub steps: usize,
-    /// How good the trial looks after these steps, where that is known: more is better, and trials compare at equal steps.
-    /// The same numbers belong into [`Report::curve`](crate::study::Report::curve).
+    /// How good the trial looks after these steps, where that is known: more is better, and trials compare at equal
+    /// steps. The same numbers belong into [`Report::curve`](crate::study::Report::curve).
     pub value: Option<f64>,
 }
 
@@ -65,9 +65,10 @@ impl Context {
         Self { checkpoint: Some(checkpoint), ..self }
     }
 
-    /// A folder for what the evaluation has done so far, where the executor has one; it need not exist yet. An attempt finds
-    /// there what the one before it has kept, links left out, and nobody else writes into it. Write a file under another name and rename it: an
-    /// attempt may end at any moment. Whoever goes on from it must come to the same report as without.
+    /// A folder for what the evaluation has done so far, where the executor has one; it need not exist yet. An attempt
+    /// finds there what the one before it has kept, links left out, and nobody else writes into it. Write a file under
+    /// another name and rename it: an attempt may end at any moment. Whoever goes on from it must come to the same
+    /// report as without.
     pub fn checkpoint(&self) -> Option<&Path> {
         self.checkpoint.as_deref()
     }
@@ -78,8 +79,8 @@ impl Context {
         Self { bar, ..self }
     }
 
-    /// The context of an evaluation inside this one: called off with it, but heard by `progress`, under no bar and without a
-    /// folder for checkpoints.
+    /// The context of an evaluation inside this one: called off with it, but heard by `progress`, under no bar and
+    /// without a folder for checkpoints.
     #[must_use]
     pub fn nested(&self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         Self::new(self.cancel.clone(), progress)
@@ -90,8 +91,8 @@ impl Context {
         self.cancel.is_cancelled() || self.stopped().is_some()
     }
 
-    /// Why the evaluation was stopped, where its running value fell below the bar. It never is at its last step: what ran to
-    /// its end counts.
+    /// Why the evaluation was stopped, where its running value fell below the bar. It never is at its last step: what
+    /// ran to its end counts.
     pub fn stopped(&self) -> Option<&str> {
         self.stopped.get().map(String::as_str)
     }

@@ -1,8 +1,9 @@
 //! From a trial to a report.
 //!
 //! An [`Evaluator`] answers "how good is this architecture?". [`Mad`](mad::Mad) trains the candidate on the MAD tasks;
-//! [`CorpusEvaluator`](corpus::CorpusEvaluator) trains it on text, [`TabularEvaluator`] replays a [`Table`] of what was measured; [`from_fn`] makes an evaluator of any closure.
-//! [`Repeated`] and [`Cached`] evaluate several times, or once, with any of them.
+//! [`CorpusEvaluator`](corpus::CorpusEvaluator) trains it on text, [`TabularEvaluator`] replays a [`Table`] of what was
+//! measured; [`from_fn`] makes an evaluator of any closure. [`Repeated`] and [`Cached`] evaluate several times, or
+//! once, with any of them.
 
 mod cached;
 mod context;
@@ -27,9 +28,9 @@ use crate::study::{Report, Trial};
 
 /// Finds out how good an architecture is.
 ///
-/// LAW: a function of the trial, its seed included. The same trial gives the same report, bit for bit on a CPU, whatever
-/// runs beside it and however often it is tried; `testkit::evaluator` checks it. Called from several threads at once. It
-/// may block for as long as it needs, but looks at [`Context::cancelled`] now and then.
+/// LAW: a function of the trial, its seed included. The same trial gives the same report, bit for bit on a CPU,
+/// whatever runs beside it and however often it is tried; `testkit::evaluator` checks it. Called from several threads
+/// at once. It may block for as long as it needs, but looks at [`Context::cancelled`] now and then.
 ///
 /// An evaluator that knows how good a trial looks on its way tells it ([`Progress::value`]) and reports the same
 /// ([`Report::curve`]); then [stopping rules](crate::stopping) apply to it.
@@ -56,8 +57,8 @@ pub enum EvalError {
     /// No trial can be evaluated. The search stops; everything finished stays in the journal.
     #[error("fatal: {0}")]
     Fatal(String),
-    /// The evaluation fell below what its trial must reach: reported by executors where the evaluation was called off for
-    /// that reason. The trial is recorded as stopped, without a value; the search goes on.
+    /// The evaluation fell below what its trial must reach: reported by executors where the evaluation was called off
+    /// for that reason. The trial is recorded as stopped, without a value; the search goes on.
     #[error("stopped early: {0}")]
     Stopped(String),
     /// The evaluation was called off. The trial stays pending and runs again when the search resumes.
@@ -66,8 +67,8 @@ pub enum EvalError {
     /// The evaluator panicked: reported by executors. The trial is recorded as failed; the search goes on.
     #[error("panicked: {0}")]
     Panicked(String),
-    /// The process of the evaluation ended without a result, as often as it was tried: reported by executors that evaluate
-    /// in other processes. The trial is recorded as failed; the search goes on.
+    /// The process of the evaluation ended without a result, as often as it was tried: reported by executors that
+    /// evaluate in other processes. The trial is recorded as failed; the search goes on.
     #[error("crashed: {0}")]
     Crashed(String),
 }

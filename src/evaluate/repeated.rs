@@ -14,11 +14,11 @@ use crate::{
     study::{Goal, Report, Trial},
 };
 
-/// Evaluates every trial several times, each with a seed of its own, and reports the means and the standard error of the
-/// goal's score.
+/// Evaluates every trial several times, each with a seed of its own, and reports the means and the standard error of
+/// the goal's score.
 ///
-/// How often may depend on what comes out, by a fixed [`Until`]: the report stays a function of the trial alone. To look
-/// again at those that lead a search, use [`Replicate`](crate::search::Replicate), which sees the whole study.
+/// How often may depend on what comes out, by a fixed [`Until`]: the report stays a function of the trial alone. To
+/// look again at those that lead a search, use [`Replicate`](crate::search::Replicate), which sees the whole study.
 ///
 /// ```
 /// use composer_nas::{evaluate::{Repeated, Until}, prelude::*};
@@ -43,8 +43,8 @@ pub struct Repeated<E> {
 pub enum Until {
     /// The standard error is at most this.
     StandardError(f64),
-    /// The score is worse than this by more than two standard errors: only what may be among the best is measured to the
-    /// end.
+    /// The score is worse than this by more than two standard errors: only what may be among the best is measured to
+    /// the end.
     WorseThan(f64),
 }
 

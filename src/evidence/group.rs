@@ -72,7 +72,8 @@ pub struct Group {
     pub letters: BTreeMap<Symbol, Symbol>,
     /// The models.
     pub layouts: Vec<Layout>,
-    /// Names of two layouts, the better one first. Where a file has none, all that are at least `gap` apart; without a gap, no pair.
+    /// Names of two layouts, the better one first. Where a file has none, all that are at least `gap` apart; without a
+    /// gap, no pair.
     pub pairs: Vec<[String; 2]>,
 }
 

@@ -49,7 +49,8 @@ pub struct GroupJudgement {
     pub unjudged: usize,
     /// Layouts of pairs that have no score, or whose layers were not published.
     pub unscored: Vec<String>,
-    /// Share of right pairs among those judged, a tie counting half; with a 95 % interval by bootstrap over layouts and seeds.
+    /// Share of right pairs among those judged, a tie counting half; with a 95 % interval by bootstrap over layouts and
+    /// seeds.
     pub agreement: Option<Estimate>,
     /// Spearman's rank correlation of the scores with the published numbers, over the layouts that have both.
     pub spearman: Option<f64>,
@@ -103,8 +104,8 @@ impl std::iter::Sum for Count {
 }
 
 impl Evidence {
-    /// How far scores agree with the comparisons. `scores` gives those of a layout, one per seed, more is better; none where it was
-    /// not measured. Intervals resample the layouts of every group and the seeds of every layout.
+    /// How far scores agree with the comparisons. `scores` gives those of a layout, one per seed, more is better; none
+    /// where it was not measured. Intervals resample the layouts of every group and the seeds of every layout.
     ///
     /// # Errors
     /// [`EvidenceError::Score`] for a score that is not finite.

@@ -1,9 +1,9 @@
 //! Published comparisons of layer layouts, and how far a score orders them as their trainings did.
 //!
-//! A proxy is worth what it predicts. [`Evidence`] holds groups of models that their authors pre-trained under equal conditions and
-//! that differ in the order, the ratio or the kind of their layers; [`Evidence::published`] are those that come with the crate.
-//! Any score of an architecture can be judged by them, such as the scores of a [`Table`](crate::evaluate::Table) that the example
-//! `calibrate --published` has measured:
+//! A proxy is worth what it predicts. [`Evidence`] holds groups of models that their authors pre-trained under equal
+//! conditions and that differ in the order, the ratio or the kind of their layers; [`Evidence::published`] are those
+//! that come with the crate. Any score of an architecture can be judged by them, such as the scores of a
+//! [`Table`](crate::evaluate::Table) that the example `calibrate --published` has measured:
 //!
 //! ```
 //! use composer_nas::evidence::{Evidence, rules};
@@ -17,9 +17,10 @@
 //!
 //! # How pairs are counted
 //!
-//! A group names pairs of its layouts, the better one first: those further apart than its error. A score is right on a pair when it
-//! is higher for the better layout; an equal score counts half and is shown apart. A pair whose score is missing is counted
-//! as such. The agreement of a paper is that of all its pairs together, and the macro mean has one vote per paper. Chance is 0.5.
+//! A group names pairs of its layouts, the better one first: those further apart than its error. A score is right on a
+//! pair when it is higher for the better layout; an equal score counts half and is shown apart. A pair whose score is
+//! missing is counted as such. The agreement of a paper is that of all its pairs together, and the macro mean has one
+//! vote per paper. Chance is 0.5.
 //!
 //! Comparisons of your own are a JSON file of the same form, see [`Group`].
 

@@ -29,8 +29,8 @@ pub fn depth(layout: &Architecture) -> f64 {
     layout.len() as f64
 }
 
-/// A rule that is only known in hindsight, from the comparisons that it is judged by: a layout that begins with attention is worse
-/// than any other; among the others more attention is better.
+/// A rule that is only known in hindsight, from the comparisons that it is judged by: a layout that begins with
+/// attention is worse than any other; among the others more attention is better.
 pub fn hindsight(layout: &Architecture) -> f64 {
     let begins_with_attention = layout.layers().first() == Some(&Symbol::ATTENTION);
     attention_layers(layout) - if begins_with_attention { f64::from(u16::MAX) } else { 0.0 }

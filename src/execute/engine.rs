@@ -6,11 +6,11 @@ use thiserror::Error;
 
 /// Starts jobs and says which of them are alive: the part of an executor that differs from one cluster to the next.
 ///
-/// Called from one thread, which may block for some seconds. Jobs are known by name. An engine remembers nothing that it could
-/// not find out again: after a crash of the driver another engine takes over the same names.
+/// Called from one thread, which may block for some seconds. Jobs are known by name. An engine remembers nothing that
+/// it could not find out again: after a crash of the driver another engine takes over the same names.
 ///
-/// LAW: a submitted job appears in [`live`](Self::live) until it has ended, also for an engine that was made later. A job may
-/// run twice or die without a word; it never changes its name.
+/// LAW: a submitted job appears in [`live`](Self::live) until it has ended, also for an engine that was made later. A
+/// job may run twice or die without a word; it never changes its name.
 pub trait Engine: Send {
     /// Starts a job.
     ///
@@ -59,8 +59,8 @@ pub struct Job {
 /// What a job needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resources {
-    /// After this time the attempt ends. Shortly before, the evaluation is called off, so that it can keep what it has done
-    /// ([`Context::checkpoint`](crate::evaluate::Context::checkpoint)); the next attempt goes on from there.
+    /// After this time the attempt ends. Shortly before, the evaluation is called off, so that it can keep what it has
+    /// done ([`Context::checkpoint`](crate::evaluate::Context::checkpoint)); the next attempt goes on from there.
     pub time: Option<Duration>,
     /// GPUs.
     pub gpus: u32,

@@ -8,9 +8,10 @@
 //! | [`Process`] | in processes of this machine, which may crash and leak as they like |
 //! | [`Slurm`] | as jobs of a cluster |
 //!
-//! The last two are a [`Remote`] over an [`Engine`], which starts jobs somewhere. Each trial has a folder, its job is the user's
-//! own program, turned into a worker by [`worker`], and what came of it is a file there. The folders outlive the driver: one
-//! that starts again finds what was finished meanwhile and what still runs. `docs/cluster.md` describes them.
+//! The last two are a [`Remote`] over an [`Engine`], which starts jobs somewhere. Each trial has a folder, its job is
+//! the user's own program, turned into a worker by [`worker`], and what came of it is a file there. The folders outlive
+//! the driver: one that starts again finds what was finished meanwhile and what still runs. `docs/cluster.md` describes
+//! them.
 
 mod attempt;
 mod command;
@@ -40,12 +41,13 @@ use crate::{
 
 /// Runs trials. It is polled from one thread and never blocks longer than asked.
 ///
-/// LAW: every submitted trial comes back exactly once as [`Message::Done`]; panics and crashes of an evaluator come back
-/// as an [`EvalError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes back as
-/// [`EvalError::Stopped`]. `testkit::executor` checks it.
+/// LAW: every submitted trial comes back exactly once as [`Message::Done`]; panics and crashes of an evaluator come
+/// back as an [`EvalError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes back
+/// as [`EvalError::Stopped`]. `testkit::executor` checks it.
 pub trait Executor {
     /// Says, once and before the first trial, which evaluator the trials are meant for: its
-    /// [fingerprint](crate::evaluate::Evaluator::fingerprint). Executors that hold the evaluator themselves need not know.
+    /// [fingerprint](crate::evaluate::Evaluator::fingerprint). Executors that hold the evaluator themselves need not
+    /// know.
     ///
     /// # Errors
     /// [`ExecuteError`] when the workers are not there.

@@ -14,27 +14,29 @@ use super::{
 };
 use crate::durable;
 
-/// Runs each trial in a process of its own: a candidate that crashes, leaks or runs out of memory takes nothing with it.
+/// Runs each trial in a process of its own: a candidate that crashes, leaks or runs out of memory takes nothing with
+/// it.
 ///
-/// The processes outlive a driver that is killed; the next one with the same folder takes them over. Ctrl-C in a terminal reaches
-/// them too, and ends all. Costs the start of a process per trial. Memory and GPUs that trials ask for mean nothing here.
+/// The processes outlive a driver that is killed; the next one with the same folder takes them over. Ctrl-C in a
+/// terminal reaches them too, and ends all. Costs the start of a process per trial. Memory and GPUs that trials ask for
+/// mean nothing here.
 pub type Process = Remote<Processes>;
 
 impl Remote<Processes> {
     /// Runs `workers` processes at once, with their tasks in `folder`.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero workers or more than [`Processes::MOST`], or when the folder cannot be used or another driver
-    /// uses it.
+    /// [`ExecuteError`] for zero workers or more than [`Processes::MOST`], or when the folder cannot be used or another
+    /// driver uses it.
     pub fn new(workers: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         at_most(workers, Processes::MOST, "processes of one machine")?;
         let settings = Settings { capacity: workers, poll: POLL, grace: Duration::ZERO, ..Settings::default() };
         Self::with_settings(Processes::default(), settings, folder.as_ref())
     }
 
-    /// Gives each running trial one of these devices for itself: `["0", "1"]` runs one trial on GPU 0 and one on GPU 1 at a
-    /// time, `["0,1", "2,3"]` two on each pair. The workers see theirs as `CUDA_VISIBLE_DEVICES`; no more trials run than there
-    /// are devices.
+    /// Gives each running trial one of these devices for itself: `["0", "1"]` runs one trial on GPU 0 and one on GPU 1
+    /// at a time, `["0,1", "2,3"]` two on each pair. The workers see theirs as `CUDA_VISIBLE_DEVICES`; no more trials
+    /// run than there are devices.
     #[must_use]
     pub fn devices(mut self, devices: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let devices: Vec<String> = devices.into_iter().map(Into::into).collect();

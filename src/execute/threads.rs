@@ -41,7 +41,8 @@ impl Threads {
     /// products are large.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero workers or threads or more than [`MOST`](Self::MOST) threads, or when the system refuses one.
+    /// [`ExecuteError`] for zero workers or threads or more than [`MOST`](Self::MOST) threads, or when the system
+    /// refuses one.
     pub fn with_threads_per_worker(
         evaluator: Arc<dyn Evaluator>,
         workers: usize,

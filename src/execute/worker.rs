@@ -26,12 +26,13 @@ use crate::evaluate::{CancelToken, Context, Evaluator, Progress};
 /// What follows `--worker` on the command line is the folder of a task.
 pub(super) const FLAG: &str = "--worker";
 
-/// Turns the program into a worker where it was called as one: with `--worker FOLDER` behind its other arguments. It then
-/// evaluates the task in that folder with the one of `evaluators` that the task names by its fingerprint, and the process
-/// ends with a [`WorkerExit`]. Otherwise nothing happens.
+/// Turns the program into a worker where it was called as one: with `--worker FOLDER` behind its other arguments. It
+/// then evaluates the task in that folder with the one of `evaluators` that the task names by its fingerprint, and the
+/// process ends with a [`WorkerExit`]. Otherwise nothing happens.
 ///
-/// Call it in `main` as soon as the evaluators are made. By default [`Process`](super::Process) and [`Slurm`](super::Slurm)
-/// start their workers with the driver's own arguments, so that the same lines of `main` make the same evaluators.
+/// Call it in `main` as soon as the evaluators are made. By default [`Process`](super::Process) and
+/// [`Slurm`](super::Slurm) start their workers with the driver's own arguments, so that the same lines of `main` make
+/// the same evaluators.
 ///
 /// ```no_run
 /// use composer_nas::{execute::{self, Process}, prelude::*};
@@ -85,8 +86,8 @@ enum Refusal {
     Evaluator { asked: String, known: Vec<String> },
 }
 
-/// Evaluates the task in `folder`: what [`worker`] does, for programs that serve tasks in their own way. Says on standard
-/// error what went wrong.
+/// Evaluates the task in `folder`: what [`worker`] does, for programs that serve tasks in their own way. Says on
+/// standard error what went wrong.
 pub fn work(folder: &Path, evaluators: &[&dyn Evaluator]) -> WorkerExit {
     let task = Task::at(folder);
     if matches!(task.outcome(), Ok(Some(_))) {

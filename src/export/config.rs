@@ -94,7 +94,8 @@ pub(super) fn config(
 ) -> Result<Value, ExportError> {
     let dims = &spec.dims;
     let tokens = options.tokens;
-    // RoPE twice: `rope_parameters` is how transformers 5 says it, `rope_theta` and `rope_scaling` how everything else does.
+    // RoPE twice: `rope_parameters` is how transformers 5 says it, `rope_theta` and `rope_scaling` how everything else
+    // does.
     let rope = match dims.rope_scaling {
         None => json!({ "rope_type": "default" }),
         Some(scaling) => merged(json!({ "rope_type": LLAMA3 }), json!(scaling)),
@@ -198,8 +199,8 @@ fn auto_map(config: &str, model: &str) -> Value {
     })
 }
 
-/// Whether transformers can decode the model with a cache: every layer that mixes along the sequence has to, and some layer
-/// has to keep keys, for its caches count tokens by them.
+/// Whether transformers can decode the model with a cache: every layer that mixes along the sequence has to, and some
+/// layer has to keep keys, for its caches count tokens by them.
 fn caches(spec: &ModelSpec, primitives: &Primitives) -> bool {
     let mut keys = false;
     let all = spec.architecture.layers().iter().filter_map(|&symbol| primitives.get(symbol).ok()).all(|primitive| {

@@ -20,8 +20,8 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Starts a folder that will stand at `target`. What stands there is replaced only where that is asked for and it is a
-    /// model, that is, a folder with a config.json.
+    /// Starts a folder that will stand at `target`. What stands there is replaced only where that is asked for and it
+    /// is a model, that is, a folder with a config.json.
     pub fn new(target: &Path, overwrite: bool) -> Result<Self, ExportError> {
         let failed = |source| ExportError::Folder { path: target.into(), source };
         let name = target.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;

@@ -1,7 +1,7 @@
 //! What was found, in the files of the tools people use.
 //!
-//! [`hugging_face`] writes a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness load, with the weights of a
-//! [`HybridLm`] or without any (the receiver draws them). [`megatron`] writes the launch script of a pre-training.
+//! [`hugging_face`] writes a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness load, with the weights
+//! of a [`HybridLm`] or without any (the receiver draws them). [`megatron`] writes the launch script of a pre-training.
 //! [`import`](crate::import) reads the folders back. `docs/export.md` has the commands.
 //!
 //! | format | layers | loads in | code shipped |
@@ -68,14 +68,14 @@ pub struct Exported {
     pub warnings: Vec<Warning>,
 }
 
-/// Writes the model as a folder of Hugging Face's transformers. Without `weights` there are none in it, and the receiver
-/// draws them (`AutoModelForCausalLM.from_config`).
+/// Writes the model as a folder of Hugging Face's transformers. Without `weights` there are none in it, and the
+/// receiver draws them (`AutoModelForCausalLM.from_config`).
 ///
 /// The folder appears when it is complete: a crash leaves at most a hidden one named `.NAME.partial-...` beside it.
 ///
 /// # Errors
-/// [`ExportError`] when the folder is occupied or cannot be written, the format or transformers cannot express the model, the
-/// weights are not those of the specification, or the tokenizer has more tokens than the model.
+/// [`ExportError`] when the folder is occupied or cannot be written, the format or transformers cannot express the
+/// model, the weights are not those of the specification, or the tokenizer has more tokens than the model.
 pub fn hugging_face(
     spec: &ModelSpec,
     weights: Option<&HybridLm>,

@@ -19,8 +19,8 @@ pub struct Options {
     pub precision: Precision,
     /// Largest safetensors file, in bytes; a larger model is split.
     pub shard_bytes: u64,
-    /// The longest sequence that the receiver allows, in tokens (`max_position_embeddings`). Nothing in the model depends on
-    /// it.
+    /// The longest sequence that the receiver allows, in tokens (`max_position_embeddings`). Nothing in the model
+    /// depends on it.
     pub max_positions: usize,
     /// Token ids with a meaning.
     pub tokens: SpecialTokens,
@@ -61,13 +61,14 @@ pub enum Format {
     /// Attention and SwiGLU as blocks with missing halves, the `block_configs` of DeciLM and Nemotron-NAS: no wasted
     /// weights; loads in transformers (with the two modules that are shipped) and in vLLM.
     DeciLm,
-    /// [`DeciLm`](Self::DeciLm) with layers of zeros where llama.cpp needs them: a SwiGLU 256 wide in blocks without one, and
-    /// an attention in a first block without one.
+    /// [`DeciLm`](Self::DeciLm) with layers of zeros where llama.cpp needs them: a SwiGLU 256 wide in blocks without
+    /// one, and an attention in a first block without one.
     LlamaCpp,
-    /// Attention and SwiGLU as a plain Llama whose missing halves are zeros: loads everywhere without any code, and wastes
-    /// the weights and the cache of those halves.
+    /// Attention and SwiGLU as a plain Llama whose missing halves are zeros: loads everywhere without any code, and
+    /// wastes the weights and the cache of those halves.
     Llama,
-    /// One layer per block, of every kind that transformers has, in a model class that is shipped: loads in transformers.
+    /// One layer per block, of every kind that transformers has, in a model class that is shipped: loads in
+    /// transformers.
     Flat,
 }
 

@@ -157,8 +157,8 @@ pub(crate) fn is_attention(kind: &str) -> Option<bool> {
     }
 }
 
-/// Pairs an attention layer with the SwiGLU that follows it directly; every other layer has a block of its own. None where
-/// a layer is neither. `kinds`: one per layer.
+/// Pairs an attention layer with the SwiGLU that follows it directly; every other layer has a block of its own. None
+/// where a layer is neither. `kinds`: one per layer.
 pub(crate) fn pair(kinds: &[&str]) -> Option<Vec<Pair>> {
     let attention = kinds.iter().map(|kind| is_attention(kind)).collect::<Option<Vec<bool>>>()?;
     let mut pairs: Vec<Pair> = Vec::new();

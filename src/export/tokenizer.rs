@@ -39,7 +39,8 @@ pub(super) fn copy(staging: &mut Staging, folder: &Path, vocab_size: usize) -> R
     Ok((ids < vocab_size as u64).then_some(Warning::UnusedTokens { ids, vocab_size }))
 }
 
-/// One more than the largest token id. The vocabulary of a `tokenizer.json` maps tokens to ids, or lists them (Unigram).
+/// One more than the largest token id. The vocabulary of a `tokenizer.json` maps tokens to ids, or lists them
+/// (Unigram).
 fn ids(tokenizer: &Value) -> Option<u64> {
     let vocabulary = match tokenizer.pointer("/model/vocab")? {
         Value::Object(ids) => ids.values().filter_map(Value::as_u64).map(|id| id + 1).max(),

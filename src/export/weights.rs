@@ -91,8 +91,8 @@ impl View for &Stored<'_> {
     }
 }
 
-/// Writes `model.safetensors`, or several files of at most `shard_bytes` (a larger tensor has a file of its own) and their
-/// index.
+/// Writes `model.safetensors`, or several files of at most `shard_bytes` (a larger tensor has a file of its own) and
+/// their index.
 pub(super) fn write(
     staging: &mut Staging,
     plan: &Plan,

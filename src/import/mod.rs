@@ -1,8 +1,8 @@
 //! Models from folders of Hugging Face's transformers.
 //!
-//! [`hugging_face`] reads back what [`export`](crate::export) writes, bit for bit where the weights are in single precision,
-//! and any checkpoint of the Llama architecture that a [`ModelSpec`] can express: one file or several, 16 or 32 bits, tied
-//! or not. [`spec`] reads the configuration alone.
+//! [`hugging_face`] reads back what [`export`](crate::export) writes, bit for bit where the weights are in single
+//! precision, and any checkpoint of the Llama architecture that a [`ModelSpec`] can express: one file or several, 16 or
+//! 32 bits, tied or not. [`spec`] reads the configuration alone.
 //!
 //! ```
 //! use composer_nas::{export, import, prelude::*};
@@ -60,11 +60,12 @@ pub enum Rope {
     Pairs,
 }
 
-/// Reads a model. Layers are found by their [counterparts](crate::primitive::Counterpart), so that a primitive of another
-/// crate that has one is read as well.
+/// Reads a model. Layers are found by their [counterparts](crate::primitive::Counterpart), so that a primitive of
+/// another crate that has one is read as well.
 ///
 /// # Errors
-/// [`ImportError`] when the folder is no model, is damaged or incomplete, or is a model that a [`ModelSpec`] cannot express.
+/// [`ImportError`] when the folder is no model, is damaged or incomplete, or is a model that a [`ModelSpec`] cannot
+/// express.
 pub fn hugging_face(
     folder: impl AsRef<Path>,
     primitives: &Primitives,

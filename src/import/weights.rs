@@ -30,8 +30,8 @@ const INDEX: &str = "model.safetensors.index.json";
 /// A buffer that older checkpoints carry along; it follows from the configuration.
 const BUFFER: &str = "rotary_emb.inv_freq";
 
-/// The files of a folder, whose tensors have the names, and as many numbers, as the model needs: nothing has been read but their
-/// headers, and what is made for the model is no larger than they are.
+/// The files of a folder, whose tensors have the names, and as many numbers, as the model needs: nothing has been read
+/// but their headers, and what is made for the model is no larger than they are.
 pub(super) fn checked_files(
     folder: &Path,
     plan: &Plan,
@@ -62,7 +62,8 @@ pub(super) fn checked_files(
     Ok(files)
 }
 
-/// Holds the tensors against the closed forms of the layers, and those whose shapes are known without a model against these.
+/// Holds the tensors against the closed forms of the layers, and those whose shapes are known without a model against
+/// these.
 fn check_sizes(
     plan: &Plan,
     found: &HashMap<String, Vec<usize>>,
@@ -276,8 +277,8 @@ fn values(name: &str, tensor: &TensorView) -> Result<Vec<f32>, ImportError> {
     }
 }
 
-/// Reorders the rows of every head from pairs of neighbours to pairs of halves: row `2i` becomes `i`, and `2i + 1` becomes
-/// `i + C/2`. `row`: numbers per row.
+/// Reorders the rows of every head from pairs of neighbours to pairs of halves: row `2i` becomes `i`, and `2i + 1`
+/// becomes `i + C/2`. `row`: numbers per row.
 fn halves(numbers: &[f32], head_dim: usize, row: usize) -> Vec<f32> {
     let rows: Vec<&[f32]> = numbers.chunks(row.max(1)).collect();
     let mut ordered = Vec::with_capacity(numbers.len());

@@ -21,8 +21,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path` for a search with this setup, and replays what it holds; creates it, with its folder,
-    /// where there is none. A last line that its process did not finish is cut off.
+    /// Opens the journal at `path` for a search with this setup, and replays what it holds; creates it, with its
+    /// folder, where there is none. A last line that its process did not finish is cut off.
     ///
     /// # Errors
     /// [`JournalError`] when the file cannot be opened, is in use, is damaged, or belongs to another setup.
@@ -49,8 +49,8 @@ impl Journal {
     /// Writes one event; when this returns, it is on disk.
     ///
     /// # Errors
-    /// [`JournalError::Write`] or [`JournalError::Gone`]; the file then ends as it did before, and the same event may be
-    /// written again.
+    /// [`JournalError::Write`] or [`JournalError::Gone`]; the file then ends as it did before, and the same event may
+    /// be written again.
     pub fn append(&mut self, event: &Event) -> Result<(), JournalError> {
         self.write(&Record::new(event.clone()))
     }
@@ -60,8 +60,8 @@ impl Journal {
         &self.notices
     }
 
-    /// Saves a journal that was removed while it was open: writes it to its place, with the `unsaved` line behind it, unless
-    /// something else is there. Whether it did.
+    /// Saves a journal that was removed while it was open: writes it to its place, with the `unsaved` line behind it,
+    /// unless something else is there. Whether it did.
     ///
     /// # Errors
     /// The system's words.
@@ -95,8 +95,8 @@ pub fn read(path: impl AsRef<Path>) -> Result<(Setup, Study), JournalError> {
     Ok((contents.setup, contents.study))
 }
 
-/// What a person should know about a journal: a sentence for every line that lacks numbers. Earlier versions wrote `null` for
-/// numbers that are not finite; they are read as absent.
+/// What a person should know about a journal: a sentence for every line that lacks numbers. Earlier versions wrote
+/// `null` for numbers that are not finite; they are read as absent.
 ///
 /// # Errors
 /// As [`read`].

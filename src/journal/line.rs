@@ -88,8 +88,8 @@ impl Record {
     }
 }
 
-/// Where a readable line has `null` in place of a number, as earlier versions wrote for NaN and infinities. A training that
-/// diverged has no loss: that is no fault.
+/// Where a readable line has `null` in place of a number, as earlier versions wrote for NaN and infinities. A training
+/// that diverged has no loss: that is no fault.
 pub(super) fn absent(line: &[u8]) -> Vec<String> {
     // Nearly all lines have none, and are not read again.
     if !line.windows(NULL.len()).any(|word| word == NULL) {

@@ -1,7 +1,8 @@
 //! The only memory of a search: an append-only file of [`Event`](crate::study::Event)s.
 //!
 //! One JSON object per line. The first line is the [`Setup`]; every later one an event with the time it was written.
-//! A line is on disk before anything acts on it, one process writes, anyone reads. `docs/journal.md` describes the format.
+//! A line is on disk before anything acts on it, one process writes, anyone reads. `docs/journal.md` describes the
+//! format.
 
 mod file;
 mod line;

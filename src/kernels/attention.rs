@@ -9,8 +9,9 @@ use super::{
     rotary::{Rotation, frequencies},
 };
 
-/// Causal attention of projected queries over projected keys and values, with grouped queries (Ainslie et al. 2023, arXiv
-/// 2305.13245) and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of Llama.
+/// Causal attention of projected queries over projected keys and values, with grouped queries (Ainslie et al. 2023,
+/// arXiv 2305.13245) and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of
+/// Llama.
 ///
 /// It has no parameters: keep it in a field marked `#[module(skip)]`. Letters: `H` query heads, `K` KV heads, `C` head
 /// width.
@@ -29,8 +30,9 @@ pub struct CausalAttention {
 }
 
 impl CausalAttention {
-    /// `heads` query heads in groups that share one of `kv_heads` KV heads; heads are `head_dim` wide, an even number, and the
-    /// pairs of their channels turn by `rope_theta^(-2c/C)` radians per position, which `scaling` may slow down.
+    /// `heads` query heads in groups that share one of `kv_heads` KV heads; heads are `head_dim` wide, an even number,
+    /// and the pairs of their channels turn by `rope_theta^(-2c/C)` radians per position, which `scaling` may slow
+    /// down.
     pub fn new(heads: usize, kv_heads: usize, head_dim: usize, rope_theta: f64, scaling: Option<RopeScaling>) -> Self {
         Self {
             heads,
@@ -44,8 +46,9 @@ impl CausalAttention {
         }
     }
 
-    /// The same, but position `s` sees the last `keys` positions only, its own included: from `s + 1 - keys` to `s`. Mistral
-    /// (Jiang et al. 2023, arXiv 2310.06825, section 2) and the option `sliding_window` of transformers count alike.
+    /// The same, but position `s` sees the last `keys` positions only, its own included: from `s + 1 - keys` to `s`.
+    /// Mistral (Jiang et al. 2023, arXiv 2310.06825, section 2) and the option `sliding_window` of transformers count
+    /// alike.
     pub fn window(self, keys: NonZeroUsize) -> Self {
         Self { window: keys, composed: PositionTables::default(), ..self }
     }
@@ -79,8 +82,8 @@ impl CausalAttention {
         Some(apply(Attention { seq, heads, kv_heads, width, window: window.get(), angles }, inputs, shape))
     }
 
-    /// Decodes: the queries of the tokens that follow those in `past` see these and each other causally; `past` then holds
-    /// their keys and values too, as far back as the window reaches.
+    /// Decodes: the queries of the tokens that follow those in `past` see these and each other causally; `past` then
+    /// holds their keys and values too, as far back as the window reaches.
     ///
     /// # Shapes
     /// As in [`forward`](Self::forward), for the next `S` tokens.
@@ -114,8 +117,8 @@ impl CausalAttention {
         }
     }
 
-    /// As [`mix`](Self::mix), for more queries than the window `W` holds: blocks of `W` queries look at the keys of their own
-    /// block and of the one before, so nothing is of size `S^2`.
+    /// As [`mix`](Self::mix), for more queries than the window `W` holds: blocks of `W` queries look at the keys of
+    /// their own block and of the one before, so nothing is of size `S^2`.
     ///
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, S, K C]`, `bias`: `[1, 1, (H/K) W, 2 W]`, to `[B, S, H C]`.
@@ -199,8 +202,8 @@ pub struct KeyValues {
 }
 
 impl KeyValues {
-    /// Adds keys and values, `[B, S, K C]`, and keeps those of the last `window` tokens; returns the ones kept before and
-    /// the new ones.
+    /// Adds keys and values, `[B, S, K C]`, and keeps those of the last `window` tokens; returns the ones kept before
+    /// and the new ones.
     fn push(&mut self, key: Tensor<3>, value: Tensor<3>, window: usize) -> (Tensor<3>, Tensor<3>) {
         self.tokens += key.dims()[1];
         let (keys, values) = match self.kept.take() {
@@ -225,8 +228,8 @@ struct Tables {
     /// Scaled by `1 / sqrt(C)`.
     query: Rotation,
     key: Rotation,
-    /// Which keys a query sees, see [`CausalAttention::bias`]: `[1, 1, (H/K) S, S]`, or `[1, 1, (H/K) W, 2 W]` for blocks of a
-    /// window that is shorter than the sequence.
+    /// Which keys a query sees, see [`CausalAttention::bias`]: `[1, 1, (H/K) S, S]`, or `[1, 1, (H/K) W, 2 W]` for
+    /// blocks of a window that is shorter than the sequence.
     bias: Tensor<4>,
 }
 
@@ -247,9 +250,10 @@ impl Tables {
 /// Attention weights: the softmax of `scores + bias` over the last axis, where `bias` is a constant that may be minus
 /// infinity.
 ///
-/// Autodiff sees `weights + weights * (scores - constant(scores))`, whose last term is zero, and so multiplies once on the
-/// way back instead of walking through the softmax. The derivative is that of `exp(scores + bias - c)` with the normalizer `c` held constant, so the rows are not
-/// normalized on the way back: divide by their sum, which is one, as [`attend`] does.
+/// Autodiff sees `weights + weights * (scores - constant(scores))`, whose last term is zero, and so multiplies once on
+/// the way back instead of walking through the softmax. The derivative is that of `exp(scores + bias - c)` with the
+/// normalizer `c` held constant, so the rows are not normalized on the way back: divide by their sum, which is one, as
+/// [`attend`] does.
 ///
 /// # Shapes
 /// `scores`: `[B, N, Q, S]`, `bias`: `[1, 1, Q, S]`, to `[B, N, Q, S]`.

@@ -43,8 +43,8 @@ impl Chunks {
     }
 }
 
-/// `l_ij = exp(sum of a_k over j < k <= i)` for `j <= i`, and 0 elsewhere. The sums are taken pair by pair, so a large `a_k`
-/// costs no precision in sums without it.
+/// `l_ij = exp(sum of a_k over j < k <= i)` for `j <= i`, and 0 elsewhere. The sums are taken pair by pair, so a large
+/// `a_k` costs no precision in sums without it.
 ///
 /// # Shapes
 /// `a`: `[Z, H, L]`, not positive, to `[Z, H, L, L]`.

@@ -1,15 +1,16 @@
 //! The gated delta rule, in chunks.
 //!
-//! Notation (Yang et al. 2024, arXiv 2412.06464): `K` key heads of width `C`, `V` value heads of width `P`, `V / K` of which share
-//! a key head; chunks of `L` tokens. Per value head, with `q` and `k` of unit length, `q` divided by `sqrt(C)`,
-//! `beta = sigmoid(strength)` and `alpha = exp(-exp(a_log) softplus(decay + step_bias))`, the state `s`, `[C, P]`, and the output
-//! are
+//! Notation (Yang et al. 2024, arXiv 2412.06464): `K` key heads of width `C`, `V` value heads of width `P`, `V / K` of
+//! which share a key head; chunks of `L` tokens. Per value head, with `q` and `k` of unit length, `q` divided by
+//! `sqrt(C)`, `beta = sigmoid(strength)` and `alpha = exp(-exp(a_log) softplus(decay + step_bias))`, the state `s`,
+//! `[C, P]`, and the output are
 //!
 //! `s_t = alpha_t s_(t-1) + k_t (beta_t (v_t - alpha_t s_(t-1)^T k_t))^T`, `y_t = s_t^T q_t` (equation 10).
 //!
 //! Inside a chunk (section 3.3), with `c` the running sum of `ln alpha` and `l_ij = exp(c_i - c_j)`, the corrections
 //! `w = beta (v - ...)` of all tokens solve the triangular system
-//! `(I + A) w = beta (v - exp(c) k s)` with `A_ij = beta_i k_i^T k_j l_ij` for `j < i`, then `y = exp(c) q s + (q k^T * l) w`.
+//! `(I + A) w = beta (v - exp(c) k s)` with `A_ij = beta_i k_i^T k_j l_ij` for `j < i`, then
+//! `y = exp(c) q s + (q k^T * l) w`.
 
 use burn::tensor::{
     Tensor, TensorData,
@@ -175,9 +176,9 @@ fn unit(x: Tensor<4>) -> Tensor<4> {
     x * (square + LENGTH_EPSILON).sqrt().recip()
 }
 
-/// `(I + a)^-1` for `a` below the diagonal: blocks of 1, 2, 4, ... on the diagonal are inverted one after the other, since
-/// `[[t, 0], [b, u]]^-1 = [[t^-1, 0], [-u^-1 b t^-1, u^-1]]`. Powers of `a`, which a product of `I + a^(2^n)` would take, grow
-/// beyond any precision where keys repeat.
+/// `(I + a)^-1` for `a` below the diagonal: blocks of 1, 2, 4, ... on the diagonal are inverted one after the other,
+/// since `[[t, 0], [b, u]]^-1 = [[t^-1, 0], [-u^-1 b t^-1, u^-1]]`. Powers of `a`, which a product of `I + a^(2^n)`
+/// would take, grow beyond any precision where keys repeat.
 ///
 /// Autodiff sees `t - t (a - constant(a)) t`, whose last term is zero, and so takes two products on the way back.
 fn inverse(a: Tensor<4>) -> Tensor<4> {
@@ -328,8 +329,8 @@ mod tests {
         check_reference(case(), &|t| lower(composed(sizes, extreme(t))), &want);
     }
 
-    /// One key again and again, written in full and never forgotten: the worst case of the triangular system. Every token then
-    /// reads back the value it has just written.
+    /// One key again and again, written in full and never forgotten: the worst case of the triangular system. Every
+    /// token then reads back the value it has just written.
     #[test]
     fn repeated_keys_are_overwritten_exactly() {
         let sizes = DeltaRule { key_heads: 1, value_heads: 1, key_width: 4, value_width: 2, chunk: 64 };
@@ -379,7 +380,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
-        // A key of one channel is normalised to its sign: the gradient is zero, and what either form returns is its rounding.
+        // A key of one channel is normalised to its sign: the gradient is zero, and what either form returns is its
+        // rounding.
         #[test]
         fn any_shape_agrees(
             batch in 1usize..3, seq in 1usize..40, key_heads in 1usize..3, shared in 1usize..3,

@@ -13,8 +13,9 @@ pub enum Gate {
     AfterNorm,
 }
 
-/// The RMS norm of groups of neighbouring channels (Zhang and Sennrich 2019, arXiv 1910.07467), with the gate `silu(z)` before
-/// or behind it. The norm is taken in 32 bits. It has no parameters: keep it in a field marked `#[module(skip)]`.
+/// The RMS norm of groups of neighbouring channels (Zhang and Sennrich 2019, arXiv 1910.07467), with the gate `silu(z)`
+/// before or behind it. The norm is taken in 32 bits. It has no parameters: keep it in a field marked
+/// `#[module(skip)]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GatedNorm {
     /// Before or behind the norm.

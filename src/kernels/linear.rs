@@ -14,8 +14,8 @@ pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
     burn::tensor::module::linear(x, weight, bias)
 }
 
-/// `x w^T`: the products of `x` with the rows of `weight`, such as a head that shares the embedding's weights. The weight is
-/// read where it lies: transposing it first would copy it at every call.
+/// `x w^T`: the products of `x` with the rows of `weight`, such as a head that shares the embedding's weights. The
+/// weight is read where it lies: transposing it first would copy it at every call.
 ///
 /// # Shapes
 /// `x`: `[B, S, I]`, `weight`: `[O, I]`, to `[B, S, O]`.

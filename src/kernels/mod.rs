@@ -1,9 +1,9 @@
 //! What layers compute, as fast as the device allows.
 //!
-//! Every function takes Burn tensors and chooses by them. On the backend `flex` in single precision it runs one kernel that
-//! has its own backward pass; elsewhere, and where autodiff recomputes forward passes (gradient checkpointing), it composes
-//! Burn's operations, which every backend has. Both agree up to rounding. Only first derivatives exist, as everywhere in
-//! Burn's autodiff.
+//! Every function takes Burn tensors and chooses by them. On the backend `flex` in single precision it runs one kernel
+//! that has its own backward pass; elsewhere, and where autodiff recomputes forward passes (gradient checkpointing), it
+//! composes Burn's operations, which every backend has. Both agree up to rounding. Only first derivatives exist, as
+//! everywhere in Burn's autodiff.
 //!
 //! The kernels compute on the calling thread alone, and repeat bit for bit whatever runs beside them.
 

@@ -2,8 +2,8 @@
 
 use burn::tensor::{DType, Tensor, module::linear};
 
-/// `x / sqrt(mean(x^2) + epsilon) * gamma` over the channels (Zhang and Sennrich 2019, arXiv 1910.07467). The mean square
-/// is taken in 32 bits whatever the precision of `x`.
+/// `x / sqrt(mean(x^2) + epsilon) * gamma` over the channels (Zhang and Sennrich 2019, arXiv 1910.07467). The mean
+/// square is taken in 32 bits whatever the precision of `x`.
 ///
 /// # Shapes
 /// `x`: `[B, S, D]`, `gamma`: `[D]`, to `[B, S, D]`.

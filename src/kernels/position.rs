@@ -6,8 +6,8 @@ use burn::tensor::Device;
 
 /// A small cache of tables `T` by sequence length and device.
 ///
-/// It is no parameter: keep it in a field marked `#[module(skip)]`. Clones share it, from any thread. Tables live outside
-/// autodiff, where Burn treats them as constants, so training and evaluation share them as well.
+/// It is no parameter: keep it in a field marked `#[module(skip)]`. Clones share it, from any thread. Tables live
+/// outside autodiff, where Burn treats them as constants, so training and evaluation share them as well.
 #[derive(Debug)]
 pub(crate) struct PositionTables<T>(Arc<Mutex<Vec<Entry<T>>>>);
 

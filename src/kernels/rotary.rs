@@ -5,9 +5,10 @@ use std::{f64::consts::TAU, ops::Range};
 use burn::tensor::{DType, Device, Tensor, TensorData, module::linear};
 use serde::{Deserialize, Serialize};
 
-/// Rotary frequencies slowed down for a longer context, as Llama 3.1 and later do it (`rope_type: llama3` of transformers). A
-/// pair of channels that turns fewer than `low_freq_factor` times within the original context turns `factor` times slower, one
-/// that turns more than `high_freq_factor` times as before, and those between are interpolated.
+/// Rotary frequencies slowed down for a longer context, as Llama 3.1 and later do it (`rope_type: llama3` of
+/// transformers). A pair of channels that turns fewer than `low_freq_factor` times within the original context turns
+/// `factor` times slower, one that turns more than `high_freq_factor` times as before, and those between are
+/// interpolated.
 ///
 /// Llama 3.2 has a factor of 32 over 8192 positions, Llama 3.1 one of 8, and both 1 and 4 turns.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,8 +44,8 @@ impl RopeScaling {
     }
 }
 
-/// The frequency of each pair of channels, in radians per position: `theta^(-2c/C)` for `c` from 0 to `C/2`, slowed down on
-/// request.
+/// The frequency of each pair of channels, in radians per position: `theta^(-2c/C)` for `c` from 0 to `C/2`, slowed
+/// down on request.
 pub(super) fn frequencies(width: usize, theta: f64, scaling: Option<RopeScaling>) -> Vec<f64> {
     let original = (0..width / 2).map(|channel| theta.powf(-2.0 * channel as f64 / width as f64));
     original.map(|frequency| scaling.map_or(frequency, |scaling| scaling.frequency(frequency))).collect()
@@ -62,7 +63,8 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// Tables for `[S, N, C]`, multiplied by `scale` and computed in 64 bits. `frequencies` are `C/2` radians per position.
+    /// Tables for `[S, N, C]`, multiplied by `scale` and computed in 64 bits. `frequencies` are `C/2` radians per
+    /// position.
     pub fn new(positions: Range<usize>, heads: usize, frequencies: &[f64], scale: f64, device: &Device) -> Self {
         let seq = positions.len();
         let half = frequencies.len();
@@ -102,7 +104,8 @@ impl Rotation {
 mod tests {
     use super::*;
 
-    /// Values of transformers 5.23 for Llama 3.2, `ROPE_INIT_FUNCTIONS["llama3"]` with heads of 64 channels, in 32 bits.
+    /// Values of transformers 5.23 for Llama 3.2, `ROPE_INIT_FUNCTIONS["llama3"]` with heads of 64 channels, in 32
+    /// bits.
     #[test]
     fn scaled_frequencies_are_those_of_llama() {
         let scaling = RopeScaling {

@@ -1,7 +1,8 @@
 //! Causal depthwise convolutions over a few tokens.
 //!
-//! Notation: `K` taps `w`, `[K, C]`. Per channel `conv(x)_t = sum_j w_j x_(t-K+1+j)` with zeros before the first token: the
-//! last tap meets the present token, as in PyTorch's `Conv1d` with `K - 1` zeros in front, whose weight is `w` transposed.
+//! Notation: `K` taps `w`, `[K, C]`. Per channel `conv(x)_t = sum_j w_j x_(t-K+1+j)` with zeros before the first token:
+//! the last tap meets the present token, as in PyTorch's `Conv1d` with `K - 1` zeros in front, whose weight is `w`
+//! transposed.
 
 use burn::tensor::Tensor;
 
@@ -19,8 +20,8 @@ pub fn conv_silu(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Te
     ConvWindow::empty(&x, weight.dims()).silu(x, weight, bias)
 }
 
-/// `c * conv(b * x)`, where `b`, `c` and `x` stand side by side in the channels of `bcx`: the short convolution of LFM2 (Liquid
-/// AI 2025, arXiv 2511.23404) between its projections.
+/// `c * conv(b * x)`, where `b`, `c` and `x` stand side by side in the channels of `bcx`: the short convolution of LFM2
+/// (Liquid AI 2025, arXiv 2511.23404) between its projections.
 ///
 /// # Shapes
 /// `bcx`: `[B, S, 3 C]`, `weight`: `[K, C]`, to `[B, S, C]`.

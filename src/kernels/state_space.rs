@@ -1,13 +1,14 @@
 //! The selective state space of Mamba-2, in the chunked dual form.
 //!
-//! Notation (Dao and Gu 2024, arXiv 2405.21060): `H` heads of width `P`, `G` groups of neighbouring heads that share `B` and `C`,
-//! state size `N`, chunks of `L` tokens. Per head, with `dt = softplus(step + step_bias)` and `A = -exp(a_log)`, the state
-//! `h`, `[N, P]`, and the output are
+//! Notation (Dao and Gu 2024, arXiv 2405.21060): `H` heads of width `P`, `G` groups of neighbouring heads that share
+//! `B` and `C`, state size `N`, chunks of `L` tokens. Per head, with `dt = softplus(step + step_bias)` and
+//! `A = -exp(a_log)`, the state `h`, `[N, P]`, and the output are
 //!
 //! `h_t = exp(dt_t A) h_(t-1) + B_t (dt_t x_t)^T`, `y_t = C_t h_t + skip x_t`.
 //!
 //! Inside a chunk that is `y = (C B^T * l) (dt x)` with `l_ij = exp(sum of dt_k A over j < k <= i)` below the diagonal
-//! (equation 6 and section 6); a state of size `N P` passes from chunk to chunk, so work grows linearly with the length.
+//! (equation 6 and section 6); a state of size `N P` passes from chunk to chunk, so work grows linearly with the
+//! length.
 
 use burn::tensor::{Tensor, activation::softplus};
 
@@ -109,8 +110,8 @@ impl StateSpace {
     }
 }
 
-/// The states before every chunk, and the one behind the last: each chunk lets `exp(total)` of its state through and adds to
-/// it. All of them are one product with the matrix of the decays between chunks.
+/// The states before every chunk, and the one behind the last: each chunk lets `exp(total)` of its state through and
+/// adds to it. All of them are one product with the matrix of the decays between chunks.
 ///
 /// # Shapes
 /// `past`: `[B, H, N, P]`, `added`: `[B M, H, N, P]` for `M` chunks, `total`: `[B M, H, 1]`, to `[B M, H, N, P]` and

@@ -8,13 +8,15 @@ pub struct Case<'a> {
     pub shapes: &'a [Vec<usize>],
     /// The largest element of the arguments.
     pub scale: f32,
-    /// Of the largest difference, as a share of the largest element; small results are measured by what they are summed from.
+    /// Of the largest difference, as a share of the largest element; small results are measured by what they are summed
+    /// from.
     pub tolerance: f32,
 }
 
 impl Case<'_> {
-    /// The size by which a list of `len` results is measured: of its largest element, unless that is small because its terms
-    /// cancel. An element of a gradient is a sum over some `outputs / len` terms, with rounding errors of the root of as many.
+    /// The size by which a list of `len` results is measured: of its largest element, unless that is small because its
+    /// terms cancel. An element of a gradient is a sum over some `outputs / len` terms, with rounding errors of the
+    /// root of as many.
     fn measure(&self, largest: f64, len: usize, outputs: usize) -> f64 {
         let terms = (outputs as f64 / len as f64).max(1.0);
         largest.max(0.05 * f64::from(self.scale) * terms.sqrt())

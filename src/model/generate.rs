@@ -14,8 +14,8 @@ pub struct Sampling {
     pub temperature: f64,
     /// Only so many of the most likely tokens are drawn from.
     pub top_k: Option<usize>,
-    /// Only the most likely tokens that together have at least this probability are drawn from (nucleus sampling, Holtzman
-    /// et al. 2020, arXiv 1904.09751).
+    /// Only the most likely tokens that together have at least this probability are drawn from (nucleus sampling,
+    /// Holtzman et al. 2020, arXiv 1904.09751).
     pub top_p: Option<f64>,
 }
 

@@ -16,8 +16,8 @@ pub trait Network: Module {
     /// `tokens`: `[B, S]` (batch, sequence) to `[B, S, V]` (vocabulary).
     fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3>;
 
-    /// The scores, and what training adds to their loss, one element, where anything: layers that route ask for balance. A
-    /// trainer follows the gradient of the sum.
+    /// The scores, and what training adds to their loss, one element, where anything: layers that route ask for
+    /// balance. A trainer follows the gradient of the sum.
     ///
     /// # Shapes
     /// As [`logits`](Self::logits).

@@ -50,8 +50,8 @@ impl ModelSpec {
         Ok(self.dims.validate()?)
     }
 
-    /// Holds the weights against the memory of this machine. Those of an accelerator lie elsewhere: there it is one layer at a
-    /// time, which is drawn here.
+    /// Holds the weights against the memory of this machine. Those of an accelerator lie elsewhere: there it is one
+    /// layer at a time, which is drawn here.
     pub(crate) fn check_memory(&self, primitives: &Primitives, device: &Device) -> Result<(), BuildError> {
         let ends = limits::product(&[self.vocab_size as u64, self.dims.width()]);
         let mut all = if self.tied_embeddings { ends } else { 2 * ends };

@@ -34,8 +34,8 @@ impl Trunk {
     /// `init/embedding` 0, so the weights of a layer depend on neither its neighbours nor on other threads.
     ///
     /// # Errors
-    /// [`BuildError`] when the spec is empty, contradicts itself or is too large for this machine, or a primitive is missing or
-    /// refuses.
+    /// [`BuildError`] when the spec is empty, contradicts itself or is too large for this machine, or a primitive is
+    /// missing or refuses.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
         spec.validate()?;
         spec.check_memory(primitives, device)?;
@@ -64,8 +64,8 @@ impl Trunk {
         self.layers.iter().fold(x, |x, layer| x.clone() + layer.mixer.forward(layer.norm.forward(x)))
     }
 
-    /// As [`forward`](Self::forward), with the sum of what the layers add to the loss in training, one element, where any
-    /// does; see [`Mixer::penalty`](crate::primitive::Mixer::penalty).
+    /// As [`forward`](Self::forward), with the sum of what the layers add to the loss in training, one element, where
+    /// any does; see [`Mixer::penalty`](crate::primitive::Mixer::penalty).
     pub fn forward_with_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         let start = (embedding(self.embedding.val(), tokens), None);
         self.layers.iter().fold(start, |(x, sum), layer| {

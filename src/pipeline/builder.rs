@@ -162,8 +162,8 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         self
     }
 
-    /// Ends trials that fall behind by this rule; none by default. The journal remembers it. The evaluator must tell its
-    /// running value, as [`Mad`](crate::evaluate::mad::Mad) does; others are never stopped.
+    /// Ends trials that fall behind by this rule; none by default. The journal remembers it. The evaluator must tell
+    /// its running value, as [`Mad`](crate::evaluate::mad::Mad) does; others are never stopped.
     pub fn stop_early(mut self, rule: impl StoppingRule + 'static) -> Self {
         self.options.stopping = Some(Box::new(rule));
         self

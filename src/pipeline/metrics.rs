@@ -15,8 +15,8 @@ use crate::{
     study::{Event, Study, TrialId},
 };
 
-/// Appends what happens to a file, one JSON object per line, flat, so that tools such as Weights & Biases, pandas or `jq` take
-/// it as it is. Every line has `time` (seconds since 1970) and `kind`:
+/// Appends what happens to a file, one JSON object per line, flat, so that tools such as Weights & Biases, pandas or
+/// `jq` take it as it is. Every line has `time` (seconds since 1970) and `kind`:
 ///
 /// | `kind` | when | further fields |
 /// |---|---|---|

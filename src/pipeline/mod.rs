@@ -1,7 +1,7 @@
 //! Composition of the stages.
 //!
-//! A [`Pipeline`] runs a whole search: it is a loop around a [`Session`], which proposes trials and takes in what came of
-//! them. Whoever wants the loop for themselves, in a notebook or a scheduler, uses the session.
+//! A [`Pipeline`] runs a whole search: it is a loop around a [`Session`], which proposes trials and takes in what came
+//! of them. Whoever wants the loop for themselves, in a notebook or a scheduler, uses the session.
 
 mod builder;
 mod metrics;

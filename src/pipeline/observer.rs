@@ -6,8 +6,8 @@ use crate::{
     study::{Event, Study, TrialId},
 };
 
-/// Watches a search; every method does nothing by default. Called from the thread that runs the pipeline, after the event
-/// is in the journal.
+/// Watches a search; every method does nothing by default. Called from the thread that runs the pipeline, after the
+/// event is in the journal.
 pub trait Observer {
     /// The search begins or resumes with this study and aims at `budget` valid trials.
     fn started(&mut self, study: &Study, budget: usize) {

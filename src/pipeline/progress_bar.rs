@@ -16,9 +16,9 @@ use crate::{
     text::{self, number},
 };
 
-/// Shows trials done, the best so far, how many trials end in a minute or an hour, and the time left; below, a line per running
-/// trial with its task and step. In a terminal these lines change; elsewhere it prints a line per finished trial, without
-/// control characters.
+/// Shows trials done, the best so far, how many trials end in a minute or an hour, and the time left; below, a line per
+/// running trial with its task and step. In a terminal these lines change; elsewhere it prints a line per finished
+/// trial, without control characters.
 #[derive(Debug)]
 pub struct ProgressBar {
     lines: MultiProgress,

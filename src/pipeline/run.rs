@@ -40,7 +40,8 @@ where
     A: Aggregator,
     X: Extrapolator,
 {
-    /// Runs the search until its budget is spent or the space is exhausted, then aggregates and extrapolates to `target`.
+    /// Runs the search until its budget is spent or the space is exhausted, then aggregates and extrapolates to
+    /// `target`.
     ///
     /// # Errors
     /// [`PipelineError`]. Whatever the error, every finished trial is in the journal; the same call goes on from there.

@@ -90,8 +90,8 @@ impl<S: Searcher> Session<S> {
         Self::new(setup, study, searcher, None)
     }
 
-    /// Creates or resumes the journal at `path`. The searcher must be the one that `setup` names. What is to be said about the
-    /// journal is a notice at the first [`ask`](Self::ask).
+    /// Creates or resumes the journal at `path`. The searcher must be the one that `setup` names. What is to be said
+    /// about the journal is a notice at the first [`ask`](Self::ask).
     ///
     /// # Errors
     /// [`PipelineError::Journal`] when the journal cannot be used or belongs to another setup.
@@ -118,16 +118,16 @@ impl<S: Searcher> Session<S> {
     }
 
     /// Makes the search with several workers repeatable: the searcher proposes trial `k` from the outcomes of trials
-    /// `0..=k - lag` and no others, whatever has come in early. With `lag` = number of workers, a worker waits only when
-    /// another is slower by a whole trial. `None`, the default here, uses all that is known.
+    /// `0..=k - lag` and no others, whatever has come in early. With `lag` = number of workers, a worker waits only
+    /// when another is slower by a whole trial. `None`, the default here, uses all that is known.
     #[must_use]
     pub fn lag(mut self, lag: Option<usize>) -> Self {
         self.lag = lag.map(|lag| lag.max(1) as u64);
         self
     }
 
-    /// Hands out trials with what they must reach by this rule, which `setup` names where there is a journal. It sees what the
-    /// searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
+    /// Hands out trials with what they must reach by this rule, which `setup` names where there is a journal. It sees
+    /// what the searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
     #[must_use]
     pub fn stop_early(mut self, rule: impl StoppingRule + 'static) -> Self {
         self.stopping = Some(Box::new(rule));
@@ -185,13 +185,13 @@ impl<S: Searcher> Session<S> {
         }
     }
 
-    /// Takes in what came of a trial. A report without the goal's score, or with a score that is not finite, counts as a failure;
-    /// other numbers that are not finite are [left out](Report::finite), with a notice.
+    /// Takes in what came of a trial. A report without the goal's score, or with a score that is not finite, counts as
+    /// a failure; other numbers that are not finite are [left out](Report::finite), with a notice.
     ///
     /// # Errors
-    /// [`PipelineError`] for an unknown or finished trial, when the journal cannot be written (nothing has changed then:
-    /// tell again), or when the evaluator gave up ([`PipelineError::Fatal`], [`PipelineError::Cancelled`]; the trial
-    /// then stays pending).
+    /// [`PipelineError`] for an unknown or finished trial, when the journal cannot be written (nothing has changed
+    /// then: tell again), or when the evaluator gave up ([`PipelineError::Fatal`], [`PipelineError::Cancelled`]; the
+    /// trial then stays pending).
     pub fn tell(&mut self, id: TrialId, outcome: Result<Report, EvalError>) -> Result<Told, PipelineError> {
         let trial = self.study.trial(id)?;
         if !trial.is_pending() {

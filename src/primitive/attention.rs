@@ -50,7 +50,8 @@ impl Primitive for Attention {
     }
 }
 
-/// A built [`Attention`] or [`SlidingWindow`](super::SlidingWindow). Letters: `D` model width, `H` query heads, `K` KV heads, `C` head width.
+/// A built [`Attention`] or [`SlidingWindow`](super::SlidingWindow). Letters: `D` model width, `H` query heads, `K` KV
+/// heads, `C` head width.
 #[derive(Module, Debug)]
 pub struct AttentionLayer {
     /// `[D, H C]`.
@@ -93,8 +94,9 @@ impl AttentionLayer {
     }
 
     /// The cost where every query sees the last `window` keys. Projections count twice their weights; a token counts
-    /// `4 H C` per key that it sees. A causal sequence of `S` tokens is the triangle under the diagonal, of which a window
-    /// `W <= S` cuts off the corner: `W - W^2 / (2 S)` keys per token, which is `S / 2` without a window. Rounded down.
+    /// `4 H C` per key that it sees. A causal sequence of `S` tokens is the triangle under the diagonal, of which a
+    /// window `W <= S` cuts off the corner: `W - W^2 / (2 S)` keys per token, which is `S / 2` without a window.
+    /// Rounded down.
     pub(super) fn cost(dims: &Dims, seq_len: u64, window: u64) -> LayerCost {
         let [width, _, queries, keys] = dims.counts();
         let weights = Saturating(2) * width * (queries + keys);

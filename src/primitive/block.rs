@@ -20,8 +20,8 @@ pub trait Mixer: Module + Sync + 'static {
     /// Applies the layer. The norm in front and the residual around it belong to the model.
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
 
-    /// Decodes: applies the layer to the tokens that follow those in `memory`, which then holds them too. The outputs are
-    /// those of [`forward`](Self::forward) on the whole sequence, however it is cut into steps.
+    /// Decodes: applies the layer to the tokens that follow those in `memory`, which then holds them too. The outputs
+    /// are those of [`forward`](Self::forward) on the whole sequence, however it is cut into steps.
     ///
     /// Without an implementation of its own a layer remembers its inputs and computes the whole sequence again
     /// ([`Memory::replay`]); a channel mixer forwards and leaves the memory empty.
@@ -32,8 +32,8 @@ pub trait Mixer: Module + Sync + 'static {
         memory.replay(x, |x| self.forward(x))
     }
 
-    /// What training adds to the loss for this layer at input `x`, one element; none for most layers. A layer that routes
-    /// asks for balance this way.
+    /// What training adds to the loss for this layer at input `x`, one element; none for most layers. A layer that
+    /// routes asks for balance this way.
     ///
     /// # Shapes
     /// `x`: `[B, S, D]`, what [`forward`](Self::forward) gets.

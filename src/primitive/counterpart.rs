@@ -62,8 +62,8 @@ impl Remembers {
 pub struct StoredTensor {
     /// Name behind the layer's prefix, such as `q_proj.weight`.
     pub name: String,
-    /// Paths of the parameters in the layer's Burn module, such as `query.weight`: one, or several that lie behind each other
-    /// along the first axis of the tensor.
+    /// Paths of the parameters in the layer's Burn module, such as `query.weight`: one, or several that lie behind each
+    /// other along the first axis of the tensor.
     pub parameters: Vec<String>,
     /// How the numbers of each parameter are arranged.
     pub layout: Layout,

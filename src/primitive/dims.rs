@@ -36,7 +36,8 @@ pub struct Dims {
 pub(super) type Count = Saturating<u64>;
 
 impl Dims {
-    /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000 unscaled, norm epsilon 1e-5, no bias.
+    /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000 unscaled, norm epsilon
+    /// 1e-5, no bias.
     ///
     /// # Errors
     /// [`DimsError`] when a width is zero or `heads` does not divide `d_model` into even heads.
@@ -170,7 +171,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Closed forms neither panic nor wrap around, whatever the widths: they are right, or the largest number there is.
+        /// Closed forms neither panic nor wrap around, whatever the widths: they are right, or the largest number there
+        /// is.
         #[test]
         fn closed_forms_saturate(sizes in prop::array::uniform5(size()), seq_len in size(), bias in any::<bool>()) {
             let [d_model, d_ff, heads, kv_heads, head_dim] = sizes.map(|size| size as usize);

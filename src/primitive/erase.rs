@@ -1,7 +1,7 @@
 //! Object-safe twins of Burn's module visitor and mapper.
 //!
-//! Burn's traits have methods that are generic over the rank of a tensor, which rules out `dyn`. Here the rank travels as
-//! a value and the parameter as `dyn Any`; the adapters below translate in both directions.
+//! Burn's traits have methods that are generic over the rank of a tensor, which rules out `dyn`. Here the rank travels
+//! as a value and the parameter as `dyn Any`; the adapters below translate in both directions.
 
 use std::any::Any;
 

@@ -1,7 +1,7 @@
 //! A short gated causal convolution, as LFM2 mixes most of its layers (Liquid AI 2025, arXiv 2511.23404).
 //!
-//! `b | c | x = in(tokens)`, `y = out(c * conv(b * x))`, where `conv` is causal, depthwise and a few taps long. The gates are
-//! linear; nothing carries a bias. Work and memory per token do not depend on the length of the sequence.
+//! `b | c | x = in(tokens)`, `y = out(c * conv(b * x))`, where `conv` is causal, depthwise and a few taps long. The
+//! gates are linear; nothing carries a bias. Work and memory per token do not depend on the length of the sequence.
 
 use std::num::Saturating;
 

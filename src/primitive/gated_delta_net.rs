@@ -1,14 +1,15 @@
-//! Gated DeltaNet (Yang et al. 2024, arXiv 2412.06464): a state that forgets and corrects itself, behind a short convolution.
+//! Gated DeltaNet (Yang et al. 2024, arXiv 2412.06464): a state that forgets and corrects itself, behind a short
+//! convolution.
 //!
 //! `q | k | v = silu(conv(mixed(tokens)))`; per value head the recurrence of
-//! [`DeltaRule`](crate::kernels::DeltaRule) with queries and keys of unit length, `beta = sigmoid(strength(tokens))` and
-//! `ln alpha = -exp(a_log) softplus(decay(tokens) + step_bias)`; `out(norm(y) * silu(gate(tokens)))` with an RMS norm per head.
-//! Nothing but `decay` carries a bias.
+//! [`DeltaRule`](crate::kernels::DeltaRule) with queries and keys of unit length, `beta = sigmoid(strength(tokens))`
+//! and `ln alpha = -exp(a_log) softplus(decay(tokens) + step_bias)`; `out(norm(y) * silu(gate(tokens)))` with an RMS
+//! norm per head. Nothing but `decay` carries a bias.
 //!
-//! The conventions are those of `Qwen3NextGatedDeltaNet` in transformers. Its `in_proj_qkvz` holds, key head by key head, the
-//! columns of [`mixed`](GatedDeltaNetLayer::mixed) and [`gate`](GatedDeltaNetLayer::gate) that belong to the head, its
-//! `in_proj_ba` those of [`strength`](GatedDeltaNetLayer::strength) and [`decay`](GatedDeltaNetLayer::decay). The initial
-//! decays are those of the paper's code.
+//! The conventions are those of `Qwen3NextGatedDeltaNet` in transformers. Its `in_proj_qkvz` holds, key head by key
+//! head, the columns of [`mixed`](GatedDeltaNetLayer::mixed) and [`gate`](GatedDeltaNetLayer::gate) that belong to the
+//! head, its `in_proj_ba` those of [`strength`](GatedDeltaNetLayer::strength) and [`decay`](GatedDeltaNetLayer::decay).
+//! The initial decays are those of the paper's code.
 
 use burn::{
     module::{Module, Param},
@@ -70,8 +71,8 @@ impl GatedDeltaNet {
 }
 
 impl Primitive for GatedDeltaNet {
-    /// `gated_delta_net`, and behind it what differs from the default: `p` head width, `v` value heads per key head, `k` taps,
-    /// `l` chunk, as in `gated_delta_net_v1`.
+    /// `gated_delta_net`, and behind it what differs from the default: `p` head width, `v` value heads per key head,
+    /// `k` taps, `l` chunk, as in `gated_delta_net_v1`.
     fn id(&self) -> PrimitiveId {
         let own = self;
         let usual = Self::default();
@@ -92,8 +93,8 @@ impl Primitive for GatedDeltaNet {
         Role::Sequence
     }
 
-    /// Projections and taps count twice their weights and the delta rule four multiply-adds per element of the state, as in
-    /// Megatron-LM. What cannot be built costs nothing.
+    /// Projections and taps count twice their weights and the delta rule four multiply-adds per element of the state,
+    /// as in Megatron-LM. What cannot be built costs nothing.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let Ok(DeltaRule { value_heads, value_width, .. }) = self.sizes(dims) else { return LayerCost::default() };
         let [heads, width, taps] = [value_heads, value_width, self.conv].map(|size| size as u64);
@@ -109,9 +110,9 @@ impl Primitive for GatedDeltaNet {
         }
     }
 
-    /// The input, the gate, `q | k | v` before the convolution, the activation and the rule, strength and decay, corrections,
-    /// what the rule and the norm give, a normaliser per head, and the state before every chunk but the first. What cannot be
-    /// built keeps nothing.
+    /// The input, the gate, `q | k | v` before the convolution, the activation and the rule, strength and decay,
+    /// corrections, what the rule and the norm give, a normaliser per head, and the state before every chunk but the
+    /// first. What cannot be built keeps nothing.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let Ok(DeltaRule { value_heads, value_width, chunk, .. }) = self.sizes(dims) else { return 0 };
         let values = value_heads * value_width;
@@ -166,7 +167,8 @@ impl Primitive for GatedDeltaNet {
     }
 }
 
-/// A built [`GatedDeltaNet`]. Letters: `D` model width, `K` key heads of width `C`, `V` value heads of width `P`, `T` taps.
+/// A built [`GatedDeltaNet`]. Letters: `D` model width, `K` key heads of width `C`, `V` value heads of width `P`, `T`
+/// taps.
 #[derive(Module, Debug)]
 pub struct GatedDeltaNetLayer {
     /// `q | k | v`: `[D, 2 K C + V P]`.

@@ -24,8 +24,9 @@ pub enum InitScheme {
     FanIn,
     /// Normal with this standard deviation; GPT-2 and the MAD paper's code use 0.02.
     Normal(f64),
-    /// Linear maps as [`FanIn`](Self::FanIn), embeddings with this standard deviation in place of 0.02. In narrow models a first
-    /// layer of attention otherwise drowns the embedding: its output has ten times the size, and averages the tokens.
+    /// Linear maps as [`FanIn`](Self::FanIn), embeddings with this standard deviation in place of 0.02. In narrow
+    /// models a first layer of attention otherwise drowns the embedding: its output has ten times the size, and
+    /// averages the tokens.
     FanInEmbedding(f64),
 }
 
@@ -43,7 +44,8 @@ impl InitScheme {
         }
     }
 
-    /// Standard deviation of the initial embeddings: 0.02, as in GPT-2 and the MAD reference, unless the scheme has its own.
+    /// Standard deviation of the initial embeddings: 0.02, as in GPT-2 and the MAD reference, unless the scheme has its
+    /// own.
     pub fn embedding_std(self) -> f64 {
         match self {
             InitScheme::FanIn | InitScheme::Normal(_) => 0.02,

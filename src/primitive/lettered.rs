@@ -4,8 +4,8 @@ use burn::tensor::Device;
 
 use super::{Block, BuildError, Counterpart, Dims, LayerCost, Primitive, PrimitiveId, Role, Symbol, WeightInit};
 
-/// A primitive that stands under another letter than its own, so that several variants of one layer can be searched beside
-/// each other; see [`Primitive::with_symbol`].
+/// A primitive that stands under another letter than its own, so that several variants of one layer can be searched
+/// beside each other; see [`Primitive::with_symbol`].
 #[derive(Clone, Copy, Debug)]
 pub struct Lettered<P> {
     pub(super) primitive: P,

@@ -4,10 +4,10 @@
 //! [`StateSpace`](crate::kernels::StateSpace) with `dt = softplus(dt + step_bias)`, `A = -exp(a_log)` and the skip `D`;
 //! `out(norm(y * silu(z)))` with an RMS norm per group. Nothing but the convolution and `dt` carries a bias.
 //!
-//! The weights are those of `Mamba2Mixer` in transformers: rows `z | x | B | C | dt` of its `in_proj` are the columns of
-//! [`gate`](Mamba2Layer::gate), [`mixed`](Mamba2Layer::mixed) and [`step`](Mamba2Layer::step) side by side. `dt` has no
-//! bounds, as with `time_step_limit = (0, inf)` there; the Nemotron-H of transformers bounds it below by `time_step_min` in
-//! prefill, which a faithful export has to set to 0.
+//! The weights are those of `Mamba2Mixer` in transformers: rows `z | x | B | C | dt` of its `in_proj` are the columns
+//! of [`gate`](Mamba2Layer::gate), [`mixed`](Mamba2Layer::mixed) and [`step`](Mamba2Layer::step) side by side. `dt` has
+//! no bounds, as with `time_step_limit = (0, inf)` there; the Nemotron-H of transformers bounds it below by
+//! `time_step_min` in prefill, which a faithful export has to set to 0.
 
 use burn::{
     module::{Module, Param},
@@ -88,8 +88,8 @@ impl Mamba2 {
 }
 
 impl Primitive for Mamba2 {
-    /// `mamba2`, and behind it what differs from the default: `e` expand, `p` head width, `n` state, `g` groups, `k` taps, `l`
-    /// chunk, as in `mamba2_n64`.
+    /// `mamba2`, and behind it what differs from the default: `e` expand, `p` head width, `n` state, `g` groups, `k`
+    /// taps, `l` chunk, as in `mamba2_n64`.
     fn id(&self) -> PrimitiveId {
         let own = self;
         let usual = Self::default();
@@ -112,8 +112,8 @@ impl Primitive for Mamba2 {
         Role::Sequence
     }
 
-    /// Projections count twice their weights and the recurrence `7 H P N` per token, as in Megatron-LM; the convolution counts
-    /// nothing there. What cannot be built costs nothing.
+    /// Projections count twice their weights and the recurrence `7 H P N` per token, as in Megatron-LM; the convolution
+    /// counts nothing there. What cannot be built costs nothing.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let Ok(Sizes { inner, mixed, scan }) = self.sizes(dims) else { return LayerCost::default() };
         let [inner, mixed, heads, taps] = [inner, mixed, scan.heads, self.conv].map(|size| size as u64);
@@ -127,8 +127,9 @@ impl Primitive for Mamba2 {
         }
     }
 
-    /// The input, `z`, `xBC` before the convolution, the activation and the scan, `dt`, what the scan and the norm give, a
-    /// normaliser per group, and the state before every chunk but the first. What cannot be built keeps nothing.
+    /// The input, `z`, `xBC` before the convolution, the activation and the scan, `dt`, what the scan and the norm
+    /// give, a normaliser per group, and the state before every chunk but the first. What cannot be built keeps
+    /// nothing.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let Ok(Sizes { inner, mixed, scan }) = self.sizes(dims) else { return 0 };
         let per_token = dims.d_model + 3 * inner + 3 * mixed + scan.heads + scan.groups;
@@ -285,8 +286,8 @@ mod tests {
         assert_eq!(grouped.scan, StateSpace { heads: 8, width: 16, groups: 2, state: 64, chunk: 64 });
     }
 
-    /// As counted by transformers 5.23 for `state-spaces/mamba2-1.3b`: 48 layers of width 2048, each with a norm, 50,288 tied
-    /// embeddings.
+    /// As counted by transformers 5.23 for `state-spaces/mamba2-1.3b`: 48 layers of width 2048, each with a norm,
+    /// 50,288 tied embeddings.
     #[test]
     fn parameters_are_those_of_the_published_model() {
         let layer = Mamba2::default().cost(&Dims::new(2048, 8192, 32).unwrap(), 2048);

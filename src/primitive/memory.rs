@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 
 use crate::kernels::{ConvWindow, KeyValues};
 
-/// What one layer remembers of the tokens it has seen: keys and values, a window, a recurrent state. Empty before the first.
+/// What one layer remembers of the tokens it has seen: keys and values, a window, a recurrent state. Empty before the
+/// first.
 ///
 /// Each layer chooses the type of its state; see [`Mixer::step`](super::Mixer::step).
 #[derive(Debug, Default)]
@@ -19,8 +20,8 @@ pub trait LayerState: Clone + Debug + Send + 'static {
 }
 
 impl Memory {
-    /// Runs `step` on the state, which is `start()` where there is none yet, and keeps what `step` makes of it. A state of
-    /// another type belongs to another layer and counts as none.
+    /// Runs `step` on the state, which is `start()` where there is none yet, and keeps what `step` makes of it. A state
+    /// of another type belongs to another layer and counts as none.
     pub fn advance<T: LayerState, O>(&mut self, start: impl FnOnce() -> T, step: impl FnOnce(&mut T) -> O) -> O {
         let held = self.0.take().and_then(|state| state.into_any().downcast().ok());
         let mut state: Box<T> = held.unwrap_or_else(|| Box::new(start()));
@@ -29,8 +30,8 @@ impl Memory {
         output
     }
 
-    /// Remembers every input and computes the whole sequence again by `forward`: right for every causal layer, with work
-    /// that grows with the square of the length.
+    /// Remembers every input and computes the whole sequence again by `forward`: right for every causal layer, with
+    /// work that grows with the square of the length.
     ///
     /// # Shapes
     /// `x`: `[B, S, D]`, the tokens that follow, to `[B, S, D]`.
@@ -45,7 +46,8 @@ impl Memory {
         })
     }
 
-    /// Numbers kept, over the whole batch; compare with [`LayerCost::cache_elements`](super::LayerCost::cache_elements).
+    /// Numbers kept, over the whole batch; compare with
+    /// [`LayerCost::cache_elements`](super::LayerCost::cache_elements).
     pub fn elements(&self) -> usize {
         self.0.as_ref().map_or(0, |state| state.elements())
     }

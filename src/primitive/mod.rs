@@ -55,10 +55,10 @@ use crate::limits::LimitError;
 /// A recipe for a layer at any width.
 ///
 /// Laws, checked by `testkit::primitive`: the built layer keeps the shape `[batch, seq, d_model]`; it is causal; its
-/// parameter count equals [`LayerCost::parameters`]; activations hold the input and grow with the length; a gradient reaches every parameter; its record round-trips; the
-/// weights depend on nothing but `dims` and the draws from `init`; decoding step by step gives the outputs of the whole
-/// sequence, and keeps [`LayerCost::cache_elements`] numbers where the layer has a step of its own; a counterpart names every
-/// parameter.
+/// parameter count equals [`LayerCost::parameters`]; activations hold the input and grow with the length; a gradient
+/// reaches every parameter; its record round-trips; the weights depend on nothing but `dims` and the draws from `init`;
+/// decoding step by step gives the outputs of the whole sequence, and keeps [`LayerCost::cache_elements`] numbers where
+/// the layer has a step of its own; a counterpart names every parameter.
 ///
 /// See [`SwiGlu`] for an implementation.
 pub trait Primitive: Debug + Send + Sync {
@@ -68,8 +68,8 @@ pub trait Primitive: Debug + Send + Sync {
     fn symbol(&self) -> Symbol;
     /// Whether the layer mixes along the sequence or the channels.
     fn role(&self) -> Role;
-    /// Size and work of one layer, in closed form. `seq_len` is the length of the sequence in tokens. Ours stay at the largest
-    /// number where they would overflow.
+    /// Size and work of one layer, in closed form. `seq_len` is the length of the sequence in tokens. Ours stay at the
+    /// largest number where they would overflow.
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost;
     /// Builds the layer with weights drawn from `init`, on `device`.
     ///
@@ -77,12 +77,12 @@ pub trait Primitive: Debug + Send + Sync {
     /// [`BuildError`] when `dims` cannot be built; the message names the remedy.
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError>;
 
-    /// Numbers that training keeps of one sequence of `seq_len` tokens for the way back, the layer's input among them. An
-    /// estimate for layers that are computed by fused operations with a backward pass of their own, as those of
+    /// Numbers that training keeps of one sequence of `seq_len` tokens for the way back, the layer's input among them.
+    /// An estimate for layers that are computed by fused operations with a backward pass of their own, as those of
     /// [`kernels`](crate::kernels) on a CPU; layers composed of small operations keep more.
     ///
-    /// By default every weight is taken to join the model's width with an inner channel, and every inner channel is kept
-    /// once: `S (D + P / D)` for `P` active parameters. That is what a multi-layer perceptron keeps.
+    /// By default every weight is taken to join the model's width with an inner channel, and every inner channel is
+    /// kept once: `S (D + P / D)` for `P` active parameters. That is what a multi-layer perceptron keeps.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let LayerCost { parameters, idle_parameters, .. } = self.cost(dims, seq_len);
         let inner = parameters.saturating_sub(idle_parameters) / dims.width().max(1);
@@ -127,8 +127,8 @@ pub struct LayerCost {
     pub forward_flops_per_token: u64,
     /// Numbers that one sequence of the given length keeps for decoding: the KV cache or the recurrent state.
     pub cache_elements: u64,
-    /// Channels in which tokens are compared pairwise: `heads head_dim` of attention, with a window or without, and 0 of
-    /// layers without scores. TorchTitan counts `12` operations per channel and token of the sequence.
+    /// Channels in which tokens are compared pairwise: `heads head_dim` of attention, with a window or without, and 0
+    /// of layers without scores. TorchTitan counts `12` operations per channel and token of the sequence.
     pub score_channels: u64,
 }
 

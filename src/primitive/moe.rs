@@ -1,15 +1,16 @@
 //! A sparse mixture of experts, as in DeepSeekMoE (Dai et al. 2024, arXiv 2401.06066, equations 9 to 14).
 //!
 //! Notation: `u` a token, `N` routed experts, `K` of them chosen per token, `FFN_i` a SwiGLU, `T` tokens in a batch.
-//! Affinities are `s_i = softmax_i(u W)`. The gate `g_i` equals `s_i` for the `K` largest and 0 for the others; gates are not
-//! normalized again, so that the router learns from the task for every `K`. The output is
+//! Affinities are `s_i = softmax_i(u W)`. The gate `g_i` equals `s_i` for the `K` largest and 0 for the others; gates
+//! are not normalized again, so that the router learns from the task for every `K`. The output is
 //! `sum_shared FFN(u) + sum_i g_i FFN_i(u)`.
 //!
-//! Without care a router sends everything to the experts that happen to be best first. Training therefore adds the balance
-//! loss `alpha sum_i f_i P_i`, where `f_i = N / (K T)` times the number of tokens that chose expert `i`, a constant for
-//! gradients, and `P_i` is the mean of `s_i` over the batch. It is least where all are chosen equally often, and reaches the
-//! trainer as [`Mixer::penalty`]. The bias of DeepSeek-V3 that needs no loss (Wang et al. 2024, arXiv 2408.15664) is a state
-//! that changes from step to step beside the gradient; a layer here is a function of its weights and its input alone.
+//! Without care a router sends everything to the experts that happen to be best first. Training therefore adds the
+//! balance loss `alpha sum_i f_i P_i`, where `f_i = N / (K T)` times the number of tokens that chose expert `i`, a
+//! constant for gradients, and `P_i` is the mean of `s_i` over the batch. It is least where all are chosen equally
+//! often, and reaches the trainer as [`Mixer::penalty`]. The bias of DeepSeek-V3 that needs no loss (Wang et al. 2024,
+//! arXiv 2408.15664) is a state that changes from step to step beside the gradient; a layer here is a function of its
+//! weights and its input alone.
 
 use std::num::Saturating;
 
@@ -25,28 +26,30 @@ use super::{
 };
 use crate::{kernels::project, limits::MAX_WIDTH};
 
-/// `alpha`, the weight of the balance loss: 0.01, as in Switch (Fedus et al. 2021, arXiv 2101.03961, section 2.2) and in the
-/// smaller models of DeepSeekMoE.
+/// `alpha`, the weight of the balance loss: 0.01, as in Switch (Fedus et al. 2021, arXiv 2101.03961, section 2.2) and
+/// in the smaller models of DeepSeekMoE.
 const BALANCE: f64 = 0.01;
 /// More than any model has: bounds that keep closed forms within 64 bits.
 const MAX_EXPERTS: usize = 1 << 12;
 
-/// A mixture of SwiGLU experts: every token goes through all shared experts and through `top_k` of the routed ones. Symbol
-/// `E`.
+/// A mixture of SwiGLU experts: every token goes through all shared experts and through `top_k` of the routed ones.
+/// Symbol `E`.
 ///
-/// By default there are 8 routed experts, of which a token takes 3, and 1 shared expert, each a quarter as wide as `d_ff`:
-/// a token then costs what it costs in a dense [`SwiGlu`](super::SwiGlu), plus the router, and the layer has 9/4 of its
-/// parameters.
+/// By default there are 8 routed experts, of which a token takes 3, and 1 shared expert, each a quarter as wide as
+/// `d_ff`: a token then costs what it costs in a dense [`SwiGlu`](super::SwiGlu), plus the router, and the layer has
+/// 9/4 of its parameters.
 ///
-/// Routing is a function of the token: ties go to the expert of the lower index, and no expert has a capacity. The choice is
-/// made on the host, which waits for `B S N` affinities from the device once per forward pass, and twice in training.
+/// Routing is a function of the token: ties go to the expert of the lower index, and no expert has a capacity. The
+/// choice is made on the host, which waits for `B S N` affinities from the device once per forward pass, and twice in
+/// training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moe {
     /// Routed experts, at least 2.
     pub experts: usize,
     /// Routed experts that a token goes through, from 1 to `experts`.
     pub top_k: usize,
-    /// Experts that every token goes through. They are stored as one SwiGLU of their total width, which computes the same.
+    /// Experts that every token goes through. They are stored as one SwiGLU of their total width, which computes the
+    /// same.
     pub shared: usize,
     /// Inner width of one expert; `None`: `d_ff / (top_k + shared)`, rounded down.
     pub expert_width: Option<usize>,
@@ -122,8 +125,8 @@ impl Primitive for Moe {
         LayerCost { parameters: all, idle_parameters: all.saturating_sub(met.0), ..LayerCost::dense(met) }
     }
 
-    /// The input and the affinities of routing and balance loss; of every chosen expert what a SwiGLU keeps, its output and its
-    /// gate; the branches of the shared experts.
+    /// The input and the affinities of routing and balance loss; of every chosen expert what a SwiGLU keeps, its output
+    /// and its gate; the branches of the shared experts.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let [width, ..] = dims.counts();
         let [experts, chosen, shared, inner] = self.counts(dims);
@@ -185,8 +188,8 @@ impl MoeLayer {
         Routing { affinities, chosen: values.chunks(self.experts.len()).flat_map(best).collect() }
     }
 
-    /// Sends every token through its experts: gathers the tokens of one expert after the other, and adds up what comes back
-    /// in the order of each token's choices.
+    /// Sends every token through its experts: gathers the tokens of one expert after the other, and adds up what comes
+    /// back in the order of each token's choices.
     fn mix_chosen(&self, x: Tensor<3>) -> Tensor<3> {
         let shape = x.dims();
         let top_k = self.top_k;

@@ -22,8 +22,8 @@ impl LayerState for RecurrentState {
 /// Heads that a layer has at least, where its width can be divided.
 const FEWEST_HEADS: usize = 4;
 
-/// The width of the heads into which `channels` are split: the largest divisor that is at most `most` and leaves four heads
-/// or more, so that narrow models have as many time scales as a head count of their own would give them.
+/// The width of the heads into which `channels` are split: the largest divisor that is at most `most` and leaves four
+/// heads or more, so that narrow models have as many time scales as a head count of their own would give them.
 pub(super) fn head_width(channels: usize, most: usize) -> usize {
     let most = most.min(channels / FEWEST_HEADS).max(1);
     (1..=most).rev().find(|&width| channels.is_multiple_of(width)).unwrap_or(1)

@@ -9,7 +9,8 @@ use super::{
     SwiGlu, Symbol,
 };
 
-/// A set of primitives, addressed by symbol or by id. There is no global registry: what a search knows is what it was given.
+/// A set of primitives, addressed by symbol or by id. There is no global registry: what a search knows is what it was
+/// given.
 ///
 /// Cloning is cheap: the primitives are shared.
 ///
@@ -39,8 +40,9 @@ impl Primitives {
         Self::of([Arc::new(Attention), Arc::new(SwiGlu), Arc::new(Mamba2::default())])
     }
 
-    /// The primitives of this crate with their default options: attention `A`, attention over a window `S`, Mamba-2 `B`, gated
-    /// DeltaNet `G`, gated convolution `C`; SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`, mixture of experts `E`.
+    /// The primitives of this crate with their default options: attention `A`, attention over a window `S`, Mamba-2
+    /// `B`, gated DeltaNet `G`, gated convolution `C`; SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`, mixture of
+    /// experts `E`.
     pub fn standard() -> Self {
         Self::of([
             Arc::new(Attention),

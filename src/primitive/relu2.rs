@@ -1,5 +1,5 @@
-//! The two-matrix multi-layer perceptron with squared ReLU, found by search in Primer (So et al. 2021, arXiv 2109.08668,
-//! section 4) and used by the Nemotron family (arXiv 2402.16819).
+//! The two-matrix multi-layer perceptron with squared ReLU, found by search in Primer (So et al. 2021, arXiv
+//! 2109.08668, section 4) and used by the Nemotron family (arXiv 2402.16819).
 
 use std::num::Saturating;
 

@@ -1,5 +1,5 @@
-//! Causal self-attention over a window of keys (Beltagy et al. 2020, arXiv 2004.05150, section 3.1; Mistral, Jiang et al.
-//! 2023, arXiv 2310.06825, section 2), with grouped queries and rotary positions.
+//! Causal self-attention over a window of keys (Beltagy et al. 2020, arXiv 2004.05150, section 3.1; Mistral, Jiang et
+//! al. 2023, arXiv 2310.06825, section 2), with grouped queries and rotary positions.
 
 use std::num::NonZeroUsize;
 
@@ -13,9 +13,9 @@ use super::{
 /// The keys that a query sees by default. The compiler evaluates the `unwrap`.
 const WINDOW: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
-/// [`Attention`](super::Attention) in which a query sees the last keys only, its own included: `i + 1 - window ..= i` for
-/// query `i`, as in Mistral and in transformers. Work grows with the length of a sequence, not with its square, and decoding
-/// keeps the keys and values of `window` tokens. Symbol `S`.
+/// [`Attention`](super::Attention) in which a query sees the last keys only, its own included: `i + 1 - window ..= i`
+/// for query `i`, as in Mistral and in transformers. Work grows with the length of a sequence, not with its square, and
+/// decoding keeps the keys and values of `window` tokens. Symbol `S`.
 ///
 /// The default window is 64 keys. Several windows can stand beside each other, each with a letter of its own:
 /// ```
@@ -31,8 +31,8 @@ pub struct SlidingWindow {
 }
 
 impl SlidingWindow {
-    /// Attention over the last `window` keys, at least 2: with its own key alone a query has nothing to choose from, and the
-    /// weights of queries and keys could not learn.
+    /// Attention over the last `window` keys, at least 2: with its own key alone a query has nothing to choose from,
+    /// and the weights of queries and keys could not learn.
     ///
     /// # Errors
     /// [`BuildError::Option`] when `window` is 0 or 1.

@@ -48,8 +48,9 @@ impl PrimitiveId {
         }
     }
 
-    /// The name of a primitive with options: `name` alone where all have their default, else followed by `_`, the tag and
-    /// the value of each that has not. An option is its tag, its value and its default; tags are lower-case letters.
+    /// The name of a primitive with options: `name` alone where all have their default, else followed by `_`, the tag
+    /// and the value of each that has not. An option is its tag, its value and its default; tags are lower-case
+    /// letters.
     pub(crate) fn with_options(name: &'static str, options: &[(&str, usize, usize)]) -> Self {
         let others = options.iter().filter(|(_, value, default)| value != default);
         let tags: String = others.map(|(tag, value, _)| format!("_{tag}{value}")).collect();

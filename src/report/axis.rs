@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::text;
 
-/// Values up to this distance from each other, relative to the largest, count as equal: the ticks between them could not
-/// be told apart.
+/// Values up to this distance from each other, relative to the largest, count as equal: the ticks between them could
+/// not be told apart.
 const CLOSE: f64 = 1e-9;
 /// What is smaller counts as zero.
 const TINY: f64 = 1e-300;
@@ -14,8 +14,8 @@ const FAR: f64 = 1e6;
 /// A bar is drawn up to so many times the range of the values, or the median of all bars where that is more.
 const LONGEST_BAR: f64 = 10.0;
 
-/// A scale for values of any size: in units of a power of ten, so that nothing overflows between its ends. Values beyond
-/// the ends lie on them.
+/// A scale for values of any size: in units of a power of ten, so that nothing overflows between its ends. Values
+/// beyond the ends lie on them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Axis {
     /// Power of ten of the unit; 0 for values of a usual size.

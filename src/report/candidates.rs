@@ -22,8 +22,8 @@ const LEFT: i32 = 190;
 /// Width of the scale on which scores stand.
 const SCALE: i32 = 180;
 
-/// The `count` best architectures of a study as strips of layers, best first, with their scores on a common scale, which have
-/// a bar of one standard error to both sides where it is known; evaluations of one architecture are merged.
+/// The `count` best architectures of a study as strips of layers, best first, with their scores on a common scale,
+/// which have a bar of one standard error to both sides where it is known; evaluations of one architecture are merged.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.

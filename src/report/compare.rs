@@ -65,7 +65,8 @@ fn curve(studies: &[Study]) -> Vec<Estimate> {
     (0..length).filter_map(at).collect()
 }
 
-/// The best score so far of several groups of searches: the mean over a group's searches with its 95 % bootstrap interval, as far as all of a group have got.
+/// The best score so far of several groups of searches: the mean over a group's searches with its 95 % bootstrap
+/// interval, as far as all of a group have got.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
@@ -86,8 +87,8 @@ pub fn compare(groups: &[(String, Vec<Study>)]) -> Result<Figure, PlotError> {
     })
 }
 
-/// Writes a page that compares groups of searches, such as one searcher under several seeds: the curves of [`compare`] and
-/// a table of what each group ended with.
+/// Writes a page that compares groups of searches, such as one searcher under several seeds: the curves of [`compare`]
+/// and a table of what each group ended with.
 ///
 /// # Errors
 /// [`PageError`] when the figure cannot be drawn or the file cannot be written.

@@ -35,8 +35,8 @@ struct Point<'a> {
     seeds: usize,
 }
 
-/// A panel for every group of the evidence that has pairs, and two layouts with scores: the score over the published number, turned so that
-/// the better is on the right. `scores` gives those of a layout, one per seed.
+/// A panel for every group of the evidence that has pairs, and two layouts with scores: the score over the published
+/// number, turned so that the better is on the right. `scores` gives those of a layout, one per seed.
 ///
 /// # Errors
 /// [`PlotError`] when there is nothing to draw or the drawing library refuses.

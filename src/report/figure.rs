@@ -151,7 +151,8 @@ pub(super) fn color(symbol: Symbol) -> RGBColor {
     }
 }
 
-/// Draws a sequence as cells in a row of `height` pixels from `at`, each `width` pixels wide, with letters where they fit.
+/// Draws a sequence as cells in a row of `height` pixels from `at`, each `width` pixels wide, with letters where they
+/// fit.
 pub(super) fn strip(
     area: &Area,
     architecture: &Architecture,

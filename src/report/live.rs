@@ -18,8 +18,8 @@ use crate::{
     study::{Event, Study, Trial, TrialId},
 };
 
-/// Writes the [`Page`] of a search to a file while it runs and at the end, but not more often than once in a while: open it in
-/// a browser, which reads it again by itself as long as the search runs.
+/// Writes the [`Page`] of a search to a file while it runs and at the end, but not more often than once in a while:
+/// open it in a browser, which reads it again by itself as long as the search runs.
 ///
 /// A page that cannot be written is left out; the search goes on.
 #[derive(Debug)]

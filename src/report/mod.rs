@@ -1,5 +1,5 @@
-//! Searches and scaling studies as a person sees them: [`Page`] puts one search on one page, [`write_comparison`] several; every picture is
-//! also a [`Figure`] of its own, with its numbers.
+//! Searches and scaling studies as a person sees them: [`Page`] puts one search on one page, [`write_comparison`]
+//! several; every picture is also a [`Figure`] of its own, with its numbers.
 
 mod again;
 mod axis;

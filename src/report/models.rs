@@ -13,8 +13,8 @@ const LEFT: i32 = 130;
 const WIDTH: f64 = 800.0;
 const ROW: i32 = 46;
 
-/// Models as strips from the first layer to the last: a layer is as wide as it has parameters, on one scale for all models.
-/// Layers of unknown primitives have no width.
+/// Models as strips from the first layer to the last: a layer is as wide as it has parameters, on one scale for all
+/// models. Layers of unknown primitives have no width.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.

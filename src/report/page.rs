@@ -36,8 +36,9 @@ use crate::{
 
 /// A page about one search, finished or running: one HTML file that needs nothing else.
 ///
-/// It shows every trial, the best sequences, what the surrogate learnt, how the trials were merged, the result at full size
-/// beside Llama and other baselines, and everything needed to run the search again. What it is not told it leaves out.
+/// It shows every trial, the best sequences, what the surrogate learnt, how the trials were merged, the result at full
+/// size beside Llama and other baselines, and everything needed to run the search again. What it is not told it leaves
+/// out.
 ///
 /// ```no_run
 /// use composer_nas::{journal, report::Page};

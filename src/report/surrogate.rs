@@ -17,8 +17,8 @@ use crate::{
     text::{exact, number},
 };
 
-/// Every observation against its prediction from all others, with the standard deviation of the prediction; points on the
-/// diagonal were predicted well.
+/// Every observation against its prediction from all others, with the standard deviation of the prediction; points on
+/// the diagonal were predicted well.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.

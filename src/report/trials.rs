@@ -22,12 +22,12 @@ use crate::{
 
 const NAME: &str = "trials";
 
-/// Every trial by its number: a dot per completed one with a bar of one standard error to both sides where it is known, a
-/// line for the best so far, a grey cross on the lower edge per failed one. Trials of parts of sequences, whose scores do
-/// not compare, leave a gap. A study without trials gives empty axes.
+/// Every trial by its number: a dot per completed one with a bar of one standard error to both sides where it is known,
+/// a line for the best so far, a grey cross on the lower edge per failed one. Trials of parts of sequences, whose
+/// scores do not compare, leave a gap. A study without trials gives empty axes.
 ///
-/// Of more than 500 trials, blocks of neighbours are drawn: bands for the middle 50 % and 80 % of their scores, a line for
-/// the median; the numbers remain those of every trial.
+/// Of more than 500 trials, blocks of neighbours are drawn: bands for the middle 50 % and 80 % of their scores, a line
+/// for the median; the numbers remain those of every trial.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
@@ -162,7 +162,8 @@ fn paint_blocks(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
     Ok(())
 }
 
-/// Crosses on the lower edge: one per failed trial, or, of many, one per place where some failed. Whether there are any.
+/// Crosses on the lower edge: one per failed trial, or, of many, one per place where some failed. Whether there are
+/// any.
 fn paint_failed(
     study: &Study,
     axis: Axis,

@@ -24,8 +24,8 @@ pub enum Side {
 /// Searches sequences of `n`, then `2n`, `3n`, ... layers with any searcher, and keeps the winner of each stage.
 ///
 /// For a space of `N` layers there are `⌈N/n⌉` stages; the last adds what is left. Stage 1 searches sequences of `n`
-/// layers. Each later stage keeps the layers of the winner before it, adds `n` layers on a [`Side`], and searches those.
-/// The winner is what an [`Aggregator`] makes of the stage's observations: [`NcClustering::n0`] by default.
+/// layers. Each later stage keeps the layers of the winner before it, adds `n` layers on a [`Side`], and searches
+/// those. The winner is what an [`Aggregator`] makes of the stage's observations: [`NcClustering::n0`] by default.
 ///
 /// ```
 /// use composer_nas::{prelude::*, search::Side};
@@ -44,20 +44,21 @@ pub enum Side {
 /// # What a stage searches
 ///
 /// The layers that are still to come form a gap: behind a stage's sequences for [`Side::End`], in their middle for
-/// [`Side::Middle`]. The layers before the gap are the first layers of the space and those behind it the last ones; each
-/// has the choices that it has there, pinned layers included.
+/// [`Side::Middle`]. The layers before the gap are the first layers of the space and those behind it the last ones;
+/// each has the choices that it has there, pinned layers included.
 /// - The last stage has no gap: its space is the study's, with the winner's layers pinned and all constraints.
-/// - Before that, a [`Constraint::Count`] is widened by what the gap may hold of the symbol, a [`Constraint::Budget`] leaves
-///   the gap its cheapest layers, and [`Constraint::MaxRun`] holds for the part itself. Where that contradicts itself in the middle, where two halves meet that the gap will
-///   part, it waits for the last stage.
-/// - A winner that cannot be completed to a sequence of the space gives way to the stage's best observation that can, and
-///   where a stage is exhausted without any, to its first sequence that can: a search does not end because parts fail.
+/// - Before that, a [`Constraint::Count`] is widened by what the gap may hold of the symbol, a [`Constraint::Budget`]
+///   leaves the gap its cheapest layers, and [`Constraint::MaxRun`] holds for the part itself. Where that contradicts
+///   itself in the middle, where two halves meet that the gap will part, it waits for the last stage.
+/// - A winner that cannot be completed to a sequence of the space gives way to the stage's best observation that can,
+///   and where a stage is exhausted without any, to its first sequence that can: a search does not end because parts
+///   fail.
 ///
 /// # When a stage ends
 ///
-/// When it has `trials_per_stage` trials (failed ones count, those set aside do not) and a winner among them, or its space
-/// is exhausted; and all of them have an outcome. Until then more are proposed, or the answer is `Wait`. The last stage goes
-/// on until the budget of the search is spent or its space is exhausted: give the search
+/// When it has `trials_per_stage` trials (failed ones count, those set aside do not) and a winner among them, or its
+/// space is exhausted; and all of them have an outcome. Until then more are proposed, or the answer is `Wait`. The last
+/// stage goes on until the budget of the search is spent or its space is exhausted: give the search
 /// [`stages`](Self::stages)` × trials_per_stage` trials.
 ///
 /// The stage is read from the study alone. Setting a trial aside may therefore bring a search back to an earlier stage;
@@ -100,8 +101,8 @@ impl<S, A> Incremental<S, A> {
 }
 
 impl<S: Searcher, A: Aggregator> Incremental<S, A> {
-    /// What a stage before the last comes to: its winner when it is over, an answer while it is not. `study` is the view
-    /// within the stage's space.
+    /// What a stage before the last comes to: its winner when it is over, an answer while it is not. `study` is the
+    /// view within the stage's space.
     fn ask_in(
         &mut self,
         stage: Stage,
@@ -127,7 +128,8 @@ impl<S: Searcher, A: Aggregator> Incremental<S, A> {
         }
     }
 
-    /// The aggregated architecture where it can be completed, else the best observation that can; among equals the first.
+    /// The aggregated architecture where it can be completed, else the best observation that can; among equals the
+    /// first.
     fn winner(&self, stage: Stage, study: &Study) -> Result<Option<Architecture>, SearchError> {
         if study.observations().next().is_none() {
             return Ok(None);

@@ -11,8 +11,8 @@ use crate::{
     study::{Observation, Study},
 };
 
-/// Looks around the best observation: proposes one of its [`neighbors`] that is not known yet, drawn uniformly. When all
-/// of them are known, it is exhausted and the next best observation takes its place, so a local optimum is left by
+/// Looks around the best observation: proposes one of its [`neighbors`] that is not known yet, drawn uniformly. When
+/// all of them are known, it is exhausted and the next best observation takes its place, so a local optimum is left by
 /// climbing again from the best place that still has unknown neighbours.
 ///
 /// The first `initial` proposals, and all while nothing is observed or everything observed is exhausted, are drawn like

@@ -3,11 +3,12 @@
 use super::{Proposal, SearchError, Searcher, unknown::Unknown};
 use crate::{seed::Rng, space::Architecture, study::Study};
 
-/// Every `every`-th proposal evaluates one of the `leaders` architectures with the best mean so far again, under a new seed:
-/// the one with the fewest observations, among equals the better one. The others are `S`'s.
+/// Every `every`-th proposal evaluates one of the `leaders` architectures with the best mean so far again, under a new
+/// seed: the one with the fewest observations, among equals the better one. The others are `S`'s.
 ///
-/// Repetitions are trials like any other. Merge them with [`Pooled`](crate::aggregate::Pooled), so that means are compared
-/// and not the luckiest draws. A space that is known to the last sequence is finished: nothing is repeated then.
+/// Repetitions are trials like any other. Merge them with [`Pooled`](crate::aggregate::Pooled), so that means are
+/// compared and not the luckiest draws. A space that is known to the last sequence is finished: nothing is repeated
+/// then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicate<S> {
     inner: S,

@@ -1,7 +1,8 @@
 //! Sequences that stand as references in comparisons: how published models order their layers.
 //!
-//! A model whose layers are pairs of a mixer and a feed-forward network has two letters per layer here. Only the order is the
-//! model's; the layers themselves are those of this crate, and each function says where they differ from the published ones.
+//! A model whose layers are pairs of a mixer and a feed-forward network has two letters per layer here. Only the order
+//! is the model's; the layers themselves are those of this crate, and each function says where they differ from the
+//! published ones.
 
 use super::{Architecture, SearchSpace};
 use crate::{primitive::Symbol, seed::Seed};
@@ -32,9 +33,9 @@ pub fn striped(stripes: usize, mlps: usize) -> Architecture {
     Architecture::new(stripe.repeat(stripes))
 }
 
-/// Nemotron-H (NVIDIA 2025, arXiv 2504.03624, section 2.1): `pairs` of Mamba-2 and squared-ReLU MLP, `BR`, with `attention`
-/// layers evenly among them, each between the two layers of a pair. The 8B model has 24 pairs and 4 attention layers, the 56B
-/// model 54 and 10.
+/// Nemotron-H (NVIDIA 2025, arXiv 2504.03624, section 2.1): `pairs` of Mamba-2 and squared-ReLU MLP, `BR`, with
+/// `attention` layers evenly among them, each between the two layers of a pair. The 8B model has 24 pairs and 4
+/// attention layers, the 56B model 54 and 10.
 ///
 /// Nemotron-H uses no position embeddings; our attention rotates.
 pub fn nemotron_h(pairs: usize, attention: usize) -> Architecture {
@@ -47,8 +48,8 @@ pub fn nemotron_h(pairs: usize, attention: usize) -> Architecture {
 }
 
 /// Jamba (Lieber et al. 2024, arXiv 2403.19887, section 3.1): blocks of eight mixers, seven of them Mamba and the fifth
-/// attention (1:7), each followed by a feed-forward network, which is a mixture of experts behind every second mixer. Jamba
-/// has 4 blocks.
+/// attention (1:7), each followed by a feed-forward network, which is a mixture of experts behind every second mixer.
+/// Jamba has 4 blocks.
 ///
 /// Jamba uses Mamba-1, 16 experts of which 2 are chosen, and no position embeddings.
 pub fn jamba(blocks: usize) -> Architecture {
@@ -56,17 +57,17 @@ pub fn jamba(blocks: usize) -> Architecture {
     Architecture::new((0..8).flat_map(layer).collect::<Vec<_>>().repeat(blocks))
 }
 
-/// Qwen3-Next (Qwen team 2025, model card of Qwen3-Next-80B-A3B): three gated DeltaNet layers to one attention layer, each
-/// followed by a mixture of experts: `GEGEGEAE` repeated `blocks` times. The model has 12 blocks.
+/// Qwen3-Next (Qwen team 2025, model card of Qwen3-Next-80B-A3B): three gated DeltaNet layers to one attention layer,
+/// each followed by a mixture of experts: `GEGEGEAE` repeated `blocks` times. The model has 12 blocks.
 ///
-/// Its attention has a gate on its output and rotates a quarter of each head; of its 512 experts 10 are chosen, and 1 is
-/// shared.
+/// Its attention has a gate on its output and rotates a quarter of each head; of its 512 experts 10 are chosen, and 1
+/// is shared.
 pub fn qwen3_next(blocks: usize) -> Architecture {
     Architecture::new([G, E, G, E, G, E, A, E].repeat(blocks))
 }
 
-/// DeepSeek-V3 (DeepSeek-AI 2024, arXiv 2412.19437, section 4.2): attention in every block, with a dense MLP in the first
-/// `dense` blocks and a mixture of experts in the `sparse` ones behind them. The model has 3 and 58.
+/// DeepSeek-V3 (DeepSeek-AI 2024, arXiv 2412.19437, section 4.2): attention in every block, with a dense MLP in the
+/// first `dense` blocks and a mixture of experts in the `sparse` ones behind them. The model has 3 and 58.
 ///
 /// Its attention is multi-head latent attention; of its 256 experts 8 are chosen, and 1 is shared.
 pub fn deepseek_v3(dense: usize, sparse: usize) -> Architecture {

@@ -1,7 +1,7 @@
 //! How many sequences complete a prefix, under any constraints.
 //!
-//! A constraint is a small automaton, see [`Constraint::step`]. What all of them remember of a prefix decides which layers
-//! may follow, so prefixes with equal memories have equally many completions.
+//! A constraint is a small automaton, see [`Constraint::step`]. What all of them remember of a prefix decides which
+//! layers may follow, so prefixes with equal memories have equally many completions.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use crate::primitive::Symbol;
 /// What each constraint remembers of a prefix.
 pub type Memories = Vec<u64>;
 
-/// A bound on the bookkeeping; every practical space stays far below. A budget has a state per sum that can be reached: with
-/// `Z` different costs at most `binomial(n + Z - 1, n)` after `n` layers.
+/// A bound on the bookkeeping; every practical space stays far below. A budget has a state per sum that can be reached:
+/// with `Z` different costs at most `binomial(n + Z - 1, n)` after `n` layers.
 pub const MAX_STATES: usize = 1 << 21;
 
 /// What the constraints remember with one more layer; `None` where it breaks one of them.

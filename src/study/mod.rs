@@ -1,6 +1,7 @@
 //! What is known: the trials of a search and what came of them.
 //!
-//! A [`Study`] is the fold of [`Event`]s, and nothing else: a journal stores the events, and loading it is replaying them.
+//! A [`Study`] is the fold of [`Event`]s, and nothing else: a journal stores the events, and loading it is replaying
+//! them.
 
 mod event;
 mod goal;

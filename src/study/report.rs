@@ -8,19 +8,20 @@ use thiserror::Error;
 use super::{Goal, TrialId};
 use crate::statistics::{mean, standard_error};
 
-/// What the evaluation of one trial found. A training that diverged scores the worst value of its task and says so in its
-/// [`TaskReport`].
+/// What the evaluation of one trial found. A training that diverged scores the worst value of its task and says so in
+/// its [`TaskReport`].
 ///
 /// # Numbers that are not finite
 ///
-/// A file of JSON cannot hold NaN and infinities, and no searcher can learn from them. Evaluators may return them all the same;
-/// one rule says what becomes of them:
-/// - a named score makes the report a bad one: [`value`](Self::value) refuses it, and the trial is recorded as failed, with the
-///   score in the reason;
-/// - any other number is absent: [`finite`](Self::finite) leaves it out. The fields say how: an `Option` is `None`, a point of a
-///   curve is not there, [`wall_seconds`](Self::wall_seconds) is 0.
+/// A file of JSON cannot hold NaN and infinities, and no searcher can learn from them. Evaluators may return them all
+/// the same; one rule says what becomes of them:
+/// - a named score makes the report a bad one: [`value`](Self::value) refuses it, and the trial is recorded as failed,
+///   with the score in the reason;
+/// - any other number is absent: [`finite`](Self::finite) leaves it out. The fields say how: an `Option` is `None`, a
+///   point of a curve is not there, [`wall_seconds`](Self::wall_seconds) is 0.
 ///
-/// Studies hold finite reports alone. A `null` in a file stands for an absent number, so what was read is what was written.
+/// Studies hold finite reports alone. A `null` in a file stands for an absent number, so what was read is what was
+/// written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Named scores of the whole trial, the goal's among them.
@@ -136,9 +137,9 @@ impl Report {
         self.curve.iter().take_while(|&&(done, _)| done <= step).last().map(|&(_, value)| value)
     }
 
-    /// Evaluations of one architecture as one: means of the scores that all have, and of the trainings; the standard error
-    /// of the goal's score from its spread; sums of steps, work and time. One report stays as it is, its own standard error
-    /// included; the curve does not apply to several.
+    /// Evaluations of one architecture as one: means of the scores that all have, and of the trainings; the standard
+    /// error of the goal's score from its spread; sums of steps, work and time. One report stays as it is, its own
+    /// standard error included; the curve does not apply to several.
     pub fn pooled(reports: &[&Report], goal: &Goal) -> Report {
         let Some((&first, others)) = reports.split_first() else { return Report::default() };
         if others.is_empty() {
@@ -160,8 +161,8 @@ impl Report {
         .finite()
     }
 
-    /// Whether a repetition of the trial found the same: everything but the time it took and the numbers that a study leaves
-    /// out.
+    /// Whether a repetition of the trial found the same: everything but the time it took and the numbers that a study
+    /// leaves out.
     pub fn same_outcome(&self, other: &Self) -> bool {
         let untimed = |report: &Self| Self { wall_seconds: 0.0, ..report.clone() }.finite();
         untimed(self) == untimed(other)
@@ -175,8 +176,9 @@ impl TaskReport {
         Self::pooled(self.name.clone(), &runs)
     }
 
-    /// Repetitions of one training as one: means, the sum of the steps, the curve of means. A mean is `None` where one lacks the
-    /// number, as the loss where one diverged, and the reason that of the first that did. A single one keeps everything but its name.
+    /// Repetitions of one training as one: means, the sum of the steps, the curve of means. A mean is `None` where one
+    /// lacks the number, as the loss where one diverged, and the reason that of the first that did. A single one keeps
+    /// everything but its name.
     pub fn pooled(name: String, runs: &[&Self]) -> Self {
         if let [run] = runs {
             return Self { name, ..(*run).clone() };

@@ -48,8 +48,8 @@ impl Study {
         &self.goal
     }
 
-    /// All trials, those of parts of sequences included, in order of proposal. The id of a trial is its index, except in a
-    /// view [within](Self::within) another space.
+    /// All trials, those of parts of sequences included, in order of proposal. The id of a trial is its index, except
+    /// in a view [within](Self::within) another space.
     pub fn trials(&self) -> &[Trial] {
         &self.trials
     }
@@ -118,8 +118,8 @@ impl Study {
         Study { space: space.clone(), goal: self.goal.clone(), trials: inside.cloned().collect(), next: self.next }
     }
 
-    /// The study as it looks when all observations of an architecture are one: [`Report::pooled`], under the number of the
-    /// first. Trials without a value stay as they are.
+    /// The study as it looks when all observations of an architecture are one: [`Report::pooled`], under the number of
+    /// the first. Trials without a value stay as they are.
     pub fn pooled(&self) -> Study {
         let mut seen: BTreeMap<&Architecture, Vec<(f64, &Report)>> = BTreeMap::new();
         for Observation { trial, report, value } in self.observations() {

@@ -21,8 +21,8 @@ pub const STOPPED: &str = "an evaluation that falls below its bar before its end
 /// The fingerprint does not change.
 pub const FINGERPRINT: &str = "the fingerprint stays the same";
 
-/// Evaluates the trials one after the other, then all at once, each inside a pool of one computing thread as the executor
-/// does, and compares. Exact on a CPU; on other devices sums may be taken in another order.
+/// Evaluates the trials one after the other, then all at once, each inside a pool of one computing thread as the
+/// executor does, and compares. Exact on a CPU; on other devices sums may be taken in another order.
 ///
 /// # Errors
 /// The first [`LawBroken`].

@@ -26,9 +26,10 @@ pub const CANCELLED: &str = "after a cancellation every trial comes back, as Eva
 
 type Outcome = Result<Report, EvalError>;
 
-/// Runs the trials and compares what comes back with what `evaluator`, the one behind the executor, gives in this thread; then
-/// submits them again to a second executor of the same kind and cancels. The trials must be at least as many as the capacity, and
-/// the evaluator may panic, but must not crash the process. Waits for each message for at most `patience`.
+/// Runs the trials and compares what comes back with what `evaluator`, the one behind the executor, gives in this
+/// thread; then submits them again to a second executor of the same kind and cancels. The trials must be at least as
+/// many as the capacity, and the evaluator may panic, but must not crash the process. Waits for each message for at
+/// most `patience`.
 ///
 /// # Errors
 /// The first [`LawBroken`].

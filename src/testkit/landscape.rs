@@ -1,8 +1,8 @@
 //! Functions on which searchers are compared: the regret benchmark.
 //!
-//! A [`Landscape`] is a made-up accuracy of every sequence of its space, with a mean near 0.60, a standard deviation over
-//! the space of 0.03 and evaluation noise of 0.01, as measured on small proxies. Everything is a closed form of integer
-//! hashes, the same on every machine: binary64, no fused operations, no function but `+ − × ÷`.
+//! A [`Landscape`] is a made-up accuracy of every sequence of its space, with a mean near 0.60, a standard deviation
+//! over the space of 0.03 and evaluation noise of 0.01, as measured on small proxies. Everything is a closed form of
+//! integer hashes, the same on every machine: binary64, no fused operations, no function but `+ − × ÷`.
 //!
 //! | family | names | what it asks of a searcher |
 //! |---|---|---|
@@ -65,9 +65,9 @@ enum Family {
 /// One row of the table below: name, family, tag, choices, mean, spread, best sequence, whether it is proven the best.
 type Row = (&'static str, Family, u64, usize, f64, f64, &'static str, bool);
 
-/// The best sequences are written in digits. Those of 16 layers were found by enumeration and that of `L32Z3` by dynamic
-/// programming, so they are proven. Those of `E32Z3` and `M32Z3` are the best of 48 independent chains of 400 disturbed
-/// climbs; 40 and 48 of the chains came to them (`heavy_search` below).
+/// The best sequences are written in digits. Those of 16 layers were found by enumeration and that of `L32Z3` by
+/// dynamic programming, so they are proven. Those of `E32Z3` and `M32Z3` are the best of 48 independent chains of 400
+/// disturbed climbs; 40 and 48 of the chains came to them (`heavy_search` below).
 #[rustfmt::skip]
 const TABLE: [Row; 9] = [
     ("L16Z2", Family::Order, 0x2402, 2, 0.890625, 1.8125, "1100111011010011", true),

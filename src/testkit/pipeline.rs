@@ -18,8 +18,8 @@ pub const RUNS: &str = "the pipeline runs to its end";
 pub const RESUMES: &str =
     "a search that stops after any line of its journal and resumes ends like an uninterrupted one";
 
-/// Runs `pipeline` once with a journal in `folder`, then again from every beginning of that journal, as if the process had
-/// been killed there, and compares trials and results. The search is repeated once per line of its journal: use an
+/// Runs `pipeline` once with a journal in `folder`, then again from every beginning of that journal, as if the process
+/// had been killed there, and compares trials and results. The search is repeated once per line of its journal: use an
 /// evaluator that takes no time.
 ///
 /// # Errors

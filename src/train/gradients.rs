@@ -73,8 +73,8 @@ fn on_each<N: Network>(model: &N, config: &TrainConfig, round: &[TokenBatch], de
     })
 }
 
-/// The gradients of the loss on one batch and of the network's own penalty, which the reported loss leaves out, in single
-/// precision.
+/// The gradients of the loss on one batch and of the network's own penalty, which the reported loss leaves out, in
+/// single precision.
 fn of_batch<N: Network>(model: &N, batch: &TokenBatch, device: &Device) -> Gradients {
     let (logits, penalty) = model.logits_and_penalty(batch.tokens(device));
     let loss = cross_entropy(logits, batch);

@@ -1,5 +1,5 @@
-//! What the tests of executors in other processes share: a real, tiny evaluator with faults, a search with it, and the test
-//! binary as its driver and worker.
+//! What the tests of executors in other processes share: a real, tiny evaluator with faults, a search with it, and the
+//! test binary as its driver and worker.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -22,8 +22,8 @@ use composer_nas::{
 
 /// Names a fault per word: `slow=MS` for all trials, `crash=TRIAL` at each attempt, `crash_once=TRIAL` at the first,
 /// `pause=TRIAL` leaves a checkpoint and waits for the end of the first attempt, `hang=TRIAL` waits for that of each,
-/// `slow_once=TRIAL` for a minute and a half at the first attempt, `grab=TRIAL` takes a gigabyte at each, `panic=TRIAL`,
-/// `nan=TRIAL`.
+/// `slow_once=TRIAL` for a minute and a half at the first attempt, `grab=TRIAL` takes a gigabyte at each,
+/// `panic=TRIAL`, `nan=TRIAL`.
 pub const FAULTS: &str = "COMPOSER_TEST_FAULTS";
 /// The folder of the run that a child drives.
 pub const FOLDER: &str = "COMPOSER_TEST_FOLDER";

@@ -108,8 +108,8 @@ fn change(mut case: Case, change: impl FnOnce(&mut Case)) -> Case {
     case
 }
 
-/// The model of a case. Initial norms are one and biases zero, which hides mistakes in their names: every vector is moved, and
-/// the embedding is large enough for logits of order one.
+/// The model of a case. Initial norms are one and biases zero, which hides mistakes in their names: every vector is
+/// moved, and the embedding is large enough for logits of order one.
 pub fn model(spec: &ModelSpec, primitives: &Primitives) -> HybridLm {
     struct Move(usize);
     impl ModuleMapper for Move {

@@ -74,7 +74,8 @@ impl Importer {
     /// different words give fewer tokens.
     ///
     /// # Errors
-    /// [`ImportError`] when a document cannot be read, there is none, or the vocabulary has no room for bytes or is absurd.
+    /// [`ImportError`] when a document cannot be read, there is none, or the vocabulary has no room for bytes or is
+    /// absurd.
     pub fn train(
         documents: impl IntoIterator<Item = Result<String, ImportError>, IntoIter: Send>,
         vocab_size: usize,
@@ -214,8 +215,8 @@ fn refused(task: &'static str, reason: String) -> ImportError {
     ImportError::Tokenizer { task, reason }
 }
 
-/// The border to the library, which panics on some files: what went wrong, by error or panic, in words. The panic's own message
-/// goes to the process's panic hook, as every panic's; a program that is built to abort on panics aborts.
+/// The border to the library, which panics on some files: what went wrong, by error or panic, in words. The panic's own
+/// message goes to the process's panic hook, as every panic's; a program that is built to abort on panics aborts.
 fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|error| error.to_string()),

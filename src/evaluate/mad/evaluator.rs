@@ -30,7 +30,8 @@ use crate::{
 
 /// Evaluates architectures by training them on the MAD tasks; the score is named `accuracy`.
 ///
-/// Where there is a folder for [checkpoints](Context::checkpoint), trainings that are done are not repeated by the next attempt.
+/// Where there is a folder for [checkpoints](Context::checkpoint), trainings that are done are not repeated by the next
+/// attempt.
 #[derive(Clone, Debug)]
 pub struct Mad {
     protocol: Protocol,

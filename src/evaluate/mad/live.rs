@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use crate::evaluate::{Context, Progress};
 
-/// Where a trial stands, and how good it looks: the weighted scores of the trainings that are done, plus what the running one
-/// has earned. At the last step that is the trial's score, up to rounding.
+/// Where a trial stands, and how good it looks: the weighted scores of the trainings that are done, plus what the
+/// running one has earned. At the last step that is the trial's score, up to rounding.
 pub(super) struct Live<'a> {
     context: &'a Context,
     /// Label of the running training.

@@ -1,4 +1,5 @@
-//! The MAD proxy: small models trained on synthetic tasks that test one ability each (Poli et al. 2024, arXiv 2403.17844).
+//! The MAD proxy: small models trained on synthetic tasks that test one ability each (Poli et al. 2024, arXiv
+//! 2403.17844).
 //!
 //! A [`Protocol`] says, as plain values, which [tasks](task) are trained for how long and how they are scored; [`Mad`]
 //! carries it out. [`Protocol::quick`] fits a CPU, [`Protocol::reference`] follows the published benchmark at its

@@ -23,8 +23,8 @@ use crate::{
 /// How candidates are trained and scored on MAD. A plain value: read one from JSON, or change a preset.
 ///
 /// The score of a trial is the mean over tasks of the mean over that task's trainings; of a training, the mean over its
-/// repetitions of the best over its grid. A run that diverges scores 0. Where everything is repeated, the report has the
-/// standard error of the score.
+/// repetitions of the best over its grid. A run that diverges scores 0. Where everything is repeated, the report has
+/// the standard error of the score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
@@ -61,8 +61,8 @@ pub struct Training {
     /// Trained once per entry, with these in place of those of `train`; empty: once, as `train` says.
     #[serde(default)]
     pub grid: Vec<Hyperparameters>,
-    /// How often all that is done, each time with initial weights and training sequences of its own: several short trainings
-    /// tell more than one long one where chance decides when a model gets the point.
+    /// How often all that is done, each time with initial weights and training sequences of its own: several short
+    /// trainings tell more than one long one where chance decides when a model gets the point.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub repeats: usize,
 }
@@ -120,11 +120,11 @@ pub enum Scoring {
 impl Protocol {
     /// Two tasks on which the order of attention and MLP layers shows within seconds of one CPU core: in-context recall
     /// (vocabulary 6, length 16, 500 steps) 17 times and selective copying (vocabulary 8, length 24, 4 tokens, 160
-    /// steps) 13 times, at width 32 with 4 heads, batches of 16 fresh sequences, AdamW at a constant 4e-3 after warm-up, clipping
-    /// at 1.
+    /// steps) 13 times, at width 32 with 4 heads, batches of 16 fresh sequences, AdamW at a constant 4e-3 after
+    /// warm-up, clipping at 1.
     ///
-    /// When a model gets the point of a task is mostly chance, so many short trainings rank better than a long one of the
-    /// same cost. `docs/proxy.md` has the measurements behind every choice.
+    /// When a model gets the point of a task is mostly chance, so many short trainings rank better than a long one of
+    /// the same cost. `docs/proxy.md` has the measurements behind every choice.
     pub fn quick() -> Self {
         let recall = Task::InContextRecall(InContextRecall { vocab_size: 6, seq_len: 16, multi_query: true });
         let copying = Task::SelectiveCopying(SelectiveCopying { vocab_size: 8, seq_len: 24, num_tokens_to_copy: 4 });
@@ -140,9 +140,9 @@ impl Protocol {
         }
     }
 
-    /// The benchmark at its baseline settings: six tasks, width 128 with 16 heads, SwiGLU 352, 200 epochs over fixed sets
-    /// (12,800 sequences; 256 for memorization) in batches of 128, the best of six combinations of learning rate and
-    /// weight decay, cosine stepped once per epoch, macro accuracy at the lowest test loss.
+    /// The benchmark at its baseline settings: six tasks, width 128 with 16 heads, SwiGLU 352, 200 epochs over fixed
+    /// sets (12,800 sequences; 256 for memorization) in batches of 128, the best of six combinations of learning rate
+    /// and weight decay, cosine stepped once per epoch, macro accuracy at the lowest test loss.
     ///
     /// It differs from the published code in what `docs/mad.md` lists: corrected flaws of the data, single precision.
     pub fn reference() -> Self {
@@ -305,7 +305,8 @@ impl Training {
         Ok(())
     }
 
-    /// Holds what is in memory at once, at least, against the memory of this machine: the examples, and a step's scores.
+    /// Holds what is in memory at once, at least, against the memory of this machine: the examples, and a step's
+    /// scores.
     fn check_memory(&self) -> Result<(), LimitError> {
         let length = self.task.input_len() as u64;
         let vocabulary = self.task.vocab_size() as u64;

@@ -3,15 +3,16 @@
 use super::{Protocol, Training};
 use crate::study::{Report, TaskReport};
 
-/// What can be read off one training: each a possible score between 0 and 1, larger is better, 0 where the run diverged.
+/// What can be read off one training: each a possible score between 0 and 1, larger is better, 0 where the run
+/// diverged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Readings {
     /// The mean accuracy over the planned evaluations: the area under the learning curve.
     pub curve_mean: f64,
     /// The accuracy at the last evaluation.
     pub last: f64,
-    /// The share of the planned steps that was left when the accuracy first reached the threshold; 0 where it never did. The
-    /// steps to the threshold are `(1 - early) * steps`.
+    /// The share of the planned steps that was left when the accuracy first reached the threshold; 0 where it never
+    /// did. The steps to the threshold are `(1 - early) * steps`.
     pub early: f64,
     /// `exp(-loss)`: the geometric mean of the probabilities that the model gave to the right answers.
     pub likelihood: f64,

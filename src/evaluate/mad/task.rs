@@ -128,8 +128,8 @@ impl Task {
 
     /// Expected share of right answers of a test, if each is guessed uniformly among the tokens that the task's form
     /// allows at its position: the values for recall and memorization, the content tokens for copying and compression
-    /// (whose last position allows one token only). It is a floor to compare micro accuracies with, not what a poor model
-    /// scores: on recall, the most frequent value seen so far is a better guess, without any look-up.
+    /// (whose last position allows one token only). It is a floor to compare micro accuracies with, not what a poor
+    /// model scores: on recall, the most frequent value seen so far is a better guess, without any look-up.
     ///
     /// Finite for every task, but meaningful for valid ones only.
     pub fn chance(&self) -> f64 {
@@ -332,8 +332,8 @@ mod tests {
         ]
     }
 
-    /// Whether a token belongs to a key, or else to a value; none for tokens that belong to neither. None for tasks without
-    /// keys.
+    /// Whether a token belongs to a key, or else to a value; none for tokens that belong to neither. None for tasks
+    /// without keys.
     fn keys_of(task: &Task) -> Option<impl Fn(u32) -> Option<bool>> {
         let special = |multi_query: bool| usize::from(!multi_query);
         let content = match task {
@@ -371,8 +371,8 @@ mod tests {
             }
         }
 
-        /// In no recall task is a question asked whose answer was overwritten: a key stands before one value alone, every token of
-        /// it, from the beginning to the question, and what a test asks for was shown before.
+        /// In no recall task is a question asked whose answer was overwritten: a key stands before one value alone,
+        /// every token of it, from the beginning to the question, and what a test asks for was shown before.
         #[test]
         fn no_answer_of_a_recall_task_was_overwritten(task in tasks(), seed in any::<u64>(), index in any::<u64>()) {
             let Ok(sampler) = task.sampler(Seed(seed)) else { return Ok(()) };

@@ -47,8 +47,8 @@ impl TableFile {
     /// Adds a measurement.
     ///
     /// # Errors
-    /// [`TableError::Row`] for a row that does not fit, [`TableError::File`] when it cannot be written; the file then ends
-    /// as it did before.
+    /// [`TableError::Row`] for a row that does not fit, [`TableError::File`] when it cannot be written; the file then
+    /// ends as it did before.
     pub fn append(&mut self, row: Row) -> Result<(), TableError> {
         self.table.check(&row)?;
         self.file.append(&row.to_string())?;

@@ -1,7 +1,8 @@
 //! Measured scores as an evaluator: searchers, aggregators and their ablations run on them in seconds.
 //!
-//! A [`Table`] holds what an evaluator gave for many architectures, each with several seeds. [`TabularEvaluator`] replays
-//! it; [`TableFile`] grows one, row by row. `examples/calibrate.rs` measures tables, `benches/ablation.rs` searches them.
+//! A [`Table`] holds what an evaluator gave for many architectures, each with several seeds. [`TabularEvaluator`]
+//! replays it; [`TableFile`] grows one, row by row. `examples/calibrate/main.rs` measures tables, `benches/ablation.rs`
+//! searches them.
 
 mod error;
 mod evaluator;

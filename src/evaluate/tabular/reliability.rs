@@ -12,17 +12,18 @@ use crate::{
 const RESAMPLES: u64 = 200;
 
 impl Table {
-    /// The split-half reliability of mean scores over `seeds` seeds: how well they rank the architectures as other `seeds`
-    /// seeds would. 1 is perfect, 0 is chance.
+    /// The split-half reliability of mean scores over `seeds` seeds: how well they rank the architectures as other
+    /// `seeds` seeds would. 1 is perfect, 0 is chance.
     ///
-    /// The [seeds of all](Self::seeds) are put into two random halves of `h` each, `splits` times; the reliability of `h`
-    /// seeds is the mean Spearman correlation of the two mean scores. `h` is `seeds` where there are twice as many, else
-    /// half of what there is, extrapolated by [`spearman_brown`]. The 95 % interval is a bootstrap over architectures.
+    /// The [seeds of all](Self::seeds) are put into two random halves of `h` each, `splits` times; the reliability of
+    /// `h` seeds is the mean Spearman correlation of the two mean scores. `h` is `seeds` where there are twice as many,
+    /// else half of what there is, extrapolated by [`spearman_brown`]. The 95 % interval is a bootstrap over
+    /// architectures.
     ///
-    /// All architectures are split alike. Where a seed number stands for other draws in every architecture, as in a search,
-    /// this is the reliability of a search; where it stands for the same draws in all of them, what they share cancels.
-    /// Choose sequences of [one length](Self::of_length) first. `None` with fewer than two seeds, `seeds` or `splits` of
-    /// 0, or where all scores are equal.
+    /// All architectures are split alike. Where a seed number stands for other draws in every architecture, as in a
+    /// search, this is the reliability of a search; where it stands for the same draws in all of them, what they share
+    /// cancels. Choose sequences of [one length](Self::of_length) first. `None` with fewer than two seeds, `seeds` or
+    /// `splits` of 0, or where all scores are equal.
     pub fn reliability(&self, seeds: usize, splits: u64, seed: Seed) -> Option<Estimate> {
         let mut numbers = self.seeds();
         let half = seeds.min(numbers.len() / 2);

@@ -15,8 +15,8 @@ use crate::{
 
 /// What an evaluator gave for architectures, each with several seeds. More is better in `score`.
 ///
-/// A table may hold sequences of several lengths, as incremental strategies need them. Ranks and regrets compare those of
-/// one length.
+/// A table may hold sequences of several lengths, as incremental strategies need them. Ranks and regrets compare those
+/// of one length.
 ///
 /// ```
 /// use composer_nas::evaluate::Table;
@@ -62,8 +62,8 @@ pub(super) const SCORE: &str = "score";
 pub(super) const ACCURACY: &str = "accuracy";
 
 impl Table {
-    /// A table without rows. `columns` are what is known of a measurement besides its score, such as scores of single tasks;
-    /// `score` becomes the last column.
+    /// A table without rows. `columns` are what is known of a measurement besides its score, such as scores of single
+    /// tasks; `score` becomes the last column.
     ///
     /// # Errors
     /// [`TableError::Name`] for a name that no column can have.
@@ -170,7 +170,8 @@ impl Table {
         standard_error(&self.scores(architecture))
     }
 
-    /// The architecture of so many layers with the highest mean score; among equals the first. `None` where there is none.
+    /// The architecture of so many layers with the highest mean score; among equals the first. `None` where there is
+    /// none.
     pub fn best(&self, layers: usize) -> Option<(&Architecture, f64)> {
         self.means(layers).reduce(|best, next| if next.1 > best.1 { next } else { best })
     }

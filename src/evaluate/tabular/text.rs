@@ -9,8 +9,8 @@ use crate::line_file::complete;
 const EVALUATOR: &str = "# evaluator: ";
 
 impl Table {
-    /// Reads a table from a file. A last line without a line feed was never acknowledged by whoever wrote it: it is left
-    /// out.
+    /// Reads a table from a file. A last line without a line feed was never acknowledged by whoever wrote it: it is
+    /// left out.
     ///
     /// # Errors
     /// [`TableError`] names the line and says what is wrong with it.

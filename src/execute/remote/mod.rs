@@ -20,12 +20,12 @@ use watcher::{Command, Watcher};
 
 /// Runs each trial as a job of an [`Engine`], and takes its result from the task's folder.
 ///
-/// Job and folder of a trial are named after all that its report depends on. A driver that starts again therefore finds both:
-/// it takes the result where there is one, waits for the job where that lives, and starts a job otherwise. Nothing else is
-/// remembered anywhere.
+/// Job and folder of a trial are named after all that its report depends on. A driver that starts again therefore finds
+/// both: it takes the result where there is one, waits for the job where that lives, and starts a job otherwise.
+/// Nothing else is remembered anywhere.
 ///
-/// A thread talks to the engine, so that an engine that takes its time holds up nobody. One driver may use a folder at a time.
-/// Dropping an executor calls off what still runs, as [`cancel`](Executor::cancel) does, unless it is to be
+/// A thread talks to the engine, so that an engine that takes its time holds up nobody. One driver may use a folder at
+/// a time. Dropping an executor calls off what still runs, as [`cancel`](Executor::cancel) does, unless it is to be
 /// [left](Self::leave_jobs) running.
 pub struct Remote<E> {
     state: State<E>,
@@ -130,11 +130,12 @@ impl Drop for RunFolder {
 }
 
 impl<E: Engine + 'static> Remote<E> {
-    /// Runs `capacity` jobs of `engine` at once, with their tasks in `folder`, which every machine that runs jobs must see under
-    /// the same name.
+    /// Runs `capacity` jobs of `engine` at once, with their tasks in `folder`, which every machine that runs jobs must
+    /// see under the same name.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero jobs or more than [`MOST_JOBS`], or when the folder cannot be used or another driver uses it.
+    /// [`ExecuteError`] for zero jobs or more than [`MOST_JOBS`], or when the folder cannot be used or another driver
+    /// uses it.
     pub fn with_engine(engine: E, capacity: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         Self::with_settings(engine, Settings { capacity, ..Settings::default() }, folder.as_ref())
     }
@@ -154,16 +155,16 @@ impl<E: Engine + 'static> Remote<E> {
         }
     }
 
-    /// The program of the workers and its arguments; `--worker FOLDER` follows them. By default this program with its own
-    /// arguments.
+    /// The program of the workers and its arguments; `--worker FOLDER` follows them. By default this program with its
+    /// own arguments.
     #[must_use]
     pub fn command(mut self, command: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.settings.command = Some(command.into_iter().map(Into::into).collect());
         self
     }
 
-    /// What every job needs; one core by default. The number of cores is the number of computing threads: reports on a CPU are
-    /// the same, bit for bit, only with the same number.
+    /// What every job needs; one core by default. The number of cores is the number of computing threads: reports on a
+    /// CPU are the same, bit for bit, only with the same number.
     #[must_use]
     pub fn resources(self, resources: Resources) -> Self {
         self.resources_by(move |_| resources)
@@ -198,24 +199,24 @@ impl<E: Engine + 'static> Remote<E> {
         self
     }
 
-    /// How long to wait, after the last sign of a job that the engine no longer knows, for what it may have left: shared file
-    /// systems show files late. A job that still shows signs of life is not replaced.
+    /// How long to wait, after the last sign of a job that the engine no longer knows, for what it may have left:
+    /// shared file systems show files late. A job that still shows signs of life is not replaced.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
     }
 
-    /// How long driver and workers try again where the folder refuses, on a full disk for example, or is not there; and how long a
-    /// worker may take to stop when it is called off. A minute by default.
+    /// How long driver and workers try again where the folder refuses, on a full disk for example, or is not there; and
+    /// how long a worker may take to stop when it is called off. A minute by default.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.settings.patience = patience;
         self
     }
 
-    /// Leaves jobs running when the search is cancelled or the executor is dropped. The next driver finds them, or their results.
-    /// Otherwise they are called off.
+    /// Leaves jobs running when the search is cancelled or the executor is dropped. The next driver finds them, or
+    /// their results. Otherwise they are called off.
     #[must_use]
     pub fn leave_jobs(mut self) -> Self {
         self.settings.leave = true;

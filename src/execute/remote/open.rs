@@ -33,7 +33,8 @@ pub(super) struct Open {
     continuations: u32,
 }
 
-/// Within this time a worker that was started is seen: before that nobody can say whether an earlier driver had started one.
+/// Within this time a worker that was started is seen: before that nobody can say whether an earlier driver had started
+/// one.
 const STARTUP: Duration = Duration::from_secs(1);
 
 /// How far the job of a task is.

@@ -68,11 +68,12 @@ impl Default for SlurmOptions {
 }
 
 impl Remote<SlurmEngine> {
-    /// Runs jobs with their tasks in `folder`, which the nodes must see under the same name. Before the first trial a short job
-    /// probes that.
+    /// Runs jobs with their tasks in `folder`, which the nodes must see under the same name. Before the first trial a
+    /// short job probes that.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero jobs or more than [`MOST_JOBS`], when there is no Slurm, or when the folder cannot be used or another driver uses it.
+    /// [`ExecuteError`] for zero jobs or more than [`MOST_JOBS`], when there is no Slurm, or when the folder cannot be
+    /// used or another driver uses it.
     pub fn new(options: SlurmOptions, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         let SlurmOptions { jobs, resources, poll, attempts, .. } = options;
         at_most(jobs, MOST_JOBS, "jobs")?;

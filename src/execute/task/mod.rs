@@ -1,7 +1,7 @@
 //! The folder of one task: what is asked, what came of it, and what happens in between.
 //!
-//! Every file is written under another name first and appears whole. `docs/cluster.md` lists them. Links in it are not followed:
-//! whoever may write to the folder could make them lead anywhere.
+//! Every file is written under another name first and appears whole. `docs/cluster.md` lists them. Links in it are not
+//! followed: whoever may write to the folder could make them lead anywhere.
 
 mod outcome;
 mod spec;
@@ -166,8 +166,8 @@ impl Task {
         fs::read_dir(self.file("attempts")).map_or(0, |entries| entries.count() as u32)
     }
 
-    /// The folder in which an attempt keeps what it has done, begun with what the last one before it has kept. A copy: an
-    /// attempt that was believed dead may still write.
+    /// The folder in which an attempt keeps what it has done, begun with what the last one before it has kept. A copy:
+    /// an attempt that was believed dead may still write.
     pub(in crate::execute) fn checkpoint(&self, number: u32, attempt: &Path) -> io::Result<PathBuf> {
         let own = attempt.join("checkpoint");
         let of = |number: u32| self.file("attempts").join(number.to_string()).join("checkpoint");

@@ -1,5 +1,5 @@
-//! `L = -sum_i w_i log p_i[y_i]` with `p = softmax(z)`; its gradient `dL/dz_i = w_i (p_i - onehot(y_i))` is computed with
-//! the value.
+//! `L = -sum_i w_i log p_i[y_i]` with `p = softmax(z)`; its gradient `dL/dz_i = w_i (p_i - onehot(y_i))` is computed
+//! with the value.
 
 use super::{
     Kernel,

@@ -58,8 +58,8 @@ pub fn terms(ds: &mut [f64]) {
     }
 }
 
-/// Adds the derivative by `s_i - s_j`, given for the `j` before `i`, to those by the sums. In 64 bits: what is added for `i` and
-/// taken away for `j` cancels between two tokens that no large decay separates, and only there.
+/// Adds the derivative by `s_i - s_j`, given for the `j` before `i`, to those by the sums. In 64 bits: what is added
+/// for `i` and taken away for `j` cancels between two tokens that no large decay separates, and only there.
 #[inline(always)]
 pub fn spread(ds: &mut [f64], i: usize, differences: &[f32]) {
     let (lanes, rest) = differences.as_chunks::<8>();

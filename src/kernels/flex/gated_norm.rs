@@ -1,4 +1,5 @@
-//! `y = v r * gamma` with `v = x silu(z)` and `r = 1 / sqrt(mean(v^2) + epsilon)`, or `v = x` and `y = v r * gamma * silu(z)`.
+//! `y = v r * gamma` with `v = x silu(z)` and `r = 1 / sqrt(mean(v^2) + epsilon)`, or `v = x` and
+//! `y = v r * gamma * silu(z)`.
 
 use super::{
     Kernel,
@@ -7,7 +8,8 @@ use super::{
 };
 use crate::kernels::{Gate, GatedNorm};
 
-/// The shapes: `x`, `z` and `y`: `[N, D]`, `gamma`: `[n D]`, for groups of `D` channels; row `i` has the weights `i % n`.
+/// The shapes: `x`, `z` and `y`: `[N, D]`, `gamma`: `[n D]`, for groups of `D` channels; row `i` has the weights
+/// `i % n`.
 #[derive(Clone, Copy, Debug)]
 pub struct GatedNormKernel(pub GatedNorm);
 
@@ -22,9 +24,9 @@ impl Kernel<3> for GatedNormKernel {
         (y, r)
     }
 
-    /// With `e` the gradient of `v r * gamma`: `dv = r (e * gamma - v r^2 mean(e * gamma * v))`, `dgamma = sum e * v r`. Gate
-    /// before: `e = dy`, `dx = dv silu(z)`, `dz = dv x silu'(z)`; behind: `e = dy silu(z)`, `dx = dv`,
-    /// `dz = dy v r gamma silu'(z)`.
+    /// With `e` the gradient of `v r * gamma`: `dv = r (e * gamma - v r^2 mean(e * gamma * v))`,
+    /// `dgamma = sum e * v r`. Gate before: `e = dy`, `dx = dv silu(z)`, `dz = dv x silu'(z)`; behind:
+    /// `e = dy silu(z)`, `dx = dv`, `dz = dy v r gamma silu'(z)`.
     fn backward(&self, [x, z, gamma]: [&[f32]; 3], r: Vec<f32>, dy: &[f32], _: [bool; 3]) -> [Option<Vec<f32>>; 3] {
         let mut dx = buffer(x.len());
         let mut dz = buffer(x.len());

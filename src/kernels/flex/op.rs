@@ -43,8 +43,8 @@ pub enum Input {
     Variable(Tracked),
 }
 
-/// `x` for a kernel; none where it is not on `flex`, not in single precision, or where autodiff recomputes forward passes
-/// (gradient checkpointing).
+/// `x` for a kernel; none where it is not on `flex`, not in single precision, or where autodiff recomputes forward
+/// passes (gradient checkpointing).
 pub fn input<const D: usize>(x: &Tensor<D>) -> Option<Input> {
     if x.dtype() != DType::F32 {
         return None;

@@ -6,7 +6,8 @@ use super::{
     simd::{Arch, Simd, WithSimd, load, sigmoid, starts, store},
 };
 
-/// `y = silu(h)` with `h_t = b + sum_j w_j x_(t-K+1+j)`. The shapes: `x` and `y`: `[B, S, C]`, `w`: `[K, C]`, `b`: `[C]`.
+/// `y = silu(h)` with `h_t = b + sum_j w_j x_(t-K+1+j)`. The shapes: `x` and `y`: `[B, S, C]`, `w`: `[K, C]`, `b`:
+/// `[C]`.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvSilu {
     /// `S`.
@@ -174,7 +175,8 @@ impl WithSimd for SiluBackward<'_> {
     }
 }
 
-/// `y_t = c_t sum_j w_j u_(t-K+1+j)` with `u = b x`. The shapes: `b | c | x`: `[B, S, 3 C]`, `w`: `[K, C]`, `y`: `[B, S, C]`.
+/// `y_t = c_t sum_j w_j u_(t-K+1+j)` with `u = b x`. The shapes: `b | c | x`: `[B, S, 3 C]`, `w`: `[K, C]`, `y`:
+/// `[B, S, C]`.
 #[derive(Clone, Copy, Debug)]
 pub struct GatedConv {
     /// `S`.
@@ -192,8 +194,8 @@ impl Kernel<2> for GatedConv {
         (y, ())
     }
 
-    /// With `v` the convolution and `dv = c dy`: `dc = v dy`, `du_t = sum_j w_j dv_(t+K-1-j)`, `db = x du`, `dx = b du`,
-    /// `dw_j = sum_t dv_t u_(t-K+1+j)`.
+    /// With `v` the convolution and `dv = c dy`: `dc = v dy`, `du_t = sum_j w_j dv_(t+K-1-j)`, `db = x du`,
+    /// `dx = b du`, `dw_j = sum_t dv_t u_(t-K+1+j)`.
     fn backward(&self, [bcx, w]: [&[f32]; 2], (): (), dy: &[f32], _: [bool; 2]) -> [Option<Vec<f32>>; 2] {
         let mut dbcx = buffer(bcx.len());
         let mut dw = zeros(w.len());

@@ -33,9 +33,9 @@ pub fn starts<S: Simd>(len: usize) -> impl Iterator<Item = usize> {
 
 /// `e^x`.
 ///
-/// The argument is split as `n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` is the polynomial of Cephes' `expf` (Moshier 1989),
-/// and `2^n` is applied as two factors, so that results below the smallest normal number are rounded once. The relative
-/// error is below 2e-7, or half a unit in the last place of a subnormal result. NaN stays NaN.
+/// The argument is split as `n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` is the polynomial of Cephes' `expf` (Moshier
+/// 1989), and `2^n` is applied as two factors, so that results below the smallest normal number are rounded once. The
+/// relative error is below 2e-7, or half a unit in the last place of a subnormal result. NaN stays NaN.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value| simd.splat_f32s(value);

@@ -1,4 +1,5 @@
-//! `y = (silu(x g) * (x u)) d`, block of rows by block of rows, so that what lies between the products stays in the cache.
+//! `y = (silu(x g) * (x u)) d`, block of rows by block of rows, so that what lies between the products stays in the
+//! cache.
 
 use super::{
     Kernel,
@@ -49,8 +50,8 @@ impl Kernel<4> for SwiGlu {
         (y, saved)
     }
 
-    /// `da = dy d^T`, `dd = a^T dy`; `dh = da * v * silu'(h)`, `dv = da * silu(h)`; `dx = dh g^T + dv u^T`, `dg = x^T dh`,
-    /// `du = x^T dv`.
+    /// `da = dy d^T`, `dd = a^T dy`; `dh = da * v * silu'(h)`, `dv = da * silu(h)`; `dx = dh g^T + dv u^T`,
+    /// `dg = x^T dh`, `du = x^T dv`.
     fn backward(
         &self,
         [x, g, u, d]: [&[f32]; 4],

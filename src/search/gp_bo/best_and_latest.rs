@@ -2,7 +2,8 @@
 
 use crate::study::Observation;
 
-/// At most `most` of the observations, in their order: half of them the best, among equals the first; the others the latest.
+/// At most `most` of the observations, in their order: half of them the best, among equals the first; the others the
+/// latest.
 ///
 /// The best say where the optimum is, the latest what was learnt around it; what both leave out are old observations of
 /// middling and bad values, of which the fit has the least to learn.

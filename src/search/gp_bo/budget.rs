@@ -1,7 +1,7 @@
 //! What a proposal may cost.
 
-/// The most that one proposal may cost. With `N` observations a fit costs `fit_evaluations` times `N^3`, the search for the
-/// best candidate `candidates` times `N^2`; [`GpBo::with_observations`](super::GpBo::with_observations) bounds `N`.
+/// The most that one proposal may cost. With `N` observations a fit costs `fit_evaluations` times `N^3`, the search for
+/// the best candidate `candidates` times `N^2`; [`GpBo::with_observations`](super::GpBo::with_observations) bounds `N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskBudget {
     /// Evaluations of the likelihood from each start of a fit.

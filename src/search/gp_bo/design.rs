@@ -7,7 +7,8 @@ use crate::{
     study::Study,
 };
 
-/// Points of the sequence that are passed over, because they are known or outside the space, before one is drawn instead.
+/// Points of the sequence that are passed over, because they are known or outside the space, before one is drawn
+/// instead.
 const TRIES: u32 = 256;
 
 /// The next point of a scrambled Sobol sequence (Burley 2020, "Practical Hash-based Owen Scrambling") over the layers;

@@ -21,7 +21,8 @@ use crate::{
     space::{Architecture, SearchSpace},
 };
 
-/// A term of the structured kernel: a way in which layers may matter. See [`GpBo::structured`](super::GpBo::structured).
+/// A term of the structured kernel: a way in which layers may matter. See
+/// [`GpBo::structured`](super::GpBo::structured).
 ///
 /// Letters: `a_i` layer `i` of `n`, at place `t_i = 2i/(n-1) - 1`; `c_z` how many layers are `z`; `Z` symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,8 +45,8 @@ pub enum Term {
     Runs,
     /// `(c_x/n - 1/Z)(c_y/n - 1/Z)`: ratios beyond the linear.
     Ratios,
-    /// The exponentiated share of layers that differ: anything else. The one term without which there are functions that
-    /// no number of observations teaches.
+    /// The exponentiated share of layers that differ: anything else. The one term without which there are functions
+    /// that no number of observations teaches.
     Distance,
 }
 

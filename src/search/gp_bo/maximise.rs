@@ -41,8 +41,8 @@ impl Default for MaximiseOptions {
 
 /// A maximisation over a space.
 ///
-/// For a batch of `q`, call [`run`](Maximiser::run) `q` times: put what was found into `avoid` and into the pending points
-/// of the score, and offer it as an incumbent to the next.
+/// For a batch of `q`, call [`run`](Maximiser::run) `q` times: put what was found into `avoid` and into the pending
+/// points of the score, and offer it as an incumbent to the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Maximiser<'a> {
     /// Where to search.

@@ -50,7 +50,8 @@ impl Standardised {
         (self.mean + self.sd * value).clamp(f64::MIN, f64::MAX)
     }
 
-    /// A distance of the standardised scale on the original one, such as a standard deviation; at most the largest number.
+    /// A distance of the standardised scale on the original one, such as a standard deviation; at most the largest
+    /// number.
     pub(super) fn restore_distance(&self, distance: f64) -> f64 {
         (self.sd * distance).min(f64::MAX)
     }

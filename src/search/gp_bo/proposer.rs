@@ -329,8 +329,8 @@ enum Acquisition<K: Kernel> {
     Analytic(Analytic<K>),
 }
 
-/// qLogNEI with what its covariances need: the baseline's points, and their covariance with the observations in whitened
-/// coordinates, b x N.
+/// qLogNEI with what its covariances need: the baseline's points, and their covariance with the observations in
+/// whitened coordinates, b x N.
 struct Noisy<K: Kernel> {
     q_log_nei: QLogNei,
     points: K::Points,

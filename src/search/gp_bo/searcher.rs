@@ -54,11 +54,12 @@ enum SurrogateKind {
 /// How much the evaluation of a sequence promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcquisitionFunction {
-    /// The logarithm of the noisy expected improvement over the sequences observed and pending (Ament et al. 2023, arXiv
-    /// 2310.20708): by Monte Carlo, exact about noise and about what is pending.
+    /// The logarithm of the noisy expected improvement over the sequences observed and pending (Ament et al. 2023,
+    /// arXiv 2310.20708): by Monte Carlo, exact about noise and about what is pending.
     QLogNei,
     /// The logarithm of the expected improvement over the best posterior mean, in closed form. Pending trials are
-    /// believed to come out as predicted (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization").
+    /// believed to come out as predicted (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize
+    /// optimization").
     LogEi,
 }
 
@@ -84,19 +85,20 @@ impl Default for GpBo {
 }
 
 impl GpBo {
-    /// The searcher of the Composer paper as BoTorch would run it (arXiv 2510.00379, HNAS Searcher), after 8 quasi-random
-    /// trials.
+    /// The searcher of the Composer paper as BoTorch would run it (arXiv 2510.00379, HNAS Searcher), after 8
+    /// quasi-random trials.
     pub fn composer() -> Self {
         Self { surrogate: SurrogateKind::SingleTask, budget: AskBudget::BOTORCH, ..Self::default() }
     }
 
-    /// Like [`GpBo::composer`], but with BoTorch's categorical kernel, an exponentiated Hamming distance with a lengthscale
-    /// per layer, and with the priors that BoTorch's lacks.
+    /// Like [`GpBo::composer`], but with BoTorch's categorical kernel, an exponentiated Hamming distance with a
+    /// lengthscale per layer, and with the priors that BoTorch's lacks.
     pub fn categorical() -> Self {
         Self { surrogate: SurrogateKind::Categorical, budget: AskBudget::BOTORCH, ..Self::default() }
     }
 
-    /// Like [`GpBo::default`], but with these terms alone, in any order: for ablations, and where it is known what matters.
+    /// Like [`GpBo::default`], but with these terms alone, in any order: for ablations, and where it is known what
+    /// matters.
     ///
     /// # Errors
     /// [`SearchError::Zero`] for none.
@@ -151,8 +153,8 @@ impl GpBo {
         }
     }
 
-    /// Makes proposals from at most so many observations, 1000 by default: half of them the best, the others the latest. The cost
-    /// of a proposal, which grows with their cube, is bounded by it, however long a search goes on.
+    /// Makes proposals from at most so many observations, 1000 by default: half of them the best, the others the
+    /// latest. The cost of a proposal, which grows with their cube, is bounded by it, however long a search goes on.
     ///
     /// # Errors
     /// [`SearchError::Zero`] for none.
@@ -168,8 +170,8 @@ impl GpBo {
         self.budget
     }
 
-    /// The observed architecture with the best posterior mean: under noise a better answer than the best observation. Of very
-    /// many observations those that [`with_observations`](Self::with_observations) leaves.
+    /// The observed architecture with the best posterior mean: under noise a better answer than the best observation.
+    /// Of very many observations those that [`with_observations`](Self::with_observations) leaves.
     ///
     /// # Errors
     /// [`SearchError`] when nothing is observed.
@@ -185,8 +187,8 @@ impl GpBo {
         self.process(study).and_then(|process| process.inspect(self.acquisition, rng)).map_err(failed)
     }
 
-    /// How much it promises to evaluate all sequences of `batch` together: their joint qLogNEI, the natural logarithm of an
-    /// improvement in standard deviations of the observed values.
+    /// How much it promises to evaluate all sequences of `batch` together: their joint qLogNEI, the natural logarithm
+    /// of an improvement in standard deviations of the observed values.
     ///
     /// # Errors
     /// [`SearchError`] when nothing is observed, the batch is empty, or a sequence lies outside the space.

@@ -65,8 +65,8 @@ impl<K: Kernel> Surrogate<K> {
         Ok(Self { points, hyper, outcomes, posterior })
     }
 
-    /// The process, with the same hyperparameters and on the same standardised scale, after more outcomes: `points` are the
-    /// observed ones, then those at which `believed` (standardised) was seen.
+    /// The process, with the same hyperparameters and on the same standardised scale, after more outcomes: `points` are
+    /// the observed ones, then those at which `believed` (standardised) was seen.
     ///
     /// # Errors
     /// [`GpError`] where the covariance is not positive definite.

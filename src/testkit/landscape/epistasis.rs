@@ -2,8 +2,8 @@
 
 use super::hash::{below, c11};
 
-/// `S = Σ_i W_i[a_i][a_p(i)][a_q(i)]`: what a layer is worth depends on two partners anywhere in the sequence. Neighbouring
-/// layers mean nothing to each other, and no rule is shared by two layers.
+/// `S = Σ_i W_i[a_i][a_p(i)][a_q(i)]`: what a layer is worth depends on two partners anywhere in the sequence.
+/// Neighbouring layers mean nothing to each other, and no rule is shared by two layers.
 pub(super) fn score(tag: u64, a: &[usize]) -> f64 {
     let mut s = 0.0;
     for i in 0..a.len() {

@@ -9,12 +9,12 @@ const RECURRENT: usize = 2;
 /// Choice 0 plays attention, 1 an MLP, 2 (where there is one) a recurrent layer. In this order:
 ///
 /// 1. counts have diminishing returns: `w c/(c + h)` for each kind;
-/// 2. an MLP digests what the last mixer before it brought: `1/distance` each, `−1/2` where no mixer stands before it, all
-///    times `8/n`;
-/// 3. attention layers up to 4 apart repeat each other: `−0.8/distance²` per pair; attention next to recurrence is worth
-///    `0.3`, both times `16/n`;
-/// 4. recall needs a circuit: attention, an MLP, attention again, in this order with anything between. The first circuit is
-///    worth 2, a second disjoint one 1, an incomplete one nothing;
+/// 2. an MLP digests what the last mixer before it brought: `1/distance` each, `−1/2` where no mixer stands before it,
+///    all times `8/n`;
+/// 3. attention layers up to 4 apart repeat each other: `−0.8/distance²` per pair; attention next to recurrence is
+///    worth `0.3`, both times `16/n`;
+/// 4. recall needs a circuit: attention, an MLP, attention again, in this order with anything between. The first
+///    circuit is worth 2, a second disjoint one 1, an incomplete one nothing;
 /// 5. a mixer first: 0.5; an MLP last: 0.7;
 /// 6. a run of more than `n/4` equal layers costs 1, whatever its length;
 /// 7. every layer has small tastes of its own, up to 0.2.

@@ -6,8 +6,8 @@
 //!
 //! # Form
 //!
-//! `L − 1` tokens, independent and uniform over the first `V − 1` ids, then the last id. Targets are the inputs, without
-//! a shift, and every position is scored, the constant compression token included. A sequence has
+//! `L − 1` tokens, independent and uniform over the first `V − 1` ids, then the last id. Targets are the inputs,
+//! without a shift, and every position is scored, the constant compression token included. A sequence has
 //! `(V − 1)[1 − (1 − 1/(V − 1))^(L − 1)]` distinct content tokens in the mean.
 
 use std::sync::Arc;

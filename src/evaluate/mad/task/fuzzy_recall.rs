@@ -21,9 +21,9 @@
 //!
 //! In the reference about 2 % of the instances end in a question that cannot be answered: the position drawn for the
 //! probe lies behind the start of the last pair, so the probe was never shown, yet it is scored. Here the probe takes
-//! the place of a pair after which no other would be written, if it has not been shown until then. Instances whose probe
-//! is shown anyway are unchanged in law, and lengths and padding keep their bounds. It follows that distinct keys become
-//! fewer, and repeated pairs more, by those 0.02 a sequence (of about 22.6 and 2.2 at the benchmark's settings).
+//! the place of a pair after which no other would be written, if it has not been shown until then. Instances whose
+//! probe is shown anyway are unchanged in law, and lengths and padding keep their bounds. It follows that distinct keys
+//! become fewer, and repeated pairs more, by those 0.02 a sequence (of about 22.6 and 2.2 at the benchmark's settings).
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -8,11 +8,11 @@
 //! # Form
 //!
 //! Of `V` token ids, one (the copy prefix, the last id) is special when there is a single query; `N` are noise; of the
-//! `S` others the first `K = ⌊S/2⌋` are keys and the rest values. With `P = L/2`, there are `P − 1` slots of two tokens:
-//! with probability `f` two noise tokens, else a uniform key and its value, assigned uniformly at the key's first use
-//! (two keys may share one). One slot, drawn uniformly, is never noise. At the end a key that has been shown comes once
-//! more, uniform over the distinct ones, and its value is asked for. With many queries every repeated key is a
-//! question; with a single query only the last, announced by the copy prefix.
+//! `S` others the first `K = ⌊S/2⌋` are keys and the rest values. With `P = L/2`, there are `P − 1` slots of two
+//! tokens: with probability `f` two noise tokens, else a uniform key and its value, assigned uniformly at the key's
+//! first use (two keys may share one). One slot, drawn uniformly, is never noise. At the end a key that has been shown
+//! comes once more, uniform over the distinct ones, and its value is asked for. With many queries every repeated key is
+//! a question; with a single query only the last, announced by the copy prefix.
 //!
 //! # Closed forms
 //!

@@ -7,8 +7,8 @@
 //! # Form
 //!
 //! The insert token is the last of `V` ids. Of the other `V − 1`, the first `K = ⌊(V − 1)/2⌋` are keys and the rest
-//! values; the map is injective and uniform among such maps, so for odd `V − 1` one value belongs to no key. `L/2` times
-//! a uniform key is written, followed by the insert token, whose target is the key's value.
+//! values; the map is injective and uniform among such maps, so for odd `V − 1` one value belongs to no key. `L/2`
+//! times a uniform key is written, followed by the insert token, whose target is the key's value.
 //!
 //! # Closed forms
 //!

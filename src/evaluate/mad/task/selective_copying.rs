@@ -6,9 +6,9 @@
 //! # Form
 //!
 //! The blank is the last id but one, the copy token the last; the `V − 2` others are content. `n` content tokens,
-//! independent and uniform, stand in a head of `L − n − 1` tokens whose other `b = L − 2n − 1` are blanks; then come the
-//! copy token and `n` blanks, whose targets are the content tokens in order. Answers are not shown to the model: all
-//! its inputs there are blanks.
+//! independent and uniform, stand in a head of `L − n − 1` tokens whose other `b = L − 2n − 1` are blanks; then come
+//! the copy token and `n` blanks, whose targets are the content tokens in order. Answers are not shown to the model:
+//! all its inputs there are blanks.
 //!
 //! # Closed forms
 //!

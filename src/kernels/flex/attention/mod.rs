@@ -104,8 +104,8 @@ impl Kernel<3> for Attention {
         }
     }
 
-    /// With the weights `p` and `dp = dy v^T`: `ds = p (dp - sum p dp)`, `dq = ds k`, `dk = ds^T q`, `dv = p^T dy`, where
-    /// `q` and `k` are the turned ones.
+    /// With the weights `p` and `dp = dy v^T`: `ds = p (dp - sum p dp)`, `dq = ds k`, `dk = ds^T q`, `dv = p^T dy`,
+    /// where `q` and `k` are the turned ones.
     fn backward(&self, inputs: [&[f32]; 3], saved: Vec<f32>, dy: &[f32], _: [bool; 3]) -> [Option<Vec<f32>>; 3] {
         let gradients = match (self.width, self.seq) {
             (8, _) => narrow::backward::<8>(self, inputs, &saved, dy),

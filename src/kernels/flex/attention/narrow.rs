@@ -1,5 +1,5 @@
-//! Attention of heads so narrow that products of whole matrices would spend their time on setting out: as many queries at a
-//! time as a vector of the processor has lanes. The width `C` of a head is known to the compiler.
+//! Attention of heads so narrow that products of whole matrices would spend their time on setting out: as many queries
+//! at a time as a vector of the processor has lanes. The width `C` of a head is known to the compiler.
 
 use super::{
     super::{
@@ -104,7 +104,8 @@ fn take<const C: usize>(x: &[f32], at: usize, stride: usize, rows: &mut [[f32; C
     }
 }
 
-/// Rotary positions: column `c` of a row is multiplied by the first factor, and its partner in the other half by the second.
+/// Rotary positions: column `c` of a row is multiplied by the first factor, and its partner in the other half by the
+/// second.
 struct Turn<const C: usize>(Vec<[[f32; C]; 2]>);
 
 impl<const C: usize> Turn<C> {
@@ -142,8 +143,8 @@ impl<const C: usize> Turn<C> {
 }
 
 impl Attention {
-    /// The scores of a key for the queries from position `first` on, minus infinity for those that do not see it. Positions
-    /// are exact up to 2^24.
+    /// The scores of a key for the queries from position `first` on, minus infinity for those that do not see it.
+    /// Positions are exact up to 2^24.
     #[inline(always)]
     fn cut<S: Simd>(&self, simd: S, scores: S::f32s, first: usize, key: usize) -> S::f32s {
         const LANES: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
@@ -155,8 +156,8 @@ impl Attention {
     }
 }
 
-/// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the largest score and the weight of that key,
-/// `[2, B, H, S]`. One number would do, but takes a logarithm, for which there is no vector function.
+/// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the largest score and the weight of that
+/// key, `[2, B, H, S]`. One number would do, but takes a logarithm, for which there is no vector function.
 pub fn forward<const C: usize>(shape: &Attention, inputs: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
     Arch::new().dispatch(Forward::<C> { shape, inputs })
 }

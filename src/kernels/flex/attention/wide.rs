@@ -83,8 +83,8 @@ impl Attention {
     }
 }
 
-/// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the logarithm of the sum of the exponentials of its
-/// scores: `[B, H, S]`.
+/// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the logarithm of the sum of the exponentials
+/// of its scores: `[B, H, S]`.
 pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
     let seq = shape.seq;
     let width = shape.width;

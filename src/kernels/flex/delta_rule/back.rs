@@ -56,8 +56,8 @@ impl Back {
         }
     }
 
-    /// One value head: from the gradient of its state behind the chunk, which is that of none behind the last, to the one
-    /// before it.
+    /// One value head: from the gradient of its state behind the chunk, which is that of none behind the last, to the
+    /// one before it.
     pub(super) fn head(
         &mut self,
         scan: &DeltaScan,

@@ -1,5 +1,6 @@
-//! The gated delta rule in chunks; see `kernels::delta_rule` for the notation. One sequence, one chunk and one key head at a
-//! time; the way back computes the matrices of a chunk anew and keeps the corrections `w` and the states before chunks.
+//! The gated delta rule in chunks; see `kernels::delta_rule` for the notation. One sequence, one chunk and one key head
+//! at a time; the way back computes the matrices of a chunk anew and keeps the corrections `w` and the states before
+//! chunks.
 
 mod back;
 
@@ -16,8 +17,8 @@ use super::{
 };
 use crate::kernels::{DeltaRule, LENGTH_EPSILON};
 
-/// The shapes: `q | k | v`: `[B, S, 2 K C + V P]`, `strength` and `decay`: `[B, S, V]`, `step_bias` and `a_log`: `[V]`, the
-/// result `[B, S, V P]`.
+/// The shapes: `q | k | v`: `[B, S, 2 K C + V P]`, `strength` and `decay`: `[B, S, V]`, `step_bias` and `a_log`: `[V]`,
+/// the result `[B, S, V P]`.
 #[derive(Clone, Copy, Debug)]
 pub struct DeltaScan {
     /// `S`.
@@ -287,7 +288,8 @@ impl Kernel<5> for DeltaScan {
         (y, kept)
     }
 
-    /// With `dw` the gradient of the corrections, `dr = (I + A)^-T dw` is that of the right side and `-dr w^T` that of `A`.
+    /// With `dw` the gradient of the corrections, `dr = (I + A)^-T dw` is that of the right side and `-dr w^T` that of
+    /// `A`.
     fn backward(
         &self,
         [mixed, strength, decay, bias, a_log]: [&[f32]; 5],

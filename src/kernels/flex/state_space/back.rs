@@ -72,8 +72,8 @@ impl Back {
         take(&dy[place.rows(inner)], inner, place.channel(), channels, &mut self.dy);
     }
 
-    /// `h = exp(s_last) h_before + B^T v` with `v_j = exp(s_last - s_j) u_j`: from the gradient of the state behind the chunk to
-    /// that of the state before it.
+    /// `h = exp(s_last) h_before + B^T v` with `v_j = exp(s_last - s_j) u_j`: from the gradient of the state behind the
+    /// chunk to that of the state before it.
     pub(super) fn write_state(&mut self, place: &Place, mixed: &[f32], before: Option<&[f32]>, dstates: &mut [f32]) {
         let ((heads, channels), StateSpace { width, .. }) = (place.scan.shared(), place.scan.sizes);
         let ([b, _], [db, _], last) = (place.matrices(mixed), place.columns(), place.tokens.len() - 1);

@@ -1,6 +1,6 @@
-//! The chunked dual form of Mamba-2's state space: `h_t = exp(a_t) h_(t-1) + B_t u_t^T`, `y_t = C_t h_t + skip x_t`, with
-//! `u = dt x` and `a = dt A`. One sequence, one chunk and one group of heads at a time; the way back computes the matrices of
-//! a chunk anew and keeps only the states before chunks.
+//! The chunked dual form of Mamba-2's state space: `h_t = exp(a_t) h_(t-1) + B_t u_t^T`, `y_t = C_t h_t + skip x_t`,
+//! with `u = dt x` and `a = dt A`. One sequence, one chunk and one group of heads at a time; the way back computes the
+//! matrices of a chunk anew and keeps only the states before chunks.
 
 mod back;
 
@@ -19,8 +19,8 @@ use super::{
 };
 use crate::kernels::StateSpace;
 
-/// The shapes: `x | B | C`: `[B, S, H P + 2 G N]`, `step`: `[B, S, H]`, `step_bias`, `a_log` and `skip`: `[H]`, the result
-/// `[B, S, H P]`.
+/// The shapes: `x | B | C`: `[B, S, H P + 2 G N]`, `step`: `[B, S, H]`, `step_bias`, `a_log` and `skip`: `[H]`, the
+/// result `[B, S, H P]`.
 #[derive(Clone, Copy, Debug)]
 pub struct StateSpaceScan {
     /// `S`.

@@ -1,8 +1,8 @@
 //! The standard normal draws behind every Monte-Carlo value, from a scrambled Sobol sequence.
 //!
-//! Quasi-random base samples integrate a smooth function with an error near `1 / M` instead of `1 / sqrt M` (Balandat et
-//! al. 2020, arXiv 1910.06403, section 3.2), and fixing them makes the acquisition function deterministic. The scrambling
-//! is Owen's, by hashing (Burley 2020, "Practical Hash-based Owen Scrambling", JCGT 9(4)).
+//! Quasi-random base samples integrate a smooth function with an error near `1 / M` instead of `1 / sqrt M` (Balandat
+//! et al. 2020, arXiv 1910.06403, section 3.2), and fixing them makes the acquisition function deterministic. The
+//! scrambling is Owen's, by hashing (Burley 2020, "Practical Hash-based Owen Scrambling", JCGT 9(4)).
 
 use nalgebra::DMatrix;
 use rand::{RngExt, SeedableRng};
@@ -57,8 +57,8 @@ fn horner(coefficients: &[f64; 8], x: f64) -> f64 {
 /// Numerator and denominator.
 type Rational = ([f64; 8], [f64; 8]);
 
-/// The quantile between 0.075 and 0.925: PPND16 of Wichura (1988), algorithm AS 241, Applied Statistics 37(3), good to 16
-/// digits.
+/// The quantile between 0.075 and 0.925: PPND16 of Wichura (1988), algorithm AS 241, Applied Statistics 37(3), good to
+/// 16 digits.
 const CENTRE: Rational = (
     [
         3.387_132_872_796_366_5,

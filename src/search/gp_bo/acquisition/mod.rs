@@ -1,7 +1,7 @@
 //! How much the evaluation of an architecture promises, given the posterior of a Gaussian process.
 //!
-//! Everything here works on means and covariances of the latent function `f`, to be maximised. Give them on the scale of
-//! standardised outcomes: the smoothing temperatures and the jitter are absolute numbers made for that scale.
+//! Everything here works on means and covariances of the latent function `f`, to be maximised. Give them on the scale
+//! of standardised outcomes: the smoothing temperatures and the jitter are absolute numbers made for that scale.
 //!
 //! | function | of | source |
 //! |---|---|---|

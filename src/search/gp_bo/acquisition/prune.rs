@@ -8,8 +8,8 @@ use super::{AcquisitionError, cholesky::lower_root, q_log_nei::check_shape};
 pub(crate) const PRUNE_SAMPLES: usize = 2048;
 
 /// The points that are the best of all in at least one joint sample of the posterior, ascending: what
-/// `prune_inferior_points` of BoTorch keeps (Balandat et al. 2020, arXiv 1910.06403, appendix C). The other points cannot
-/// be the incumbent of any sample, so that [`QLogNei`](super::QLogNei) without them is as good and faster.
+/// `prune_inferior_points` of BoTorch keeps (Balandat et al. 2020, arXiv 1910.06403, appendix C). The other points
+/// cannot be the incumbent of any sample, so that [`QLogNei`](super::QLogNei) without them is as good and faster.
 ///
 /// # Shapes
 /// `mean` N, `cov` N x N over distinct points, `samples` M x at least N standard normals. No points, nothing kept.

@@ -122,11 +122,12 @@ impl QLogNei {
         Ok(log_mean_exp(&of_samples))
     }
 
-    /// The values of many single candidates: [`value`](Self::value) of each with `q = 1`, faster by orders of magnitude.
+    /// The values of many single candidates: [`value`](Self::value) of each with `q = 1`, faster by orders of
+    /// magnitude.
     ///
     /// Samples are computed by matrix products over blocks of candidates, and the mean over samples is taken before the
-    /// logarithm, so that nearly all samples need no transcendental function. A candidate whose mean is not finite has a
-    /// value that is not finite.
+    /// logarithm, so that nearly all samples need no transcendental function. A candidate whose mean is not finite has
+    /// a value that is not finite.
     ///
     /// # Shapes
     /// `mean` C, `variance` C, `cov_bx` b x C: one column per candidate. It is overwritten, hence taken by value.
@@ -188,8 +189,9 @@ struct Ramp<'a> {
 impl Ramp<'_> {
     /// `ln mean_m tau fatplus(t_m)`, with `t_m = (mean + f_m + deviation z_m - best_m) / tau`.
     ///
-    /// It equals the log-mean-exp of [`log_fatplus`] over samples. The ramp is summed plainly: it lies between 1e-17 and
-    /// 1e8 for every improvement below 1e2 in size. Only samples within `FAR tau = 5e-5` of the best need an exponential.
+    /// It equals the log-mean-exp of [`log_fatplus`] over samples. The ramp is summed plainly: it lies between 1e-17
+    /// and 1e8 for every improvement below 1e2 in size. Only samples within `FAR tau = 5e-5` of the best need an
+    /// exponential.
     fn log_mean(&self, mean: f64, deviation: f64) -> f64 {
         let (sum, nearest) = self.sum(mean, deviation, far_fatplus);
         let sum = if nearest < FAR { self.sum(mean, deviation, ramp).0 } else { sum };

@@ -8,10 +8,10 @@
 //! | H(x, y) | share of layers that differ |
 //! | u | free parameters: ln s_b for every block, ln s, ln l |
 //!
-//! `k(x, y) = sum_b s_b phi_b(x)' phi_b(y) + s exp(-H(x, y) / l)`. Linear kernels on blocks of features are additive models
-//! (Duvenaud et al. 2011, arXiv 1112.4394) with automatic relevance determination by block: the fit finds how much each
-//! explains, and those that explain nothing vanish. The last term is the transformed overlap kernel (Wan et al. 2021,
-//! CASMOPOLITAN, arXiv 2102.07188): it keeps the process universal, so that no function is excluded.
+//! `k(x, y) = sum_b s_b phi_b(x)' phi_b(y) + s exp(-H(x, y) / l)`. Linear kernels on blocks of features are additive
+//! models (Duvenaud et al. 2011, arXiv 1112.4394) with automatic relevance determination by block: the fit finds how
+//! much each explains, and those that explain nothing vanish. The last term is the transformed overlap kernel (Wan et
+//! al. 2021, CASMOPOLITAN, arXiv 2102.07188): it keeps the process universal, so that no function is excluded.
 
 use std::cell::OnceCell;
 
