@@ -1,12 +1,15 @@
 //! Ten thousand trials of an instant evaluator with every searcher: what an ask costs as the study grows, and what
 //! memory is kept.
 //!
-//! `cargo run --release --example soak`; `-- --trials 2000` is shorter, `--page FILE` writes the page of the last
-//! random search.
+//! `cargo run --release --example soak`; `-- --trials 2000` is shorter, `--page FILE` writes the page of the random
+//! search. It fails where memory grows with the trials: by more than a tenth between the last two sizes.
 
-use std::{fs, path::PathBuf, time::Instant};
+#[macro_use]
+mod shared;
 
-use anyhow::Context as _;
+use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 use composer_nas::{prelude::*, report::Page};
 use peak_alloc::PeakAlloc;
@@ -28,6 +31,9 @@ struct Args {
     page: Option<PathBuf>,
 }
 
+/// Bytes that are no growth.
+const SLACK: i64 = 1 << 16;
+
 /// What was seen when a study had so many trials.
 struct Seen {
     trials: usize,
@@ -37,8 +43,11 @@ struct Seen {
     beyond: i64,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    shared::end(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 14)?;
     let sizes: Vec<usize> = [100, 1000, 2000, 5000, 10_000].into_iter().filter(|&size| size <= args.trials).collect();
     println!(
@@ -52,12 +61,12 @@ fn main() -> anyhow::Result<()> {
         ("exhaustive", Box::new(Exhaustive)),
         ("local search", Box::new(LocalSearch::new(20)?)),
         ("evolution", Box::new(RegularizedEvolution::new(50, 10)?)),
-        ("incremental random", Box::new(Incremental::new(RandomSearch, Side::End, 2, args.trials / 5)?)),
+        ("incremental random", Box::new(Incremental::new(RandomSearch, Side::End, 7, args.trials)?)),
         ("replicated random", Box::new(Replicate::new(RandomSearch, 4, 4)?)),
     ];
     for (name, searcher) in cheap {
         let (study, seen) = soak(searcher, &space, &sizes, usize::MAX)?;
-        line(name, &sizes, &seen);
+        line(name, &sizes, &study, &seen)?;
         if name == "random"
             && let Some(path) = &args.page
         {
@@ -72,18 +81,26 @@ fn main() -> anyhow::Result<()> {
         }
     }
     for (name, searcher) in [("GpBo::default", GpBo::default()), ("GpBo::composer", GpBo::composer())] {
-        let (_, seen) = soak(Box::new(searcher), &space, &sizes, args.asks)?;
-        line(name, &sizes, &seen);
+        let (study, seen) = soak(Box::new(searcher), &space, &sizes, args.asks)?;
+        line(name, &sizes, &study, &seen)?;
     }
     Ok(())
 }
 
-fn line(name: &str, sizes: &[usize], seen: &[Seen]) {
+/// Prints what was seen of a searcher, and refuses memory that grows.
+fn line(name: &str, sizes: &[usize], study: &Study, seen: &[Seen]) -> anyhow::Result<()> {
     let cell = |size: &usize| {
         let there = seen.iter().find(|seen| seen.trials == *size);
         there.map_or("-".into(), |seen| format!("{:.3} / {}", seen.ask, seen.beyond / 1000))
     };
-    println!("| {name} | {} |", sizes.iter().map(cell).collect::<Vec<_>>().join(" | "));
+    let trials = study.trials().len();
+    let done = if seen.len() < sizes.len() { format!(", done after {trials} trials") } else { String::new() };
+    println!("| {name}{done} | {} |", sizes.iter().map(cell).collect::<Vec<_>>().join(" | "));
+    if let [.., before, last] = seen {
+        let flat = last.beyond <= before.beyond + before.beyond / 10 + SLACK;
+        ensure!(flat, "{name} keeps {} bytes after {} trials", last.beyond, last.trials);
+    }
+    Ok(())
 }
 
 /// Runs a search up to the last of the sizes. The searcher is asked for the last `asks` trials before each size; a
