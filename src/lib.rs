@@ -116,8 +116,9 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`limits`], [`statistics`], [`line_file`], [`durable`], [`device`]: named random streams, bounds on
-//!    sizes, judging noisy numbers, append-only files, files that are whole or absent, named devices
+//! 1. [`seed`], [`limits`], [`text`], [`statistics`], [`durable`], [`line_file`], [`device`]: named random streams,
+//!    bounds on sizes, texts made safe to show, judging noisy numbers, files that are whole or absent, append-only
+//!    files, named devices
 //! 2. [`kernels`], [`primitive`]: what layers compute, what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known

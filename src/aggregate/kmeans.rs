@@ -257,6 +257,7 @@ mod tests {
         let thrice = [0.1, 0.1, 0.1, 0.4, 0.4, 0.4, 0.7, 1.1, 1.1, 1.1];
         assert_eq!(kmeans(&thrice, 4), [0..3, 3..6, 6..7, 7..10]);
     }
+
     #[test]
     fn ten_thousand_values_are_split_where_they_part() {
         let values = sorted((0..10_000).map(|i| f64::from(i % 4) + f64::from(i) * 1e-7).collect());

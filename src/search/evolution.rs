@@ -1,6 +1,6 @@
 //! Regularised evolution (Real et al. 2019, arXiv 1802.01548, algorithm 1).
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use rand::seq::IndexedRandom;
 
@@ -56,8 +56,7 @@ impl RegularizedEvolution {
 fn child(study: &Study, parent: &Architecture, rng: &mut Rng) -> Option<Architecture> {
     let mut from = parent.clone();
     // One walk over the study, instead of one for every neighbour.
-    let known: BTreeSet<_> =
-        study.trials().iter().filter(|trial| !trial.is_invalid()).map(|trial| &trial.architecture).collect();
+    let known: HashSet<_> = study.candidates().map(|trial| &trial.architecture).collect();
     for _ in 0..study.space().layers() {
         let near = study.space().neighbors(&from);
         let unknown: Vec<_> = near.iter().filter(|near| !known.contains(near)).collect();
