@@ -152,3 +152,32 @@ fn many_trials_are_a_small_page() {
     assert!(html.len() < 5_000_000, "{} bytes", html.len());
     check_coordinates(&html);
 }
+
+#[test]
+fn texts_stay_texts_in_the_terminal() {
+    // A search whose evaluator says such things, as its person sees it afterwards.
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("nasty/journal.jsonl");
+    std::fs::create_dir(folder.path().join("nasty")).unwrap();
+    let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4).unwrap();
+    let evaluator = from_fn("nasty\u{1b}[2J", |trial: &Trial, _: &Context| match trial.id.0 {
+        odd if odd % 2 == 1 => Err(EvalError::Infeasible(NASTY[trial.id.0 as usize % NASTY.len()].into())),
+        _ => Ok(Report::score("accuracy", 0.5)),
+    });
+    let pipeline = Pipeline::new(&Primitives::standard(), space, evaluator).searcher(RandomSearch).trials(15);
+    pipeline.journal(&journal).run(&Target::llama_1b()).unwrap();
+
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().unwrap().with_file_name("examples").join("search");
+    assert!(program.exists(), "{} is not there: run cargo test without naming single tests", program.display());
+    let shown = std::process::Command::new(program)
+        .args(["--show", "--run", "nasty", "--runs"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.status.success() && text.contains("alert('x')") && text.contains("failed: "), "{text}");
+    check_letters(&text);
+    // A reason is one line.
+    assert_eq!(text.lines().count(), 1 + 15, "{text}");
+}
