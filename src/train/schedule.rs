@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::TrainError;
 use crate::limits::LimitError;
 
-/// The largest peak: beyond any training, and low enough that no rate overflows.
-const MAX_RATE: f64 = 1e6;
+/// The largest peak: beyond any training, and low enough that no step of a warm-up overflows.
+const MAX_RATE: f64 = 1e100;
 
 /// Linear warm-up to `peak`, then down to `floor` as [`Decay`] says.
 ///
