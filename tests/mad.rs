@@ -129,6 +129,46 @@ fn scores_are_means_over_settings_then_over_tasks() {
 }
 
 #[test]
+fn weights_tilt_the_means_and_their_error() {
+    let mut weighted = protocol(recall(), 8);
+    let harder = Task::InContextRecall(InContextRecall { vocab_size: 8, seq_len: 16, multi_query: true });
+    let copying = Task::SelectiveCopying(SelectiveCopying { vocab_size: 8, seq_len: 24, num_tokens_to_copy: 4 });
+    weighted.trainings.extend([harder, copying].map(|task| protocol(task, 8).trainings.remove(0)));
+    for (training, weight) in weighted.trainings.iter_mut().zip([1.0, 3.0, 6.0]) {
+        training.weight = weight;
+        training.repeats = 2;
+    }
+    let report = evaluate(weighted.clone(), "1A+1M");
+    let of: Vec<f64> = report.tasks.iter().filter_map(|task| task.score).collect();
+    let pooled = (of[0] + 3.0 * of[1]) / 4.0;
+    assert!((report.scores["in-context-recall"] - pooled).abs() < 1e-12);
+    assert_eq!(report.scores["selective-copying"], of[2]);
+    // Recall weighs the mean of 1 and 3, copying 6.
+    let score = report.scores["accuracy"];
+    assert!((score - (2.0 * pooled + 6.0 * of[2]) / 8.0).abs() < 1e-12);
+    assert!((report.curve.last().unwrap().1 - score).abs() < 1e-12);
+    let alone = |at: usize| {
+        let mut alone = weighted.clone();
+        alone.trainings = vec![weighted.trainings[at].clone()];
+        evaluate(alone, "1A+1M").standard_error.unwrap()
+    };
+    // Copying is drawn from the same seeds when it is trained alone.
+    let shares = [0.0625, 0.1875, 0.75];
+    let error = shares.iter().enumerate().map(|(at, share)| (share * alone(at)).powi(2)).sum::<f64>().sqrt();
+    assert!((report.standard_error.unwrap() - error).abs() < 1e-12, "{report:?}");
+
+    // What weighs 1 is not written, so that the fingerprints of older protocols stay.
+    assert!(!serde_json::to_string(&protocol(recall(), 8)).unwrap().contains("\"weight\""));
+    let text = serde_json::to_string(&weighted).unwrap();
+    assert_eq!(serde_json::from_str::<Protocol>(&text).unwrap(), weighted);
+    for absurd in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-4, 1e4] {
+        weighted.trainings[0].weight = absurd;
+        let error = weighted.validate().unwrap_err().to_string();
+        assert!(error.contains("between 0.001 and 1000"), "{error}");
+    }
+}
+
+#[test]
 fn repetitions_become_a_mean_with_its_standard_error() {
     let mut once = protocol(recall(), 20);
     once.trainings

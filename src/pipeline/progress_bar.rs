@@ -108,7 +108,8 @@ impl Default for ProgressBar {
 impl Observer for ProgressBar {
     fn started(&mut self, study: &Study, budget: usize) {
         self.start = Instant::now();
-        (self.budget, self.earlier) = (budget, finished(study));
+        self.budget = budget;
+        self.earlier = finished(study);
         self.draw(study);
     }
 

@@ -85,7 +85,8 @@ impl Iterator for TextReader {
                 Ok(text) if text.is_empty() => {}
                 Ok(_) => return Some(document),
                 Err(_) => {
-                    (self.files, self.lines) = (Vec::new().into_iter(), None);
+                    self.files = Vec::new().into_iter();
+                    self.lines = None;
                     return Some(document);
                 }
             }

@@ -101,11 +101,11 @@ impl Evaluator for Mad {
         // Of the score: the sum over trainings, unknown where one is not repeated.
         let mut variance = Some(0.0);
         for training in trainings {
-            let weight = self.weight(training);
+            let share = self.share(training);
             let configs = training.runs();
             let mut repeats = Vec::new();
             for repeat in 0..training.repeats {
-                live.begin(training.label(), weight / training.repeats as f64);
+                live.begin(training.label(), share / training.repeats as f64);
                 let mut best: Option<TaskReport> = None;
                 for (point, config) in configs.iter().enumerate() {
                     let index = repeat * configs.len() + point;
@@ -133,7 +133,7 @@ impl Evaluator for Mad {
                 repeats.extend(best);
             }
             let scores: Vec<f64> = repeats.iter().map(score).collect();
-            variance = variance.zip(standard_error(&scores)).map(|(sum, error)| sum + (weight * error).powi(2));
+            variance = variance.zip(standard_error(&scores)).map(|(sum, error)| sum + (share * error).powi(2));
             report.tasks.push(TaskReport::pooled(live.stage.clone(), &repeats.iter().collect::<Vec<_>>()));
         }
         if context.stopped().is_some() {
@@ -149,27 +149,39 @@ impl Evaluator for Mad {
 impl Mad {
     /// The mean of each task, and the mean over tasks.
     fn score(&self, report: &mut Report) {
-        let mut means: Vec<(&str, Vec<f64>)> = Vec::new();
+        let mut tasks: Vec<(&str, Vec<(f64, f64)>)> = Vec::new();
         for (training, task) in self.protocol.trainings.iter().zip(&report.tasks) {
             let name = training.task.name();
-            match means.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, scores)) => scores.push(score(task)),
-                None => means.push((name, vec![score(task)])),
+            let weighed = (training.weight, score(task));
+            match tasks.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, trainings)) => trainings.push(weighed),
+                None => tasks.push((name, vec![weighed])),
             }
         }
-        let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-        let tasks: Vec<f64> = means.iter().map(|(_, scores)| mean(scores)).collect();
-        report.scores.insert("accuracy".into(), mean(&tasks));
-        report.scores.extend(means.iter().zip(&tasks).map(|((name, _), &score)| ((*name).into(), score)));
+        let weighed = tasks.iter().map(|(_, trainings)| {
+            let weight = trainings.iter().map(|(weight, _)| weight).sum::<f64>() / trainings.len() as f64;
+            (weight, weighted_mean(trainings))
+        });
+        let weighed: Vec<(f64, f64)> = weighed.collect();
+        report.scores.insert("accuracy".into(), weighted_mean(&weighed));
+        report.scores.extend(tasks.iter().zip(&weighed).map(|((name, _), &(_, score))| ((*name).into(), score)));
     }
 
-    /// How much the score of a training counts in the trial's.
-    fn weight(&self, training: &Training) -> f64 {
-        let names: Vec<_> = self.protocol.trainings.iter().map(|training| training.task.name()).collect();
-        let alike = names.iter().filter(|name| **name == training.task.name()).count();
-        let tasks = names.iter().enumerate().filter(|&(at, name)| !names[..at].contains(name)).count();
-        1.0 / (alike * tasks) as f64
+    /// What share of the trial's score that of a training is.
+    fn share(&self, training: &Training) -> f64 {
+        let trainings = &self.protocol.trainings;
+        let counts = |training: &Training| {
+            let alike = trainings.iter().filter(|other| other.task.name() == training.task.name()).count();
+            training.weight / alike as f64
+        };
+        counts(training) / trainings.iter().map(counts).sum::<f64>()
     }
+}
+
+/// Of (weight, score).
+fn weighted_mean(weighed: &[(f64, f64)]) -> f64 {
+    let total: f64 = weighed.iter().map(|(weight, _)| weight).sum();
+    weighed.iter().map(|(weight, score)| weight * score).sum::<f64>() / total
 }
 
 /// What a training counts: trainings here always say.

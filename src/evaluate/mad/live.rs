@@ -32,7 +32,9 @@ impl<'a> Live<'a> {
     /// The next training begins.
     pub(super) fn begin(&mut self, stage: String, weight: f64) {
         self.earned += self.weight * self.best;
-        (self.stage, self.weight, self.best) = (stage, weight, 0.0);
+        self.stage = stage;
+        self.weight = weight;
+        self.best = 0.0;
     }
 
     /// A run has taken so many steps; breaks where it is called off.

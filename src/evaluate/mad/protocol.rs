@@ -1,6 +1,6 @@
 //! How candidates are trained and scored, as plain configuration.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,8 +23,8 @@ use crate::{
 /// How candidates are trained and scored on MAD. A plain value: read one from JSON, or change a preset.
 ///
 /// The score of a trial is the mean over tasks of the mean over that task's trainings; of a training, the mean over its
-/// repetitions of the best over its grid. A run that diverges scores 0. Where everything is repeated, the report has
-/// the standard error of the score.
+/// repetitions of the best over its grid. Trainings may be given [weights](Training::weight). A run that diverges
+/// scores 0. Where everything is repeated, the report has the standard error of the score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
@@ -65,6 +65,10 @@ pub struct Training {
     /// trainings tell more than one long one where chance decides when a model gets the point.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub repeats: usize,
+    /// How much it counts in the mean over its task's trainings, and the task in the mean over tasks, which weighs each
+    /// task by the mean weight of its trainings. From 0.001 to 1000; 1 where it is left out.
+    #[serde(default = "even", skip_serializing_if = "is_even")]
+    pub weight: f64,
 }
 
 /// Where training sequences come from.
@@ -84,6 +88,15 @@ fn once() -> usize {
 /// Left out of the text, so that journals and tables of protocols without repetitions keep their fingerprint.
 fn is_once(repeats: &usize) -> bool {
     *repeats == 1
+}
+
+fn even() -> f64 {
+    1.0
+}
+
+/// Left out of the text for the same reason.
+fn is_even(weight: &f64) -> bool {
+    *weight == 1.0
 }
 
 /// A point of the grid.
@@ -273,6 +286,9 @@ impl Training {
         if self.repeats == 0 {
             return Err(TrainingError::NoRepeats);
         }
+        if !WEIGHTS.contains(&self.weight) {
+            return Err(TrainingError::Weight(self.weight));
+        }
         if self.test_examples == 0 {
             return Err(TrainingError::NoTestExamples);
         }
@@ -317,6 +333,8 @@ impl Training {
     }
 }
 
+/// What a training may count beside others.
+const WEIGHTS: RangeInclusive<f64> = 1e-3..=1e3;
 /// An input and a target, which may be none.
 const BYTES_PER_TOKEN: u64 = 12;
 /// Single precision.
@@ -357,6 +375,7 @@ fn quick_training(task: Task, steps: usize, repeats: usize) -> Training {
         },
         grid: Vec::new(),
         repeats,
+        weight: 1.0,
     }
 }
 
@@ -386,6 +405,7 @@ fn reference_training(setting: Setting) -> Training {
         },
         grid: grid.collect(),
         repeats: 1,
+        weight: 1.0,
     }
 }
 
@@ -432,6 +452,9 @@ pub enum TrainingError {
     /// Trained not even once.
     #[error("repeats is 0: a training is carried out at least once")]
     NoRepeats,
+    /// A weight out of bounds, or none.
+    #[error("weight is {0}: a training counts between 0.001 and 1000 times as much as another; leave it out for 1")]
+    Weight(f64),
     /// An empty test set.
     #[error("test_examples is 0: an accuracy needs at least one sequence")]
     NoTestExamples,

@@ -120,7 +120,9 @@ impl Open {
 
     /// A job was submitted after so many attempts.
     pub(super) fn submitted(&mut self, attempts: u32) {
-        (self.stage, self.attempts, self.sign) = (Stage::Submitted, attempts, Instant::now());
+        self.stage = Stage::Submitted;
+        self.attempts = attempts;
+        self.sign = Instant::now();
     }
 
     /// A new place, where the list names one.
@@ -130,14 +132,16 @@ impl Open {
             Listed::Live(JobState::Running(node)) => Place::Running(node.clone()),
             Listed::Live(JobState::Held(_)) | Listed::Gone | Listed::Unknown => return None,
         };
-        (self.stage, self.sign) = (Stage::Submitted, Instant::now());
+        self.stage = Stage::Submitted;
+        self.sign = Instant::now();
         (self.place.as_ref() != Some(&place)).then(|| self.place.insert(place).clone())
     }
 
     /// A new sign of life, where there is one.
     pub(super) fn felt(&mut self) -> Option<&Pulse> {
         let pulse = self.task.pulse().filter(|pulse| *pulse != self.pulse)?;
-        (self.pulse, self.sign) = (pulse, Instant::now());
+        self.pulse = pulse;
+        self.sign = Instant::now();
         Some(&self.pulse)
     }
 
