@@ -125,9 +125,10 @@
 //! 5. [`aggregate`]: study → one architecture
 //! 6. [`search`]: study → next architecture; [`stopping`]: study → what a trial must reach
 //! 7. [`model`], [`weights`], [`cost`], [`train`]: specification → network, its files, size and work, its training;
+//!    [`extrapolate`]: small architecture → model at the target's size;
 //!    [`data`], [`pretrain`], [`downstream`]: token files, pre-training on them, answers to questions
 //! 8. [`evaluate`]: trial → report; [`evidence`]: published comparisons, by which a proxy is judged
-//! 9. [`extrapolate`]: small architecture → model at the target's size; [`isoflop`]: how architectures scale
+//! 9. [`isoflop`]: how architectures scale
 //! 10. [`execute`], [`journal`], [`pipeline`]: where trials run, how a search is remembered, the composition
 //! 11. models in the files of other tools, and back: [`export`], [`import`]
 //! 12. pictures of searches and studies: [`report`]
@@ -166,13 +167,13 @@ pub mod stopping;
 pub mod model;
 pub mod weights;
 pub mod cost;
+pub mod extrapolate;
 pub mod train;
 pub mod data;
 pub mod pretrain;
 pub mod downstream;
 pub mod evaluate;
 pub mod evidence;
-pub mod extrapolate;
 pub mod isoflop;
 pub mod execute;
 pub mod journal;

@@ -29,12 +29,13 @@ use clap::{Parser, value_parser};
 use composer_nas::{
     data::Corpus,
     evaluate::{
-        Row, TableFile,
+        Row, SizeMatched, TableFile,
         corpus::{CorpusEvaluator, CorpusProtocol},
         mad::{Protocol, Readings},
     },
     evidence::Evidence,
     execute::{Executor, Message, Threads},
+    extrapolate::Cycle,
     limits::{LimitError, MAX_TRAININGS},
     prelude::*,
     space::baseline,
@@ -91,6 +92,10 @@ struct Args {
     /// Width of a candidate on text, with heads of 16 and an inner width three times as large.
     #[arg(long, requires = "corpus", default_value_t = 64)]
     width: usize,
+    /// Grow every candidate to the size of so many blocks of attention and SwiGLU, so that sequences of different kinds
+    /// of layers are compared at equal parameters.
+    #[arg(long, conflicts_with = "corpus")]
+    blocks: Option<usize>,
     /// The accuracy that the reading `early` waits for.
     #[arg(long, default_value_t = 0.9, value_parser = accuracy)]
     threshold: f64,
@@ -213,6 +218,8 @@ enum TrainsOn {
 /// Who trains the architectures, and what the table has of it.
 struct Judge {
     evaluator: Arc<dyn Evaluator>,
+    /// The size that candidates are grown to, if any.
+    size: Option<Target>,
     trains_on: TrainsOn,
     columns: Vec<String>,
     /// The number that ranks.
@@ -229,7 +236,15 @@ impl Judge {
             tasks.chain(readings).chain(["diverged".into(), "seconds".into(), CPU.into()]).collect();
         let mut seen = BTreeSet::new();
         columns.retain(|column| seen.insert(column.clone()));
-        Ok(Self { evaluator, trains_on: TrainsOn::Tasks(protocol), columns, score: "accuracy" })
+        Ok(Self { evaluator, size: None, trains_on: TrainsOn::Tasks(protocol), columns, score: "accuracy" })
+    }
+
+    /// The same with every candidate grown to the size of so many blocks of attention and SwiGLU.
+    fn of_equal_size(self, blocks: usize, primitives: &Primitives) -> anyhow::Result<Self> {
+        let TrainsOn::Tasks(protocol) = &self.trains_on else { return Ok(self) };
+        let target = Target::custom("candidates", protocol.dims.clone(), 1, false, blocks)?;
+        let evaluator = Arc::new(SizeMatched::new(self.evaluator.clone(), Cycle, target.clone(), primitives)?);
+        Ok(Self { evaluator, size: Some(target), ..self })
     }
 
     fn text(args: &Args, corpus: &Corpus, primitives: &Primitives, device: &Device) -> anyhow::Result<Self> {
@@ -239,7 +254,7 @@ impl Judge {
         let evaluator = Arc::new(CorpusEvaluator::new(protocol.clone(), corpus, primitives, device)?);
         let columns = ["loss", "next token", "diverged", "seconds", CPU].map(String::from).to_vec();
         let trains_on = TrainsOn::Text(protocol, corpus.vocab_size);
-        Ok(Self { evaluator, trains_on, columns, score: "likelihood" })
+        Ok(Self { evaluator, size: None, trains_on, columns, score: "likelihood" })
     }
 
     /// The protocol of synthetic tasks, if these are what is trained on.
@@ -253,7 +268,13 @@ impl Judge {
     /// Floating-point operations of one evaluation.
     fn train_flops(&self, architecture: &Architecture, primitives: &Primitives) -> anyhow::Result<f64> {
         match &self.trains_on {
-            TrainsOn::Tasks(protocol) => Ok(protocol.train_flops(architecture, primitives)?),
+            TrainsOn::Tasks(protocol) => match &self.size {
+                None => Ok(protocol.train_flops(architecture, primitives)?),
+                Some(target) => {
+                    let grown = Cycle.extrapolate(architecture, target, primitives)?;
+                    Ok(protocol.train_flops(&grown.architecture, primitives)?)
+                }
+            },
             TrainsOn::Text(protocol, vocab_size) => {
                 let model = protocol.model(architecture.clone(), *vocab_size);
                 let steps = protocol.training(&model, primitives)?.steps;
@@ -288,7 +309,13 @@ impl Args {
 
     fn judge(&self, primitives: &Primitives, device: &Device) -> anyhow::Result<Judge> {
         match &self.corpus {
-            None => Judge::mad(shared::protocol(&self.protocol)?, primitives, device),
+            None => {
+                let judge = Judge::mad(shared::protocol(&self.protocol)?, primitives, device)?;
+                match self.blocks {
+                    None => Ok(judge),
+                    Some(blocks) => judge.of_equal_size(blocks, primitives),
+                }
+            }
             Some(folder) => {
                 let corpus = Corpus::open(folder).with_context(|| {
                     format!("no corpus in {}: run examples/fetch_corpus.sh and the example pretrain", folder.display())

@@ -3,7 +3,7 @@
 //! An [`Evaluator`] answers "how good is this architecture?". [`Mad`](mad::Mad) trains the candidate on the MAD tasks;
 //! [`CorpusEvaluator`](corpus::CorpusEvaluator) trains it on text, [`TabularEvaluator`] replays a [`Table`] of what was
 //! measured; [`from_fn`] makes an evaluator of any closure. [`Repeated`] and [`Cached`] evaluate several times, or
-//! once, with any of them.
+//! once, with any of them; [`SizeMatched`] evaluates candidates of equal size.
 
 mod cached;
 mod context;
@@ -12,12 +12,14 @@ mod failure;
 mod from_fn;
 pub mod mad;
 mod repeated;
+mod size_matched;
 mod tabular;
 
 pub use cached::{CacheError, Cached};
 pub use context::{CancelToken, Context, Progress};
 pub use from_fn::{FnEvaluator, from_fn};
 pub use repeated::{RepeatError, Repeated, Until};
+pub use size_matched::SizeMatched;
 pub use tabular::{Row, RowError, Table, TableError, TableFile, TabularEvaluator};
 
 use std::{any::Any, sync::Arc};

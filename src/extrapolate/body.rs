@@ -11,6 +11,8 @@ use crate::{
 pub(super) struct Body<'a> {
     small: &'a Architecture,
     target: &'a Target,
+    /// Parameters of its layers at the target's widths, without norms.
+    sizes: Vec<u64>,
     /// `m`: parameters of the small architecture at the target's widths, without norms; positive.
     pub(super) parameters: u128,
     /// `M`: body parameters of the target.
@@ -39,8 +41,34 @@ impl<'a> Body<'a> {
                 layer,
             });
         }
-        let parameters = sizes.into_iter().map(u128::from).sum();
-        Ok(Self { small, target, parameters, wanted: target.body_parameters.into() })
+        let parameters = sizes.iter().copied().map(u128::from).sum();
+        Ok(Self { small, target, sizes, parameters, wanted: target.body_parameters.into() })
+    }
+
+    /// The model of copies of the small architecture, the last of them cut where the size is nearest to the target's.
+    pub(super) fn cycle(&self) -> Result<ModelSpec, ExtrapolateError> {
+        let copies = self.wanted / self.parameters;
+        let rest = self.wanted % self.parameters;
+        // Sizes of the cut copy, by the number of its layers.
+        let cuts = self.sizes.iter().scan(0, |sum, &size| {
+            *sum += u128::from(size);
+            Some(*sum)
+        });
+        // A model has at least one layer.
+        let cuts = [0].into_iter().chain(cuts).enumerate().filter(|&(layers, _)| copies > 0 || layers > 0);
+        let nearest = cuts.min_by_key(|&(_, size)| size.abs_diff(rest)).map_or(0, |(layers, _)| layers);
+        self.check_layers(copies * self.small.len() as u128 + nearest as u128)?;
+        let mut layers = self.small.layers().repeat(copies as usize);
+        layers.extend(&self.small.layers()[..nearest]);
+        Ok(self.target.model(Architecture::new(layers)))
+    }
+
+    fn check_layers(&self, layers: u128) -> Result<(), ExtrapolateError> {
+        if layers <= Architecture::MAX_LAYERS as u128 {
+            return Ok(());
+        }
+        let target = self.target.name.clone();
+        Err(ExtrapolateError::TooManyLayers { target, architecture: self.small.clone(), layers })
     }
 
     /// The model of `copies` copies of the small architecture, and one more in which every run has its length times
@@ -50,13 +78,7 @@ impl<'a> Body<'a> {
         let stretched = |(symbol, length)| (symbol, (size * length as u128).div_ceil(self.parameters));
         let rest: Vec<_> = self.small.runs().map(stretched).collect();
         let layers = copies * self.small.len() as u128 + rest.iter().map(|(_, length)| length).sum::<u128>();
-        if layers > Architecture::MAX_LAYERS as u128 {
-            return Err(ExtrapolateError::TooManyLayers {
-                target: self.target.name.clone(),
-                architecture: self.small.clone(),
-                layers,
-            });
-        }
+        self.check_layers(layers)?;
         // Both casts are of numbers below the bound just checked.
         let copied = self.small.layers().repeat(copies as usize);
         let rest = Architecture::from_runs(rest.into_iter().map(|(symbol, length)| (symbol, length as usize)));

@@ -2,7 +2,8 @@
 //!
 //! The search finds a sequence of a few layers; an [`Extrapolator`] makes of it a model with the widths and about the
 //! parameters of a [`Target`]. The rules are those of Composer (arXiv 2510.00379, HNAS Extrapolator): [`Stack`] repeats
-//! the sequence, [`Stretch`] lengthens its runs, [`Auto`] chooses between them as the paper advises.
+//! the sequence, [`Stretch`] lengthens its runs, [`Auto`] chooses between them as the paper advises. [`Cycle`] is ours
+//! and comes nearest to the size.
 //!
 //! Notation: `M` is the number of body parameters of the target, `m` that of the small architecture at the widths of
 //! the target, both without norms; `h_g` is the length of run `g`. All arithmetic is on integers: at 3B an MLP layer is
@@ -10,11 +11,13 @@
 
 mod auto;
 mod body;
+mod cycle;
 mod stack;
 mod stretch;
 mod target;
 
 pub use auto::Auto;
+pub use cycle::Cycle;
 pub use stack::Stack;
 pub use stretch::Stretch;
 pub use target::{Target, TargetError};
@@ -130,6 +133,8 @@ impl<X: Extrapolator + ?Sized> Extrapolator for &X {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::discriminant;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -168,6 +173,18 @@ mod tests {
     }
 
     #[test]
+    fn a_cycle_is_cut_where_the_size_is_nearest() {
+        // At 1B an MLP has 4.8 times the parameters of attention, and the 16 blocks as much as 92.8 of it.
+        for (small, text) in [("AM", "1A+1M"), ("2A+4M", "2A+4M"), ("1M+1A", "1M+1A"), ("3M", "3M"), ("2A", "2A")] {
+            let found = grown(Cycle, small, &Target::llama_1b());
+            let layers = text.parse::<Architecture>().unwrap();
+            assert!(found.layers().iter().eq(layers.layers().iter().cycle().take(found.len())), "{found}");
+        }
+        let lengths = ["AM", "2A+4M", "1M+1A", "3M", "2A"].map(|small| grown(Cycle, small, &Target::llama_1b()).len());
+        assert_eq!(lengths, [32, 27, 32, 19, 93]);
+    }
+
+    #[test]
     fn widths_and_vocabulary_are_the_targets() {
         let target = Target::llama_8b();
         let spec = Auto.extrapolate(&SIX.parse().unwrap(), &target, &Primitives::standard()).unwrap();
@@ -181,9 +198,10 @@ mod tests {
         let good = Target::llama_1b();
         let error = |small: &str, target: &Target| {
             let small = if small.is_empty() { Architecture::default() } else { small.parse().unwrap() };
-            let errors = [&Stack as &dyn Extrapolator, &Stretch, &Auto]
+            let errors = [&Stack as &dyn Extrapolator, &Stretch, &Auto, &Cycle]
                 .map(|rule| rule.extrapolate(&small, target, &primitives).unwrap_err());
-            assert!(errors.iter().all(|error| error.to_string() == errors[0].to_string()));
+            let same = |other: &ExtrapolateError| discriminant(other) == discriminant(&errors[0]);
+            assert!(errors.iter().all(same), "{errors:?}");
             let [error, ..] = errors;
             error
         };
@@ -226,6 +244,15 @@ mod tests {
                     prop_assert!((wanted..wanted + per_run).contains(&size(large)), "{large}");
                     prop_assert!(wanted != size(&small) || *large == small);
                 }
+                let cycled = Cycle.extrapolate(&small, &target, &primitives).unwrap().architecture;
+                let off = |layers: usize| {
+                    let layers = small.layers().iter().copied().cycle().take(layers);
+                    size(&Architecture::new(layers)).abs_diff(wanted)
+                };
+                prop_assert_eq!(&off(cycled.len()), &size(&cycled).abs_diff(wanted), "{} is no cycle", cycled);
+                prop_assert!(off(cycled.len()) <= off(cycled.len() + 1));
+                prop_assert!(cycled.len() == 1 || off(cycled.len()) <= off(cycled.len() - 1));
+                prop_assert!(wanted != size(&small) || cycled == small);
                 let symbols = |a: &Architecture| a.runs().map(|(symbol, _)| symbol).collect::<Vec<_>>();
                 prop_assert_eq!(symbols(&stretched), symbols(&small));
                 let copied = (wanted / size(&small)) as usize * small.len();

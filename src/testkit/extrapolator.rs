@@ -153,7 +153,7 @@ impl Case {
 mod tests {
     use super::*;
     use crate::{
-        extrapolate::{Auto, ExtrapolateError, Stack, Stretch},
+        extrapolate::{Auto, Cycle, ExtrapolateError, Stack, Stretch},
         model::ModelSpec,
     };
 
@@ -161,7 +161,7 @@ mod tests {
     fn our_extrapolators_keep_the_laws() {
         let primitives = Primitives::standard();
         assert!(cases(&primitives).len() > 300);
-        for rule in [&Stack as &dyn Extrapolator, &Stretch, &Auto] {
+        for rule in [&Stack as &dyn Extrapolator, &Stretch, &Auto, &Cycle] {
             assert_eq!(check(rule, &primitives), Ok(()), "{}", rule.fingerprint());
         }
         assert_eq!(check_periodic(&Stack, &primitives), Ok(()));

@@ -1,0 +1,137 @@
+//! Evaluating candidates of one size.
+
+use super::{Context, EvalError, Evaluator};
+use crate::{
+    extrapolate::{Extrapolator, Target, TargetError},
+    primitive::Primitives,
+    study::{Report, Trial},
+};
+
+/// Evaluates every candidate at one size: its sequence is grown to a small target by an extrapolator, as the result of
+/// the search is grown to a large one, and the evaluator sees the grown sequence. [`Cycle`](crate::extrapolate::Cycle)
+/// holds the size within half a layer.
+///
+/// Sequences of the same number of layers are models of different sizes: at width 32 an MLP of inner width 96 has more
+/// than twice the parameters of an attention layer, so a comparison at equal depth rewards large layers. Use it for
+/// spaces that mix kinds of layers. The target's widths are those at which the evaluator builds its models, so that its
+/// body parameters are those of the candidates; its vocabulary is not looked at.
+///
+/// ```
+/// use composer_nas::{evaluate::{SizeMatched, mad::Protocol}, extrapolate::Cycle, prelude::*};
+/// let layers = from_fn("layers", |trial, _| Ok(Report::score("accuracy", trial.architecture.len() as f64)));
+/// let primitives = Primitives::standard();
+/// // The size of four blocks of attention and SwiGLU at the widths of `quick`.
+/// let target = Target::custom("small", Protocol::quick().dims, 16, false, 4)?;
+/// let matched = SizeMatched::new(layers, Cycle, target, &primitives)?;
+/// let layers_of = |text: &str| {
+///     let trial = Trial::new(TrialId(0), text.parse().unwrap(), Seed(1), Origin::Searcher);
+///     matched.evaluate(&trial, &Context::default()).map(|report| report.scores["accuracy"])
+/// };
+/// assert_eq!((layers_of("AM")?, layers_of("A")?), (8.0, 13.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SizeMatched<E, X> {
+    inner: E,
+    extrapolator: X,
+    target: Target,
+    primitives: Primitives,
+}
+
+impl<E, X> SizeMatched<E, X> {
+    /// Candidates of the target's size, made by this extrapolator of layers from these primitives.
+    ///
+    /// # Errors
+    /// [`TargetError`] for a target that contradicts itself.
+    pub fn new(inner: E, extrapolator: X, target: Target, primitives: &Primitives) -> Result<Self, TargetError> {
+        target.validate()?;
+        Ok(Self { inner, extrapolator, target, primitives: primitives.clone() })
+    }
+}
+
+impl<E: Evaluator, X: Extrapolator + Send + Sync> Evaluator for SizeMatched<E, X> {
+    fn fingerprint(&self) -> String {
+        let Self { inner, extrapolator, target, .. } = self;
+        let dims = serde_json::to_string(&target.dims).unwrap_or_else(|error| error.to_string());
+        let size = target.body_parameters;
+        format!("{} to {size} body parameters at {dims}: {}", extrapolator.fingerprint(), inner.fingerprint())
+    }
+
+    /// # Errors
+    /// [`EvalError::Infeasible`] where the sequence cannot be grown to the target; otherwise what the evaluator says.
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        let grown = self.extrapolator.extrapolate(&trial.architecture, &self.target, &self.primitives);
+        let grown = grown.map_err(|error| EvalError::Infeasible(error.to_string()))?;
+        self.inner.evaluate(&Trial { architecture: grown.architecture, ..trial.clone() }, context)
+    }
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use super::*;
+    use crate::{
+        cost::{ModelCost, Workload},
+        evaluate::{from_fn, mad::Protocol},
+        extrapolate::{Cycle, Stack},
+        seed::Seed,
+        study::{Goal, Origin, TrialId},
+        testkit,
+    };
+
+    fn small() -> Target {
+        Target::custom("small", Protocol::quick().dims, 1, false, 5).unwrap()
+    }
+
+    fn trial(architecture: &str) -> Trial {
+        Trial::new(TrialId(0), architecture.parse().unwrap(), Seed(1), Origin::Searcher)
+    }
+
+    /// The parameters of the layers that are evaluated, without norms.
+    fn parameters() -> impl Evaluator {
+        from_fn("parameters", |trial, context| {
+            if context.cancelled() {
+                return Err(EvalError::Cancelled);
+            }
+            let model = small().model(trial.architecture.clone());
+            let cost = ModelCost::new(&model, &Primitives::standard(), Workload::bf16(16)).unwrap();
+            let norms = 32 * trial.architecture.len() as u64;
+            Ok(Report::score("accuracy", (cost.body_parameters - norms) as f64))
+        })
+    }
+
+    #[test]
+    fn candidates_of_any_kind_have_one_size() {
+        let matched = SizeMatched::new(parameters(), Cycle, small(), &Primitives::standard()).unwrap();
+        let target = small().body_parameters as f64;
+        for architecture in ["A", "M", "AAMMMM", "BMAMBM", "BBAAAA", "BBBBBB", "BMBMAM"] {
+            let size = matched.evaluate(&trial(architecture), &Context::default()).unwrap().scores["accuracy"];
+            assert!((size / target - 1.0).abs() < 0.08, "{architecture}: {size} beside {target}");
+        }
+        let trials: Vec<Trial> = ["A", "BMAMBM"].map(trial).into();
+        testkit::evaluator::check(&matched, &trials, &Goal::default()).unwrap();
+    }
+
+    #[test]
+    fn what_the_score_depends_on_is_in_the_fingerprint() {
+        let primitives = Primitives::standard();
+        let stacked = SizeMatched::new(parameters(), Stack, small(), &primitives).unwrap().fingerprint();
+        let cycled = SizeMatched::new(parameters(), Cycle, small(), &primitives).unwrap().fingerprint();
+        let larger = Target { body_parameters: 1 << 20, ..small() };
+        let larger = SizeMatched::new(parameters(), Cycle, larger, &primitives).unwrap().fingerprint();
+        assert!(stacked != cycled && cycled != larger, "{stacked}; {cycled}; {larger}");
+        assert!(cycled.ends_with(": parameters") && cycled.contains("66560 body parameters"), "{cycled}");
+    }
+
+    #[test]
+    fn a_sequence_that_cannot_be_grown_is_infeasible() {
+        let tiny = Target { body_parameters: 100, ..small() };
+        let matched = SizeMatched::new(parameters(), Cycle, tiny, &Primitives::standard()).unwrap();
+        let outcome = matched.evaluate(&trial("AM"), &Context::default());
+        assert!(
+            matches!(&outcome, Err(EvalError::Infeasible(why)) if why.contains("use a larger target")),
+            "{outcome:?}"
+        );
+        let absurd = Target { vocab_size: 0, ..small() };
+        assert!(SizeMatched::new(parameters(), Cycle, absurd, &Primitives::standard()).is_err());
+    }
+}
