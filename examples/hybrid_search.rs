@@ -1,4 +1,5 @@
-//! A search over attention, SwiGLU and Mamba-2: six layers, and the result beside published hybrids of the same size.
+//! A search over attention, SwiGLU and Mamba-2: six layers, compared at equal parameters, and the result beside published
+//! hybrids of the same size.
 //!
 //! `cargo run --release --example hybrid_search [TRIALS]`; the same command again resumes `runs/hybrid_search`.
 
@@ -12,7 +13,8 @@ fn main() -> anyhow::Result<()> {
     let primitives = Primitives::hybrid();
     let target = Target::llama_1b();
     let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu", "mamba2"])?, 6)?;
-    let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &device::best()?.device))
+    let evaluator = Mad::quick(&primitives, &device::best()?.device).of_blocks(5)?;
+    let found = Pipeline::new(&primitives, space, evaluator)
         .trials(trials)
         .workers(2)
         .journal("runs/hybrid_search/journal.jsonl")

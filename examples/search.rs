@@ -20,8 +20,9 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum, value_parser};
 use composer_nas::{
     durable,
-    evaluate::mad::Protocol,
+    evaluate::{SizeMatched, mad::Protocol},
     execute::{self, Executor, Process, Resources, Slurm, SlurmOptions, Threads},
+    extrapolate::Cycle,
     journal,
     pipeline::PipelineError,
     prelude::*,
@@ -84,6 +85,11 @@ struct Args {
     /// How candidates are trained and scored: quick, reference, full, or a JSON file with a protocol.
     #[arg(long, default_value = "quick")]
     protocol: String,
+    /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as it
+    /// stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
+    /// parameters, and 0 otherwise.
+    #[arg(long)]
+    blocks: Option<usize>,
     /// Trainings per trial, each with draws of its own: the score is their mean.
     #[arg(long, default_value_t = 1)]
     repeat: usize,
@@ -122,6 +128,8 @@ struct Args {
     show: bool,
 }
 
+/// Blocks to whose size candidates are grown where kinds of layers are mixed.
+const MIXED_BLOCKS: usize = 5;
 /// A year.
 const MOST_MINUTES: u64 = 365 * 24 * 60;
 
@@ -196,18 +204,27 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let device = device::named(&args.device)?;
     let protocol = shared::protocol(&args.protocol)?;
     let steps = protocol.steps();
-    let work = args.work(&protocol, &space, &primitives)?;
+    let size = args.size(&space, &protocol)?;
+    let work = args.work(&protocol, size.as_ref(), &space, &primitives)?;
     let mad = Mad::new(protocol, &primitives, &device.device)?;
-    let evaluator: Arc<dyn Evaluator> = match args.repeat {
-        1 => Arc::new(mad),
-        times => Arc::new(Repeated::new(mad, times)?),
-    };
+    let mut evaluator: Arc<dyn Evaluator> = Arc::new(mad);
+    if let Some(size) = &size {
+        evaluator = Arc::new(SizeMatched::new(evaluator, Cycle, size.clone(), &primitives)?);
+    }
+    if args.repeat != 1 {
+        evaluator = Arc::new(Repeated::new(evaluator, args.repeat)?);
+    }
     execute::worker(&[&evaluator]);
     args.check(&space, &path)?;
     shared::say_reading(&args.add, &primitives);
     let limit = args.time_limit()?;
     let executor = args.executor(&folder, &evaluator)?;
     println!("{} architectures; training on {device}; everything goes to {}", space.size(), folder.display());
+    if let Some(size) = &size {
+        let blocks = size.baseline.len() / 2;
+        let parameters = size.body_parameters;
+        println!("candidates are grown to the {parameters} parameters of {blocks} blocks of attention and SwiGLU");
+    }
     println!("{work}");
 
     let reason = args.reason.clone().unwrap_or_default();
@@ -245,8 +262,14 @@ impl Args {
             let protocol = Path::new(&self.protocol).file_stem().unwrap_or_default().to_string_lossy();
             let repeat = if self.repeat == 1 { String::new() } else { format!("-repeat{}", self.repeat) };
             let stop = if self.stop_early { "-stop" } else { "" };
+            let blocks = self.blocks.map(|blocks| format!("-blocks{blocks}")).unwrap_or_default();
             let counts: String = self.count.iter().map(Count::to_string).collect();
-            format!("{protocol}-{}x{}{counts}{repeat}{stop}-seed{}", self.layers, self.primitives.join("-"), self.seed)
+            format!(
+                "{protocol}-{}x{}{counts}{blocks}{repeat}{stop}-seed{}",
+                self.layers,
+                self.primitives.join("-"),
+                self.seed
+            )
         });
         let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0']);
         ensure!(plain, "--run {name:?} is not a folder name: it is created inside {}", self.runs.display());
@@ -266,6 +289,17 @@ impl Args {
         Ok(space)
     }
 
+    /// The size that candidates are grown to, if any.
+    fn size(&self, space: &SearchSpace, protocol: &Protocol) -> anyhow::Result<Option<Target>> {
+        let plain = space.symbols().iter().all(|symbol| [Symbol::ATTENTION, Symbol::SWIGLU].contains(symbol));
+        let blocks = self.blocks.unwrap_or(if plain { 0 } else { MIXED_BLOCKS });
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let target = Target::custom("candidates", protocol.dims.clone(), 1, false, blocks);
+        Ok(Some(target.with_context(|| format!("--blocks {blocks}"))?))
+    }
+
     /// Refuses what a search would refuse once its folder is there.
     fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
         ensure!(self.trials > 0, PipelineError::NoTrials);
@@ -279,8 +313,17 @@ impl Args {
     }
 
     /// What is ahead at most, in words.
-    fn work(&self, protocol: &Protocol, space: &SearchSpace, primitives: &Primitives) -> anyhow::Result<String> {
-        let middle = space.nth(space.size() / 2).context("the search space is empty")?;
+    fn work(
+        &self,
+        protocol: &Protocol,
+        size: Option<&Target>,
+        space: &SearchSpace,
+        primitives: &Primitives,
+    ) -> anyhow::Result<String> {
+        let mut middle = space.nth(space.size() / 2).context("the search space is empty")?;
+        if let Some(size) = size {
+            middle = Cycle.extrapolate(&middle, size, primitives)?.architecture;
+        }
         let trials = space.size().min(self.trials as u128) as f64;
         let flops = trials * self.repeat as f64 * protocol.train_flops(&middle, primitives)?;
         Ok(format!("{trials:.0} trials from nothing: {}", shared::expected(flops)))

@@ -16,9 +16,10 @@ use crate::{
     cost::{ModelCost, Workload},
     device,
     evaluate::{
-        Context, EvalError, Evaluator,
+        Context, EvalError, Evaluator, SizeMatched,
         failure::{guarded, infeasible, train_error},
     },
+    extrapolate::{Cycle, Target, TargetError},
     model::{AutoEncoder, HybridLm, Network},
     primitive::Primitives,
     seed::Seed,
@@ -75,6 +76,17 @@ impl Mad {
 
     fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {
         Self { protocol, primitives: primitives.clone(), device: device.clone() }
+    }
+
+    /// The same with every candidate grown by [`Cycle`] to the size of so many blocks of attention and SwiGLU at the
+    /// protocol's widths, for spaces that mix kinds of layers: `docs/proxy.md` has what it was seen to do with 5.
+    ///
+    /// # Errors
+    /// [`TargetError`] for no block, or more than any model has.
+    pub fn of_blocks(self, blocks: usize) -> Result<SizeMatched<Self, Cycle>, TargetError> {
+        let target = Target::custom("candidates", self.protocol.dims.clone(), 1, false, blocks)?;
+        let primitives = self.primitives.clone();
+        SizeMatched::new(self, Cycle, target, &primitives)
     }
 
     /// What is trained and how it is scored.
