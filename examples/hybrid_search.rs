@@ -13,7 +13,7 @@ fn main() -> anyhow::Result<()> {
     let primitives = Primitives::hybrid();
     let target = Target::llama_1b();
     let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu", "mamba2"])?, 6)?;
-    let evaluator = Mad::quick(&primitives, &device::best()?.device).of_blocks(5)?;
+    let evaluator = Mad::hybrid(&primitives, &device::best()?.device).of_blocks(5)?;
     let found = Pipeline::new(&primitives, space, evaluator)
         .trials(trials)
         .workers(2)

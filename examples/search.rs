@@ -82,9 +82,10 @@ struct Args {
     /// Root of everything random: the same seed and number of workers give the same search.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How candidates are trained and scored: quick, reference, full, or a JSON file with a protocol.
-    #[arg(long, default_value = "quick")]
-    protocol: String,
+    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. By default
+    /// hybrid where other layers than attention and SwiGLU are searched, and quick otherwise.
+    #[arg(long)]
+    protocol: Option<String>,
     /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as it
     /// stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
     /// parameters, and 0 otherwise.
@@ -202,9 +203,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let space = args.space(&primitives)?;
     let target = Target::named(&args.target)?;
     let device = device::named(&args.device)?;
-    let protocol = shared::protocol(&args.protocol)?;
+    let protocol = shared::protocol(args.protocol())?;
     let steps = protocol.steps();
-    let size = args.size(&space, &protocol)?;
+    let size = args.size(&protocol)?;
     let work = args.work(&protocol, size.as_ref(), &space, &primitives)?;
     let mad = Mad::new(protocol, &primitives, &device.device)?;
     let mut evaluator: Arc<dyn Evaluator> = Arc::new(mad);
@@ -223,7 +224,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(size) = &size {
         let blocks = size.baseline.len() / 2;
         let parameters = size.body_parameters;
-        println!("candidates are grown to the {parameters} parameters of {blocks} blocks of attention and SwiGLU");
+        println!(
+            "protocol {}; candidates are grown to the {parameters} parameters of {blocks} blocks of attention and SwiGLU",
+            args.protocol()
+        );
     }
     println!("{work}");
 
@@ -259,7 +263,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
 impl Args {
     fn run_name(&self) -> anyhow::Result<String> {
         let name = self.run.clone().unwrap_or_else(|| {
-            let protocol = Path::new(&self.protocol).file_stem().unwrap_or_default().to_string_lossy();
+            let protocol = Path::new(self.protocol()).file_stem().unwrap_or_default().to_string_lossy();
             let repeat = if self.repeat == 1 { String::new() } else { format!("-repeat{}", self.repeat) };
             let stop = if self.stop_early { "-stop" } else { "" };
             let blocks = self.blocks.map(|blocks| format!("-blocks{blocks}")).unwrap_or_default();
@@ -289,10 +293,18 @@ impl Args {
         Ok(space)
     }
 
+    /// Whether layers other than attention and SwiGLU are searched.
+    fn mixed(&self) -> bool {
+        self.primitives.iter().any(|primitive| !["attention", "A", "swiglu", "M"].contains(&primitive.as_str()))
+    }
+
+    fn protocol(&self) -> &str {
+        self.protocol.as_deref().unwrap_or(if self.mixed() { "hybrid" } else { "quick" })
+    }
+
     /// The size that candidates are grown to, if any.
-    fn size(&self, space: &SearchSpace, protocol: &Protocol) -> anyhow::Result<Option<Target>> {
-        let plain = space.symbols().iter().all(|symbol| [Symbol::ATTENTION, Symbol::SWIGLU].contains(symbol));
-        let blocks = self.blocks.unwrap_or(if plain { 0 } else { MIXED_BLOCKS });
+    fn size(&self, protocol: &Protocol) -> anyhow::Result<Option<Target>> {
+        let blocks = self.blocks.unwrap_or(if self.mixed() { MIXED_BLOCKS } else { 0 });
         if blocks == 0 {
             return Ok(None);
         }
@@ -432,7 +444,7 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
         best_score: best.map(|best| study.goal().orient(best.value)),
         trials: study.valid_trials(),
         seed: args.seed,
-        protocol: &args.protocol,
+        protocol: args.protocol(),
     };
     write(&folder.join("architecture.json"), &serde_json::to_string_pretty(&summary)?)?;
     write(&folder.join("target.json"), &serde_json::to_string_pretty(&found.target)?)?;

@@ -136,7 +136,7 @@ fn bad_flags_get_a_clear_error() {
         (&["--worker", "/no/such/task"], "cannot read the task in /no/such/task"),
         (&["--target", "llama_2b"], "llama_1b"),
         (&["--device", "tpu"], "there is no device \"tpu\""),
-        (&["--protocol", "slow"], "neither quick, reference, full nor a file"),
+        (&["--protocol", "slow"], "neither quick, hybrid, reference, full nor a file"),
         (&["--protocol", "Cargo.toml"], "holds no protocol"),
         (&["--run", "../elsewhere"], "not a folder name"),
         (&["--runs", file.to_str().unwrap()], "cannot open"),

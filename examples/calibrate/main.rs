@@ -79,7 +79,7 @@ struct Args {
     /// evaluation draws on its own, as in a search.
     #[arg(long)]
     common_seeds: bool,
-    /// How candidates are trained and scored: quick, reference, full, or a JSON file with a protocol.
+    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol.
     #[arg(long, default_value = "quick")]
     protocol: String,
     /// Train on the text of this corpus instead, a folder as the example `pretrain` makes it; the score is the

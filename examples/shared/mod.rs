@@ -65,7 +65,7 @@ pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
         return Ok(preset);
     }
     let text = fs::read_to_string(name)
-        .with_context(|| format!("--protocol {name} is neither quick, reference, full nor a file"))?;
+        .with_context(|| format!("--protocol {name} is neither quick, hybrid, reference, full nor a file"))?;
     serde_json::from_str(&text).with_context(|| format!("{name} holds no protocol"))
 }
 

@@ -64,6 +64,11 @@ impl Mad {
         Self::unchecked(Protocol::quick(), primitives, device)
     }
 
+    /// [`Protocol::hybrid`].
+    pub fn hybrid(primitives: &Primitives, device: &Device) -> Self {
+        Self::unchecked(Protocol::hybrid(), primitives, device)
+    }
+
     /// [`Protocol::reference`].
     pub fn reference(primitives: &Primitives, device: &Device) -> Self {
         Self::unchecked(Protocol::reference(), primitives, device)

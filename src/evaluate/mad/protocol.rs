@@ -131,31 +131,38 @@ pub enum Scoring {
 }
 
 impl Protocol {
-    /// Three tasks on which the order of layers shows within seconds of one CPU core: in-context recall (vocabulary 6,
-    /// length 16, 500 steps) 17 times, selective copying (vocabulary 8, length 24, 4 tokens, 160 steps) 13 times and
-    /// memorization (vocabulary 256, length 16, 60 steps) 6 times, weighted 1, 2 and 1/2, at width 32 with 4 heads,
-    /// batches of 16 fresh sequences, AdamW at a constant 4e-3 after warm-up, clipping at 1.
+    /// Two tasks on which the order of attention and MLP layers shows within seconds of one CPU core: in-context recall
+    /// (vocabulary 6, length 16, 500 steps) 17 times and selective copying (vocabulary 8, length 24, 4 tokens, 160
+    /// steps) 13 times, at width 32 with 4 heads, batches of 16 fresh sequences, AdamW at a constant 4e-3 after
+    /// warm-up, clipping at 1.
     ///
     /// When a model gets the point of a task is mostly chance, so many short trainings rank better than a long one of
     /// the same cost. `docs/proxy.md` has the measurements behind every choice.
     pub fn quick() -> Self {
         let recall = Task::InContextRecall(InContextRecall { vocab_size: 6, seq_len: 16, multi_query: true });
         let copying = Task::SelectiveCopying(SelectiveCopying { vocab_size: 8, seq_len: 24, num_tokens_to_copy: 4 });
-        let memorization = Task::Memorization(Memorization { vocab_size: 256, seq_len: 16 });
         Self {
             name: "quick".into(),
             dims: dims(32, 96, 4, false),
             init: InitScheme::FanIn,
-            trainings: vec![
-                quick_training(recall, 500, 17),
-                Training { weight: 2.0, ..quick_training(copying, 160, 13) },
-                Training { weight: 0.5, ..quick_training(memorization, 60, 6) },
-            ],
+            trainings: vec![quick_training(recall, 500, 17), quick_training(copying, 160, 13)],
             metric: Metric::Micro,
             selection: Selection::Last,
             scoring: Scoring::CurveMean,
             data_seed: Seed(12_345),
         }
+    }
+
+    /// [`quick`](Self::quick) and memorization (vocabulary 256, length 16, 60 steps, 6 times), with copying at twice the
+    /// weight of recall and memorization at half of it: for spaces with more kinds of layers than attention and MLP.
+    ///
+    /// Train candidates of equal size with it, by [`Mad::of_blocks`](super::Mad::of_blocks).
+    pub fn hybrid() -> Self {
+        let Self { mut trainings, .. } = Self::quick();
+        trainings[1].weight = 2.0;
+        let memorization = Task::Memorization(Memorization { vocab_size: 256, seq_len: 16 });
+        trainings.push(Training { weight: 0.5, ..quick_training(memorization, 60, 6) });
+        Self { name: "hybrid".into(), trainings, ..Self::quick() }
     }
 
     /// The benchmark at its baseline settings: six tasks, width 128 with 16 heads, SwiGLU 352, 200 epochs over fixed
@@ -174,7 +181,10 @@ impl Protocol {
 
     /// The preset with this name, or `None`.
     pub fn preset(name: &str) -> Option<Self> {
-        [Self::quick, Self::reference, Self::full].into_iter().map(|preset| preset()).find(|preset| preset.name == name)
+        [Self::quick, Self::hybrid, Self::reference, Self::full]
+            .into_iter()
+            .map(|preset| preset())
+            .find(|preset| preset.name == name)
     }
 
     /// Training steps of one trial, over all trainings, their repetitions and the points of their grids.
