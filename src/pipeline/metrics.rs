@@ -1,10 +1,11 @@
 //! A file of numbers for dashboards.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::Path,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -21,17 +22,25 @@ use crate::{
 /// | `kind` | when | further fields |
 /// |---|---|---|
 /// | `start`, `end` | the run begins, ends | `trials` (known so far), `budget` (only at the start) |
-/// | `progress` | a trial is so far | `trial`, `stage`, `step`, `steps`, `value` where there is one |
+/// | `progress` | a trial is so far, at most once a second | `trial`, `stage`, `step`, `steps`, `value` where there is one |
 /// | `completed` | a trial has a report | `trial`, `architecture`, `score`, `best` (so far), `standard_error` where known, `seconds`, `parameters`, `train_flops`, and each score of the report as `scores/NAME` |
 /// | `failed` | a trial was given up | `trial`, `architecture`, `reason` |
 /// | `retried` | an attempt failed | `trial`, `architecture`, `reason` |
 /// | `notice` | a person should know | `text` |
 ///
-/// A number that is NaN or infinite, which JSON cannot say, is left out.
+/// A number that is NaN or infinite, which JSON cannot say, is left out. A line of progress has some 120 bytes: a trial
+/// that runs for an hour adds 430 kB at most.
 ///
 /// The journal is the memory of a search; this file is not read again. A line that cannot be written is left out.
 #[derive(Debug)]
-pub struct MetricsFile(File);
+pub struct MetricsFile {
+    file: File,
+    /// When each running trial was last heard of.
+    heard: HashMap<TrialId, Instant>,
+}
+
+/// Between two lines of progress of one trial.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 impl MetricsFile {
     /// Appends to the file at `path`; creates it, with its folder, where there is none.
@@ -43,7 +52,8 @@ impl MetricsFile {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
-        OpenOptions::new().append(true).create(true).open(path).map(Self)
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        Ok(Self { file, heard: HashMap::new() })
     }
 
     fn line(&mut self, kind: &str, mut fields: Value) {
@@ -54,7 +64,7 @@ impl MetricsFile {
             fields.retain(|_, value| !value.is_null());
         }
         // What shows a search must not end it.
-        let _ = writeln!(self.0, "{fields}");
+        let _ = writeln!(self.file, "{fields}");
     }
 }
 
@@ -65,6 +75,7 @@ impl Observer for MetricsFile {
 
     fn event(&mut self, event: &Event, study: &Study) {
         let id = event.id();
+        self.heard.remove(&id);
         let architecture = study.trial(id).map(|trial| trial.architecture.to_string()).unwrap_or_default();
         match event {
             Event::Completed { report, .. } => {
@@ -91,6 +102,11 @@ impl Observer for MetricsFile {
 
     fn progress(&mut self, id: TrialId, progress: &Progress) {
         let Progress { stage, step, steps, value } = progress;
+        let now = Instant::now();
+        if self.heard.get(&id).is_some_and(|&heard| now.duration_since(heard) < PROGRESS_EVERY) {
+            return;
+        }
+        self.heard.insert(id, now);
         self.line("progress", json!({ "trial": id, "stage": stage, "step": step, "steps": steps, "value": value }));
     }
 
@@ -124,7 +140,9 @@ mod tests {
         let primitives = Primitives::standard();
         let space = SearchSpace::uniform(primitives.symbols(["A", "M"]).unwrap(), 2).unwrap();
         let evaluator = from_fn("test", |trial: &Trial, context: &Context| {
-            context.progress(Progress { stage: "half".into(), step: 1, steps: 2, value: Some(0.25) });
+            for _ in 0..1000 {
+                context.progress(Progress { stage: "half".into(), step: 1, steps: 2, value: Some(0.25) });
+            }
             match trial.architecture.letters().as_str() {
                 "MM" => Err(EvalError::Infeasible("no".into())),
                 letters => Ok(Report::score("accuracy", letters.matches('A').count() as f64 / 2.0)),
@@ -148,6 +166,7 @@ mod tests {
         drop(MetricsFile::append(&path).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
+
     proptest! {
         #[test]
         fn every_line_is_json_whatever_the_numbers_and_texts(
