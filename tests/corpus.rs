@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use composer_nas::{
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
     evaluate::corpus::{Budget, CorpusEvaluator, CorpusProtocol},
+    execute,
     prelude::*,
     primitive::InitScheme,
     testkit,
@@ -51,7 +52,7 @@ fn trial(architecture: &str) -> Trial {
 fn candidates_learn_and_reports_say_what_it_took() {
     let folder = tempfile::tempdir().unwrap();
     let evaluator = evaluator(folder.path(), protocol(60 * 8 * 24));
-    let report = evaluator.evaluate(&trial("AM"), &Context::default()).unwrap();
+    let report = execute::evaluate(&evaluator, &trial("AM"), &Context::default()).unwrap();
     let score = |name: &str| report.scores[name];
     // The most frequent byte of the text is the space, 18 % of it; guessing by frequencies costs about 2.9 nats.
     assert!(score("loss") < 3.1 && score("accuracy") > 0.15, "{report:?}");

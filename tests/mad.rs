@@ -20,13 +20,14 @@ use composer_nas::{
             },
         },
     },
+    execute,
     prelude::*,
 };
 
 fn evaluate(protocol: Protocol, architecture: &str) -> Report {
     let mad = Mad::new(protocol, &Primitives::standard(), &Device::flex()).unwrap();
     let trial = Trial::new(TrialId(0), architecture.parse().unwrap(), Seed(3), Origin::Searcher);
-    mad.evaluate(&trial, &Context::default()).unwrap()
+    execute::evaluate(&mad, &trial, &Context::default()).unwrap()
 }
 
 /// One training on another task than those of `quick`, with so many steps.
@@ -257,7 +258,7 @@ fn attempt(
         }
         let _ = sender.send(progress);
     });
-    let outcome = evaluator.evaluate(trial, &context.keep_in(folder.to_owned()));
+    let outcome = execute::evaluate(evaluator, trial, &context.keep_in(folder.to_owned()));
     (outcome, told.try_iter().collect())
 }
 
@@ -269,7 +270,7 @@ fn an_attempt_goes_on_from_the_trainings_that_earlier_ones_have_done() {
     let trial = Trial::new(TrialId(0), "AM".parse().unwrap(), Seed(5), Origin::Searcher);
     for evaluator in [&mad as &dyn Evaluator, &repeated] {
         let folder = tempfile::tempdir().unwrap();
-        let whole = evaluator.evaluate(&trial, &Context::default()).unwrap();
+        let whole = execute::evaluate(evaluator, &trial, &Context::default()).unwrap();
         let all = attempt(evaluator, &trial, &folder.path().join("other"), usize::MAX).1;
         // A little further each time, so that every training is called off somewhere.
         let mut cancelled = 0;

@@ -252,7 +252,7 @@ impl<E: Evaluator> Evaluator for Cached<E> {
             return Ok(report);
         }
         // What is remembered is what is answered now, and what a file can hold.
-        let report = report.finite();
+        let report = Report { curve: context.curve(), ..report }.finite();
         begun.remember(&report);
         Ok(report)
     }

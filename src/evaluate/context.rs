@@ -4,7 +4,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -23,7 +23,7 @@ pub struct Progress {
     /// Steps of the whole trial, as far as known.
     pub steps: usize,
     /// How good the trial looks after these steps, where that is known: more is better, and trials compare at equal
-    /// steps. The same numbers belong into [`Report::curve`](crate::study::Report::curve).
+    /// steps. These numbers become the report's [curve](crate::study::Report::curve).
     pub value: Option<f64>,
 }
 
@@ -48,6 +48,7 @@ impl CancelToken {
 pub struct Context {
     cancel: CancelToken,
     progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    curve: Arc<Mutex<Vec<(usize, f64)>>>,
     bar: Bar,
     stopped: Arc<OnceLock<String>>,
     checkpoint: Option<PathBuf>,
@@ -56,7 +57,9 @@ pub struct Context {
 impl Context {
     /// A context that listens to `cancel` and passes progress to `progress`.
     pub fn new(cancel: CancelToken, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        Self { cancel, progress: Arc::new(progress), bar: Bar::default(), stopped: Arc::default(), checkpoint: None }
+        let progress = Arc::new(progress);
+        let bar = Bar::default();
+        Self { cancel, progress, curve: Arc::default(), bar, stopped: Arc::default(), checkpoint: None }
     }
 
     /// The context of an evaluation that may keep what it has done so far in this folder.
@@ -97,9 +100,21 @@ impl Context {
         self.stopped.get().map(String::as_str)
     }
 
-    /// Tells those who wait how far the evaluation is. Cheap enough for every step.
+    /// The running values told so far, (step, value) by ascending step: the curve of the report.
+    pub fn curve(&self) -> Vec<(usize, f64)> {
+        self.curve.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells those who wait how far the evaluation is. Cheap enough for every step. A value that is not finite, or of a
+    /// step that is not behind the last, is left out of the [curve](Self::curve).
     pub fn progress(&self, progress: Progress) {
         let Progress { step, steps, value, .. } = progress;
+        if let Some(value) = value.filter(|value| value.is_finite()) {
+            let mut curve = self.curve.lock().unwrap_or_else(PoisonError::into_inner);
+            if curve.last().is_none_or(|&(last, _)| last < step) {
+                curve.push((step, value));
+            }
+        }
         if let (Some(value), Some(bar)) = (value, self.bar.at(step))
             && step < steps
             && value < bar
@@ -126,6 +141,18 @@ impl fmt::Debug for Context {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_curve_is_what_was_told_by_ascending_step() {
+        let context = Context::default();
+        for (step, value) in
+            [(1, Some(0.5)), (2, None), (3, Some(f64::NAN)), (4, Some(0.1)), (4, Some(0.2)), (2, Some(0.3))]
+        {
+            context.clone().progress(Progress { stage: String::new(), step, steps: 9, value });
+        }
+        assert_eq!(context.curve(), [(1, 0.5), (4, 0.1)]);
+        assert!(context.nested(|_| ()).curve().is_empty());
+    }
 
     #[test]
     fn only_a_running_value_below_the_bar_stops() {

@@ -34,8 +34,8 @@ use crate::study::{Report, Trial};
 /// whatever runs beside it and however often it is tried; `testkit::evaluator` checks it. Called from several threads
 /// at once. It may block for as long as it needs, but looks at [`Context::cancelled`] now and then.
 ///
-/// An evaluator that knows how good a trial looks on its way tells it ([`Progress::value`]) and reports the same
-/// ([`Report::curve`]); then [stopping rules](crate::stopping) apply to it.
+/// An evaluator that knows how good a trial looks on its way tells it ([`Progress::value`]): the executor makes the
+/// report's [curve](Report::curve) of that, and [stopping rules](crate::stopping) apply to it.
 pub trait Evaluator: Send + Sync {
     /// Everything that the reports depend on besides the trial, as text: a search is resumed only with the same.
     fn fingerprint(&self) -> String;

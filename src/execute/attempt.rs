@@ -10,8 +10,12 @@ use crate::{
     study::{Report, Trial},
 };
 
-/// Runs the evaluator, measures the time, and turns a panic into an error.
-pub(super) fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+/// One call of an evaluator, as every executor makes it: measures the time, records the curve that was told, turns a
+/// panic into an error, and tells a trial below its bar from a cancelled one.
+///
+/// # Errors
+/// What the evaluator answers; [`EvalError::Panicked`], [`EvalError::Stopped`].
+pub fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
     if context.cancelled() {
         return Err(EvalError::Cancelled);
     }
@@ -24,5 +28,6 @@ pub(super) fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Conte
         (Err(EvalError::Cancelled), Some(reason)) => Err(EvalError::Stopped(reason.into())),
         (outcome, _) => outcome,
     };
-    outcome.map(|report| Report { wall_seconds: start.elapsed().as_secs_f64(), ..report })
+    let wall_seconds = start.elapsed().as_secs_f64();
+    outcome.map(|report| Report { curve: context.curve(), wall_seconds, ..report })
 }

@@ -23,6 +23,7 @@ mod task;
 mod threads;
 mod worker;
 
+pub use attempt::evaluate;
 pub use engine::{Engine, EngineError, Job, JobState, Resources};
 pub use process::{Process, Processes};
 pub use remote::{MOST_JOBS, Remote};

@@ -7,8 +7,8 @@ use std::{
 
 use super::{LawBroken, holds};
 use crate::{
-    evaluate::{Context, EvalError, Evaluator, panic_text},
-    execute::{ExecuteError, Executor, Message},
+    evaluate::{Context, EvalError, Evaluator},
+    execute::{self, ExecuteError, Executor, Message},
     study::{Report, Trial, TrialId},
 };
 
@@ -143,13 +143,7 @@ fn alone(evaluator: &dyn Evaluator, trial: &Trial) -> Outcome {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.map_err(|error| EvalError::Fatal(error.to_string()))?;
     let context = Context::default().stop_below(trial.stop_below.clone());
-    let evaluate = || pool.install(|| evaluator.evaluate(trial, &context));
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(evaluate));
-    match (outcome, context.stopped()) {
-        (Err(panic), _) => Err(EvalError::Panicked(panic_text(&*panic))),
-        (Ok(Err(EvalError::Cancelled)), Some(reason)) => Err(EvalError::Stopped(reason.into())),
-        (Ok(outcome), _) => outcome,
-    }
+    pool.install(|| execute::evaluate(evaluator, trial, &context))
 }
 
 fn broken(error: ExecuteError) -> LawBroken {

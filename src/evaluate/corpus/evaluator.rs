@@ -129,8 +129,7 @@ impl CorpusEvaluator {
             return Err(EvalError::Cancelled);
         }
         let mut report = Report { parameters, train_flops: Some(steps as f64 * work), ..Report::default() };
-        let mut task =
-            TaskReport { name: "corpus".into(), steps, curve: curve.clone(), diverged, ..TaskReport::default() };
+        let mut task = TaskReport { name: "corpus".into(), steps, curve, diverged, ..TaskReport::default() };
         let mut reached = 0.0;
         let guessing = (self.corpus.vocab_size as f64).ln();
         report.scores.insert("loss".into(), guessing);
@@ -142,7 +141,7 @@ impl CorpusEvaluator {
         (task.score, task.accuracy) = (Some(reached), Some(reached));
         report.scores.insert("accuracy".into(), reached);
         report.tasks.push(task);
-        Ok(Report { curve, ..report })
+        Ok(report)
     }
 }
 

@@ -159,7 +159,7 @@ impl Evaluator for Mad {
         self.score(&mut report);
         let train_flops = Some(train_flops);
         let standard_error = variance.map(f64::sqrt);
-        Ok(Report { curve: live.curve, standard_error, train_flops, ..report })
+        Ok(Report { standard_error, train_flops, ..report })
     }
 }
 
@@ -217,7 +217,6 @@ struct Run<'a> {
 impl Run<'_> {
     /// Builds and trains the candidate.
     fn carry_out(&self, architecture: &Architecture, live: &mut Live) -> Result<Done, EvalError> {
-        let told = live.curve.len();
         let protocol = &self.mad.protocol;
         let task = &self.training.task;
         let spec = protocol.model(task, architecture.clone());
@@ -235,7 +234,7 @@ impl Run<'_> {
         let cost = ModelCost::new(&spec, primitives, Workload::bf16(seq_len as u64)).map_err(infeasible)?;
         let tokens = (task.steps * self.config.batch_size * seq_len) as f64;
         let train_flops = cost.train_flops_per_token as f64 * tokens;
-        Ok(Done { task, parameters, train_flops, told: live.curve[told..].to_vec() })
+        Ok(Done { task, parameters, train_flops, told: live.told.clone() })
     }
 
     fn train<N: Network>(&self, model: N, mut data: Data, live: &mut Live) -> Result<(TaskReport, u64), EvalError> {

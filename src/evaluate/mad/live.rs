@@ -20,13 +20,13 @@ pub(super) struct Live<'a> {
     weight: f64,
     /// The best score among the runs of its grid that are done.
     best: f64,
-    /// (step, running value)
-    pub(super) curve: Vec<(usize, f64)>,
+    /// What the running run has told: (step, running value).
+    pub(super) told: Vec<(usize, f64)>,
 }
 
 impl<'a> Live<'a> {
     pub(super) fn new(context: &'a Context, steps: usize) -> Self {
-        Self { context, stage: String::new(), steps, done: 0, earned: 0.0, weight: 0.0, best: 0.0, curve: Vec::new() }
+        Self { context, stage: String::new(), steps, done: 0, earned: 0.0, weight: 0.0, best: 0.0, told: Vec::new() }
     }
 
     /// The next training begins.
@@ -48,24 +48,23 @@ impl<'a> Live<'a> {
         let step = self.done + step;
         let value = self.earned + self.weight * score.max(self.best);
         if value.is_finite() {
-            self.curve.push((step, value));
+            self.told.push((step, value));
             self.tell(step, Some(value));
         }
     }
 
     /// A run has told this before.
     pub(super) fn again(&mut self, points: &[(usize, f64)]) {
-        for &(step, value) in points {
-            self.curve.push((step, value));
-            self.tell(step, Some(value));
-        }
+        self.told = points.to_vec();
+        points.iter().for_each(|&(step, value)| self.tell(step, Some(value)));
     }
 
     /// A run of so many planned steps ends with this score, though it may have taken fewer.
     pub(super) fn end(&mut self, steps: usize, score: f64) {
-        if self.curve.last().is_none_or(|&(step, _)| step < self.done + steps) {
+        if self.told.last().is_none_or(|&(step, _)| step < self.done + steps) {
             self.evaluated(steps, score);
         }
+        self.told.clear();
         self.done += steps;
         self.best = self.best.max(score);
     }
