@@ -735,9 +735,9 @@ fn as_many_workers_as_are_permitted_work_at_once() {
     let study = pipeline(1).run(&Target::llama_350m()).unwrap().study;
     let mut executor = Threads::new(Arc::new(evaluator), Threads::MOST).unwrap();
     for id in 0..Threads::MOST as u64 {
-        executor.submit(Trial { id: TrialId(id), ..study.trials()[0].clone() }).unwrap();
+        executor.submit(Trial { id: TrialId(id), ..Trial::clone(&study.trials()[0]) }).unwrap();
     }
-    assert!(matches!(executor.submit(study.trials()[0].clone()), Err(ExecuteError::Busy)));
+    assert!(matches!(executor.submit(Trial::clone(&study.trials()[0])), Err(ExecuteError::Busy)));
     let mut done = 0;
     until("all are done", || {
         let message = executor.recv(Duration::from_millis(10)).unwrap();

@@ -47,6 +47,6 @@ mod tests {
         assert_eq!(walked, space.iter().collect::<Vec<_>>());
         let again = study.trials()[3].clone();
         study.apply(Event::Invalidated { id: again.id, reason: "disk".into() }).unwrap();
-        assert_eq!(Exhaustive.ask(&study, &mut rng).unwrap(), Proposal::Evaluate(again.architecture));
+        assert_eq!(Exhaustive.ask(&study, &mut rng).unwrap(), Proposal::Evaluate(again.architecture.clone()));
     }
 }

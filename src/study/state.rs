@@ -1,6 +1,6 @@
 //! The trials of one search.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use thiserror::Error;
 
@@ -8,6 +8,7 @@ use super::{Event, Goal, Origin, Report, ReportError, Trial, TrialId, TrialState
 use crate::space::{Architecture, SearchSpace};
 
 /// The trials of one search over one space with one goal. A plain value: searchers and aggregators are functions of it.
+/// Clones and views share the trials, so that they cost a pointer for each.
 ///
 /// A searcher may also evaluate [parts](SearchSpace::is_part) of sequences on its way, as
 /// [`Incremental`](crate::search::Incremental) does. Their trials are history and cost budget, but they are no answers:
@@ -17,7 +18,7 @@ pub struct Study {
     space: SearchSpace,
     goal: Goal,
     /// By ascending id; complete except in a view on another space.
-    trials: Vec<Trial>,
+    trials: Vec<Arc<Trial>>,
     next: TrialId,
 }
 
@@ -50,7 +51,7 @@ impl Study {
 
     /// All trials, those of parts of sequences included, in order of proposal. The id of a trial is its index, except
     /// in a view [within](Self::within) another space.
-    pub fn trials(&self) -> &[Trial] {
+    pub fn trials(&self) -> &[Arc<Trial>] {
         &self.trials
     }
 
@@ -59,7 +60,7 @@ impl Study {
     /// # Errors
     /// [`StudyError::Unknown`] when there is none.
     pub fn trial(&self, id: TrialId) -> Result<&Trial, StudyError> {
-        self.index(id).map(|at| &self.trials[at])
+        self.index(id).map(|at| &*self.trials[at])
     }
 
     /// The number that the next trial will have.
@@ -79,12 +80,13 @@ impl Study {
     pub fn candidates(&self) -> impl Iterator<Item = &Trial> {
         // What is no part of a sequence lies in the space: `check` has seen to that.
         let layers = self.space.layers();
-        self.trials.iter().filter(move |trial| trial.architecture.len() == layers && !trial.is_invalid())
+        let trials = self.trials.iter().map(AsRef::as_ref);
+        trials.filter(move |trial: &&Trial| trial.architecture.len() == layers && !trial.is_invalid())
     }
 
     /// The trials that wait for their evaluation, those of parts of sequences included, in order of proposal.
     pub fn pending(&self) -> impl Iterator<Item = &Trial> {
-        self.trials.iter().filter(|trial| trial.is_pending())
+        self.trials.iter().map(AsRef::as_ref).filter(|trial: &&Trial| trial.is_pending())
     }
 
     /// How many trials count against a budget: all, those of parts of sequences included, but those set aside.
@@ -105,8 +107,9 @@ impl Study {
     /// The study as it looks when the outcomes of the trials from number `from` on are not known yet.
     pub fn before(&self, from: TrialId) -> Study {
         let mut view = self.clone();
-        for trial in view.trials.iter_mut().filter(|trial| trial.id >= from && !trial.is_invalid()) {
-            trial.state = TrialState::Pending;
+        let told = |trial: &Trial| trial.id >= from && !trial.is_invalid() && !trial.is_pending();
+        for trial in view.trials.iter_mut().filter(|trial| told(trial)) {
+            Arc::make_mut(trial).state = TrialState::Pending;
         }
         view
     }
@@ -136,7 +139,7 @@ impl Study {
             // In an order that does not depend on that of the trials, as sums are rounded.
             all.sort_by(|a, b| a.0.total_cmp(&b.0));
             let reports: Vec<_> = all.into_iter().map(|(_, report)| report).collect();
-            trial.state = TrialState::Completed(Report::pooled(&reports, &self.goal));
+            Arc::make_mut(trial).state = TrialState::Completed(Report::pooled(&reports, &self.goal));
             true
         });
         view
@@ -177,12 +180,12 @@ impl Study {
     pub fn apply(&mut self, event: Event) -> Result<(), StudyError> {
         self.check(&event)?;
         if let Event::Proposed { id, architecture, seed, origin } = event {
-            self.trials.push(Trial::new(id, architecture, seed, origin));
+            self.trials.push(Arc::new(Trial::new(id, architecture, seed, origin)));
             self.next = TrialId(id.0 + 1);
             return Ok(());
         }
         let at = self.index(event.id())?;
-        let trial = &mut self.trials[at];
+        let trial = Arc::make_mut(&mut self.trials[at]);
         match event {
             Event::Retried { .. } => trial.failed_attempts += 1,
             Event::Completed { report, .. } => trial.state = TrialState::Completed(report.finite()),

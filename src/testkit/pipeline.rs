@@ -65,5 +65,5 @@ fn trials(found: &Found) -> Vec<Trial> {
         }
         TrialState::Pending | TrialState::Failed(_) | TrialState::Invalid { .. } => trial.clone(),
     };
-    found.study.trials().iter().map(untimed).collect()
+    found.study.trials().iter().map(|trial| untimed(trial)).collect()
 }

@@ -31,5 +31,5 @@ pub fn outcomes(study: &Study) -> Vec<Trial> {
         }
         _ => trial.clone(),
     };
-    study.trials().iter().map(untimed).collect()
+    study.trials().iter().map(|trial| untimed(trial)).collect()
 }
