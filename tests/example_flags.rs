@@ -233,6 +233,19 @@ fn folders_that_cannot_be_made_are_named() {
     refuse(report.arg(runs.join("tiny")).arg("--pictures").arg(runs.join("file")), "file is no folder");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_working_directory_that_was_removed_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = fs::canonicalize(TINY[3]).unwrap();
+    let here = folder.path().join("here");
+    fs::create_dir(&here).unwrap();
+    let search = search(folder.path(), &["--executor", "process", "--protocol", tiny.to_str().unwrap()]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "rmdir \"$PWD\"; exec \"$@\"", "sh"]).arg(search.get_program()).args(search.get_args());
+    refuse(shell.current_dir(here), "the working directory");
+}
+
 /// Words of the command line that are no text, and paths with commands to a terminal in them.
 #[cfg(unix)]
 #[test]
