@@ -136,11 +136,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
             let path = out.with_extension("megatron.sh");
             durable::write_in(&path, script.to_string().as_bytes())
                 .with_context(|| format!("cannot write {}", path.display()))?;
-            println!("{} for Megatron-LM: {}", script.pattern, path.display());
+            println!("{} for Megatron-LM: {}", script.pattern, shared::shown(&path));
         }
         Err(error) => println!("no launch script: {}", line(&error.to_string())),
     }
-    println!("written to {}", out.display());
+    println!("written to {}", shared::shown(&out));
     Ok(())
 }
 

@@ -5,10 +5,20 @@
 #[macro_use]
 mod shared;
 
+use std::process::ExitCode;
+
+use anyhow::Context as _;
 use composer_nas::prelude::*;
 
-fn main() -> anyhow::Result<()> {
-    let trials = std::env::args().nth(1).map_or(Ok(8), |text| text.parse())?;
+fn main() -> ExitCode {
+    shared::end(run())
+}
+
+fn run() -> anyhow::Result<()> {
+    let trials = match std::env::args_os().nth(1) {
+        Some(word) => word.to_string_lossy().parse().with_context(|| format!("{word:?} is no number of trials"))?,
+        None => 8,
+    };
     let primitives = Primitives::standard();
     let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu"])?, 6)?;
     let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &device::best()?.device))

@@ -1,23 +1,53 @@
-//! A search over attention, SwiGLU and Mamba-2: six layers, compared at equal parameters, and the result beside published
-//! hybrids of the same size.
+//! A search over attention, SwiGLU and Mamba-2: six layers, at most two of them attention, compared at equal parameters,
+//! and the result beside published hybrids of the same size.
 //!
 //! `cargo run --release --example hybrid_search [TRIALS]`; the same command again resumes `runs/hybrid_search`.
 
 #[macro_use]
 mod shared;
 
-use composer_nas::{prelude::*, space::baseline};
+use std::{path::Path, process::ExitCode};
 
-fn main() -> anyhow::Result<()> {
-    let trials = std::env::args().nth(1).map_or(Ok(24), |text| text.parse())?;
+use anyhow::ensure;
+use clap::Parser;
+use composer_nas::{pipeline::PipelineError, prelude::*, space::baseline};
+
+/// Searches six layers of attention (at most two), SwiGLU and Mamba-2 at equal parameters, and compares the result with
+/// published hybrids.
+///
+/// The same command again resumes the run; a larger number of trials continues it.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Trials in all, those of earlier runs included.
+    #[arg(default_value_t = 24)]
+    trials: usize,
+    /// Root of everything random. Another seed needs another --run.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Name of the run: its folder inside runs/.
+    #[arg(long, default_value = "hybrid_search", value_parser = shared::folder_name)]
+    run: String,
+}
+
+fn main() -> ExitCode {
+    shared::end(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    ensure!(args.trials > 0, PipelineError::NoTrials);
+    let folder = Path::new("runs").join(&args.run);
+    shared::check_folder(&folder)?;
     let primitives = Primitives::hybrid();
     let target = Target::llama_1b();
     let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu", "mamba2"])?, 6)?;
+    // Sequences of the proxy are so short that attention costs nothing there: what its cache may cost is said here.
+    let space = space.count(Symbol::ATTENTION, 0..=2)?;
     let evaluator = Mad::hybrid(&primitives, &device::best()?.device).of_blocks(5)?;
     let found = Pipeline::new(&primitives, space, evaluator)
-        .trials(trials)
+        .trials(args.trials)
+        .seed(args.seed)
         .workers(2)
-        .journal("runs/hybrid_search/journal.jsonl")
+        .journal(folder.join("journal.jsonl"))
         .observer(ProgressBar::new())
         .run(&target)?;
     println!("{} -> {}", found.aggregated, found.target.architecture);

@@ -84,6 +84,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
+    shared::check_folder(&args.run)?;
     let corpus = args.corpus()?;
     let cells = args.grid(&primitives, corpus.vocab_size)?;
     if args.plan {
@@ -229,6 +230,6 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
     }
     report::isoflop(measurements, &scalings)?.write(&args.run)?;
     durable::write_in(&args.run.join("scaling.json"), &serde_json::to_vec_pretty(&scalings)?)?;
-    println!("written to {}: measurements.jsonl, scaling.json, isoflop.svg", args.run.display());
+    println!("written to {}: measurements.jsonl, scaling.json, isoflop.svg", shared::shown(&args.run));
     Ok(())
 }

@@ -93,7 +93,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         let folder = target.parent().unwrap_or(Path::new(""));
         let latency = Latency { device: device.to_string(), dims: found.dims.clone(), times };
         latency.write(folder).with_context(|| format!("cannot write into {}", folder.display()))?;
-        println!("{tables}\n\nwritten to {}", folder.join(Latency::FILE).display());
+        println!("{tables}\n\nwritten to {}", shared::shown(&folder.join(Latency::FILE)));
     } else {
         println!("{tables}");
     }

@@ -97,6 +97,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
+    shared::check_folder(&args.run)?;
     if args.target.is_none() {
         shared::say_reading([&args.architecture], &primitives);
     }
@@ -156,7 +157,7 @@ impl Args {
                     self.text.display()
                 )
             })?;
-            println!("tokenizing {} texts of {}", files.len(), self.text.display());
+            println!("tokenizing {} texts of {}", files.len(), shared::shown(&self.text));
             let importer = Importer::train(TextReader::new(files.clone()), self.vocabulary)?;
             let info = importer.import(TextReader::new(files), &self.corpus)?;
             println!("{} bytes in {} documents, {} token ids", info.text_bytes, info.documents, info.vocab_size);

@@ -51,7 +51,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     };
     let groups = args.runs.iter().map(group).collect::<anyhow::Result<Vec<_>>>()?;
     report::write_comparison(&groups, &args.output)?;
-    println!("{}", args.output.display());
+    println!("{}", shared::shown(&args.output));
     Ok(())
 }
 
@@ -79,13 +79,16 @@ fn page(run: &Path, pictures: Option<&Path>) -> anyhow::Result<()> {
     }
     page.write_figures(folder)?;
     if let Some(pictures) = pictures {
-        fs::create_dir_all(pictures)?;
+        shared::check_folder(pictures)?;
+        fs::create_dir_all(pictures).with_context(|| format!("cannot make the folder {}", pictures.display()))?;
         for figure in page.figures()?.iter().filter(|figure| PICTURES.contains(&figure.name)) {
-            durable::write_in(&pictures.join(figure.name).with_extension("svg"), figure.svg.as_bytes())?;
+            let picture = pictures.join(figure.name).with_extension("svg");
+            durable::write_in(&picture, figure.svg.as_bytes())
+                .with_context(|| format!("cannot write {}", picture.display()))?;
         }
     }
     page.write(folder.join("report.html"))?;
-    println!("{}", folder.join("report.html").display());
+    println!("{}", shared::shown(&folder.join("report.html")));
     Ok(())
 }
 

@@ -30,6 +30,7 @@ use composer_nas::{
     text::{line, number},
 };
 use serde::Serialize;
+use shared::shown;
 
 /// Training allocates much and briefly, which this allocator takes well.
 #[global_allocator]
@@ -203,11 +204,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let space = args.space(&primitives)?;
     let target = Target::named(&args.target)?;
     let device = device::named(&args.device)?;
-    let protocol = shared::protocol(args.protocol())?;
-    let steps = protocol.steps();
-    let size = args.size(&protocol)?;
-    let work = args.work(&protocol, size.as_ref(), &space, &primitives)?;
-    let mad = Mad::new(protocol, &primitives, &device.device)?;
+    let mad = Mad::new(shared::protocol(args.protocol())?, &primitives, &device.device)?;
+    mad.check(space.symbols())?;
+    let steps = mad.protocol().steps();
+    let size = args.size(mad.protocol())?;
+    let work = args.work(mad.protocol(), size.as_ref(), &space, &primitives)?;
     let mut evaluator: Arc<dyn Evaluator> = Arc::new(mad);
     if let Some(size) = &size {
         evaluator = Arc::new(SizeMatched::new(evaluator, Cycle, size.clone(), &primitives)?);
@@ -216,11 +217,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
         evaluator = Arc::new(Repeated::new(evaluator, args.repeat)?);
     }
     execute::worker(&[&evaluator]);
+    shared::check_folder(&folder)?;
     args.check(&space, &path)?;
     shared::say_reading(&args.add, &primitives);
     let limit = args.time_limit()?;
     let executor = args.executor(&folder, &evaluator)?;
-    println!("{} architectures; training on {device}; everything goes to {}", space.size(), folder.display());
+    println!("{} architectures; training on {device}; everything goes to {}", space.size(), shown(&folder));
     if let Some(size) = &size {
         let blocks = size.baseline.len() / 2;
         let parameters = size.body_parameters;
@@ -275,9 +277,8 @@ impl Args {
                 self.seed
             )
         });
-        let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0']);
-        ensure!(plain, "--run {name:?} is not a folder name: it is created inside {}", self.runs.display());
-        Ok(name)
+        let inside = || format!("--run names a folder that is created inside {}", self.runs.display());
+        shared::folder_name(&name).map_err(anyhow::Error::msg).with_context(inside)
     }
 
     fn space(&self, primitives: &Primitives) -> anyhow::Result<SearchSpace> {
@@ -465,14 +466,14 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     println!("merged       {}", found.aggregated);
     println!("at {:<9} {}\n", target.name, found.target.architecture);
     println!("{}", target.compare([("found", &found.target.architecture)], primitives, Workload::bf16(4096))?);
-    println!("written to {}: architecture.json, target.json, journal.jsonl, every figure", folder.display());
-    println!("look at      {}", folder.join("report.html").display());
+    println!("written to {}: architecture.json, target.json, journal.jsonl, every figure", shown(folder));
+    println!("look at      {}", shown(&folder.join("report.html")));
     Ok(())
 }
 
 /// The command that runs this search again.
 fn command() -> String {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     format!("cargo run --release --example search -- {}", arguments.join(" ")).trim_end_matches([' ', '-']).into()
 }
 

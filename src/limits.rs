@@ -2,7 +2,7 @@
 //! anything is allocated.
 //!
 //! The bounds are far above any model, and low enough that closed forms of sizes stay within 64 bits. What passes them
-//! is held against the [memory](machine_memory) of this machine where it is about to be built.
+//! is held against the [memory](machine_memory) that this process can have where it is about to be built.
 //!
 //! ```
 //! use composer_nas::{limits::{self, LimitError}, prelude::*};
@@ -46,7 +46,7 @@ pub(crate) const MAX_DESCRIPTION: u64 = 1 << 24;
 /// Bytes of a file with an entry per token or tensor, such as tokenizer.json.
 pub(crate) const MAX_LISTING: u64 = 1 << 28;
 
-/// A size beyond any model, or beyond this machine.
+/// A size beyond any model, or beyond the memory there is.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum LimitError {
     /// Beyond a bound of this module.
@@ -69,15 +69,15 @@ pub enum LimitError {
         /// The bound.
         limit: f64,
     },
-    /// More than this machine has.
-    #[error("{what} would take {} of memory and this machine has {}: choose a smaller size or a larger machine",
-        gigabytes(*.bytes), gigabytes(*.machine))]
+    /// More than this process can have.
+    #[error("{what} would take {} of memory and this process can have {}: choose a smaller size, a larger machine, or a \
+        higher limit where ulimit or a control group sets one", gigabytes(*.bytes), gigabytes(*.machine))]
     Memory {
         /// What is too large.
         what: &'static str,
-        /// Bytes that it needs, or the largest number of 64 bits.
+        /// Bytes that it needs at least, or the largest number of 64 bits.
         bytes: u64,
-        /// Bytes there are.
+        /// Bytes that this process can have.
         machine: u64,
     },
 }
@@ -116,7 +116,7 @@ pub(crate) fn product(factors: &[u64]) -> u128 {
     factors.iter().fold(1, |product: u128, &factor| product.saturating_mul(factor.into()))
 }
 
-/// Holds bytes against the memory of this machine. Where that is not known, everything passes.
+/// Holds bytes against the [memory](machine_memory) that this process can have. Where that is not known, everything passes.
 pub(crate) fn check_memory(what: &'static str, bytes: u128) -> Result<(), LimitError> {
     within_memory(what, bytes, machine_memory())
 }
@@ -128,8 +128,8 @@ fn within_memory(what: &'static str, bytes: u128, machine: Option<u64>) -> Resul
     }
 }
 
-/// Bytes of memory that this process can have at most: of the machine with its swap space, or of its control group.
-/// Read once, so that what is refused does not depend on what else runs. None where the system does not tell; only
+/// Bytes of memory that this process can have at most: of the machine with its swap space, of its control group, or of
+/// its own limits (`ulimit -v` and `ulimit -d`). Read once, so that what is refused does not depend on what else runs. None where the system does not tell; only
 /// Linux does.
 pub fn machine_memory() -> Option<u64> {
     static MEMORY: OnceLock<Option<u64>> = OnceLock::new();
@@ -137,8 +137,16 @@ pub fn machine_memory() -> Option<u64> {
         let whole = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(total);
         let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
         let group = groups.iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
-        whole.into_iter().chain(group).min()
+        let own = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(allowed);
+        whole.into_iter().chain(group).chain(own).min()
     })
+}
+
+/// The least of the soft limits on memory by `/proc/self/limits`, in bytes; none where all are unlimited.
+fn allowed(text: &str) -> Option<u64> {
+    let of =
+        |name: &&str| text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+    ["Max address space", "Max data size"].iter().filter_map(of).min()
 }
 
 /// Memory and swap space by `/proc/meminfo`, in bytes.
@@ -183,6 +191,12 @@ mod tests {
         assert_eq!(total("MemTotal:       8 kB\nMemFree: 3 kB\nSwapTotal:  2 kB\n"), Some(10 * 1024));
         assert_eq!(total("MemTotal: 8 kB"), Some(8 * 1024));
         assert_eq!(total(""), None);
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+            Max data size             unlimited            unlimited            bytes     \n\
+            Max address space         3072000000           unlimited            bytes     \n";
+        assert_eq!(allowed(limits), Some(3_072_000_000));
+        assert_eq!(allowed(&limits.replace("unlimited", "1024")), Some(1024));
+        assert_eq!(allowed(&limits.replace("3072000000", "unlimited")), None);
         assert_eq!(within_memory("weights", u128::MAX, None), Ok(()));
         assert_eq!(within_memory("weights", 10, Some(10)), Ok(()));
         let error = within_memory("weights", 68_000_000_000, Some(23_000_000_000)).unwrap_err().to_string();

@@ -2,7 +2,8 @@
 //!
 //! A reason, a name or a score may hold anything: markup, formulas, commands to a terminal, ten thousand characters,
 //! 1e308. What leaves the program goes through [`line`](fn@line) to a terminal or a log, [`html`] to a page or a
-//! picture, [`cell`] to a table of comma-separated values, [`number`] or [`exact`] where it is a number.
+//! picture, [`cell`] to a table of comma-separated values, [`markdown`] to a table in Markdown, [`number`] or [`exact`]
+//! where it is a number.
 
 use std::borrow::Cow;
 
@@ -47,6 +48,23 @@ pub fn cell(text: &str) -> String {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.into_owned(),
     }
+}
+
+/// A cell of a table in Markdown: one line as of [`line`](fn@line), in which nothing ends the cell or begins markup.
+///
+/// ```
+/// assert_eq!(composer_nas::text::markdown("a|<b>\n"), r"a\|\<b>\n");
+/// ```
+pub fn markdown(text: &str) -> String {
+    let text = line(text);
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '|' | '<' | '[' | '`' | '*') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
 }
 
 /// A number as a person reads it: so many digits behind the point, an exponent where it is huge.
@@ -167,6 +185,13 @@ mod tests {
         assert_eq!(back.replace("&amp;", "&"), visible(text, |c| c == '\n' || c == '\t'));
     }
 
+    fn check_markdown(text: &str) {
+        let shown = markdown(text);
+        assert!(!shown.chars().any(is_command), "{shown:?}");
+        let markup = shown.char_indices().filter(|(_, c)| matches!(c, '|' | '<' | '[' | '`' | '*'));
+        assert!(markup.into_iter().all(|(at, _)| shown[..at].ends_with('\\')), "{shown}");
+    }
+
     fn check_cell(text: &str) {
         let cells = record(&[cell(text), cell("next")].join(","));
         assert_eq!((cells.len(), cells[1].as_str()), (2, "next"), "{text:?}");
@@ -181,6 +206,7 @@ mod tests {
             check_line(&text);
             check_html(&text);
             check_cell(&text);
+            check_markdown(&text);
         }
     }
 
@@ -191,6 +217,7 @@ mod tests {
             check_line(&text);
             check_html(&text);
             check_cell(&text);
+            check_markdown(&text);
         }
 
         #[test]
@@ -205,7 +232,7 @@ mod tests {
     #[test]
     fn ordinary_text_and_numbers_stay_as_they_are() {
         for text in ["failed at step 3: loss 2.5", "héllo 🦀", "2A+1M", ""] {
-            assert_eq!([line(text), html(text), cell(text)], [text; 3]);
+            assert_eq!([line(text), html(text), cell(text), markdown(text)], [text; 4]);
         }
         assert_eq!(["-1.5", "+3", "-1e-9"].map(cell), ["-1.5", "+3", "-1e-9"]);
         assert_eq!(cell("=1+1"), "'=1+1");

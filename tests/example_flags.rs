@@ -12,6 +12,7 @@ use composer_nas::{
     prelude::*,
     primitive::Symbol,
 };
+use serde_json::{Value, json};
 
 const TINY: [&str; 4] = ["--device", "flex", "--protocol", "tests/fixtures/tiny_protocol.json"];
 
@@ -130,6 +131,156 @@ fn absurd_flags_are_refused_with_their_limit() {
     ] {
         refuse(program("isoflop").args(text).arg("--plan").args(flags), words);
     }
+}
+
+/// A tiny protocol with sizes changed, by their places in it.
+fn protocol(folder: &Path, changes: &[(&str, u64)]) -> PathBuf {
+    let mut value: Value = serde_json::from_slice(&fs::read(TINY[3]).unwrap()).unwrap();
+    for (place, size) in changes {
+        *value.pointer_mut(place).unwrap() = json!(size);
+    }
+    let path = folder.join("protocol.json");
+    fs::write(&path, value.to_string()).unwrap();
+    path
+}
+
+#[test]
+fn protocols_that_no_candidate_fits_are_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let table = folder.path().join("table.csv");
+    let task = "/trainings/0/task";
+    for (changes, primitives, words) in [
+        (vec![("/dims/d_model", 1)], "A,M", "no candidate with attention (A)"),
+        (vec![("/dims/d_model", 3)], "A,M", "use an even width of at least 4"),
+        (vec![("/dims/d_ff", 1)], "A,E", "no candidate with moe (E)"),
+        (vec![(&*format!("{task}/seq_len"), 0)], "A,M", "seq_len is 0"),
+        (vec![(&*format!("{task}/seq_len"), 1 << 63)], "A,M", "seq_len is 9223372036854775808"),
+        (vec![(&*format!("{task}/vocab_size"), 1 << 63)], "A,M", "vocab_size is 9223372036854775808"),
+    ] {
+        let path = protocol(folder.path(), &changes);
+        let flags = ["--protocol", path.to_str().unwrap(), "--primitives", primitives];
+        refuse(&mut search(&runs, &flags), words);
+        let mut command = program("calibrate");
+        refuse(command.arg(&table).args(["--device", "flex", "--layers", "2"]).args(flags), words);
+    }
+    assert!(!runs.exists() && !table.exists());
+    // One kind of layer that does not fit is no matter where it is not searched.
+    let path = protocol(folder.path(), &[("/dims/d_ff", 1)]);
+    succeed(&mut search(&runs, &["--protocol", path.to_str().unwrap(), "--primitives", "A,M"]));
+}
+
+/// What a limit of the process allows is less than what the machine has.
+#[cfg(target_os = "linux")]
+#[test]
+fn limits_on_the_memory_of_the_process_are_heeded() {
+    let folder = tempfile::tempdir().unwrap();
+    let limited = |kilobytes: u64, command: &Command| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -v {kilobytes}; exec \"$@\""), "sh"]);
+        shell.arg(command.get_program()).args(command.get_args());
+        shell
+    };
+    let task = "/trainings/0/task";
+    for changes in [
+        vec![("/dims/d_model", 16384), ("/dims/d_ff", 65536)],
+        vec![("/trainings/0/train/batch_size", 1 << 24)],
+        vec![(&*format!("{task}/vocab_size"), 1 << 20), ("/dims/d_model", 1024)],
+        vec![("/trainings/1/data/fixed", 16_000_000), ("/trainings/1/task/seq_len", 16)],
+    ] {
+        let path = protocol(folder.path(), &changes);
+        let command = search(folder.path(), &["--protocol", path.to_str().unwrap()]);
+        refuse(&mut limited(3_000_000, &command), "this process can have 3.1 GB");
+    }
+    let model = |change: fn(&mut ModelSpec)| {
+        let mut spec = Target::custom("tiny", Dims::new(8, 24, 2).unwrap(), 10, true, 1).unwrap().baseline_model();
+        change(&mut spec);
+        fs::write(folder.path().join("target.json"), serde_json::to_string(&spec).unwrap()).unwrap();
+    };
+    model(|spec| spec.dims.d_model = 1 << 24);
+    let mut export = program("export");
+    refuse(&mut limited(4_000_000, export.arg(folder.path()).args(["--draw", "1"])), "this process can have 4.1 GB");
+    let mut latency = program("latency");
+    latency.arg(folder.path().join("target.json"));
+    latency.args(["--device", "flex", "--seq-len", "16", "--baseline-blocks", "1"]);
+    refuse(&mut limited(4_000_000, &latency), "this process can have 4.1 GB");
+    model(|spec| spec.dims.head_dim = 1 << 20);
+    refuse(&mut limited(4_000_000, &latency), "this process can have 4.1 GB");
+    // What fits is not refused.
+    let tiny = search(&folder.path().join("runs"), &["--workers", "1"]);
+    succeed(&mut limited(4_000_000, &tiny));
+}
+
+#[test]
+fn folders_that_cannot_be_made_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path();
+    fs::write(runs.join("file"), "").unwrap();
+    refuse(&mut search(runs, &["--run", "file"]), "file is no folder");
+    refuse(&mut search(&runs.join("file"), &["--run", "in"]), "file is no folder");
+    refuse(&mut search(runs, &["--run", "a\nb\u{1b}[31m"]), r#""a\nb\u{1b}[31m" is not a folder name"#);
+    refuse(program("pretrain").arg("--run").arg(runs.join("file")), "file is no folder");
+    refuse(program("isoflop").arg("--run").arg(runs.join("file")), "file is no folder");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("/nowhere", runs.join("dangling")).unwrap();
+        std::os::unix::fs::symlink("loop", runs.join("loop")).unwrap();
+        refuse(&mut search(runs, &["--run", "dangling"]), "a link to no folder");
+        refuse(&mut search(runs, &["--run", "loop"]), "a link to no folder");
+    }
+    succeed(&mut search(runs, &["--run", "tiny"]));
+    let mut report = program("report");
+    refuse(report.arg(runs.join("tiny")).arg("--pictures").arg(runs.join("file")), "file is no folder");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_working_directory_that_was_removed_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = fs::canonicalize(TINY[3]).unwrap();
+    let here = folder.path().join("here");
+    fs::create_dir(&here).unwrap();
+    let search = search(folder.path(), &["--executor", "process", "--protocol", tiny.to_str().unwrap()]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "rmdir \"$PWD\"; exec \"$@\"", "sh"]).arg(search.get_program()).args(search.get_args());
+    refuse(shell.current_dir(here), "the working directory");
+}
+
+/// Words of the command line that are no text, and paths with commands to a terminal in them.
+#[cfg(unix)]
+#[test]
+fn arguments_may_hold_any_bytes() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join(OsStr::from_bytes(b"r\xff\x1b[31m"));
+    let text = succeed(&mut search(&runs, &["--run", "x"]));
+    assert!(runs.join("x/report.html").exists() && !text.contains('\u{1b}'), "{text}");
+    for name in ["hybrid_search", "hello_search"] {
+        refuse(program(name).arg(OsStr::from_bytes(b"\xff")), "");
+        refuse(program(name).arg("abc"), "invalid digit");
+    }
+    let help = succeed(program("hybrid_search").arg("--help"));
+    assert!(["--seed", "--run", "[TRIALS]"].iter().all(|flag| help.contains(flag)), "{help}");
+    refuse(program("hybrid_search").args(["--run", "../x"]), "is not a folder name");
+}
+
+#[test]
+fn comparisons_without_pairs_and_studies_without_trainings_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let evidence = folder.path().join("ours.json");
+    let table = folder.path().join("table.csv");
+    let layouts = r#"[{"name": "a", "layers": "AM", "value": 1}, {"name": "b", "layers": "MA", "value": 1}]"#;
+    fs::write(&evidence, format!(r#"{{"groups": [{{"name": "g", "gap": 1, "layouts": {layouts}}}]}}"#)).unwrap();
+    let mut calibrate = program("calibrate");
+    calibrate.arg(&table).args(TINY).arg("--evidence").arg(&evidence);
+    refuse(&mut calibrate, "ours.json: no group has a pair to judge");
+    fs::write(&evidence, "{").unwrap();
+    refuse(&mut calibrate, "ours.json: not a file of comparisons");
+    assert!(!table.exists());
+    let corpus = corpus(folder.path());
+    let mut isoflop = program("isoflop");
+    isoflop.arg("--corpus").arg(corpus).args(["--plan", "--widths", "8,8", "--budgets", "1e9,1e9"]);
+    refuse(&mut isoflop, "no budget buys 50 steps");
 }
 
 #[test]

@@ -355,6 +355,18 @@ fn a_plug_in_brings_its_own_export_or_is_refused() {
 }
 
 #[test]
+fn receivers_allow_some_positions_and_no_absurd_number() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("model");
+    for max_positions in [0, (1 << 32) + 1, usize::MAX] {
+        let error = written(&tiny("AM"), &folder, &Options { max_positions, ..Options::default() }).unwrap_err();
+        assert!(matches!(error, ExportError::Positions(found) if found == max_positions), "{error}");
+        assert!(!folder.exists());
+    }
+    written(&tiny("AM"), &folder, &Options { max_positions: 1, ..Options::default() }).unwrap();
+}
+
+#[test]
 fn launch_scripts_spell_the_model_out() {
     let primitives = Primitives::standard();
     for name in Target::names() {

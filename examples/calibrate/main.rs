@@ -40,9 +40,10 @@ use composer_nas::{
     prelude::*,
     space::baseline,
     statistics::{Estimate, bootstrap_mean, mean},
-    text::line,
+    text::{line, markdown},
 };
 use indicatif::{ProgressBar as Bar, ProgressStyle};
+use shared::shown;
 
 /// Training on a CPU allocates much and briefly; this allocator is a third faster at it than glibc's.
 #[global_allocator]
@@ -144,8 +145,9 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 fn measure(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
     let device = device::named(&args.device)?;
-    let judge = args.judge(&primitives, &device.device)?;
     let architectures = args.architectures(&primitives)?;
+    let symbols = architectures.iter().flat_map(Architecture::layers).copied().collect();
+    let judge = args.judge(&symbols, &primitives, &device.device)?;
     args.check_number(&architectures)?;
     let mut executor = Threads::new(Arc::new(Clocked(judge.evaluator.clone())), args.workers)?;
     let empty = Table::new(&judge.columns)?.measured_by(args.described(&judge));
@@ -227,8 +229,15 @@ struct Judge {
 }
 
 impl Judge {
-    fn mad(protocol: Protocol, primitives: &Primitives, device: &Device) -> anyhow::Result<Self> {
-        let evaluator = Arc::new(Mad::new(protocol.clone(), primitives, device)?);
+    fn mad(
+        protocol: Protocol,
+        symbols: &BTreeSet<Symbol>,
+        primitives: &Primitives,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
+        let mad = Mad::new(protocol.clone(), primitives, device)?;
+        mad.check(symbols.iter().copied())?;
+        let evaluator = Arc::new(mad);
         let labels = protocol.trainings.iter().map(|training| training.label());
         let readings = labels.flat_map(|label| Readings::NAMES.map(|name| format!("{label}/{name}")));
         let tasks = protocol.trainings.iter().map(|training| training.task.name().to_owned());
@@ -247,11 +256,19 @@ impl Judge {
         Ok(Self { evaluator, size: Some(target), ..self })
     }
 
-    fn text(args: &Args, corpus: &Corpus, primitives: &Primitives, device: &Device) -> anyhow::Result<Self> {
+    fn text(
+        args: &Args,
+        corpus: &Corpus,
+        symbols: &BTreeSet<Symbol>,
+        primitives: &Primitives,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
         let stories = CorpusProtocol::stories(args.tokens);
         let dims = Dims::new(args.width, args.width.saturating_mul(3), (args.width / 16).max(1))?;
         let protocol = CorpusProtocol { dims, seq_len: 128, batch_size: 16, evaluations: 5, ..stories };
-        let evaluator = Arc::new(CorpusEvaluator::new(protocol.clone(), corpus, primitives, device)?);
+        let evaluator = CorpusEvaluator::new(protocol.clone(), corpus, primitives, device)?;
+        evaluator.check(symbols.iter().copied())?;
+        let evaluator = Arc::new(evaluator);
         let columns = ["loss", "next token", "diverged", "seconds", CPU].map(String::from).to_vec();
         let trains_on = TrainsOn::Text(protocol, corpus.vocab_size);
         Ok(Self { evaluator, size: None, trains_on, columns, score: "likelihood" })
@@ -307,10 +324,10 @@ impl Args {
         format!("{}; {seeds}{early}", judge.evaluator.fingerprint())
     }
 
-    fn judge(&self, primitives: &Primitives, device: &Device) -> anyhow::Result<Judge> {
+    fn judge(&self, symbols: &BTreeSet<Symbol>, primitives: &Primitives, device: &Device) -> anyhow::Result<Judge> {
         match &self.corpus {
             None => {
-                let judge = Judge::mad(shared::protocol(&self.protocol)?, primitives, device)?;
+                let judge = Judge::mad(shared::protocol(&self.protocol)?, symbols, primitives, device)?;
                 match self.blocks {
                     None => Ok(judge),
                     Some(blocks) => judge.of_equal_size(blocks, primitives),
@@ -320,7 +337,7 @@ impl Args {
                 let corpus = Corpus::open(folder).with_context(|| {
                     format!("no corpus in {}: run examples/fetch_corpus.sh and the example pretrain", folder.display())
                 })?;
-                Judge::text(self, &corpus, primitives, device)
+                Judge::text(self, &corpus, symbols, primitives, device)
             }
         }
     }
@@ -340,10 +357,11 @@ impl Args {
 
     /// The comparisons to judge by, if any.
     fn evidence(&self) -> anyhow::Result<Option<Evidence>> {
-        match &self.evidence {
-            Some(path) => Ok(Some(Evidence::read(path)?)),
-            None => Ok(self.published.then(Evidence::published)),
-        }
+        let Some(path) = &self.evidence else { return Ok(self.published.then(Evidence::published)) };
+        let evidence = Evidence::read(path)?;
+        let paired = evidence.groups().iter().any(|group| !group.pairs.is_empty());
+        ensure!(paired, "{}: {}", path.display(), Evidence::NO_PAIRS);
+        Ok(Some(evidence))
     }
 
     fn architectures(&self, primitives: &Primitives) -> anyhow::Result<Vec<Architecture>> {
@@ -391,8 +409,8 @@ fn analyse(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.against {
         let other = Table::read(path)?.of_length(layers);
         match table.spearman(&other) {
-            Some(r) => println!("\nSpearman with {}: {r:.3}", path.display()),
-            None => println!("\nSpearman with {}: none, too little in common", path.display()),
+            Some(r) => println!("\nSpearman with {}: {r:.3}", shown(path)),
+            None => println!("\nSpearman with {}: none, too little in common", shown(path)),
         }
     }
     ranks(&table, &space)?;
@@ -415,7 +433,7 @@ fn reliabilities(table: &Table, splits: u64) -> anyhow::Result<()> {
     println!("|---|{}", "---|".repeat(numbers.len()));
     let row = |name: &str, scored: Table| {
         let cells: Vec<_> = numbers.iter().map(|&n| show(scored.reliability(n, splits, Seed(0)), 2)).collect();
-        println!("| {} | {} |", line(name), cells.join(" | "));
+        println!("| {} | {} |", markdown(name), cells.join(" | "));
     };
     row("score", table.clone());
     for reading in Readings::NAMES {

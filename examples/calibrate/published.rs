@@ -13,6 +13,8 @@ use composer_nas::{
     text,
 };
 
+use crate::shared::shown;
+
 /// The layouts of the comparisons that can be built from these primitives; says which cannot.
 pub fn layouts(evidence: &Evidence, primitives: &Primitives) -> Vec<Architecture> {
     let known = |layout: &Architecture| layout.layers().iter().all(|&letter| primitives.get(letter).is_ok());
@@ -43,14 +45,14 @@ pub fn judge(evidence: &Evidence, table: &Table, path: &Path) -> anyhow::Result<
     let picture = path.with_extension("svg");
     durable::write_in(&picture, figure.svg.as_bytes())
         .with_context(|| format!("cannot write {}", picture.display()))?;
-    println!("\nthe picture is {}", picture.display());
+    println!("\nthe picture is {}", shown(&picture));
     Ok(())
 }
 
 /// A line for the score, for every column, and for every judge that looks at the letters alone.
 fn compare(evidence: &Evidence, table: &Table, judgement: &Judgement) -> anyhow::Result<()> {
     println!("\nagreement with the pairs of each group, ties counting half (chance: 0.50)\n");
-    let names: Vec<_> = judgement.groups.iter().map(|group| text::line(&group.name)).collect();
+    let names: Vec<_> = judgement.groups.iter().map(|group| text::markdown(&group.name)).collect();
     println!("| judge | {} | mean of the papers |\n|---|{}--:|", names.join(" | "), "--:|".repeat(names.len()));
     line("score", judgement);
     for column in table.columns().iter().filter(|column| *column != "score") {
@@ -93,5 +95,5 @@ fn line(name: &str, judgement: &Judgement) {
     let share =
         |estimate: &Option<Estimate>| estimate.as_ref().map_or("-".into(), |estimate| format!("{:.2}", estimate.value));
     let groups: Vec<_> = judgement.groups.iter().map(|group| share(&group.agreement)).collect();
-    println!("| {} | {} | {} |", text::line(name), groups.join(" | "), share(&judgement.macro_mean));
+    println!("| {} | {} | {} |", text::markdown(name), groups.join(" | "), share(&judgement.macro_mean));
 }

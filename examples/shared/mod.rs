@@ -10,10 +10,11 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     io::{self, ErrorKind, Write},
+    path::Path,
     process::{self, ExitCode},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use composer_nas::{
     evaluate::mad::Protocol,
     limits::{LimitError, MAX_FLOPS},
@@ -59,6 +60,28 @@ pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// A path on a line of its own words, whatever characters are in it.
+pub fn shown(path: &Path) -> String {
+    text::line(&path.display().to_string())
+}
+
+/// A flag with the name of a folder, which lies where the program says.
+pub fn folder_name(name: &str) -> Result<String, String> {
+    let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\']);
+    let plain = plain && !name.contains(char::is_control);
+    if plain { Ok(name.into()) } else { Err(format!("{name:?} is not a folder name")) }
+}
+
+/// Refuses a folder that cannot be made or used, because something else has its place.
+pub fn check_folder(path: &Path) -> anyhow::Result<()> {
+    let taken = path.ancestors().find(|above| fs::symlink_metadata(above).is_ok()).filter(|above| !above.is_dir());
+    match taken {
+        Some(taken) if taken.is_symlink() => bail!("{} is a link to no folder: remove it", taken.display()),
+        Some(taken) => bail!("{} is no folder: remove it, or choose another folder", taken.display()),
+        None => Ok(()),
+    }
+}
+
 /// The protocol that a flag names: a preset, or a JSON file.
 pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
     if let Some(preset) = Protocol::preset(name) {
@@ -66,7 +89,9 @@ pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
     }
     let text = fs::read_to_string(name)
         .with_context(|| format!("--protocol {name} is neither quick, hybrid, reference, full nor a file"))?;
-    serde_json::from_str(&text).with_context(|| format!("{name} holds no protocol"))
+    // Some editors put a byte order mark in front.
+    serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text))
+        .with_context(|| format!("{name} holds no protocol"))
 }
 
 /// A flag with an amount of training work, in floating-point operations.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{CostError, FlopConvention, LayerTimes, ModelCost, Seconds, Timing, Workload};
-use crate::{model::ModelSpec, primitive::Primitives, space::Architecture};
+use crate::{model::ModelSpec, primitive::Primitives, space::Architecture, text};
 
 /// Costs of several models; the first is the one that the others are compared with.
 ///
@@ -180,7 +180,7 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A vertical bar would end its cell.
         let mut lines = self.lines();
-        lines.iter_mut().flatten().for_each(|cell| *cell = cell.replace('|', "/"));
+        lines.iter_mut().flatten().for_each(|cell| *cell = text::line(cell).replace('|', "/"));
         let longest = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(2);
         let widths: Vec<_> = (0..=self.rows.len()).map(longest).collect();
         for (at, line) in lines.iter().enumerate() {

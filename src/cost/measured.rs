@@ -78,8 +78,9 @@ impl Timing {
         Ok(())
     }
 
-    /// Holds what is in memory at once, at least, against that of this machine: the prompt, its sum with what the layer
-    /// gives, what the layer keeps and its weights; or embedding and scores. On an accelerator only the prompt is here.
+    /// Holds what is in memory at once, at least, against what this process can have: the prompt, its sum with what the
+    /// layer gives, what the layer keeps, its weights, and the matrix that turns the channels of a head while decoding;
+    /// or embedding and scores. On an accelerator only the prompt is here.
     fn check_memory(
         self,
         symbols: &[Symbol],
@@ -99,7 +100,9 @@ impl Timing {
         for &symbol in symbols {
             let cost = primitives.get(symbol).map_err(BuildError::from)?.cost(&like.dims, seq);
             let kept = limits::product(&[batch, cost.cache_elements]);
-            check((2 * prompt).saturating_add(kept).saturating_add(cost.parameters.into()))?;
+            let head = if cost.score_channels > 0 { like.dims.head_dim as u64 } else { 0 };
+            let turn = limits::product(&[head, head]);
+            check([2 * prompt, kept, cost.parameters.into(), turn].into_iter().fold(0, u128::saturating_add))?;
         }
         Ok(())
     }

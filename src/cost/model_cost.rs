@@ -163,10 +163,11 @@ pub enum CostError {
     #[error(transparent)]
     Dims(#[from] DimsError),
     /// No tokens, more tokens than any sequence has, or numbers of no bytes.
-    #[error("costs cannot be stated for {0:?}: seq_len is between 1 and {MAX_SEQ_LEN}, bytes_per_element at least 1")]
+    #[error("costs cannot be stated: seq_len is {} and must lie between 1 and {MAX_SEQ_LEN}; bytes_per_element is {} and \
+        must be at least 1", .0.seq_len, .0.bytes_per_element)]
     Workload(Workload),
     /// A count beyond 64 bits.
-    #[error("the model is too large: one of its costs exceeds 64 bits")]
+    #[error("the model is too large, one of its costs exceeds 64 bits: choose a smaller vocab_size, width or seq_len")]
     TooLarge,
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -10,7 +9,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{primitive::Symbol, space::Architecture};
+use crate::{
+    limits::{self, LimitError},
+    primitive::Symbol,
+    space::Architecture,
+    text,
+};
 
 /// Groups of models that were trained under equal conditions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +109,14 @@ pub enum EvidenceError {
         /// The I/O error.
         source: std::io::Error,
     },
+    /// A file whose comparisons cannot be used.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<EvidenceError>,
+    },
     /// Not JSON of this form.
     #[error("not a file of comparisons: {0}")]
     Json(#[from] serde_json::Error),
@@ -114,6 +126,9 @@ pub enum EvidenceError {
     /// Two groups of one name.
     #[error("two groups are named {0:?}: rename one")]
     RepeatedGroup(String),
+    /// More than can be judged.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// A group that contradicts itself.
     #[error("group {group:?}: {problem}")]
     Group {
@@ -135,6 +150,15 @@ pub enum EvidenceError {
 impl Evidence {
     /// The longest layout that can be judged, in layers.
     pub const MAX_LAYERS: usize = 512;
+    /// Layouts of all groups together.
+    pub const MAX_LAYOUTS: usize = 1 << 12;
+    /// Pairs of all groups together; those of a bootstrap are counted a thousand times.
+    pub const MAX_PAIRS: usize = 1 << 16;
+    /// Bytes of a layout's name.
+    pub const MAX_NAME: usize = 256;
+    /// What to say where nothing can be judged.
+    pub const NO_PAIRS: &str =
+        "no group has a pair to judge: name pairs, or a gap that is smaller than differences of its values";
 
     /// The comparisons that come with the crate: 349 pairs of four papers, from 350 million to 2.7 billion parameters.
     ///
@@ -150,8 +174,9 @@ impl Evidence {
     /// [`EvidenceError`] says what to change.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, EvidenceError> {
         let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|source| EvidenceError::Io { path: path.into(), source })?;
-        text.parse()
+        let text = limits::read_text(path, limits::MAX_DESCRIPTION);
+        let text = text.map_err(|source| EvidenceError::Io { path: path.into(), source })?;
+        text.parse().map_err(|source| EvidenceError::File { path: path.into(), source: Box::new(source) })
     }
 
     /// Checks the groups, and names the pairs of those that have none.
@@ -162,13 +187,21 @@ impl Evidence {
         if groups.is_empty() {
             return Err(EvidenceError::Empty);
         }
+        let layouts = groups.iter().map(|group| group.layouts.len()).sum();
+        limits::at_most("the number of layouts", layouts, Self::MAX_LAYOUTS)?;
         let mut names = BTreeSet::new();
+        let mut pairs = 0;
         for group in &mut groups {
             if !names.insert(group.name.clone()) {
                 return Err(EvidenceError::RepeatedGroup(group.name.clone()));
             }
-            let checked = group.check().map_err(|problem| EvidenceError::Group { group: group.name.clone(), problem });
-            checked?;
+            group.check_layouts().map_err(|problem| EvidenceError::Group { group: group.name.clone(), problem })?;
+            if group.pairs.is_empty() {
+                group.pairs = group.pairs_by_gap();
+            }
+            pairs += group.pairs.len();
+            limits::at_most("the number of pairs", pairs, Self::MAX_PAIRS)?;
+            group.check_pairs().map_err(|problem| EvidenceError::Group { group: group.name.clone(), problem })?;
         }
         Ok(Self { groups })
     }
@@ -182,8 +215,9 @@ impl Evidence {
     pub fn architectures(&self) -> Vec<Architecture> {
         let mut seen = BTreeSet::new();
         let all = self.groups.iter().flat_map(|group| {
-            let paired = move |layout: &&Layout| group.pairs.iter().flatten().any(|name| *name == layout.name);
-            group.layouts.iter().filter(paired).filter_map(|layout| group.architecture(layout))
+            let paired: BTreeSet<&String> = group.pairs.iter().flatten().collect();
+            let layouts = group.layouts.iter().filter(move |layout| paired.contains(&layout.name));
+            layouts.filter_map(|layout| group.architecture(layout))
         });
         all.filter(|architecture| seen.insert(architecture.clone())).collect()
     }
@@ -201,6 +235,8 @@ impl FromStr for Evidence {
     type Err = EvidenceError;
 
     fn from_str(text: &str) -> Result<Self, EvidenceError> {
+        // Some editors put a byte order mark in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // In two steps, so that the error of a group keeps its type.
         Self::new(serde_json::from_str::<Groups>(text)?.groups)
     }
@@ -218,12 +254,12 @@ impl Group {
         layout.value.map(|value| if self.lower_is_better { -value } else { value })
     }
 
-    /// The place of the layout with this name.
-    pub(super) fn place(&self, name: &str) -> Option<usize> {
-        self.layouts.iter().position(|layout| layout.name == name)
+    /// The places of its layouts, by name.
+    pub(super) fn places(&self) -> BTreeMap<&str, usize> {
+        self.layouts.iter().enumerate().map(|(place, layout)| (layout.name.as_str(), place)).collect()
     }
 
-    fn check(&mut self) -> Result<(), String> {
+    fn check_layouts(&self) -> Result<(), String> {
         if self.layouts.len() < 2 {
             return Err("a comparison needs two layouts or more".into());
         }
@@ -237,14 +273,15 @@ impl Group {
         if self.gap.is_some_and(|gap| !gap.is_finite() || gap < 0.0) {
             return Err("the gap is a finite number that is not negative".into());
         }
-        if self.pairs.is_empty() {
-            self.pairs = self.pairs_by_gap();
-        }
-        self.check_pairs()
+        Ok(())
     }
 
     fn check_layout(&self, layout: &Layout) -> Result<(), String> {
         let name = &layout.name;
+        if name.len() > Evidence::MAX_NAME {
+            let name = text::shortened(name, 40);
+            return Err(format!("the name {name:?} is too long: it has at most {} bytes", Evidence::MAX_NAME));
+        }
         if layout.value.is_some_and(|value| !value.is_finite()) {
             return Err(format!("the value of {name:?} is not finite: leave it out"));
         }
@@ -255,7 +292,7 @@ impl Group {
         Ok(())
     }
 
-    /// All pairs whose numbers are at least the gap apart, up to rounding.
+    /// All pairs whose numbers are at least the gap apart, up to rounding; where they are too many, one more than that.
     fn pairs_by_gap(&self) -> Vec<[String; 2]> {
         let Some(gap) = self.gap else { return Vec::new() };
         let further = |better: &Layout, worse: &Layout| {
@@ -266,16 +303,19 @@ impl Group {
             let worse = self.layouts.iter().filter(move |worse| further(better, worse));
             worse.map(move |worse| [better.name.clone(), worse.name.clone()])
         });
-        pairs.collect()
+        pairs.take(Evidence::MAX_PAIRS + 1).collect()
     }
 
     fn check_pairs(&self) -> Result<(), String> {
+        let places = self.places();
+        let place = |name: &String| {
+            let known = places.get(name.as_str()).copied();
+            known.ok_or_else(|| format!("a pair names {:?}, which is no layout", text::shortened(name, 40)))
+        };
+        let merit = |place: usize| self.merit(&self.layouts[place]);
         let mut seen = BTreeSet::new();
         for [better, worse] in &self.pairs {
-            let place =
-                |name: &String| self.place(name).ok_or_else(|| format!("a pair names {name:?}, which is no layout"));
             let places = (place(better)?, place(worse)?);
-            let merit = |place: usize| self.merit(&self.layouts[place]);
             let against = merit(places.0).zip(merit(places.1)).is_some_and(|(better, worse)| better <= worse);
             if places.0 == places.1 || seen.contains(&(places.1, places.0)) || against {
                 return Err(format!("the pair {better:?} before {worse:?} contradicts a number or another pair"));
@@ -293,18 +333,22 @@ impl Group {
 
 /// Whether following pairs from better to worse leads back to where it began.
 fn circular(layouts: usize, pairs: &BTreeSet<(usize, usize)>) -> bool {
-    let mut left: BTreeSet<usize> = (0..layouts).collect();
-    loop {
-        // Those that no remaining layout is better than can be taken away.
-        let beaten = |place: usize| pairs.iter().any(|&(better, worse)| worse == place && left.contains(&better));
-        let free: Vec<usize> = left.iter().copied().filter(|&place| !beaten(place)).collect();
-        if free.is_empty() {
-            return !left.is_empty();
+    // How many of those that are left are better than a layout.
+    let mut better_ones = vec![0; layouts];
+    pairs.iter().for_each(|&(_, worse)| better_ones[worse] += 1);
+    // Those that none of them is better than can be taken away.
+    let mut free: Vec<usize> = (0..layouts).filter(|&place| better_ones[place] == 0).collect();
+    let mut taken = 0;
+    while let Some(place) = free.pop() {
+        taken += 1;
+        for &(_, worse) in pairs.range((place, 0)..(place + 1, 0)) {
+            better_ones[worse] -= 1;
+            if better_ones[worse] == 0 {
+                free.push(worse);
+            }
         }
-        free.iter().for_each(|place| {
-            left.remove(place);
-        });
     }
+    taken < layouts
 }
 
 #[cfg(test)]
@@ -331,7 +375,7 @@ mod tests {
         assert_eq!(papers.len(), 4);
         assert_eq!(evidence.architectures().len(), 69);
         let samba = evidence.groups().iter().find(|group| group.name == "samba-438m").unwrap();
-        let letters = |name| samba.architecture(&samba.layouts[samba.place(name).unwrap()]).unwrap().letters();
+        let letters = |name| samba.architecture(&samba.layouts[samba.places()[name]]).unwrap().letters();
         assert!(letters("Samba").starts_with("BMSMBMSM") && letters("Mamba").starts_with("BBBB"));
         let text = serde_json::to_string(&evidence).unwrap();
         assert_eq!(text.parse::<Evidence>().unwrap(), evidence);
@@ -343,6 +387,30 @@ mod tests {
         assert_eq!(pairs("0.5"), [["a".to_owned(), "b".to_owned()]]);
         assert_eq!(pairs("1.0").len(), 1);
         assert!(pairs("1.1").is_empty() && group(TWO, "").unwrap().groups()[0].pairs.is_empty());
+    }
+
+    /// Layouts with values that all differ.
+    fn many(layouts: usize) -> String {
+        let layout = |at| format!(r#"{{"name": "{at}", "layers": "AM", "value": {at}}}"#);
+        (0..layouts).map(layout).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn more_than_can_be_judged_is_refused() {
+        let limit = |layouts: &str, rest: &str| match group(layouts, rest).unwrap_err() {
+            EvidenceError::Limit(error) => error.to_string(),
+            other => panic!("{other}"),
+        };
+        assert_eq!(limit(&many(5000), ""), "the number of layouts is 5000: at most 4096");
+        let error = limit(&many(Evidence::MAX_LAYOUTS), r#", "gap": 0.5"#);
+        assert_eq!(error, "the number of pairs is 65537: at most 65536");
+        assert_eq!(group(&many(362), r#", "gap": 0.5"#).unwrap().groups()[0].pairs.len(), 362 * 361 / 2);
+        let long = TWO.replace("\"a\"", &format!("{:?}", "x".repeat(257)));
+        let message = group(&long, "").unwrap_err().to_string();
+        assert!(message.contains("at most 256 bytes") && message.len() < 300, "{message}");
+        // A file without end.
+        #[cfg(unix)]
+        assert!(matches!(Evidence::read("/dev/zero"), Err(EvidenceError::Io { .. })));
     }
 
     #[test]
@@ -375,5 +443,17 @@ mod tests {
         let layouts = vec![infinite.clone(), Layout { name: "d".into(), ..infinite }];
         assert!(Evidence::new(vec![Group { layouts, ..Group::default() }]).is_err());
         assert!(matches!(Evidence::read("/nowhere/at/all"), Err(EvidenceError::Io { .. })));
+    }
+
+    #[test]
+    fn files_are_named_and_may_begin_with_a_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ours.json");
+        let text = format!(r#"{{"groups": [{{"name": "g", "layouts": [{TWO}]}}]}}"#);
+        std::fs::write(&path, format!("\u{feff}{text}")).unwrap();
+        assert_eq!(Evidence::read(&path).unwrap(), text.parse().unwrap());
+        std::fs::write(&path, "{").unwrap();
+        let error = Evidence::read(&path).unwrap_err().to_string();
+        assert!(error.contains("ours.json: not a file of comparisons"), "{error}");
     }
 }

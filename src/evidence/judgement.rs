@@ -14,6 +14,7 @@ use crate::{
     seed::Seed,
     space::Architecture,
     statistics::{Estimate, mean, spearman},
+    text,
 };
 
 /// Draws behind an interval.
@@ -68,6 +69,8 @@ pub struct PaperJudgement {
 /// A group with its names looked up.
 struct Compared<'a> {
     group: &'a Group,
+    /// Place of its paper among the papers.
+    paper: usize,
     /// For every layout its place among the measured ones.
     measured: Vec<Option<usize>>,
     /// Places of the better and the worse layout of every pair.
@@ -81,6 +84,9 @@ struct Draw {
     /// How often each layout of each group counts.
     weights: Vec<Vec<f64>>,
 }
+
+/// Right and judged pairs of every group in one draw.
+type Counts = Vec<Count>;
 
 /// Pairs by their weight.
 #[derive(Clone, Copy, Default)]
@@ -123,16 +129,19 @@ impl Evidence {
             }
         }
         let paired = self.groups().iter().filter(|group| !group.pairs.is_empty());
-        let compared: Vec<_> = paired.map(|group| Compared::new(group, &places)).collect();
-        Ok(judge(&compared, &measured))
+        let mut papers = Papers::default();
+        let compared: Vec<_> = paired.map(|group| Compared::new(group, papers.place(&group.paper), &places)).collect();
+        Ok(judge(&compared, &papers.names, &measured))
     }
 }
 
 impl<'a> Compared<'a> {
-    fn new(group: &'a Group, places: &BTreeMap<Architecture, usize>) -> Self {
+    fn new(group: &'a Group, paper: usize, places: &BTreeMap<Architecture, usize>) -> Self {
+        let named = group.places();
+        let place = |name: &String| named.get(name.as_str()).copied();
         let measured = group.layouts.iter().map(|layout| places.get(&group.architecture(layout)?).copied());
-        let pairs = group.pairs.iter().filter_map(|[better, worse]| Some((group.place(better)?, group.place(worse)?)));
-        Self { group, measured: measured.collect(), pairs: pairs.collect() }
+        let pairs = group.pairs.iter().filter_map(|[better, worse]| Some((place(better)?, place(worse)?)));
+        Self { group, paper, measured: measured.collect(), pairs: pairs.collect() }
     }
 
     /// The scores of its layouts.
@@ -189,37 +198,50 @@ impl<'a> Compared<'a> {
     }
 }
 
-fn judge(groups: &[Compared], measured: &[Vec<f64>]) -> Judgement {
-    let once = groups.iter().map(|group| vec![1.0; group.measured.len()]).collect();
-    let whole = Draw { scores: measured.iter().map(|scores| mean(scores)).collect(), weights: once };
-    let draws: Vec<Draw> = (0..RESAMPLES).map(|index| resample(groups, measured, index)).collect();
-    let estimate = |statistic: &dyn Fn(&Draw) -> Option<f64>| {
-        Some(Estimate::from_draws(statistic(&whole)?, draws.iter().filter_map(statistic).collect()))
-    };
-    let of_group = |at: usize, draw: &Draw| groups[at].count(draw, &draw.weights[at]);
-    let papers = papers(groups);
-    let of_paper = |paper: &str, draw: &Draw| {
-        let own = (0..groups.len()).filter(|&at| groups[at].group.paper == paper);
-        own.map(|at| of_group(at, draw)).sum::<Count>().share()
-    };
-    let of_all = |draw: &Draw| {
-        let shares: Vec<f64> = papers.iter().filter_map(|paper| of_paper(paper, draw)).collect();
-        (!shares.is_empty()).then(|| mean(&shares))
-    };
-    let group = |at: usize| groups[at].judge(&whole, estimate(&|draw| of_group(at, draw).share()));
-    let paper =
-        |paper: &String| PaperJudgement { paper: paper.clone(), agreement: estimate(&|draw| of_paper(paper, draw)) };
-    Judgement {
-        groups: (0..groups.len()).map(group).collect(),
-        papers: papers.iter().map(paper).collect(),
-        macro_mean: estimate(&of_all),
+/// The papers of the groups, each once.
+#[derive(Default)]
+struct Papers<'a> {
+    names: Vec<&'a str>,
+    places: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Papers<'a> {
+    fn place(&mut self, paper: &'a str) -> usize {
+        *self.places.entry(paper).or_insert_with(|| {
+            self.names.push(paper);
+            self.names.len() - 1
+        })
     }
 }
 
-/// The papers of the groups, each once.
-fn papers(groups: &[Compared]) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    groups.iter().map(|compared| compared.group.paper.clone()).filter(|paper| seen.insert(paper.clone())).collect()
+fn judge(groups: &[Compared], papers: &[&str], measured: &[Vec<f64>]) -> Judgement {
+    let count = |draw: &Draw| -> Counts {
+        groups.iter().zip(&draw.weights).map(|(group, weights)| group.count(draw, weights)).collect()
+    };
+    let once = groups.iter().map(|group| vec![1.0; group.measured.len()]).collect();
+    let whole = Draw { scores: measured.iter().map(|scores| mean(scores)).collect(), weights: once };
+    let counted = count(&whole);
+    let draws: Vec<Counts> = (0..RESAMPLES).map(|index| count(&resample(groups, measured, index))).collect();
+    let estimate = |statistic: &dyn Fn(&Counts) -> Option<f64>| {
+        Some(Estimate::from_draws(statistic(&counted)?, draws.iter().filter_map(statistic).collect()))
+    };
+    let mut groups_of = vec![Vec::new(); papers.len()];
+    groups.iter().enumerate().for_each(|(at, group)| groups_of[group.paper].push(at));
+    let of_paper = |own: &[usize], counts: &Counts| own.iter().map(|&at| counts[at]).sum::<Count>().share();
+    let of_all = |counts: &Counts| {
+        let shares: Vec<f64> = groups_of.iter().filter_map(|own| of_paper(own, counts)).collect();
+        (!shares.is_empty()).then(|| mean(&shares))
+    };
+    let group = |(at, group): (usize, &Compared)| group.judge(&whole, estimate(&|counts| counts[at].share()));
+    let paper = |(&paper, own): (&&str, &Vec<usize>)| PaperJudgement {
+        paper: paper.into(),
+        agreement: estimate(&|counts| of_paper(own, counts)),
+    };
+    Judgement {
+        groups: groups.iter().enumerate().map(group).collect(),
+        papers: papers.iter().zip(&groups_of).map(paper).collect(),
+        macro_mean: estimate(&of_all),
+    }
 }
 
 /// Seeds drawn with replacement from every layout's own, and layouts drawn with replacement from every group's.
@@ -253,7 +275,7 @@ impl fmt::Display for Judgement {
             writeln!(
                 f,
                 "| {} | {} | {} | {} | {} | {} | {correlation} |",
-                group.name,
+                text::markdown(&group.name),
                 group.pairs,
                 group.right,
                 group.tied,
@@ -262,7 +284,7 @@ impl fmt::Display for Judgement {
             )?;
         }
         for PaperJudgement { paper, agreement } in &self.papers {
-            writeln!(f, "| **{paper}** | | | | | {} | |", shown(agreement))?;
+            writeln!(f, "| **{}** | | | | | {} | |", text::markdown(paper), shown(agreement))?;
         }
         write!(f, "| **mean of the papers** | | | | | {} | |", shown(&self.macro_mean))
     }
@@ -273,7 +295,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::evidence::rules;
+    use crate::{
+        evidence::{Layout, rules},
+        primitive::Symbol,
+    };
 
     fn agreement(scores: impl Fn(&Architecture) -> Vec<f64>) -> Judgement {
         Evidence::published().judge(scores).unwrap()
@@ -321,6 +346,39 @@ mod tests {
         let refused = Evidence::published().judge(|_| vec![0.5, f64::NAN]);
         assert!(matches!(refused, Err(EvidenceError::Score { .. })));
         assert_eq!(agreement(|_| vec![1.0]).macro_mean.unwrap().value, 0.5);
+    }
+
+    #[test]
+    fn names_from_files_cannot_break_the_table() {
+        let mut groups = Evidence::published().groups()[..1].to_vec();
+        groups[0].name = "a\n\u{1b}[2J|<b>".into();
+        groups[0].paper = "p\r|\u{202e}".into();
+        let table = Evidence::new(groups).unwrap().judge(|_| vec![1.0]).unwrap().to_string();
+        assert!(table.contains(r"| a\n\u{1b}\[2J\|\<b> | 103 |"), "{table}");
+        assert!(table.contains(r"| **p\r\|\u{202e}** |"), "{table}");
+        assert_eq!(table.lines().count(), 5);
+    }
+
+    /// Work grows with the pairs, not with their square: of groups, papers and layouts.
+    #[test]
+    fn the_largest_evidence_is_judged() {
+        let layout = |at: usize| Layout {
+            name: at.to_string(),
+            layers: Some(Architecture::from_runs([(Symbol::ATTENTION, 1 + at % 500), (Symbol::SWIGLU, 1 + at / 500)])),
+            value: Some(at as f64),
+            note: String::new(),
+        };
+        let group = |name: usize, layouts: std::ops::Range<usize>| Group {
+            name: name.to_string(),
+            paper: format!("{name}{}", "x".repeat(1000)),
+            gap: Some(0.5),
+            layouts: layouts.map(layout).collect(),
+            ..Group::default()
+        };
+        let small = (0..1500).map(|at| group(at, 2 * at..2 * at + 2));
+        let evidence = Evidence::new(small.chain([group(1500, 0..100)]).collect()).unwrap();
+        let judged = evidence.judge(|layout| vec![rules::attention_layers(layout)]).unwrap();
+        assert_eq!((judged.papers.len(), judged.groups[1500].right), (1501, 100 * 99 / 2));
     }
 
     proptest! {

@@ -161,9 +161,9 @@ pub enum ExecuteError {
         /// What engine and job said.
         words: String,
     },
-    /// The workers of a trial could not write what came of it.
-    #[error("{workers} workers could not write to {}: free some space or correct its rights and run again, nothing finished is \
-        lost. {words}", .folder.display())]
+    /// The workers of a trial could not write what came of it, or start a thread.
+    #[error("{workers} workers could not write to {}, or start a thread: see to what their log names and run again, nothing \
+        finished is lost. {words}", .folder.display())]
     Unwritten {
         /// How many workers, one after the other.
         workers: u32,

@@ -116,7 +116,16 @@ impl Engine for Processes {
             let words = "workers of an earlier driver use all devices".into();
             return Err(EngineError::Unreachable { program, words });
         }
-        let child = command.spawn().map_err(|source| not_started(&program, source))?;
+        let child = command.spawn().map_err(|source| {
+            // The system says the same of a program that is not there.
+            let directory = job.directory.display();
+            match job.directory.is_dir() {
+                true => not_started(&program, source),
+                false => {
+                    EngineError::System { act: format!("start {program} in {directory}, which is not there"), source }
+                }
+            }
+        })?;
         let deadline = job.resources.time.and_then(|time| Instant::now().checked_add(time.saturating_add(SLACK)));
         self.children.insert(job.name.clone(), Running { child, device, deadline });
         Ok(())
@@ -165,5 +174,31 @@ impl Engine for Processes {
 
     fn last_words(&mut self, job: &Job) -> Option<String> {
         self.ended.remove(&job.name).map(|ended| ended.words)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::execute::Resources;
+
+    #[test]
+    fn a_directory_that_is_gone_is_told_from_a_program_that_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut processes = Processes::default();
+        let mut refused = |program: &str, directory: &str| {
+            let job = Job {
+                name: "job".into(),
+                command: vec![program.into()],
+                folder: folder.path().into(),
+                directory: folder.path().join(directory),
+                resources: Resources::default(),
+            };
+            processes.submit(&job).unwrap_err().to_string()
+        };
+        let error = refused("sh", "gone");
+        assert!(error.contains("gone, which is not there"), "{error}");
+        let error = refused("no-such-program", "");
+        assert!(error.contains("cannot run no-such-program"), "{error}");
     }
 }

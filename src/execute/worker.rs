@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    error::Error,
     ffi::OsString,
     fmt,
     io::{self, Write},
@@ -69,7 +70,7 @@ pub enum WorkerExit {
     BadTask = 65,
     /// There is no task in the folder, or none was named.
     NoTask = 66,
-    /// The result cannot be written, on a full disk for example.
+    /// The result cannot be written, on a full disk for example, or no thread can be started.
     Unwritten = 74,
     /// The evaluation was called off, or ran into its time limit: there is no result.
     Unfinished = 75,
@@ -107,7 +108,7 @@ pub fn work(folder: &Path, evaluators: &[&dyn Evaluator]) -> WorkerExit {
         attempt.carry_out(evaluators)
     });
     written.and_then(|exit| exit).unwrap_or_else(|error| {
-        say(format_args!("cannot write to {}: {error}", folder.display()));
+        say(format_args!("cannot work in {}: {error}", folder.display()));
         WorkerExit::Unwritten
     })
 }
@@ -154,11 +155,12 @@ impl Attempt<'_> {
         });
         let context = context.stop_below(trial.stop_below.clone()).keep_in(checkpoint.clone());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.spec.threads.max(1)).build();
-        let pool = pool.map_err(io::Error::other)?;
+        let pool = pool.map_err(|error| no_thread(&error))?;
         let outcome = thread::scope(|scope| {
             let (evaluated, ended) = mpsc::channel::<()>();
             let heart = &heart;
-            thread::Builder::new().spawn_scoped(scope, move || self.watch(heart, &ended))?;
+            let watcher = thread::Builder::new().spawn_scoped(scope, move || self.watch(heart, &ended));
+            watcher.map_err(|error| no_thread(&error))?;
             let outcome = pool.install(|| evaluate(evaluator, &trial, &context));
             drop(evaluated);
             io::Result::Ok(outcome)
@@ -233,6 +235,11 @@ struct Heart {
     cancel: CancelToken,
     latest: Arc<Mutex<Option<Progress>>>,
     called: OnceLock<Called>,
+}
+
+/// No space on a disk helps here.
+fn no_thread(error: &dyn Error) -> io::Error {
+    io::Error::other(format!("no thread can be started: {error}; raise the limit on processes, ulimit -u"))
 }
 
 /// A time that can be added to the present.

@@ -11,6 +11,7 @@ use crate::{
     primitive::Primitives,
     space::Architecture,
     study::Study,
+    text::line,
 };
 
 /// How an architecture was found.
@@ -136,7 +137,7 @@ fn found(provenance: Option<&Provenance>) -> String {
     rows.extend(version.iter().map(|version| ("searched by", format!("composer-nas {version}"))));
     rows.push(("exported by", format!("composer-nas {exporter}")));
     let rows: String =
-        rows.iter().map(|(what, value)| format!("| {what} | {} |\n", value.replace('|', "\\|"))).collect();
+        rows.iter().map(|(what, value)| format!("| {what} | {} |\n", line(value).replace('|', "\\|"))).collect();
     // The protocol is long: a block of its own.
     format!("\n## How it was found\n\n| | |\n|---|---|\n{rows}\nEvaluated by:\n\n```\n{}\n```\n", setup.evaluator)
 }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use thiserror::Error;
 
 use super::{CounterpartError, Format, Precision};
-use crate::primitive::BuildError;
+use crate::{limits::MAX_SEQ_LEN, primitive::BuildError};
 
 /// Something about an export that a receiver should know. It goes into the model card.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -89,6 +89,9 @@ pub enum ExportError {
         /// Tokens of the model.
         vocab_size: usize,
     },
+    /// No positions, or more than any sequence has.
+    #[error("max_positions is {0}: receivers allow between 1 and {MAX_SEQ_LEN} tokens")]
+    Positions(usize),
     /// A special token that is no token.
     #[error("the {name} token {id} is none of the model's {vocab_size} tokens")]
     Token {

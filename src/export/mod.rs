@@ -48,12 +48,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use burn::module::Module;
 use folder::Staging;
 
 use crate::{
+    device,
+    limits::{self, MAX_SEQ_LEN},
     model::{HybridLm, ModelSpec},
-    primitive::{InitScheme, Primitives},
+    primitive::{BuildError, InitScheme, Primitives},
 };
+
+/// Bytes of a weight of a model.
+const BYTES_PER_WEIGHT: u64 = 4;
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +94,14 @@ pub fn hugging_face(
     let plan = Plan::new(spec, primitives, &chosen.packing)?;
     let config = config::config(spec, primitives, &chosen, options)?;
     check_tokens(spec, options)?;
+    if !(1..=MAX_SEQ_LEN).contains(&(options.max_positions as u64)) {
+        return Err(ExportError::Positions(options.max_positions));
+    }
     let mut warnings = surprises(spec, &chosen.packing, weights.is_some());
     let parameters = weights.map(|model| checked(spec, primitives, &plan, model)).transpose()?;
+    if let Some((model, parameters)) = weights.zip(parameters.as_ref()) {
+        check_memory(model, parameters, options.precision)?;
+    }
 
     let mut staging = Staging::new(folder.as_ref(), options.overwrite)?;
     if let Some(folder) = &options.tokenizer {
@@ -120,6 +132,20 @@ fn check_tokens(spec: &ModelSpec, options: &Options) -> Result<(), ExportError> 
             return Err(ExportError::Token { name, id, vocab_size: spec.vocab_size });
         }
     }
+    Ok(())
+}
+
+/// Holds the weights, where they are on the processor, and the largest of them as it is written against the memory that
+/// this process can have.
+fn check_memory(model: &HybridLm, parameters: &Parameters, precision: Precision) -> Result<(), ExportError> {
+    let shapes = parameters.paths().filter_map(|path| parameters.shape(path));
+    let sizes: Vec<u64> = shapes.map(|shape| shape.iter().map(|&size| size as u64).product()).collect();
+    let largest = sizes.iter().max().copied().unwrap_or(0);
+    let elsewhere = model.devices().iter().any(device::is_accelerator);
+    let held = if elsewhere { 0 } else { sizes.iter().sum() };
+    let written = limits::product(&[largest, BYTES_PER_WEIGHT + precision.width() as u64]);
+    let bytes = limits::product(&[held, BYTES_PER_WEIGHT]).saturating_add(written);
+    limits::check_memory("the weights, with the largest of them as it is written,", bytes).map_err(BuildError::from)?;
     Ok(())
 }
 

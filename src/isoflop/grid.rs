@@ -74,6 +74,9 @@ pub enum GridError {
     /// Nothing to train.
     #[error("the grid has no {0}")]
     Empty(&'static str),
+    /// Budgets that buy next to nothing.
+    #[error("no budget buys {0} steps at any size: choose larger budgets, smaller sizes or smaller batches")]
+    TooShort(usize),
     /// A family makes no sequence for a size.
     #[error("{family} at {size}: {source}")]
     Grow {
@@ -111,6 +114,7 @@ impl Grid<'_> {
         let sizes = [self.families.len() as u64, self.sizes.len() as u64, self.budgets.len() as u64, self.seeds];
         limits::product_at_most("the number of trainings", &sizes, limits::MAX_TRAININGS as u64)?;
         self.budgets.iter().try_for_each(|&budget| limits::check_flops("a budget", budget))?;
+        let least_steps = least_steps.max(1);
         let mut cells = Vec::new();
         for &budget in &self.budgets {
             for target in &self.sizes {
@@ -125,7 +129,7 @@ impl Grid<'_> {
                     let budget = Budget::Flops(budget);
                     let protocol = CorpusProtocol { dims, budget, ..self.protocol.clone() };
                     let model = protocol.model(architecture.clone(), vocab_size);
-                    if protocol.training(&model, primitives)?.steps < least_steps.max(1) {
+                    if protocol.training(&model, primitives)?.steps < least_steps {
                         continue;
                     }
                     cells.extend((0..self.seeds).map(|seed| Cell {
@@ -137,6 +141,6 @@ impl Grid<'_> {
                 }
             }
         }
-        Ok(cells)
+        if cells.is_empty() { Err(GridError::TooShort(least_steps)) } else { Ok(cells) }
     }
 }

@@ -50,7 +50,7 @@ impl ModelSpec {
         Ok(self.dims.validate()?)
     }
 
-    /// Holds the weights against the memory of this machine. Those of an accelerator lie elsewhere: there it is one
+    /// Holds the weights against the memory that this process can have. Those of an accelerator lie elsewhere: there it is one
     /// layer at a time, which is drawn here.
     pub(crate) fn check_memory(&self, primitives: &Primitives, device: &Device) -> Result<(), BuildError> {
         let ends = limits::product(&[self.vocab_size as u64, self.dims.width()]);

@@ -41,8 +41,11 @@ struct Point<'a> {
 /// # Errors
 /// [`PlotError`] when there is nothing to draw or the drawing library refuses.
 pub fn evidence(evidence: &Evidence, scores: impl Fn(&Architecture) -> Vec<f64>) -> Result<Figure, PlotError> {
-    let groups = evidence.groups().iter().filter(|group| !group.pairs.is_empty());
-    let panels: Vec<Vec<Point>> = groups.map(|group| points(group, &scores)).collect();
+    let groups: Vec<&Group> = evidence.groups().iter().filter(|group| !group.pairs.is_empty()).collect();
+    if groups.is_empty() {
+        return Err(PlotError { name: NAME, reason: Evidence::NO_PAIRS.into() });
+    }
+    let panels: Vec<Vec<Point>> = groups.into_iter().map(|group| points(group, &scores)).collect();
     let panels: Vec<_> = panels.into_iter().filter(|panel| panel.len() > 1).collect();
     if panels.is_empty() {
         return Err(PlotError { name: NAME, reason: "no group has two layouts with a score".into() });
@@ -145,6 +148,12 @@ mod tests {
             assert!(figure.svg.contains(&group.name), "{}", group.name);
         }
         assert!(figure.svg.contains("Llama 14: ") && figure.csv.starts_with("group,name,layers,published,score,"));
-        assert!(evidence(&published, |_| Vec::new()).is_err());
+        let error = evidence(&published, |_| Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("two layouts with a score"), "{error}");
+        let mut equal = published.groups()[0].clone();
+        equal.pairs = Vec::new();
+        equal.gap = None;
+        let error = evidence(&Evidence::new(vec![equal]).unwrap(), |_| vec![1.0]).unwrap_err().to_string();
+        assert!(error.contains("no group has a pair"), "{error}");
     }
 }

@@ -16,9 +16,11 @@ use crate::{
     limits,
     model::HybridLm,
     pretrain::{Validation, validate},
-    primitive::{DimsError, Primitives},
+    primitive::{BuildError, DimsError, Primitives, Symbol},
+    seed::Seed,
+    space::Architecture,
     study::{Report, TaskReport, Trial},
-    train::{Outcome, TokenBatch, TrainError, train},
+    train::{Outcome, TokenBatch, TrainError, least_bytes, train},
 };
 
 /// Evaluates architectures by training them on text. The scores are `accuracy`, of the next token, and `loss`, in nats
@@ -47,6 +49,14 @@ pub enum CorpusError {
     /// A setting of the training does not fit.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// A layer that the protocol's widths do not fit: no candidate with it could be trained.
+    #[error("no candidate with {symbol} can be trained at the widths of the protocol: {source}")]
+    Primitive {
+        /// Letter of the primitive.
+        symbol: Symbol,
+        /// What does not fit.
+        source: Box<BuildError>,
+    },
 }
 
 impl CorpusEvaluator {
@@ -85,10 +95,40 @@ impl CorpusEvaluator {
         &self.protocol
     }
 
+    /// Checks that candidates with layers of each of these symbols can be trained, before a search begins: builds a
+    /// model of one layer for every symbol.
+    ///
+    /// # Errors
+    /// [`CorpusError::Primitive`] names the first that cannot be built at the protocol's widths, or needs more memory
+    /// than there is.
+    pub fn check(&self, symbols: impl IntoIterator<Item = Symbol>) -> Result<(), CorpusError> {
+        for symbol in symbols {
+            let model = self.protocol.model(Architecture::new([symbol]), 1);
+            let built = HybridLm::new(&model, &self.primitives, Seed(0), &self.device);
+            let checked = built.map(drop).and_then(|()| self.check_memory(&Architecture::new([symbol])));
+            checked.map_err(|source| CorpusError::Primitive { symbol, source: Box::new(source) })?;
+        }
+        Ok(())
+    }
+
+    /// Holds what a training needs at least against the memory that this process can have. An accelerator has its own.
+    fn check_memory(&self, architecture: &Architecture) -> Result<(), BuildError> {
+        if device::is_accelerator(&self.device) {
+            return Ok(());
+        }
+        let Self { protocol, primitives, corpus, .. } = self;
+        let model = protocol.model(architecture.clone(), corpus.vocab_size);
+        // What cannot be stated is said where it is trained.
+        let Ok(config) = protocol.training(&model, primitives) else { return Ok(()) };
+        let bytes = least_bytes(&model, primitives, &config, protocol.seq_len, 0)?;
+        Ok(limits::check_memory("a training, with its weights and optimizer,", bytes)?)
+    }
+
     fn train(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let model = self.protocol.model(trial.architecture.clone(), self.corpus.vocab_size);
         let config = self.protocol.training(&model, &self.primitives).map_err(infeasible)?;
         let work = self.protocol.flops_per_step(&model, &self.primitives).map_err(infeasible)?;
+        self.check_memory(&trial.architecture).map_err(infeasible)?;
         let device = self.device.clone().autodiff();
         let network = HybridLm::new(&model, &self.primitives, trial.seed, &device).map_err(infeasible)?;
         let parameters = burn::module::Module::num_params(&network) as u64;

@@ -1,5 +1,7 @@
 //! Batches of sequences for the trainer.
 
+use std::ops::Range;
+
 use rand::seq::SliceRandom;
 
 use super::{
@@ -35,17 +37,20 @@ impl Data {
     pub(super) fn new(training: &Training, data_seed: Seed, seed: Seed) -> Result<Self, TaskError> {
         let sampler = training.task.sampler(data_seed)?;
         let name = training.task.name();
-        let draw = |split, stream: &str, count: usize| -> Vec<Instance> {
+        let draw = |split, stream: &str, range: Range<usize>| -> Vec<Instance> {
             let stream = format!("mad/{stream}/{name}");
-            (0..count as u64).map(|index| sampler.sample(split, &mut data_seed.rng(&stream, index))).collect()
+            range.map(|index| sampler.sample(split, &mut data_seed.rng(&stream, index as u64))).collect()
         };
         let batch_size = training.train.batch_size;
-        let test = draw(Split::Test, "test", training.test_examples);
+        let examples = training.test_examples;
+        // Batch by batch: as instances they would take more memory.
+        let batch =
+            |from: usize| token_batch(&draw(Split::Test, "test", from..examples.min(from.saturating_add(batch_size))));
+        let test = (0..examples).step_by(batch_size).map(batch).collect();
         let fixed = match training.data {
             TrainData::Fresh => Vec::new(),
-            TrainData::Fixed(examples) => draw(Split::Train, "train", examples),
+            TrainData::Fixed(examples) => draw(Split::Train, "train", 0..examples),
         };
-        let test = test.chunks(batch_size).map(token_batch).collect();
         let epoch = Epoch { number: 0, order: Vec::new() };
         Ok(Self { sampler, fixed, batch_size, seed, epoch, test })
     }

@@ -21,7 +21,7 @@ use crate::{
     },
     extrapolate::{Cycle, Target, TargetError},
     model::{AutoEncoder, HybridLm, Network},
-    primitive::Primitives,
+    primitive::{BuildError, Primitives, RegistryError, Symbol},
     seed::Seed,
     space::Architecture,
     statistics::standard_error,
@@ -46,6 +46,19 @@ pub enum MadError {
     /// The protocol cannot be carried out.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+    /// A layer that the protocol's widths do not fit: no candidate with it could be trained.
+    #[error("no candidate with {primitive} can be trained at the widths of protocol {protocol:?}: {source}")]
+    Primitive {
+        /// The primitive, with its letter.
+        primitive: String,
+        /// Name of the protocol.
+        protocol: String,
+        /// What does not fit.
+        source: Box<BuildError>,
+    },
+    /// A symbol that is no primitive.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
 }
 
 impl Mad {
@@ -55,8 +68,28 @@ impl Mad {
     /// [`MadError`] when the protocol cannot be carried out, or not on this machine.
     pub fn new(protocol: Protocol, primitives: &Primitives, device: &Device) -> Result<Self, MadError> {
         protocol.validate()?;
-        protocol.check_memory()?;
+        protocol.check_memory(&Architecture::default(), primitives, device)?;
         Ok(Self::unchecked(protocol, primitives, device))
+    }
+
+    /// Checks that candidates with layers of each of these symbols can be trained, before a search begins: builds a
+    /// model of one layer for every symbol.
+    ///
+    /// # Errors
+    /// [`MadError`] names the first that cannot be built at the protocol's widths, or needs more memory than there is.
+    pub fn check(&self, symbols: impl IntoIterator<Item = Symbol>) -> Result<(), MadError> {
+        let Self { protocol, primitives, device } = self;
+        for symbol in symbols {
+            let primitive = primitives.get(symbol)?;
+            let architecture = Architecture::new([symbol]);
+            protocol.check_memory(&architecture, primitives, device)?;
+            protocol.build(&architecture, primitives, device).map_err(|source| MadError::Primitive {
+                primitive: format!("{} ({symbol})", primitive.id()),
+                protocol: protocol.name.clone(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
     }
 
     /// [`Protocol::quick`].
@@ -221,6 +254,8 @@ impl Run<'_> {
         let task = &self.training.task;
         let spec = protocol.model(task, architecture.clone());
         let primitives = &self.mad.primitives;
+        let fits = protocol.check_training(self.training, architecture, primitives, &self.mad.device);
+        fits.map_err(infeasible)?;
         let device = self.mad.device.clone().autodiff();
         let data = Data::new(self.training, protocol.data_seed, self.seed).map_err(infeasible)?;
         let seq_len = task.input_len();

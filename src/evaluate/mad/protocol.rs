@@ -2,22 +2,26 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
 use super::{
     Metric, Task, TaskError,
-    task::{InContextRecall, Memorization, SelectiveCopying, Setting, baseline_settings, difficulty_settings},
+    task::{
+        InContextRecall, Instance, Memorization, SelectiveCopying, Setting, baseline_settings, difficulty_settings,
+    },
 };
 use crate::{
     cost::{CostError, ModelCost, Workload},
+    device,
     limits::{self, LimitError},
-    model::ModelSpec,
-    primitive::{BuildError, Dims, DimsError, InitScheme, Primitives},
+    model::{AutoEncoder, HybridLm, ModelSpec},
+    primitive::{BuildError, Dims, DimsError, InitScheme, Primitives, RegistryError},
     seed::Seed,
     space::Architecture,
-    train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError},
+    train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError, least_bytes},
 };
 
 /// How candidates are trained and scored on MAD. A plain value: read one from JSON, or change a preset.
@@ -255,12 +259,67 @@ impl Protocol {
         Ok(())
     }
 
-    /// Holds every training against the memory of this machine.
-    pub(super) fn check_memory(&self) -> Result<(), ProtocolError> {
+    /// Builds the model that `architecture` is, without a vocabulary, and lets go of it. Layers have the same widths in
+    /// all trainings, and an auto-encoder asks more of them.
+    pub(super) fn build(
+        &self,
+        architecture: &Architecture,
+        primitives: &Primitives,
+        device: &Device,
+    ) -> Result<(), BuildError> {
+        let spec = ModelSpec {
+            architecture: architecture.clone(),
+            dims: self.dims.clone(),
+            vocab_size: 1,
+            tied_embeddings: false,
+            head_bias: true,
+            init: self.init,
+        };
+        if self.trainings.iter().any(|training| training.task.is_auto_encoding()) {
+            AutoEncoder::new(&spec, primitives, Seed(0), device).map(drop)
+        } else {
+            HybridLm::new(&spec, primitives, Seed(0), device).map(drop)
+        }
+    }
+
+    /// Holds every training of `architecture`, which may have no layer, against the memory that this process can have.
+    pub(super) fn check_memory(
+        &self,
+        architecture: &Architecture,
+        primitives: &Primitives,
+        device: &Device,
+    ) -> Result<(), ProtocolError> {
         self.trainings.iter().try_for_each(|training| {
-            let fits = training.check_memory().map_err(TrainingError::from);
+            let fits = self.check_training(training, architecture, primitives, device);
             fits.map_err(|source| ProtocolError::Training { label: training.label(), source: Box::new(source) })
         })
+    }
+
+    /// Holds what is in memory at once, at least, against what this process can have: the examples, and the training
+    /// itself where it is on the processor.
+    pub(super) fn check_training(
+        &self,
+        training: &Training,
+        architecture: &Architecture,
+        primitives: &Primitives,
+        device: &Device,
+    ) -> Result<(), TrainingError> {
+        let Training { task, train, .. } = training;
+        let length = task.input_len();
+        let fixed = training.sequences().saturating_sub(training.test_examples) as u64;
+        let instance = size_of::<Instance>().saturating_add(length.saturating_mul(BYTES_PER_TOKEN));
+        let test = [training.test_examples as u64, length as u64, BYTES_PER_BATCHED_TOKEN];
+        let examples = limits::product(&[fixed, instance as u64]).saturating_add(limits::product(&test));
+        limits::check_memory("the examples of a training", examples)?;
+        if device::is_accelerator(device) {
+            return Ok(());
+        }
+        let width = u128::from(self.dims.width());
+        let decoder = if task.is_auto_encoding() { 2 * width * width } else { 0 };
+        let spec = self.model(task, architecture.clone());
+        let step = least_bytes(&spec, primitives, train, length, decoder)?;
+        let all = step.saturating_add(examples);
+        Ok(limits::check_memory("a training, with its weights, optimizer and examples,", all)?)
     }
 }
 
@@ -335,25 +394,14 @@ impl Training {
         }
         Ok(())
     }
-
-    /// Holds what is in memory at once, at least, against the memory of this machine: the examples, and a step's
-    /// scores.
-    fn check_memory(&self) -> Result<(), LimitError> {
-        let length = self.task.input_len() as u64;
-        let vocabulary = self.task.vocab_size() as u64;
-        let examples = limits::product(&[self.sequences() as u64, length, BYTES_PER_TOKEN]);
-        limits::check_memory("the examples of a training", examples)?;
-        let scores = limits::product(&[self.train.batch_size as u64, length, vocabulary, BYTES_PER_SCORE]);
-        limits::check_memory("the scores of a training step", scores)
-    }
 }
 
 /// What a training may count beside others.
 const WEIGHTS: RangeInclusive<f64> = 1e-3..=1e3;
-/// An input and a target, which may be none.
-const BYTES_PER_TOKEN: u64 = 12;
-/// Single precision.
-const BYTES_PER_SCORE: u64 = 4;
+/// An input and a target of an instance.
+const BYTES_PER_TOKEN: usize = size_of::<u32>() + size_of::<Option<u32>>();
+/// The same in a batch.
+const BYTES_PER_BATCHED_TOKEN: u64 = 2 * size_of::<i32>() as u64;
 
 /// Widths that are constants of this file.
 fn dims(d_model: usize, d_ff: usize, heads: usize, attention_bias: bool) -> Dims {
@@ -461,9 +509,12 @@ pub enum TrainingError {
     /// The training contradicts itself.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// A size beyond any training, or beyond this machine.
+    /// A size beyond any training, or beyond the memory there is.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// The registry lacks a primitive of the architecture.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// Trained not even once.
     #[error("repeats is 0: a training is carried out at least once")]
     NoRepeats,

@@ -71,7 +71,9 @@ impl<E: Engine> Watcher<E> {
         command: Vec<String>,
         messages: Sender<Result<Message, ExecuteError>>,
     ) -> Result<Self, ExecuteError> {
-        let worker = |error: io::Error| ExecuteError::Worker(error.to_string());
+        let nowhere = |error: io::Error| {
+            ExecuteError::Worker(format!("the working directory, in which it would start, cannot be found: {error}"))
+        };
         Ok(Self {
             engine,
             settings,
@@ -80,7 +82,7 @@ impl<E: Engine> Watcher<E> {
             run,
             evaluator: evaluator.into(),
             command,
-            directory: env::current_dir().map_err(worker)?,
+            directory: env::current_dir().map_err(nowhere)?,
             messages,
             open: BTreeMap::new(),
             probed: false,
