@@ -8,18 +8,21 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
     io::{self, ErrorKind, Write},
+    path::Path,
     process::{self, ExitCode},
 };
 
 use anyhow::Context as _;
 use composer_nas::{
     evaluate::mad::Protocol,
-    limits::{LimitError, MAX_FLOPS},
+    limits::{self, LimitError, MAX_DESCRIPTION, MAX_FLOPS},
     prelude::*,
+    report::Latency,
     text,
 };
+use serde::de::DeserializeOwned;
 
 /// Prints a line; where nobody reads any more, the program ends quietly.
 macro_rules! println {
@@ -64,9 +67,24 @@ pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
     if let Some(preset) = Protocol::preset(name) {
         return Ok(preset);
     }
-    let text = fs::read_to_string(name)
-        .with_context(|| format!("--protocol {name} is neither quick, reference, full nor a file"))?;
+    let text = limits::read_text(Path::new(name), MAX_DESCRIPTION)
+        .with_context(|| format!("--protocol {name} is neither quick, reference, full nor a file of one"))?;
     serde_json::from_str(&text).with_context(|| format!("{name} holds no protocol"))
+}
+
+/// What a JSON file holds; `what` it is wanted for.
+pub fn read<T: DeserializeOwned>(path: &Path, what: &str) -> anyhow::Result<T> {
+    let text = limits::read_text(path, MAX_DESCRIPTION).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} holds no {what}", path.display()))
+}
+
+/// The measured times in a run's folder. What cannot be read is told and left out: nothing else needs it.
+pub fn latency(folder: &Path) -> Option<Latency> {
+    let read = Latency::read(folder);
+    if let Err(error) = &read {
+        tell(format_args!("the page shows no measured times: {}", text::line(&error.to_string())));
+    }
+    read.ok().flatten()
 }
 
 /// A flag with an amount of training work, in floating-point operations.
