@@ -702,6 +702,39 @@ fn links_in_task_folders_are_not_followed() {
     }
 }
 
+/// Each reason is told once for each task, however often it is tried again.
+fn assert_told_sparingly(words: &str) {
+    let lines: Vec<_> = words.lines().filter(|line| line.contains("trying again")).collect();
+    let mut different = lines.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert!(!lines.is_empty() && lines.len() == different.len(), "{words}");
+}
+
+#[test]
+fn a_file_in_the_place_of_the_tasks_is_named_and_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("tasks"), "").unwrap();
+    let words = stop(driver(folder, "process", "slow=0").env(PATIENCE, "500").spawn().unwrap());
+    assert!(words.contains("tasks is no folder") && !words.contains("link"), "{words}");
+    assert_told_sparingly(&words);
+    fs::remove_file(folder.join("tasks")).unwrap();
+    assert_ends_well(folder, "process", 12);
+}
+
+#[test]
+fn too_few_open_files_are_told_once() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("run");
+    let few = "ulimit -n 8; exec \"$0\" \"$@\"";
+    let child = wrapped(&["sh", "-c", few], &folder, "process", "slow=0").env(PATIENCE, "500").spawn().unwrap();
+    let words = stop(child);
+    assert!(words.contains("Too many open files"), "{words}");
+    assert_told_sparingly(&words);
+    assert_ends_well(&folder, "process", 12);
+}
+
 #[test]
 fn absurd_numbers_of_workers_are_refused() {
     let folder = tempfile::tempdir().unwrap();
