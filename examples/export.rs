@@ -8,7 +8,6 @@
 mod shared;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -84,7 +83,7 @@ enum PrecisionArg {
 }
 
 fn main() -> ExitCode {
-    shared::end(run(&Args::parse()))
+    shared::carry_out(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {

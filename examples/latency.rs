@@ -70,7 +70,7 @@ impl Args {
 }
 
 fn main() -> ExitCode {
-    shared::end(run(&Args::parse()))
+    shared::carry_out(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {

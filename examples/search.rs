@@ -189,7 +189,7 @@ enum AggregatorKind {
 }
 
 fn main() -> ExitCode {
-    shared::end(run(&Args::parse()))
+    shared::carry_out(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {

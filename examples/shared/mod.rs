@@ -16,6 +16,7 @@ use std::{
 
 use anyhow::Context as _;
 use composer_nas::{
+    durable,
     evaluate::mad::Protocol,
     limits::{self, LimitError, MAX_DESCRIPTION, MAX_FLOPS},
     prelude::*,
@@ -52,9 +53,11 @@ pub fn tell(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// The end of a program: an error with its causes, a line each, whatever text from files they quote.
-pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = outcome else { return ExitCode::SUCCESS };
+/// Carries out a program. An error is told with its causes, a line each, whatever text from files they quote; a limit on
+/// file sizes is such an error.
+pub fn carry_out(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+    durable::outlive_file_size_limit();
+    let Err(error) = program() else { return ExitCode::SUCCESS };
     tell(format_args!("Error: {}", text::line(&error.to_string())));
     for cause in error.chain().skip(1) {
         tell(format_args!("  because: {}", text::line(&cause.to_string())));
