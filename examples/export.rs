@@ -8,7 +8,6 @@
 mod shared;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -84,13 +83,13 @@ enum PrecisionArg {
 }
 
 fn main() -> ExitCode {
-    shared::end(run(&Args::parse()))
+    shared::carry_out(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let file = if args.run.is_dir() { args.run.join("target.json") } else { args.run.clone() };
     let run = file.parent().unwrap_or(Path::new(".")).to_owned();
-    let spec: ModelSpec = read(&file)?;
+    let spec: ModelSpec = shared::read(&file, "model")?;
     let out = args.out.clone().unwrap_or_else(|| run.join("export"));
     let primitives = Primitives::standard();
     let name = run.canonicalize().ok().and_then(|run| Some(run.file_name()?.to_string_lossy().into_owned()));
@@ -158,13 +157,8 @@ fn provenance(run: &Path) -> anyhow::Result<Option<Provenance>> {
     let mut found = Provenance::read(&journal)?;
     let summary = run.join("architecture.json");
     if summary.is_file() {
-        let Summary { architecture, aggregator } = read(&summary)?;
+        let Summary { architecture, aggregator } = shared::read(&summary, "result of a search")?;
         (found.small, found.aggregator) = (Some(architecture), Some(aggregator));
     }
     Ok(Some(found))
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} holds something else", path.display()))
 }

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use composer_nas::prelude::*;
 
 fn main() -> ExitCode {
-    shared::end(run())
+    shared::carry_out(run)
 }
 
 fn run() -> anyhow::Result<()> {

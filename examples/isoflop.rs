@@ -79,7 +79,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    shared::end(run(&Args::parse()))
+    shared::carry_out(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {

@@ -65,14 +65,12 @@ impl Args {
             return Ok((target.model(architecture.clone()), target.baseline));
         }
         let path = self.target.as_deref().context("name a target.json or an --architecture")?;
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let found = serde_json::from_str(&text).with_context(|| format!("{} holds no model", path.display()))?;
-        Ok((found, baseline::llama(self.baseline_blocks)))
+        Ok((shared::read(path, "model")?, baseline::llama(self.baseline_blocks)))
     }
 }
 
 fn main() -> ExitCode {
-    shared::end(run(&Args::parse()))
+    shared::carry_out(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {

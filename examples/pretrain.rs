@@ -92,7 +92,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    shared::end(run(&Args::parse()))
+    shared::carry_out(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
@@ -168,10 +168,7 @@ impl Args {
     /// The found model and the baseline at its widths, of about as many parameters.
     fn models(&self, corpus: &Corpus, primitives: &Primitives) -> anyhow::Result<(ModelSpec, ModelSpec)> {
         let found: ModelSpec = match &self.target {
-            Some(path) => {
-                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-                serde_json::from_str(&text).with_context(|| format!("{} holds no model", path.display()))?
-            }
+            Some(path) => shared::read(path, "model")?,
             None => {
                 let heads = (self.width / 32).max(1);
                 let dims = Dims::new(self.width, self.width.saturating_mul(3), heads)?;

@@ -35,7 +35,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    shared::end(run(&Args::parse()))
+    shared::carry_out(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
@@ -63,17 +63,15 @@ fn page(run: &Path, pictures: Option<&Path>) -> anyhow::Result<()> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let mut page = report::Page::new(&study).setup(&setup).title(format!("Search {name}"));
     let primitives = Primitives::standard();
-    let model: Option<ModelSpec> = match fs::read_to_string(folder.join("target.json")) {
-        Ok(text) => Some(serde_json::from_str(&text).context("target.json holds no model")?),
-        Err(_) => None,
-    };
+    let model = folder.join("target.json");
+    let model: Option<ModelSpec> = if model.exists() { Some(shared::read(&model, "model")?) } else { None };
     // The target of these widths.
     let mut targets = Target::names().filter_map(|name| Target::named(name).ok());
     let target = targets.find(|target| model.as_ref().is_some_and(|model| model.dims == target.dims));
     if let (Some(model), Some(target)) = (&model, &target) {
         page = page.target(target, model, &primitives);
     }
-    let latency = report::Latency::read(folder)?;
+    let latency = shared::latency(folder);
     if let Some(latency) = &latency {
         page = page.latency(latency);
     }

@@ -26,7 +26,7 @@ use composer_nas::{
     journal,
     pipeline::PipelineError,
     prelude::*,
-    report::{Latency, LivePage, Page},
+    report::{LivePage, Page},
     text::{line, number},
 };
 use serde::Serialize;
@@ -191,7 +191,7 @@ enum AggregatorKind {
 }
 
 fn main() -> ExitCode {
-    shared::end(run(&Args::parse()))
+    shared::carry_out(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
@@ -452,7 +452,7 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     let (setup, _) = journal::read(folder.join("journal.jsonl"))?;
     let page = Page::new(study).setup(&setup).merged(&found.aggregated).target(target, &found.target, primitives);
     let mut page = page.title(format!("Search {}", args.run_name()?)).command(command());
-    let latency = Latency::read(folder)?;
+    let latency = shared::latency(folder);
     if let Some(latency) = &latency {
         page = page.latency(latency);
     }

@@ -6,9 +6,20 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
+
+use crate::limits;
+
+/// Makes a write beyond the limit on file sizes (`ulimit -f`) an error of the kind [`io::ErrorKind::FileTooLarge`] for
+/// the rest of this process, so that it is told like a full disk. Otherwise the signal SIGXFSZ ends the process without a
+/// word. Call it at the beginning of `main`; elsewhere than on Unix it does nothing.
+pub fn outlive_file_size_limit() {
+    // Where the system refuses, all stays as it was.
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
+}
 
 /// Writes `bytes` to `path`, with its folder, so that a crash at any moment leaves the old file or the new one.
 ///
@@ -81,11 +92,10 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// What the file at `path` holds.
 ///
 /// # Errors
-/// The system's words, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
+/// The system's words, [`io::ErrorKind::InvalidData`] for what is no file, such as a link, or
+/// [`io::ErrorKind::FileTooLarge`] for more than [`limits::MAX_LISTING`] bytes.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_to_read(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
+    limits::read_to_end(&open_to_read(path)?, limits::MAX_LISTING)
 }
 
 /// Opens the file at `path` for reading.

@@ -13,7 +13,7 @@
 //! ```
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Read},
     path::Path,
     sync::OnceLock,
@@ -41,10 +41,14 @@ pub const MAX_FLOPS: f64 = 1e30;
 pub const MAX_REPEATS: usize = 1 << 16;
 /// Trainings of a study or rows of a table that are planned at once.
 pub const MAX_TRAININGS: usize = 1 << 20;
-/// Bytes of a description, such as config.json.
-pub(crate) const MAX_DESCRIPTION: u64 = 1 << 24;
+/// Bytes of a file of lines: a journal, a table, a cache, metrics.
+pub const MAX_LINES: u64 = 1 << 32;
+/// Bytes of a description, such as a protocol, a target, latency.json or config.json.
+pub const MAX_DESCRIPTION: u64 = 1 << 26;
+/// Bytes of a file of weights that is read whole. Larger models have several files.
+pub const MAX_WEIGHTS: u64 = 1 << 38;
 /// Bytes of a file with an entry per token or tensor, such as tokenizer.json.
-pub(crate) const MAX_LISTING: u64 = 1 << 28;
+pub const MAX_LISTING: u64 = 1 << 28;
 
 /// A size beyond any model, or beyond the memory there is.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -158,15 +162,63 @@ fn total(text: &str) -> Option<u64> {
     of("MemTotal")?.checked_add(of("SwapTotal").unwrap_or(0))
 }
 
-/// Reads a text file of at most `limit` bytes.
-pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
-    let mut text = String::new();
-    // One byte more than is allowed tells a file that grows, or has no length, from one that fits.
-    File::open(path)?.take(limit.saturating_add(1)).read_to_string(&mut text)?;
-    if text.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
+/// Opens a file that a user has named, for reading. Links are followed.
+///
+/// # Errors
+/// The system's words; [`io::ErrorKind::InvalidInput`] for what is no regular file, such as a pipe, which may never
+/// end or never begin; [`io::ErrorKind::FileTooLarge`] for more than `limit` bytes.
+pub fn open(path: &Path, limit: u64) -> io::Result<File> {
+    open_with(OpenOptions::new().read(true), path, limit)
+}
+
+/// Opens a file that a user has named in another way, or makes it, under the same rules as [`open`].
+pub(crate) fn open_with(options: &OpenOptions, path: &Path, limit: u64) -> io::Result<File> {
+    match fs::metadata(path) {
+        // To open a pipe alone may take for ever.
+        Ok(found) => check_file(&found, limit)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
-    Ok(text)
+    let file = options.open(path)?;
+    check_file(&file.metadata()?, limit)?;
+    Ok(file)
+}
+
+/// What a file holds that a user has named.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_to_end(&open(path, limit)?, limit)
+}
+
+/// The text of a file that a user has named.
+///
+/// # Errors
+/// As [`open`], and [`io::ErrorKind::InvalidData`] for what is no UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    String::from_utf8(read(path, limit)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+}
+
+/// The rest of an open file.
+pub(crate) fn read_to_end(file: &File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more than is allowed tells a file that grows from one that fits.
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(too_large(limit)) } else { Ok(bytes) }
+}
+
+fn check_file(found: &Metadata, limit: u64) -> io::Result<()> {
+    if !found.is_file() {
+        let words = "it is no regular file but a folder, a pipe or a device";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+    }
+    if found.len() > limit { Err(too_large(limit)) } else { Ok(()) }
+}
+
+fn too_large(limit: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes"))
 }
 
 #[cfg(test)]
@@ -210,9 +262,31 @@ mod tests {
         fs::write(&path, "1234").unwrap();
         assert_eq!(read_text(&path, 4).unwrap(), "1234");
         assert_eq!(read_text(&path, 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-        // A file without end.
-        #[cfg(unix)]
-        assert_eq!(read_text(Path::new("/dev/zero"), 1 << 10).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        fs::write(&path, [0xff]).unwrap();
+        assert_eq!(read_text(&path, 4).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read_text(&folder.path().join("none"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    /// None of them is opened: a pipe would be waited for, a device has no end.
+    #[cfg(unix)]
+    #[test]
+    fn only_regular_files_are_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        fs::write(at("file"), "1234").unwrap();
+        for (name, target) in [("good", "file"), ("zero", "/dev/zero"), ("full", "/dev/full"), ("folder", ".")] {
+            std::os::unix::fs::symlink(target, at(name)).unwrap();
+        }
+        assert_eq!(read_text(&at("good"), 4).unwrap(), "1234");
+        for name in ["pipe", "zero", "full", "folder"] {
+            assert_eq!(open(&at(name), u64::MAX).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name}");
+            let append = OpenOptions::new().append(true).create(true).clone();
+            assert_eq!(open_with(&append, &at(name), 4).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name}");
+        }
+        // Nothing is read of what is too long.
+        File::create(at("sparse")).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(read(&at("sparse"), MAX_LINES).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
     proptest! {

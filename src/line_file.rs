@@ -1,7 +1,11 @@
 //! Append-only files of lines that survive the death of their process.
 //!
-//! A line is on disk when [`LineFile::append`] returns. One process writes, under an advisory lock; a last line without
-//! its line feed was never acknowledged: readers ignore it, and the next line takes its place.
+//! A line is on disk when [`LineFile::append`] returns. One process writes, under an advisory lock.
+//!
+//! A crash can leave the beginning of a JSON object behind the last line feed. Only that, and zeros, are
+//! [torn](complete): readers ignore them, and the next line takes their place. A last line that is whole but for its
+//! line feed counts, and gets the line feed with the next line. Anything else there is none of ours and stays: its reader
+//! refuses the file.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -9,9 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::de::IgnoredAny;
 use thiserror::Error;
 
-use crate::durable;
+use crate::{durable, limits};
 
 /// A file of lines, open for writing and locked as long as it lives.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub struct LineFile {
     file: File,
     /// Length of the complete lines: where the next one goes.
     end: u64,
+    /// Whether the last of them lacks its line feed.
+    unended: bool,
 }
 
 /// A file that cannot be used.
@@ -65,26 +72,28 @@ impl LineFile {
     /// before the first [`append`](Self::append).
     ///
     /// # Errors
-    /// [`LineFileError::Open`], or [`LineFileError::Locked`] while another process has it open.
+    /// [`LineFileError::Open`], also for what is no regular file or larger than [`limits::MAX_LINES`];
+    /// [`LineFileError::Locked`] while another process has it open.
     pub fn open(path: impl AsRef<Path>) -> Result<(Self, Vec<u8>), LineFileError> {
         let path = path.as_ref().to_owned();
         let open_error = |source| LineFileError::Open { path: path.clone(), source };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         fs::create_dir_all(&folder).map_err(open_error)?;
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
-        let mut file = options.open(&path).map_err(open_error)?;
+        let file = limits::open_with(&options, &path, limits::MAX_LINES).map_err(open_error)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LineFileError::Locked { path }),
             Err(TryLockError::Error(source)) => return Err(LineFileError::Open { path, source }),
         }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(open_error)?;
+        let bytes = limits::read_to_end(&file, limits::MAX_LINES).map_err(open_error)?;
         // The file's name is durable only when its folder is. Some systems cannot sync folders: nothing is lost there
         // either, unless the power fails within the first seconds.
         let _ = File::open(&folder).and_then(|folder| folder.sync_all());
-        let end = complete(&bytes).len() as u64;
-        Ok((Self { path, file, end }, bytes))
+        let lines = complete(&bytes);
+        let end = lines.len() as u64;
+        let unended = lines.last().is_some_and(|&last| last != b'\n');
+        Ok((Self { path, file, end, unended }, bytes))
     }
 
     /// Writes one line, given without its line feed; when this returns, it is on disk.
@@ -97,9 +106,11 @@ impl LineFile {
         if !durable::is_there(&self.file, &self.path) {
             return Err(LineFileError::Gone { path: self.path.clone(), line: text });
         }
-        match self.write_at_end(text.as_bytes()) {
+        let written = format!("{}{text}", self.missing());
+        match self.write_at_end(written.as_bytes()) {
             Ok(()) => {
-                self.end += text.len() as u64;
+                self.end += written.len() as u64;
+                self.unended = false;
                 Ok(())
             }
             Err(source) => {
@@ -123,18 +134,27 @@ impl LineFile {
         let mut bytes = Vec::new();
         self.file.seek(SeekFrom::Start(0))?;
         (&self.file).take(self.end).read_to_end(&mut bytes)?;
+        bytes.extend(self.missing().as_bytes());
         bytes.extend(unsaved.as_bytes());
         durable::write(&self.path, &bytes).map(|()| true)
     }
 
-    /// Gives up the lines from byte `end` on, of those that there are: the next line takes their place.
+    /// Gives up the lines from byte `end` on, where one of them begins: the next line takes their place.
     pub fn cut(&mut self, end: u64) {
-        self.end = self.end.min(end);
+        if end < self.end {
+            self.end = end;
+            self.unended = false;
+        }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The line feed that the last line lacks.
+    fn missing(&self) -> &'static str {
+        if self.unended { "\n" } else { "" }
     }
 
     /// Cuts off whatever follows the complete lines, then writes and syncs.
@@ -153,10 +173,36 @@ impl Drop for LineFile {
     }
 }
 
-/// The lines that were acknowledged: everything up to the last line feed.
+/// The lines of a file without what a crash has left behind them: zeros, and the beginning of a JSON object. What is no
+/// such beginning stays, for its reader to accept or to refuse.
 pub fn complete(bytes: &[u8]) -> &[u8] {
-    let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    &bytes[..end]
+    let bytes = written(bytes);
+    let (lines, last) = bytes.split_at(ended(bytes));
+    if is_torn(last) { lines } else { bytes }
+}
+
+/// Whether a file holds nothing, or no more than a part of its `first` line, given without line feed: what a crash can
+/// leave of a file that had not begun. Zeros behind it may have been left too.
+pub fn has_not_begun(bytes: &[u8], first: &str) -> bool {
+    let written = written(bytes);
+    written.len() < first.len() && first.as_bytes().starts_with(written)
+}
+
+/// What was written: without the zeros that a crash can leave at the end of a file.
+pub(crate) fn written(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1)]
+}
+
+/// Length of the lines that have their line feed.
+pub(crate) fn ended(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)
+}
+
+/// Whether this is the beginning of a JSON object that goes on.
+fn is_torn(line: &[u8]) -> bool {
+    let goes_on = |text: &[u8]| serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof());
+    // A number that ends in a sign, a point or an exponent lacks a digit.
+    line.starts_with(b"{") && (goes_on(line) || goes_on(&[line, b"0"].concat()))
 }
 
 #[cfg(test)]
@@ -172,16 +218,65 @@ mod tests {
         file.append("one").unwrap();
         assert!(matches!(LineFile::open(&path), Err(LineFileError::Locked { .. })));
         drop(file);
-        fs::write(&path, "one\ntw").unwrap();
+        fs::write(&path, "one\n{\"tw").unwrap();
         let (mut file, bytes) = LineFile::open(&path).unwrap();
-        assert_eq!((bytes.as_slice(), complete(&bytes)), (&b"one\ntw"[..], &b"one\n"[..]));
-        assert_eq!(fs::read(&path).unwrap(), b"one\ntw");
+        assert_eq!((bytes.as_slice(), complete(&bytes)), (&b"one\n{\"tw"[..], &b"one\n"[..]));
+        assert_eq!(fs::read(&path).unwrap(), b"one\n{\"tw");
         file.append("three").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one\nthree\n");
         file.cut(4);
         file.append("2").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one\n2\n");
         assert!(matches!(LineFile::open(folder.path()), Err(LineFileError::Open { .. })));
+    }
+
+    #[test]
+    fn only_beginnings_of_objects_and_zeros_are_torn() {
+        let whole = r#"{"a":[-1.5e-7,{"b":null}],"ü\u00e4":"\n\"","c":true}"#.as_bytes();
+        for cut in 1..whole.len() {
+            assert!(is_torn(&whole[..cut]), "cut at byte {cut}");
+        }
+        for kept in ["{}", "{} ", "one", "{one", "{}\r{", "{\"a\":1}\r{\"a\":2}\r", "12", "[1,", "{\"a\":1-"] {
+            assert_eq!(complete(kept.as_bytes()), kept.as_bytes());
+            assert_eq!(complete(format!("{kept}\n{{\0\0").as_bytes()), format!("{kept}\n").as_bytes());
+        }
+        let has_not_begun = |bytes: &[u8]| has_not_begun(bytes, "{\"format\":1}");
+        assert!([&b""[..], b"\0", b"{\"form", b"{\"f\0\0"].into_iter().all(has_not_begun));
+        assert!(![&b"{\"format\":1}"[..], b"{\"format\":2", b"{\"f\n", b"mine"].into_iter().any(has_not_begun));
+        assert_eq!([complete(b""), complete(b"\0\0"), complete(b"{\"a")], [b""; 3]);
+    }
+
+    #[test]
+    fn a_last_line_without_its_line_feed_gets_it_with_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        fs::write(&path, "{}\n{\"a\":1}").unwrap();
+        let (mut file, bytes) = LineFile::open(&path).unwrap();
+        assert_eq!(complete(&bytes), bytes);
+        file.cut(bytes.len() as u64);
+        file.append("2").unwrap();
+        file.append("3").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n{\"a\":1}\n2\n3\n");
+        drop(file);
+        fs::write(&path, "{}\n{\"a\":1}").unwrap();
+        let (mut file, _) = LineFile::open(&path).unwrap();
+        file.cut(3);
+        file.append("2").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n2\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_of_bounded_size_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        File::create(at("huge")).unwrap().set_len(limits::MAX_LINES + 1).unwrap();
+        for name in ["zero", "pipe", "huge"] {
+            let error = LineFile::open(at(name)).unwrap_err().to_string();
+            assert!(error.contains("no regular file") || error.contains("more than"), "{error}");
+        }
     }
 
     #[cfg(unix)]

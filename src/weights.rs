@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -20,7 +19,7 @@ use safetensors::{
 };
 use thiserror::Error;
 
-use crate::durable;
+use crate::{durable, limits};
 
 /// Weights that cannot be saved or loaded.
 #[derive(Debug, Error)]
@@ -128,7 +127,7 @@ impl Header {
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let io = |source| WeightsError::Io { path: path.into(), source };
         let format = |source| WeightsError::Format { path: path.into(), source };
-        let mut file = File::open(path).map_err(io)?;
+        let mut file = limits::open(path, u64::MAX).map_err(io)?;
         let whole = file.metadata().map_err(io)?.len();
         let mut length = [0; 8];
         match file.read_exact(&mut length) {
@@ -180,7 +179,8 @@ const MAX_HEADER: u64 = 100_000_000;
 
 /// Reads named tensors.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsError> {
-    let bytes = fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
+    let bytes =
+        limits::read(path, limits::MAX_WEIGHTS).map_err(|source| WeightsError::Io { path: path.into(), source })?;
     let file = SafeTensors::deserialize(&bytes).map_err(|source| WeightsError::Format { path: path.into(), source })?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {
@@ -313,9 +313,9 @@ mod tests {
         let message = || load(model("A", 1), &path).unwrap_err().to_string();
         assert!(message().contains("weights.safetensors"));
         save(&model("A", 1), &path).unwrap();
-        let whole = fs::read(&path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
         for length in [0, 5, 100, whole.len() - 1] {
-            fs::write(&path, &whole[..length]).unwrap();
+            std::fs::write(&path, &whole[..length]).unwrap();
             assert!(message().contains("holds no weights"), "{}", message());
         }
         assert!(save(&model("A", 1), folder.path()).is_err());

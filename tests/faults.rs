@@ -86,6 +86,7 @@ fn child_worker() {
 #[test]
 fn child_driver() {
     let Some(folder) = cluster::driven() else { return };
+    durable::outlive_file_size_limit();
     // Standard error of a test is shown as it is only when it is written to directly.
     let say = |words: &dyn Display| drop(writeln!(io::stderr(), "{words}"));
     match search(&folder) {
@@ -371,8 +372,7 @@ fn a_journal_that_may_not_grow_loses_nothing_at_any_byte() {
     let mut known = 0;
     let mut stops = 0;
     for limit in (0..length).step_by(31) {
-        let limit = format!("trap '' XFSZ; exec prlimit --fsize={limit} \"$0\" \"$@\"");
-        let mut command = wrapped(&["sh", "-c", &limit], &folder, "threads", "slow=0");
+        let mut command = wrapped(&["prlimit", &format!("--fsize={limit}")], &folder, "threads", "slow=0");
         let (success, words) = ended(command.env(PATIENCE, "0").env(TRIALS, "4").spawn().unwrap());
         assert!(success || words.contains("File too large"), "{words}");
         stops += usize::from(!success);
@@ -700,6 +700,39 @@ fn links_in_task_folders_are_not_followed() {
         fs::remove_dir_all(&outside).unwrap();
         assert_ends_well(&folder, "process", 12);
     }
+}
+
+/// Each reason is told once for each task, however often it is tried again.
+fn assert_told_sparingly(words: &str) {
+    let lines: Vec<_> = words.lines().filter(|line| line.contains("trying again")).collect();
+    let mut different = lines.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert!(!lines.is_empty() && lines.len() == different.len(), "{words}");
+}
+
+#[test]
+fn a_file_in_the_place_of_the_tasks_is_named_and_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("tasks"), "").unwrap();
+    let words = stop(driver(folder, "process", "slow=0").env(PATIENCE, "500").spawn().unwrap());
+    assert!(words.contains("tasks is no folder") && !words.contains("link"), "{words}");
+    assert_told_sparingly(&words);
+    fs::remove_file(folder.join("tasks")).unwrap();
+    assert_ends_well(folder, "process", 12);
+}
+
+#[test]
+fn too_few_open_files_are_told_once() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("run");
+    let few = "ulimit -n 8; exec \"$0\" \"$@\"";
+    let child = wrapped(&["sh", "-c", few], &folder, "process", "slow=0").env(PATIENCE, "500").spawn().unwrap();
+    let words = stop(child);
+    assert!(words.contains("Too many open files"), "{words}");
+    assert_told_sparingly(&words);
+    assert_ends_well(&folder, "process", 12);
 }
 
 #[test]

@@ -89,7 +89,8 @@ fn a_cut_at_any_byte_loses_at_most_the_line_it_falls_in() {
     let path = folder.path().join("cut.jsonl");
     for cut in 0..=bytes.len() {
         fs::write(&path, &bytes[..cut]).unwrap();
-        let complete = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
+        // A line is whole without its line feed.
+        let complete = bytes[..bytes.len().min(cut + 1)].iter().filter(|&&byte| byte == b'\n').count();
         let survivors = complete.saturating_sub(1);
         let (mut journal, study) = Journal::open(&path, &setup()).unwrap();
         assert_eq!(study, studies[survivors], "cut at byte {cut}");
@@ -100,6 +101,23 @@ fn a_cut_at_any_byte_loses_at_most_the_line_it_falls_in() {
             assert_eq!(journal::read(&path).unwrap().1, studies[survivors + 1], "cut at byte {cut}");
         }
     }
+}
+
+#[test]
+fn a_last_line_without_its_line_feed_counts_and_gets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let studies = write(&path);
+    let whole = fs::read_to_string(&path).unwrap();
+    let stripped = whole.trim_end();
+    fs::write(&path, stripped).unwrap();
+    let last = studies.last().unwrap();
+    assert_eq!(journal::read(&path).unwrap().1, *last);
+    let (mut journal, study) = Journal::open(&path, &setup()).unwrap();
+    assert_eq!((&study, fs::read_to_string(&path).unwrap().as_str()), (last, stripped));
+    journal.append(&Event::Retried { id: TrialId(2), reason: "node lost".into() }).unwrap();
+    assert!(fs::read_to_string(&path).unwrap().starts_with(&whole));
+    assert!(journal::read(&path).is_ok());
 }
 
 #[test]
@@ -120,6 +138,27 @@ fn a_second_writer_is_refused_and_readers_are_not() {
     let (_first, _) = Journal::open(&path, &setup()).unwrap();
     assert!(matches!(Journal::open(&path, &setup()), Err(JournalError::Locked { .. })));
     assert!(journal::read(&path).is_ok());
+}
+
+/// A pipe would be waited for, a device read for ever.
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/full", at("device")).unwrap();
+    write(&at("file"));
+    std::os::unix::fs::symlink("file", at("link")).unwrap();
+    for name in ["pipe", "device"] {
+        let opened = Journal::open(at(name), &setup()).map(drop);
+        let read = journal::read(at(name)).map(drop);
+        let told = journal::notices(at(name)).map(drop);
+        for refused in [opened, read, told, journal::written_by(at(name)).map(drop)] {
+            assert!(refused.unwrap_err().to_string().contains("no regular file"), "{name}");
+        }
+    }
+    assert!(Journal::open(at("link"), &setup()).is_ok());
 }
 
 #[test]
@@ -149,12 +188,17 @@ fn other_files_and_versions_are_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");
     write(&path);
-    let header = fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned() + "\n";
+    let whole = fs::read_to_string(&path).unwrap();
+    let (header, records) = whole.split_at(whole.find('\n').unwrap() + 1);
     let newer = header.replace("\"version\":1", "\"version\":2");
     assert_ne!(newer, header);
     for (text, expected) in [
         ("Dear diary\n", "not a composer-nas journal"),
         ("Dear diary", "not a composer-nas journal"),
+        ("{\"mine\":", "not a composer-nas journal"),
+        (&whole.replace('\n', "\r"), "not a composer-nas journal"),
+        (&format!("{whole}Dear diary"), "line 9"),
+        (&format!("{header}{}", records.replace('\n', "\r")), "line 2"),
         ("{\"format\":\"other\",\"version\":1}\n", "not a composer-nas journal"),
         (newer.as_str(), "version 2"),
         (&header.replace("\"space\"", "\"room\""), "line 1"),

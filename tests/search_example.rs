@@ -136,7 +136,7 @@ fn bad_flags_get_a_clear_error() {
         (&["--worker", "/no/such/task"], "cannot read the task in /no/such/task"),
         (&["--target", "llama_2b"], "llama_1b"),
         (&["--device", "tpu"], "there is no device \"tpu\""),
-        (&["--protocol", "slow"], "neither quick, hybrid, reference, full nor a file"),
+        (&["--protocol", "slow"], "neither quick, hybrid, reference, full nor a file of one"),
         (&["--protocol", "Cargo.toml"], "holds no protocol"),
         (&["--run", "../elsewhere"], "not a folder name"),
         (&["--runs", file.to_str().unwrap()], "file is no folder"),
@@ -163,4 +163,27 @@ fn bad_flags_get_a_clear_error() {
     assert!(text.contains("seed was 0, is 1"), "{text}");
     let output = search(runs, &["--invalidate", "99", "--reason", "x"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no trial 99"));
+}
+
+/// A pipe is not waited for, and times that cannot be read cost no result.
+#[cfg(unix)]
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = root.path();
+    let pipe = runs.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let protocol = ["--protocol", pipe.to_str().unwrap()];
+    let mut command = Command::new(program());
+    let output = command.arg("--runs").arg(runs).args(["--executor", "process"]).args(protocol).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && words.contains("pipe") && words.contains("no regular file"), "{words}");
+
+    let latency = runs.join("tiny/latency.json");
+    fs::create_dir(runs.join("tiny")).unwrap();
+    fs::write(&latency, "{\"a\":").unwrap();
+    let output = search(runs, &["--trials", "2"]).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && words.contains(latency.to_str().unwrap()), "{words}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("merged"));
 }

@@ -63,7 +63,7 @@ fn slurm(folder: &Path) -> Result<Slurm, ExecuteError> {
         ..SlurmOptions::default()
     };
     // The first attempt at a trial finds no room for its files; the task's folder is the sixth argument.
-    let limit = "case \"$6\" in *trial-00003*) [ -e \"$6/attempts\" ] || { trap '' XFSZ; ulimit -f 0; } ;; esac";
+    let limit = "case \"$6\" in *trial-00003*) [ -e \"$6/attempts\" ] || ulimit -f 0 ;; esac";
     let small_disk = ["sh".into(), "-c".into(), format!("{limit}; exec \"$0\" \"$@\" >/dev/null")];
     let full = words(FAULTS).contains("full_disk");
     let wrapper = if full { small_disk.to_vec() } else { vec![] };

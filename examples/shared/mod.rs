@@ -16,11 +16,14 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use composer_nas::{
+    durable,
     evaluate::mad::Protocol,
-    limits::{LimitError, MAX_FLOPS},
+    limits::{self, LimitError, MAX_DESCRIPTION, MAX_FLOPS},
     prelude::*,
+    report::Latency,
     text,
 };
+use serde::de::DeserializeOwned;
 
 /// Prints a line; where nobody reads any more, the program ends quietly.
 macro_rules! println {
@@ -50,9 +53,11 @@ pub fn tell(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// The end of a program: an error with its causes, a line each, whatever text from files they quote.
-pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = outcome else { return ExitCode::SUCCESS };
+/// Carries out a program. An error is told with its causes, a line each, whatever text from files they quote; a limit on
+/// file sizes is such an error.
+pub fn carry_out(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+    durable::outlive_file_size_limit();
+    let Err(error) = program() else { return ExitCode::SUCCESS };
     tell(format_args!("Error: {}", text::line(&error.to_string())));
     for cause in error.chain().skip(1) {
         tell(format_args!("  because: {}", text::line(&cause.to_string())));
@@ -87,11 +92,26 @@ pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
     if let Some(preset) = Protocol::preset(name) {
         return Ok(preset);
     }
-    let text = fs::read_to_string(name)
-        .with_context(|| format!("--protocol {name} is neither quick, hybrid, reference, full nor a file"))?;
+    let text = limits::read_text(Path::new(name), MAX_DESCRIPTION)
+        .with_context(|| format!("--protocol {name} is neither quick, hybrid, reference, full nor a file of one"))?;
     // Some editors put a byte order mark in front.
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text))
         .with_context(|| format!("{name} holds no protocol"))
+}
+
+/// What a JSON file holds; `what` it is wanted for.
+pub fn read<T: DeserializeOwned>(path: &Path, what: &str) -> anyhow::Result<T> {
+    let text = limits::read_text(path, MAX_DESCRIPTION).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} holds no {what}", path.display()))
+}
+
+/// The measured times in a run's folder. What cannot be read is told and left out: nothing else needs it.
+pub fn latency(folder: &Path) -> Option<Latency> {
+    let read = Latency::read(folder);
+    if let Err(error) = &read {
+        tell(format_args!("the page shows no measured times: {}", text::line(&error.to_string())));
+    }
+    read.ok().flatten()
 }
 
 /// A flag with an amount of training work, in floating-point operations.

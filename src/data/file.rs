@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{TokenError, megatron};
-use crate::seed::digest;
+use crate::{limits, seed::digest};
 
 /// How a token is stored; integers are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,11 +222,9 @@ impl TokenFile {
 
 /// The file and its length.
 fn open(path: &Path) -> Result<(File, u64), TokenError> {
-    let file = File::open(path).map_err(TokenError::io(path))?;
+    // It is read in parts.
+    let file = limits::open(path, u64::MAX).map_err(TokenError::io(path))?;
     let metadata = file.metadata().map_err(TokenError::io(path))?;
-    if metadata.is_dir() {
-        return Err(TokenError::io(path)(io::ErrorKind::IsADirectory.into()));
-    }
     Ok((file, metadata.len()))
 }
 

@@ -1,11 +1,12 @@
 //! The files of the benchmarks, and the prompts that are made of them.
 
-use std::{fs, path::Path, str::FromStr};
+use std::{path::Path, str::FromStr};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::DownstreamError;
+use crate::limits;
 
 /// A question with several answers, of which one is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,8 @@ impl Layout {
     /// # Errors
     /// [`DownstreamError`] names the line that is no question of this layout.
     pub fn read(self, path: &Path) -> Result<Vec<Question>, DownstreamError> {
-        let text = fs::read_to_string(path).map_err(|source| DownstreamError::Io { path: path.into(), source })?;
+        let text = limits::read_text(path, limits::MAX_LINES)
+            .map_err(|source| DownstreamError::Io { path: path.into(), source })?;
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let questions = lines.map(|(at, line)| {
             let wrong = |reason| DownstreamError::Line { path: path.into(), line: at + 1, layout: self.name(), reason };

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::{Context, EvalError, Evaluator, Progress};
 use crate::{
-    line_file::{LineFile, LineFileError, complete},
+    line_file::{LineFile, LineFileError, complete, has_not_begun},
     seed::Seed,
     space::Architecture,
     study::{Report, Trial},
@@ -99,8 +99,6 @@ struct Entry {
 }
 
 const FORMAT: &str = "composer-nas cache";
-/// How the first line begins.
-const START: &str = "{\"format\":\"composer-nas cache\",";
 const VERSION: u64 = 1;
 /// How long a wait lasts before it looks whether it was cancelled.
 const POLL: Duration = Duration::from_millis(20);
@@ -120,19 +118,20 @@ impl<E: Evaluator> Cached<E> {
         let (mut file, bytes) = LineFile::open(path)?;
         let path = file.path().to_owned();
         let header = Header { format: FORMAT.into(), version: VERSION, evaluator: inner.fingerprint() };
-        let mut lines = complete(&bytes).split_inclusive(|&byte| byte == b'\n');
+        let first_line = json(&header)?;
         let mut known = HashMap::new();
-        match lines.next() {
-            // Nothing, or a first line that was never finished.
-            None if bytes.iter().zip(START.as_bytes()).all(|(a, b)| a == b) => file.append(&json(&header)?)?,
-            None => return Err(CacheError::NotACache { path }),
-            Some(first) => match serde_json::from_slice::<Header>(first) {
+        let mut lines = complete(&bytes).split_inclusive(|&byte| byte == b'\n');
+        let first = lines.next().unwrap_or_default();
+        if has_not_begun(&bytes, &first_line) {
+            file.append(&first_line)?;
+        } else {
+            match serde_json::from_slice::<Header>(first) {
                 Ok(found) if found == header => {}
                 Ok(found) if (&found.format, found.version) == (&header.format, VERSION) => {
                     return Err(CacheError::Changed { path, was: found.evaluator });
                 }
                 _ => return Err(CacheError::NotACache { path }),
-            },
+            }
         }
         for (line, text) in (2..).zip(lines) {
             let damaged =
@@ -383,7 +382,8 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         for cut in 0..=bytes.len() {
             fs::write(&path, &bytes[..cut]).unwrap();
-            let lines = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
+            // A line is whole without its line feed.
+            let lines = bytes[..bytes.len().min(cut + 1)].iter().filter(|&&byte| byte == b'\n').count();
             let cached = open().unwrap();
             assert_eq!(cached.len(), lines.saturating_sub(1), "cut at byte {cut}");
             if cut % 16 == 0 {
@@ -434,6 +434,8 @@ mod tests {
         for (text, words) in [
             ("Dear diary\n".into(), "no cache"),
             ("Dear diary".into(), "no cache"),
+            (good.replace('\n', "\r"), "no cache"),
+            (format!("{good}Dear diary"), "line 3"),
             (good.replace("\"version\":1", "\"version\":2"), "no cache"),
             (good.replace("\"seed\"", "\"sead\""), "line 2"),
         ] {

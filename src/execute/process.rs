@@ -89,7 +89,9 @@ impl Processes {
         }
         let entries = tasks.and_then(|tasks| fs::read_dir(tasks).ok()).into_iter().flatten().flatten();
         let alive = entries.map(|entry| Task::at(entry.path())).filter(Task::is_alive);
-        let mut used: Vec<String> = alive.filter_map(|task| fs::read_to_string(task.file(DEVICE)).ok()).collect();
+        let mut used: Vec<String> = alive
+            .filter_map(|task| durable::read(&task.file(DEVICE)).ok().and_then(|name| String::from_utf8(name).ok()))
+            .collect();
         used.extend(self.children.values().filter_map(|running| running.device.clone()));
         self.devices.iter().find(|device| !used.contains(device))
     }

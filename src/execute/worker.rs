@@ -22,7 +22,10 @@ use super::{
     attempt::evaluate,
     task::{Outcome, Pulse, Spec, Task, VERSION, contents},
 };
-use crate::evaluate::{CancelToken, Context, Evaluator, Progress};
+use crate::{
+    durable,
+    evaluate::{CancelToken, Context, Evaluator, Progress},
+};
 
 /// What follows `--worker` on the command line is the folder of a task.
 pub(super) const FLAG: &str = "--worker";
@@ -50,6 +53,7 @@ pub(super) const FLAG: &str = "--worker";
 /// ```
 pub fn worker(evaluators: &[&dyn Evaluator]) {
     if let Some(folder) = asked(env::args_os()) {
+        durable::outlive_file_size_limit();
         // Without a folder there is no task in it either.
         process::exit(work(&folder.unwrap_or_default(), evaluators) as i32);
     }

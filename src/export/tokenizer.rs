@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use serde_json::Value;
 
 use super::{ExportError, Warning, folder::Staging};
+use crate::limits;
 
 /// The file every fast tokenizer has.
 const MAIN: &str = "tokenizer.json";
@@ -24,7 +25,7 @@ const OTHERS: [&str; 8] = [
 pub(super) fn copy(staging: &mut Staging, folder: &Path, vocab_size: usize) -> Result<Option<Warning>, ExportError> {
     let path = folder.join(MAIN);
     let failed = |reason: String| ExportError::Tokenizer { path: path.clone(), reason };
-    let bytes = fs::read(&path).map_err(|error| failed(error.to_string()))?;
+    let bytes = limits::read(&path, limits::MAX_LISTING).map_err(|error| failed(error.to_string()))?;
     let tokenizer: Value = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
     let ids = ids(&tokenizer).ok_or_else(|| failed("it has no vocabulary".into()))?;
     if ids > vocab_size as u64 {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -114,7 +113,8 @@ pub(super) fn load(
     let slots = slots(&model, plan)?;
     let constants: Vec<_> = plan.entries.iter().filter_map(constant).collect();
     for path in files {
-        let bytes = fs::read(path).map_err(|source| ImportError::File { path: path.clone(), source })?;
+        let bytes = limits::read(path, limits::MAX_WEIGHTS)
+            .map_err(|source| ImportError::File { path: path.clone(), source })?;
         let tensors =
             SafeTensors::deserialize(&bytes).map_err(|source| ImportError::Weights { path: path.clone(), source })?;
         for &(name, shape, value) in &constants {

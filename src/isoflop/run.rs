@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fs,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -21,6 +20,7 @@ use crate::{
         CancelToken, Context, EvalError, Evaluator,
         corpus::{Budget, CorpusError, CorpusEvaluator},
     },
+    limits,
     line_file::{LineFile, LineFileError, complete},
     primitive::Primitives,
     seed::Seed,
@@ -156,7 +156,8 @@ pub fn measure(
 /// # Errors
 /// [`StudyError`] when the file cannot be read or holds something else.
 pub fn read(path: &Path) -> Result<Vec<Measurement>, StudyError> {
-    let bytes = fs::read(path).map_err(|source| StudyError::Open { path: path.into(), source })?;
+    let bytes =
+        limits::read(path, limits::MAX_LINES).map_err(|source| StudyError::Open { path: path.into(), source })?;
     parse(path, &bytes)
 }
 

@@ -1,6 +1,6 @@
 //! Reading and writing the file.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use serde::Serialize;
 
@@ -9,7 +9,8 @@ use super::{
     line::{Header, HeaderError, Record, VERSION, absent},
 };
 use crate::{
-    line_file::LineFile,
+    limits,
+    line_file::{LineFile, complete, has_not_begun},
     study::{Event, Study},
 };
 
@@ -22,28 +23,26 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal at `path` for a search with this setup, and replays what it holds; creates it, with its
-    /// folder, where there is none. A last line that its process did not finish is cut off.
+    /// folder, where there is none. A last line that its process did not finish is cut off with the next event.
     ///
     /// # Errors
-    /// [`JournalError`] when the file cannot be opened, is in use, is damaged, or belongs to another setup.
+    /// [`JournalError`] when the file cannot be opened, is in use, is no journal, is damaged, or belongs to another
+    /// setup. The file is unchanged then.
     pub fn open(path: impl AsRef<Path>, setup: &Setup) -> Result<(Journal, Study), JournalError> {
         let (file, bytes) = LineFile::open(path)?;
         let mut journal = Journal { file, notices: Vec::new() };
-        let study = match Contents::parse(journal.path(), &bytes)? {
-            Some(contents) => {
-                let changes = contents.setup.changes(setup);
-                if !changes.is_empty() {
-                    return Err(JournalError::Changed { path: journal.path().into(), changes });
-                }
-                journal.notices = contents.notices;
-                contents.study
-            }
-            None => {
-                journal.write(&Header::new(setup.clone()))?;
-                Study::new(setup.space.clone(), setup.goal.clone())
-            }
-        };
-        Ok((journal, study))
+        let header = journal.text(&Header::new(setup.clone()))?;
+        if has_not_begun(&bytes, &header) {
+            journal.file.append(&header)?;
+            return Ok((journal, Study::new(setup.space.clone(), setup.goal.clone())));
+        }
+        let contents = Contents::parse(journal.path(), &bytes)?;
+        let changes = contents.setup.changes(setup);
+        if !changes.is_empty() {
+            return Err(JournalError::Changed { path: journal.path().into(), changes });
+        }
+        journal.notices = contents.notices;
+        Ok((journal, contents.study))
     }
 
     /// Writes one event; when this returns, it is on disk.
@@ -52,7 +51,8 @@ impl Journal {
     /// [`JournalError::Write`] or [`JournalError::Gone`]; the file then ends as it did before, and the same event may
     /// be written again.
     pub fn append(&mut self, event: &Event) -> Result<(), JournalError> {
-        self.write(&Record::new(event.clone()))
+        let line = self.text(&Record::new(event.clone()))?;
+        Ok(self.file.append(&line)?)
     }
 
     /// What a person should know about what was read: see [`notices`].
@@ -74,13 +74,12 @@ impl Journal {
         self.file.path()
     }
 
-    fn write(&mut self, line: &impl Serialize) -> Result<(), JournalError> {
-        let text = serde_json::to_string(line).map_err(|error| JournalError::Write {
+    fn text(&self, line: &impl Serialize) -> Result<String, JournalError> {
+        serde_json::to_string(line).map_err(|error| JournalError::Write {
             path: self.path().into(),
             source: error.into(),
             line: String::new(),
-        })?;
-        Ok(self.file.append(&text)?)
+        })
     }
 }
 
@@ -90,8 +89,7 @@ impl Journal {
 /// [`JournalError`] when the file cannot be read, is no journal, or is damaged.
 pub fn read(path: impl AsRef<Path>) -> Result<(Setup, Study), JournalError> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|source| JournalError::Open { path: path.into(), source })?;
-    let contents = Contents::parse(path, &bytes)?.ok_or_else(|| JournalError::NotAJournal { path: path.into() })?;
+    let contents = Contents::parse(path, &bytes(path)?)?;
     Ok((contents.setup, contents.study))
 }
 
@@ -102,8 +100,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<(Setup, Study), JournalError> {
 /// As [`read`].
 pub fn notices(path: impl AsRef<Path>) -> Result<Vec<String>, JournalError> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|source| JournalError::Open { path: path.into(), source })?;
-    Ok(Contents::parse(path, &bytes)?.map(|contents| contents.notices).unwrap_or_default())
+    Ok(Contents::parse(path, &bytes(path)?)?.notices)
 }
 
 /// The crate's version that started a journal.
@@ -112,9 +109,13 @@ pub fn notices(path: impl AsRef<Path>) -> Result<Vec<String>, JournalError> {
 /// [`JournalError`] when the file cannot be read or is no journal.
 pub fn written_by(path: impl AsRef<Path>) -> Result<String, JournalError> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|source| JournalError::Open { path: path.into(), source })?;
+    let bytes = bytes(path)?;
     let first = bytes.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
     Header::written_by(first).ok_or_else(|| JournalError::NotAJournal { path: path.into() })
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, JournalError> {
+    limits::read(path, limits::MAX_LINES).map_err(|source| JournalError::Open { path: path.into(), source })
 }
 
 /// What a file holds.
@@ -125,14 +126,11 @@ struct Contents {
 }
 
 impl Contents {
-    /// `None` for a file that is empty or whose header was never finished.
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Self>, JournalError> {
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
         let damaged = |line, reason: String| JournalError::Damaged { path: path.into(), line, reason };
-        let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
-        let Some(first) = lines.next() else { return Ok(None) };
-        let setup = match Header::parse(first) {
+        let mut lines = complete(bytes).split_inclusive(|&byte| byte == b'\n');
+        let setup = match Header::parse(lines.next().unwrap_or_default()) {
             Ok(setup) => setup,
-            Err(HeaderError::Format) if Header::is_torn(bytes) => return Ok(None),
             Err(HeaderError::Format) => return Err(JournalError::NotAJournal { path: path.into() }),
             Err(HeaderError::Version { found, written_by }) => {
                 let path = path.into();
@@ -140,17 +138,9 @@ impl Contents {
             }
             Err(HeaderError::Setup(reason)) => return Err(damaged(1, reason)),
         };
-        if !first.ends_with(b"\n") {
-            // Complete but for its end: written again with it.
-            return Ok(None);
-        }
         let mut study = Study::new(setup.space.clone(), setup.goal.clone());
         let mut notices = Vec::new();
         for (number, line) in (2..).zip(lines) {
-            // A line without an end was never acknowledged.
-            if !line.ends_with(b"\n") {
-                break;
-            }
             let record: Record = serde_json::from_slice(line).map_err(|error| damaged(number, error.to_string()))?;
             study.apply(record.event).map_err(|error| damaged(number, error.to_string()))?;
             let absent = absent(line);
@@ -160,6 +150,6 @@ impl Contents {
                 notices.push(format!("line {number} of the journal {path} has no number for {absent}: read as absent"));
             }
         }
-        Ok(Some(Self { setup, study, notices }))
+        Ok(Self { setup, study, notices })
     }
 }

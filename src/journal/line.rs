@@ -72,13 +72,6 @@ impl Header {
             .filter(|header| header.format == FORMAT)
             .map(|header| header.written_by)
     }
-
-    /// Whether `bytes` could be the beginning of a header that was being written when its process died.
-    pub(super) fn is_torn(bytes: &[u8]) -> bool {
-        let start = format!("{{\"format\":\"{FORMAT}\",");
-        let shared = bytes.len().min(start.len());
-        !bytes.contains(&b'\n') && bytes[..shared] == start.as_bytes()[..shared]
-    }
 }
 
 impl Record {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Observer;
 use crate::{
     evaluate::Progress,
+    limits,
     study::{Event, Study, TrialId},
 };
 
@@ -46,13 +47,14 @@ impl MetricsFile {
     /// Appends to the file at `path`; creates it, with its folder, where there is none.
     ///
     /// # Errors
-    /// The system's, where it cannot be opened.
+    /// The system's, where it cannot be opened, and [`io::ErrorKind::InvalidInput`] for what is no regular file.
     pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        // It is not read: any length will do.
+        let file = limits::open_with(OpenOptions::new().append(true).create(true), path, u64::MAX)?;
         Ok(Self { file, heard: HashMap::new() })
     }
 
@@ -165,6 +167,15 @@ mod tests {
         assert_eq!(kinds("completed")[0]["scores/accuracy"], kinds("completed")[0]["score"]);
         drop(MetricsFile::append(&path).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert_eq!(MetricsFile::append(&path).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PretrainError;
 use crate::{
-    durable,
+    durable, limits,
     model::Network,
     train::{AdamW, AdamWConfig, Moments, Trainer, TrainerProgress},
     weights::{self, Parameter, WeightsError},
@@ -116,7 +116,7 @@ pub(super) fn load<N: Network>(
     device: &Device,
 ) -> Result<(N, AdamW, TrainerProgress), PretrainError> {
     let file = path.join(STATE);
-    let text = fs::read(&file).map_err(PretrainError::io(&file))?;
+    let text = limits::read(&file, limits::MAX_DESCRIPTION).map_err(PretrainError::io(&file))?;
     let damaged = |reason: String| PretrainError::Damaged { path: path.into(), reason };
     let state: State = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
     let model = weights::load(model, &path.join(MODEL))?;

@@ -41,6 +41,7 @@ pub enum Measured {
 /// The file, open for one run.
 pub(super) struct Metrics {
     file: LineFile,
+    /// Each with the place where the next one begins.
     records: Vec<(Record, u64)>,
 }
 
@@ -51,9 +52,10 @@ impl Metrics {
         let mut records = Vec::new();
         let mut end = 0;
         for line in complete(&bytes).split_inclusive(|&byte| byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
             let record = serde_json::from_slice(line)
                 .map_err(|error| PretrainError::Damaged { path: path.into(), reason: error.to_string() })?;
-            end += line.len() as u64;
+            end += line.len() as u64 + 1;
             records.push((record, end));
         }
         Ok(Self { file, records })

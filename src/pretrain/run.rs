@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Instant,
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     data::{Corpus, Sampler, Windows},
-    durable,
+    durable, limits,
     model::{HybridLm, ModelSpec},
     primitive::{PrimitiveId, Primitives, Symbol},
     train::{Outcome, Progress, Step, TokenBatch, Trainer},
@@ -238,7 +237,7 @@ fn claim(path: &Path, setup: &Setup) -> Result<(), PretrainError> {
         let text = serde_json::to_vec_pretty(&now).map_err(damaged)?;
         return durable::write(path, &text).map_err(PretrainError::io(path));
     }
-    let text = fs::read(path).map_err(PretrainError::io(path))?;
+    let text = limits::read(path, limits::MAX_DESCRIPTION).map_err(PretrainError::io(path))?;
     let then: Value = serde_json::from_slice(&text).map_err(damaged)?;
     match difference(&then, &now, String::new()) {
         None => Ok(()),

@@ -1,13 +1,13 @@
 //! How long models take on a device.
 
-use std::{fs, io, path::Path};
+use std::{fmt, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use super::shell::{self, Cell};
 use crate::{
     cost::LayerTimes,
-    durable,
+    durable, limits,
     model::ModelSpec,
     primitive::Dims,
     text::{html as escape, number},
@@ -32,12 +32,20 @@ impl Latency {
     /// Reads the times from a run's folder; `None` where nothing was measured.
     ///
     /// # Errors
-    /// The system's, or [`io::ErrorKind::InvalidData`] where the file holds something else.
+    /// The system's, or [`io::ErrorKind::InvalidData`] where the file holds something else. The words name the file.
     pub fn read(folder: impl AsRef<Path>) -> io::Result<Option<Self>> {
-        match fs::read(folder.as_ref().join(Self::FILE)) {
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::from),
+        let path = folder.as_ref().join(Self::FILE);
+        let told = |kind, error: &dyn fmt::Display| {
+            let words =
+                format!("{} holds no times of layers: {error}; measure them again or delete it", path.display());
+            io::Error::new(kind, words)
+        };
+        match limits::read(&path, limits::MAX_DESCRIPTION) {
+            Ok(text) => {
+                serde_json::from_slice(&text).map(Some).map_err(|error| told(io::ErrorKind::InvalidData, &error))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(told(error.kind(), &error)),
         }
     }
 
@@ -108,7 +116,10 @@ mod tests {
         assert!(!html.contains("odd"));
         assert_eq!(latency.section(&[("small".into(), &Target::llama_350m().model("A".parse().unwrap()))]), "");
 
-        fs::write(folder.path().join(Latency::FILE), "{}").unwrap();
-        assert_eq!(Latency::read(folder.path()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        std::fs::write(folder.path().join(Latency::FILE), "{\"a\":").unwrap();
+        let error = Latency::read(folder.path()).unwrap_err();
+        let words = error.to_string();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(words.contains("latency.json holds no times") && words.contains("delete it"), "{words}");
     }
 }

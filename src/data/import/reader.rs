@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     vec,
 };
@@ -10,6 +10,7 @@ use std::{
 use serde_json::Value;
 
 use super::ImportError;
+use crate::limits;
 
 /// The documents of some files, one after the other. A file whose name ends in `.jsonl` has one JSON object per line,
 /// with the text in its field `text`; of any other file the whole text is one document.
@@ -60,16 +61,15 @@ impl TextReader {
             }
             let path = self.files.next()?;
             let error = |source| ImportError::Io { path: path.clone(), source };
-            let mut file = match File::open(&path) {
-                Ok(file) => file,
-                Err(source) => return Some(Err(error(source))),
-            };
             if path.extension().is_some_and(|extension| extension == "jsonl") {
-                self.lines = Some((path, 0, BufReader::new(file)));
+                // It is read line by line.
+                match limits::open(&path, u64::MAX) {
+                    Ok(file) => self.lines = Some((path, 0, BufReader::new(file))),
+                    Err(source) => return Some(Err(error(source))),
+                }
                 continue;
             }
-            let mut text = String::new();
-            return Some(file.read_to_string(&mut text).map(|_| text).map_err(error));
+            return Some(limits::read_text(&path, limits::MAX_LINES).map_err(error));
         }
     }
 }

@@ -4,7 +4,10 @@ use std::{path::Path, vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{line_file::LineFile, study::TaskReport};
+use crate::{
+    line_file::{LineFile, complete},
+    study::TaskReport,
+};
 
 /// One training that is done, and what it told on its way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +29,7 @@ impl Kept {
     pub(super) fn in_folder(folder: Option<&Path>) -> Self {
         let opened = folder.and_then(|folder| LineFile::open(folder.join("trainings.jsonl")).ok());
         let Some((file, bytes)) = opened else { return Self { file: None, done: Vec::new().into_iter() } };
-        let text = String::from_utf8_lossy(crate::line_file::complete(&bytes)).into_owned();
+        let text = String::from_utf8_lossy(complete(&bytes)).into_owned();
         let done: Vec<Done> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
         // After a line that makes no sense nothing can be added.
         let whole = done.len() == text.lines().count();

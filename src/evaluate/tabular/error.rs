@@ -24,6 +24,25 @@ pub enum TableError {
     /// The file cannot be opened for writing, or not be written.
     #[error(transparent)]
     File(#[from] LineFileError),
+    /// Some other file, which is left alone.
+    #[error("{} is no table: it does not begin with architecture,seed,...,score; choose another path", .path.display())]
+    NotATable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A last row without its line feed. A crash may have cut its last number short, or an editor has taken the line
+    /// feed away: nobody can tell.
+    #[error(
+        "line {line} of {} has no line feed, so that its last number may be cut short: add the line feed where the row \
+        is whole, or else delete the row",
+        .path.display()
+    )]
+    Unended {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, from one.
+        line: usize,
+    },
     /// No column names where they are due.
     #[error("line {line}: {found:?} is not the header of a table; it reads architecture,seed,...,score")]
     Header {

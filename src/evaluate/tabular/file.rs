@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{Row, Table, TableError, text::text};
-use crate::line_file::{LineFile, LineFileError};
+use super::{Row, Table, TableError};
+use crate::line_file::{LineFile, has_not_begun};
 
 /// A table open for writing: each row is on disk when [`append`](Self::append) returns, so that a measurement that was
 /// stopped goes on where it was.
@@ -15,26 +15,32 @@ pub struct TableFile {
 
 impl TableFile {
     /// Opens the table at `path` to go on with it; creates it where there is none. `empty` has the columns and the
-    /// evaluator that the table must have. A last line that its process did not finish is cut off with the next row.
+    /// evaluator that the table must have. The beginning of a row that its process did not finish is cut off with the
+    /// next row.
     ///
     /// # Errors
-    /// [`TableError`] when the file cannot be opened, is in use, is damaged, or was measured in another way.
+    /// [`TableError`] when the file cannot be opened, is in use, is no table, is damaged, lacks the line feed behind its
+    /// last row, or was measured in another way. The file is unchanged then.
     pub fn open(path: impl AsRef<Path>, empty: Table) -> Result<Self, TableError> {
         let (mut file, bytes) = LineFile::open(path)?;
-        let path = || file.path().to_owned();
-        let text = text(&bytes).map_err(|source| LineFileError::Open { path: path(), source })?;
-        if text.lines().all(|line| line.starts_with('#')) {
-            // Nothing, or a header that was never finished.
-            file.append(&empty.header())?;
+        let path = file.path().to_owned();
+        let header = empty.header();
+        if has_not_begun(&bytes, &header) {
+            file.cut(0);
+            file.append(&header)?;
             return Ok(Self { file, table: empty });
         }
-        let table: Table = text.parse()?;
+        let (table, end) = Table::parse(&path, &bytes).map_err(|error| match error {
+            TableError::Header { .. } => TableError::NotATable { path: path.clone() },
+            error => error,
+        })?;
+        file.cut(end);
         let parts = |table: &Table| {
             [("evaluator", table.evaluator().unwrap_or_default().to_owned()), ("header", table.columns().join(","))]
         };
         let was_is = parts(&table).into_iter().zip(parts(&empty));
         if let Some(((part, was), (_, is))) = was_is.into_iter().find(|(was, is)| was != is) {
-            return Err(TableError::Changed { path: path(), part, was, is });
+            return Err(TableError::Changed { path, part, was, is });
         }
         Ok(Self { file, table })
     }
@@ -61,7 +67,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::evaluate::tabular::RowError;
+    use crate::{evaluate::tabular::RowError, line_file::LineFileError};
 
     fn empty() -> Table {
         Table::new(["recall"]).unwrap().measured_by("mad")
@@ -85,7 +91,14 @@ mod tests {
         for cut in 0..=bytes.len() {
             fs::write(&path, &bytes[..cut]).unwrap();
             let complete = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
-            let mut file = TableFile::open(&path, empty()).unwrap();
+            let opened = TableFile::open(&path, empty());
+            if let Err(TableError::Unended { line, .. }) = opened {
+                // The last number may be whole or not: nothing is changed.
+                assert!(matches!(bytes[cut - 1], b'0'..=b'9' | b'.'), "cut at byte {cut}");
+                assert_eq!((line, fs::read(&path).unwrap().as_slice()), (complete + 1, &bytes[..cut]));
+                continue;
+            }
+            let mut file = opened.unwrap();
             assert_eq!(file.table().rows().count(), complete.saturating_sub(2), "cut at byte {cut}");
             for seed in 0..3 {
                 if !file.table().contains(&row(seed).architecture, seed) {
@@ -108,7 +121,28 @@ mod tests {
         assert!(error.contains("another evaluator: mad, now mad, longer"), "{error}");
         assert!(open(Table::new(["copying"]).unwrap().measured_by("mad")).contains("another header: recall,score"));
         assert_eq!(fs::read(&path).unwrap(), before);
-        fs::write(&path, "Dear diary\n").unwrap();
-        assert!(open(empty()).contains("is not the header"));
+        let good = String::from_utf8(before).unwrap();
+        for (text, words) in [
+            ("Dear diary\n".to_owned(), "is no table"),
+            ("Dear diary".into(), "is no table"),
+            ("# Dear diary\n".into(), "is no table"),
+            (good.replace('\n', "\r"), "is no table"),
+            (good.trim_end().into(), "line 3 of"),
+            (format!("{good}Dear diary"), "line 4"),
+        ] {
+            fs::write(&path, &text).unwrap();
+            let error = open(empty());
+            assert!(error.contains(words), "{words}: {error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_header_without_its_line_feed_gets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.csv");
+        fs::write(&path, empty().header()).unwrap();
+        TableFile::open(&path, empty()).unwrap().append(row(0)).unwrap();
+        assert_eq!(Table::read(&path).unwrap().rows().count(), 1);
     }
 }

@@ -1,24 +1,49 @@
 //! Tables as text: comma-separated values.
 
-use std::{fmt, fs, path::Path, str::FromStr};
+use std::{fmt, io, path::Path, str::FromStr};
 
 use super::{Row, RowError, Table, TableError, table::SCORE};
-use crate::line_file::complete;
+use crate::{
+    limits,
+    line_file::{ended, written},
+};
 
 /// What a comment line says before the fingerprint of the evaluator.
 const EVALUATOR: &str = "# evaluator: ";
 
 impl Table {
-    /// Reads a table from a file. A last line without a line feed was never acknowledged by whoever wrote it: it is
-    /// left out.
+    /// Reads a table from a file. The beginning of a row behind the last line feed is left out: it was never
+    /// acknowledged by whoever wrote it.
     ///
     /// # Errors
-    /// [`TableError`] names the line and says what is wrong with it.
+    /// [`TableError`] names the line and says what is wrong with it; a last row without its line feed is
+    /// [`TableError::Unended`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self, TableError> {
         let path = path.as_ref();
-        let read_error = |source| TableError::Read { path: path.into(), source };
-        let bytes = fs::read(path).map_err(read_error)?;
-        text(&bytes).map_err(read_error)?.parse()
+        let bytes =
+            limits::read(path, limits::MAX_LINES).map_err(|source| TableError::Read { path: path.into(), source })?;
+        Self::parse(path, &bytes).map(|(table, _)| table)
+    }
+
+    /// The table that a file holds, and where its next row goes.
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(Self, u64), TableError> {
+        let text = std::str::from_utf8(written(bytes)).map_err(|error| TableError::Read {
+            path: path.into(),
+            source: io::Error::new(io::ErrorKind::InvalidData, error),
+        })?;
+        let (rows, last) = text.split_at(ended(text.as_bytes()));
+        // Without a header among them the last line is the header, or what is wrong.
+        if let Ok(table) = rows.parse::<Table>()
+            && !last.is_empty()
+        {
+            if parse_row(last, table.columns()).is_ok() {
+                return Err(TableError::Unended { path: path.into(), line: rows.lines().count() + 1 });
+            }
+            if is_torn(last, table.columns()) {
+                return Ok((table, rows.len() as u64));
+            }
+        }
+        Ok((text.parse()?, text.len() as u64))
     }
 
     /// The comment, where the evaluator is known, and the names of the columns.
@@ -26,11 +51,6 @@ impl Table {
         let comment = self.evaluator().map(|evaluator| format!("{EVALUATOR}{}\n", evaluator.replace('\n', " ")));
         format!("{}architecture,seed,{}", comment.unwrap_or_default(), self.columns().join(","))
     }
-}
-
-/// The acknowledged lines of a file.
-pub(super) fn text(bytes: &[u8]) -> std::io::Result<&str> {
-    std::str::from_utf8(complete(bytes)).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
 }
 
 impl FromStr for Table {
@@ -77,6 +97,14 @@ fn parse_row(text: &str, columns: &[String]) -> Result<Row, RowError> {
     })
 }
 
+/// Whether this is the beginning of a row: with zeros in the fields that are missing, and behind a number that lacks a
+/// digit, it is one.
+fn is_torn(text: &str, columns: &[String]) -> bool {
+    let missing = (columns.len() + 1).saturating_sub(text.matches(',').count());
+    let fields = ",0".repeat(missing);
+    [format!("{text}{fields}"), format!("{text}0{fields}")].iter().any(|row| parse_row(row, columns).is_ok())
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{},{}", self.architecture.letters(), self.seed)?;
@@ -94,6 +122,8 @@ impl fmt::Display for Table {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -140,11 +170,23 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_up_to_the_last_line_feed() {
+    fn only_beginnings_of_rows_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table.csv");
-        fs::write(&path, format!("{GOOD}MMA,0,0.5,0.2")).unwrap();
-        assert_eq!(Table::read(&path).unwrap(), GOOD.parse().unwrap());
+        for torn in ["M", "MMA", "MMA,", "MMA,0", "MMA,0,", "MMA,0,-", "MMA,0,0.5", "MMA,0,0.5,", "MMA,0,0.5,-", "\0"] {
+            fs::write(&path, format!("{GOOD}{torn}")).unwrap();
+            assert_eq!(Table::read(&path).unwrap(), GOOD.parse().unwrap(), "{torn}");
+        }
+        for (last, words) in [
+            ("MMA,0,0.5,0.2", "line 7 of"),
+            ("MMA,0,0.5,0.2\rMMA,1,0.5,0.2\r", "line 7: 7 fields"),
+            ("my notes", "line 7: 1 fields"),
+            ("MMA,0,good,0.2", "line 7: recall is"),
+        ] {
+            fs::write(&path, format!("{GOOD}{last}")).unwrap();
+            let error = Table::read(&path).unwrap_err().to_string();
+            assert!(error.contains(words), "{words}: {error}");
+        }
         fs::write(&path, [0xff, b'\n']).unwrap();
         assert!(matches!(Table::read(&path), Err(TableError::Read { .. })));
         assert!(matches!(Table::read(folder.path().join("none")), Err(TableError::Read { .. })));

@@ -1,19 +1,30 @@
 //! How long something has failed.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-/// Since when something fails without a break.
+/// Since when something fails without a break, and why.
 #[derive(Debug, Default)]
-pub(super) struct Failing(Option<Instant>);
+pub(super) struct Failing {
+    since: Option<Instant>,
+    told: BTreeSet<String>,
+}
 
 impl Failing {
     /// It fails now: for how long it has.
     pub(super) fn again(&mut self) -> Duration {
-        self.0.get_or_insert_with(Instant::now).elapsed()
+        self.since.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Whether this reason was not told yet: each is told once until it works.
+    pub(super) fn is_news(&mut self, reason: &str) -> bool {
+        self.told.insert(reason.into())
     }
 
     /// It works.
     pub(super) fn ends(&mut self) {
-        self.0 = None;
+        *self = Self::default();
     }
 }

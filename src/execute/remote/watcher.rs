@@ -216,7 +216,10 @@ impl<E: Engine> Watcher<E> {
             ExecuteError::Folder { .. } | ExecuteError::Engine(EngineError::System { .. })
                 if open.failing.again() < self.settings.patience =>
             {
-                self.remark(format!("{error}; trying again"));
+                let words = format!("{error}; trying again");
+                if open.failing.is_news(&words) {
+                    self.remark(words);
+                }
                 Ok(true)
             }
             _ => Err(error),
@@ -234,7 +237,10 @@ impl<E: Engine> Watcher<E> {
                 Ok(Some(live))
             }
             Err(error @ EngineError::System { .. }) if self.unasked.again() < self.settings.patience => {
-                self.remark(format!("{error}; trying again"));
+                let words = format!("{error}; trying again");
+                if self.unasked.is_news(&words) {
+                    self.remark(words);
+                }
                 Ok(None)
             }
             Err(error) => self.unreachable(error).map(|()| None),
@@ -270,7 +276,10 @@ impl<E: Engine> Watcher<E> {
             }
             Step::Bury => return self.bury(open),
         }
-        open.failing.ends();
+        // Whether its job can be submitted is not known before.
+        if open.stage != Stage::Unknown {
+            open.failing.ends();
+        }
         Ok(true)
     }
 

@@ -97,11 +97,20 @@ impl Task {
     /// What came of it, where something has.
     pub(in crate::execute) fn outcome(&self) -> io::Result<Option<Outcome>> {
         let outcome = present(read(&self.file("result.json")));
-        if !matches!(outcome, Ok(None)) && !is_folder(&self.folder) {
-            let words = "the task's folder is a link; links are not followed here";
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, words));
+        if matches!(outcome, Ok(None)) || is_folder(&self.folder) {
+            return outcome;
         }
-        outcome
+        match self.folder.ancestors().find_map(|path| Some((path, fs::symlink_metadata(path).ok()?))) {
+            Some((path, found)) if path == self.folder && found.is_symlink() => {
+                let words = "the task's folder is a link; links are not followed here";
+                Err(io::Error::new(io::ErrorKind::NotADirectory, words))
+            }
+            Some((path, found)) if !found.is_dir() => {
+                let words = format!("{} is no folder: remove it", path.display());
+                Err(io::Error::new(io::ErrorKind::NotADirectory, words))
+            }
+            _ => outcome,
+        }
     }
 
     /// Writes what came of it. The first to finish wins; whoever comes later changes nothing.
