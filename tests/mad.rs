@@ -20,7 +20,7 @@ use composer_nas::{
             },
         },
     },
-    execute,
+    execute::{self, AttemptError},
     prelude::*,
 };
 
@@ -247,7 +247,7 @@ fn attempt(
     trial: &Trial,
     folder: &Path,
     last: usize,
-) -> (Result<Report, EvalError>, Vec<Progress>) {
+) -> (Result<Report, AttemptError>, Vec<Progress>) {
     let (sender, told) = mpsc::channel();
     let cancel = CancelToken::default();
     let token = cancel.clone();
@@ -276,7 +276,7 @@ fn an_attempt_goes_on_from_the_trainings_that_earlier_ones_have_done() {
         let mut cancelled = 0;
         let (resumed, told) = loop {
             match attempt(evaluator, &trial, folder.path(), 5 * (cancelled + 1)) {
-                (Err(EvalError::Cancelled), _) => cancelled += 1,
+                (Err(AttemptError::Evaluator(EvalError::Cancelled)), _) => cancelled += 1,
                 (outcome, told) => break (outcome.unwrap(), told),
             }
         };

@@ -59,20 +59,9 @@ pub enum EvalError {
     /// No trial can be evaluated. The search stops; everything finished stays in the journal.
     #[error("fatal: {0}")]
     Fatal(String),
-    /// The evaluation fell below what its trial must reach: reported by executors where the evaluation was called off
-    /// for that reason. The trial is recorded as stopped, without a value; the search goes on.
-    #[error("stopped early: {0}")]
-    Stopped(String),
     /// The evaluation was called off. The trial stays pending and runs again when the search resumes.
     #[error("cancelled")]
     Cancelled,
-    /// The evaluator panicked: reported by executors. The trial is recorded as failed; the search goes on.
-    #[error("panicked: {0}")]
-    Panicked(String),
-    /// The process of the evaluation ended without a result, as often as it was tried: reported by executors that
-    /// evaluate in other processes. The trial is recorded as failed; the search goes on.
-    #[error("crashed: {0}")]
-    Crashed(String),
 }
 
 /// The text of a panic.

@@ -23,7 +23,7 @@ mod task;
 mod threads;
 mod worker;
 
-pub use attempt::evaluate;
+pub use attempt::{AttemptError, evaluate};
 pub use engine::{Engine, EngineError, Job, JobState, Resources};
 pub use process::{Process, Processes};
 pub use remote::{MOST_JOBS, Remote};
@@ -36,15 +36,15 @@ use std::{io, path::PathBuf, time::Duration};
 use thiserror::Error;
 
 use crate::{
-    evaluate::{EvalError, Progress},
+    evaluate::Progress,
     study::{Report, Trial, TrialId},
 };
 
 /// Runs trials. It is polled from one thread and never blocks longer than asked.
 ///
 /// LAW: every submitted trial comes back exactly once as [`Message::Done`]; panics and crashes of an evaluator come
-/// back as an [`EvalError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes back
-/// as [`EvalError::Stopped`]. `testkit::executor` checks it.
+/// back as an [`AttemptError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes back
+/// as [`AttemptError::Stopped`]. `testkit::executor` checks it.
 pub trait Executor {
     /// Says, once and before the first trial, which evaluator the trials are meant for: its
     /// [fingerprint](crate::evaluate::Evaluator::fingerprint). Executors that hold the evaluator themselves need not
@@ -75,7 +75,7 @@ pub trait Executor {
     /// [`ExecuteError`] when the workers are gone.
     fn recv(&mut self, timeout: Duration) -> Result<Option<Message>, ExecuteError>;
 
-    /// Asks all running trials to stop; they come back as [`EvalError::Cancelled`] or with a late result.
+    /// Asks all running trials to stop; they come back as [`EvalError::Cancelled`](crate::evaluate::EvalError::Cancelled) or with a late result.
     fn cancel(&mut self);
 }
 
@@ -87,7 +87,7 @@ pub enum Message {
     /// A trial is so far.
     Progress(TrialId, Progress),
     /// A trial has come back.
-    Done(TrialId, Result<Report, EvalError>),
+    Done(TrialId, Result<Report, AttemptError>),
     /// Something that a person should know; the executor goes on.
     Notice(String),
 }

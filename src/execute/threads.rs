@@ -154,6 +154,7 @@ mod tests {
     use super::*;
     use crate::{
         evaluate::{EvalError, from_fn},
+        execute::AttemptError,
         seed::Seed,
         study::{Origin, Report, TrialId},
     };
@@ -162,7 +163,7 @@ mod tests {
         Trial::new(TrialId(id), "AM".parse().unwrap(), Seed(id), Origin::Searcher)
     }
 
-    fn outcome(executor: &mut Threads) -> (TrialId, Result<Report, EvalError>) {
+    fn outcome(executor: &mut Threads) -> (TrialId, Result<Report, AttemptError>) {
         loop {
             match executor.recv(Duration::from_secs(60)).unwrap().unwrap() {
                 Message::Done(id, outcome) => return (id, outcome),
@@ -180,7 +181,7 @@ mod tests {
         let mut executor = Threads::new(Arc::new(evaluator), 1).unwrap();
         executor.submit(trial(0)).unwrap();
         assert!(matches!(executor.submit(trial(1)), Err(ExecuteError::Busy)));
-        assert_eq!(outcome(&mut executor), (TrialId(0), Err(EvalError::Panicked("out of luck".into()))));
+        assert_eq!(outcome(&mut executor), (TrialId(0), Err(AttemptError::Panicked("out of luck".into()))));
         executor.submit(trial(1)).unwrap();
         assert_eq!(outcome(&mut executor).1.unwrap().scores["accuracy"], 1.0);
     }
@@ -211,6 +212,6 @@ mod tests {
         let mut executor = Threads::new(Arc::new(evaluator), 1).unwrap();
         executor.submit(trial(0)).unwrap();
         executor.cancel();
-        assert_eq!(outcome(&mut executor).1, Err(EvalError::Cancelled));
+        assert_eq!(outcome(&mut executor).1, Err(EvalError::Cancelled.into()));
     }
 }

@@ -130,7 +130,7 @@ impl<S: Searcher> Run<S> {
                         // The disk has had its chance; what it refuses now runs again when the search resumes.
                         self.patience = Duration::ZERO;
                     }
-                    self.retrying(|session| session.tell(id, outcome.clone())).map(drop)
+                    self.retrying(|session| session.attempted(id, outcome.clone())).map(drop)
                 }
                 Some(Message::Progress(id, progress)) => {
                     self.session.watch(|observer, _| observer.progress(id, &progress));

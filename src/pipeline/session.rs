@@ -9,6 +9,7 @@ use std::{
 use super::{Observer, PipelineError, trace::Trace};
 use crate::{
     evaluate::EvalError,
+    execute::AttemptError,
     journal::{Journal, Setup},
     search::{Proposal, Searcher},
     seed::Seed,
@@ -185,14 +186,23 @@ impl<S: Searcher> Session<S> {
         }
     }
 
-    /// Takes in what came of a trial. A report without the goal's score, or with a score that is not finite, counts as
+    /// Takes in what an evaluator answers. A report without the goal's score, or with a score that is not finite, counts as
     /// a failure; other numbers that are not finite are [left out](Report::finite), with a notice.
     ///
     /// # Errors
     /// [`PipelineError`] for an unknown or finished trial, when the journal cannot be written (nothing has changed
     /// then: tell again), or when the evaluator gave up ([`PipelineError::Fatal`], [`PipelineError::Cancelled`]; the
     /// trial then stays pending).
-    pub fn tell(&mut self, id: TrialId, outcome: Result<Report, EvalError>) -> Result<Told, PipelineError> {
+    pub fn tell(&mut self, id: TrialId, answer: Result<Report, EvalError>) -> Result<Told, PipelineError> {
+        self.attempted(id, answer.map_err(Into::into))
+    }
+
+    /// Takes in what came of an attempt, as [`execute::evaluate`](crate::execute::evaluate) and executors say it; otherwise
+    /// as [`tell`](Self::tell).
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    pub fn attempted(&mut self, id: TrialId, outcome: Result<Report, AttemptError>) -> Result<Told, PipelineError> {
         let trial = self.study.trial(id)?;
         if !trial.is_pending() {
             return Err(StudyError::AlreadyTold(id).into());
@@ -205,14 +215,16 @@ impl<S: Searcher> Session<S> {
                 Ok(_) => Event::Completed { id, report: report.finite() },
                 Err(error) => failed(FailureKind::BadReport, error.to_string()),
             },
-            Err(EvalError::Infeasible(reason)) => failed(FailureKind::Infeasible, reason),
-            Err(EvalError::Panicked(reason)) => failed(FailureKind::Panicked, reason),
-            Err(EvalError::Stopped(reason)) => failed(FailureKind::Stopped, reason),
-            Err(EvalError::Crashed(reason)) => failed(FailureKind::OutOfAttempts, reason),
-            Err(EvalError::Transient(reason)) if last_attempt => failed(FailureKind::OutOfAttempts, reason),
-            Err(EvalError::Transient(reason)) => Event::Retried { id, reason },
-            Err(EvalError::Fatal(reason)) => return Err(PipelineError::Fatal { id, reason }),
-            Err(EvalError::Cancelled) => return Err(PipelineError::Cancelled { finished: self.finished() }),
+            Err(AttemptError::Panicked(reason)) => failed(FailureKind::Panicked, reason),
+            Err(AttemptError::Stopped(reason)) => failed(FailureKind::Stopped, reason),
+            Err(AttemptError::Crashed(reason)) => failed(FailureKind::OutOfAttempts, reason),
+            Err(AttemptError::Evaluator(said)) => match said {
+                EvalError::Infeasible(reason) => failed(FailureKind::Infeasible, reason),
+                EvalError::Transient(reason) if last_attempt => failed(FailureKind::OutOfAttempts, reason),
+                EvalError::Transient(reason) => Event::Retried { id, reason },
+                EvalError::Fatal(reason) => return Err(PipelineError::Fatal { id, reason }),
+                EvalError::Cancelled => return Err(PipelineError::Cancelled { finished: self.finished() }),
+            },
         };
         let told = match event {
             Event::Completed { .. } => Told::Completed,

@@ -8,7 +8,7 @@ use std::{
 use super::{LawBroken, holds};
 use crate::{
     evaluate::{Context, EvalError, Evaluator},
-    execute::{self, ExecuteError, Executor, Message},
+    execute::{self, AttemptError, ExecuteError, Executor, Message},
     study::{Report, Trial, TrialId},
 };
 
@@ -20,11 +20,11 @@ pub const CAPACITY: &str =
 /// Trials come back once.
 pub const ONCE: &str = "every submitted trial comes back exactly once";
 /// It evaluates with the evaluator.
-pub const SAME: &str = "a trial comes back with the evaluator's own outcome, a panic as EvalError::Panicked";
+pub const SAME: &str = "a trial comes back with the evaluator's own outcome, a panic as AttemptError::Panicked";
 /// Cancelled trials come back.
 pub const CANCELLED: &str = "after a cancellation every trial comes back, as EvalError::Cancelled or with its outcome";
 
-type Outcome = Result<Report, EvalError>;
+type Outcome = Result<Report, AttemptError>;
 
 /// Runs the trials and compares what comes back with what `evaluator`, the one behind the executor, gives in this
 /// thread; then submits them again to a second executor of the same kind and cancels. The trials must be at least as
@@ -109,7 +109,7 @@ fn cancelled(
         let (id, outcome) = next(executor, patience)?;
         holds(out.remove(&id), CANCELLED, || format!("{id} came back again, or was never submitted"))?;
         let same = match (&outcome, expected.get(&id)) {
-            (Err(EvalError::Cancelled), _) => true,
+            (Err(AttemptError::Evaluator(EvalError::Cancelled)), _) => true,
             (Ok(outcome), Some(Ok(expected))) => outcome.same_outcome(expected),
             (outcome, expected) => Some(outcome) == expected,
         };

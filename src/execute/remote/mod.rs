@@ -178,7 +178,7 @@ impl<E: Engine + 'static> Remote<E> {
     }
 
     /// Jobs per trial that may die without a result before it comes back as
-    /// [`EvalError::Crashed`](crate::evaluate::EvalError::Crashed); 3 by default. A driver counts what it sees itself.
+    /// [`AttemptError::Crashed`](super::AttemptError::Crashed); 3 by default. A driver counts what it sees itself.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.settings.attempts = attempts.max(1);

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     evaluate::EvalError,
     execute::{
-        Engine, EngineError, ExecuteError, Job, JobState, Message, Resources, WorkerExit,
+        AttemptError, Engine, EngineError, ExecuteError, Job, JobState, Message, Resources, WorkerExit,
         task::{Asked, Outcome, Spec, Task, VERSION},
     },
     seed::Seed,
@@ -381,7 +381,7 @@ impl<E: Engine> Watcher<E> {
         if open.id.is_none() {
             return Err(ExecuteError::Worker(reason));
         }
-        self.done(open, Err(EvalError::Crashed(reason)));
+        self.done(open, Err(AttemptError::Crashed(reason)));
         Ok(false)
     }
 
@@ -389,7 +389,7 @@ impl<E: Engine> Watcher<E> {
     fn call_off(&mut self) {
         if self.settings.leave {
             for open in std::mem::take(&mut self.open).into_values() {
-                self.done(&open, Err(EvalError::Cancelled));
+                self.done(&open, Err(EvalError::Cancelled.into()));
             }
             return;
         }
@@ -415,7 +415,7 @@ impl<E: Engine> Watcher<E> {
             if let Listed::Live(_) = listed {
                 self.end_jobs(&[&open.job]);
             }
-            self.done(open, Err(EvalError::Cancelled));
+            self.done(open, Err(EvalError::Cancelled.into()));
         }
         stopping
     }
@@ -447,7 +447,7 @@ impl<E: Engine> Watcher<E> {
         Ok(())
     }
 
-    fn done(&self, open: &Open, outcome: Result<Report, EvalError>) {
+    fn done(&self, open: &Open, outcome: Result<Report, AttemptError>) {
         if let Some(id) = open.id {
             self.say(Message::Done(id, outcome));
         }

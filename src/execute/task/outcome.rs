@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     evaluate::EvalError,
+    execute::AttemptError,
     study::{self, Report, TrialId},
 };
 
@@ -40,11 +41,14 @@ pub(in crate::execute) enum Outcome {
     Panicked {
         reason: String,
     },
+    Crashed {
+        reason: String,
+    },
 }
 
 impl Outcome {
     /// The outcome as it can be written; `None` for an evaluation that was called off, which leaves none.
-    pub(in crate::execute) fn new(outcome: Result<Report, EvalError>) -> Option<Self> {
+    pub(in crate::execute) fn new(outcome: Result<Report, AttemptError>) -> Option<Self> {
         Some(match outcome {
             Ok(report) => {
                 let left_out = report.not_finite();
@@ -53,12 +57,15 @@ impl Outcome {
                 let not_finite = bad.map(|(name, score)| (name, score.to_string())).collect();
                 Outcome::Completed { report: Box::new(report), not_finite, left_out }
             }
-            Err(EvalError::Infeasible(reason)) => Outcome::Infeasible { reason },
-            Err(EvalError::Transient(reason)) => Outcome::Transient { reason },
-            Err(EvalError::Fatal(reason)) => Outcome::Fatal { reason },
-            Err(EvalError::Stopped(reason)) => Outcome::Stopped { reason },
-            Err(EvalError::Panicked(reason) | EvalError::Crashed(reason)) => Outcome::Panicked { reason },
-            Err(EvalError::Cancelled) => return None,
+            Err(AttemptError::Evaluator(said)) => match said {
+                EvalError::Infeasible(reason) => Outcome::Infeasible { reason },
+                EvalError::Transient(reason) => Outcome::Transient { reason },
+                EvalError::Fatal(reason) => Outcome::Fatal { reason },
+                EvalError::Cancelled => return None,
+            },
+            Err(AttemptError::Stopped(reason)) => Outcome::Stopped { reason },
+            Err(AttemptError::Panicked(reason)) => Outcome::Panicked { reason },
+            Err(AttemptError::Crashed(reason)) => Outcome::Crashed { reason },
         })
     }
 
@@ -72,19 +79,20 @@ impl Outcome {
     }
 
     /// What the driver is told.
-    pub(in crate::execute) fn told(self) -> Result<Report, EvalError> {
+    pub(in crate::execute) fn told(self) -> Result<Report, AttemptError> {
         Err(match self {
-            Outcome::Ready => EvalError::Fatal("the worker was asked for a trial and only answered".into()),
+            Outcome::Ready => EvalError::Fatal("the worker was asked for a trial and only answered".into()).into(),
             Outcome::Completed { mut report, not_finite, .. } => {
                 let numbers = not_finite.into_iter().map(|(name, text)| (name, text.parse().unwrap_or(f64::NAN)));
                 report.scores.extend(numbers);
                 return Ok(*report);
             }
-            Outcome::Infeasible { reason } => EvalError::Infeasible(reason),
-            Outcome::Transient { reason } => EvalError::Transient(reason),
-            Outcome::Fatal { reason } => EvalError::Fatal(reason),
-            Outcome::Stopped { reason } => EvalError::Stopped(reason),
-            Outcome::Panicked { reason } => EvalError::Panicked(reason),
+            Outcome::Infeasible { reason } => EvalError::Infeasible(reason).into(),
+            Outcome::Transient { reason } => EvalError::Transient(reason).into(),
+            Outcome::Fatal { reason } => EvalError::Fatal(reason).into(),
+            Outcome::Stopped { reason } => AttemptError::Stopped(reason),
+            Outcome::Panicked { reason } => AttemptError::Panicked(reason),
+            Outcome::Crashed { reason } => AttemptError::Crashed(reason),
         })
     }
 }
@@ -107,11 +115,12 @@ mod tests {
         assert!(told.scores["accuracy"].is_nan());
         assert_eq!((told.scores["loss"], told.scores["half"], told.curve), (f64::INFINITY, 0.5, vec![(1, 0.1)]));
         assert_eq!(told.train_flops, None);
-        let errors =
-            [EvalError::Infeasible, EvalError::Transient, EvalError::Fatal, EvalError::Stopped, EvalError::Panicked];
-        for error in errors.map(|error| error("because".into())) {
+        let said = [EvalError::Infeasible, EvalError::Transient, EvalError::Fatal];
+        let said = said.map(|error| AttemptError::from(error("because".into())));
+        let met = [AttemptError::Stopped, AttemptError::Panicked, AttemptError::Crashed];
+        for error in said.into_iter().chain(met.map(|error| error("because".into()))) {
             assert_eq!(there(Err(error.clone())), Err(error));
         }
-        assert_eq!(Outcome::new(Err(EvalError::Cancelled)), None);
+        assert_eq!(Outcome::new(Err(EvalError::Cancelled.into())), None);
     }
 }
