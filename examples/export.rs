@@ -158,7 +158,8 @@ fn provenance(run: &Path) -> anyhow::Result<Option<Provenance>> {
     let summary = run.join("architecture.json");
     if summary.is_file() {
         let Summary { architecture, aggregator } = shared::read(&summary, "result of a search")?;
-        (found.small, found.aggregator) = (Some(architecture), Some(aggregator));
+        found.small = Some(architecture);
+        found.aggregator = Some(aggregator);
     }
     Ok(Some(found))
 }

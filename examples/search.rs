@@ -236,7 +236,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let reason = args.reason.clone().unwrap_or_default();
     let metrics = folder.join("metrics.jsonl");
     let metrics = MetricsFile::append(&metrics).with_context(|| format!("cannot open {}", metrics.display()))?;
-    let live = LivePage::new(folder.join("report.html")).journal(&path).command(command());
+    let live = LivePage::new(folder.join("report.html")).command(command());
     let live = live.title(format!("Search {}", args.run_name()?));
     let mut pipeline = Pipeline::new(&primitives, space, evaluator)
         .searcher(args.searcher())
@@ -449,8 +449,7 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     };
     write(&folder.join("architecture.json"), &serde_json::to_string_pretty(&summary)?)?;
     write(&folder.join("target.json"), &serde_json::to_string_pretty(&found.target)?)?;
-    let (setup, _) = journal::read(folder.join("journal.jsonl"))?;
-    let page = Page::new(study).setup(&setup).merged(&found.aggregated).target(target, &found.target, primitives);
+    let page = Page::new(study).setup(&found.setup).merged(&found.aggregated).target(target, &found.target, primitives);
     let mut page = page.title(format!("Search {}", args.run_name()?)).command(command());
     let latency = shared::latency(folder);
     if let Some(latency) = &latency {

@@ -89,7 +89,9 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     for (x, y) in x.iter().zip(y) {
         let x = x / unit_x - mean_x;
         let y = y / unit_y - mean_y;
-        (xy, xx, yy) = (xy + x * y, xx + x * x, yy + y * y);
+        xy += x * y;
+        xx += x * x;
+        yy += y * y;
     }
     let scale = (xx * yy).sqrt();
     (scale > 0.0).then(|| (xy / scale).clamp(-1.0, 1.0))

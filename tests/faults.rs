@@ -130,7 +130,7 @@ fn search(folder: &Path) -> Result<Found, PipelineError> {
             Ok(metrics) => pipeline.observer(metrics),
             Err(_) => pipeline,
         };
-        pipeline = pipeline.observer(LivePage::new(folder.join("report.html")).journal(&journal));
+        pipeline = pipeline.observer(LivePage::new(folder.join("report.html")));
     }
     pipeline.run(&Target::llama_350m())
 }

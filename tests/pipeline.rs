@@ -15,7 +15,7 @@ use std::{
 };
 
 use composer_nas::{
-    journal,
+    journal::{self, Setup},
     pipeline::{Observer, PipelineError},
     prelude::*,
 };
@@ -190,7 +190,7 @@ fn limits_and_cancellation_stop_new_trials() {
 struct Counter(Rc<RefCell<[usize; 4]>>);
 
 impl Observer for Counter {
-    fn started(&mut self, _: &Study, budget: usize) {
+    fn started(&mut self, _: &Setup, _: &Study, budget: usize) {
         assert_eq!(budget, 20);
         self.0.borrow_mut()[0] += 1;
     }

@@ -44,6 +44,22 @@ pub struct Change {
     pub is: String,
 }
 
+#[cfg(test)]
+impl Setup {
+    /// That of a random search with seed 77 which made this study.
+    pub(crate) fn of(study: &crate::study::Study) -> Self {
+        Self {
+            space: study.space().clone(),
+            primitives: BTreeMap::new(),
+            goal: study.goal().clone(),
+            seed: Seed(77),
+            searcher: "random".into(),
+            evaluator: String::new(),
+            stopping: None,
+        }
+    }
+}
+
 impl Setup {
     /// The parts in which `self`, from a journal, differs from `now`.
     pub fn changes(&self, now: &Setup) -> Vec<Change> {

@@ -106,7 +106,8 @@ impl DeltaRule {
         let mut outputs = Vec::new();
         for at in 0..chunks.count {
             let (y, next) = step.of(chunks, at).apply(state);
-            (state, outputs) = (next, [outputs, vec![y]].concat());
+            state = next;
+            outputs = [outputs, vec![y]].concat();
         }
         let y = Tensor::cat(outputs.into_iter().map(|y| y.unsqueeze_dim::<5>(1)).collect(), 1);
         let y = y.reshape([batch * chunks.count, value_heads, chunks.len, value_width]);
@@ -314,7 +315,8 @@ mod tests {
         let seq = 21;
         let extreme = |t: &[Tensor<1>]| {
             let mut inputs = inputs(sizes, 1, seq, t);
-            (inputs.strength, inputs.decay) = (inputs.strength * 40.0, inputs.decay * 300.0);
+            inputs.strength = inputs.strength * 40.0;
+            inputs.decay = inputs.decay * 300.0;
             inputs
         };
         let want = |t: &[Vec<f64>]| {

@@ -58,7 +58,8 @@ impl ModelSpec {
         let mut largest = ends;
         for &layer in self.architecture.layers() {
             let weights = u128::from(primitives.get(layer)?.cost(&self.dims, 1).parameters);
-            (all, largest) = (all + weights, largest.max(weights));
+            all += weights;
+            largest = largest.max(weights);
         }
         let weights = if device::is_accelerator(device) { largest } else { all };
         Ok(limits::check_memory("the model's weights", weights.saturating_mul(BYTES_PER_WEIGHT))?)

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Observer;
 use crate::{
     evaluate::Progress,
+    journal::Setup,
     limits,
     study::{Event, Study, TrialId},
 };
@@ -71,7 +72,7 @@ impl MetricsFile {
 }
 
 impl Observer for MetricsFile {
-    fn started(&mut self, study: &Study, budget: usize) {
+    fn started(&mut self, _: &Setup, study: &Study, budget: usize) {
         self.line("start", json!({ "trials": study.trials().len(), "budget": budget }));
     }
 

@@ -3,15 +3,16 @@
 use crate::{
     evaluate::Progress,
     execute::Place,
+    journal::Setup,
     study::{Event, Study, TrialId},
 };
 
 /// Watches a search; every method does nothing by default. Called from the thread that runs the pipeline, after the
 /// event is in the journal.
 pub trait Observer {
-    /// The search begins or resumes with this study and aims at `budget` valid trials.
-    fn started(&mut self, study: &Study, budget: usize) {
-        let _ = (study, budget);
+    /// The search, which is what `setup` says, begins or resumes with this study and aims at `budget` valid trials.
+    fn started(&mut self, setup: &Setup, study: &Study, budget: usize) {
+        let _ = (setup, study, budget);
     }
 
     /// A worker took up a trial.
@@ -46,8 +47,8 @@ pub trait Observer {
 }
 
 impl<O: Observer + ?Sized> Observer for Box<O> {
-    fn started(&mut self, study: &Study, budget: usize) {
-        (**self).started(study, budget);
+    fn started(&mut self, setup: &Setup, study: &Study, budget: usize) {
+        (**self).started(setup, study, budget);
     }
     fn submitted(&mut self, id: TrialId, study: &Study) {
         (**self).submitted(id, study);

@@ -12,6 +12,7 @@ use super::Observer;
 use crate::{
     evaluate::Progress,
     execute::Place,
+    journal::Setup,
     study::{Event, Study, TrialId, TrialState},
     text::{self, number},
 };
@@ -106,7 +107,7 @@ impl Default for ProgressBar {
 }
 
 impl Observer for ProgressBar {
-    fn started(&mut self, study: &Study, budget: usize) {
+    fn started(&mut self, _: &Setup, study: &Study, budget: usize) {
         self.start = Instant::now();
         self.budget = budget;
         self.earlier = finished(study);
@@ -255,7 +256,7 @@ mod tests {
         for nasty in ["\u{1b}[2J\u{1b}]0;x\u{7}", "a\rb\nc", "\u{9b}31m", "\u{202e}abc", "nul\0", &"x".repeat(10_000)] {
             let mut study = Study::new(space.clone(), Goal::default());
             let mut bar = ProgressBar::new();
-            bar.started(&study, 1);
+            bar.started(&Setup::of(&study), &study, 1);
             let id = study.next_id();
             let architecture = study.space().nth(0).unwrap();
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
@@ -282,7 +283,7 @@ mod tests {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2).unwrap();
         let mut study = Study::new(space, Goal::default());
         let mut bar = ProgressBar::new();
-        bar.started(&study, 2);
+        bar.started(&Setup::of(&study), &study, 2);
         let id = study.next_id();
         let architecture = study.space().nth(1).unwrap();
         study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();

@@ -12,7 +12,7 @@ use crate::{
     evaluate::{CancelToken, Evaluator},
     execute::{ExecuteError, Executor, Message, Threads},
     extrapolate::{Extrapolator, Target},
-    journal::JournalError,
+    journal::{JournalError, Setup},
     model::ModelSpec,
     search::Searcher,
     space::Architecture,
@@ -22,6 +22,8 @@ use crate::{
 /// What a search found.
 #[derive(Clone, Debug)]
 pub struct Found {
+    /// What was searched, and how.
+    pub setup: Setup,
     /// All trials.
     pub study: Study,
     /// The small architecture, merged from the best trials.
@@ -46,10 +48,11 @@ where
     /// # Errors
     /// [`PipelineError`]. Whatever the error, every finished trial is in the journal; the same call goes on from there.
     pub fn run(self, target: &Target) -> Result<Found, PipelineError> {
-        let (primitives, Stages { aggregator, extrapolator, study }) = (self.primitives.clone(), self.search()?);
+        let primitives = self.primitives.clone();
+        let Stages { aggregator, extrapolator, setup, study } = self.search()?;
         let aggregated = aggregator.aggregate(&study)?;
         let target = extrapolator.extrapolate(&aggregated, target, &primitives)?;
-        Ok(Found { study, aggregated, target })
+        Ok(Found { setup, study, aggregated, target })
     }
 
     /// Runs the trials.
@@ -76,18 +79,20 @@ where
         let stages = Pipeline { primitives, evaluator, searcher, aggregator: (), extrapolator: (), options };
         let mut session = stages.into_session()?.lag((!eager).then(|| executor.capacity()));
         executor.begin(&fingerprint)?;
-        session.watch(|observer, study| observer.started(study, trials));
+        let setup = session.setup().clone();
+        session.watch(|observer, study| observer.started(&setup, study, trials));
         let mut run = Run { session, executor, running: 0, trials, deadline, cancel, patience };
         let outcome = run.drive().map_err(|error| run.explained(error));
         run.session.watch(|observer, study| observer.finished(study));
         outcome?;
-        Ok(Stages { aggregator, extrapolator, study: run.session.study().clone() })
+        Ok(Stages { aggregator, extrapolator, setup, study: run.session.study().clone() })
     }
 }
 
 struct Stages<A, X> {
     aggregator: A,
     extrapolator: X,
+    setup: Setup,
     study: Study,
 }
 

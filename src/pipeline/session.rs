@@ -149,6 +149,11 @@ impl<S: Searcher> Session<S> {
         self
     }
 
+    /// What the search is: everything that decides which trials it makes.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
     /// What is known.
     pub fn study(&self) -> &Study {
         &self.study

@@ -5,6 +5,7 @@ use tracing::{debug, info, warn};
 use super::Observer;
 use crate::{
     evaluate::Progress,
+    journal::Setup,
     study::{Event, Study, TrialId},
     text::line,
 };
@@ -17,7 +18,7 @@ pub(super) struct Trace;
 const TARGET: &str = "composer_nas::search";
 
 impl Observer for Trace {
-    fn started(&mut self, study: &Study, budget: usize) {
+    fn started(&mut self, _: &Setup, study: &Study, budget: usize) {
         info!(target: TARGET, trials = study.trials().len(), budget, "search started");
     }
 

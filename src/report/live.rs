@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     evaluate::Progress,
-    journal::{self, Setup},
+    journal::Setup,
     pipeline::Observer,
     study::{Event, Study, Trial, TrialId},
 };
@@ -27,7 +27,6 @@ pub struct LivePage {
     path: PathBuf,
     title: String,
     command: Option<String>,
-    journal: Option<PathBuf>,
     setup: Option<Setup>,
     pause: Duration,
     next: Option<Instant>,
@@ -82,7 +81,6 @@ impl LivePage {
             path: path.into(),
             title: "An architecture search".into(),
             command: None,
-            journal: None,
             setup: None,
             pause: Duration::from_secs(10),
             next: None,
@@ -107,12 +105,6 @@ impl LivePage {
     #[must_use]
     pub fn command(self, command: impl Into<String>) -> Self {
         Self { command: Some(command.into()), ..self }
-    }
-
-    /// With what the search is, as its journal has it.
-    #[must_use]
-    pub fn journal(self, journal: impl Into<PathBuf>) -> Self {
-        Self { journal: Some(journal.into()), ..self }
     }
 
     /// Writes a page, of a search that runs if `live`.
@@ -145,9 +137,9 @@ impl LivePage {
 }
 
 impl Observer for LivePage {
-    fn started(&mut self, study: &Study, budget: usize) {
+    fn started(&mut self, setup: &Setup, study: &Study, budget: usize) {
         self.running.budget = budget;
-        self.setup = self.journal.as_ref().and_then(|journal| journal::read(journal).ok()).map(|(setup, _)| setup);
+        self.setup = Some(setup.clone());
         self.write(study, true);
     }
 
@@ -172,11 +164,7 @@ impl Observer for LivePage {
 #[cfg(test)]
 mod tests {
     use super::{super::testing::study, *};
-    use crate::{
-        journal::Journal,
-        seed::Seed,
-        study::{Goal, Origin},
-    };
+    use crate::{seed::Seed, study::Origin};
 
     #[test]
     fn the_page_follows_the_search() {
@@ -186,7 +174,7 @@ mod tests {
         let mut late = study(&[Some(0.5), Some(0.75)]);
         let mut live = LivePage::new(&path).title("Now").command("go on").pause(Duration::from_secs(3600));
         let read = || std::fs::read_to_string(&path).unwrap();
-        live.started(&early, 4);
+        live.started(&Setup::of(&early), &early, 4);
         assert!(read().contains("<h1>Now</h1>") && read().contains("0 of 4 trials") && read().contains("go on"));
         assert!(read().contains("http-equiv=\"refresh\" content=\"3600\""));
 
@@ -208,22 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn the_page_knows_the_journal() {
+    fn the_page_says_what_is_searched() {
         let folder = tempfile::tempdir().unwrap();
-        let [page, journal] = ["live.html", "journal.jsonl"].map(|name| folder.path().join(name));
-        let space = study(&[]).space().clone();
-        let setup = Setup {
-            space,
-            primitives: BTreeMap::new(),
-            goal: Goal::default(),
-            seed: Seed(77),
-            searcher: "random".into(),
-            evaluator: String::new(),
-            stopping: None,
-        };
-        drop(Journal::open(&journal, &setup).unwrap());
-        let mut live = LivePage::new(&page).journal(&journal);
-        live.started(&study(&[]), 1);
+        let page = folder.path().join("live.html");
+        let mut live = LivePage::new(&page);
+        let study = study(&[]);
+        live.started(&Setup::of(&study), &study, 1);
         let html = std::fs::read_to_string(page).unwrap();
         assert!(html.contains("<dt>seed</dt><dd>77</dd>"), "{html}");
     }

@@ -425,7 +425,8 @@ mod tests {
                 let mut other = landscape.score(&b);
                 climb(landscape, &mut b, &mut other);
                 if other >= score {
-                    (a, score) = (b, other);
+                    a = b;
+                    score = other;
                 }
             }
             if score > best.0 {
@@ -453,7 +454,9 @@ mod tests {
             let mut best = (f64::NEG_INFINITY, Vec::new());
             let mut add = |a: &[usize]| {
                 let score = landscape.score(a);
-                (count, sum, squares) = (count + 1.0, sum + score, squares + score * score);
+                count += 1.0;
+                sum += score;
+                squares += score * score;
                 if score > best.0 {
                     best = (score, a.to_vec());
                 }

@@ -163,7 +163,8 @@ impl<N: Network> Trainer<N> {
             return (None, Some(Outcome::Diverged { step, reason: DivergedQuantity::Evaluation }));
         }
         let train_loss = self.done.loss_sum / self.done.loss_steps.max(1) as f64;
-        (self.done.loss_sum, self.done.loss_steps) = (0.0, 0);
+        self.done.loss_sum = 0.0;
+        self.done.loss_steps = 0;
         let reached = self.config.stop_above.is_some_and(|threshold| evaluation.accuracy > threshold);
         (Some(Point { step, train_loss, evaluation }), reached.then_some(Outcome::ReachedThreshold { step }))
     }
@@ -199,7 +200,8 @@ impl Window {
         let sums = self.sums.take().map(|sums| sums.try_into_vec_as::<f32>()).transpose()?.unwrap_or_default();
         let steps = std::mem::take(&mut self.steps);
         let [loss, norm] = [0, 1].map(|at| sums.get(at).map_or(0.0, |&sum| f64::from(sum)));
-        (done.loss_sum, done.loss_steps) = (done.loss_sum + loss, done.loss_steps + steps);
+        done.loss_sum += loss;
+        done.loss_steps += steps;
         let count = steps.max(1) as f64;
         Ok(Means { loss: loss / count, gradient_norm: norm / count })
     }

@@ -174,11 +174,13 @@ impl CorpusEvaluator {
         let guessing = (self.corpus.vocab_size as f64).ln();
         report.scores.insert("loss".into(), guessing);
         if let Some(Validation { loss, accuracy, bits_per_byte }) = last.filter(|_| task.diverged.is_none()) {
-            (reached, task.loss) = (accuracy, Some(loss));
+            reached = accuracy;
+            task.loss = Some(loss);
             report.scores.insert("loss".into(), loss);
             report.scores.extend(bits_per_byte.map(|bits| ("bits_per_byte".into(), bits)));
         }
-        (task.score, task.accuracy) = (Some(reached), Some(reached));
+        task.score = Some(reached);
+        task.accuracy = Some(reached);
         report.scores.insert("accuracy".into(), reached);
         report.tasks.push(task);
         Ok(report)
