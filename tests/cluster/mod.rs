@@ -65,8 +65,10 @@ impl Evaluator for Faulty {
                 }
                 "hang" if hit => wait(FOREVER, context),
                 "grab" if hit => {
-                    std::hint::black_box(vec![1_u8; 1 << 30]);
+                    // Held, as Slurm looks only now and then.
+                    let held = std::hint::black_box(vec![1_u8; 1 << 30]);
                     wait(FOREVER, context);
+                    drop(held);
                 }
                 "panic" if hit => panic!("a defect"),
                 "nan" if hit => return Ok(Report::score("accuracy", f64::NAN)),
