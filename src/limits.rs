@@ -133,8 +133,8 @@ fn within_memory(what: &'static str, bytes: u128, machine: Option<u64>) -> Resul
 }
 
 /// Bytes of memory that this process can have at most: of the machine with its swap space, of its control group, or of
-/// its own limits (`ulimit -v` and `ulimit -d`). Read once, so that what is refused does not depend on what else runs. None where the system does not tell; only
-/// Linux does.
+/// its own limits (`ulimit -v` and `ulimit -d`). Read once, so that what is refused does not depend on what else runs.
+/// None where the system does not tell; only Linux does.
 pub fn machine_memory() -> Option<u64> {
     static MEMORY: OnceLock<Option<u64>> = OnceLock::new();
     *MEMORY.get_or_init(|| {

@@ -115,13 +115,18 @@ fn a_run_that_diverges_scores_nothing_and_says_why() {
     assert!(report.scores["accuracy"] > 0.0 && report.tasks[0].diverged.is_none(), "{report:?}");
 }
 
-#[test]
-fn scores_are_means_over_settings_then_over_tasks() {
-    let mut both = protocol(recall(), 8);
+/// Eight steps each of recall at two difficulties and of copying.
+fn two_recalls_and_copying() -> Protocol {
+    let mut all = protocol(recall(), 8);
     let harder = Task::InContextRecall(InContextRecall { vocab_size: 8, seq_len: 16, multi_query: true });
     let copying = Task::SelectiveCopying(SelectiveCopying { vocab_size: 8, seq_len: 24, num_tokens_to_copy: 4 });
-    both.trainings.extend([harder, copying].map(|task| protocol(task, 8).trainings.remove(0)));
-    let report = evaluate(both, "1A+1M");
+    all.trainings.extend([harder, copying].map(|task| protocol(task, 8).trainings.remove(0)));
+    all
+}
+
+#[test]
+fn scores_are_means_over_settings_then_over_tasks() {
+    let report = evaluate(two_recalls_and_copying(), "1A+1M");
     let of: Vec<f64> = report.tasks.iter().filter_map(|task| task.score).collect();
     let recall = (of[0] + of[1]) / 2.0;
     assert_eq!(report.scores["in-context-recall"], recall);
@@ -131,10 +136,7 @@ fn scores_are_means_over_settings_then_over_tasks() {
 
 #[test]
 fn weights_tilt_the_means_and_their_error() {
-    let mut weighted = protocol(recall(), 8);
-    let harder = Task::InContextRecall(InContextRecall { vocab_size: 8, seq_len: 16, multi_query: true });
-    let copying = Task::SelectiveCopying(SelectiveCopying { vocab_size: 8, seq_len: 24, num_tokens_to_copy: 4 });
-    weighted.trainings.extend([harder, copying].map(|task| protocol(task, 8).trainings.remove(0)));
+    let mut weighted = two_recalls_and_copying();
     for (training, weight) in weighted.trainings.iter_mut().zip([1.0, 3.0, 6.0]) {
         training.weight = weight;
         training.repeats = 2;

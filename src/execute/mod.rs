@@ -75,7 +75,8 @@ pub trait Executor {
     /// [`ExecuteError`] when the workers are gone.
     fn recv(&mut self, timeout: Duration) -> Result<Option<Message>, ExecuteError>;
 
-    /// Asks all running trials to stop; they come back as [`EvalError::Cancelled`](crate::evaluate::EvalError::Cancelled) or with a late result.
+    /// Asks all running trials to stop; they come back as
+    /// [`EvalError::Cancelled`](crate::evaluate::EvalError::Cancelled) or with a late result.
     fn cancel(&mut self);
 }
 

@@ -50,11 +50,11 @@ impl ModelSpec {
         Ok(self.dims.validate()?)
     }
 
-    /// Holds the weights against the memory that this process can have. Those of an accelerator lie elsewhere: there it is one
-    /// layer at a time, which is drawn here.
+    /// Holds the weights against the memory that this process can have. Those of an accelerator lie elsewhere: there it
+    /// is one layer at a time, which is drawn here.
     pub(crate) fn check_memory(&self, primitives: &Primitives, device: &Device) -> Result<(), BuildError> {
         let ends = limits::product(&[self.vocab_size as u64, self.dims.width()]);
-        let mut all = if self.tied_embeddings { ends } else { 2 * ends };
+        let mut all = if self.tied_embeddings { ends } else { ends.saturating_mul(2) };
         let mut largest = ends;
         for &layer in self.architecture.layers() {
             let weights = u128::from(primitives.get(layer)?.cost(&self.dims, 1).parameters);

@@ -162,6 +162,12 @@ fn passes(words: &str) -> bool {
         "Unable to contact slurm controller",
         "Socket timed out",
         "Connection refused",
+        // What a controller leaves that dies in the middle of an answer, and a network that is away.
+        "Connection reset by peer",
+        "Broken pipe",
+        "Connection timed out",
+        "No route to host",
+        "Network is unreachable",
         "Communication",
         "Transport endpoint",
         "Zero Bytes were transmitted",
@@ -296,6 +302,7 @@ mod tests {
         // As Slurm 22.05 says it.
         assert!(passes("slurm_load_jobs error: Unable to contact slurm controller (connect failure)"));
         assert!(passes("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"));
+        assert!(passes("sbatch: error: Batch job submission failed: Connection reset by peer"));
         assert!(!passes("sbatch: error: Batch job submission failed: Invalid partition name specified"));
         assert!(!passes("sbatch: error: Batch job submission failed: Requested node configuration is not available"));
     }
