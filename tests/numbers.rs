@@ -12,7 +12,7 @@ use std::{
 };
 
 use composer_nas::{
-    evaluate::{Row, TableFile},
+    evaluate::{Progress, Row, TableFile},
     journal::{self, Setup},
     pipeline::{Observer, Told},
     prelude::*,
@@ -106,7 +106,15 @@ fn wild() -> impl Evaluator + 'static {
         let mut rng = trial.seed.rng("wild", 0);
         match rng.random_range(0..5) {
             0 => Err(EvalError::Infeasible(text(&mut rng))),
-            _ => Ok(report(&mut rng, false)),
+            _ => {
+                let report = report(&mut rng, false);
+                // Executors make the curve of what is told.
+                for &(step, value) in &report.curve {
+                    let steps = count(&mut rng) as usize;
+                    context.progress(Progress { stage: text(&mut rng), step, steps, value: Some(value) });
+                }
+                Ok(report)
+            }
         }
     })
 }

@@ -144,9 +144,9 @@ impl<E: Evaluator> Evaluator for Repeated<E> {
             let inside = context.nested(move |progress| {
                 let steps = progress.steps.max(1);
                 seen.store(steps, Ordering::Relaxed);
-                let step = number * steps + progress.step;
+                let step = number.saturating_mul(steps).saturating_add(progress.step);
                 let stage = progress.stage;
-                outer.progress(Progress { stage, step, steps: most * steps, value: None });
+                outer.progress(Progress { stage, step, steps: most.saturating_mul(steps), value: None });
             });
             let inside = match context.checkpoint() {
                 Some(folder) => inside.keep_in(folder.join(format!("repetition-{number}"))),
@@ -158,9 +158,10 @@ impl<E: Evaluator> Evaluator for Repeated<E> {
             values.push(value);
             reports.push(report);
 
-            let step = (number + 1) * length.load(Ordering::Relaxed);
+            let length = length.load(Ordering::Relaxed);
+            let step = length.saturating_mul(number + 1);
             let value = mean(&values);
-            let steps = if self.enough(&values) { step } else { step.max(most * length.load(Ordering::Relaxed)) };
+            let steps = if self.enough(&values) { step } else { step.max(most.saturating_mul(length)) };
             context.progress(Progress { stage: "repetitions".into(), step, steps, value: Some(value) });
             if context.stopped().is_some() {
                 return Err(EvalError::Cancelled);
