@@ -14,7 +14,9 @@ use burn::{
 use clap::Parser;
 use composer_nas::{
     Seed, device,
-    primitive::{Block, Dims, InitScheme, Memory, Primitive, Primitives, WeightInit},
+    dims::{Dims, InitScheme},
+    layer::{Block, Memory, WeightInit},
+    primitive::{Primitive, Primitives},
 };
 
 /// The allocator of the examples.

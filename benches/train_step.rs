@@ -17,12 +17,13 @@ use burn::{
 use clap::Parser;
 use composer_nas::{
     Rng, Seed, device,
+    dims::{Dims, InitScheme},
     evaluate::{
         CancelToken, Context, Evaluator,
         mad::{Mad, Protocol},
     },
     model::{HybridLm, ModelSpec, Network},
-    primitive::{Dims, InitScheme, Primitives},
+    primitive::Primitives,
     study::{Origin, Trial, TrialId},
     train::{
         AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train,

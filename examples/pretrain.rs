@@ -21,10 +21,10 @@ use burn::tensor::Device;
 use clap::Parser;
 use composer_nas::{
     data::{Corpus, Importer, TextReader},
+    dims::InitScheme,
     model::Sampling,
     prelude::*,
     pretrain::{Measured, PretrainConfig, Pretrained, Pretrainer, Record, Validation},
-    primitive::InitScheme,
     space::baseline,
     text::line,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig},

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use burn::tensor::Device;
+pub use burn::tensor::Device;
 use thiserror::Error;
 
 /// A device that exists on this machine, with its name.

@@ -149,6 +149,8 @@
 //! The device is a value, chosen at run time: [`device::best`] or [`device::named`].
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+// What only layers need of the sizes and tables that the search shares with them.
+#![cfg_attr(not(feature = "model"), allow(dead_code))]
 
 pub mod seed;
 pub mod limits;
@@ -156,8 +158,13 @@ pub mod text;
 pub mod statistics;
 pub mod durable;
 pub mod line_file;
+pub mod dims;
+#[cfg(feature = "model")]
 pub mod device;
+#[cfg(feature = "model")]
 pub mod kernels;
+#[cfg(feature = "model")]
+pub mod layer;
 pub mod primitive;
 pub mod space;
 pub mod study;
@@ -165,24 +172,38 @@ pub mod aggregate;
 pub mod search;
 pub mod stopping;
 pub mod model;
+#[cfg(feature = "model")]
 pub mod weights;
 pub mod cost;
 pub mod extrapolate;
+#[cfg(feature = "model")]
 pub mod train;
+#[cfg(feature = "model")]
 pub mod data;
+#[cfg(feature = "model")]
 pub mod pretrain;
+#[cfg(feature = "model")]
 pub mod downstream;
 pub mod evaluate;
 pub mod evidence;
+#[cfg(feature = "model")]
 pub mod isoflop;
 pub mod execute;
 pub mod journal;
 pub mod pipeline;
+#[cfg(feature = "model")]
 pub mod export;
+#[cfg(feature = "model")]
 pub mod import;
 pub mod report;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+
+/// The version of Burn that the layers are made of, for those of your own: `use composer_nas::burn;`.
+#[cfg(feature = "model")]
+pub use burn;
+/// The version of rand behind [`Rng`].
+pub use rand;
 
 pub use seed::{Rng, Seed};
 pub use space::Architecture;
@@ -210,21 +231,16 @@ struct DataGuide;
 
 /// The names most programs import.
 pub mod prelude {
-    pub use burn::tensor::Device;
-
     pub use crate::{
         aggregate::{Aggregator, Best, NcClustering, Pooled},
         cost::{Comparison, FlopConvention, ModelCost, Workload},
-        device,
-        evaluate::{
-            Cached, CancelToken, Context, EvalError, Evaluator, Repeated, Table, TabularEvaluator, from_fn, mad::Mad,
-        },
+        dims::Dims,
+        evaluate::{Cached, CancelToken, Context, EvalError, Evaluator, Repeated, Table, TabularEvaluator, from_fn},
         extrapolate::{Auto, Extrapolator, Stack, Stretch, Target},
-        model::{Cache, HybridLm, ModelSpec},
+        model::ModelSpec,
         pipeline::{Ask, Found, MetricsFile, Pipeline, ProgressBar, Session},
         primitive::{
-            Block, BuildError, Dims, FnPrimitive, LayerCost, LayerState, Memory, Mixer, Moe, NameError, Primitive,
-            PrimitiveId, Primitives, Role, SlidingWindow, Symbol, WeightInit,
+            BuildError, LayerCost, Moe, NameError, Primitive, PrimitiveId, Primitives, Role, SlidingWindow, Symbol,
         },
         search::{
             Exhaustive, GpBo, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, Replicate,
@@ -237,5 +253,13 @@ pub mod prelude {
             Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, TaskReport, Trial, TrialId,
             TrialState,
         },
+    };
+    #[cfg(feature = "model")]
+    pub use crate::{
+        device::{self, Device},
+        evaluate::mad::Mad,
+        layer::{Block, LayerState, Memory, Mixer, WeightInit},
+        model::{Cache, HybridLm},
+        primitive::FnPrimitive,
     };
 }

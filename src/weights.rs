@@ -266,8 +266,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        dims::{Dims, InitScheme},
         model::{HybridLm, ModelSpec},
-        primitive::{Dims, InitScheme, Primitives},
+        primitive::Primitives,
         seed::Seed,
     };
 

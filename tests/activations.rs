@@ -1,13 +1,16 @@
 //! What training keeps for the way back, counted by the allocator, against the closed forms.
+#![cfg(feature = "flex")]
 
 use std::thread;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use composer_nas::{
     cost::{ModelCost, Workload},
+    dims::{Dims, InitScheme},
     extrapolate::Target,
+    layer::WeightInit,
     model::{HybridLm, Network},
-    primitive::{Dims, GatedDeltaNet, InitScheme, Mamba2, Moe, Primitive, Primitives, SlidingWindow, WeightInit},
+    primitive::{GatedDeltaNet, Mamba2, Moe, Primitive, Primitives, SlidingWindow},
     seed::Seed,
     space::Architecture,
     train::{TokenBatch, cross_entropy},

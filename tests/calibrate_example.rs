@@ -1,4 +1,5 @@
 //! The calibration from outside, as its user runs it, with trainings of four steps.
+#![cfg(feature = "flex")]
 
 use std::{
     fs,

@@ -1,14 +1,15 @@
 //! Candidates trained on text.
+#![cfg(feature = "flex")]
 
 use std::fs;
 
 use burn::tensor::Device;
 use composer_nas::{
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
+    dims::InitScheme,
     evaluate::corpus::{Budget, CorpusEvaluator, CorpusProtocol},
     execute,
     prelude::*,
-    primitive::InitScheme,
     testkit,
     train::AdamWConfig,
 };

@@ -1,4 +1,5 @@
 //! Token files: formats byte by byte, damage, windows, order.
+#![cfg(feature = "flex")]
 
 use std::{
     fs,

@@ -1,16 +1,18 @@
 //! What must hold on every device of this machine. Build with `--features cuda`, `wgpu`, ... to try theirs.
+#![cfg(feature = "flex")]
 
 use std::ops::ControlFlow;
 
 use burn::tensor::Device;
 use composer_nas::{
     Seed, device,
+    dims::{Dims, InitScheme},
     evaluate::{
         CancelToken, Context, Evaluator,
         mad::{Mad, Protocol},
     },
     model::{HybridLm, ModelSpec},
-    primitive::{Dims, InitScheme, Primitives},
+    primitive::Primitives,
     study::{Origin, Trial, TrialId},
     testkit,
     train::{AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, train},

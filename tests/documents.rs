@@ -1,5 +1,6 @@
 //! What the documents say can be done: their programs are compiled, their commands name what exists, their links lead
 //! somewhere.
+#![cfg(feature = "flex")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,5 @@
 //! Multiple choice by likelihood: prompts letter by letter, scores by hand.
+#![cfg(feature = "flex")]
 
 use std::{fs, path::PathBuf};
 

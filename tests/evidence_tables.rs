@@ -1,4 +1,5 @@
 //! The committed tables of published layouts: what `docs/proxy.md` says of them.
+#![cfg(feature = "flex")]
 
 use composer_nas::{evaluate::Table, evidence::Evidence, prelude::*};
 

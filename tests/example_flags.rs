@@ -1,4 +1,5 @@
 //! The examples from outside: absurd flags, closed pipes, letters, counts.
+#![cfg(feature = "flex")]
 
 use std::{
     fs,

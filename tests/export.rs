@@ -1,4 +1,5 @@
 //! Exported folders: their files, what is refused, and that a failure leaves nothing.
+#![cfg(feature = "flex")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -7,12 +8,12 @@ use burn::{
     tensor::Tensor,
 };
 use composer_nas::{
+    dims::{InitScheme, RopeScaling},
     export::{self, CounterpartError, ExportError, Exported, Format, Options, Precision, Warning},
     import::{self, Rope},
-    kernels::RopeScaling,
     model::{HybridLm, ModelSpec},
     prelude::*,
-    primitive::{Counterpart, InitScheme, Layout, Remembers},
+    primitive::{Counterpart, Layout, Remembers},
 };
 use safetensors::SafeTensors;
 use serde_json::{Value, json};

@@ -2,6 +2,7 @@
 //! in the way and within the time that is written there, and the search goes on afterwards as if nothing had been.
 //!
 //! Where the system does not permit a fault, its test says `SKIPPED` on standard error.
+#![cfg(feature = "flex")]
 #![cfg(target_os = "linux")]
 
 mod cluster;

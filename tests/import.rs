@@ -1,4 +1,5 @@
 //! Text to tokens and back.
+#![cfg(feature = "flex")]
 
 use std::{
     fs,

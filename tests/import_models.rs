@@ -1,4 +1,5 @@
 //! Folders that come back as they were, checkpoints of others, and damaged ones.
+#![cfg(feature = "flex")]
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,9 +10,9 @@ use std::{
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use composer_nas::{
+    dims::RopeScaling,
     export::{self, Format, Options},
     import::{self, ImportError, Rope},
-    kernels::RopeScaling,
     model::{HybridLm, ModelSpec},
     prelude::*,
 };

@@ -1,4 +1,5 @@
 //! Scaling studies: planning, resuming, drawing.
+#![cfg(feature = "flex")]
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,5 @@
 //! The laws that need a whole search or real training; the other ones are checked beside their testkit functions.
+#![cfg(feature = "flex")]
 
 mod toy;
 

@@ -1,4 +1,5 @@
 //! The recurrent and convolutional layers against those of transformers, and their training inside a model.
+#![cfg(feature = "flex")]
 
 use std::ops::ControlFlow;
 
@@ -9,11 +10,10 @@ use burn::{
 };
 use composer_nas::{
     Seed,
+    dims::{Dims, InitScheme},
+    layer::{Block, GatedConvLayer, GatedDeltaNetLayer, Mamba2Layer, Memory, Mixer, WeightInit},
     model::{HybridLm, ModelSpec},
-    primitive::{
-        Block, Dims, GatedConv, GatedConvLayer, GatedDeltaNet, GatedDeltaNetLayer, InitScheme, Mamba2, Mamba2Layer,
-        Memory, Mixer, Primitive, Primitives, WeightInit,
-    },
+    primitive::{GatedConv, GatedDeltaNet, Mamba2, Primitive, Primitives},
     train::{AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, train},
 };
 use rand::RngExt;

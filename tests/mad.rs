@@ -1,4 +1,5 @@
 //! The MAD evaluator: it learns what can be learnt, and whatever goes wrong becomes part of the report.
+#![cfg(feature = "flex")]
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
 //! The MAD tasks and metrics against the reference implementation; `fixtures/mad/README.md` tells where it comes from.
+#![cfg(feature = "flex")]
 
 #[path = "mad_golden/rules.rs"]
 mod rules;

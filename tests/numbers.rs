@@ -1,5 +1,6 @@
 //! Whatever an evaluator returns, the journal reads back to the study in memory: every kind of number, through every
 //! executor, cache, repetition and table.
+#![cfg(feature = "flex")]
 
 #[cfg(unix)]
 mod cluster;

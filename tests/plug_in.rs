@@ -1,4 +1,5 @@
 //! A stand-in for a downstream crate: a layer of its own, checked against the laws, in a search over three primitives.
+#![cfg(feature = "flex")]
 
 #[path = "../examples/plug_in_primitive/layer.rs"]
 mod layer;

@@ -1,4 +1,5 @@
 //! Pre-training: kills, resumes, divergence, what is refused.
+#![cfg(feature = "flex")]
 
 use std::{
     fs,
@@ -13,9 +14,10 @@ use burn::tensor::Device;
 use composer_nas::{
     Seed,
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
+    dims::{Dims, InitScheme},
     model::ModelSpec,
     pretrain::{CHECKPOINTS, Measured, PretrainConfig, PretrainError, Pretrained, Pretrainer, Record},
-    primitive::{Dims, InitScheme, Primitives},
+    primitive::Primitives,
     train::{AdamWConfig, Decay, LrSchedule, Outcome, Precision, TrainConfig, TrainError},
 };
 

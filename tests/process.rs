@@ -1,4 +1,5 @@
 //! Trials in processes of their own: they crash, they are killed, disks fill up, and the search ends as on threads.
+#![cfg(feature = "flex")]
 #![cfg(unix)]
 
 mod cluster;

@@ -1,4 +1,5 @@
 //! The committed table of the protocol `quick`: what `docs/proxy.md` says of it, and a search that replays it.
+#![cfg(feature = "flex")]
 
 use composer_nas::{aggregate::NcClustering, evaluate::mad::Protocol, prelude::*};
 

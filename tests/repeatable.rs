@@ -1,5 +1,6 @@
 //! The same trial and seed give the same report, bit for bit, whatever runs beside it; and a search the same trials,
 //! also where some of them are stopped early.
+#![cfg(feature = "flex")]
 
 mod toy;
 

@@ -1,4 +1,5 @@
 //! The main job from outside, as its user runs it, with trainings of four steps.
+#![cfg(feature = "flex")]
 
 use std::{
     fs,

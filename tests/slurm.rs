@@ -2,6 +2,7 @@
 //! controllers, held jobs, stopped workers and those that take too much memory, folders that are removed, renamed, full
 //! or hold links. Whatever it is, the search ends as on threads. Needs Slurm and root; says so and does
 //! nothing elsewhere.
+#![cfg(feature = "flex")]
 #![cfg(target_os = "linux")]
 
 #[path = "cluster/slurm.rs"]

@@ -1,4 +1,5 @@
 //! The trainer: learning, determinism, outcomes, clipping, AdamW.
+#![cfg(feature = "flex")]
 
 use std::ops::ControlFlow;
 
@@ -9,8 +10,9 @@ use burn::{
 };
 use composer_nas::{
     Seed,
+    dims::{Dims, InitScheme},
     model::{HybridLm, ModelSpec, Network},
-    primitive::{Dims, InitScheme, Primitives},
+    primitive::Primitives,
     train::{
         AdamWConfig, DivergedQuantity, Evaluation, IGNORE, LrSchedule, Outcome, Precision, Progress, Step, TokenBatch,
         TrainConfig, TrainError, Trained, Trainer, clip_global_norm, cross_entropy, predict, train,

@@ -15,9 +15,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+#[cfg(feature = "model")]
+use composer_nas::evaluate::mad::Protocol;
 use composer_nas::{
     durable,
-    evaluate::mad::Protocol,
     limits::{self, LimitError, MAX_DESCRIPTION, MAX_FLOPS},
     prelude::*,
     report::Latency,
@@ -88,6 +89,7 @@ pub fn check_folder(path: &Path) -> anyhow::Result<()> {
 }
 
 /// The protocol that a flag names: a preset, or a JSON file.
+#[cfg(feature = "model")]
 pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
     if let Some(preset) = Protocol::preset(name) {
         return Ok(preset);

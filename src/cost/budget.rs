@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{CostError, Workload, model_cost::check_workload};
 use crate::{
-    primitive::{Dims, Primitives, Symbol},
+    dims::Dims,
+    primitive::{Primitives, Symbol},
     space::Constraint,
 };
 

@@ -28,11 +28,15 @@
 mod budget;
 mod comparison;
 mod flops;
+mod layer_times;
+#[cfg(feature = "model")]
 mod measured;
 mod model_cost;
 
 pub use budget::{Budget, Metric};
 pub use comparison::{Comparison, ComparisonRow};
 pub use flops::FlopConvention;
-pub use measured::{LayerTimes, MeasureError, Seconds, Timing};
+pub use layer_times::{LayerTimes, Seconds, Timing};
+#[cfg(feature = "model")]
+pub use measured::MeasureError;
 pub use model_cost::{CostError, ModelCost, Workload};

@@ -7,9 +7,10 @@ use thiserror::Error;
 
 use super::FlopConvention;
 use crate::{
+    dims::DimsError,
     limits::MAX_SEQ_LEN,
     model::ModelSpec,
-    primitive::{DimsError, Primitives, RegistryError, Role, Symbol},
+    primitive::{Primitives, RegistryError, Role, Symbol},
 };
 
 /// The use for which costs are stated.
@@ -175,8 +176,9 @@ pub enum CostError {
 mod tests {
     use super::*;
     use crate::{
+        dims::Dims,
         extrapolate::{Auto, Extrapolator, Target},
-        primitive::{Attention, Dims, Moe, Primitive, SwiGlu},
+        primitive::{Attention, Moe, Primitive, SwiGlu},
         space::Architecture,
     };
 

@@ -7,9 +7,12 @@
 
 mod cached;
 mod context;
+#[cfg(feature = "model")]
 pub mod corpus;
+#[cfg(feature = "model")]
 mod failure;
 mod from_fn;
+#[cfg(feature = "model")]
 pub mod mad;
 mod repeated;
 mod size_matched;

@@ -21,7 +21,7 @@ use crate::{
 /// let layers = from_fn("layers", |trial, _| Ok(Report::score("accuracy", trial.architecture.len() as f64)));
 /// let primitives = Primitives::standard();
 /// // The size of four blocks of attention and SwiGLU at the widths of `quick`.
-/// let target = Target::custom("small", Protocol::quick().dims, 16, false, 4)?;
+/// let target = Target::custom("small", Dims::new(32, 96, 4).unwrap(), 16, false, 4)?;
 /// let matched = SizeMatched::new(layers, Cycle, target, &primitives)?;
 /// let layers_of = |text: &str| {
 ///     let trial = Trial::new(TrialId(0), text.parse().unwrap(), Seed(1), Origin::Searcher);
@@ -71,7 +71,8 @@ mod tests {
     use super::*;
     use crate::{
         cost::{ModelCost, Workload},
-        evaluate::{from_fn, mad::Protocol},
+        dims::Dims,
+        evaluate::from_fn,
         extrapolate::{Cycle, Stack},
         seed::Seed,
         study::{Goal, Origin, TrialId},
@@ -79,7 +80,7 @@ mod tests {
     };
 
     fn small() -> Target {
-        Target::custom("small", Protocol::quick().dims, 1, false, 5).unwrap()
+        Target::custom("small", Dims::new(32, 96, 4).unwrap(), 1, false, 5).unwrap()
     }
 
     fn trial(architecture: &str) -> Trial {

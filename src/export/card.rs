@@ -5,8 +5,8 @@ use std::{fmt::Write, path::Path};
 use super::{DECI, FLAT, Options, SpecialTokens, Warning, config::Chosen};
 use crate::{
     cost::{ModelCost, Workload},
+    dims::RopeScaling,
     journal::{self, JournalError, Setup},
-    kernels::RopeScaling,
     model::ModelSpec,
     primitive::Primitives,
     space::Architecture,

@@ -7,8 +7,9 @@ use super::{
     plan::{self, Half, Packing, Pair},
 };
 use crate::{
+    dims::{Dims, InitScheme},
     model::ModelSpec,
-    primitive::{Counterpart, Dims, InitScheme, Primitives, Remembers, Role},
+    primitive::{Counterpart, Primitives, Remembers, Role},
 };
 
 /// The entry of config.json that other programs pass over: what the standard entries do not say.

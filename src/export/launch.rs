@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use super::{CounterpartError, plan};
 use crate::{
+    dims::InitScheme,
     model::ModelSpec,
-    primitive::{BuildError, Counterpart, InitScheme, PrimitiveId, Primitives, RegistryError, Symbol},
+    primitive::{BuildError, Counterpart, PrimitiveId, Primitives, RegistryError, Symbol},
 };
 
 /// The pre-training of one model with Megatron-LM's `pretrain_hybrid.py`: print it, and it is a Bash script.

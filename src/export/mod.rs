@@ -53,9 +53,10 @@ use folder::Staging;
 
 use crate::{
     device,
+    dims::InitScheme,
     limits::{self, MAX_SEQ_LEN},
     model::{HybridLm, ModelSpec},
-    primitive::{BuildError, InitScheme, Primitives},
+    primitive::{BuildError, Primitives},
 };
 
 /// Bytes of a weight of a model.

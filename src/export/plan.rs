@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::{
+    dims::Dims,
     model::ModelSpec,
-    primitive::{Counterpart, Dims, Layout, PrimitiveId, Primitives, RegistryError, Symbol},
+    primitive::{Counterpart, Layout, PrimitiveId, Primitives, RegistryError, Symbol},
 };
 
 /// The kind of a layer that DeciLM and Llama call `self_attn`.

@@ -5,9 +5,10 @@ use thiserror::Error;
 
 use crate::{
     cost::{Comparison, CostError, Workload},
+    dims::{Dims, DimsError, InitScheme},
     limits::{self, LimitError},
     model::ModelSpec,
-    primitive::{Attention, Dims, DimsError, InitScheme, Primitive, Primitives, SwiGlu},
+    primitive::{Attention, Primitive, Primitives, SwiGlu},
     space::{Architecture, baseline},
 };
 

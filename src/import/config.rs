@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use super::ImportError;
 use crate::{
+    dims::{Dims, InitScheme, RopeScaling},
     export::{DECI, FLAT, Half, LLAMA, LLAMA3, OURS, Packing, Pair, ff_of, is_attention},
-    kernels::RopeScaling,
     limits,
     model::ModelSpec,
-    primitive::{Dims, InitScheme, Primitives, Symbol},
+    primitive::{Primitives, Symbol},
     space::Architecture,
 };
 

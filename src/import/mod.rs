@@ -34,9 +34,11 @@ use burn::{
 use config::Described;
 
 use crate::{
+    dims::InitScheme,
     export::Plan,
+    layer::WeightInit,
     model::{HybridLm, ModelSpec, ResidualBlock, RmsNorm, Trunk},
-    primitive::{InitScheme, Primitives, WeightInit},
+    primitive::Primitives,
     seed::Seed,
 };
 

@@ -5,9 +5,10 @@ use std::{num::NonZeroUsize, sync::Arc};
 use burn::tensor::{DType, Device, Tensor, TensorData, activation::softmax};
 
 use super::{
-    PositionTables, RopeScaling,
+    PositionTables,
     rotary::{Rotation, frequencies},
 };
+use crate::dims::RopeScaling;
 
 /// Causal attention of projected queries over projected keys and values, with grouped queries (Ainslie et al. 2023,
 /// arXiv 2305.13245) and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of

@@ -17,22 +17,9 @@ use burn::tensor::{
     activation::{sigmoid, softplus},
 };
 
-use super::decay::{Chunks, decays, share, single};
+use crate::dims::DeltaRule;
 
-/// The sizes of a gated delta rule. It has no parameters: keep it in a field marked `#[module(skip)]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeltaRule {
-    /// `K`.
-    pub key_heads: usize,
-    /// `V`, a multiple of `key_heads`.
-    pub value_heads: usize,
-    /// `C`, channels of a query or key head.
-    pub key_width: usize,
-    /// `P`, channels of a value head.
-    pub value_width: usize,
-    /// `L`, tokens that are computed as one matrix; results depend on it by rounding only.
-    pub chunk: usize,
-}
+use super::decay::{Chunks, decays, share, single};
 
 /// What a delta rule mixes, and how.
 #[derive(Clone, Debug)]

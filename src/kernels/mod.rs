@@ -29,17 +29,16 @@ mod update;
 
 pub use attention::{CausalAttention, KeyValues};
 pub use cross_entropy::cross_entropy;
+pub use delta_rule::DeltaRuleInputs;
 #[cfg(feature = "flex")]
 pub(crate) use delta_rule::LENGTH_EPSILON;
-pub use delta_rule::{DeltaRule, DeltaRuleInputs};
 pub use gated_norm::{Gate, GatedNorm};
 pub use gelu::gelu;
 pub use linear::{linear, linear_transposed, project};
 pub use norm::rms_norm;
 pub(crate) use position::PositionTables;
 pub use relu2::relu2;
-pub use rotary::RopeScaling;
 pub use short_conv::{ConvWindow, conv_silu, gated_conv};
-pub use state_space::{StateSpace, StateSpaceInputs};
+pub use state_space::StateSpaceInputs;
 pub use swiglu::swiglu;
 pub(crate) use update::{AdamWStep, adamw, scale, sum_of_squares};

@@ -12,22 +12,9 @@
 
 use burn::tensor::{Tensor, activation::softplus};
 
-use super::decay::{Chunks, decays, share, single};
+use crate::dims::StateSpace;
 
-/// The sizes of a selective state space. It has no parameters: keep it in a field marked `#[module(skip)]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StateSpace {
-    /// `H`, a multiple of `groups`.
-    pub heads: usize,
-    /// `P`, channels of a head.
-    pub width: usize,
-    /// `G`.
-    pub groups: usize,
-    /// `N`.
-    pub state: usize,
-    /// `L`, tokens that are computed as one matrix; results depend on it by rounding only.
-    pub chunk: usize,
-}
+use super::decay::{Chunks, decays, share, single};
 
 /// What a state space mixes, and how.
 #[derive(Clone, Debug)]

@@ -9,8 +9,10 @@ use burn::{
 
 use super::{ModelSpec, Network, RmsNorm, Trunk};
 use crate::{
+    dims::InitScheme,
     kernels::{PositionTables, project},
-    primitive::{BuildError, InitScheme, Primitives, WeightInit},
+    layer::WeightInit,
+    primitive::{BuildError, Primitives},
     seed::Seed,
 };
 

@@ -9,7 +9,8 @@ use burn::{
 use super::{Cache, ModelSpec, Network, RmsNorm, Trunk};
 use crate::{
     kernels::{linear_transposed, project},
-    primitive::{BuildError, Primitives, WeightInit},
+    layer::WeightInit,
+    primitive::{BuildError, Primitives},
     seed::Seed,
 };
 

@@ -1,17 +1,31 @@
 //! Networks: a [`ModelSpec`] is a plain value, [`HybridLm`] and [`AutoEncoder`] are what it builds.
 
+#[cfg(feature = "model")]
 mod auto_encoder;
+#[cfg(feature = "model")]
+mod check_memory;
+#[cfg(feature = "model")]
 mod generate;
+#[cfg(feature = "model")]
 mod hybrid_lm;
+#[cfg(feature = "model")]
 mod network;
+#[cfg(feature = "model")]
 mod norm;
 mod spec;
+#[cfg(feature = "model")]
 mod trunk;
 
+#[cfg(feature = "model")]
 pub use auto_encoder::{AutoEncoder, DecoderStage};
+#[cfg(feature = "model")]
 pub use generate::{Continuation, GenerateError, Sampling};
+#[cfg(feature = "model")]
 pub use hybrid_lm::HybridLm;
+#[cfg(feature = "model")]
 pub use network::Network;
+#[cfg(feature = "model")]
 pub use norm::RmsNorm;
 pub use spec::ModelSpec;
+#[cfg(feature = "model")]
 pub use trunk::{Cache, ResidualBlock, Trunk};

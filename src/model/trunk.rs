@@ -7,7 +7,8 @@ use burn::{
 
 use super::{ModelSpec, RmsNorm};
 use crate::{
-    primitive::{Block, BuildError, Memory, Primitives, WeightInit},
+    layer::{Block, Memory, WeightInit},
+    primitive::{BuildError, Primitives},
     seed::Seed,
 };
 
@@ -65,7 +66,7 @@ impl Trunk {
     }
 
     /// As [`forward`](Self::forward), with the sum of what the layers add to the loss in training, one element, where
-    /// any does; see [`Mixer::penalty`](crate::primitive::Mixer::penalty).
+    /// any does; see [`Mixer::penalty`](crate::layer::Mixer::penalty).
     pub fn forward_with_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         let start = (embedding(self.embedding.val(), tokens), None);
         self.layers.iter().fold(start, |(x, sum), layer| {

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use burn::tensor::Device;
-
-use super::{Block, BuildError, Dims, LayerCost, NameError, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+use super::{BuildError, LayerCost, NameError, Primitive, PrimitiveId, Role, Symbol};
+use crate::{
+    device::Device,
+    dims::Dims,
+    layer::{Block, WeightInit},
+};
 
 /// A primitive made of two closures, one for the cost and one that builds the layer: the short way to add a layer.
 ///

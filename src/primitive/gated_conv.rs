@@ -5,17 +5,15 @@
 
 use std::num::Saturating;
 
-use burn::{
-    module::{Module, Param},
-    nn::Linear,
-    tensor::{Device, Tensor},
+#[cfg(feature = "model")]
+use super::{BuildError, recurrent::check_taps};
+use super::{Counterpart, LayerCost, Layout, Primitive, PrimitiveId, Remembers, Role, Symbol};
+use crate::dims::Dims;
+#[cfg(feature = "model")]
+use crate::{
+    device::Device,
+    layer::{Block, GatedConvLayer, WeightInit},
 };
-
-use super::{
-    Block, BuildError, Counterpart, Dims, LayerCost, Layout, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role,
-    Symbol, WeightInit,
-};
-use crate::kernels::{ConvWindow, gated_conv, project};
 
 /// `out(c * conv(b * x))`. Symbol `C`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +57,11 @@ impl Primitive for GatedConv {
         dims.width().saturating_mul(5).saturating_mul(seq_len)
     }
 
+    #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
         check_taps(self.id(), self.taps)?;
-        Ok(Block::new(GatedConvLayer {
-            input: init.linear(dims.d_model, 3 * dims.d_model, device),
-            conv: init.conv(self.taps, dims.d_model, device),
-            output: init.linear(dims.d_model, dims.d_model, device),
-        }))
+        Ok(Block::new(GatedConvLayer::new(dims.d_model, self.taps, init, device)))
     }
 
     fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
@@ -76,44 +71,11 @@ impl Primitive for GatedConv {
     }
 }
 
-/// Refuses convolutions without a past and those that are not short.
-pub(super) fn check_taps(id: PrimitiveId, taps: usize) -> Result<(), BuildError> {
-    const MOST: usize = 1 << 10;
-    if (2..=MOST).contains(&taps) {
-        return Ok(());
-    }
-    let reason = format!("{taps} taps: a short convolution has 2 to {MOST}, such as 4");
-    Err(BuildError::Primitive { id, reason })
-}
-
-/// A built [`GatedConv`].
-#[derive(Module, Debug)]
-pub struct GatedConvLayer {
-    /// `[D, 3 D]`: columns `b | c | x`.
-    pub input: Linear,
-    /// `[K, D]`; the last tap meets the present token.
-    pub conv: Param<Tensor<2>>,
-    /// `[D, D]`.
-    pub output: Linear,
-}
-
-impl Mixer for GatedConvLayer {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        project(gated_conv(project(x, &self.input), self.conv.val()), &self.output)
-    }
-
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
-        let weight = self.conv.val();
-        let start = || ConvWindow::empty(&x, weight.dims());
-        let mixed = memory.advance(start, |window| window.gated(project(x.clone(), &self.input), weight.clone()));
-        project(mixed, &self.output)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{primitive::InitScheme, seed::Seed};
+    #[cfg(feature = "flex")]
+    use crate::{dims::InitScheme, seed::Seed};
 
     #[test]
     fn the_default_is_that_of_lfm2_and_others_show_in_the_id() {
@@ -121,6 +83,7 @@ mod tests {
         assert_eq!(GatedConv { taps: 4 }.id().as_str(), "gated_conv_k4");
     }
 
+    #[cfg(feature = "flex")]
     #[test]
     fn convolutions_without_a_past_are_refused() {
         let mut init = WeightInit::new(InitScheme::FanIn, Seed(1).rng("test", 0));

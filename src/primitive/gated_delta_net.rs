@@ -2,29 +2,25 @@
 //! convolution.
 //!
 //! `q | k | v = silu(conv(mixed(tokens)))`; per value head the recurrence of
-//! [`DeltaRule`](crate::kernels::DeltaRule) with queries and keys of unit length, `beta = sigmoid(strength(tokens))`
+//! [`DeltaRule`](crate::dims::DeltaRule) with queries and keys of unit length, `beta = sigmoid(strength(tokens))`
 //! and `ln alpha = -exp(a_log) softplus(decay(tokens) + step_bias)`; `out(norm(y) * silu(gate(tokens)))` with an RMS
 //! norm per head. Nothing but `decay` carries a bias.
 //!
 //! The conventions are those of `Qwen3NextGatedDeltaNet` in transformers. Its `in_proj_qkvz` holds, key head by key
-//! head, the columns of [`mixed`](GatedDeltaNetLayer::mixed) and [`gate`](GatedDeltaNetLayer::gate) that belong to the
-//! head, its `in_proj_ba` those of [`strength`](GatedDeltaNetLayer::strength) and [`decay`](GatedDeltaNetLayer::decay).
+//! head, the columns of [`mixed`](crate::layer::GatedDeltaNetLayer::mixed) and [`gate`](crate::layer::GatedDeltaNetLayer::gate) that belong to the
+//! head, its `in_proj_ba` those of [`strength`](crate::layer::GatedDeltaNetLayer::strength) and [`decay`](crate::layer::GatedDeltaNetLayer::decay).
 //! The initial decays are those of the paper's code.
 
-use burn::{
-    module::{Module, Param},
-    nn::Linear,
-    tensor::{Device, Tensor},
-};
-
 use super::{
-    Block, BuildError, Counterpart, Dims, LayerCost, Layout, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role,
-    Symbol, WeightInit,
-    gated_conv::check_taps,
-    mamba2::step_bias,
-    recurrent::{MAX_INNER, RecurrentState, check_option, chunk_states, head_width},
+    BuildError, Counterpart, LayerCost, Layout, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    recurrent::{MAX_INNER, check_option, check_taps, chunk_states, head_width},
 };
-use crate::kernels::{ConvWindow, DeltaRule, DeltaRuleInputs, Gate, GatedNorm, conv_silu, project};
+use crate::dims::{DeltaRule, Dims};
+#[cfg(feature = "model")]
+use crate::{
+    device::Device,
+    layer::{Block, GatedDeltaNetLayer, WeightInit},
+};
 
 /// A gated DeltaNet layer. Queries and keys are as wide as the model. Symbol `G`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,24 +117,9 @@ impl Primitive for GatedDeltaNet {
         chunk_states(seq_len, chunk, states).saturating_add((per_token as u64).saturating_mul(seq_len))
     }
 
+    #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
-        let rule = self.sizes(dims)?;
-        let heads = rule.value_heads;
-        let values = rule.value_heads * rule.value_width;
-        let mixed = 2 * dims.d_model + values;
-        Ok(Block::new(GatedDeltaNetLayer {
-            mixed: init.linear(dims.d_model, mixed, device),
-            gate: init.linear(dims.d_model, values, device),
-            strength: init.linear(dims.d_model, heads, device),
-            decay: init.linear(dims.d_model, heads, device),
-            conv: init.conv(self.conv, mixed, device),
-            step_bias: init.drawn([heads], step_bias, device),
-            a_log: init.drawn([heads], |unit| (16.0 * (1.0 - unit)).ln(), device),
-            norm: init.constant([rule.value_width], 1.0, device),
-            output: init.linear(values, dims.d_model, device),
-            rule,
-            gated: GatedNorm { gate: Gate::AfterNorm, width: rule.value_width, epsilon: dims.norm_eps },
-        }))
+        Ok(Block::new(GatedDeltaNetLayer::new(dims, self.conv, self.sizes(dims)?, init, device)))
     }
 
     /// The gated DeltaNet of Qwen3.5, which is that of Qwen3-Next with the projections in matrices of their own.
@@ -167,81 +148,12 @@ impl Primitive for GatedDeltaNet {
     }
 }
 
-/// A built [`GatedDeltaNet`]. Letters: `D` model width, `K` key heads of width `C`, `V` value heads of width `P`, `T`
-/// taps.
-#[derive(Module, Debug)]
-pub struct GatedDeltaNetLayer {
-    /// `q | k | v`: `[D, 2 K C + V P]`.
-    pub mixed: Linear,
-    /// `z`: `[D, V P]`.
-    pub gate: Linear,
-    /// `b`: `[D, V]`.
-    pub strength: Linear,
-    /// `a`: `[D, V]`.
-    pub decay: Linear,
-    /// `[T, 2 K C + V P]`; the last tap meets the present token.
-    pub conv: Param<Tensor<2>>,
-    /// `[V]`, added to `a` before the softplus.
-    pub step_bias: Param<Tensor<1>>,
-    /// `[V]`.
-    pub a_log: Param<Tensor<1>>,
-    /// `[P]`, the same for every head.
-    pub norm: Param<Tensor<1>>,
-    /// `[V P, D]`.
-    pub output: Linear,
-    #[module(skip)]
-    rule: DeltaRule,
-    #[module(skip)]
-    gated: GatedNorm,
-}
-
-impl GatedDeltaNetLayer {
-    /// The sizes of the recurrence.
-    pub fn sizes(&self) -> DeltaRule {
-        self.rule
-    }
-
-    /// What the recurrence mixes, from the tokens and their convolved projection.
-    fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> DeltaRuleInputs {
-        DeltaRuleInputs {
-            mixed,
-            strength: project(x.clone(), &self.strength),
-            decay: project(x.clone(), &self.decay),
-            step_bias: self.step_bias.val(),
-            a_log: self.a_log.val(),
-        }
-    }
-
-    fn finish(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
-        let z = project(x, &self.gate);
-        project(self.gated.forward(y, z, self.norm.val()), &self.output)
-    }
-}
-
-impl Mixer for GatedDeltaNetLayer {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let mixed = conv_silu(project(x.clone(), &self.mixed), self.conv.val(), None);
-        let y = self.rule.forward(self.inputs(&x, mixed));
-        self.finish(x, y)
-    }
-
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
-        let weight = self.conv.val();
-        let start = || RecurrentState { window: ConvWindow::empty(&x, weight.dims()), state: self.rule.start(&x) };
-        let y = memory.advance(start, |memory| {
-            let mixed = memory.window.silu(project(x.clone(), &self.mixed), weight.clone(), None);
-            let (y, state) = self.rule.extend(self.inputs(&x, mixed), memory.state.clone());
-            memory.state = state;
-            y
-        });
-        self.finish(x, y)
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::{primitive::InitScheme, seed::Seed};
+    use burn::{module::Param, tensor::Tensor};
+
+    use crate::{dims::InitScheme, seed::Seed};
 
     #[test]
     fn sizes_are_those_of_qwen3_next_where_the_model_is_wide() {

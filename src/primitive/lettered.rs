@@ -1,8 +1,14 @@
 //! A primitive under another letter.
 
-use burn::tensor::Device;
-
-use super::{Block, BuildError, Counterpart, Dims, LayerCost, Primitive, PrimitiveId, Role, Symbol, WeightInit};
+#[cfg(feature = "model")]
+use super::BuildError;
+use super::{Counterpart, LayerCost, Primitive, PrimitiveId, Role, Symbol};
+use crate::dims::Dims;
+#[cfg(feature = "model")]
+use crate::{
+    device::Device,
+    layer::{Block, WeightInit},
+};
 
 /// A primitive that stands under another letter than its own, so that several variants of one layer can be searched
 /// beside each other; see [`Primitive::with_symbol`].
@@ -33,6 +39,7 @@ impl<P: Primitive> Primitive for Lettered<P> {
         self.primitive.activations(dims, seq_len)
     }
 
+    #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         self.primitive.build(dims, init, device)
     }

@@ -1,27 +1,24 @@
 //! Mamba-2 (Dao and Gu 2024, arXiv 2405.21060, figure 6, right): a selective state space behind a short convolution.
 //!
 //! `z | xBC | dt = in(tokens)`; `x | B | C = silu(conv(xBC) + bias)`; per head the recurrence of
-//! [`StateSpace`](crate::kernels::StateSpace) with `dt = softplus(dt + step_bias)`, `A = -exp(a_log)` and the skip `D`;
+//! [`StateSpace`](crate::dims::StateSpace) with `dt = softplus(dt + step_bias)`, `A = -exp(a_log)` and the skip `D`;
 //! `out(norm(y * silu(z)))` with an RMS norm per group. Nothing but the convolution and `dt` carries a bias.
 //!
 //! The weights are those of `Mamba2Mixer` in transformers: rows `z | x | B | C | dt` of its `in_proj` are the columns
-//! of [`gate`](Mamba2Layer::gate), [`mixed`](Mamba2Layer::mixed) and [`step`](Mamba2Layer::step) side by side. `dt` has
+//! of [`gate`](crate::layer::Mamba2Layer::gate), [`mixed`](crate::layer::Mamba2Layer::mixed) and [`step`](crate::layer::Mamba2Layer::step) side by side. `dt` has
 //! no bounds, as with `time_step_limit = (0, inf)` there; the Nemotron-H of transformers bounds it below by
 //! `time_step_min` in prefill, which a faithful export has to set to 0.
 
-use burn::{
-    module::{Module, Param},
-    nn::Linear,
-    tensor::{Device, Tensor},
-};
-
 use super::{
-    Block, BuildError, Counterpart, Dims, LayerCost, Layout, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role,
-    Symbol, WeightInit,
-    gated_conv::check_taps,
-    recurrent::{MAX_INNER, RecurrentState, check_option, chunk_states, head_width},
+    BuildError, Counterpart, LayerCost, Layout, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    recurrent::{MAX_INNER, check_option, check_taps, chunk_states, head_width},
 };
-use crate::kernels::{ConvWindow, Gate, GatedNorm, StateSpace, StateSpaceInputs, conv_silu, project};
+use crate::dims::{Dims, StateSpace};
+#[cfg(feature = "model")]
+use crate::{
+    device::Device,
+    layer::{Block, Mamba2Layer, WeightInit},
+};
 
 /// A Mamba-2 layer. Symbol `B`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,22 +134,9 @@ impl Primitive for Mamba2 {
         chunk_states(seq_len, scan.chunk, states).saturating_add((per_token as u64).saturating_mul(seq_len))
     }
 
+    #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
-        let Sizes { inner, mixed, scan } = self.sizes(dims)?;
-        Ok(Block::new(Mamba2Layer {
-            gate: init.linear(dims.d_model, inner, device),
-            mixed: init.linear(dims.d_model, mixed, device),
-            step: init.linear(dims.d_model, scan.heads, device),
-            conv: init.conv(self.conv, mixed, device),
-            conv_bias: init.constant([mixed], 0.0, device),
-            step_bias: init.drawn([scan.heads], step_bias, device),
-            a_log: init.drawn([scan.heads], |unit| (1.0 + 15.0 * unit).ln(), device),
-            skip: init.constant([scan.heads], 1.0, device),
-            norm: init.constant([inner], 1.0, device),
-            output: init.linear(inner, dims.d_model, device),
-            scan,
-            gated: GatedNorm { gate: Gate::BeforeNorm, width: inner / scan.groups, epsilon: dims.norm_eps },
-        }))
+        Ok(Block::new(Mamba2Layer::new(dims, self.conv, self.sizes(dims)?.scan, init, device)))
     }
 
     /// The Mamba-2 layer of NemotronH, without its lower bound of `dt`.
@@ -183,91 +167,12 @@ impl Primitive for Mamba2 {
     }
 }
 
-/// The bias whose softplus is a step size that is log-uniform between 0.001 and 0.1, as in the paper's code.
-pub(super) fn step_bias(unit: f64) -> f64 {
-    const RANGE: [f64; 2] = [1e-3, 1e-1];
-    let dt = RANGE[0] * (RANGE[1] / RANGE[0]).powf(unit);
-    // The inverse of ln(1 + e^x).
-    dt + (-(-dt).exp_m1()).ln()
-}
-
-/// A built [`Mamba2`]. Letters: `D` model width, `H` heads of width `P`, `G` groups, `N` state, `K` taps.
-#[derive(Module, Debug)]
-pub struct Mamba2Layer {
-    /// `z`: `[D, H P]`.
-    pub gate: Linear,
-    /// `x | B | C`: `[D, H P + 2 G N]`.
-    pub mixed: Linear,
-    /// `dt`: `[D, H]`.
-    pub step: Linear,
-    /// `[K, H P + 2 G N]`; the last tap meets the present token.
-    pub conv: Param<Tensor<2>>,
-    /// `[H P + 2 G N]`.
-    pub conv_bias: Param<Tensor<1>>,
-    /// `[H]`, added to `dt` before the softplus.
-    pub step_bias: Param<Tensor<1>>,
-    /// `ln(-A)`: `[H]`.
-    pub a_log: Param<Tensor<1>>,
-    /// `D` of the paper: `[H]`.
-    pub skip: Param<Tensor<1>>,
-    /// `[H P]`.
-    pub norm: Param<Tensor<1>>,
-    /// `[H P, D]`.
-    pub output: Linear,
-    #[module(skip)]
-    scan: StateSpace,
-    #[module(skip)]
-    gated: GatedNorm,
-}
-
-impl Mamba2Layer {
-    /// The sizes of the recurrence.
-    pub fn sizes(&self) -> StateSpace {
-        self.scan
-    }
-
-    /// What the recurrence mixes, from the tokens and their convolved projection.
-    fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> StateSpaceInputs {
-        StateSpaceInputs {
-            mixed,
-            step: project(x.clone(), &self.step),
-            step_bias: self.step_bias.val(),
-            a_log: self.a_log.val(),
-            skip: self.skip.val(),
-        }
-    }
-
-    fn finish(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
-        let z = project(x, &self.gate);
-        project(self.gated.forward(y, z, self.norm.val()), &self.output)
-    }
-}
-
-impl Mixer for Mamba2Layer {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let mixed = conv_silu(project(x.clone(), &self.mixed), self.conv.val(), Some(self.conv_bias.val()));
-        let y = self.scan.forward(self.inputs(&x, mixed));
-        self.finish(x, y)
-    }
-
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
-        let weight = self.conv.val();
-        let start = || RecurrentState { window: ConvWindow::empty(&x, weight.dims()), state: self.scan.start(&x) };
-        let y = memory.advance(start, |memory| {
-            let mixed = project(x.clone(), &self.mixed);
-            let mixed = memory.window.silu(mixed, weight.clone(), Some(self.conv_bias.val()));
-            let (y, state) = self.scan.extend(self.inputs(&x, mixed), memory.state.clone());
-            memory.state = state;
-            y
-        });
-        self.finish(x, y)
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::{primitive::InitScheme, seed::Seed};
+    use burn::{module::Param, tensor::Tensor};
+
+    use crate::{dims::InitScheme, seed::Seed};
 
     fn build(mamba: Mamba2, dims: &Dims) -> Result<Block, BuildError> {
         let mut init = WeightInit::new(InitScheme::FanIn, Seed(1).rng("test", 0));

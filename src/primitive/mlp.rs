@@ -2,17 +2,15 @@
 
 use std::num::Saturating;
 
-use burn::{
-    module::Module,
-    nn::Linear,
-    tensor::{Device, Tensor},
+#[cfg(feature = "model")]
+use super::BuildError;
+use super::{Counterpart, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol};
+use crate::dims::Dims;
+#[cfg(feature = "model")]
+use crate::{
+    device::Device,
+    layer::{Block, MlpLayer, WeightInit},
 };
-
-use super::{
-    Block, BuildError, Counterpart, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role, Symbol,
-    WeightInit,
-};
-use crate::kernels::{gelu, project};
 
 /// `down(gelu(up x))` with the tanh form of GELU, without bias; inner width `d_ff`. Symbol `F`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,35 +34,14 @@ impl Primitive for Mlp {
         LayerCost::dense(width * inner * Saturating(2))
     }
 
+    #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
-        Ok(Block::new(MlpLayer {
-            up: init.linear(dims.d_model, dims.d_ff, device),
-            down: init.linear(dims.d_ff, dims.d_model, device),
-        }))
+        Ok(Block::new(MlpLayer::new(dims, init, device)))
     }
 
     fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
         let start = Counterpart::new("gelu_mlp", Remembers::Nothing);
         Some(start.linear("up", "up_proj", false).linear("down", "down_proj", false))
-    }
-}
-
-/// A built [`Mlp`].
-#[derive(Module, Debug)]
-pub struct MlpLayer {
-    /// `[D, F]`.
-    pub up: Linear,
-    /// `[F, D]`.
-    pub down: Linear,
-}
-
-impl Mixer for MlpLayer {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        project(gelu(project(x, &self.up)), &self.down)
-    }
-
-    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
-        self.forward(x)
     }
 }

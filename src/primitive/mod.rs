@@ -1,56 +1,56 @@
 //! What a layer can be.
 //!
 //! A [`Primitive`] is a recipe for one layer at any width. It has a stable [`PrimitiveId`], a one-letter [`Symbol`], a
-//! [`Role`], a closed-form [`LayerCost`], and it builds a [`Block`]: a trainable layer whose type is erased, so that
-//! layers from other crates stand in a model beside ours. [`Primitives`] is the explicit set that a search uses.
+//! [`Role`] and a closed-form [`LayerCost`]: all that a search needs to know of it. With the feature `model` it also
+//! builds the layer, a `Block`. [`Primitives`] is the explicit set that a search uses.
 
 mod attention;
-mod block;
 mod counterpart;
-mod dims;
-mod erase;
+#[cfg(feature = "model")]
 mod from_fn;
 mod gated_conv;
 mod gated_delta_net;
-mod init;
-mod mamba2;
 mod lettered;
-mod memory;
+mod mamba2;
 mod mlp;
-mod recurrent;
 mod moe;
+mod recurrent;
 mod registry;
 mod relu2;
 mod sliding_window;
 mod swiglu;
 mod symbol;
 
-pub use attention::{Attention, AttentionLayer};
-pub use block::{Block, Mixer};
+pub use attention::Attention;
 pub use counterpart::{Counterpart, Layout, Remembers, StoredTensor};
-pub use dims::{Dims, DimsError};
+#[cfg(feature = "model")]
 pub use from_fn::FnPrimitive;
-pub use gated_conv::{GatedConv, GatedConvLayer};
-pub use gated_delta_net::{GatedDeltaNet, GatedDeltaNetLayer};
-pub use init::{InitScheme, WeightInit};
+pub use gated_conv::GatedConv;
+pub use gated_delta_net::GatedDeltaNet;
 pub use lettered::Lettered;
-pub use mamba2::{Mamba2, Mamba2Layer};
-pub use memory::{LayerState, Memory};
-pub use mlp::{Mlp, MlpLayer};
-pub use moe::{Moe, MoeLayer};
+pub use mamba2::Mamba2;
+pub use mlp::Mlp;
+pub use moe::Moe;
 pub use registry::{Primitives, RegistryError};
-pub use relu2::{Relu2, Relu2Layer};
+pub use relu2::Relu2;
 pub use sliding_window::SlidingWindow;
-pub use swiglu::{SwiGlu, SwiGluLayer};
+pub use swiglu::SwiGlu;
 pub use symbol::{NameError, PrimitiveId, Symbol};
 
 use std::{fmt::Debug, num::Saturating};
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::LimitError;
+#[cfg(feature = "model")]
+use crate::{
+    device::Device,
+    layer::{Block, WeightInit},
+};
+use crate::{
+    dims::{Count, Dims, DimsError, InitError},
+    limits::LimitError,
+};
 
 /// A recipe for a layer at any width.
 ///
@@ -71,15 +71,21 @@ pub trait Primitive: Debug + Send + Sync {
     /// Size and work of one layer, in closed form. `seq_len` is the length of the sequence in tokens. Ours stay at the
     /// largest number where they would overflow.
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost;
-    /// Builds the layer with weights drawn from `init`, on `device`.
+
+    /// Builds the layer with weights drawn from `init`, on `device`. A primitive that is only searched, by an evaluator
+    /// that does not train networks of this crate, needs none of it.
     ///
     /// # Errors
-    /// [`BuildError`] when `dims` cannot be built; the message names the remedy.
-    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError>;
+    /// [`BuildError`] when `dims` cannot be built; the message names the remedy. [`BuildError::NoLayer`] by default.
+    #[cfg(feature = "model")]
+    fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
+        let _ = (dims, init, device);
+        Err(BuildError::NoLayer { id: self.id() })
+    }
 
     /// Numbers that training keeps of one sequence of `seq_len` tokens for the way back, the layer's input among them.
     /// An estimate for layers that are computed by fused operations with a backward pass of their own, as those of
-    /// [`kernels`](crate::kernels) on a CPU; layers composed of small operations keep more.
+    /// this crate on a CPU; layers composed of small operations keep more.
     ///
     /// By default every weight is taken to join the model's width with an inner channel, and every inner channel is
     /// kept once: `S (D + P / D)` for `P` active parameters. That is what a multi-layer perceptron keeps.
@@ -134,7 +140,7 @@ pub struct LayerCost {
 
 impl LayerCost {
     /// Weights that every token is multiplied with once, and nothing else.
-    fn dense(weights: dims::Count) -> Self {
+    fn dense(weights: Count) -> Self {
         let work = Saturating(2) * weights;
         Self { parameters: weights.0, forward_flops_per_token: work.0, ..Self::default() }
     }
@@ -159,8 +165,14 @@ pub enum BuildError {
     #[error("the architecture is empty: give it at least one layer, as in 2A+4M")]
     EmptyArchitecture,
     /// The standard deviation of the initial weights is no standard deviation.
-    #[error("init: the standard deviation is {0}: use a finite number that is not negative, such as 0.02")]
-    InitStd(f64),
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// A primitive without a layer of its own.
+    #[error("primitive {id} says what it costs but builds no layer: implement `Primitive::build`")]
+    NoLayer {
+        /// Which primitive.
+        id: PrimitiveId,
+    },
     /// The auto-encoder's position code needs at least two frequencies, each with a sine and a cosine.
     #[error("d_model {0} does not fit the auto-encoder's position code: use an even width of at least 4")]
     PositionCode(usize),

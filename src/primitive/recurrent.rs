@@ -1,23 +1,7 @@
-//! What the recurrent layers share: the widths of their heads and what they remember.
+//! What the recurrent layers share: the widths of their heads, and which options can be built.
 
-use burn::tensor::Tensor;
-
-use super::{BuildError, LayerState, PrimitiveId};
-use crate::{kernels::ConvWindow, limits::MAX_WIDTH};
-
-/// The inputs that a short convolution still sees, and the state of a recurrence.
-#[derive(Clone, Debug)]
-pub(super) struct RecurrentState {
-    pub window: ConvWindow,
-    /// `[B, H, N, P]`.
-    pub state: Tensor<4>,
-}
-
-impl LayerState for RecurrentState {
-    fn elements(&self) -> usize {
-        self.window.elements() + self.state.shape().num_elements()
-    }
-}
+use super::{BuildError, PrimitiveId};
+use crate::limits::MAX_WIDTH;
 
 /// Heads that a layer has at least, where its width can be divided.
 const FEWEST_HEADS: usize = 4;
@@ -43,6 +27,16 @@ pub(super) fn check_option(id: PrimitiveId, name: &str, value: usize, example: u
         return Ok(());
     }
     let reason = format!("{name} is {value}: use a number from 1 to {MAX_INNER}, such as {example}");
+    Err(BuildError::Primitive { id, reason })
+}
+
+/// Refuses convolutions without a past and those that are not short.
+pub(super) fn check_taps(id: PrimitiveId, taps: usize) -> Result<(), BuildError> {
+    const MOST: usize = 1 << 10;
+    if (2..=MOST).contains(&taps) {
+        return Ok(());
+    }
+    let reason = format!("{taps} taps: a short convolution has 2 to {MOST}, such as 4");
     Err(BuildError::Primitive { id, reason })
 }
 

@@ -3,17 +3,15 @@
 
 use std::num::Saturating;
 
-use burn::{
-    module::Module,
-    nn::Linear,
-    tensor::{Device, Tensor},
+#[cfg(feature = "model")]
+use super::BuildError;
+use super::{Counterpart, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol};
+use crate::dims::Dims;
+#[cfg(feature = "model")]
+use crate::{
+    device::Device,
+    layer::{Block, Relu2Layer, WeightInit},
 };
-
-use super::{
-    Block, BuildError, Counterpart, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role, Symbol,
-    WeightInit,
-};
-use crate::kernels::{project, relu2};
 
 /// `down(max(up x, 0)^2)`, without bias; inner width `d_ff`. Symbol `R`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,35 +35,14 @@ impl Primitive for Relu2 {
         LayerCost::dense(width * inner * Saturating(2))
     }
 
+    #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
-        Ok(Block::new(Relu2Layer {
-            up: init.linear(dims.d_model, dims.d_ff, device),
-            down: init.linear(dims.d_ff, dims.d_model, device),
-        }))
+        Ok(Block::new(Relu2Layer::new(dims, init, device)))
     }
 
     fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
         let start = Counterpart::new("relu2_mlp", Remembers::Nothing);
         Some(start.linear("up", "up_proj", false).linear("down", "down_proj", false))
-    }
-}
-
-/// A built [`Relu2`].
-#[derive(Module, Debug)]
-pub struct Relu2Layer {
-    /// `[D, F]`.
-    pub up: Linear,
-    /// `[F, D]`.
-    pub down: Linear,
-}
-
-impl Mixer for Relu2Layer {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        project(relu2(project(x, &self.up)), &self.down)
-    }
-
-    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
-        self.forward(x)
     }
 }

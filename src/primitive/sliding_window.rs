@@ -3,11 +3,15 @@
 
 use std::num::NonZeroUsize;
 
-use burn::tensor::Device;
-
 use super::{
-    AttentionLayer, Block, BuildError, Counterpart, Dims, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol,
-    WeightInit,
+    BuildError, Counterpart, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    attention::{kept, named, windowed_cost},
+};
+use crate::dims::Dims;
+#[cfg(feature = "model")]
+use crate::{
+    device::Device,
+    layer::{AttentionLayer, Block, WeightInit},
 };
 
 /// The keys that a query sees by default. The compiler evaluates the `unwrap`.
@@ -72,13 +76,14 @@ impl Primitive for SlidingWindow {
     }
 
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost {
-        AttentionLayer::cost(dims, seq_len, self.window() as u64)
+        windowed_cost(dims, seq_len, self.window() as u64)
     }
 
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
-        AttentionLayer::activations(dims, seq_len)
+        kept(dims, seq_len)
     }
 
+    #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
         let layer = AttentionLayer::new(dims, init, device);
@@ -87,20 +92,21 @@ impl Primitive for SlidingWindow {
 
     fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
         let start = Counterpart::new("sliding_attention", Remembers::Window).setting("sliding_window", self.window());
-        Some(AttentionLayer::name(start, dims))
+        Some(named(start, dims))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{primitive::Attention, testkit};
+    use crate::primitive::Attention;
 
+    #[cfg(feature = "flex")]
     #[test]
     fn windows_of_every_size_keep_the_laws() {
         for window in [2, 5, 8, 1000] {
             let local = SlidingWindow::new(window).unwrap();
-            assert_eq!(testkit::primitive::check(&local, &Device::flex()), Ok(()), "{local:?}");
+            assert_eq!(crate::testkit::primitive::check(&local, &Device::flex()), Ok(()), "{local:?}");
         }
         assert_eq!(SlidingWindow::default().window(), 64);
     }

@@ -2,17 +2,15 @@
 
 use std::num::Saturating;
 
-use burn::{
-    module::Module,
-    nn::Linear,
-    tensor::{Device, Tensor},
+#[cfg(feature = "model")]
+use super::BuildError;
+use super::{Counterpart, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol};
+use crate::dims::Dims;
+#[cfg(feature = "model")]
+use crate::{
+    device::Device,
+    layer::{Block, SwiGluLayer, WeightInit},
 };
-
-use super::{
-    Block, BuildError, Counterpart, Dims, LayerCost, Memory, Mixer, Primitive, PrimitiveId, Remembers, Role, Symbol,
-    WeightInit,
-};
-use crate::kernels::swiglu;
 
 /// `down(silu(gate x) * up x)`, without bias; inner width `d_ff`. Symbol `M`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,9 +36,10 @@ impl Primitive for SwiGlu {
 
     /// The input, and both branches before the activation; their product is computed again.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
-        SwiGluLayer::activations(dims.width(), dims.d_ff as u64).saturating_mul(seq_len)
+        kept_per_token(dims.width(), dims.d_ff as u64).saturating_mul(seq_len)
     }
 
+    #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
         Ok(Block::new(SwiGluLayer::new(dims.d_model, dims.d_ff, init, device)))
@@ -52,39 +51,7 @@ impl Primitive for SwiGlu {
     }
 }
 
-/// A built [`SwiGlu`], or an expert of a [`Moe`](super::Moe).
-#[derive(Module, Debug)]
-pub struct SwiGluLayer {
-    /// `[D, F]`, before the activation.
-    pub gate: Linear,
-    /// `[D, F]`, multiplied with the gate.
-    pub up: Linear,
-    /// `[F, D]`.
-    pub down: Linear,
-}
-
-impl SwiGluLayer {
-    /// Numbers kept per token.
-    pub(super) fn activations(width: u64, inner: u64) -> u64 {
-        width.saturating_add(inner.saturating_mul(2))
-    }
-
-    /// Draws the weights of the gate, then up, then down.
-    pub(super) fn new(width: usize, inner: usize, init: &mut WeightInit, device: &Device) -> Self {
-        Self {
-            gate: init.linear(width, inner, device),
-            up: init.linear(width, inner, device),
-            down: init.linear(inner, width, device),
-        }
-    }
-}
-
-impl Mixer for SwiGluLayer {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        swiglu(x, self.gate.weight.val(), self.up.weight.val(), self.down.weight.val())
-    }
-
-    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
-        self.forward(x)
-    }
+/// Numbers kept per token.
+pub(super) fn kept_per_token(width: u64, inner: u64) -> u64 {
+    width.saturating_add(inner.saturating_mul(2))
 }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::shell::{self, Cell};
 use crate::{
     cost::LayerTimes,
+    dims::Dims,
     durable, limits,
     model::ModelSpec,
-    primitive::Dims,
     text::{html as escape, number},
 };
 

@@ -8,6 +8,7 @@ mod candidates;
 mod compare;
 mod evidence;
 mod figure;
+#[cfg(feature = "model")]
 mod isoflop;
 mod latency;
 mod layers;
@@ -25,6 +26,7 @@ pub use candidates::candidates;
 pub use compare::{compare, write_comparison};
 pub use evidence::evidence;
 pub use figure::{Figure, PlotError};
+#[cfg(feature = "model")]
 pub use isoflop::isoflop;
 pub use latency::Latency;
 pub use layers::layers;

@@ -18,6 +18,7 @@ pub mod executor;
 pub mod extrapolator;
 pub mod landscape;
 pub mod pipeline;
+#[cfg(feature = "model")]
 pub mod primitive;
 pub mod searcher;
 mod simulated;

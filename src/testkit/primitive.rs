@@ -9,7 +9,9 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::{LawBroken, holds};
 use crate::{
-    primitive::{Block, Dims, InitScheme, Memory, Primitive, Role, WeightInit},
+    dims::{Dims, InitScheme},
+    layer::{Block, Memory, WeightInit},
+    primitive::{Primitive, Role},
     seed::Seed,
     weights,
 };
@@ -230,7 +232,10 @@ mod tests {
     use burn::nn::Linear;
 
     use super::*;
-    use crate::primitive::{FnPrimitive, LayerCost, LayerState, Mixer, Primitives};
+    use crate::{
+        layer::{LayerState, Mixer},
+        primitive::{FnPrimitive, LayerCost, Primitives},
+    };
 
     #[test]
     fn our_primitives_keep_the_laws() {

@@ -55,8 +55,8 @@ pub(crate) fn least_bytes(
 mod tests {
     use super::*;
     use crate::{
+        dims::Dims,
         extrapolate::Target,
-        primitive::Dims,
         train::{AdamWConfig, LrSchedule},
     };
 

@@ -6,10 +6,10 @@ use burn::{
 };
 use composer_nas::{
     Seed,
+    dims::{Dims, InitScheme, RopeScaling},
     export::{Format, Options, Precision, SpecialTokens},
-    kernels::RopeScaling,
     model::{HybridLm, ModelSpec},
-    primitive::{Dims, InitScheme, Primitive, Primitives, SlidingWindow},
+    primitive::{Primitive, Primitives, SlidingWindow},
 };
 
 /// Tokens that every model reads: more than the chunks in which recurrent layers compute.

@@ -2,6 +2,7 @@
 //!
 //! `tests/interop/run.py` loads every model of `cases.rs` in transformers and writes its logits to
 //! `tests/fixtures/interop/logits.safetensors`; the tests compare with those.
+#![cfg(feature = "flex")]
 
 mod cases;
 

@@ -9,6 +9,7 @@ use super::CorpusProtocol;
 use crate::{
     data::{Corpus, Sampler, TokenError, Windows},
     device,
+    dims::DimsError,
     evaluate::{
         Context, EvalError, Evaluator, Progress,
         failure::{guarded, infeasible, train_error},
@@ -16,7 +17,7 @@ use crate::{
     limits,
     model::HybridLm,
     pretrain::{Validation, validate},
-    primitive::{BuildError, DimsError, Primitives, Symbol},
+    primitive::{BuildError, Primitives, Symbol},
     seed::Seed,
     space::Architecture,
     study::{Report, TaskReport, Trial},

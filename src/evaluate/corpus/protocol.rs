@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::CorpusError;
 use crate::{
     cost::{CostError, ModelCost, Workload},
+    dims::{Dims, InitScheme},
     limits::{self, LimitError},
     model::ModelSpec,
-    primitive::{Dims, InitScheme, Primitives},
+    primitive::Primitives,
     space::Architecture,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError},
 };

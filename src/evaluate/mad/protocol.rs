@@ -16,9 +16,10 @@ use super::{
 use crate::{
     cost::{CostError, ModelCost, Workload},
     device,
+    dims::{Dims, DimsError, InitError, InitScheme},
     limits::{self, LimitError},
     model::{AutoEncoder, HybridLm, ModelSpec},
-    primitive::{BuildError, Dims, DimsError, InitScheme, Primitives, RegistryError},
+    primitive::{BuildError, Primitives, RegistryError},
     seed::Seed,
     space::Architecture,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError, least_bytes},
@@ -242,7 +243,7 @@ impl Protocol {
     /// [`ProtocolError`] names the training and says what to change.
     pub fn validate(&self) -> Result<(), ProtocolError> {
         self.dims.validate()?;
-        self.init.validate().map_err(Box::new)?;
+        self.init.validate()?;
         if self.trainings.is_empty() {
             return Err(ProtocolError::NoTrainings);
         }
@@ -480,7 +481,7 @@ pub enum ProtocolError {
     Dims(#[from] DimsError),
     /// The initial weights have no such law.
     #[error(transparent)]
-    Init(#[from] Box<BuildError>),
+    Init(#[from] InitError),
     /// Nothing is trained.
     #[error("the protocol trains nothing: name at least one task")]
     NoTrainings,

@@ -10,7 +10,7 @@ use super::{
     },
     DeltaScan, Gates, Head, Keys, Place,
 };
-use crate::kernels::DeltaRule;
+use crate::dims::DeltaRule;
 
 /// The gradients, and buffers for one chunk of `L` tokens.
 pub(super) struct Back {

@@ -15,7 +15,7 @@ use super::{
     rows::{products, put, scale, take},
     simd::{Arch, Simd, WithSimd, load, starts, store},
 };
-use crate::kernels::{DeltaRule, LENGTH_EPSILON};
+use crate::{dims::DeltaRule, kernels::LENGTH_EPSILON};
 
 /// The shapes: `q | k | v`: `[B, S, 2 K C + V P]`, `strength` and `decay`: `[B, S, V]`, `step_bias` and `a_log`: `[V]`,
 /// the result `[B, S, V P]`.

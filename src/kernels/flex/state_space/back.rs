@@ -10,7 +10,7 @@ use super::{
     },
     Place, StateSpaceScan, Steps, Work,
 };
-use crate::kernels::StateSpace;
+use crate::dims::StateSpace;
 
 /// The gradients, and buffers for one [`Place`].
 pub(super) struct Back {

@@ -17,7 +17,7 @@ use super::{
     rows::{add_scaled, put, scale, take},
     simd::{Arch, Simd, WithSimd, load, starts, store},
 };
-use crate::kernels::StateSpace;
+use crate::dims::StateSpace;
 
 /// The shapes: `x | B | C`: `[B, S, H P + 2 G N]`, `step`: `[B, S, H]`, `step_bias`, `a_log` and `skip`: `[H]`, the
 /// result `[B, S, H P]`.

@@ -5,7 +5,8 @@ use std::num::Saturating;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{kernels::RopeScaling, limits::MAX_WIDTH};
+use super::RopeScaling;
+use crate::limits::MAX_WIDTH;
 
 /// Widths shared by the layers of one model. Every field counts elements unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ pub struct Dims {
 }
 
 /// A count of a closed form: it stays at its largest value where it would overflow.
-pub(super) type Count = Saturating<u64>;
+pub(crate) type Count = Saturating<u64>;
 
 impl Dims {
     /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000 unscaled, norm epsilon
@@ -100,7 +101,7 @@ impl Dims {
     }
 
     /// `d_model`, `d_ff`, channels of all query heads and of all key heads, for closed forms.
-    pub(super) fn counts(&self) -> [Count; 4] {
+    pub(crate) fn counts(&self) -> [Count; 4] {
         let [model, inner, heads, kv_heads, head] =
             [self.d_model, self.d_ff, self.heads, self.kv_heads, self.head_dim].map(|size| Saturating(size as u64));
         [model, inner, heads * head, kv_heads * head]

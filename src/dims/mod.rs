@@ -1,0 +1,15 @@
+//! Sizes of layers, as plain values: what [`primitive`](crate::primitive) costs and builds, and what models are described
+//! by.
+
+mod delta_rule;
+mod init_scheme;
+mod rope_scaling;
+mod state_space;
+mod widths;
+
+pub use delta_rule::DeltaRule;
+pub use init_scheme::{InitError, InitScheme};
+pub use rope_scaling::RopeScaling;
+pub use state_space::StateSpace;
+pub(crate) use widths::Count;
+pub use widths::{Dims, DimsError};

@@ -1,0 +1,45 @@
+//! The short gated causal convolution.
+
+use burn::{
+    module::{Module, Param},
+    nn::Linear,
+    tensor::{Device, Tensor},
+};
+
+use super::{Memory, Mixer, WeightInit};
+use crate::kernels::{ConvWindow, gated_conv, project};
+
+/// `out(c * conv(b * x))`, without bias. Letters: `D` model width, `K` taps.
+#[derive(Module, Debug)]
+pub struct GatedConvLayer {
+    /// `[D, 3 D]`: columns `b | c | x`.
+    pub input: Linear,
+    /// `[K, D]`; the last tap meets the present token.
+    pub conv: Param<Tensor<2>>,
+    /// `[D, D]`.
+    pub output: Linear,
+}
+
+impl GatedConvLayer {
+    /// Draws the weights of the input, the convolution and the output.
+    pub(crate) fn new(width: usize, taps: usize, init: &mut WeightInit, device: &Device) -> Self {
+        Self {
+            input: init.linear(width, 3 * width, device),
+            conv: init.conv(taps, width, device),
+            output: init.linear(width, width, device),
+        }
+    }
+}
+
+impl Mixer for GatedConvLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        project(gated_conv(project(x, &self.input), self.conv.val()), &self.output)
+    }
+
+    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        let weight = self.conv.val();
+        let start = || ConvWindow::empty(&x, weight.dims());
+        let mixed = memory.advance(start, |window| window.gated(project(x.clone(), &self.input), weight.clone()));
+        project(mixed, &self.output)
+    }
+}

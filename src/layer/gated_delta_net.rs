@@ -1,0 +1,107 @@
+//! Gated DeltaNet.
+
+use burn::{
+    module::{Module, Param},
+    nn::Linear,
+    tensor::{Device, Tensor},
+};
+
+use super::{
+    Memory, Mixer, WeightInit,
+    recurrent::{RecurrentState, step_bias},
+};
+use crate::{
+    dims::{DeltaRule, Dims},
+    kernels::{ConvWindow, DeltaRuleInputs, Gate, GatedNorm, conv_silu, project},
+};
+
+/// A gated DeltaNet layer. Letters: `D` model width, `K` key heads of width `C`, `V` value heads of width `P`, `T`
+/// taps.
+#[derive(Module, Debug)]
+pub struct GatedDeltaNetLayer {
+    /// `q | k | v`: `[D, 2 K C + V P]`.
+    pub mixed: Linear,
+    /// `z`: `[D, V P]`.
+    pub gate: Linear,
+    /// `b`: `[D, V]`.
+    pub strength: Linear,
+    /// `a`: `[D, V]`.
+    pub decay: Linear,
+    /// `[T, 2 K C + V P]`; the last tap meets the present token.
+    pub conv: Param<Tensor<2>>,
+    /// `[V]`, added to `a` before the softplus.
+    pub step_bias: Param<Tensor<1>>,
+    /// `[V]`.
+    pub a_log: Param<Tensor<1>>,
+    /// `[P]`, the same for every head.
+    pub norm: Param<Tensor<1>>,
+    /// `[V P, D]`.
+    pub output: Linear,
+    #[module(skip)]
+    rule: DeltaRule,
+    #[module(skip)]
+    gated: GatedNorm,
+}
+
+impl GatedDeltaNetLayer {
+    /// Draws the weights, field by field. `taps` of the convolution.
+    pub(crate) fn new(dims: &Dims, taps: usize, rule: DeltaRule, init: &mut WeightInit, device: &Device) -> Self {
+        let heads = rule.value_heads;
+        let values = rule.value_heads * rule.value_width;
+        let mixed = 2 * dims.d_model + values;
+        Self {
+            mixed: init.linear(dims.d_model, mixed, device),
+            gate: init.linear(dims.d_model, values, device),
+            strength: init.linear(dims.d_model, heads, device),
+            decay: init.linear(dims.d_model, heads, device),
+            conv: init.conv(taps, mixed, device),
+            step_bias: init.drawn([heads], step_bias, device),
+            a_log: init.drawn([heads], |unit| (16.0 * (1.0 - unit)).ln(), device),
+            norm: init.constant([rule.value_width], 1.0, device),
+            output: init.linear(values, dims.d_model, device),
+            rule,
+            gated: GatedNorm { gate: Gate::AfterNorm, width: rule.value_width, epsilon: dims.norm_eps },
+        }
+    }
+
+    /// The sizes of the recurrence.
+    pub fn sizes(&self) -> DeltaRule {
+        self.rule
+    }
+
+    /// What the recurrence mixes, from the tokens and their convolved projection.
+    fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> DeltaRuleInputs {
+        DeltaRuleInputs {
+            mixed,
+            strength: project(x.clone(), &self.strength),
+            decay: project(x.clone(), &self.decay),
+            step_bias: self.step_bias.val(),
+            a_log: self.a_log.val(),
+        }
+    }
+
+    fn finish(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+        let z = project(x, &self.gate);
+        project(self.gated.forward(y, z, self.norm.val()), &self.output)
+    }
+}
+
+impl Mixer for GatedDeltaNetLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let mixed = conv_silu(project(x.clone(), &self.mixed), self.conv.val(), None);
+        let y = self.rule.forward(self.inputs(&x, mixed));
+        self.finish(x, y)
+    }
+
+    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        let weight = self.conv.val();
+        let start = || RecurrentState { window: ConvWindow::empty(&x, weight.dims()), state: self.rule.start(&x) };
+        let y = memory.advance(start, |memory| {
+            let mixed = memory.window.silu(project(x.clone(), &self.mixed), weight.clone(), None);
+            let (y, state) = self.rule.extend(self.inputs(&x, mixed), memory.state.clone());
+            memory.state = state;
+            y
+        });
+        self.finish(x, y)
+    }
+}

@@ -1,0 +1,31 @@
+//! What a layer computes.
+//!
+//! A [`Mixer`] is the forward pass of a layer, an ordinary Burn module. A [`Block`] erases its type, so that layers from
+//! other crates stand in a model beside ours. Every layer here belongs to a recipe in
+//! [`primitive`](crate::primitive), which says what it costs and builds it.
+
+mod attention;
+mod block;
+mod erase;
+mod gated_conv;
+mod gated_delta_net;
+mod mamba2;
+mod memory;
+mod mlp;
+mod moe;
+mod recurrent;
+mod relu2;
+mod swiglu;
+mod weight_init;
+
+pub use attention::AttentionLayer;
+pub use block::{Block, Mixer};
+pub use gated_conv::GatedConvLayer;
+pub use gated_delta_net::GatedDeltaNetLayer;
+pub use mamba2::Mamba2Layer;
+pub use memory::{LayerState, Memory};
+pub use mlp::MlpLayer;
+pub use moe::MoeLayer;
+pub use relu2::Relu2Layer;
+pub use swiglu::SwiGluLayer;
+pub use weight_init::WeightInit;

@@ -1,0 +1,296 @@
+//! The sparse mixture of experts; notation as in [`primitive::Moe`](crate::primitive::Moe).
+
+use burn::{
+    module::Module,
+    nn::Linear,
+    tensor::{Int, Tensor, TensorData, activation::softmax},
+};
+
+use super::{Memory, Mixer, SwiGluLayer};
+use crate::kernels::project;
+
+/// `alpha`, the weight of the balance loss: 0.01, as in Switch (Fedus et al. 2021, arXiv 2101.03961, section 2.2) and
+/// in the smaller models of DeepSeekMoE.
+const BALANCE: f64 = 0.01;
+
+/// A mixture of experts. Letters: `D` model width, `N` routed experts.
+#[derive(Module, Debug)]
+pub struct MoeLayer {
+    /// `[D, N]`.
+    pub router: Linear,
+    /// The routed experts.
+    pub experts: Vec<SwiGluLayer>,
+    /// The shared experts side by side, where there are any.
+    pub shared: Option<SwiGluLayer>,
+    #[module(skip)]
+    pub(crate) top_k: usize,
+}
+
+/// Where the `T` tokens of a batch go.
+struct Routing {
+    /// `[T, N]`, with gradients.
+    affinities: Tensor<2>,
+    /// `T K` experts: the first `K` are those of the first token, by falling affinity.
+    chosen: Vec<usize>,
+}
+
+impl MoeLayer {
+    /// `x`: `[B, S, D]`.
+    fn route(&self, x: Tensor<3>) -> Routing {
+        let [batch, seq, _] = x.dims();
+        let logits = project(x, &self.router).reshape([batch * seq, self.experts.len()]);
+        let affinities = softmax(logits, 1);
+        let values: Vec<f32> = affinities.clone().inner().into_data().iter().collect();
+        let best = |row: &[f32]| {
+            let mut experts: Vec<usize> = (0..row.len()).collect();
+            // Stable: among equals the lower index stays in front.
+            experts.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+            experts.truncate(self.top_k);
+            experts
+        };
+        Routing { affinities, chosen: values.chunks(self.experts.len()).flat_map(best).collect() }
+    }
+
+    /// Sends every token through its experts: gathers the tokens of one expert after the other, and adds up what comes
+    /// back in the order of each token's choices.
+    fn mix_chosen(&self, x: Tensor<3>) -> Tensor<3> {
+        let shape = x.dims();
+        let top_k = self.top_k;
+        let count = self.experts.len();
+        let [batch, seq, width] = shape;
+        let tokens = batch * seq;
+        let device = x.device();
+        let Routing { affinities, chosen } = self.route(x.clone());
+        let x: Tensor<2> = x.reshape([tokens, width]);
+        let indices = |values: Vec<usize>| {
+            let (values, length): (Vec<i32>, _) = (values.iter().map(|&value| value as i32).collect(), values.len());
+            Tensor::<1, Int>::from_data(TensorData::new(values, [length]), &device)
+        };
+        // Choices, numbered token by token, in the order of their experts.
+        let mut order: Vec<usize> = (0..chosen.len()).collect();
+        order.sort_by_key(|&choice| chosen[choice]);
+        let outputs = order.chunk_by(|&a, &b| chosen[a] == chosen[b]).map(|choices| {
+            let tokens = indices(choices.iter().map(|choice| choice / top_k).collect());
+            let expert = &self.experts[chosen[choices[0]]];
+            expert.forward(x.clone().select(0, tokens).unsqueeze()).squeeze_dim(0)
+        });
+        let outputs: Tensor<2> = Tensor::cat(outputs.collect(), 0);
+        let gates = order.iter().map(|&choice| choice / top_k * count + chosen[choice]).collect();
+        let gates = affinities.reshape([tokens * count]).select(0, indices(gates)).unsqueeze_dim(1);
+        let mut places = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(place, &choice)| places[choice] = place);
+        let mixed = (outputs * gates).select(0, indices(places)).reshape([tokens, top_k, width]);
+        mixed.sum_dim(1).reshape(shape)
+    }
+}
+
+impl Mixer for MoeLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        if x.shape().num_elements() == 0 {
+            return x;
+        }
+        let routed = self.mix_chosen(x.clone());
+        match &self.shared {
+            Some(shared) => routed + shared.forward(x),
+            None => routed,
+        }
+    }
+
+    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
+        self.forward(x)
+    }
+
+    fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
+        if x.shape().num_elements() == 0 {
+            return None;
+        }
+        let Routing { affinities, chosen } = self.route(x.clone());
+        let count = self.experts.len();
+        let mut loads = vec![0.0; count];
+        chosen.iter().for_each(|&expert| loads[expert] += count as f32 / chosen.len() as f32);
+        let loads = Tensor::<2>::from_data(TensorData::new(loads, [1, count]), &affinities.device());
+        Some((affinities.mean_dim(0) * loads).sum() * BALANCE)
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::{
+        dims::{Dims, InitScheme},
+        layer::WeightInit,
+        primitive::{BuildError, Moe, Primitive, SwiGlu},
+        seed::Seed,
+        testkit,
+    };
+
+    const SMALL: Moe = Moe { experts: 5, top_k: 2, shared: 1, expert_width: Some(3) };
+
+    fn layer(moe: Moe, device: &Device) -> MoeLayer {
+        let mut init = WeightInit::new(InitScheme::Normal(0.7), Seed(3).rng("test", 0));
+        let block = moe.build(&Dims::new(6, 12, 1).unwrap(), &mut init, device).unwrap();
+        block.downcast_ref::<MoeLayer>().unwrap().clone()
+    }
+
+    /// `[B, S, 6]`.
+    fn input(batch: usize, seq: usize, device: &Device) -> Tensor<3> {
+        let mut init = WeightInit::new(InitScheme::FanIn, Seed(5).rng("test", 0));
+        init.normal([batch, seq, 6], 1.0, device).val()
+    }
+
+    fn host<const D: usize>(x: Tensor<D>) -> Vec<f64> {
+        x.into_data().iter().collect()
+    }
+
+    /// `x w`, in 64 bits.
+    fn product(x: &[f64], linear: &Linear) -> Vec<f64> {
+        let weight = host(linear.weight.val());
+        let columns = weight.len() / x.len();
+        (0..columns).map(|j| (0..x.len()).map(|i| x[i] * weight[i * columns + j]).sum()).collect()
+    }
+
+    fn expert(x: &[f64], expert: &SwiGluLayer) -> Vec<f64> {
+        let gated = product(x, &expert.gate).into_iter().zip(product(x, &expert.up));
+        product(&gated.map(|(h, v)| h / (1.0 + (-h).exp()) * v).collect::<Vec<_>>(), &expert.down)
+    }
+
+    /// The formula at one token, in 64 bits, every expert evaluated.
+    fn dense(layer: &MoeLayer, x: &[f64]) -> Vec<f64> {
+        let logits = product(x, &layer.router);
+        let total: f64 = logits.iter().map(|logit| logit.exp()).sum();
+        let mut y = layer.shared.as_ref().map_or(vec![0.0; x.len()], |shared| expert(x, shared));
+        for (i, routed) in layer.experts.iter().enumerate() {
+            let better = logits.iter().filter(|&&other| other > logits[i]).count();
+            let gate = if better < layer.top_k { logits[i].exp() / total } else { 0.0 };
+            y.iter_mut().zip(expert(x, routed)).for_each(|(y, out)| *y += gate * out);
+        }
+        y
+    }
+
+    #[test]
+    fn it_is_the_dense_evaluation_of_the_chosen_experts() {
+        for moe in [SMALL, Moe { shared: 0, top_k: 1, ..SMALL }, Moe { shared: 2, top_k: 5, ..SMALL }, Moe::default()] {
+            for device in [Device::flex(), Device::flex().autodiff()] {
+                for (batch, seq) in [(1, 1), (3, 7)] {
+                    let layer = layer(moe, &device);
+                    let x = input(batch, seq, &device);
+                    let want = host(x.clone()).chunks(6).flat_map(|x| dense(&layer, x)).collect::<Vec<_>>();
+                    for (got, want) in host(layer.forward(x)).iter().zip(&want) {
+                        assert!((got - want).abs() < 1e-5 * want.abs().max(1.0), "{moe:?}: {got} {want}");
+                    }
+                }
+            }
+        }
+        let nothing = Tensor::zeros([2, 0, 6], &Device::flex());
+        assert_eq!(layer(SMALL, &Device::flex()).forward(nothing).dims(), [2, 0, 6]);
+    }
+
+    #[test]
+    fn gradients_are_those_of_all_experts_with_gates_of_zero() {
+        let device = Device::flex().autodiff();
+        let layer = layer(SMALL, &device);
+        let x = input(2, 9, &device).detach().require_grad();
+        let count = layer.experts.len();
+        let all = |x: Tensor<3>| {
+            let Routing { affinities, chosen } = layer.route(x.clone());
+            let mut mask = vec![0f32; 18 * count];
+            chosen.iter().enumerate().for_each(|(at, expert)| mask[at / 2 * count + expert] = 1.0);
+            let gates = affinities * Tensor::<2>::from_data(TensorData::new(mask, [18, count]), &device);
+            let gates: Tensor<3> = gates.reshape([2, 9, count]);
+            let routed = |i: usize| layer.experts[i].forward(x.clone()) * gates.clone().narrow(2, i, 1);
+            (0..count).fold(layer.shared.as_ref().unwrap().forward(x.clone()), |sum, i| sum + routed(i))
+        };
+        let slopes = |y: Tensor<3>| {
+            let gradients = (y.clone() * y).sum().backward();
+            let of = |linear: &Linear| host(linear.weight.val().grad(&gradients).unwrap());
+            let experts = layer.experts.iter().chain(&layer.shared);
+            let weights = experts.flat_map(|expert| [of(&expert.gate), of(&expert.up), of(&expert.down)]);
+            [host(x.grad(&gradients).unwrap()), of(&layer.router)].into_iter().chain(weights).collect::<Vec<_>>()
+        };
+        for (got, want) in slopes(layer.forward(x.clone())).iter().zip(slopes(all(x.clone()))) {
+            let largest = want.iter().fold(0.0, |largest: f64, slope| largest.max(slope.abs()));
+            assert!(got.iter().zip(&want).all(|(got, want)| (got - want).abs() <= 1e-5 * largest), "{got:?} {want:?}");
+        }
+    }
+
+    #[test]
+    fn mixtures_of_every_kind_keep_the_laws() {
+        let wide = Moe { experts: 16, top_k: 1, shared: 0, expert_width: Some(5) };
+        for moe in [SMALL, wide, Moe { top_k: 8, shared: 2, ..Moe::default() }] {
+            assert_eq!(testkit::primitive::check(&moe, &Device::flex()), Ok(()), "{moe:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_costs_what_it_costs_in_the_dense_layer_and_the_router() {
+        let dims = Dims::new(64, 256, 4).unwrap();
+        let sparse = Moe::default().cost(&dims, 1);
+        let dense = SwiGlu.cost(&dims, 1);
+        let router = 64 * 8;
+        assert_eq!(sparse.forward_flops_per_token, dense.forward_flops_per_token + 2 * router);
+        assert_eq!(4 * (sparse.parameters - router), 9 * dense.parameters);
+        assert_eq!(Moe::default(), Moe { experts: 8, top_k: 3, shared: 1, expert_width: None });
+        assert_eq!((Moe::default().id().as_str(), SMALL.id().as_str()), ("moe", "moe_e5_k2_w3"));
+    }
+
+    #[test]
+    fn ties_go_to_the_lower_index_and_balance_is_worth_one() {
+        let device = Device::flex();
+        let mut layer = layer(SMALL, &device);
+        let x = input(1, 10, &device);
+        layer.router.weight = burn::module::Param::from_tensor(Tensor::zeros([6, 5], &device));
+        assert_eq!(layer.route(x.clone()).chosen, [0, 1].repeat(10));
+        // Equal affinities: sum_i f_i P_i = N / (K T) * K T / N.
+        assert!((host(layer.penalty(&x).unwrap())[0] - 0.01).abs() < 1e-8);
+        assert!(layer.penalty(&Tensor::zeros([1, 0, 6], &device)).is_none());
+    }
+
+    #[test]
+    fn the_penalty_spreads_the_tokens() {
+        let device = Device::flex().autodiff();
+        let mut layer = layer(Moe { top_k: 1, ..SMALL }, &device);
+        let x = (input(8, 16, &device) + 1.0).detach();
+        let share = |layer: &MoeLayer| {
+            let chosen = layer.route(x.clone()).chosen;
+            (0..5).map(|expert| chosen.iter().filter(|&&other| other == expert).count()).max().unwrap()
+        };
+        // Almost everything goes to one expert at first.
+        let skewed = Tensor::cat(vec![Tensor::full([6, 1], 0.5, &device), Tensor::zeros([6, 4], &device)], 1);
+        layer.router.weight = burn::module::Param::from_tensor(skewed);
+        let before = share(&layer);
+        for _ in 0..200 {
+            let gradients = layer.penalty(&x).unwrap().backward();
+            let weight = layer.router.weight.val();
+            let slope = weight.grad(&gradients).unwrap();
+            layer.router.weight = burn::module::Param::from_tensor((weight.inner() - slope * 30.0).autodiff());
+        }
+        assert!(before > 120 && share(&layer) < 90, "{before} of 128 tokens, then {}", share(&layer));
+    }
+
+    #[test]
+    fn options_that_cannot_be_are_refused_with_a_remedy() {
+        let dims = Dims::new(6, 3, 1).unwrap();
+        let default = Moe::default();
+        for (moe, option, words) in [
+            (Moe { experts: 0, ..default }, "experts is 0", "at least 2"),
+            (Moe { experts: 1, top_k: 1, ..default }, "experts is 1", "use swiglu"),
+            (Moe { experts: usize::MAX, ..default }, "experts is", "at most 4096"),
+            (Moe { shared: usize::MAX, ..default }, "shared is", "at most 4096"),
+            (Moe { top_k: 0, ..default }, "top_k is 0", "choose 1 to 8"),
+            (Moe { top_k: 9, ..default }, "top_k is 9", "choose 1 to 8"),
+            (Moe { expert_width: Some(0), ..default }, "expert_width is 0", "at least 1"),
+            (Moe { expert_width: Some(usize::MAX), ..default }, "expert_width is", "at most"),
+            (default, "expert_width is 0", "4 experts share d_ff 3: widen it"),
+        ] {
+            let mut init = WeightInit::new(InitScheme::FanIn, Seed(0).rng("test", 0));
+            let error = moe.build(&dims, &mut init, &Device::flex()).unwrap_err();
+            assert!(matches!(error, BuildError::Option { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("moe") && text.contains(option) && text.contains(words), "{text}");
+            // Costs do not overflow, whatever the options.
+            moe.cost(&dims, 1);
+        }
+    }
+}

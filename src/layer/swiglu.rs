@@ -1,0 +1,42 @@
+//! The gated multi-layer perceptron.
+
+use burn::{
+    module::Module,
+    nn::Linear,
+    tensor::{Device, Tensor},
+};
+
+use super::{Memory, Mixer, WeightInit};
+use crate::kernels::swiglu;
+
+/// `down(silu(gate x) * up x)`: a layer, or an expert of a mixture.
+#[derive(Module, Debug)]
+pub struct SwiGluLayer {
+    /// `[D, F]`, before the activation.
+    pub gate: Linear,
+    /// `[D, F]`, multiplied with the gate.
+    pub up: Linear,
+    /// `[F, D]`.
+    pub down: Linear,
+}
+
+impl SwiGluLayer {
+    /// Draws the weights of the gate, then up, then down.
+    pub(crate) fn new(width: usize, inner: usize, init: &mut WeightInit, device: &Device) -> Self {
+        Self {
+            gate: init.linear(width, inner, device),
+            up: init.linear(width, inner, device),
+            down: init.linear(inner, width, device),
+        }
+    }
+}
+
+impl Mixer for SwiGluLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        swiglu(x, self.gate.weight.val(), self.up.weight.val(), self.down.weight.val())
+    }
+
+    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
+        self.forward(x)
+    }
+}
