@@ -1,12 +1,11 @@
 //! The cost of one proposal, fit included, against the number of observations.
 //!
-//! `cargo bench --bench ask` measures it on one thread; `-- gp_bo/16x2` selects. The last lines compare the default
-//! searcher with the times that BoTorch and Optuna took elsewhere.
+//! `cargo bench --bench ask` measures it on one thread; `-- gp_bo/16x2` selects rows of the first table. The second
+//! compares the default searcher with the times that BoTorch and Optuna took elsewhere.
 
 use std::time::Instant;
 
 use composer_nas::{prelude::*, testkit::landscape::Landscape};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 /// Makes a searcher.
 type Make = fn() -> Box<dyn Searcher>;
@@ -25,22 +24,35 @@ fn study(landscape: &Landscape, trials: u64) -> Study {
     study
 }
 
-fn ask(criterion: &mut Criterion) {
+/// Median seconds of `N` first proposals of fresh searchers.
+fn median_seconds<const N: usize>(make: impl Fn() -> Box<dyn Searcher>, study: &Study) -> f64 {
+    let mut times = [0; N].map(|_| {
+        let start = Instant::now();
+        make().ask(study, &mut Seed(1).rng("ask", 0)).expect("a proposal");
+        start.elapsed().as_secs_f64()
+    });
+    times.sort_by(f64::total_cmp);
+    times[N / 2]
+}
+
+/// Prints the time of a proposal by searcher, space and number of observations.
+fn by_observations(filter: Option<&str>) {
     let searchers: [(&str, Make); 3] = [
         ("gp_bo", || Box::new(GpBo::default())),
         ("gp_bo_composer", || Box::new(GpBo::composer())),
         ("evolution", || Box::new(RegularizedEvolution::default())),
     ];
+    println!("| searcher | trials | ms |\n|---|--:|--:|");
     for (name, make) in searchers {
         for (size, landscape) in [("16x2", "L16Z2"), ("32x3", "L32Z3")] {
+            let row = format!("{name}/{size}");
+            if filter.is_some_and(|filter| !row.contains(filter)) {
+                continue;
+            }
             let landscape = Landscape::named(landscape).expect("a known landscape");
-            let mut group = criterion.benchmark_group(format!("{name}/{size}"));
-            group.sample_size(10);
             for trials in [16, 64, 128, 256] {
                 let study = study(&landscape, trials);
-                group.bench_function(BenchmarkId::from_parameter(trials), |bencher| {
-                    bencher.iter(|| make().ask(&study, &mut Seed(1).rng("ask", 0)).expect("a proposal"));
-                });
+                println!("| {row} | {trials} | {:.3} |", 1e3 * median_seconds::<10>(make, &study));
             }
         }
     }
@@ -63,20 +75,19 @@ const PEERS: &[(&str, &str, u64, f64)] = &[
     ("L32Z3", "Optuna TPE", 256, 0.080),
 ];
 
-/// Prints how many times faster than each peer the default searcher proposes: the median of five.
-fn against_peers(_: &mut Criterion) {
+/// Prints how many times faster than each peer the default searcher proposes.
+fn against_peers() {
     println!("\n| function | trials | peer | peer, s | ours, s | times faster |\n|---|---|---|---|---|---|");
     for &(name, peer, trials, theirs) in PEERS {
         let study = study(&Landscape::named(name).expect("a known landscape"), trials);
-        let mut times = [0; 5].map(|_| {
-            let start = Instant::now();
-            GpBo::default().ask(&study, &mut Seed(1).rng("ask", 0)).expect("a proposal");
-            start.elapsed().as_secs_f64()
-        });
-        times.sort_by(f64::total_cmp);
-        println!("| {name} | {trials} | {peer} | {theirs} | {:.4} | {:.1} |", times[2], theirs / times[2]);
+        let ours = median_seconds::<5>(|| Box::new(GpBo::default()), &study);
+        println!("| {name} | {trials} | {peer} | {theirs} | {ours:.4} | {:.1} |", theirs / ours);
     }
 }
 
-criterion_group!(benches, ask, against_peers);
-criterion_main!(benches);
+fn main() {
+    // Cargo adds `--bench`.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    by_observations(filter.as_deref());
+    against_peers();
+}
