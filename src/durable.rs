@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
-    io::{self, Write},
+    io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -35,11 +35,58 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The system's words; the old file is then unchanged.
 pub fn write_in(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = beside(path);
-    let mut file = create_new(&beside)?;
+    let mut file = NewFile::create(path)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    replace(&beside, path)
+    file.finish()
+}
+
+/// A file that is written piece by piece beside its place, and takes it as a whole.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Begins a file that will stand at `path`, in a folder that must be there.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: create_new(&beside(path))?, path: path.into() })
+    }
+
+    /// Brings to the disk what is written so far.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Syncs it and puts it in its place.
+    pub fn finish(self) -> io::Result<()> {
+        self.sync()?;
+        replace(&beside(&self.path), &self.path)
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for NewFile {
+    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+        self.file.seek(place)
+    }
+}
+
+/// Removes the folder at `path` with all that is in it, where there is one.
+pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes an empty file in the place of whatever a writer that died has left there; a link is replaced.

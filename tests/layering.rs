@@ -5,10 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The public modules of `lib.rs`, in order.
+/// The modules of `lib.rs`, in order.
 fn order() -> Vec<String> {
     let lib = fs::read_to_string("src/lib.rs").unwrap();
-    let modules = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let modules = lib.lines().filter_map(|line| {
+        let line = line.strip_prefix("pub(crate) ").or(line.strip_prefix("pub ")).unwrap_or(line);
+        line.strip_prefix("mod ")?.strip_suffix(';')
+    });
     modules.map(Into::into).collect()
 }
 

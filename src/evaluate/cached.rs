@@ -13,7 +13,10 @@ use thiserror::Error;
 
 use super::{Context, EvalError, Evaluator, Progress};
 use crate::{
-    line_file::{LineFile, LineFileError, complete, has_not_begun},
+    line_file::{
+        LineFileError,
+        json::{BadLine, JsonFile, lines},
+    },
     seed::Seed,
     space::Architecture,
     study::{Report, Trial},
@@ -47,7 +50,7 @@ type Key = (Architecture, Seed);
 struct Memory {
     /// `None` while it is being evaluated.
     known: HashMap<Key, Option<Report>>,
-    file: Option<LineFile>,
+    file: Option<JsonFile<Entry>>,
 }
 
 /// A cache file that cannot be used.
@@ -91,7 +94,7 @@ struct Header {
 }
 
 /// Every later line.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     architecture: Architecture,
     seed: Seed,
@@ -115,32 +118,26 @@ impl<E: Evaluator> Cached<E> {
     /// # Errors
     /// [`CacheError`] when the file is in use, damaged, no cache, or that of another evaluator.
     pub fn on_disk(inner: E, path: impl AsRef<Path>) -> Result<Self, CacheError> {
-        let (mut file, bytes) = LineFile::open(path)?;
-        let path = file.path().to_owned();
         let header = Header { format: FORMAT.into(), version: VERSION, evaluator: inner.fingerprint() };
-        let first_line = json(&header)?;
-        let mut known = HashMap::new();
-        let mut lines = complete(&bytes).split_inclusive(|&byte| byte == b'\n');
-        let first = lines.next().unwrap_or_default();
-        if has_not_begun(&bytes, &first_line) {
-            file.append(&first_line)?;
-        } else {
-            match serde_json::from_slice::<Header>(first) {
-                Ok(found) if found == header => {}
-                Ok(found) if (&found.format, found.version) == (&header.format, VERSION) => {
-                    return Err(CacheError::Changed { path, was: found.evaluator });
-                }
-                _ => return Err(CacheError::NotACache { path }),
+        let (file, bytes) = JsonFile::open_with_header(path, &header)?;
+        let path = || file.path().to_owned();
+        let mut lines = lines(&bytes);
+        match lines.next().map(|first| first.parse::<Header>()) {
+            Some(Ok(found)) if found == header => {}
+            Some(Ok(found)) if (&found.format, found.version) == (&header.format, VERSION) => {
+                return Err(CacheError::Changed { path: path(), was: found.evaluator });
             }
+            _ => return Err(CacheError::NotACache { path: path() }),
         }
-        for (line, text) in (2..).zip(lines) {
-            let damaged =
-                |error: serde_json::Error| CacheError::Damaged { path: path.clone(), line, reason: error.to_string() };
-            match serde_json::from_slice(text) {
+        let mut known = HashMap::new();
+        for line in lines {
+            match line.parse() {
                 Ok(Entry { architecture, seed, report }) => drop(known.insert((architecture, seed), Some(report))),
                 // Earlier versions remembered bad reports as well, with `null` for what is no number.
-                Err(_) if lacks_scores(text) => {}
-                Err(error) => return Err(damaged(error)),
+                Err(_) if lacks_scores(line.text) => {}
+                Err(BadLine { number, reason }) => {
+                    return Err(CacheError::Damaged { path: path(), line: number, reason });
+                }
             }
         }
         Ok(Self { inner, memory: Mutex::new(Memory { known, file: Some(file) }), ended: Condvar::new() })
@@ -151,14 +148,6 @@ impl<E: Evaluator> Cached<E> {
 fn lacks_scores(line: &[u8]) -> bool {
     let line: Value = serde_json::from_slice(line).unwrap_or_default();
     line["report"]["scores"].as_object().is_some_and(|scores| scores.values().any(Value::is_null))
-}
-
-fn json(value: &impl Serialize) -> Result<String, LineFileError> {
-    serde_json::to_string(value).map_err(|error| LineFileError::Write {
-        path: PathBuf::new(),
-        source: error.into(),
-        line: String::new(),
-    })
 }
 
 impl<E> Cached<E> {
@@ -207,10 +196,9 @@ impl<E> Begun<'_, E> {
     fn remember(&self, report: &Report) {
         let mut memory = self.cached.lock();
         let (architecture, seed) = self.key.clone();
-        if let (Some(file), Ok(line)) = (&mut memory.file, json(&Entry { architecture, seed, report: report.clone() }))
-        {
+        if let Some(file) = &mut memory.file {
             // The report is worth more than its copy.
-            let _ = file.append(&line);
+            let _ = file.append(&Entry { architecture, seed, report: report.clone() });
         }
         memory.known.insert(self.key.clone(), Some(report.clone()));
     }

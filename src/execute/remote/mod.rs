@@ -1,6 +1,5 @@
 //! Trials as jobs of an engine.
 
-mod failing;
 mod open;
 mod watcher;
 

@@ -10,7 +10,6 @@ use std::{
 
 use super::{
     Settings, WatchedFolder,
-    failing::Failing,
     open::{Death, Listed, Open, Stage, Step},
 };
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
         AttemptError, Engine, EngineError, ExecuteError, Job, JobState, Message, Resources, WorkerExit,
         task::{Asked, Outcome, Spec, Task, VERSION},
     },
+    retry::Failing,
     seed::Seed,
     study::{Report, Trial},
 };
