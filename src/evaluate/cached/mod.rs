@@ -1,22 +1,20 @@
 //! Remembering evaluations.
 
+mod file;
+
+pub use file::CacheError;
+
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use thiserror::Error;
-
+use self::file::Entry;
 use super::{Context, EvalError, Evaluator, Progress};
 use crate::{
-    line_file::{
-        LineFileError,
-        json::{BadLine, JsonFile, lines},
-    },
+    line_file::json::JsonFile,
     seed::Seed,
     space::Architecture,
     study::{Report, Trial},
@@ -53,56 +51,6 @@ struct Memory {
     file: Option<JsonFile<Entry>>,
 }
 
-/// A cache file that cannot be used.
-#[derive(Debug, Error)]
-pub enum CacheError {
-    /// The file cannot be opened, or its first line not be written.
-    #[error(transparent)]
-    File(#[from] LineFileError),
-    /// Some other file, or one of another version.
-    #[error("{} is no cache of this version of composer-nas: choose another path", .path.display())]
-    NotACache {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another evaluator wrote it.
-    #[error("the cache {} belongs to another evaluator: {was}; choose another path", .path.display())]
-    Changed {
-        /// The file.
-        path: PathBuf,
-        /// Fingerprint of the evaluator that wrote it.
-        was: String,
-    },
-    /// A complete line that makes no sense.
-    #[error("line {line} of the cache {} is damaged: {reason}; delete the file or that line", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Number of the line, from one.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-/// The first line of a cache file.
-#[derive(Serialize, Deserialize, PartialEq)]
-struct Header {
-    format: String,
-    version: u64,
-    evaluator: String,
-}
-
-/// Every later line.
-#[derive(Debug, Serialize, Deserialize)]
-struct Entry {
-    architecture: Architecture,
-    seed: Seed,
-    report: Report,
-}
-
-const FORMAT: &str = "composer-nas cache";
-const VERSION: u64 = 1;
 /// How long a wait lasts before it looks whether it was cancelled.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -118,36 +66,12 @@ impl<E: Evaluator> Cached<E> {
     /// # Errors
     /// [`CacheError`] when the file is in use, damaged, no cache, or that of another evaluator.
     pub fn on_disk(inner: E, path: impl AsRef<Path>) -> Result<Self, CacheError> {
-        let header = Header { format: FORMAT.into(), version: VERSION, evaluator: inner.fingerprint() };
-        let (file, bytes) = JsonFile::open_with_header(path, &header)?;
-        let path = || file.path().to_owned();
-        let mut lines = lines(&bytes);
-        match lines.next().map(|first| first.parse::<Header>()) {
-            Some(Ok(found)) if found == header => {}
-            Some(Ok(found)) if (&found.format, found.version) == (&header.format, VERSION) => {
-                return Err(CacheError::Changed { path: path(), was: found.evaluator });
-            }
-            _ => return Err(CacheError::NotACache { path: path() }),
-        }
-        let mut known = HashMap::new();
-        for line in lines {
-            match line.parse() {
-                Ok(Entry { architecture, seed, report }) => drop(known.insert((architecture, seed), Some(report))),
-                // Earlier versions remembered bad reports as well, with `null` for what is no number.
-                Err(_) if lacks_scores(line.text) => {}
-                Err(BadLine { number, reason }) => {
-                    return Err(CacheError::Damaged { path: path(), line: number, reason });
-                }
-            }
-        }
+        let (file, entries) = file::open(path.as_ref(), inner.fingerprint())?;
+        let known =
+            entries.into_iter().map(|Entry { architecture, seed, report }| ((architecture, seed), Some(report)));
+        let known = known.collect();
         Ok(Self { inner, memory: Mutex::new(Memory { known, file: Some(file) }), ended: Condvar::new() })
     }
-}
-
-/// Whether a line is whole but for scores that are no numbers.
-fn lacks_scores(line: &[u8]) -> bool {
-    let line: Value = serde_json::from_slice(line).unwrap_or_default();
-    line["report"]["scores"].as_object().is_some_and(|scores| scores.values().any(Value::is_null))
 }
 
 impl<E> Cached<E> {
@@ -259,6 +183,7 @@ mod tests {
     use super::*;
     use crate::{
         evaluate::{CancelToken, from_fn},
+        line_file::LineFileError,
         study::{Bar, Goal, Origin, TrialId},
         testkit,
     };
