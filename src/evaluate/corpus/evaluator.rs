@@ -3,11 +3,10 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::Device;
-use thiserror::Error;
 
-use super::CorpusProtocol;
+use super::{CorpusError, CorpusProtocol};
 use crate::{
-    data::{Corpus, Sampler, TokenError, Windows},
+    data::{Corpus, Sampler, Windows},
     device,
     evaluate::{
         Context, EvalError, Evaluator, Progress,
@@ -16,7 +15,7 @@ use crate::{
     limits,
     model::HybridLm,
     pretrain::{Validation, validate},
-    primitive::{BuildError, DimsError, Primitives, Symbol},
+    primitive::{BuildError, Primitives, Symbol},
     seed::Seed,
     space::Architecture,
     study::{Report, TaskReport, Trial},
@@ -35,28 +34,6 @@ pub struct CorpusEvaluator {
     training: Windows,
     validation: Vec<TokenBatch>,
     device: Device,
-}
-
-/// An evaluator that cannot be set up.
-#[derive(Debug, Error)]
-pub enum CorpusError {
-    /// The corpus cannot be used.
-    #[error(transparent)]
-    Tokens(#[from] TokenError),
-    /// The widths contradict each other.
-    #[error(transparent)]
-    Dims(#[from] DimsError),
-    /// A setting of the training does not fit.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    /// A layer that the protocol's widths do not fit: no candidate with it could be trained.
-    #[error("no candidate with {symbol} can be trained at the widths of the protocol: {source}")]
-    Primitive {
-        /// Letter of the primitive.
-        symbol: Symbol,
-        /// What does not fit.
-        source: Box<BuildError>,
-    },
 }
 
 impl CorpusEvaluator {
