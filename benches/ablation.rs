@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Every entry is `regret in units of 0.01; rank` of the aggregated architecture, each as mean (95 % bootstrap
-//! interval) over searches with seeds of their own. The table comes from `examples/calibrate/main.rs`; for the incremental
-//! strategies it must hold the shorter sequences as well (`--layers 2,4,6`).
+//! interval) over searches with seeds of their own. The table comes from `examples/calibrate/main.rs`; for the
+//! incremental strategies it must hold the shorter sequences as well (`--layers 2,4,6`).
 
 use std::path::PathBuf;
 

@@ -13,8 +13,8 @@ use std::{
 use crate::limits;
 
 /// Makes a write beyond the limit on file sizes (`ulimit -f`) an error of the kind [`io::ErrorKind::FileTooLarge`] for
-/// the rest of this process, so that it is told like a full disk. Otherwise the signal SIGXFSZ ends the process without a
-/// word. Call it at the beginning of `main`; elsewhere than on Unix it does nothing.
+/// the rest of this process, so that it is told like a full disk. Otherwise the signal SIGXFSZ ends the process without
+/// a word. Call it at the beginning of `main`; elsewhere than on Unix it does nothing.
 pub fn outlive_file_size_limit() {
     // Where the system refuses, all stays as it was.
     #[cfg(unix)]

@@ -43,8 +43,8 @@ use crate::{
 /// Runs trials. It is polled from one thread and never blocks longer than asked.
 ///
 /// LAW: every submitted trial comes back exactly once as [`Message::Done`]; panics and crashes of an evaluator come
-/// back as an [`AttemptError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes back
-/// as [`AttemptError::Stopped`]. `testkit::executor` checks it.
+/// back as an [`AttemptError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes
+/// back as [`AttemptError::Stopped`]. `testkit::executor` checks it.
 pub trait Executor {
     /// Says, once and before the first trial, which evaluator the trials are meant for: its
     /// [fingerprint](crate::evaluate::Evaluator::fingerprint). Executors that hold the evaluator themselves need not

@@ -4,11 +4,11 @@
 //!
 //! A crash can leave the beginning of a JSON object behind the last line feed. Only that, and zeros, are
 //! [torn](complete): readers ignore them, and the next line takes their place. A last line that is whole but for its
-//! line feed counts, and gets the line feed with the next line. Anything else there is none of ours and stays: its reader
-//! refuses the file.
+//! line feed counts, and gets the line feed with the next line. Anything else there is none of ours and stays: its
+//! reader refuses the file.
 //!
-//! Journals, caches, metrics, kept trainings and scaling studies are such files of [JSON](json); tables are such files of
-//! comma-separated values.
+//! Journals, caches, metrics, kept trainings and scaling studies are such files of [JSON](json); tables are such files
+//! of comma-separated values.
 
 pub(crate) mod json;
 

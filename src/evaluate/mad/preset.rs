@@ -33,8 +33,9 @@ impl Protocol {
         }
     }
 
-    /// [`quick`](Self::quick) and memorization (vocabulary 256, length 16, 60 steps, 6 times), with copying at twice the
-    /// weight of recall and memorization at half of it: for spaces with more kinds of layers than attention and MLP.
+    /// [`quick`](Self::quick) and memorization (vocabulary 256, length 16, 60 steps, 6 times), with copying at twice
+    /// the weight of recall and memorization at half of it: for spaces with more kinds of layers than attention and
+    /// MLP.
     ///
     /// Train candidates of equal size with it, by [`Mad::of_blocks`](super::Mad::of_blocks).
     pub fn hybrid() -> Self {

@@ -19,8 +19,8 @@ impl TableFile {
     /// next row.
     ///
     /// # Errors
-    /// [`TableError`] when the file cannot be opened, is in use, is no table, is damaged, lacks the line feed behind its
-    /// last row, or was measured in another way. The file is unchanged then.
+    /// [`TableError`] when the file cannot be opened, is in use, is no table, is damaged, lacks the line feed behind
+    /// its last row, or was measured in another way. The file is unchanged then.
     pub fn open(path: impl AsRef<Path>, empty: Table) -> Result<Self, TableError> {
         let (mut file, bytes) = LineFile::open_with_header(path, &empty.header())?;
         let path = file.path().to_owned();

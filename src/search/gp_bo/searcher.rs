@@ -25,9 +25,12 @@ use crate::{
 ///
 /// | | [`GpBo::composer`] | [`GpBo::default`] |
 /// |---|---|---|
-/// | surrogate | BoTorch's `SingleTaskGP`: RBF kernel with a lengthscale per column | additive in what layers may do: in pairs, as ratios, places and runs; and a Hamming kernel for the rest |
+/// | surrogate | BoTorch's `SingleTaskGP` | a sum of what layers may do |
+/// | kernels | RBF, a lengthscale per column | one per [`Term`], such as pairs and places; Hamming for the rest |
 /// | knows about sequences | nothing | that neighbours, places and ratios may matter |
-/// | use it | to repeat the paper, to compare with BoTorch and Ax | otherwise: better, or equal within the errors, on every function tried (`docs/benchmarks.md`) |
+/// | use it | to repeat the paper, to compare with BoTorch and Ax | otherwise |
+///
+/// On every function tried the default is better, or equal within the errors (`docs/benchmarks.md`).
 ///
 /// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
 /// the process keeps the hyperparameters at which fits start, with much noise, and says so through
