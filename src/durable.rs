@@ -5,12 +5,14 @@
 //! path says: a link in place of the file is replaced or refused, never followed.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{self, Seek, SeekFrom, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use crate::limits;
+use crate::{limits, retry::retry};
 
 /// Makes a write beyond the limit on file sizes (`ulimit -f`) an error of the kind [`io::ErrorKind::FileTooLarge`] for
 /// the rest of this process, so that it is told like a full disk. Otherwise the signal SIGXFSZ ends the process without
@@ -165,6 +167,23 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { Ok(()) } else { Err(strange(path, "folder")) }
 }
 
+/// Locks a file for this process alone.
+///
+/// A process that was killed while it started another one leaves its locks to that one until it has begun. So a lock is
+/// waited for, for a second.
+///
+/// # Errors
+/// [`TryLockError::WouldBlock`] where another process keeps it; the system's words where there are no locks.
+pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let locked = retry(PATIENCE, PAUSE, || match file.try_lock() {
+        Err(TryLockError::WouldBlock) => ControlFlow::Continue(TryLockError::WouldBlock),
+        locked => ControlFlow::Break(locked),
+    });
+    locked.unwrap_or_else(Err)
+}
+
 /// Whether `path` still names this file: it does not once the file or a folder above it was removed or renamed.
 /// Elsewhere than on Unix, whether it names any.
 pub fn is_there(file: &File, path: &Path) -> bool {
@@ -269,6 +288,21 @@ mod tests {
             open(&at("plain")).unwrap().write_all(text.as_bytes()).unwrap();
         }
         assert_eq!(read(&at("plain")).unwrap(), b"onetwo");
+    }
+
+    #[test]
+    fn a_lock_that_is_given_up_is_waited_for_and_one_that_is_kept_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        let [one, other] = [open(&path).unwrap(), open(&path).unwrap()];
+        lock(&one).unwrap();
+        assert!(matches!(lock(&other), Err(TryLockError::WouldBlock)));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| lock(&other));
+            one.unlock().unwrap();
+            waiting.join().unwrap().unwrap();
+        });
+        assert!(matches!(one.try_lock(), Err(TryLockError::WouldBlock)));
     }
 
     #[cfg(unix)]

@@ -114,6 +114,7 @@ pub enum StudyError {
 ///
 /// # Errors
 /// [`StudyError`] when the file cannot be used or a training cannot be carried out; those under way end first.
+// One call does everything and keeps nothing: each argument is a thing of its own.
 pub fn measure(
     cells: &[Cell],
     corpus: &Corpus,

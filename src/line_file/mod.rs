@@ -86,7 +86,7 @@ impl LineFile {
         fs::create_dir_all(&folder).map_err(open_error)?;
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let file = limits::open_with(&options, &path, limits::MAX_LINES).map_err(open_error)?;
-        match file.try_lock() {
+        match durable::lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LineFileError::Locked { path }),
             Err(TryLockError::Error(source)) => return Err(LineFileError::Open { path, source }),

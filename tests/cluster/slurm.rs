@@ -48,6 +48,7 @@ impl Cluster {
         self.path("slurm.conf")
     }
 
+    /// Most of it is one text.
     fn configure(&self) {
         for name in ["munge", "state", "log", "spool-n1", "spool-n2"] {
             fs::create_dir(self.path(name)).unwrap();

@@ -145,8 +145,13 @@ impl CorpusEvaluator {
         if context.cancelled() {
             return Err(EvalError::Cancelled);
         }
-        let mut report = Report { parameters, train_flops: Some(steps as f64 * work), ..Report::default() };
-        let mut task = TaskReport { name: "corpus".into(), steps, curve, diverged, ..TaskReport::default() };
+        let task = TaskReport { name: "corpus".into(), steps, curve, diverged, ..TaskReport::default() };
+        Ok(Report { parameters, train_flops: Some(steps as f64 * work), ..self.scored(task, last) })
+    }
+
+    /// The scores of a training after its last evaluation, where there was one.
+    fn scored(&self, mut task: TaskReport, last: Option<Validation>) -> Report {
+        let mut report = Report::default();
         let mut reached = 0.0;
         let guessing = (self.corpus.vocab_size as f64).ln();
         report.scores.insert("loss".into(), guessing);
@@ -160,7 +165,7 @@ impl CorpusEvaluator {
         task.accuracy = Some(reached);
         report.scores.insert("accuracy".into(), reached);
         report.tasks.push(task);
-        Ok(report)
+        report
     }
 }
 
