@@ -7,14 +7,10 @@
 //! ```
 //!
 //! Every entry is `regret in units of 0.01; rank` of the aggregated architecture, each as mean (95 % bootstrap
-//! interval) over searches with seeds of their own. The table comes from `examples/calibrate/main.rs`; for the incremental
-//! strategies it must hold the shorter sequences as well (`--layers 2,4,6`).
+//! interval) over searches with seeds of their own. The table comes from `examples/calibrate/main.rs`; for the
+//! incremental strategies it must hold the shorter sequences as well (`--layers 2,4,6`).
 
-use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
@@ -22,6 +18,7 @@ use composer_nas::{
     prelude::*,
     statistics::{Estimate, bootstrap_mean, mean},
 };
+use rayon::prelude::*;
 
 /// Makes a searcher for a budget.
 type Make = fn(usize) -> anyhow::Result<Box<dyn Searcher>>;
@@ -264,23 +261,8 @@ fn line(name: &str, cells: impl Iterator<Item = anyhow::Result<String>>) -> anyh
 fn in_parallel<J: Sync, T: Send>(
     jobs: &[J],
     threads: usize,
-    f: impl Fn(&J) -> anyhow::Result<T> + Sync,
+    f: impl Fn(&J) -> anyhow::Result<T> + Send + Sync,
 ) -> anyhow::Result<Vec<T>> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        while let at = next.fetch_add(1, Ordering::Relaxed)
-            && let Some(job) = jobs.get(at)
-        {
-            done.push((at, f(job)));
-        }
-        done
-    };
-    let mut done: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-    });
-    ensure!(done.len() == jobs.len(), "a search panicked");
-    done.sort_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, result)| result).collect()
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    pool.install(|| jobs.par_iter().with_max_len(1).map(f).collect())
 }

@@ -9,11 +9,7 @@
 //! standard error over the seeds, after each of the `--at` evaluations. With `--workers q` a proposal sees all but the
 //! last `q - 1` outcomes, as when q workers evaluate in step.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-    time::Instant,
-};
+use std::time::Instant;
 
 use clap::Parser;
 use composer_nas::{
@@ -21,6 +17,7 @@ use composer_nas::{
     search::{AcquisitionFunction, Term},
     testkit::landscape::Landscape,
 };
+use rayon::prelude::*;
 
 /// Makes a searcher.
 type Make = Box<dyn Fn() -> Box<dyn Searcher> + Sync>;
@@ -192,25 +189,10 @@ fn search(make: &Make, landscape: &Landscape, seed: u64, options: &Options) -> a
 fn in_parallel<J: Sync, T: Send>(
     jobs: &[J],
     threads: usize,
-    f: impl Fn(&J) -> anyhow::Result<T> + Sync,
+    f: impl Fn(&J) -> anyhow::Result<T> + Send + Sync,
 ) -> anyhow::Result<Vec<T>> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        while let at = next.fetch_add(1, Ordering::Relaxed)
-            && let Some(job) = jobs.get(at)
-        {
-            done.push((at, f(job)));
-        }
-        done
-    };
-    let mut done: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-    });
-    anyhow::ensure!(done.len() == jobs.len(), "a search panicked");
-    done.sort_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, result)| result).collect()
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    pool.install(|| jobs.par_iter().with_max_len(1).map(f).collect())
 }
 
 /// Mean ± standard error in units of 0.01 of every `seeds` searches, for every number of evaluations.

@@ -1,5 +1,5 @@
-//! A search over attention, SwiGLU and Mamba-2: six layers, at most two of them attention, compared at equal parameters,
-//! and the result beside published hybrids of the same size.
+//! A search over attention, SwiGLU and Mamba-2: six layers, at most two of them attention, compared at equal
+//! parameters, and the result beside published hybrids of the same size.
 //!
 //! `cargo run --release --example hybrid_search [TRIALS]`; the same command again resumes `runs/hybrid_search`.
 

@@ -83,12 +83,12 @@ struct Args {
     /// Root of everything random: the same seed and number of workers give the same search.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. By default
-    /// hybrid where other layers than attention and SwiGLU are searched, and quick otherwise.
+    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. By
+    /// default hybrid where other layers than attention and SwiGLU are searched, and quick otherwise.
     #[arg(long)]
     protocol: Option<String>,
-    /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as it
-    /// stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
+    /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as
+    /// it stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
     /// parameters, and 0 otherwise.
     #[arg(long)]
     blocks: Option<usize>,

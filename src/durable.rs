@@ -5,16 +5,18 @@
 //! path says: a link in place of the file is replaced or refused, never followed.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
-    io::{self, Write},
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
+    io::{self, Seek, SeekFrom, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use crate::limits;
+use crate::{limits, retry::retry};
 
 /// Makes a write beyond the limit on file sizes (`ulimit -f`) an error of the kind [`io::ErrorKind::FileTooLarge`] for
-/// the rest of this process, so that it is told like a full disk. Otherwise the signal SIGXFSZ ends the process without a
-/// word. Call it at the beginning of `main`; elsewhere than on Unix it does nothing.
+/// the rest of this process, so that it is told like a full disk. Otherwise the signal SIGXFSZ ends the process without
+/// a word. Call it at the beginning of `main`; elsewhere than on Unix it does nothing.
 pub fn outlive_file_size_limit() {
     // Where the system refuses, all stays as it was.
     #[cfg(unix)]
@@ -35,11 +37,58 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The system's words; the old file is then unchanged.
 pub fn write_in(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = beside(path);
-    let mut file = create_new(&beside)?;
+    let mut file = NewFile::create(path)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    replace(&beside, path)
+    file.finish()
+}
+
+/// A file that is written piece by piece beside its place, and takes it as a whole.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Begins a file that will stand at `path`, in a folder that must be there.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: create_new(&beside(path))?, path: path.into() })
+    }
+
+    /// Brings to the disk what is written so far.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Syncs it and puts it in its place.
+    pub fn finish(self) -> io::Result<()> {
+        self.sync()?;
+        replace(&beside(&self.path), &self.path)
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for NewFile {
+    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+        self.file.seek(place)
+    }
+}
+
+/// Removes the folder at `path` with all that is in it, where there is one.
+pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes an empty file in the place of whatever a writer that died has left there; a link is replaced.
@@ -116,6 +165,23 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
         made => return made,
     }
     if fs::symlink_metadata(path)?.is_dir() { Ok(()) } else { Err(strange(path, "folder")) }
+}
+
+/// Locks a file for this process alone.
+///
+/// A process that was killed while it started another one leaves its locks to that one until it has begun. So a lock is
+/// waited for, for a second.
+///
+/// # Errors
+/// [`TryLockError::WouldBlock`] where another process keeps it; the system's words where there are no locks.
+pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let locked = retry(PATIENCE, PAUSE, || match file.try_lock() {
+        Err(TryLockError::WouldBlock) => ControlFlow::Continue(TryLockError::WouldBlock),
+        locked => ControlFlow::Break(locked),
+    });
+    locked.unwrap_or_else(Err)
 }
 
 /// Whether `path` still names this file: it does not once the file or a folder above it was removed or renamed.
@@ -222,6 +288,21 @@ mod tests {
             open(&at("plain")).unwrap().write_all(text.as_bytes()).unwrap();
         }
         assert_eq!(read(&at("plain")).unwrap(), b"onetwo");
+    }
+
+    #[test]
+    fn a_lock_that_is_given_up_is_waited_for_and_one_that_is_kept_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        let [one, other] = [open(&path).unwrap(), open(&path).unwrap()];
+        lock(&one).unwrap();
+        assert!(matches!(lock(&other), Err(TryLockError::WouldBlock)));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| lock(&other));
+            one.unlock().unwrap();
+            waiting.join().unwrap().unwrap();
+        });
+        assert!(matches!(one.try_lock(), Err(TryLockError::WouldBlock)));
     }
 
     #[cfg(unix)]

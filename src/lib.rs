@@ -128,8 +128,8 @@
 //!    [`extrapolate`]: small architecture → model at the target's size;
 //!    [`data`], [`pretrain`], [`downstream`]: token files, pre-training on them, answers to questions
 //! 8. [`evaluate`]: trial → report; [`evidence`]: published comparisons, by which a proxy is judged
-//! 9. [`isoflop`]: how architectures scale
-//! 10. [`execute`], [`journal`], [`pipeline`]: where trials run, how a search is remembered, the composition
+//! 9. [`execute`]: where trials run; [`isoflop`]: how architectures scale
+//! 10. [`journal`], [`pipeline`]: how a search is remembered, the composition
 //! 11. models in the files of other tools, and back: [`export`], [`import`]
 //! 12. pictures of searches and studies: [`report`]
 //! 13. `testkit` (feature of that name): the laws of the traits, for the tests of a plug-in
@@ -156,6 +156,7 @@ pub mod seed;
 pub mod limits;
 pub mod text;
 pub mod statistics;
+pub(crate) mod retry;
 pub mod durable;
 pub mod line_file;
 pub mod dims;
@@ -186,9 +187,9 @@ pub mod pretrain;
 pub mod downstream;
 pub mod evaluate;
 pub mod evidence;
+pub mod execute;
 #[cfg(feature = "model")]
 pub mod isoflop;
-pub mod execute;
 pub mod journal;
 pub mod pipeline;
 #[cfg(feature = "model")]

@@ -120,7 +120,8 @@ pub(crate) fn product(factors: &[u64]) -> u128 {
     factors.iter().fold(1, |product: u128, &factor| product.saturating_mul(factor.into()))
 }
 
-/// Holds bytes against the [memory](machine_memory) that this process can have. Where that is not known, everything passes.
+/// Holds bytes against the [memory](machine_memory) that this process can have. Where that is not known, everything
+/// passes.
 pub(crate) fn check_memory(what: &'static str, bytes: u128) -> Result<(), LimitError> {
     within_memory(what, bytes, machine_memory())
 }

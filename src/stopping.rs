@@ -9,6 +9,8 @@
 //! not compare with whole ones, and an invented one would mislead a searcher's model. It costs budget and is not
 //! proposed again.
 
+use auto_impl::auto_impl;
+
 use crate::{
     space::Architecture,
     statistics::median,
@@ -16,6 +18,7 @@ use crate::{
 };
 
 /// Decides what a trial must reach to be carried on. A function of its configuration and the study.
+#[auto_impl(Box)]
 pub trait StoppingRule {
     /// Name and settings, such as `median(trials=8, steps=100)`: what a resumed search compares.
     fn fingerprint(&self) -> String;
@@ -56,15 +59,6 @@ impl StoppingRule for MedianRule {
             let median = median(&values)?;
             (values.len() >= self.trials).then_some((step, median))
         }))
-    }
-}
-
-impl<R: StoppingRule + ?Sized> StoppingRule for Box<R> {
-    fn fingerprint(&self) -> String {
-        (**self).fingerprint()
-    }
-    fn bar(&self, study: &Study, architecture: &Architecture) -> Bar {
-        (**self).bar(study, architecture)
     }
 }
 

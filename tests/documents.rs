@@ -83,6 +83,31 @@ fn help(example: &str) -> String {
     String::from_utf8(Command::new(program).arg("--help").output().unwrap().stdout).unwrap()
 }
 
+/// The formatter leaves comments as they are.
+#[test]
+fn comments_keep_to_the_limit_of_the_formatter() {
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+    }
+    let settings = read("rustfmt.toml");
+    let limit = settings.lines().find_map(|line| line.strip_prefix("max_width = ")?.parse::<usize>().ok()).unwrap();
+    let sources = ["src", "tests", "examples", "benches"].map(|folder| sources(&root().join(folder))).concat();
+    let sources = sources.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let mut long = Vec::new();
+    let mut comments = 0;
+    for path in sources {
+        for (number, line) in (1..).zip(read(path).lines()).filter(|(_, line)| line.trim_start().starts_with("//")) {
+            comments += 1;
+            if line.chars().count() > limit {
+                long.push(format!("{}:{number}", path.display()));
+            }
+        }
+    }
+    assert!(comments > 5000, "only {comments} lines of comments found");
+    assert!(long.is_empty(), "beyond {limit} characters: {long:?}");
+}
+
 #[test]
 fn programs_in_documents_are_compiled() {
     let library = read("src/lib.rs");

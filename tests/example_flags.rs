@@ -53,6 +53,7 @@ fn corpus(folder: &Path) -> PathBuf {
     corpus
 }
 
+/// Most of it is one table.
 #[test]
 fn absurd_flags_are_refused_with_their_limit() {
     let folder = tempfile::tempdir().unwrap();

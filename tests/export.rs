@@ -181,8 +181,8 @@ fn a_failure_half_way_leaves_nothing() {
 
 /// What the killed process below does: replaces a model again and again.
 #[test]
-#[ignore = "runs until it is killed"]
-fn export_for_ever() {
+#[ignore = "started by other tests"]
+fn child_export() {
     let folder = std::path::PathBuf::from(std::env::var_os("FOLDER").unwrap());
     let options = Options { overwrite: true, shard_bytes: 20_000, ..Options::default() };
     loop {
@@ -196,7 +196,7 @@ fn a_killed_process_leaves_a_whole_model_or_none() {
     let folder = root.path().join("model");
     for kill in 0..8 {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "export_for_ever", "--ignored"])
+            .args(["--exact", "child_export", "--ignored"])
             .env("FOLDER", &folder)
             .stdout(std::process::Stdio::null())
             .spawn()

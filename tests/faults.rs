@@ -1,7 +1,7 @@
 //! What happens to run folders, machines and clocks while a search runs, as `docs/cluster.md` lists it: each fault ends
 //! in the way and within the time that is written there, and the search goes on afterwards as if nothing had been.
 //!
-//! Where the system does not permit a fault, its test says `SKIPPED` on standard error.
+//! Tests that need more than an ordinary user has are ignored unless they are asked for, as `.ci/run` does.
 #![cfg(feature = "flex")]
 #![cfg(target_os = "linux")]
 
@@ -13,7 +13,7 @@ use std::{
     fmt::Display,
     fs,
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Barrier},
@@ -79,14 +79,17 @@ fn pipeline(trials: usize) -> Pipeline<impl Evaluator + 'static, RandomSearch, B
 
 /// Workers run this test.
 #[test]
+#[ignore = "started by other tests"]
 fn child_worker() {
     composer_nas::execute::worker(&[&evaluator()]);
+    panic!("--worker FOLDER is missing");
 }
 
 /// Drivers run this one.
 #[test]
+#[ignore = "started by other tests"]
 fn child_driver() {
-    let Some(folder) = cluster::driven() else { return };
+    let folder = cluster::driven();
     durable::outlive_file_size_limit();
     // Standard error of a test is shown as it is only when it is written to directly.
     let say = |words: &dyn Display| drop(writeln!(io::stderr(), "{words}"));
@@ -196,40 +199,25 @@ fn assert_ends_well(folder: &Path, executor: &str, trials: usize) {
     assert_told_once(folder);
 }
 
-/// Says, where it is seen, that a test does nothing.
-fn skip(what: &str, reason: impl Display) {
-    let _ = writeln!(io::stderr(), "SKIPPED {what}: {reason}");
-}
-
 /// Something mounted, until it is dropped.
 struct Mount(PathBuf);
 
 impl Mount {
-    /// `None`, with a word to whoever reads the test's output, where the system does not permit it.
-    fn new(path: &Path, arguments: &[&str]) -> Option<Self> {
-        let output = Command::new("mount").args(arguments).arg(path).output();
-        match output {
-            Ok(output) if output.status.success() => Some(Self(path.to_owned())),
-            Ok(output) => {
-                skip("a fault of file systems", String::from_utf8_lossy(&output.stderr));
-                None
-            }
-            Err(error) => {
-                skip("a fault of file systems", error);
-                None
-            }
-        }
+    fn new(path: &Path, arguments: &[&str]) -> Self {
+        let output = Command::new("mount").args(arguments).arg(path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self(path.to_owned())
     }
 
-    fn full_at(path: &Path, limit: &str) -> Option<Self> {
+    fn full_at(path: &Path, limit: &str) -> Self {
         Self::new(path, &["-t", "tmpfs", "-o", limit, "tmpfs"])
     }
 
-    fn read_only(path: &Path) -> Option<Self> {
-        let mount = Self::new(path, &["--bind", path.to_str().unwrap()])?;
+    fn read_only(path: &Path) -> Self {
+        let mount = Self::new(path, &["--bind", path.to_str().unwrap()]);
         // Busy while somebody writes to a file that was opened through it.
         until("it is read-only", || mount.is_changed("bind,ro"));
-        Some(mount)
+        mount
     }
 
     fn change(&self, options: &str) {
@@ -309,6 +297,7 @@ fn a_task_that_somebody_removes_is_asked_for_again() {
 }
 
 #[test]
+#[ignore = "needs root, to mount"]
 fn a_folder_that_becomes_read_only_ends_the_search_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -316,7 +305,7 @@ fn a_folder_that_becomes_read_only_ends_the_search_in_time() {
     until("some trials are told", || told(folder) >= 3);
     // Nobody new opens a file meanwhile.
     signal(&child.id().to_string(), "-STOP");
-    let Some(mount) = Mount::read_only(folder) else { return kill(child) };
+    let mount = Mount::read_only(folder);
     signal(&child.id().to_string(), "-CONT");
     let words = stop(child);
     assert!(words.contains("Read-only file system") && words.contains("nothing finished is lost"), "{words}");
@@ -330,12 +319,13 @@ fn a_folder_that_becomes_read_only_ends_the_search_in_time() {
 }
 
 #[test]
+#[ignore = "needs root, to mount"]
 fn threads_write_on_to_a_journal_in_a_folder_that_becomes_read_only() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let child = driver(folder, "threads", "slow=60").spawn().unwrap();
     until("some trials are told", || told(folder) >= 3);
-    let Some(mount) = Mount::read_only(folder) else { return kill(child) };
+    let mount = Mount::read_only(folder);
     succeed(child);
     drop(mount);
     assert_ends_well(folder, "threads", 12);
@@ -391,7 +381,7 @@ fn fill_up(limits: impl Iterator<Item = String>, anew: bool) {
     const ROOM: &str = "nr_inodes=1000";
     let root = tempfile::tempdir().unwrap();
     let mut limits = limits.peekable();
-    let Some(mount) = Mount::full_at(root.path(), limits.peek().unwrap()) else { return };
+    let mount = Mount::full_at(root.path(), limits.peek().unwrap());
     let folder = root.path().join("run");
     let mut known = 0;
     let mut stops = 0;
@@ -425,11 +415,13 @@ fn fill_up(limits: impl Iterator<Item = String>, anew: bool) {
 }
 
 #[test]
+#[ignore = "needs root, to mount"]
 fn a_disk_that_is_full_at_any_file_loses_nothing() {
     fill_up((2..120).map(|files| format!("nr_inodes={files}")), true);
 }
 
 #[test]
+#[ignore = "needs root, to mount"]
 fn a_disk_that_is_full_at_any_page_loses_nothing() {
     fill_up((1..120).map(|pages| format!("size={}k", 4 * pages)), false);
 }
@@ -532,15 +524,19 @@ fn a_worker_that_stays_stopped_is_ended_at_its_time_limit() {
     assert_eq!(attempts(&task), 2);
 }
 
-/// The library that makes programs see another time, where it is installed.
-fn faketime() -> Option<PathBuf> {
+/// The library that makes programs see another time.
+fn faketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
-    folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
+    folders
+        .map(|folder| folder.join("faketime/libfaketimeMT.so.1"))
+        .find(|library| library.exists())
+        .expect("libfaketime is not installed")
 }
 
 #[test]
+#[ignore = "needs libfaketime"]
 fn clocks_may_jump_back_and_forth() {
-    let Some(library) = faketime() else { return skip("jumping clocks", "libfaketime is not installed") };
+    let library = faketime();
     for executor in ["threads", "process"] {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("run");
@@ -628,8 +624,9 @@ fn files_of_a_run_have_the_rights_that_the_umask_gives() {
 
 /// Writes what is written outside searches.
 #[test]
+#[ignore = "started by other tests"]
 fn child_writer() {
-    let Some(folder) = cluster::driven() else { return };
+    let folder = cluster::driven();
     let at = |name: &str| folder.join(name);
     let study = pipeline(4).run(&Target::llama_350m()).unwrap().study;
     Page::new(&study).write(at("page.html")).unwrap();
@@ -783,34 +780,31 @@ fn as_many_workers_as_are_permitted_work_at_once() {
 
 /// Drivers run this one where threads are scarce.
 #[test]
+#[ignore = "started by other tests"]
 fn child_crowd() {
-    if cluster::driven().is_some() {
-        let error = Threads::new(Arc::new(evaluator()), Threads::MOST).unwrap_err();
-        let _ = writeln!(io::stderr(), "{error}");
-        std::process::exit(STOPPED);
-    }
+    let error = Threads::new(Arc::new(evaluator()), Threads::MOST).unwrap_err();
+    let _ = writeln!(io::stderr(), "{error}");
+    std::process::exit(STOPPED);
 }
 
 #[test]
+#[ignore = "needs root, to become somebody else"]
 fn threads_that_the_system_refuses_are_an_error() {
-    let words = cluster::command("child_crowd");
+    let mut words = cluster::command("child_crowd");
+    // Where somebody else may run it.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("tests");
+    fs::copy(&words[0], &program).unwrap();
+    words[0] = program.display().to_string();
     // Root has no such limit.
     let nobody = ["--reuid=65534", "--clear-groups", "prlimit", "--nproc=40"];
     let mut command = Command::new("setpriv");
-    command.args(nobody).args(&words).env(FOLDER, "/nowhere").stdin(Stdio::null()).stdout(Stdio::null());
-    let output = command.output();
-    match output {
-        Ok(output) if output.status.code() == Some(STOPPED) => {
-            let words = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(words.contains("a worker is not there") && !words.contains("panicked"), "{words}");
-        }
-        Ok(output) if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) => {
-            let words = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(words.contains("Permission denied"), "{} {words}", output.status);
-            skip("refused threads", "another user cannot run this program");
-        }
-        _ => skip("refused threads", "it takes root to become somebody else"),
-    }
+    command.args(nobody).args(&words).stdin(Stdio::null()).stdout(Stdio::null());
+    let output = command.output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(STOPPED), "{words}");
+    assert!(words.contains("a worker is not there") && !words.contains("panicked"), "{words}");
 }
 
 /// Kills drivers and workers at random moments. `COMPOSER_TEST_KILLS=100` makes a soak of it.

@@ -155,15 +155,14 @@ fn a_run_that_breaks_off_goes_on_as_if_nothing_had_been() {
 
 /// Not a test by itself: the process that the next test kills.
 #[test]
-#[ignore = "run by another test"]
-fn child() {
-    if let Ok(root) = std::env::var("PRETRAIN_ROOT") {
-        let slow = &mut |_: &Record| {
-            thread::sleep(Duration::from_millis(20));
-            ControlFlow::Continue(())
-        };
-        pretrainer(root.as_ref(), "killed", &config()).run(&Device::flex(), &[], slow).unwrap();
-    }
+#[ignore = "started by other tests"]
+fn child_run() {
+    let root = std::env::var("PRETRAIN_ROOT").unwrap();
+    let slow = &mut |_: &Record| {
+        thread::sleep(Duration::from_millis(20));
+        ControlFlow::Continue(())
+    };
+    pretrainer(root.as_ref(), "killed", &config()).run(&Device::flex(), &[], slow).unwrap();
 }
 
 #[test]
@@ -176,7 +175,7 @@ fn a_run_that_is_killed_goes_on_with_the_same_losses() {
     // Killed twice: before the first checkpoint, and some lines after a later one.
     for beyond in [3, 15] {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--ignored"])
+            .args(["--ignored", "--exact", "child_run"])
             .env("PRETRAIN_ROOT", root.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

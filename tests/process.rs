@@ -23,14 +23,16 @@ use composer_nas::{
 
 /// Workers run this test.
 #[test]
+#[ignore = "started by other tests"]
 fn child_worker() {
     cluster::worker();
 }
 
 /// Drivers run this one.
 #[test]
+#[ignore = "started by other tests"]
 fn child_driver() {
-    let Some(folder) = cluster::driven() else { return };
+    let folder = cluster::driven();
     let executor = match process(&folder) {
         Ok(executor) => executor,
         Err(error) => {
@@ -77,8 +79,12 @@ fn a_killed_driver_finds_its_workers_and_their_results() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for wanted in [2, 8, 16] {
-        let child = driver(folder, "slow=150").spawn().unwrap();
-        until("some trials are told", || told(folder) >= wanted);
+        let mut child = driver(folder, "slow=150").spawn().unwrap();
+        until("some trials are told", || {
+            // A driver that has stopped by itself says why on standard error.
+            assert_eq!(child.try_wait().unwrap(), None, "{wanted}");
+            told(folder) >= wanted
+        });
         kill(child);
     }
     drive(folder, "");

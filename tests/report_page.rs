@@ -1,4 +1,4 @@
-//! The page of a search in a real browser, where Chromium is installed.
+//! The page of a search in a real browser.
 
 use std::process::{Command, Stdio};
 
@@ -26,20 +26,22 @@ fn found() -> Found {
 }
 
 /// The document after its scripts have run, and what the browser's console said.
-fn open(path: &std::path::Path) -> Option<(String, String)> {
+fn open(path: &std::path::Path) -> (String, String) {
     let browser = ["chromium", "chromium-browser", "google-chrome"]
         .into_iter()
-        .find(|browser| Command::new(browser).arg("--version").stdout(Stdio::null()).status().is_ok())?;
+        .find(|browser| Command::new(browser).arg("--version").stdout(Stdio::null()).status().is_ok())
+        .expect("Chromium is not installed");
     let output = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"])
         .arg(format!("file://{}", path.display()))
         .output()
         .unwrap();
     let console = String::from_utf8_lossy(&output.stderr).lines().filter(|line| line.contains("CONSOLE")).collect();
-    Some((String::from_utf8(output.stdout).unwrap(), console))
+    (String::from_utf8(output.stdout).unwrap(), console)
 }
 
 #[test]
+#[ignore = "needs Chromium"]
 fn pages_open_without_errors_and_their_scripts_run() {
     let folder = tempfile::tempdir().unwrap();
     let found = found();
@@ -47,10 +49,7 @@ fn pages_open_without_errors_and_their_scripts_run() {
     let primitives = Primitives::standard();
     let page = folder.path().join("report.html");
     Page::new(&found.study).target(&target, &found.target, &primitives).write(&page).unwrap();
-    let Some((document, console)) = open(&page) else {
-        eprintln!("Chromium is not installed: the page was not opened");
-        return;
-    };
+    let (document, console) = open(&page);
     assert_eq!(console, "");
     for part in
         ["trials", "leaders", "predictions", "importance", "layers", "clusters", "votes", "models", "unfinished"]
@@ -62,7 +61,7 @@ fn pages_open_without_errors_and_their_scripts_run() {
 
     let compared = folder.path().join("compare.html");
     write_comparison(&[("default".into(), vec![found.study])], &compared).unwrap();
-    let (document, console) = open(&compared).unwrap();
+    let (document, console) = open(&compared);
     assert_eq!(console, "");
     assert!(document.contains("data-hint=\"default, 1 evaluations"));
 }

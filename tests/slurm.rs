@@ -1,7 +1,7 @@
 //! Searches on a private Slurm of two nodes, and what happens to them: killed drivers, workers, nodes, daemons and
 //! controllers, held jobs, stopped workers and those that take too much memory, folders that are removed, renamed, full
-//! or hold links. Whatever it is, the search ends as on threads. Needs Slurm and root; says so and does
-//! nothing elsewhere.
+//! or hold links. Whatever it is, the search ends as on threads. Needs Slurm and root, and is
+//! ignored unless it is asked for, as `.ci/run` does.
 #![cfg(feature = "flex")]
 #![cfg(target_os = "linux")]
 
@@ -27,6 +27,7 @@ use private::{Cluster, parent};
 
 /// Workers run this test.
 #[test]
+#[ignore = "started by other tests"]
 fn child_worker() {
     cluster::worker();
 }
@@ -41,8 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Drivers run this one.
 #[test]
+#[ignore = "started by other tests"]
 fn child_driver() {
-    let Some(folder) = cluster::driven() else { return };
+    let folder = cluster::driven();
     let search = |executor| {
         let pipeline = cluster::pipeline().patience(PATIENCE).executor(executor).journal(folder.join("journal.jsonl"));
         pipeline.run(&Target::llama_350m()).map_err(|error| error.to_string())
@@ -63,8 +65,8 @@ fn slurm(folder: &Path) -> Result<Slurm, ExecuteError> {
         resources: Resources { gpus: words(GPUS).parse().unwrap_or(0), ..Resources::default() },
         ..SlurmOptions::default()
     };
-    // The first attempt at a trial finds no room for its files; the task's folder is the sixth argument.
-    let limit = "case \"$6\" in *trial-00003*) [ -e \"$6/attempts\" ] || ulimit -f 0 ;; esac";
+    // The first attempt at a trial finds no room for its files; the task's folder is the seventh argument.
+    let limit = "case \"$7\" in *trial-00003*) [ -e \"$7/attempts\" ] || ulimit -f 0 ;; esac";
     let small_disk = ["sh".into(), "-c".into(), format!("{limit}; exec \"$0\" \"$@\" >/dev/null")];
     let full = words(FAULTS).contains("full_disk");
     let wrapper = if full { small_disk.to_vec() } else { vec![] };
@@ -133,14 +135,10 @@ fn signal(pid: &str, signal: &str) {
 struct Mount(PathBuf);
 
 impl Mount {
-    /// `None`, with a word to whoever reads the test's output, where the system does not permit it.
-    fn new(path: &Path) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(path).status();
-        let mounted = mounted.is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("SKIPPED a full disk: nothing can be mounted here");
-        }
-        mounted.then(|| Self(path.to_owned()))
+    fn new(path: &Path) -> Self {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(path).status().unwrap();
+        assert!(mounted.success());
+        Self(path.to_owned())
     }
 
     /// Leaves no room but what a file's last page has.
@@ -159,8 +157,9 @@ impl Drop for Mount {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn jobs_find_what_threads_find_on_their_gpus() {
-    let Some(cluster) = Cluster::start(None) else { return };
+    let cluster = Cluster::start(None);
     let folder = tempfile::tempdir().unwrap();
     succeed(driver(&cluster, folder.path(), "").env(GPUS, "1").spawn().unwrap());
     assert_ended_well(folder.path());
@@ -173,8 +172,9 @@ fn jobs_find_what_threads_find_on_their_gpus() {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn a_killed_driver_finds_its_jobs_and_their_results() {
-    let Some(cluster) = Cluster::start(None) else { return };
+    let cluster = Cluster::start(None);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for wanted in [1, 8] {
@@ -188,8 +188,9 @@ fn a_killed_driver_finds_its_jobs_and_their_results() {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn killed_workers_and_held_jobs_are_replaced_and_poison_is_recorded() {
-    let Some(cluster) = Cluster::start(None) else { return };
+    let cluster = Cluster::start(None);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let child = driver(&cluster, folder, "slow=700 full_disk=1").spawn().unwrap();
@@ -217,8 +218,9 @@ fn killed_workers_and_held_jobs_are_replaced_and_poison_is_recorded() {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn a_folder_that_is_removed_renamed_or_full_ends_the_search_in_time() {
-    let Some(cluster) = Cluster::start(None) else { return };
+    let cluster = Cluster::start(None);
     let root = tempfile::tempdir().unwrap();
     let removed = root.path().join("removed");
     let renamed = root.path().join("renamed");
@@ -253,7 +255,7 @@ fn a_folder_that_is_removed_renamed_or_full_ends_the_search_in_time() {
     goes_on(&away);
 
     fs::create_dir(&full).unwrap();
-    let Some(mount) = Mount::new(&full) else { return };
+    let mount = Mount::new(&full);
     let child = start(&full);
     let filler = mount.fill();
     let before = told(&full);
@@ -265,8 +267,9 @@ fn a_folder_that_is_removed_renamed_or_full_ends_the_search_in_time() {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn stopped_workers_are_waited_for_and_those_that_take_too_much_memory_are_replaced() {
-    let Some(cluster) = Cluster::start(None) else { return };
+    let cluster = Cluster::start(None);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let child = driver(&cluster, folder, "slow=500 grab=5").spawn().unwrap();
@@ -286,8 +289,9 @@ fn stopped_workers_are_waited_for_and_those_that_take_too_much_memory_are_replac
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn a_log_that_is_a_link_is_not_written_to() {
-    let Some(cluster) = Cluster::start(None) else { return };
+    let cluster = Cluster::start(None);
     let root = tempfile::tempdir().unwrap();
     let known = root.path().join("known");
     let folder = root.path().join("run");
@@ -308,8 +312,9 @@ fn a_log_that_is_a_link_is_not_written_to() {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn a_crashed_node_is_survived() {
-    let Some(mut cluster) = Cluster::start(None) else { return };
+    let mut cluster = Cluster::start(None);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let child = driver(&cluster, folder, "slow=500").spawn().unwrap();
@@ -325,8 +330,9 @@ fn a_crashed_node_is_survived() {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn a_worker_that_outlives_its_daemon_and_its_replacement_give_one_result() {
-    let Some(mut cluster) = Cluster::start(None) else { return };
+    let mut cluster = Cluster::start(None);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let child = driver(&cluster, folder, "slow=500 slow_once=4").spawn().unwrap();
@@ -348,8 +354,9 @@ fn a_worker_that_outlives_its_daemon_and_its_replacement_give_one_result() {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn a_controller_may_die_while_jobs_are_submitted() {
-    let Some(mut cluster) = Cluster::start(None) else { return };
+    let mut cluster = Cluster::start(None);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let child = driver(&cluster, folder, "slow=300").spawn().unwrap();
@@ -364,8 +371,9 @@ fn a_controller_may_die_while_jobs_are_submitted() {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn what_slurm_refuses_is_said_in_its_words() {
-    let Some(cluster) = Cluster::start(None) else { return };
+    let cluster = Cluster::start(None);
     let folder = tempfile::tempdir().unwrap();
     let refused = |extra: &str| fail(driver(&cluster, folder.path(), "").env(EXTRA, extra));
     assert!(refused("--partition=nowhere").contains("invalid partition specified: nowhere"));
@@ -396,17 +404,19 @@ fn main_job(cluster: &Cluster, runs: &Path, executor: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn the_main_job_runs_as_jobs() {
-    let Some(cluster) = Cluster::start(None) else { return };
+    let cluster = Cluster::start(None);
     let runs = tempfile::tempdir().unwrap();
     assert_eq!(main_job(&cluster, runs.path(), "slurm"), main_job(&cluster, runs.path(), "threads"));
     assert_eq!(tasks(&runs.path().join("slurm")).len(), 3);
 }
 
 #[test]
+#[ignore = "needs Slurm and root"]
 fn a_folder_that_nodes_do_not_see_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(cluster) = Cluster::start(Some(folder.path())) else { return };
+    let cluster = Cluster::start(Some(folder.path()));
     let words = fail(&mut driver(&cluster, folder.path(), ""));
     assert!(words.contains("is that folder shared with the machines") && words.contains("ExitCode=66:0"), "{words}");
     assert!(!folder.path().join("journal.jsonl").exists() || told(folder.path()) == 0);

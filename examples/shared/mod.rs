@@ -54,8 +54,8 @@ pub fn tell(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Carries out a program. An error is told with its causes, a line each, whatever text from files they quote; a limit on
-/// file sizes is such an error.
+/// Carries out a program. An error is told with its causes, a line each, whatever text from files they quote; a limit
+/// on file sizes is such an error.
 pub fn carry_out(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     durable::outlive_file_size_limit();
     let Err(error) = program() else { return ExitCode::SUCCESS };

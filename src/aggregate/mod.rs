@@ -13,6 +13,7 @@ pub use best::Best;
 pub use nc_clustering::{Cluster, Clustering, Context, LayerVote, NcClustering, Vote};
 pub use pooled::Pooled;
 
+use auto_impl::auto_impl;
 use thiserror::Error;
 
 use crate::{space::Architecture, study::Study};
@@ -23,6 +24,7 @@ use crate::{space::Architecture, study::Study};
 /// [`Study::space`], constraints included.
 ///
 /// See [`Best`] for an implementation.
+#[auto_impl(&, Box)]
 pub trait Aggregator {
     /// Name and settings, such as `nc_clustering(clusters=5, context=0)`.
     fn fingerprint(&self) -> String;
@@ -57,26 +59,6 @@ impl AggregateError {
     /// The error of a study without observations.
     pub fn no_observations(study: &Study) -> Self {
         Self::NoObservations { trials: study.trials().len(), pending: study.pending().count() }
-    }
-}
-
-impl<A: Aggregator + ?Sized> Aggregator for Box<A> {
-    fn fingerprint(&self) -> String {
-        (**self).fingerprint()
-    }
-
-    fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError> {
-        (**self).aggregate(study)
-    }
-}
-
-impl<A: Aggregator + ?Sized> Aggregator for &A {
-    fn fingerprint(&self) -> String {
-        (**self).fingerprint()
-    }
-
-    fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError> {
-        (**self).aggregate(study)
     }
 }
 

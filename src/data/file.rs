@@ -1,73 +1,13 @@
 //! Reading tokens at any place of a file.
 
 use std::{
-    fmt,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::{TokenError, megatron};
+use super::{TokenError, TokenWidth, megatron};
 use crate::{limits, seed::digest};
-
-/// How a token is stored; integers are little-endian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenWidth {
-    /// One byte.
-    U8,
-    /// Two bytes.
-    U16,
-    /// Four bytes, without sign.
-    U32,
-    /// Four bytes, with sign.
-    I32,
-    /// Eight bytes, with sign.
-    I64,
-}
-
-impl TokenWidth {
-    /// Bytes of a token.
-    pub const fn bytes(self) -> u64 {
-        match self {
-            Self::U8 => 1,
-            Self::U16 => 2,
-            Self::U32 | Self::I32 => 4,
-            Self::I64 => 8,
-        }
-    }
-
-    /// The narrowest of [`U16`](Self::U16) and [`U32`](Self::U32) for a vocabulary of this size.
-    pub const fn for_vocabulary(vocab_size: usize) -> Self {
-        if vocab_size <= 1 << 16 { Self::U16 } else { Self::U32 }
-    }
-
-    /// One token, of as many bytes.
-    fn decode(self, bytes: &[u8]) -> i64 {
-        let mut wide = [0; 8];
-        wide[..bytes.len()].copy_from_slice(bytes);
-        let value = u64::from_le_bytes(wide);
-        match self {
-            Self::U8 | Self::U16 | Self::U32 => value as i64,
-            Self::I32 => i64::from(value as u32 as i32),
-            Self::I64 => value as i64,
-        }
-    }
-}
-
-impl fmt::Display for TokenWidth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::U8 => "u8",
-            Self::U16 => "u16",
-            Self::U32 => "u32",
-            Self::I32 => "i32",
-            Self::I64 => "i64",
-        })
-    }
-}
 
 /// Bytes of the header that llm.c writes: 256 integers of 32 bits.
 pub(super) const HEADER_BYTES: u64 = 1024;

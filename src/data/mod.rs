@@ -13,15 +13,17 @@ mod import;
 mod megatron;
 mod sampler;
 mod shuffle;
+mod width;
 mod windows;
 mod writer;
 
 pub use corpus::{Corpus, CorpusInfo};
 pub use error::TokenError;
-pub use file::{TokenFile, TokenWidth};
+pub use file::TokenFile;
 #[cfg(feature = "tokenizers")]
 pub use import::{ImportError, Importer, TextReader};
 pub use sampler::Sampler;
 pub use shuffle::Permutation;
+pub use width::TokenWidth;
 pub use windows::Windows;
 pub use writer::{TokenFormat, TokenWriter};

@@ -1,8 +1,8 @@
 //! Writing token files.
 
 use std::{
-    fs::{self, File},
-    io::{BufWriter, Seek, SeekFrom, Write},
+    fs,
+    io::{self, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use super::{
     file::{HEADER_BYTES, HEADERS},
     megatron,
 };
-use crate::durable;
+use crate::durable::{self, NewFile};
 
 /// The format of a token file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum TokenFormat {
 #[derive(Debug)]
 pub struct TokenWriter {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<NewFile>,
     format: TokenFormat,
     width: TokenWidth,
     /// Tokens of each document.
@@ -61,8 +61,7 @@ impl TokenWriter {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(TokenError::io(folder))?;
         }
-        let beside = durable::beside(&path);
-        let file = BufWriter::new(durable::create_new(&beside).map_err(TokenError::io(&beside))?);
+        let file = BufWriter::new(NewFile::create(&path).map_err(TokenError::io(&path))?);
         let mut writer = Self { path, file, format, width, lengths: Vec::new(), tokens: 0 };
         if format == TokenFormat::Header {
             writer.write(&[0; HEADER_BYTES as usize])?;
@@ -108,16 +107,15 @@ impl TokenWriter {
         if self.format == TokenFormat::Header {
             self.write_header()?;
         }
-        let beside = durable::beside(&self.path);
-        let error = TokenError::io(&beside);
-        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(error)?;
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error);
+        let file = file.and_then(|file| file.sync().map(|()| file)).map_err(TokenError::io(&self.path))?;
         if self.format == TokenFormat::Megatron {
             let [_, index] = megatron::pair(&self.path);
             let mut bytes = Vec::new();
             let written = megatron::write_index(&mut bytes, self.width, &self.lengths);
             written.and_then(|()| durable::write(&index, &bytes)).map_err(TokenError::io(index))?;
         }
-        durable::replace(&beside, &self.path).map_err(TokenError::io(&self.path))
+        file.finish().map_err(TokenError::io(&self.path))
     }
 
     fn write_header(&mut self) -> Result<(), TokenError> {

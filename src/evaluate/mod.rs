@@ -25,8 +25,9 @@ pub use repeated::{RepeatError, Repeated, Until};
 pub use size_matched::SizeMatched;
 pub use tabular::{Row, RowError, Table, TableError, TableFile, TabularEvaluator};
 
-use std::{any::Any, sync::Arc};
+use std::any::Any;
 
+use auto_impl::auto_impl;
 use thiserror::Error;
 
 use crate::study::{Report, Trial};
@@ -39,6 +40,7 @@ use crate::study::{Report, Trial};
 ///
 /// An evaluator that knows how good a trial looks on its way tells it ([`Progress::value`]): the executor makes the
 /// report's [curve](Report::curve) of that, and [stopping rules](crate::stopping) apply to it.
+#[auto_impl(Box, Arc)]
 pub trait Evaluator: Send + Sync {
     /// Everything that the reports depend on besides the trial, as text: a search is resumed only with the same.
     fn fingerprint(&self) -> String;
@@ -71,22 +73,4 @@ pub enum EvalError {
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("without a message").into()
-}
-
-impl<E: Evaluator + ?Sized> Evaluator for Box<E> {
-    fn fingerprint(&self) -> String {
-        (**self).fingerprint()
-    }
-    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
-        (**self).evaluate(trial, context)
-    }
-}
-
-impl<E: Evaluator + ?Sized> Evaluator for Arc<E> {
-    fn fingerprint(&self) -> String {
-        (**self).fingerprint()
-    }
-    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
-        (**self).evaluate(trial, context)
-    }
 }

@@ -24,9 +24,12 @@
 //!
 //! Comparisons of your own are a JSON file of the same form, see [`Group`].
 
+mod check;
+mod collection;
 mod group;
 mod judgement;
 pub mod rules;
 
-pub use group::{Evidence, EvidenceError, Group, Layout};
+pub use collection::{Evidence, EvidenceError};
+pub use group::{Group, Layout};
 pub use judgement::{GroupJudgement, Judgement, PaperJudgement};

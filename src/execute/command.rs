@@ -2,12 +2,14 @@
 
 use std::{
     io::{self, Read, Write},
+    ops::ControlFlow,
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::EngineError;
+use crate::retry::retry;
 
 /// What a program printed and how it ended.
 #[derive(Debug)]
@@ -63,17 +65,18 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<thread::JoinHa
 
 /// Whether the program succeeded; `None` where it had to be ended.
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<bool>> {
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status.success()));
-        }
-        if start.elapsed() > limit {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let ended = retry(limit, PAUSE, || match child.try_wait().transpose() {
+        Some(status) => ControlFlow::Break(status),
+        None => ControlFlow::Continue(()),
+    });
+    match ended {
+        Ok(status) => Ok(Some(status?.success())),
+        Err(_) => {
             child.kill()?;
             child.wait()?;
-            return Ok(None);
+            Ok(None)
         }
-        thread::sleep(Duration::from_millis(5));
     }
 }
 

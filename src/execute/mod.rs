@@ -33,6 +33,7 @@ pub use worker::{WorkerExit, work, worker};
 
 use std::{io, path::PathBuf, time::Duration};
 
+use auto_impl::auto_impl;
 use thiserror::Error;
 
 use crate::{
@@ -43,8 +44,9 @@ use crate::{
 /// Runs trials. It is polled from one thread and never blocks longer than asked.
 ///
 /// LAW: every submitted trial comes back exactly once as [`Message::Done`]; panics and crashes of an evaluator come
-/// back as an [`AttemptError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes back
-/// as [`AttemptError::Stopped`]. `testkit::executor` checks it.
+/// back as an [`AttemptError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes
+/// back as [`AttemptError::Stopped`]. `testkit::executor` checks it.
+#[auto_impl(Box)]
 pub trait Executor {
     /// Says, once and before the first trial, which evaluator the trials are meant for: its
     /// [fingerprint](crate::evaluate::Evaluator::fingerprint). Executors that hold the evaluator themselves need not
@@ -187,26 +189,5 @@ fn at_most(asked: usize, most: usize, what: &'static str) -> Result<(), ExecuteE
         0 => Err(ExecuteError::NoWorkers),
         _ if asked > most => Err(ExecuteError::TooMany { asked, most, what }),
         _ => Ok(()),
-    }
-}
-
-impl<E: Executor + ?Sized> Executor for Box<E> {
-    fn begin(&mut self, evaluator: &str) -> Result<(), ExecuteError> {
-        (**self).begin(evaluator)
-    }
-    fn capacity(&self) -> usize {
-        (**self).capacity()
-    }
-    fn idle(&self) -> usize {
-        (**self).idle()
-    }
-    fn submit(&mut self, trial: Trial) -> Result<(), ExecuteError> {
-        (**self).submit(trial)
-    }
-    fn recv(&mut self, timeout: Duration) -> Result<Option<Message>, ExecuteError> {
-        (**self).recv(timeout)
-    }
-    fn cancel(&mut self) {
-        (**self).cancel();
     }
 }

@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     fmt,
     io::{self, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process,
     sync::{
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     durable,
     evaluate::{CancelToken, Context, Evaluator, Progress},
+    retry::retry,
 };
 
 /// What follows `--worker` on the command line is the folder of a task.
@@ -106,8 +108,7 @@ pub fn work(folder: &Path, evaluators: &[&dyn Evaluator]) -> WorkerExit {
             return if missing { WorkerExit::NoTask } else { WorkerExit::BadTask };
         }
     };
-    let end = Instant::now() + seconds(spec.patience);
-    let written = retry(end, || task.claim()).map(|(number, attempt)| {
+    let written = writing(spec.patience, || task.claim()).map(|(number, attempt)| {
         let attempt = Attempt { task: &task, spec: &spec, number, folder: attempt };
         attempt.carry_out(evaluators)
     });
@@ -175,7 +176,7 @@ impl Attempt<'_> {
             None => {
                 let to_be_continued = contents(&checkpoint) != before && heart.called.get() == Some(&Called::TimeLimit);
                 let pulse = Pulse { to_be_continued, ..self.pulse(&heart, u64::MAX) };
-                retry(Instant::now() + seconds(self.spec.patience), || self.task.beat(&self.folder, &pulse))?;
+                writing(self.spec.patience, || self.task.beat(&self.folder, &pulse))?;
                 Ok(WorkerExit::Unfinished)
             }
         }
@@ -195,7 +196,7 @@ impl Attempt<'_> {
 
     /// Writes the result, again and again while the disk refuses.
     fn finish(&self, outcome: &Outcome) -> io::Result<()> {
-        retry(Instant::now() + seconds(self.spec.patience), || self.task.finish(&self.folder, outcome))
+        writing(self.spec.patience, || self.task.finish(&self.folder, outcome))
     }
 
     /// Shows signs of life until the evaluation ends, and calls it off where that is asked for.
@@ -252,18 +253,16 @@ fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(YEAR).min(YEAR)
 }
 
-/// Does something that writes, again and again while the disk refuses, until `end`.
-fn retry<T>(end: Instant, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Does something that writes, again and again while the disk refuses, for so many seconds.
+fn writing<T>(patience: f64, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     const PAUSE: Duration = Duration::from_millis(500);
-    loop {
-        match act() {
-            Err(error) if Instant::now() < end => {
-                say(format_args!("cannot write: {error}; trying again"));
-                thread::sleep(PAUSE.min(end.saturating_duration_since(Instant::now())));
-            }
-            outcome => return outcome,
+    retry(seconds(patience), PAUSE, || match act() {
+        Ok(value) => ControlFlow::Break(value),
+        Err(error) => {
+            say(format_args!("cannot write: {error}"));
+            ControlFlow::Continue(error)
         }
-    }
+    })
 }
 
 /// Standard error may be a file on a full disk.

@@ -87,21 +87,21 @@ impl Staging {
     /// Takes the place of what is there, which is removed last.
     fn exchange(&self) -> io::Result<()> {
         let old = self.path.with_extension("old");
-        remove(&old)?;
+        durable::remove_folder(&old)?;
         match fs::rename(&self.target, &old) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         durable::replace(&self.path, &self.target)?;
-        remove(&old)
+        durable::remove_folder(&old)
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
         // Gone already when it took its place.
-        let _ = remove(&self.path);
+        let _ = durable::remove_folder(&self.path);
     }
 }
 
@@ -112,13 +112,6 @@ fn is_occupied(path: &Path) -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

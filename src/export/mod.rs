@@ -29,15 +29,16 @@ mod folder;
 mod launch;
 mod options;
 mod plan;
+mod provenance;
 mod python;
 mod tokenizer;
 mod weights;
 
-pub use card::Provenance;
 pub use error::{ExportError, Warning};
 pub use launch::{Megatron, MegatronError, Training, megatron};
 pub use options::{Format, Options, Precision, SpecialTokens};
 pub use plan::CounterpartError;
+pub use provenance::Provenance;
 
 pub(crate) use config::{DECI, FLAT, LLAMA, LLAMA3, OURS, ff_of};
 pub(crate) use plan::{Entry, Half, Packing, Pair, Plan, Source, is_attention};

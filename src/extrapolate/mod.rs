@@ -22,6 +22,7 @@ pub use stack::Stack;
 pub use stretch::Stretch;
 pub use target::{Target, TargetError};
 
+use auto_impl::auto_impl;
 use thiserror::Error;
 
 use crate::{
@@ -37,6 +38,7 @@ use crate::{
 /// the target's; an empty architecture is refused.
 ///
 /// See [`Auto`] for an implementation.
+#[auto_impl(&, Box)]
 pub trait Extrapolator {
     /// Name and settings, such as `stretch`.
     fn fingerprint(&self) -> String;
@@ -99,36 +101,6 @@ pub enum ExtrapolateError {
     /// A reason of an extrapolator's own.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl<X: Extrapolator + ?Sized> Extrapolator for Box<X> {
-    fn fingerprint(&self) -> String {
-        (**self).fingerprint()
-    }
-
-    fn extrapolate(
-        &self,
-        small: &Architecture,
-        target: &Target,
-        primitives: &Primitives,
-    ) -> Result<ModelSpec, ExtrapolateError> {
-        (**self).extrapolate(small, target, primitives)
-    }
-}
-
-impl<X: Extrapolator + ?Sized> Extrapolator for &X {
-    fn fingerprint(&self) -> String {
-        (**self).fingerprint()
-    }
-
-    fn extrapolate(
-        &self,
-        small: &Architecture,
-        target: &Target,
-        primitives: &Primitives,
-    ) -> Result<ModelSpec, ExtrapolateError> {
-        (**self).extrapolate(small, target, primitives)
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! Carrying a grid out, one line per training.
 
 use std::{
-    collections::VecDeque,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::Arc,
+    time::Duration,
 };
 
 use burn::tensor::Device;
@@ -15,16 +14,20 @@ use super::Cell;
 use crate::{
     cost::{CostError, ModelCost, Workload},
     data::Corpus,
-    device::is_accelerator,
     evaluate::{
-        CancelToken, Context, EvalError, Evaluator,
+        EvalError, Evaluator,
         corpus::{Budget, CorpusError, CorpusEvaluator},
+        from_fn,
     },
+    execute::{AttemptError, ExecuteError, Executor, Message, Threads},
     limits,
-    line_file::{LineFile, LineFileError, complete},
+    line_file::{
+        LineFileError,
+        json::{BadLine, JsonFile, values},
+    },
     primitive::Primitives,
     seed::Seed,
-    study::{Origin, Trial, TrialId},
+    study::{Origin, Report, Trial, TrialId},
 };
 
 /// One training that ended; a line of the study's file.
@@ -95,8 +98,11 @@ pub enum StudyError {
         /// The sequence.
         architecture: String,
         /// Why.
-        source: EvalError,
+        source: AttemptError,
     },
+    /// The threads cannot be started.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
 }
 
 /// Trains every cell that `path` does not have yet, `workers` at once, and writes each result down; all results of the
@@ -108,6 +114,7 @@ pub enum StudyError {
 ///
 /// # Errors
 /// [`StudyError`] when the file cannot be used or a training cannot be carried out; those under way end first.
+// One call does everything and keeps nothing: each argument is a thing of its own.
 pub fn measure(
     cells: &[Cell],
     corpus: &Corpus,
@@ -118,37 +125,92 @@ pub fn measure(
     progress: &(dyn Fn(usize, &Measurement) + Sync),
 ) -> Result<Vec<Measurement>, StudyError> {
     let digest = corpus.tokens.digest().map_err(CorpusError::from)?;
-    let (file, bytes) = LineFile::open(path)?;
+    let (file, bytes) = JsonFile::open(path)?;
     let mut done = parse(path, &bytes)?;
     done.retain(|known| known.corpus == digest);
     let missing = cells.iter().filter(|cell| !done.iter().any(|known| known.cell == **cell));
-    let queue: VecDeque<_> = missing.collect();
-    let workers = workers.min(queue.len()).max(1);
-    let queue = Mutex::new(queue);
-    let results = Mutex::new((file, done));
-    let work = || -> Result<(), StudyError> {
+    let missing: Vec<Cell> = missing.cloned().collect();
+    let workers = workers.min(missing.len()).max(1);
+    let executor = Threads::new(Arc::new(evaluator(&missing, corpus, primitives, device)), workers)?;
+    let mut run = Run { missing: &missing, digest, vocab_size: corpus.vocab_size, primitives, file, done, progress };
+    run.carry_out(executor)?;
+    Ok(cells.iter().filter_map(|cell| run.done.iter().find(|known| known.cell == *cell)).cloned().collect())
+}
+
+/// Trains the cell whose place is the trial's number.
+fn evaluator(cells: &[Cell], corpus: &Corpus, primitives: &Primitives, device: &Device) -> impl Evaluator + use<> {
+    let protocols: Vec<_> = cells.iter().map(|cell| cell.protocol.clone()).collect();
+    let corpus = corpus.clone();
+    let primitives = primitives.clone();
+    let device = device.clone();
+    from_fn("cells", move |trial, context| {
+        let protocol = protocols[trial.id.0 as usize].clone();
+        let evaluator = CorpusEvaluator::new(protocol, &corpus, &primitives, &device);
+        evaluator.map_err(|error| EvalError::Infeasible(error.to_string()))?.evaluate(trial, context)
+    })
+}
+
+/// A study under way.
+struct Run<'a> {
+    missing: &'a [Cell],
+    digest: String,
+    vocab_size: usize,
+    primitives: &'a Primitives,
+    file: JsonFile<Measurement>,
+    done: Vec<Measurement>,
+    progress: &'a (dyn Fn(usize, &Measurement) + Sync),
+}
+
+impl Run<'_> {
+    /// Hands out the cells and writes down what comes back. After an error nothing more is handed out.
+    fn carry_out(&mut self, mut executor: Threads) -> Result<(), StudyError> {
+        /// Nothing else is to be done meanwhile.
+        const WAIT: Duration = Duration::from_secs(3600);
+        let trial = |(id, cell): (u64, &Cell)| {
+            Trial::new(TrialId(id), cell.architecture.clone(), Seed(cell.seed), Origin::Manual)
+        };
+        let mut waiting = (0..).zip(self.missing).map(trial).fuse();
+        let mut ended = Ok(());
         loop {
-            let Some(cell) = lock(&queue).pop_front() else { return Ok(()) };
-            let measured = train(cell, corpus, &digest, primitives, device).inspect_err(|_| lock(&queue).clear())?;
-            let line = serde_json::to_string(&measured).map_err(|error| StudyError::Line {
-                path: path.into(),
-                line: 0,
-                reason: error.to_string(),
-            })?;
-            let mut results = lock(&results);
-            results.0.append(&line)?;
-            progress(results.1.len() + 1, &measured);
-            results.1.push(measured);
+            while ended.is_ok()
+                && executor.idle() > 0
+                && let Some(trial) = waiting.next()
+            {
+                executor.submit(trial)?;
+            }
+            if executor.idle() == executor.capacity() {
+                return ended;
+            }
+            if let Some(Message::Done(id, outcome)) = executor.recv(WAIT)? {
+                let written = self.write_down(&self.missing[id.0 as usize], outcome);
+                ended = ended.and(written);
+            }
         }
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| alone(device, work))).collect();
-        let ended =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        ended.collect::<Vec<_>>().into_iter().collect::<Result<(), _>>()
-    })?;
-    let (_, done) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(cells.iter().filter_map(|cell| done.iter().find(|known| known.cell == *cell)).cloned().collect())
+    }
+
+    fn write_down(&mut self, cell: &Cell, outcome: Result<Report, AttemptError>) -> Result<(), StudyError> {
+        let report = outcome.map_err(|source| StudyError::Training {
+            family: cell.family.clone(),
+            architecture: cell.architecture.to_string(),
+            source,
+        })?;
+        let model = cell.protocol.model(cell.architecture.clone(), self.vocab_size);
+        let cost = ModelCost::new(&model, self.primitives, Workload::bf16(cell.protocol.seq_len as u64))?;
+        let score = |name: &str| report.scores.get(name).copied().unwrap_or(f64::NAN);
+        let measured = Measurement {
+            cell: cell.clone(),
+            corpus: self.digest.clone(),
+            parameters: cost.body_parameters,
+            flops: report.train_flops.unwrap_or_default(),
+            loss: score("loss"),
+            accuracy: score("accuracy"),
+            diverged: report.tasks.into_iter().find_map(|task| task.diverged),
+        };
+        self.file.append(&measured)?;
+        (self.progress)(self.done.len() + 1, &measured);
+        self.done.push(measured);
+        Ok(())
+    }
 }
 
 /// The measurements in a file, also while a study writes it.
@@ -162,55 +224,6 @@ pub fn read(path: &Path) -> Result<Vec<Measurement>, StudyError> {
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Measurement>, StudyError> {
-    let lines = complete(bytes).split_inclusive(|&byte| byte == b'\n').enumerate();
-    let parsed = lines.map(|(at, line)| {
-        let wrong =
-            |error: serde_json::Error| StudyError::Line { path: path.into(), line: at + 1, reason: error.to_string() };
-        serde_json::from_slice(line).map_err(wrong)
-    });
-    parsed.collect()
-}
-
-/// On a CPU one thread per training: sums depend on how many share them.
-fn alone<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
-    if is_accelerator(device) {
-        return work();
-    }
-    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
-        Ok(pool) => pool.install(work),
-        Err(_) => work(),
-    }
-}
-
-fn train(
-    cell: &Cell,
-    corpus: &Corpus,
-    digest: &str,
-    primitives: &Primitives,
-    device: &Device,
-) -> Result<Measurement, StudyError> {
-    let evaluator = CorpusEvaluator::new(cell.protocol.clone(), corpus, primitives, device)?;
-    let trial = Trial::new(TrialId(0), cell.architecture.clone(), Seed(cell.seed), Origin::Manual);
-    let report = evaluator.evaluate(&trial, &Context::new(CancelToken::default(), |_| ()));
-    let report = report.map_err(|source| StudyError::Training {
-        family: cell.family.clone(),
-        architecture: cell.architecture.to_string(),
-        source,
-    })?;
-    let model = cell.protocol.model(cell.architecture.clone(), corpus.vocab_size);
-    let cost = ModelCost::new(&model, primitives, Workload::bf16(cell.protocol.seq_len as u64))?;
-    let score = |name: &str| report.scores.get(name).copied().unwrap_or(f64::NAN);
-    Ok(Measurement {
-        cell: cell.clone(),
-        corpus: digest.into(),
-        parameters: cost.body_parameters,
-        flops: report.train_flops.unwrap_or_default(),
-        loss: score("loss"),
-        accuracy: score("accuracy"),
-        diverged: report.tasks.into_iter().find_map(|task| task.diverged),
-    })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    let wrong = |BadLine { number, reason }| StudyError::Line { path: path.into(), line: number, reason };
+    values(bytes).map_err(wrong)
 }

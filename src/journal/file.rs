@@ -2,22 +2,20 @@
 
 use std::{io, path::Path};
 
-use serde::Serialize;
-
 use super::{
     JournalError, Setup,
     line::{Header, HeaderError, Record, VERSION, absent},
 };
 use crate::{
     limits,
-    line_file::{LineFile, complete, has_not_begun},
+    line_file::json::{BadLine, JsonFile, lines},
     study::{Event, Study},
 };
 
 /// A journal open for writing; the file is locked as long as it lives.
 #[derive(Debug)]
 pub struct Journal {
-    file: LineFile,
+    file: JsonFile<Record>,
     notices: Vec<String>,
 }
 
@@ -29,20 +27,13 @@ impl Journal {
     /// [`JournalError`] when the file cannot be opened, is in use, is no journal, is damaged, or belongs to another
     /// setup. The file is unchanged then.
     pub fn open(path: impl AsRef<Path>, setup: &Setup) -> Result<(Journal, Study), JournalError> {
-        let (file, bytes) = LineFile::open(path)?;
-        let mut journal = Journal { file, notices: Vec::new() };
-        let header = journal.text(&Header::new(setup.clone()))?;
-        if has_not_begun(&bytes, &header) {
-            journal.file.append(&header)?;
-            return Ok((journal, Study::new(setup.space.clone(), setup.goal.clone())));
-        }
-        let contents = Contents::parse(journal.path(), &bytes)?;
+        let (file, bytes) = JsonFile::open_with_header(path, &Header::new(setup.clone()))?;
+        let contents = Contents::parse(file.path(), &bytes)?;
         let changes = contents.setup.changes(setup);
         if !changes.is_empty() {
-            return Err(JournalError::Changed { path: journal.path().into(), changes });
+            return Err(JournalError::Changed { path: file.path().into(), changes });
         }
-        journal.notices = contents.notices;
-        Ok((journal, contents.study))
+        Ok((Journal { file, notices: contents.notices }, contents.study))
     }
 
     /// Writes one event; when this returns, it is on disk.
@@ -51,8 +42,7 @@ impl Journal {
     /// [`JournalError::Write`] or [`JournalError::Gone`]; the file then ends as it did before, and the same event may
     /// be written again.
     pub fn append(&mut self, event: &Event) -> Result<(), JournalError> {
-        let line = self.text(&Record::new(event.clone()))?;
-        Ok(self.file.append(&line)?)
+        Ok(self.file.append(&Record::new(event.clone()))?)
     }
 
     /// What a person should know about what was read: see [`notices`].
@@ -66,20 +56,12 @@ impl Journal {
     /// # Errors
     /// The system's words.
     pub fn restore(&mut self, unsaved: &str) -> io::Result<bool> {
-        self.file.restore(unsaved)
+        self.file.file().restore(unsaved)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.file.path()
-    }
-
-    fn text(&self, line: &impl Serialize) -> Result<String, JournalError> {
-        serde_json::to_string(line).map_err(|error| JournalError::Write {
-            path: self.path().into(),
-            source: error.into(),
-            line: String::new(),
-        })
     }
 }
 
@@ -110,8 +92,10 @@ pub fn notices(path: impl AsRef<Path>) -> Result<Vec<String>, JournalError> {
 pub fn written_by(path: impl AsRef<Path>) -> Result<String, JournalError> {
     let path = path.as_ref();
     let bytes = bytes(path)?;
-    let first = bytes.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
-    Header::written_by(first).ok_or_else(|| JournalError::NotAJournal { path: path.into() })
+    let first = lines(&bytes).next();
+    first
+        .and_then(|first| Header::written_by(first.text))
+        .ok_or_else(|| JournalError::NotAJournal { path: path.into() })
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, JournalError> {
@@ -128,8 +112,8 @@ struct Contents {
 impl Contents {
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
         let damaged = |line, reason: String| JournalError::Damaged { path: path.into(), line, reason };
-        let mut lines = complete(bytes).split_inclusive(|&byte| byte == b'\n');
-        let setup = match Header::parse(lines.next().unwrap_or_default()) {
+        let mut lines = lines(bytes);
+        let setup = match Header::parse(lines.next().map_or(&[], |first| first.text)) {
             Ok(setup) => setup,
             Err(HeaderError::Format) => return Err(JournalError::NotAJournal { path: path.into() }),
             Err(HeaderError::Version { found, written_by }) => {
@@ -140,12 +124,13 @@ impl Contents {
         };
         let mut study = Study::new(setup.space.clone(), setup.goal.clone());
         let mut notices = Vec::new();
-        for (number, line) in (2..).zip(lines) {
-            let record: Record = serde_json::from_slice(line).map_err(|error| damaged(number, error.to_string()))?;
-            study.apply(record.event).map_err(|error| damaged(number, error.to_string()))?;
-            let absent = absent(line);
+        for line in lines {
+            let record: Record = line.parse().map_err(|BadLine { number, reason }| damaged(number, reason))?;
+            study.apply(record.event).map_err(|error| damaged(line.number, error.to_string()))?;
+            let absent = absent(line.text);
             if !absent.is_empty() {
                 let path = path.display();
+                let number = line.number;
                 let absent = absent.join(", ");
                 notices.push(format!("line {number} of the journal {path} has no number for {absent}: read as absent"));
             }

@@ -98,6 +98,16 @@ pub enum JournalError {
     Study(#[from] StudyError),
 }
 
+impl JournalError {
+    /// The line that is not in the file, where one could not be written.
+    pub(crate) fn unwritten(&self) -> &str {
+        match self {
+            Self::Write { line, .. } | Self::Gone { line, .. } => line,
+            _ => "",
+        }
+    }
+}
+
 impl From<LineFileError> for JournalError {
     fn from(error: LineFileError) -> Self {
         match error {

@@ -371,6 +371,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
         // A key of one channel is normalised to its sign: the gradient is zero, and what either form returns is its
         // rounding.
+        // An argument per axis.
         #[test]
         fn any_shape_agrees(
             batch in 1usize..3, seq in 1usize..40, key_heads in 1usize..3, shared in 1usize..3,

@@ -13,6 +13,7 @@ mod decay;
 mod delta_rule;
 #[cfg(feature = "flex")]
 mod flex;
+mod gate;
 mod gated_norm;
 mod gelu;
 mod linear;
@@ -32,7 +33,7 @@ pub use cross_entropy::cross_entropy;
 pub use delta_rule::DeltaRuleInputs;
 #[cfg(feature = "flex")]
 pub(crate) use delta_rule::LENGTH_EPSILON;
-pub use gated_norm::{Gate, GatedNorm};
+pub use gate::{Gate, GatedNorm};
 pub use gelu::gelu;
 pub use linear::{linear, linear_transposed, project};
 pub use norm::rms_norm;

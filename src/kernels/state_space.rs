@@ -260,6 +260,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
+        // An argument per axis.
         #[test]
         fn any_shape_agrees(
             batch in 1usize..3, seq in 1usize..40, groups in 1usize..3, shared in 1usize..3,

@@ -24,14 +24,17 @@ use crate::{
 /// | `kind` | when | further fields |
 /// |---|---|---|
 /// | `start`, `end` | the run begins, ends | `trials` (known so far), `budget` (only at the start) |
-/// | `progress` | a trial is so far, at most once a second | `trial`, `stage`, `step`, `steps`, `value` where there is one |
-/// | `completed` | a trial has a report | `trial`, `architecture`, `score`, `best` (so far), `standard_error` where known, `seconds`, `parameters`, `train_flops`, and each score of the report as `scores/NAME` |
+/// | `progress` | a trial is so far, at most once a second | `trial`, `stage`, `step`, `steps`, `value` |
+/// | `completed` | a trial has a report | `trial`, `architecture`, what is listed below |
 /// | `failed` | a trial was given up | `trial`, `architecture`, `reason` |
 /// | `retried` | an attempt failed | `trial`, `architecture`, `reason` |
 /// | `notice` | a person should know | `text` |
 ///
-/// A number that is NaN or infinite, which JSON cannot say, is left out. A line of progress has some 120 bytes: a trial
-/// that runs for an hour adds 430 kB at most.
+/// A completed trial has `score`, `best` (so far), `standard_error`, `seconds`, `parameters`, `train_flops`, and each
+/// score of the report as `scores/NAME`.
+///
+/// What is not known, or is NaN or infinite, which JSON cannot say, is left out. A line of progress has some 120 bytes:
+/// a trial that runs for an hour adds 430 kB at most.
 ///
 /// The journal is the memory of a search; this file is not read again. A line that cannot be written is left out.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Watching a search.
 
+use auto_impl::auto_impl;
+
 use crate::{
     evaluate::Progress,
     execute::Place,
@@ -9,6 +11,7 @@ use crate::{
 
 /// Watches a search; every method does nothing by default. Called from the thread that runs the pipeline, after the
 /// event is in the journal.
+#[auto_impl(Box)]
 pub trait Observer {
     /// The search, which is what `setup` says, begins or resumes with this study and aims at `budget` valid trials.
     fn started(&mut self, setup: &Setup, study: &Study, budget: usize) {
@@ -43,29 +46,5 @@ pub trait Observer {
     /// The search has ended, well or not.
     fn finished(&mut self, study: &Study) {
         let _ = study;
-    }
-}
-
-impl<O: Observer + ?Sized> Observer for Box<O> {
-    fn started(&mut self, setup: &Setup, study: &Study, budget: usize) {
-        (**self).started(setup, study, budget);
-    }
-    fn submitted(&mut self, id: TrialId, study: &Study) {
-        (**self).submitted(id, study);
-    }
-    fn event(&mut self, event: &Event, study: &Study) {
-        (**self).event(event, study);
-    }
-    fn placed(&mut self, id: TrialId, place: &Place) {
-        (**self).placed(id, place);
-    }
-    fn progress(&mut self, id: TrialId, progress: &Progress) {
-        (**self).progress(id, progress);
-    }
-    fn notice(&mut self, text: &str) {
-        (**self).notice(text);
-    }
-    fn finished(&mut self, study: &Study) {
-        (**self).finished(study);
     }
 }

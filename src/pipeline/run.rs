@@ -1,8 +1,8 @@
 //! The loop: ask, evaluate, tell, until the budget is spent.
 
 use std::{
+    ops::ControlFlow,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,7 @@ use crate::{
     extrapolate::{Extrapolator, Target},
     journal::{JournalError, Setup},
     model::ModelSpec,
+    retry::retry,
     search::Searcher,
     space::Architecture,
     study::Study,
@@ -186,25 +187,22 @@ impl<S: Searcher> Run<S> {
         &mut self,
         mut act: impl FnMut(&mut Session<S>) -> Result<T, PipelineError>,
     ) -> Result<T, PipelineError> {
+        let Self { session, cancel, patience, .. } = self;
         let start = Instant::now();
-        loop {
-            let (source, line) = match act(&mut self.session) {
-                Err(PipelineError::Journal(JournalError::Write { path, source, line })) => {
-                    (JournalError::Write { path, source, line: line.clone() }, line)
-                }
-                Err(PipelineError::Journal(JournalError::Gone { path, line })) => {
-                    (JournalError::Gone { path, line: line.clone() }, line)
-                }
-                outcome => return outcome,
+        let unsaved = |source: JournalError| {
+            let line = source.unwritten().to_owned();
+            Err(PipelineError::Unsaved { source, waited: start.elapsed(), line })
+        };
+        let written = retry(*patience, POLL.max(*patience / 20), || {
+            let error = match act(session) {
+                Err(PipelineError::Journal(error @ (JournalError::Write { .. } | JournalError::Gone { .. }))) => error,
+                outcome => return ControlFlow::Break(outcome),
             };
-            let waited = start.elapsed();
-            let text = source.to_string();
-            self.session.watch(|observer, _| observer.notice(&text));
-            if waited >= self.patience || self.cancel.is_cancelled() {
-                return Err(PipelineError::Unsaved { source, waited, line });
-            }
-            thread::sleep(POLL.max(self.patience / 20).min(self.patience - waited));
-        }
+            let text = error.to_string();
+            session.watch(|observer, _| observer.notice(&text));
+            if cancel.is_cancelled() { ControlFlow::Break(unsaved(error)) } else { ControlFlow::Continue(error) }
+        });
+        written.unwrap_or_else(unsaved)
     }
 
     /// The error with what was finished, where the run's folder went away; a journal that was removed with it is saved.

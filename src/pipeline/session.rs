@@ -191,8 +191,8 @@ impl<S: Searcher> Session<S> {
         }
     }
 
-    /// Takes in what an evaluator answers. A report without the goal's score, or with a score that is not finite, counts as
-    /// a failure; other numbers that are not finite are [left out](Report::finite), with a notice.
+    /// Takes in what an evaluator answers. A report without the goal's score, or with a score that is not finite,
+    /// counts as a failure; other numbers that are not finite are [left out](Report::finite), with a notice.
     ///
     /// # Errors
     /// [`PipelineError`] for an unknown or finished trial, when the journal cannot be written (nothing has changed
@@ -202,8 +202,8 @@ impl<S: Searcher> Session<S> {
         self.attempted(id, answer.map_err(Into::into))
     }
 
-    /// Takes in what came of an attempt, as [`execute::evaluate`](crate::execute::evaluate) and executors say it; otherwise
-    /// as [`tell`](Self::tell).
+    /// Takes in what came of an attempt, as [`execute::evaluate`](crate::execute::evaluate) and executors say it;
+    /// otherwise as [`tell`](Self::tell).
     ///
     /// # Errors
     /// As [`tell`](Self::tell).

@@ -75,7 +75,7 @@ impl Checkpoints {
             return Ok(path);
         }
         let beside = durable::beside(&path);
-        remove(&beside)?;
+        durable::remove_folder(&beside).map_err(PretrainError::io(&beside))?;
         let model = trainer.model();
         weights::save(&model, &beside.join(MODEL))?;
         let mut tensors = Vec::new();
@@ -96,10 +96,11 @@ impl Checkpoints {
         durable::replace(&beside, &path).map_err(PretrainError::io(&path))?;
         let steps = self.steps()?;
         for &old in &steps[..steps.len().saturating_sub(keep)] {
-            let (path, trash) = (self.path(old), durable::beside(&self.path(old)));
-            remove(&trash)?;
-            fs::rename(&path, &trash).map_err(PretrainError::io(&path))?;
-            remove(&trash)?;
+            let old = self.path(old);
+            let trash = durable::beside(&old);
+            // What is removed in part has another name by then.
+            let removed = durable::remove_folder(&trash).and_then(|()| fs::rename(&old, &trash));
+            removed.and_then(|()| durable::remove_folder(&trash)).map_err(PretrainError::io(&old))?;
         }
         Ok(path)
     }
@@ -136,12 +137,4 @@ pub(super) fn load<N: Network>(
         optimizer.restore(id, Moments { means, steps });
     }
     Ok((model, optimizer, state.progress))
-}
-
-/// Removes what is at `path`, if anything.
-fn remove(path: &Path) -> Result<(), PretrainError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PretrainError::io(path)(error)),
-        _ => Ok(()),
-    }
 }

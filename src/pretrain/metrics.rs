@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{PretrainError, Validation};
-use crate::line_file::{LineFile, complete};
+use crate::line_file::json::{BadLine, JsonFile, lines};
 
 /// One measurement; a line of `metrics.jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub enum Measured {
 
 /// The file, open for one run.
 pub(super) struct Metrics {
-    file: LineFile,
+    file: JsonFile<Record>,
     /// Each with the place where the next one begins.
     records: Vec<(Record, u64)>,
 }
@@ -48,16 +48,13 @@ pub(super) struct Metrics {
 impl Metrics {
     /// Opens and locks the file and reads what it holds.
     pub(super) fn open(path: &Path) -> Result<Self, PretrainError> {
-        let (file, bytes) = LineFile::open(path)?;
-        let mut records = Vec::new();
-        let mut end = 0;
-        for line in complete(&bytes).split_inclusive(|&byte| byte == b'\n') {
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
-            let record = serde_json::from_slice(line)
-                .map_err(|error| PretrainError::Damaged { path: path.into(), reason: error.to_string() })?;
-            end += line.len() as u64 + 1;
-            records.push((record, end));
-        }
+        let (file, bytes) = JsonFile::open(path)?;
+        let damaged = |BadLine { number, reason }| PretrainError::Damaged {
+            path: path.into(),
+            reason: format!("line {number}: {reason}"),
+        };
+        let records = lines(&bytes).map(|line| Ok((line.parse().map_err(damaged)?, line.end)));
+        let records = records.collect::<Result<_, PretrainError>>()?;
         Ok(Self { file, records })
     }
 
@@ -65,15 +62,12 @@ impl Metrics {
     pub(super) fn rewind(&mut self, step: usize) {
         let keep = self.records.partition_point(|(record, _)| record.step <= step);
         self.records.truncate(keep);
-        self.file.cut(self.records.last().map_or(0, |&(_, end)| end));
+        self.file.file().cut(self.records.last().map_or(0, |&(_, end)| end));
     }
 
     pub(super) fn append(&mut self, record: Record) -> Result<(), PretrainError> {
-        let before = self.records.last().map_or(0, |&(_, end)| end);
-        let line = serde_json::to_string(&record)
-            .map_err(|error| PretrainError::Damaged { path: self.file.path().into(), reason: error.to_string() })?;
-        self.file.append(&line)?;
-        self.records.push((record, before + line.len() as u64 + 1));
+        self.file.append(&record)?;
+        self.records.push((record, self.file.file().end()));
         Ok(())
     }
 

@@ -1,9 +1,6 @@
 //! What is needed to run a search again, and what came to nothing.
 
-use super::{
-    page::{LISTED, SHOWN},
-    shell::{self, Cell},
-};
+use super::shell::{self, Cell, LISTED, SHOWN};
 use crate::{
     journal::Setup,
     study::{Study, TrialState},

@@ -5,8 +5,7 @@ use plotters::style::text_anchor::HPos;
 use super::{
     axis::Axis,
     figure::{Area, BLUE, Drawn, Figure, GREY, INK, PlotError, color, csv, draw, fill, strip, whisker, write},
-    page::{LISTED, SHOWN},
-    shell::{self, Cell},
+    shell::{self, Cell, LISTED, SHOWN},
 };
 use crate::{
     study::{Observation, Study},

@@ -145,12 +145,8 @@ fn sizes(
         for optimum in &scaling.optima {
             let [a, b, c] = optimum.parabola;
             let own = measurements.iter().filter(|m| m.cell.family == scaling.family && m.budget() == optimum.budget);
-            let (from, to) =
-                own.map(|m| m.parameters as f64).fold((high, low), |(from, to), n| (from.min(n), to.max(n)));
-            let curve = (0..=40).map(|step| {
-                let x = from.ln() + (to / from).ln() * f64::from(step) / 40.0;
-                (x.exp(), axis.at(a + b * x + c * x * x))
-            });
+            let places = places((low, high), own.map(|m| m.parameters as f64));
+            let curve = places.map(|x| (x.exp(), axis.at(a + b * x + c * x * x)));
             let style = colour(&scaling.family).mix(strength(optimum.budget)).stroke_width(2);
             chart.draw_series(LineSeries::new(curve, style))?;
         }
@@ -174,6 +170,12 @@ fn sizes(
         .label_font(("sans-serif", 13))
         .draw()?;
     Ok(())
+}
+
+/// Logarithms from that of the least of these numbers to that of the largest; all numbers lie in the range.
+fn places((low, high): (f64, f64), numbers: impl Iterator<Item = f64>) -> impl Iterator<Item = f64> {
+    let (from, to) = numbers.fold((high, low), |(from, to), n| (from.min(n), to.max(n)));
+    (0..=40).map(move |step| from.ln() + (to / from).ln() * f64::from(step) / 40.0)
 }
 
 /// Best loss over work.

@@ -15,6 +15,7 @@ mod layers;
 mod live;
 mod models;
 mod page;
+mod running;
 mod shell;
 mod surrogate;
 #[cfg(test)]

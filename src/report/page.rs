@@ -13,10 +13,9 @@ use super::{
     blocks::FEW,
     candidates, clusters,
     figure::{Figure, PlotError},
-    importance, layers,
-    live::Running,
-    models, predictions, shell,
-    shell::Cell,
+    importance, layers, models, predictions,
+    running::Running,
+    shell::{self, Cell, SHOWN},
     trials, votes,
 };
 use crate::{
@@ -76,10 +75,6 @@ pub enum PageError {
 
 /// Below this many observations a fit says nothing.
 const FEWEST_FITTED: usize = 4;
-/// Rows of a table that show at once.
-pub(super) const SHOWN: usize = 12;
-/// Rows that a table has at most.
-pub(super) const LISTED: usize = 500;
 /// Observations from which the surrogate of a page about many trials learns: its time is spent per page.
 const LEARNT: usize = 256;
 

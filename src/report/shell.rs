@@ -9,6 +9,11 @@ use crate::{
     text::{self, html as escape, number},
 };
 
+/// Rows of a table that show at once.
+pub(super) const SHOWN: usize = 12;
+/// Rows that a table has at most.
+pub(super) const LISTED: usize = 500;
+
 /// A whole page of this title and these sections. A browser reads it again after so many seconds, where they are given.
 pub(super) fn page(title: &str, body: &str, reload: Option<u64>) -> String {
     let reload = reload.map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"));

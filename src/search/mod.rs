@@ -22,6 +22,7 @@ pub use local_search::LocalSearch;
 pub use random::RandomSearch;
 pub use replicate::Replicate;
 
+use auto_impl::auto_impl;
 use thiserror::Error;
 
 use crate::{
@@ -64,6 +65,7 @@ use crate::{
 ///     }
 /// }
 /// ```
+#[auto_impl(&mut, Box)]
 pub trait Searcher {
     /// Name and settings, such as `regularized_evolution(population=20, sample=5)`: what a resumed search compares.
     fn fingerprint(&self) -> String;
@@ -112,32 +114,4 @@ pub enum SearchError {
     /// A reason of a searcher's own.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl<S: Searcher + ?Sized> Searcher for Box<S> {
-    fn fingerprint(&self) -> String {
-        (**self).fingerprint()
-    }
-
-    fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
-        (**self).ask(study, rng)
-    }
-
-    fn notice(&mut self) -> Option<String> {
-        (**self).notice()
-    }
-}
-
-impl<S: Searcher + ?Sized> Searcher for &mut S {
-    fn fingerprint(&self) -> String {
-        (**self).fingerprint()
-    }
-
-    fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
-        (**self).ask(study, rng)
-    }
-
-    fn notice(&mut self) -> Option<String> {
-        (**self).notice()
-    }
 }

@@ -5,15 +5,11 @@
 
 use std::collections::HashMap;
 
-use super::{Constraint, SpaceConfig, SpaceError};
+use super::{Constraint, SpaceConfig, SpaceError, config::MAX_STATES};
 use crate::primitive::Symbol;
 
 /// What each constraint remembers of a prefix.
 pub type Memories = Vec<u64>;
-
-/// A bound on the bookkeeping; every practical space stays far below. A budget has a state per sum that can be reached:
-/// with `Z` different costs at most `binomial(n + Z - 1, n)` after `n` layers.
-pub const MAX_STATES: usize = 1 << 21;
 
 /// What the constraints remember with one more layer; `None` where it breaks one of them.
 pub fn step(constraints: &[Constraint], memories: &Memories, layer: Symbol) -> Option<Memories> {

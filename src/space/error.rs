@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{SpaceConfig, completions::MAX_STATES};
+use super::{SpaceConfig, config::MAX_STATES};
 use crate::{limits::MAX_LAYERS, primitive::Symbol};
 
 /// A space that cannot be searched.

@@ -7,11 +7,13 @@
 mod architecture;
 pub mod baseline;
 mod completions;
+mod config;
 mod constraint;
 mod error;
 mod search_space;
 
 pub use architecture::{Architecture, ParseError};
+pub use config::SpaceConfig;
 pub use constraint::Constraint;
 pub use error::SpaceError;
-pub use search_space::{SearchSpace, SpaceConfig};
+pub use search_space::SearchSpace;

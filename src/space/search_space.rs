@@ -6,21 +6,10 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Architecture, Constraint, SpaceError,
+    Architecture, Constraint, SpaceConfig, SpaceError,
     completions::{Memories, accepts, count_completions, step},
 };
 use crate::{limits::MAX_LAYERS, primitive::Symbol, seed::Rng};
-
-/// The plain, unchecked description of a [`SearchSpace`]; what files hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SpaceConfig {
-    /// The choices of every layer, first to last.
-    pub layers: Vec<Vec<Symbol>>,
-    /// Rules about the whole sequence.
-    #[serde(default)]
-    pub constraints: Vec<Constraint>,
-}
 
 /// Refuses more layers than any model has, before anything of that size is made.
 fn check_layers(layers: usize) -> Result<(), SpaceError> {

@@ -5,6 +5,7 @@
 
 mod event;
 mod goal;
+mod id;
 mod report;
 mod state;
 mod trial;
@@ -13,6 +14,7 @@ pub(crate) use report::left_out;
 
 pub use event::Event;
 pub use goal::{Direction, Goal};
+pub use id::TrialId;
 pub use report::{Report, ReportError, TaskReport};
 pub use state::{Observation, Study, StudyError};
-pub use trial::{Bar, Failure, FailureKind, Origin, Trial, TrialId, TrialState};
+pub use trial::{Bar, Failure, FailureKind, Origin, Trial, TrialState};

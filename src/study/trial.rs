@@ -4,13 +4,8 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Report;
+use super::{Report, TrialId};
 use crate::{seed::Seed, space::Architecture};
-
-/// Number of a trial within its study, from zero, in order of proposal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TrialId(pub u64);
 
 /// One evaluation of one architecture: the input of an evaluator and what came of it.
 #[derive(Clone, Debug, PartialEq)]

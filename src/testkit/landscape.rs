@@ -7,7 +7,7 @@
 //! | family | names | what it asks of a searcher |
 //! |---|---|---|
 //! | order | `L16Z2` `L16Z3` `L32Z3` | preferences of layers and adjacent pairs, partly shared by all layers |
-//! | epistasis | `E16Z2` `E16Z3` `E32Z3` | interactions of random triples of layers (NK model, K = 2): rugged, nothing shared |
+//! | epistasis | `E16Z2` `E16Z3` `E32Z3` | interactions of random triples of layers (NK model, K = 2): rugged |
 //! | mechanism | `M16Z2` `M16Z3` `M32Z3` | saturating counts, a circuit to assemble, distances, thresholds |
 //!
 //! `L16Z2` has 16 layers and 2 choices. [`Landscape::shuffled`] permutes the labels of every layer on its own, which

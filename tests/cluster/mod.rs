@@ -140,15 +140,16 @@ pub fn outcomes(study: &Study) -> Vec<(Architecture, Option<Report>)> {
     study.trials().iter().map(|trial| (trial.architecture.clone(), trial.report().map(plain))).collect()
 }
 
-/// This test binary, running one of its tests; `--worker FOLDER` may follow.
+/// This test binary, running one of its ignored tests; `--worker FOLDER` may follow.
 pub fn command(test: &str) -> Vec<String> {
     let exe = env::current_exe().unwrap().display().to_string();
-    [&exe, "--exact", test, "--nocapture", "--"].map(str::to_owned).to_vec()
+    [&exe, "--ignored", "--exact", test, "--nocapture", "--"].map(str::to_owned).to_vec()
 }
 
-/// Called by the test that the command of the workers runs.
+/// Called by the test that the command of the workers runs; it does not come back.
 pub fn worker() {
     execute::worker(&[&Faulty(mad())]);
+    panic!("--worker FOLDER is missing");
 }
 
 /// Starts a driver: the test that this command runs reads [`FOLDER`].
@@ -161,8 +162,8 @@ pub fn driver(folder: &Path, faults: &str) -> Command {
 }
 
 /// The folder that a child drives, in such a child.
-pub fn driven() -> Option<PathBuf> {
-    env::var_os(FOLDER).map(PathBuf::from)
+pub fn driven() -> PathBuf {
+    env::var_os(FOLDER).expect("the variable names a folder").into()
 }
 
 /// Waits until `condition` holds, for as long as a slow machine may need.

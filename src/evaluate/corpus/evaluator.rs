@@ -3,13 +3,11 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::Device;
-use thiserror::Error;
 
-use super::CorpusProtocol;
+use super::{CorpusError, CorpusProtocol};
 use crate::{
-    data::{Corpus, Sampler, TokenError, Windows},
+    data::{Corpus, Sampler, Windows},
     device,
-    dims::DimsError,
     evaluate::{
         Context, EvalError, Evaluator, Progress,
         failure::{guarded, infeasible, train_error},
@@ -36,28 +34,6 @@ pub struct CorpusEvaluator {
     training: Windows,
     validation: Vec<TokenBatch>,
     device: Device,
-}
-
-/// An evaluator that cannot be set up.
-#[derive(Debug, Error)]
-pub enum CorpusError {
-    /// The corpus cannot be used.
-    #[error(transparent)]
-    Tokens(#[from] TokenError),
-    /// The widths contradict each other.
-    #[error(transparent)]
-    Dims(#[from] DimsError),
-    /// A setting of the training does not fit.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    /// A layer that the protocol's widths do not fit: no candidate with it could be trained.
-    #[error("no candidate with {symbol} can be trained at the widths of the protocol: {source}")]
-    Primitive {
-        /// Letter of the primitive.
-        symbol: Symbol,
-        /// What does not fit.
-        source: Box<BuildError>,
-    },
 }
 
 impl CorpusEvaluator {
@@ -169,8 +145,13 @@ impl CorpusEvaluator {
         if context.cancelled() {
             return Err(EvalError::Cancelled);
         }
-        let mut report = Report { parameters, train_flops: Some(steps as f64 * work), ..Report::default() };
-        let mut task = TaskReport { name: "corpus".into(), steps, curve, diverged, ..TaskReport::default() };
+        let task = TaskReport { name: "corpus".into(), steps, curve, diverged, ..TaskReport::default() };
+        Ok(Report { parameters, train_flops: Some(steps as f64 * work), ..self.scored(task, last) })
+    }
+
+    /// The scores of a training after its last evaluation, where there was one.
+    fn scored(&self, mut task: TaskReport, last: Option<Validation>) -> Report {
+        let mut report = Report::default();
         let mut reached = 0.0;
         let guessing = (self.corpus.vocab_size as f64).ln();
         report.scores.insert("loss".into(), guessing);
@@ -184,7 +165,7 @@ impl CorpusEvaluator {
         task.accuracy = Some(reached);
         report.scores.insert("accuracy".into(), reached);
         report.tasks.push(task);
-        Ok(report)
+        report
     }
 }
 

@@ -4,8 +4,10 @@
 //! [`CorpusEvaluator`] trains a candidate as a [`CorpusProtocol`] says and reports validation loss and next-token
 //! accuracy.
 
+mod error;
 mod evaluator;
 mod protocol;
 
-pub use evaluator::{CorpusError, CorpusEvaluator};
+pub use error::CorpusError;
+pub use evaluator::CorpusEvaluator;
 pub use protocol::{Budget, CorpusProtocol};

@@ -5,7 +5,7 @@ use std::{path::Path, vec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    line_file::{LineFile, complete},
+    line_file::json::{JsonFile, lines},
     study::TaskReport,
 };
 
@@ -20,19 +20,18 @@ pub(super) struct Done {
 
 /// What an earlier attempt has done, and where this one keeps what it does. A line per training, in their order.
 pub(super) struct Kept {
-    file: Option<LineFile>,
+    file: Option<JsonFile<Done>>,
     done: vec::IntoIter<Done>,
 }
 
 impl Kept {
     /// A folder that cannot be used keeps nothing: the evaluation does not need it.
     pub(super) fn in_folder(folder: Option<&Path>) -> Self {
-        let opened = folder.and_then(|folder| LineFile::open(folder.join("trainings.jsonl")).ok());
+        let opened = folder.and_then(|folder| JsonFile::open(folder.join("trainings.jsonl")).ok());
         let Some((file, bytes)) = opened else { return Self { file: None, done: Vec::new().into_iter() } };
-        let text = String::from_utf8_lossy(complete(&bytes)).into_owned();
-        let done: Vec<Done> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
+        let done: Vec<Done> = lines(&bytes).map_while(|line| line.parse().ok()).collect();
         // After a line that makes no sense nothing can be added.
-        let whole = done.len() == text.lines().count();
+        let whole = done.len() == lines(&bytes).count();
         Self { file: whole.then_some(file), done: done.into_iter() }
     }
 
@@ -42,8 +41,8 @@ impl Kept {
     }
 
     pub(super) fn keep(&mut self, done: &Done) {
-        if let (Some(file), Ok(line)) = (&mut self.file, serde_json::to_string(done))
-            && file.append(&line).is_err()
+        if let Some(file) = &mut self.file
+            && file.append(done).is_err()
         {
             // A gap would put later trainings in the wrong place.
             self.file = None;

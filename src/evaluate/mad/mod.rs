@@ -5,17 +5,20 @@
 //! carries it out. [`Protocol::quick`] fits a CPU, [`Protocol::reference`] follows the published benchmark at its
 //! baseline settings, [`Protocol::full`] adds its difficulty settings.
 
+mod check;
 mod data;
 mod evaluator;
 mod kept;
 mod live;
 pub mod metric;
+mod preset;
 mod protocol;
 mod readings;
 pub mod task;
 
+pub use check::ProtocolError;
 pub use evaluator::{Mad, MadError};
 pub use metric::Metric;
-pub use protocol::{Hyperparameters, Protocol, ProtocolError, Scoring, Selection, TrainData, Training};
+pub use protocol::{Hyperparameters, Protocol, Scoring, Selection, TrainData, Training};
 pub use readings::Readings;
 pub use task::{Task, TaskError};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Row, Table, TableError};
-use crate::line_file::{LineFile, has_not_begun};
+use crate::line_file::LineFile;
 
 /// A table open for writing: each row is on disk when [`append`](Self::append) returns, so that a measurement that was
 /// stopped goes on where it was.
@@ -19,17 +19,11 @@ impl TableFile {
     /// next row.
     ///
     /// # Errors
-    /// [`TableError`] when the file cannot be opened, is in use, is no table, is damaged, lacks the line feed behind its
-    /// last row, or was measured in another way. The file is unchanged then.
+    /// [`TableError`] when the file cannot be opened, is in use, is no table, is damaged, lacks the line feed behind
+    /// its last row, or was measured in another way. The file is unchanged then.
     pub fn open(path: impl AsRef<Path>, empty: Table) -> Result<Self, TableError> {
-        let (mut file, bytes) = LineFile::open(path)?;
+        let (mut file, bytes) = LineFile::open_with_header(path, &empty.header())?;
         let path = file.path().to_owned();
-        let header = empty.header();
-        if has_not_begun(&bytes, &header) {
-            file.cut(0);
-            file.append(&header)?;
-            return Ok(Self { file, table: empty });
-        }
         let (table, end) = Table::parse(&path, &bytes).map_err(|error| match error {
             TableError::Header { .. } => TableError::NotATable { path: path.clone() },
             error => error,

@@ -1,6 +1,5 @@
 //! Trials as jobs of an engine.
 
-mod failing;
 mod open;
 mod watcher;
 
@@ -96,7 +95,7 @@ impl RunFolder {
         let path = path.canonicalize().map_err(failed(path))?;
         let lock = path.join("lock");
         let file = durable::open(&lock).map_err(failed(&lock))?;
-        match file.try_lock() {
+        match durable::lock(&file) {
             Ok(()) => Ok(Self { path, lock: file }),
             Err(TryLockError::WouldBlock) => Err(ExecuteError::Locked { folder: path }),
             Err(TryLockError::Error(source)) => Err(failed(&lock)(source)),

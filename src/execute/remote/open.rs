@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Settings, failing::Failing};
+use super::Settings;
 use crate::{
     execute::{
         Job, JobState, Place,
         task::{Pulse, Spec, Task},
     },
+    retry::Failing,
     study::TrialId,
 };
 

@@ -48,8 +48,9 @@ mod surrogate;
 #[cfg(test)]
 mod golden;
 
+pub use acquisition::AcquisitionFunction;
 pub use budget::AskBudget;
 pub use error::GpError;
 pub use features::Term;
 pub use inspection::{Candidate, Inspection, LeaveOneOut};
-pub use searcher::{AcquisitionFunction, GpBo};
+pub use searcher::GpBo;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use nalgebra::DMatrix;
 
 use super::{
-    GpError,
+    AcquisitionFunction, GpError,
     acquisition::{PRUNE_SAMPLES, QLogNei, SAMPLES, base_samples, log_ei::log_ei, prune_inferior},
     best_and_latest::best_and_latest,
     budget::AskBudget,
@@ -14,7 +14,6 @@ use super::{
     kernel::Kernel,
     maximise::{MaximiseOptions, Maximiser},
     minimise::Limits,
-    searcher::AcquisitionFunction,
     surrogate::{Marginals, Surrogate},
 };
 use crate::{

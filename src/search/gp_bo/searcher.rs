@@ -1,7 +1,7 @@
 //! Gaussian-process Bayesian optimisation as a [`Searcher`].
 
 use super::{
-    GpError,
+    AcquisitionFunction, GpError,
     budget::AskBudget,
     design::design,
     encoding::Encoder,
@@ -25,9 +25,12 @@ use crate::{
 ///
 /// | | [`GpBo::composer`] | [`GpBo::default`] |
 /// |---|---|---|
-/// | surrogate | BoTorch's `SingleTaskGP`: RBF kernel with a lengthscale per column | additive in what layers may do: in pairs, as ratios, places and runs; and a Hamming kernel for the rest |
+/// | surrogate | BoTorch's `SingleTaskGP` | a sum of what layers may do |
+/// | kernels | RBF, a lengthscale per column | one per [`Term`], such as pairs and places; Hamming for the rest |
 /// | knows about sequences | nothing | that neighbours, places and ratios may matter |
-/// | use it | to repeat the paper, to compare with BoTorch and Ax | otherwise: better, or equal within the errors, on every function tried (`docs/benchmarks.md`) |
+/// | use it | to repeat the paper, to compare with BoTorch and Ax | otherwise |
+///
+/// On every function tried the default is better, or equal within the errors (`docs/benchmarks.md`).
 ///
 /// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
 /// the process keeps the hyperparameters at which fits start, with much noise, and says so through
@@ -49,18 +52,6 @@ enum SurrogateKind {
     Categorical,
     /// Terms in the order of [`Term::ALL`].
     Structured(Vec<Term>),
-}
-
-/// How much the evaluation of a sequence promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcquisitionFunction {
-    /// The logarithm of the noisy expected improvement over the sequences observed and pending (Ament et al. 2023,
-    /// arXiv 2310.20708): by Monte Carlo, exact about noise and about what is pending.
-    QLogNei,
-    /// The logarithm of the expected improvement over the best posterior mean, in closed form. Pending trials are
-    /// believed to come out as predicted (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize
-    /// optimization").
-    LogEi,
 }
 
 /// From how many observations a proposal is made at most, unless said otherwise.

@@ -59,6 +59,18 @@ struct Block {
     keys: Range<usize>,
 }
 
+/// One query head of one sequence.
+struct Head {
+    /// From its first number in `q` to the end of the sequence.
+    rows: Range<usize>,
+    /// The same of its KV head in `k` and `v`.
+    kv_rows: Range<usize>,
+    /// Whether it is the first of those that share the KV head.
+    opens: bool,
+    /// Whether it is the last of them.
+    closes: bool,
+}
+
 impl Attention {
     /// Blocks of so many queries.
     fn blocks(&self, queries: usize) -> impl Iterator<Item = Block> + use<> {
@@ -70,21 +82,26 @@ impl Attention {
         })
     }
 
-    /// Every query head, as (sequence, KV head, query head); those that share a KV head follow each other.
-    fn each_head(&self, batch: usize) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let heads = self.heads;
-        let group = self.group();
-        (0..batch).flat_map(move |b| (0..heads).map(move |head| (b, head / group, head)))
+    /// Every query head of the sequences in `q`, which has so many numbers; those that share a KV head follow each
+    /// other.
+    fn each_head(&self, numbers: usize) -> impl Iterator<Item = Head> + use<> {
+        let Self { seq, heads, width, .. } = *self;
+        let (stride, kv_stride) = self.strides();
+        let group = heads / self.kv_heads;
+        let sequences = numbers / (seq * stride);
+        (0..sequences).flat_map(move |sequence| {
+            (0..heads).map(move |head| Head {
+                rows: sequence * seq * stride + head * width..(sequence + 1) * seq * stride,
+                kv_rows: sequence * seq * kv_stride + head / group * width..(sequence + 1) * seq * kv_stride,
+                opens: head % group == 0,
+                closes: head % group == group - 1,
+            })
+        })
     }
 
     /// Strides of the rows of `q`, and of `k` and `v`.
     fn strides(&self) -> (usize, usize) {
         (self.heads * self.width, self.kv_heads * self.width)
-    }
-
-    /// `H/K`.
-    fn group(&self) -> usize {
-        self.heads / self.kv_heads
     }
 
     fn scale(&self) -> f32 {

@@ -6,7 +6,7 @@ use super::{
         pool::buffer,
         simd::{Arch, Simd, WithSimd, cast_slice, cast_slice_mut, exp, load, store},
     },
-    Angles, Attention, Block,
+    Angles, Attention, Block, Head,
 };
 
 /// One head of one sequence, `[S, C]`.
@@ -174,28 +174,24 @@ impl<const C: usize> WithSimd for Forward<'_, C> {
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let Self { shape, inputs: [q, k, v] } = self;
         let seq = shape.seq;
-        let scale = shape.scale();
         let (stride, kv_stride) = shape.strides();
-        let batch = q.len() / (seq * stride);
         let mut y = buffer(q.len());
-        let mut saved = buffer(2 * batch * shape.heads * seq);
-        let (largest, shares) = saved.split_at_mut(batch * shape.heads * seq);
+        let mut saved = buffer(2 * q.len() / C);
+        let (largest, shares) = saved.split_at_mut(q.len() / C);
         let normalizers = largest.chunks_exact_mut(seq).zip(shares.chunks_exact_mut(seq));
-        let [turn_query, turn_key] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, factor]));
+        let [turn_query, turn_key] = [shape.scale(), 1.0].map(|factor| Turn::new(&shape.angles, [factor, factor]));
         let mut queries: Rows<C> = vec![[0.0; C]; seq];
         let mut keys = queries.clone();
         let mut values = queries.clone();
         let mut queries_across = Across::<S, C>::zeros(simd, seq);
         let mut y_across = queries_across.clone();
         let mut weights = vec![simd.splat_f32s(0.0); seq];
-        for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers) {
-            if head % shape.group() == 0 {
-                let at = b * seq * kv_stride + kv_head * C;
-                turn_key.take(k, at, kv_stride, &mut keys);
-                take(v, at, kv_stride, &mut values);
+        for (Head { rows, kv_rows, opens, .. }, (largest, shares)) in shape.each_head(q.len()).zip(normalizers) {
+            if opens {
+                turn_key.take(k, kv_rows.start, kv_stride, &mut keys);
+                take(v, kv_rows.start, kv_stride, &mut values);
             }
-            let at = b * seq * stride + head * C;
-            turn_query.take(q, at, stride, &mut queries);
+            turn_query.take(q, rows.start, stride, &mut queries);
             queries_across.set(&queries);
             for Block { queries, keys: seen } in shape.blocks(S::F32_LANES) {
                 let first = queries.start;
@@ -215,14 +211,10 @@ impl<const C: usize> WithSimd for Forward<'_, C> {
                 store(simd, largest, first, most);
                 store(simd, shares, first, share);
                 let mixed = sums(simd, weights, &values[seen]);
-                let y = y_across.block_mut(first);
-                for c in 0..C {
-                    y[c] = simd.mul_f32s(mixed[c], share);
-                }
+                *y_across.block_mut(first) = mixed.map(|mixed| simd.mul_f32s(mixed, share));
             }
-            for position in 0..seq {
-                let at = at + position * stride;
-                y[at..at + C].copy_from_slice(&y_across.row(position));
+            for (position, y) in y[rows].chunks_mut(stride).enumerate() {
+                y[..C].copy_from_slice(&y_across.row(position));
             }
         }
         (y, saved)
@@ -248,82 +240,122 @@ impl<const C: usize> WithSimd for Backward<'_, C> {
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let Self { shape, inputs: [q, k, v], saved, dy } = self;
         let seq = shape.seq;
-        let scale = shape.scale();
         let (stride, kv_stride) = shape.strides();
-        let batch = q.len() / (seq * stride);
-        let (largest, shares) = saved.split_at(batch * shape.heads * seq);
+        let (largest, shares) = saved.split_at(q.len() / C);
         let normalizers = largest.chunks_exact(seq).zip(shares.chunks_exact(seq));
-        let mut dq = buffer(q.len());
-        let mut dk = buffer(k.len());
-        let mut dv = buffer(v.len());
-        let [turn_query, turn_key] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, factor]));
-        let [query_back, key_back] = [scale, 1.0].map(|factor| Turn::<C>::new(&shape.angles, [factor, -factor]));
-        let mut queries: Rows<C> = vec![[0.0; C]; seq];
-        let mut keys = queries.clone();
-        let mut values = queries.clone();
-        let mut outputs = queries.clone();
-        let mut key_gradients = queries.clone();
-        let mut value_gradients = queries.clone();
-        let mut queries_across = Across::<S, C>::zeros(simd, seq);
-        let mut outputs_across = queries_across.clone();
-        let mut query_gradients = queries_across.clone();
-        let mut weights = vec![simd.splat_f32s(0.0); seq];
-        let mut slopes = weights.clone();
-        for ((b, kv_head, head), (largest, shares)) in shape.each_head(batch).zip(normalizers) {
-            let kv_at = b * seq * kv_stride + kv_head * C;
-            if head % shape.group() == 0 {
-                turn_key.take(k, kv_at, kv_stride, &mut keys);
-                take(v, kv_at, kv_stride, &mut values);
-                key_gradients.fill([0.0; C]);
-                value_gradients.fill([0.0; C]);
+        let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| buffer(x.len()));
+        let factors = [shape.scale(), 1.0];
+        let [turn_query, turn_key] = factors.map(|factor| Turn::new(&shape.angles, [factor, factor]));
+        let [query_back, key_back] = factors.map(|factor| Turn::new(&shape.angles, [factor, -factor]));
+        let mut now = HeadBack::<S, C>::new(simd, seq);
+        for (Head { rows, kv_rows, opens, closes }, (largest, shares)) in shape.each_head(q.len()).zip(normalizers) {
+            if opens {
+                turn_key.take(k, kv_rows.start, kv_stride, &mut now.keys);
+                take(v, kv_rows.start, kv_stride, &mut now.values);
+                now.key_gradients.fill([0.0; C]);
+                now.value_gradients.fill([0.0; C]);
             }
-            let at = b * seq * stride + head * C;
-            turn_query.take(q, at, stride, &mut queries);
-            take(dy, at, stride, &mut outputs);
-            queries_across.set(&queries);
-            outputs_across.set(&outputs);
-            for Block { queries: range, keys: seen } in shape.blocks(S::F32_LANES) {
-                let first = range.start;
-                let q = queries_across.block(first);
-                let dy = outputs_across.block(first);
-                let most = load(simd, largest, first);
-                let share = load(simd, shares, first);
-                let p = &mut weights[..seen.len()];
-                let ds = &mut slopes[..seen.len()];
-                let rows = keys[seen.clone()].iter().zip(&values[seen.clone()]).zip(seen.clone());
-                let mut mean = simd.splat_f32s(0.0);
-                for (((key, value), at), (p, ds)) in rows.zip(p.iter_mut().zip(&mut *ds)) {
-                    let scores = shape.cut(simd, products(simd, q, key), first, at);
-                    *p = simd.mul_f32s(exp(simd, simd.sub_f32s(scores, most)), share);
-                    *ds = products(simd, dy, value);
-                    mean = simd.mul_add_e_f32s(*p, *ds, mean);
-                }
-                for (p, ds) in p.iter().zip(&mut *ds) {
-                    *ds = simd.mul_f32s(*p, simd.sub_f32s(*ds, mean));
-                }
-                *query_gradients.block_mut(first) = sums(simd, ds, &keys[seen.clone()]);
-                let factors = cast_slice::<S::f32s, f32>(p).chunks_exact(S::F32_LANES);
-                let factors = factors.zip(cast_slice::<S::f32s, f32>(ds).chunks_exact(S::F32_LANES));
-                for ((p, ds), at) in factors.zip(seen) {
-                    // Queries before the key do not see it.
-                    let from = at.saturating_sub(first);
-                    let range = first + from..range.end;
-                    key_gradients[at] = add(key_gradients[at], &ds[from..], &queries[range.clone()]);
-                    value_gradients[at] = add(value_gradients[at], &p[from..], &outputs[range]);
-                }
+            turn_query.take(q, rows.start, stride, &mut now.queries);
+            take(dy, rows.start, stride, &mut now.outputs);
+            now.queries_across.set(&now.queries);
+            now.outputs_across.set(&now.outputs);
+            for block in shape.blocks(S::F32_LANES) {
+                let first = block.queries.start;
+                now.weigh(simd, shape, &block, [load(simd, largest, first), load(simd, shares, first)]);
+                now.add_up(simd, &block);
             }
-            for position in 0..seq {
-                let at = at + position * stride;
-                dq[at..at + C].copy_from_slice(&query_back.row(position, &query_gradients.row(position)));
+            for (position, dq) in dq[rows].chunks_mut(stride).enumerate() {
+                dq[..C].copy_from_slice(&query_back.row(position, &now.query_gradients.row(position)));
             }
-            if head % shape.group() == shape.group() - 1 {
-                for (position, (dk_row, dv_row)) in key_gradients.iter().zip(&value_gradients).enumerate() {
-                    let at = kv_at + position * kv_stride;
-                    dk[at..at + C].copy_from_slice(&key_back.row(position, dk_row));
-                    dv[at..at + C].copy_from_slice(dv_row);
+            if closes {
+                let gradients = now.key_gradients.iter().zip(&now.value_gradients);
+                let kv = dk[kv_rows.clone()].chunks_mut(kv_stride).zip(dv[kv_rows].chunks_mut(kv_stride));
+                for (position, ((dk_row, dv_row), (dk, dv))) in gradients.zip(kv).enumerate() {
+                    dk[..C].copy_from_slice(&key_back.row(position, dk_row));
+                    dv[..C].copy_from_slice(dv_row);
                 }
             }
         }
         [dq, dk, dv]
+    }
+}
+
+/// One query head on the way back.
+struct HeadBack<S: Simd, const C: usize> {
+    queries: Rows<C>,
+    keys: Rows<C>,
+    values: Rows<C>,
+    /// Gradients of the outputs.
+    outputs: Rows<C>,
+    key_gradients: Rows<C>,
+    value_gradients: Rows<C>,
+    queries_across: Across<S, C>,
+    outputs_across: Across<S, C>,
+    query_gradients: Across<S, C>,
+    /// Of one block of queries, a vector per key.
+    weights: Vec<S::f32s>,
+    /// Gradients of the scores.
+    slopes: Vec<S::f32s>,
+}
+
+impl<S: Simd, const C: usize> HeadBack<S, C> {
+    #[inline(always)]
+    fn new(simd: S, seq: usize) -> Self {
+        let rows = || vec![[0.0; C]; seq];
+        let across = || Across::zeros(simd, seq);
+        let vectors = || vec![simd.splat_f32s(0.0); seq];
+        Self {
+            queries: rows(),
+            keys: rows(),
+            values: rows(),
+            outputs: rows(),
+            key_gradients: rows(),
+            value_gradients: rows(),
+            queries_across: across(),
+            outputs_across: across(),
+            query_gradients: across(),
+            weights: vectors(),
+            slopes: vectors(),
+        }
+    }
+
+    /// The weights of a block of queries and the gradients of its scores, from their largest scores and the weights of
+    /// those.
+    #[inline(always)]
+    fn weigh(&mut self, simd: S, shape: &Attention, block: &Block, [most, share]: [S::f32s; 2]) {
+        let seen = block.keys.clone();
+        let first = block.queries.start;
+        let q = self.queries_across.block(first);
+        let dy = self.outputs_across.block(first);
+        let weights = &mut self.weights[..seen.len()];
+        let slopes = &mut self.slopes[..seen.len()];
+        let rows = self.keys[seen.clone()].iter().zip(&self.values[seen.clone()]).zip(seen);
+        let mut mean = simd.splat_f32s(0.0);
+        for (((key, value), at), (p, ds)) in rows.zip(weights.iter_mut().zip(&mut *slopes)) {
+            let scores = shape.cut(simd, products(simd, q, key), first, at);
+            *p = simd.mul_f32s(exp(simd, simd.sub_f32s(scores, most)), share);
+            *ds = products(simd, dy, value);
+            mean = simd.mul_add_e_f32s(*p, *ds, mean);
+        }
+        for (p, ds) in weights.iter().zip(slopes) {
+            *ds = simd.mul_f32s(*p, simd.sub_f32s(*ds, mean));
+        }
+    }
+
+    /// The gradients of the queries of a block, and its part of those of the keys and values that they see.
+    #[inline(always)]
+    fn add_up(&mut self, simd: S, block: &Block) {
+        let Block { queries, keys: seen } = block;
+        let p = &self.weights[..seen.len()];
+        let ds = &self.slopes[..seen.len()];
+        *self.query_gradients.block_mut(queries.start) = sums(simd, ds, &self.keys[seen.clone()]);
+        let [p, ds] = [p, ds].map(|vectors| cast_slice::<S::f32s, f32>(vectors).chunks_exact(S::F32_LANES));
+        for ((p, ds), at) in p.zip(ds).zip(seen.clone()) {
+            // Queries before the key do not see it.
+            let from = at.saturating_sub(queries.start);
+            let later = queries.start + from..queries.end;
+            self.key_gradients[at] = add(self.key_gradients[at], &ds[from..], &self.queries[later.clone()]);
+            self.value_gradients[at] = add(self.value_gradients[at], &p[from..], &self.outputs[later]);
+        }
     }
 }

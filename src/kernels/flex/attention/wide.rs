@@ -6,7 +6,7 @@ use super::{
         pool::buffer,
         simd::{Arch, Simd, WithSimd, exp, load, starts, store},
     },
-    Angles, Attention, Block,
+    Angles, Attention, Block, Head,
 };
 
 /// Queries whose scores are worked on together. Keys that none of them sees are left out.
@@ -86,22 +86,17 @@ impl Attention {
 /// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the logarithm of the sum of the exponentials
 /// of its scores: `[B, H, S]`.
 pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
-    let seq = shape.seq;
     let width = shape.width;
     let (stride, kv_stride) = shape.strides();
-    let batch = q.len() / (seq * stride);
     let mut y = buffer(q.len());
-    let mut log_sums = buffer(batch * shape.heads * seq);
+    let mut log_sums = buffer(q.len() / width);
     let mut scratch = shape.scratch();
-    let mut turned = None;
-    for ((b, kv_head, head), log_sums) in shape.each_head(batch).zip(log_sums.chunks_exact_mut(seq)) {
-        let at = b * seq * stride + head * width;
-        let kv_at = b * seq * kv_stride + kv_head * width;
-        let kv_rows = kv_at..(b + 1) * seq * kv_stride;
-        if turned.replace(kv_at) != Some(kv_at) {
+    for (head, log_sums) in shape.each_head(q.len()).zip(log_sums.chunks_exact_mut(shape.seq)) {
+        let Head { rows: all, kv_rows, opens, .. } = head;
+        if opens {
             shape.angles.turn(&k[kv_rows.clone()], kv_stride, &mut scratch.k, width, 1.0);
         }
-        shape.angles.turn(&q[at..(b + 1) * seq * stride], stride, &mut scratch.q, width, shape.scale());
+        shape.angles.turn(&q[all.clone()], stride, &mut scratch.q, width, shape.scale());
         for block in shape.blocks(QUERIES) {
             let Block { queries, keys } = block.clone();
             let weights = &mut scratch.weights[..queries.len() * keys.len()];
@@ -109,8 +104,8 @@ pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>
             set(weights, matrix(rows(&scratch.q, &queries, width), width), rotated.transpose());
             let log_sums = &mut log_sums[queries.clone()];
             Arch::new().dispatch(Softmax { weights, sight: shape.sight(&block), log_sums });
-            let y = &mut y[at + queries.start * stride..(b + 1) * seq * stride];
-            let values = strided(&v[kv_at + keys.start * kv_stride..kv_rows.end], keys.len(), width, kv_stride);
+            let y = &mut y[all.clone()][queries.start * stride..];
+            let values = strided(&v[kv_rows.clone()][keys.start * kv_stride..], keys.len(), width, kv_stride);
             set_strided(y, stride, matrix(weights, keys.len()), values);
         }
     }
@@ -119,26 +114,20 @@ pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>
 
 /// As [`Kernel::backward`](super::Kernel::backward).
 pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], log_sums: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
-    let seq = shape.seq;
     let width = shape.width;
     let (stride, kv_stride) = shape.strides();
-    let group = shape.group();
-    let batch = q.len() / (seq * stride);
     let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| buffer(x.len()));
     let mut scratch = shape.scratch();
     let mut slopes = scratch.weights.clone();
-    let [mut head_dq, mut head_dk, mut head_dv] = [(); 3].map(|()| vec![0.0; seq * width]);
-    for ((b, kv_head, head), log_sums) in shape.each_head(batch).zip(log_sums.chunks_exact(seq)) {
-        let at = b * seq * stride + head * width;
-        let kv_at = b * seq * kv_stride + kv_head * width;
-        let q_rows = at..(b + 1) * seq * stride;
-        let kv_rows = kv_at..(b + 1) * seq * kv_stride;
-        if head % group == 0 {
+    let [mut head_dq, mut head_dk, mut head_dv] = [(); 3].map(|()| vec![0.0; shape.seq * width]);
+    for (head, log_sums) in shape.each_head(q.len()).zip(log_sums.chunks_exact(shape.seq)) {
+        let Head { rows: all, kv_rows, opens, closes } = head;
+        if opens {
             shape.angles.turn(&k[kv_rows.clone()], kv_stride, &mut scratch.k, width, 1.0);
             head_dk.fill(0.0);
             head_dv.fill(0.0);
         }
-        shape.angles.turn(&q[q_rows.clone()], stride, &mut scratch.q, width, shape.scale());
+        shape.angles.turn(&q[all.clone()], stride, &mut scratch.q, width, shape.scale());
         for block in shape.blocks(QUERIES) {
             let Block { queries, keys } = block.clone();
             let size = queries.len() * keys.len();
@@ -146,8 +135,8 @@ pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], log_sums: &[f32], dy:
             let slopes = &mut slopes[..size];
             let q = matrix(rows(&scratch.q, &queries, width), width);
             let k = matrix(rows(&scratch.k, &keys, width), width);
-            let v = strided(&v[kv_at + keys.start * kv_stride..kv_rows.end], keys.len(), width, kv_stride);
-            let dy = strided(&dy[at + queries.start * stride..q_rows.end], queries.len(), width, stride);
+            let v = strided(&v[kv_rows.clone()][keys.start * kv_stride..], keys.len(), width, kv_stride);
+            let dy = strided(&dy[all.clone()][queries.start * stride..], queries.len(), width, stride);
             set(weights, q, k.transpose());
             set(slopes, dy, v.transpose());
             let sight = shape.sight(&block);
@@ -159,8 +148,8 @@ pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], log_sums: &[f32], dy:
             add(rows_mut(&mut head_dk, &keys, width), slopes.transpose(), q);
             add(rows_mut(&mut head_dv, &keys, width), weights.transpose(), dy);
         }
-        shape.angles.turn_back(&head_dq, &mut dq[q_rows], stride, width, shape.scale());
-        if head % group == group - 1 {
+        shape.angles.turn_back(&head_dq, &mut dq[all], stride, width, shape.scale());
+        if closes {
             shape.angles.turn_back(&head_dk, &mut dk[kv_rows.clone()], kv_stride, width, 1.0);
             for (dv, head) in dv[kv_rows].chunks_mut(kv_stride).zip(head_dv.chunks_exact(width)) {
                 dv[..width].copy_from_slice(head);

@@ -12,6 +12,14 @@ use super::{
 };
 use crate::dims::DeltaRule;
 
+/// One value head in one chunk.
+#[derive(Clone, Copy)]
+pub(super) struct Spot<'a> {
+    pub(super) scan: &'a DeltaScan,
+    pub(super) place: &'a Place,
+    pub(super) head: usize,
+}
+
 /// The gradients, and buffers for one chunk of `L` tokens.
 pub(super) struct Back {
     pub(super) keys: Keys,
@@ -58,74 +66,104 @@ impl Back {
 
     /// One value head: from the gradient of its state behind the chunk, which is that of none behind the last, to the
     /// one before it.
-    pub(super) fn head(
-        &mut self,
-        scan: &DeltaScan,
-        place: &Place,
-        head: usize,
-        [mixed, before, w, dy]: [&[f32]; 4],
-        gates: &Gates,
-        dstate: &mut [f32],
-    ) {
-        let (DeltaRule { key_width, value_width: width, value_heads, .. }, len) = (scan.sizes, place.tokens.len());
+    pub(super) fn head(&mut self, spot: Spot, [mixed, before, w, dy]: [&[f32]; 4], gates: &Gates, dstate: &mut [f32]) {
+        let Spot { scan, place, head } = spot;
+        let width = scan.sizes.value_width;
         let values = scan.values();
-        let last = len - 1;
-        self.own.fill(scan, place, head, [mixed, before], &self.keys, gates);
-        let Self { keys, own, ds, both, dread, .. } = self;
-        ds.clear();
-        ds.resize(len, 0.0);
-        let (w_matrix, (scores, a)) = (matrix(w, width), own.weights.split_at(len * len));
-        let (dy_part, dw) = both.split_at_mut(len * width);
-        take(&dy[place.tokens.start * values..place.tokens.end * values], values, head * width, width, dy_part);
-        set(dw, matrix(scores, len).transpose(), matrix(dy_part, width));
+        let len = place.tokens.len();
         let behind = place.chunk + 1 < scan.count();
+        self.own.fill(scan, place, head, [mixed, before], &self.keys, gates);
+        self.ds.clear();
+        self.ds.resize(len, 0.0);
+        let (dy_part, dw) = self.both.split_at_mut(len * width);
+        take(&dy[place.tokens.start * values..place.tokens.end * values], values, head * width, width, dy_part);
+        let (scores, _) = self.own.weights.split_at(len * len);
+        set(dw, matrix(scores, len).transpose(), matrix(dy_part, width));
         if behind {
-            // The state behind the chunk is exp(c_last) s + k^T (exp(c_last - c) w).
-            let (drive, scaled) = dread.split_at_mut(len * width);
-            set(drive, matrix(keys.keys(), key_width), matrix(dstate, width));
-            add_scaled(dw, drive, &own.to_end);
-            products(w, drive, width, |t, product| {
-                let part = f64::from(own.to_end[t]) * product;
-                ds[t] -= part;
-                ds[last] += part;
-            });
-            scaled.copy_from_slice(w);
-            scale(scaled, &own.to_end);
-            let dkeys = &mut self.dunit[len * key_width..];
-            add(dkeys, matrix(scaled, width), matrix(dstate, width).transpose());
+            self.from_behind(spot, w, dstate);
         }
-        solve_unit_upper(matrix(a, len).transpose(), dw, width);
+        let (_, a) = self.own.weights.split_at(len * len);
+        solve_unit_upper(matrix(a, len).transpose(), &mut self.both[len * width..], width);
+        let dbeta = self.values(spot, before);
+        if before.is_empty() {
+            dstate.fill(0.0);
+        } else {
+            self.to_before(spot, before, dstate, behind);
+        }
+        self.weights(spot, w, dbeta);
+    }
+
+    /// From the gradient of the state behind the chunk, `exp(c_last) s + k^T (exp(c_last - c) w)`, to those of `w`, of
+    /// the keys and of the running sums.
+    fn from_behind(&mut self, spot: Spot, w: &[f32], dstate: &[f32]) {
+        let DeltaRule { key_width, value_width: width, .. } = spot.scan.sizes;
+        let len = spot.place.tokens.len();
+        let last = len - 1;
+        let Self { keys, own, ds, .. } = self;
+        let dw = &mut self.both[len * width..];
+        let (drive, scaled) = self.dread.split_at_mut(len * width);
+        set(drive, matrix(keys.keys(), key_width), matrix(dstate, width));
+        add_scaled(dw, drive, &own.to_end);
+        products(w, drive, width, |t, product| {
+            let part = f64::from(own.to_end[t]) * product;
+            ds[t] -= part;
+            ds[last] += part;
+        });
+        scaled.copy_from_slice(w);
+        scale(scaled, &own.to_end);
+        let dkeys = &mut self.dunit[len * key_width..];
+        add(dkeys, matrix(scaled, width), matrix(dstate, width).transpose());
+    }
+
+    /// From the gradient of the right side of the system to those of `v`, and of `beta` as a factor of it. Behind it,
+    /// `dread` is a gradient: of what the outputs read, and of the surprise, which is also that of `v`.
+    fn values(&mut self, spot: Spot, before: &[f32]) -> Vec<f64> {
+        let Spot { scan, place, head } = spot;
+        let width = scan.sizes.value_width;
+        let len = place.tokens.len();
+        let Self { own, dread, .. } = self;
         if !before.is_empty() {
             dread.copy_from_slice(&own.read);
             scale(dread, &own.from_start);
             own.surprise(&dread[len * width..]);
         }
-        let own_at = |t: usize| (place.tokens.start + t) * value_heads + head;
+        let (dy_part, dw) = self.both.split_at(len * width);
         let mut dbeta = vec![0.0; len];
         products(dw, &own.values, width, |t, product| dbeta[t] = product);
-        // From here on `dread` is a gradient: of what the outputs read, and of the surprise, which is also that of v.
         let (dqueries, dvalues) = dread.split_at_mut(len * width);
         dqueries.copy_from_slice(dy_part);
         dvalues.copy_from_slice(dw);
         scale(dvalues, &own.beta);
-        let ([_, _, v], columns) = (scan.first(0, head), scan.columns());
+        let [_, _, v] = scan.first(0, head);
+        let columns = scan.columns();
         put(dvalues, &mut self.dmixed[place.tokens.start * columns..place.tokens.end * columns], columns, v, width);
-        if before.is_empty() {
-            dstate.fill(0.0);
-        } else {
-            scale(dread, &own.from_start);
-            products(dread, &own.read, width, |row, product| ds[row % len] += product);
-            if behind {
-                let passed = own.passed();
-                products(dstate, before, dstate.len(), |_, product| ds[last] += f64::from(passed) * product);
-                dstate.iter_mut().for_each(|s| *s *= passed);
-            }
-            let dread = matrix(dread, width);
-            add(&mut self.dunit, dread, matrix(before, width).transpose());
-            add(dstate, matrix(&keys.unit, key_width).transpose(), dread);
+        dbeta
+    }
+
+    /// Through what was read of the state before the chunk, and what passed from it to the one `behind`.
+    fn to_before(&mut self, spot: Spot, before: &[f32], dstate: &mut [f32], behind: bool) {
+        let DeltaRule { key_width, value_width: width, .. } = spot.scan.sizes;
+        let len = spot.place.tokens.len();
+        let Self { keys, own, ds, dread, dunit, .. } = self;
+        scale(dread, &own.from_start);
+        products(dread, &own.read, width, |row, product| ds[row % len] += product);
+        if behind {
+            let passed = own.passed();
+            products(dstate, before, dstate.len(), |_, product| ds[len - 1] += f64::from(passed) * product);
+            dstate.iter_mut().for_each(|s| *s *= passed);
         }
-        dw.iter_mut().for_each(|dw| *dw = -*dw);
-        set(&mut self.dweights, matrix(both, width), w_matrix.transpose());
+        let dread = matrix(dread, width);
+        add(dunit, dread, matrix(before, width).transpose());
+        add(dstate, matrix(&keys.unit, key_width).transpose(), dread);
+    }
+
+    /// Through the weights to the inner products, the running sums and `beta`, whose gradient so far is given.
+    fn weights(&mut self, spot: Spot, w: &[f32], mut dbeta: Vec<f64>) {
+        let Spot { scan, place, head } = spot;
+        let DeltaRule { value_width: width, value_heads, .. } = scan.sizes;
+        let Self { keys, own, ds, both, .. } = self;
+        both[place.tokens.len() * width..].iter_mut().for_each(|dw| *dw = -*dw);
+        set(&mut self.dweights, matrix(both, width), matrix(w, width).transpose());
         Arch::new().dispatch(WeighBackward {
             overlap: &keys.overlap,
             own,
@@ -136,9 +174,10 @@ impl Back {
         });
         terms(ds);
         for (t, (dg, dbeta)) in ds.iter().zip(dbeta).enumerate() {
+            let at = (place.tokens.start + t) * value_heads + head;
             let beta = f64::from(own.beta[t]);
-            self.dg[own_at(t)] = *dg;
-            self.dstrength[own_at(t)] = (dbeta * beta * (1.0 - beta)) as f32;
+            self.dg[at] = *dg;
+            self.dstrength[at] = (dbeta * beta * (1.0 - beta)) as f32;
         }
     }
 

@@ -6,7 +6,7 @@ mod back;
 
 use std::ops::Range;
 
-use self::back::Back;
+use self::back::{Back, Spot};
 use super::{
     Kernel,
     decay::{Sums, softplus},
@@ -310,7 +310,7 @@ impl Kernel<5> for DeltaScan {
                     let before = self.before(&place, head).map_or(&[][..], |before| &kept.states[before]);
                     let w = &kept.corrections[self.corrections(&place, head)];
                     let dstate = &mut dstates[self.state(head)];
-                    back.head(self, &place, head, [mixed, before, w, dy], &gates, dstate);
+                    back.head(Spot { scan: self, place: &place, head }, [mixed, before, w, dy], &gates, dstate);
                 }
                 back.end(self, &place, key_head);
             }

@@ -11,6 +11,7 @@
 
 mod base_samples;
 mod cholesky;
+mod function;
 pub(crate) mod log_ei;
 mod prune;
 mod q_log_nei;
@@ -23,6 +24,7 @@ pub(crate) use self::{
     prune::{PRUNE_SAMPLES, prune_inferior},
     q_log_nei::{QLogNei, SAMPLES},
 };
+pub use function::AcquisitionFunction;
 
 use thiserror::Error;
 

@@ -1,19 +1,20 @@
 //! Remembering evaluations.
 
+mod file;
+
+pub use file::CacheError;
+
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use thiserror::Error;
-
+use self::file::Entry;
 use super::{Context, EvalError, Evaluator, Progress};
 use crate::{
-    line_file::{LineFile, LineFileError, complete, has_not_begun},
+    line_file::json::JsonFile,
     seed::Seed,
     space::Architecture,
     study::{Report, Trial},
@@ -47,59 +48,9 @@ type Key = (Architecture, Seed);
 struct Memory {
     /// `None` while it is being evaluated.
     known: HashMap<Key, Option<Report>>,
-    file: Option<LineFile>,
+    file: Option<JsonFile<Entry>>,
 }
 
-/// A cache file that cannot be used.
-#[derive(Debug, Error)]
-pub enum CacheError {
-    /// The file cannot be opened, or its first line not be written.
-    #[error(transparent)]
-    File(#[from] LineFileError),
-    /// Some other file, or one of another version.
-    #[error("{} is no cache of this version of composer-nas: choose another path", .path.display())]
-    NotACache {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another evaluator wrote it.
-    #[error("the cache {} belongs to another evaluator: {was}; choose another path", .path.display())]
-    Changed {
-        /// The file.
-        path: PathBuf,
-        /// Fingerprint of the evaluator that wrote it.
-        was: String,
-    },
-    /// A complete line that makes no sense.
-    #[error("line {line} of the cache {} is damaged: {reason}; delete the file or that line", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Number of the line, from one.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-/// The first line of a cache file.
-#[derive(Serialize, Deserialize, PartialEq)]
-struct Header {
-    format: String,
-    version: u64,
-    evaluator: String,
-}
-
-/// Every later line.
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    architecture: Architecture,
-    seed: Seed,
-    report: Report,
-}
-
-const FORMAT: &str = "composer-nas cache";
-const VERSION: u64 = 1;
 /// How long a wait lasts before it looks whether it was cancelled.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -115,50 +66,12 @@ impl<E: Evaluator> Cached<E> {
     /// # Errors
     /// [`CacheError`] when the file is in use, damaged, no cache, or that of another evaluator.
     pub fn on_disk(inner: E, path: impl AsRef<Path>) -> Result<Self, CacheError> {
-        let (mut file, bytes) = LineFile::open(path)?;
-        let path = file.path().to_owned();
-        let header = Header { format: FORMAT.into(), version: VERSION, evaluator: inner.fingerprint() };
-        let first_line = json(&header)?;
-        let mut known = HashMap::new();
-        let mut lines = complete(&bytes).split_inclusive(|&byte| byte == b'\n');
-        let first = lines.next().unwrap_or_default();
-        if has_not_begun(&bytes, &first_line) {
-            file.append(&first_line)?;
-        } else {
-            match serde_json::from_slice::<Header>(first) {
-                Ok(found) if found == header => {}
-                Ok(found) if (&found.format, found.version) == (&header.format, VERSION) => {
-                    return Err(CacheError::Changed { path, was: found.evaluator });
-                }
-                _ => return Err(CacheError::NotACache { path }),
-            }
-        }
-        for (line, text) in (2..).zip(lines) {
-            let damaged =
-                |error: serde_json::Error| CacheError::Damaged { path: path.clone(), line, reason: error.to_string() };
-            match serde_json::from_slice(text) {
-                Ok(Entry { architecture, seed, report }) => drop(known.insert((architecture, seed), Some(report))),
-                // Earlier versions remembered bad reports as well, with `null` for what is no number.
-                Err(_) if lacks_scores(text) => {}
-                Err(error) => return Err(damaged(error)),
-            }
-        }
+        let (file, entries) = file::open(path.as_ref(), inner.fingerprint())?;
+        let known =
+            entries.into_iter().map(|Entry { architecture, seed, report }| ((architecture, seed), Some(report)));
+        let known = known.collect();
         Ok(Self { inner, memory: Mutex::new(Memory { known, file: Some(file) }), ended: Condvar::new() })
     }
-}
-
-/// Whether a line is whole but for scores that are no numbers.
-fn lacks_scores(line: &[u8]) -> bool {
-    let line: Value = serde_json::from_slice(line).unwrap_or_default();
-    line["report"]["scores"].as_object().is_some_and(|scores| scores.values().any(Value::is_null))
-}
-
-fn json(value: &impl Serialize) -> Result<String, LineFileError> {
-    serde_json::to_string(value).map_err(|error| LineFileError::Write {
-        path: PathBuf::new(),
-        source: error.into(),
-        line: String::new(),
-    })
 }
 
 impl<E> Cached<E> {
@@ -207,10 +120,9 @@ impl<E> Begun<'_, E> {
     fn remember(&self, report: &Report) {
         let mut memory = self.cached.lock();
         let (architecture, seed) = self.key.clone();
-        if let (Some(file), Ok(line)) = (&mut memory.file, json(&Entry { architecture, seed, report: report.clone() }))
-        {
+        if let Some(file) = &mut memory.file {
             // The report is worth more than its copy.
-            let _ = file.append(&line);
+            let _ = file.append(&Entry { architecture, seed, report: report.clone() });
         }
         memory.known.insert(self.key.clone(), Some(report.clone()));
     }
@@ -271,6 +183,7 @@ mod tests {
     use super::*;
     use crate::{
         evaluate::{CancelToken, from_fn},
+        line_file::LineFileError,
         study::{Bar, Goal, Origin, TrialId},
         testkit,
     };

@@ -4,8 +4,13 @@
 //!
 //! A crash can leave the beginning of a JSON object behind the last line feed. Only that, and zeros, are
 //! [torn](complete): readers ignore them, and the next line takes their place. A last line that is whole but for its
-//! line feed counts, and gets the line feed with the next line. Anything else there is none of ours and stays: its reader
-//! refuses the file.
+//! line feed counts, and gets the line feed with the next line. Anything else there is none of ours and stays: its
+//! reader refuses the file.
+//!
+//! Journals, caches, metrics, kept trainings and scaling studies are such files of [JSON](json); tables are such files
+//! of comma-separated values.
+
+pub(crate) mod json;
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -81,7 +86,7 @@ impl LineFile {
         fs::create_dir_all(&folder).map_err(open_error)?;
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let file = limits::open_with(&options, &path, limits::MAX_LINES).map_err(open_error)?;
-        match file.try_lock() {
+        match durable::lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LineFileError::Locked { path }),
             Err(TryLockError::Error(source)) => return Err(LineFileError::Open { path, source }),
@@ -94,6 +99,22 @@ impl LineFile {
         let end = lines.len() as u64;
         let unended = lines.last().is_some_and(|&last| last != b'\n');
         Ok((Self { path, file, end, unended }, bytes))
+    }
+
+    /// Opens the file at `path` as [`open`](Self::open) does, for lines behind a `header`, given without its last line
+    /// feed: writes the header to a file that has [not begun](has_not_begun). What stands in place of the header
+    /// elsewhere is for the caller to compare.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`LineFileError::Write`] when the header cannot be written.
+    pub fn open_with_header(path: impl AsRef<Path>, header: &str) -> Result<(Self, Vec<u8>), LineFileError> {
+        let (mut file, bytes) = Self::open(path)?;
+        if !has_not_begun(&bytes, header) {
+            return Ok((file, bytes));
+        }
+        file.cut(0);
+        file.append(header)?;
+        Ok((file, format!("{header}\n").into_bytes()))
     }
 
     /// Writes one line, given without its line feed; when this returns, it is on disk.
@@ -145,6 +166,11 @@ impl LineFile {
             self.end = end;
             self.unended = false;
         }
+    }
+
+    /// Where the next line goes.
+    pub(crate) fn end(&self) -> u64 {
+        self.end + self.missing().len() as u64
     }
 
     /// Where it is.

@@ -1,0 +1,58 @@
+//! The end of a search before its trials have come back.
+
+use std::time::Instant;
+
+use super::Watcher;
+use crate::{
+    evaluate::EvalError,
+    execute::{
+        Engine, Job, JobState,
+        remote::open::{Listed, Open, Stage},
+    },
+};
+
+impl<E: Engine> Watcher<E> {
+    /// Calls off, or leaves, all that is open.
+    pub(super) fn call_off(&mut self) {
+        if self.settings.leave {
+            for open in std::mem::take(&mut self.open).into_values() {
+                self.done(&open, Err(EvalError::Cancelled.into()));
+            }
+            return;
+        }
+        self.cancelled.get_or_insert_with(Instant::now);
+        self.listed = None;
+        let called_off = self.open.values().map(|open| open.task.call_off());
+        // Where that cannot be written, jobs are ended after a while.
+        called_off.for_each(drop);
+        let queued: Vec<Job> =
+            self.open.values().filter(|open| open.is_queued()).map(|open| open.job.clone()).collect();
+        self.end_jobs(&queued.iter().collect::<Vec<_>>());
+    }
+
+    /// Whether a task that was called off is still to be waited for.
+    pub(super) fn is_stopping(&mut self, open: &Open, listed: Listed, since: Instant) -> bool {
+        let patient = since.elapsed() < self.settings.patience;
+        let stopping = match listed {
+            _ if matches!(open.stage, Stage::Unasked | Stage::Fresh) => false,
+            Listed::Live(JobState::Running(_)) | Listed::Unknown => patient,
+            Listed::Live(JobState::Waiting(_) | JobState::Held(_)) | Listed::Gone => false,
+        };
+        if !stopping {
+            if let Listed::Live(_) = listed {
+                self.end_jobs(&[&open.job]);
+            }
+            self.done(open, Err(EvalError::Cancelled.into()));
+        }
+        stopping
+    }
+
+    /// Nobody wants the results any more.
+    pub(super) fn abandon(mut self) {
+        if !self.settings.leave && !self.open.is_empty() {
+            self.call_off();
+            let jobs: Vec<Job> = self.open.values().map(|open| open.job.clone()).collect();
+            self.end_jobs(&jobs.iter().collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What is done about one task.
+
+use std::io;
+
+use super::Watcher;
+use crate::execute::{
+    AttemptError, Engine, EngineError, ExecuteError, JobState, Message, WorkerExit,
+    remote::open::{Death, Listed, Open, Stage, Step},
+    task::Outcome,
+};
+
+impl<E: Engine> Watcher<E> {
+    /// Looks at one task; whether it is still open.
+    pub(super) fn look(&mut self, open: &mut Open, listed: Listed) -> Result<bool, ExecuteError> {
+        if let Some(outcome) = self.result(open)? {
+            return self.end(open, outcome, listed).map(|()| false);
+        }
+        if let (Some(id), Some(pulse)) = (open.id, open.felt())
+            && let Some(progress) = pulse.progress.clone()
+        {
+            self.say(Message::Progress(id, progress));
+        }
+        if let (Some(place), Some(id)) = (open.moved(listed), open.id) {
+            self.say(Message::Place(id, place));
+        }
+        if let Some(since) = self.cancelled {
+            return Ok(self.is_stopping(open, listed, since));
+        }
+        if open.stage == Stage::Unasked {
+            self.ask(open)?;
+        }
+        match open.step(listed, self.settings.grace) {
+            Step::Wait => {}
+            Step::Submit if self.probing && open.id.is_some() => {}
+            Step::Submit => self.submit(open)?,
+            Step::EndHeld => {
+                self.end_jobs(&[&open.job]);
+                return self.bury(open);
+            }
+            Step::Bury => return self.bury(open),
+        }
+        // Whether its job can be submitted is not known before.
+        if open.stage != Stage::Unknown {
+            open.failing.ends();
+        }
+        Ok(true)
+    }
+
+    /// The result, which outranks what the engine says. A damaged one is put aside.
+    fn result(&mut self, open: &Open) -> Result<Option<Outcome>, ExecuteError> {
+        match open.task.outcome() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.remark(format!("the result in {} cannot be read: {error}", open.task.folder().display()));
+                open.task.put_aside().map_err(refused(open, "result.json"))?;
+                Ok(None)
+            }
+            read => read.map_err(refused(open, "result.json")),
+        }
+    }
+
+    /// Tells what came of a task.
+    fn end(&mut self, open: &Open, outcome: Outcome, listed: Listed) -> Result<(), ExecuteError> {
+        if matches!(listed, Listed::Live(JobState::Waiting(_) | JobState::Held(_))) {
+            self.end_jobs(&[&open.job]);
+        }
+        if let Outcome::Fatal { .. } = &outcome {
+            // Once its cause is removed the task may run again.
+            open.task.put_aside().map_err(refused(open, "result.json"))?;
+        }
+        match (open.id, outcome) {
+            (Some(id), outcome) => {
+                if let Some(notice) = outcome.notice(id) {
+                    self.say(Message::Notice(notice));
+                }
+                self.done(open, outcome.told());
+            }
+            (None, Outcome::Fatal { reason }) => return Err(ExecuteError::Refused(reason)),
+            (None, _) => self.probing = false,
+        }
+        Ok(())
+    }
+
+    /// Writes what is asked for.
+    fn ask(&mut self, open: &mut Open) -> Result<(), ExecuteError> {
+        let new = open.task.ask(&open.spec).map_err(refused(open, ""))?;
+        open.stage = if new { Stage::Fresh } else { Stage::Unknown };
+        Ok(())
+    }
+
+    fn submit(&mut self, open: &mut Open) -> Result<(), ExecuteError> {
+        let attempts = open.task.attempts();
+        match self.engine.submit(&open.job) {
+            Ok(()) => open.submitted(attempts),
+            Err(error @ EngineError::System { .. }) => {
+                // Somebody may have removed its folder.
+                open.stage = Stage::Unasked;
+                return Err(error.into());
+            }
+            Err(error) => {
+                // It may have been started all the same.
+                open.stage = Stage::Unknown;
+                self.unreachable(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what follows from the death of a job; whether the task is still open.
+    fn bury(&mut self, open: &mut Open) -> Result<bool, ExecuteError> {
+        let death = open.died(&self.settings);
+        // Counting has made a shared file system look again.
+        if let Some(outcome) = self.result(open)? {
+            return self.end(open, outcome, Listed::Gone).map(|()| false);
+        }
+        let unwritten = self.engine.exit_code(&open.job) == Some(WorkerExit::Unwritten as i32);
+        let words = [self.engine.last_words(&open.job).unwrap_or_default(), open.task.log_tail()];
+        let words = words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
+        match death {
+            Death::Again => {
+                self.remark(format!("the job of {} ended without a result ({words}): trying again", open.spec.name()));
+                if open.stage != Stage::Unasked {
+                    self.submit(open)?;
+                }
+                Ok(true)
+            }
+            // Another trial would fare no better.
+            Death::NeverStarted | Death::GiveUp(_) if unwritten => {
+                let workers = self.settings.attempts;
+                Err(ExecuteError::Unwritten { workers, folder: open.task.folder().into(), words })
+            }
+            Death::NeverStarted => {
+                let tries = self.settings.attempts;
+                Err(ExecuteError::NotStarted { tries, folder: open.task.folder().into(), words })
+            }
+            Death::GiveUp(workers) => self.give_up(open, format!("{workers} workers ended without a result: {words}")),
+            Death::TooLong(workers) => {
+                self.give_up(open, format!("{workers} workers reached the time limit without a result: {words}"))
+            }
+        }
+    }
+
+    /// Says that a trial has no result, or ends where no probe has; the task is not open any more.
+    fn give_up(&mut self, open: &Open, reason: String) -> Result<bool, ExecuteError> {
+        if open.id.is_none() {
+            return Err(ExecuteError::Worker(reason));
+        }
+        self.done(open, Err(AttemptError::Crashed(reason)));
+        Ok(false)
+    }
+}
+
+/// A file of a task, or with no name its folder, that cannot be used.
+fn refused(open: &Open, file: &str) -> impl FnOnce(io::Error) -> ExecuteError + use<> {
+    let path = if file.is_empty() { open.task.folder().into() } else { open.task.file(file) };
+    move |source| ExecuteError::Folder { path, source }
+}

@@ -1,0 +1,48 @@
+//! The trials that run.
+
+use std::collections::BTreeMap;
+
+use super::shell::{self, Cell, LISTED, SHOWN};
+use crate::{
+    evaluate::Progress,
+    study::{Study, Trial, TrialId},
+};
+
+/// What a running search has not yet told its study.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// Valid trials it aims at.
+    pub(super) budget: usize,
+    /// Seconds between two pages.
+    pub(super) reload: u64,
+    /// How far the trials are that run.
+    pub(super) progress: BTreeMap<TrialId, Progress>,
+}
+
+impl Running {
+    /// The trials that run or wait; nothing where there are none.
+    pub(super) fn table(&self, study: &Study) -> String {
+        let row = |trial: &Trial| {
+            let progress = self.progress.get(&trial.id);
+            let (done, of) = progress.map_or((0, 0), |progress| (progress.step, progress.steps));
+            let stage = progress.map_or("waits or begins", |progress| &progress.stage);
+            vec![
+                Cell::number(trial.id.0 as f64, trial.id.0.to_string()),
+                Cell::strip(&trial.architecture),
+                Cell::text(&trial.architecture.to_string()),
+                Cell::text(stage),
+                Cell::number(
+                    done as f64 / of.max(1) as f64,
+                    if of > 0 { format!("{done} of {of}") } else { String::new() },
+                ),
+            ]
+        };
+        let rows: Vec<_> = study.pending().take(LISTED).map(row).collect();
+        if rows.is_empty() {
+            return String::new();
+        }
+        let heads = ["trial", "layers", "architecture", "task", "steps"];
+        let note = shell::note_of_rest("first", rows.len(), study.pending().count());
+        format!("<h3>Running now</h3>\n{note}{}", shell::table("running", &heads, &rows, SHOWN))
+    }
+}
