@@ -20,19 +20,32 @@ fn right(table: &Table, group: &str) -> (usize, usize) {
 }
 
 #[test]
-fn the_presets_order_published_layouts_as_the_documents_say() {
-    let primitives = Primitives::standard();
-    let device = Device::flex();
-    for (name, evaluator, samba) in [
-        ("published_quick", Mad::quick(&primitives, &device), (11, 13)),
-        ("published_hybrid", Mad::hybrid(&primitives, &device), (13, 13)),
-    ] {
-        let table = table(name);
-        measured_with(&table, &evaluator);
-        let groups = ["bae-350m", "bae-1b", "bae-350m-equal-work", "bae-1b-equal-work", "composer-1b", "samba-438m"];
-        let counts = groups.map(|group| right(&table, group));
-        assert_eq!(counts, [(98, 103), (106, 120), (9, 9), (12, 12), (4, 4), samba], "{name}");
-    }
+fn quick_orders_published_layouts_as_the_documents_say() {
+    let table = table("published_quick");
+    measured_with(&table, &Mad::quick(&Primitives::standard(), &Device::flex()));
+    let groups = ["bae-350m", "bae-1b", "bae-350m-equal-work", "composer-1b", "samba-438m"];
+    assert_eq!(groups.map(|group| right(&table, group)), [(98, 103), (106, 120), (9, 9), (4, 4), (11, 13)]);
+}
+
+#[test]
+fn hybrid_orders_published_layouts_as_the_documents_say() {
+    let table = table("published_hybrid");
+    measured_with(&table, &Mad::hybrid(&Primitives::standard(), &Device::flex()));
+    let judgement = Evidence::published().judge(|layout| table.scores(layout)).unwrap();
+    let counts: Vec<_> = judgement.groups.iter().map(|group| (group.name.as_str(), group.right, group.pairs)).collect();
+    let documented = [
+        ("bae-350m", 98, 103),
+        ("bae-1b", 106, 120),
+        ("bae-windows-1b", 4, 7),
+        ("bae-1b-equal-work", 34, 42),
+        ("bae-350m-equal-work", 9, 9),
+        ("composer-1b", 4, 4),
+        ("mamba2-350m", 32, 49),
+        ("mamba2-2.7b", 2, 2),
+        ("samba-438m", 13, 13),
+    ];
+    assert_eq!(counts, documented);
+    assert!(judgement.groups.iter().all(|group| group.unjudged == 0));
 }
 
 /// Twelve layers: one attention layer in the middle, last and first, none, Llama-like, and every third mixer.
