@@ -7,7 +7,7 @@
 //! line feed counts, and gets the line feed with the next line. Anything else there is none of ours and stays: its
 //! reader refuses the file.
 //!
-//! Journals, caches, metrics, kept trainings and scaling studies are such files of [JSON](json); tables are such files
+//! Journals, caches, metrics, kept trainings and scaling studies are such files of JSON; tables are such files
 //! of comma-separated values.
 
 pub(crate) mod json;

@@ -9,7 +9,7 @@ use crate::primitive::Symbol;
 /// with `Z` different costs at most `binomial(n + Z - 1, n)` after `n` layers.
 pub(super) const MAX_STATES: usize = 1 << 21;
 
-/// The plain, unchecked description of a [`SearchSpace`]; what files hold.
+/// The plain, unchecked description of a [`SearchSpace`](super::SearchSpace); what files hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpaceConfig {

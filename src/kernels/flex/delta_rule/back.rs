@@ -80,7 +80,7 @@ impl Back {
         let (scores, _) = self.own.weights.split_at(len * len);
         set(dw, matrix(scores, len).transpose(), matrix(dy_part, width));
         if behind {
-            self.from_behind(spot, w, dstate);
+            self.behind_chunk(spot, w, dstate);
         }
         let (_, a) = self.own.weights.split_at(len * len);
         solve_unit_upper(matrix(a, len).transpose(), &mut self.both[len * width..], width);
@@ -88,14 +88,14 @@ impl Back {
         if before.is_empty() {
             dstate.fill(0.0);
         } else {
-            self.to_before(spot, before, dstate, behind);
+            self.before_chunk(spot, before, dstate, behind);
         }
         self.weights(spot, w, dbeta);
     }
 
     /// From the gradient of the state behind the chunk, `exp(c_last) s + k^T (exp(c_last - c) w)`, to those of `w`, of
     /// the keys and of the running sums.
-    fn from_behind(&mut self, spot: Spot, w: &[f32], dstate: &[f32]) {
+    fn behind_chunk(&mut self, spot: Spot, w: &[f32], dstate: &[f32]) {
         let DeltaRule { key_width, value_width: width, .. } = spot.scan.sizes;
         let len = spot.place.tokens.len();
         let last = len - 1;
@@ -141,7 +141,7 @@ impl Back {
     }
 
     /// Through what was read of the state before the chunk, and what passed from it to the one `behind`.
-    fn to_before(&mut self, spot: Spot, before: &[f32], dstate: &mut [f32], behind: bool) {
+    fn before_chunk(&mut self, spot: Spot, before: &[f32], dstate: &mut [f32], behind: bool) {
         let DeltaRule { key_width, value_width: width, .. } = spot.scan.sizes;
         let len = spot.place.tokens.len();
         let Self { keys, own, ds, dread, dunit, .. } = self;
