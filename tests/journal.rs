@@ -18,6 +18,10 @@ fn setup() -> Setup {
         searcher: "random".into(),
         evaluator: "toy".into(),
         stopping: None,
+        workers: None,
+        eager: false,
+        aggregator: None,
+        extrapolator: None,
     }
 }
 
@@ -181,6 +185,29 @@ fn another_setup_is_refused_and_named() {
     let primitives = [(Symbol::ATTENTION, PrimitiveId::new("other_attention").unwrap())].into();
     let error = Journal::open(&path, &Setup { primitives, ..setup() }).unwrap_err().to_string();
     assert!(error.contains("primitives was") && error.contains("other_attention"), "{error}");
+}
+
+#[test]
+fn another_number_of_workers_goes_on_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let with = |workers, aggregator: &str| Setup { workers, aggregator: Some(aggregator.into()), ..setup() };
+    drop(Journal::open(&path, &with(Some(2), "best")).unwrap());
+    let (kept, _) = journal::read(&path).unwrap();
+    assert_eq!(kept, with(Some(2), "best"));
+    let notices = |setup: &Setup| Journal::open(&path, setup).unwrap().0.notices().to_vec();
+    assert_eq!(notices(&with(Some(2), "other")), Vec::<String>::new());
+    assert_eq!(notices(&with(None, "best")), Vec::<String>::new());
+    let told = notices(&with(Some(3), "best"));
+    assert!(told.len() == 1 && told[0].contains("began with 2 workers and goes on with 3"), "{told:?}");
+    let told = notices(&Setup { eager: true, ..with(Some(2), "best") });
+    assert!(told.len() == 1 && told[0].contains("each outcome used at once"), "{told:?}");
+    // Where it began is kept, and old journals say nothing.
+    assert_eq!(journal::read(&path).unwrap().0.workers, Some(2));
+    let old = folder.path().join("old.jsonl");
+    write(&old);
+    let (journal, _) = Journal::open(&old, &with(Some(4), "best")).unwrap();
+    assert!(journal.notices().is_empty());
 }
 
 #[test]

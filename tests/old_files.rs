@@ -103,6 +103,7 @@ fn a_plain_journal_is_read_and_goes_on_as_if_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let (setup, study) = journal::read(fixture("plain.jsonl")).unwrap();
     assert_eq!((setup.seed, setup.primitives.len(), study.valid_trials()), (Seed(11), 2, 5));
+    assert_eq!((setup.workers, setup.eager, setup.aggregator, setup.extrapolator), (None, false, None, None));
     assert_eq!(study.trials()[0].seed, Seed(11).derive("trial", 0));
     assert_eq!(journal::written_by(fixture("plain.jsonl")).unwrap(), "0.1.0");
     let path = copied("plain.jsonl", folder.path());

@@ -42,6 +42,7 @@ impl Journal {
             return Err(JournalError::Changed { path: journal.path().into(), changes });
         }
         journal.notices = contents.notices;
+        journal.notices.extend(contents.setup.notice(setup));
         Ok((journal, contents.study))
     }
 

@@ -11,8 +11,9 @@ use crate::{
     study::Goal,
 };
 
-/// What a search is. A journal is continued only by a search with the same setup; budgets, workers and everything that
-/// only looks at results may change.
+/// What a search is. A journal is continued only by a search with the same setup. [`workers`](Self::workers) and what
+/// stands below them are kept for those who read about the search: they may change when it is continued, and a journal
+/// has those that it began with. Budgets are no part of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
     /// Where is searched.
@@ -31,6 +32,19 @@ pub struct Setup {
     /// Fingerprint of the stopping rule, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
+    /// Trials at once, on which the proposals depend; `None` where whoever owns the loop did not say, and in journals
+    /// of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Whether proposals depend on the speed of the workers too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub eager: bool,
+    /// Fingerprint of the aggregator, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregator: Option<String>,
+    /// Fingerprint of the extrapolator, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extrapolator: Option<String>,
 }
 
 /// A difference between two setups.
@@ -56,6 +70,10 @@ impl Setup {
             searcher: "random".into(),
             evaluator: String::new(),
             stopping: None,
+            workers: Some(2),
+            eager: false,
+            aggregator: None,
+            extrapolator: None,
         }
     }
 }
@@ -79,6 +97,22 @@ impl Setup {
         };
         let pairs = parts(self).into_iter().zip(parts(now));
         pairs.filter(|(was, is)| was != is).map(|((part, was), (_, is))| Change { part, was, is }).collect()
+    }
+
+    /// What a person should know where `now` continues `self`, from a journal, with something that may change but
+    /// decides which trials are made.
+    pub(super) fn notice(&self, now: &Setup) -> Option<String> {
+        let before = self.workers?;
+        let after = now.workers?;
+        let how = |eager| if eager { ", each outcome used at once" } else { "" };
+        ((before, self.eager) != (after, now.eager)).then(|| {
+            format!(
+                "the search began with {before} workers{} and goes on with {after}{}: it will not repeat one that keeps \
+                 their number",
+                how(self.eager),
+                how(now.eager)
+            )
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //! several; every picture is also a [`Figure`] of its own, with its numbers.
 
 mod again;
+mod answer;
 mod axis;
 mod blocks;
 mod candidates;
@@ -19,6 +20,7 @@ mod surrogate;
 #[cfg(test)]
 mod testing;
 mod trials;
+mod used;
 mod votes;
 
 pub use candidates::candidates;
