@@ -116,9 +116,9 @@ impl Setup {
     }
 }
 
-impl fmt::Display for Change {
-    /// Names the part and shows where the two texts part: long fingerprints differ in a detail.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Change {
+    /// The two texts from a little before they part: long fingerprints differ in a detail.
+    pub(crate) fn shown(&self) -> [String; 2] {
         const LEAD: usize = 24;
         const SHOWN: usize = 72;
         let same = self.was.chars().zip(self.is.chars()).take_while(|(a, b)| a == b).count();
@@ -129,6 +129,14 @@ impl fmt::Display for Change {
             let tail = text.chars().count() > from + SHOWN;
             format!("{}{shown}{}", if lead { "…" } else { "" }, if tail { "…" } else { "" })
         };
-        write!(f, "{} was {}, is {}", self.part, cut(&self.was), cut(&self.is))
+        [cut(&self.was), cut(&self.is)]
+    }
+}
+
+impl fmt::Display for Change {
+    /// Names the part and shows where the two texts part.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [was, is] = self.shown();
+        write!(f, "{} was {was}, is {is}", self.part)
     }
 }

@@ -6,6 +6,7 @@ mod answer;
 mod axis;
 mod blocks;
 mod candidates;
+mod comparable;
 mod compare;
 mod evidence;
 mod figure;
@@ -24,6 +25,7 @@ mod used;
 mod votes;
 
 pub use candidates::candidates;
+pub use comparable::{CompareError, check_comparable};
 pub use compare::{compare, write_comparison};
 pub use evidence::evidence;
 pub use figure::{Figure, PlotError};

@@ -1,6 +1,7 @@
 //! One search on one page.
 
 use std::{
+    borrow::Cow,
     io,
     path::{Path, PathBuf},
 };
@@ -15,9 +16,7 @@ use super::{
     figure::{Figure, PlotError},
     importance, layers,
     live::Running,
-    models, predictions, shell,
-    shell::Cell,
-    trials, used,
+    models, predictions, shell, trials, used,
 };
 use crate::{
     cost::{Comparison, Workload},
@@ -25,6 +24,7 @@ use crate::{
     extrapolate::Target,
     journal::Setup,
     model::ModelSpec,
+    pipeline::RunFolder,
     primitive::{Primitives, Symbol},
     search::GpBo,
     seed::Seed,
@@ -50,7 +50,9 @@ use crate::{
 pub struct Page<'a> {
     pub(super) study: &'a Study,
     pub(super) setup: Option<&'a Setup>,
-    result: Option<(&'a Target, &'a ModelSpec, &'a Primitives)>,
+    result: Option<(Cow<'a, Target>, &'a ModelSpec, &'a Primitives)>,
+    /// Why there is no result at full size although the search has one.
+    unsized_because: Option<String>,
     pub(super) merged: Option<&'a Architecture>,
     command: Option<String>,
     latency: Option<&'a Latency>,
@@ -91,7 +93,34 @@ impl<'a> Page<'a> {
     /// A page about these trials.
     pub fn new(study: &'a Study) -> Self {
         let title = "An architecture search".into();
-        Self { study, setup: None, result: None, merged: None, command: None, latency: None, live: None, title }
+        Self {
+            study,
+            setup: None,
+            result: None,
+            unsized_because: None,
+            merged: None,
+            command: None,
+            latency: None,
+            live: None,
+            title,
+        }
+    }
+
+    /// A page about what a search left in its folder, with its result where it has one. The result is drawn at full size
+    /// where `primitives` are those that it is made of.
+    pub fn of(run: &'a RunFolder, primitives: &'a Primitives) -> Self {
+        let page = Self {
+            merged: run.summary.as_ref().map(|summary| &summary.architecture),
+            title: run.folder.file_name().map_or("Search".into(), |name| format!("Search {}", name.to_string_lossy())),
+            ..Self::new(&run.study).setup(&run.setup)
+        };
+        match (&run.model, run.target(), run.check(primitives)) {
+            (Some(_), _, Err(error)) => Self { unsized_because: Some(error.to_string()), ..page },
+            (Some(model), Some(target), Ok(())) => {
+                Self { result: Some((Cow::Owned(target), model, primitives)), ..page }
+            }
+            (None, ..) | (_, None, _) => page,
+        }
     }
 
     /// With what the search was, as the journal has it.
@@ -110,7 +139,7 @@ impl<'a> Page<'a> {
     /// With the result at full size.
     #[must_use]
     pub fn target(self, target: &'a Target, model: &'a ModelSpec, primitives: &'a Primitives) -> Self {
-        Self { result: Some((target, model, primitives)), ..self }
+        Self { result: Some((Cow::Borrowed(target), model, primitives)), ..self }
     }
 
     /// With the command that runs the search again.
@@ -176,7 +205,7 @@ impl<'a> Page<'a> {
     /// # Errors
     /// [`PlotError`] when the drawing library refuses.
     pub fn html(&self) -> Result<String, PlotError> {
-        let target = self.result.map(|(target, ..)| target);
+        let target = self.result.as_ref().map(|(target, ..)| &**target);
         let sections = [
             ("progress", "Progress", self.progress()?),
             ("best", "Best architectures", candidates::table(self.study)),
@@ -207,7 +236,7 @@ impl<'a> Page<'a> {
             let score = study.goal().orient(best.value);
             cards.push((format!("{} at {}", best.trial.architecture, number(score, 4)), "best trial".into()));
         }
-        if let Some((target, model, primitives)) = self.result {
+        if let Some((target, model, primitives)) = &self.result {
             cards.push((model.architecture.len().to_string(), "layers at full size".into()));
             if let Ok(costs) =
                 comparison(&[(target.name.clone(), &target.baseline_model()), ("found".into(), model)], primitives)
@@ -274,7 +303,7 @@ impl<'a> Page<'a> {
 
     /// The result and the baselines at the target's size.
     fn full_size(&self) -> Vec<(String, ModelSpec)> {
-        let Some((target, model, primitives)) = self.result else { return Vec::new() };
+        let Some((target, model, primitives)) = &self.result else { return Vec::new() };
         let blocks = target.baseline.len() / 2;
         let parameters =
             |symbol| primitives.get(symbol).map_or(0, |primitive| primitive.cost(&target.dims, 1).parameters);
@@ -282,21 +311,24 @@ impl<'a> Page<'a> {
         let stripes = (target.body_parameters as f64 / stripe as f64).round().clamp(1.0, 1000.0) as usize;
         vec![
             (target.name.clone(), target.baseline_model()),
-            ("found".into(), model.clone()),
+            ("found".into(), (*model).clone()),
             ("sandwich".into(), target.model(baseline::sandwich(blocks, blocks / 3))),
             ("striped 1:2".into(), target.model(baseline::striped(stripes, 2))),
         ]
     }
 
     fn sized(&self) -> Result<Option<Figure>, PlotError> {
-        let Some((_, _, primitives)) = self.result else { return Ok(None) };
+        let Some((_, _, primitives)) = &self.result else { return Ok(None) };
         let rows = self.full_size();
         let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
         models(&rows, primitives).map(Some)
     }
 
     fn at_full_size(&self) -> Result<String, PlotError> {
-        let (Some(figure), Some((_, _, primitives))) = (self.sized()?, self.result) else { return Ok(String::new()) };
+        let (Some(figure), Some((_, _, primitives))) = (self.sized()?, &self.result) else {
+            let why = self.unsized_because.as_ref();
+            return Ok(why.map_or_else(String::new, |why| format!("<p>Not drawn: {}.</p>\n", escape(why))));
+        };
         let rows = self.full_size();
         let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
         let costs = match comparison(&rows, primitives) {
