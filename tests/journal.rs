@@ -217,7 +217,7 @@ fn other_files_and_versions_are_refused_and_left_alone() {
     write(&path);
     let whole = fs::read_to_string(&path).unwrap();
     let (header, records) = whole.split_at(whole.find('\n').unwrap() + 1);
-    let newer = header.replace("\"version\":1", "\"version\":2");
+    let newer = header.replace("\"version\":2", "\"version\":3");
     assert_ne!(newer, header);
     for (text, expected) in [
         ("Dear diary\n", "not a composer-nas journal"),
@@ -227,7 +227,7 @@ fn other_files_and_versions_are_refused_and_left_alone() {
         (&format!("{whole}Dear diary"), "line 9"),
         (&format!("{header}{}", records.replace('\n', "\r")), "line 2"),
         ("{\"format\":\"other\",\"version\":1}\n", "not a composer-nas journal"),
-        (newer.as_str(), "version 2"),
+        (newer.as_str(), "version 3"),
         (&header.replace("\"space\"", "\"room\""), "line 1"),
     ] {
         fs::write(&path, text).unwrap();
@@ -266,4 +266,28 @@ fn a_folder_that_cannot_be_written_is_an_error() {
     let error = Journal::open(file.join("journal.jsonl"), &setup()).unwrap_err();
     assert!(matches!(error, JournalError::Open { .. }), "{error}");
     assert!(matches!(journal::read(folder.path().join("none")), Err(JournalError::Open { .. })));
+}
+
+/// Every seed is whole for readers that hold numbers as doubles, and architectures expand as docs/journal.md says.
+#[test]
+fn the_text_survives_readers_of_other_languages() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let (mut journal, _) = Journal::open(&path, &Setup { seed: Seed(u64::MAX), ..setup() }).unwrap();
+    events().iter().for_each(|event| journal.append(event).unwrap());
+    drop(journal);
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["seed"], "0xffffffffffffffff");
+    let (_, study) = journal::read(&path).unwrap();
+    for line in lines.iter().filter(|line| line["event"] == "proposed") {
+        let trial = study.trial(TrialId(line["id"].as_u64().unwrap())).unwrap();
+        assert_eq!(line["seed"], format!("{:#x}", trial.seed.0));
+        let runs = line["architecture"].as_str().unwrap().split('+');
+        let expanded = runs.map(|run| {
+            let (count, letter) = run.split_at(run.len() - 1);
+            letter.repeat(count.parse().unwrap())
+        });
+        assert_eq!(expanded.collect::<String>(), trial.architecture.letters());
+    }
 }

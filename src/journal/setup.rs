@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     primitive::{PrimitiveId, Symbol},
-    seed::Seed,
+    seed::{self, Seed},
     space::SearchSpace,
     study::Goal,
 };
@@ -24,6 +24,7 @@ pub struct Setup {
     /// What is optimised.
     pub goal: Goal,
     /// The root of everything random.
+    #[serde(with = "seed::text")]
     pub seed: Seed,
     /// Fingerprint of the searcher.
     pub searcher: String,
