@@ -14,6 +14,7 @@ fn accuracy_of(architecture: &Architecture) -> f64 {
 }
 
 fn main() -> anyhow::Result<()> {
+    shared::no_arguments("Asks a session for trials, scores them, tells what came of them, and scales the result.");
     let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6)?;
     let searcher = RegularizedEvolution::new(8, 3)?;
     let mut session = Session::in_memory(space, Goal::default(), Seed(7), searcher);

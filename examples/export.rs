@@ -18,18 +18,18 @@ use composer_nas::{
     durable,
     export::{self, Format, Options, Precision, Provenance, SpecialTokens},
     import,
+    pipeline::read_model,
     prelude::*,
     text::line,
     weights,
 };
-use serde::Deserialize;
 
 /// Writes what a search found as a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness load.
 #[derive(Debug, Parser)]
 struct Args {
     /// Folder of a run with its target.json, or a file with a model's specification.
     run: PathBuf,
-    /// The folder to write; `export` beside target.json by default.
+    /// The folder to write; `export` inside the run's folder by default.
     out: Option<PathBuf>,
     /// Which model class shall load it.
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
@@ -87,11 +87,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    let file = if args.run.is_dir() { args.run.join("target.json") } else { args.run.clone() };
-    let run = file.parent().unwrap_or(Path::new(".")).to_owned();
-    let spec: ModelSpec = shared::read(&file, "model")?;
-    let out = args.out.clone().unwrap_or_else(|| run.join("export"));
     let primitives = Primitives::standard();
+    let spec = read_model(&args.run, &primitives)?;
+    let run = if args.run.is_dir() { &args.run } else { args.run.parent().unwrap_or(Path::new(".")) };
+    let out = args.out.clone().unwrap_or_else(|| run.join("export"));
     let name = run.canonicalize().ok().and_then(|run| Some(run.file_name()?.to_string_lossy().into_owned()));
     let options = Options {
         name,
@@ -111,7 +110,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         max_positions: args.positions,
         tokens: SpecialTokens { bos: args.bos, eos: args.eos, pad: None },
         tokenizer: args.tokenizer.clone(),
-        provenance: provenance(&run)?,
+        provenance: provenance(run)?,
         overwrite: args.overwrite,
         strict: args.strict,
     };
@@ -145,21 +144,6 @@ fn run(args: &Args) -> anyhow::Result<()> {
 
 /// How the architecture was found, as far as the run's folder tells.
 fn provenance(run: &Path) -> anyhow::Result<Option<Provenance>> {
-    #[derive(Deserialize)]
-    struct Summary {
-        architecture: Architecture,
-        aggregator: String,
-    }
     let journal = run.join("journal.jsonl");
-    if !journal.is_file() {
-        return Ok(None);
-    }
-    let mut found = Provenance::read(&journal)?;
-    let summary = run.join("architecture.json");
-    if summary.is_file() {
-        let Summary { architecture, aggregator } = shared::read(&summary, "result of a search")?;
-        found.small = Some(architecture);
-        found.aggregator = Some(aggregator);
-    }
-    Ok(Some(found))
+    Ok(if journal.is_file() { Some(Provenance::read(journal)?) } else { None })
 }

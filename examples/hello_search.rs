@@ -7,22 +7,26 @@ mod shared;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use clap::Parser;
 use composer_nas::prelude::*;
 
-fn main() -> ExitCode {
-    shared::carry_out(run)
+/// Searches six layers of attention and SwiGLU, and scales the result to Llama 1B.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Trials in all.
+    #[arg(default_value_t = 8)]
+    trials: usize,
 }
 
-fn run() -> anyhow::Result<()> {
-    let trials = match std::env::args_os().nth(1) {
-        Some(word) => word.to_string_lossy().parse().with_context(|| format!("{word:?} is no number of trials"))?,
-        None => 8,
-    };
+fn main() -> ExitCode {
+    shared::carry_out(|| run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
     let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu"])?, 6)?;
     let found = Pipeline::new(&primitives, space, Mad::quick(&primitives, &device::best()?.device))
-        .trials(trials)
+        .trials(args.trials)
         .workers(2)
         .observer(ProgressBar::new())
         .run(&Target::llama_1b())?;

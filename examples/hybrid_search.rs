@@ -6,7 +6,7 @@
 #[macro_use]
 mod shared;
 
-use std::{path::Path, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::ensure;
 use clap::Parser;
@@ -24,9 +24,12 @@ struct Args {
     /// Root of everything random. Another seed needs another --run.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Name of the run: its folder inside runs/.
-    #[arg(long, default_value = "hybrid_search", value_parser = shared::folder_name)]
+    /// Name of the run: its folder inside --runs.
+    #[arg(long, value_name = "NAME", default_value = "hybrid_search", value_parser = shared::folder_name)]
     run: String,
+    /// Folder that holds the runs.
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    runs: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.trials > 0, PipelineError::NoTrials);
-    let folder = Path::new("runs").join(&args.run);
+    let folder = args.runs.join(&args.run);
     shared::check_folder(&folder)?;
     let primitives = Primitives::hybrid();
     let target = Target::llama_1b();
@@ -50,6 +53,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         .journal(folder.join("journal.jsonl"))
         .observer(ProgressBar::new())
         .run(&target)?;
+    found.write(&folder, &target)?;
     println!("{} -> {}", found.aggregated, found.target.architecture);
 
     let primitives = Primitives::standard();

@@ -44,8 +44,8 @@ struct Args {
     #[arg(long, default_value_t = 6, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_LAYERS as u64 / 2))]
     blocks: usize,
     /// Trainings of every cell, each with draws of its own.
-    #[arg(long, default_value_t = 1)]
-    seeds: u64,
+    #[arg(long, value_name = "TIMES", default_value_t = 1)]
+    repeat: u64,
     /// Tokens per sequence.
     #[arg(long, default_value_t = 128)]
     seq_len: usize,
@@ -70,9 +70,12 @@ struct Args {
     /// Where to train: auto, flex, cuda:0, ...
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Folder of the study.
-    #[arg(long, default_value = "runs/isoflop")]
-    run: PathBuf,
+    /// Name of the run: its folder inside --runs.
+    #[arg(long, value_name = "NAME", default_value = "isoflop", value_parser = shared::folder_name)]
+    run: String,
+    /// Folder that holds the runs.
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    runs: PathBuf,
     /// Print the grid and stop.
     #[arg(long)]
     plan: bool,
@@ -84,7 +87,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
-    shared::check_folder(&args.run)?;
+    let folder = args.folder();
+    shared::check_folder(&folder)?;
     let corpus = args.corpus()?;
     let cells = args.grid(&primitives, corpus.vocab_size)?;
     if args.plan {
@@ -96,7 +100,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Budget::Tokens(_) => 0.0,
     });
     println!("{} trainings from nothing: {}", cells.len(), shared::expected(work.sum()));
-    let path = args.run.join("measurements.jsonl");
+    let path = folder.join("measurements.jsonl");
     let bar = Bar::new(cells.len() as u64);
     let tell = |done: usize, measured: &Measurement| {
         bar.set_position(done as u64);
@@ -115,6 +119,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Args {
+    /// Where the study lies.
+    fn folder(&self) -> PathBuf {
+        self.runs.join(&self.run)
+    }
+
     fn corpus(&self) -> anyhow::Result<Corpus> {
         if !self.corpus.join("corpus.json").exists() {
             let entries = fs::read_dir(&self.text).with_context(|| {
@@ -157,7 +166,7 @@ impl Args {
                 evaluations: 1,
                 ..CorpusProtocol::stories(1)
             },
-            seeds: self.seeds,
+            seeds: self.repeat,
         };
         Ok(grid.plan(vocab_size, primitives, 50)?)
     }
@@ -228,8 +237,9 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
             shown(kendall)
         );
     }
-    report::isoflop(measurements, &scalings)?.write(&args.run)?;
-    durable::write_in(&args.run.join("scaling.json"), &serde_json::to_vec_pretty(&scalings)?)?;
-    println!("written to {}: measurements.jsonl, scaling.json, isoflop.svg", shared::shown(&args.run));
+    let folder = args.folder();
+    report::isoflop(measurements, &scalings)?.write(&folder)?;
+    durable::write_in(&folder.join("scaling.json"), &serde_json::to_vec_pretty(&scalings)?)?;
+    println!("written to {}: measurements.jsonl, scaling.json, isoflop.svg", shared::shown(&folder));
     Ok(())
 }

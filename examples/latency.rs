@@ -1,15 +1,16 @@
 //! How fast a found model is on this device, beside Llama:
-//! `cargo run --release --example latency -- runs/NAME/target.json`, or any sequence at the widths of a named target:
+//! `cargo run --release --example latency -- runs/NAME`, or any sequence at the widths of a named target:
 //! `... -- --architecture 18A+36M --like llama_8b`.
 //!
 //! Every kind of layer is timed once, reading a prompt and decoding with a full cache; a model takes the sum of its
-//! layers. The times are left beside the model as `latency.json`, and the page of the run shows them:
-//! `report -- runs/NAME`.
+//! layers. The times are left beside the model as `latency.json`, or in the folder that `--latency` names, and the page
+//! of the run shows them: `report -- runs/NAME`.
 
 #[macro_use]
 mod shared;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -19,6 +20,7 @@ use clap::{Parser, builder::RangedU64ValueParser};
 use composer_nas::{
     cost::{LayerTimes, Timing},
     limits::MAX_LAYERS,
+    pipeline::read_model,
     prelude::*,
     report::Latency,
     space::baseline,
@@ -31,9 +33,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Times a model against Llama's sequence of the same number of blocks.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What a search wrote.
+    /// A run's folder, or the target.json in it: what a search found.
     #[arg(required_unless_present = "architecture", conflicts_with = "architecture")]
-    target: Option<PathBuf>,
+    run: Option<PathBuf>,
     /// Layers to be timed in place of a file, at full size.
     #[arg(long)]
     architecture: Option<Architecture>,
@@ -41,7 +43,7 @@ struct Args {
     #[arg(long, default_value = "llama_1b", requires = "architecture")]
     like: String,
     /// Where to measure: auto, flex, cuda:0, ...
-    #[arg(long, default_value = "auto")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
     /// Sequences at once.
     #[arg(long, default_value_t = 1)]
@@ -55,17 +57,28 @@ struct Args {
     /// Blocks of attention and MLP in Llama's sequence beside a file; 16 for Llama 1B.
     #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_LAYERS as u64 / 2))]
     baseline_blocks: usize,
+    /// Folder of latency.json, which is written with the times; by default beside the target.json.
+    #[arg(long, value_name = "FOLDER")]
+    latency: Option<PathBuf>,
 }
 
 impl Args {
     /// The model to be timed, and Llama's sequence.
-    fn models(&self) -> anyhow::Result<(ModelSpec, Architecture)> {
+    fn models(&self, primitives: &Primitives) -> anyhow::Result<(ModelSpec, Architecture)> {
         if let Some(architecture) = &self.architecture {
             let target = Target::named(&self.like)?;
             return Ok((target.model(architecture.clone()), target.baseline));
         }
-        let path = self.target.as_deref().context("name a target.json or an --architecture")?;
-        Ok((shared::read(path, "model")?, baseline::llama(self.baseline_blocks)))
+        let run = self.run.as_deref().context("name a run's folder or an --architecture")?;
+        Ok((read_model(run, primitives)?, baseline::llama(self.baseline_blocks)))
+    }
+
+    /// The folder for the times, if any.
+    fn folder(&self) -> Option<&Path> {
+        fn beside(run: &Path) -> &Path {
+            if run.is_dir() { run } else { run.parent().unwrap_or(Path::new("")) }
+        }
+        self.latency.as_deref().or_else(|| self.run.as_deref().map(beside))
     }
 }
 
@@ -74,10 +87,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    let (found, llama) = args.models()?;
+    let primitives = Primitives::standard();
+    let (found, llama) = args.models(&primitives)?;
     let llama = ModelSpec { architecture: llama, ..found.clone() };
     let device = device::named(&args.device)?;
-    let primitives = Primitives::standard();
+    args.folder().map_or(Ok(()), shared::check_folder)?;
     let timing = Timing { batch: args.batch, seq_len: args.seq_len, repeats: args.repeats };
     shared::say_reading(&args.architecture, &primitives);
     let models = [("llama", &llama), ("found", &found)];
@@ -86,15 +100,15 @@ fn run(args: &Args) -> anyhow::Result<()> {
     LayerTimes::check(architectures, &found, &primitives, timing, &device.device)?;
     println!("measuring on {device}: at most {}", shared::expected(work(&models, &primitives, timing)?));
     let times = LayerTimes::measure(architectures, &found, &primitives, timing, &device.device)?;
-    let tables = format!("{times}\n\n{}", costs.with_times(&times));
-    if let Some(target) = &args.target {
-        let folder = target.parent().unwrap_or(Path::new(""));
-        let latency = Latency { device: device.to_string(), dims: found.dims.clone(), times };
-        latency.write(folder).with_context(|| format!("cannot write into {}", folder.display()))?;
-        println!("{tables}\n\nwritten to {}", shared::shown(&folder.join(Latency::FILE)));
-    } else {
-        println!("{tables}");
+    println!("{times}\n\n{}", costs.with_times(&times));
+    let Some(folder) = args.folder() else { return Ok(()) };
+    let latency = Latency { device: device.to_string(), dims: found.dims.clone(), times };
+    let elsewhere = || format!("cannot write into {}: name another folder with --latency", shared::shown(folder));
+    if args.latency.is_some() {
+        fs::create_dir_all(folder).with_context(elsewhere)?;
     }
+    latency.write(folder).with_context(elsewhere)?;
+    println!("\nwritten to {}", shared::shown(&folder.join(Latency::FILE)));
     Ok(())
 }
 

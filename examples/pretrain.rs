@@ -2,7 +2,7 @@
 //!
 //! `examples/fetch_corpus.sh && cargo run --release --example pretrain` tokenizes a corpus of 11 MB, trains the
 //! searched sequence 2A+4M and the baseline at a few million parameters each, side by side on two cores of a CPU, and
-//! prints losses, speed and samples. `--target runs/<name>/target.json` takes what a search wrote, at its full size, on
+//! prints losses, speed and samples. `--model runs/<name>/target.json` takes what a search wrote, at its full size, on
 //! an accelerator. The same command again goes on where it was stopped.
 
 #[macro_use]
@@ -23,6 +23,7 @@ use composer_nas::{
     data::{Corpus, Importer, TextReader},
     dims::InitScheme,
     model::Sampling,
+    pipeline::read_model,
     prelude::*,
     pretrain::{Measured, PretrainConfig, Pretrained, Pretrainer, Record, Validation},
     space::baseline,
@@ -39,11 +40,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Clone, Debug, Parser)]
 struct Args {
     /// The searched sequence, grown to the small size.
-    #[arg(long, default_value = "2A+4M", conflicts_with = "target")]
+    #[arg(long, default_value = "2A+4M", conflicts_with = "model")]
     architecture: Architecture,
-    /// Train the model in this file instead, as the example `search` wrote it, at its own size.
-    #[arg(long)]
-    target: Option<PathBuf>,
+    /// Train the model in this file instead, a target.json as the example `search` wrote it, at its own size.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
     /// Width of the small size.
     #[arg(long, default_value_t = 192)]
     width: usize,
@@ -75,7 +76,7 @@ struct Args {
     #[arg(long, default_value_t = 3e-3)]
     learning_rate: f64,
     /// Where to train: auto, flex, cuda:0, ... Several, separated by commas, share every step.
-    #[arg(long, value_delimiter = ',', default_value = "auto")]
+    #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', default_value = "auto")]
     devices: Vec<String>,
     /// Compute in 16 bits (accelerators).
     #[arg(long)]
@@ -86,9 +87,12 @@ struct Args {
     /// Root of everything random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Folder of the run.
-    #[arg(long, default_value = "runs/pretrain")]
-    run: PathBuf,
+    /// Name of the run: its folder inside --runs.
+    #[arg(long, value_name = "NAME", default_value = "pretrain", value_parser = shared::folder_name)]
+    run: String,
+    /// Folder that holds the runs.
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    runs: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -97,8 +101,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
-    shared::check_folder(&args.run)?;
-    if args.target.is_none() {
+    shared::check_folder(&args.folder())?;
+    if args.model.is_none() {
         shared::say_reading([&args.architecture], &primitives);
     }
     let corpus = args.corpus()?;
@@ -147,6 +151,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Args {
+    /// Where the run lies.
+    fn folder(&self) -> PathBuf {
+        self.runs.join(&self.run)
+    }
+
     /// The corpus, made of the text where there is none yet.
     fn corpus(&self) -> anyhow::Result<Corpus> {
         if !self.corpus.join("corpus.json").exists() {
@@ -167,8 +176,8 @@ impl Args {
 
     /// The found model and the baseline at its widths, of about as many parameters.
     fn models(&self, corpus: &Corpus, primitives: &Primitives) -> anyhow::Result<(ModelSpec, ModelSpec)> {
-        let found: ModelSpec = match &self.target {
-            Some(path) => shared::read(path, "model")?,
+        let found: ModelSpec = match &self.model {
+            Some(path) => read_model(path, primitives)?,
             None => {
                 let heads = (self.width / 32).max(1);
                 let dims = Dims::new(self.width, self.width.saturating_mul(3), heads)?;
@@ -238,7 +247,7 @@ impl Args {
         let bar = bars.add(Bar::new(config.train.steps as u64));
         bar.set_style(ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} {eta}")?);
         bar.set_prefix(name);
-        let run = Pretrainer::new(spec, primitives, corpus, &config, self.run.join(name))?;
+        let run = Pretrainer::new(spec, primitives, corpus, &config, self.folder().join(name))?;
         let (first, others) = match &self.devices()?[..] {
             [first, others @ ..] => (first.clone(), others.to_vec()),
             [] => bail!("--devices is empty"),

@@ -1,8 +1,13 @@
 //! One page about a search, finished or running; several searches on one page.
 //!
 //! `cargo run --release --example report -- runs/NAME` writes `report.html` and every figure as SVG and CSV into the
-//! run's folder. `--pictures FOLDER` writes three of them there, those of the README.
-//! With groups of runs, as in `gp=runs/a,runs/b random=runs/c,runs/d`, it compares them: `--output compare.html`.
+//! run's folder; with `--output PAGE` it writes the page there and nothing into the run's folder, which then may be one
+//! that cannot be written. `--pictures FOLDER` writes three figures there, those of the README.
+//! With groups of runs, as in `gp=runs/a,runs/b random=runs/c,runs/d`, it compares them: `--output compare.html`. The
+//! runs of a group differ in their seeds alone; groups may differ in how they search, not in what they measure.
+//!
+//! A result that is made of layers of your own is drawn at full size by your own program, which knows them:
+//! `plug_in_primitive` shows how.
 
 #[macro_use]
 mod shared;
@@ -15,7 +20,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use composer_nas::{durable, journal, model::ModelSpec, prelude::*, report};
+use composer_nas::{durable, journal, pipeline::RunFolder, prelude::*, report, text::line};
 
 /// Those of the README.
 const PICTURES: [&str; 3] = ["trials", "votes", "models"];
@@ -26,9 +31,15 @@ struct Args {
     /// A run's folder or journal; or groups to compare, NAME=RUN,RUN,...
     #[arg(required = true)]
     runs: Vec<String>,
-    /// Where a comparison goes.
-    #[arg(long, default_value = "compare.html")]
-    output: PathBuf,
+    /// Where the page goes: by default report.html in the run's folder, or compare.html.
+    #[arg(long, value_name = "PAGE")]
+    output: Option<PathBuf>,
+    /// Where every figure of a run goes; by default into its folder, or nowhere with --output.
+    #[arg(long, value_name = "FOLDER")]
+    figures: Option<PathBuf>,
+    /// Folder of latency.json, the times that the example `latency` measured; by default the run's.
+    #[arg(long, value_name = "FOLDER")]
+    latency: Option<PathBuf>,
     /// Writes the pictures of the README into this folder: trials, the vote, the result at full size.
     #[arg(long, value_name = "FOLDER")]
     pictures: Option<PathBuf>,
@@ -42,52 +53,69 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if let [run] = &args.runs[..]
         && !run.contains('=')
     {
-        return page(Path::new(run), args.pictures.as_deref());
+        return page(Path::new(run), args);
     }
+    let flags = [("figures", &args.figures), ("latency", &args.latency), ("pictures", &args.pictures)];
+    if let Some((flag, _)) = flags.iter().find(|(_, value)| value.is_some()) {
+        bail!("--{flag} is for the page of one run, not for a comparison");
+    }
+    let output = args.output.clone().unwrap_or_else(|| "compare.html".into());
     let group = |text: &String| {
         let Some((name, runs)) = text.split_once('=') else { bail!("{text:?} is no group: write NAME=RUN,RUN,...") };
-        let studies = runs.split(',').map(|run| Ok(journal::read(journal_of(Path::new(run)))?.1));
-        Ok((name.to_owned(), studies.collect::<anyhow::Result<Vec<_>>>()?))
+        let read = |run: &str| {
+            let (setup, study) = journal::read(journal_of(Path::new(run)))?;
+            Ok(((run.to_owned(), setup), study))
+        };
+        let runs = runs.split(',').map(read).collect::<anyhow::Result<Vec<_>>>()?;
+        let (setups, studies) = runs.into_iter().unzip();
+        Ok(((name.to_owned(), setups), (name.to_owned(), studies)))
     };
     let groups = args.runs.iter().map(group).collect::<anyhow::Result<Vec<_>>>()?;
-    report::write_comparison(&groups, &args.output)?;
-    println!("{}", shared::shown(&args.output));
+    let (setups, groups): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
+    report::check_comparable(&setups)?;
+    report::write_comparison(&groups, &output)?;
+    println!("{}", shared::shown(&output));
     Ok(())
 }
 
 /// The page of one run, with its result where it has one.
-fn page(run: &Path, pictures: Option<&Path>) -> anyhow::Result<()> {
-    let journal = journal_of(run);
-    let folder = journal.parent().context("a journal lies in a folder")?;
-    let (setup, study) = journal::read(&journal)?;
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let mut page = report::Page::new(&study).setup(&setup).title(format!("Search {name}"));
+fn page(run: &Path, args: &Args) -> anyhow::Result<()> {
+    let run = RunFolder::read(run)?;
     let primitives = Primitives::standard();
-    let model = folder.join("target.json");
-    let model: Option<ModelSpec> = if model.exists() { Some(shared::read(&model, "model")?) } else { None };
-    // The target of these widths.
-    let mut targets = Target::names().filter_map(|name| Target::named(name).ok());
-    let target = targets.find(|target| model.as_ref().is_some_and(|model| model.dims == target.dims));
-    if let (Some(model), Some(target)) = (&model, &target) {
-        page = page.target(target, model, &primitives);
+    if let Err(error) = run.check(&primitives) {
+        eprintln!("the result is not drawn at full size: {}", line(&error.to_string()));
     }
-    let latency = shared::latency(folder);
+    let mut page = report::Page::of(&run, &primitives);
+    let latency = shared::latency(args.latency.as_deref().unwrap_or(&run.folder));
     if let Some(latency) = &latency {
         page = page.latency(latency);
     }
-    page.write_figures(folder)?;
-    if let Some(pictures) = pictures {
-        shared::check_folder(pictures)?;
-        fs::create_dir_all(pictures).with_context(|| format!("cannot make the folder {}", pictures.display()))?;
+    let inside = args.output.is_none().then_some(&run.folder);
+    if let Some(figures) = args.figures.as_ref().or(inside) {
+        page.write_figures(made(figures)?).context(ELSEWHERE)?;
+    }
+    if let Some(pictures) = &args.pictures {
+        let pictures = made(pictures)?;
         for figure in page.figures()?.iter().filter(|figure| PICTURES.contains(&figure.name)) {
             let picture = pictures.join(figure.name).with_extension("svg");
             durable::write_in(&picture, figure.svg.as_bytes())
                 .with_context(|| format!("cannot write {}", picture.display()))?;
         }
     }
-    page.write(folder.join("report.html"))?;
-    println!("{}", shared::shown(&folder.join("report.html")));
+    let output = args.output.clone().unwrap_or_else(|| run.folder.join("report.html"));
+    page.write(&output).context(ELSEWHERE)?;
+    println!("{}", shared::shown(&output));
     Ok(())
+}
+
+/// What helps where a folder cannot be written.
+const ELSEWHERE: &str = "the page is not written: name another place with --output PAGE";
+
+/// A folder, which is made where it is not there.
+fn made(folder: &Path) -> anyhow::Result<&Path> {
+    shared::check_folder(folder)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    Ok(folder)
 }
 
 /// The journal of a run that is named by its folder or by the journal itself.

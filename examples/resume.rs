@@ -8,6 +8,7 @@ mod shared;
 use composer_nas::{journal, prelude::*};
 
 fn main() -> anyhow::Result<()> {
+    shared::no_arguments("Searches with a journal, then goes on with more trials, a candidate and a correction.");
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("journal.jsonl");
     let search = |trials: usize| {

@@ -19,7 +19,6 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum, value_parser};
 use composer_nas::{
-    durable,
     evaluate::{SizeMatched, mad::Protocol},
     execute::{self, Executor, Process, Resources, Slurm, SlurmOptions, Threads},
     extrapolate::Cycle,
@@ -29,7 +28,6 @@ use composer_nas::{
     report::{LivePage, Page},
     text::{line, number},
 };
-use serde::Serialize;
 use shared::shown;
 
 /// Training allocates much and briefly, which this allocator takes well.
@@ -68,8 +66,9 @@ struct Args {
     /// GPUs per Slurm job.
     #[arg(long, default_value_t = 0)]
     gpus: u32,
-    /// CUDA devices for processes, such as 0,1,2,3: each running trial has one for itself.
-    #[arg(long, value_delimiter = ',')]
+    /// Where processes train, such as cuda:0,cuda:1: each running trial has one of them for itself, and sees it as
+    /// cuda:0.
+    #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', value_parser = cuda_number)]
     devices: Vec<String>,
     /// Minutes per trial, for processes and jobs; a trial that needs more goes on where it was.
     #[arg(long, value_parser = value_parser!(u64).range(1..=MOST_MINUTES))]
@@ -93,13 +92,13 @@ struct Args {
     #[arg(long)]
     blocks: Option<usize>,
     /// Trainings per trial, each with draws of its own: the score is their mean.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "TIMES", default_value_t = 1)]
     repeat: usize,
     /// Stop trials whose running score, after a third of their steps, is below the median of those finished.
     #[arg(long)]
     stop_early: bool,
     /// Size of the result: llama_350m, llama_1b, llama_3b, llama_8b.
-    #[arg(long, default_value = "llama_1b")]
+    #[arg(long, value_name = "SIZE", default_value = "llama_1b")]
     target: String,
     /// Who proposes the next architecture.
     #[arg(long, value_enum, default_value_t = SearcherKind::Gp)]
@@ -111,10 +110,10 @@ struct Args {
     #[arg(long)]
     minutes: Option<f64>,
     /// Name of the run; by default made of the settings that may not change within a run.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     run: Option<String>,
     /// Folder that holds the runs.
-    #[arg(long, default_value = "runs")]
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
     /// Evaluate this architecture next, for example AMAMAM or 3A+3M. May be repeated.
     #[arg(long, value_name = "ARCHITECTURE")]
@@ -155,6 +154,12 @@ impl FromStr for Count {
         let count = parsed().filter(|count| count.least <= count.most);
         count.ok_or("write PRIMITIVE=NUMBER or PRIMITIVE=LEAST..=MOST, such as attention=3 or attention=1..=3")
     }
+}
+
+/// The number of a CUDA device, which `CUDA_VISIBLE_DEVICES` wants.
+fn cuda_number(name: &str) -> Result<String, String> {
+    let number = name.strip_prefix("cuda:").filter(|number| number.parse::<u16>().is_ok());
+    number.map(Into::into).ok_or_else(|| "write CUDA devices with their numbers, such as cuda:0,cuda:1".into())
 }
 
 /// As a part of the run's name.
@@ -316,12 +321,25 @@ impl Args {
     /// Refuses what a search would refuse once its folder is there.
     fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
         ensure!(self.trials > 0, PipelineError::NoTrials);
+        self.check_executor()?;
         let outside = self.add.iter().find(|a| !space.contains(a));
         if let Some(architecture) = outside {
             return Err(StudyError::OutsideSpace(architecture.clone()).into());
         }
         let corrects = self.invalidate.is_empty() || journal.exists();
         ensure!(corrects, "--invalidate corrects a run, and there is none in {}", journal.display());
+        Ok(())
+    }
+
+    /// Refuses flags that the executor would pass over.
+    fn check_executor(&self) -> anyhow::Result<()> {
+        let threads = matches!(self.executor, ExecutorKind::Threads);
+        let processes = matches!(self.executor, ExecutorKind::Process);
+        let slurm = matches!(self.executor, ExecutorKind::Slurm);
+        ensure!(processes || self.devices.is_empty(), "--devices is for --executor process; name one --device");
+        ensure!(slurm || self.sbatch.is_empty(), "--sbatch is for --executor slurm");
+        ensure!(slurm || self.gpus == 0, "--gpus is for --executor slurm");
+        ensure!(!threads || self.trial_minutes.is_none(), "--trial-minutes is for --executor process or slurm");
         Ok(())
     }
 
@@ -421,34 +439,10 @@ fn show(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What `architecture.json` holds.
-#[derive(Serialize)]
-struct Summary<'a> {
-    architecture: &'a Architecture,
-    layers: String,
-    aggregator: String,
-    best_trial: Option<&'a Architecture>,
-    best_score: Option<f64>,
-    trials: usize,
-    seed: u64,
-    protocol: &'a str,
-}
-
 /// Writes the results into the run's folder and prints them.
 fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitives: &Primitives) -> anyhow::Result<()> {
     let (study, best) = (&found.study, found.study.best());
-    let summary = Summary {
-        architecture: &found.aggregated,
-        layers: found.aggregated.letters(),
-        aggregator: args.aggregator().fingerprint(),
-        best_trial: best.map(|best| &best.trial.architecture),
-        best_score: best.map(|best| study.goal().orient(best.value)),
-        trials: study.valid_trials(),
-        seed: args.seed,
-        protocol: args.protocol(),
-    };
-    write(&folder.join("architecture.json"), &serde_json::to_string_pretty(&summary)?)?;
-    write(&folder.join("target.json"), &serde_json::to_string_pretty(&found.target)?)?;
+    found.write(folder, target)?;
     let page = Page::new(study).setup(&found.setup).merged(&found.aggregated).target(target, &found.target, primitives);
     let mut page = page.title(format!("Search {}", args.run_name()?)).command(command());
     let latency = shared::latency(folder);
@@ -474,8 +468,4 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
 fn command() -> String {
     let arguments: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     format!("cargo run --release --example search -- {}", arguments.join(" ")).trim_end_matches([' ', '-']).into()
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    durable::write_in(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }

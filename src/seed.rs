@@ -41,6 +41,47 @@ impl Seed {
     }
 }
 
+/// A seed in a file that programs in other languages read: a string such as `0x1f`. Many of them hold numbers as doubles,
+/// which are whole up to 2^53 alone, and some turn strings of decimal digits into numbers by themselves. Numbers, as
+/// earlier versions wrote, and decimal strings are read as well.
+pub(crate) mod text {
+    use std::fmt;
+
+    use serde::{Deserializer, Serializer, de};
+
+    use super::Seed;
+
+    pub(crate) fn serialize<S: Serializer>(seed: &Seed, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:#x}", seed.0))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Seed, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Seed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a seed, such as \"0x1f\", from 0 to \"0xffffffffffffffff\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, seed: u64) -> Result<Seed, E> {
+                Ok(Seed(seed))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Seed, E> {
+                let parsed = match text.strip_prefix("0x") {
+                    Some(digits) => u64::from_str_radix(digits, 16),
+                    None => text.parse(),
+                };
+                parsed.map(Seed).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 /// FNV-1a, 128 bits: a fixed, portable hash of stream names and of data. No defence against those who want two alike.
 pub(crate) fn digest(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, &byte| {
@@ -57,6 +98,22 @@ mod tests {
         // From the FNV reference test suite (draft-eastlake-fnv).
         assert_eq!(digest(b""), 0x6c62272e07bb014262b821756295c58d);
         assert_eq!(digest(b"a"), 0xd228cb696f1a8caf78912b704e4a8964);
+    }
+
+    #[test]
+    fn seeds_are_read_from_texts_and_numbers() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Line(#[serde(with = "text")] Seed);
+        assert_eq!(serde_json::to_string(&Line(Seed(u64::MAX))).unwrap(), "\"0xffffffffffffffff\"");
+        for (text, seed) in
+            [("\"0x1f\"", 31), ("31", 31), ("\"31\"", 31), ("18446744073709551615", u64::MAX), ("\"0x0\"", 0)]
+        {
+            assert_eq!(serde_json::from_str::<Line>(text).unwrap(), Line(Seed(seed)));
+        }
+        for text in ["-1", "1.5", "null", "\"\"", "\"0x\"", "\"0x10000000000000000\"", "\"x\"", "\"-0x1\""] {
+            let error = serde_json::from_str::<Line>(text).unwrap_err().to_string();
+            assert!(error.contains("a seed, such as"), "{error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![cfg(feature = "flex")]
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -25,6 +26,15 @@ fn program(name: &str) -> Command {
     Command::new(program)
 }
 
+/// The names of all examples.
+fn examples() -> Vec<String> {
+    let entries = fs::read_dir("examples").unwrap().map(|entry| entry.unwrap().path());
+    let programs = entries.filter(|path| path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").exists());
+    let mut names: Vec<_> = programs.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
 fn search(runs: &Path, arguments: &[&str]) -> Command {
     let mut command = program("search");
     command.args(TINY).arg("--runs").arg(runs).args(["--layers", "3", "--trials", "2"]).args(arguments);
@@ -44,6 +54,87 @@ fn refuse(command: &mut Command, words: &str) {
     let text = String::from_utf8_lossy(&stderr);
     assert!(!status.success() && text.contains(words) && !text.contains("panicked"), "{command:?}: {text}");
     assert!(status.code().is_some(), "{command:?}: {status}");
+}
+
+#[test]
+fn every_example_has_help_and_flags_of_one_name_take_the_same() {
+    let mut flags: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for name in examples() {
+        let help = succeed(program(&name).arg("--help"));
+        assert!(help.contains("Usage:") && help.lines().next().unwrap().len() > 20, "{name}: {help}");
+        refuse(program(&name).arg("--no-such-flag"), "--no-such-flag");
+        for line in help.lines().map(str::trim).filter(|line| line.starts_with("--")) {
+            let (flag, value) = line.split_once(' ').unwrap_or((line, ""));
+            let value = if value.starts_with('<') { value.split_once('>').unwrap().0 } else { "" };
+            flags.entry(flag.into()).or_default().insert(name.clone(), value.into());
+        }
+    }
+    assert!(examples().len() > 12 && flags["--runs"].len() > 4 && flags["--devices"].len() == 2, "{flags:?}");
+    for (flag, uses) in &flags {
+        let values: BTreeSet<_> = uses.values().collect();
+        assert_eq!(values.len(), 1, "{flag} is not the same everywhere: {uses:?}");
+    }
+}
+
+/// `println!` of the standard library panics where nobody reads.
+#[test]
+fn every_example_prints_as_closed_pipes_want() {
+    for name in examples() {
+        let file = Path::new("examples").join(&name);
+        let [single, folder] = [file.with_extension("rs"), file.join("main.rs")];
+        let text = fs::read_to_string(if single.exists() { single } else { folder }).unwrap();
+        let (before, _) = text.split_once("mod shared;").unwrap_or_else(|| panic!("{name} prints on its own"));
+        assert!(before.contains("#[macro_use]") && !before.contains("println!"), "{name}");
+        // Modules see the macros that are defined before them.
+        let earlier = before.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+        for module in earlier {
+            let text = fs::read_to_string(file.join(module).with_extension("rs")).unwrap();
+            assert!(!text.contains("println!"), "{name}: {module}");
+        }
+    }
+}
+
+/// What a search refuses, whatever it is, leaves nothing behind.
+#[test]
+fn refused_flags_leave_no_run_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    for (flags, words) in [
+        (&["--trials", "0"][..], "at least one"),
+        (&["--workers", "0"], "0"),
+        (&["--executor", "process", "--workers", "0"], "0"),
+        (&["--devices", "cuda:0"], "--devices is for --executor process"),
+        (&["--executor", "process", "--devices", "0,1"], "such as cuda:0,cuda:1"),
+        (&["--sbatch=--partition=gpu"], "--sbatch is for --executor slurm"),
+        (&["--gpus", "1"], "--gpus is for --executor slurm"),
+        (&["--trial-minutes", "3"], "--trial-minutes is for --executor process or slurm"),
+        (&["--target", "llama_2b"], "llama_1b"),
+        (&["--device", "tpu"], "tpu"),
+        (&["--protocol", "none"], "--protocol none"),
+        (&["--primitives", "mamba9"], "mamba9"),
+        (&["--repeat", "0"], "0"),
+        (&["--searcher", "oracle"], "oracle"),
+        (&["--invalidate", "0", "--reason", "x"], "there is none"),
+        (&["--run", ".."], "is not a folder name"),
+        (&["--show"], "cannot open the journal"),
+    ] {
+        refuse(&mut search(&runs, flags), words);
+        assert!(!runs.exists(), "{flags:?}");
+    }
+    refuse(program("hybrid_search").arg("0").arg("--runs").arg(&runs), "at least one");
+    refuse(program("hello_search").arg("0"), "at least one");
+    let corpus = corpus(folder.path());
+    for flags in [["--devices", "tpu"], ["--seq-len", "0"], ["--batch-size", "0"], ["--learning-rate", "nan"]] {
+        let mut pretrain = program("pretrain");
+        pretrain.arg("--corpus").arg(&corpus).arg("--runs").arg(&runs).args(["--flops", "1e9", "--width", "32"]);
+        refuse(pretrain.args(flags), "");
+        assert!(!runs.exists(), "pretrain {flags:?}");
+        let mut isoflop = program("isoflop");
+        isoflop.arg("--corpus").arg(&corpus).arg("--runs").arg(&runs).args(["--budgets", "1e9", "--widths", "8"]);
+        let flag = if flags[0] == "--devices" { "--device" } else { flags[0] };
+        refuse(isoflop.args([flag, flags[1]]), "");
+        assert!(!runs.exists(), "isoflop {flags:?}");
+    }
 }
 
 fn corpus(folder: &Path) -> PathBuf {
@@ -121,13 +212,13 @@ fn absurd_flags_are_refused_with_their_limit() {
     ] {
         let run = folder.path().join("pretrain");
         let mut command = program("pretrain");
-        refuse(command.args(text).arg("--run").arg(&run).args(["--devices", "flex"]).args(flags), words);
+        refuse(command.args(text).arg("--runs").arg(folder.path()).args(["--devices", "flex"]).args(flags), words);
         assert!(!run.exists(), "{flags:?}");
     }
     for (flags, words) in [
         (["--budgets", "1e11,inf"], "at most 1e30"),
         (["--budgets", "nan"], "at most 1e30"),
-        (["--seeds", HUGE], "at most 1048576"),
+        (["--repeat", HUGE], "at most 1048576"),
         (["--widths", HUGE], "at most 16777216"),
         (["--blocks", HUGE], "1..=32768"),
     ] {
@@ -221,8 +312,10 @@ fn folders_that_cannot_be_made_are_named() {
     refuse(&mut search(runs, &["--run", "file"]), "file is no folder");
     refuse(&mut search(&runs.join("file"), &["--run", "in"]), "file is no folder");
     refuse(&mut search(runs, &["--run", "a\nb\u{1b}[31m"]), r#""a\nb\u{1b}[31m" is not a folder name"#);
-    refuse(program("pretrain").arg("--run").arg(runs.join("file")), "file is no folder");
-    refuse(program("isoflop").arg("--run").arg(runs.join("file")), "file is no folder");
+    for name in ["pretrain", "isoflop", "hybrid_search", "plug_in_primitive"] {
+        refuse(program(name).arg("--runs").arg(runs).args(["--run", "file"]), "file is no folder");
+        refuse(program(name).args(["--run", "../x"]), "is not a folder name");
+    }
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("/nowhere", runs.join("dangling")).unwrap();
@@ -263,7 +356,6 @@ fn arguments_may_hold_any_bytes() {
     }
     let help = succeed(program("hybrid_search").arg("--help"));
     assert!(["--seed", "--run", "[TRIALS]"].iter().all(|flag| help.contains(flag)), "{help}");
-    refuse(program("hybrid_search").args(["--run", "../x"]), "is not a folder name");
 }
 
 #[test]
@@ -299,7 +391,7 @@ fn work_is_said_before_it_begins() {
         "{text}"
     );
     let mut command = program("pretrain");
-    command.arg("--corpus").arg(corpus).arg("--run").arg(folder.path().join("run"));
+    command.arg("--corpus").arg(corpus).arg("--runs").arg(folder.path());
     command.args(["--width", "32", "--blocks", "1", "--flops", "1e9", "--seq-len", "16", "--batch-size", "2"]);
     let text = succeed(command.args(["--devices", "flex"]));
     assert!(text.contains("two trainings: 2.0e9 FLOPs, some seconds of one CPU core"), "{text}");
@@ -340,12 +432,17 @@ fn closed_pipes_end_quietly() {
     unread(program("latency").arg(&model).args(["--seq-len", "8", "--repeats", "1", "--baseline-blocks", "1"]));
     unread(&mut program("ask_tell"));
     unread(&mut program("resume"));
+    unread(program("fuzz").arg("--list"));
+    unread(program("soak").args(["--trials", "100", "--asks", "1"]));
+    for name in examples() {
+        unread(program(&name).arg("--help"));
+    }
     let corpus = corpus(runs);
     let budgets = ["--budgets", "1e10", "--widths", "8", "--plan"];
     unread(program("isoflop").arg("--corpus").arg(&corpus).args(budgets));
     let small = ["--width", "32", "--blocks", "1", "--flops", "1e9", "--seq-len", "16", "--batch-size", "2"];
     let mut pretrain = program("pretrain");
-    unread(pretrain.arg("--corpus").arg(&corpus).arg("--run").arg(runs.join("run")).args(small));
+    unread(pretrain.arg("--corpus").arg(&corpus).arg("--runs").arg(runs).args(small));
 
     // Progress goes to standard error: a search goes on without a reader of it.
     let mut child = search(runs, &["--run", "deaf"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

@@ -18,6 +18,10 @@ fn setup() -> Setup {
         searcher: "random".into(),
         evaluator: "toy".into(),
         stopping: None,
+        workers: None,
+        eager: false,
+        aggregator: None,
+        extrapolator: None,
     }
 }
 
@@ -184,13 +188,36 @@ fn another_setup_is_refused_and_named() {
 }
 
 #[test]
+fn another_number_of_workers_goes_on_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let with = |workers, aggregator: &str| Setup { workers, aggregator: Some(aggregator.into()), ..setup() };
+    drop(Journal::open(&path, &with(Some(2), "best")).unwrap());
+    let (kept, _) = journal::read(&path).unwrap();
+    assert_eq!(kept, with(Some(2), "best"));
+    let notices = |setup: &Setup| Journal::open(&path, setup).unwrap().0.notices().to_vec();
+    assert_eq!(notices(&with(Some(2), "other")), Vec::<String>::new());
+    assert_eq!(notices(&with(None, "best")), Vec::<String>::new());
+    let told = notices(&with(Some(3), "best"));
+    assert!(told.len() == 1 && told[0].contains("began with 2 workers and goes on with 3"), "{told:?}");
+    let told = notices(&Setup { eager: true, ..with(Some(2), "best") });
+    assert!(told.len() == 1 && told[0].contains("each outcome used at once"), "{told:?}");
+    // Where it began is kept, and old journals say nothing.
+    assert_eq!(journal::read(&path).unwrap().0.workers, Some(2));
+    let old = folder.path().join("old.jsonl");
+    write(&old);
+    let (journal, _) = Journal::open(&old, &with(Some(4), "best")).unwrap();
+    assert!(journal.notices().is_empty());
+}
+
+#[test]
 fn other_files_and_versions_are_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");
     write(&path);
     let whole = fs::read_to_string(&path).unwrap();
     let (header, records) = whole.split_at(whole.find('\n').unwrap() + 1);
-    let newer = header.replace("\"version\":1", "\"version\":2");
+    let newer = header.replace("\"version\":2", "\"version\":3");
     assert_ne!(newer, header);
     for (text, expected) in [
         ("Dear diary\n", "not a composer-nas journal"),
@@ -200,7 +227,7 @@ fn other_files_and_versions_are_refused_and_left_alone() {
         (&format!("{whole}Dear diary"), "line 9"),
         (&format!("{header}{}", records.replace('\n', "\r")), "line 2"),
         ("{\"format\":\"other\",\"version\":1}\n", "not a composer-nas journal"),
-        (newer.as_str(), "version 2"),
+        (newer.as_str(), "version 3"),
         (&header.replace("\"space\"", "\"room\""), "line 1"),
     ] {
         fs::write(&path, text).unwrap();
@@ -239,4 +266,28 @@ fn a_folder_that_cannot_be_written_is_an_error() {
     let error = Journal::open(file.join("journal.jsonl"), &setup()).unwrap_err();
     assert!(matches!(error, JournalError::Open { .. }), "{error}");
     assert!(matches!(journal::read(folder.path().join("none")), Err(JournalError::Open { .. })));
+}
+
+/// Every seed is whole for readers that hold numbers as doubles, and architectures expand as docs/journal.md says.
+#[test]
+fn the_text_survives_readers_of_other_languages() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let (mut journal, _) = Journal::open(&path, &Setup { seed: Seed(u64::MAX), ..setup() }).unwrap();
+    events().iter().for_each(|event| journal.append(event).unwrap());
+    drop(journal);
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["seed"], "0xffffffffffffffff");
+    let (_, study) = journal::read(&path).unwrap();
+    for line in lines.iter().filter(|line| line["event"] == "proposed") {
+        let trial = study.trial(TrialId(line["id"].as_u64().unwrap())).unwrap();
+        assert_eq!(line["seed"], format!("{:#x}", trial.seed.0));
+        let runs = line["architecture"].as_str().unwrap().split('+');
+        let expanded = runs.map(|run| {
+            let (count, letter) = run.split_at(run.len() - 1);
+            letter.repeat(count.parse().unwrap())
+        });
+        assert_eq!(expanded.collect::<String>(), trial.architecture.letters());
+    }
 }

@@ -125,12 +125,8 @@ fn space() -> SearchSpace {
 }
 
 fn setup(seed: u64) -> Setup {
-    let space = space();
-    let primitives = BTreeMap::new();
-    let goal = Goal::default();
-    let searcher = RandomSearch.fingerprint();
-    let evaluator = "wild".into();
-    Setup { space, primitives, goal, seed: Seed(seed), searcher, evaluator, stopping: None }
+    let session = Session::in_memory(space(), Goal::default(), Seed(seed), RandomSearch);
+    Setup { evaluator: "wild".into(), ..session.setup().clone() }
 }
 
 /// Bit for bit: texts tell -0 from 0.

@@ -74,7 +74,7 @@ struct Args {
     #[arg(long, conflicts_with = "published")]
     evidence: Option<PathBuf>,
     /// Seeds, from..to, without the last.
-    #[arg(long, default_value = "0..4", value_parser = seeds)]
+    #[arg(long, value_name = "FROM..TO", default_value = "0..4", value_parser = seeds)]
     seeds: Range<u64>,
     /// Let a seed stand for the same draws in all architectures, such as the same training data. Without it every
     /// evaluation draws on its own, as in a search.

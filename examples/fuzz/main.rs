@@ -8,6 +8,9 @@
 //! out or a loop without end costs one input, not the run.
 
 mod mutate;
+#[macro_use]
+#[path = "../shared/mod.rs"]
+mod shared;
 mod targets;
 mod worker;
 
@@ -42,15 +45,15 @@ struct Args {
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
     /// Stored inputs, in a folder per target.
-    #[arg(long, default_value = "tests/fixtures/fuzz")]
-    corpus: PathBuf,
+    #[arg(long, value_name = "FOLDER", default_value = "tests/fixtures/fuzz")]
+    inputs: PathBuf,
     /// Where findings go.
     #[arg(long, default_value = "fuzz-findings")]
     findings: PathBuf,
     /// Tries these files on the one target that is named, and nothing else.
     #[arg(long, num_args = 1.., value_name = "FILE")]
-    repeat: Vec<PathBuf>,
-    /// Root of all mutations: input N of a target is the same for the same seed and corpus.
+    files: Vec<PathBuf>,
+    /// Root of all mutations: input N of a target is the same for the same seed and inputs.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Targets tried at the same time; as many as there are cores by default.
@@ -115,7 +118,7 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let wanted = wanted(&args.targets)?;
-    ensure!(args.repeat.is_empty() || wanted.len() == 1, "name the target that --repeat is for");
+    ensure!(args.files.is_empty() || wanted.len() == 1, "name the target that --files is for");
     let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).clamp(1, 64);
     let waiting = Mutex::new(wanted.iter().rev().collect::<Vec<_>>());
     let tallies = Mutex::new(Vec::new());
@@ -211,7 +214,7 @@ fn start(args: &Args, target: &Target, scratch: &Path, from: u64, left: f64) -> 
         Command::new(program)
     };
     command.arg(target.name).arg("--worker").arg(scratch).arg(from.to_string());
-    command.arg("--corpus").arg(&args.corpus).arg("--findings").arg(&args.findings);
+    command.arg("--inputs").arg(&args.inputs).arg("--findings").arg(&args.findings);
     for (flag, value) in [
         ("--seconds", left),
         ("--seed", args.seed as f64),
@@ -220,8 +223,8 @@ fn start(args: &Args, target: &Target, scratch: &Path, from: u64, left: f64) -> 
     ] {
         command.arg(flag).arg(value.to_string());
     }
-    if !args.repeat.is_empty() {
-        command.arg("--repeat").args(&args.repeat);
+    if !args.files.is_empty() {
+        command.arg("--files").args(&args.files);
     }
     let stderr = File::options().create(true).append(true).open(scratch.join(STDERR))?;
     Ok(command.env_remove("RUST_BACKTRACE").stdin(Stdio::null()).stderr(stderr).status()?)

@@ -45,7 +45,7 @@ pub fn run(args: &Args, folder: &Path, from: u64) -> anyhow::Result<()> {
     let mut told = Instant::now();
     for number in from.. {
         let stored = usize::try_from(number).ok().and_then(|at| worker.stored.get(at).cloned());
-        let over = begun.elapsed().as_secs_f64() >= args.seconds || !args.repeat.is_empty();
+        let over = begun.elapsed().as_secs_f64() >= args.seconds || !args.files.is_empty();
         let input = match stored {
             Some(input) => input,
             None if over => break,
@@ -82,13 +82,13 @@ impl<'a> Worker<'a> {
     fn new(args: &'a Args, target: &'static Target, folder: &'a Path) -> anyhow::Result<Self> {
         let open = |name| File::options().create(true).truncate(true).write(true).read(true).open(folder.join(name));
         let mut stored = Vec::new();
-        if args.repeat.is_empty() {
+        if args.files.is_empty() {
             stored.extend((target.seeds)(folder).map_err(|error| error.context("seeds"))?);
-            for path in fixtures(&args.corpus.join(target.name))? {
+            for path in fixtures(&args.inputs.join(target.name))? {
                 stored.push(fs::read(&path).with_context(|| path.display().to_string())?);
             }
         } else {
-            for path in &args.repeat {
+            for path in &args.files {
                 stored.push(fs::read(path).with_context(|| path.display().to_string())?);
             }
         }
@@ -229,7 +229,7 @@ pub fn keep(findings: &Path, target: &Target, kind: &str, input: &[u8]) -> anyho
 
 /// Tells of a finding and of how to see it again.
 pub fn announce(target: &Target, kind: &str, file: &Path) {
-    println!("FOUND {}: {kind}\n  cargo run --release --example fuzz -- {0} --repeat {}", target.name, file.display());
+    println!("FOUND {}: {kind}\n  cargo run --release --example fuzz -- {0} --files {}", target.name, file.display());
 }
 
 /// A message without what differs between inputs: numbers, and what stands in quotes.

@@ -24,7 +24,6 @@ use composer_nas::{
     report::Latency,
     text,
 };
-use serde::de::DeserializeOwned;
 
 /// Prints a line; where nobody reads any more, the program ends quietly.
 macro_rules! println {
@@ -66,6 +65,11 @@ pub fn carry_out(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Answers `--help` of a program that takes no arguments, and refuses any.
+pub fn no_arguments(about: &'static str) {
+    clap::Command::new(env!("CARGO_CRATE_NAME")).about(about).get_matches();
+}
+
 /// A path on a line of its own words, whatever characters are in it.
 pub fn shown(path: &Path) -> String {
     text::line(&path.display().to_string())
@@ -99,12 +103,6 @@ pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
     // Some editors put a byte order mark in front.
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text))
         .with_context(|| format!("{name} holds no protocol"))
-}
-
-/// What a JSON file holds; `what` it is wanted for.
-pub fn read<T: DeserializeOwned>(path: &Path, what: &str) -> anyhow::Result<T> {
-    let text = limits::read_text(path, MAX_DESCRIPTION).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} holds no {what}", path.display()))
 }
 
 /// The measured times in a run's folder. What cannot be read is told and left out: nothing else needs it.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::{
-    journal::{self, JournalError, Setup},
+    journal::{self, Setup},
+    pipeline::{RunFolder, RunFolderError},
     space::Architecture,
     study::Study,
 };
@@ -29,15 +30,18 @@ impl Provenance {
     /// What a finished search knows of itself.
     pub fn new(setup: Setup, study: &Study) -> Self {
         let best = study.best().map(|best| (best.trial.architecture.clone(), study.goal().orient(best.value)));
-        Self { setup, trials: study.valid_trials(), best, small: None, aggregator: None, version: None }
+        let aggregator = setup.aggregator.clone();
+        Self { setup, trials: study.valid_trials(), best, small: None, aggregator, version: None }
     }
 
-    /// What the journal of a search says.
+    /// What the journal of a search says, and `architecture.json` beside it where there is one.
     ///
     /// # Errors
-    /// [`JournalError`] when there is none or it is damaged.
-    pub fn read(journal: impl AsRef<Path>) -> Result<Self, JournalError> {
-        let (setup, study) = journal::read(&journal)?;
-        Ok(Self { version: Some(journal::written_by(&journal)?), ..Self::new(setup, &study) })
+    /// [`RunFolderError`] when there is no journal, or a file is damaged.
+    pub fn read(journal: impl AsRef<Path>) -> Result<Self, RunFolderError> {
+        let version = Some(journal::written_by(&journal)?);
+        let run = RunFolder::read(journal)?;
+        let small = run.summary.map(|summary| summary.architecture);
+        Ok(Self { version, small, ..Self::new(run.setup, &run.study) })
     }
 }

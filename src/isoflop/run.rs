@@ -124,6 +124,11 @@ pub fn measure(
     workers: usize,
     progress: &(dyn Fn(usize, &Measurement) + Sync),
 ) -> Result<Vec<Measurement>, StudyError> {
+    // What no training would take is refused before there is a file.
+    cells.iter().try_for_each(|cell| cell.protocol.validate())?;
+    if let Some(cell) = cells.first() {
+        CorpusEvaluator::new(cell.protocol.clone(), corpus, primitives, device)?;
+    }
     let digest = corpus.tokens.digest().map_err(CorpusError::from)?;
     let (file, bytes) = JsonFile::open(path)?;
     let mut done = parse(path, &bytes)?;

@@ -33,7 +33,9 @@ impl Journal {
         if !changes.is_empty() {
             return Err(JournalError::Changed { path: file.path().into(), changes });
         }
-        Ok((Journal { file, notices: contents.notices }, contents.study))
+        let mut notices = contents.notices;
+        notices.extend(contents.setup.notice(setup));
+        Ok((Journal { file, notices }, contents.study))
     }
 
     /// Writes one event; when this returns, it is on disk.

@@ -10,8 +10,10 @@ use crate::study::Event;
 
 /// What the first line says the file is.
 pub(super) const FORMAT: &str = "composer-nas journal";
-/// Version of the format that this program reads and writes.
-pub(super) const VERSION: u64 = 1;
+/// Version of the format that this program writes. It reads those from [`OLDEST`] on; version 1 had seeds as numbers.
+pub(super) const VERSION: u64 = 2;
+/// The oldest version that this program reads.
+const OLDEST: u64 = 1;
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,7 +60,7 @@ impl Header {
         if kind.format != FORMAT {
             return Err(HeaderError::Format);
         }
-        if kind.version != VERSION {
+        if !(OLDEST..=VERSION).contains(&kind.version) {
             return Err(HeaderError::Version { found: kind.version, written_by: kind.written_by });
         }
         let header: Header = serde_json::from_slice(line).map_err(|error| HeaderError::Setup(error.to_string()))?;

@@ -61,14 +61,14 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// A format that this version cannot read.
-    #[error("the journal {} has format version {found}, this program reads version {supported}: use the composer-nas \
+    #[error("the journal {} has format version {found}, this program reads versions up to {supported}: use the composer-nas \
         release that wrote it ({written_by})", .path.display())]
     Version {
         /// The journal.
         path: PathBuf,
         /// Version of the file.
         found: u64,
-        /// Version of this program.
+        /// The newest version that this program reads.
         supported: u64,
         /// Crate version that wrote the file.
         written_by: String,

@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     primitive::{PrimitiveId, Symbol},
-    seed::Seed,
+    seed::{self, Seed},
     space::SearchSpace,
     study::Goal,
 };
 
-/// What a search is. A journal is continued only by a search with the same setup; budgets, workers and everything that
-/// only looks at results may change.
+/// What a search is. A journal is continued only by a search with the same setup. [`workers`](Self::workers) and what
+/// stands below them are kept for those who read about the search: they may change when it is continued, and a journal
+/// has those that it began with. Budgets are no part of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
     /// Where is searched.
@@ -23,6 +24,7 @@ pub struct Setup {
     /// What is optimised.
     pub goal: Goal,
     /// The root of everything random.
+    #[serde(with = "seed::text")]
     pub seed: Seed,
     /// Fingerprint of the searcher.
     pub searcher: String,
@@ -31,6 +33,19 @@ pub struct Setup {
     /// Fingerprint of the stopping rule, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
+    /// Trials at once, on which the proposals depend; `None` where whoever owns the loop did not say, and in journals
+    /// of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Whether proposals depend on the speed of the workers too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub eager: bool,
+    /// Fingerprint of the aggregator, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregator: Option<String>,
+    /// Fingerprint of the extrapolator, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extrapolator: Option<String>,
 }
 
 /// A difference between two setups.
@@ -56,6 +71,10 @@ impl Setup {
             searcher: "random".into(),
             evaluator: String::new(),
             stopping: None,
+            workers: Some(2),
+            eager: false,
+            aggregator: None,
+            extrapolator: None,
         }
     }
 }
@@ -80,11 +99,27 @@ impl Setup {
         let pairs = parts(self).into_iter().zip(parts(now));
         pairs.filter(|(was, is)| was != is).map(|((part, was), (_, is))| Change { part, was, is }).collect()
     }
+
+    /// What a person should know where `now` continues `self`, from a journal, with something that may change but
+    /// decides which trials are made.
+    pub(super) fn notice(&self, now: &Setup) -> Option<String> {
+        let before = self.workers?;
+        let after = now.workers?;
+        let how = |eager| if eager { ", each outcome used at once" } else { "" };
+        ((before, self.eager) != (after, now.eager)).then(|| {
+            format!(
+                "the search began with {before} workers{} and goes on with {after}{}: it will not repeat one that keeps \
+                 their number",
+                how(self.eager),
+                how(now.eager)
+            )
+        })
+    }
 }
 
-impl fmt::Display for Change {
-    /// Names the part and shows where the two texts part: long fingerprints differ in a detail.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Change {
+    /// The two texts from a little before they part: long fingerprints differ in a detail.
+    pub(crate) fn shown(&self) -> [String; 2] {
         const LEAD: usize = 24;
         const SHOWN: usize = 72;
         let same = self.was.chars().zip(self.is.chars()).take_while(|(a, b)| a == b).count();
@@ -95,6 +130,14 @@ impl fmt::Display for Change {
             let tail = text.chars().count() > from + SHOWN;
             format!("{}{shown}{}", if lead { "…" } else { "" }, if tail { "…" } else { "" })
         };
-        write!(f, "{} was {}, is {}", self.part, cut(&self.was), cut(&self.is))
+        [cut(&self.was), cut(&self.is)]
+    }
+}
+
+impl fmt::Display for Change {
+    /// Names the part and shows where the two texts part.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [was, is] = self.shown();
+        write!(f, "{} was {was}, is {is}", self.part)
     }
 }

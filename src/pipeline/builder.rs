@@ -8,10 +8,10 @@ use std::{
 
 use super::{Observer, PipelineError, Session};
 use crate::{
-    aggregate::NcClustering,
+    aggregate::{Aggregator, NcClustering},
     evaluate::{CancelToken, Evaluator},
     execute::Executor,
-    extrapolate::Auto,
+    extrapolate::{Auto, Extrapolator},
     journal::Setup,
     primitive::{Primitives, RegistryError},
     search::{GpBo, Searcher},
@@ -212,8 +212,8 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
     }
 }
 
-impl<E: Evaluator, S: Searcher, A, X> Pipeline<E, S, A, X> {
-    /// The part of the configuration that the results depend on; what a journal is checked against.
+impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A, X> {
+    /// The part of the configuration that the results depend on; what a journal keeps and is checked against.
     ///
     /// # Errors
     /// [`RegistryError`] when the space names an unknown primitive.
@@ -227,30 +227,42 @@ impl<E: Evaluator, S: Searcher, A, X> Pipeline<E, S, A, X> {
             searcher: self.searcher.fingerprint(),
             evaluator: self.evaluator.fingerprint(),
             stopping: self.options.stopping.as_ref().map(StoppingRule::fingerprint),
+            workers: Some(self.options.executor.as_ref().map_or(self.options.workers, Executor::capacity)),
+            eager: self.options.eager,
+            aggregator: Some(self.aggregator.fingerprint()),
+            extrapolator: Some(self.extrapolator.fingerprint()),
         })
     }
 
-    /// The session under this search, for those who own the loop.
+    /// The session under this search, for those who own the loop. How many workers there are is theirs to say: the
+    /// setup does not know it.
     ///
     /// # Errors
     /// [`PipelineError`] when the space names an unknown primitive or the journal cannot be used.
     pub fn into_session(self) -> Result<Session<S>, PipelineError> {
-        let setup = self.setup()?;
-        let session = match &self.options.journal {
-            Some(path) => Session::open(path, setup, self.searcher)?,
-            None => Session::without_journal(setup, self.searcher),
+        let setup = Setup { workers: None, eager: false, ..self.setup()? };
+        self.options.into_session(setup, self.searcher)
+    }
+}
+
+impl Options {
+    /// A session of this setup, with all that is no stage.
+    pub(super) fn into_session<S: Searcher>(self, setup: Setup, searcher: S) -> Result<Session<S>, PipelineError> {
+        let session = match &self.journal {
+            Some(path) => Session::open(path, setup, searcher)?,
+            None => Session::without_journal(setup, searcher),
         };
-        let mut session = session.max_attempts(self.options.max_attempts);
-        if let Some(rule) = self.options.stopping {
+        let mut session = session.max_attempts(self.max_attempts);
+        if let Some(rule) = self.stopping {
             session = session.stop_early(rule);
         }
-        session.observers.extend(self.options.observers);
-        for (id, reason) in self.options.invalid {
+        session.observers.extend(self.observers);
+        for (id, reason) in self.invalid {
             if !session.study().trial(id)?.is_invalid() {
                 session.invalidate(id, reason)?;
             }
         }
-        for architecture in self.options.candidates {
+        for architecture in self.candidates {
             if !session.study().knows(&architecture) {
                 session.add(architecture)?;
             }

@@ -8,6 +8,7 @@ mod metrics;
 mod observer;
 mod progress_bar;
 mod run;
+mod run_folder;
 mod session;
 mod trace;
 
@@ -16,6 +17,7 @@ pub use metrics::MetricsFile;
 pub use observer::Observer;
 pub use progress_bar::ProgressBar;
 pub use run::Found;
+pub use run_folder::{RunFolder, RunFolderError, Summary, read_model};
 pub use session::{Ask, Session, Told};
 
 use std::{fmt, path::PathBuf, time::Duration};

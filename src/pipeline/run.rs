@@ -61,6 +61,7 @@ where
         if self.options.trials == 0 {
             return Err(PipelineError::NoTrials);
         }
+        let setup = self.setup()?;
         let options = &mut self.options;
         let trials = options.trials;
         let patience = options.patience;
@@ -70,17 +71,16 @@ where
         let cancel = options.cancel.clone();
         let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
 
-        let Self { primitives, evaluator, searcher, aggregator, extrapolator, options } = self;
+        let Self { evaluator, searcher, aggregator, extrapolator, options, .. } = self;
         let evaluator = Arc::new(evaluator);
         let mut executor: Box<dyn Executor> = match executor {
             Some(executor) => executor,
             None => Box::new(Threads::new(evaluator.clone(), workers)?),
         };
         let fingerprint = evaluator.fingerprint();
-        let stages = Pipeline { primitives, evaluator, searcher, aggregator: (), extrapolator: (), options };
-        let mut session = stages.into_session()?.lag((!eager).then(|| executor.capacity()));
+        let session = options.into_session(setup.clone(), searcher)?;
+        let mut session = session.lag((!eager).then(|| executor.capacity()));
         executor.begin(&fingerprint)?;
-        let setup = session.setup().clone();
         session.watch(|observer, study| observer.started(&setup, study, trials));
         let mut run = Run { session, executor, running: 0, trials, deadline, cancel, patience };
         let outcome = run.drive().map_err(|error| run.explained(error));

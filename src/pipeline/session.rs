@@ -82,7 +82,19 @@ impl<S: Searcher> Session<S> {
         let primitives = BTreeMap::new();
         let searcher_fingerprint = searcher.fingerprint();
         let evaluator = String::new();
-        let setup = Setup { space, primitives, goal, seed, searcher: searcher_fingerprint, evaluator, stopping: None };
+        let setup = Setup {
+            space,
+            primitives,
+            goal,
+            seed,
+            searcher: searcher_fingerprint,
+            evaluator,
+            stopping: None,
+            workers: None,
+            eager: false,
+            aggregator: None,
+            extrapolator: None,
+        };
         Self::without_journal(setup, searcher)
     }
 

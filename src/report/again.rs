@@ -2,13 +2,14 @@
 
 use super::shell::{self, Cell, LISTED, SHOWN};
 use crate::{
+    extrapolate::Target,
     journal::Setup,
-    study::{Study, TrialState},
+    study::{Origin, Study, Trial, TrialState},
     text::{html as escape, number},
 };
 
 /// Everything that makes the search repeatable.
-pub(super) fn again(study: &Study, setup: Option<&Setup>, command: Option<&str>) -> String {
+pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target>, command: Option<&str>) -> String {
     let reports = || study.trials().iter().filter_map(|trial| trial.report());
     let hours = sum(reports().map(|report| report.wall_seconds)) / 3600.0;
     let flops = sum(reports().filter_map(|report| report.train_flops));
@@ -19,17 +20,55 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, command: Option<&str>)
         ("time of all workers", number(hours, 2) + " hours"),
         ("training", format!("{flops:.3e} floating-point operations")),
     ];
+    facts.push(("trials", study.valid_trials().to_string()));
+    facts.extend(by_hand(study));
     if let Some(setup) = setup {
-        let primitives = setup.primitives.iter().map(|(symbol, id)| format!("{symbol} = {}", id.as_str()));
-        facts.push(("primitives", primitives.collect::<Vec<_>>().join(", ")));
-        facts.push(("seed", setup.seed.0.to_string()));
-        facts.push(("searcher", setup.searcher.clone()));
-        facts.push(("evaluator", setup.evaluator.clone()));
-        facts.extend(setup.stopping.clone().map(|rule| ("stopping", rule)));
+        facts.extend(decided(setup));
     }
+    facts.extend(target.map(|target| ("target", target.name.clone())));
     facts.push(("composer-nas", env!("CARGO_PKG_VERSION").into()));
     let command = command.map(|command| format!("<pre>{}</pre>\n", escape(command)));
     command.unwrap_or_default() + &shell::facts(&facts)
+}
+
+/// What decides which trials a search makes and what it makes of them.
+fn decided(setup: &Setup) -> Vec<(&'static str, String)> {
+    let primitives = setup.primitives.iter().map(|(symbol, id)| format!("{symbol} = {}", id.as_str()));
+    let config = setup.space.config();
+    let constraints = config.constraints.iter().map(|constraint| serde_json::to_string(constraint).unwrap_or_default());
+    let constraints = constraints.collect::<Vec<_>>().join(", ");
+    let workers = match (setup.workers, setup.eager) {
+        (None, _) => "not recorded".into(),
+        (Some(workers), false) => workers.to_string(),
+        (Some(workers), true) => format!("{workers}, each outcome used at once: the order in which trials end matters"),
+    };
+    let mut facts = vec![("primitives", primitives.collect::<Vec<_>>().join(", "))];
+    let choices = config.layers.iter().map(|layer| layer.iter().map(|&symbol| char::from(symbol)).collect::<String>());
+    let choices: Vec<_> = choices.collect();
+    let alike = choices.windows(2).all(|pair| pair[0] == pair[1]);
+    facts.extend((!alike).then(|| ("choices of the layers", choices.join(" "))));
+    facts.extend((!constraints.is_empty()).then_some(("constraints", constraints)));
+    facts.push(("seed", setup.seed.0.to_string()));
+    facts.push(("workers", workers));
+    facts.push(("searcher", setup.searcher.clone()));
+    facts.push(("evaluator", setup.evaluator.clone()));
+    facts.extend(setup.stopping.clone().map(|rule| ("stopping", rule)));
+    facts.extend(setup.aggregator.clone().map(|aggregator| ("aggregator", aggregator)));
+    facts.extend(setup.extrapolator.clone().map(|extrapolator| ("extrapolator", extrapolator)));
+    facts
+}
+
+/// What persons did to the search.
+fn by_hand(study: &Study) -> Vec<(&'static str, String)> {
+    let list = |keep: fn(&Trial) -> bool| {
+        let kept = study.trials().iter().filter(|trial| keep(trial));
+        kept.map(|trial| format!("{}: {}", trial.id.0, trial.architecture)).collect::<Vec<_>>().join(", ")
+    };
+    let facts = [
+        ("added by hand", list(|trial| trial.origin == Origin::Manual)),
+        ("set aside by hand", list(Trial::is_invalid)),
+    ];
+    facts.into_iter().filter(|(_, list)| !list.is_empty()).collect()
 }
 
 /// The sum of the finite ones, no more than the largest number.

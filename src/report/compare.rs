@@ -88,7 +88,7 @@ pub fn compare(groups: &[(String, Vec<Study>)]) -> Result<Figure, PlotError> {
 }
 
 /// Writes a page that compares groups of searches, such as one searcher under several seeds: the curves of [`compare`]
-/// and a table of what each group ended with.
+/// and a table of what each group ended with. [`check_comparable`](super::check_comparable) says whether they may be.
 ///
 /// # Errors
 /// [`PageError`] when the figure cannot be drawn or the file cannot be written.

@@ -2,9 +2,11 @@
 //! several; every picture is also a [`Figure`] of its own, with its numbers.
 
 mod again;
+mod answer;
 mod axis;
 mod blocks;
 mod candidates;
+mod comparable;
 mod compare;
 mod evidence;
 mod figure;
@@ -21,9 +23,11 @@ mod surrogate;
 #[cfg(test)]
 mod testing;
 mod trials;
+mod used;
 mod votes;
 
 pub use candidates::candidates;
+pub use comparable::{CompareError, check_comparable};
 pub use compare::{compare, write_comparison};
 pub use evidence::evidence;
 pub use figure::{Figure, PlotError};

@@ -1,6 +1,7 @@
 //! One search on one page.
 
 use std::{
+    borrow::Cow,
     io,
     path::{Path, PathBuf},
 };
@@ -11,33 +12,34 @@ use super::{
     Latency,
     again::{again, without_result},
     blocks::FEW,
-    candidates, clusters,
+    candidates,
     figure::{Figure, PlotError},
     importance, layers, models, predictions,
     running::Running,
-    shell::{self, Cell, SHOWN},
-    trials, votes,
+    shell::{self, SHOWN},
+    trials, used,
 };
 use crate::{
-    aggregate::{Aggregator, Best, NcClustering},
     cost::{Comparison, Workload},
     durable,
     extrapolate::Target,
     journal::Setup,
     model::ModelSpec,
+    pipeline::RunFolder,
     primitive::{Primitives, Symbol},
     search::GpBo,
     seed::Seed,
     space::{Architecture, baseline},
     study::{Study, TrialState},
-    text::{html as escape, number},
+    text::{self, html as escape, number},
 };
 
 /// A page about one search, finished or running: one HTML file that needs nothing else.
 ///
-/// It shows every trial, the best sequences, what the surrogate learnt, how the trials were merged, the result at full
-/// size beside Llama and other baselines, and everything needed to run the search again. What it is not told it leaves
-/// out.
+/// It shows every trial, the best sequences, what the searcher's surrogate learnt, how the trials were merged, the
+/// result at full size beside Llama and other baselines, and everything needed to run the search again. What it is not
+/// told it leaves out. What the search used it knows from its [setup](Self::setup): without it, the surrogate and the
+/// aggregator are those that a search has by default.
 ///
 /// ```no_run
 /// use composer_nas::{journal, report::Page};
@@ -47,10 +49,12 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Page<'a> {
-    study: &'a Study,
-    setup: Option<&'a Setup>,
-    result: Option<(&'a Target, &'a ModelSpec, &'a Primitives)>,
-    merged: Option<&'a Architecture>,
+    pub(super) study: &'a Study,
+    pub(super) setup: Option<&'a Setup>,
+    result: Option<(Cow<'a, Target>, &'a ModelSpec, &'a Primitives)>,
+    /// Why there is no result at full size although the search has one.
+    unsized_because: Option<String>,
+    pub(super) merged: Option<&'a Architecture>,
     command: Option<String>,
     latency: Option<&'a Latency>,
     live: Option<&'a Running>,
@@ -77,12 +81,43 @@ pub enum PageError {
 const FEWEST_FITTED: usize = 4;
 /// Observations from which the surrogate of a page about many trials learns: its time is spent per page.
 const LEARNT: usize = 256;
+/// Characters of an aggregator's name on a card.
+const LONGEST_NAME: usize = 60;
+/// Characters of a sentence above a figure.
+const LONGEST_NOTE: usize = 300;
 
 impl<'a> Page<'a> {
     /// A page about these trials.
     pub fn new(study: &'a Study) -> Self {
         let title = "An architecture search".into();
-        Self { study, setup: None, result: None, merged: None, command: None, latency: None, live: None, title }
+        Self {
+            study,
+            setup: None,
+            result: None,
+            unsized_because: None,
+            merged: None,
+            command: None,
+            latency: None,
+            live: None,
+            title,
+        }
+    }
+
+    /// A page about what a search left in its folder, with its result where it has one. The result is drawn at full size
+    /// where `primitives` are those that it is made of.
+    pub fn of(run: &'a RunFolder, primitives: &'a Primitives) -> Self {
+        let page = Self {
+            merged: run.summary.as_ref().map(|summary| &summary.architecture),
+            title: run.folder.file_name().map_or("Search".into(), |name| format!("Search {}", name.to_string_lossy())),
+            ..Self::new(&run.study).setup(&run.setup)
+        };
+        match (&run.model, run.target(), run.check(primitives)) {
+            (Some(_), _, Err(error)) => Self { unsized_because: Some(error.to_string()), ..page },
+            (Some(model), Some(target), Ok(())) => {
+                Self { result: Some((Cow::Owned(target), model, primitives)), ..page }
+            }
+            (None, ..) | (_, None, _) => page,
+        }
     }
 
     /// With what the search was, as the journal has it.
@@ -91,7 +126,8 @@ impl<'a> Page<'a> {
         Self { setup: Some(setup), ..self }
     }
 
-    /// With the architecture that the aggregator gave; otherwise N_0 clustering with five clusters is asked.
+    /// With the architecture that the aggregator gave. Otherwise the aggregator that the setup names is asked where it is
+    /// one of this crate, and N_0 clustering with five clusters where nothing is known of it.
     #[must_use]
     pub fn merged(self, merged: &'a Architecture) -> Self {
         Self { merged: Some(merged), ..self }
@@ -100,7 +136,7 @@ impl<'a> Page<'a> {
     /// With the result at full size.
     #[must_use]
     pub fn target(self, target: &'a Target, model: &'a ModelSpec, primitives: &'a Primitives) -> Self {
-        Self { result: Some((target, model, primitives)), ..self }
+        Self { result: Some((Cow::Borrowed(target), model, primitives)), ..self }
     }
 
     /// With the command that runs the search again.
@@ -166,13 +202,14 @@ impl<'a> Page<'a> {
     /// # Errors
     /// [`PlotError`] when the drawing library refuses.
     pub fn html(&self) -> Result<String, PlotError> {
+        let target = self.result.as_ref().map(|(target, ..)| &**target);
         let sections = [
             ("progress", "Progress", self.progress()?),
             ("best", "Best architectures", candidates::table(self.study)),
             ("learnt", "What was learnt", self.surrogate()?),
             ("merged", "From trials to one architecture", self.aggregation()?),
             ("result", "At full size", self.at_full_size()?),
-            ("again", "Run it again", again(self.study, self.setup, self.command.as_deref())),
+            ("again", "Run it again", again(self.study, self.setup, target, self.command.as_deref())),
         ];
         let present = || sections.iter().filter(|(_, _, text)| !text.is_empty());
         let links: String = present().map(|(id, title, _)| format!("<a href=\"#section-{id}\">{title}</a>")).collect();
@@ -188,20 +225,21 @@ impl<'a> Page<'a> {
         let done = study.observations().count();
         let pending = study.pending().count();
         let mut cards = Vec::new();
-        if let Some(merged) = self.merged.cloned().or_else(|| NcClustering::n0().aggregate(study).ok()) {
-            cards.push((merged.to_string(), "merged from the best trials"));
+        if let Some(merged) = self.answer() {
+            let by = text::shortened(&self.aggregator_name(), LONGEST_NAME);
+            cards.push((merged.to_string(), format!("merged by {by}")));
         }
         if let Some(best) = study.best() {
             let score = study.goal().orient(best.value);
-            cards.push((format!("{} at {}", best.trial.architecture, number(score, 4)), "best trial"));
+            cards.push((format!("{} at {}", best.trial.architecture, number(score, 4)), "best trial".into()));
         }
-        if let Some((target, model, primitives)) = self.result {
-            cards.push((model.architecture.len().to_string(), "layers at full size"));
+        if let Some((target, model, primitives)) = &self.result {
+            cards.push((model.architecture.len().to_string(), "layers at full size".into()));
             if let Ok(costs) =
                 comparison(&[(target.name.clone(), &target.baseline_model()), ("found".into(), model)], primitives)
                 && let Some(smaller) = costs.rows.last().and_then(|row| costs.cache_reduction(row))
             {
-                cards.push((format!("{smaller:.2}x"), "smaller cache than the baseline"));
+                cards.push((format!("{smaller:.2}x"), "smaller cache than the baseline".into()));
             }
         }
         let (waiting, budget) = match self.live {
@@ -211,7 +249,7 @@ impl<'a> Page<'a> {
         };
         let failed = study.trials().iter().filter(|trial| matches!(trial.state, TrialState::Failed(_))).count();
         let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
-        cards.push((format!("{done} of {}", study.space().size()), "evaluations, of all sequences"));
+        cards.push((format!("{done} of {}", study.space().size()), "evaluations, of all sequences".into()));
         let ended = study.trials().len() - pending;
         let text = format!("<p class=\"soft\">{ended}{budget} trials{failed}{waiting}.</p>");
         text + &shell::cards(&cards)
@@ -222,15 +260,18 @@ impl<'a> Page<'a> {
         Ok(shell::figure(&trials(self.study)?) + &running + &without_result(self.study))
     }
 
-    /// Figures of the surrogate; none where there is too little to fit, or the fit fails.
+    /// The searcher's surrogate; `None` where it has none that is known here.
+    fn searcher(&self) -> Option<GpBo> {
+        self.setup.map_or_else(|| Some(GpBo::default()), |setup| used::surrogate(&setup.searcher))
+    }
+
+    /// Figures of the surrogate; none where there is none or too little to fit, or the fit fails.
     fn learnt(&self) -> Result<Vec<Figure>, PlotError> {
         let observations = self.study.observations().count();
-        if observations < FEWEST_FITTED {
-            return Ok(Vec::new());
-        }
+        let Some(searcher) = self.searcher().filter(|_| observations >= FEWEST_FITTED) else { return Ok(Vec::new()) };
         let searcher = match observations > FEW {
-            true => GpBo::default().with_observations(LEARNT),
-            false => Ok(GpBo::default()),
+            true => searcher.with_observations(LEARNT),
+            false => Ok(searcher),
         };
         let seen = searcher.and_then(|searcher| searcher.inspect(self.study, &mut Seed(0).rng("report/inspect", 0)));
         let Ok(seen) = seen else { return Ok(Vec::new()) };
@@ -248,46 +289,18 @@ impl<'a> Page<'a> {
             return Ok(String::new());
         }
         let figures: String = self.learnt()?.iter().map(shell::figure).collect();
-        Ok(format!("<div class=\"pair\">{figures}</div>\n{}", shell::figure(&layers(self.study)?)))
-    }
-
-    /// Figures of the aggregation; none without observations.
-    fn voted(&self) -> Result<Vec<Figure>, PlotError> {
-        match NcClustering::n0().explain(self.study) {
-            Ok(clustering) => Ok(vec![clusters(self.study, &clustering)?, votes(&clustering)?]),
-            Err(_) => Ok(Vec::new()),
-        }
-    }
-
-    fn aggregation(&self) -> Result<String, PlotError> {
-        let aggregators: [(&str, &dyn Aggregator); 4] = [
-            ("N_0, five clusters", &NcClustering::n0()),
-            ("N_1, five clusters", &NcClustering::n1()),
-            ("N_full, five clusters", &NcClustering::full_prefix()),
-            ("best trial", &Best),
-        ];
-        let pooled = self.study.pooled();
-        let row = |(name, aggregator): &(&str, &dyn Aggregator)| {
-            let merged = aggregator.aggregate(self.study).ok()?;
-            let seen = pooled.observations().find(|seen| seen.trial.architecture == merged);
-            let score = seen.map_or(Cell::text("not evaluated"), |seen| {
-                let score = self.study.goal().orient(seen.value);
-                Cell::number(score, number(score, 4))
-            });
-            Some(vec![Cell::text(name), Cell::strip(&merged), Cell::text(&merged.to_string()), score])
+        let which = match (self.setup, self.searcher()) {
+            (None, _) => "The surrogate is that of the default searcher; the page was not told of another.".into(),
+            (Some(setup), Some(_)) => format!("The surrogate is that of the search, {}.", setup.searcher),
+            (Some(setup), None) => format!("The searcher, {}, has no surrogate that is known here.", setup.searcher),
         };
-        let rows: Vec<_> = aggregators.iter().filter_map(row).collect();
-        if rows.is_empty() {
-            return Ok(String::new());
-        }
-        let figures: String = self.voted()?.iter().map(shell::figure).collect();
-        let heads = ["aggregator", "layers", "architecture", &self.study.goal().score];
-        Ok(format!("{figures}{}", shell::table("aggregators", &heads, &rows, SHOWN)))
+        let which = format!("<p class=\"soft\">{}</p>\n", escape(&text::shortened(&which, LONGEST_NOTE)));
+        Ok(format!("{which}<div class=\"pair\">{figures}</div>\n{}", shell::figure(&layers(self.study)?)))
     }
 
     /// The result and the baselines at the target's size.
     fn full_size(&self) -> Vec<(String, ModelSpec)> {
-        let Some((target, model, primitives)) = self.result else { return Vec::new() };
+        let Some((target, model, primitives)) = &self.result else { return Vec::new() };
         let blocks = target.baseline.len() / 2;
         let parameters =
             |symbol| primitives.get(symbol).map_or(0, |primitive| primitive.cost(&target.dims, 1).parameters);
@@ -295,21 +308,24 @@ impl<'a> Page<'a> {
         let stripes = (target.body_parameters as f64 / stripe as f64).round().clamp(1.0, 1000.0) as usize;
         vec![
             (target.name.clone(), target.baseline_model()),
-            ("found".into(), model.clone()),
+            ("found".into(), (*model).clone()),
             ("sandwich".into(), target.model(baseline::sandwich(blocks, blocks / 3))),
             ("striped 1:2".into(), target.model(baseline::striped(stripes, 2))),
         ]
     }
 
     fn sized(&self) -> Result<Option<Figure>, PlotError> {
-        let Some((_, _, primitives)) = self.result else { return Ok(None) };
+        let Some((_, _, primitives)) = &self.result else { return Ok(None) };
         let rows = self.full_size();
         let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
         models(&rows, primitives).map(Some)
     }
 
     fn at_full_size(&self) -> Result<String, PlotError> {
-        let (Some(figure), Some((_, _, primitives))) = (self.sized()?, self.result) else { return Ok(String::new()) };
+        let (Some(figure), Some((_, _, primitives))) = (self.sized()?, &self.result) else {
+            let why = self.unsized_because.as_ref();
+            return Ok(why.map_or_else(String::new, |why| format!("<p>Not drawn: {}.</p>\n", escape(why))));
+        };
         let rows = self.full_size();
         let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
         let costs = match comparison(&rows, primitives) {

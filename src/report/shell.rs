@@ -44,8 +44,8 @@ pub(super) fn figure(figure: &Figure) -> String {
 }
 
 /// A row of numbers that matter most.
-pub(super) fn cards(cards: &[(String, &str)]) -> String {
-    let card = |(value, name): &(String, &str)| {
+pub(super) fn cards(cards: &[(String, String)]) -> String {
+    let card = |(value, name): &(String, String)| {
         // Long sequences break between their runs.
         let value = escape(value).replace('+', "+<wbr>");
         format!("<div class=\"card\"><b>{value}</b><span>{}</span></div>", escape(name))

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Origin, Report, TrialId};
-use crate::{seed::Seed, space::Architecture};
+use crate::{
+    seed::{self, Seed},
+    space::Architecture,
+};
 
 /// A change of a study; what a journal stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +19,7 @@ pub enum Event {
         /// What is to be evaluated.
         architecture: Architecture,
         /// The root of everything random in the evaluation.
+        #[serde(with = "seed::text")]
         seed: Seed,
         /// Who proposed it.
         #[serde(default)]

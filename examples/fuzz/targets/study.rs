@@ -42,9 +42,8 @@ fn setup() -> anyhow::Result<Setup> {
     let known: BTreeMap<_, _> = primitives.iter().map(|primitive| (primitive.symbol(), primitive.id())).collect();
     let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4)?;
     let primitives = known.into_iter().filter(|(symbol, _)| space.symbols().contains(symbol)).collect();
-    let searcher = RandomSearch.fingerprint();
-    let evaluator = "fuzz".into();
-    Ok(Setup { space, primitives, goal: Goal::default(), seed: Seed(4), searcher, evaluator, stopping: None })
+    let session = Session::in_memory(space, Goal::default(), Seed(4), RandomSearch);
+    Ok(Setup { primitives, evaluator: "fuzz".into(), ..session.setup().clone() })
 }
 
 fn report(value: f64) -> Report {

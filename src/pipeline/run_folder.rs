@@ -1,0 +1,286 @@
+//! What a search leaves in a folder, for the programs that go on from there.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use super::Found;
+use crate::{
+    durable,
+    extrapolate::Target,
+    journal::{self, JournalError, Setup},
+    limits,
+    model::ModelSpec,
+    primitive::{PrimitiveId, Primitives, Symbol},
+    space::Architecture,
+    study::Study,
+};
+
+/// The folder of a search: `journal.jsonl`, and `architecture.json` and `target.json` where the search has ended and
+/// [`Found::write`] put them there.
+///
+/// ```no_run
+/// use composer_nas::{pipeline::RunFolder, prelude::*, report::Page};
+/// let primitives = Primitives::standard(); // .with(a layer of your own)?
+/// let run = RunFolder::read("runs/hello")?;
+/// Page::of(&run, &primitives).write("runs/hello/report.html")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// What the search was; its aggregator and extrapolator are those of the result, where there is one.
+    pub setup: Setup,
+    /// The trials.
+    pub study: Study,
+    /// How the small architecture came about.
+    pub summary: Option<Summary>,
+    /// The model at full size.
+    pub model: Option<ModelSpec>,
+}
+
+/// What `architecture.json` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The small architecture, merged from the best trials.
+    pub architecture: Architecture,
+    /// The same, a letter per layer.
+    pub layers: String,
+    /// Fingerprint of the aggregator that merged it.
+    pub aggregator: String,
+    /// Fingerprint of the extrapolator that scaled it; absent in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extrapolator: Option<String>,
+    /// The size it was scaled to; absent in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// The architecture of the best trial.
+    pub best_trial: Option<Architecture>,
+    /// Its score.
+    pub best_score: Option<f64>,
+    /// Valid trials.
+    pub trials: usize,
+}
+
+/// A run's folder that cannot be read or written, or holds what this program cannot build.
+#[derive(Debug, Error)]
+pub enum RunFolderError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A file cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A file holds something else.
+    #[error("{} holds no {what}: run the search again, which writes it anew", .path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A letter of the model stands for another layer here, or for none.
+    #[error("{symbol} stands for {} here and for {there} in the run: use a program that has its layers \
+        (docs/plug_in.md)", .here.as_ref().map_or("no layer", PrimitiveId::as_str))]
+    Layer {
+        /// The letter.
+        symbol: Symbol,
+        /// What the search used; `unknown` where the run does not tell.
+        there: String,
+        /// What this program has.
+        here: Option<PrimitiveId>,
+    },
+}
+
+const JOURNAL: &str = "journal.jsonl";
+const SUMMARY: &str = "architecture.json";
+const MODEL: &str = "target.json";
+
+impl Found {
+    /// Writes the result into the folder of the run, where the programs that go on from there find it:
+    /// `architecture.json`, a [`Summary`], and `target.json`, the model. `target` is what [`run`](super::Pipeline::run)
+    /// was given. The journal should be `journal.jsonl` in the same folder.
+    ///
+    /// # Errors
+    /// [`RunFolderError::Write`]; earlier files are whole then.
+    pub fn write(&self, folder: impl AsRef<Path>, target: &Target) -> Result<(), RunFolderError> {
+        let folder = folder.as_ref();
+        let best = self.study.best();
+        let summary = Summary {
+            architecture: self.aggregated.clone(),
+            layers: self.aggregated.letters(),
+            aggregator: self.setup.aggregator.clone().unwrap_or_default(),
+            extrapolator: self.setup.extrapolator.clone(),
+            target: Some(target.clone()),
+            best_trial: best.as_ref().map(|best| best.trial.architecture.clone()),
+            best_score: best.as_ref().map(|best| self.study.goal().orient(best.value)),
+            trials: self.study.valid_trials(),
+        };
+        write(&folder.join(SUMMARY), &summary)?;
+        write(&folder.join(MODEL), &self.target)
+    }
+}
+
+impl RunFolder {
+    /// Reads a run that is named by its folder or by the journal in it, also while the search writes it. Nothing is
+    /// changed.
+    ///
+    /// # Errors
+    /// [`RunFolderError`] when there is no journal, or a file holds something else.
+    pub fn read(run: impl AsRef<Path>) -> Result<Self, RunFolderError> {
+        let run = run.as_ref();
+        let journal = if run.is_dir() { run.join(JOURNAL) } else { run.into() };
+        let folder = journal.parent().unwrap_or(Path::new("")).to_owned();
+        let (mut setup, study) = journal::read(&journal)?;
+        let summary: Option<Summary> = read(&folder.join(SUMMARY), "result of a search")?;
+        if let Some(Summary { aggregator, extrapolator, .. }) = &summary {
+            setup.aggregator = Some(aggregator.clone());
+            setup.extrapolator = extrapolator.clone().or(setup.extrapolator);
+        }
+        let model = read(&folder.join(MODEL), "model")?;
+        Ok(Self { folder, setup, study, summary, model })
+    }
+
+    /// The size that the model was scaled to, as far as the run tells: earlier versions left no more than its widths.
+    pub fn target(&self) -> Option<Target> {
+        let model = self.model.as_ref()?;
+        let kept = self.summary.as_ref().and_then(|summary| summary.target.clone());
+        let named = || Target::names().filter_map(|name| Target::named(name).ok());
+        kept.or_else(|| named().find(|target| target.dims == model.dims))
+    }
+
+    /// Whether these primitives are those that the model is made of.
+    ///
+    /// # Errors
+    /// [`RunFolderError::Layer`] for the first letter that stands for something else.
+    pub fn check(&self, primitives: &Primitives) -> Result<(), RunFolderError> {
+        self.model.as_ref().map_or(Ok(()), |model| check(&model.architecture, Some(&self.setup), primitives))
+    }
+}
+
+/// The model that a search left in its folder, or the one in a file such as `target.json`. A journal beside it tells what
+/// its letters stand for: `primitives` must have the same layers.
+///
+/// # Errors
+/// [`RunFolderError`] when there is no model, the journal cannot be read, or `primitives` lack a layer.
+pub fn read_model(path: impl AsRef<Path>, primitives: &Primitives) -> Result<ModelSpec, RunFolderError> {
+    let path = path.as_ref();
+    let file = if path.is_dir() { path.join(MODEL) } else { path.into() };
+    let missing = || RunFolderError::Read { path: file.clone(), source: io::ErrorKind::NotFound.into() };
+    let model: ModelSpec = read(&file, "model")?.ok_or_else(missing)?;
+    let journal = file.with_file_name(JOURNAL);
+    let setup = if journal.is_file() { Some(journal::read(journal)?.0) } else { None };
+    check(&model.architecture, setup.as_ref(), primitives)?;
+    Ok(model)
+}
+
+/// Compares what the letters of an architecture stand for.
+fn check(architecture: &Architecture, setup: Option<&Setup>, primitives: &Primitives) -> Result<(), RunFolderError> {
+    for (symbol, _) in architecture.runs() {
+        let there = setup.and_then(|setup| setup.primitives.get(&symbol));
+        let here = primitives.get(symbol).ok().map(|primitive| primitive.id());
+        if here.is_none() || there.is_some_and(|there| here.as_ref() != Some(there)) {
+            let there = there.map_or("unknown", PrimitiveId::as_str).to_owned();
+            return Err(RunFolderError::Layer { symbol, there, here });
+        }
+    }
+    Ok(())
+}
+
+/// What a file holds; `None` where there is no file.
+fn read<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Option<T>, RunFolderError> {
+    let text = match limits::read_text(path, limits::MAX_DESCRIPTION) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(RunFolderError::Read { path: path.into(), source }),
+    };
+    let content = |source| RunFolderError::Content { path: path.into(), what, source };
+    serde_json::from_str(&text).map(Some).map_err(content)
+}
+
+fn write(path: &Path, value: &impl Serialize) -> Result<(), RunFolderError> {
+    let failed = |source| RunFolderError::Write { path: path.into(), source };
+    let text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
+    durable::write_in(path, &text).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{aggregate::Best, pipeline::Pipeline, space::SearchSpace, study};
+
+    fn found(folder: &Path, target: &Target) -> Found {
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 3).unwrap();
+        let score = |trial: &study::Trial, _: &crate::evaluate::Context| {
+            Ok(study::Report::score("accuracy", trial.architecture.runs().count() as f64))
+        };
+        let evaluator = crate::evaluate::from_fn("runs", score);
+        let pipeline = Pipeline::new(&Primitives::standard(), space, evaluator).aggregator(Best).trials(5);
+        pipeline.journal(folder.join(JOURNAL)).run(target).unwrap()
+    }
+
+    #[test]
+    fn what_a_search_leaves_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let target = Target::llama_350m();
+        let found = found(folder, &target);
+        // While the search runs there is no result.
+        let run = RunFolder::read(folder).unwrap();
+        assert!(run.summary.is_none() && run.model.is_none() && run.target().is_none());
+        run.check(&Primitives::empty()).unwrap();
+
+        found.write(folder, &target).unwrap();
+        let run = RunFolder::read(folder.join(JOURNAL)).unwrap();
+        assert_eq!((&run.setup, &run.study, run.model.as_ref()), (&found.setup, &found.study, Some(&found.target)));
+        let summary = run.summary.as_ref().unwrap();
+        assert_eq!((&summary.architecture, summary.aggregator.as_str()), (&found.aggregated, "best"));
+        assert_eq!(run.target().unwrap(), target);
+        run.check(&Primitives::standard()).unwrap();
+        assert_eq!(read_model(folder, &Primitives::standard()).unwrap(), found.target);
+    }
+
+    #[test]
+    fn files_of_earlier_versions_and_other_files_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let found = found(folder, &Target::llama_1b());
+        found.write(folder, &Target::llama_1b()).unwrap();
+        let old = r#"{"architecture": "2A+1M", "layers": "AAM", "aggregator": "mine", "best_trial": null,
+            "best_score": null, "trials": 5, "seed": 0, "protocol": "quick"}"#;
+        fs::write(folder.join(SUMMARY), old).unwrap();
+        let run = RunFolder::read(folder).unwrap();
+        assert_eq!((run.setup.aggregator.as_deref(), run.setup.extrapolator), (Some("mine"), found.setup.extrapolator));
+        let run = RunFolder::read(folder).unwrap();
+        assert_eq!(run.target().unwrap(), Target::llama_1b());
+        fs::write(folder.join(MODEL), "{}").unwrap();
+        let error = RunFolder::read(folder).unwrap_err().to_string();
+        assert!(error.contains("target.json holds no model"), "{error}");
+        fs::remove_file(folder.join(MODEL)).unwrap();
+        let error = read_model(folder, &Primitives::standard()).unwrap_err().to_string();
+        assert!(error.contains("cannot read") && error.contains("target.json"), "{error}");
+        assert!(matches!(RunFolder::read(folder.join("none")), Err(RunFolderError::Journal(_))));
+    }
+}

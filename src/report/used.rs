@@ -1,0 +1,168 @@
+//! What a search used, as far as the fingerprints in its setup tell.
+
+use crate::{
+    aggregate::{AggregateError, Aggregator, Best, Clustering, Context, NcClustering},
+    search::{AcquisitionFunction, AskBudget, GpBo, Searcher, Term},
+    space::Architecture,
+    study::Study,
+};
+
+/// The value of a setting in the words of a fingerprint, `name=value, name=value`.
+fn setting<T: std::str::FromStr>(settings: &str, name: &str) -> Option<T> {
+    settings.split(", ").find_map(|setting| setting.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
+
+/// The searcher with a surrogate that has this fingerprint or stands inside it; `None` where there is none of ours.
+pub(super) fn surrogate(fingerprint: &str) -> Option<GpBo> {
+    const NAME: &str = "gp_bo";
+    let from = fingerprint.find(NAME)?;
+    let outside = fingerprint[..from].is_empty() || fingerprint[..from].ends_with('(');
+    let inside = fingerprint[from..].split_once(')').map(|(inside, _)| inside).filter(|_| outside)?;
+    let (name, settings) = inside.split_once('(')?;
+    let searcher = match (name, setting::<String>(settings, "terms")) {
+        (NAME, None) => GpBo::default(),
+        (NAME, Some(terms)) => {
+            let named = |name: &str| Term::ALL.into_iter().find(|term| term.name() == name);
+            GpBo::structured(terms.split('+').map(named).collect::<Option<Vec<_>>>()?).ok()?
+        }
+        ("gp_bo_composer", None) => GpBo::composer(),
+        ("gp_bo_categorical", None) => GpBo::categorical(),
+        _ => return None,
+    };
+    let acquisition = match setting::<String>(settings, "acquisition")?.as_str() {
+        "q_log_nei" => AcquisitionFunction::QLogNei,
+        "log_ei" => AcquisitionFunction::LogEi,
+        _ => return None,
+    };
+    let budget = AskBudget {
+        fit_evaluations: setting(settings, "fit_evaluations")?,
+        fit_observations: setting(settings, "fit_observations")?,
+        candidates: setting(settings, "candidates")?,
+    };
+    let searcher = searcher.with_acquisition(acquisition).with_initial(setting(settings, "initial")?).ok()?;
+    let mut searcher = searcher.with_budget(budget).ok()?;
+    if let Some(observations) = setting(settings, "observations") {
+        searcher = searcher.with_observations(observations).ok()?;
+    }
+    (searcher.fingerprint() == format!("{inside})")).then_some(searcher)
+}
+
+/// An aggregator of this crate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Known {
+    /// Whether repetitions are pooled before it is asked.
+    pooled: bool,
+    /// `None`: the best trial.
+    clustering: Option<NcClustering>,
+}
+
+impl Known {
+    /// The one that is taken where nothing is said of another.
+    pub(super) const DEFAULT: Self = Self::clustering(NcClustering::n0());
+
+    /// Those that are compared with each other.
+    pub(super) const COMPARED: [Self; 4] = [
+        Self::DEFAULT,
+        Self::clustering(NcClustering::n1()),
+        Self::clustering(NcClustering::full_prefix()),
+        Self { pooled: false, clustering: None },
+    ];
+
+    const fn clustering(clustering: NcClustering) -> Self {
+        Self { pooled: false, clustering: Some(clustering) }
+    }
+
+    /// The aggregator with this fingerprint, where it is one of ours.
+    pub(super) fn named(fingerprint: &str) -> Option<Self> {
+        let pooled = fingerprint.strip_prefix("pooled(").and_then(|inner| inner.strip_suffix(')'));
+        let inner = pooled.unwrap_or(fingerprint);
+        let settings = inner.strip_prefix("nc_clustering(").and_then(|settings| settings.strip_suffix(')'));
+        let clustering = match settings {
+            None => None,
+            Some(settings) => {
+                let context = match setting::<String>(settings, "context")?.as_str() {
+                    "full_prefix" => Context::FullPrefix,
+                    layers => Context::Layers(layers.parse().ok()?),
+                };
+                Some(NcClustering { clusters: setting(settings, "clusters")?, context })
+            }
+        };
+        let known = Self { pooled: pooled.is_some(), clustering };
+        (known.inner().fingerprint() == inner).then_some(known)
+    }
+
+    /// What it is called on a page.
+    pub(super) fn name(&self) -> String {
+        let name = match self.clustering {
+            None => "best trial".into(),
+            Some(NcClustering { clusters, context: Context::Layers(c) }) => format!("N_{c}, {clusters} clusters"),
+            Some(NcClustering { clusters, context: Context::FullPrefix }) => format!("N_full, {clusters} clusters"),
+        };
+        if self.pooled { name + ", repetitions pooled" } else { name }
+    }
+
+    /// Its answer.
+    pub(super) fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError> {
+        match self.pooled {
+            true => self.inner().aggregate(&study.pooled()),
+            false => self.inner().aggregate(study),
+        }
+    }
+
+    /// How it came to its answer; `None` where no vote led to it.
+    pub(super) fn explain(&self, study: &Study) -> Option<Clustering> {
+        let clustering = self.clustering?;
+        match self.pooled {
+            true => clustering.explain(&study.pooled()).ok(),
+            false => clustering.explain(study).ok(),
+        }
+    }
+
+    fn inner(&self) -> Box<dyn Aggregator> {
+        self.clustering.map_or_else(|| Box::new(Best) as Box<dyn Aggregator>, |clustering| Box::new(clustering))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        aggregate::Pooled,
+        search::{RandomSearch, Replicate},
+    };
+
+    #[test]
+    fn searchers_with_a_surrogate_are_found_by_their_fingerprint() {
+        let few = GpBo::structured([Term::ALL[0], Term::ALL[2]]).unwrap();
+        for searcher in [
+            GpBo::default(),
+            GpBo::composer(),
+            GpBo::categorical().with_acquisition(AcquisitionFunction::LogEi),
+            few.with_observations(7).unwrap().with_initial(3).unwrap(),
+        ] {
+            assert_eq!(surrogate(&searcher.fingerprint()), Some(searcher.clone()));
+            let outer = Replicate::new(searcher.clone(), 4, 2).unwrap();
+            assert_eq!(surrogate(&outer.fingerprint()), Some(searcher));
+        }
+        let other = GpBo::default().fingerprint().replace("q_log_nei", "thompson");
+        for fingerprint in [&RandomSearch.fingerprint(), "my_gp_bo(initial=8)", "gp_bo", "gp_bo(initial=8)", &other] {
+            assert_eq!(surrogate(fingerprint), None, "{fingerprint}");
+        }
+    }
+
+    #[test]
+    fn aggregators_are_found_by_their_fingerprint() {
+        let same = |aggregator: &dyn Aggregator, name: &str| {
+            let known = Known::named(&aggregator.fingerprint()).unwrap();
+            assert_eq!(known.name(), name);
+        };
+        same(&NcClustering::n0(), "N_0, 5 clusters");
+        same(&NcClustering::full_prefix().with_clusters(3), "N_full, 3 clusters");
+        same(&Best, "best trial");
+        same(&Pooled(NcClustering::nc(2)), "N_2, 5 clusters, repetitions pooled");
+        same(&Pooled(Best), "best trial, repetitions pooled");
+        for fingerprint in ["", "mine", "best of three", "nc_clustering(clusters=5)", "pooled(mine)"] {
+            assert_eq!(Known::named(fingerprint), None, "{fingerprint}");
+        }
+    }
+}
