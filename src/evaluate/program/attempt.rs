@@ -13,7 +13,7 @@ use super::{
     folder::{NotLocked, TrialFolder},
     group::Group,
     hearing::Hearing,
-    output::{self, SharedLog},
+    output::{self, Log},
     spec::{Setting, Spec},
 };
 use crate::{
@@ -75,23 +75,23 @@ impl Attempt<'_> {
         durable::write_in(&folder.spec(), &spec).map_err(written)?;
         let before = folder.kept();
 
-        let log = SharedLog::new(Some(log));
-        let hearing = Hearing::new(context, &program.goal, log.clone(), values);
+        let log = Log::new(log);
+        let for_program = log.for_program().map_err(written)?;
+        let hearing = Hearing::new(context, &program.goal, log, values);
         if context.cancelled() {
             return Err(EvalError::Cancelled);
         }
-        let group = Group::start(&program.command, &folder.spec(), &lock, program.grace);
+        let group = Group::start(&program.command, &folder.spec(), &lock, for_program, program.grace);
         let group = group.map_err(|error| self.not_started(&error))?;
-        let outcome = self.watch(group, hearing, &log);
+        let outcome = self.watch(group, hearing);
         // Whoever has left the process group may still hold it.
         let _ = lock.unlock();
-        log.finish();
         let went_on = folder.kept() != before;
         if went_on {
             self.show_progress(attempt);
         }
         let (hearing, stop, status) = outcome.map_err(|error| self.cannot("watch the program", &error))?;
-        self.verdict(hearing, stop, status, went_on, &log)
+        self.verdict(hearing, stop, status, went_on)
     }
 
     /// Listens until the program has ended.
@@ -99,13 +99,10 @@ impl Attempt<'_> {
         &self,
         mut group: Group,
         mut hearing: Hearing<'h>,
-        log: &SharedLog,
     ) -> io::Result<(Hearing<'h>, Option<Stop>, ExitStatus)> {
-        let (stdout, stderr) = group.outputs();
-        let missing = || io::Error::other("the program has no output");
-        output::keep(stderr.ok_or_else(missing)?, log.clone())?;
-        let lines = output::lines(stdout.ok_or_else(missing)?)?;
+        let lines = output::lines(group.output().ok_or_else(|| io::Error::other("the program has no output"))?)?;
         let start = Instant::now();
+        let mut looked = start;
         let mut pause = Duration::from_millis(1);
         let mut open = true;
         let mut answered: Option<Instant> = None;
@@ -126,6 +123,10 @@ impl Attempt<'_> {
             if answered.is_none() && hearing.is_answered() {
                 answered = Some(Instant::now());
             }
+            if looked.elapsed() >= POLL {
+                hearing.log().bound();
+                looked = Instant::now();
+            }
             if asked.is_none()
                 && ended.is_none()
                 && let Some(stop) = self.stop(&hearing, start, answered)
@@ -139,12 +140,14 @@ impl Attempt<'_> {
             if ended.is_none()
                 && let Some(status) = group.ended()?
             {
-                // What it has started ends with it.
-                group.end();
                 ended = Some((status, Instant::now()));
             }
+            // What it has started ends with it. Where all were asked to end, they have the grace that it had.
+            if ended.is_some() && (asked.is_none() || !open) {
+                group.end();
+            }
             if let Some((status, since)) = ended
-                && (!open || since.elapsed() >= LEFT_OPEN)
+                && (!open || group.is_over() && since.elapsed() >= LEFT_OPEN)
             {
                 return Ok((hearing, asked.map(|(stop, _)| stop), status));
             }
@@ -168,17 +171,17 @@ impl Attempt<'_> {
     /// What follows from all that was seen.
     fn verdict(
         &self,
-        hearing: Hearing,
+        mut hearing: Hearing,
         stop: Option<Stop>,
         status: ExitStatus,
         went_on: bool,
-        log: &SharedLog,
     ) -> Result<Report, EvalError> {
         if self.context.stopped().is_some() {
             return Err(EvalError::Cancelled);
         }
+        hearing.log().bound();
+        let words = hearing.log().last_lines();
         let seen = |what: &str| {
-            let words = log.last_lines();
             let words =
                 if words.is_empty() { "it printed nothing else".into() } else { format!("its last lines: {words}") };
             format!("{what}; {words}; all of it is in {}", self.folder.path().display())

@@ -54,7 +54,7 @@ impl TrialFolder {
         let taken =
             fs::read_dir(&self.path)?.flatten().filter_map(|entry| number(&entry.file_name().to_string_lossy()));
         let attempt = taken.max().unwrap_or(0).saturating_add(1);
-        durable::create_new(&self.path.join(format!("attempt-{attempt}.log"))).map(|log| (attempt, log))
+        durable::open(&self.path.join(format!("attempt-{attempt}.log"))).map(|log| (attempt, log))
     }
 
     /// The lock that attempts hold and hand on to their processes. Waits, up to `limit`, for what an earlier attempt

@@ -4,13 +4,38 @@ use std::{
     fs::File,
     io,
     path::Path,
-    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-/// Waits until its standard input ends, which happens when the driver dies, and then ends its own process group. It
-/// leads the group, so that no other group can have the same number as long as it is not waited for.
-const GUARD: &str = r#"trap '' TERM HUP INT; read -r _; kill -s TERM 0; sleep "$1"; kill -s KILL 0"#;
+/// Waits until its standard input ends, which happens when the driver dies, and then ends its own process group: asks
+/// it to, waits for some tenths of a second as long as anything else in it runs, and ends all. It leads the group, so
+/// that no other group can have the same number as long as it is not waited for. Fields 3 and 5 of a `stat` are the
+/// state and the group.
+const GUARD: &str = r#"
+trap '' TERM HUP INT
+read -r _
+others_run() {
+    for stat in /proc/[0-9]*/stat; do
+        { read -r line < "$stat"; } 2> /dev/null || continue
+        pid=${line%% *}
+        set -- ${line##*) }
+        if [ "$3" = $$ ] && [ "$1" != Z ] && [ "$pid" != $$ ]; then return 0; fi
+    done
+    return 1
+}
+kill -s TERM 0
+if [ -r /proc/self/stat ]; then
+    tenths=$1
+    while [ "$tenths" -gt 0 ] && others_run; do
+        sleep 0.1 || sleep 1
+        tenths=$((tenths - 1))
+    done
+else
+    sleep $(($1 / 10 + 1))
+fi
+kill -s KILL 0
+"#;
 /// Sends a signal to a group.
 const SIGNAL: &str = r#"kill -s "$1" -- "-$2""#;
 
@@ -26,20 +51,21 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Starts the program, with the path of its specification behind its other arguments.
+    /// Starts the program, with the path of its specification behind its other arguments and its standard error in the
+    /// log.
     ///
     /// # Errors
     /// The system's words.
-    pub(super) fn start(command: &[String], spec: &Path, lock: &File, grace: Duration) -> io::Result<Self> {
+    pub(super) fn start(command: &[String], spec: &Path, lock: &File, log: File, grace: Duration) -> io::Result<Self> {
         let [name, arguments @ ..] = command else { return Err(io::ErrorKind::NotFound.into()) };
-        let seconds = grace.as_secs_f64().ceil().to_string();
+        let tenths = (grace.as_millis() / 100 + 1).to_string();
         let mut guard = Command::new("sh");
-        guard.args(["-c", GUARD, "composer-nas-guard", &seconds]);
+        guard.args(["-c", GUARD, "composer-nas-guard", &tenths]);
         guard.stdin(Stdio::piped()).stdout(lock.try_clone()?).stderr(Stdio::null());
         let mut guard = in_group(&mut guard, 0).spawn()?;
         let mut program = Command::new(name);
         program.args(arguments).arg(spec).stdin(lock.try_clone()?);
-        program.stdout(Stdio::piped()).stderr(Stdio::piped());
+        program.stdout(Stdio::piped()).stderr(log);
         match in_group(&mut program, guard.id()).spawn() {
             Ok(program) => Ok(Self { guard, program, over: false }),
             Err(error) => {
@@ -51,9 +77,9 @@ impl Group {
         }
     }
 
-    /// What the program prints; once.
-    pub(super) fn outputs(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
-        (self.program.stdout.take(), self.program.stderr.take())
+    /// What the program prints to its standard output; once.
+    pub(super) fn output(&mut self) -> Option<ChildStdout> {
+        self.program.stdout.take()
     }
 
     /// How the program has ended, where it has.
@@ -71,11 +97,17 @@ impl Group {
         if self.over {
             return;
         }
-        self.over = self.signal("KILL");
-        if !self.over {
-            // Without a group, or without a place for one more process: at least the program itself.
+        self.over = true;
+        if !self.signal("KILL") {
+            // Without a place for one more process the guard does it, as if the driver had died.
             let _ = self.program.kill();
+            self.guard.stdin = None;
         }
+    }
+
+    /// Whether all were told to end at once.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
     }
 
     fn signal(&self, name: &str) -> bool {
@@ -91,7 +123,9 @@ impl Drop for Group {
     /// Ends what still runs.
     fn drop(&mut self) {
         self.end();
-        let _ = self.guard.kill();
+        if self.guard.stdin.is_some() {
+            let _ = self.guard.kill();
+        }
         let _ = self.program.wait();
         let _ = self.guard.wait();
     }

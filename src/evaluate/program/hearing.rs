@@ -8,7 +8,7 @@ use std::{
 use super::{
     answer::{Answer, Found, Kind, Refusal, Step},
     folder::{Value, Values},
-    output::SharedLog,
+    output::Log,
 };
 use crate::{
     evaluate::{Context, EvalError, Progress},
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Hearing<'a> {
     context: &'a Context,
     goal: &'a Goal,
-    log: SharedLog,
+    log: Log,
     values: Values,
     last: Option<usize>,
     heard: usize,
@@ -39,12 +39,7 @@ pub(super) struct Hearing<'a> {
 
 impl<'a> Hearing<'a> {
     /// Goes on from the values of earlier attempts.
-    pub(super) fn new(
-        context: &'a Context,
-        goal: &'a Goal,
-        log: SharedLog,
-        (earlier, values): (Vec<Value>, Values),
-    ) -> Self {
+    pub(super) fn new(context: &'a Context, goal: &'a Goal, log: Log, (earlier, values): (Vec<Value>, Values)) -> Self {
         let mut hearing = Self {
             context,
             goal,
@@ -74,13 +69,15 @@ impl<'a> Hearing<'a> {
         self.found.is_some() || self.refusal.is_some()
     }
 
+    /// What the program has printed besides its answers.
+    pub(super) fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
     /// Takes in a line.
     pub(super) fn line(&mut self, line: &str) {
         match Answer::read(line) {
-            None => {
-                self.log.add(line.as_bytes());
-                self.log.add(b"\n");
-            }
+            None => self.log.line(line),
             Some(Err(error)) => {
                 let shown = crate::text::shortened(line, 200);
                 self.break_off(format!("it printed a line that cannot be read ({error}): {shown}"));

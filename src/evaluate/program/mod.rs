@@ -111,7 +111,7 @@ impl Program {
     }
 
     /// Evaluates with a line for the shell, such as `python train.py --data 'my texts'`; the path of the specification
-    /// is added to it. Otherwise as [`new`](Self::new).
+    /// is added to it. The shell waits for what it runs when it is asked to end. Otherwise as [`new`](Self::new).
     ///
     /// # Errors
     /// [`ProgramError`].
@@ -119,7 +119,7 @@ impl Program {
         if line.trim().is_empty() {
             return Err(ProgramError::NoCommand);
         }
-        Self::new(["sh", "-c", &format!("{line} \"$@\""), "sh"], folder, goal)
+        Self::new(["sh", "-c", &format!("trap 'exit 143' TERM; {line} \"$@\""), "sh"], folder, goal)
     }
 
     /// What the scores depend on besides the command, as text: the version of your data or of your code. A search is

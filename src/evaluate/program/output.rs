@@ -1,105 +1,72 @@
 //! What a program prints: lines for us, and a log of all else, both of bounded size.
 
 use std::{
-    collections::VecDeque,
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    sync::mpsc,
     thread,
 };
 
 /// Bytes of a line, at most; what is beyond is dropped.
 const LINE: usize = 1 << 20;
-/// Bytes at the beginning of a log that are kept.
-const HEAD: u64 = 1 << 19;
-/// Bytes at the end of a log that are kept.
-const TAIL: usize = 1 << 16;
+/// Bytes of a log, roughly: beyond that, its beginning is dropped.
+const LOG: u64 = 1 << 20;
+/// Bytes at the end of a log that are kept then.
+const TAIL: u64 = 1 << 16;
 
-/// The log of one attempt. Its file is no condition of anything: where the disk is full, it is cut.
+/// The log of one attempt: a file to which the program itself prints, so that it can print when the driver has died. It
+/// is no condition of anything: what cannot be written is missing, no more.
 #[derive(Debug)]
 pub(super) struct Log {
-    file: Option<File>,
-    total: u64,
-    tail: VecDeque<u8>,
-}
-
-/// A log that the readers of both outputs share.
-#[derive(Clone, Debug)]
-pub(super) struct SharedLog(Arc<Mutex<Log>>);
-
-impl SharedLog {
-    pub(super) fn new(file: Option<File>) -> Self {
-        Self(Arc::new(Mutex::new(Log { file, total: 0, tail: VecDeque::new() })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Log> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn add(&self, bytes: &[u8]) {
-        self.lock().add(bytes);
-    }
-
-    /// Writes the end, where it is not in the file yet.
-    pub(super) fn finish(&self) {
-        self.lock().finish();
-    }
-
-    /// The last lines in one.
-    pub(super) fn last_lines(&self) -> String {
-        self.lock().last_lines()
-    }
+    file: File,
+    left_out: u64,
 }
 
 impl Log {
-    fn add(&mut self, bytes: &[u8]) {
-        let room = HEAD.saturating_sub(self.total);
-        let head = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
-        // A log that cannot be written must not end an evaluation.
-        let _ = self.file.as_mut().map(|file| file.write_all(head));
-        self.total += bytes.len() as u64;
-        self.tail.extend(&bytes[bytes.len().saturating_sub(TAIL)..]);
-        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
+    /// A log in a file that is open for reading and appending.
+    pub(super) fn new(file: File) -> Self {
+        Self { file, left_out: 0 }
     }
 
-    fn finish(&mut self) {
-        let Some(mut file) = self.file.take() else { return };
-        let beyond = self.total.saturating_sub(HEAD);
-        let kept = usize::try_from(beyond).unwrap_or(TAIL).min(self.tail.len());
-        if kept == 0 {
+    /// The same file, for the program.
+    pub(super) fn for_program(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    pub(super) fn line(&mut self, line: &str) {
+        let _ = self.file.write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// Drops the beginning of a log that has grown too long. What is printed meanwhile may be dropped too.
+    pub(super) fn bound(&mut self) {
+        let length = self.file.metadata().map_or(0, |found| found.len());
+        if length <= LOG {
             return;
         }
-        let left_out = beyond - kept as u64;
-        let gap = if left_out > 0 { format!("\n... {left_out} bytes are left out ...\n") } else { String::new() };
-        let tail: Vec<u8> = self.tail.range(self.tail.len() - kept..).copied().collect();
-        let _ = file.write_all(gap.as_bytes()).and_then(|()| file.write_all(&tail));
+        let tail = self.tail(TAIL);
+        self.left_out += length - tail.len() as u64;
+        let left_out = format!("... {} bytes are left out ...\n", self.left_out);
+        let _ = self.file.set_len(0).and_then(|()| self.file.write_all(&[left_out.as_bytes(), &tail].concat()));
     }
 
-    fn last_lines(&self) -> String {
+    /// The last lines in one.
+    pub(super) fn last_lines(&mut self) -> String {
         const LINES: usize = 4;
-        const BYTES: usize = 2000;
-        let tail: Vec<u8> = self.tail.range(self.tail.len().saturating_sub(BYTES)..).copied().collect();
+        const BYTES: u64 = 2000;
+        let tail = self.tail(BYTES);
         let text = String::from_utf8_lossy(&tail);
         let lines: Vec<_> = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(LINES)..].join(" | ")
     }
-}
 
-/// Copies an output to the log until it ends.
-pub(super) fn keep(output: impl Read + Send + 'static, log: SharedLog) -> io::Result<()> {
-    let mut output = output;
-    let copy = move || {
-        let mut bytes = [0; 8192];
-        loop {
-            match output.read(&mut bytes) {
-                Ok(0) => return,
-                Ok(read) => log.add(&bytes[..read]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-    };
-    thread::Builder::new().name("program-log".into()).spawn(copy).map(drop)
+    /// The last bytes, as far as they can be read.
+    fn tail(&mut self, bytes: u64) -> Vec<u8> {
+        let length = self.file.metadata().map_or(0, |found| found.len());
+        let mut tail = Vec::new();
+        let from = SeekFrom::Start(length.saturating_sub(bytes));
+        let _ = self.file.seek(from).and_then(|_| (&self.file).take(bytes).read_to_end(&mut tail));
+        tail
+    }
 }
 
 /// Passes on the lines of an output until it ends or nobody listens. Whoever does not take them makes the program wait.
@@ -146,6 +113,7 @@ mod tests {
     use std::{fs, io::Cursor};
 
     use super::*;
+    use crate::durable;
 
     #[test]
     fn lines_are_bounded() {
@@ -156,27 +124,21 @@ mod tests {
     }
 
     #[test]
-    fn a_log_keeps_its_beginning_and_its_end() {
+    fn a_log_keeps_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let log = SharedLog::new(Some(File::create(&path).unwrap()));
-        log.add(b"first\n");
-        for _ in 0..100 {
-            log.add(&[b'.'; 10_000]);
+        let mut log = Log::new(durable::open(&path).unwrap());
+        let mut program = log.for_program().unwrap();
+        log.line("first");
+        for _ in 0..300 {
+            program.write_all(&[b'.'; 10_000]).unwrap();
+            log.bound();
         }
-        log.add(b"\n1\n\n2\r3\n4\nlast \xff\n");
-        log.finish();
+        program.write_all(b"\n1\n\n2\r3\n4\nlast \xff\n").unwrap();
+        log.bound();
         let text = fs::read(&path).unwrap();
-        assert!(text.starts_with(b"first\n...") && text.ends_with(b"last \xff\n"));
-        assert!((HEAD as usize + TAIL..HEAD as usize + TAIL + 50).contains(&text.len()), "{}", text.len());
-        assert!(String::from_utf8_lossy(&text).contains(" bytes are left out ...\n"));
+        assert!(text.starts_with(b"... ") && text.ends_with(b"last \xff\n"));
+        assert!((TAIL..LOG + 10_000).contains(&(text.len() as u64)), "{}", text.len());
         assert_eq!(log.last_lines(), "2 | 3 | 4 | last \u{fffd}");
-
-        // Nothing is told twice where nothing is left out.
-        let log = SharedLog::new(Some(File::create(&path).unwrap()));
-        log.add(b"short\n");
-        log.finish();
-        assert_eq!(fs::read(&path).unwrap(), b"short\n");
-        SharedLog::new(None).add(b"without a file");
     }
 }
