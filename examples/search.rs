@@ -8,6 +8,8 @@
 mod evaluator;
 #[macro_use]
 mod shared;
+#[path = "search/searcher.rs"]
+mod searcher;
 #[path = "search/space.rs"]
 mod space;
 
@@ -34,6 +36,7 @@ use serde::Serialize;
 use shared::shown;
 
 use evaluator::{Chosen, EvaluatorArgs, Setting};
+use searcher::SearcherKind;
 use space::SpaceArgs;
 
 /// Training allocates much and briefly, which this allocator takes well.
@@ -123,16 +126,6 @@ struct Args {
 const MOST_MINUTES: u64 = 365 * 24 * 60;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum SearcherKind {
-    Gp,
-    Composer,
-    Evolution,
-    LocalSearch,
-    Random,
-    Exhaustive,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum ExecutorKind {
     Threads,
     Process,
@@ -199,7 +192,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let live = LivePage::new(folder.join("report.html")).command(command());
     let live = live.title(format!("Search {}", args.run_name()?));
     let mut pipeline = Pipeline::new(&primitives, space, evaluator)
-        .searcher(args.searcher())
+        .searcher(args.searcher.searcher())
         .aggregator(args.aggregator())
         .goal(goal)
         .trials(args.trials)
@@ -259,17 +252,6 @@ impl Args {
         let usable = minutes > 0.0 && minutes <= MOST_MINUTES as f64;
         ensure!(usable, "--minutes {minutes:e}: give a positive number, at most {MOST_MINUTES}, a year");
         Ok(Some(Duration::from_secs_f64(60.0 * minutes)))
-    }
-
-    fn searcher(&self) -> Box<dyn Searcher> {
-        match self.searcher {
-            SearcherKind::Gp => Box::new(GpBo::default()),
-            SearcherKind::Composer => Box::new(GpBo::composer()),
-            SearcherKind::LocalSearch => Box::new(LocalSearch::default()),
-            SearcherKind::Evolution => Box::new(RegularizedEvolution::default()),
-            SearcherKind::Random => Box::new(RandomSearch),
-            SearcherKind::Exhaustive => Box::new(Exhaustive),
-        }
     }
 
     /// What runs the trials.

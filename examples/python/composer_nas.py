@@ -16,6 +16,7 @@ docs/program.md describes the files and lines behind both, so that other languag
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -62,21 +63,30 @@ class Trial:
         """Says that `step` of `steps` are done, and with which score so far; trials are stopped early by that."""
         told = {"step": int(step), "steps": int(steps), "stage": stage}
         if value is not None:
-            told["value"] = float(value)
+            told["value"] = _number(value)
         self._say({"progress": told})
 
     def metrics(self, **numbers):
         """Numbers for the record, by name; the last of each name counts."""
-        self._say({"metrics": {name: float(number) for name, number in numbers.items()}})
+        self._say({"metrics": _numbers(numbers)})
 
     def file(self, name):
         """The path of a file for checkpoints: later attempts at the same trial find it."""
         return os.path.join(self.checkpoint, name)
 
     def _say(self, answer):
-        # One write per line, so that lines of several threads do not mix; NaN is understood.
+        # One write per line, so that lines of several threads do not mix.
         self._answers.write(json.dumps(answer) + "\n")
         self._answers.flush()
+
+
+def _number(number):
+    """The number, or None where JSON has none for it."""
+    return float(number) if math.isfinite(number) else None
+
+
+def _numbers(numbers):
+    return {name: _number(number) for name, number in numbers.items()}
 
 
 def keep(path, write):
@@ -102,8 +112,7 @@ def run(evaluate):
             trial = Trial(json.load(file), answers)
         scores = evaluate(trial)
         scores, more = scores if isinstance(scores, tuple) else (scores, {})
-        found = {"scores": {name: float(score) for name, score in scores.items()}, **more}
-        trial._say({"result": found})
+        trial._say({"result": {"scores": _numbers(scores), **more}})
     except (Infeasible, Transient, Fatal) as error:
         kind = type(error).__name__.lower()
         answers.write(json.dumps({"error": {"kind": kind, "reason": str(error)}}) + "\n")
@@ -147,13 +156,18 @@ class Session:
         return answer.get("trial")
 
     def tell(self, trial, scores=None, *, error=None, reason="", **more):
-        """Tells scores by name, or an error (infeasible, transient or fatal); what became of the trial."""
-        outcome = {"error": {"kind": error, "reason": reason}} if error else {"result": {"scores": scores, **more}}
+        """Tells scores by name, or an error (infeasible or transient); returns what became of the trial."""
+        result = {"scores": _numbers(scores or {}), **more}
+        outcome = {"error": {"kind": error, "reason": reason}} if error else {"result": result}
         return self.request({"tell": {"trial": trial, **outcome}})["told"]
 
     def best(self):
         """The best trial so far, or None."""
         return self.request({"best": {}})["best"]
+
+    def aggregate(self):
+        """The best trials as one architecture, and at the size of --target."""
+        return self.request({"aggregate": {}})["aggregated"]
 
     def close(self):
         """Ends the session; what was told is in the journal."""

@@ -1,5 +1,7 @@
 //! Which architectures are searched, as flags.
 
+#![allow(dead_code, reason = "each example takes what it needs")]
+
 use std::{fmt, str::FromStr};
 
 use anyhow::{Context as _, ensure};
