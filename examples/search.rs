@@ -4,14 +4,18 @@
 //! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything lands in `runs/<name>/`. The
 //! same command again resumes the run; `--help` lists what can be changed.
 
+#[path = "search/evaluator.rs"]
+mod evaluator;
 #[macro_use]
 mod shared;
+#[path = "search/searcher.rs"]
+mod searcher;
+#[path = "search/space.rs"]
+mod space;
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     process::ExitCode,
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -19,9 +23,8 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum, value_parser};
 use composer_nas::{
-    evaluate::{SizeMatched, mad::Protocol},
+    evaluate::mad::Protocol,
     execute::{self, Executor, Process, Resources, Slurm, SlurmOptions, Threads},
-    extrapolate::Cycle,
     journal,
     pipeline::PipelineError,
     prelude::*,
@@ -29,6 +32,10 @@ use composer_nas::{
     text::{line, number},
 };
 use shared::shown;
+
+use evaluator::{Chosen, EvaluatorArgs, Setting};
+use searcher::SearcherKind;
+use space::SpaceArgs;
 
 /// Training allocates much and briefly, which this allocator takes well.
 #[global_allocator]
@@ -40,20 +47,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 struct Args {
-    /// Layers of the small architectures that are searched.
-    #[arg(long, default_value_t = 6)]
-    layers: usize,
+    #[command(flatten)]
+    space: SpaceArgs,
+    #[command(flatten)]
+    evaluator: EvaluatorArgs,
     /// Trials in all, those of earlier runs included.
     #[arg(long, default_value_t = 24)]
     trials: usize,
-    /// Primitives to choose from, by name or letter: attention (A), sliding_window (S), mamba2 (B), gated_delta_net
-    /// (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
-    #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
-    primitives: Vec<String>,
-    /// Bounds on how many layers are a primitive: attention=3, or attention=1..=3. May be repeated. With two primitives
-    /// and one of them fixed, the search is for the places alone: --layers 12 --count attention=3.
-    #[arg(long, value_name = "PRIMITIVE=NUMBER")]
-    count: Vec<Count>,
     /// Trials at once; on a CPU each trains on one core. For Slurm: jobs at once.
     #[arg(long, default_value_t = 2)]
     workers: usize,
@@ -70,7 +70,8 @@ struct Args {
     /// cuda:0.
     #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', value_parser = cuda_number)]
     devices: Vec<String>,
-    /// Minutes per trial, for processes and jobs; a trial that needs more goes on where it was.
+    /// Minutes per trial, for processes and jobs, and for the command of --evaluator; a trial that needs more goes on
+    /// where it was.
     #[arg(long, value_parser = value_parser!(u64).range(1..=MOST_MINUTES))]
     trial_minutes: Option<u64>,
     /// The folder of a task: processes and jobs are started with it.
@@ -82,22 +83,7 @@ struct Args {
     /// Root of everything random: the same seed and number of workers give the same search.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. By
-    /// default hybrid where other layers than attention and SwiGLU are searched, and quick otherwise.
-    #[arg(long)]
-    protocol: Option<String>,
-    /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as
-    /// it stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
-    /// parameters, and 0 otherwise.
-    #[arg(long)]
-    blocks: Option<usize>,
-    /// Trainings per trial, each with draws of its own: the score is their mean.
-    #[arg(long, value_name = "TIMES", default_value_t = 1)]
-    repeat: usize,
-    /// Stop trials whose running score, after a third of their steps, is below the median of those finished.
-    #[arg(long)]
-    stop_early: bool,
-    /// Size of the result: llama_350m, llama_1b, llama_3b, llama_8b.
+    /// Size of the result: llama_350m, llama_1b, llama_3b, llama_8b, or a JSON file with a target of your own.
     #[arg(long, value_name = "SIZE", default_value = "llama_1b")]
     target: String,
     /// Who proposes the next architecture.
@@ -127,57 +113,21 @@ struct Args {
     /// Print the trials of the run and stop; works while another process searches.
     #[arg(long)]
     show: bool,
+    /// Print this protocol as JSON, to be edited and given to --protocol, and stop.
+    #[arg(long, value_name = "NAME")]
+    print_protocol: Option<String>,
+    /// Print this target as JSON, to be edited and given to --target or --candidates, and stop.
+    #[arg(long, value_name = "NAME")]
+    print_target: Option<String>,
 }
 
-/// Blocks to whose size candidates are grown where kinds of layers are mixed.
-const MIXED_BLOCKS: usize = 5;
 /// A year.
 const MOST_MINUTES: u64 = 365 * 24 * 60;
-
-/// How often a primitive may occur.
-#[derive(Clone, Debug)]
-struct Count {
-    primitive: String,
-    least: usize,
-    most: usize,
-}
-
-impl FromStr for Count {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = || {
-            let (primitive, numbers) = text.split_once('=')?;
-            let (least, most) = numbers.split_once("..=").unwrap_or((numbers, numbers));
-            Some(Self { primitive: primitive.into(), least: least.parse().ok()?, most: most.parse().ok()? })
-        };
-        let count = parsed().filter(|count| count.least <= count.most);
-        count.ok_or("write PRIMITIVE=NUMBER or PRIMITIVE=LEAST..=MOST, such as attention=3 or attention=1..=3")
-    }
-}
 
 /// The number of a CUDA device, which `CUDA_VISIBLE_DEVICES` wants.
 fn cuda_number(name: &str) -> Result<String, String> {
     let number = name.strip_prefix("cuda:").filter(|number| number.parse::<u16>().is_ok());
     number.map(Into::into).ok_or_else(|| "write CUDA devices with their numbers, such as cuda:0,cuda:1".into())
-}
-
-/// As a part of the run's name.
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { primitive, least, most } = self;
-        if least == most { write!(f, "-{primitive}{least}") } else { write!(f, "-{primitive}{least}to{most}") }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SearcherKind {
-    Gp,
-    Composer,
-    Evolution,
-    LocalSearch,
-    Random,
-    Exhaustive,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -200,43 +150,46 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(name) = &args.print_protocol {
+        let protocol: Protocol = shared::protocol(name)?;
+        println!("{}", serde_json::to_string_pretty(&protocol)?);
+        return Ok(());
+    }
+    if let Some(name) = &args.print_target {
+        println!("{}", serde_json::to_string_pretty(&shared::target(name, "--print-target")?)?);
+        return Ok(());
+    }
     let folder = args.runs.join(args.run_name()?);
     let path = folder.join("journal.jsonl");
     if args.show {
         return show(&path);
     }
     let primitives = Primitives::standard();
-    let space = args.space(&primitives)?;
-    let target = Target::named(&args.target)?;
-    let device = device::named(&args.device)?;
-    let mad = Mad::new(shared::protocol(args.protocol())?, &primitives, &device.device)?;
-    mad.check(space.symbols())?;
-    let steps = mad.protocol().steps();
-    let size = args.size(mad.protocol())?;
-    let work = args.work(mad.protocol(), size.as_ref(), &space, &primitives)?;
-    let mut evaluator: Arc<dyn Evaluator> = Arc::new(mad);
-    if let Some(size) = &size {
-        evaluator = Arc::new(SizeMatched::new(evaluator, Cycle, size.clone(), &primitives)?);
-    }
-    if args.repeat != 1 {
-        evaluator = Arc::new(Repeated::new(evaluator, args.repeat)?);
-    }
+    let target = shared::target(&args.target, "--target")?;
+    let space = args.space.space(&primitives, &target)?;
+    let setting = Setting {
+        space: &space,
+        primitives: &primitives,
+        mixed: args.space.mixed(),
+        device: &args.device,
+        folder: &folder,
+        limit: args.trial_time().filter(|_| matches!(args.executor, ExecutorKind::Threads)),
+    };
+    let Chosen { evaluator, goal, stop_from, trial_flops, words, size } = args.evaluator.choose(&setting)?;
     execute::worker(&[&evaluator]);
     shared::check_folder(&folder)?;
     args.check(&space, &path)?;
     shared::say_reading(&args.add, &primitives);
     let limit = args.time_limit()?;
     let executor = args.executor(&folder, &evaluator)?;
-    println!("{} architectures; training on {device}; everything goes to {}", space.size(), shown(&folder));
-    if let Some(size) = &size {
-        let blocks = size.baseline.len() / 2;
-        let parameters = size.body_parameters;
-        println!(
-            "protocol {}; candidates are grown to the {parameters} parameters of {blocks} blocks of attention and SwiGLU",
-            args.protocol()
-        );
+    println!("{} architectures; {words}; everything goes to {}", space.size(), shown(&folder));
+    if let Some(size) = size {
+        println!("{size}");
     }
-    println!("{work}");
+    if let Some(flops) = trial_flops {
+        let trials = space.size().min(args.trials as u128) as f64;
+        println!("{trials:.0} trials from nothing: {}", shared::expected(trials * flops));
+    }
 
     let reason = args.reason.clone().unwrap_or_default();
     let metrics = folder.join("metrics.jsonl");
@@ -244,8 +197,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let live = LivePage::new(folder.join("report.html")).command(command());
     let live = live.title(format!("Search {}", args.run_name()?));
     let mut pipeline = Pipeline::new(&primitives, space, evaluator)
-        .searcher(args.searcher())
+        .searcher(args.searcher.searcher())
         .aggregator(args.aggregator())
+        .goal(goal)
         .trials(args.trials)
         .seed(args.seed)
         .executor(executor)
@@ -257,8 +211,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     for &id in &args.invalidate {
         pipeline = pipeline.invalidate(TrialId(id), reason.as_str());
     }
-    if args.stop_early {
-        pipeline = pipeline.stop_early(MedianRule::after(8, args.repeat.saturating_mul(steps) / 3));
+    if args.evaluator.stop_early {
+        pipeline = pipeline.stop_early(MedianRule::after(8, stop_from));
     }
     if let Some(limit) = limit {
         pipeline = pipeline.time_limit(limit);
@@ -270,52 +224,15 @@ fn run(args: &Args) -> anyhow::Result<()> {
 impl Args {
     fn run_name(&self) -> anyhow::Result<String> {
         let name = self.run.clone().unwrap_or_else(|| {
-            let protocol = Path::new(self.protocol()).file_stem().unwrap_or_default().to_string_lossy();
-            let repeat = if self.repeat == 1 { String::new() } else { format!("-repeat{}", self.repeat) };
-            let stop = if self.stop_early { "-stop" } else { "" };
-            let blocks = self.blocks.map(|blocks| format!("-blocks{blocks}")).unwrap_or_default();
-            let counts: String = self.count.iter().map(Count::to_string).collect();
-            format!(
-                "{protocol}-{}x{}{counts}{blocks}{repeat}{stop}-seed{}",
-                self.layers,
-                self.primitives.join("-"),
-                self.seed
-            )
+            let evaluator = Path::new(self.protocol()).file_stem().unwrap_or_default().to_string_lossy();
+            format!("{evaluator}-{}{}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
         });
         let inside = || format!("--run names a folder that is created inside {}", self.runs.display());
         shared::folder_name(&name).map_err(anyhow::Error::msg).with_context(inside)
     }
 
-    fn space(&self, primitives: &Primitives) -> anyhow::Result<SearchSpace> {
-        let symbols = primitives.symbols(self.primitives.iter().map(String::as_str))?;
-        let mut space = SearchSpace::uniform(symbols, self.layers)?;
-        for Count { primitive, least, most } in &self.count {
-            for symbol in primitives.symbols([primitive.as_str()])? {
-                let searched = space.symbols().contains(&symbol);
-                ensure!(searched, "--count {primitive}: it is not among --primitives {}", self.primitives.join(","));
-                space = space.count(symbol, *least..=*most)?;
-            }
-        }
-        Ok(space)
-    }
-
-    /// Whether layers other than attention and SwiGLU are searched.
-    fn mixed(&self) -> bool {
-        self.primitives.iter().any(|primitive| !["attention", "A", "swiglu", "M"].contains(&primitive.as_str()))
-    }
-
     fn protocol(&self) -> &str {
-        self.protocol.as_deref().unwrap_or(if self.mixed() { "hybrid" } else { "quick" })
-    }
-
-    /// The size that candidates are grown to, if any.
-    fn size(&self, protocol: &Protocol) -> anyhow::Result<Option<Target>> {
-        let blocks = self.blocks.unwrap_or(if self.mixed() { MIXED_BLOCKS } else { 0 });
-        if blocks == 0 {
-            return Ok(None);
-        }
-        let target = Target::custom("candidates", protocol.dims.clone(), 1, false, blocks);
-        Ok(Some(target.with_context(|| format!("--blocks {blocks}"))?))
+        self.evaluator.name(self.space.mixed())
     }
 
     /// Refuses what a search would refuse once its folder is there.
@@ -339,25 +256,17 @@ impl Args {
         ensure!(processes || self.devices.is_empty(), "--devices is for --executor process; name one --device");
         ensure!(slurm || self.sbatch.is_empty(), "--sbatch is for --executor slurm");
         ensure!(slurm || self.gpus == 0, "--gpus is for --executor slurm");
-        ensure!(!threads || self.trial_minutes.is_none(), "--trial-minutes is for --executor process or slurm");
+        let timed = !threads || self.evaluator.is_program();
+        ensure!(
+            timed || self.trial_minutes.is_none(),
+            "--trial-minutes is for --evaluator, --executor process or slurm"
+        );
         Ok(())
     }
 
-    /// What is ahead at most, in words.
-    fn work(
-        &self,
-        protocol: &Protocol,
-        size: Option<&Target>,
-        space: &SearchSpace,
-        primitives: &Primitives,
-    ) -> anyhow::Result<String> {
-        let mut middle = space.nth(space.size() / 2).context("the search space is empty")?;
-        if let Some(size) = size {
-            middle = Cycle.extrapolate(&middle, size, primitives)?.architecture;
-        }
-        let trials = space.size().min(self.trials as u128) as f64;
-        let flops = trials * self.repeat as f64 * protocol.train_flops(&middle, primitives)?;
-        Ok(format!("{trials:.0} trials from nothing: {}", shared::expected(flops)))
+    /// The time that a trial has.
+    fn trial_time(&self) -> Option<Duration> {
+        self.trial_minutes.map(|minutes| Duration::from_secs(60 * minutes))
     }
 
     fn time_limit(&self) -> anyhow::Result<Option<Duration>> {
@@ -367,21 +276,9 @@ impl Args {
         Ok(Some(Duration::from_secs_f64(60.0 * minutes)))
     }
 
-    fn searcher(&self) -> Box<dyn Searcher> {
-        match self.searcher {
-            SearcherKind::Gp => Box::new(GpBo::default()),
-            SearcherKind::Composer => Box::new(GpBo::composer()),
-            SearcherKind::LocalSearch => Box::new(LocalSearch::default()),
-            SearcherKind::Evolution => Box::new(RegularizedEvolution::default()),
-            SearcherKind::Random => Box::new(RandomSearch),
-            SearcherKind::Exhaustive => Box::new(Exhaustive),
-        }
-    }
-
     /// What runs the trials.
     fn executor(&self, folder: &Path, evaluator: &Arc<dyn Evaluator>) -> anyhow::Result<Box<dyn Executor>> {
-        let time = self.trial_minutes.map(|minutes| Duration::from_secs(60 * minutes));
-        let resources = Resources { time, gpus: self.gpus, ..Resources::default() };
+        let resources = Resources { time: self.trial_time(), gpus: self.gpus, ..Resources::default() };
         Ok(match self.executor {
             ExecutorKind::Threads => Box::new(Threads::new(evaluator.clone(), self.workers)?),
             ExecutorKind::Process => {

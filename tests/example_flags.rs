@@ -10,6 +10,7 @@ use std::{
 
 use composer_nas::{
     data::{Importer, TextReader},
+    evaluate::mad::Protocol,
     journal,
     prelude::*,
     primitive::Symbol,
@@ -158,10 +159,18 @@ fn absurd_flags_are_refused_with_their_limit() {
         (vec!["--executor", "process", "--workers", "1000000000"], "at most"),
         (vec!["--repeat", "1000000000"], "at most 65536"),
         (vec!["--trials", "0"], "at least one"),
-        (vec!["--count", "attention=4"], "no sequence of 3 layers"),
-        (vec!["--count", "attention=3..=1"], "write PRIMITIVE=NUMBER"),
-        (vec!["--count", "mamba2=1"], "not among --primitives"),
-        (vec!["--count", "mamba9=1"], "unknown primitive"),
+        (vec!["--exactly", "attention=4"], "there are 3 layers"),
+        (vec!["--at-least", "attention=2", "--at-most", "attention=1"], "no sequence of 3 layers"),
+        (vec!["--first", "attention", "--exactly", "attention=0"], "no sequence of 3 layers"),
+        (vec!["--at-most", "attention=1..=3"], "write PRIMITIVE=NUMBER"),
+        (vec!["--at-most", "mamba2=1"], "not among --primitives"),
+        (vec!["--last", "mamba2"], "not among --primitives"),
+        (vec!["--budget", "memory=1"], "parameters=NUMBER"),
+        (vec!["--budget", "cache=1", "--exactly", "attention=3"], "no sequence of 3 layers"),
+        (vec!["--score", "loss"], "--evaluator"),
+        (vec!["--print-protocol", "odd"], "neither quick"),
+        (vec!["--print-target", "odd"], "neither small"),
+        (vec!["--at-most", "mamba9=1"], "unknown primitive"),
         (vec!["--add", "AAZ"], "not in the search space"),
         (vec!["--add", "AA"], "not in the search space"),
         (vec!["--minutes", "1e308"], "--minutes 1e308"),
@@ -471,7 +480,7 @@ fn letters_are_explained_where_a_user_writes_them() {
 fn the_places_of_three_attention_layers_are_searched_alone() {
     let folder = tempfile::tempdir().unwrap();
     let runs = folder.path();
-    let flags = ["--layers", "12", "--count", "attention=3"];
+    let flags = ["--layers", "12", "--exactly", "attention=3"];
     let text = succeed(&mut search(runs, &flags));
     // 12 choose 3.
     assert!(text.starts_with("220 architectures"), "{text}");
@@ -485,8 +494,49 @@ fn the_places_of_three_attention_layers_are_searched_alone() {
     assert!(second.trials().iter().all(|trial| trial.architecture.count(Symbol::ATTENTION) == 3));
     assert_eq!(first.trials(), &second.trials()[..2]);
     // Another count in the same folder is another search.
-    let other = ["--layers", "12", "--count", "attention=1..=3", "--run", name];
+    let other = ["--layers", "12", "--at-most", "attention=3", "--run", name];
     refuse(&mut search(runs, &other), "space");
-    let text = succeed(&mut search(runs, &["--layers", "4", "--count", "A=1..=2", "--count", "swiglu=2"]));
+    let text = succeed(&mut search(
+        runs,
+        &["--layers", "4", "--at-least", "A=1", "--at-most", "A=2", "--exactly", "swiglu=2"],
+    ));
     assert!(text.starts_with("6 architectures"), "{text}");
+}
+
+#[test]
+fn sequences_are_ruled_by_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path();
+    let sizes = [
+        (vec!["--first", "attention", "--last", "M"], 4),
+        (vec!["--max-run", "attention=1"], 8),
+        (vec!["--max-run", "attention=1", "--max-run", "swiglu=1"], 2),
+        (vec!["--at-most", "attention=1"], 5),
+        // The cache of one layer of attention of Llama 1B at 4,096 tokens: 2 x 8 heads x 64 channels x 2 bytes.
+        (vec!["--budget", "cache=8388608"], 5),
+    ];
+    for (flags, size) in sizes {
+        let text = succeed(&mut search(runs, &[&["--layers", "4"], &flags[..]].concat()));
+        assert!(text.starts_with(&format!("{size} architectures")), "{flags:?}: {text}");
+    }
+}
+
+#[test]
+fn protocols_and_targets_are_printed_to_be_edited() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let protocol = succeed(&mut search(&runs, &["--print-protocol", "quick"]));
+    assert_eq!(serde_json::from_str::<Protocol>(&protocol).unwrap(), Protocol::quick());
+    let target = succeed(&mut search(&runs, &["--print-target", "llama_350m"]));
+    let mut target: Target = serde_json::from_str(&target).unwrap();
+    assert_eq!(target, Target::llama_350m());
+    assert!(!runs.exists());
+    target.name = "mine".into();
+    target.body_parameters /= 2;
+    let file = folder.path().join("mine.json");
+    fs::write(&file, serde_json::to_string(&target).unwrap()).unwrap();
+    let text = succeed(&mut search(&runs, &["--target", file.to_str().unwrap()]));
+    assert!(text.contains("at mine"), "{text}");
+    fs::write(&file, r#"{"name": "mine"}"#).unwrap();
+    refuse(&mut search(&runs, &["--target", file.to_str().unwrap()]), "holds no target");
 }

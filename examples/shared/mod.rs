@@ -105,6 +105,23 @@ pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
         .with_context(|| format!("{name} holds no protocol"))
 }
 
+/// The target that a flag names: small, a preset, or a JSON file.
+pub fn target(name: &str, flag: &str) -> anyhow::Result<Target> {
+    if name == "small" {
+        return Ok(Target::custom("small", Dims::new(256, 768, 4)?, 4096, true, 3)?);
+    }
+    if let Ok(preset) = Target::named(name) {
+        return Ok(preset);
+    }
+    let known = Target::names().collect::<Vec<_>>().join(", ");
+    let text = limits::read_text(Path::new(name), MAX_DESCRIPTION)
+        .with_context(|| format!("{flag} {name} is neither small, {known} nor a file of a target"))?;
+    let target: Target = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text))
+        .with_context(|| format!("{name} holds no target: print one to edit with --print-target"))?;
+    target.validate().with_context(|| format!("the target in {name} cannot be used"))?;
+    Ok(target)
+}
+
 /// The measured times in a run's folder. What cannot be read is told and left out: nothing else needs it.
 pub fn latency(folder: &Path) -> Option<Latency> {
     let read = Latency::read(folder);

@@ -2,7 +2,7 @@
 //!
 //! An [`Evaluator`] answers "how good is this architecture?". [`Mad`](mad::Mad) trains the candidate on the MAD tasks;
 //! [`CorpusEvaluator`](corpus::CorpusEvaluator) trains it on text, [`TabularEvaluator`] replays a [`Table`] of what was
-//! measured; [`from_fn`] makes an evaluator of any closure. [`Repeated`] and [`Cached`] evaluate several times, or
+//! measured; [`Program`] runs a command of your own, in any language; [`from_fn`] makes an evaluator of any closure. [`Repeated`] and [`Cached`] evaluate several times, or
 //! once, with any of them; [`SizeMatched`] evaluates candidates of equal size.
 
 mod cached;
@@ -14,6 +14,7 @@ mod failure;
 mod from_fn;
 #[cfg(feature = "model")]
 pub mod mad;
+mod program;
 mod repeated;
 mod size_matched;
 mod tabular;
@@ -21,6 +22,7 @@ mod tabular;
 pub use cached::{CacheError, Cached};
 pub use context::{CancelToken, Context, Progress};
 pub use from_fn::{FnEvaluator, from_fn};
+pub use program::{Program, ProgramError};
 pub use repeated::{RepeatError, Repeated, Until};
 pub use size_matched::SizeMatched;
 pub use tabular::{Row, RowError, Table, TableError, TableFile, TabularEvaluator};

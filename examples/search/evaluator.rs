@@ -1,0 +1,192 @@
+//! How candidates are evaluated, as flags: by the MAD tasks, or by a command of one's own.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use composer_nas::{
+    evaluate::{Program, SizeMatched, mad::Protocol},
+    extrapolate::Cycle,
+    prelude::*,
+    text::line,
+};
+
+use super::shared;
+
+/// Blocks to whose size candidates are grown where kinds of layers are mixed.
+const MIXED_BLOCKS: usize = 5;
+
+/// The flags about the evaluation.
+#[derive(Debug, Args)]
+pub struct EvaluatorArgs {
+    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. By default
+    /// hybrid where other layers than attention and SwiGLU are searched, and quick otherwise.
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Evaluate by this command instead of a protocol: "python train.py". It gets the path of a JSON file as its last
+    /// argument and answers with lines of JSON; docs/program.md describes both.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "protocol", requires = "score")]
+    evaluator: Option<String>,
+    /// What the command's scores depend on besides it, such as the version of your data: a run is resumed only with the
+    /// same.
+    #[arg(long, value_name = "TEXT", requires = "evaluator", default_value = "")]
+    evaluator_version: String,
+    /// The command's score that is optimised.
+    #[arg(long, value_name = "NAME", requires = "evaluator")]
+    score: Option<String>,
+    /// Less of the score is better, as of a loss.
+    #[arg(long, requires = "evaluator")]
+    minimize: bool,
+    /// Widths and vocabulary of the candidates that the command trains: a target's name or JSON file, as --target;
+    /// small, the default, has width 256.
+    #[arg(long, value_name = "TARGET", requires = "evaluator", default_value = "small")]
+    candidates: String,
+    /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as it
+    /// stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
+    /// parameters, and 0 otherwise.
+    #[arg(long)]
+    blocks: Option<usize>,
+    /// Trainings per trial, each with draws of its own: the score is their mean.
+    #[arg(long, value_name = "TIMES", default_value_t = 1)]
+    repeat: usize,
+    /// Stop trials whose intermediate score, from a third of their steps on, is below the median of those finished.
+    #[arg(long)]
+    pub stop_early: bool,
+    /// The step from which --stop-early compares; needed for a command, whose steps are not known.
+    #[arg(long, value_name = "STEP", requires = "stop_early")]
+    stop_from: Option<usize>,
+}
+
+/// What evaluates, and what is to be said of it.
+pub struct Chosen {
+    pub evaluator: Arc<dyn Evaluator>,
+    pub goal: Goal,
+    /// The step from which intermediate scores are compared.
+    pub stop_from: usize,
+    /// Work of a trial, in FLOPs, where it is known.
+    pub trial_flops: Option<f64>,
+    /// Who evaluates, in words.
+    pub words: String,
+    /// The size that candidates are grown to, in words.
+    pub size: Option<String>,
+}
+
+/// For what and where evaluators are made.
+pub struct Setting<'a> {
+    pub space: &'a SearchSpace,
+    pub primitives: &'a Primitives,
+    /// Whether kinds of layers are mixed.
+    pub mixed: bool,
+    /// The device on which protocols train.
+    pub device: &'a str,
+    /// The folder of the run.
+    pub folder: &'a Path,
+    /// The time that a command has for a trial.
+    pub limit: Option<Duration>,
+}
+
+impl EvaluatorArgs {
+    /// A name for it.
+    pub fn name(&self, mixed: bool) -> &str {
+        if self.evaluator.is_some() {
+            return "program";
+        }
+        self.protocol.as_deref().unwrap_or(if mixed { "hybrid" } else { "quick" })
+    }
+
+    /// Whether a command evaluates.
+    pub fn is_program(&self) -> bool {
+        self.evaluator.is_some()
+    }
+
+    /// As a part of a run's name.
+    pub fn run_name(&self) -> String {
+        let blocks = self.blocks.map(|blocks| format!("-blocks{blocks}")).unwrap_or_default();
+        let repeat = if self.repeat == 1 { String::new() } else { format!("-repeat{}", self.repeat) };
+        let stop = if self.stop_early { "-stop" } else { "" };
+        format!("{blocks}{repeat}{stop}")
+    }
+
+    /// What evaluates the candidates.
+    pub fn choose(&self, setting: &Setting) -> anyhow::Result<Chosen> {
+        let chosen = match &self.evaluator {
+            Some(command) => self.program(command, setting)?,
+            None => self.mad(setting)?,
+        };
+        if self.repeat == 1 {
+            return Ok(chosen);
+        }
+        let stop_from = chosen.stop_from.saturating_mul(self.repeat);
+        let trial_flops = chosen.trial_flops.map(|flops| flops * self.repeat as f64);
+        let evaluator = Arc::new(Repeated::new(chosen.evaluator, self.repeat)?);
+        Ok(Chosen { evaluator, stop_from, trial_flops, ..chosen })
+    }
+
+    fn program(&self, command: &str, setting: &Setting) -> anyhow::Result<Chosen> {
+        let score = self.score.clone().unwrap_or_default();
+        let goal = if self.minimize { Goal::minimize(score) } else { Goal::maximize(score) };
+        let needed = self.stop_from.is_some() || !self.stop_early;
+        ensure!(needed, "--stop-early: say with --stop-from STEP from which step on trials are compared");
+        let candidates = shared::target(&self.candidates, "--candidates")?;
+        let size = self.size(&candidates.dims, setting.mixed)?;
+        let trials = setting.folder.join("trials");
+        let words = format!("{} builds candidates at the widths of {}", line(command), line(&candidates.name));
+        let program = Program::shell(command, &trials, goal.clone()).context("--evaluator")?;
+        let mut program = program.version(&self.evaluator_version).candidates(candidates, setting.primitives)?;
+        if let Some(limit) = setting.limit {
+            program = program.time_limit(limit);
+        }
+        let stop_from = self.stop_from.unwrap_or_default();
+        let (evaluator, size) = matched(Arc::new(program), size, setting.primitives)?;
+        Ok(Chosen { evaluator, goal, stop_from, trial_flops: None, words, size })
+    }
+
+    fn mad(&self, setting: &Setting) -> anyhow::Result<Chosen> {
+        let device = device::named(setting.device)?;
+        let name = self.name(setting.mixed);
+        let mad = Mad::new(shared::protocol(name)?, setting.primitives, &device.device)?;
+        mad.check(setting.space.symbols())?;
+        let protocol = mad.protocol();
+        let stop_from = self.stop_from.unwrap_or(protocol.steps() / 3);
+        let size = self.size(&protocol.dims, setting.mixed)?;
+        let trial_flops = Some(trial_flops(protocol, size.as_ref(), setting)?);
+        let (evaluator, size) = matched(Arc::new(mad), size, setting.primitives)?;
+        let size = size.map(|words| format!("protocol {name}; {words}"));
+        let words = format!("training on {device}");
+        Ok(Chosen { evaluator, goal: Goal::default(), stop_from, trial_flops, words, size })
+    }
+
+    /// The size that candidates are grown to, if any.
+    fn size(&self, dims: &Dims, mixed: bool) -> anyhow::Result<Option<Target>> {
+        let blocks = self.blocks.unwrap_or(if mixed { MIXED_BLOCKS } else { 0 });
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let target = Target::custom("candidates", dims.clone(), 1, false, blocks);
+        Ok(Some(target.with_context(|| format!("--blocks {blocks}"))?))
+    }
+}
+
+/// Work of a trial by a protocol, roughly: that of the architecture in the middle of the space.
+fn trial_flops(protocol: &Protocol, size: Option<&Target>, setting: &Setting) -> anyhow::Result<f64> {
+    let Setting { space, primitives, .. } = setting;
+    let mut middle = space.nth(space.size() / 2).context("the search space is empty")?;
+    if let Some(size) = size {
+        middle = Cycle.extrapolate(&middle, size, primitives)?.architecture;
+    }
+    Ok(protocol.train_flops(&middle, primitives)?)
+}
+
+/// The evaluator of candidates that are grown to a size, and what is to be said of it.
+fn matched(
+    evaluator: Arc<dyn Evaluator>,
+    size: Option<Target>,
+    primitives: &Primitives,
+) -> anyhow::Result<(Arc<dyn Evaluator>, Option<String>)> {
+    let Some(size) = size else { return Ok((evaluator, None)) };
+    let blocks = size.baseline.len() / 2;
+    let parameters = size.body_parameters;
+    let words =
+        format!("candidates are grown to the {parameters} parameters of {blocks} blocks of attention and SwiGLU");
+    Ok((Arc::new(SizeMatched::new(evaluator, Cycle, size, primitives)?), Some(words)))
+}

@@ -1,0 +1,180 @@
+//! Which architectures are searched, as flags.
+
+#![allow(dead_code, reason = "each example takes what it needs")]
+
+use std::{fmt, str::FromStr};
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, ValueEnum};
+use composer_nas::{
+    cost::{Budget, Metric},
+    prelude::*,
+};
+
+/// Tokens of the sequences at which budgets are counted.
+const BUDGET_TOKENS: u64 = 4096;
+
+/// The flags about the space.
+#[derive(Debug, Args)]
+pub struct SpaceArgs {
+    /// Layers of the small architectures that are searched.
+    #[arg(long, default_value_t = 6)]
+    pub layers: usize,
+    /// Primitives to choose from, by name or letter: attention (A), sliding_window (S), mamba2 (B), gated_delta_net
+    /// (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
+    #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
+    pub primitives: Vec<String>,
+    /// At most so many layers are this primitive: --at-most attention=2. May be repeated.
+    #[arg(long, value_name = "PRIMITIVE=NUMBER")]
+    at_most: Vec<Count>,
+    /// At least so many layers are this primitive. May be repeated.
+    #[arg(long, value_name = "PRIMITIVE=NUMBER")]
+    at_least: Vec<Count>,
+    /// Exactly so many layers are this primitive. With two primitives and one of them fixed, the search is for the
+    /// places alone: --layers 12 --exactly attention=3. May be repeated.
+    #[arg(long, value_name = "PRIMITIVE=NUMBER")]
+    exactly: Vec<Count>,
+    /// At most so many layers of this primitive follow each other: --max-run attention=1. May be repeated.
+    #[arg(long, value_name = "PRIMITIVE=NUMBER")]
+    max_run: Vec<Count>,
+    /// The first layer is this primitive.
+    #[arg(long, value_name = "PRIMITIVE")]
+    first: Option<String>,
+    /// The last layer is this primitive.
+    #[arg(long, value_name = "PRIMITIVE")]
+    last: Option<String>,
+    /// The layers together cost at most so much at the target's widths and 4,096 tokens: parameters=NUMBER, flops=NUMBER
+    /// (forward, per token), cache=BYTES (per sequence). May be repeated.
+    #[arg(long, value_name = "COST=NUMBER")]
+    budget: Vec<Limit>,
+}
+
+/// How often a primitive may occur.
+#[derive(Clone, Debug)]
+struct Count {
+    primitive: String,
+    number: usize,
+}
+
+impl FromStr for Count {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text.split_once('=').and_then(|(primitive, number)| Some((primitive, number.parse().ok()?)));
+        let (primitive, number) = parsed.ok_or("write PRIMITIVE=NUMBER, such as attention=3")?;
+        Ok(Self { primitive: primitive.into(), number })
+    }
+}
+
+/// As a part of a run's name.
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.primitive, self.number)
+    }
+}
+
+/// A cost that a flag bounds.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Cost {
+    Parameters,
+    Flops,
+    Cache,
+}
+
+/// A bound on a cost.
+#[derive(Clone, Debug)]
+struct Limit {
+    cost: Cost,
+    max: u64,
+}
+
+impl FromStr for Limit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text
+            .split_once('=')
+            .and_then(|(cost, max)| Some(Self { cost: Cost::from_str(cost, false).ok()?, max: max.parse().ok()? }));
+        parsed.ok_or("write parameters=NUMBER, flops=NUMBER or cache=BYTES")
+    }
+}
+
+impl Limit {
+    fn metric(&self) -> Metric {
+        match self.cost {
+            Cost::Parameters => Metric::BodyParameters,
+            Cost::Flops => Metric::ForwardFlopsPerToken,
+            Cost::Cache => Metric::CacheBytesPerSequence,
+        }
+    }
+}
+
+impl SpaceArgs {
+    /// The space; budgets are counted at the widths of the target.
+    pub fn space(&self, primitives: &Primitives, target: &Target) -> anyhow::Result<SearchSpace> {
+        let symbols = primitives.symbols(self.primitives.iter().map(String::as_str))?;
+        let mut space = SearchSpace::uniform(symbols, self.layers)?;
+        let searched = |flag: &str, primitive: &String| {
+            let symbol = primitives.symbols([primitive.as_str()])?[0];
+            let searched = space.symbols().contains(&symbol);
+            ensure!(searched, "{flag} {primitive}: it is not among --primitives {}", self.primitives.join(","));
+            Ok(symbol)
+        };
+        let counts = [("--at-most", &self.at_most), ("--at-least", &self.at_least), ("--exactly", &self.exactly)];
+        let mut ranges = Vec::new();
+        for (flag, counts) in counts {
+            for Count { primitive, number } in counts {
+                let least = if flag == "--at-most" { 0 } else { *number };
+                let most = if flag == "--at-least" { self.layers } else { *number };
+                ensure!(least <= self.layers, "{flag} {primitive}={number}: there are {} layers", self.layers);
+                ranges.push((searched(flag, primitive)?, least..=most));
+            }
+        }
+        let runs =
+            self.max_run.iter().map(|Count { primitive, number }| Ok((searched("--max-run", primitive)?, *number)));
+        let runs = runs.collect::<anyhow::Result<Vec<_>>>()?;
+        let ends = [("--first", &self.first, 0), ("--last", &self.last, self.layers.saturating_sub(1))];
+        let ends = ends.into_iter().filter_map(|(flag, primitive, layer)| Some((flag, primitive.as_ref()?, layer)));
+        let pins = ends.map(|(flag, primitive, layer)| Ok((layer, searched(flag, primitive)?)));
+        let pins = pins.collect::<anyhow::Result<Vec<_>>>()?;
+
+        for (layer, symbol) in pins {
+            space = space.pin(layer, symbol)?;
+        }
+        for (symbol, range) in ranges {
+            space = space.count(symbol, range)?;
+        }
+        for (symbol, most) in runs {
+            space = space.max_run(symbol, most)?;
+        }
+        for limit in &self.budget {
+            let budget = Budget {
+                metric: limit.metric(),
+                max: limit.max,
+                dims: target.dims.clone(),
+                workload: Workload::bf16(BUDGET_TOKENS),
+            };
+            let constraint = budget.constraint(&space.symbols(), primitives).context("--budget")?;
+            space = space.with(constraint)?;
+        }
+        Ok(space)
+    }
+
+    /// Whether layers other than attention and SwiGLU are searched.
+    pub fn mixed(&self) -> bool {
+        self.primitives.iter().any(|primitive| !["attention", "A", "swiglu", "M"].contains(&primitive.as_str()))
+    }
+
+    /// As a part of a run's name.
+    pub fn name(&self) -> String {
+        let mut parts = vec![format!("{}x{}", self.layers, self.primitives.join("-"))];
+        parts.extend(self.exactly.iter().map(Count::to_string));
+        for (word, counts) in [("most", &self.at_most), ("least", &self.at_least), ("run", &self.max_run)] {
+            parts.extend(counts.iter().map(|count| format!("{word}-{count}")));
+        }
+        parts.extend(self.first.iter().map(|primitive| format!("first-{primitive}")));
+        parts.extend(self.last.iter().map(|primitive| format!("last-{primitive}")));
+        parts.extend(self.budget.iter().map(|limit| format!("{:?}{}", limit.cost, limit.max).to_lowercase()));
+        parts.join("-")
+    }
+}

@@ -1,0 +1,233 @@
+//! A search whose loop is another program's: requests and answers are lines of JSON on standard input and output.
+//!
+//! `cargo run --release --example session -- --journal runs/mine/journal.jsonl --score loss --minimize`, and then
+//! `{"ask": {}}` gives a trial, `{"tell": {"trial": 0, "result": {"scores": {"loss": 2.5}}}}` says what came of it. The
+//! same command again goes on where the last one stopped; `--help` lists what can be changed. `docs/program.md` has all
+//! requests, and `examples/python/composer_nas.py` a client.
+
+#[macro_use]
+mod shared;
+#[path = "search/searcher.rs"]
+mod searcher;
+#[path = "search/space.rs"]
+mod space;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::bail;
+use clap::Parser;
+use composer_nas::{pipeline::Told, prelude::*};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use searcher::SearcherKind;
+use space::SpaceArgs;
+
+/// Proposes architectures and takes in what came of them: lines of JSON on standard input and output.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    space: SpaceArgs,
+    /// The file that remembers the session; where it exists, the session goes on.
+    #[arg(long)]
+    journal: PathBuf,
+    /// The score that is optimised.
+    #[arg(long, default_value = "score")]
+    score: String,
+    /// Less of the score is better, as of a loss.
+    #[arg(long)]
+    minimize: bool,
+    /// What the scores depend on, such as the version of your data: a session goes on only with the same.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    evaluator_version: String,
+    /// Widths and vocabulary of the candidates: small (width 256), a target's name, or a JSON file with a target.
+    #[arg(long, value_name = "TARGET", default_value = "small")]
+    candidates: String,
+    /// Size of the result: a target's name, or a JSON file with a target.
+    #[arg(long, default_value = "llama_1b")]
+    target: String,
+    /// Who proposes the next architecture.
+    #[arg(long, value_enum, default_value_t = SearcherKind::Gp)]
+    searcher: SearcherKind,
+    /// Root of everything random.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// A line of the other program.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Request {
+    Ask {},
+    Tell(Outcome),
+    Add { architecture: Architecture },
+    Invalidate { trial: u64, reason: String },
+    Best {},
+    Aggregate {},
+}
+
+/// What came of a trial.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outcome {
+    trial: u64,
+    #[serde(default)]
+    result: Option<Found>,
+    #[serde(default)]
+    error: Option<Refusal>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Found {
+    /// `None` where a score is no number.
+    scores: BTreeMap<String, Option<f64>>,
+    #[serde(default)]
+    standard_error: Option<f64>,
+    #[serde(default)]
+    parameters: u64,
+    #[serde(default)]
+    train_flops: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum Refusal {
+    Infeasible { reason: String },
+    Transient { reason: String },
+}
+
+/// Stands for the evaluations of the other program in the journal.
+struct Elsewhere {
+    version: String,
+}
+
+impl Evaluator for Elsewhere {
+    fn fingerprint(&self) -> String {
+        format!("session, version {:?}", self.version)
+    }
+
+    fn evaluate(&self, _: &Trial, _: &Context) -> Result<Report, EvalError> {
+        Err(EvalError::Fatal("the program that owns the session evaluates".into()))
+    }
+}
+
+fn main() -> ExitCode {
+    shared::carry_out(|| run(&Args::parse()))
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let primitives = Primitives::standard();
+    let target = shared::target(&args.target, "--target")?;
+    let candidates = shared::target(&args.candidates, "--candidates")?;
+    let space = args.space.space(&primitives, &target)?;
+    let goal = if args.minimize { Goal::minimize(&args.score) } else { Goal::maximize(&args.score) };
+    let elsewhere = Elsewhere { version: args.evaluator_version.clone() };
+    let pipeline = Pipeline::new(&primitives, space, elsewhere).searcher(args.searcher.searcher());
+    let session = pipeline.goal(goal).seed(args.seed).journal(&args.journal).into_session()?;
+    let mut owner = Owner { session, primitives, candidates, target };
+    println!("{}", owner.setup());
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let answer = serde_json::from_str(&line).map_err(anyhow::Error::from).and_then(|request| owner.answer(request));
+        println!("{}", answer.unwrap_or_else(|error| json!({"error": format!("{error:#}")})));
+    }
+    Ok(())
+}
+
+/// What requests are about.
+struct Owner {
+    session: Session<Box<dyn Searcher>>,
+    primitives: Primitives,
+    candidates: Target,
+    target: Target,
+}
+
+impl Owner {
+    fn setup(&self) -> Value {
+        let study = self.session.study();
+        json!({"session": {
+            "trials": study.trials().len(),
+            "pending": study.pending().count(),
+            // A number of up to 128 bits.
+            "architectures": study.space().size().to_string(),
+            "score": study.goal().score,
+            "direction": study.goal().direction,
+        }})
+    }
+
+    fn answer(&mut self, request: Request) -> anyhow::Result<Value> {
+        Ok(match request {
+            Request::Ask {} => match self.session.ask()? {
+                Ask::Trial(trial) => json!({"trial": self.trial(&trial)?}),
+                Ask::Wait => json!({"wait": {}}),
+                Ask::Finished => json!({"finished": {}}),
+            },
+            Request::Tell(outcome) => self.tell(outcome)?,
+            Request::Add { architecture } => json!({"added": self.session.add(architecture)?}),
+            Request::Invalidate { trial, reason } => {
+                self.session.invalidate(TrialId(trial), reason)?;
+                json!({"invalidated": trial})
+            }
+            Request::Best {} => json!({"best": self.best()}),
+            Request::Aggregate {} => {
+                let aggregated = NcClustering::n0().aggregate(self.session.study())?;
+                let target = Auto.extrapolate(&aggregated, &self.target, &self.primitives)?;
+                let letters = aggregated.letters();
+                json!({"aggregated": {"architecture": aggregated, "letters": letters, "target": target}})
+            }
+        })
+    }
+
+    fn trial(&self, trial: &Trial) -> anyhow::Result<Value> {
+        /// Seeds are below this, so that every reader of JSON has them exactly.
+        const SEEDS: u64 = 1 << 53;
+        let architecture = &trial.architecture;
+        let id = |&symbol: &Symbol| Ok(self.primitives.get(symbol)?.id());
+        Ok(json!({
+            "trial": trial.id,
+            "attempt": trial.failed_attempts + 1,
+            "seed": trial.seed.0 % SEEDS,
+            "architecture": architecture,
+            "letters": architecture.letters(),
+            "layers": architecture.layers().iter().map(id).collect::<anyhow::Result<Vec<_>>>()?,
+            "model": self.candidates.model(architecture.clone()),
+        }))
+    }
+
+    fn tell(&mut self, outcome: Outcome) -> anyhow::Result<Value> {
+        let told = match (outcome.result, outcome.error) {
+            (Some(Found { scores, standard_error, parameters, train_flops }), None) => {
+                let number = |(name, value): (String, Option<f64>)| (name, value.unwrap_or(f64::NAN));
+                let scores = scores.into_iter().map(number).collect();
+                Ok(Report { scores, standard_error, parameters, train_flops, ..Report::default() })
+            }
+            (None, Some(Refusal::Infeasible { reason })) => Err(EvalError::Infeasible(reason)),
+            (None, Some(Refusal::Transient { reason })) => Err(EvalError::Transient(reason)),
+            _ => bail!("tell either a result or an error"),
+        };
+        let told = match self.session.tell(TrialId(outcome.trial), told)? {
+            Told::Completed => "completed",
+            Told::Failed => "failed",
+            Told::Again => "again",
+        };
+        Ok(json!({ "told": told }))
+    }
+
+    fn best(&self) -> Option<Value> {
+        let study = self.session.study();
+        study.best().map(|best| {
+            let architecture = &best.trial.architecture;
+            let score = study.goal().orient(best.value);
+            json!({"trial": best.trial.id, "architecture": architecture, "letters": architecture.letters(), "score": score})
+        })
+    }
+}

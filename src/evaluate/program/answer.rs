@@ -1,0 +1,155 @@
+//! What a program answers: lines of JSON on its standard output.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde::Deserialize;
+
+/// One line of a program, where it is meant for us.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Answer {
+    /// How far the evaluation is.
+    Progress(Step),
+    /// Numbers for the record, by name.
+    Metrics(BTreeMap<String, Option<f64>>),
+    /// What the evaluation found.
+    Result(Found),
+    /// Why it found nothing.
+    Error(Refusal),
+}
+
+/// How far an evaluation is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    pub step: usize,
+    #[serde(default)]
+    pub steps: usize,
+    /// The score so far, in the direction of the score itself.
+    #[serde(default)]
+    pub value: Option<f64>,
+    #[serde(default)]
+    pub stage: String,
+}
+
+/// What an evaluation found. Scores that are no number are `None`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Found {
+    pub scores: BTreeMap<String, Option<f64>>,
+    #[serde(default)]
+    pub standard_error: Option<f64>,
+    #[serde(default)]
+    pub parameters: u64,
+    #[serde(default)]
+    pub train_flops: Option<f64>,
+}
+
+/// Why an evaluation found nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Refusal {
+    pub kind: Kind,
+    pub reason: String,
+}
+
+/// What follows from an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Infeasible,
+    Transient,
+    Fatal,
+}
+
+impl Answer {
+    /// Reads a line. `None`: it is not meant for us, and belongs to the log.
+    ///
+    /// # Errors
+    /// What is wrong with a line that is meant for us.
+    pub(super) fn read(line: &str) -> Option<Result<Self, serde_json::Error>> {
+        if !is_answer(line) {
+            return None;
+        }
+        Some(serde_json::from_str(line).or_else(|error| match without_nan(line) {
+            Cow::Borrowed(_) => Err(error),
+            Cow::Owned(line) => serde_json::from_str(&line),
+        }))
+    }
+}
+
+/// Whether the line begins as an object whose first key is one of ours.
+fn is_answer(line: &str) -> bool {
+    let rest = line.trim_start().strip_prefix('{').and_then(|rest| rest.trim_start().strip_prefix('"'));
+    let key = rest.and_then(|rest| rest.split_once('"')).map(|(key, _)| key);
+    key.is_some_and(|key| ["progress", "metrics", "result", "error"].contains(&key))
+}
+
+/// The line with `null` in place of the numbers that Python writes and JSON does not have.
+fn without_nan(line: &str) -> Cow<'_, str> {
+    let mut replaced = String::new();
+    let mut rest = line;
+    let mut quoted = false;
+    let mut escaped = false;
+    while let Some(c) = rest.chars().next() {
+        let word = ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
+        if let Some(word) = word {
+            replaced.push_str("null");
+            rest = &rest[word.len()..];
+            continue;
+        }
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        replaced.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    if replaced == line { Cow::Borrowed(line) } else { Cow::Owned(replaced) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Answer {
+        Answer::read(line).unwrap().unwrap()
+    }
+
+    #[test]
+    fn lines_are_answers_or_belong_to_the_log() {
+        let step = Step { step: 3, steps: 9, value: Some(0.5), stage: String::new() };
+        assert_eq!(read(r#" { "progress": {"step": 3, "steps": 9, "value": 0.5}}"#), Answer::Progress(step));
+        let refusal = Refusal { kind: Kind::Transient, reason: "node \"a\"".into() };
+        let line = r#"{"error": {"kind": "transient", "reason": "node \"a\""}}"#;
+        assert_eq!(read(line), Answer::Error(refusal));
+        for line in ["", "epoch 1", "{", "{}", "{'result': 1}", r#"{"loss": 3}"#, r#"["result"]"#, "\u{0}{\"resu"] {
+            assert_eq!(Answer::read(line).map(drop_error), None, "{line}");
+        }
+        let bad = [
+            r#"{"result"}"#,
+            r#"{"result": 3}"#,
+            r#"{"result": {"scores": {"loss": "low"}}}"#,
+            r#"{"result": {"scores": {}, "stndard_error": 1}}"#,
+            r#"{"result": {"scores": {"loss": 1}}"#,
+            r#"{"progress": {"step": -1}}"#,
+            r#"{"error": {"kind": "odd", "reason": ""}}"#,
+            r#"{"result": {"scores": {}}, "error": {"kind": "fatal", "reason": ""}}"#,
+        ];
+        for line in bad {
+            assert!(Answer::read(line).unwrap().is_err(), "{line}");
+        }
+    }
+
+    fn drop_error(read: Result<Answer, serde_json::Error>) -> Option<Answer> {
+        read.ok()
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_absent() {
+        let line = r#"{"result": {"scores": {"NaN \" Infinity": NaN, "b": -Infinity, "c": Infinity, "d": 1}}}"#;
+        let Answer::Result(Found { scores, .. }) = read(line) else { panic!() };
+        let values: Vec<_> = scores.into_iter().collect();
+        let named = |name: &str, value| (name.to_owned(), value);
+        let expected = [named("NaN \" Infinity", None), named("b", None), named("c", None), named("d", Some(1.0))];
+        assert_eq!(values, expected);
+    }
+}

@@ -1,0 +1,181 @@
+//! The folder of one trial: the same for every attempt at it.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{durable, evaluate::Context};
+
+/// The folder of one trial.
+#[derive(Clone, Debug)]
+pub(super) struct TrialFolder {
+    path: PathBuf,
+}
+
+/// Why a folder cannot be locked.
+#[derive(Debug)]
+pub(super) enum NotLocked {
+    /// The evaluation was called off meanwhile.
+    Cancelled,
+    /// Something of an earlier attempt still runs.
+    Busy,
+    /// The system refuses.
+    System(io::Error),
+}
+
+impl TrialFolder {
+    /// Makes the folder in `root`, with what belongs into it, unless it is there.
+    pub(super) fn open(root: &Path, name: &str) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        let folder = Self { path: root.join(name) };
+        durable::make_folder(&folder.path)?;
+        durable::make_folder(&folder.checkpoint())?;
+        Ok(folder)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn spec(&self) -> PathBuf {
+        self.path.join("spec.json")
+    }
+
+    pub(super) fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// The number of the next attempt, from one, and its log.
+    pub(super) fn next_log(&self) -> io::Result<(u32, File)> {
+        let taken =
+            fs::read_dir(&self.path)?.flatten().filter_map(|entry| number(&entry.file_name().to_string_lossy()));
+        let attempt = taken.max().unwrap_or(0).saturating_add(1);
+        durable::open(&self.path.join(format!("attempt-{attempt}.log"))).map(|log| (attempt, log))
+    }
+
+    /// The lock that attempts hold and hand on to their processes. Waits, up to `limit`, for what an earlier attempt
+    /// has left running. Where the file system has no locks, the file is not locked.
+    pub(super) fn lock(&self, context: &Context, limit: Duration) -> Result<File, NotLocked> {
+        const POLL: Duration = Duration::from_millis(20);
+        let end = Instant::now() + limit;
+        let file = durable::open(&self.path.join("lock")).map_err(NotLocked::System)?;
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
+            if context.cancelled() {
+                return Err(NotLocked::Cancelled);
+            }
+            if Instant::now() >= end {
+                return Err(NotLocked::Busy);
+            }
+            thread::sleep(POLL);
+        }
+        Ok(file)
+    }
+
+    /// What the program has kept: whether that changes shows progress.
+    pub(super) fn kept(&self) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+        let mut files = Vec::new();
+        list(&self.checkpoint(), &mut files);
+        files.sort();
+        files
+    }
+
+    /// The intermediate values of earlier attempts, (step, steps, value), where the program goes on from what it has
+    /// kept. Values that are told later are added with the returned writer.
+    pub(super) fn values(&self) -> io::Result<(Vec<Value>, Values)> {
+        let path = self.path.join("values.jsonl");
+        let text = if self.kept().is_empty() { Vec::new() } else { durable::read(&path).unwrap_or_default() };
+        let values: Vec<Value> =
+            String::from_utf8_lossy(&text).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut file = durable::create_new(&path)?;
+        for value in &values {
+            writeln!(file, "{}", json(value))?;
+        }
+        Ok((values, Values(file)))
+    }
+}
+
+/// An intermediate value: (step, steps, value).
+pub(super) type Value = (usize, usize, f64);
+
+/// Where intermediate values are kept.
+#[derive(Debug)]
+pub(super) struct Values(File);
+
+impl Values {
+    pub(super) fn add(&mut self, value: Value) {
+        // Lost ones are missing where a later attempt goes on, no more.
+        let _ = writeln!(self.0, "{}", json(&value));
+    }
+}
+
+fn json(&(step, steps, value): &Value) -> String {
+    format!("[{step},{steps},{value:?}]")
+}
+
+/// The number in the name of a log.
+fn number(name: &str) -> Option<u32> {
+    name.strip_prefix("attempt-")?.strip_suffix(".log")?.parse().ok()
+}
+
+/// All files below a folder; links are not followed.
+fn list(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.metadata() {
+            Ok(found) if found.is_dir() => list(&entry.path(), files),
+            Ok(found) => files.push((entry.path(), found.len(), found.modified().ok())),
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::CancelToken;
+
+    #[test]
+    fn attempts_find_the_same_folder_and_follow_each_other() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = TrialFolder::open(&root.path().join("deep/runs"), "trial").unwrap();
+        assert_eq!(folder.next_log().unwrap().0, 1);
+        assert_eq!(folder.next_log().unwrap().0, 2);
+        let (values, mut writer) = folder.values().unwrap();
+        assert!(values.is_empty() && folder.kept().is_empty());
+        writer.add((5, 10, 0.1));
+        // Without a checkpoint the program begins anew.
+        assert!(folder.values().unwrap().0.is_empty());
+        fs::create_dir(folder.checkpoint().join("deep")).unwrap();
+        fs::write(folder.checkpoint().join("deep/state"), "5").unwrap();
+        let (_, mut writer) = folder.values().unwrap();
+        writer.add((5, 10, 0.1));
+        writer.0.write_all(b"[6,10,0.").unwrap();
+        let again = TrialFolder::open(&root.path().join("deep/runs"), "trial").unwrap();
+        let (values, mut writer) = again.values().unwrap();
+        assert_eq!(values, [(5, 10, 0.1)]);
+        writer.add((7, 10, -1e300));
+        assert_eq!(again.values().unwrap().0, [(5, 10, 0.1), (7, 10, -1e300)]);
+        let before = again.kept();
+        assert_eq!((again.next_log().unwrap().0, before.len()), (3, 1));
+        fs::write(folder.checkpoint().join("deep/state"), "10").unwrap();
+        assert_ne!(again.kept(), before);
+    }
+
+    #[test]
+    fn one_attempt_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = TrialFolder::open(root.path(), "trial").unwrap();
+        let first = folder.lock(&Context::default(), Duration::ZERO).unwrap();
+        let busy = folder.lock(&Context::default(), Duration::from_millis(1));
+        assert!(matches!(busy, Err(NotLocked::Busy)));
+        let cancel = CancelToken::default();
+        cancel.cancel();
+        let cancelled = folder.lock(&Context::new(cancel, |_| ()), Duration::MAX / 4);
+        assert!(matches!(cancelled, Err(NotLocked::Cancelled)));
+        drop(first);
+        folder.lock(&Context::default(), Duration::ZERO).unwrap();
+    }
+}

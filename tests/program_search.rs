@@ -1,0 +1,215 @@
+//! Searches with a command as the evaluator, as their user runs them: killed, resumed, in processes.
+#![cfg(unix)]
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use composer_nas::{journal, prelude::*};
+
+/// The program, which cargo builds beside the tests.
+fn program() -> PathBuf {
+    let tests = env::current_exe().unwrap();
+    let program = tests.parent().unwrap().with_file_name("examples").join("search");
+    assert!(program.exists(), "{} is not there: run cargo test without naming single tests", program.display());
+    program
+}
+
+/// A search of the letters with the fewest runs. The script notes each of its starts in `starts`.
+struct Search {
+    folder: tempfile::TempDir,
+}
+
+impl Search {
+    fn new(extra: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = format!(
+            r#"letters=$(sed -n 's/.*"letters": "\(.*\)".*/\1/p' "$1")
+            trial=$(sed -n 's/.*"trial": \([0-9]*\),/\1/p' "$1")
+            folder=$(dirname "$0")
+            echo "$trial $$ $CUDA_VISIBLE_DEVICES" >> "$folder/starts"
+            {extra}
+            rest=$(printf %s "$letters" | sed 's/A*M*//')
+            echo "{{\"result\": {{\"scores\": {{\"loss\": ${{#rest}}}}}}}}""#
+        );
+        fs::write(folder.path().join("script.sh"), script).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("--runs").arg(self.folder.path()).args(["--run", "run", "--searcher", "random"]);
+        command.args(["--evaluator", &format!("sh {}", self.path("script.sh").display())]);
+        command.args(["--score", "loss", "--minimize"]).args(arguments);
+        command
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn succeed(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
+        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let Output { status, stderr, .. } = self.command(arguments).output().unwrap();
+        assert!(!status.success());
+        String::from_utf8(stderr).unwrap()
+    }
+
+    fn study(&self) -> Study {
+        journal::read(self.path("run/journal.jsonl")).unwrap().1
+    }
+
+    /// The starts of the script: trial and process.
+    fn starts(&self) -> Vec<(u64, String, String)> {
+        let text = fs::read_to_string(self.path("starts")).unwrap_or_default();
+        let start = |line: &str| {
+            let mut words = line.split(' ').map(str::to_owned);
+            let mut word = || words.next().unwrap_or_default();
+            Some((word().parse().ok()?, word(), word()))
+        };
+        text.lines().filter_map(start).collect()
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(120), "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_alive(pid: &str) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !state.is_empty() && !state.contains(") Z ")
+}
+
+/// How often each trial was told, by the lines of the journal.
+fn told(journal: &Path) -> BTreeMap<String, usize> {
+    let mut told = BTreeMap::new();
+    for line in fs::read_to_string(journal).unwrap().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        if line["event"] == "completed" {
+            *told.entry(line["id"].to_string()).or_default() += 1;
+        }
+    }
+    told
+}
+
+#[test]
+fn a_search_is_run_resumed_and_kept_apart_from_others() {
+    let search = Search::new("");
+    let text = search.succeed(&["--trials", "4"]);
+    assert!(text.contains("script.sh builds candidates at the widths of small") && text.contains("loss"), "{text}");
+    search.succeed(&["--trials", "6"]);
+    assert_eq!((search.study().trials().len(), search.starts().len()), (6, 6));
+    let study = search.study();
+    assert_eq!(study.goal(), &Goal::minimize("loss"));
+    let version = search.refused(&["--trials", "6", "--evaluator-version", "2"]);
+    assert!(version.contains("evaluator was") && version.contains("version"), "{version}");
+    let score = search.refused(&["--trials", "6", "--score", "accuracy"]);
+    assert!(score.contains("goal"), "{score}");
+}
+
+#[test]
+fn a_script_that_is_wrong_stops_the_search_and_loses_nothing() {
+    let search = Search::new("if [ $trial = 2 ] && [ ! -e \"$folder/mended\" ]; then echo Traceback >&2; exit 78; fi");
+    let error = search.refused(&["--trials", "5", "--workers", "1"]);
+    assert!(error.contains("trial 2") && error.contains("Traceback") && error.contains("exit status: 78"), "{error}");
+    assert_eq!(search.study().observations().count(), 2);
+    fs::write(search.path("mended"), "").unwrap();
+    search.succeed(&["--trials", "5", "--workers", "1"]);
+    assert_eq!(search.starts().iter().map(|start| start.0).collect::<Vec<_>>(), [0, 1, 2, 2, 3, 4]);
+}
+
+#[test]
+fn each_process_has_a_device_of_its_own() {
+    let search = Search::new("sleep 0.3");
+    search.succeed(&["--trials", "4", "--executor", "process", "--workers", "2", "--devices", "3,5"]);
+    let mut devices: Vec<_> = search.starts().into_iter().map(|start| start.2).collect();
+    devices.sort();
+    devices.dedup();
+    assert_eq!(devices, ["3", "5"]);
+    assert_eq!(search.study().observations().count(), 4);
+}
+
+#[test]
+fn nothing_runs_on_when_the_driver_dies() {
+    for signal in ["KILL", "TERM", "INT"] {
+        // A script that asks to be waited for.
+        let search = Search::new(
+            r#"trap 'touch "$folder/asked"; exit 1' TERM; while [ ! -e "$folder/go" ]; do sleep 0.05; done"#,
+        );
+        let mut driver = search.start(&["--trials", "2"]);
+        until("two scripts run", || search.starts().len() == 2);
+        let scripts: Vec<_> = search.starts().into_iter().map(|start| start.1).collect();
+        assert!(scripts.iter().all(|pid| is_alive(pid)));
+        let pid = driver.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        driver.wait().unwrap();
+        until("the scripts have ended", || !scripts.iter().any(|pid| is_alive(pid)));
+        assert!(search.path("asked").exists(), "they were asked first");
+        fs::write(search.path("go"), "").unwrap();
+        search.succeed(&["--trials", "2"]);
+        assert_eq!(search.study().observations().count(), 2);
+    }
+}
+
+/// Runs a search of so many trials with 8 workers and kills its driver so often on the way.
+fn kill_the_driver(trials: usize, kills: usize) {
+    // No trial is evaluated twice at the same time.
+    let search = Search::new(
+        r#"trap 'rmdir "$folder/now-$trial"; exit 1' TERM
+        mkdir "$folder/now-$trial" || exit 78
+        sleep 0.05; rmdir "$folder/now-$trial""#,
+    );
+    let count = trials.to_string();
+    let arguments = ["--trials", &count, "--workers", "8", "--layers", "12"];
+    let journal = search.path("run/journal.jsonl");
+    let told_by_now = || told_lines(&journal);
+    for kill in 1..=kills {
+        let mut driver = search.start(&arguments);
+        until("the search has got further", || {
+            told_by_now() >= kill * trials / (kills + 1) || driver.try_wait().unwrap().is_some()
+        });
+        driver.kill().unwrap();
+        driver.wait().unwrap();
+    }
+    search.succeed(&arguments);
+    let told = told(&journal);
+    assert_eq!((told.len(), told.values().max()), (trials, Some(&1)));
+    assert_eq!(search.study().observations().count(), trials);
+    let starts = search.starts().len();
+    assert!((trials..=trials + 8 * kills).contains(&starts), "{starts}");
+    println!("{trials} trials, {kills} kills, {starts} starts of the script");
+}
+
+fn told_lines(journal: &Path) -> usize {
+    fs::read_to_string(journal).unwrap_or_default().matches("\"completed\"").count()
+}
+
+#[test]
+fn every_trial_is_told_once_however_often_the_driver_is_killed() {
+    kill_the_driver(60, 3);
+}
+
+/// `cargo test --release --test program_search -- --ignored thousand`
+#[test]
+#[ignore = "takes some minutes"]
+fn a_thousand_trials_are_told_once() {
+    kill_the_driver(1000, 20);
+}
