@@ -1,4 +1,5 @@
 //! The examples that go on from a run: with layers that they do not know, and in folders that are not theirs to write.
+#![cfg(feature = "flex")]
 
 #[path = "../examples/plug_in_primitive/layer.rs"]
 mod layer;

@@ -1,6 +1,7 @@
 //! Files that earlier versions wrote: they are read, and searches go on from them.
 //!
 //! Those in `fixtures/old_files` were written before version 2 of the journal and are never written again.
+#![cfg(feature = "flex")]
 
 use std::{
     fs,
