@@ -64,7 +64,7 @@ pub enum StudyError {
     #[error(transparent)]
     File(#[from] LineFileError),
     /// The file cannot be read.
-    #[error("cannot open {}: {source}", .path.display())]
+    #[error("cannot open {}", .path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -88,7 +88,7 @@ pub enum StudyError {
     #[error(transparent)]
     Cost(#[from] CostError),
     /// A training failed.
-    #[error("{family} {architecture}: {source}")]
+    #[error("the training of {family} {architecture} failed")]
     Training {
         /// The family.
         family: String,

@@ -12,6 +12,7 @@ use crate::{
     limits,
     line_file::{LineFile, complete, has_not_begun},
     study::{Event, Study},
+    text::causes,
 };
 
 /// A journal open for writing; the file is locked as long as it lives.
@@ -143,7 +144,7 @@ impl Contents {
         let mut notices = Vec::new();
         for (number, line) in (2..).zip(lines) {
             let record: Record = serde_json::from_slice(line).map_err(|error| damaged(number, error.to_string()))?;
-            study.apply(record.event).map_err(|error| damaged(number, error.to_string()))?;
+            study.apply(record.event).map_err(|error| damaged(number, causes(&error)))?;
             let absent = absent(line);
             if !absent.is_empty() {
                 let path = path.display();

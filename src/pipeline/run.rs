@@ -17,6 +17,7 @@ use crate::{
     search::Searcher,
     space::Architecture,
     study::Study,
+    text::causes,
 };
 
 /// What a search found.
@@ -198,7 +199,7 @@ impl<S: Searcher> Run<S> {
                 outcome => return outcome,
             };
             let waited = start.elapsed();
-            let text = source.to_string();
+            let text = causes(&source);
             self.session.watch(|observer, _| observer.notice(&text));
             if waited >= self.patience || self.cancel.is_cancelled() {
                 return Err(PipelineError::Unsaved { source, waited, line });

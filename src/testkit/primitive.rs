@@ -11,6 +11,7 @@ use super::{LawBroken, holds};
 use crate::{
     primitive::{Block, Dims, InitScheme, Memory, Primitive, Role, WeightInit},
     seed::Seed,
+    text::causes,
     weights,
 };
 
@@ -123,7 +124,7 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
     fn build(&self, stream: u64, device: &Device) -> Result<Block, LawBroken> {
         let mut init = WeightInit::new(InitScheme::FanIn, Seed(0).rng("testkit/primitive", stream));
         let built = self.primitive.build(&self.dims, &mut init, device);
-        built.map_err(|error| LawBroken::new(BUILDS, format!("{error} at {:?}", self.dims)))
+        built.map_err(|error| LawBroken::new(BUILDS, format!("{} at {:?}", causes(&error), self.dims)))
     }
 
     /// Normal entries, `[B, S, D]`.
