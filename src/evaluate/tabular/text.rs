@@ -157,7 +157,7 @@ mod tests {
             ("1e-3", "", "line 5 is no row of the table: recall is \"\""),
             ("-1", "NaN", "line 6 is no row of the table: score is NaN"),
             ("2A+1M, 1", "AAM,0", "line 5 is no row of the table: 2A+1M with seed 0 is there already"),
-            ("architecture,", "", "line 3 is no row of the table: \"seed,recall,score\" is not the header"),
+            ("architecture,", "", "line 3: \"seed,recall,score\" is not the header"),
             (",score", ",mark", "is not the header"),
             ("recall,score", "recall,recall,score", "\"recall\" cannot name a column"),
             ("recall,score", "highscore", "is not the header"),
