@@ -20,7 +20,7 @@ use composer_nas::{
     import,
     pipeline::read_model,
     prelude::*,
-    text::line,
+    text::{causes, line},
     weights,
 };
 
@@ -136,7 +136,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot write {}", path.display()))?;
             println!("{} for Megatron-LM: {}", script.pattern, shared::shown(&path));
         }
-        Err(error) => println!("no launch script: {}", line(&error.to_string())),
+        Err(error) => println!("no launch script: {}", line(&causes(&error))),
     }
     println!("written to {}", shared::shown(&out));
     Ok(())

@@ -211,7 +211,7 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
                 }
                 scalings.push(scaling);
             }
-            Err(error) => println!("{family:<10} {}", text::line(&error.to_string())),
+            Err(error) => println!("{family:<10} {}", text::line(&text::causes(&error))),
         }
     }
     println!("\n{:<10} {:<30} slope of the loss", "family", "slope of the best size");

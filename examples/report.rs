@@ -20,7 +20,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use composer_nas::{durable, journal, pipeline::RunFolder, prelude::*, report, text::line};
+use composer_nas::{
+    durable, journal,
+    pipeline::RunFolder,
+    prelude::*,
+    report,
+    text::{causes, line},
+};
 
 /// Those of the README.
 const PICTURES: [&str; 3] = ["trials", "votes", "models"];
@@ -83,7 +89,7 @@ fn page(run: &Path, args: &Args) -> anyhow::Result<()> {
     let run = RunFolder::read(run)?;
     let primitives = Primitives::standard();
     if let Err(error) = run.check(&primitives) {
-        eprintln!("the result is not drawn at full size: {}", line(&error.to_string()));
+        eprintln!("the result is not drawn at full size: {}", line(&causes(&error)));
     }
     let mut page = report::Page::of(&run, &primitives);
     let latency = shared::latency(args.latency.as_deref().unwrap_or(&run.folder));

@@ -5,7 +5,7 @@
 //! picture, [`cell`] to a table of comma-separated values, [`markdown`] to a table in Markdown, [`number`] or [`exact`]
 //! where it is a number.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, error::Error};
 
 /// A line is cut to so many characters.
 const LONGEST_LINE: usize = 1000;
@@ -88,6 +88,25 @@ pub fn shortened(text: &str, most: usize) -> String {
         Some((end, _)) => format!("{}… ({} more characters)", &text[..end], text[end..].chars().count()),
         None => text.into(),
     }
+}
+
+/// An error with its causes in one text, from the outermost to the first: `cannot open a.jsonl: permission denied`. The
+/// errors of this crate do not repeat their [`source`](Error::source) in their own words.
+///
+/// ```
+/// use composer_nas::text::causes;
+/// let error = "A+".parse::<composer_nas::Architecture>().unwrap_err();
+/// assert_eq!(causes(&error), error.to_string());
+/// ```
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += ": ";
+        text += &error.to_string();
+        cause = error.source();
+    }
+    text
 }
 
 /// The text with every character written out that is a command rather than a letter, but for those to `keep`.

@@ -25,7 +25,7 @@ use crate::{durable, limits};
 #[derive(Debug, Error)]
 pub enum WeightsError {
     /// The file cannot be read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("cannot read or write {}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum WeightsError {
         source: io::Error,
     },
     /// The file is no safetensors file, or a damaged one.
-    #[error("{} holds no weights: {source}", .path.display())]
+    #[error("{} holds no weights", .path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum WeightsError {
         dtype: DType,
     },
     /// The device failed.
-    #[error("the device did not return a tensor: {0}")]
+    #[error("the device did not return a tensor")]
     Device(#[from] TensorReadError),
 }
 

@@ -10,7 +10,7 @@ use super::TokenWidth;
 #[derive(Debug, Error)]
 pub enum TokenError {
     /// The file cannot be opened, read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("cannot read or write {}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -10,7 +10,7 @@ use crate::train::{DataError, TrainError};
 #[derive(Debug, Error)]
 pub enum DownstreamError {
     /// The file cannot be read.
-    #[error("{}: {source}", .path.display())]
+    #[error("cannot read {}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum DownstreamError {
         reason: &'static str,
     },
     /// The tokenizer refuses a text.
-    #[error("the tokenizer refuses question {number}: {source}")]
+    #[error("the tokenizer refuses question {number}")]
     Tokenizer {
         /// Number of the question, from 1.
         number: usize,

@@ -3,19 +3,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{EvalError, panic_text};
-use crate::train::TrainError;
+use crate::{text::causes, train::TrainError};
 
 /// The candidate is at fault.
 pub(super) fn infeasible(error: impl std::error::Error) -> EvalError {
-    EvalError::Infeasible(error.to_string())
+    EvalError::Infeasible(causes(&error))
 }
 
 /// What the trainer refuses it refuses for this candidate alone: settings are checked when an evaluator is made. A
 /// device that fails may serve the next attempt.
 pub(super) fn train_error(error: TrainError) -> EvalError {
     match error {
-        TrainError::Device(_) => EvalError::Transient(error.to_string()),
-        error => EvalError::Infeasible(error.to_string()),
+        TrainError::Device(_) => EvalError::Transient(causes(&error)),
+        error => EvalError::Infeasible(causes(&error)),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     limits::MAX_REPEATS,
     statistics::{mean, standard_error},
     study::{Goal, Report, Trial},
+    text::causes,
 };
 
 /// Evaluates every trial several times, each with a seed of its own, and reports the means and the standard error of
@@ -154,7 +155,7 @@ impl<E: Evaluator> Evaluator for Repeated<E> {
             };
             let seed = trial.seed.derive("repeated", number as u64);
             let report = self.inner.evaluate(&Trial { seed, ..trial.clone() }, &inside)?;
-            let value = report.value(&self.goal).map_err(|error| EvalError::Infeasible(error.to_string()))?;
+            let value = report.value(&self.goal).map_err(|error| EvalError::Infeasible(causes(&error)))?;
             values.push(value);
             reports.push(report);
 

@@ -5,6 +5,7 @@ use crate::{
     extrapolate::{Extrapolator, Target, TargetError},
     primitive::Primitives,
     study::{Report, Trial},
+    text::causes,
 };
 
 /// Evaluates every candidate at one size: its sequence is grown to a small target by an extrapolator, as the result of
@@ -61,7 +62,7 @@ impl<E: Evaluator, X: Extrapolator + Send + Sync> Evaluator for SizeMatched<E, X
     /// [`EvalError::Infeasible`] where the sequence cannot be grown to the target; otherwise what the evaluator says.
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let grown = self.extrapolator.extrapolate(&trial.architecture, &self.target, &self.primitives);
-        let grown = grown.map_err(|error| EvalError::Infeasible(error.to_string()))?;
+        let grown = grown.map_err(|error| EvalError::Infeasible(causes(&error)))?;
         self.inner.evaluate(&Trial { architecture: grown.architecture, ..trial.clone() }, context)
     }
 }

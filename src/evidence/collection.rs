@@ -41,7 +41,7 @@ pub enum EvidenceError {
         source: std::io::Error,
     },
     /// A file whose comparisons cannot be used.
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be used", path.display())]
     File {
         /// Which file.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum EvidenceError {
         source: Box<EvidenceError>,
     },
     /// Not JSON of this form.
-    #[error("not a file of comparisons: {0}")]
+    #[error("not a file of comparisons")]
     Json(#[from] serde_json::Error),
     /// Nothing to compare.
     #[error("the file holds no group")]
@@ -176,6 +176,7 @@ impl FromStr for Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::causes;
     use crate::evidence::Layout;
 
     fn group(layouts: &str, rest: &str) -> Result<Evidence, EvidenceError> {
@@ -255,7 +256,7 @@ mod tests {
             (TWO.replace("1.0", "1e999"), "", "not a file of comparisons"),
             (TWO.to_owned(), r#", "colour": 1"#, "unknown field"),
         ] {
-            let message = group(&layouts, rest).unwrap_err().to_string();
+            let message = causes(&group(&layouts, rest).unwrap_err());
             assert!(message.contains(words), "{message}");
         }
         assert!(matches!(r#"{"groups": []}"#.parse::<Evidence>(), Err(EvidenceError::Empty)));
@@ -276,7 +277,7 @@ mod tests {
         std::fs::write(&path, format!("\u{feff}{text}")).unwrap();
         assert_eq!(Evidence::read(&path).unwrap(), text.parse().unwrap());
         std::fs::write(&path, "{").unwrap();
-        let error = Evidence::read(&path).unwrap_err().to_string();
-        assert!(error.contains("ours.json: not a file of comparisons"), "{error}");
+        let error = causes(&Evidence::read(&path).unwrap_err());
+        assert!(error.contains("ours.json cannot be used: not a file of comparisons"), "{error}");
     }
 }

@@ -92,7 +92,7 @@ pub enum JobState {
 #[derive(Debug, Error)]
 pub enum EngineError {
     /// A program of the engine cannot be run.
-    #[error("cannot run {program}: {source}; run the driver where it is installed")]
+    #[error("cannot run {program}; run the driver where it is installed")]
     Missing {
         /// The program.
         program: String,
@@ -100,7 +100,7 @@ pub enum EngineError {
         source: io::Error,
     },
     /// This machine refuses what a job needs: a file, a process. Executors try again for as long as they are patient.
-    #[error("cannot {act}: {source}")]
+    #[error("cannot {act}")]
     System {
         /// What was to be done.
         act: String,

@@ -145,7 +145,7 @@ pub enum ExecuteError {
         waited: Duration,
     },
     /// The run's folder cannot be used.
-    #[error("cannot use {}: {source}; free some space or correct its rights and run again, nothing finished is lost",
+    #[error("cannot use {}; free some space or correct its rights and run again, nothing finished is lost",
         .path.display())]
     Folder {
         /// The folder or a file in it.

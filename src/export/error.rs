@@ -64,7 +64,7 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// A file or folder that cannot be written.
-    #[error("cannot write {}: {source}", .path.display())]
+    #[error("cannot write {}", .path.display())]
     Folder {
         /// Where.
         path: PathBuf,

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     model::HybridLm,
+    text::causes,
     weights::{self, Parameter},
 };
 
@@ -57,7 +58,7 @@ impl Stored<'_> {
             Source::Parameters { paths, layout } => {
                 let mut all = Vec::new();
                 for Parameter { shape, read, .. } in paths.iter().filter_map(|path| self.parameters.0.get(path)) {
-                    let values = read().map_err(|error| ExportError::Model { reason: error.to_string() })?;
+                    let values = read().map_err(|error| ExportError::Model { reason: causes(&error) })?;
                     all.extend(layout.store(values.iter::<f32>().collect(), shape));
                 }
                 all

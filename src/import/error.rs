@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     export::CounterpartError,
     primitive::{BuildError, PrimitiveId},
+    text::causes,
     weights::WeightsError,
 };
 
@@ -15,7 +16,7 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// A file that cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -40,7 +41,7 @@ pub enum ImportError {
         folder: PathBuf,
     },
     /// A safetensors file that is cut or inconsistent.
-    #[error("{} is no complete safetensors file: {source}; fetch or copy it again", .path.display())]
+    #[error("{} is no complete safetensors file; fetch or copy it again", .path.display())]
     Weights {
         /// The file.
         path: PathBuf,
@@ -158,7 +159,7 @@ impl From<WeightsError> for ImportError {
             WeightsError::Io { path, source } => Self::File { path, source },
             WeightsError::Format { path, source } => Self::Weights { path, source },
             WeightsError::OtherModel { path, reason } => Self::Damaged { path, reason },
-            error @ (WeightsError::Type { .. } | WeightsError::Device(_)) => Self::Model(error.to_string()),
+            error @ (WeightsError::Type { .. } | WeightsError::Device(_)) => Self::Model(causes(&error)),
         }
     }
 }

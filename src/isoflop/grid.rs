@@ -78,7 +78,7 @@ pub enum GridError {
     #[error("no budget buys {0} steps at any size: choose larger budgets, smaller sizes or smaller batches")]
     TooShort(usize),
     /// A family makes no sequence for a size.
-    #[error("{family} at {size}: {source}")]
+    #[error("{family} has no sequence at {size}")]
     Grow {
         /// The family.
         family: String,

@@ -67,7 +67,7 @@ pub enum StudyError {
     #[error(transparent)]
     File(#[from] LineFileError),
     /// The file cannot be read.
-    #[error("cannot open {}: {source}", .path.display())]
+    #[error("cannot open {}", .path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -91,7 +91,7 @@ pub enum StudyError {
     #[error(transparent)]
     Cost(#[from] CostError),
     /// A training failed.
-    #[error("{family} {architecture}: {source}")]
+    #[error("the training of {family} {architecture} failed")]
     Training {
         /// The family.
         family: String,

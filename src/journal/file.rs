@@ -10,6 +10,7 @@ use crate::{
     limits,
     line_file::json::{BadLine, JsonFile, lines},
     study::{Event, Study},
+    text::causes,
 };
 
 /// A journal open for writing; the file is locked as long as it lives.
@@ -128,7 +129,7 @@ impl Contents {
         let mut notices = Vec::new();
         for line in lines {
             let record: Record = line.parse().map_err(|BadLine { number, reason }| damaged(number, reason))?;
-            study.apply(record.event).map_err(|error| damaged(line.number, error.to_string()))?;
+            study.apply(record.event).map_err(|error| damaged(line.number, causes(&error)))?;
             let absent = absent(line.text);
             if !absent.is_empty() {
                 let path = path.display();

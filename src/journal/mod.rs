@@ -21,7 +21,7 @@ use crate::{line_file::LineFileError, study::StudyError};
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The file or its folder cannot be opened, created or read.
-    #[error("cannot open the journal {}: {source}", .path.display())]
+    #[error("cannot open the journal {}", .path.display())]
     Open {
         /// The journal.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum JournalError {
         source: io::Error,
     },
     /// A line cannot be written. The file ends with the last complete line; the same event may be recorded again.
-    #[error("cannot write to the journal {}: {source}; free some space and run again, nothing before is lost",
+    #[error("cannot write to the journal {}; free some space and run again, nothing before is lost",
         .path.display())]
     Write {
         /// The journal.

@@ -38,7 +38,7 @@ pub struct LineFile {
 #[derive(Debug, Error)]
 pub enum LineFileError {
     /// The file or its folder cannot be opened, created or read.
-    #[error("cannot open {}: {source}", .path.display())]
+    #[error("cannot open {}", .path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum LineFileError {
         source: io::Error,
     },
     /// A line cannot be written. The file ends with the last complete line; the same line may be written again.
-    #[error("cannot write to {}: {source}; free some space and run again, nothing before is lost", .path.display())]
+    #[error("cannot write to {}; free some space and run again, nothing before is lost", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -300,7 +300,7 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
         File::create(at("huge")).unwrap().set_len(limits::MAX_LINES + 1).unwrap();
         for name in ["zero", "pipe", "huge"] {
-            let error = LineFile::open(at(name)).unwrap_err().to_string();
+            let error = crate::text::causes(&LineFile::open(at(name)).unwrap_err());
             assert!(error.contains("no regular file") || error.contains("more than"), "{error}");
         }
     }

@@ -72,7 +72,7 @@ pub enum PipelineError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// A finished evaluation could not be written, for as long as the pipeline was told to wait.
-    #[error("{source}; waited {} s for it. Not in the journal: {line}", .waited.as_secs())]
+    #[error("a line is not in the journal, after {} s of waiting: {line}", .waited.as_secs())]
     Unsaved {
         /// What the journal said.
         source: JournalError,
@@ -82,7 +82,7 @@ pub enum PipelineError {
         line: String,
     },
     /// The run's folder or the journal went away while the search ran.
-    #[error("{source}; {finished}{}", .restored.as_ref().map_or_else(String::new, |path| {
+    #[error("the run's folder or its journal went away; {finished}{}", .restored.as_ref().map_or_else(String::new, |path| {
         format!(", and the journal, which was removed, is written to {} again", path.display())
     }))]
     Gone {
@@ -97,7 +97,7 @@ pub enum PipelineError {
     #[error(transparent)]
     Study(#[from] StudyError),
     /// The searcher failed.
-    #[error("the searcher failed: {0}")]
+    #[error("the searcher failed")]
     Search(#[from] SearchError),
     /// The searcher waits although nothing is running.
     #[error("the searcher waits for results although no trial is pending: it breaks the law of Searcher::ask")]

@@ -18,6 +18,7 @@ use crate::{
     search::Searcher,
     space::Architecture,
     study::Study,
+    text::causes,
 };
 
 /// What a search found.
@@ -198,7 +199,7 @@ impl<S: Searcher> Run<S> {
                 Err(PipelineError::Journal(error @ (JournalError::Write { .. } | JournalError::Gone { .. }))) => error,
                 outcome => return ControlFlow::Break(outcome),
             };
-            let text = error.to_string();
+            let text = causes(&error);
             session.watch(|observer, _| observer.notice(&text));
             if cancel.is_cancelled() { ControlFlow::Break(unsaved(error)) } else { ControlFlow::Continue(error) }
         });

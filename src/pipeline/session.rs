@@ -16,6 +16,7 @@ use crate::{
     space::{Architecture, SearchSpace},
     stopping::StoppingRule,
     study::{Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, Trial, TrialId, left_out},
+    text::causes,
 };
 
 /// A search that somebody else drives: ask for a trial, evaluate it, tell what came of it.
@@ -230,7 +231,7 @@ impl<S: Searcher> Session<S> {
         let event = match outcome {
             Ok(report) => match report.value(self.study.goal()) {
                 Ok(_) => Event::Completed { id, report: report.finite() },
-                Err(error) => failed(FailureKind::BadReport, error.to_string()),
+                Err(error) => failed(FailureKind::BadReport, causes(&error)),
             },
             Err(AttemptError::Panicked(reason)) => failed(FailureKind::Panicked, reason),
             Err(AttemptError::Stopped(reason)) => failed(FailureKind::Stopped, reason),

@@ -22,7 +22,7 @@ pub enum PretrainError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// The weights of a checkpoint.
-    #[error("checkpoint: {0}; remove its folder to go on from the one before")]
+    #[error("a checkpoint cannot be used; remove its folder to go on from the one before")]
     Weights(#[from] WeightsError),
     /// The metrics.
     #[error(transparent)]
@@ -65,7 +65,7 @@ pub enum PretrainError {
         reason: String,
     },
     /// A file of the run that cannot be read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("cannot read or write {}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,

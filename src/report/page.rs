@@ -68,7 +68,7 @@ pub enum PageError {
     #[error(transparent)]
     Plot(#[from] PlotError),
     /// The file cannot be written.
-    #[error("cannot write {}: {source}", .path.display())]
+    #[error("cannot write {}", .path.display())]
     Write {
         /// The page.
         path: PathBuf,
@@ -112,7 +112,7 @@ impl<'a> Page<'a> {
             ..Self::new(&run.study).setup(&run.setup)
         };
         match (&run.model, run.target(), run.check(primitives)) {
-            (Some(_), _, Err(error)) => Self { unsized_because: Some(error.to_string()), ..page },
+            (Some(_), _, Err(error)) => Self { unsized_because: Some(text::causes(&error)), ..page },
             (Some(model), Some(target), Ok(())) => {
                 Self { result: Some((Cow::Owned(target), model, primitives)), ..page }
             }
@@ -330,7 +330,7 @@ impl<'a> Page<'a> {
         let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
         let costs = match comparison(&rows, primitives) {
             Ok(costs) => costs_table(&costs),
-            Err(error) => format!("<p>No costs: {}.</p>\n", escape(&error.to_string())),
+            Err(error) => format!("<p>No costs: {}.</p>\n", escape(&text::causes(&error))),
         };
         let latency = self.latency.map_or_else(String::new, |latency| latency.section(&rows));
         Ok(shell::figure(&figure) + &costs + &latency)

@@ -106,10 +106,10 @@ pub enum SearchError {
         setting: &'static str,
     },
     /// A stage of an incremental search has no sequences.
-    #[error("a stage of the incremental search is empty: {0}")]
+    #[error("a stage of the incremental search is empty")]
     Stage(#[from] SpaceError),
     /// The winner of a stage of an incremental search cannot be chosen.
-    #[error("a stage of the incremental search has no winner: {0}")]
+    #[error("a stage of the incremental search has no winner")]
     Winner(#[from] AggregateError),
     /// A reason of a searcher's own.
     #[error(transparent)]

@@ -76,7 +76,7 @@ pub enum ParseError {
     #[error("an architecture needs at least one layer, as in 2A+4M")]
     Empty,
     /// Something that is neither a count, a letter nor `+`.
-    #[error("{text:?} is not an architecture: {source} (position {position}); write 2A+4M or AAMMMM")]
+    #[error("{text:?} is not an architecture, because of position {position}; write 2A+4M or AAMMMM")]
     Letter {
         /// The whole text.
         text: String,

@@ -238,7 +238,7 @@ pub enum StudyError {
     #[error("{0} is still pending: mark it invalid once it has finished")]
     StillPending(TrialId),
     /// A report that cannot be used.
-    #[error("the report of {id} cannot be used: {source}")]
+    #[error("the report of {id} cannot be used")]
     Report {
         /// Which trial.
         id: TrialId,

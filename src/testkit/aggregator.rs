@@ -11,6 +11,7 @@ use crate::{
     seed::{Rng, Seed},
     space::{Architecture, SearchSpace},
     study::{Goal, Study},
+    text::causes,
 };
 
 /// An aggregator answers where there are observations.
@@ -75,7 +76,9 @@ fn study(space: &SearchSpace, trials: &[(Architecture, Outcome)]) -> Result<Stud
 }
 
 fn aggregated(aggregator: &(impl Aggregator + ?Sized), study: &Study) -> Result<Architecture, LawBroken> {
-    aggregator.aggregate(study).map_err(|error| LawBroken::new(ANSWERS, format!("{error}: {}", describe(study))))
+    aggregator
+        .aggregate(study)
+        .map_err(|error| LawBroken::new(ANSWERS, format!("{}: {}", causes(&error), describe(study))))
 }
 
 #[cfg(test)]

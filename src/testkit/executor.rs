@@ -10,6 +10,7 @@ use crate::{
     evaluate::{Context, EvalError, Evaluator},
     execute::{self, AttemptError, ExecuteError, Executor, Message},
     study::{Report, Trial, TrialId},
+    text::causes,
 };
 
 /// An executor works.
@@ -147,7 +148,7 @@ fn alone(evaluator: &dyn Evaluator, trial: &Trial) -> Outcome {
 }
 
 fn broken(error: ExecuteError) -> LawBroken {
-    LawBroken::new(RUNS, error.to_string())
+    LawBroken::new(RUNS, causes(&error))
 }
 
 #[cfg(test)]

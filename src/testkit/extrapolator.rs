@@ -8,6 +8,7 @@ use crate::{
     primitive::{Primitives, Symbol},
     seed::Seed,
     space::Architecture,
+    text::causes,
 };
 
 /// An extrapolator answers where the target has room for the layers.
@@ -119,7 +120,7 @@ fn cases(primitives: &Primitives) -> Vec<Case> {
 fn sizes(architecture: &Architecture, target: &Target, primitives: &Primitives) -> Result<Vec<u128>, LawBroken> {
     let size = |&symbol: &Symbol| match primitives.get(symbol) {
         Ok(primitive) => Ok(primitive.cost(&target.dims, 0).parameters.into()),
-        Err(error) => Err(LawBroken::new(ANSWERS, format!("{architecture}: {error}"))),
+        Err(error) => Err(LawBroken::new(ANSWERS, format!("{architecture}: {}", causes(&error)))),
     };
     architecture.layers().iter().map(size).collect()
 }
@@ -135,7 +136,10 @@ impl Case {
         primitives: &Primitives,
     ) -> Result<Architecture, LawBroken> {
         let spec = extrapolator.extrapolate(&self.small, &self.target, primitives).map_err(|error| {
-            LawBroken::new(ANSWERS, format!("{} at {} times its size: {error}", self.small, self.target.name))
+            LawBroken::new(
+                ANSWERS,
+                format!("{} at {} times its size: {}", self.small, self.target.name, causes(&error)),
+            )
         })?;
         let target = &self.target;
         let same = (&spec.dims, spec.vocab_size, spec.tied_embeddings)

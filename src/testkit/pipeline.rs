@@ -10,6 +10,7 @@ use crate::{
     pipeline::{Found, Pipeline, PipelineError},
     search::Searcher,
     study::{Report, Trial, TrialState},
+    text::causes,
 };
 
 /// A search runs.
@@ -38,7 +39,7 @@ where
     let path = folder.join("journal.jsonl");
     let run = || -> Result<Found, LawBroken> {
         let found: Result<_, PipelineError> = pipeline().journal(&path).run(target);
-        found.map_err(|error| LawBroken::new(RUNS, error.to_string()))
+        found.map_err(|error| LawBroken::new(RUNS, causes(&error)))
     };
     let unusable = |error: std::io::Error| LawBroken::new(RUNS, error.to_string());
     let whole = run()?;

@@ -13,6 +13,7 @@ use crate::{
     layer::{Block, Memory, WeightInit},
     primitive::{Primitive, Role},
     seed::Seed,
+    text::causes,
     weights,
 };
 
@@ -125,7 +126,7 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
     fn build(&self, stream: u64, device: &Device) -> Result<Block, LawBroken> {
         let mut init = WeightInit::new(InitScheme::FanIn, Seed(0).rng("testkit/primitive", stream));
         let built = self.primitive.build(&self.dims, &mut init, device);
-        built.map_err(|error| LawBroken::new(BUILDS, format!("{error} at {:?}", self.dims)))
+        built.map_err(|error| LawBroken::new(BUILDS, format!("{} at {:?}", causes(&error), self.dims)))
     }
 
     /// Normal entries, `[B, S, D]`.

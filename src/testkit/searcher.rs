@@ -11,6 +11,7 @@ use crate::{
     seed::{Rng, Seed},
     space::SearchSpace,
     study::{Goal, Study},
+    text::causes,
 };
 
 /// A searcher answers whatever it is asked in a space that it is meant for.
@@ -130,7 +131,7 @@ fn exhaust<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, proposes: Pr
 
 /// The answer of a searcher that has served so far, after a comparison with a fresh one.
 fn answer<S: Searcher>(make: &impl Fn() -> S, warmed: &mut S, study: &Study, rng: &Rng) -> Result<Proposal, LawBroken> {
-    let ask = |searcher: &mut S| searcher.ask(study, &mut rng.clone()).map_err(|error| error.to_string());
+    let ask = |searcher: &mut S| searcher.ask(study, &mut rng.clone()).map_err(|error| causes(&error));
     let fresh = ask(&mut make());
     let first = ask(warmed);
     let second = ask(warmed);

@@ -7,6 +7,7 @@ use crate::{
     seed::{Rng, Seed},
     space::Architecture,
     study::{Event, Failure, FailureKind, Origin, Report, Study, TrialState},
+    text::causes,
 };
 
 /// A made-up value in 0..1: half structure (how often the layer type changes), half noise that depends on nothing but
@@ -73,7 +74,7 @@ pub(super) fn finish_one(study: &mut Study, rng: &mut Rng) -> Result<(), LawBrok
 }
 
 fn apply(study: &mut Study, event: Event) -> Result<(), LawBroken> {
-    study.apply(event).map_err(|error| LawBroken::new("the study accepts what happens", error.to_string()))
+    study.apply(event).map_err(|error| LawBroken::new("the study accepts what happens", causes(&error)))
 }
 
 /// The trials of a study in a line.

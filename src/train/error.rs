@@ -76,7 +76,7 @@ pub enum TrainError {
     #[error("the model has no parameters to train")]
     NoParameters,
     /// A batch does not fit the model.
-    #[error("batch of step {step}: {source}")]
+    #[error("the batch of step {step} does not fit")]
     Batch {
         /// The step, counted from 0.
         step: usize,
@@ -90,7 +90,7 @@ pub enum TrainError {
         step: usize,
     },
     /// The source of data failed.
-    #[error("no batch for step {step}: {source}")]
+    #[error("no batch for step {step}")]
     Data {
         /// The step, counted from 0.
         step: usize,
@@ -98,10 +98,10 @@ pub enum TrainError {
         source: DataError,
     },
     /// A batch for evaluation does not fit the model.
-    #[error("evaluation: {0}")]
+    #[error("a batch of the evaluation does not fit")]
     Evaluation(#[from] BatchError),
     /// The device failed. On an accelerator a smaller batch may help.
-    #[error("the device did not return a result: {0}")]
+    #[error("the device did not return a result")]
     Device(#[from] TensorReadError),
 }
 

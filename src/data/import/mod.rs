@@ -17,7 +17,7 @@ use super::TokenError;
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// A text file cannot be read.
-    #[error("{}: {source}", .path.display())]
+    #[error("cannot read or write {}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,

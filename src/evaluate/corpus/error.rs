@@ -22,7 +22,7 @@ pub enum CorpusError {
     #[error(transparent)]
     Train(#[from] TrainError),
     /// A layer that the protocol's widths do not fit: no candidate with it could be trained.
-    #[error("no candidate with {symbol} can be trained at the widths of the protocol: {source}")]
+    #[error("no candidate with {symbol} can be trained at the widths of the protocol")]
     Primitive {
         /// Letter of the primitive.
         symbol: Symbol,

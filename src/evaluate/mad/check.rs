@@ -36,7 +36,7 @@ pub enum ProtocolError {
         label: String,
     },
     /// A training that cannot be carried out.
-    #[error("training {label:?}: {source}")]
+    #[error("training {label:?} cannot be carried out")]
     Training {
         /// Which training.
         label: String,
@@ -224,7 +224,7 @@ mod tests {
         let broken = |change: fn(&mut Protocol)| {
             let mut protocol = Protocol::quick();
             change(&mut protocol);
-            protocol.validate().unwrap_err().to_string()
+            crate::text::causes(&protocol.validate().unwrap_err())
         };
         for (change, words) in [
             ((|p| p.dims.heads = 3) as fn(&mut Protocol), "heads"),

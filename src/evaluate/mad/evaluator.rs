@@ -47,7 +47,7 @@ pub enum MadError {
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
     /// A layer that the protocol's widths do not fit: no candidate with it could be trained.
-    #[error("no candidate with {primitive} can be trained at the widths of protocol {protocol:?}: {source}")]
+    #[error("no candidate with {primitive} can be trained at the widths of protocol {protocol:?}")]
     Primitive {
         /// The primitive, with its letter.
         primitive: String,

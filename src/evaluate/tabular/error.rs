@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum TableError {
     /// The file cannot be read.
-    #[error("cannot read the table {}: {source}", .path.display())]
+    #[error("cannot read the table {}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum TableError {
     )]
     Name(String),
     /// A row that makes no sense.
-    #[error("line {line}: {source}")]
+    #[error("line {line} is no row of the table")]
     Line {
         /// Number of the line, from one.
         line: usize,

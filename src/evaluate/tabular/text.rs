@@ -127,6 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::text::causes;
 
     const GOOD: &str = "# made by hand\n# evaluator: mad {\"a\": 1, \"b\": 2}\narchitecture,seed,recall,score\n\
         AAM,0,0.5,0.25\n2A+1M, 1, 1e-3, 0.5\nMMM,18446744073709551615,0,-1\n";
@@ -145,17 +146,17 @@ mod tests {
     #[test]
     fn what_is_no_table_is_refused_with_the_line() {
         for (from, to, words) in [
-            ("AAM,0,0.5,0.25", "AAM,0,0.5", "line 4: 3 fields where the header has 4"),
-            ("AAM,0,0.5,0.25", "AAM", "line 4: 1 fields"),
-            ("AAM,0,0.5,0.25", "", "line 4: 1 fields"),
-            ("AAM,0,0.5,0.25", "AAM,0,0.5,0.25,1", "line 4: 5 fields"),
-            ("AAM,0", "A-M,0", "line 4: \"A-M\" is not an architecture"),
-            ("AAM,0", ",0", "line 4: an architecture needs"),
-            ("AAM,0", "AAM,-1", "line 4: \"-1\" is no seed"),
-            ("1e-3", "good", "line 5: recall is \"good\", which is no number"),
-            ("1e-3", "", "line 5: recall is \"\""),
-            ("-1", "NaN", "line 6: score is NaN"),
-            ("2A+1M, 1", "AAM,0", "line 5: 2A+1M with seed 0 is there already"),
+            ("AAM,0,0.5,0.25", "AAM,0,0.5", "line 4 is no row of the table: 3 fields where the header has 4"),
+            ("AAM,0,0.5,0.25", "AAM", "line 4 is no row of the table: 1 fields"),
+            ("AAM,0,0.5,0.25", "", "line 4 is no row of the table: 1 fields"),
+            ("AAM,0,0.5,0.25", "AAM,0,0.5,0.25,1", "line 4 is no row of the table: 5 fields"),
+            ("AAM,0", "A-M,0", "line 4 is no row of the table: \"A-M\" is not an architecture"),
+            ("AAM,0", ",0", "line 4 is no row of the table: an architecture needs"),
+            ("AAM,0", "AAM,-1", "line 4 is no row of the table: \"-1\" is no seed"),
+            ("1e-3", "good", "line 5 is no row of the table: recall is \"good\", which is no number"),
+            ("1e-3", "", "line 5 is no row of the table: recall is \"\""),
+            ("-1", "NaN", "line 6 is no row of the table: score is NaN"),
+            ("2A+1M, 1", "AAM,0", "line 5 is no row of the table: 2A+1M with seed 0 is there already"),
             ("architecture,", "", "line 3: \"seed,recall,score\" is not the header"),
             (",score", ",mark", "is not the header"),
             ("recall,score", "recall,recall,score", "\"recall\" cannot name a column"),
@@ -163,7 +164,7 @@ mod tests {
         ] {
             let text = GOOD.replacen(from, to, 1);
             assert_ne!(text, GOOD, "{from}");
-            let error = text.parse::<Table>().unwrap_err().to_string();
+            let error = causes(&text.parse::<Table>().unwrap_err());
             assert!(error.contains(words), "{words}: {error}");
         }
         assert!("".parse::<Table>().is_err());
@@ -179,12 +180,12 @@ mod tests {
         }
         for (last, words) in [
             ("MMA,0,0.5,0.2", "line 7 of"),
-            ("MMA,0,0.5,0.2\rMMA,1,0.5,0.2\r", "line 7: 7 fields"),
-            ("my notes", "line 7: 1 fields"),
-            ("MMA,0,good,0.2", "line 7: recall is"),
+            ("MMA,0,0.5,0.2\rMMA,1,0.5,0.2\r", "line 7 is no row of the table: 7 fields"),
+            ("my notes", "line 7 is no row of the table: 1 fields"),
+            ("MMA,0,good,0.2", "line 7 is no row of the table: recall is"),
         ] {
             fs::write(&path, format!("{GOOD}{last}")).unwrap();
-            let error = Table::read(&path).unwrap_err().to_string();
+            let error = causes(&Table::read(&path).unwrap_err());
             assert!(error.contains(words), "{words}: {error}");
         }
         fs::write(&path, [0xff, b'\n']).unwrap();

@@ -20,6 +20,7 @@ use crate::{
     seed::Rng,
     space::Architecture,
     study::{Observation, Study},
+    text::causes,
 };
 
 /// What a fitted process can do, whatever its kernel.
@@ -135,7 +136,8 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
             Err(error) => {
                 let start = starts.first().ok_or(GpError::Fit { starts: 0 })?;
                 let fixed = Hyper { noise: FALLBACK_NOISE, ..start.clone() };
-                let notice = format!("the fit of the Gaussian process failed ({error}): using its starting values");
+                let why = causes(&error);
+                let notice = format!("the fit of the Gaussian process failed ({why}): using its starting values");
                 (Surrogate::new(encode(&sequences)?, &values, fixed)?, Some(notice))
             }
         };

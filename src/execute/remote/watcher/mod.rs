@@ -23,6 +23,7 @@ use crate::{
     retry::Failing,
     seed::Seed,
     study::{Report, Trial},
+    text::causes,
 };
 
 /// What the thread is asked to do; it ends when nobody can ask any more.
@@ -218,7 +219,7 @@ impl<E: Engine> Watcher<E> {
             ExecuteError::Folder { .. } | ExecuteError::Engine(EngineError::System { .. })
                 if open.failing.again() < self.settings.patience =>
             {
-                let words = format!("{error}; trying again");
+                let words = format!("{}; trying again", causes(&error));
                 if open.failing.is_news(&words) {
                     self.remark(words);
                 }
@@ -239,7 +240,7 @@ impl<E: Engine> Watcher<E> {
                 Ok(Some(live))
             }
             Err(error @ EngineError::System { .. }) if self.unasked.again() < self.settings.patience => {
-                let words = format!("{error}; trying again");
+                let words = format!("{}; trying again", causes(&error));
                 if self.unasked.is_news(&words) {
                     self.remark(words);
                 }
@@ -252,14 +253,14 @@ impl<E: Engine> Watcher<E> {
     /// Ends jobs; those that do not hear of it find a result or a cancellation in their folder.
     fn end_jobs(&mut self, jobs: &[&Job]) {
         if let Err(error) = self.engine.cancel(jobs) {
-            self.remark(error.to_string());
+            self.remark(causes(&error));
         }
     }
 
     /// Goes on without the engine for now, where it may answer later.
     fn unreachable(&mut self, error: EngineError) -> Result<(), ExecuteError> {
         match error {
-            EngineError::Unreachable { .. } => self.remark(format!("{error}; trying again")),
+            EngineError::Unreachable { .. } => self.remark(format!("{}; trying again", causes(&error))),
             EngineError::Missing { .. } | EngineError::Refused { .. } | EngineError::System { .. } => {
                 return Err(error.into());
             }
