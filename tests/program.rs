@@ -161,7 +161,8 @@ fn a_searcher_minimizes_what_a_script_measures() {
 
 #[test]
 fn ends_have_documented_meanings() {
-    let cases: [(&str, fn(String) -> EvalError, &str); 13] = [
+    type Kind = fn(String) -> EvalError;
+    let cases: [(&str, Kind, &str); 13] = [
         ("exit 65", EvalError::Infeasible, "exit status: 65"),
         ("exit 75", EvalError::Transient, "exit status: 75"),
         ("exit 78", EvalError::Fatal, "exit status: 78"),

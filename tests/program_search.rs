@@ -124,13 +124,20 @@ fn a_search_is_run_resumed_and_kept_apart_from_others() {
 
 #[test]
 fn a_script_that_is_wrong_stops_the_search_and_loses_nothing() {
-    let search = Search::new("if [ $trial = 2 ] && [ ! -e \"$folder/mended\" ]; then echo Traceback >&2; exit 78; fi");
-    let error = search.refused(&["--trials", "5", "--workers", "1"]);
-    assert!(error.contains("trial 2") && error.contains("Traceback") && error.contains("exit status: 78"), "{error}");
-    assert_eq!(search.study().observations().count(), 2);
-    fs::write(search.path("mended"), "").unwrap();
-    search.succeed(&["--trials", "5", "--workers", "1"]);
-    assert_eq!(search.starts().iter().map(|start| start.0).collect::<Vec<_>>(), [0, 1, 2, 2, 3, 4]);
+    for executor in ["threads", "process"] {
+        let search =
+            Search::new("if [ $trial = 2 ] && [ ! -e \"$folder/mended\" ]; then echo Traceback >&2; exit 78; fi");
+        let flags = ["--trials", "5", "--workers", "1", "--executor", executor];
+        let error = search.refused(&flags);
+        assert!(
+            error.contains("trial 2") && error.contains("Traceback") && error.contains("exit status: 78"),
+            "{error}"
+        );
+        assert_eq!(search.study().observations().count(), 2);
+        fs::write(search.path("mended"), "").unwrap();
+        search.succeed(&flags);
+        assert_eq!(search.starts().iter().map(|start| start.0).collect::<Vec<_>>(), [0, 1, 2, 2, 3, 4]);
+    }
 }
 
 #[test]
