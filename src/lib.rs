@@ -102,6 +102,7 @@
 //! | to allow and forbid sequences | [`space::SearchSpace`], [`space::Constraint`], [`cost::Budget`] |
 //! | another strategy of search | [`search`], or your [`search::Searcher`] |
 //! | another score | [`evaluate`], or your [`evaluate::Evaluator`] |
+//! | your own training, in any language | [`evaluate::Program`] |
 //! | fewer wasted trainings | [`stopping::MedianRule`], [`evaluate::Cached`] |
 //! | to know what a score predicts | [`evidence::Evidence`] |
 //! | less noise | [`evaluate::Repeated`], [`search::Replicate`], [`aggregate::Pooled`] |

@@ -149,6 +149,8 @@ fn commands_give_examples_the_arguments_that_they_take() {
             None => Some(command.as_str()),
         };
         let (Some(example), Some(arguments)) = (example.or(copied), arguments) else { continue };
+        // What is quoted is one argument, whatever flags of other programs are in it.
+        let arguments = arguments.split('"').step_by(2).collect::<Vec<_>>().join(" ");
         let flags = arguments.split_whitespace().filter(|word| word.starts_with("--"));
         let flags = flags.map(|flag| (flag.split('=').next().unwrap().to_owned(), document.display().to_string()));
         used.entry(example).or_default().extend(flags);

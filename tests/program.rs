@@ -365,3 +365,16 @@ fn a_full_disk_is_told() {
     let reason = outcome.unwrap_err().to_string();
     assert!(reason.starts_with("transient: the program ended without a result"), "{reason}");
 }
+
+/// Executors with a time limit of their own ask whether an attempt has kept anything, in a folder of theirs.
+#[test]
+fn what_is_kept_shows_in_the_executors_folder() {
+    let keeps = r#"touch "$(sed -n 's/.*"checkpoint": "\(.*\)".*/\1/p' "$1")/state-$$""#;
+    for (text, shows) in [(keeps, true), ("true", false)] {
+        let script = Script::new(&format!("{text}\n{RESULT}"));
+        let folder = script.path("theirs");
+        let context = Context::default().keep_in(folder.clone());
+        script.program().evaluate(&trial(0), &context).unwrap();
+        assert_eq!(folder.join("program").exists(), shows);
+    }
+}

@@ -77,6 +77,17 @@ fn the_helper_in_python_asks_and_answers() {
 }
 
 #[test]
+fn the_layers_in_pytorch_compute_what_they_say() {
+    let python = |arguments: &[&str]| Command::new("python3").args(arguments).output();
+    if !python(&["-c", "import torch"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: python3 with torch is not on this machine");
+        return;
+    }
+    let Output { status, stderr, .. } = python(&["tests/fixtures/python/check_layers.py"]).unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+}
+
+#[test]
 fn a_newer_specification_is_refused() {
     if !is_there("python3") {
         return;

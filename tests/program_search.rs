@@ -1,16 +1,21 @@
 //! Searches with a command as the evaluator, as their user runs them: killed, resumed, in processes.
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
+
+mod cluster;
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "cluster/slurm.rs"]
+mod private;
 
 use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
+use cluster::until;
 use composer_nas::{journal, prelude::*};
+use private::Cluster;
 
 /// The program, which cargo builds beside the tests.
 fn program() -> PathBuf {
@@ -85,14 +90,6 @@ impl Search {
     }
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(120), "{what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn is_alive(pid: &str) -> bool {
     let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !state.is_empty() && !state.contains(") Z ")
@@ -127,13 +124,20 @@ fn a_search_is_run_resumed_and_kept_apart_from_others() {
 
 #[test]
 fn a_script_that_is_wrong_stops_the_search_and_loses_nothing() {
-    let search = Search::new("if [ $trial = 2 ] && [ ! -e \"$folder/mended\" ]; then echo Traceback >&2; exit 78; fi");
-    let error = search.refused(&["--trials", "5", "--workers", "1"]);
-    assert!(error.contains("trial 2") && error.contains("Traceback") && error.contains("exit status: 78"), "{error}");
-    assert_eq!(search.study().observations().count(), 2);
-    fs::write(search.path("mended"), "").unwrap();
-    search.succeed(&["--trials", "5", "--workers", "1"]);
-    assert_eq!(search.starts().iter().map(|start| start.0).collect::<Vec<_>>(), [0, 1, 2, 2, 3, 4]);
+    for executor in ["threads", "process"] {
+        let search =
+            Search::new("if [ $trial = 2 ] && [ ! -e \"$folder/mended\" ]; then echo Traceback >&2; exit 78; fi");
+        let flags = ["--trials", "5", "--workers", "1", "--executor", executor];
+        let error = search.refused(&flags);
+        assert!(
+            error.contains("trial 2") && error.contains("Traceback") && error.contains("exit status: 78"),
+            "{error}"
+        );
+        assert_eq!(search.study().observations().count(), 2);
+        fs::write(search.path("mended"), "").unwrap();
+        search.succeed(&flags);
+        assert_eq!(search.starts().iter().map(|start| start.0).collect::<Vec<_>>(), [0, 1, 2, 2, 3, 4]);
+    }
 }
 
 #[test]
@@ -169,8 +173,23 @@ fn nothing_runs_on_when_the_driver_dies() {
     }
 }
 
+#[test]
+fn a_script_runs_inside_a_job_of_slurm() {
+    let Some(cluster) = Cluster::start(None) else { return };
+    let search = Search::new(r#"echo "$SLURM_JOB_ID $SLURMD_NODENAME" >> "$folder/jobs""#);
+    let mut command = search.command(&["--trials", "3", "--executor", "slurm", "--workers", "2"]);
+    let Output { status, stderr, .. } = command.env("SLURM_CONF", cluster.configuration()).output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    assert_eq!(search.study().observations().count(), 3);
+    let jobs = fs::read_to_string(search.path("jobs")).unwrap();
+    assert!(
+        jobs.lines().count() == 3 && jobs.lines().all(|job| job.ends_with(" n1") || job.ends_with(" n2")),
+        "{jobs}"
+    );
+}
+
 /// Runs a search of so many trials with 8 workers and kills its driver so often on the way.
-fn kill_the_driver(trials: usize, kills: usize) {
+fn kill_the_driver(trials: usize, kills: usize, executor: &str) {
     // No trial is evaluated twice at the same time.
     let search = Search::new(
         r#"trap 'rmdir "$folder/now-$trial"; exit 1' TERM
@@ -178,7 +197,7 @@ fn kill_the_driver(trials: usize, kills: usize) {
         sleep 0.05; rmdir "$folder/now-$trial""#,
     );
     let count = trials.to_string();
-    let arguments = ["--trials", &count, "--workers", "8", "--layers", "12"];
+    let arguments = ["--trials", &count, "--workers", "8", "--layers", "12", "--executor", executor];
     let journal = search.path("run/journal.jsonl");
     let told_by_now = || told_lines(&journal);
     for kill in 1..=kills {
@@ -204,12 +223,13 @@ fn told_lines(journal: &Path) -> usize {
 
 #[test]
 fn every_trial_is_told_once_however_often_the_driver_is_killed() {
-    kill_the_driver(60, 3);
+    kill_the_driver(60, 3, "threads");
+    kill_the_driver(24, 2, "process");
 }
 
 /// `cargo test --release --test program_search -- --ignored thousand`
 #[test]
 #[ignore = "takes some minutes"]
 fn a_thousand_trials_are_told_once() {
-    kill_the_driver(1000, 20);
+    kill_the_driver(1000, 20, "threads");
 }

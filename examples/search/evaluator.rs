@@ -109,6 +109,9 @@ impl EvaluatorArgs {
 
     /// What evaluates the candidates.
     pub fn choose(&self, setting: &Setting) -> anyhow::Result<Chosen> {
+        // Clap asks for no flag that another one excludes.
+        let alone = self.evaluator.is_none() && (self.score.is_some() || self.minimize);
+        ensure!(!alone, "--score and --minimize speak of the scores of --evaluator, and there is none");
         let chosen = match &self.evaluator {
             Some(command) => self.program(command, setting)?,
             None => self.mad(setting)?,

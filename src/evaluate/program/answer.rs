@@ -108,7 +108,16 @@ fn without_nan(line: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_or_refused(line in r#"\{"(progress|metrics|result|error)": ?[\PC"\\{}NaInfity]{0,40}"#, any in ".*") {
+            let _ = (Answer::read(&line), Answer::read(&any));
+        }
+    }
 
     fn read(line: &str) -> Answer {
         Answer::read(line).unwrap().unwrap()

@@ -90,11 +90,12 @@ impl TrialFolder {
         let text = if self.kept().is_empty() { Vec::new() } else { durable::read(&path).unwrap_or_default() };
         let values: Vec<Value> =
             String::from_utf8_lossy(&text).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let mut file = durable::create_new(&path)?;
-        for value in &values {
-            writeln!(file, "{}", json(value))?;
+        if values.is_empty() {
+            return Ok((values, Values(durable::create_new(&path)?)));
         }
-        Ok((values, Values(file)))
+        let lines: String = values.iter().map(|value| json(value) + "\n").collect();
+        durable::write_in(&path, lines.as_bytes())?;
+        Ok((values, Values(durable::open(&path)?)))
     }
 }
 
