@@ -176,8 +176,8 @@ impl FromStr for Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::causes;
     use crate::evidence::Layout;
+    use crate::text::causes;
 
     fn group(layouts: &str, rest: &str) -> Result<Evidence, EvidenceError> {
         format!(
