@@ -1,4 +1,5 @@
 //! An error says what failed and what to do, its source says why: printed as a chain, nothing is said twice.
+#![cfg(feature = "flex")]
 
 use std::{
     error::Error,
