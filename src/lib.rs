@@ -117,10 +117,10 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`limits`], [`text`], [`statistics`], [`durable`], [`line_file`], [`device`]: named random streams,
-//!    bounds on sizes, texts made safe to show, judging noisy numbers, files that are whole or absent, append-only
-//!    files, named devices
-//! 2. [`kernels`], [`primitive`]: what layers compute, what a layer can be
+//! 1. [`seed`], [`limits`], [`text`], [`statistics`], [`durable`], [`line_file`], [`dims`], [`device`]: named random
+//!    streams, bounds on sizes, texts made safe to show, judging noisy numbers, files that are whole or absent,
+//!    append-only files, sizes of layers, named devices
+//! 2. [`kernels`], [`layer`], [`primitive`]: what layers compute, what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known
 //! 5. [`aggregate`]: study → one architecture
@@ -137,6 +137,10 @@
 //!
 //! # Features
 //!
+//! Without default features the crate is the search alone: spaces, searchers, aggregators, journals, sessions, tables and
+//! reports, for an evaluator of your own. It then compiles in a minute and has no tensor. `model` adds layers, training,
+//! the MAD tasks, pre-training, export and import; every backend of Burn implies it.
+//!
 //! | feature | backend of Burn |
 //! |---|---|
 //! | `flex` (default) | CPU, pure Rust, with SIMD and threads |
@@ -145,7 +149,8 @@
 //! | `wgpu` | any GPU through Vulkan, Metal or WebGPU |
 //! | `ndarray` | the older CPU backend, deprecated by Burn |
 //!
-//! `tokenizers` adds the import of text, [`data`].
+//! `tokenizers` (default) adds the import of text, [`data`]. `testkit` adds the laws of the traits, for tests of a plug-in.
+//! Layers of your own are written against the same Burn: `use composer_nas::burn;`.
 //!
 //! The device is a value, chosen at run time: [`device::best`] or [`device::named`].
 #![forbid(unsafe_code)]
