@@ -29,7 +29,7 @@ use composer_nas::{
     pipeline::{Observer, PipelineError},
     prelude::*,
     report::{LivePage, Page},
-    weights,
+    text, weights,
 };
 use rand::RngExt;
 
@@ -87,14 +87,10 @@ fn child_worker() {
 fn child_driver() {
     let Some(folder) = cluster::driven() else { return };
     durable::outlive_file_size_limit();
-    // Standard error of a test is shown as it is only when it is written to directly.
-    let say = |words: &dyn Display| drop(writeln!(io::stderr(), "{words}"));
-    match search(&folder) {
-        Ok(_) => {}
-        Err(error) => {
-            say(&error);
-            std::process::exit(STOPPED);
-        }
+    if let Err(error) = search(&folder) {
+        // Standard error of a test is shown as it is only when it is written to directly.
+        let _ = writeln!(io::stderr(), "{}", text::causes(&error));
+        std::process::exit(STOPPED);
     }
 }
 
@@ -785,7 +781,7 @@ fn as_many_workers_as_are_permitted_work_at_once() {
 fn child_crowd() {
     if cluster::driven().is_some() {
         let error = Threads::new(Arc::new(evaluator()), Threads::MOST).unwrap_err();
-        let _ = writeln!(io::stderr(), "{error}");
+        let _ = writeln!(io::stderr(), "{}", text::causes(&error));
         std::process::exit(STOPPED);
     }
 }
