@@ -80,7 +80,7 @@ fn the_bytes_are_those_of_the_formats() {
 
 /// The message with which a file is refused.
 fn refusal(result: Result<TokenFile, TokenError>, path: &Path) -> String {
-    let message = result.unwrap_err().to_string();
+    let message = composer_nas::text::causes(&result.unwrap_err());
     assert!(message.contains(path.to_str().unwrap()), "{message}");
     message
 }

@@ -9,9 +9,7 @@ mod cluster;
 mod toy;
 
 use std::{
-    env,
-    fmt::Display,
-    fs,
+    env, fs,
     io::{self, Read, Write},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
@@ -30,7 +28,7 @@ use composer_nas::{
     pipeline::{Observer, PipelineError},
     prelude::*,
     report::{LivePage, Page},
-    weights,
+    text, weights,
 };
 use rand::RngExt;
 
@@ -91,14 +89,10 @@ fn child_worker() {
 fn child_driver() {
     let folder = cluster::driven();
     durable::outlive_file_size_limit();
-    // Standard error of a test is shown as it is only when it is written to directly.
-    let say = |words: &dyn Display| drop(writeln!(io::stderr(), "{words}"));
-    match search(&folder) {
-        Ok(_) => {}
-        Err(error) => {
-            say(&error);
-            std::process::exit(STOPPED);
-        }
+    if let Err(error) = search(&folder) {
+        // Standard error of a test is shown as it is only when it is written to directly.
+        let _ = writeln!(io::stderr(), "{}", text::causes(&error));
+        std::process::exit(STOPPED);
     }
 }
 
@@ -783,7 +777,7 @@ fn as_many_workers_as_are_permitted_work_at_once() {
 #[ignore = "started by other tests"]
 fn child_crowd() {
     let error = Threads::new(Arc::new(evaluator()), Threads::MOST).unwrap_err();
-    let _ = writeln!(io::stderr(), "{error}");
+    let _ = writeln!(io::stderr(), "{}", text::causes(&error));
     std::process::exit(STOPPED);
 }
 

@@ -7,6 +7,7 @@ use std::{fs, path::Path};
 use composer_nas::{
     journal::{self, Journal, JournalError, Setup},
     prelude::*,
+    text,
 };
 
 fn setup() -> Setup {
@@ -159,7 +160,7 @@ fn what_is_no_regular_file_is_refused() {
         let read = journal::read(at(name)).map(drop);
         let told = journal::notices(at(name)).map(drop);
         for refused in [opened, read, told, journal::written_by(at(name)).map(drop)] {
-            assert!(refused.unwrap_err().to_string().contains("no regular file"), "{name}");
+            assert!(text::causes(&refused.unwrap_err()).contains("no regular file"), "{name}");
         }
     }
     assert!(Journal::open(at("link"), &setup()).is_ok());

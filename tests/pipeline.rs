@@ -240,7 +240,7 @@ fn child_process() {
     composer_nas::durable::outlive_file_size_limit();
     let workers = std::env::var("COMPOSER_TEST_WORKERS").unwrap().parse().unwrap();
     if let Err(error) = run(victim(Path::new(&path), workers)) {
-        eprintln!("stopped: {error}");
+        eprintln!("stopped: {}", composer_nas::text::causes(&error));
         std::process::exit(3);
     }
 }
@@ -309,7 +309,11 @@ fn a_full_disk_stops_the_search_and_loses_nothing() {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{text}");
-    assert!(text.contains("cannot write to the journal") && text.contains("Not in the journal: {"), "{text}");
+    assert!(
+        text.contains("cannot write to the journal")
+            && text.contains("a line is not in the journal, after 0 s of waiting: {"),
+        "{text}"
+    );
     let finished = journal::read(&path).unwrap().1.observations().count();
     assert!(finished > 3 && fs::read(&path).unwrap().ends_with(b"\n"));
     let resumed = run(victim(&path, 1)).unwrap();

@@ -18,6 +18,7 @@ use composer_nas::{
     model::ModelSpec,
     pretrain::{CHECKPOINTS, Measured, PretrainConfig, PretrainError, Pretrained, Pretrainer, Record},
     primitive::Primitives,
+    text,
     train::{AdamWConfig, Decay, LrSchedule, Outcome, Precision, TrainConfig, TrainError},
 };
 
@@ -250,17 +251,17 @@ fn what_does_not_fit_is_refused() {
     assert!(error.contains("model.architecture was \"1A+1M\", is \"1A+1M+1A\""), "{error}");
     let again = || {
         let go_on = &mut |_: &Record| ControlFlow::Continue(());
-        pretrainer(root.path(), "run", &config()).run(&Device::flex(), &[], go_on).unwrap_err().to_string()
+        pretrainer(root.path(), "run", &config()).run(&Device::flex(), &[], go_on).unwrap_err()
     };
     let newest = run.join(CHECKPOINTS).join("step-00000060");
     let weights = newest.join("model.safetensors");
     let good = fs::read(&weights).unwrap();
     fs::write(&weights, &good[..good.len() / 2]).unwrap();
-    let message = again();
+    let message = text::causes(&again());
     assert!(message.contains("step-00000060") && message.contains("remove its folder"), "{message}");
     fs::write(&weights, good).unwrap();
     fs::write(newest.join("state.json"), "{}").unwrap();
-    assert!(again().contains("is damaged"));
+    assert!(again().to_string().contains("is damaged"));
     fs::remove_dir_all(newest).unwrap();
     assert_eq!(carry_on(root.path(), "run").outcome, Outcome::Finished);
 }

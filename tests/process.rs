@@ -36,12 +36,12 @@ fn child_driver() {
     let executor = match process(&folder) {
         Ok(executor) => executor,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{}", composer_nas::text::causes(&error));
             std::process::exit(3);
         }
     };
     if let Err(error) = run(&folder, executor) {
-        eprintln!("{error}");
+        eprintln!("{}", composer_nas::text::causes(&error));
         std::process::exit(3);
     }
 }

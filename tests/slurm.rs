@@ -47,9 +47,9 @@ fn child_driver() {
     let folder = cluster::driven();
     let search = |executor| {
         let pipeline = cluster::pipeline().patience(PATIENCE).executor(executor).journal(folder.join("journal.jsonl"));
-        pipeline.run(&Target::llama_350m()).map_err(|error| error.to_string())
+        pipeline.run(&Target::llama_350m()).map_err(|error| composer_nas::text::causes(&error))
     };
-    let result = slurm(&folder).map_err(|error| error.to_string()).and_then(search);
+    let result = slurm(&folder).map_err(|error| composer_nas::text::causes(&error)).and_then(search);
     if let Err(error) = result {
         eprintln!("{error}");
         std::process::exit(3);
