@@ -117,10 +117,10 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`limits`], [`text`], [`statistics`], [`durable`], [`line_file`], [`dims`], [`device`]: named random
+//! 1. [`seed`], [`limits`], [`text`], [`statistics`], [`durable`], `line_file`, [`dims`], [`device`]: named random
 //!    streams, bounds on sizes, texts made safe to show, judging noisy numbers, files that are whole or absent,
 //!    append-only files, sizes of layers, named devices
-//! 2. [`kernels`], [`layer`], [`primitive`]: what layers compute, what a layer can be
+//! 2. `kernels`, [`layer`], [`primitive`]: what layers compute, what a layer can be
 //! 3. [`space`]: which sequences are allowed
 //! 4. [`study`]: what is known
 //! 5. [`aggregate`]: study → one architecture
@@ -164,12 +164,12 @@ pub mod text;
 pub mod statistics;
 pub(crate) mod retry;
 pub mod durable;
-pub mod line_file;
+pub(crate) mod line_file;
 pub mod dims;
 #[cfg(feature = "model")]
 pub mod device;
 #[cfg(feature = "model")]
-pub mod kernels;
+pub(crate) mod kernels;
 #[cfg(feature = "model")]
 pub mod layer;
 pub mod primitive;

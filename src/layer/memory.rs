@@ -47,7 +47,7 @@ impl Memory {
     }
 
     /// Numbers kept, over the whole batch; compare with
-    /// [`LayerCost::cache_elements`](super::LayerCost::cache_elements).
+    /// [`LayerCost::cache_elements`](crate::primitive::LayerCost::cache_elements).
     pub fn elements(&self) -> usize {
         self.0.as_ref().map_or(0, |state| state.elements())
     }
