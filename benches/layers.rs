@@ -15,7 +15,7 @@ use clap::Parser;
 use composer_nas::{
     Seed, device,
     dims::{Dims, InitScheme},
-    layer::{Block, Memory, WeightInit},
+    layer::{Block, LayerCache, WeightInit},
     primitive::{Primitive, Primitives},
 };
 
@@ -97,8 +97,8 @@ fn train(layer: &Layer, options: &Options, seq: usize, device: &Device) -> f64 {
 fn decode(layer: &Layer, options: &Options, device: &Device) -> [f64; 2] {
     const TOKENS: usize = 32;
     let [prompt, token] = [options.prefill, 1].map(|seq| input(options.batch, seq, options.width, device));
-    let prefill = seconds(device, || drop(layer.decoding.step(prompt.clone(), &mut Memory::default())));
-    let mut full = Memory::default();
+    let prefill = seconds(device, || drop(layer.decoding.step(prompt.clone(), &mut LayerCache::default())));
+    let mut full = LayerCache::default();
     layer.decoding.step(prompt.clone(), &mut full);
     let steps = seconds(device, || {
         let mut memory = full.clone();

@@ -81,7 +81,7 @@ struct Args {
     /// Compute in 16 bits (accelerators).
     #[arg(long)]
     bf16: bool,
-    /// Compute activations again on the way back, to save memory.
+    /// Compute activations again in the backward pass, to save memory.
     #[arg(long)]
     recompute: bool,
     /// Root of everything random.

@@ -212,7 +212,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         pipeline = pipeline.invalidate(TrialId(id), reason.as_str());
     }
     if args.evaluator.stop_early {
-        pipeline = pipeline.stop_early(MedianRule::after(8, stop_from));
+        pipeline = pipeline.stop_early(MedianPruner::after(8, stop_from));
     }
     if let Some(limit) = limit {
         pipeline = pipeline.time_limit(limit);

@@ -26,7 +26,7 @@ pub fn outlive_file_size_limit() {
 /// Writes `bytes` to `path`, with its folder, so that a crash at any moment leaves the old file or the new one.
 ///
 /// # Errors
-/// The system's words; the old file is then unchanged.
+/// The I/O error; the old file is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder(path))?;
     write_in(path, bytes)
@@ -35,7 +35,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Writes `bytes` to `path` as [`write()`] does, in a folder that must be there.
 ///
 /// # Errors
-/// The system's words; the old file is then unchanged.
+/// The I/O error; the old file is then unchanged.
 pub fn write_in(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = NewFile::create(path)?;
     file.write_all(bytes)?;
@@ -94,7 +94,7 @@ pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
 /// Makes an empty file in the place of whatever a writer that died has left there; a link is replaced.
 ///
 /// # Errors
-/// The system's words.
+/// The I/O error.
 pub fn create_new(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -106,7 +106,7 @@ pub fn create_new(path: &Path) -> io::Result<File> {
 /// Puts a file or a folder, written and synced under another name of the same file system, in its place.
 ///
 /// # Errors
-/// The system's words; a folder takes no place that is occupied.
+/// The I/O error; a folder takes no place that is occupied.
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_folder(&folder(to));
@@ -129,7 +129,7 @@ pub fn beside(path: &Path) -> PathBuf {
 /// Opens the file at `path` for reading and appending; makes an empty one where there is none.
 ///
 /// # Errors
-/// The system's words, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
+/// The I/O error, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
 pub fn open(path: &Path) -> io::Result<File> {
     let options = OpenOptions::new().read(true).append(true).clone();
     match options.clone().create_new(true).open(path) {
@@ -141,7 +141,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// What the file at `path` holds.
 ///
 /// # Errors
-/// The system's words, [`io::ErrorKind::InvalidData`] for what is no file, such as a link, or
+/// The I/O error, [`io::ErrorKind::InvalidData`] for what is no file, such as a link, or
 /// [`io::ErrorKind::FileTooLarge`] for more than [`limits::MAX_LISTING`] bytes.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     limits::read_to_end(&open_to_read(path)?, limits::MAX_LISTING)
@@ -150,7 +150,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Opens the file at `path` for reading.
 ///
 /// # Errors
-/// The system's words, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
+/// The I/O error, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
 pub fn open_to_read(path: &Path) -> io::Result<File> {
     open_existing(path, OpenOptions::new().read(true))
 }
@@ -158,7 +158,7 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
 /// Makes a folder, unless there is one; its parent must be there.
 ///
 /// # Errors
-/// The system's words, or [`io::ErrorKind::InvalidData`] for what is no folder, such as a link to one.
+/// The I/O error, or [`io::ErrorKind::InvalidData`] for what is no folder, such as a link to one.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -173,7 +173,7 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
 /// waited for, for a second.
 ///
 /// # Errors
-/// [`TryLockError::WouldBlock`] where another process keeps it; the system's words where there are no locks.
+/// [`TryLockError::WouldBlock`] where another process keeps it; the I/O error where there are no locks.
 pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
     const PATIENCE: Duration = Duration::from_secs(1);
     const PAUSE: Duration = Duration::from_millis(20);

@@ -103,7 +103,7 @@
 //! | another strategy of search | [`search`], or your [`search::Searcher`] |
 //! | another score | [`evaluate`], or your [`evaluate::Evaluator`] |
 //! | your own training, in any language | [`evaluate::Program`] |
-//! | fewer wasted trainings | [`stopping::MedianRule`], [`evaluate::Cached`] |
+//! | fewer wasted trainings | [`stopping::MedianPruner`], [`evaluate::Cached`] |
 //! | to know what a score predicts | [`evidence::Evidence`] |
 //! | less noise | [`evaluate::Repeated`], [`search::Replicate`], [`aggregate::Pooled`] |
 //! | many machines | [`execute::Process`], [`execute::Slurm`] |
@@ -255,7 +255,7 @@ pub mod prelude {
         },
         seed::{Rng, Seed},
         space::{Architecture, Constraint, SearchSpace},
-        stopping::{MedianRule, StoppingRule},
+        stopping::{MedianPruner, Pruner},
         study::{
             Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, TaskReport, Trial, TrialId,
             TrialState,
@@ -265,7 +265,7 @@ pub mod prelude {
     pub use crate::{
         device::{self, Device},
         evaluate::mad::Mad,
-        layer::{Block, LayerState, Memory, Mixer, WeightInit},
+        layer::{Block, LayerCache, LayerState, Mixer, WeightInit},
         model::{Cache, HybridLm},
         primitive::FnPrimitive,
     };

@@ -166,7 +166,7 @@ fn total(text: &str) -> Option<u64> {
 /// Opens a file that a user has named, for reading. Links are followed.
 ///
 /// # Errors
-/// The system's words; [`io::ErrorKind::InvalidInput`] for what is no regular file, such as a pipe, which may never
+/// The I/O error; [`io::ErrorKind::InvalidInput`] for what is no regular file, such as a pipe, which may never
 /// end or never begin; [`io::ErrorKind::FileTooLarge`] for more than `limit` bytes.
 pub fn open(path: &Path, limit: u64) -> io::Result<File> {
     open_with(OpenOptions::new().read(true), path, limit)

@@ -1,6 +1,6 @@
 //! Ending hopeless trials early: from a study to what a trial must reach.
 //!
-//! A [`StoppingRule`] reads the learning curves of finished trials ([`Report::curve`](crate::study::Report::curve)) and
+//! A [`Pruner`] reads the learning curves of finished trials ([`Report::curve`](crate::study::Report::curve)) and
 //! gives the next trial a [`Bar`]. The bar is fixed when the trial is handed out and made from those outcomes that the
 //! searcher may know, so a search stays repeatable with any number of workers. A trial that runs to its end has the
 //! score that it would have had without a rule.
@@ -19,7 +19,7 @@ use crate::{
 
 /// Decides what a trial must reach to be carried on. A function of its configuration and the study.
 #[auto_impl(Box)]
-pub trait StoppingRule {
+pub trait Pruner {
     /// Name and settings, such as `median(trials=8, steps=100)`: what a resumed search compares.
     fn fingerprint(&self) -> String;
 
@@ -30,12 +30,12 @@ pub trait StoppingRule {
 /// The median rule (Golovin et al. 2017, "Google Vizier", section 3.1.2): a trial must be at least as good as the
 /// median of the finished trials of its length were after as many steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MedianRule {
+pub struct MedianPruner {
     trials: usize,
     steps: usize,
 }
 
-impl MedianRule {
+impl MedianPruner {
     /// Stops nothing before `steps` steps of a trial, nor at steps that fewer than `trials` finished trials of the same
     /// length have behind them.
     pub fn after(trials: usize, steps: usize) -> Self {
@@ -43,7 +43,7 @@ impl MedianRule {
     }
 }
 
-impl StoppingRule for MedianRule {
+impl Pruner for MedianPruner {
     fn fingerprint(&self) -> String {
         format!("median(trials={}, steps={})", self.trials, self.steps)
     }
@@ -96,14 +96,14 @@ mod tests {
             study.apply(event).unwrap();
         }
         let bar = |trials, steps, text: &str| {
-            MedianRule::after(trials, steps).bar(&study, &text.parse().unwrap()).points().to_vec()
+            MedianPruner::after(trials, steps).bar(&study, &text.parse().unwrap()).points().to_vec()
         };
         // A curve that has ended stays where it was.
         assert_eq!(bar(3, 0, "MMA"), [(10, 0.2), (20, 0.3), (30, 0.6)]);
         assert_eq!(bar(1, 15, "MMA"), [(20, 0.3), (30, 0.6)]);
         assert_eq!(bar(1, 0, "MM"), [(10, 9.0), (20, 9.0)]);
         assert_eq!((bar(4, 0, "MMA"), bar(1, 0, "M")), (vec![], vec![]));
-        let boxed: Box<dyn StoppingRule> = Box::new(MedianRule::after(8, 100));
+        let boxed: Box<dyn Pruner> = Box::new(MedianPruner::after(8, 100));
         assert_eq!(boxed.fingerprint(), "median(trials=8, steps=100)");
     }
 }

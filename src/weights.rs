@@ -29,7 +29,7 @@ pub enum WeightsError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// The file is no safetensors file, or a damaged one.

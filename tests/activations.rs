@@ -1,4 +1,4 @@
-//! What training keeps for the way back, counted by the allocator, against the closed forms.
+//! What training keeps for the backward pass, counted by the allocator, against the closed forms.
 #![cfg(feature = "flex")]
 
 use std::thread;
@@ -50,7 +50,7 @@ fn of_model(target: &Target, architecture: &Architecture, batch: usize, seq: usi
     let ids: Vec<i32> = (0..batch * seq).map(|at| (7 * at % spec.vocab_size) as i32).collect();
     let tokens = TokenBatch { batch, seq, inputs: ids.clone(), targets: ids };
     let before = ALLOCATED.current_usage();
-    let (logits, _) = model.logits_and_penalty(tokens.tokens(&device));
+    let (logits, _) = model.logits_and_aux_loss(tokens.tokens(&device));
     let loss = cross_entropy(logits, &tokens);
     let kept = ALLOCATED.current_usage() - before;
     drop(loss.backward());

@@ -60,7 +60,7 @@ fn no_message_repeats_its_source() {
     assert!(repeats_its_source("\"failed: {0}\"", "\n    Failed(#[from] io::Error),"));
 }
 
-/// What a folder answers that has a file in its place: the system's words once, at the end of the chain.
+/// What a folder answers that has a file in its place: the I/O error once, at the end of the chain.
 fn check(error: impl Error + Send + Sync + 'static) {
     let text = text::causes(&error);
     let error = anyhow::Error::new(error);

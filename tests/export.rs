@@ -13,7 +13,7 @@ use composer_nas::{
     import::{self, Rope},
     model::{HybridLm, ModelSpec},
     prelude::*,
-    primitive::{Counterpart, Layout, Remembers},
+    primitive::{CacheKind, HfMapping, Layout},
 };
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -325,8 +325,8 @@ impl Primitive for Previous {
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         Ok(Block::new(PreviousLayer { weight: init.normal([dims.d_model], 0.5, device) }))
     }
-    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
-        let named = Counterpart::new("previous", Remembers::Nothing).tensor("weight", "weight", Layout::Same);
+    fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {
+        let named = HfMapping::new("previous", CacheKind::Nothing).tensor("weight", "weight", Layout::Same);
         self.named.then(|| named.python("class Layer: ...\n"))
     }
 }
@@ -337,7 +337,7 @@ fn a_plug_in_brings_its_own_export_or_is_refused() {
     let spec = tiny("AP");
     let bare = Primitives::standard().with(Previous { named: false }).unwrap();
     let error = export::hugging_face(&spec, None, &bare, root.path().join("p"), &Options::default()).unwrap_err();
-    assert!(matches!(&error, ExportError::Counterpart(CounterpartError::Missing { .. })));
+    assert!(matches!(&error, ExportError::HfMapping(CounterpartError::Missing { .. })));
     assert!(error.to_string().contains("attention (A)") && error.to_string().contains("mlp (F)"), "{error}");
 
     let named = Primitives::standard().with(Previous { named: true }).unwrap();

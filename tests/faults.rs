@@ -110,16 +110,16 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn search(folder: &Path) -> Result<Found, PipelineError> {
-    let patience = Duration::from_millis(number(PATIENCE).unwrap_or(10_000));
+    let write_timeout = Duration::from_millis(number(PATIENCE).unwrap_or(10_000));
     let trials = number(TRIALS).unwrap_or(12) as usize;
     let journal = folder.join("journal.jsonl");
-    let mut pipeline = pipeline(trials).patience(patience).journal(&journal).observer(Notices);
+    let mut pipeline = pipeline(trials).write_timeout(write_timeout).journal(&journal).observer(Notices);
     if env::var(EXECUTOR).as_deref() != Ok("threads") {
         let wrapper = env::var(WRAPPER).unwrap_or_default();
         let wrapper = wrapper.split('\u{1f}').filter(|word| !word.is_empty()).map(str::to_owned);
         let time = number(LIMIT).map(Duration::from_millis);
         let executor = Process::new(WORKERS, folder)?.command(wrapper.chain(cluster::command("child_worker")));
-        let executor = executor.poll(Duration::from_millis(10)).patience(patience);
+        let executor = executor.poll(Duration::from_millis(10)).write_timeout(write_timeout);
         pipeline = pipeline.executor(executor.resources(Resources { time, ..Resources::default() }));
     }
     if env::var(FAULTS).is_ok_and(|faults| faults.is_empty()) {
@@ -495,7 +495,7 @@ fn a_worker_or_driver_that_is_stopped_for_a_while_goes_on() {
     signal(&stopped, "-STOP");
     let driver = child.id().to_string();
     signal(&driver, "-STOP");
-    // Longer than anybody's patience.
+    // Longer than anybody's write_timeout.
     thread::sleep(Duration::from_millis(900));
     signal(&driver, "-CONT");
     thread::sleep(Duration::from_millis(600));

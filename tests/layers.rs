@@ -11,7 +11,7 @@ use burn::{
 use composer_nas::{
     Seed,
     dims::{Dims, InitScheme},
-    layer::{Block, GatedConvLayer, GatedDeltaNetLayer, Mamba2Layer, Memory, Mixer, WeightInit},
+    layer::{Block, GatedConvLayer, GatedDeltaNetLayer, LayerCache, Mamba2Layer, Mixer, WeightInit},
     model::{HybridLm, ModelSpec},
     primitive::{GatedConv, GatedDeltaNet, Mamba2, Primitive, Primitives},
     train::{AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, train},
@@ -64,7 +64,7 @@ fn agrees(layer: impl Mixer, training: impl Mixer, golden: &Value, y: &Value) {
     let x = input(&Device::flex());
     near(layer.forward(x.clone()), "forward");
     near(training.forward(input(&Device::flex().autodiff())), "training");
-    let mut memory = Memory::default();
+    let mut memory = LayerCache::default();
     let mut start = 0;
     let steps = [4, 1, 1, 5].map(|step| {
         let next = x.clone().narrow(1, start, step);

@@ -68,7 +68,8 @@ fn constrained(journal: &Path, trials: usize) -> Found {
     let space = space().count(Symbol::ATTENTION, 1..=3).unwrap().max_run(Symbol::SWIGLU, 4).unwrap();
     let space = space.pin(5, Symbol::SWIGLU).unwrap();
     let pipeline = Pipeline::new(&Primitives::standard(), space, evaluator).seed(12).searcher(RandomSearch);
-    let pipeline = pipeline.stop_early(MedianRule::after(2, 2)).trials(trials).invalidate(TrialId(2), "a broken node");
+    let pipeline =
+        pipeline.stop_early(MedianPruner::after(2, 2)).trials(trials).invalidate(TrialId(2), "a broken node");
     pipeline.journal(journal).run(&Target::llama_1b()).unwrap()
 }
 

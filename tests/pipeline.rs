@@ -229,7 +229,7 @@ fn victim(path: &Path, workers: usize) -> Pipeline<impl Evaluator + 'static> {
         .seed(11)
         .workers(workers)
         .journal(path)
-        .patience(Duration::ZERO)
+        .write_timeout(Duration::ZERO)
 }
 
 /// Not a test of its own: the process that is killed.

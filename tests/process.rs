@@ -48,7 +48,7 @@ fn child_driver() {
 
 fn process(folder: &Path) -> Result<Process, ExecuteError> {
     let executor = Process::new(WORKERS, folder)?.command(command("child_worker"));
-    Ok(executor.poll(Duration::from_millis(20)).patience(Duration::from_secs(10)))
+    Ok(executor.poll(Duration::from_millis(20)).write_timeout(Duration::from_secs(10)))
 }
 
 /// Runs the whole search in a driver of its own, so that its workers see the faults.
@@ -250,7 +250,7 @@ fn a_full_disk_costs_an_attempt() {
     let script = format!("n=$(ls -d {}/tasks/trial*/attempts/* 2>/dev/null | wc -l); ", folder.display())
         + "case \"$*\" in *trial-*) [ $n -lt 4 ] && ulimit -f 0;; esac; exec \"$0\" \"$@\" >/dev/null";
     let words = ["sh".into(), "-c".into(), script].into_iter().chain(command("child_worker"));
-    let executor = process(folder).unwrap().command(words).patience(Duration::from_millis(200)).attempts(9);
+    let executor = process(folder).unwrap().command(words).write_timeout(Duration::from_millis(200)).attempts(9);
     let found = run(folder, executor).unwrap();
     assert_expected(folder, &found);
     assert!(tasks(folder).iter().map(|task| attempts(task)).sum::<usize>() > cluster::TRIALS);
@@ -261,7 +261,7 @@ fn a_driver_without_room_says_so_and_goes_on_later() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     fs::write(folder.join("tasks"), "in the way").unwrap();
-    let executor = process(folder).unwrap().patience(Duration::from_millis(100));
+    let executor = process(folder).unwrap().write_timeout(Duration::from_millis(100));
     let error = run(folder, executor).unwrap_err();
     assert!(matches!(&error, PipelineError::Execute(ExecuteError::Folder { .. })), "{error}");
     fs::remove_file(folder.join("tasks")).unwrap();
@@ -351,7 +351,7 @@ fn a_trial_that_reaches_its_time_limit_goes_on_from_its_checkpoint() {
 #[test]
 fn stopping_rules_reach_into_processes() {
     let search = |pipeline: Pipeline<cluster::Faulty>| {
-        let pipeline = pipeline.searcher(RandomSearch).stop_early(MedianRule::after(3, 4)).trials(12);
+        let pipeline = pipeline.searcher(RandomSearch).stop_early(MedianPruner::after(3, 4)).trials(12);
         let study = pipeline.run(&Target::llama_350m()).unwrap().study;
         study
             .trials()

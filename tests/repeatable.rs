@@ -105,7 +105,7 @@ fn learner(shift: u64) -> impl Evaluator + 'static {
 fn stopping(shift: u64, workers: usize) -> Pipeline<impl Evaluator + 'static, RegularizedEvolution> {
     let pipeline = Pipeline::new(&Primitives::standard(), toy::space(), learner(shift));
     let pipeline = pipeline.searcher(RegularizedEvolution::new(6, 2).unwrap()).trials(24).seed(5).workers(workers);
-    pipeline.stop_early(MedianRule::after(4, 3))
+    pipeline.stop_early(MedianPruner::after(4, 3))
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn real_trainings_are_stopped_and_repeat() {
     let search = |rule: bool| {
         let pipeline = Pipeline::new(&Primitives::standard(), toy::space(), mad()).searcher(RandomSearch);
         let pipeline = pipeline.trials(16).seed(3).workers(2);
-        let pipeline = if rule { pipeline.stop_early(MedianRule::after(3, 4)) } else { pipeline };
+        let pipeline = if rule { pipeline.stop_early(MedianPruner::after(3, 4)) } else { pipeline };
         toy::outcomes(&pipeline.run(&Target::llama_350m()).unwrap().study)
     };
     let with = search(true);

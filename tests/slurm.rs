@@ -46,7 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 fn child_driver() {
     let folder = cluster::driven();
     let search = |executor| {
-        let pipeline = cluster::pipeline().patience(PATIENCE).executor(executor).journal(folder.join("journal.jsonl"));
+        let pipeline =
+            cluster::pipeline().write_timeout(PATIENCE).executor(executor).journal(folder.join("journal.jsonl"));
         pipeline.run(&Target::llama_350m()).map_err(|error| composer_nas::text::causes(&error))
     };
     let result = slurm(&folder).map_err(|error| composer_nas::text::causes(&error)).and_then(search);
@@ -71,7 +72,7 @@ fn slurm(folder: &Path) -> Result<Slurm, ExecuteError> {
     let full = words(FAULTS).contains("full_disk");
     let wrapper = if full { small_disk.to_vec() } else { vec![] };
     let executor = Slurm::new(options, folder)?.command([wrapper, command("child_worker")].concat());
-    Ok(executor.grace(Duration::from_secs(2)).patience(PATIENCE))
+    Ok(executor.grace(Duration::from_secs(2)).write_timeout(PATIENCE))
 }
 
 fn driver(cluster: &Cluster, folder: &Path, faults: &str) -> Command {

@@ -117,13 +117,13 @@ fn the_balance_of_experts_is_trained_but_not_reported() {
     let batch = repeat_previous(1, 0);
     let device = Device::flex().autodiff();
     let model = network("AEE", 1).train();
-    let (logits, penalty) = model.logits_and_penalty(batch.tokens(&device));
+    let (logits, penalty) = model.logits_and_aux_loss(batch.tokens(&device));
     let penalty = penalty.unwrap().into_scalar::<f32>();
     // Each layer's is 0.01 in balance, and at most 8/3 times that.
     assert!((0.02..0.06).contains(&penalty), "{penalty}");
     let loss = cross_entropy(logits, &batch).into_scalar::<f32>();
     assert_eq!(loss, cross_entropy(model.logits(batch.tokens(&device)), &batch).into_scalar::<f32>());
-    assert!(network("AM", 1).logits_and_penalty(batch.tokens(&device)).1.is_none());
+    assert!(network("AM", 1).logits_and_aux_loss(batch.tokens(&device)).1.is_none());
 
     let mut losses = Vec::new();
     let progress = &mut |progress: &Progress| {

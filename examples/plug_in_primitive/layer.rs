@@ -31,7 +31,7 @@ impl Mixer for RunningMean {
         self.extend(x, &mut Past::default())
     }
 
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+    fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
         memory.advance(Past::default, |past| self.extend(x, past))
     }
 }

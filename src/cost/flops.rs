@@ -30,8 +30,8 @@ impl FlopConvention {
         match self {
             Self::Megatron => cost.forward_flops_per_token.into(),
             Self::TorchTitan => {
-                let active = u128::from(cost.parameters.saturating_sub(cost.idle_parameters)) + u128::from(width);
-                2 * active + 4 * u128::from(cost.score_channels) * u128::from(seq_len)
+                let active = u128::from(cost.parameters.saturating_sub(cost.inactive_parameters)) + u128::from(width);
+                2 * active + 4 * u128::from(cost.attention_width) * u128::from(seq_len)
             }
         }
     }

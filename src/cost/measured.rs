@@ -11,7 +11,7 @@ use crate::{
     device,
     dims::InitScheme,
     kernels::linear_transposed,
-    layer::{Memory, WeightInit},
+    layer::{LayerCache, WeightInit},
     limits::{self, LimitError},
     model::{ModelSpec, RmsNorm},
     primitive::{BuildError, Primitives, Symbol},
@@ -69,7 +69,7 @@ impl Timing {
         for &symbol in symbols {
             let cost = primitives.get(symbol).map_err(BuildError::from)?.cost(&like.dims, seq);
             let kept = limits::product(&[batch, cost.cache_elements]);
-            let head = if cost.score_channels > 0 { like.dims.head_dim as u64 } else { 0 };
+            let head = if cost.attention_width > 0 { like.dims.head_dim as u64 } else { 0 };
             let turn = limits::product(&[head, head]);
             check([2 * prompt, kept, cost.parameters.into(), turn].into_iter().fold(0, u128::saturating_add))?;
         }
@@ -138,7 +138,7 @@ fn time_layer(
     let layer = primitives.get(symbol)?.build(&like.dims, &mut init, device)?;
     let norm = RmsNorm::new(like.dims.d_model, like.dims.norm_eps, device);
     let prefill = time(repeats, || prompt.clone() + layer.forward(norm.forward(prompt.clone())));
-    let mut memory = Memory::default();
+    let mut memory = LayerCache::default();
     wait(layer.step(norm.forward(prompt.clone()), &mut memory));
     let decode = time(repeats, || next.clone() + layer.step(norm.forward(next.clone()), &mut memory));
     Ok(Seconds { prefill, decode })

@@ -5,7 +5,7 @@
 //! times the forward pass. Megatron's is the default. The two differ twofold in the attention term.
 //!
 //! # Activations
-//! What training keeps for the way back is an estimate, for layers that are computed by fused operations, which compute
+//! What training keeps for the backward pass is an estimate, for layers that are computed by fused operations, which compute
 //! scores and activation functions again: the kernels of this crate on a CPU, FlashAttention and fused norms elsewhere.
 //! Per token a layer keeps its input, one number of its norm, and
 //! [`Primitive::activations`](crate::primitive::Primitive::activations); the ends keep the input and output of the last

@@ -65,7 +65,7 @@ pub struct ModelCost {
     /// Bytes of activations that training keeps of one sequence of full length, an estimate; a batch keeps them for
     /// each of its sequences.
     pub activation_bytes_per_sequence: u64,
-    /// The same where layers keep their inputs alone and are computed again on the way back, one at a time.
+    /// The same where layers keep their inputs alone and are computed again in the backward pass, one at a time.
     pub recomputed_activation_bytes_per_sequence: u64,
 }
 
@@ -105,7 +105,7 @@ impl ModelCost {
             let count = count as u128;
             let cost = primitive.cost(&spec.dims, seq_len);
             body += count * (u128::from(cost.parameters) + width);
-            idle += count * u128::from(cost.idle_parameters);
+            idle += count * u128::from(cost.inactive_parameters);
             flops += count * convention.layer(&cost, spec.dims.width(), seq_len);
             cache += count * u128::from(cost.cache_elements);
             let activations = u128::from(seq_len) + u128::from(primitive.activations(&spec.dims, seq_len));

@@ -14,7 +14,7 @@ pub enum TokenError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// The file is shorter or longer than it says, or than its tokens need.

@@ -14,7 +14,7 @@ pub enum DownstreamError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// A line that is no question of the layout.

@@ -96,7 +96,7 @@ pub enum EngineError {
     Missing {
         /// The program.
         program: String,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// This machine refuses what a job needs: a file, a process. Executors try again for as long as they are patient.
@@ -104,7 +104,7 @@ pub enum EngineError {
     System {
         /// What was to be done.
         act: String,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// The engine refuses for good.

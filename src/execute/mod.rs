@@ -150,7 +150,7 @@ pub enum ExecuteError {
     Folder {
         /// The folder or a file in it.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// Jobs were started and ended, and no worker has been seen.

@@ -108,7 +108,7 @@ pub fn work(folder: &Path, evaluators: &[&dyn Evaluator]) -> WorkerExit {
             return if missing { WorkerExit::NoTask } else { WorkerExit::BadTask };
         }
     };
-    let written = writing(spec.patience, || task.claim()).map(|(number, attempt)| {
+    let written = writing(spec.write_timeout, || task.claim()).map(|(number, attempt)| {
         let attempt = Attempt { task: &task, spec: &spec, number, folder: attempt };
         attempt.carry_out(evaluators)
     });
@@ -176,7 +176,7 @@ impl Attempt<'_> {
             None => {
                 let to_be_continued = contents(&checkpoint) != before && heart.called.get() == Some(&Called::TimeLimit);
                 let pulse = Pulse { to_be_continued, ..self.pulse(&heart, u64::MAX) };
-                writing(self.spec.patience, || self.task.beat(&self.folder, &pulse))?;
+                writing(self.spec.write_timeout, || self.task.beat(&self.folder, &pulse))?;
                 Ok(WorkerExit::Unfinished)
             }
         }
@@ -196,14 +196,14 @@ impl Attempt<'_> {
 
     /// Writes the result, again and again while the disk refuses.
     fn finish(&self, outcome: &Outcome) -> io::Result<()> {
-        writing(self.spec.patience, || self.task.finish(&self.folder, outcome))
+        writing(self.spec.write_timeout, || self.task.finish(&self.folder, outcome))
     }
 
-    /// Shows signs of life until the evaluation ends, and calls it off where that is asked for.
+    /// Shows heartbeats until the evaluation ends, and calls it off where that is asked for.
     fn watch(&self, heart: &Heart, ended: &mpsc::Receiver<()>) {
         let limit = self.spec.limit.map(|limit| Instant::now() + seconds(limit));
         for beat in 0.. {
-            // A sign of life that cannot be written is no reason to lose the evaluation.
+            // A heartbeat that cannot be written is no reason to lose the evaluation.
             let _ = self.task.beat(&self.folder, &self.pulse(heart, beat));
             let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
             if let Some(called) = self.called(left) {
@@ -254,9 +254,9 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 /// Does something that writes, again and again while the disk refuses, for so many seconds.
-fn writing<T>(patience: f64, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn writing<T>(write_timeout: f64, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     const PAUSE: Duration = Duration::from_millis(500);
-    retry(seconds(patience), PAUSE, || match act() {
+    retry(seconds(write_timeout), PAUSE, || match act() {
         Ok(value) => ControlFlow::Break(value),
         Err(error) => {
             say(format_args!("cannot write: {error}"));

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     dims::{Dims, InitScheme},
     model::ModelSpec,
-    primitive::{Counterpart, Primitives, Remembers, Role},
+    primitive::{CacheKind, HfMapping, Primitives, Role},
 };
 
 /// The entry of config.json that other programs pass over: what the standard entries do not say.
@@ -151,7 +151,7 @@ fn merged(mut one: Value, other: Value) -> Value {
 /// What the flat class reads: the kind of every layer, and what it remembers in the words of transformers' caches.
 fn flat(spec: &ModelSpec, primitives: &Primitives) -> Result<Value, ExportError> {
     let counterparts = plan::counterparts(spec, primitives)?;
-    let list = |what: &dyn Fn(&Counterpart) -> String| -> Vec<String> {
+    let list = |what: &dyn Fn(&HfMapping) -> String| -> Vec<String> {
         spec.architecture.layers().iter().map(|symbol| what(&counterparts[symbol])).collect()
     };
     let special = json!({
@@ -205,9 +205,9 @@ fn auto_map(config: &str, model: &str) -> Value {
 fn caches(spec: &ModelSpec, primitives: &Primitives) -> bool {
     let mut keys = false;
     let all = spec.architecture.layers().iter().filter_map(|&symbol| primitives.get(symbol).ok()).all(|primitive| {
-        let remembers = primitive.counterpart(&spec.dims).map_or(Remembers::Nothing, |found| found.remembers);
-        keys |= matches!(remembers, Remembers::Everything | Remembers::Window);
-        remembers != Remembers::Nothing || primitive.role() == Role::Channel
+        let remembers = primitive.hf_mapping(&spec.dims).map_or(CacheKind::Nothing, |found| found.remembers);
+        keys |= matches!(remembers, CacheKind::Everything | CacheKind::Window);
+        remembers != CacheKind::Nothing || primitive.role() == Role::Channel
     });
     keys && all
 }

@@ -39,7 +39,7 @@ pub enum ExportError {
     Spec(#[from] BuildError),
     /// A layer without a name elsewhere.
     #[error(transparent)]
-    Counterpart(#[from] CounterpartError),
+    HfMapping(#[from] CounterpartError),
     /// A format that cannot express the model.
     #[error("format {format:?} cannot express the model: {reason}; use Format::Flat or change the model")]
     Format {
@@ -68,7 +68,7 @@ pub enum ExportError {
     Folder {
         /// Where.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// A tokenizer that cannot be read.

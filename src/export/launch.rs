@@ -10,7 +10,7 @@ use super::{CounterpartError, plan};
 use crate::{
     dims::InitScheme,
     model::ModelSpec,
-    primitive::{BuildError, Counterpart, PrimitiveId, Primitives, RegistryError, Symbol},
+    primitive::{BuildError, HfMapping, PrimitiveId, Primitives, RegistryError, Symbol},
 };
 
 /// The pre-training of one model with Megatron-LM's `pretrain_hybrid.py`: print it, and it is a Bash script.
@@ -80,7 +80,7 @@ pub enum MegatronError {
     },
     /// Two layers of one kind with different options.
     #[error(transparent)]
-    Counterpart(#[from] CounterpartError),
+    HfMapping(#[from] CounterpartError),
     /// Something that is the same for all layers there, or has no argument.
     #[error("Megatron cannot express this model: {0}")]
     Model(&'static str),
@@ -105,7 +105,7 @@ pub fn megatron(spec: &ModelSpec, primitives: &Primitives, training: &Training) 
             continue;
         }
         let primitive = primitives.get(symbol)?;
-        let found = primitive.counterpart(&spec.dims).and_then(|found| Some((letter(&found.kind)?, found)));
+        let found = primitive.hf_mapping(&spec.dims).and_then(|found| Some((letter(&found.kind)?, found)));
         let Some((letter, counterpart)) = found else {
             return Err(MegatronError::Layer { id: primitive.id(), symbol });
         };
@@ -131,7 +131,7 @@ fn letter(kind: &str) -> Option<char> {
 }
 
 /// The arguments that single kinds of layers need.
-fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, Counterpart>) -> Result<Vec<String>, MegatronError> {
+fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Vec<String>, MegatronError> {
     let settings = plan::settings(counterparts)?;
     let kind = |symbol: &Symbol| counterparts.get(symbol).map_or("", |counterpart| &counterpart.kind);
     let has = |wanted: &str| counterparts.keys().any(|symbol| kind(symbol) == wanted);

@@ -9,7 +9,7 @@
 //! | [`Format::DeciLm`] | attention, SwiGLU | transformers, vLLM | two modules |
 //! | [`Format::LlamaCpp`] | attention, SwiGLU | llama.cpp, transformers, vLLM | two modules |
 //! | [`Format::Llama`] | attention, SwiGLU | everything that knows Llama | none |
-//! | [`Format::Flat`] | all with a [counterpart](crate::primitive::Counterpart) | transformers | two modules |
+//! | [`Format::Flat`] | all with a [counterpart](crate::primitive::HfMapping) | transformers | two modules |
 //!
 //! ```
 //! use composer_nas::{export, prelude::*};

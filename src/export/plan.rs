@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::{
     dims::Dims,
     model::ModelSpec,
-    primitive::{Counterpart, Layout, PrimitiveId, Primitives, RegistryError, Symbol},
+    primitive::{HfMapping, Layout, PrimitiveId, Primitives, RegistryError, Symbol},
 };
 
 /// The kind of a layer that DeciLM and Llama call `self_attn`.
@@ -47,7 +47,7 @@ pub(crate) enum Half {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// What the symbols of the architecture are called.
-    pub counterparts: BTreeMap<Symbol, Counterpart>,
+    pub counterparts: BTreeMap<Symbol, HfMapping>,
     /// The tensors, first to last.
     pub entries: Vec<Entry>,
 }
@@ -77,7 +77,7 @@ pub enum CounterpartError {
     /// transformers has no such layer.
     #[error(
         "primitive {id} ({symbol}) has no counterpart in transformers; those that have one are: {known}. Give it one with \
-         Primitive::counterpart, or choose another architecture"
+         Primitive::hf_mapping, or choose another architecture"
     )]
     Missing {
         /// The primitive.
@@ -111,7 +111,7 @@ pub enum CounterpartError {
 pub(crate) fn counterparts(
     spec: &ModelSpec,
     primitives: &Primitives,
-) -> Result<BTreeMap<Symbol, Counterpart>, CounterpartError> {
+) -> Result<BTreeMap<Symbol, HfMapping>, CounterpartError> {
     let mut found = BTreeMap::new();
     for &symbol in spec.architecture.layers() {
         if found.contains_key(&symbol) {
@@ -119,8 +119,8 @@ pub(crate) fn counterparts(
         }
         let primitive = primitives.get(symbol)?;
         let id = primitive.id();
-        let Some(counterpart) = primitive.counterpart(&spec.dims) else {
-            let known = primitives.iter().filter(|p| p.counterpart(&spec.dims).is_some());
+        let Some(counterpart) = primitive.hf_mapping(&spec.dims) else {
+            let known = primitives.iter().filter(|p| p.hf_mapping(&spec.dims).is_some());
             let known = known.map(|p| format!("{} ({})", p.id(), p.symbol())).collect::<Vec<_>>().join(", ");
             return Err(CounterpartError::Missing { id, symbol, known });
         };
@@ -133,7 +133,7 @@ pub(crate) fn counterparts(
 }
 
 /// The entries of config.json that the layers ask for.
-pub(crate) fn settings(counterparts: &BTreeMap<Symbol, Counterpart>) -> Result<Map<String, Value>, CounterpartError> {
+pub(crate) fn settings(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Map<String, Value>, CounterpartError> {
     let mut all = Map::new();
     for (key, value) in counterparts.values().flat_map(|counterpart| &counterpart.settings) {
         match all.get(key) {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{DECI, FLAT};
-use crate::primitive::{Counterpart, Symbol};
+use crate::primitive::{HfMapping, Symbol};
 
 /// Ends the flat module's table of layers: the modules of other layers register behind it.
 const REGISTER: &str = "# Layers that come with the checkpoint.\n";
 
 /// Name and source of every module that this model type needs.
-pub(super) fn modules(model_type: &str, counterparts: &BTreeMap<Symbol, Counterpart>) -> Vec<(String, String)> {
+pub(super) fn modules(model_type: &str, counterparts: &BTreeMap<Symbol, HfMapping>) -> Vec<(String, String)> {
     let mut modules = match model_type {
         DECI => pair(include_str!("python/deci_configuration.py"), include_str!("python/deci_modeling.py").into()),
         FLAT => {
@@ -34,7 +34,7 @@ fn pair(configuration: &str, modeling: String) -> Vec<(String, String)> {
 }
 
 /// Kind and source of the layers that bring their own module.
-fn shipped(counterparts: &BTreeMap<Symbol, Counterpart>) -> impl Iterator<Item = (&str, &str)> {
+fn shipped(counterparts: &BTreeMap<Symbol, HfMapping>) -> impl Iterator<Item = (&str, &str)> {
     let layers = counterparts.values().filter_map(|c| Some((c.kind.as_str(), c.python.as_deref()?)));
     layers.collect::<BTreeMap<_, _>>().into_iter()
 }
@@ -42,11 +42,11 @@ fn shipped(counterparts: &BTreeMap<Symbol, Counterpart>) -> impl Iterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::primitive::Remembers;
+    use crate::primitive::CacheKind;
 
     #[test]
     fn layers_of_others_are_registered_and_shipped() {
-        let mine = Counterpart::new("mine", Remembers::Nothing).python("class Layer: ...\n");
+        let mine = HfMapping::new("mine", CacheKind::Nothing).python("class Layer: ...\n");
         let counterparts = BTreeMap::from([(Symbol::MLP, mine)]);
         let modules: BTreeMap<_, _> = modules(FLAT, &counterparts).into_iter().collect();
         assert_eq!(modules["layer_mine.py"], "class Layer: ...\n");

@@ -208,7 +208,7 @@ impl Config {
             return Err(ImportError::Blocks(format!("{OURS}.architecture and layers_block_type differ in length")));
         }
         for (&layer, kind) in layers.iter().zip(kinds) {
-            let counterpart = primitives.get(layer).ok().and_then(|primitive| primitive.counterpart(dims));
+            let counterpart = primitives.get(layer).ok().and_then(|primitive| primitive.hf_mapping(dims));
             let Some(counterpart) = counterpart.filter(|counterpart| counterpart.kind == *kind) else {
                 return Err(ImportError::Blocks(format!(
                     "{OURS}.architecture has {layer} where layers_block_type has {kind}"
@@ -310,7 +310,7 @@ impl Config {
 
 /// The kind of a primitive; empty where it has none.
 fn kind(symbol: Symbol, dims: &Dims, primitives: &Primitives) -> String {
-    let counterpart = primitives.get(symbol).ok().and_then(|primitive| primitive.counterpart(dims));
+    let counterpart = primitives.get(symbol).ok().and_then(|primitive| primitive.hf_mapping(dims));
     counterpart.map(|counterpart| counterpart.kind).unwrap_or_default()
 }
 

@@ -20,7 +20,7 @@ pub enum ImportError {
     File {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// A file with another content than its name says.
@@ -82,12 +82,12 @@ pub enum ImportError {
     Blocks(String),
     /// A layer without a name.
     #[error(transparent)]
-    Counterpart(#[from] CounterpartError),
+    HfMapping(#[from] CounterpartError),
     /// Widths that contradict each other.
     #[error(transparent)]
     Build(#[from] BuildError),
     /// A primitive whose counterpart does not fit the layer it builds.
-    #[error("the model cannot be named: {0}; mend Primitive::counterpart")]
+    #[error("the model cannot be named: {0}; mend Primitive::hf_mapping")]
     Model(String),
     /// Tensors that the model needs.
     #[error("the weights lack {count} tensors, first {first}: is a file missing, or config.json of another model?")]

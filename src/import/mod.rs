@@ -37,7 +37,7 @@ use crate::{
     dims::InitScheme,
     export::Plan,
     layer::WeightInit,
-    model::{HybridLm, ModelSpec, ResidualBlock, RmsNorm, Trunk},
+    model::{Backbone, HybridLm, ModelSpec, ResidualBlock, RmsNorm},
     primitive::Primitives,
     seed::Seed,
 };
@@ -62,7 +62,7 @@ pub enum Rope {
     Pairs,
 }
 
-/// Reads a model. Layers are found by their [counterparts](crate::primitive::Counterpart), so that a primitive of
+/// Reads a model. Layers are found by their [counterparts](crate::primitive::HfMapping), so that a primitive of
 /// another crate that has one is read as well.
 ///
 /// # Errors
@@ -111,5 +111,5 @@ fn empty(spec: &ModelSpec, primitives: &Primitives, device: &Device) -> Result<H
         weight: zeros([dims.d_model, vocabulary]),
         bias: spec.head_bias.then(|| Param::from_data(TensorData::zeros::<f32, _>([vocabulary]), device)),
     });
-    Ok(HybridLm { trunk: Trunk { embedding: zeros([vocabulary, dims.d_model]), layers }, norm: norm(), head })
+    Ok(HybridLm { trunk: Backbone { embedding: zeros([vocabulary, dims.d_model]), layers }, norm: norm(), head })
 }

@@ -71,7 +71,7 @@ pub enum StudyError {
     Open {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// A line that is no measurement.

@@ -57,7 +57,7 @@ impl Journal {
     /// unless something else is there. Whether it did.
     ///
     /// # Errors
-    /// The system's words.
+    /// The I/O error.
     pub fn restore(&mut self, unsaved: &str) -> io::Result<bool> {
         self.file.file().restore(unsaved)
     }

@@ -25,7 +25,7 @@ pub enum JournalError {
     Open {
         /// The journal.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// A line cannot be written. The file ends with the last complete line; the same event may be recorded again.
@@ -34,7 +34,7 @@ pub enum JournalError {
     Write {
         /// The journal.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
         /// The line that is not in the file.
         line: String,

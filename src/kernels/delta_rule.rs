@@ -168,7 +168,7 @@ fn unit(x: Tensor<4>) -> Tensor<4> {
 /// since `[[t, 0], [b, u]]^-1 = [[t^-1, 0], [-u^-1 b t^-1, u^-1]]`. Powers of `a`, which a product of `I + a^(2^n)`
 /// would take, grow beyond any precision where keys repeat.
 ///
-/// Autodiff sees `t - t (a - constant(a)) t`, whose last term is zero, and so takes two products on the way back.
+/// Autodiff sees `t - t (a - constant(a)) t`, whose last term is zero, and so takes two products in the backward pass.
 fn inverse(a: Tensor<4>) -> Tensor<4> {
     let constant = a.clone().inner();
     let len = a.dims()[3];

@@ -29,7 +29,7 @@ fn kernel(x: &Tensor<3>, gamma: &Tensor<1>, epsilon: f64) -> Option<Tensor<3>> {
 fn composed(x: Tensor<3>, gamma: Tensor<1>, epsilon: f64) -> Tensor<3> {
     let [_, _, width] = x.dims();
     // mean(x^2) with one factor held constant has half the derivative; 2m - constant(m) has all of it. This and the
-    // product with 1/D in place of a sum spare four passes over x on the way back.
+    // product with 1/D in place of a sum spare four passes over x in the backward pass.
     let average = Tensor::<2>::full([width, 1], 1.0 / width as f64, &x.device()).cast(DType::F32);
     let wide = x.clone().cast(DType::F32);
     let half = linear(wide.clone() * wide.inner(), average, None);

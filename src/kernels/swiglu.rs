@@ -37,7 +37,7 @@ fn composed(x: Tensor<3>, gate: Tensor<2>, up: Tensor<2>, down: Tensor<2>) -> Te
 /// `x * sigmoid(x)`, with derivative `s + w (1 - s)` for `s = sigmoid(x)` and `w = x s`.
 ///
 /// Autodiff differentiates what it sees. Shown `value + slope * (x - constant(x))`, whose last term is zero, it keeps
-/// one constant and multiplies once on the way back, instead of walking through every operation that made `value`.
+/// one constant and multiplies once in the backward pass, instead of walking through every operation that made `value`.
 pub(super) fn silu(x: Tensor<3>) -> Tensor<3> {
     let constant = x.clone().inner();
     let gate = sigmoid(constant.clone());

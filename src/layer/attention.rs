@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Memory, Mixer, WeightInit};
+use super::{LayerCache, Mixer, WeightInit};
 use crate::{
     dims::Dims,
     kernels::{CausalAttention, KeyValues, project},
@@ -61,7 +61,7 @@ impl Mixer for AttentionLayer {
         project(self.mix.forward(query, key, value), &self.output)
     }
 
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+    fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
         let [query, key, value] = self.project(x);
         let mixed = memory.advance(KeyValues::default, |past| self.mix.extend(query, key, value, past));
         project(mixed, &self.output)

@@ -8,7 +8,7 @@ use burn::{
 };
 
 use super::{
-    Memory,
+    LayerCache,
     erase::{DynMapper, DynVisitor, FromDynMapper, FromDynVisitor, ToDynMapper, ToDynVisitor},
 };
 
@@ -24,11 +24,11 @@ pub trait Mixer: Module + Sync + 'static {
     /// are those of [`forward`](Self::forward) on the whole sequence, however it is cut into steps.
     ///
     /// Without an implementation of its own a layer remembers its inputs and computes the whole sequence again
-    /// ([`Memory::replay`]); a channel mixer forwards and leaves the memory empty.
+    /// ([`LayerCache::replay`]); a channel mixer forwards and leaves the memory empty.
     ///
     /// # Shapes
     /// `x`: `[B, S, D]`, the next `S >= 1` tokens, to `[B, S, D]`.
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+    fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
         memory.replay(x, |x| self.forward(x))
     }
 
@@ -37,7 +37,7 @@ pub trait Mixer: Module + Sync + 'static {
     ///
     /// # Shapes
     /// `x`: `[B, S, D]`, what [`forward`](Self::forward) gets.
-    fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
+    fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
         let _ = x;
         None
     }
@@ -60,13 +60,13 @@ impl Block {
     }
 
     /// Applies the layer to the tokens that follow those in `memory`; see [`Mixer::step`].
-    pub fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+    pub fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
         self.0.step(x, memory)
     }
 
-    /// What training adds to the loss for this layer at input `x`; see [`Mixer::penalty`].
-    pub fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
-        self.0.penalty(x)
+    /// What training adds to the loss for this layer at input `x`; see [`Mixer::aux_loss`].
+    pub fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
+        self.0.aux_loss(x)
     }
 
     /// The layer inside, where it is an `M`.
@@ -79,8 +79,8 @@ impl Block {
 /// Object-safe twin of [`Mixer`], implemented for every mixer below.
 trait DynMixer: Send + Sync + Debug {
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3>;
-    fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>>;
+    fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3>;
+    fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>>;
     fn visit(&self, visitor: &mut dyn DynVisitor);
     fn map(self: Box<Self>, mapper: &mut dyn DynMapper) -> Box<dyn DynMixer>;
     fn collect_devices(&self, devices: Devices) -> Devices;
@@ -97,11 +97,11 @@ impl<M: Mixer> DynMixer for M {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         Mixer::forward(self, x)
     }
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+    fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
         Mixer::step(self, x, memory)
     }
-    fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
-        Mixer::penalty(self, x)
+    fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
+        Mixer::aux_loss(self, x)
     }
     fn visit(&self, visitor: &mut dyn DynVisitor) {
         Module::visit(self, &mut ToDynVisitor(visitor));

@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Memory, Mixer, WeightInit};
+use super::{LayerCache, Mixer, WeightInit};
 use crate::kernels::{ConvWindow, gated_conv, project};
 
 /// `out(c * conv(b * x))`, without bias. Letters: `D` model width, `K` taps.
@@ -36,7 +36,7 @@ impl Mixer for GatedConvLayer {
         project(gated_conv(project(x, &self.input), self.conv.val()), &self.output)
     }
 
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+    fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
         let weight = self.conv.val();
         let start = || ConvWindow::empty(&x, weight.dims());
         let mixed = memory.advance(start, |window| window.gated(project(x.clone(), &self.input), weight.clone()));

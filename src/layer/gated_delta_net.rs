@@ -7,7 +7,7 @@ use burn::{
 };
 
 use super::{
-    Memory, Mixer, WeightInit,
+    LayerCache, Mixer, WeightInit,
     recurrent::{RecurrentState, step_bias},
 };
 use crate::{
@@ -93,7 +93,7 @@ impl Mixer for GatedDeltaNetLayer {
         self.finish(x, y)
     }
 
-    fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+    fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
         let weight = self.conv.val();
         let start = || RecurrentState { window: ConvWindow::empty(&x, weight.dims()), state: self.rule.start(&x) };
         let y = memory.advance(start, |memory| {

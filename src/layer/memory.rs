@@ -11,7 +11,7 @@ use crate::kernels::{ConvWindow, KeyValues};
 ///
 /// Each layer chooses the type of its state; see [`Mixer::step`](super::Mixer::step).
 #[derive(Debug, Default)]
-pub struct Memory(Option<Box<dyn AnyState>>);
+pub struct LayerCache(Option<Box<dyn AnyState>>);
 
 /// The state of one layer during decoding, for all sequences of a batch.
 pub trait LayerState: Clone + Debug + Send + 'static {
@@ -19,7 +19,7 @@ pub trait LayerState: Clone + Debug + Send + 'static {
     fn elements(&self) -> usize;
 }
 
-impl Memory {
+impl LayerCache {
     /// Runs `step` on the state, which is `start()` where there is none yet, and keeps what `step` makes of it. A state
     /// of another type belongs to another layer and counts as none.
     pub fn advance<T: LayerState, O>(&mut self, start: impl FnOnce() -> T, step: impl FnOnce(&mut T) -> O) -> O {
@@ -30,7 +30,7 @@ impl Memory {
         output
     }
 
-    /// Remembers every input and computes the whole sequence again by `forward`: right for every causal layer, with
+    /// CacheKind every input and computes the whole sequence again by `forward`: right for every causal layer, with
     /// work that grows with the square of the length.
     ///
     /// # Shapes
@@ -59,7 +59,7 @@ impl Memory {
     }
 }
 
-impl Clone for Memory {
+impl Clone for LayerCache {
     fn clone(&self) -> Self {
         Self(self.0.as_ref().map(|state| (**state).boxed_clone()))
     }
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_state_lives_from_step_to_step_and_clones_are_independent() {
-        let mut memory = Memory::default();
-        let count = |memory: &mut Memory| {
+        let mut memory = LayerCache::default();
+        let count = |memory: &mut LayerCache| {
             memory.advance(
                 || Count(0),
                 |count| {

@@ -23,7 +23,7 @@ pub use block::{Block, Mixer};
 pub use gated_conv::GatedConvLayer;
 pub use gated_delta_net::GatedDeltaNetLayer;
 pub use mamba2::Mamba2Layer;
-pub use memory::{LayerState, Memory};
+pub use memory::{LayerCache, LayerState};
 pub use mlp::MlpLayer;
 pub use moe::MoeLayer;
 pub use relu2::Relu2Layer;

@@ -6,7 +6,7 @@ use burn::{
     tensor::{Int, Tensor, TensorData, activation::softmax},
 };
 
-use super::{Memory, Mixer, SwiGluLayer};
+use super::{LayerCache, Mixer, SwiGluLayer};
 use crate::kernels::project;
 
 /// `alpha`, the weight of the balance loss: 0.01, as in Switch (Fedus et al. 2021, arXiv 2101.03961, section 2.2) and
@@ -96,11 +96,11 @@ impl Mixer for MoeLayer {
         }
     }
 
-    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
+    fn step(&self, x: Tensor<3>, _memory: &mut LayerCache) -> Tensor<3> {
         self.forward(x)
     }
 
-    fn penalty(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
+    fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
         if x.shape().num_elements() == 0 {
             return None;
         }
@@ -243,8 +243,8 @@ mod tests {
         layer.router.weight = burn::module::Param::from_tensor(Tensor::zeros([6, 5], &device));
         assert_eq!(layer.route(x.clone()).chosen, [0, 1].repeat(10));
         // Equal affinities: sum_i f_i P_i = N / (K T) * K T / N.
-        assert!((host(layer.penalty(&x).unwrap())[0] - 0.01).abs() < 1e-8);
-        assert!(layer.penalty(&Tensor::zeros([1, 0, 6], &device)).is_none());
+        assert!((host(layer.aux_loss(&x).unwrap())[0] - 0.01).abs() < 1e-8);
+        assert!(layer.aux_loss(&Tensor::zeros([1, 0, 6], &device)).is_none());
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
         layer.router.weight = burn::module::Param::from_tensor(skewed);
         let before = share(&layer);
         for _ in 0..200 {
-            let gradients = layer.penalty(&x).unwrap().backward();
+            let gradients = layer.aux_loss(&x).unwrap().backward();
             let weight = layer.router.weight.val();
             let slope = weight.grad(&gradients).unwrap();
             layer.router.weight = burn::module::Param::from_tensor((weight.inner() - slope * 30.0).autodiff());

@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Memory, Mixer, WeightInit};
+use super::{LayerCache, Mixer, WeightInit};
 use crate::{
     dims::Dims,
     kernels::{project, relu2},
@@ -33,7 +33,7 @@ impl Mixer for Relu2Layer {
         project(relu2(project(x, &self.up)), &self.down)
     }
 
-    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
+    fn step(&self, x: Tensor<3>, _memory: &mut LayerCache) -> Tensor<3> {
         self.forward(x)
     }
 }

@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Memory, Mixer, WeightInit};
+use super::{LayerCache, Mixer, WeightInit};
 use crate::kernels::swiglu;
 
 /// `down(silu(gate x) * up x)`: a layer, or an expert of a mixture.
@@ -36,7 +36,7 @@ impl Mixer for SwiGluLayer {
         swiglu(x, self.gate.weight.val(), self.up.weight.val(), self.down.weight.val())
     }
 
-    fn step(&self, x: Tensor<3>, _memory: &mut Memory) -> Tensor<3> {
+    fn step(&self, x: Tensor<3>, _memory: &mut LayerCache) -> Tensor<3> {
         self.forward(x)
     }
 }

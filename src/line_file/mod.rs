@@ -42,7 +42,7 @@ pub enum LineFileError {
     Open {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// A line cannot be written. The file ends with the last complete line; the same line may be written again.
@@ -50,7 +50,7 @@ pub enum LineFileError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
         /// The line that is not in the file.
         line: String,
@@ -147,7 +147,7 @@ impl LineFile {
     /// on.
     ///
     /// # Errors
-    /// The system's words.
+    /// The I/O error.
     pub fn restore(&mut self, unsaved: &str) -> io::Result<bool> {
         if !durable::is_removed(&self.file) || self.path.symlink_metadata().is_ok() {
             return Ok(false);

@@ -7,7 +7,7 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData, activation::gelu},
 };
 
-use super::{ModelSpec, Network, RmsNorm, Trunk};
+use super::{Backbone, ModelSpec, Network, RmsNorm};
 use crate::{
     dims::InitScheme,
     kernels::{PositionTables, project},
@@ -26,7 +26,7 @@ const DECODER_STD: f64 = 0.02;
 #[derive(Module, Debug)]
 pub struct AutoEncoder {
     /// Embedding and layers.
-    pub trunk: Trunk,
+    pub trunk: Backbone,
     /// Two stages of norm, `[D, D]` with bias, GELU (erf).
     pub decoder: Vec<DecoderStage>,
     /// In front of the head.
@@ -47,7 +47,7 @@ pub struct DecoderStage {
 }
 
 impl AutoEncoder {
-    /// Builds the model. Embedding and layers draw as in [`Trunk::new`], the decoder from stream `init/decoder` and the
+    /// Builds the model. Embedding and layers draw as in [`Backbone::new`], the decoder from stream `init/decoder` and the
     /// head from `init/head`, both N(0, 0.02) with zero biases whatever `spec.init` says; the reference wants
     /// `InitScheme::Normal(0.02)` for the layers as well. `tied_embeddings` and `head_bias` do not apply.
     ///
@@ -60,7 +60,7 @@ impl AutoEncoder {
         if width < 4 || !width.is_multiple_of(2) {
             return Err(BuildError::PositionCode(width));
         }
-        let trunk = Trunk::new(spec, primitives, seed, device)?;
+        let trunk = Backbone::new(spec, primitives, seed, device)?;
         let decoder = (0..2)
             .map(|stage| DecoderStage {
                 norm: RmsNorm::new(width, epsilon, device),
@@ -102,7 +102,7 @@ impl Network for AutoEncoder {
         self.forward(tokens)
     }
 
-    fn logits_and_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
+    fn logits_and_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         let (x, penalty) = self.trunk.forward_with_penalty(tokens);
         (self.decode(x), penalty)
     }

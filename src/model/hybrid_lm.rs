@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 
-use super::{Cache, ModelSpec, Network, RmsNorm, Trunk};
+use super::{Backbone, Cache, ModelSpec, Network, RmsNorm};
 use crate::{
     kernels::{linear_transposed, project},
     layer::WeightInit,
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Module, Debug)]
 pub struct HybridLm {
     /// Embedding and layers.
-    pub trunk: Trunk,
+    pub trunk: Backbone,
     /// In front of the head.
     pub norm: RmsNorm,
     /// `[D, V]`; none where the embedding serves as the head.
@@ -28,12 +28,12 @@ pub struct HybridLm {
 impl HybridLm {
     /// Builds the model; its weights are a function of `spec`, the primitives and `seed` alone.
     ///
-    /// Layers and embedding draw as in [`Trunk::new`], the head from stream `init/head` 0.
+    /// Layers and embedding draw as in [`Backbone::new`], the head from stream `init/head` 0.
     ///
     /// # Errors
     /// [`BuildError`] when the spec is empty or contradicts itself, or a primitive is missing or refuses.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
-        let trunk = Trunk::new(spec, primitives, seed, device)?;
+        let trunk = Backbone::new(spec, primitives, seed, device)?;
         let width = spec.dims.d_model;
         let vocab = spec.vocab_size;
         let mut init = WeightInit::new(spec.init, seed.rng("init/head", 0));
@@ -83,7 +83,7 @@ impl Network for HybridLm {
         self.forward(tokens)
     }
 
-    fn logits_and_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
+    fn logits_and_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         let (x, penalty) = self.trunk.forward_with_penalty(tokens);
         (self.score(x), penalty)
     }

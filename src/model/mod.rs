@@ -28,4 +28,4 @@ pub use network::Network;
 pub use norm::RmsNorm;
 pub use spec::ModelSpec;
 #[cfg(feature = "model")]
-pub use trunk::{Cache, ResidualBlock, Trunk};
+pub use trunk::{Backbone, Cache, ResidualBlock};

@@ -21,7 +21,7 @@ pub trait Network: Module {
     ///
     /// # Shapes
     /// As [`logits`](Self::logits).
-    fn logits_and_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
+    fn logits_and_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         (self.logits(tokens), None)
     }
 }

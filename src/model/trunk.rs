@@ -7,14 +7,14 @@ use burn::{
 
 use super::{ModelSpec, RmsNorm};
 use crate::{
-    layer::{Block, Memory, WeightInit},
+    layer::{Block, LayerCache, WeightInit},
     primitive::{BuildError, Primitives},
     seed::Seed,
 };
 
 /// Token embedding and residual blocks. Letters: `B` batch, `S` sequence, `D` model width, `V` vocabulary.
 #[derive(Module, Debug)]
-pub struct Trunk {
+pub struct Backbone {
     /// `[V, D]`.
     pub embedding: Param<Tensor<2>>,
     /// The layers, first to last.
@@ -30,7 +30,7 @@ pub struct ResidualBlock {
     pub mixer: Block,
 }
 
-impl Trunk {
+impl Backbone {
     /// Builds embedding and layers. Layer `i` draws from stream `init/layer` `i` and the embedding from
     /// `init/embedding` 0, so the weights of a layer depend on neither its neighbours nor on other threads.
     ///
@@ -66,12 +66,12 @@ impl Trunk {
     }
 
     /// As [`forward`](Self::forward), with the sum of what the layers add to the loss in training, one element, where
-    /// any does; see [`Mixer::penalty`](crate::layer::Mixer::penalty).
+    /// any does; see [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss).
     pub fn forward_with_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         let start = (embedding(self.embedding.val(), tokens), None);
         self.layers.iter().fold(start, |(x, sum), layer| {
             let normed = layer.norm.forward(x.clone());
-            let sum = sum.into_iter().chain(layer.mixer.penalty(&normed)).reduce(|sum, penalty| sum + penalty);
+            let sum = sum.into_iter().chain(layer.mixer.aux_loss(&normed)).reduce(|sum, penalty| sum + penalty);
             (x + layer.mixer.forward(normed), sum)
         })
     }
@@ -79,7 +79,7 @@ impl Trunk {
     /// The residual stream of the tokens that follow those in `cache`, which then holds them too. `tokens`: `[B, S]` to
     /// `[B, S, D]`.
     pub fn decode(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
-        cache.0.resize_with(self.layers.len(), Memory::default);
+        cache.0.resize_with(self.layers.len(), LayerCache::default);
         let x = embedding(self.embedding.val(), tokens);
         let layers = self.layers.iter().zip(&mut cache.0);
         layers.fold(x, |x, (layer, memory)| x.clone() + layer.mixer.step(layer.norm.forward(x), memory))
@@ -89,11 +89,11 @@ impl Trunk {
 /// What the layers of one model remember of the tokens they have decoded, for one batch of sequences. Empty at first; a
 /// clone goes on by itself, which is how one prompt serves several continuations.
 #[derive(Clone, Debug, Default)]
-pub struct Cache(Vec<Memory>);
+pub struct Cache(Vec<LayerCache>);
 
 impl Cache {
     /// Numbers kept, over all layers and the whole batch.
     pub fn elements(&self) -> usize {
-        self.0.iter().map(Memory::elements).sum()
+        self.0.iter().map(LayerCache::elements).sum()
     }
 }

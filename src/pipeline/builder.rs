@@ -17,7 +17,7 @@ use crate::{
     search::{GpBo, Searcher},
     seed::Seed,
     space::{Architecture, SearchSpace},
-    stopping::StoppingRule,
+    stopping::Pruner,
     study::{Goal, TrialId},
 };
 
@@ -56,9 +56,9 @@ pub(super) struct Options {
     pub workers: usize,
     pub eager: bool,
     pub max_attempts: u32,
-    pub stopping: Option<Box<dyn StoppingRule>>,
+    pub stopping: Option<Box<dyn Pruner>>,
     pub journal: Option<PathBuf>,
-    pub patience: Duration,
+    pub write_timeout: Duration,
     pub candidates: Vec<Architecture>,
     pub invalid: Vec<(TrialId, String)>,
     pub executor: Option<Box<dyn Executor>>,
@@ -87,7 +87,7 @@ impl<E: Evaluator> Pipeline<E> {
                 max_attempts: 3,
                 stopping: None,
                 journal: None,
-                patience: Duration::from_secs(60),
+                write_timeout: Duration::from_secs(60),
                 candidates: Vec::new(),
                 invalid: Vec::new(),
                 executor: None,
@@ -164,7 +164,7 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
 
     /// Ends trials that fall behind by this rule; none by default. The journal remembers it. The evaluator must tell
     /// its running value, as [`Mad`](crate::evaluate::mad::Mad) does; others are never stopped.
-    pub fn stop_early(mut self, rule: impl StoppingRule + 'static) -> Self {
+    pub fn stop_early(mut self, rule: impl Pruner + 'static) -> Self {
         self.options.stopping = Some(Box::new(rule));
         self
     }
@@ -182,8 +182,8 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
     }
 
     /// How long to wait for a journal that cannot be written, on a full disk for example; a minute by default.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.options.patience = patience;
+    pub fn write_timeout(mut self, write_timeout: Duration) -> Self {
+        self.options.write_timeout = write_timeout;
         self
     }
 
@@ -226,7 +226,7 @@ impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A
             seed: self.options.seed,
             searcher: self.searcher.fingerprint(),
             evaluator: self.evaluator.fingerprint(),
-            stopping: self.options.stopping.as_ref().map(StoppingRule::fingerprint),
+            stopping: self.options.stopping.as_ref().map(Pruner::fingerprint),
             workers: Some(self.options.executor.as_ref().map_or(self.options.workers, Executor::capacity)),
             eager: self.options.eager,
             aggregator: Some(self.aggregator.fingerprint()),

@@ -65,7 +65,7 @@ where
         let setup = self.setup()?;
         let options = &mut self.options;
         let trials = options.trials;
-        let patience = options.patience;
+        let write_timeout = options.write_timeout;
         let eager = options.eager;
         let workers = options.workers;
         let executor = options.executor.take();
@@ -83,7 +83,7 @@ where
         let mut session = session.lag((!eager).then(|| executor.capacity()));
         executor.begin(&fingerprint)?;
         session.watch(|observer, study| observer.started(&setup, study, trials));
-        let mut run = Run { session, executor, running: 0, trials, deadline, cancel, patience };
+        let mut run = Run { session, executor, running: 0, trials, deadline, cancel, write_timeout };
         let outcome = run.drive().map_err(|error| run.explained(error));
         run.session.watch(|observer, study| observer.finished(study));
         outcome?;
@@ -106,7 +106,7 @@ struct Run<S> {
     trials: usize,
     deadline: Option<Instant>,
     cancel: CancelToken,
-    patience: Duration,
+    write_timeout: Duration,
 }
 
 impl<S: Searcher> Run<S> {
@@ -135,7 +135,7 @@ impl<S: Searcher> Run<S> {
                     self.running -= 1;
                     if stopped.is_some() {
                         // The disk has had its chance; what it refuses now runs again when the search resumes.
-                        self.patience = Duration::ZERO;
+                        self.write_timeout = Duration::ZERO;
                     }
                     self.retrying(|session| session.attempted(id, outcome.clone())).map(drop)
                 }
@@ -188,13 +188,13 @@ impl<S: Searcher> Run<S> {
         &mut self,
         mut act: impl FnMut(&mut Session<S>) -> Result<T, PipelineError>,
     ) -> Result<T, PipelineError> {
-        let Self { session, cancel, patience, .. } = self;
+        let Self { session, cancel, write_timeout, .. } = self;
         let start = Instant::now();
         let unsaved = |source: JournalError| {
             let line = source.unwritten().to_owned();
             Err(PipelineError::Unsaved { source, waited: start.elapsed(), line })
         };
-        let written = retry(*patience, POLL.max(*patience / 20), || {
+        let written = retry(*write_timeout, POLL.max(*write_timeout / 20), || {
             let error = match act(session) {
                 Err(PipelineError::Journal(error @ (JournalError::Write { .. } | JournalError::Gone { .. }))) => error,
                 outcome => return ControlFlow::Break(outcome),

@@ -78,7 +78,7 @@ pub enum RunFolderError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// A file holds something else.
@@ -96,7 +96,7 @@ pub enum RunFolderError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// A letter of the model stands for another layer here, or for none.

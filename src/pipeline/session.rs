@@ -14,7 +14,7 @@ use crate::{
     search::{Proposal, Searcher},
     seed::Seed,
     space::{Architecture, SearchSpace},
-    stopping::StoppingRule,
+    stopping::Pruner,
     study::{Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, Trial, TrialId, left_out},
     text::causes,
 };
@@ -44,7 +44,7 @@ pub struct Session<S> {
     /// Pending trials that nobody evaluates yet.
     queue: VecDeque<TrialId>,
     lag: Option<u64>,
-    stopping: Option<Box<dyn StoppingRule>>,
+    stopping: Option<Box<dyn Pruner>>,
     max_attempts: u32,
     /// What is to be said about the journal, once somebody listens.
     notices: Vec<String>,
@@ -143,7 +143,7 @@ impl<S: Searcher> Session<S> {
     /// Hands out trials with what they must reach by this rule, which `setup` names where there is a journal. It sees
     /// what the searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
     #[must_use]
-    pub fn stop_early(mut self, rule: impl StoppingRule + 'static) -> Self {
+    pub fn stop_early(mut self, rule: impl Pruner + 'static) -> Self {
         self.stopping = Some(Box::new(rule));
         self
     }

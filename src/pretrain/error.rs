@@ -69,7 +69,7 @@ pub enum PretrainError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
 }

@@ -5,7 +5,7 @@ use std::num::Saturating;
 
 #[cfg(feature = "model")]
 use super::BuildError;
-use super::{Counterpart, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol};
+use super::{CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol};
 use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
@@ -44,13 +44,13 @@ impl Primitive for Attention {
         Ok(Block::new(AttentionLayer::new(dims, init, device)))
     }
 
-    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
-        Some(named(Counterpart::new("full_attention", Remembers::Everything), dims))
+    fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
+        Some(named(HfMapping::new("full_attention", CacheKind::Everything), dims))
     }
 }
 
 /// Adds the names of the projections, which are those of Llama.
-pub(super) fn named(counterpart: Counterpart, dims: &Dims) -> Counterpart {
+pub(super) fn named(counterpart: HfMapping, dims: &Dims) -> HfMapping {
     let names = [("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "o_proj")];
     names.into_iter().fold(counterpart, |all, (ours, theirs)| all.linear(ours, theirs, dims.attention_bias))
 }
@@ -71,7 +71,7 @@ pub(super) fn windowed_cost(dims: &Dims, seq_len: u64, window: u64) -> LayerCost
         parameters: (weights + biases).0,
         forward_flops_per_token: (Saturating(2) * weights + mixing).0,
         cache_elements: (Saturating(2) * keys * Saturating(window.min(seq_len))).0,
-        score_channels: queries.0,
+        attention_width: queries.0,
         ..LayerCost::default()
     }
 }

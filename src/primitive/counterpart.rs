@@ -5,21 +5,21 @@ use serde_json::{Map, Value};
 /// The layer of Hugging Face's transformers that computes the same as a layer of ours, and where its weights go.
 ///
 /// The exporters and importers read this value, so that a primitive states its names in one place and both directions
-/// agree. See [`Primitive::counterpart`](super::Primitive::counterpart).
+/// agree. See [`Primitive::hf_mapping`](super::Primitive::hf_mapping).
 ///
 /// ```
-/// use composer_nas::primitive::{Counterpart, Remembers};
+/// use composer_nas::primitive::{HfMapping, CacheKind};
 ///
 /// // A layer with one linear map `linear`, which Python calls `proj`.
-/// let counterpart = Counterpart::new("square", Remembers::Nothing).linear("linear", "proj", false);
+/// let counterpart = HfMapping::new("square", CacheKind::Nothing).linear("linear", "proj", false);
 /// assert_eq!(counterpart.tensors[0].name, "proj.weight");
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Counterpart {
+pub struct HfMapping {
     /// What `layers_block_type` of config.json calls the layer, such as `full_attention`.
     pub kind: String,
     /// What the layer keeps while it decodes.
-    pub remembers: Remembers,
+    pub remembers: CacheKind,
     /// Entries of config.json that the layer needs beside the model's widths.
     pub settings: Map<String, Value>,
     /// Every parameter of the layer.
@@ -31,7 +31,7 @@ pub struct Counterpart {
 
 /// What a layer keeps of the tokens it has seen, in the words of transformers' caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remembers {
+pub enum CacheKind {
     /// Nothing: every position is treated alone, or the layer has no cached decoding.
     Nothing,
     /// All keys and values.
@@ -44,15 +44,15 @@ pub enum Remembers {
     Taps,
 }
 
-impl Remembers {
+impl CacheKind {
     /// The entry of `layers_cache_type` in config.json: a layer type of transformers' caches.
     pub fn layer_type(self) -> &'static str {
         match self {
-            Remembers::Nothing => "mlp",
-            Remembers::Everything => "full_attention",
-            Remembers::Window => "sliding_attention",
-            Remembers::State => "linear_attention",
-            Remembers::Taps => "conv",
+            CacheKind::Nothing => "mlp",
+            CacheKind::Everything => "full_attention",
+            CacheKind::Window => "sliding_attention",
+            CacheKind::State => "linear_attention",
+            CacheKind::Taps => "conv",
         }
     }
 }
@@ -80,9 +80,9 @@ pub enum Layout {
     Taps,
 }
 
-impl Counterpart {
+impl HfMapping {
     /// A layer of this kind without parameters.
-    pub fn new(kind: impl Into<String>, remembers: Remembers) -> Self {
+    pub fn new(kind: impl Into<String>, remembers: CacheKind) -> Self {
         Self { kind: kind.into(), remembers, settings: Map::new(), tensors: Vec::new(), python: None }
     }
 
@@ -113,7 +113,7 @@ impl Counterpart {
         self
     }
 
-    /// Ships this Python module with the checkpoint; see [`Counterpart::python`].
+    /// Ships this Python module with the checkpoint; see [`HfMapping::python`].
     pub fn python(mut self, source: impl Into<String>) -> Self {
         self.python = Some(source.into());
         self
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_linear_map_is_its_transposed_weight_and_its_bias() {
-        let counterpart = Counterpart::new("square", Remembers::Nothing).linear("map", "proj", true);
+        let counterpart = HfMapping::new("square", CacheKind::Nothing).linear("map", "proj", true);
         let names: Vec<_> = counterpart.tensors.iter().map(|t| (t.parameters[0].as_str(), t.name.as_str())).collect();
         assert_eq!(names, [("map.weight", "proj.weight"), ("map.bias", "proj.bias")]);
         assert_eq!(Layout::Transposed.store((0..6).map(|x| x as f32).collect(), &[2, 3]), [0., 3., 1., 4., 2., 5.]);

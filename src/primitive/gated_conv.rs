@@ -7,7 +7,7 @@ use std::num::Saturating;
 
 #[cfg(feature = "model")]
 use super::{BuildError, recurrent::check_taps};
-use super::{Counterpart, LayerCost, Layout, Primitive, PrimitiveId, Remembers, Role, Symbol};
+use super::{CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol};
 use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
@@ -64,8 +64,8 @@ impl Primitive for GatedConv {
         Ok(Block::new(GatedConvLayer::new(dims.d_model, self.taps, init, device)))
     }
 
-    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
-        let start = Counterpart::new("short_conv", Remembers::Taps).setting("conv_L_cache", self.taps);
+    fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {
+        let start = HfMapping::new("short_conv", CacheKind::Taps).setting("conv_L_cache", self.taps);
         let start = start.setting("conv_bias", false).linear("input", "in_proj", false);
         Some(start.tensor("conv", "conv.weight", Layout::Taps).linear("output", "out_proj", false))
     }

@@ -12,7 +12,7 @@
 //! The initial decays are those of the paper's code.
 
 use super::{
-    BuildError, Counterpart, LayerCost, Layout, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
     recurrent::{MAX_INNER, check_option, check_taps, chunk_states, head_width},
 };
 use crate::dims::{DeltaRule, Dims};
@@ -123,9 +123,9 @@ impl Primitive for GatedDeltaNet {
     }
 
     /// The gated DeltaNet of Qwen3.5, which is that of Qwen3-Next with the projections in matrices of their own.
-    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
+    fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         let rule = self.sizes(dims).ok()?;
-        let start = Counterpart::new("gated_delta_net", Remembers::State);
+        let start = HfMapping::new("gated_delta_net", CacheKind::State);
         let settings = [
             ("linear_num_key_heads", rule.key_heads),
             ("linear_num_value_heads", rule.value_heads),

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "model")]
 use super::BuildError;
-use super::{Counterpart, LayerCost, Primitive, PrimitiveId, Role, Symbol};
+use super::{HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol};
 use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
@@ -13,12 +13,12 @@ use crate::{
 /// A primitive that stands under another letter than its own, so that several variants of one layer can be searched
 /// beside each other; see [`Primitive::with_symbol`].
 #[derive(Clone, Copy, Debug)]
-pub struct Lettered<P> {
+pub struct WithSymbol<P> {
     pub(super) primitive: P,
     pub(super) symbol: Symbol,
 }
 
-impl<P: Primitive> Primitive for Lettered<P> {
+impl<P: Primitive> Primitive for WithSymbol<P> {
     fn id(&self) -> PrimitiveId {
         self.primitive.id()
     }
@@ -44,7 +44,7 @@ impl<P: Primitive> Primitive for Lettered<P> {
         self.primitive.build(dims, init, device)
     }
 
-    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
-        self.primitive.counterpart(dims)
+    fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
+        self.primitive.hf_mapping(dims)
     }
 }

@@ -10,7 +10,7 @@
 //! `time_step_min` in prefill, which a faithful export has to set to 0.
 
 use super::{
-    BuildError, Counterpart, LayerCost, Layout, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
     recurrent::{MAX_INNER, check_option, check_taps, chunk_states, head_width},
 };
 use crate::dims::{Dims, StateSpace};
@@ -140,9 +140,9 @@ impl Primitive for Mamba2 {
     }
 
     /// The Mamba-2 layer of NemotronH, without its lower bound of `dt`.
-    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
+    fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         let Sizes { scan, .. } = self.sizes(dims).ok()?;
-        let start = Counterpart::new("mamba2", Remembers::State);
+        let start = HfMapping::new("mamba2", CacheKind::State);
         let settings = [
             ("mamba_num_heads", scan.heads),
             ("mamba_head_dim", scan.width),

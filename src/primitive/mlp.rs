@@ -4,7 +4,7 @@ use std::num::Saturating;
 
 #[cfg(feature = "model")]
 use super::BuildError;
-use super::{Counterpart, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol};
+use super::{CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol};
 use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
@@ -40,8 +40,8 @@ impl Primitive for Mlp {
         Ok(Block::new(MlpLayer::new(dims, init, device)))
     }
 
-    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
-        let start = Counterpart::new("gelu_mlp", Remembers::Nothing);
+    fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {
+        let start = HfMapping::new("gelu_mlp", CacheKind::Nothing);
         Some(start.linear("up", "up_proj", false).linear("down", "down_proj", false))
     }
 }

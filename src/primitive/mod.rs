@@ -22,12 +22,12 @@ mod swiglu;
 mod symbol;
 
 pub use attention::Attention;
-pub use counterpart::{Counterpart, Layout, Remembers, StoredTensor};
+pub use counterpart::{CacheKind, HfMapping, Layout, StoredTensor};
 #[cfg(feature = "model")]
 pub use from_fn::FnPrimitive;
 pub use gated_conv::GatedConv;
 pub use gated_delta_net::GatedDeltaNet;
-pub use lettered::Lettered;
+pub use lettered::WithSymbol;
 pub use mamba2::Mamba2;
 pub use mlp::Mlp;
 pub use moe::Moe;
@@ -83,31 +83,31 @@ pub trait Primitive: Debug + Send + Sync {
         Err(BuildError::NoLayer { id: self.id() })
     }
 
-    /// Numbers that training keeps of one sequence of `seq_len` tokens for the way back, the layer's input among them.
+    /// Numbers that training keeps of one sequence of `seq_len` tokens for the backward pass, the layer's input among them.
     /// An estimate for layers that are computed by fused operations with a backward pass of their own, as those of
     /// this crate on a CPU; layers composed of small operations keep more.
     ///
     /// By default every weight is taken to join the model's width with an inner channel, and every inner channel is
     /// kept once: `S (D + P / D)` for `P` active parameters. That is what a multi-layer perceptron keeps.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
-        let LayerCost { parameters, idle_parameters, .. } = self.cost(dims, seq_len);
-        let inner = parameters.saturating_sub(idle_parameters) / dims.width().max(1);
+        let LayerCost { parameters, inactive_parameters, .. } = self.cost(dims, seq_len);
+        let inner = parameters.saturating_sub(inactive_parameters) / dims.width().max(1);
         seq_len.saturating_mul(dims.width().saturating_add(inner))
     }
 
     /// What the layer is called in Hugging Face's transformers, for [`export`](crate::export) and
     /// [`import`](crate::import); none where it has no counterpart there. It names every parameter of the built layer.
-    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
+    fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         let _ = dims;
         None
     }
 
     /// The same primitive under another letter, to stand beside a variant of itself.
-    fn with_symbol(self, symbol: Symbol) -> Lettered<Self>
+    fn with_symbol(self, symbol: Symbol) -> WithSymbol<Self>
     where
         Self: Sized,
     {
-        Lettered { primitive: self, symbol }
+        WithSymbol { primitive: self, symbol }
     }
 }
 
@@ -127,7 +127,7 @@ pub struct LayerCost {
     /// Trainable parameters.
     pub parameters: u64,
     /// Of these parameters those that a token does not meet: the experts that it is not sent to. None in dense layers.
-    pub idle_parameters: u64,
+    pub inactive_parameters: u64,
     /// Forward floating-point operations per token, averaged over a causal sequence of the given length (a
     /// multiply-add counts as two). Training takes three times as many.
     pub forward_flops_per_token: u64,
@@ -135,7 +135,7 @@ pub struct LayerCost {
     pub cache_elements: u64,
     /// Channels in which tokens are compared pairwise: `heads head_dim` of attention, with a window or without, and 0
     /// of layers without scores. TorchTitan counts `12` operations per channel and token of the sequence.
-    pub score_channels: u64,
+    pub attention_width: u64,
 }
 
 impl LayerCost {

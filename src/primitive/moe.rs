@@ -8,7 +8,7 @@
 //! Without care a router sends everything to the experts that happen to be best first. Training therefore adds the
 //! balance loss `alpha sum_i f_i P_i`, where `f_i = N / (K T)` times the number of tokens that chose expert `i`, a
 //! constant for gradients, and `P_i` is the mean of `s_i` over the batch. It is least where all are chosen equally
-//! often, and reaches the trainer as [`Mixer::penalty`](crate::layer::Mixer::penalty). The bias of DeepSeek-V3 that needs no loss (Wang et al. 2024,
+//! often, and reaches the trainer as [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss). The bias of DeepSeek-V3 that needs no loss (Wang et al. 2024,
 //! arXiv 2408.15664) is a state that changes from step to step beside the gradient; a layer here is a function of its
 //! weights and its input alone.
 
@@ -118,7 +118,7 @@ impl Primitive for Moe {
         let weights = |routed: Count| width * (Saturating(3) * inner * (routed + shared) + experts);
         let all = weights(experts).0;
         let met = weights(chosen);
-        LayerCost { parameters: all, idle_parameters: all.saturating_sub(met.0), ..LayerCost::dense(met) }
+        LayerCost { parameters: all, inactive_parameters: all.saturating_sub(met.0), ..LayerCost::dense(met) }
     }
 
     /// The input and the affinities of routing and balance loss; of every chosen expert what a SwiGLU keeps, its output

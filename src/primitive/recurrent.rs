@@ -13,7 +13,7 @@ pub(super) fn head_width(channels: usize, most: usize) -> usize {
     (1..=most).rev().find(|&width| channels.is_multiple_of(width)).unwrap_or(1)
 }
 
-/// Numbers of the states before every chunk but the first, which recurrences keep for the way back.
+/// Numbers of the states before every chunk but the first, which recurrences keep for the backward pass.
 pub(super) fn chunk_states(seq_len: u64, chunk: usize, state: u64) -> u64 {
     seq_len.div_ceil(chunk.max(1) as u64).saturating_sub(1).saturating_mul(state)
 }

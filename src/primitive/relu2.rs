@@ -5,7 +5,7 @@ use std::num::Saturating;
 
 #[cfg(feature = "model")]
 use super::BuildError;
-use super::{Counterpart, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol};
+use super::{CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol};
 use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
@@ -41,8 +41,8 @@ impl Primitive for Relu2 {
         Ok(Block::new(Relu2Layer::new(dims, init, device)))
     }
 
-    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
-        let start = Counterpart::new("relu2_mlp", Remembers::Nothing);
+    fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {
+        let start = HfMapping::new("relu2_mlp", CacheKind::Nothing);
         Some(start.linear("up", "up_proj", false).linear("down", "down_proj", false))
     }
 }

@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use super::{
-    BuildError, Counterpart, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol,
+    BuildError, CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol,
     attention::{kept, named, windowed_cost},
 };
 use crate::dims::Dims;
@@ -90,8 +90,8 @@ impl Primitive for SlidingWindow {
         Ok(Block::new(AttentionLayer { mix: layer.mix.window(self.window), ..layer }))
     }
 
-    fn counterpart(&self, dims: &Dims) -> Option<Counterpart> {
-        let start = Counterpart::new("sliding_attention", Remembers::Window).setting("sliding_window", self.window());
+    fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
+        let start = HfMapping::new("sliding_attention", CacheKind::Window).setting("sliding_window", self.window());
         Some(named(start, dims))
     }
 }

@@ -4,7 +4,7 @@ use std::num::Saturating;
 
 #[cfg(feature = "model")]
 use super::BuildError;
-use super::{Counterpart, LayerCost, Primitive, PrimitiveId, Remembers, Role, Symbol};
+use super::{CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol};
 use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
@@ -45,8 +45,8 @@ impl Primitive for SwiGlu {
         Ok(Block::new(SwiGluLayer::new(dims.d_model, dims.d_ff, init, device)))
     }
 
-    fn counterpart(&self, _dims: &Dims) -> Option<Counterpart> {
-        let start = Counterpart::new("swiglu", Remembers::Nothing);
+    fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {
+        let start = HfMapping::new("swiglu", CacheKind::Nothing);
         Some(start.linear("gate", "gate_proj", false).linear("up", "up_proj", false).linear("down", "down_proj", false))
     }
 }

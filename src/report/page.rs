@@ -72,7 +72,7 @@ pub enum PageError {
     Write {
         /// The page.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
 }

@@ -10,7 +10,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::{LawBroken, holds};
 use crate::{
     dims::{Dims, InitScheme},
-    layer::{Block, Memory, WeightInit},
+    layer::{Block, LayerCache, WeightInit},
     primitive::{Primitive, Role},
     seed::Seed,
     text::causes,
@@ -108,7 +108,7 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
     }
 
     fn check_names(&self, layer: &Block) -> Result<(), LawBroken> {
-        let Some(counterpart) = self.primitive.counterpart(&self.dims) else { return Ok(()) };
+        let Some(counterpart) = self.primitive.hf_mapping(&self.dims) else { return Ok(()) };
         let mut left: Vec<_> = weights::parameters(layer).into_iter().map(|found| (found.name, found.shape)).collect();
         for tensor in &counterpart.tensors {
             for parameter in &tensor.parameters {
@@ -167,7 +167,7 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
         let seq = steps.iter().sum();
         for batch in [1, 2] {
             let x = self.input(batch, seq);
-            let mut memory = Memory::default();
+            let mut memory = LayerCache::default();
             let mut start = 0;
             let mut outputs = Vec::new();
             for &step in steps {
@@ -264,7 +264,7 @@ mod tests {
             }
         }
 
-        fn step(&self, x: Tensor<3>, memory: &mut Memory) -> Tensor<3> {
+        fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
             match self.breach {
                 6 => memory.replay(x, |x| self.forward(x) * 2),
                 7 => memory.advance(|| Wasteful, |_| self.forward(x)),

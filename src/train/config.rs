@@ -33,7 +33,7 @@ pub struct TrainConfig {
     /// In which precision the network computes.
     #[serde(default, skip_serializing_if = "Precision::is_single")]
     pub precision: Precision,
-    /// Whether cheap activations are computed again on the way back rather than kept, by Burn's balanced gradient
+    /// Whether cheap activations are computed again in the backward pass rather than kept, by Burn's balanced gradient
     /// checkpointing: less memory for some time.
     #[serde(default, skip_serializing_if = "is_false")]
     pub recompute: bool,

@@ -76,7 +76,7 @@ fn on_each<N: Network>(model: &N, config: &TrainConfig, round: &[TokenBatch], de
 /// The gradients of the loss on one batch and of the network's own penalty, which the reported loss leaves out, in
 /// single precision.
 fn of_batch<N: Network>(model: &N, batch: &TokenBatch, device: &Device) -> Gradients {
-    let (logits, penalty) = model.logits_and_penalty(batch.tokens(device));
+    let (logits, penalty) = model.logits_and_aux_loss(batch.tokens(device));
     let loss = cross_entropy(logits, batch);
     let sum = penalty.map_or(loss.clone(), |penalty| loss.clone() + penalty);
     let mut gradients = GradientsParams::from_grads(sum.backward(), model);
@@ -136,7 +136,7 @@ fn computing<N: Network>(model: &N, precision: Precision) -> N {
     }
 }
 
-/// The model whose activations are computed again on the way back, where that costs little.
+/// The model whose activations are computed again in the backward pass, where that costs little.
 pub(super) fn recomputing<N: Network>(model: N) -> N {
     model.map(&mut Leaves { dtype: None, strategy: Some(GradientCheckpointingStrategy::Balanced) })
 }

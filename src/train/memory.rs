@@ -13,7 +13,7 @@ const SINGLE: u128 = 4;
 /// Bytes that a training on the processor holds at once, at least: nothing that fits is above this. `decoder` are
 /// weights that the model has beside those of `spec`.
 ///
-/// Counted are the weights, the two moments of AdamW, and the larger of what the way forward and the way back end with:
+/// Counted are the weights, the two moments of AdamW, and the larger of what the way forward and the backward pass end with:
 /// the input of every layer with the scores, or the gradients. Those of the embedding are left out, since most of their
 /// rows may be pages of zeros that the system does not give until they are written.
 pub(crate) fn least_bytes(
@@ -30,7 +30,7 @@ pub(crate) fn least_bytes(
     for &layer in spec.architecture.layers() {
         let cost = primitives.get(layer)?.cost(&spec.dims, 1);
         weights = weights.saturating_add(cost.parameters.into());
-        idle = idle.saturating_add(cost.idle_parameters.into());
+        idle = idle.saturating_add(cost.inactive_parameters.into());
     }
     let trained = weights.saturating_sub(idle);
     let gradients = trained.saturating_sub(embedding).saturating_mul(SINGLE);

@@ -56,7 +56,8 @@ fn remote(folder: PathBuf, file: &'static str, bytes: &[u8]) -> anyhow::Result<S
     let _ = fs::remove_dir_all(&folder);
     let engine = Leaves { file, bytes: bytes.into() };
     let remote = Remote::with_engine(engine, 1, &folder)?.command(["true"]).attempts(2);
-    let mut remote = remote.poll(Duration::from_millis(1)).grace(Duration::ZERO).patience(Duration::from_millis(10));
+    let mut remote =
+        remote.poll(Duration::from_millis(1)).grace(Duration::ZERO).write_timeout(Duration::from_millis(10));
     remote.begin(EVALUATOR)?;
     remote.submit(trial()?)?;
     let begun = Instant::now();

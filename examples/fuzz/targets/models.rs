@@ -35,7 +35,7 @@ pub const DIMS: Target = Target {
             for primitive in Primitives::standard().iter() {
                 let [short, long] = [1, 1 << 20].map(|length| primitive.cost(&dims, length));
                 ensure!(short.parameters == long.parameters, "parameters depend on the length of a sequence");
-                let _ = primitive.counterpart(&dims);
+                let _ = primitive.hf_mapping(&dims);
             }
             Seen::read("widths")
         })

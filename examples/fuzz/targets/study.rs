@@ -176,7 +176,7 @@ fn ask(study: &Study) -> anyhow::Result<String> {
                         space.contains(architecture) || space.is_part(architecture),
                         "a proposal outside the space"
                     );
-                    let _ = MedianRule::after(2, 1).bar(study, architecture);
+                    let _ = MedianPruner::after(2, 1).bar(study, architecture);
                 }
             }
             (Err(error), _) => words += &error.to_string(),

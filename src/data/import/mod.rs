@@ -21,7 +21,7 @@ pub enum ImportError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// A line is not a JSON object with the text.

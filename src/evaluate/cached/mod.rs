@@ -55,12 +55,12 @@ struct Memory {
 const POLL: Duration = Duration::from_millis(20);
 
 impl<E: Evaluator> Cached<E> {
-    /// Remembers in memory.
+    /// CacheKind in memory.
     pub fn new(inner: E) -> Self {
         Self { inner, memory: Mutex::default(), ended: Condvar::new() }
     }
 
-    /// Remembers in the file at `path` as well, one JSON object per line, and begins with what is there. A last line
+    /// CacheKind in the file at `path` as well, one JSON object per line, and begins with what is there. A last line
     /// that its process did not finish is evaluated again; so is, by the next process, what a full disk refused.
     ///
     /// # Errors

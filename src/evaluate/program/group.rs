@@ -55,7 +55,7 @@ impl Group {
     /// log.
     ///
     /// # Errors
-    /// The system's words.
+    /// The I/O error.
     pub(super) fn start(command: &[String], spec: &Path, lock: &File, log: File, grace: Duration) -> io::Result<Self> {
         let [name, arguments @ ..] = command else { return Err(io::ErrorKind::NotFound.into()) };
         let tenths = (grace.as_millis() / 100 + 1).to_string();

@@ -195,7 +195,7 @@ pub enum ProgramError {
     Folder {
         /// Which folder.
         folder: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// Candidates that cannot be built.

@@ -18,7 +18,7 @@ pub enum TableError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: io::Error,
     },
     /// The file cannot be opened for writing, or not be written.

@@ -43,7 +43,7 @@ pub(super) struct Settings {
     pub continuations: u32,
     pub poll: Duration,
     pub grace: Duration,
-    pub patience: Duration,
+    pub write_timeout: Duration,
     pub leave: bool,
 }
 
@@ -57,7 +57,7 @@ impl Default for Settings {
             continuations: 10,
             poll: Duration::from_secs(1),
             grace: Duration::from_secs(60),
-            patience: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
             leave: false,
         }
     }
@@ -191,7 +191,7 @@ impl<E: Engine + 'static> Remote<E> {
         self
     }
 
-    /// How often to look at engine and tasks, and how often workers show signs of life.
+    /// How often to look at engine and tasks, and how often workers show heartbeats.
     #[must_use]
     pub fn poll(mut self, poll: Duration) -> Self {
         self.settings.poll = poll;
@@ -199,7 +199,7 @@ impl<E: Engine + 'static> Remote<E> {
     }
 
     /// How long to wait, after the last sign of a job that the engine no longer knows, for what it may have left:
-    /// shared file systems show files late. A job that still shows signs of life is not replaced.
+    /// shared file systems show files late. A job that still shows heartbeats is not replaced.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
@@ -209,8 +209,8 @@ impl<E: Engine + 'static> Remote<E> {
     /// How long driver and workers try again where the folder refuses, on a full disk for example, or is not there; and
     /// how long a worker may take to stop when it is called off. A minute by default.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.settings.patience = patience;
+    pub fn write_timeout(mut self, write_timeout: Duration) -> Self {
+        self.settings.write_timeout = write_timeout;
         self
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Open {
     pub stage: Stage,
     /// Attempts that workers had begun when the job was submitted.
     attempts: u32,
-    /// The last sign of life.
+    /// The last heartbeat.
     sign: Instant,
     pulse: Pulse,
     place: Option<Place>,
@@ -138,7 +138,7 @@ impl Open {
         (self.place.as_ref() != Some(&place)).then(|| self.place.insert(place).clone())
     }
 
-    /// A new sign of life, where there is one.
+    /// A new heartbeat, where there is one.
     pub(super) fn felt(&mut self) -> Option<&Pulse> {
         let pulse = self.task.pulse().filter(|pulse| *pulse != self.pulse)?;
         self.pulse = pulse;
@@ -183,7 +183,7 @@ mod tests {
     fn open(folder: &std::path::Path) -> Open {
         let version = VERSION.into();
         let evaluator = String::new();
-        let spec = Spec { version, evaluator, threads: 1, beat: 1.0, patience: 1.0, limit: None, trial: None };
+        let spec = Spec { version, evaluator, threads: 1, beat: 1.0, write_timeout: 1.0, limit: None, trial: None };
         let (folder, directory) = (folder.to_owned(), folder.to_owned());
         let job = Job {
             name: "job".into(),

@@ -21,7 +21,7 @@ pub(super) use spec::{Asked, Spec, VERSION};
 use super::Threads;
 use crate::{durable, evaluate::Progress};
 
-/// A sign of life.
+/// A heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(in crate::execute) struct Pulse {
     /// Which attempt it comes from.
@@ -84,7 +84,7 @@ impl Task {
         if version != VERSION {
             let evaluator = String::new();
             let trial = None;
-            return Ok(Spec { version, evaluator, threads: 1, beat: 1.0, patience: 60.0, limit: None, trial });
+            return Ok(Spec { version, evaluator, threads: 1, beat: 1.0, write_timeout: 60.0, limit: None, trial });
         }
         let spec: Spec = read(&path)?;
         if spec.threads > Threads::MOST {
@@ -131,7 +131,7 @@ impl Task {
         }
     }
 
-    /// The last sign of life.
+    /// The last heartbeat.
     pub(in crate::execute) fn pulse(&self) -> Option<Pulse> {
         read(&self.file("progress.json")).ok()
     }

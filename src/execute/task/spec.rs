@@ -20,10 +20,11 @@ pub(in crate::execute) struct Spec {
     pub evaluator: String,
     /// Computing threads.
     pub threads: usize,
-    /// Seconds between two signs of life.
+    /// Seconds between two heartbeats.
     pub beat: f64,
     /// Seconds for which a result that cannot be written is tried again.
-    pub patience: f64,
+    #[serde(alias = "patience")]
+    pub write_timeout: f64,
     /// Seconds after which the evaluation is called off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<f64>,
@@ -96,7 +97,7 @@ pub(super) mod tests {
             evaluator,
             threads: 2,
             beat: 0.5,
-            patience: 60.0,
+            write_timeout: 60.0,
             limit: Some(9.0),
             trial: Some((&trial).into()),
         }

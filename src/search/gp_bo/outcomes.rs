@@ -1,4 +1,4 @@
-//! Outcomes with mean 0 and standard deviation 1, and the way back.
+//! Outcomes with mean 0 and standard deviation 1, and the backward pass.
 
 use nalgebra::DVector;
 

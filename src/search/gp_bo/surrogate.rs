@@ -128,7 +128,7 @@ impl<K: Kernel> Surrogate<K> {
         &self.hyper
     }
 
-    /// The standardised outcomes, and the way back to the original scale.
+    /// The standardised outcomes, and the backward pass to the original scale.
     pub(super) fn outcomes(&self) -> &Standardised {
         &self.outcomes
     }

@@ -32,7 +32,7 @@ impl<E: Engine> Watcher<E> {
 
     /// Whether a task that was called off is still to be waited for.
     pub(super) fn is_stopping(&mut self, open: &Open, listed: Listed, since: Instant) -> bool {
-        let patient = since.elapsed() < self.settings.patience;
+        let patient = since.elapsed() < self.settings.write_timeout;
         let stopping = match listed {
             _ if matches!(open.stage, Stage::Unasked | Stage::Fresh) => false,
             Listed::Live(JobState::Running(_)) | Listed::Unknown => patient,

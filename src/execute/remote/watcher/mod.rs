@@ -150,7 +150,7 @@ impl<E: Engine> Watcher<E> {
             evaluator: self.evaluator.clone(),
             threads: resources.cpus.max(1),
             beat: self.settings.poll.max(Duration::from_millis(20)).as_secs_f64(),
-            patience: self.settings.patience.as_secs_f64(),
+            write_timeout: self.settings.write_timeout.as_secs_f64(),
             limit,
             trial: trial.map(Asked::from),
         };
@@ -201,14 +201,14 @@ impl<E: Engine> Watcher<E> {
         }
         let folder = self.run.path.clone();
         let waited = self.away.again();
-        let patience = self.settings.patience;
-        if waited >= patience {
+        let write_timeout = self.settings.write_timeout;
+        if waited >= write_timeout {
             return Err(ExecuteError::Gone { folder, waited });
         }
         self.remark(format!(
             "the run's folder {} is not there; waiting {} s for it",
             folder.display(),
-            patience.as_secs()
+            write_timeout.as_secs()
         ));
         Ok(true)
     }
@@ -217,7 +217,7 @@ impl<E: Engine> Watcher<E> {
     fn passes(&mut self, error: ExecuteError, open: &mut Open) -> Result<bool, ExecuteError> {
         match &error {
             ExecuteError::Folder { .. } | ExecuteError::Engine(EngineError::System { .. })
-                if open.failing.again() < self.settings.patience =>
+                if open.failing.again() < self.settings.write_timeout =>
             {
                 let words = format!("{}; trying again", causes(&error));
                 if open.failing.is_news(&words) {
@@ -239,7 +239,7 @@ impl<E: Engine> Watcher<E> {
                 self.unasked.ends();
                 Ok(Some(live))
             }
-            Err(error @ EngineError::System { .. }) if self.unasked.again() < self.settings.patience => {
+            Err(error @ EngineError::System { .. }) if self.unasked.again() < self.settings.write_timeout => {
                 let words = format!("{}; trying again", causes(&error));
                 if self.unasked.is_news(&words) {
                     self.remark(words);

@@ -1,5 +1,5 @@
 //! Causal attention with grouped queries, rotary positions and, on request, a window of keys; one head and one block of
-//! queries at a time. The weights of a block are computed anew on the way back, so nothing of size `S^2` is kept.
+//! queries at a time. The weights of a block are computed anew in the backward pass, so nothing of size `S^2` is kept.
 
 mod narrow;
 mod wide;

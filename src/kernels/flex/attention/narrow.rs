@@ -280,7 +280,7 @@ impl<const C: usize> WithSimd for Backward<'_, C> {
     }
 }
 
-/// One query head on the way back.
+/// One query head in the backward pass.
 struct HeadBack<S: Simd, const C: usize> {
     queries: Rows<C>,
     keys: Rows<C>,

@@ -1,4 +1,4 @@
-//! The way back of the delta rule, one chunk and one head at a time.
+//! The backward pass of the delta rule, one chunk and one head at a time.
 
 use super::{
     super::{

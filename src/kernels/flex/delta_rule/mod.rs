@@ -1,5 +1,5 @@
 //! The gated delta rule in chunks; see `kernels::delta_rule` for the notation. One sequence, one chunk and one key head
-//! at a time; the way back computes the matrices of a chunk anew and keeps the corrections `w` and the states before
+//! at a time; the backward pass computes the matrices of a chunk anew and keeps the corrections `w` and the states before
 //! chunks.
 
 mod back;
@@ -27,7 +27,7 @@ pub struct DeltaScan {
     pub sizes: DeltaRule,
 }
 
-/// What is kept for the way back.
+/// What is kept for the backward pass.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     /// Before every chunk but the first: `[B, chunks - 1, V, C, P]`.

@@ -1,4 +1,4 @@
-//! The way back of a state space, one chunk and one group of heads at a time.
+//! The backward pass of a state space, one chunk and one group of heads at a time.
 
 use super::{
     super::{
