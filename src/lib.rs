@@ -137,9 +137,9 @@
 //!
 //! # Features
 //!
-//! Without default features the crate is the search alone: spaces, searchers, aggregators, journals, sessions, tables and
-//! reports, for an evaluator of your own. It then compiles in a minute and has no tensor. `model` adds layers, training,
-//! the MAD tasks, pre-training, export and import; every backend of Burn implies it.
+//! Without default features the crate is the search alone: spaces, searchers, aggregators, journals, sessions, tables
+//! and reports, for an evaluator of your own. It then compiles in a minute and has no tensor. `model` adds layers,
+//! training, the MAD tasks, pre-training, export and import; every backend of Burn implies it.
 //!
 //! | feature | backend of Burn |
 //! |---|---|
@@ -149,8 +149,8 @@
 //! | `wgpu` | any GPU through Vulkan, Metal or WebGPU |
 //! | `ndarray` | the older CPU backend, deprecated by Burn |
 //!
-//! `tokenizers` (default) adds the import of text, [`data`]. `testkit` adds the laws of the traits, for tests of a plug-in.
-//! Layers of your own are written against the same Burn: `use composer_nas::burn;`.
+//! `tokenizers` (default) adds the import of text, [`data`]. `testkit` adds the laws of the traits, for tests of a
+//! plug-in. Layers of your own are written against the same Burn: `use composer_nas::burn;`.
 //!
 //! The device is a value, chosen at run time: [`device::best`] or [`device::named`].
 #![forbid(unsafe_code)]

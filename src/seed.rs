@@ -41,9 +41,9 @@ impl Seed {
     }
 }
 
-/// A seed in a file that programs in other languages read: a string such as `0x1f`. Many of them hold numbers as doubles,
-/// which are whole up to 2^53 alone, and some turn strings of decimal digits into numbers by themselves. Numbers, as
-/// earlier versions wrote, and decimal strings are read as well.
+/// A seed in a file that programs in other languages read: a string such as `0x1f`. Many of them hold numbers as
+/// doubles, which are whole up to 2^53 alone, and some turn strings of decimal digits into numbers by themselves.
+/// Numbers, as earlier versions wrote, and decimal strings are read as well.
 pub(crate) mod text {
     use std::fmt;
 

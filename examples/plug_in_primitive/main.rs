@@ -1,4 +1,5 @@
-//! A layer of your own in a search over three primitives, and the page of its result. `docs/plug_in.md` walks through it.
+//! A layer of your own in a search over three primitives, and the page of its result. `docs/plug_in.md` walks through
+//! it.
 //!
 //! `cargo run --release --example plug_in_primitive`; the same command again goes on with `runs/plug_in_primitive`.
 

@@ -19,8 +19,8 @@ const MIXED_BLOCKS: usize = 5;
 /// The flags about the evaluation.
 #[derive(Debug, Args)]
 pub struct EvaluatorArgs {
-    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. By default
-    /// hybrid where other layers than attention and SwiGLU are searched, and quick otherwise.
+    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. By
+    /// default hybrid where other layers than attention and SwiGLU are searched, and quick otherwise.
     #[arg(long)]
     protocol: Option<String>,
     /// Evaluate by this command instead of a protocol: "python train.py". It gets the path of a JSON file as its last
@@ -41,8 +41,8 @@ pub struct EvaluatorArgs {
     /// small, the default, has width 256.
     #[arg(long, value_name = "TARGET", requires = "evaluator", default_value = "small")]
     candidates: String,
-    /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as it
-    /// stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
+    /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as
+    /// it stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
     /// parameters, and 0 otherwise.
     #[arg(long)]
     blocks: Option<usize>,

@@ -43,8 +43,8 @@ pub struct SpaceArgs {
     /// The last layer is this primitive.
     #[arg(long, value_name = "PRIMITIVE")]
     last: Option<String>,
-    /// The layers together cost at most so much at the target's widths and 4,096 tokens: parameters=NUMBER, flops=NUMBER
-    /// (forward, per token), cache=BYTES (per sequence). May be repeated.
+    /// The layers together cost at most so much at the target's widths and 4,096 tokens: parameters=NUMBER,
+    /// flops=NUMBER (forward, per token), cache=BYTES (per sequence). May be repeated.
     #[arg(long, value_name = "COST=NUMBER")]
     budget: Vec<Limit>,
 }

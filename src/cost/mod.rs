@@ -5,9 +5,9 @@
 //! times the forward pass. Megatron's is the default. The two differ twofold in the attention term.
 //!
 //! # Activations
-//! What training keeps for the backward pass is an estimate, for layers that are computed by fused operations, which compute
-//! scores and activation functions again: the kernels of this crate on a CPU, FlashAttention and fused norms elsewhere.
-//! Per token a layer keeps its input, one number of its norm, and
+//! What training keeps for the backward pass is an estimate, for layers that are computed by fused operations, which
+//! compute scores and activation functions again: the kernels of this crate on a CPU, FlashAttention and fused norms
+//! elsewhere. Per token a layer keeps its input, one number of its norm, and
 //! [`Primitive::activations`](crate::primitive::Primitive::activations); the ends keep the input and output of the last
 //! norm, and logits with their gradient in 32 bits, 8 bytes each. For attention with as many KV heads as query heads
 //! and a GELU MLP four times as wide as the model that is `32 S D` bytes in 16 bits, which is `34 S D` of Korthikanti

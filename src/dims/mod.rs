@@ -1,5 +1,5 @@
-//! Sizes of layers, as plain values: what [`primitive`](crate::primitive) costs and builds, and what models are described
-//! by.
+//! Sizes of layers, as plain values: what [`primitive`](crate::primitive) costs and builds, and what models are
+//! described by.
 
 mod delta_rule;
 mod init_scheme;

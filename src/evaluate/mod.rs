@@ -2,8 +2,9 @@
 //!
 //! An [`Evaluator`] answers "how good is this architecture?". [`Mad`](mad::Mad) trains the candidate on the MAD tasks;
 //! [`CorpusEvaluator`](corpus::CorpusEvaluator) trains it on text, [`TabularEvaluator`] replays a [`Table`] of what was
-//! measured; [`Program`] runs a command of your own, in any language; [`from_fn`] makes an evaluator of any closure. [`Repeated`] and [`Cached`] evaluate several times, or
-//! once, with any of them; [`SizeMatched`] evaluates candidates of equal size.
+//! measured; [`Program`] runs a command of your own, in any language; [`from_fn`] makes an evaluator of any closure.
+//! [`Repeated`] and [`Cached`] evaluate several times, or once, with any of them; [`SizeMatched`] evaluates candidates
+//! of equal size.
 
 mod cached;
 mod context;

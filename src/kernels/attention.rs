@@ -252,8 +252,9 @@ impl Tables {
 /// infinity.
 ///
 /// Autodiff sees `weights + weights * (scores - constant(scores))`, whose last term is zero, and so multiplies once on
-/// the backward pass instead of walking through the softmax. The derivative is that of `exp(scores + bias - c)` with the
-/// normalizer `c` held constant, so the rows are not normalized in the backward pass: divide by their sum, which is one, as
+/// the backward pass instead of walking through the softmax. The derivative is that of `exp(scores + bias - c)` with
+/// the normalizer `c` held constant, so the rows are not normalized in the backward pass: divide by their sum, which is
+/// one, as
 /// [`attend`] does.
 ///
 /// # Shapes

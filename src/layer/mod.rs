@@ -1,7 +1,7 @@
 //! What a layer computes.
 //!
-//! A [`Mixer`] is the forward pass of a layer, an ordinary Burn module. A [`Block`] erases its type, so that layers from
-//! other crates stand in a model beside ours. Every layer here belongs to a recipe in
+//! A [`Mixer`] is the forward pass of a layer, an ordinary Burn module. A [`Block`] erases its type, so that layers
+//! from other crates stand in a model beside ours. Every layer here belongs to a recipe in
 //! [`primitive`](crate::primitive), which says what it costs and builds it.
 
 mod attention;

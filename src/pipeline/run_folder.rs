@@ -178,8 +178,8 @@ impl RunFolder {
     }
 }
 
-/// The model that a search left in its folder, or the one in a file such as `target.json`. A journal beside it tells what
-/// its letters stand for: `primitives` must have the same layers.
+/// The model that a search left in its folder, or the one in a file such as `target.json`. A journal beside it tells
+/// what its letters stand for: `primitives` must have the same layers.
 ///
 /// # Errors
 /// [`RunFolderError`] when there is no model, the journal cannot be read, or `primitives` lack a layer.

@@ -7,9 +7,10 @@
 //! norm per head. Nothing but `decay` carries a bias.
 //!
 //! The conventions are those of `Qwen3NextGatedDeltaNet` in transformers. Its `in_proj_qkvz` holds, key head by key
-//! head, the columns of [`mixed`](crate::layer::GatedDeltaNetLayer::mixed) and [`gate`](crate::layer::GatedDeltaNetLayer::gate) that belong to the
-//! head, its `in_proj_ba` those of [`strength`](crate::layer::GatedDeltaNetLayer::strength) and [`decay`](crate::layer::GatedDeltaNetLayer::decay).
-//! The initial decays are those of the paper's code.
+//! head, the columns of [`mixed`](crate::layer::GatedDeltaNetLayer::mixed) and
+//! [`gate`](crate::layer::GatedDeltaNetLayer::gate) that belong to the head, its `in_proj_ba` those of
+//! [`strength`](crate::layer::GatedDeltaNetLayer::strength) and [`decay`](crate::layer::GatedDeltaNetLayer::decay). The
+//! initial decays are those of the paper's code.
 
 use super::{
     BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,

@@ -5,9 +5,10 @@
 //! `out(norm(y * silu(z)))` with an RMS norm per group. Nothing but the convolution and `dt` carries a bias.
 //!
 //! The weights are those of `Mamba2Mixer` in transformers: rows `z | x | B | C | dt` of its `in_proj` are the columns
-//! of [`gate`](crate::layer::Mamba2Layer::gate), [`mixed`](crate::layer::Mamba2Layer::mixed) and [`step`](crate::layer::Mamba2Layer::step) side by side. `dt` has
-//! no bounds, as with `time_step_limit = (0, inf)` there; the Nemotron-H of transformers bounds it below by
-//! `time_step_min` in prefill, which a faithful export has to set to 0.
+//! of [`gate`](crate::layer::Mamba2Layer::gate), [`mixed`](crate::layer::Mamba2Layer::mixed) and
+//! [`step`](crate::layer::Mamba2Layer::step) side by side. `dt` has no bounds, as with `time_step_limit = (0, inf)`
+//! there; the Nemotron-H of transformers bounds it below by `time_step_min` in prefill, which a faithful export has to
+//! set to 0.
 
 use super::{
     BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,

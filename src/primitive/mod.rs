@@ -83,9 +83,9 @@ pub trait Primitive: Debug + Send + Sync {
         Err(BuildError::NoLayer { id: self.id() })
     }
 
-    /// Numbers that training keeps of one sequence of `seq_len` tokens for the backward pass, the layer's input among them.
-    /// An estimate for layers that are computed by fused operations with a backward pass of their own, as those of
-    /// this crate on a CPU; layers composed of small operations keep more.
+    /// Numbers that training keeps of one sequence of `seq_len` tokens for the backward pass, the layer's input among
+    /// them. An estimate for layers that are computed by fused operations with a backward pass of their own, as those
+    /// of this crate on a CPU; layers composed of small operations keep more.
     ///
     /// By default every weight is taken to join the model's width with an inner channel, and every inner channel is
     /// kept once: `S (D + P / D)` for `P` active parameters. That is what a multi-layer perceptron keeps.

@@ -8,9 +8,9 @@
 //! Without care a router sends everything to the experts that happen to be best first. Training therefore adds the
 //! balance loss `alpha sum_i f_i P_i`, where `f_i = N / (K T)` times the number of tokens that chose expert `i`, a
 //! constant for gradients, and `P_i` is the mean of `s_i` over the batch. It is least where all are chosen equally
-//! often, and reaches the trainer as [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss). The bias of DeepSeek-V3 that needs no loss (Wang et al. 2024,
-//! arXiv 2408.15664) is a state that changes from step to step beside the gradient; a layer here is a function of its
-//! weights and its input alone.
+//! often, and reaches the trainer as [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss). The bias of DeepSeek-V3 that
+//! needs no loss (Wang et al. 2024, arXiv 2408.15664) is a state that changes from step to step beside the gradient; a
+//! layer here is a function of its weights and its input alone.
 
 use std::num::Saturating;
 

@@ -50,9 +50,10 @@ fn differences(changes: &[Change]) -> String {
 /// What must be the same in all runs, so that their scores mean the same.
 const EVERYWHERE: [&str; 4] = ["space", "primitives", "goal", "evaluator"];
 
-/// Refuses to compare runs whose scores mean different things, and groups that are no samples of one kind of search. All
-/// runs must have the same space, primitives, goal and evaluator; those of a group moreover the same searcher,
-/// stopping rule and number of workers, where it is known, and different seeds. A run comes with its name, for messages.
+/// Refuses to compare runs whose scores mean different things, and groups that are no samples of one kind of search.
+/// All runs must have the same space, primitives, goal and evaluator; those of a group moreover the same searcher,
+/// stopping rule and number of workers, where it is known, and different seeds. A run comes with its name, for
+/// messages.
 ///
 /// # Errors
 /// [`CompareError`] for the first two runs that do not go together, or two groups of one name.

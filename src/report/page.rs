@@ -103,8 +103,8 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// A page about what a search left in its folder, with its result where it has one. The result is drawn at full size
-    /// where `primitives` are those that it is made of.
+    /// A page about what a search left in its folder, with its result where it has one. The result is drawn at full
+    /// size where `primitives` are those that it is made of.
     pub fn of(run: &'a RunFolder, primitives: &'a Primitives) -> Self {
         let page = Self {
             merged: run.summary.as_ref().map(|summary| &summary.architecture),
@@ -126,8 +126,8 @@ impl<'a> Page<'a> {
         Self { setup: Some(setup), ..self }
     }
 
-    /// With the architecture that the aggregator gave. Otherwise the aggregator that the setup names is asked where it is
-    /// one of this crate, and N_0 clustering with five clusters where nothing is known of it.
+    /// With the architecture that the aggregator gave. Otherwise the aggregator that the setup names is asked where it
+    /// is one of this crate, and N_0 clustering with five clusters where nothing is known of it.
     #[must_use]
     pub fn merged(self, merged: &'a Architecture) -> Self {
         Self { merged: Some(merged), ..self }

@@ -13,9 +13,9 @@ const SINGLE: u128 = 4;
 /// Bytes that a training on the processor holds at once, at least: nothing that fits is above this. `decoder` are
 /// weights that the model has beside those of `spec`.
 ///
-/// Counted are the weights, the two moments of AdamW, and the larger of what the way forward and the backward pass end with:
-/// the input of every layer with the scores, or the gradients. Those of the embedding are left out, since most of their
-/// rows may be pages of zeros that the system does not give until they are written.
+/// Counted are the weights, the two moments of AdamW, and the larger of what the way forward and the backward pass end
+/// with: the input of every layer with the scores, or the gradients. Those of the embedding are left out, since most of
+/// their rows may be pages of zeros that the system does not give until they are written.
 pub(crate) fn least_bytes(
     spec: &ModelSpec,
     primitives: &Primitives,

@@ -1,6 +1,6 @@
 //! The gated delta rule in chunks; see `kernels::delta_rule` for the notation. One sequence, one chunk and one key head
-//! at a time; the backward pass computes the matrices of a chunk anew and keeps the corrections `w` and the states before
-//! chunks.
+//! at a time; the backward pass computes the matrices of a chunk anew and keeps the corrections `w` and the states
+//! before chunks.
 
 mod back;
 
