@@ -378,7 +378,7 @@ fn comparisons_without_pairs_and_studies_without_trainings_say_so() {
     calibrate.arg(&table).args(TINY).arg("--evidence").arg(&evidence);
     refuse(&mut calibrate, "ours.json: no group has a pair to judge");
     fs::write(&evidence, "{").unwrap();
-    refuse(&mut calibrate, "ours.json: not a file of comparisons");
+    refuse(&mut calibrate, "because: not a file of comparisons");
     assert!(!table.exists());
     let corpus = corpus(folder.path());
     let mut isoflop = program("isoflop");
