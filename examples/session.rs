@@ -37,7 +37,7 @@ struct Args {
     #[arg(long)]
     journal: PathBuf,
     /// The score that is optimised.
-    #[arg(long, default_value = "score")]
+    #[arg(long, value_name = "NAME", default_value = "score")]
     score: String,
     /// Less of the score is better, as of a loss.
     #[arg(long)]

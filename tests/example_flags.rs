@@ -108,7 +108,7 @@ fn refused_flags_leave_no_run_folder() {
         (&["--executor", "process", "--devices", "0,1"], "such as cuda:0,cuda:1"),
         (&["--sbatch=--partition=gpu"], "--sbatch is for --executor slurm"),
         (&["--gpus", "1"], "--gpus is for --executor slurm"),
-        (&["--trial-minutes", "3"], "--trial-minutes is for --executor process or slurm"),
+        (&["--trial-minutes", "3"], "--trial-minutes is for --evaluator, --executor process or slurm"),
         (&["--target", "llama_2b"], "llama_1b"),
         (&["--device", "tpu"], "tpu"),
         (&["--protocol", "none"], "--protocol none"),

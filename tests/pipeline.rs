@@ -289,7 +289,14 @@ fn two_processes_on_one_journal_the_second_is_refused() {
     while !path.exists() || fs::read(&path).unwrap().is_empty() {
         thread::sleep(Duration::from_millis(1));
     }
+    // The second waits a moment for the lock: the first may not end meanwhile.
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args(["-s", name, &first.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("STOP");
     let second = child(&path, 1).output().unwrap();
+    signal("CONT");
     assert_eq!(second.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another process"));
     assert!(journal::read(&path).is_ok(), "reading is possible while it runs");
