@@ -166,7 +166,7 @@ fn weights_tilt_the_means_and_their_error() {
     assert_eq!(serde_json::from_str::<Protocol>(&text).unwrap(), weighted);
     for absurd in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-4, 1e4] {
         weighted.trainings[0].weight = absurd;
-        let error = weighted.validate().unwrap_err().to_string();
+        let error = composer_nas::text::causes(&weighted.validate().unwrap_err());
         assert!(error.contains("between 0.001 and 1000"), "{error}");
     }
 }

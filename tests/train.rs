@@ -224,7 +224,7 @@ fn batches_that_do_not_fit_are_errors() {
     assert!(matches!(attempt(beyond), Err(TrainError::Batch { step: 0, .. })));
     let progress = &mut |_: &Progress| ControlFlow::Continue(());
     let failed = train(model(1), &config(2), &mut |_| Err("no such file".into()), &mut evaluate, progress);
-    assert!(failed.unwrap_err().to_string().contains("no such file"));
+    assert!(composer_nas::text::causes(&failed.unwrap_err()).contains("no such file"));
 }
 
 /// Model, gradients and their values, flat.
