@@ -46,10 +46,10 @@ struct Args {
     #[arg(long, value_name = "TEXT", default_value = "")]
     evaluator_version: String,
     /// Widths and vocabulary of the candidates: small (width 256), a target's name, or a JSON file with a target.
-    #[arg(long, value_name = "TARGET", default_value = "small")]
+    #[arg(long, value_name = "SIZE", default_value = "small")]
     candidates: String,
     /// Size of the result: a target's name, or a JSON file with a target.
-    #[arg(long, default_value = "llama_1b")]
+    #[arg(long, value_name = "SIZE", default_value = "llama_1b")]
     target: String,
     /// Who proposes the next architecture.
     #[arg(long, value_enum, default_value_t = SearcherKind::Gp)]

@@ -39,7 +39,7 @@ pub struct EvaluatorArgs {
     minimize: bool,
     /// Widths and vocabulary of the candidates that the command trains: a target's name or JSON file, as --target;
     /// small, the default, has width 256.
-    #[arg(long, value_name = "TARGET", requires = "evaluator", default_value = "small")]
+    #[arg(long, value_name = "SIZE", requires = "evaluator", default_value = "small")]
     candidates: String,
     /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as
     /// it stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
