@@ -28,6 +28,7 @@ use crate::{
     primitive::Primitives,
     seed::Seed,
     study::{Origin, Report, Trial, TrialId},
+    text::causes,
 };
 
 /// One training that ended; a line of the study's file.
@@ -151,7 +152,7 @@ fn evaluator(cells: &[Cell], corpus: &Corpus, primitives: &Primitives, device: &
     from_fn("cells", move |trial, context| {
         let protocol = protocols[trial.id.0 as usize].clone();
         let evaluator = CorpusEvaluator::new(protocol, &corpus, &primitives, &device);
-        evaluator.map_err(|error| EvalError::Infeasible(error.to_string()))?.evaluate(trial, context)
+        evaluator.map_err(|error| EvalError::Infeasible(causes(&error)))?.evaluate(trial, context)
     })
 }
 

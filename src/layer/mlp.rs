@@ -1,4 +1,4 @@
-//! The two-matrix multi-layer perceptron with GELU.
+//! The two-matrix multi-layer perceptrons.
 
 use burn::{
     module::Module,
@@ -9,28 +9,48 @@ use burn::{
 use super::{LayerCache, Mixer, WeightInit};
 use crate::{
     dims::Dims,
-    kernels::{gelu, project},
+    kernels::{gelu, project, relu2},
 };
 
-/// `down(gelu(up x))`.
+/// What stands between the two matrices.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Activation {
+    /// The tanh form of GELU.
+    Gelu,
+    /// `max(x, 0)^2`.
+    Relu2,
+}
+
+/// `down(activation(up x))`.
 #[derive(Module, Debug)]
 pub struct MlpLayer {
     /// `[D, F]`.
     pub up: Linear,
     /// `[F, D]`.
     pub down: Linear,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl MlpLayer {
     /// Draws the weights of up, then of down.
-    pub(crate) fn new(dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
-        Self { up: init.linear(dims.d_model, dims.d_ff, device), down: init.linear(dims.d_ff, dims.d_model, device) }
+    pub(crate) fn new(activation: Activation, dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
+        Self {
+            up: init.linear(dims.d_model, dims.d_ff, device),
+            down: init.linear(dims.d_ff, dims.d_model, device),
+            activation,
+        }
     }
 }
 
 impl Mixer for MlpLayer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        project(gelu(project(x, &self.up)), &self.down)
+        let inner = project(x, &self.up);
+        let active = match self.activation {
+            Activation::Gelu => gelu(inner),
+            Activation::Relu2 => relu2(inner),
+        };
+        project(active, &self.down)
     }
 
     fn step(&self, x: Tensor<3>, _memory: &mut LayerCache) -> Tensor<3> {

@@ -14,7 +14,6 @@ mod memory;
 mod mlp;
 mod moe;
 mod recurrent;
-mod relu2;
 mod swiglu;
 mod weight_init;
 
@@ -24,8 +23,8 @@ pub use gated_conv::GatedConvLayer;
 pub use gated_delta_net::GatedDeltaNetLayer;
 pub use mamba2::Mamba2Layer;
 pub use memory::{LayerCache, LayerState};
+pub(crate) use mlp::Activation;
 pub use mlp::MlpLayer;
 pub use moe::MoeLayer;
-pub use relu2::Relu2Layer;
 pub use swiglu::SwiGluLayer;
 pub use weight_init::WeightInit;

@@ -9,7 +9,7 @@ use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
     device::Device,
-    layer::{Block, MlpLayer, WeightInit},
+    layer::{Activation, Block, MlpLayer, WeightInit},
 };
 
 /// `down(gelu(up x))` with the tanh form of GELU, without bias; inner width `d_ff`. Symbol `F`.
@@ -37,7 +37,7 @@ impl Primitive for Mlp {
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
-        Ok(Block::new(MlpLayer::new(dims, init, device)))
+        Ok(Block::new(MlpLayer::new(Activation::Gelu, dims, init, device)))
     }
 
     fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {

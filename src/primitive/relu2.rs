@@ -10,7 +10,7 @@ use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
     device::Device,
-    layer::{Block, Relu2Layer, WeightInit},
+    layer::{Activation, Block, MlpLayer, WeightInit},
 };
 
 /// `down(max(up x, 0)^2)`, without bias; inner width `d_ff`. Symbol `R`.
@@ -38,7 +38,7 @@ impl Primitive for Relu2 {
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         dims.validate()?;
-        Ok(Block::new(Relu2Layer::new(dims, init, device)))
+        Ok(Block::new(MlpLayer::new(Activation::Relu2, dims, init, device)))
     }
 
     fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {
