@@ -363,6 +363,7 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
 
 /// The command that runs this search again.
 fn command() -> String {
-    let arguments: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    format!("cargo run --release --example search -- {}", arguments.join(" ")).trim_end_matches([' ', '-']).into()
+    let program = "cargo run --release --example search".to_owned();
+    let words: Vec<_> = std::env::args_os().skip(1).map(|word| shared::shell_word(&word.to_string_lossy())).collect();
+    if words.is_empty() { program } else { format!("{program} -- {}", words.join(" ")) }
 }

@@ -105,11 +105,14 @@ enum Refusal {
 /// Stands for the evaluations of the other program in the journal.
 struct Elsewhere {
     version: String,
+    candidates: Target,
 }
 
 impl Evaluator for Elsewhere {
     fn fingerprint(&self) -> String {
-        format!("session, version {:?}", self.version)
+        let Target { dims, vocab_size, tied_embeddings, .. } = &self.candidates;
+        let head = if *tied_embeddings { "tied" } else { "untied" };
+        format!("session, version {:?}, candidates of {vocab_size} tokens ({head}) at {}", self.version, json!(dims))
     }
 
     fn evaluate(&self, _: &Trial, _: &Context) -> Result<Report, EvalError> {
@@ -127,7 +130,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let candidates = shared::target(&args.candidates, "--candidates")?;
     let space = args.space.space(&primitives, &target)?;
     let goal = if args.minimize { Goal::minimize(&args.score) } else { Goal::maximize(&args.score) };
-    let elsewhere = Elsewhere { version: args.evaluator_version.clone() };
+    let elsewhere = Elsewhere { version: args.evaluator_version.clone(), candidates: candidates.clone() };
     let pipeline = Pipeline::new(&primitives, space, elsewhere).searcher(args.searcher.searcher());
     let session = pipeline.goal(goal).seed(args.seed).journal(&args.journal).into_session()?;
     let mut owner = Owner { session, primitives, candidates, target };

@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, TryLockError},
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
@@ -235,7 +235,27 @@ fn strange(path: &Path, kind: &str) -> io::Error {
 }
 
 /// The folder of `path`.
-fn folder(path: &Path) -> PathBuf {
+/// The last bytes of a file, as far as they can be read.
+pub(crate) fn tail(mut file: &File, bytes: u64) -> Vec<u8> {
+    let length = file.metadata().map_or(0, |found| found.len());
+    let mut tail = Vec::new();
+    let from = SeekFrom::Start(length.saturating_sub(bytes));
+    let _ = file.seek(from).and_then(|_| Read::take(file, bytes).read_to_end(&mut tail));
+    tail
+}
+
+/// The last lines of a log in one, as a reason quotes them.
+pub(crate) fn last_lines(file: &File) -> String {
+    const LINES: usize = 4;
+    const BYTES: u64 = 2000;
+    let tail = tail(file, BYTES);
+    let text = String::from_utf8_lossy(&tail);
+    let lines: Vec<_> = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES)..].join(" | ")
+}
+
+/// The folder of the file at `path`.
+pub(crate) fn folder(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 

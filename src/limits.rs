@@ -193,13 +193,14 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_to_end(&open(path, limit)?, limit)
 }
 
-/// The text of a file that a user has named.
+/// The text of a file that a user has named, without the byte order mark that some editors put in front.
 ///
 /// # Errors
 /// As [`open`], and [`io::ErrorKind::InvalidData`] for what is no UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
-    String::from_utf8(read(path, limit)?)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+    let text = String::from_utf8(read(path, limit)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))?;
+    Ok(text.strip_prefix('\u{feff}').map(Into::into).unwrap_or(text))
 }
 
 /// The rest of an open file.

@@ -9,7 +9,7 @@ use burn::{
 };
 use composer_nas::{
     dims::{InitScheme, RopeScaling},
-    export::{self, CounterpartError, ExportError, Exported, Format, Options, Precision, Warning},
+    export::{self, ExportError, Exported, Format, HfMappingError, Options, Precision, Warning},
     import::{self, Rope},
     model::{HybridLm, ModelSpec},
     prelude::*,
@@ -337,7 +337,7 @@ fn a_plug_in_brings_its_own_export_or_is_refused() {
     let spec = tiny("AP");
     let bare = Primitives::standard().with(Previous { named: false }).unwrap();
     let error = export::hugging_face(&spec, None, &bare, root.path().join("p"), &Options::default()).unwrap_err();
-    assert!(matches!(&error, ExportError::HfMapping(CounterpartError::Missing { .. })));
+    assert!(matches!(&error, ExportError::HfMapping(HfMappingError::Missing { .. })));
     assert!(error.to_string().contains("attention (A)") && error.to_string().contains("mlp (F)"), "{error}");
 
     let named = Primitives::standard().with(Previous { named: true }).unwrap();

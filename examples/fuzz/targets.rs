@@ -12,12 +12,14 @@ mod study;
 mod weights;
 
 use std::{
-    fmt::{Debug, Display},
+    error::Error,
+    fmt::Debug,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use anyhow::ensure;
+use composer_nas::text::causes;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Inputs that are right, made by the crate's own writers. The folder is the worker's.
@@ -49,9 +51,14 @@ impl Seen {
         Ok(Self { read: true, what: what.into() })
     }
 
+    /// It was refused, for these causes.
+    pub fn refused(error: impl Error + 'static) -> anyhow::Result<Self> {
+        Self::refused_as(causes(&error))
+    }
+
     /// It was refused, in these words.
-    pub fn refused(words: impl Display) -> anyhow::Result<Self> {
-        Ok(Self { read: false, what: words.to_string() })
+    pub fn refused_as(words: impl Into<String>) -> anyhow::Result<Self> {
+        Ok(Self { read: false, what: words.into() })
     }
 }
 

@@ -75,6 +75,12 @@ pub fn shown(path: &Path) -> String {
     text::line(&path.display().to_string())
 }
 
+/// A word as a shell reads it back.
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=.,:/+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 /// A flag with the name of a folder, which lies where the program says.
 pub fn folder_name(name: &str) -> Result<String, String> {
     let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\']);
@@ -100,9 +106,7 @@ pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
     }
     let text = limits::read_text(Path::new(name), MAX_DESCRIPTION)
         .with_context(|| format!("--protocol {name} is neither quick, hybrid, reference, full nor a file of one"))?;
-    // Some editors put a byte order mark in front.
-    serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text))
-        .with_context(|| format!("{name} holds no protocol"))
+    serde_json::from_str(&text).with_context(|| format!("{name} holds no protocol"))
 }
 
 /// The target that a flag names: small, a preset, or a JSON file.
@@ -116,7 +120,7 @@ pub fn target(name: &str, flag: &str) -> anyhow::Result<Target> {
     let known = Target::names().collect::<Vec<_>>().join(", ");
     let text = limits::read_text(Path::new(name), MAX_DESCRIPTION)
         .with_context(|| format!("{flag} {name} is neither small, {known} nor a file of a target"))?;
-    let target: Target = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text))
+    let target: Target = serde_json::from_str(&text)
         .with_context(|| format!("{name} holds no target: print one to edit with --print-target"))?;
     target.validate().with_context(|| format!("the target in {name} cannot be used"))?;
     Ok(target)

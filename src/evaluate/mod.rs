@@ -42,7 +42,7 @@ use crate::study::{Report, Trial};
 /// at once. It may block for as long as it needs, but looks at [`Context::cancelled`] now and then.
 ///
 /// An evaluator that knows how good a trial looks on its way tells it ([`Progress::value`]): the executor makes the
-/// report's [curve](Report::curve) of that, and [stopping rules](crate::stopping) apply to it.
+/// report's [curve](Report::curve) of that, and [pruners](crate::stopping) apply to it.
 #[auto_impl(Box, Arc)]
 pub trait Evaluator: Send + Sync {
     /// Everything that the reports depend on besides the trial, as text: a search is resumed only with the same.

@@ -67,7 +67,7 @@ impl<E: Evaluator, X: Extrapolator + Send + Sync> Evaluator for SizeMatched<E, X
     }
 }
 
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{

@@ -166,8 +166,6 @@ impl FromStr for Evidence {
     type Err = EvidenceError;
 
     fn from_str(text: &str) -> Result<Self, EvidenceError> {
-        // Some editors put a byte order mark in front.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // In two steps, so that the error of a group keeps its type.
         Self::new(serde_json::from_str::<Groups>(text)?.groups)
     }

@@ -159,7 +159,7 @@ fn flat(spec: &ModelSpec, primitives: &Primitives) -> Result<Value, ExportError>
         "auto_map": auto_map("ComposerConfig", "ComposerForCausalLM"),
         "num_hidden_layers": spec.architecture.len(),
         "layers_block_type": list(&|counterpart| counterpart.kind.clone()),
-        "layers_cache_type": list(&|counterpart| counterpart.remembers.layer_type().into()),
+        "layers_cache_type": list(&|counterpart| counterpart.cache.layer_type().into()),
         "head_bias": spec.head_bias && !spec.tied_embeddings,
     });
     Ok(merged(special, Value::Object(plan::settings(&counterparts)?)))
@@ -205,7 +205,7 @@ fn auto_map(config: &str, model: &str) -> Value {
 fn caches(spec: &ModelSpec, primitives: &Primitives) -> bool {
     let mut keys = false;
     let all = spec.architecture.layers().iter().filter_map(|&symbol| primitives.get(symbol).ok()).all(|primitive| {
-        let remembers = primitive.hf_mapping(&spec.dims).map_or(CacheKind::Nothing, |found| found.remembers);
+        let remembers = primitive.hf_mapping(&spec.dims).map_or(CacheKind::Nothing, |found| found.cache);
         keys |= matches!(remembers, CacheKind::Everything | CacheKind::Window);
         remembers != CacheKind::Nothing || primitive.role() == Role::Channel
     });

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use super::{CounterpartError, Format, Precision};
+use super::{Format, HfMappingError, Precision};
 use crate::{limits::MAX_SEQ_LEN, primitive::BuildError};
 
 /// Something about an export that a receiver should know. It goes into the model card.
@@ -39,7 +39,7 @@ pub enum ExportError {
     Spec(#[from] BuildError),
     /// A layer without a name elsewhere.
     #[error(transparent)]
-    HfMapping(#[from] CounterpartError),
+    HfMapping(#[from] HfMappingError),
     /// A format that cannot express the model.
     #[error("format {format:?} cannot express the model: {reason}; use Format::Flat or change the model")]
     Format {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{CounterpartError, plan};
+use super::{HfMappingError, plan};
 use crate::{
     dims::InitScheme,
     model::ModelSpec,
@@ -80,7 +80,7 @@ pub enum MegatronError {
     },
     /// Two layers of one kind with different options.
     #[error(transparent)]
-    HfMapping(#[from] CounterpartError),
+    HfMapping(#[from] HfMappingError),
     /// Something that is the same for all layers there, or has no argument.
     #[error("Megatron cannot express this model: {0}")]
     Model(&'static str),

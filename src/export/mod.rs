@@ -37,7 +37,7 @@ mod weights;
 pub use error::{ExportError, Warning};
 pub use launch::{Megatron, MegatronError, Training, megatron};
 pub use options::{Format, Options, Precision, SpecialTokens};
-pub use plan::CounterpartError;
+pub use plan::HfMappingError;
 pub use provenance::Provenance;
 
 pub(crate) use config::{DECI, FLAT, LLAMA, LLAMA3, OURS, ff_of};

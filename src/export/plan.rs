@@ -70,7 +70,7 @@ pub(crate) enum Source {
 
 /// A layer that cannot be named in a checkpoint.
 #[derive(Debug, Error)]
-pub enum CounterpartError {
+pub enum HfMappingError {
     /// The registry lacks a primitive of the architecture.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -111,7 +111,7 @@ pub enum CounterpartError {
 pub(crate) fn counterparts(
     spec: &ModelSpec,
     primitives: &Primitives,
-) -> Result<BTreeMap<Symbol, HfMapping>, CounterpartError> {
+) -> Result<BTreeMap<Symbol, HfMapping>, HfMappingError> {
     let mut found = BTreeMap::new();
     for &symbol in spec.architecture.layers() {
         if found.contains_key(&symbol) {
@@ -122,10 +122,10 @@ pub(crate) fn counterparts(
         let Some(counterpart) = primitive.hf_mapping(&spec.dims) else {
             let known = primitives.iter().filter(|p| p.hf_mapping(&spec.dims).is_some());
             let known = known.map(|p| format!("{} ({})", p.id(), p.symbol())).collect::<Vec<_>>().join(", ");
-            return Err(CounterpartError::Missing { id, symbol, known });
+            return Err(HfMappingError::Missing { id, symbol, known });
         };
         if PrimitiveId::new(&counterpart.kind).is_err() {
-            return Err(CounterpartError::Kind { id, kind: counterpart.kind });
+            return Err(HfMappingError::Kind { id, kind: counterpart.kind });
         }
         found.insert(symbol, counterpart);
     }
@@ -133,14 +133,14 @@ pub(crate) fn counterparts(
 }
 
 /// The entries of config.json that the layers ask for.
-pub(crate) fn settings(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Map<String, Value>, CounterpartError> {
+pub(crate) fn settings(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Map<String, Value>, HfMappingError> {
     let mut all = Map::new();
     for (key, value) in counterparts.values().flat_map(|counterpart| &counterpart.settings) {
         match all.get(key) {
             Some(other) if other != value => {
                 let key = key.clone();
                 let one = other.clone();
-                return Err(CounterpartError::Conflict { key, one, other: value.clone() });
+                return Err(HfMappingError::Conflict { key, one, other: value.clone() });
             }
             Some(_) => {}
             None => drop(all.insert(key.clone(), value.clone())),
@@ -175,7 +175,7 @@ pub(crate) fn pair(kinds: &[&str]) -> Option<Vec<Pair>> {
 
 impl Plan {
     /// The tensors of this model under this packing.
-    pub fn new(spec: &ModelSpec, primitives: &Primitives, packing: &Packing) -> Result<Self, CounterpartError> {
+    pub fn new(spec: &ModelSpec, primitives: &Primitives, packing: &Packing) -> Result<Self, HfMappingError> {
         let counterparts = counterparts(spec, primitives)?;
         let mut plan = Self { counterparts, entries: Vec::new() };
         plan.parameter("model.embed_tokens.weight", "trunk.embedding", Layout::Same);
@@ -330,7 +330,7 @@ mod tests {
     fn what_cannot_be_named_is_refused() {
         let mut spec = Target::llama_1b().model("2A+4Z".parse().unwrap());
         let primitives = Primitives::empty().with(SwiGlu).unwrap();
-        assert!(matches!(counterparts(&spec, &primitives), Err(CounterpartError::Registry(_))));
+        assert!(matches!(counterparts(&spec, &primitives), Err(HfMappingError::Registry(_))));
         spec.architecture = "M".parse().unwrap();
         let both = |one: i32, other: i32| {
             let counterpart =

@@ -39,8 +39,8 @@ impl Provenance {
     /// # Errors
     /// [`RunFolderError`] when there is no journal, or a file is damaged.
     pub fn read(journal: impl AsRef<Path>) -> Result<Self, RunFolderError> {
-        let version = Some(journal::written_by(&journal)?);
-        let run = RunFolder::read(journal)?;
+        let run = RunFolder::read(&journal)?;
+        let version = Some(journal::written_by(journal)?);
         let small = run.summary.map(|summary| summary.architecture);
         Ok(Self { version, small, ..Self::new(run.setup, &run.study) })
     }

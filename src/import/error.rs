@@ -6,7 +6,7 @@ use safetensors::SafeTensorError;
 use thiserror::Error;
 
 use crate::{
-    export::CounterpartError,
+    export::HfMappingError,
     primitive::{BuildError, PrimitiveId},
     text::causes,
     weights::WeightsError,
@@ -82,7 +82,7 @@ pub enum ImportError {
     Blocks(String),
     /// A layer without a name.
     #[error(transparent)]
-    HfMapping(#[from] CounterpartError),
+    HfMapping(#[from] HfMappingError),
     /// Widths that contradict each other.
     #[error(transparent)]
     Build(#[from] BuildError),

@@ -30,7 +30,7 @@ pub struct Setup {
     pub searcher: String,
     /// Fingerprint of the evaluator.
     pub evaluator: String,
-    /// Fingerprint of the stopping rule, where there is one.
+    /// Fingerprint of the pruner, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
     /// Trials at once, on which the proposals depend; `None` where whoever owns the loop did not say, and in journals
@@ -57,26 +57,6 @@ pub struct Change {
     pub was: String,
     /// What is asked for now.
     pub is: String,
-}
-
-#[cfg(test)]
-impl Setup {
-    /// That of a random search with seed 77 which made this study.
-    pub(crate) fn of(study: &crate::study::Study) -> Self {
-        Self {
-            space: study.space().clone(),
-            primitives: BTreeMap::new(),
-            goal: study.goal().clone(),
-            seed: Seed(77),
-            searcher: "random".into(),
-            evaluator: String::new(),
-            stopping: None,
-            workers: Some(2),
-            eager: false,
-            aggregator: None,
-            extrapolator: None,
-        }
-    }
 }
 
 impl Setup {
@@ -139,5 +119,25 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [was, is] = self.shown();
         write!(f, "{} was {was}, is {is}", self.part)
+    }
+}
+
+#[cfg(test)]
+impl Setup {
+    /// That of a random search with seed 77 which made this study.
+    pub(crate) fn of(study: &crate::study::Study) -> Self {
+        Self {
+            space: study.space().clone(),
+            primitives: BTreeMap::new(),
+            goal: study.goal().clone(),
+            seed: Seed(77),
+            searcher: "random".into(),
+            evaluator: String::new(),
+            stopping: None,
+            workers: Some(2),
+            eager: false,
+            aggregator: None,
+            extrapolator: None,
+        }
     }
 }

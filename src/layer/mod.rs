@@ -6,11 +6,11 @@
 
 mod attention;
 mod block;
+mod cache;
 mod erase;
 mod gated_conv;
 mod gated_delta_net;
 mod mamba2;
-mod memory;
 mod mlp;
 mod moe;
 mod recurrent;
@@ -19,10 +19,11 @@ mod weight_init;
 
 pub use attention::AttentionLayer;
 pub use block::{Block, Mixer};
+pub use cache::{LayerCache, LayerState};
 pub use gated_conv::GatedConvLayer;
 pub use gated_delta_net::GatedDeltaNetLayer;
 pub use mamba2::Mamba2Layer;
-pub use memory::{LayerCache, LayerState};
+
 pub(crate) use mlp::Activation;
 pub use mlp::MlpLayer;
 pub use moe::MoeLayer;

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_penalty_spreads_the_tokens() {
+    fn the_aux_loss_spreads_the_tokens() {
         let device = Device::flex().autodiff();
         let mut layer = layer(Moe { top_k: 1, ..SMALL }, &device);
         let x = (input(8, 16, &device) + 1.0).detach();

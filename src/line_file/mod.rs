@@ -7,7 +7,7 @@
 //! line feed counts, and gets the line feed with the next line. Anything else there is none of ours and stays: its
 //! reader refuses the file.
 //!
-//! Journals, caches, metrics, kept trainings and scaling studies are such files of JSON; tables are such files
+//! Journals, caches, metrics of pre-training, kept trainings and scaling studies are such files of JSON; tables are such files
 //! of comma-separated values.
 
 pub(crate) mod json;
@@ -82,7 +82,7 @@ impl LineFile {
     pub fn open(path: impl AsRef<Path>) -> Result<(Self, Vec<u8>), LineFileError> {
         let path = path.as_ref().to_owned();
         let open_error = |source| LineFileError::Open { path: path.clone(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let folder = durable::folder(&path);
         fs::create_dir_all(&folder).map_err(open_error)?;
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let file = limits::open_with(&options, &path, limits::MAX_LINES).map_err(open_error)?;
@@ -92,9 +92,7 @@ impl LineFile {
             Err(TryLockError::Error(source)) => return Err(LineFileError::Open { path, source }),
         }
         let bytes = limits::read_to_end(&file, limits::MAX_LINES).map_err(open_error)?;
-        // The file's name is durable only when its folder is. Some systems cannot sync folders: nothing is lost there
-        // either, unless the power fails within the first seconds.
-        let _ = File::open(&folder).and_then(|folder| folder.sync_all());
+        durable::sync_folder(&folder);
         let lines = complete(&bytes);
         let end = lines.len() as u64;
         let unended = lines.last().is_some_and(|&last| last != b'\n');

@@ -103,8 +103,8 @@ impl Network for AutoEncoder {
     }
 
     fn logits_and_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
-        let (x, penalty) = self.trunk.forward_with_penalty(tokens);
-        (self.decode(x), penalty)
+        let (x, aux_loss) = self.trunk.forward_with_aux_loss(tokens);
+        (self.decode(x), aux_loss)
     }
 }
 

@@ -84,7 +84,7 @@ impl Network for HybridLm {
     }
 
     fn logits_and_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
-        let (x, penalty) = self.trunk.forward_with_penalty(tokens);
-        (self.score(x), penalty)
+        let (x, aux_loss) = self.trunk.forward_with_aux_loss(tokens);
+        (self.score(x), aux_loss)
     }
 }

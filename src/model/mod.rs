@@ -14,10 +14,12 @@ mod network;
 mod norm;
 mod spec;
 #[cfg(feature = "model")]
-mod trunk;
+mod backbone;
 
 #[cfg(feature = "model")]
 pub use auto_encoder::{AutoEncoder, DecoderStage};
+#[cfg(feature = "model")]
+pub use backbone::{Backbone, Cache, ResidualBlock};
 #[cfg(feature = "model")]
 pub use generate::{Continuation, GenerateError, Sampling};
 #[cfg(feature = "model")]
@@ -27,5 +29,3 @@ pub use network::Network;
 #[cfg(feature = "model")]
 pub use norm::RmsNorm;
 pub use spec::ModelSpec;
-#[cfg(feature = "model")]
-pub use trunk::{Backbone, Cache, ResidualBlock};

@@ -5,12 +5,11 @@
 //! builds the layer, a `Block`. [`Primitives`] is the explicit set that a search uses.
 
 mod attention;
-mod counterpart;
 #[cfg(feature = "model")]
 mod from_fn;
 mod gated_conv;
 mod gated_delta_net;
-mod lettered;
+mod hf_mapping;
 mod mamba2;
 mod mlp;
 mod moe;
@@ -20,14 +19,14 @@ mod relu2;
 mod sliding_window;
 mod swiglu;
 mod symbol;
+mod with_symbol;
 
 pub use attention::Attention;
-pub use counterpart::{CacheKind, HfMapping, Layout, StoredTensor};
 #[cfg(feature = "model")]
 pub use from_fn::FnPrimitive;
 pub use gated_conv::GatedConv;
 pub use gated_delta_net::GatedDeltaNet;
-pub use lettered::WithSymbol;
+pub use hf_mapping::{CacheKind, HfMapping, Layout, StoredTensor};
 pub use mamba2::Mamba2;
 pub use mlp::Mlp;
 pub use moe::Moe;
@@ -36,6 +35,7 @@ pub use relu2::Relu2;
 pub use sliding_window::SlidingWindow;
 pub use swiglu::SwiGlu;
 pub use symbol::{NameError, PrimitiveId, Symbol};
+pub use with_symbol::WithSymbol;
 
 use std::{fmt::Debug, num::Saturating};
 

@@ -19,8 +19,8 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target
         ("goal", format!("{:?} {}", study.goal().direction, study.goal().score).to_lowercase()),
         ("time of all workers", number(hours, 2) + " hours"),
         ("training", format!("{flops:.3e} floating-point operations")),
+        ("trials", study.valid_trials().to_string()),
     ];
-    facts.push(("trials", study.valid_trials().to_string()));
     facts.extend(by_hand(study));
     if let Some(setup) = setup {
         facts.extend(decided(setup));

@@ -38,7 +38,7 @@ pub enum CompareError {
     SameName(String),
 }
 
-/// The first difference in words; the others by name.
+/// All differences in words.
 fn differences(changes: &[Change]) -> String {
     let told = |change: &Change| {
         let [one, other] = change.shown();
@@ -52,7 +52,7 @@ const EVERYWHERE: [&str; 4] = ["space", "primitives", "goal", "evaluator"];
 
 /// Refuses to compare runs whose scores mean different things, and groups that are no samples of one kind of search.
 /// All runs must have the same space, primitives, goal and evaluator; those of a group moreover the same searcher,
-/// stopping rule and number of workers, where it is known, and different seeds. A run comes with its name, for
+/// pruner and number of workers, where it is known, and different seeds. A run comes with its name, for
 /// messages.
 ///
 /// # Errors

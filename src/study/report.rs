@@ -30,7 +30,7 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
     /// How the evaluation went: the running value after so many steps of the whole trial, by ascending step. More is
-    /// better, whatever the goal; [stopping rules](crate::stopping) compare trials by it. Set by the executor, from
+    /// better, whatever the goal; [pruners](crate::stopping) compare trials by it. Set by the executor, from
     /// what the evaluator [told](crate::evaluate::Context::progress).
     #[serde(default, deserialize_with = "points", skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<(usize, f64)>,

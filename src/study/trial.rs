@@ -107,7 +107,7 @@ pub enum FailureKind {
     OutOfAttempts,
     /// The report lacks the goal's score or holds a number that is not finite.
     BadReport,
-    /// A stopping rule gave it up before its end.
+    /// A pruner gave it up before its end.
     Stopped,
 }
 

@@ -73,12 +73,12 @@ fn on_each<N: Network>(model: &N, config: &TrainConfig, round: &[TokenBatch], de
     })
 }
 
-/// The gradients of the loss on one batch and of the network's own penalty, which the reported loss leaves out, in
+/// The gradients of the loss on one batch and of the network's auxiliary loss, which the reported loss leaves out, in
 /// single precision.
 fn of_batch<N: Network>(model: &N, batch: &TokenBatch, device: &Device) -> Gradients {
-    let (logits, penalty) = model.logits_and_aux_loss(batch.tokens(device));
+    let (logits, aux_loss) = model.logits_and_aux_loss(batch.tokens(device));
     let loss = cross_entropy(logits, batch);
-    let sum = penalty.map_or(loss.clone(), |penalty| loss.clone() + penalty);
+    let sum = aux_loss.map_or(loss.clone(), |aux_loss| loss.clone() + aux_loss);
     let mut gradients = GradientsParams::from_grads(sum.backward(), model);
     model.visit(&mut Widen(&mut gradients));
     Gradients { gradients, loss: loss.inner() }

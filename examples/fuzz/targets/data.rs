@@ -6,6 +6,7 @@ use anyhow::ensure;
 use composer_nas::{
     data::{Corpus, CorpusInfo, Importer, TextReader, TokenFile, TokenFormat, TokenWidth, TokenWriter, Windows},
     downstream::Layout,
+    text::causes,
 };
 
 use super::{Seen, Target, json};
@@ -32,7 +33,7 @@ fn read(file: TokenFile) -> anyhow::Result<Seen> {
     ensure!(file.digest()? == digest, "a file has two digests");
     let what = match &all {
         Ok(tokens) => format!("{} whole", tokens.is_empty()),
-        Err(error) => error.to_string(),
+        Err(error) => causes(&error),
     };
     let file = Arc::new(file);
     for length in [1, 3, usize::MAX] {
@@ -70,7 +71,7 @@ pub const TOKEN_FILE: Target = Target {
                 Err(error) => return Seen::refused(error),
             }
         }
-        Seen::refused("")
+        Seen::refused_as("")
     },
 };
 
@@ -151,10 +152,10 @@ pub const TOKENIZER: Target = Target {
         let text = "To search is to try. é 👩‍🔬\n";
         let tokens = match importer.encode(text) {
             Ok(tokens) => tokens,
-            Err(error) => return Seen::read(error.to_string()),
+            Err(error) => return Seen::read(causes(&error)),
         };
         ensure!(tokens.iter().all(|&token| (token as usize) < size), "a token beyond the vocabulary");
-        let back = importer.decode(&tokens).map_or_else(|error| error.to_string(), |back| format!("{}", back == text));
+        let back = importer.decode(&tokens).map_or_else(|error| causes(&error), |back| format!("{}", back == text));
         let made = importer.import([Ok(text.to_owned())], folder.join("imported"));
         match made {
             Ok(info) => {
@@ -163,7 +164,7 @@ pub const TOKENIZER: Target = Target {
                 corpus.tokens.check(corpus.vocab_size)?;
                 Seen::read(back)
             }
-            Err(error) => Seen::read(error.to_string()),
+            Err(error) => Seen::read(causes(&error)),
         }
     },
 };
@@ -189,9 +190,9 @@ pub const QUESTIONS: Target = Target {
                     ensure!(sound, "an answer that is none of the choices");
                     return Seen::read(layout.name());
                 }
-                Err(error) => words += &error.to_string(),
+                Err(error) => words += &causes(&error),
             }
         }
-        Seen::refused(words)
+        Seen::refused_as(words)
     },
 };

@@ -124,7 +124,7 @@ pub const TASK: Target = Target {
         ensure!(left || !matches!(exit, WorkerExit::Finished | WorkerExit::Refused), "an end without a result");
         match exit {
             WorkerExit::Finished => Seen::read("finished"),
-            exit => Seen::refused(format!("{exit:?}")),
+            exit => Seen::refused_as(format!("{exit:?}")),
         }
     },
 };

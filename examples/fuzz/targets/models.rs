@@ -8,6 +8,7 @@ use composer_nas::{
     import,
     prelude::*,
     report::{Latency, Page},
+    text::causes,
 };
 use std::fs;
 
@@ -95,7 +96,7 @@ pub const SPEC: Target = Target {
             let folder = folder.join("exported");
             let options = export::Options { overwrite: true, ..Default::default() };
             if let Err(error) = export::hugging_face(&spec, None, &primitives, &folder, &options) {
-                return Seen::read(error.to_string());
+                return Seen::read(causes(&error));
             }
             let again = import::spec(&folder, &primitives)?;
             ensure!(again.architecture == spec.architecture, "the export reads back as another sequence");
@@ -124,7 +125,7 @@ pub const TARGET: Target = Target {
             }
             match target.compare([("small", &small)], &primitives, Workload::bf16(64)) {
                 Ok(comparison) => Seen::read(format!("{}", comparison.notes().len())),
-                Err(error) => Seen::read(error.to_string()),
+                Err(error) => Seen::read(causes(&error)),
             }
         })
     },
@@ -157,7 +158,7 @@ pub const LATENCY: Target = Target {
         let _ = (latency.times.to_string(), input);
         match Page::new(&study).target(&target, &model, &primitives).latency(&latency).html() {
             Ok(page) => Seen::read(if page.contains("Measured on") { "shown" } else { "left out" }),
-            Err(error) => Seen::read(error.to_string()),
+            Err(error) => Seen::read(causes(&error)),
         }
     },
 };

@@ -14,6 +14,7 @@ use composer_nas::{
     },
     prelude::*,
     pretrain::{PretrainConfig, Pretrainer},
+    text::causes,
     train::TrainConfig,
 };
 
@@ -116,7 +117,7 @@ pub const CORPUS: Target = Target {
                     let _ = evaluator.fingerprint();
                     match protocol.training(&protocol.model("2A+2M".parse()?, 40), &primitives) {
                         Ok(training) => Seen::read(format!("{}", training.validate().is_ok())),
-                        Err(error) => Seen::read(error.to_string()),
+                        Err(error) => Seen::read(causes(&error)),
                     }
                 }
                 Err(error) => Seen::refused(error),

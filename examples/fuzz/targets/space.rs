@@ -16,7 +16,7 @@ pub const NAMES: Target = Target {
     what: "symbols, ids of primitives, names of targets, protocols and layouts",
     seeds: |_| Ok(["A", "attention", "mamba2_n64", "llama_1b", "quick", "arc"].map(Into::into).into()),
     run: |input, _| {
-        let Ok(text) = std::str::from_utf8(input) else { return Seen::refused("no text") };
+        let Ok(text) = std::str::from_utf8(input) else { return Seen::refused_as("no text") };
         if let Ok(symbol) = text.parse::<Symbol>() {
             ensure!(symbol.to_string() == text, "a symbol shows as another");
         }
@@ -42,7 +42,7 @@ pub const ARCHITECTURE: Target = Target {
     what: "sequences in run-length notation",
     seeds: |_| Ok(["2A+4M", "AAMMMM", "A", "12M+1A+1B+1G+1C", "65536A"].map(Into::into).into()),
     run: |input, _| {
-        let Ok(text) = std::str::from_utf8(input) else { return Seen::refused("no text") };
+        let Ok(text) = std::str::from_utf8(input) else { return Seen::refused_as("no text") };
         let architecture: Architecture = match text.parse() {
             Ok(architecture) => architecture,
             Err(error) => return Seen::refused(error),

@@ -10,6 +10,7 @@ use composer_nas::{
     journal::{self, Journal, Setup},
     prelude::*,
     report::{self, Page},
+    text::causes,
 };
 
 use super::{Seen, Target, json};
@@ -145,12 +146,12 @@ fn page(setup: &Setup, study: &Study) -> anyhow::Result<String> {
     const LARGEST: usize = 5 << 20;
     let html = match Page::new(study).setup(setup).html() {
         Ok(html) => html,
-        Err(error) => return Ok(error.to_string()),
+        Err(error) => return Ok(causes(&error)),
     };
     ensure!(html.len() < LARGEST, "a page of more than 5 MB");
     ensure!(!html.to_lowercase().contains("<script>alert"), "text of a journal is a script on the page");
     let groups = [("one".to_owned(), vec![study.clone(), study.before(TrialId(3))])];
-    Ok(report::compare(&groups).err().map_or(String::new(), |error| error.to_string()))
+    Ok(report::compare(&groups).err().map_or(String::new(), |error| causes(&error)))
 }
 
 fn ask(study: &Study) -> anyhow::Result<String> {
@@ -179,7 +180,7 @@ fn ask(study: &Study) -> anyhow::Result<String> {
                     let _ = MedianPruner::after(2, 1).bar(study, architecture);
                 }
             }
-            (Err(error), _) => words += &error.to_string(),
+            (Err(error), _) => words += &causes(&error),
             (Ok(_), Err(_)) => anyhow::bail!("the same question has two answers"),
         }
     }
@@ -195,7 +196,7 @@ fn aggregate(study: &Study) -> anyhow::Result<String> {
             Ok(architecture) => ensure!(study.space().contains(&architecture), "an aggregate outside the space"),
             Err(error) => {
                 let error: AggregateError = error;
-                words += &error.to_string();
+                words += &causes(&error);
             }
         }
     }
@@ -325,12 +326,12 @@ pub const ISOFLOP: Target = Target {
         for family in &families {
             match Scaling::fit(family, &measurements, 20, Seed(1)) {
                 Ok(scaling) => scalings.push(scaling),
-                Err(error) => words += &error.to_string(),
+                Err(error) => words += &causes(&error),
             }
         }
         match report::isoflop(&measurements, &scalings) {
             Ok(figure) => Seen::read(format!("{words} {}", figure.svg.len() > 5000)),
-            Err(error) => Seen::read(words + &error.to_string()),
+            Err(error) => Seen::read(words + &causes(&error)),
         }
     },
 };

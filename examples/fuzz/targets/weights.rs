@@ -110,7 +110,7 @@ pub const CHECKPOINT: Target = Target {
         fs::write(state(&folder.join("run"))?, input)?;
         match pretrain(folder) {
             Ok(()) => Seen::read("finished"),
-            Err(error) => Seen::refused(error),
+            Err(error) => Seen::refused_as(format!("{error:#}")),
         }
     },
 };

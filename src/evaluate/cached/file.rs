@@ -66,6 +66,7 @@ pub(super) struct Entry {
 
 const FORMAT: &str = "composer-nas cache";
 const VERSION: u64 = 1;
+
 /// Opens the file at `path` for the evaluator with this fingerprint; what it holds.
 pub(super) fn open(path: &Path, evaluator: String) -> Result<(JsonFile<Entry>, Vec<Entry>), CacheError> {
     let header = Header { format: FORMAT.into(), version: VERSION, evaluator };

@@ -55,12 +55,12 @@ struct Memory {
 const POLL: Duration = Duration::from_millis(20);
 
 impl<E: Evaluator> Cached<E> {
-    /// CacheKind in memory.
+    /// Remembers in memory.
     pub fn new(inner: E) -> Self {
         Self { inner, memory: Mutex::default(), ended: Condvar::new() }
     }
 
-    /// CacheKind in the file at `path` as well, one JSON object per line, and begins with what is there. A last line
+    /// Remembers in the file at `path` as well, one JSON object per line, and begins with what is there. A last line
     /// that its process did not finish is evaluated again; so is, by the next process, what a full disk refused.
     ///
     /// # Errors

@@ -20,11 +20,11 @@ use crate::{
     durable,
     evaluate::{Context, EvalError},
     study::{Report, Trial},
+    text::causes,
 };
 
-/// Exit codes with a meaning, after BSD's `sysexits.h`, and those of a shell that cannot run a command.
+/// Exit codes with a meaning, after BSD's `sysexits.h` (75 is transient, as any other), and those of a shell that cannot run a command.
 const INFEASIBLE: i32 = 65;
-const TRANSIENT: i32 = 75;
 const FATAL: i32 = 78;
 const NOT_RUN: [i32; 2] = [126, 127];
 
@@ -70,7 +70,7 @@ impl Attempt<'_> {
             threads: rayon::current_num_threads(),
             time_limit: program.time_limit.map(|limit| limit.as_secs_f64()),
         };
-        let spec = Spec::new(trial, &setting).map_err(|error| EvalError::Infeasible(error.to_string()))?;
+        let spec = Spec::new(trial, &setting).map_err(|error| EvalError::Infeasible(causes(&error)))?;
         let spec = serde_json::to_vec_pretty(&spec).map_err(|error| written(error.into()))?;
         durable::write_in(&folder.spec(), &spec).map_err(written)?;
         let before = folder.kept();
@@ -211,7 +211,7 @@ impl Attempt<'_> {
             Some(INFEASIBLE) => EvalError::Infeasible(ended),
             Some(0 | FATAL) => EvalError::Fatal(ended),
             Some(code) if NOT_RUN.contains(&code) => EvalError::Fatal(ended),
-            Some(TRANSIENT | _) | None => EvalError::Transient(ended),
+            Some(_) | None => EvalError::Transient(ended),
         })
     }
 

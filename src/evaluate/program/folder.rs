@@ -3,12 +3,12 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-use crate::{durable, evaluate::Context};
+use crate::{durable, evaluate::Context, retry::retry};
 
 /// The folder of one trial.
 #[derive(Clone, Debug)]
@@ -61,18 +61,13 @@ impl TrialFolder {
     /// has left running. Where the file system has no locks, the file is not locked.
     pub(super) fn lock(&self, context: &Context, limit: Duration) -> Result<File, NotLocked> {
         const POLL: Duration = Duration::from_millis(20);
-        let end = Instant::now() + limit;
         let file = durable::open(&self.path.join("lock")).map_err(NotLocked::System)?;
-        while let Err(TryLockError::WouldBlock) = file.try_lock() {
-            if context.cancelled() {
-                return Err(NotLocked::Cancelled);
-            }
-            if Instant::now() >= end {
-                return Err(NotLocked::Busy);
-            }
-            thread::sleep(POLL);
-        }
-        Ok(file)
+        let locked = retry(limit, POLL, || match file.try_lock() {
+            Err(TryLockError::WouldBlock) if context.cancelled() => ControlFlow::Break(Err(NotLocked::Cancelled)),
+            Err(TryLockError::WouldBlock) => ControlFlow::Continue(NotLocked::Busy),
+            Ok(()) | Err(TryLockError::Error(_)) => ControlFlow::Break(Ok(())),
+        });
+        locked.unwrap_or_else(Err).map(|()| file)
     }
 
     /// What the program has kept: whether that changes shows progress.

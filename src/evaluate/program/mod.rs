@@ -41,7 +41,7 @@ use crate::{
 ///
 /// Each trial has a folder of its own with a place for checkpoints, and every attempt at the trial finds the same: a
 /// training that was killed goes on where it was. Intermediate values are told in the direction of the score, and
-/// [stopping rules](crate::stopping) apply to them.
+/// [pruners](crate::stopping) apply to them.
 ///
 /// The command and all that it starts are one process group. It is asked to end (SIGTERM) when the trial is called off,
 /// runs into its time limit or falls below its bar, and is ended (SIGKILL) after a [grace period](Self::grace); what it

@@ -2,10 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     sync::mpsc,
     thread,
 };
+
+use crate::durable;
 
 /// Bytes of a line, at most; what is beyond is dropped.
 const LINE: usize = 1 << 20;
@@ -43,29 +45,15 @@ impl Log {
         if length <= LOG {
             return;
         }
-        let tail = self.tail(TAIL);
+        let tail = durable::tail(&self.file, TAIL);
         self.left_out += length - tail.len() as u64;
         let left_out = format!("... {} bytes are left out ...\n", self.left_out);
         let _ = self.file.set_len(0).and_then(|()| self.file.write_all(&[left_out.as_bytes(), &tail].concat()));
     }
 
     /// The last lines in one.
-    pub(super) fn last_lines(&mut self) -> String {
-        const LINES: usize = 4;
-        const BYTES: u64 = 2000;
-        let tail = self.tail(BYTES);
-        let text = String::from_utf8_lossy(&tail);
-        let lines: Vec<_> = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
-        lines[lines.len().saturating_sub(LINES)..].join(" | ")
-    }
-
-    /// The last bytes, as far as they can be read.
-    fn tail(&mut self, bytes: u64) -> Vec<u8> {
-        let length = self.file.metadata().map_or(0, |found| found.len());
-        let mut tail = Vec::new();
-        let from = SeekFrom::Start(length.saturating_sub(bytes));
-        let _ = self.file.seek(from).and_then(|_| (&self.file).take(bytes).read_to_end(&mut tail));
-        tail
+    pub(super) fn last_lines(&self) -> String {
+        durable::last_lines(&self.file)
     }
 }
 

@@ -8,7 +8,7 @@ mod spec;
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -208,18 +208,7 @@ impl Task {
 
     /// The end of what the jobs printed.
     pub(in crate::execute) fn log_tail(&self) -> String {
-        const LINES: usize = 4;
-        const BYTES: u64 = 2000;
-        let tail = durable::open_to_read(&self.file("log")).and_then(|mut log| {
-            let length = log.metadata()?.len();
-            log.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
-            let mut bytes = Vec::new();
-            log.read_to_end(&mut bytes).map(|_| bytes)
-        });
-        let bytes = tail.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        lines[lines.len().saturating_sub(LINES)..].join(" | ")
+        durable::open_to_read(&self.file("log")).map_or_else(|_| String::new(), |log| durable::last_lines(&log))
     }
 }
 

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::acquisition::AcquisitionError;
+use crate::text::causes;
 
 /// Why a Gaussian process cannot be fitted, and what to do about it. The same data give the same error again.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -58,6 +59,6 @@ pub enum GpError {
 
 impl From<AcquisitionError> for GpError {
     fn from(error: AcquisitionError) -> Self {
-        GpError::Acquisition(error.to_string())
+        GpError::Acquisition(causes(&error))
     }
 }

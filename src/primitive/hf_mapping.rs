@@ -8,18 +8,18 @@ use serde_json::{Map, Value};
 /// agree. See [`Primitive::hf_mapping`](super::Primitive::hf_mapping).
 ///
 /// ```
-/// use composer_nas::primitive::{HfMapping, CacheKind};
+/// use composer_nas::primitive::{CacheKind, HfMapping};
 ///
 /// // A layer with one linear map `linear`, which Python calls `proj`.
-/// let counterpart = HfMapping::new("square", CacheKind::Nothing).linear("linear", "proj", false);
-/// assert_eq!(counterpart.tensors[0].name, "proj.weight");
+/// let mapping = HfMapping::new("square", CacheKind::Nothing).linear("linear", "proj", false);
+/// assert_eq!(mapping.tensors[0].name, "proj.weight");
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct HfMapping {
     /// What `layers_block_type` of config.json calls the layer, such as `full_attention`.
     pub kind: String,
     /// What the layer keeps while it decodes.
-    pub remembers: CacheKind,
+    pub cache: CacheKind,
     /// Entries of config.json that the layer needs beside the model's widths.
     pub settings: Map<String, Value>,
     /// Every parameter of the layer.
@@ -82,8 +82,8 @@ pub enum Layout {
 
 impl HfMapping {
     /// A layer of this kind without parameters.
-    pub fn new(kind: impl Into<String>, remembers: CacheKind) -> Self {
-        Self { kind: kind.into(), remembers, settings: Map::new(), tensors: Vec::new(), python: None }
+    pub fn new(kind: impl Into<String>, cache: CacheKind) -> Self {
+        Self { kind: kind.into(), cache, settings: Map::new(), tensors: Vec::new(), python: None }
     }
 
     /// Adds a parameter.
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn a_linear_map_is_its_transposed_weight_and_its_bias() {
-        let counterpart = HfMapping::new("square", CacheKind::Nothing).linear("map", "proj", true);
-        let names: Vec<_> = counterpart.tensors.iter().map(|t| (t.parameters[0].as_str(), t.name.as_str())).collect();
+        let mapping = HfMapping::new("square", CacheKind::Nothing).linear("map", "proj", true);
+        let names: Vec<_> = mapping.tensors.iter().map(|t| (t.parameters[0].as_str(), t.name.as_str())).collect();
         assert_eq!(names, [("map.weight", "proj.weight"), ("map.bias", "proj.bias")]);
         assert_eq!(Layout::Transposed.store((0..6).map(|x| x as f32).collect(), &[2, 3]), [0., 3., 1., 4., 2., 5.]);
     }

@@ -67,11 +67,11 @@ impl Backbone {
 
     /// As [`forward`](Self::forward), with the sum of what the layers add to the loss in training, one element, where
     /// any does; see [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss).
-    pub fn forward_with_penalty(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
+    pub fn forward_with_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         let start = (embedding(self.embedding.val(), tokens), None);
         self.layers.iter().fold(start, |(x, sum), layer| {
             let normed = layer.norm.forward(x.clone());
-            let sum = sum.into_iter().chain(layer.mixer.aux_loss(&normed)).reduce(|sum, penalty| sum + penalty);
+            let sum = sum.into_iter().chain(layer.mixer.aux_loss(&normed)).reduce(|sum, aux_loss| sum + aux_loss);
             (x + layer.mixer.forward(normed), sum)
         })
     }

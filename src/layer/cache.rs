@@ -30,7 +30,7 @@ impl LayerCache {
         output
     }
 
-    /// CacheKind every input and computes the whole sequence again by `forward`: right for every causal layer, with
+    /// Remembers every input and computes the whole sequence again by `forward`: right for every causal layer, with
     /// work that grows with the square of the length.
     ///
     /// # Shapes
