@@ -224,15 +224,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
 impl Args {
     fn run_name(&self) -> anyhow::Result<String> {
         let name = self.run.clone().unwrap_or_else(|| {
-            let evaluator = Path::new(self.protocol()).file_stem().unwrap_or_default().to_string_lossy();
+            let evaluator = self.evaluator.name(self.space.mixed());
             format!("{evaluator}-{}{}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
         });
         let inside = || format!("--run names a folder that is created inside {}", self.runs.display());
         shared::folder_name(&name).map_err(anyhow::Error::msg).with_context(inside)
-    }
-
-    fn protocol(&self) -> &str {
-        self.evaluator.name(self.space.mixed())
     }
 
     /// Refuses what a search would refuse once its folder is there.
@@ -283,7 +279,7 @@ impl Args {
             ExecutorKind::Threads => Box::new(Threads::new(evaluator.clone(), self.workers)?),
             ExecutorKind::Process => {
                 let process = Process::new(self.workers, folder)?.resources(resources);
-                Box::new(if self.devices.is_empty() { process } else { process.devices(&self.devices) })
+                Box::new(if self.devices.is_empty() { process } else { process.devices(self.visible_devices()?) })
             }
             ExecutorKind::Slurm => {
                 let jobs = self.workers;
@@ -292,6 +288,20 @@ impl Args {
                 Box::new(Slurm::new(options, folder)?)
             }
         })
+    }
+
+    /// The devices as `CUDA_VISIBLE_DEVICES` names them: `cuda:1` is the second of those that this process may use.
+    fn visible_devices(&self) -> anyhow::Result<Vec<String>> {
+        let Some(visible) = std::env::var("CUDA_VISIBLE_DEVICES").ok().filter(|visible| !visible.is_empty()) else {
+            return Ok(self.devices.clone());
+        };
+        let visible: Vec<_> = visible.split(',').map(str::trim).collect();
+        let nth = |number: &String| {
+            let name = visible.get(number.parse::<usize>()?).copied();
+            let few = || format!("--devices cuda:{number}: CUDA_VISIBLE_DEVICES has {} devices", visible.len());
+            name.map(Into::into).with_context(few)
+        };
+        self.devices.iter().map(nth).collect()
     }
 
     fn aggregator(&self) -> Box<dyn Aggregator> {

@@ -19,9 +19,9 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::bail;
-use clap::Parser;
-use composer_nas::{pipeline::Told, prelude::*};
+use anyhow::{bail, ensure};
+use clap::{Parser, builder::NonEmptyStringValueParser};
+use composer_nas::{pipeline::Told, prelude::*, text};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ struct Args {
     #[arg(long)]
     journal: PathBuf,
     /// The score that is optimised.
-    #[arg(long, value_name = "NAME", default_value = "score")]
+    #[arg(long, value_name = "NAME", default_value = "score", value_parser = NonEmptyStringValueParser::new())]
     score: String,
     /// Less of the score is better, as of a loss.
     #[arg(long)]
@@ -135,12 +135,13 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let session = pipeline.goal(goal).seed(args.seed).journal(&args.journal).into_session()?;
     let mut owner = Owner { session, primitives, candidates, target };
     println!("{}", owner.setup());
-    for line in io::stdin().lock().lines() {
+    for line in io::stdin().lock().split(b'\n') {
         let line = line?;
-        if line.trim().is_empty() {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let answer = serde_json::from_str(&line).map_err(anyhow::Error::from).and_then(|request| owner.answer(request));
+        let request = serde_json::from_slice(&line).map_err(anyhow::Error::from);
+        let answer = request.and_then(|request| owner.answer(request));
         println!("{}", answer.unwrap_or_else(|error| json!({"error": format!("{error:#}")})));
     }
     Ok(())
@@ -209,6 +210,11 @@ impl Owner {
     fn tell(&mut self, outcome: Outcome) -> anyhow::Result<Value> {
         let told = match (outcome.result, outcome.error) {
             (Some(Found { scores, standard_error, parameters, train_flops }), None) => {
+                let score = &self.session.study().goal().score;
+                let names = || text::shortened(&scores.keys().cloned().collect::<Vec<_>>().join(", "), 200);
+                ensure!(scores.contains_key(score), "the result has no score {score:?}, only [{}]", names());
+                let negative = [standard_error, train_flops].into_iter().flatten().any(|number| number < 0.0);
+                ensure!(!negative, "a standard error or work below zero");
                 let number = |(name, value): (String, Option<f64>)| (name, value.unwrap_or(f64::NAN));
                 let scores = scores.into_iter().map(number).collect();
                 Ok(Report { scores, standard_error, parameters, train_flops, ..Report::default() })

@@ -117,7 +117,8 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`limits`], [`text`], [`statistics`], `retry`, [`durable`], `line_file`, [`dims`], [`device`]: named random
+//! 1. [`seed`], [`limits`], [`text`], [`statistics`], `retry`, [`durable`], `line_file`, [`dims`], [`device`]: named
+//!    random
 //!    streams, bounds on sizes, texts made safe to show, judging noisy numbers, files that are whole or absent,
 //!    append-only files, sizes of layers, named devices
 //! 2. `kernels`, [`layer`], [`primitive`]: what layers compute, what a layer can be

@@ -151,3 +151,23 @@ fn a_shell_owns_the_loop() {
     assert_eq!(lines[3]["best"]["score"], 2.5);
     assert!(lines[4]["error"].is_string());
 }
+
+#[test]
+fn what_a_session_cannot_take_is_answered_and_costs_no_trial() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = session(folder.path());
+    let mut shell = Command::new("sh");
+    let script = r#"printf '%s\n' '{"ask": {}}' '{"tell": {"trial": 0, "result": {"scores": {"los": 1}}}}' \
+        '{"tell": {"trial": 0, "result": {"scores": {"loss": 1}, "standard_error": -1}}}' \
+        '{"tell": {"trial": 0, "result": {"scores": {"loss": 1}}}}' | { cat; printf '\377\n{"best": {}}\n'; } | "$@""#;
+    let Output { status, stdout, .. } = shell.args(["-c", script, "sh"]).args(&words).output().unwrap();
+    assert!(status.success());
+    let lines: Vec<Value> =
+        String::from_utf8(stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[2]["error"].as_str().unwrap().contains("no score \"loss\", only [los]"), "{lines:?}");
+    assert!(lines[3]["error"].is_string() && lines[5]["error"].is_string(), "{lines:?}");
+    assert_eq!((&lines[4]["told"], &lines[6]["best"]["score"]), (&"completed".into(), &1.0.into()));
+    // Trials of other widths are another session.
+    let other = Command::new(&words[0]).args(&words[1..]).args(["--candidates", "llama_1b"]).output().unwrap();
+    assert!(!other.status.success() && String::from_utf8_lossy(&other.stderr).contains("evaluator"), "{other:?}");
+}

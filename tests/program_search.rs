@@ -55,7 +55,7 @@ impl Search {
         let mut command = Command::new(program());
         command.arg("--runs").arg(self.folder.path()).args(["--run", "run", "--searcher", "random"]);
         command.args(["--evaluator", &format!("sh {}", self.path("script.sh").display())]);
-        command.args(["--score", "loss", "--minimize"]).args(arguments);
+        command.args(["--score", "loss", "--minimize"]).args(arguments).env_remove("CUDA_VISIBLE_DEVICES");
         command
     }
 
@@ -150,6 +150,45 @@ fn each_process_has_a_device_of_its_own() {
     devices.dedup();
     assert_eq!(devices, ["3", "5"]);
     assert_eq!(search.study().observations().count(), 4);
+}
+
+#[test]
+fn devices_are_those_that_the_search_may_use() {
+    let search = Search::new("sleep 0.3");
+    let flags = ["--trials", "4", "--executor", "process", "--workers", "2", "--devices"];
+    let restricted = |devices: &str| {
+        let mut command = search.command(&flags);
+        command.arg(devices).env("CUDA_VISIBLE_DEVICES", "4,GPU-6").output().unwrap()
+    };
+    let few = restricted("cuda:0,cuda:2");
+    assert!(!few.status.success() && String::from_utf8_lossy(&few.stderr).contains("has 2 devices"), "{few:?}");
+    assert!(restricted("cuda:0,cuda:1").status.success());
+    let mut devices: Vec<_> = search.starts().into_iter().map(|start| start.2).collect();
+    devices.sort();
+    devices.dedup();
+    assert_eq!(devices, ["4", "GPU-6"]);
+}
+
+#[test]
+fn a_command_is_repeated_and_judged_by_its_own_score() {
+    let search = Search::new("");
+    search.succeed(&["--trials", "3", "--repeat", "2"]);
+    assert_eq!((search.study().observations().count(), search.starts().len()), (3, 6));
+}
+
+#[test]
+fn a_mistyped_command_does_not_stand_in_the_way_of_the_right_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |command: &str| {
+        let mut search = Command::new(program());
+        search.arg("--runs").arg(folder.path()).args(["--score", "loss", "--trials", "1", "--evaluator", command]);
+        search.output().unwrap()
+    };
+    let wrong = run("no-such-command 1");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("no-such-command"), "{wrong:?}");
+    let right = run(r#"echo '{"result": {"scores": {"loss": 1}}}' #"#);
+    assert!(right.status.success(), "{right:?}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use composer_nas::{
     evaluate::{Program, SizeMatched, mad::Protocol},
     extrapolate::Cycle,
@@ -32,7 +32,7 @@ pub struct EvaluatorArgs {
     #[arg(long, value_name = "TEXT", requires = "evaluator", default_value = "")]
     evaluator_version: String,
     /// The command's score that is optimised.
-    #[arg(long, value_name = "NAME", requires = "evaluator")]
+    #[arg(long, value_name = "NAME", requires = "evaluator", value_parser = NonEmptyStringValueParser::new())]
     score: Option<String>,
     /// Less of the score is better, as of a loss.
     #[arg(long, requires = "evaluator")]
@@ -86,12 +86,21 @@ pub struct Setting<'a> {
 }
 
 impl EvaluatorArgs {
-    /// A name for it.
-    pub fn name(&self, mixed: bool) -> &str {
-        if self.evaluator.is_some() {
-            return "program";
-        }
+    /// The protocol, where no command evaluates.
+    fn protocol(&self, mixed: bool) -> &str {
         self.protocol.as_deref().unwrap_or(if mixed { "hybrid" } else { "quick" })
+    }
+
+    /// A name for it, as a part of a run's name: another command, version or size has another.
+    pub fn name(&self, mixed: bool) -> String {
+        let Some(command) = &self.evaluator else {
+            let file = Path::new(self.protocol(mixed)).file_stem().unwrap_or_default();
+            return file.to_string_lossy().into_owned();
+        };
+        let candidates = Path::new(&self.candidates).file_stem().unwrap_or_default().to_string_lossy();
+        let candidates = if candidates == "small" { "" } else { &candidates };
+        let words = [command, &self.evaluator_version, candidates].into_iter().filter(|words| !words.is_empty());
+        words.map(plain).collect::<Vec<_>>().join("-")
     }
 
     /// Whether a command evaluates.
@@ -121,7 +130,7 @@ impl EvaluatorArgs {
         }
         let stop_from = chosen.stop_from.saturating_mul(self.repeat);
         let trial_flops = chosen.trial_flops.map(|flops| flops * self.repeat as f64);
-        let evaluator = Arc::new(Repeated::new(chosen.evaluator, self.repeat)?);
+        let evaluator = Arc::new(Repeated::new(chosen.evaluator, self.repeat)?.goal(chosen.goal.clone()));
         Ok(Chosen { evaluator, stop_from, trial_flops, ..chosen })
     }
 
@@ -146,7 +155,7 @@ impl EvaluatorArgs {
 
     fn mad(&self, setting: &Setting) -> anyhow::Result<Chosen> {
         let device = device::named(setting.device)?;
-        let name = self.name(setting.mixed);
+        let name = self.protocol(setting.mixed);
         let mad = Mad::new(shared::protocol(name)?, setting.primitives, &device.device)?;
         mad.check(setting.space.symbols())?;
         let protocol = mad.protocol();
@@ -168,6 +177,15 @@ impl EvaluatorArgs {
         let target = Target::custom("candidates", dims.clone(), 1, false, blocks);
         Ok(Some(target.with_context(|| format!("--blocks {blocks}"))?))
     }
+}
+
+/// A text as a part of a folder's name.
+fn plain(text: &str) -> String {
+    const MOST: usize = 48;
+    let kept = text.chars().map(|c| if c.is_ascii_alphanumeric() || "._=".contains(c) { c } else { '-' });
+    let kept: String = kept.collect();
+    let words: Vec<_> = kept.split('-').filter(|word| !word.is_empty()).collect();
+    words.join("-").chars().take(MOST).collect()
 }
 
 /// Work of a trial by a protocol, roughly: that of the architecture in the middle of the space.

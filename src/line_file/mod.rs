@@ -7,8 +7,8 @@
 //! line feed counts, and gets the line feed with the next line. Anything else there is none of ours and stays: its
 //! reader refuses the file.
 //!
-//! Journals, caches, metrics of pre-training, kept trainings and scaling studies are such files of JSON; tables are such files
-//! of comma-separated values.
+//! Journals, caches, metrics of pre-training, kept trainings and scaling studies are such files of JSON; tables are
+//! such files of comma-separated values.
 
 pub(crate) mod json;
 

@@ -45,6 +45,15 @@ pub(super) struct Found {
     pub train_flops: Option<f64>,
 }
 
+impl Found {
+    /// What cannot be negative and is.
+    pub(super) fn negative(&self) -> Option<String> {
+        let numbers = [("standard_error", self.standard_error), ("train_flops", self.train_flops)];
+        let (name, value) = numbers.into_iter().find(|(_, value)| value.is_some_and(|value| value < 0.0))?;
+        Some(format!("its result has a {name} of {}", value.unwrap_or_default()))
+    }
+}
+
 /// Why an evaluation found nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

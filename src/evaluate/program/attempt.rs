@@ -23,7 +23,8 @@ use crate::{
     text::causes,
 };
 
-/// Exit codes with a meaning, after BSD's `sysexits.h` (75 is transient, as any other), and those of a shell that cannot run a command.
+/// Exit codes with a meaning, after BSD's `sysexits.h` (75 is transient, as any other), and those of a shell that
+/// cannot run a command.
 const INFEASIBLE: i32 = 65;
 const FATAL: i32 = 78;
 const NOT_RUN: [i32; 2] = [126, 127];
@@ -247,10 +248,7 @@ impl Attempt<'_> {
 
 /// A folder that cannot be used.
 pub(super) fn cannot(folder: &str, act: &str, error: &io::Error) -> EvalError {
-    EvalError::Fatal(format!(
-        "cannot use the folder {folder}, {act}: {error}; free some space or correct its rights and run again, nothing \
-         finished is lost"
-    ))
+    EvalError::Fatal(format!("cannot use the folder {folder}, {act}: {error}; free some space or correct its rights"))
 }
 
 /// How a program ended, with what that usually means.

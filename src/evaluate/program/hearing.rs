@@ -19,6 +19,8 @@ use crate::{
 const VALUES: usize = 1000;
 /// Names of metrics, at most.
 const METRICS: usize = 256;
+/// Characters of a reason, at most.
+const REASON: usize = 4000;
 /// How often progress without a value is passed on.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -143,8 +145,16 @@ impl<'a> Hearing<'a> {
                 let words = format!("its result has no score {:?}, only [{present}]", self.goal.score);
                 self.break_off(words);
             }
-            Answer::Result(found) => self.found = Some(found),
-            Answer::Error(refusal) => self.refusal = Some(refusal),
+            Answer::Result(found) if found.scores.len() > METRICS => {
+                self.break_off(format!("its result has scores of more than {METRICS} names"));
+            }
+            Answer::Result(found) => match found.negative() {
+                Some(words) => self.break_off(words),
+                None => self.found = Some(found),
+            },
+            Answer::Error(Refusal { kind, reason }) => {
+                self.refusal = Some(Refusal { kind, reason: crate::text::shortened(&reason, REASON) });
+            }
             Answer::Progress(_) | Answer::Metrics(_) => {}
         }
     }

@@ -46,7 +46,7 @@ use crate::{
 /// The command and all that it starts are one process group. It is asked to end (SIGTERM) when the trial is called off,
 /// runs into its time limit or falls below its bar, and is ended (SIGKILL) after a [grace period](Self::grace); what it
 /// leaves running is ended with it. When the driver dies, the same happens; only processes that have left the group
-/// escape, and the next attempt at the trial waits for those that hold their standard input. Needs Unix.
+/// escape. Needs Unix.
 ///
 /// ```no_run
 /// use composer_nas::{evaluate::Program, prelude::*};
