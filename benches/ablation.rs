@@ -15,8 +15,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use composer_nas::{
+    aggregate::{Best, Pooled},
+    evaluate::{Table, TabularEvaluator},
+    pipeline::Ask,
     prelude::*,
+    search::{Incremental, RegularizedEvolution, Replicate, Side},
     statistics::{Estimate, bootstrap_mean, mean},
+    study::TrialId,
 };
 use rayon::prelude::*;
 

@@ -5,7 +5,12 @@
 
 use std::time::Instant;
 
-use composer_nas::{prelude::*, testkit::landscape::Landscape};
+use composer_nas::{
+    prelude::*,
+    search::RegularizedEvolution,
+    study::{Event, Origin},
+    testkit::landscape::Landscape,
+};
 
 /// Makes a searcher.
 type Make = fn() -> Box<dyn Searcher>;

@@ -5,7 +5,7 @@
 
 use std::{fs, time::Instant};
 
-use composer_nas::{evaluate::Program, prelude::*};
+use composer_nas::{aggregate::Best, evaluate::Program, prelude::*};
 
 const TRIALS: usize = 1000;
 const WORKERS: usize = 8;

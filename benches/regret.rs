@@ -13,8 +13,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use composer_nas::{
+    pipeline::Ask,
     prelude::*,
-    search::{AcquisitionFunction, Term},
+    search::{AcquisitionFunction, LocalSearch, RegularizedEvolution, Term},
     testkit::landscape::Landscape,
 };
 use rayon::prelude::*;

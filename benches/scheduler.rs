@@ -20,8 +20,11 @@ use std::{
 };
 
 use composer_nas::{
+    aggregate::Best,
     execute::{self, Engine, EngineError, Job, JobState, Remote},
     prelude::*,
+    search::SearchError,
+    study::{Event, Origin},
     testkit::landscape::Landscape,
 };
 use rand::RngExt;

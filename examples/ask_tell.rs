@@ -5,7 +5,7 @@
 #[macro_use]
 mod shared;
 
-use composer_nas::prelude::*;
+use composer_nas::{extrapolate::Stack, pipeline::Ask, prelude::*, search::RegularizedEvolution};
 
 /// Stands for your own training.
 fn accuracy_of(architecture: &Architecture) -> f64 {

@@ -8,6 +8,7 @@
 mod shared;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -15,7 +16,6 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use composer_nas::{
-    durable,
     export::{self, Format, Options, Precision, Provenance, SpecialTokens},
     import,
     pipeline::read_model,
@@ -132,8 +132,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     match export::megatron(&spec, &primitives, &export::Training::default()) {
         Ok(script) => {
             let path = out.with_extension("megatron.sh");
-            durable::write_in(&path, script.to_string().as_bytes())
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            fs::write(&path, script.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
             println!("{} for Megatron-LM: {}", script.pattern, shared::shown(&path));
         }
         Err(error) => println!("no launch script: {}", line(&causes(&error))),

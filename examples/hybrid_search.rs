@@ -10,7 +10,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::ensure;
 use clap::Parser;
-use composer_nas::{pipeline::PipelineError, prelude::*, space::baseline};
+use composer_nas::{cost::Workload, pipeline::PipelineError, prelude::*, space::baseline};
 
 /// Searches six layers of attention (at most two), SwiGLU and Mamba-2 at equal parameters, and compares the result with
 /// published hybrids.

@@ -13,10 +13,11 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, ensure};
 use clap::{Parser, builder::RangedU64ValueParser};
 use composer_nas::{
+    cost::{ModelCost, Workload},
     data::{Corpus, Importer, TextReader},
-    durable,
     evaluate::corpus::{Budget, CorpusProtocol},
     execute::Threads,
+    extrapolate::{Stack, Stretch},
     isoflop::{Agreement, Cell, Family, Grid, Measurement, Scaling, measure},
     limits::MAX_LAYERS,
     prelude::*,
@@ -239,7 +240,7 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
     }
     let folder = args.folder();
     report::isoflop(measurements, &scalings)?.write(&folder)?;
-    durable::write_in(&folder.join("scaling.json"), &serde_json::to_vec_pretty(&scalings)?)?;
+    fs::write(folder.join("scaling.json"), serde_json::to_vec_pretty(&scalings)?)?;
     println!("written to {}: measurements.jsonl, scaling.json, isoflop.svg", shared::shown(&folder));
     Ok(())
 }

@@ -18,7 +18,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, builder::RangedU64ValueParser};
 use composer_nas::{
-    cost::{LayerTimes, Timing},
+    cost::{Comparison, LayerTimes, ModelCost, Timing, Workload},
     limits::MAX_LAYERS,
     pipeline::read_model,
     prelude::*,

@@ -20,6 +20,7 @@ use anyhow::{Context as _, bail, ensure};
 use burn::tensor::Device;
 use clap::Parser;
 use composer_nas::{
+    cost::{ModelCost, Workload},
     data::{Corpus, Importer, TextReader},
     dims::InitScheme,
     model::Sampling,

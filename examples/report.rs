@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use composer_nas::{
-    durable, journal,
+    journal,
     pipeline::RunFolder,
     prelude::*,
     report,
@@ -104,8 +104,7 @@ fn page(run: &Path, args: &Args) -> anyhow::Result<()> {
         let pictures = made(pictures)?;
         for figure in page.figures()?.iter().filter(|figure| PICTURES.contains(&figure.name)) {
             let picture = pictures.join(figure.name).with_extension("svg");
-            durable::write_in(&picture, figure.svg.as_bytes())
-                .with_context(|| format!("cannot write {}", picture.display()))?;
+            fs::write(&picture, &figure.svg).with_context(|| format!("cannot write {}", picture.display()))?;
         }
     }
     let output = args.output.clone().unwrap_or_else(|| run.folder.join("report.html"));

@@ -5,7 +5,7 @@
 #[macro_use]
 mod shared;
 
-use composer_nas::{journal, prelude::*};
+use composer_nas::{journal, prelude::*, study::TrialId};
 
 fn main() -> anyhow::Result<()> {
     shared::no_arguments("Searches with a journal, then goes on with more trials, a candidate and a correction.");

@@ -23,12 +23,16 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum, value_parser};
 use composer_nas::{
+    aggregate::Best,
+    cost::Workload,
     evaluate::mad::Protocol,
     execute::{self, Executor, Process, Resources, Slurm, SlurmOptions, Threads},
     journal,
-    pipeline::PipelineError,
+    pipeline::{MetricsFile, PipelineError},
     prelude::*,
     report::{LivePage, Page},
+    stopping::MedianPruner,
+    study::{Failure, StudyError, TrialId, TrialState},
     text::{line, number},
 };
 use shared::shown;

@@ -21,7 +21,12 @@ use std::{
 
 use anyhow::{bail, ensure};
 use clap::{Parser, builder::NonEmptyStringValueParser};
-use composer_nas::{pipeline::Told, prelude::*, text};
+use composer_nas::{
+    pipeline::{Ask, Told},
+    prelude::*,
+    study::TrialId,
+    text,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

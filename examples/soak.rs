@@ -11,7 +11,12 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use composer_nas::{prelude::*, report::Page};
+use composer_nas::{
+    prelude::*,
+    report::Page,
+    search::{Exhaustive, Incremental, LocalSearch, RegularizedEvolution, Replicate, Side},
+    study::{Event, Origin},
+};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

@@ -91,6 +91,7 @@ impl fmt::Display for NamedDevice {
 
 /// A device that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// Built without any backend.
     #[error("no backend is compiled in: enable one of the features flex, cuda, rocm, wgpu, ndarray")]

@@ -14,20 +14,11 @@ use std::{
 
 use crate::{limits, retry::retry};
 
-/// Makes a write beyond the limit on file sizes (`ulimit -f`) an error of the kind [`io::ErrorKind::FileTooLarge`] for
-/// the rest of this process, so that it is told like a full disk. Otherwise the signal SIGXFSZ ends the process without
-/// a word. Call it at the beginning of `main`; elsewhere than on Unix it does nothing.
-pub fn outlive_file_size_limit() {
-    // Where the system refuses, all stays as it was.
-    #[cfg(unix)]
-    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
-}
-
 /// Writes `bytes` to `path`, with its folder, so that a crash at any moment leaves the old file or the new one.
 ///
 /// # Errors
 /// The I/O error; the old file is then unchanged.
-pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder(path))?;
     write_in(path, bytes)
 }
@@ -36,7 +27,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// The I/O error; the old file is then unchanged.
-pub fn write_in(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_in(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = NewFile::create(path)?;
     file.write_all(bytes)?;
     file.finish()
@@ -95,7 +86,7 @@ pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The I/O error.
-pub fn create_new(path: &Path) -> io::Result<File> {
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -107,7 +98,7 @@ pub fn create_new(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// The I/O error; a folder takes no place that is occupied.
-pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn replace(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_folder(&folder(to));
     Ok(())
@@ -115,12 +106,12 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Makes the names in a folder durable. Some systems cannot: nothing is lost there either, unless the power fails
 /// within the first seconds.
-pub fn sync_folder(folder: &Path) {
+pub(crate) fn sync_folder(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 
 /// The name under which the file at `path` is written before it is put in its place.
-pub fn beside(path: &Path) -> PathBuf {
+pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     path.with_file_name(name)
@@ -130,7 +121,7 @@ pub fn beside(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The I/O error, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let options = OpenOptions::new().read(true).append(true).clone();
     match options.clone().create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path, &options),
@@ -143,7 +134,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// The I/O error, [`io::ErrorKind::InvalidData`] for what is no file, such as a link, or
 /// [`io::ErrorKind::FileTooLarge`] for more than [`limits::MAX_LISTING`] bytes.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     limits::read_to_end(&open_to_read(path)?, limits::MAX_LISTING)
 }
 
@@ -151,7 +142,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// The I/O error, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
-pub fn open_to_read(path: &Path) -> io::Result<File> {
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     open_existing(path, OpenOptions::new().read(true))
 }
 
@@ -159,7 +150,7 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// The I/O error, or [`io::ErrorKind::InvalidData`] for what is no folder, such as a link to one.
-pub fn make_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => return made,
@@ -186,14 +177,14 @@ pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
 
 /// Whether `path` still names this file: it does not once the file or a folder above it was removed or renamed.
 /// Elsewhere than on Unix, whether it names any.
-pub fn is_there(file: &File, path: &Path) -> bool {
+pub(crate) fn is_there(file: &File, path: &Path) -> bool {
     let found = fs::metadata(path).and_then(|found| Ok(is_same(&found, &file.metadata()?)));
     found.unwrap_or(false)
 }
 
 /// Whether the file has no name any more, so that it is gone when it is closed. Elsewhere than on Unix there are no
 /// such files.
-pub fn is_removed(file: &File) -> bool {
+pub(crate) fn is_removed(file: &File) -> bool {
     #[cfg(unix)]
     let removed = file.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) == 0);
     #[cfg(not(unix))]

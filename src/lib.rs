@@ -65,7 +65,7 @@
 //! [`Comparison`](cost::Comparison) puts what was found beside other models.
 //!
 //! ```
-//! # use composer_nas::prelude::*;
+//! # use composer_nas::{cost::{Comparison, Workload}, prelude::*};
 //! use composer_nas::report::Page;
 //!
 //! # let primitives = Primitives::standard();
@@ -117,7 +117,7 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`limits`], [`text`], [`statistics`], `retry`, [`durable`], `line_file`, [`dims`], [`device`]: named
+//! 1. [`seed`], [`limits`], [`text`], [`statistics`], `retry`, `durable`, `line_file`, [`dims`], [`device`]: named
 //!    random
 //!    streams, bounds on sizes, texts made safe to show, judging noisy numbers, files that are whole or absent,
 //!    append-only files, sizes of layers, named devices
@@ -164,7 +164,7 @@ pub mod limits;
 pub mod text;
 pub mod statistics;
 pub(crate) mod retry;
-pub mod durable;
+pub(crate) mod durable;
 pub(crate) mod line_file;
 pub mod dims;
 #[cfg(feature = "model")]
@@ -237,37 +237,25 @@ mod documents {
 #[doc = include_str!("../docs/data.md")]
 struct DataGuide;
 
-/// The names most programs import.
+/// The names most programs import: the traits, the default of each stage, and the values between them.
 pub mod prelude {
     pub use crate::{
-        aggregate::{Aggregator, Best, NcClustering, Pooled},
-        cost::{Comparison, FlopConvention, ModelCost, Workload},
+        aggregate::{Aggregator, NcClustering},
         dims::Dims,
-        evaluate::{Cached, CancelToken, Context, EvalError, Evaluator, Repeated, Table, TabularEvaluator, from_fn},
-        extrapolate::{Auto, Extrapolator, Stack, Stretch, Target},
+        evaluate::{Context, EvalError, Evaluator, from_fn},
+        extrapolate::{Auto, Extrapolator, Target},
         model::ModelSpec,
-        pipeline::{Ask, Found, MetricsFile, Pipeline, ProgressBar, Session},
-        primitive::{
-            BuildError, LayerCost, Moe, NameError, Primitive, PrimitiveId, Primitives, Role, SlidingWindow, Symbol,
-        },
-        search::{
-            Exhaustive, GpBo, Incremental, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, Replicate,
-            SearchError, Searcher, Side,
-        },
+        pipeline::{Found, Pipeline, ProgressBar, Session},
+        primitive::{Primitive, Primitives, Symbol},
+        search::{GpBo, Proposal, RandomSearch, Searcher},
         seed::{Rng, Seed},
         space::{Architecture, Constraint, SearchSpace},
-        stopping::{MedianPruner, Pruner},
-        study::{
-            Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, TaskReport, Trial, TrialId,
-            TrialState,
-        },
+        study::{Goal, Report, Study, Trial},
     };
     #[cfg(feature = "model")]
     pub use crate::{
         device::{self, Device},
         evaluate::mad::Mad,
-        layer::{Block, LayerCache, LayerState, Mixer, WeightInit},
-        model::{Cache, HybridLm},
-        primitive::FnPrimitive,
+        model::HybridLm,
     };
 }

@@ -22,36 +22,37 @@ use std::{
 use thiserror::Error;
 
 /// Channels of any kind: widths of a model, of a layer, of all heads together.
-pub const MAX_WIDTH: usize = 1 << 24;
+pub(crate) const MAX_WIDTH: usize = 1 << 24;
 /// Token ids. The largest vocabularies of today have a million.
 pub const MAX_VOCABULARY: usize = 1 << 24;
 /// Layers of a model or of a search space.
 pub const MAX_LAYERS: usize = 1 << 16;
 /// Tokens of a sequence.
-pub const MAX_SEQ_LEN: u64 = 1 << 32;
+pub(crate) const MAX_SEQ_LEN: u64 = 1 << 32;
 /// Sequences of a batch, or of a set of examples.
-pub const MAX_SEQUENCES: usize = 1 << 24;
+pub(crate) const MAX_SEQUENCES: usize = 1 << 24;
 /// Tokens of a training step, or of a set of examples.
-pub const MAX_TOKENS: u64 = 1 << 36;
+pub(crate) const MAX_TOKENS: u64 = 1 << 36;
 /// Steps of a training. The longest that were published have some millions.
-pub const MAX_STEPS: usize = 100_000_000;
+pub(crate) const MAX_STEPS: usize = 100_000_000;
 /// Floating-point operations of a training. The largest until 2026 had less than 1e27.
 pub const MAX_FLOPS: f64 = 1e30;
 /// Repetitions of a training or of a measurement.
-pub const MAX_REPEATS: usize = 1 << 16;
+pub(crate) const MAX_REPEATS: usize = 1 << 16;
 /// Trainings of a study or rows of a table that are planned at once.
 pub const MAX_TRAININGS: usize = 1 << 20;
 /// Bytes of a file of lines: a journal, a table, a cache, metrics.
-pub const MAX_LINES: u64 = 1 << 32;
+pub(crate) const MAX_LINES: u64 = 1 << 32;
 /// Bytes of a description, such as a protocol, a target, latency.json or config.json.
 pub const MAX_DESCRIPTION: u64 = 1 << 26;
 /// Bytes of a file of weights that is read whole. Larger models have several files.
-pub const MAX_WEIGHTS: u64 = 1 << 38;
+pub(crate) const MAX_WEIGHTS: u64 = 1 << 38;
 /// Bytes of a file with an entry per token or tensor, such as tokenizer.json.
-pub const MAX_LISTING: u64 = 1 << 28;
+pub(crate) const MAX_LISTING: u64 = 1 << 28;
 
 /// A size beyond any model, or beyond the memory there is.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum LimitError {
     /// Beyond a bound of this module.
     #[error("{what} is {value}: at most {limit}")]
@@ -106,7 +107,7 @@ pub(crate) fn product_at_most(what: &'static str, factors: &[u64], limit: u64) -
 ///
 /// # Errors
 /// [`LimitError::Work`] when it is not positive, no number, or beyond that.
-pub fn check_flops(what: &'static str, value: f64) -> Result<(), LimitError> {
+pub(crate) fn check_flops(what: &'static str, value: f64) -> Result<(), LimitError> {
     let limit = MAX_FLOPS;
     if value > 0.0 && value <= limit { Ok(()) } else { Err(LimitError::Work { what, value, limit }) }
 }
@@ -131,6 +132,15 @@ fn within_memory(what: &'static str, bytes: u128, machine: Option<u64>) -> Resul
         Some(machine) if bytes > machine.into() => Err(LimitError::Memory { what, bytes: saturated(bytes), machine }),
         _ => Ok(()),
     }
+}
+
+/// Makes a write beyond the limit on file sizes (`ulimit -f`) an error of the kind [`io::ErrorKind::FileTooLarge`] for
+/// the rest of this process, so that it is told like a full disk. Otherwise the signal SIGXFSZ ends the process without
+/// a word. Call it at the beginning of `main`; elsewhere than on Unix it does nothing.
+pub fn outlive_file_size_limit() {
+    // Where the system refuses, all stays as it was.
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
 }
 
 /// Bytes of memory that this process can have at most: of the machine with its swap space, of its control group, or of
@@ -168,7 +178,7 @@ fn total(text: &str) -> Option<u64> {
 /// # Errors
 /// The I/O error; [`io::ErrorKind::InvalidInput`] for what is no regular file, such as a pipe, which may never
 /// end or never begin; [`io::ErrorKind::FileTooLarge`] for more than `limit` bytes.
-pub fn open(path: &Path, limit: u64) -> io::Result<File> {
+pub(crate) fn open(path: &Path, limit: u64) -> io::Result<File> {
     open_with(OpenOptions::new().read(true), path, limit)
 }
 
@@ -189,7 +199,7 @@ pub(crate) fn open_with(options: &OpenOptions, path: &Path, limit: u64) -> io::R
 ///
 /// # Errors
 /// As [`open`].
-pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_to_end(&open(path, limit)?, limit)
 }
 

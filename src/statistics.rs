@@ -35,7 +35,7 @@ fn unit(values: &[f64]) -> f64 {
 
 /// The sample standard deviation, with divisor n - 1; `None` below two values. Where it is beyond the largest number,
 /// it is that.
-pub fn standard_deviation(values: &[f64]) -> Option<f64> {
+pub(crate) fn standard_deviation(values: &[f64]) -> Option<f64> {
     let degrees = values.len().checked_sub(1).filter(|&degrees| degrees > 0)?;
     let unit = unit(values);
     let mean = mean(values) / unit;
@@ -75,7 +75,7 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
 }
 
 /// Pearson's correlation of pairs; `None` where one side is constant, or the sides are not equally long.
-pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
+pub(crate) fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;
     }
@@ -130,7 +130,7 @@ pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
 
 /// What becomes of a reliability when a measurement is made `factor` times as long: `f r / (1 + (f - 1) r)` (Spearman
 /// 1910 and Brown 1910, British Journal of Psychology 3(3)). One that is not positive stays as it is.
-pub fn spearman_brown(reliability: f64, factor: f64) -> f64 {
+pub(crate) fn spearman_brown(reliability: f64, factor: f64) -> f64 {
     if reliability > 0.0 { factor * reliability / (1.0 + (factor - 1.0) * reliability) } else { reliability }
 }
 

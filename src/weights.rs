@@ -23,6 +23,7 @@ use crate::{durable, limits};
 
 /// Weights that cannot be saved or loaded.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum WeightsError {
     /// The file cannot be read or written.
     #[error("cannot read or write {}", .path.display())]

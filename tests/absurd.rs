@@ -2,7 +2,15 @@
 
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 
-use composer_nas::{aggregate::Clustering, journal, prelude::*, space::SpaceError};
+use composer_nas::{
+    aggregate::{Best, Clustering, Pooled},
+    journal,
+    prelude::*,
+    search::{Exhaustive, Incremental, LocalSearch, RegularizedEvolution, Replicate, Side},
+    space::SpaceError,
+    stopping::{MedianPruner, Pruner},
+    study::{Event, Origin},
+};
 use proptest::prelude::*;
 
 /// So long nothing may hang, however slow the machine.

@@ -11,7 +11,9 @@ use std::{
 
 use composer_nas::{
     data::{Importer, TextReader},
+    evaluate::Table,
     prelude::*,
+    study::{Origin, TrialId},
 };
 
 /// The program, which cargo builds beside the tests.

@@ -5,11 +5,16 @@ use std::fs;
 
 use burn::tensor::Device;
 use composer_nas::{
+    cost::{ModelCost, Workload},
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
     dims::InitScheme,
-    evaluate::corpus::{Budget, CorpusEvaluator, CorpusProtocol},
+    evaluate::{
+        CancelToken,
+        corpus::{Budget, CorpusEvaluator, CorpusProtocol},
+    },
     execute,
     prelude::*,
+    study::{Origin, TrialId},
     testkit,
     train::AdamWConfig,
 };

@@ -10,7 +10,7 @@ use std::{
 use composer_nas::{
     data::Corpus,
     downstream::Layout,
-    evaluate::{TableFile, mad::Protocol},
+    evaluate::{Table, TableFile, mad::Protocol},
     evidence::Evidence,
     import, isoflop, journal,
     pipeline::{RunFolder, read_model},

@@ -12,8 +12,10 @@ use std::{
 };
 
 use composer_nas::{
+    layer::WeightInit,
     pipeline::{RunFolder, read_model},
     prelude::*,
+    primitive::{BuildError, FnPrimitive, LayerCost, Role},
     report::Page,
 };
 use layer::running_mean;

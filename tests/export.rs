@@ -8,12 +8,14 @@ use burn::{
     tensor::Tensor,
 };
 use composer_nas::{
+    cost::{ModelCost, Workload},
     dims::{InitScheme, RopeScaling},
     export::{self, ExportError, Exported, Format, HfMappingError, Options, Precision, Warning},
     import::{self, Rope},
+    layer::{Block, Mixer, WeightInit},
     model::{HybridLm, ModelSpec},
     prelude::*,
-    primitive::{CacheKind, HfMapping, Layout},
+    primitive::{BuildError, CacheKind, HfMapping, LayerCost, Layout, PrimitiveId, Role},
 };
 use safetensors::SafeTensors;
 use serde_json::{Value, json};

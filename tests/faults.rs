@@ -21,13 +21,15 @@ use std::{
 
 use cluster::{FAULTS, FOLDER, WORKERS, assert_told_once, attempts, kill, pid, tasks, told, until};
 use composer_nas::{
+    aggregate::Best,
     data::{TokenFormat, TokenWidth, TokenWriter},
-    durable,
+    evaluate::Cached,
     execute::{ExecuteError, Executor, Message, Process, Processes, Remote, Resources, Slurm, SlurmOptions, Threads},
-    export, journal,
-    pipeline::{Observer, PipelineError},
+    export, journal, limits,
+    pipeline::{MetricsFile, Observer, PipelineError},
     prelude::*,
     report::{LivePage, Page},
+    study::{FailureKind, TrialId, TrialState},
     text, weights,
 };
 use rand::RngExt;
@@ -88,7 +90,7 @@ fn child_worker() {
 #[ignore = "started by other tests"]
 fn child_driver() {
     let folder = cluster::driven();
-    durable::outlive_file_size_limit();
+    limits::outlive_file_size_limit();
     if let Err(error) = search(&folder) {
         // Standard error of a test is shown as it is only when it is written to directly.
         let _ = writeln!(io::stderr(), "{}", text::causes(&error));
@@ -627,7 +629,6 @@ fn child_writer() {
     Page::new(&study).write_figures(&folder).unwrap();
     let cached = Cached::on_disk(evaluator(), at("cache.jsonl")).unwrap();
     cached.evaluate(&study.trials()[0], &Context::default()).unwrap();
-    durable::write(&at("durable"), b"").unwrap();
     let dims = Dims { kv_heads: 1, head_dim: 4, ..Dims::new(8, 256, 2).unwrap() };
     let spec = Target::custom("tiny", dims, 10, true, 1).unwrap().model("AM".parse().unwrap());
     let primitives = Primitives::standard();
@@ -643,7 +644,7 @@ fn other_files_have_the_rights_that_the_umask_gives() {
     for umask in UMASKS {
         let root = tempfile::tempdir().unwrap();
         let names = left_under(umask, &mut under(umask, "child_writer", root.path()), root.path());
-        for name in ["page.html", "trials.svg", "trials.csv", "cache.jsonl", "durable", "config.json", "tokens.bin"] {
+        for name in ["page.html", "trials.svg", "trials.csv", "cache.jsonl", "config.json", "tokens.bin"] {
             assert!(names.iter().any(|found| found == name), "no {name} in {names:?}");
         }
         assert_eq!(names.iter().filter(|name| *name == "model.safetensors").count(), 2, "{names:?}");

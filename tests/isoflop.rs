@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use composer_nas::{
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
     evaluate::corpus::CorpusProtocol,
+    extrapolate::Stack,
     isoflop::{Agreement, Cell, Family, Grid, GridError, StudyError, measure, read},
     prelude::*,
     report,

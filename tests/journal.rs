@@ -7,6 +7,8 @@ use std::{fs, path::Path};
 use composer_nas::{
     journal::{self, Journal, JournalError, Setup},
     prelude::*,
+    primitive::PrimitiveId,
+    study::{Event, Failure, FailureKind, Origin, TaskReport, TrialId},
     text,
 };
 

@@ -6,6 +6,8 @@ mod toy;
 use composer_nas::{
     evaluate::mad::{Mad, Protocol},
     prelude::*,
+    search::{Incremental, RegularizedEvolution, Side},
+    study::{Origin, TrialId},
     testkit,
 };
 

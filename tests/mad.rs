@@ -12,7 +12,7 @@ use std::{
 
 use composer_nas::{
     evaluate::{
-        Progress,
+        CancelToken, Progress, Repeated,
         mad::{
             Hyperparameters, Mad, Protocol, Scoring, Selection, Task, TrainData,
             task::{
@@ -23,6 +23,7 @@ use composer_nas::{
     },
     execute::{self, AttemptError},
     prelude::*,
+    study::{Origin, TrialId},
 };
 
 fn evaluate(protocol: Protocol, architecture: &str) -> Report {

@@ -9,7 +9,7 @@ mod statistics;
 use std::collections::{BTreeMap, BTreeSet};
 
 use composer_nas::Seed;
-use composer_nas::evaluate::mad::metric::Metric;
+use composer_nas::evaluate::mad::Metric;
 use composer_nas::evaluate::mad::task::{
     Compression, FuzzyInContextRecall, InContextRecall, Instance, MAX_SIZE, Memorization, NoisyInContextRecall,
     SelectiveCopying, Split, Task, TaskError, difficulty_settings,

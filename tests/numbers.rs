@@ -13,11 +13,13 @@ use std::{
 };
 
 use composer_nas::{
-    evaluate::{Progress, Row, TableFile},
+    aggregate::Best,
+    evaluate::{Cached, Progress, Repeated, Row, Table, TableFile, TabularEvaluator},
     journal::{self, Setup},
-    pipeline::{Observer, Told},
+    pipeline::{Ask, Observer, Told},
     prelude::*,
     seed::Rng,
+    study::{TaskReport, TrialState},
 };
 use proptest::prelude::*;
 use rand::{Rng as _, RngExt, seq::IndexedRandom};

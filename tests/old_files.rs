@@ -9,10 +9,11 @@ use std::{
 };
 
 use composer_nas::{
-    evaluate::{Progress, Row, TableFile, mad::Protocol},
+    evaluate::{Progress, Row, Table, TableFile, mad::Protocol},
     journal,
     prelude::*,
-    study::FailureKind,
+    stopping::MedianPruner,
+    study::{FailureKind, TrialId, TrialState},
 };
 
 fn fixture(name: &str) -> PathBuf {

@@ -7,7 +7,7 @@ use composer_nas::{
     journal,
     prelude::*,
     report::Page,
-    study::{Failure, FailureKind},
+    study::{Event, Failure, FailureKind, Origin, TrialId},
 };
 use proptest::prelude::*;
 

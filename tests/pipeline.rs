@@ -18,6 +18,7 @@ use composer_nas::{
     journal::{self, Setup},
     pipeline::{Observer, PipelineError},
     prelude::*,
+    study::{Event, Origin, StudyError, TrialId, TrialState},
 };
 
 fn pipeline() -> Pipeline<impl Evaluator + 'static> {
@@ -118,7 +119,7 @@ fn failures_are_recorded_and_the_search_goes_on() {
         TrialState::Failed(failure) => Some(failure.kind),
         _ => None,
     };
-    use FailureKind::*;
+    use composer_nas::study::FailureKind::*;
     assert_eq!(
         [kind(0), kind(1), kind(2), kind(3), kind(4), kind(5)],
         [Some(Infeasible), Some(Panicked), Some(BadReport), Some(BadReport), Some(OutOfAttempts), None]
@@ -237,7 +238,7 @@ fn victim(path: &Path, workers: usize) -> Pipeline<impl Evaluator + 'static> {
 #[ignore = "started by other tests"]
 fn child_process() {
     let path = std::env::var(CHILD_JOURNAL).unwrap();
-    composer_nas::durable::outlive_file_size_limit();
+    composer_nas::limits::outlive_file_size_limit();
     let workers = std::env::var("COMPOSER_TEST_WORKERS").unwrap().parse().unwrap();
     if let Err(error) = run(victim(Path::new(&path), workers)) {
         eprintln!("stopped: {}", composer_nas::text::causes(&error));

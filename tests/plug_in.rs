@@ -7,6 +7,7 @@ mod layer;
 use composer_nas::{
     evaluate::mad::{Mad, Protocol},
     prelude::*,
+    primitive::{BuildError, FnPrimitive, LayerCost, Role},
     testkit,
 };
 use layer::running_mean;

@@ -17,7 +17,8 @@ use composer_nas::{
     execute::{ExecuteError, Executor, Process, Resources},
     pipeline::PipelineError,
     prelude::*,
-    study::Bar,
+    stopping::MedianPruner,
+    study::{Bar, FailureKind, Origin, TrialId, TrialState},
     testkit,
 };
 

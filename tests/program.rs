@@ -11,10 +11,12 @@ use std::{
 };
 
 use composer_nas::{
-    evaluate::{Program, ProgramError},
+    aggregate::Best,
+    evaluate::{CancelToken, Program, ProgramError},
     execute::{AttemptError, evaluate},
     prelude::*,
-    study::Bar,
+    search::Exhaustive,
+    study::{Bar, Origin, TrialId},
     testkit,
 };
 use serde_json::Value;

@@ -9,7 +9,13 @@ use std::{
     process::{Command, Output},
 };
 
-use composer_nas::{evaluate::Program, execute::evaluate, prelude::*, testkit};
+use composer_nas::{
+    evaluate::Program,
+    execute::evaluate,
+    prelude::*,
+    study::{Origin, TrialId},
+    testkit,
+};
 use serde_json::Value;
 
 fn loss() -> Goal {

@@ -1,7 +1,11 @@
 //! The committed table of the protocol `quick`: what `docs/proxy.md` says of it, and a search that replays it.
 #![cfg(feature = "flex")]
 
-use composer_nas::{aggregate::NcClustering, evaluate::mad::Protocol, prelude::*};
+use composer_nas::{
+    aggregate::NcClustering,
+    evaluate::{Table, TabularEvaluator, mad::Protocol},
+    prelude::*,
+};
 
 fn table() -> Table {
     Table::read(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/data/quick.csv")).unwrap()

@@ -13,6 +13,9 @@ use composer_nas::{
     },
     execute::{self, Executor, Message, Threads},
     prelude::*,
+    search::RegularizedEvolution,
+    stopping::MedianPruner,
+    study::{FailureKind, Origin, TrialId, TrialState},
     testkit,
 };
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use composer_nas::{journal, prelude::*};
+use composer_nas::{journal, prelude::*, study::Origin};
 
 /// The program, which cargo builds beside the tests.
 fn program() -> PathBuf {

@@ -5,6 +5,8 @@ mod toy;
 use composer_nas::{
     pipeline::{Ask, PipelineError, Session, Told},
     prelude::*,
+    search::SearchError,
+    study::{StudyError, TrialId},
 };
 
 fn session() -> Session<RandomSearch> {

@@ -22,6 +22,7 @@ use cluster::{FAULTS, TRIALS, WORKERS, assert_expected, attempts, command, kill,
 use composer_nas::{
     execute::{ExecuteError, Resources, Slurm, SlurmOptions},
     prelude::*,
+    study::{FailureKind, TrialState},
 };
 use private::{Cluster, parent};
 

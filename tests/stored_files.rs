@@ -14,12 +14,14 @@ use std::{
 };
 
 use composer_nas::{
+    aggregate::Best,
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
-    evaluate::{Cached, Row, TableFile, corpus::CorpusProtocol, mad::Protocol},
+    evaluate::{Cached, Row, Table, TableFile, corpus::CorpusProtocol, mad::Protocol},
     execute,
     isoflop::{Cell, Family, Grid, Measurement, measure},
     prelude::*,
     space::baseline,
+    study::{Origin, TrialId},
 };
 
 const STORED: &str = "tests/fixtures/files";

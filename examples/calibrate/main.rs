@@ -27,9 +27,10 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clap::{Parser, value_parser};
 use composer_nas::{
+    aggregate::Best,
     data::Corpus,
     evaluate::{
-        Row, SizeMatched, TableFile,
+        Row, SizeMatched, Table, TableFile,
         corpus::{CorpusEvaluator, CorpusProtocol},
         mad::{Protocol, Readings},
     },
@@ -40,6 +41,7 @@ use composer_nas::{
     prelude::*,
     space::baseline,
     statistics::{Estimate, bootstrap_mean, mean},
+    study::{Origin, TrialId},
     text::{line, markdown},
 };
 use indicatif::{ProgressBar as Bar, ProgressStyle};

@@ -1,11 +1,11 @@
 //! What a table says about published comparisons.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::Context as _;
 use composer_nas::{
-    durable,
-    evaluate::mad::Protocol,
+    cost::{ModelCost, Workload},
+    evaluate::{Table, mad::Protocol},
     evidence::{Evidence, Judgement, rules},
     prelude::*,
     report,
@@ -43,8 +43,7 @@ pub fn judge(evidence: &Evidence, table: &Table, path: &Path) -> anyhow::Result<
     compare(evidence, table, &judgement)?;
     let figure = report::evidence(evidence, |layout| table.scores(layout))?;
     let picture = path.with_extension("svg");
-    durable::write_in(&picture, figure.svg.as_bytes())
-        .with_context(|| format!("cannot write {}", picture.display()))?;
+    fs::write(&picture, &figure.svg).with_context(|| format!("cannot write {}", picture.display()))?;
     println!("\nthe picture is {}", shown(&picture));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context as _, ensure};
 use clap::{Args, builder::NonEmptyStringValueParser};
 use composer_nas::{
-    evaluate::{Program, SizeMatched, mad::Protocol},
+    evaluate::{Program, Repeated, SizeMatched, mad::Protocol},
     extrapolate::Cycle,
     prelude::*,
     text::line,

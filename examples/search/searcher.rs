@@ -1,7 +1,10 @@
 //! Who proposes the next architecture, as a flag.
 
 use clap::ValueEnum;
-use composer_nas::prelude::*;
+use composer_nas::{
+    prelude::*,
+    search::{Exhaustive, LocalSearch, RegularizedEvolution},
+};
 
 /// A searcher by name.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use composer_nas::{
-    cost::{Budget, Metric},
+    cost::{Budget, Metric, Workload},
     prelude::*,
 };
 

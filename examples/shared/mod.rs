@@ -18,7 +18,6 @@ use anyhow::{Context as _, bail};
 #[cfg(feature = "model")]
 use composer_nas::evaluate::mad::Protocol;
 use composer_nas::{
-    durable,
     limits::{self, LimitError, MAX_DESCRIPTION, MAX_FLOPS},
     prelude::*,
     report::Latency,
@@ -56,7 +55,7 @@ pub fn tell(line: fmt::Arguments<'_>) {
 /// Carries out a program. An error is told with its causes, a line each, whatever text from files they quote; a limit
 /// on file sizes is such an error.
 pub fn carry_out(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
-    durable::outlive_file_size_limit();
+    limits::outlive_file_size_limit();
     let Err(error) = program() else { return ExitCode::SUCCESS };
     tell(format_args!("Error: {}", text::line(&error.to_string())));
     for cause in error.chain().skip(1) {

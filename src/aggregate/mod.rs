@@ -38,6 +38,7 @@ pub trait Aggregator {
 
 /// Why there is no aggregated architecture.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum AggregateError {
     /// No trial has a value.
     #[error("none of the {trials} trials has a value ({pending} pending): let at least one complete")]
@@ -57,7 +58,7 @@ pub enum AggregateError {
 
 impl AggregateError {
     /// The error of a study without observations.
-    pub fn no_observations(study: &Study) -> Self {
+    pub(crate) fn no_observations(study: &Study) -> Self {
         Self::NoObservations { trials: study.trials().len(), pending: study.pending().count() }
     }
 }

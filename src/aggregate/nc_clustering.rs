@@ -104,7 +104,7 @@ struct Candidate<'a> {
 
 impl NcClustering {
     /// The number of clusters in the paper.
-    pub const CLUSTERS: usize = 5;
+    pub(crate) const CLUSTERS: usize = 5;
 
     /// The majority of each layer by itself; the best in the paper.
     pub const fn n0() -> Self {
@@ -127,6 +127,7 @@ impl NcClustering {
     }
 
     /// The same with `k` clusters; zero is refused by [`Aggregator::aggregate`].
+    #[must_use]
     pub const fn with_clusters(self, k: usize) -> Self {
         Self { clusters: k, ..self }
     }

@@ -30,7 +30,7 @@ pub enum Metric {
 /// parameter that carries over to the target.
 ///
 /// ```
-/// use composer_nas::{cost::{Budget, Metric}, prelude::*};
+/// use composer_nas::{cost::{Budget, Metric, Workload}, prelude::*};
 /// let (primitives, target) = (Primitives::standard(), Target::llama_1b());
 /// let space = SearchSpace::uniform(primitives.symbols(["A", "S", "M"])?, 6)?;
 /// // The cache of two attention layers at 4096 tokens; windows of 64 tokens count as well.

@@ -12,7 +12,7 @@ use crate::{model::ModelSpec, primitive::Primitives, space::Architecture, text};
 /// Its [`Display`](fmt::Display) is a Markdown table, aligned to be read as it is, one column per model, that states
 /// its conventions. [`Target::compare`](crate::extrapolate::Target::compare) makes one beside a target's baseline:
 /// ```
-/// use composer_nas::prelude::*;
+/// use composer_nas::{cost::Workload, prelude::*};
 /// let (target, primitives) = (Target::llama_1b(), Primitives::standard());
 /// let found = Auto.extrapolate(&"2A+4M".parse()?, &target, &primitives)?;
 /// let comparison = target.compare([("composite", &found.architecture)], &primitives, Workload::bf16(4096))?;
@@ -61,6 +61,7 @@ impl Comparison {
     }
 
     /// The same with measured times, which are to be taken at the widths of these models.
+    #[must_use]
     pub fn with_times(mut self, times: &LayerTimes) -> Self {
         self.timing = Some(times.timing);
         self.rows.iter_mut().for_each(|row| row.seconds = times.of(&row.architecture));
@@ -69,18 +70,18 @@ impl Comparison {
 
     /// How many times smaller than the first row's the cache per sequence is; `None` where there is no cache, or no
     /// row.
-    pub fn cache_reduction(&self, row: &ComparisonRow) -> Option<f64> {
+    pub(crate) fn cache_reduction(&self, row: &ComparisonRow) -> Option<f64> {
         let first = self.rows.first()?.cost.cache_bytes_per_sequence;
         ratio(first, row.cost.cache_bytes_per_sequence)
     }
 
     /// Training work per token as a multiple of the first row's; `None` where there is no row.
-    pub fn relative_work(&self, row: &ComparisonRow) -> Option<f64> {
+    pub(crate) fn relative_work(&self, row: &ComparisonRow) -> Option<f64> {
         ratio(row.cost.train_flops_per_token, self.rows.first()?.cost.train_flops_per_token)
     }
 
     /// Parameters as a multiple of the first row's; `None` where there is no row.
-    pub fn relative_parameters(&self, row: &ComparisonRow) -> Option<f64> {
+    pub(crate) fn relative_parameters(&self, row: &ComparisonRow) -> Option<f64> {
         ratio(row.cost.total_parameters, self.rows.first()?.cost.total_parameters)
     }
 

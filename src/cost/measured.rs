@@ -22,6 +22,7 @@ use crate::{
 
 /// Times that cannot be taken.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum MeasureError {
     /// Nothing to time.
     #[error("{0:?} measures nothing: take at least one sequence, one token and one measurement")]

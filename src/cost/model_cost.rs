@@ -156,6 +156,7 @@ fn within_64_bits(count: u128) -> Result<u64, CostError> {
 
 /// A model whose cost cannot be stated.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum CostError {
     /// The registry lacks a primitive of the architecture.
     #[error(transparent)]

@@ -89,7 +89,7 @@ impl Corpus {
     ///
     /// # Errors
     /// [`TokenError::Io`] when it cannot be written.
-    pub fn write_info(folder: &Path, info: &CorpusInfo) -> Result<(), TokenError> {
+    pub(crate) fn write_info(folder: &Path, info: &CorpusInfo) -> Result<(), TokenError> {
         let path = folder.join(INFO);
         let text = serde_json::to_vec(info).map_err(std::io::Error::from);
         text.and_then(|text| durable::write(&path, &text)).map_err(TokenError::io(&path))

@@ -8,6 +8,7 @@ use super::TokenWidth;
 
 /// Token data that cannot be used. Messages name the file, and the byte where that is known.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TokenError {
     /// The file cannot be opened, read or written.
     #[error("cannot read or write {}", .path.display())]

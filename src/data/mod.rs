@@ -23,7 +23,7 @@ pub use file::TokenFile;
 #[cfg(feature = "tokenizers")]
 pub use import::{ImportError, Importer, TextReader};
 pub use sampler::Sampler;
-pub use shuffle::Permutation;
+pub(crate) use shuffle::Permutation;
 pub use width::TokenWidth;
 pub use windows::Windows;
 pub use writer::{TokenFormat, TokenWriter};

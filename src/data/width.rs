@@ -32,7 +32,7 @@ impl TokenWidth {
     }
 
     /// The narrowest of [`U16`](Self::U16) and [`U32`](Self::U32) for a vocabulary of this size.
-    pub const fn for_vocabulary(vocab_size: usize) -> Self {
+    pub(crate) const fn for_vocabulary(vocab_size: usize) -> Self {
         if vocab_size <= 1 << 16 { Self::U16 } else { Self::U32 }
     }
 

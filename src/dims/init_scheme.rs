@@ -34,7 +34,7 @@ impl InitScheme {
 
     /// Standard deviation of the initial embeddings: 0.02, as in GPT-2 and the MAD reference, unless the scheme has its
     /// own.
-    pub fn embedding_std(self) -> f64 {
+    pub(crate) fn embedding_std(self) -> f64 {
         match self {
             InitScheme::FanIn | InitScheme::Normal(_) => 0.02,
             InitScheme::FanInEmbedding(std) => std,

@@ -7,9 +7,9 @@ mod rope_scaling;
 mod state_space;
 mod widths;
 
-pub use delta_rule::DeltaRule;
+pub(crate) use delta_rule::DeltaRule;
 pub use init_scheme::{InitError, InitScheme};
 pub use rope_scaling::RopeScaling;
-pub use state_space::StateSpace;
+pub(crate) use state_space::StateSpace;
 pub(crate) use widths::Count;
 pub use widths::{Dims, DimsError};

@@ -110,6 +110,7 @@ impl Dims {
 
 /// Widths that contradict each other.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum DimsError {
     /// A width is zero.
     #[error("{0} is 0: give every layer at least one channel")]

@@ -8,6 +8,7 @@ use crate::train::{DataError, TrainError};
 
 /// Questions that cannot be read or scored.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum DownstreamError {
     /// The file cannot be read.
     #[error("cannot read {}", .path.display())]

@@ -85,7 +85,7 @@ impl Context {
     /// The context of an evaluation inside this one: called off with it, but heard by `progress`, under no bar and
     /// without a folder for checkpoints.
     #[must_use]
-    pub fn nested(&self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+    pub(crate) fn nested(&self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         Self::new(self.cancel.clone(), progress)
     }
 

@@ -57,6 +57,7 @@ pub trait Evaluator: Send + Sync {
 
 /// Why there is no report, and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum EvalError {
     /// This architecture cannot be evaluated. The trial is recorded as failed; the search goes on.
     #[error("infeasible: {0}")]

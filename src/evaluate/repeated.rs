@@ -22,7 +22,7 @@ use crate::{
 /// look again at those that lead a search, use [`Replicate`](crate::search::Replicate), which sees the whole study.
 ///
 /// ```
-/// use composer_nas::{evaluate::{Repeated, Until}, prelude::*};
+/// use composer_nas::{evaluate::{Repeated, Until}, prelude::*, study::{Origin, TrialId}};
 /// let noisy = from_fn("coin", |trial, _| Ok(Report::score("accuracy", (trial.seed.0 % 2) as f64)));
 /// let repeated = Repeated::adaptive(noisy, 4, 64, Until::StandardError(0.1))?;
 /// let trial = Trial::new(TrialId(0), "AM".parse()?, Seed(1), Origin::Searcher);
@@ -51,6 +51,7 @@ pub enum Until {
 
 /// Numbers of repetitions that cannot be.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum RepeatError {
     /// None at all.
     #[error("0 repetitions measure nothing: ask for at least 1")]

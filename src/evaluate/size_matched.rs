@@ -18,7 +18,7 @@ use crate::{
 /// body parameters are those of the candidates; its vocabulary is not looked at.
 ///
 /// ```
-/// use composer_nas::{evaluate::{SizeMatched, mad::Protocol}, extrapolate::Cycle, prelude::*};
+/// use composer_nas::{evaluate::{SizeMatched, mad::Protocol}, extrapolate::Cycle, prelude::*, study::{Origin, TrialId}};
 /// let layers = from_fn("layers", |trial, _| Ok(Report::score("accuracy", trial.architecture.len() as f64)));
 /// let primitives = Primitives::standard();
 /// // The size of four blocks of attention and SwiGLU at the widths of `quick`.

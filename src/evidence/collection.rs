@@ -31,6 +31,7 @@ struct Groups {
 
 /// Comparisons that cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum EvidenceError {
     /// The file cannot be read.
     #[error("cannot read {}", path.display())]
@@ -82,11 +83,9 @@ impl Evidence {
     /// The longest layout that can be judged, in layers.
     pub const MAX_LAYERS: usize = check::MAX_LAYERS;
     /// Layouts of all groups together.
-    pub const MAX_LAYOUTS: usize = 1 << 12;
+    pub(crate) const MAX_LAYOUTS: usize = 1 << 12;
     /// Pairs of all groups together; those of a bootstrap are counted a thousand times.
-    pub const MAX_PAIRS: usize = check::MAX_PAIRS;
-    /// Bytes of a layout's name.
-    pub const MAX_NAME: usize = check::MAX_NAME;
+    pub(crate) const MAX_PAIRS: usize = check::MAX_PAIRS;
     /// What to say where nothing can be judged.
     pub const NO_PAIRS: &str =
         "no group has a pair to judge: name pairs, or a gap that is smaller than differences of its values";

@@ -14,6 +14,7 @@ use crate::{
 
 /// Why an attempt at a trial gave no report: what the evaluator said, or what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum AttemptError {
     /// The evaluator's own word.
     #[error(transparent)]

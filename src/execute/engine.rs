@@ -90,6 +90,7 @@ pub enum JobState {
 
 /// An engine that does not do what it is asked for.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum EngineError {
     /// A program of the engine cannot be run.
     #[error("cannot run {program}; run the driver where it is installed")]

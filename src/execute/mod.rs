@@ -106,6 +106,7 @@ pub enum Place {
 
 /// An executor that cannot go on.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ExecuteError {
     /// No worker was asked for.
     #[error("0 workers were asked for: a search needs at least one")]

@@ -24,8 +24,8 @@ use super::{
     task::{Outcome, Pulse, Spec, Task, VERSION, contents},
 };
 use crate::{
-    durable,
     evaluate::{CancelToken, Context, Evaluator, Progress},
+    limits,
     retry::retry,
 };
 
@@ -55,7 +55,7 @@ pub(super) const FLAG: &str = "--worker";
 /// ```
 pub fn worker(evaluators: &[&dyn Evaluator]) {
     if let Some(folder) = asked(env::args_os()) {
-        durable::outlive_file_size_limit();
+        limits::outlive_file_size_limit();
         // Without a folder there is no task in it either.
         process::exit(work(&folder.unwrap_or_default(), evaluators) as i32);
     }

@@ -33,6 +33,7 @@ pub enum Warning {
 
 /// A model that cannot be exported. Nothing is written then.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ExportError {
     /// The specification cannot be built.
     #[error(transparent)]

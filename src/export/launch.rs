@@ -63,6 +63,7 @@ impl Default for Training {
 
 /// A model that Megatron's hybrid stack cannot express.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum MegatronError {
     /// The specification cannot be built.
     #[error(transparent)]

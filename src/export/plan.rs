@@ -70,6 +70,7 @@ pub(crate) enum Source {
 
 /// A layer that cannot be named in a checkpoint.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum HfMappingError {
     /// The registry lacks a primitive of the architecture.
     #[error(transparent)]

@@ -11,7 +11,7 @@ pub struct Auto;
 
 impl Auto {
     /// The fewest layers that are stretched.
-    pub const STRETCH_FROM: usize = 16;
+    pub(crate) const STRETCH_FROM: usize = 16;
 }
 
 impl Extrapolator for Auto {

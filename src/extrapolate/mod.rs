@@ -57,6 +57,7 @@ pub trait Extrapolator {
 
 /// Why there is no model of the target's size.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ExtrapolateError {
     /// Nothing to extrapolate.
     #[error("an architecture without layers cannot be extrapolated")]

@@ -185,6 +185,7 @@ fn llama_dims(d_model: usize, d_ff: usize, heads: [usize; 2], head_dim: usize) -
 
 /// A target that cannot be used.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum TargetError {
     /// The widths contradict each other.
     #[error(transparent)]

@@ -14,6 +14,7 @@ use crate::{
 
 /// A model that cannot be read.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ImportError {
     /// A file that cannot be read.
     #[error("cannot read {}", .path.display())]

@@ -52,6 +52,7 @@ pub struct Scaling {
 
 /// Measurements from which no scaling can be read.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum FitError {
     /// Too few sizes at a budget.
     #[error("{family} has {sizes} sizes at {budget:e} FLOPs: a parabola takes at least 3")]

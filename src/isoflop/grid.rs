@@ -70,6 +70,7 @@ pub struct Cell {
 
 /// A grid that cannot be planned.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum GridError {
     /// Nothing to train.
     #[error("the grid has no {0}")]

@@ -63,6 +63,7 @@ impl Measurement {
 
 /// A study that cannot go on. What was measured stays in its file.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum StudyError {
     /// The file.
     #[error(transparent)]

@@ -58,7 +58,7 @@ impl Journal {
     ///
     /// # Errors
     /// The I/O error.
-    pub fn restore(&mut self, unsaved: &str) -> io::Result<bool> {
+    pub(crate) fn restore(&mut self, unsaved: &str) -> io::Result<bool> {
         self.file.file().restore(unsaved)
     }
 

@@ -19,6 +19,7 @@ use crate::{line_file::LineFileError, study::StudyError};
 
 /// A journal that cannot be used. Every message names the file.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum JournalError {
     /// The file or its folder cannot be opened, created or read.
     #[error("cannot open the journal {}", .path.display())]

@@ -50,6 +50,7 @@ impl CausalAttention {
     /// The same, but position `s` sees the last `keys` positions only, its own included: from `s + 1 - keys` to `s`.
     /// Mistral (Jiang et al. 2023, arXiv 2310.06825, section 2) and the option `sliding_window` of transformers count
     /// alike.
+    #[must_use]
     pub fn window(self, keys: NonZeroUsize) -> Self {
         Self { window: keys, composed: PositionTables::default(), ..self }
     }

@@ -64,11 +64,6 @@ impl GatedDeltaNetLayer {
         }
     }
 
-    /// The sizes of the recurrence.
-    pub fn sizes(&self) -> DeltaRule {
-        self.rule
-    }
-
     /// What the recurrence mixes, from the tokens and their convolved projection.
     fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> DeltaRuleInputs {
         DeltaRuleInputs {

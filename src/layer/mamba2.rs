@@ -65,11 +65,6 @@ impl Mamba2Layer {
         }
     }
 
-    /// The sizes of the recurrence.
-    pub fn sizes(&self) -> StateSpace {
-        self.scan
-    }
-
     /// What the recurrence mixes, from the tokens and their convolved projection.
     fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> StateSpaceInputs {
         StateSpaceInputs {

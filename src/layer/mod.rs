@@ -10,6 +10,8 @@ mod cache;
 mod erase;
 mod gated_conv;
 mod gated_delta_net;
+#[cfg(all(test, feature = "flex"))]
+mod golden_tests;
 mod mamba2;
 mod mlp;
 mod moe;
@@ -17,15 +19,15 @@ mod recurrent;
 mod swiglu;
 mod weight_init;
 
-pub use attention::AttentionLayer;
+pub(crate) use attention::AttentionLayer;
 pub use block::{Block, Mixer};
 pub use cache::{LayerCache, LayerState};
-pub use gated_conv::GatedConvLayer;
-pub use gated_delta_net::GatedDeltaNetLayer;
-pub use mamba2::Mamba2Layer;
+pub(crate) use gated_conv::GatedConvLayer;
+pub(crate) use gated_delta_net::GatedDeltaNetLayer;
+pub(crate) use mamba2::Mamba2Layer;
 
 pub(crate) use mlp::Activation;
-pub use mlp::MlpLayer;
-pub use moe::MoeLayer;
-pub use swiglu::SwiGluLayer;
+pub(crate) use mlp::MlpLayer;
+pub(crate) use moe::MoeLayer;
+pub(crate) use swiglu::SwiGluLayer;
 pub use weight_init::WeightInit;

@@ -39,7 +39,7 @@ impl WeightInit {
     }
 
     /// A linear map with a zero bias, by the scheme.
-    pub fn linear_with_bias(&mut self, d_input: usize, d_output: usize, device: &Device) -> Linear {
+    pub(crate) fn linear_with_bias(&mut self, d_input: usize, d_output: usize, device: &Device) -> Linear {
         let bias = Some(self.constant([d_output], 0.0, device));
         Linear { bias, ..self.linear(d_input, d_output, device) }
     }

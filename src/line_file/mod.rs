@@ -36,6 +36,7 @@ pub struct LineFile {
 
 /// A file that cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum LineFileError {
     /// The file or its folder cannot be opened, created or read.
     #[error("cannot open {}", .path.display())]

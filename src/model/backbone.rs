@@ -67,7 +67,7 @@ impl Backbone {
 
     /// As [`forward`](Self::forward), with the sum of what the layers add to the loss in training, one element, where
     /// any does; see [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss).
-    pub fn forward_with_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
+    pub(crate) fn forward_with_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         let start = (embedding(self.embedding.val(), tokens), None);
         self.layers.iter().fold(start, |(x, sum), layer| {
             let normed = layer.norm.forward(x.clone());

@@ -72,6 +72,7 @@ impl Sampling {
 
 /// Text that cannot be drawn.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum GenerateError {
     /// Nothing to go on from.
     #[error("the prompt is empty: give the model at least one token")]

@@ -58,7 +58,7 @@ impl HybridLm {
     }
 
     /// As [`decode`](Self::decode), but only the scores after the last of `tokens`: `[B, S]` to `[B, 1, V]`.
-    pub fn decode_last(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
+    pub(crate) fn decode_last(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
         let x = self.trunk.decode(tokens, cache);
         let [batch, seq, width] = x.dims();
         self.score(x.slice([0..batch, seq.saturating_sub(1)..seq, 0..width]))

@@ -17,9 +17,11 @@ mod spec;
 mod backbone;
 
 #[cfg(feature = "model")]
-pub use auto_encoder::{AutoEncoder, DecoderStage};
+pub use auto_encoder::AutoEncoder;
 #[cfg(feature = "model")]
-pub use backbone::{Backbone, Cache, ResidualBlock};
+pub use backbone::Cache;
+#[cfg(feature = "model")]
+pub(crate) use backbone::{Backbone, ResidualBlock};
 #[cfg(feature = "model")]
 pub use generate::{Continuation, GenerateError, Sampling};
 #[cfg(feature = "model")]
@@ -27,5 +29,5 @@ pub use hybrid_lm::HybridLm;
 #[cfg(feature = "model")]
 pub use network::Network;
 #[cfg(feature = "model")]
-pub use norm::RmsNorm;
+pub(crate) use norm::RmsNorm;
 pub use spec::ModelSpec;

@@ -118,12 +118,14 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
     }
 
     /// Optimises this score; `accuracy`, as much as possible, by default.
+    #[must_use]
     pub fn goal(mut self, goal: Goal) -> Self {
         self.options.goal = goal;
         self
     }
 
     /// The root of everything random; 0 by default.
+    #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.options.seed = Seed(seed);
         self
@@ -131,24 +133,28 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
 
     /// Stops after so many trials in total, those of earlier runs included and those marked invalid left out; 24 by
     /// default. A larger number continues a search that had stopped.
+    #[must_use]
     pub fn trials(mut self, trials: usize) -> Self {
         self.options.trials = trials;
         self
     }
 
     /// Starts no new trial after this time, counted from the start of this run; what runs then is finished.
+    #[must_use]
     pub fn time_limit(mut self, time: Duration) -> Self {
         self.options.time = Some(time);
         self
     }
 
     /// Evaluates so many trials at once, each on one thread of this process; 1 by default.
+    #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.options.workers = workers;
         self
     }
 
     /// Evaluates elsewhere than on threads of this process.
+    #[must_use]
     pub fn executor(mut self, executor: impl Executor + 'static) -> Self {
         self.options.executor = Some(Box::new(executor));
         self
@@ -157,6 +163,7 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
     /// Lets the searcher use every outcome as soon as it is there. Workers never wait then, but with more than one the
     /// result depends on their speed. Without it, the same seed and number of workers give the same search; see
     /// [`Session::lag`].
+    #[must_use]
     pub fn eager(mut self) -> Self {
         self.options.eager = true;
         self
@@ -164,24 +171,28 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
 
     /// Ends trials that fall behind by this rule; none by default. The journal remembers it. The evaluator must tell
     /// its running value, as [`Mad`](crate::evaluate::mad::Mad) does; others are never stopped.
+    #[must_use]
     pub fn stop_early(mut self, rule: impl Pruner + 'static) -> Self {
         self.options.stopping = Some(Box::new(rule));
         self
     }
 
     /// Attempts per trial before a transient error is recorded as a failure; 3 by default.
+    #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.options.max_attempts = attempts;
         self
     }
 
     /// Keeps the search in this file; where it exists, the search resumes.
+    #[must_use]
     pub fn journal(mut self, path: impl AsRef<Path>) -> Self {
         self.options.journal = Some(path.as_ref().into());
         self
     }
 
     /// How long to wait for a journal that cannot be written, on a full disk for example; a minute by default.
+    #[must_use]
     pub fn write_timeout(mut self, write_timeout: Duration) -> Self {
         self.options.write_timeout = write_timeout;
         self
@@ -189,18 +200,21 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
 
     /// Evaluates these candidates before the searcher is asked; they count against the budget. Those that the study
     /// knows already are passed over, so that running again adds nothing.
+    #[must_use]
     pub fn candidates(mut self, candidates: impl IntoIterator<Item = Architecture>) -> Self {
         self.options.candidates.extend(candidates);
         self
     }
 
     /// Sets a finished trial aside before the search goes on; one that is set aside already stays so.
+    #[must_use]
     pub fn invalidate(mut self, id: TrialId, reason: impl Into<String>) -> Self {
         self.options.invalid.push((id, reason.into()));
         self
     }
 
     /// Tells `observer` what happens; any number may watch.
+    #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.options.observers.push(Box::new(observer));
         self

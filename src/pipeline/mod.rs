@@ -61,6 +61,7 @@ impl fmt::Display for Finished {
 
 /// A search that stopped. Everything finished before is in the journal, where there is one.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum PipelineError {
     /// No trial was asked for.
     #[error("a search of 0 trials finds nothing: ask for at least one")]

@@ -69,6 +69,7 @@ pub struct Summary {
 
 /// A run's folder that cannot be read or written, or holds what this program cannot build.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum RunFolderError {
     /// The journal cannot be used.
     #[error(transparent)]

@@ -25,7 +25,7 @@ use crate::{
 /// one stopped: trials that were asked for and never told are handed out again, under their old number and seed.
 ///
 /// ```
-/// use composer_nas::prelude::*;
+/// use composer_nas::{pipeline::Ask, prelude::*};
 /// let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6)?;
 /// let mut session = Session::in_memory(space, Goal::default(), Seed(7), RandomSearch);
 /// for _ in 0..8 {
@@ -220,7 +220,11 @@ impl<S: Searcher> Session<S> {
     ///
     /// # Errors
     /// As [`tell`](Self::tell).
-    pub fn attempted(&mut self, id: TrialId, outcome: Result<Report, AttemptError>) -> Result<Told, PipelineError> {
+    pub(crate) fn attempted(
+        &mut self,
+        id: TrialId,
+        outcome: Result<Report, AttemptError>,
+    ) -> Result<Told, PipelineError> {
         let trial = self.study.trial(id)?;
         if !trial.is_pending() {
             return Err(StudyError::AlreadyTold(id).into());

@@ -11,6 +11,7 @@ use crate::{
 /// A pre-training that cannot run or go on. A run that diverges is no error but an
 /// [`Outcome`](crate::train::Outcome): its last good checkpoint is kept.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum PretrainError {
     /// The settings or the device.
     #[error(transparent)]

@@ -13,7 +13,7 @@ use crate::{
 ///
 /// ```
 /// use burn::{module::Module, nn::Linear, tensor::Tensor};
-/// use composer_nas::prelude::*;
+/// use composer_nas::{layer::{Block, Mixer}, prelude::*, primitive::{FnPrimitive, LayerCost, Role}};
 ///
 /// #[derive(Module, Debug)]
 /// struct Square {

@@ -46,7 +46,7 @@ pub enum CacheKind {
 
 impl CacheKind {
     /// The entry of `layers_cache_type` in config.json: a layer type of transformers' caches.
-    pub fn layer_type(self) -> &'static str {
+    pub(crate) fn layer_type(self) -> &'static str {
         match self {
             CacheKind::Nothing => "mlp",
             CacheKind::Everything => "full_attention",
@@ -87,11 +87,13 @@ impl HfMapping {
     }
 
     /// Adds a parameter.
+    #[must_use]
     pub fn tensor(self, parameter: &str, name: &str, layout: Layout) -> Self {
         self.joined(&[parameter], name, layout)
     }
 
     /// Adds a tensor that holds several parameters behind each other.
+    #[must_use]
     pub fn joined(mut self, parameters: &[&str], name: &str, layout: Layout) -> Self {
         let parameters = parameters.iter().map(|&parameter| parameter.into()).collect();
         self.tensors.push(StoredTensor { name: name.into(), parameters, layout });
@@ -99,6 +101,7 @@ impl HfMapping {
     }
 
     /// Adds the weight of a linear map, transposed, and its bias where it has one.
+    #[must_use]
     pub fn linear(self, parameter: &str, name: &str, bias: bool) -> Self {
         let with_weight = self.tensor(&format!("{parameter}.weight"), &format!("{name}.weight"), Layout::Transposed);
         match bias {
@@ -108,12 +111,14 @@ impl HfMapping {
     }
 
     /// Adds an entry of config.json.
+    #[must_use]
     pub fn setting(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(key.into(), value.into());
         self
     }
 
     /// Ships this Python module with the checkpoint; see [`HfMapping::python`].
+    #[must_use]
     pub fn python(mut self, source: impl Into<String>) -> Self {
         self.python = Some(source.into());
         self

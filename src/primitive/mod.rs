@@ -148,6 +148,7 @@ impl LayerCost {
 
 /// A layer that cannot be built.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// The widths contradict each other.
     #[error(transparent)]

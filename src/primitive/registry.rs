@@ -114,6 +114,7 @@ impl Primitives {
 
 /// A primitive that cannot be found or added.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum RegistryError {
     /// No primitive of this name.
     #[error("unknown primitive {name:?}; known are: {known}")]

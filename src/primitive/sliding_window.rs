@@ -23,7 +23,7 @@ const WINDOW: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 ///
 /// The default window is 64 keys. Several windows can stand beside each other, each with a letter of its own:
 /// ```
-/// use composer_nas::prelude::*;
+/// use composer_nas::{prelude::*, primitive::SlidingWindow};
 /// let wide = SlidingWindow::new(256)?.with_symbol('L'.try_into()?);
 /// let primitives = Primitives::empty().with(SlidingWindow::default())?.with(wide)?;
 /// assert_eq!(primitives.symbols(["sliding_window", "sliding_window_256"])?, primitives.symbols(["S", "L"])?);

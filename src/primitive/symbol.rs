@@ -70,6 +70,7 @@ impl PrimitiveId {
 
 /// A name that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum NameError {
     /// Not a one-letter symbol.
     #[error("{0:?} is not a symbol: use one ASCII letter, such as A")]

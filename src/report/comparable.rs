@@ -9,6 +9,7 @@ use crate::{
 
 /// Searches that cannot be compared.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum CompareError {
     /// Two runs differ in something other than what is compared.
     #[error("{} and {} are not to be compared: {}", line(.run), line(.other), differences(.changes))]

@@ -26,7 +26,7 @@ mod trials;
 mod used;
 mod votes;
 
-pub use candidates::candidates;
+pub(crate) use candidates::candidates;
 pub use comparable::{CompareError, check_comparable};
 pub use compare::{compare, write_comparison};
 pub use evidence::evidence;
@@ -34,10 +34,10 @@ pub use figure::{Figure, PlotError};
 #[cfg(feature = "model")]
 pub use isoflop::isoflop;
 pub use latency::Latency;
-pub use layers::layers;
+pub(crate) use layers::layers;
 pub use live::LivePage;
-pub use models::models;
+pub(crate) use models::models;
 pub use page::{Page, PageError};
-pub use surrogate::{importance, predictions};
-pub use trials::trials;
-pub use votes::{clusters, votes};
+pub(crate) use surrogate::{importance, predictions};
+pub(crate) use trials::trials;
+pub(crate) use votes::{clusters, votes};

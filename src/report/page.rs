@@ -63,6 +63,7 @@ pub struct Page<'a> {
 
 /// A page that cannot be made.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum PageError {
     /// A figure refuses.
     #[error(transparent)]

@@ -28,7 +28,7 @@ pub enum Side {
 /// those. The winner is what an [`Aggregator`] makes of the stage's observations: [`NcClustering::n0`] by default.
 ///
 /// ```
-/// use composer_nas::{prelude::*, search::Side};
+/// use composer_nas::{pipeline::Ask, prelude::*, search::{Incremental, RegularizedEvolution, Side}};
 /// let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6)?;
 /// let searcher = Incremental::new(RegularizedEvolution::default(), Side::End, 2, 4)?;
 /// let mut session = Session::in_memory(space, Goal::default(), Seed(7), searcher);

@@ -45,7 +45,7 @@ use crate::{
 ///   trial is pending.
 ///
 /// ```
-/// use composer_nas::{Rng, prelude::*, study::Study};
+/// use composer_nas::{Rng, prelude::*, search::SearchError, study::Study};
 ///
 /// /// Climbs from the best sequence found so far to a neighbour that is not known yet.
 /// struct HillClimb;
@@ -96,6 +96,7 @@ pub enum Proposal {
 
 /// Why a searcher cannot answer.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum SearchError {
     /// A setting that must be positive is zero.
     #[error("{setting} of {searcher} is 0: use at least 1")]

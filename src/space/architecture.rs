@@ -71,6 +71,7 @@ impl Architecture {
 
 /// A text that names no sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ParseError {
     /// No layer at all.
     #[error("an architecture needs at least one layer, as in 2A+4M")]

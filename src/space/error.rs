@@ -7,6 +7,7 @@ use crate::{limits::MAX_LAYERS, primitive::Symbol};
 
 /// A space that cannot be searched.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum SpaceError {
     /// No layer.
     #[error("the search space has no layers: ask for at least one")]

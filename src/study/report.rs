@@ -229,6 +229,7 @@ fn pooled_curve(runs: &[&TaskReport]) -> Vec<(usize, f64)> {
 
 /// A report that cannot be used.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum ReportError {
     /// The goal's score is not there.
     #[error("the report has no score {name:?}, only [{present}]: name one of these as the goal")]

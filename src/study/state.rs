@@ -208,6 +208,7 @@ impl Study {
 
 /// A change that a study refuses.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum StudyError {
     /// No trial of this number.
     #[error("there is no {id} among the {known} trials of the study: ids count from 0")]

@@ -15,11 +15,11 @@ use crate::{
 };
 
 /// An aggregator answers where there are observations.
-pub const ANSWERS: &str = "an aggregator answers where there are observations";
+pub(crate) const ANSWERS: &str = "an aggregator answers where there are observations";
 /// Which trial came first must not matter.
-pub const ORDER: &str = "the order of the observations is irrelevant";
+pub(crate) const ORDER: &str = "the order of the observations is irrelevant";
 /// The result keeps the space's choices and constraints.
-pub const IN_SPACE: &str = "the result lies in the space";
+pub(crate) const IN_SPACE: &str = "the result lies in the space";
 
 /// Studies of each size.
 const RUNS: u64 = 6;

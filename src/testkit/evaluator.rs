@@ -9,17 +9,17 @@ use crate::{
 };
 
 /// The same trial gives the same report, also beside other trials.
-pub const REPEATABLE: &str = "the same trial gives the same report, whatever runs beside it";
+pub(crate) const REPEATABLE: &str = "the same trial gives the same report, whatever runs beside it";
 /// A report holds the goal's score, as a finite number.
-pub const SCORES: &str = "a report holds a finite score of the goal";
+pub(crate) const SCORES: &str = "a report holds a finite score of the goal";
 /// A cancelled evaluation ends.
-pub const CANCELLED: &str = "a cancelled evaluation returns EvalError::Cancelled";
+pub(crate) const CANCELLED: &str = "a cancelled evaluation returns EvalError::Cancelled";
 /// What is told on the way is a curve.
-pub const CURVE: &str = "running values are finite numbers, told by ascending step";
+pub(crate) const CURVE: &str = "running values are finite numbers, told by ascending step";
 /// A trial below its bar ends.
-pub const STOPPED: &str = "an evaluation that falls below its bar before its end returns EvalError::Cancelled";
+pub(crate) const STOPPED: &str = "an evaluation that falls below its bar before its end returns EvalError::Cancelled";
 /// The fingerprint does not change.
-pub const FINGERPRINT: &str = "the fingerprint stays the same";
+pub(crate) const FINGERPRINT: &str = "the fingerprint stays the same";
 
 /// Evaluates the trials one after the other, then all at once, each inside a pool of one computing thread as the
 /// executor does, and compares. Exact on a CPU; on other devices sums may be taken in another order.

@@ -14,16 +14,17 @@ use crate::{
 };
 
 /// An executor works.
-pub const RUNS: &str = "an executor works while it is used as its documentation says";
+pub(crate) const RUNS: &str = "an executor works while it is used as its documentation says";
 /// It says how many trials it takes.
-pub const CAPACITY: &str =
+pub(crate) const CAPACITY: &str =
     "idle is capacity less what was submitted and has not come back; then comes ExecuteError::Busy";
 /// Trials come back once.
-pub const ONCE: &str = "every submitted trial comes back exactly once";
+pub(crate) const ONCE: &str = "every submitted trial comes back exactly once";
 /// It evaluates with the evaluator.
-pub const SAME: &str = "a trial comes back with the evaluator's own outcome, a panic as AttemptError::Panicked";
+pub(crate) const SAME: &str = "a trial comes back with the evaluator's own outcome, a panic as AttemptError::Panicked";
 /// Cancelled trials come back.
-pub const CANCELLED: &str = "after a cancellation every trial comes back, as EvalError::Cancelled or with its outcome";
+pub(crate) const CANCELLED: &str =
+    "after a cancellation every trial comes back, as EvalError::Cancelled or with its outcome";
 
 type Outcome = Result<Report, AttemptError>;
 

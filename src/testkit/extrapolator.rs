@@ -12,19 +12,20 @@ use crate::{
 };
 
 /// An extrapolator answers where the target has room for the layers.
-pub const ANSWERS: &str = "an extrapolator answers where the target has room for a layer";
+pub(crate) const ANSWERS: &str = "an extrapolator answers where the target has room for a layer";
 /// The result has about the target's size.
 pub const SIZE: &str = "the size is within one layer per run of the target's";
 /// What has the right size already stays.
-pub const IDENTITY: &str = "an architecture of the target's size is kept";
+pub(crate) const IDENTITY: &str = "an architecture of the target's size is kept";
 /// The result is a model at the target's widths.
 pub const WIDTHS: &str = "widths, vocabulary and head are the target's";
 /// There is nothing to extrapolate.
-pub const EMPTY: &str = "an architecture without layers is refused";
+pub(crate) const EMPTY: &str = "an architecture without layers is refused";
 /// Stacking repeats.
-pub const PERIODIC: &str = "whole copies of the small architecture, then a shorter one with the same order of runs";
+pub(crate) const PERIODIC: &str =
+    "whole copies of the small architecture, then a shorter one with the same order of runs";
 /// Stretching lengthens.
-pub const RUNS: &str = "the order of runs is kept";
+pub(crate) const RUNS: &str = "the order of runs is kept";
 
 /// Small architectures in each check.
 const CASES: u64 = 60;

@@ -4,7 +4,7 @@
 //! they draw, they draw from fixed seeds.
 //!
 //! ```
-//! use composer_nas::{prelude::*, testkit};
+//! use composer_nas::{testkit, prelude::*, search::RegularizedEvolution};
 //! let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 5)?.max_run(Symbol::ATTENTION, 2)?;
 //! testkit::searcher::check(RegularizedEvolution::default, &space)?;
 //! testkit::aggregator::check(&NcClustering::n0(), &space)?;

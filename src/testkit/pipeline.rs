@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// A search runs.
-pub const RUNS: &str = "the pipeline runs to its end";
+pub(crate) const RUNS: &str = "the pipeline runs to its end";
 /// Interruptions leave no trace.
-pub const RESUMES: &str =
+pub(crate) const RESUMES: &str =
     "a search that stops after any line of its journal and resumes ends like an uninterrupted one";
 
 /// Runs `pipeline` once with a journal in `folder`, then again from every beginning of that journal, as if the process

@@ -18,29 +18,29 @@ use crate::{
 };
 
 /// A primitive builds at every width that is consistent.
-pub const BUILDS: &str = "a primitive builds wherever the widths are consistent";
+pub(crate) const BUILDS: &str = "a primitive builds wherever the widths are consistent";
 /// `[B, S, D]` stays `[B, S, D]`, also for one token and for lengths that are no multiple of anything.
-pub const SHAPE: &str = "the layer keeps the shape of its input";
+pub(crate) const SHAPE: &str = "the layer keeps the shape of its input";
 /// No output sees a later input.
-pub const CAUSAL: &str = "changing token t leaves the outputs before t unchanged";
+pub(crate) const CAUSAL: &str = "changing token t leaves the outputs before t unchanged";
 /// Channel mixers treat every position alone.
-pub const POSITION_WISE: &str = "a channel mixer changes no output but that of the changed token";
+pub(crate) const POSITION_WISE: &str = "a channel mixer changes no output but that of the changed token";
 /// The closed form counts what is built.
-pub const PARAMETERS: &str = "LayerCost::parameters equals the number of built parameters";
+pub(crate) const PARAMETERS: &str = "LayerCost::parameters equals the number of built parameters";
 /// Everything can learn.
-pub const GRADIENT: &str = "a gradient that is not zero reaches every parameter";
+pub(crate) const GRADIENT: &str = "a gradient that is not zero reaches every parameter";
 /// Weights are saved in full.
-pub const RECORD: &str = "a layer that loads another's record computes the same";
+pub(crate) const RECORD: &str = "a layer that loads another's record computes the same";
 /// A sequence may be cut into steps anywhere.
-pub const DECODES: &str = "decoding step by step gives the outputs of the whole sequence";
+pub(crate) const DECODES: &str = "decoding step by step gives the outputs of the whole sequence";
 /// The closed form counts what decoding keeps.
 pub const CACHE: &str = "LayerCost::cache_elements equals the numbers that decoding keeps";
 /// Estimates of memory are plausible.
-pub const ACTIVATIONS: &str = "Primitive::activations holds the input and grows with the length";
+pub(crate) const ACTIVATIONS: &str = "Primitive::activations holds the input and grows with the length";
 /// What is exported is the whole layer.
-pub const NAMED: &str = "a counterpart names every parameter of the layer once, in a layout that fits it";
+pub(crate) const NAMED: &str = "a counterpart names every parameter of the layer once, in a layout that fits it";
 /// Weights come from the given stream alone.
-pub const REPEATABLE: &str = "the same widths and stream give the same layer";
+pub(crate) const REPEATABLE: &str = "the same widths and stream give the same layer";
 
 /// Builds the primitive at several widths on `device` and checks every law there.
 ///

@@ -15,19 +15,19 @@ use crate::{
 };
 
 /// A searcher answers whatever it is asked in a space that it is meant for.
-pub const ANSWERS: &str = "a searcher answers";
+pub(crate) const ANSWERS: &str = "a searcher answers";
 /// Nothing but the configuration, the study and the generator decides.
-pub const FUNCTION: &str = "an answer is a function of the configuration, the study and the generator";
+pub(crate) const FUNCTION: &str = "an answer is a function of the configuration, the study and the generator";
 /// Proposals keep the space's choices and constraints.
-pub const IN_SPACE: &str = "a proposal lies in the space";
+pub(crate) const IN_SPACE: &str = "a proposal lies in the space";
 /// Proposals of an incremental strategy keep the space's choices and constraints, or are on the way to such.
-pub const IN_SPACE_OR_PART: &str = "a proposal lies in the space or is a part of its sequences";
+pub(crate) const IN_SPACE_OR_PART: &str = "a proposal lies in the space or is a part of its sequences";
 /// What is pending is not proposed again.
-pub const NOT_PENDING: &str = "a proposal is not pending already";
+pub(crate) const NOT_PENDING: &str = "a proposal is not pending already";
 /// Somebody has to end the waiting.
-pub const WAIT: &str = "Wait is answered only while trials are pending";
+pub(crate) const WAIT: &str = "Wait is answered only while trials are pending";
 /// A finite space comes to an end.
-pub const FINISHED: &str =
+pub(crate) const FINISHED: &str =
     "once every sequence is known, nothing is proposed, and without pending trials it is Finished";
 
 /// Simulated searches in each check.

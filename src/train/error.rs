@@ -10,6 +10,7 @@ pub type DataError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A training that cannot run. A run whose loss diverges is no error but an [`Outcome`](super::Outcome).
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TrainError {
     /// A count is zero.
     #[error("{0} is 0: it must be at least 1")]
@@ -107,6 +108,7 @@ pub enum TrainError {
 
 /// A batch that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum BatchError {
     /// No sequence or no position.
     #[error("it is empty ({batch} sequences of {seq} tokens)")]

@@ -90,7 +90,7 @@ impl AdamW {
     }
 
     /// Puts the state of a parameter back.
-    pub fn restore(&mut self, id: ParamId, moments: Moments) {
+    pub(crate) fn restore(&mut self, id: ParamId, moments: Moments) {
         self.parameters.insert(id, moments);
     }
 

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use composer_nas::prelude::*;
+use composer_nas::{prelude::*, study::TrialState};
 use rand::RngExt;
 
 /// Six layers of attention and SwiGLU.

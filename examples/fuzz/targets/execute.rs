@@ -11,6 +11,7 @@ use anyhow::ensure;
 use composer_nas::{
     execute::{self, Engine, EngineError, Executor, Job, JobState, Message, Remote, WorkerExit},
     prelude::*,
+    study::{Origin, TrialId},
 };
 
 use super::{Seen, Target};

@@ -2,9 +2,9 @@
 
 use anyhow::ensure;
 use composer_nas::{
-    cost::{Budget, LayerTimes, Metric, Seconds, Timing},
+    cost::{Budget, Comparison, LayerTimes, Metric, ModelCost, Seconds, Timing, Workload},
     export::{self, Training},
-    extrapolate::Target as Size,
+    extrapolate::{Stack, Stretch, Target as Size},
     import,
     prelude::*,
     report::{Latency, Page},

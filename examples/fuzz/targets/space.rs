@@ -6,6 +6,7 @@ use composer_nas::{
     evaluate::mad::Protocol,
     extrapolate::Target as Size,
     prelude::*,
+    primitive::PrimitiveId,
     space::{Constraint, SpaceConfig},
 };
 

@@ -4,12 +4,16 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::ensure;
 use composer_nas::{
-    aggregate::AggregateError,
-    evaluate::{Cached, Row, TableFile, corpus::CorpusProtocol},
+    aggregate::{AggregateError, Best, Pooled},
+    evaluate::{Cached, Row, Table, TableFile, corpus::CorpusProtocol},
     isoflop::{self, Cell, Measurement, Scaling},
     journal::{self, Journal, Setup},
+    pipeline::Ask,
     prelude::*,
     report::{self, Page},
+    search::{Exhaustive, Incremental, LocalSearch, RegularizedEvolution, Replicate, Side},
+    stopping::{MedianPruner, Pruner},
+    study::{Origin, TaskReport, TrialId},
     text::causes,
 };
 

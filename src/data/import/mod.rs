@@ -15,6 +15,7 @@ use super::TokenError;
 
 /// Text that cannot be imported.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ImportError {
     /// A text file cannot be read.
     #[error("cannot read or write {}", .path.display())]

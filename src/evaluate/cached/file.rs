@@ -18,6 +18,7 @@ use crate::{
 
 /// A cache file that cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum CacheError {
     /// The file cannot be opened, or its first line not be written.
     #[error(transparent)]

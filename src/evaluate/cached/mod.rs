@@ -28,7 +28,7 @@ use crate::{
 /// stopped whether it is remembered or not.
 ///
 /// ```
-/// use composer_nas::{evaluate::Cached, prelude::*};
+/// use composer_nas::{evaluate::Cached, prelude::*, study::{Origin, TrialId}};
 /// let cached = Cached::new(from_fn("dear", |trial, _| Ok(Report::score("accuracy", trial.seed.0 as f64))));
 /// let trial = Trial::new(TrialId(0), "AM".parse()?, Seed(1), Origin::Searcher);
 /// cached.evaluate(&trial, &Context::default())?;

@@ -11,6 +11,7 @@ use crate::{
 
 /// An evaluator that cannot be set up.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum CorpusError {
     /// The corpus cannot be used.
     #[error(transparent)]

@@ -19,6 +19,7 @@ use crate::{
 
 /// A protocol that cannot be carried out.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// The widths contradict each other.
     #[error(transparent)]
@@ -47,6 +48,7 @@ pub enum ProtocolError {
 
 /// What is wrong with one training.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TrainingError {
     /// The task contradicts itself.
     #[error(transparent)]

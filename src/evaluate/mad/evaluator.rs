@@ -42,6 +42,7 @@ pub struct Mad {
 
 /// A proxy that cannot be set up.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum MadError {
     /// The protocol cannot be carried out.
     #[error(transparent)]

@@ -10,7 +10,7 @@ mod data;
 mod evaluator;
 mod kept;
 mod live;
-pub mod metric;
+pub(crate) mod metric;
 mod preset;
 mod protocol;
 mod readings;

@@ -19,13 +19,13 @@
 //! fill all slots of noisy recall, and the blanks of selective copying come from the given stream like everything else.
 //! The modules say what that changes in the law of the data, which they give in full, with closed forms.
 
-pub mod compression;
+mod compression;
 mod error;
-pub mod fuzzy_recall;
-pub mod in_context_recall;
-pub mod memorization;
+mod fuzzy_recall;
+mod in_context_recall;
+mod memorization;
 mod next_token;
-pub mod selective_copying;
+mod selective_copying;
 mod settings;
 
 use std::fmt::Debug;
@@ -122,7 +122,7 @@ impl Task {
 
     /// Whether the whole sequence is to be rebuilt from the state at its last position, instead of each target from the
     /// state at its own.
-    pub fn is_auto_encoding(&self) -> bool {
+    pub(crate) fn is_auto_encoding(&self) -> bool {
         matches!(self, Task::Compression(_))
     }
 

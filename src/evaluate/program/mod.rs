@@ -186,6 +186,7 @@ impl Evaluator for Program {
 
 /// A program that cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ProgramError {
     /// An empty command.
     #[error("the command is empty: name a program, such as \"python train.py\"")]

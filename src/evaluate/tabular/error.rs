@@ -12,6 +12,7 @@ use crate::{
 
 /// A table that cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TableError {
     /// The file cannot be read.
     #[error("cannot read the table {}", .path.display())]
@@ -104,6 +105,7 @@ pub enum TableError {
 
 /// A row that makes no sense.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum RowError {
     /// Too many or too few fields.
     #[error("{found} fields where the header has {expected}")]

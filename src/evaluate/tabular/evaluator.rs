@@ -18,7 +18,7 @@ use crate::{
 /// The `score` of the table is the report's `accuracy`; the other columns keep their names.
 ///
 /// ```
-/// use composer_nas::{evaluate::TabularEvaluator, prelude::*};
+/// use composer_nas::{aggregate::Best, evaluate::TabularEvaluator, prelude::*};
 /// let table = "architecture,seed,score\nAA,0,0.4\nAM,0,0.6\nMA,0,0.3\nMM,0,0.1\n".parse()?;
 /// let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2)?;
 /// let found = Pipeline::new(&Primitives::standard(), space, TabularEvaluator::new(table))

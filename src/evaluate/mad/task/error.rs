@@ -6,6 +6,7 @@ pub const MAX_SIZE: usize = 1 << 20;
 
 /// Why a task cannot be sampled. No retry can help: each message says which setting to change, and how.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TaskError {
     /// The sequence has no room for the shortest instance.
     #[error("{task}: seq_len is {seq_len} but these settings need at least {minimum}; raise seq_len")]
