@@ -158,6 +158,8 @@
 #![deny(missing_docs)]
 // What only layers need of the sizes and tables that the search shares with them.
 #![cfg_attr(not(feature = "model"), allow(dead_code))]
+// The documentation speaks of the whole crate.
+#![cfg_attr(not(feature = "model"), allow(rustdoc::broken_intra_doc_links))]
 
 pub mod seed;
 pub mod limits;

@@ -37,8 +37,8 @@ pub struct TokenWriter {
 }
 
 impl TokenWriter {
-    /// Begins a file, with its folder. `width` is [`TokenWidth::U16`] or [`TokenWidth::U32`], see
-    /// [`TokenWidth::for_vocabulary`]; Megatron-LM has no `u32` and gets `i32` in its place.
+    /// Begins a file, with its folder. `width` is [`TokenWidth::U16`] for vocabularies of up
+    /// to 65,536 tokens, [`TokenWidth::U32`] for larger ones; Megatron-LM has no `u32` and gets `i32` in its place.
     ///
     /// # Errors
     /// [`TokenError::Io`] when the file cannot be created, [`TokenError::Format`] when the format lacks the width.

@@ -80,7 +80,7 @@ impl<E> Repeated<E> {
     /// Evaluates every trial `times` times.
     ///
     /// # Errors
-    /// [`RepeatError`] for none, or more than [`MAX_REPEATS`].
+    /// [`RepeatError`] for none, or more than 65,536.
     pub fn new(inner: E, times: usize) -> Result<Self, RepeatError> {
         if times == 0 {
             return Err(RepeatError::None);

@@ -19,13 +19,13 @@
 //! fill all slots of noisy recall, and the blanks of selective copying come from the given stream like everything else.
 //! The modules say what that changes in the law of the data, which they give in full, with closed forms.
 
-mod compression;
+pub mod compression;
 mod error;
-mod fuzzy_recall;
-mod in_context_recall;
-mod memorization;
+pub mod fuzzy_recall;
+pub mod in_context_recall;
+pub mod memorization;
 mod next_token;
-mod selective_copying;
+pub mod selective_copying;
 mod settings;
 
 use std::fmt::Debug;
