@@ -89,7 +89,7 @@ impl Engine for Simulated {
         Ok(())
     }
 
-    fn last_words(&mut self, _: &Job) -> Option<String> {
+    fn exit_diagnostics(&mut self, _: &Job) -> Option<String> {
         None
     }
 }

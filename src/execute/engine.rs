@@ -31,14 +31,14 @@ pub trait Engine: Send {
     fn cancel(&mut self, jobs: &[&Job]) -> Result<(), EngineError>;
 
     /// The exit code of the program of a job that has ended, as far as the engine knows; asked before
-    /// [`last_words`](Self::last_words).
+    /// [`exit_diagnostics`](Self::exit_diagnostics).
     fn exit_code(&mut self, job: &Job) -> Option<i32> {
         let _ = job;
         None
     }
 
     /// How a job ended, in the engine's words, as far as it knows.
-    fn last_words(&mut self, job: &Job) -> Option<String>;
+    fn exit_diagnostics(&mut self, job: &Job) -> Option<String>;
 }
 
 /// A program to be run somewhere.

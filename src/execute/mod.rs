@@ -86,7 +86,7 @@ pub trait Executor {
 #[derive(Clone, Debug)]
 pub enum Message {
     /// A trial now waits or runs here. Told by executors that evaluate elsewhere, when it changes.
-    Place(TrialId, Place),
+    Location(TrialId, Location),
     /// A trial is so far.
     Progress(TrialId, Progress),
     /// A trial has come back.
@@ -97,7 +97,7 @@ pub enum Message {
 
 /// Where a trial is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Location {
     /// It waits for its turn, for the reason that the scheduler gives.
     Queued(String),
     /// It runs on this node.

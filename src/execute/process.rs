@@ -174,7 +174,7 @@ impl Engine for Processes {
         self.ended.get(&job.name)?.code
     }
 
-    fn last_words(&mut self, job: &Job) -> Option<String> {
+    fn exit_diagnostics(&mut self, job: &Job) -> Option<String> {
         self.ended.remove(&job.name).map(|ended| ended.words)
     }
 }

@@ -167,7 +167,7 @@ mod tests {
         loop {
             match executor.recv(Duration::from_secs(60)).unwrap().unwrap() {
                 Message::Done(id, outcome) => return (id, outcome),
-                Message::Progress(..) | Message::Place(..) | Message::Notice(_) => {}
+                Message::Progress(..) | Message::Location(..) | Message::Notice(_) => {}
             }
         }
     }

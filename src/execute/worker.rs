@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use super::{
     attempt::evaluate,
-    task::{Outcome, Pulse, Spec, Task, VERSION, contents},
+    task::{Heartbeat, Outcome, Spec, Task, VERSION, contents},
 };
 use crate::{
     evaluate::{CancelToken, Context, Evaluator, Progress},
@@ -100,7 +100,7 @@ pub fn work(folder: &Path, evaluators: &[&dyn Evaluator]) -> WorkerExit {
     if matches!(task.outcome(), Ok(Some(_))) {
         return WorkerExit::Finished;
     }
-    let spec = match task.asked() {
+    let spec = match task.spec() {
         Ok(spec) => spec,
         Err(error) => {
             say(format_args!("cannot read the task in {}: {error}", folder.display()));
@@ -175,8 +175,8 @@ impl Attempt<'_> {
             None if heart.called.get() == Some(&Called::Beaten) => Ok(WorkerExit::Finished),
             None => {
                 let to_be_continued = contents(&checkpoint) != before && heart.called.get() == Some(&Called::TimeLimit);
-                let pulse = Pulse { to_be_continued, ..self.pulse(&heart, u64::MAX) };
-                writing(self.spec.write_timeout, || self.task.beat(&self.folder, &pulse))?;
+                let heartbeat = Heartbeat { to_be_continued, ..self.heartbeat(&heart, u64::MAX) };
+                writing(self.spec.write_timeout, || self.task.write_heartbeat(&self.folder, &heartbeat))?;
                 Ok(WorkerExit::Unfinished)
             }
         }
@@ -204,13 +204,14 @@ impl Attempt<'_> {
         let limit = self.spec.limit.map(|limit| Instant::now() + seconds(limit));
         for beat in 0.. {
             // A heartbeat that cannot be written is no reason to lose the evaluation.
-            let _ = self.task.beat(&self.folder, &self.pulse(heart, beat));
+            let _ = self.task.write_heartbeat(&self.folder, &self.heartbeat(heart, beat));
             let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
             if let Some(called) = self.called(left) {
                 heart.called.get_or_init(|| called);
                 heart.cancel.cancel();
             }
-            let pause = left.filter(|left| !left.is_zero()).unwrap_or(Duration::MAX).min(seconds(self.spec.beat));
+            let pause =
+                left.filter(|left| !left.is_zero()).unwrap_or(Duration::MAX).min(seconds(self.spec.heartbeat_interval));
             if ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
@@ -228,9 +229,9 @@ impl Attempt<'_> {
         }
     }
 
-    fn pulse(&self, heart: &Heart, beat: u64) -> Pulse {
+    fn heartbeat(&self, heart: &Heart, beat: u64) -> Heartbeat {
         let progress = heart.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Pulse { attempt: self.number, pid: process::id(), beat, progress, to_be_continued: false }
+        Heartbeat { attempt: self.number, pid: process::id(), beat, progress, to_be_continued: false }
     }
 }
 

@@ -4,7 +4,7 @@ use auto_impl::auto_impl;
 
 use crate::{
     evaluate::Progress,
-    execute::Place,
+    execute::Location,
     journal::Setup,
     study::{Event, Study, TrialId},
 };
@@ -29,7 +29,7 @@ pub trait Observer {
     }
 
     /// A trial now waits or runs here. Only executors that evaluate elsewhere tell it.
-    fn placed(&mut self, id: TrialId, place: &Place) {
+    fn located(&mut self, id: TrialId, place: &Location) {
         let _ = (id, place);
     }
 

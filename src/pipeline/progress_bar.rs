@@ -11,7 +11,7 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar as Bar, ProgressDrawTa
 use super::Observer;
 use crate::{
     evaluate::Progress,
-    execute::Place,
+    execute::Location,
     journal::Setup,
     study::{Event, Study, TrialId, TrialState},
     text::{self, number},
@@ -30,7 +30,7 @@ pub struct ProgressBar {
     earlier: usize,
     running: BTreeMap<TrialId, Running>,
     /// Where they are, as far as an executor tells.
-    places: BTreeMap<TrialId, Place>,
+    places: BTreeMap<TrialId, Location>,
 }
 
 /// A trial that a worker has taken up.
@@ -140,7 +140,7 @@ impl Observer for ProgressBar {
         }
     }
 
-    fn placed(&mut self, id: TrialId, place: &Place) {
+    fn located(&mut self, id: TrialId, place: &Location) {
         self.places.insert(id, place.clone());
     }
 
@@ -192,12 +192,12 @@ fn failed(study: &Study) -> String {
 }
 
 /// How many trials wait and why, and how many run on which node: `, 3 queued (Resources), running n1 ×2 n2 ×1`.
-fn where_they_are(places: &BTreeMap<TrialId, Place>) -> String {
+fn where_they_are(places: &BTreeMap<TrialId, Location>) -> String {
     let (mut reasons, mut nodes) = (BTreeMap::<&str, usize>::new(), BTreeMap::<&str, usize>::new());
     for place in places.values() {
         match place {
-            Place::Queued(reason) => *reasons.entry(reason).or_default() += 1,
-            Place::Running(node) => *nodes.entry(node).or_default() += 1,
+            Location::Queued(reason) => *reasons.entry(reason).or_default() += 1,
+            Location::Running(node) => *nodes.entry(node).or_default() += 1,
         }
     }
     let queued = reasons.iter().map(|(reason, count)| format!(", {count} queued ({reason})"));
@@ -234,8 +234,8 @@ mod tests {
 
     #[test]
     fn queued_and_running_trials_are_counted() {
-        let place = |node: &str| Place::Running(node.into());
-        let queued = || Place::Queued("Resources".into());
+        let place = |node: &str| Location::Running(node.into());
+        let queued = || Location::Queued("Resources".into());
         let places = (0..).map(TrialId).zip([place("n2"), queued(), place("n1"), queued(), place("n2")]);
         assert_eq!(where_they_are(&places.collect()), ", 2 queued (Resources), running n1 ×1 n2 ×2");
         assert_eq!(where_they_are(&BTreeMap::new()), "");
@@ -262,7 +262,7 @@ mod tests {
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
             bar.submitted(id, &study);
             bar.progress(id, &Progress { stage: nasty.into(), step: 1, steps: 2, value: None });
-            bar.placed(id, &Place::Running(nasty.into()));
+            bar.located(id, &Location::Running(nasty.into()));
             bar.notice(nasty);
             let said = [bar.running[&id].line.clone().unwrap().message(), where_they_are(&bar.places)];
             let failure = crate::study::Failure { kind: crate::study::FailureKind::Infeasible, reason: nasty.into() };

@@ -143,8 +143,8 @@ impl<S: Searcher> Run<S> {
                     self.session.watch(|observer, _| observer.progress(id, &progress));
                     Ok(())
                 }
-                Some(Message::Place(id, place)) => {
-                    self.session.watch(|observer, _| observer.placed(id, &place));
+                Some(Message::Location(id, place)) => {
+                    self.session.watch(|observer, _| observer.located(id, &place));
                     Ok(())
                 }
                 Some(Message::Notice(text)) => {

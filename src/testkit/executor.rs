@@ -134,7 +134,7 @@ fn next(executor: &mut impl Executor, patience: Duration) -> Result<(TrialId, Ou
     loop {
         match executor.recv(end.saturating_duration_since(Instant::now())).map_err(broken)? {
             Some(Message::Done(id, outcome)) => return Ok((id, outcome)),
-            Some(Message::Place(..) | Message::Progress(..) | Message::Notice(_)) => {}
+            Some(Message::Location(..) | Message::Progress(..) | Message::Notice(_)) => {}
             None => holds(Instant::now() < end, ONCE, || format!("nothing came back within {patience:?}"))?,
         }
     }

@@ -46,7 +46,7 @@ impl Engine for Leaves {
         Ok(())
     }
 
-    fn last_words(&mut self, _: &Job) -> Option<String> {
+    fn exit_diagnostics(&mut self, _: &Job) -> Option<String> {
         None
     }
 }

@@ -1,6 +1,6 @@
 //! Trials as jobs of an engine.
 
-mod open;
+mod in_flight;
 mod watcher;
 
 use std::{

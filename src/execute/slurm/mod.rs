@@ -245,7 +245,7 @@ impl Engine for SlurmEngine {
     }
 
     /// State, reason, exit code and node, where the controller still knows them.
-    fn last_words(&mut self, job: &Job) -> Option<String> {
+    fn exit_diagnostics(&mut self, job: &Job) -> Option<String> {
         let (id, shown) = self.shown(job)?;
         let told = ["JobState=", "Reason=", "ExitCode=", "NodeList="];
         let words = shown.split_whitespace().filter(|word| told.iter().any(|key| word.starts_with(key)));

@@ -16,14 +16,14 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub(super) use outcome::Outcome;
-pub(super) use spec::{Asked, Spec, VERSION};
+pub(super) use spec::{Spec, TrialRequest, VERSION};
 
 use super::Threads;
 use crate::{durable, evaluate::Progress};
 
 /// A heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(in crate::execute) struct Pulse {
+pub(in crate::execute) struct Heartbeat {
     /// Which attempt it comes from.
     pub attempt: u32,
     /// The worker's process, on whatever machine.
@@ -73,7 +73,7 @@ impl Task {
     }
 
     /// What is asked.
-    pub(in crate::execute) fn asked(&self) -> io::Result<Spec> {
+    pub(in crate::execute) fn spec(&self) -> io::Result<Spec> {
         /// A spec of another version may hold anything else.
         #[derive(Deserialize)]
         struct Version {
@@ -84,7 +84,15 @@ impl Task {
         if version != VERSION {
             let evaluator = String::new();
             let trial = None;
-            return Ok(Spec { version, evaluator, threads: 1, beat: 1.0, write_timeout: 60.0, limit: None, trial });
+            return Ok(Spec {
+                version,
+                evaluator,
+                threads: 1,
+                heartbeat_interval: 1.0,
+                write_timeout: 60.0,
+                limit: None,
+                trial,
+            });
         }
         let spec: Spec = read(&path)?;
         if spec.threads > Threads::MOST {
@@ -132,14 +140,14 @@ impl Task {
     }
 
     /// The last heartbeat.
-    pub(in crate::execute) fn pulse(&self) -> Option<Pulse> {
+    pub(in crate::execute) fn heartbeat(&self) -> Option<Heartbeat> {
         read(&self.file("progress.json")).ok()
     }
 
-    pub(in crate::execute) fn beat(&self, attempt: &Path, pulse: &Pulse) -> io::Result<()> {
+    pub(in crate::execute) fn write_heartbeat(&self, attempt: &Path, heartbeat: &Heartbeat) -> io::Result<()> {
         // Not synced: it need not outlive the machine.
         let own = attempt.join("progress.json");
-        durable::create_new(&own)?.write_all(&json(pulse)?)?;
+        durable::create_new(&own)?.write_all(&json(heartbeat)?)?;
         fs::rename(own, self.file("progress.json"))
     }
 
@@ -292,16 +300,16 @@ mod tests {
     fn what_is_asked_arrives() {
         let (_folder, task) = task();
         assert!(task.ask(&spec()).unwrap());
-        assert_eq!(task.asked().unwrap(), spec());
+        assert_eq!(task.spec().unwrap(), spec());
         let trial = spec().trial.unwrap().trial();
         assert_eq!((trial.seed, trial.origin, trial.failed_attempts), (Seed(u64::MAX), Origin::Manual, 1));
         assert_eq!(trial.stop_below.points(), [(2, 0.1), (4, f64::NEG_INFINITY)]);
         task.call_off().unwrap();
         assert!(task.called_off() && !task.ask(&spec()).unwrap() && !task.called_off());
         fs::write(task.file("spec.json"), r#"{"version": "99.0.0", "everything": "else"}"#).unwrap();
-        assert_eq!(task.asked().unwrap().version, "99.0.0");
+        assert_eq!(task.spec().unwrap().version, "99.0.0");
         fs::write(task.file("spec.json"), r#"{"version": "0.1"#).unwrap();
-        assert_eq!(task.asked().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(task.spec().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
@@ -377,14 +385,16 @@ mod tests {
             symlink(outside.join("file"), task.file(name)).unwrap();
         }
         let refused = |error: io::Error| error.kind() == io::ErrorKind::InvalidData;
-        assert!(refused(task.outcome().unwrap_err()) && task.pulse().is_none() && refused(task.asked().unwrap_err()));
+        assert!(
+            refused(task.outcome().unwrap_err()) && task.heartbeat().is_none() && refused(task.spec().unwrap_err())
+        );
         assert!(refused(task.show_alive().unwrap_err()) && !task.is_alive());
         assert!(refused(task.log().unwrap_err()) && task.log_tail().is_empty());
         task.call_off().unwrap();
         task.ask(&spec()).unwrap();
         task.put_aside().unwrap();
         task.finish(&attempt, &Outcome::Ready).unwrap();
-        assert_eq!((task.asked().unwrap(), task.outcome().unwrap()), (spec(), Some(Outcome::Ready)));
+        assert_eq!((task.spec().unwrap(), task.outcome().unwrap()), (spec(), Some(Outcome::Ready)));
         fs::remove_dir_all(task.file("attempts")).unwrap();
         symlink(&outside, task.file("attempts")).unwrap();
         assert!(refused(task.claim().unwrap_err()));

@@ -21,7 +21,8 @@ pub(in crate::execute) struct Spec {
     /// Computing threads.
     pub threads: usize,
     /// Seconds between two heartbeats.
-    pub beat: f64,
+    #[serde(alias = "beat")]
+    pub heartbeat_interval: f64,
     /// Seconds for which a result that cannot be written is tried again.
     #[serde(alias = "patience")]
     pub write_timeout: f64,
@@ -30,12 +31,12 @@ pub(in crate::execute) struct Spec {
     pub limit: Option<f64>,
     /// What is evaluated; nothing where the worker is only to show that it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trial: Option<Asked>,
+    pub trial: Option<TrialRequest>,
 }
 
 /// A trial, as far as an evaluator may look at it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::execute) struct Asked {
+pub(in crate::execute) struct TrialRequest {
     id: TrialId,
     architecture: Architecture,
     seed: Seed,
@@ -46,7 +47,7 @@ pub(in crate::execute) struct Asked {
     stop_below: Vec<(usize, String)>,
 }
 
-impl From<&Trial> for Asked {
+impl From<&Trial> for TrialRequest {
     fn from(trial: &Trial) -> Self {
         let Trial { id, architecture, seed, origin, failed_attempts, stop_below, .. } = trial.clone();
         let stop_below = stop_below.points().iter().map(|&(step, value)| (step, value.to_string())).collect();
@@ -54,7 +55,7 @@ impl From<&Trial> for Asked {
     }
 }
 
-impl Asked {
+impl TrialRequest {
     pub(in crate::execute) fn trial(&self) -> Trial {
         // Nothing is below what is no number.
         let points = self.stop_below.iter().map(|(step, value)| (*step, value.parse().unwrap_or(f64::NAN)));
@@ -72,7 +73,7 @@ impl Spec {
     pub(in crate::execute) fn name(&self) -> String {
         let digest = |text: &str, index| Seed(0).derive(text, index).0;
         match &self.trial {
-            Some(Asked { id, architecture, seed, failed_attempts, .. }) => {
+            Some(TrialRequest { id, architecture, seed, failed_attempts, .. }) => {
                 let letters = architecture.letters();
                 let text = format!("{}\n{}\n{letters}\n{failed_attempts}\n{}", self.version, self.evaluator, seed.0);
                 format!("trial-{:05}-{:016x}", id.0, digest(&text, id.0))
@@ -96,7 +97,7 @@ pub(super) mod tests {
             version,
             evaluator,
             threads: 2,
-            beat: 0.5,
+            heartbeat_interval: 0.5,
             write_timeout: 60.0,
             limit: Some(9.0),
             trial: Some((&trial).into()),
@@ -111,14 +112,14 @@ pub(super) mod tests {
             change(&mut spec);
             spec.name()
         };
-        let asked = |change: fn(&mut Asked)| {
+        let asked = |change: fn(&mut TrialRequest)| {
             let mut spec = spec.clone();
             spec.trial.iter_mut().for_each(change);
             spec.name()
         };
         let same = [
             with(|spec| spec.limit = None),
-            with(|spec| spec.beat = 1.0),
+            with(|spec| spec.heartbeat_interval = 1.0),
             asked(|asked| asked.stop_below.clear()),
             asked(|asked| asked.origin = Origin::Searcher),
         ];

@@ -7,7 +7,7 @@ use crate::{
     evaluate::EvalError,
     execute::{
         Engine, Job, JobState,
-        remote::open::{Listed, Open, Stage},
+        remote::in_flight::{InFlightTask, Listed, Stage},
     },
 };
 
@@ -31,10 +31,10 @@ impl<E: Engine> Watcher<E> {
     }
 
     /// Whether a task that was called off is still to be waited for.
-    pub(super) fn is_stopping(&mut self, open: &Open, listed: Listed, since: Instant) -> bool {
+    pub(super) fn is_stopping(&mut self, open: &InFlightTask, listed: Listed, since: Instant) -> bool {
         let patient = since.elapsed() < self.settings.write_timeout;
         let stopping = match listed {
-            _ if matches!(open.stage, Stage::Unasked | Stage::Fresh) => false,
+            _ if matches!(open.stage, Stage::Unwritten | Stage::New) => false,
             Listed::Live(JobState::Running(_)) | Listed::Unknown => patient,
             Listed::Live(JobState::Waiting(_) | JobState::Held(_)) | Listed::Gone => false,
         };

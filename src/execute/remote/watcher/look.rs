@@ -5,28 +5,28 @@ use std::io;
 use super::Watcher;
 use crate::execute::{
     AttemptError, Engine, EngineError, ExecuteError, JobState, Message, WorkerExit,
-    remote::open::{Death, Listed, Open, Stage, Step},
+    remote::in_flight::{Death, InFlightTask, Listed, Stage, Step},
     task::Outcome,
 };
 
 impl<E: Engine> Watcher<E> {
     /// Looks at one task; whether it is still open.
-    pub(super) fn look(&mut self, open: &mut Open, listed: Listed) -> Result<bool, ExecuteError> {
+    pub(super) fn look(&mut self, open: &mut InFlightTask, listed: Listed) -> Result<bool, ExecuteError> {
         if let Some(outcome) = self.result(open)? {
             return self.end(open, outcome, listed).map(|()| false);
         }
-        if let (Some(id), Some(pulse)) = (open.id, open.felt())
-            && let Some(progress) = pulse.progress.clone()
+        if let (Some(id), Some(heartbeat)) = (open.id, open.poll_heartbeat())
+            && let Some(progress) = heartbeat.progress.clone()
         {
             self.say(Message::Progress(id, progress));
         }
         if let (Some(place), Some(id)) = (open.moved(listed), open.id) {
-            self.say(Message::Place(id, place));
+            self.say(Message::Location(id, place));
         }
         if let Some(since) = self.cancelled {
             return Ok(self.is_stopping(open, listed, since));
         }
-        if open.stage == Stage::Unasked {
+        if open.stage == Stage::Unwritten {
             self.ask(open)?;
         }
         match open.step(listed, self.settings.grace) {
@@ -35,9 +35,9 @@ impl<E: Engine> Watcher<E> {
             Step::Submit => self.submit(open)?,
             Step::EndHeld => {
                 self.end_jobs(&[&open.job]);
-                return self.bury(open);
+                return self.handle_death(open);
             }
-            Step::Bury => return self.bury(open),
+            Step::HandleDeath => return self.handle_death(open),
         }
         // Whether its job can be submitted is not known before.
         if open.stage != Stage::Unknown {
@@ -47,7 +47,7 @@ impl<E: Engine> Watcher<E> {
     }
 
     /// The result, which outranks what the engine says. A damaged one is put aside.
-    fn result(&mut self, open: &Open) -> Result<Option<Outcome>, ExecuteError> {
+    fn result(&mut self, open: &InFlightTask) -> Result<Option<Outcome>, ExecuteError> {
         match open.task.outcome() {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.remark(format!("the result in {} cannot be read: {error}", open.task.folder().display()));
@@ -59,7 +59,7 @@ impl<E: Engine> Watcher<E> {
     }
 
     /// Tells what came of a task.
-    fn end(&mut self, open: &Open, outcome: Outcome, listed: Listed) -> Result<(), ExecuteError> {
+    fn end(&mut self, open: &InFlightTask, outcome: Outcome, listed: Listed) -> Result<(), ExecuteError> {
         if matches!(listed, Listed::Live(JobState::Waiting(_) | JobState::Held(_))) {
             self.end_jobs(&[&open.job]);
         }
@@ -81,19 +81,19 @@ impl<E: Engine> Watcher<E> {
     }
 
     /// Writes what is asked for.
-    fn ask(&mut self, open: &mut Open) -> Result<(), ExecuteError> {
+    fn ask(&mut self, open: &mut InFlightTask) -> Result<(), ExecuteError> {
         let new = open.task.ask(&open.spec).map_err(refused(open, ""))?;
-        open.stage = if new { Stage::Fresh } else { Stage::Unknown };
+        open.stage = if new { Stage::New } else { Stage::Unknown };
         Ok(())
     }
 
-    fn submit(&mut self, open: &mut Open) -> Result<(), ExecuteError> {
+    fn submit(&mut self, open: &mut InFlightTask) -> Result<(), ExecuteError> {
         let attempts = open.task.attempts();
         match self.engine.submit(&open.job) {
             Ok(()) => open.submitted(attempts),
             Err(error @ EngineError::System { .. }) => {
                 // Somebody may have removed its folder.
-                open.stage = Stage::Unasked;
+                open.stage = Stage::Unwritten;
                 return Err(error.into());
             }
             Err(error) => {
@@ -106,19 +106,19 @@ impl<E: Engine> Watcher<E> {
     }
 
     /// Does what follows from the death of a job; whether the task is still open.
-    fn bury(&mut self, open: &mut Open) -> Result<bool, ExecuteError> {
+    fn handle_death(&mut self, open: &mut InFlightTask) -> Result<bool, ExecuteError> {
         let death = open.died(&self.settings);
         // Counting has made a shared file system look again.
         if let Some(outcome) = self.result(open)? {
             return self.end(open, outcome, Listed::Gone).map(|()| false);
         }
         let unwritten = self.engine.exit_code(&open.job) == Some(WorkerExit::Unwritten as i32);
-        let words = [self.engine.last_words(&open.job).unwrap_or_default(), open.task.log_tail()];
+        let words = [self.engine.exit_diagnostics(&open.job).unwrap_or_default(), open.task.log_tail()];
         let words = words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
         match death {
             Death::Again => {
                 self.remark(format!("the job of {} ended without a result ({words}): trying again", open.spec.name()));
-                if open.stage != Stage::Unasked {
+                if open.stage != Stage::Unwritten {
                     self.submit(open)?;
                 }
                 Ok(true)
@@ -140,7 +140,7 @@ impl<E: Engine> Watcher<E> {
     }
 
     /// Says that a trial has no result, or ends where no probe has; the task is not open any more.
-    fn give_up(&mut self, open: &Open, reason: String) -> Result<bool, ExecuteError> {
+    fn give_up(&mut self, open: &InFlightTask, reason: String) -> Result<bool, ExecuteError> {
         if open.id.is_none() {
             return Err(ExecuteError::Worker(reason));
         }
@@ -150,7 +150,7 @@ impl<E: Engine> Watcher<E> {
 }
 
 /// A file of a task, or with no name its folder, that cannot be used.
-fn refused(open: &Open, file: &str) -> impl FnOnce(io::Error) -> ExecuteError + use<> {
+fn refused(open: &InFlightTask, file: &str) -> impl FnOnce(io::Error) -> ExecuteError + use<> {
     let path = if file.is_empty() { open.task.folder().into() } else { open.task.file(file) };
     move |source| ExecuteError::Folder { path, source }
 }

@@ -13,12 +13,12 @@ use std::{
 
 use super::{
     Settings, WatchedFolder,
-    open::{Listed, Open, Stage},
+    in_flight::{InFlightTask, Listed, Stage},
 };
 use crate::{
     execute::{
         AttemptError, Engine, EngineError, ExecuteError, Job, JobState, Message, Resources,
-        task::{Asked, Outcome, Spec, Task, VERSION},
+        task::{Outcome, Spec, Task, TrialRequest, VERSION},
     },
     retry::Failing,
     seed::Seed,
@@ -46,7 +46,7 @@ pub(super) struct Watcher<E> {
     directory: PathBuf,
     messages: Sender<Result<Message, ExecuteError>>,
     /// By name of the job.
-    open: BTreeMap<String, Open>,
+    open: BTreeMap<String, InFlightTask>,
     /// Whether a worker was asked to show that it is there and has the evaluator.
     probed: bool,
     /// Whether that is still open: trials wait for it.
@@ -141,7 +141,7 @@ impl<E: Engine> Watcher<E> {
         self.open.insert(open.job.name.clone(), open);
     }
 
-    fn opened(&self, trial: Option<&Trial>, resources: Resources) -> Open {
+    fn opened(&self, trial: Option<&Trial>, resources: Resources) -> InFlightTask {
         /// Time to call the evaluation off before its limit.
         const LEAD: Duration = Duration::from_secs(60);
         let limit = resources.time.map(|time| (time - (time / 10).min(LEAD)).as_secs_f64());
@@ -149,10 +149,10 @@ impl<E: Engine> Watcher<E> {
             version: VERSION.into(),
             evaluator: self.evaluator.clone(),
             threads: resources.cpus.max(1),
-            beat: self.settings.poll.max(Duration::from_millis(20)).as_secs_f64(),
+            heartbeat_interval: self.settings.poll.max(Duration::from_millis(20)).as_secs_f64(),
             write_timeout: self.settings.write_timeout.as_secs_f64(),
             limit,
-            trial: trial.map(Asked::from),
+            trial: trial.map(TrialRequest::from),
         };
         let name = spec.name();
         let folder = self.tasks.join(&name);
@@ -161,7 +161,7 @@ impl<E: Engine> Watcher<E> {
         let name = format!("{}-{name}", self.prefix);
         let directory = self.directory.clone();
         let job = Job { name, command, folder: folder.clone(), directory, resources };
-        Open::new(trial.map(|trial| trial.id), Task::at(folder), spec, job)
+        InFlightTask::new(trial.map(|trial| trial.id), Task::at(folder), spec, job)
     }
 
     /// Brings what is wanted and what is together.
@@ -173,7 +173,7 @@ impl<E: Engine> Watcher<E> {
         let due = self.listed.is_none_or(|listed| listed.elapsed() >= self.settings.poll);
         let live = if due { self.live()? } else { None };
         // Between two looks at everything only what is new is looked at.
-        let new = |open: &Open| matches!(open.stage, Stage::Unasked | Stage::Fresh);
+        let new = |open: &InFlightTask| matches!(open.stage, Stage::Unwritten | Stage::New);
         self.probing = self.open.values().any(|open| open.id.is_none());
         let names: Vec<String> =
             self.open.iter().filter(|(_, open)| due || new(open)).map(|(name, _)| name.clone()).collect();
@@ -214,7 +214,7 @@ impl<E: Engine> Watcher<E> {
     }
 
     /// What a folder or this machine refuses may be granted later: tried again for a while. The task stays open.
-    fn passes(&mut self, error: ExecuteError, open: &mut Open) -> Result<bool, ExecuteError> {
+    fn passes(&mut self, error: ExecuteError, open: &mut InFlightTask) -> Result<bool, ExecuteError> {
         match &error {
             ExecuteError::Folder { .. } | ExecuteError::Engine(EngineError::System { .. })
                 if open.failing.again() < self.settings.write_timeout =>
@@ -232,7 +232,7 @@ impl<E: Engine> Watcher<E> {
     /// The live jobs, where the engine answers and any can be alive.
     fn live(&mut self) -> Result<Option<BTreeMap<String, JobState>>, ExecuteError> {
         self.listed = Some(Instant::now());
-        let jobs = self.open.values().filter(|open| open.stage != Stage::Fresh).map(|open| &open.job);
+        let jobs = self.open.values().filter(|open| open.stage != Stage::New).map(|open| &open.job);
         match self.engine.live(&jobs.collect::<Vec<_>>()) {
             Ok(live) => {
                 self.notice.clear();
@@ -268,7 +268,7 @@ impl<E: Engine> Watcher<E> {
         Ok(())
     }
 
-    fn done(&self, open: &Open, outcome: Result<Report, AttemptError>) {
+    fn done(&self, open: &InFlightTask, outcome: Result<Report, AttemptError>) {
         if let Some(id) = open.id {
             self.say(Message::Done(id, outcome));
         }

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use super::Settings;
 use crate::{
     execute::{
-        Job, JobState, Place,
-        task::{Pulse, Spec, Task},
+        Job, JobState, Location,
+        task::{Heartbeat, Spec, Task},
     },
     retry::Failing,
     study::TrialId,
 };
 
 /// A task that has not come back, and what this driver has seen of it.
-pub(super) struct Open {
+pub(super) struct InFlightTask {
     /// The trial; `None` for the probe.
     pub id: Option<TrialId>,
     pub task: Task,
@@ -25,8 +25,8 @@ pub(super) struct Open {
     attempts: u32,
     /// The last heartbeat.
     sign: Instant,
-    pulse: Pulse,
-    place: Option<Place>,
+    heartbeat: Heartbeat,
+    place: Option<Location>,
     /// Whether its folder, or this machine, refuses what is to be done.
     pub failing: Failing,
     unstarted: u32,
@@ -42,9 +42,9 @@ const STARTUP: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Its folder is to be written.
-    Unasked,
+    Unwritten,
     /// No job can exist: it is to be submitted.
-    Fresh,
+    New,
     /// A job may exist: the next list of live jobs decides.
     Unknown,
     /// A job was submitted or seen.
@@ -70,7 +70,7 @@ pub(super) enum Step {
     /// Its job is to be submitted.
     Submit,
     /// Its job has died.
-    Bury,
+    HandleDeath,
     /// Its job is held: it is to be ended, and counts as dead.
     EndHeld,
 }
@@ -88,17 +88,17 @@ pub(super) enum Death {
     TooLong(u32),
 }
 
-impl Open {
+impl InFlightTask {
     pub(super) fn new(id: Option<TrialId>, task: Task, spec: Spec, job: Job) -> Self {
         Self {
             id,
             task,
             spec,
             job,
-            stage: Stage::Unasked,
+            stage: Stage::Unwritten,
             attempts: 0,
             sign: Instant::now(),
-            pulse: Pulse::default(),
+            heartbeat: Heartbeat::default(),
             place: None,
             failing: Failing::default(),
             unstarted: 0,
@@ -110,12 +110,12 @@ impl Open {
     /// The one rule for first submission, re-attachment and retry.
     pub(super) fn step(&self, listed: Listed, grace: Duration) -> Step {
         match (self.stage, listed) {
-            (Stage::Fresh, _) => Step::Submit,
+            (Stage::New, _) => Step::Submit,
             // A worker of an earlier driver may be starting.
             (Stage::Unknown, Listed::Gone) if self.sign.elapsed() >= STARTUP => Step::Submit,
             (_, Listed::Live(JobState::Held(_))) => Step::EndHeld,
-            (Stage::Submitted, Listed::Gone) if self.sign.elapsed() >= grace => Step::Bury,
-            (Stage::Unasked | Stage::Unknown | Stage::Submitted, _) => Step::Wait,
+            (Stage::Submitted, Listed::Gone) if self.sign.elapsed() >= grace => Step::HandleDeath,
+            (Stage::Unwritten | Stage::Unknown | Stage::Submitted, _) => Step::Wait,
         }
     }
 
@@ -127,10 +127,10 @@ impl Open {
     }
 
     /// A new place, where the list names one.
-    pub(super) fn moved(&mut self, listed: Listed) -> Option<Place> {
+    pub(super) fn moved(&mut self, listed: Listed) -> Option<Location> {
         let place = match listed {
-            Listed::Live(JobState::Waiting(reason)) => Place::Queued(reason.clone()),
-            Listed::Live(JobState::Running(node)) => Place::Running(node.clone()),
+            Listed::Live(JobState::Waiting(reason)) => Location::Queued(reason.clone()),
+            Listed::Live(JobState::Running(node)) => Location::Running(node.clone()),
             Listed::Live(JobState::Held(_)) | Listed::Gone | Listed::Unknown => return None,
         };
         self.stage = Stage::Submitted;
@@ -139,30 +139,30 @@ impl Open {
     }
 
     /// A new heartbeat, where there is one.
-    pub(super) fn felt(&mut self) -> Option<&Pulse> {
-        let pulse = self.task.pulse().filter(|pulse| *pulse != self.pulse)?;
-        self.pulse = pulse;
+    pub(super) fn poll_heartbeat(&mut self) -> Option<&Heartbeat> {
+        let heartbeat = self.task.heartbeat().filter(|heartbeat| *heartbeat != self.heartbeat)?;
+        self.heartbeat = heartbeat;
         self.sign = Instant::now();
-        Some(&self.pulse)
+        Some(&self.heartbeat)
     }
 
     /// Whether its job waits, as far as known, so that nothing is lost when it ends.
     pub(super) fn is_queued(&self) -> bool {
-        matches!(self.place, None | Some(Place::Queued(_)))
+        matches!(self.place, None | Some(Location::Queued(_)))
     }
 
     /// Counts the death of its job.
     pub(super) fn died(&mut self, settings: &Settings) -> Death {
         let attempts = self.task.attempts();
-        let pulse = self.task.pulse().unwrap_or_default();
+        let heartbeat = self.task.heartbeat().unwrap_or_default();
         self.place = None;
         // Somebody may have removed the folder.
-        self.stage = if self.task.file("spec.json").exists() { Stage::Fresh } else { Stage::Unasked };
+        self.stage = if self.task.file("spec.json").exists() { Stage::New } else { Stage::Unwritten };
         if attempts == self.attempts {
             self.unstarted += 1;
             return if self.unstarted < settings.attempts { Death::Again } else { Death::NeverStarted };
         }
-        if pulse.to_be_continued && pulse.attempt == attempts {
+        if heartbeat.to_be_continued && heartbeat.attempt == attempts {
             self.continuations += 1;
             return if self.continuations <= settings.continuations {
                 Death::Again
@@ -180,10 +180,18 @@ mod tests {
     use super::*;
     use crate::execute::{Resources, task::VERSION};
 
-    fn open(folder: &std::path::Path) -> Open {
+    fn open(folder: &std::path::Path) -> InFlightTask {
         let version = VERSION.into();
         let evaluator = String::new();
-        let spec = Spec { version, evaluator, threads: 1, beat: 1.0, write_timeout: 1.0, limit: None, trial: None };
+        let spec = Spec {
+            version,
+            evaluator,
+            threads: 1,
+            heartbeat_interval: 1.0,
+            write_timeout: 1.0,
+            limit: None,
+            trial: None,
+        };
         let (folder, directory) = (folder.to_owned(), folder.to_owned());
         let job = Job {
             name: "job".into(),
@@ -192,7 +200,7 @@ mod tests {
             directory,
             resources: Resources::default(),
         };
-        Open::new(None, Task::at(folder), spec, job)
+        InFlightTask::new(None, Task::at(folder), spec, job)
     }
 
     #[test]
@@ -209,11 +217,11 @@ mod tests {
                 .map(|listed| open.step(listed, grace))
         };
         use Step::*;
-        assert_eq!(steps(Stage::Fresh, day, Duration::ZERO), [Submit; 4]);
+        assert_eq!(steps(Stage::New, day, Duration::ZERO), [Submit; 4]);
         assert_eq!(steps(Stage::Unknown, day, Duration::ZERO), [Wait, Wait, EndHeld, Wait]);
         assert_eq!(steps(Stage::Unknown, day, STARTUP), [Wait, Submit, EndHeld, Wait]);
         assert_eq!(steps(Stage::Submitted, day, Duration::ZERO), [Wait, Wait, EndHeld, Wait]);
-        assert_eq!(steps(Stage::Submitted, Duration::ZERO, Duration::ZERO), [Wait, Bury, EndHeld, Wait]);
+        assert_eq!(steps(Stage::Submitted, Duration::ZERO, Duration::ZERO), [Wait, HandleDeath, EndHeld, Wait]);
     }
 
     #[test]
@@ -225,7 +233,9 @@ mod tests {
             open.submitted(open.task.attempts());
             if started {
                 let (attempt, folder) = open.task.claim().unwrap();
-                open.task.beat(&folder, &Pulse { attempt, to_be_continued, ..Pulse::default() }).unwrap();
+                open.task
+                    .write_heartbeat(&folder, &Heartbeat { attempt, to_be_continued, ..Heartbeat::default() })
+                    .unwrap();
             }
             open.died(&settings)
         };
@@ -241,14 +251,14 @@ mod tests {
     fn signs_of_life_need_no_clock() {
         let folder = tempfile::tempdir().unwrap();
         let mut open = open(folder.path());
-        assert!(open.felt().is_none());
+        assert!(open.poll_heartbeat().is_none());
         let (attempt, own) = open.task.claim().unwrap();
         let mut beat = |beat| {
-            open.task.beat(&own, &Pulse { attempt, beat, ..Pulse::default() }).unwrap();
+            open.task.write_heartbeat(&own, &Heartbeat { attempt, beat, ..Heartbeat::default() }).unwrap();
             // A clock that is a century ahead, or behind.
             let times = std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH + Duration::from_secs(beat << 31));
             std::fs::File::open(open.task.file("progress.json")).unwrap().set_times(times).unwrap();
-            open.felt().is_some()
+            open.poll_heartbeat().is_some()
         };
         assert_eq!([beat(2), beat(2), beat(1), beat(0)], [true, false, true, true]);
     }
