@@ -35,12 +35,12 @@ fn hybrid_orders_published_layouts_as_the_documents_say() {
     let counts: Vec<_> = judgement.groups.iter().map(|group| (group.name.as_str(), group.right, group.pairs)).collect();
     let documented = [
         ("bae-350m", 98, 103),
-        ("bae-1b", 106, 120),
-        ("bae-windows-1b", 4, 7),
+        ("bae-1b", 105, 120),
+        ("bae-windows-1b", 5, 7),
         ("bae-1b-equal-work", 34, 42),
         ("bae-350m-equal-work", 9, 9),
         ("composer-1b", 4, 4),
-        ("mamba2-350m", 32, 49),
+        ("mamba2-350m", 33, 49),
         ("mamba2-2.7b", 2, 2),
         ("samba-438m", 13, 13),
     ];
