@@ -9,6 +9,7 @@ use crate::{
     data::TokenError,
     evaluate::EvalError,
     import::ImportError,
+    pipeline::PipelineError,
     pretrain::PretrainError,
     primitive::{BuildError, PrimitiveId, RegistryError, Symbol},
     space::SpaceError,
@@ -166,6 +167,9 @@ pub enum ConvertError {
     /// The settings of a training, or the device.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The search.
+    #[error("the search stopped")]
+    Search(#[from] PipelineError),
     /// The healing.
     #[error("the healing cannot go on")]
     Heal(#[from] PretrainError),

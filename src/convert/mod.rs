@@ -29,19 +29,21 @@
 //!     parent: &parent, primitives: &primitives, alternatives: &alternatives, text: &text, settings: &settings,
 //! };
 //! let library = Arc::new(BlockLibrary::build(&recipe, folder.path().join("library"), 2, &|_| {})?);
-//! let evaluator = OneSeed(Distillation::new(library, &alternatives, held_out.sample(2, 1)?)?);
+//! let evaluator = OneSeed(Distillation::new(library.clone(), &alternatives, held_out.sample(2, 1)?)?);
 //! let damages = single_damages(&evaluator, &alternatives, 2)?;
 //!
 //! // At most one attention is kept.
 //! let space = alternatives.space([Constraint::Count { symbol: Symbol::ATTENTION, min: 0, max: 1 }])?;
 //! let pipeline = Pipeline::new(&primitives, space.clone(), evaluator).goal(Goal::minimize(KL));
 //! let pipeline = pipeline.candidates(starts(&alternatives, &damages, &space, 2)).trials(4);
-//! # let _ = pipeline;
+//! let found = search(&library, pipeline)?;
+//! assert!(found.weights.is_some() && found.aggregated.count(Symbol::ATTENTION) == 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod activations;
 mod alternatives;
+mod choice;
 mod choose;
 mod distillation;
 mod error;
@@ -52,8 +54,10 @@ mod library;
 mod local;
 mod no_layer;
 mod parent;
+mod search;
 
 pub use alternatives::Alternatives;
+pub use choice::Choice;
 pub use choose::{Damages, OneSeed, evaluate_all, first, greedy, last, ranked, single_damages, starts, uniform};
 pub use distillation::{Distillation, KL, LOSS};
 pub use error::ConvertError;
@@ -64,3 +68,4 @@ pub use library::{BlockLibrary, BlockRecord, LibraryRecipe};
 pub use local::LocalDistillation;
 pub use no_layer::{NoLayer, without_empty_layers};
 pub use parent::Parent;
+pub use search::{ParentSized, search};
