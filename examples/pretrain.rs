@@ -8,12 +8,7 @@
 #[macro_use]
 mod shared;
 
-use std::{
-    ops::ControlFlow,
-    path::PathBuf,
-    process::ExitCode,
-    thread,
-};
+use std::{ops::ControlFlow, path::PathBuf, process::ExitCode, thread};
 
 use anyhow::{Context as _, bail, ensure};
 use burn::tensor::Device;

@@ -172,7 +172,9 @@ fn heal(args: &Args, prepared: &Prepared, choices: &[Choice]) -> anyhow::Result<
         let folder = args.folder().join(format!("healed-{}", best.architecture.letters()));
         let healed = convert::heal(&healing, &spec, model, folder, &mut |record: &Record| {
             match record.measured {
-                Measured::Training { loss, .. } => println!("healing {}/{}: KL {loss:.4}", record.step, args.heal_steps),
+                Measured::Training { loss, .. } => {
+                    println!("healing {}/{}: KL {loss:.4}", record.step, args.heal_steps)
+                }
                 Measured::Validation(seen) => println!("healing {}: validation loss {:.4}", record.step, seen.loss),
             }
             ControlFlow::Continue(())

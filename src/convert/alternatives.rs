@@ -13,7 +13,7 @@ use crate::{
 /// ```
 /// use composer_nas::{convert::Alternatives, prelude::*};
 /// // Every attention may become a window; the last of them may also be left out.
-/// let alternatives = Alternatives::of(&"4AM".parse()?, Symbol::ATTENTION, [Symbol::SLIDING_WINDOW]);
+/// let alternatives = Alternatives::of(&"AMAMAMAM".parse()?, Symbol::ATTENTION, [Symbol::SLIDING_WINDOW]);
 /// let alternatives = alternatives.at(6, [Symbol::NO_LAYER])?;
 /// assert_eq!(alternatives.space([])?.size(), 2 * 2 * 2 * 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_budget_out_of_reach_names_the_least() {
         let [a, s, m] = [Symbol::ATTENTION, Symbol::SLIDING_WINDOW, Symbol::SWIGLU];
-        let alternatives = Alternatives::of(&"2AM".parse().unwrap(), a, [s]);
+        let alternatives = Alternatives::of(&"AMAM".parse().unwrap(), a, [s]);
         let costs = BTreeMap::from([(a, 10), (s, 3), (m, 0)]);
         let budget = |max| Constraint::Budget { what: "bytes".into(), costs: costs.clone(), max };
         assert_eq!(alternatives.space([budget(13)]).unwrap().size(), 3);

@@ -58,8 +58,8 @@ pub fn evaluate_all(
             let Some(architecture) = architectures.get(place) else { return };
             let trial = Trial::new(TrialId(place as u64), architecture.clone(), Seed(0), Origin::Searcher);
             let report = evaluator.evaluate(&trial, &Context::default());
-            let report = report
-                .map_err(|source| ConvertError::Evaluation { architecture: architecture.to_string(), source });
+            let report =
+                report.map_err(|source| ConvertError::Evaluation { architecture: architecture.to_string(), source });
             if report.is_err() {
                 next.store(architectures.len(), Ordering::Relaxed);
             }
@@ -84,7 +84,8 @@ pub fn single_damages(
     threads: usize,
 ) -> Result<Damages, ConvertError> {
     let reports = evaluate_all(evaluator, &alternatives.single_replacements(), threads)?;
-    let places = alternatives.replacements().flat_map(|(layer, others)| others.iter().map(move |&other| (layer, other)));
+    let places =
+        alternatives.replacements().flat_map(|(layer, others)| others.iter().map(move |&other| (layer, other)));
     Ok(places.zip(reports.iter().map(divergence)).collect())
 }
 
@@ -169,8 +170,7 @@ pub fn greedy(
         let mut stale = stale.into_iter().peekable();
         while stale.peek().is_some_and(|next| fresh.is_none_or(|fresh| next.1 < fresh.1)) {
             let tried: Vec<_> = stale.by_ref().take(threads.max(1)).map(|(place, _)| place).collect();
-            let candidates: Vec<_> =
-                tried.iter().map(|&(layer, symbol)| with(&architecture, layer, symbol)).collect();
+            let candidates: Vec<_> = tried.iter().map(|&(layer, symbol)| with(&architecture, layer, symbol)).collect();
             let reports = evaluate_all(evaluator, &candidates, threads)?;
             for (place, report) in tried.into_iter().zip(&reports) {
                 let added = divergence(report) - current;

@@ -70,8 +70,11 @@ impl Distillation {
         if windows.is_empty() {
             return Err(TrainError::Zero("the number of windows").into());
         }
-        let text: Vec<u8> =
-            windows.iter().flat_map(|batch| batch.inputs.iter().chain(&batch.targets)).flat_map(|id| id.to_le_bytes()).collect();
+        let text: Vec<u8> = windows
+            .iter()
+            .flat_map(|batch| batch.inputs.iter().chain(&batch.targets))
+            .flat_map(|id| id.to_le_bytes())
+            .collect();
         let fingerprint = format!("distillation on {:032x} of {}", digest(&text), library.fingerprint());
         let kept: Vec<usize> = alternatives.replacements().map(|(layer, _)| layer).collect();
         let windows = windows.into_iter().map(|text| Window::of_parent(&library, text, &kept));
@@ -180,7 +183,8 @@ impl Window {
 /// `ln sum exp` of scores, in 64 bits before it is rounded.
 fn log_sum_exp(row: &[f32]) -> f32 {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = row.chunks(CHUNK).map(|part| f64::from(part.iter().map(|score| (score - largest).exp()).sum::<f32>())).sum();
+    let sum: f64 =
+        row.chunks(CHUNK).map(|part| f64::from(part.iter().map(|score| (score - largest).exp()).sum::<f32>())).sum();
     (f64::from(largest) + sum.ln()) as f32
 }
 

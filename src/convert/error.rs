@@ -43,7 +43,9 @@ pub enum ConvertError {
         layers: usize,
     },
     /// An architecture that needs a block which the library has not.
-    #[error("the library has no {symbol} for layer {layer}: name it among the alternatives and build the library again")]
+    #[error(
+        "the library has no {symbol} for layer {layer}: name it among the alternatives and build the library again"
+    )]
     NoBlock {
         /// The layer, from 0.
         layer: usize,
@@ -51,7 +53,9 @@ pub enum ConvertError {
         symbol: Symbol,
     },
     /// A budget that no choice keeps.
-    #[error("at most {max} of {what}: the cheapest choice of layers needs {least}; raise the budget, or allow cheaper layers")]
+    #[error(
+        "at most {max} of {what}: the cheapest choice of layers needs {least}; raise the budget, or allow cheaper layers"
+    )]
     Budget {
         /// What is counted.
         what: String,
@@ -116,13 +120,17 @@ pub enum ConvertError {
         step: usize,
     },
     /// A healing that left the numbers there are.
-    #[error("the healing diverged at step {step}: lower the learning rate; the last good weights are in its checkpoint")]
+    #[error(
+        "the healing diverged at step {step}: lower the learning rate; the last good weights are in its checkpoint"
+    )]
     HealingDiverged {
         /// The step.
         step: usize,
     },
     /// The parent's scores are no numbers.
-    #[error("the parent's {what} on the text is not finite: is the checkpoint damaged, or the text not for its tokenizer?")]
+    #[error(
+        "the parent's {what} on the text is not finite: is the checkpoint damaged, or the text not for its tokenizer?"
+    )]
     NotFinite {
         /// What is not.
         what: &'static str,

@@ -62,7 +62,8 @@ pub fn inherit(
 pub fn mamba2_like(dims: &Dims) -> Option<Mamba2> {
     let queries = dims.heads.checked_mul(dims.head_dim)?;
     let expand = queries.checked_div(dims.d_model)?;
-    let like = Mamba2 { expand, head_dim: dims.head_dim, state: dims.head_dim, groups: dims.heads, ..Mamba2::default() };
+    let like =
+        Mamba2 { expand, head_dim: dims.head_dim, state: dims.head_dim, groups: dims.heads, ..Mamba2::default() };
     (expand > 0 && queries.is_multiple_of(dims.d_model)).then_some(like)
 }
 

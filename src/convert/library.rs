@@ -344,8 +344,7 @@ impl Work<'_> {
     fn make(&self, layer: usize, symbol: Symbol) -> Result<(BlockRecord, Block), ConvertError> {
         let id = self.primitives.get(symbol)?.id();
         let Started { mut block, whole } = self.start(layer, symbol)?;
-        let held_out =
-            self.activations.pairs(self.parent, layer, self.training_batches()..self.all_batches())?;
+        let held_out = self.activations.pairs(self.parent, layer, self.training_batches()..self.all_batches())?;
         let start_error = local::error(&block, &held_out)?;
         let [record_path, weights_path] = self.paths(layer, &id);
         let mut record = BlockRecord { layer, primitive: id, steps: 0, start_error, error: start_error };

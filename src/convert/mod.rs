@@ -19,7 +19,7 @@
 //! # std::fs::write(&text, (0..2000_u32).map(|at| (at * at % 11) as u8).collect::<Vec<_>>())?;
 //! let (primitives, device) = (Primitives::standard(), Device::flex());
 //! // Any model: one of `Parent::open`, say.
-//! let spec = Target::custom("tiny", Dims::new(16, 32, 2)?, 11, true, 3)?.model("3AM".parse()?);
+//! let spec = Target::custom("tiny", Dims::new(16, 32, 2)?, 11, true, 3)?.model("AMAMAM".parse()?);
 //! let parent = Parent::new(spec.clone(), HybridLm::new(&spec, &primitives, Seed(0), &device)?)?;
 //!
 //! let alternatives = Alternatives::of(&spec.architecture, Symbol::ATTENTION, [Symbol::SLIDING_WINDOW]);

@@ -228,9 +228,12 @@ mod tests {
         let known = Damages::from([((0, Symbol::SLIDING_WINDOW), 0.5), ((2, Symbol::SLIDING_WINDOW), 0.001)]);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("convert.html");
-        write_conversion(&path, "a <parent>", &known, &[choice("search", 0.1), choice("uniform", 0.4)], "bytes").unwrap();
+        write_conversion(&path, "a <parent>", &known, &[choice("search", 0.1), choice("uniform", 0.4)], "bytes")
+            .unwrap();
         let page = std::fs::read_to_string(path).unwrap();
-        assert!(page.contains("a &lt;parent&gt;") && page.contains("uniform") && page.contains("S at layer 3: KL 0.001"));
+        assert!(
+            page.contains("a &lt;parent&gt;") && page.contains("uniform") && page.contains("S at layer 3: KL 0.001")
+        );
         assert_eq!(damages(&known).unwrap().csv.lines().nth(1).unwrap(), "1,S,0.5");
         assert!(quality(&[], "bytes").is_err());
     }
