@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH", default_value = "runs/models/SmolLM2-135M-Instruct.Q4_1.gguf")]
     pub parent: PathBuf,
     /// Text: a file, or a folder with .txt and .jsonl files.
-    #[arg(long, value_name = "PATH", default_value = "runs/corpus/text")]
+    #[arg(long, default_value = "runs/corpus/text")]
     pub text: PathBuf,
     /// Tokens that a window sees; 0 allows no windows.
     #[arg(long, default_value_t = 64)]

@@ -5,11 +5,11 @@
 //! kept, and compares the search with uniform, first, last, KL-guided and greedy choices on text that was kept apart.
 //! The same command again goes on where it was stopped.
 
-mod args;
-mod prepare;
 #[macro_use]
 #[path = "../shared/mod.rs"]
 mod shared;
+mod args;
+mod prepare;
 
 use std::{fs, ops::ControlFlow, path::Path, process::ExitCode, sync::Arc, time::Instant};
 

@@ -31,6 +31,9 @@ use crate::{
     weights::{self, parameters},
 };
 
+/// Blocks by layer and letter.
+type Blocks = BTreeMap<(usize, Symbol), (BlockRecord, Block)>;
+
 /// What is known of one block of a library.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,7 +57,7 @@ pub struct BlockRecord {
 #[derive(Clone, Debug)]
 pub struct BlockLibrary {
     parent: Parent,
-    blocks: BTreeMap<(usize, Symbol), (BlockRecord, Block)>,
+    blocks: Blocks,
     fingerprint: String,
 }
 
@@ -108,7 +111,7 @@ impl BlockLibrary {
         let activations = Activations::in_folder(folder.join("activations"));
         let work = Work { parent, primitives, settings, folder: blocks_folder, activations };
         let mut jobs = Vec::new();
-        let mut blocks = BTreeMap::new();
+        let mut blocks = Blocks::new();
         for (layer, symbols) in alternatives.replacements() {
             for &symbol in symbols {
                 match work.read(layer, symbol)? {
@@ -315,7 +318,7 @@ impl Work<'_> {
         jobs: &[(usize, Symbol)],
         threads: usize,
         observer: &(dyn Fn(&BlockRecord) + Sync),
-    ) -> Result<Vec<((usize, Symbol), (BlockRecord, Block))>, ConvertError> {
+    ) -> Result<Blocks, ConvertError> {
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
         let made = Mutex::new(Vec::new());

@@ -83,3 +83,13 @@ pub fn without_empty_layers(
     model.trunk.layers = layers;
     Ok((ModelSpec { architecture: Architecture::new(symbols), ..spec.clone() }, model))
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_layer_keeps_the_laws_of_a_layer() {
+        crate::testkit::primitive::check(&NoLayer, &Device::flex()).unwrap();
+    }
+}

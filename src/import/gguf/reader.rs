@@ -31,6 +31,15 @@ pub(super) enum Value {
     List(Vec<Value>),
 }
 
+impl Value {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// Where a tensor lies.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
@@ -111,20 +120,13 @@ impl Gguf {
 
     /// A text.
     pub fn text(&self, key: &str) -> Option<&str> {
-        match self.key(key)? {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
+        self.key(key)?.text()
     }
 
     /// A list of texts.
     pub fn texts(&self, key: &str) -> Option<Vec<&str>> {
         let Value::List(list) = self.key(key)? else { return None };
-        let text = |value| match value {
-            &Value::Text(ref text) => Some(text.as_str()),
-            _ => None,
-        };
-        list.iter().map(text).collect()
+        list.iter().map(Value::text).collect()
     }
 
     /// All tensors by name.
