@@ -8,13 +8,7 @@
 #[macro_use]
 mod shared;
 
-use std::{
-    fs,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    thread,
-};
+use std::{ops::ControlFlow, path::PathBuf, process::ExitCode, thread};
 
 use anyhow::{Context as _, bail, ensure};
 use burn::tensor::Device;
@@ -160,7 +154,7 @@ impl Args {
     /// The corpus, made of the text where there is none yet.
     fn corpus(&self) -> anyhow::Result<Corpus> {
         if !self.corpus.join("corpus.json").exists() {
-            let files = texts(&self.text).with_context(|| {
+            let files = shared::texts(&self.text).with_context(|| {
                 format!(
                     "no corpus in {} and no text in {}: run examples/fetch_corpus.sh, or name --text",
                     self.corpus.display(),
@@ -270,19 +264,6 @@ impl Args {
         bar.finish();
         Ok(trained)
     }
-}
-
-/// The text files at `path`, by name.
-fn texts(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if path.is_file() {
-        return Ok(vec![path.into()]);
-    }
-    let known = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "txt" || extension == "jsonl");
-    let entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
-    let mut files: Vec<_> = entries.into_iter().filter(known).collect();
-    files.sort();
-    ensure!(!files.is_empty(), "no .txt or .jsonl file in {}", path.display());
-    Ok(files)
 }
 
 fn report(rows: &[(&str, ModelSpec, Pretrained)], primitives: &Primitives, seq_len: u64) -> anyhow::Result<()> {

@@ -113,6 +113,7 @@
 //! | to train what was found | [`pretrain`], [`data`], [`downstream`] |
 //! | how families of models scale | [`isoflop`] |
 //! | to take it elsewhere | [`export`], [`import`] |
+//! | to make a hybrid of a trained model | [`convert`] |
 //! | to test what you plugged in | `testkit` |
 //!
 //! # The modules, in the order in which data flows
@@ -132,7 +133,7 @@
 //! 8. [`evaluate`]: trial → report; [`evidence`]: published comparisons, by which a proxy is judged
 //! 9. [`execute`]: where trials run; [`isoflop`]: how architectures scale
 //! 10. [`journal`], [`pipeline`]: how a search is remembered, the composition
-//! 11. models in the files of other tools, and back: [`export`], [`import`]
+//! 11. models in the files of other tools, and back: [`export`], [`import`]; trained models to hybrids: [`convert`]
 //! 12. pictures of searches and studies: [`report`]
 //! 13. `testkit` (feature of that name): the laws of the traits, for the tests of a plug-in
 //!
@@ -205,6 +206,8 @@ pub mod pipeline;
 pub mod export;
 #[cfg(feature = "model")]
 pub mod import;
+#[cfg(feature = "model")]
+pub mod convert;
 pub mod report;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

@@ -10,11 +10,11 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     io::{self, ErrorKind, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{self, ExitCode},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 #[cfg(feature = "model")]
 use composer_nas::evaluate::mad::Protocol;
 use composer_nas::{
@@ -179,4 +179,17 @@ fn duration(seconds: f64) -> String {
         return if seconds < 10.0 { "seconds".into() } else { format!("{seconds:.0} seconds") };
     };
     format!("{} {unit}", text::number((seconds / size).ceil(), 0))
+}
+
+/// The text files at `path`, by name.
+pub fn texts(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.into()]);
+    }
+    let known = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "txt" || extension == "jsonl");
+    let entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+    let mut files: Vec<_> = entries.into_iter().filter(known).collect();
+    files.sort();
+    ensure!(!files.is_empty(), "no .txt or .jsonl file in {}", path.display());
+    Ok(files)
 }

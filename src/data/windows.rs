@@ -75,6 +75,17 @@ impl Windows {
         self.vocab_size
     }
 
+    /// What distinguishes these windows from others: a digest of the file, and where they lie in it.
+    pub(crate) fn fingerprint(&self) -> Result<String, TokenError> {
+        Ok(format!(
+            "{} windows of {} tokens from token {} of {}",
+            self.count,
+            self.seq,
+            self.first,
+            self.file.digest()?
+        ))
+    }
+
     /// The windows with these numbers, each position with the token after it as its target. Numbers from
     /// [`count`](Self::count) on begin again.
     ///

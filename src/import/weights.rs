@@ -279,7 +279,7 @@ fn values(name: &str, tensor: &TensorView) -> Result<Vec<f32>, ImportError> {
 
 /// Reorders the rows of every head from pairs of neighbours to pairs of halves: row `2i` becomes `i`, and `2i + 1`
 /// becomes `i + C/2`. `row`: numbers per row.
-fn halves(numbers: &[f32], head_dim: usize, row: usize) -> Vec<f32> {
+pub(super) fn halves(numbers: &[f32], head_dim: usize, row: usize) -> Vec<f32> {
     let rows: Vec<&[f32]> = numbers.chunks(row.max(1)).collect();
     let mut ordered = Vec::with_capacity(numbers.len());
     for head in rows.chunks(head_dim.max(1)) {

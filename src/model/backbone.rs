@@ -30,6 +30,13 @@ pub struct ResidualBlock {
     pub mixer: Block,
 }
 
+impl ResidualBlock {
+    /// The residual stream behind the layer. `x`: `[B, S, D]` to `[B, S, D]`.
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        x.clone() + self.mixer.forward(self.norm.forward(x))
+    }
+}
+
 impl Backbone {
     /// Builds embedding and layers. Layer `i` draws from stream `init/layer` `i` and the embedding from
     /// `init/embedding` 0, so the weights of a layer depend on neither its neighbours nor on other threads.
@@ -61,8 +68,12 @@ impl Backbone {
 
     /// The residual stream after the last layer. `tokens`: `[B, S]` to `[B, S, D]`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        let x = embedding(self.embedding.val(), tokens);
-        self.layers.iter().fold(x, |x, layer| x.clone() + layer.mixer.forward(layer.norm.forward(x)))
+        self.layers.iter().fold(self.embed(tokens), |x, layer| layer.forward(x))
+    }
+
+    /// The residual stream before the first layer. `tokens`: `[B, S]` to `[B, S, D]`.
+    pub(crate) fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        embedding(self.embedding.val(), tokens)
     }
 
     /// As [`forward`](Self::forward), with the sum of what the layers add to the loss in training, one element, where

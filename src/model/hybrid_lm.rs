@@ -64,8 +64,8 @@ impl HybridLm {
         self.score(x.slice([0..batch, seq.saturating_sub(1)..seq, 0..width]))
     }
 
-    /// `[B, S, D]` to `[B, S, V]`.
-    fn score(&self, x: Tensor<3>) -> Tensor<3> {
+    /// Scores from the residual stream behind the last layer: `[B, S, D]` to `[B, S, V]`.
+    pub(crate) fn score(&self, x: Tensor<3>) -> Tensor<3> {
         let x = self.norm.forward(x);
         match &self.head {
             Some(head) => project(x, head),

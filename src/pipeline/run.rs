@@ -32,6 +32,9 @@ pub struct Found {
     pub aggregated: Architecture,
     /// The architecture at the target's size, ready to be built.
     pub target: ModelSpec,
+    /// Its weights, where it has any: a search that converts a trained model leaves them.
+    #[cfg(feature = "model")]
+    pub weights: Option<crate::model::HybridLm>,
 }
 
 /// How long the loop sleeps at most before it looks at the clock and the cancel token.
@@ -54,7 +57,14 @@ where
         let Stages { aggregator, extrapolator, setup, study } = self.search()?;
         let aggregated = aggregator.aggregate(&study)?;
         let target = extrapolator.extrapolate(&aggregated, target, &primitives)?;
-        Ok(Found { setup, study, aggregated, target })
+        Ok(Found {
+            setup,
+            study,
+            aggregated,
+            target,
+            #[cfg(feature = "model")]
+            weights: None,
+        })
     }
 
     /// Runs the trials.

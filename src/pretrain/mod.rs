@@ -24,5 +24,5 @@ pub use checkpoint::CHECKPOINTS;
 pub use config::PretrainConfig;
 pub use error::PretrainError;
 pub use metrics::{Measured, Record};
-pub use run::{Pretrained, Pretrainer};
+pub use run::{Distil, Pretrained, Pretrainer};
 pub use validation::{Validation, validate};

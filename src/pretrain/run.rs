@@ -32,6 +32,20 @@ pub struct Pretrainer {
     primitives: Primitives,
     corpus: Corpus,
     folder: PathBuf,
+    distil: Option<Distil>,
+}
+
+/// What a training begins with and learns from, in place of random weights and the text: see [`Pretrainer::distil`].
+#[derive(Clone, Debug)]
+pub struct Distil {
+    /// The weights at the start.
+    pub start: HybridLm,
+    /// Whose next-token distributions are learned.
+    pub teacher: HybridLm,
+    /// The starts of the paths of parameters that are trained, such as `trunk.layers.3.`; none trains all.
+    pub trained: Vec<String>,
+    /// What tells start and teacher from others: a run goes on only with the same.
+    pub fingerprint: String,
 }
 
 /// A pre-training that ended.
@@ -55,6 +69,8 @@ struct Setup {
     corpus: String,
     corpus_vocab_size: usize,
     config: PretrainConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    distillation: Option<String>,
 }
 
 const RUN: &str = "run.json";
@@ -87,8 +103,19 @@ impl Pretrainer {
             corpus: corpus.tokens.digest()?,
             corpus_vocab_size: corpus.vocab_size,
             config: config.clone(),
+            distillation: None,
         };
-        Ok(Self { setup, primitives: primitives.clone(), corpus: corpus.clone(), folder: folder.into() })
+        let folder = folder.into();
+        Ok(Self { setup, primitives: primitives.clone(), corpus: corpus.clone(), folder, distil: None })
+    }
+
+    /// Begins with weights that exist, and learns a teacher's next-token distributions on the corpus in place of its
+    /// text: losses of training are divergences then, validation stays what it is.
+    #[must_use]
+    pub fn distil(mut self, distil: Distil) -> Self {
+        self.setup.distillation = Some(format!("{}, trained {:?}", distil.fingerprint, distil.trained));
+        self.distil = Some(distil);
+        self
     }
 
     /// Trains to the end, or until `observer` breaks off: then a checkpoint is made first. `device` holds the weights;
@@ -112,7 +139,10 @@ impl Pretrainer {
         let validation = validation.sample(config.validation_windows, config.micro_batch)?;
 
         let checkpoints = Checkpoints::of_run(&self.folder);
-        let model = HybridLm::new(spec, &self.primitives, config.seed, device)?;
+        let model = match &self.distil {
+            Some(distil) => distil.start.clone(),
+            None => HybridLm::new(spec, &self.primitives, config.seed, device)?,
+        };
         let trainer = match checkpoints.newest()? {
             None => Trainer::new(model, &config.train)?,
             Some(path) => {
@@ -121,6 +151,13 @@ impl Pretrainer {
             }
         };
         metrics.rewind(trainer.steps_done());
+        let trainer = match &self.distil {
+            None => trainer,
+            Some(Distil { teacher, trained, .. }) => {
+                let is_trained = |name: &str| trained.is_empty() || trained.iter().any(|start| name.starts_with(start));
+                trainer.learn_from(teacher.clone()).freeze(|name| !is_trained(name))
+            }
+        };
         let trainer = trainer.also_on(others.iter().cloned());
         let sampler = Sampler::new(training, config.seed.derive("pretrain/data", 0));
         let mut run = Run {

@@ -29,6 +29,8 @@ impl Symbol {
     pub const SLIDING_WINDOW: Symbol = Symbol(b'S');
     /// Sparse mixture of experts.
     pub const MOE: Symbol = Symbol(b'E');
+    /// No layer at all, where a conversion may leave one out.
+    pub const NO_LAYER: Symbol = Symbol(b'N');
 }
 
 /// The stable name of a primitive in journals and configuration files, such as `attention` or `swiglu`.

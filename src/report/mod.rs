@@ -8,6 +8,8 @@ mod blocks;
 mod candidates;
 mod comparable;
 mod compare;
+#[cfg(feature = "model")]
+mod conversion;
 mod evidence;
 mod figure;
 #[cfg(feature = "model")]
@@ -29,6 +31,8 @@ mod votes;
 pub(crate) use candidates::candidates;
 pub use comparable::{CompareError, check_comparable};
 pub use compare::{compare, write_comparison};
+#[cfg(feature = "model")]
+pub use conversion::{ConversionPageError, damages, quality, write_conversion};
 pub use evidence::evidence;
 pub use figure::{Figure, PlotError};
 #[cfg(feature = "model")]

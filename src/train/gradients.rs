@@ -6,7 +6,7 @@ use burn::{
     tensor::{DType, Device, FloatDType, GradientCheckpointingStrategy, Tensor},
 };
 
-use super::{Precision, TokenBatch, TrainConfig, cross_entropy};
+use super::{Precision, TokenBatch, TrainConfig, cross_entropy, divergence};
 use crate::model::Network;
 
 /// What a step needs of its batches.
@@ -21,6 +21,7 @@ pub(super) struct Gradients {
 /// device, in the order of the batches.
 pub(super) fn mean<N: Network>(
     model: &N,
+    teacher: Option<&N>,
     config: &TrainConfig,
     batches: &[TokenBatch],
     devices: &[Device],
@@ -30,7 +31,7 @@ pub(super) fn mean<N: Network>(
     let home = devices.first()?;
     let mut total: Option<Gradients> = None;
     for round in batches.chunks(devices.len()) {
-        for (batch, gradients) in round.iter().zip(on_each(model, config, round, devices)) {
+        for (batch, gradients) in round.iter().zip(on_each(model, teacher, config, round, devices)) {
             total = Some(match total {
                 None if batches.len() == 1 => gradients,
                 None => weighted(gradients, None, model, home, share(batch)),
@@ -42,18 +43,24 @@ pub(super) fn mean<N: Network>(
 }
 
 /// One batch on each device, at the same time.
-fn on_each<N: Network>(model: &N, config: &TrainConfig, round: &[TokenBatch], devices: &[Device]) -> Vec<Gradients> {
+fn on_each<N: Network>(
+    model: &N,
+    teacher: Option<&N>,
+    config: &TrainConfig,
+    round: &[TokenBatch],
+    devices: &[Device],
+) -> Vec<Gradients> {
     let (Some((first, others)), Some((home, away))) = (round.split_first(), devices.split_first()) else {
         return Vec::new();
     };
-    let compute = |model: &N, batch, device: &Device| {
+    let compute = |model: &N, teacher: Option<&N>, batch, device: &Device| {
         // Inputs must say like parameters whether activations are kept.
         let device = device.clone().autodiff();
         let device = if config.recompute { device.gradient_checkpointing() } else { device };
-        of_batch(&computing(model, config.precision), batch, &device)
+        of_batch(&computing(model, config.precision), teacher, batch, &device)
     };
     if others.is_empty() {
-        return vec![compute(model, first, home)];
+        return vec![compute(model, teacher, first, home)];
     }
     std::thread::scope(|scope| {
         let threads: Vec<_> = others
@@ -61,10 +68,11 @@ fn on_each<N: Network>(model: &N, config: &TrainConfig, round: &[TokenBatch], de
             .zip(away)
             .map(|(batch, device)| {
                 let copy = model.clone().fork(device);
-                scope.spawn(move || compute(&copy, batch, device))
+                let teacher = teacher.map(|teacher| teacher.clone().fork(device));
+                scope.spawn(move || compute(&copy, teacher.as_ref(), batch, device))
             })
             .collect();
-        let mut all = vec![compute(model, first, home)];
+        let mut all = vec![compute(model, teacher, first, home)];
         // What panicked on a device goes on panicking here, where the caller hears of it.
         all.extend(
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
@@ -73,11 +81,17 @@ fn on_each<N: Network>(model: &N, config: &TrainConfig, round: &[TokenBatch], de
     })
 }
 
-/// The gradients of the loss on one batch and of the network's auxiliary loss, which the reported loss leaves out, in
-/// single precision.
-fn of_batch<N: Network>(model: &N, batch: &TokenBatch, device: &Device) -> Gradients {
+/// The gradients of the loss on one batch, against the text or a teacher, and of the network's auxiliary loss, which the
+/// reported loss leaves out, in single precision.
+fn of_batch<N: Network>(model: &N, teacher: Option<&N>, batch: &TokenBatch, device: &Device) -> Gradients {
     let (logits, aux_loss) = model.logits_and_aux_loss(batch.tokens(device));
-    let loss = cross_entropy(logits, batch);
+    let loss = match teacher {
+        None => cross_entropy(logits, batch),
+        Some(teacher) => {
+            let theirs = teacher.logits(batch.tokens(&device.clone().without_autodiff()));
+            divergence(logits, theirs, batch)
+        }
+    };
     let sum = aux_loss.map_or(loss.clone(), |aux_loss| loss.clone() + aux_loss);
     let mut gradients = GradientsParams::from_grads(sum.backward(), model);
     model.visit(&mut Widen(&mut gradients));

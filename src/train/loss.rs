@@ -19,6 +19,26 @@ pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     kernels::cross_entropy(logits, targets, weights)
 }
 
+/// Mean Kullback-Leibler divergence `KL(teacher || own)` of the next-token distributions, in nats, over the positions
+/// whose target is not [`IGNORE`]; one element. `teacher` is taken without a gradient. It is taken in 32 bits whatever
+/// the precision of the logits. That is the loss of distillation (Hinton et al. 2015, arXiv 1503.02531) at temperature 1.
+///
+/// # Shapes
+/// `logits` and `teacher`: `[B, S, V]` for a batch of `B` sequences of `S` tokens. `teacher` is not tracked by autodiff.
+pub fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
+    let rows = batch.batch * batch.seq;
+    let [_, _, vocab] = logits.dims();
+    let own = log_softmax(logits.reshape([rows, vocab]).cast(DType::F32), 1);
+    let theirs = log_softmax(teacher.reshape([rows, vocab]).cast(DType::F32), 1);
+    let weights = TensorData::new(scored_targets(batch).1, [rows, 1]);
+    let weighted = theirs.clone().exp() * Tensor::from_data(weights, &theirs.device());
+    let negative_entropy = (weighted.clone() * theirs).sum();
+    let like_own = |tensor: Tensor<1>| if own.is_autodiff() { Tensor::from_inner(tensor) } else { tensor };
+    let negative_entropy = like_own(negative_entropy);
+    let weighted = if own.is_autodiff() { Tensor::from_inner(weighted) } else { weighted };
+    negative_entropy - (weighted * own).sum()
+}
+
 /// Negative log-likelihood of the target at every position, zero where none is scored. `logits`: `[B, S, V]` to `[B S,
 /// 1]`.
 pub(super) fn negative_log_likelihood(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
@@ -59,6 +79,26 @@ mod tests {
         let gradient = logits.grad(&gradients).unwrap().into_data().try_into_vec::<f32>().unwrap();
         let want = [0.0625, -0.375, 0.3125, 0.0, 0.0, 0.0, -0.2, 0.1, 0.1];
         for (got, want) in gradient.iter().zip(want) {
+            assert!((got - want).abs() < 1e-6, "{gradient:?}");
+        }
+    }
+
+    #[test]
+    fn divergence_and_its_gradient_agree_with_a_hand_computed_case() {
+        // The teacher says (1/2, 1/4, 1/4), the model (1/4, 1/4, 1/2); the second position is not scored.
+        let device = Device::flex().autodiff();
+        let ln = |values: [f32; 3]| values.map(f32::ln);
+        let data = |first: [f32; 3], second: [f32; 3]| TensorData::new([ln(first), ln(second)].concat(), [1, 2, 3]);
+        let own = Tensor::<3>::from_data(data([0.25, 0.25, 0.5], [0.1, 0.1, 0.8]), &device).require_grad();
+        let teacher = Tensor::<3>::from_data(data([0.5, 0.25, 0.25], [0.8, 0.1, 0.1]), &Device::flex());
+        let batch = TokenBatch { batch: 1, seq: 2, inputs: vec![0; 2], targets: vec![1, IGNORE] };
+        let loss = divergence(own.clone(), teacher, &batch);
+        let gradients = loss.backward();
+        let value: f32 = loss.into_scalar();
+        assert!((value - 2f32.ln() / 4.0).abs() < 1e-6, "{value}");
+        let gradient = own.grad(&gradients).unwrap().into_data().try_into_vec::<f32>().unwrap();
+        // Own minus the teacher's probabilities.
+        for (got, want) in gradient.iter().zip([-0.25, 0.0, 0.25, 0.0, 0.0, 0.0]) {
             assert!((got - want).abs() < 1e-6, "{gradient:?}");
         }
     }

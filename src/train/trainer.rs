@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AdamW, DivergedQuantity, Evaluation, Outcome, Point, Progress, TokenBatch, TrainConfig, TrainError,
     clip_global_norm,
+    freeze::frozen_where,
     gradients::{self, Gradients},
 };
 use crate::model::Network;
@@ -20,6 +21,8 @@ use crate::model::Network;
 pub struct Trainer<N> {
     config: TrainConfig,
     model: N,
+    /// Whose next-token distributions are learned, in place of the text.
+    teacher: Option<N>,
     vocab_size: usize,
     optimizer: AdamW,
     /// The first holds weights and optimizer.
@@ -64,6 +67,7 @@ impl<N: Network> Trainer<N> {
             config: config.clone(),
             vocab_size: model.vocab_size(),
             model: if config.recompute { gradients::recomputing(model) } else { model },
+            teacher: None,
             optimizer: config.optimizer.init(),
             devices: vec![device.without_autodiff()],
             window: Window::default(),
@@ -78,6 +82,20 @@ impl<N: Network> Trainer<N> {
     pub fn also_on(mut self, devices: impl IntoIterator<Item = Device>) -> Self {
         self.devices.extend(devices.into_iter().map(Device::without_autodiff));
         self
+    }
+
+    /// Learns the next-token distributions of `teacher`, a model with the same vocabulary, in place of the text: the loss
+    /// is the [`divergence`](super::divergence) from them. The teacher is computed along with every batch.
+    #[must_use]
+    pub fn learn_from(self, teacher: N) -> Self {
+        Self { teacher: Some(teacher.valid()), ..self }
+    }
+
+    /// Leaves the parameters alone whose path in the model `frozen` holds for, such as `trunk.embedding`: they have no
+    /// gradient, no moments and no weight decay.
+    #[must_use]
+    pub fn freeze(self, frozen: impl Fn(&str) -> bool) -> Self {
+        Self { model: frozen_where(self.model, &frozen), ..self }
     }
 
     /// Goes on where a training with this optimizer and progress was put aside; `self` holds its weights.
@@ -116,7 +134,7 @@ impl<N: Network> Trainer<N> {
         let fits = |batch: &TokenBatch| batch.validate(self.vocab_size);
         batches.iter().try_for_each(fits).map_err(|source| TrainError::Batch { step: index, source })?;
         let Some(Gradients { mut gradients, loss }) =
-            gradients::mean(&self.model, &self.config, batches, &self.devices)
+            gradients::mean(&self.model, self.teacher.as_ref(), &self.config, batches, &self.devices)
         else {
             return Err(TrainError::NoBatch { step: index });
         };

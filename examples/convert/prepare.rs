@@ -1,0 +1,186 @@
+//! Parent, text and library.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use composer_nas::{
+    convert::{
+        Alternatives, BlockLibrary, Damages, Gates, LibraryRecipe, NoLayer, Parent, gated_delta_net_like, gates,
+        mamba2_like,
+    },
+    cost::{Budget, Metric},
+    data::{Corpus, Importer, TextReader, Windows},
+    durable, import,
+    prelude::*,
+    space::SearchSpace,
+    train::TokenBatch,
+};
+
+use crate::{
+    args::{Args, HELD_OUT, Recurrent},
+    left, shared,
+};
+
+/// What the choosing starts from.
+pub struct Prepared {
+    pub parent_folder: PathBuf,
+    pub parent: Parent,
+    pub primitives: Primitives,
+    pub corpus: Corpus,
+    /// Of the text that blocks and gates learn on.
+    pub training: Windows,
+    pub choosing: Vec<TokenBatch>,
+    pub testing: Vec<TokenBatch>,
+    pub alternatives: Alternatives,
+    /// What attention may become.
+    pub others: Vec<Symbol>,
+    pub library: Arc<BlockLibrary>,
+}
+
+impl Prepared {
+    pub fn new(args: &Args) -> anyhow::Result<Self> {
+        fs::create_dir_all(args.folder()).with_context(|| format!("cannot make {}", shared::shown(&args.folder())))?;
+        let parent_folder = parent_folder(args)?;
+        let spec = import::spec(&parent_folder, &Primitives::standard())?;
+        let (primitives, others) = primitives(args, &spec.dims)?;
+        let parent = Parent::open(&parent_folder, &primitives, &device::best()?.device)?;
+        let corpus = corpus(args, &parent_folder)?;
+        let tokens = corpus.tokens.clone();
+        let [training, held_out] = Windows::split(tokens, corpus.vocab_size, args.seq_len, HELD_OUT)?;
+        let wanted = args.choose_windows + args.test_windows;
+        let windows = held_out.sample(wanted, 1)?;
+        ensure!(
+            windows.len() as u64 == wanted,
+            "the text has {} windows of {} tokens to choose and to compare on, and {wanted} are wanted: give more text, \
+             or lower --choose-windows or --test-windows",
+            windows.len(),
+            args.seq_len
+        );
+        // Spread evenly over the text, those to choose on among those to compare on.
+        let every = wanted.div_ceil(args.choose_windows).max(1) as usize;
+        let mut choosing = Vec::new();
+        let mut testing = Vec::new();
+        for (at, window) in windows.into_iter().enumerate() {
+            let chosen = at % every == 0 && (choosing.len() as u64) < args.choose_windows;
+            if chosen { choosing.push(window) } else { testing.push(window) }
+        }
+        let alternatives = Alternatives::of(&parent.spec().architecture, Symbol::ATTENTION, others.iter().copied());
+        let settings = args.blocks();
+        let recipe = LibraryRecipe {
+            parent: &parent,
+            primitives: &primitives,
+            alternatives: &alternatives,
+            text: &training,
+            settings: &settings,
+        };
+        println!("block library in {}", shared::shown(&args.folder().join("library")));
+        let library = BlockLibrary::build(&recipe, args.folder().join("library"), args.threads, &|record| {
+            let (layer, id) = (record.layer + 1, &record.primitive);
+            println!("  layer {layer:>3} {id}: error {:.4}, {:.4} at the start", record.error, record.start_error);
+        })?;
+        let library = Arc::new(library);
+        Ok(Self {
+            parent_folder,
+            parent,
+            primitives,
+            corpus,
+            training,
+            choosing,
+            testing,
+            alternatives,
+            others,
+            library,
+        })
+    }
+
+    /// The budget in bytes, and the architectures that keep it.
+    pub fn space(&self, args: &Args, percent: u32) -> anyhow::Result<(u64, SearchSpace)> {
+        let whole = ModelCost::new(self.parent.spec(), &self.primitives, args.workload())?.cache_bytes_per_sequence;
+        let max = (u128::from(whole) * u128::from(percent) / 100) as u64;
+        let dims = self.parent.spec().dims.clone();
+        let budget = Budget { metric: Metric::CacheBytesPerSequence, max, dims, workload: args.workload() };
+        let mut symbols = self.others.clone();
+        symbols.extend(self.parent.spec().architecture.layers());
+        symbols.sort_unstable();
+        symbols.dedup();
+        let constraint = budget.constraint(&symbols, &self.primitives)?;
+        Ok((max, self.alternatives.space([constraint])?))
+    }
+
+    /// Gates beside all layers, trained or read from `path`.
+    pub fn gates(&self, other: Symbol, settings: &Gates, path: &Path) -> anyhow::Result<Damages> {
+        if let Some((used, gates)) = left::<(Gates, Vec<(usize, f64)>)>(path)?
+            && used == *settings
+        {
+            return Ok(gates.into_iter().map(|(layer, gate)| ((layer, other), gate)).collect());
+        }
+        let batches = self.training.sample(settings.steps as u64, 1)?;
+        let found = gates(&self.library, &self.alternatives, other, &batches, settings)?;
+        let plain: Vec<(usize, f64)> = found.iter().map(|(&(layer, _), &gate)| (layer, gate)).collect();
+        durable::write(path, &serde_json::to_vec(&(settings, plain))?)?;
+        Ok(found)
+    }
+}
+
+/// The folder of the parent, made of a GGUF file where it is one.
+fn parent_folder(args: &Args) -> anyhow::Result<PathBuf> {
+    if args.parent.is_dir() {
+        return Ok(args.parent.clone());
+    }
+    ensure!(
+        args.parent.is_file(),
+        "{} is not there: run examples/fetch_model.sh, or name --parent",
+        shared::shown(&args.parent)
+    );
+    let folder = args.folder().join("parent");
+    if !folder.exists() {
+        println!("unpacking {}", shared::shown(&args.parent));
+        import::unpack_gguf(&args.parent, &folder)?;
+    }
+    Ok(folder)
+}
+
+/// The parent's text in its own tokens.
+fn corpus(args: &Args, parent: &Path) -> anyhow::Result<Corpus> {
+    let folder = args.folder().join("tokens");
+    if !folder.join("corpus.json").exists() {
+        let tokenizer = parent.join("tokenizer.json");
+        if !tokenizer.is_file() {
+            bail!("{} is not there: text can only be read with the parent's own tokenizer", shared::shown(&tokenizer));
+        }
+        let files = shared::texts(&args.text).with_context(|| {
+            format!("no text in {}: run examples/fetch_corpus.sh, or name --text", shared::shown(&args.text))
+        })?;
+        println!("tokenizing {} texts of {}", files.len(), shared::shown(&args.text));
+        Importer::load(&tokenizer, None)?.import(TextReader::new(files), &folder)?;
+    }
+    Ok(Corpus::open(&folder)?)
+}
+
+/// What layers can be, and which of them attention may become.
+fn primitives(args: &Args, dims: &Dims) -> anyhow::Result<(Primitives, Vec<Symbol>)> {
+    let mut all = Primitives::paper();
+    let mut others = Vec::new();
+    let fits = |layer: Option<_>| layer.context("the parent's heads are not as wide together as the model");
+    if args.window > 0 {
+        all = all.with(SlidingWindow::new(args.window)?)?;
+        others.push(Symbol::SLIDING_WINDOW);
+    }
+    if args.recurrent.contains(&Recurrent::Mamba2) {
+        all = all.with(mamba2_like(dims).context("the parent's queries are no multiple of its width")?)?;
+        others.push(Symbol::MAMBA2);
+    }
+    if args.recurrent.contains(&Recurrent::GatedDeltaNet) {
+        all = all.with(fits(gated_delta_net_like(dims))?)?;
+        others.push(Symbol::GATED_DELTA_NET);
+    }
+    if args.leave_out {
+        all = all.with(NoLayer)?;
+        others.push(NoLayer::SYMBOL);
+    }
+    Ok((all, others))
+}

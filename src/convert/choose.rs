@@ -1,0 +1,287 @@
+//! Choices of layers that a search is compared with, and from which it starts.
+//!
+//! A space says what is allowed, its budget included. Every choice here replaces as few of the parent's layers as that
+//! needs; none where the space has no choice of the kind.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{Alternatives, ConvertError, KL, alternatives::with};
+use crate::{
+    evaluate::{Context, EvalError, Evaluator},
+    primitive::Symbol,
+    seed::Seed,
+    space::{Architecture, SearchSpace},
+    study::{Origin, Report, Trial, TrialId},
+};
+
+/// The divergence of a parent with one layer replaced, in nats per token, by layer and what stands in its place.
+pub type Damages = BTreeMap<(usize, Symbol), f64>;
+
+/// An evaluator that is asked with one seed only, for those to whose reports the seed adds nothing, as
+/// [`Distillation`](super::Distillation): a cache inside then answers whoever asks for an architecture.
+#[derive(Clone, Debug)]
+pub struct OneSeed<E>(
+    /// The evaluator.
+    pub E,
+);
+
+impl<E: Evaluator> Evaluator for OneSeed<E> {
+    fn fingerprint(&self) -> String {
+        self.0.fingerprint()
+    }
+
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        self.0.evaluate(&Trial { seed: Seed(0), ..trial.clone() }, context)
+    }
+}
+
+/// Evaluates architectures on so many threads; reports in the order of the architectures.
+///
+/// # Errors
+/// [`ConvertError::Evaluation`] for the first that has no report.
+pub fn evaluate_all(
+    evaluator: &dyn Evaluator,
+    architectures: &[Architecture],
+    threads: usize,
+) -> Result<Vec<Report>, ConvertError> {
+    let next = AtomicUsize::new(0);
+    let reports = Mutex::new(BTreeMap::new());
+    let worker = || {
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(architecture) = architectures.get(place) else { return };
+            let trial = Trial::new(TrialId(place as u64), architecture.clone(), Seed(0), Origin::Searcher);
+            let report = evaluator.evaluate(&trial, &Context::default());
+            let report =
+                report.map_err(|source| ConvertError::Evaluation { architecture: architecture.to_string(), source });
+            if report.is_err() {
+                next.store(architectures.len(), Ordering::Relaxed);
+            }
+            reports.lock().unwrap_or_else(PoisonError::into_inner).insert(place, report);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, architectures.len().max(1)) {
+            scope.spawn(worker);
+        }
+    });
+    reports.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+/// What each replacement does alone.
+///
+/// # Errors
+/// [`ConvertError::Evaluation`] when one has no report.
+pub fn single_damages(
+    evaluator: &dyn Evaluator,
+    alternatives: &Alternatives,
+    threads: usize,
+) -> Result<Damages, ConvertError> {
+    let reports = evaluate_all(evaluator, &alternatives.single_replacements(), threads)?;
+    let places =
+        alternatives.replacements().flat_map(|(layer, others)| others.iter().map(move |&other| (layer, other)));
+    Ok(places.zip(reports.iter().map(divergence)).collect())
+}
+
+/// The score by which candidates are compared; infinite where there is none.
+fn divergence(report: &Report) -> f64 {
+    report.scores.get(KL).copied().unwrap_or(f64::INFINITY)
+}
+
+/// Keeps the parent's layers at even distances and puts `other` in place of the rest that may be it.
+pub fn uniform(alternatives: &Alternatives, other: Symbol, space: &SearchSpace) -> Option<Architecture> {
+    kept(alternatives, other, space, |kept, all| (0..kept).map(|at| (2 * at + 1) * all / (2 * kept)).collect())
+}
+
+/// Keeps the first of the parent's layers.
+pub fn first(alternatives: &Alternatives, other: Symbol, space: &SearchSpace) -> Option<Architecture> {
+    kept(alternatives, other, space, |kept, _| (0..kept).collect())
+}
+
+/// Keeps the last of the parent's layers.
+pub fn last(alternatives: &Alternatives, other: Symbol, space: &SearchSpace) -> Option<Architecture> {
+    kept(alternatives, other, space, |kept, all| (all - kept..all).collect())
+}
+
+/// The most layers that can be kept at the places that `choose` names, of how many and among how many.
+fn kept(
+    alternatives: &Alternatives,
+    other: Symbol,
+    space: &SearchSpace,
+    choose: impl Fn(usize, usize) -> Vec<usize>,
+) -> Option<Architecture> {
+    let layers: Vec<usize> =
+        alternatives.replacements().filter(|(_, others)| others.contains(&other)).map(|(layer, _)| layer).collect();
+    let all = layers.len();
+    (0..=all).rev().find_map(|count| {
+        let places = choose(count, all);
+        let replaced = layers.iter().enumerate().filter(|(place, _)| !places.contains(place));
+        let architecture = replaced.fold(alternatives.parent(), |all, (_, &layer)| with(&all, layer, other));
+        space.contains(&architecture).then_some(architecture)
+    })
+}
+
+/// Replaces the layers that do the least damage alone, as KL-guided selection does, until the space allows it.
+pub fn ranked(alternatives: &Alternatives, damages: &Damages, space: &SearchSpace) -> Option<Architecture> {
+    let mut order: Vec<_> = damages.iter().collect();
+    order.sort_by(|one, other| one.1.total_cmp(other.1));
+    let mut architecture = alternatives.parent();
+    let mut replaced = Vec::new();
+    for (&(layer, symbol), _) in order {
+        if space.contains(&architecture) {
+            break;
+        }
+        if !replaced.contains(&layer) {
+            replaced.push(layer);
+            architecture = with(&architecture, layer, symbol);
+        }
+    }
+    space.contains(&architecture).then_some(architecture)
+}
+
+/// Replaces one layer after the other, always the one after which the divergence is least, until the space allows it.
+///
+/// It is lazy, as greedy choices of sets are made: what a replacement added when it was last tried orders the
+/// replacements, those in front are tried again (`threads` of them at once), and the best is taken once no other is in
+/// front of it. `damages` are what each adds alone.
+///
+/// # Errors
+/// [`ConvertError::Evaluation`] when a candidate has no report.
+pub fn greedy(
+    evaluator: &dyn Evaluator,
+    alternatives: &Alternatives,
+    damages: &Damages,
+    space: &SearchSpace,
+    threads: usize,
+) -> Result<Option<Architecture>, ConvertError> {
+    let mut architecture = alternatives.parent();
+    let mut current = 0.0;
+    let mut open: Vec<((usize, Symbol), f64)> = damages.iter().map(|(&place, &damage)| (place, damage)).collect();
+    while !space.contains(&architecture) && !open.is_empty() {
+        let mut fresh: Option<((usize, Symbol), f64)> = None;
+        let mut stale = open.clone();
+        stale.sort_by(|one, other| one.1.total_cmp(&other.1));
+        let mut stale = stale.into_iter().peekable();
+        while stale.peek().is_some_and(|next| fresh.is_none_or(|fresh| next.1 < fresh.1)) {
+            let tried: Vec<_> = stale.by_ref().take(threads.max(1)).map(|(place, _)| place).collect();
+            let candidates: Vec<_> = tried.iter().map(|&(layer, symbol)| with(&architecture, layer, symbol)).collect();
+            let reports = evaluate_all(evaluator, &candidates, threads)?;
+            for (place, report) in tried.into_iter().zip(&reports) {
+                let added = divergence(report) - current;
+                open.iter_mut().filter(|known| known.0 == place).for_each(|known| known.1 = added);
+                if fresh.is_none_or(|fresh| added < fresh.1) {
+                    fresh = Some((place, added));
+                }
+            }
+        }
+        let Some(((layer, symbol), added)) = fresh else { break };
+        architecture = with(&architecture, layer, symbol);
+        current += added;
+        open.retain(|&((other, _), _)| other != layer);
+    }
+    Ok(space.contains(&architecture).then_some(architecture))
+}
+
+/// Where a search starts: the choice by damages, the uniform ones, and `more` that differ from the choice by damages in
+/// one layer that is kept and one that is replaced, those first whose damages suggest the least loss by it.
+pub fn starts(alternatives: &Alternatives, damages: &Damages, space: &SearchSpace, more: usize) -> Vec<Architecture> {
+    let mut starts: Vec<Architecture> = ranked(alternatives, damages, space).into_iter().collect();
+    let mut others: Vec<Symbol> = damages.keys().map(|&(_, other)| other).collect();
+    others.sort_unstable();
+    others.dedup();
+    starts.extend(others.into_iter().filter_map(|other| uniform(alternatives, other, space)));
+    let Some(best) = starts.first().cloned() else { return starts };
+    let parent = alternatives.parent();
+    let now = |layer: usize| best.layers()[layer];
+    let is_kept = |layer: usize| now(layer) == parent.layers()[layer];
+    let lost = |layer: usize, symbol: Symbol| damages.get(&(layer, symbol)).copied().unwrap_or(f64::INFINITY);
+    let mut swaps = Vec::new();
+    for &(from, other) in damages.keys().filter(|&&(layer, _)| is_kept(layer)) {
+        for (back, _) in alternatives.replacements().filter(|&(layer, _)| !is_kept(layer)) {
+            let swapped = with(&with(&best, from, other), back, parent.layers()[back]);
+            if space.contains(&swapped) {
+                swaps.push((lost(from, other) - lost(back, now(back)), swapped));
+            }
+        }
+    }
+    swaps.sort_by(|one, other| one.0.total_cmp(&other.0));
+    starts.extend(swaps.into_iter().take(more).map(|(_, swapped)| swapped));
+    let mut unique: Vec<Architecture> = Vec::new();
+    for start in starts {
+        if !unique.contains(&start) {
+            unique.push(start);
+        }
+    }
+    unique
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::{evaluate::from_fn, space::Constraint};
+
+    const A: Symbol = Symbol::ATTENTION;
+    const S: Symbol = Symbol::SLIDING_WINDOW;
+
+    fn six() -> (Alternatives, SearchSpace) {
+        let alternatives = Alternatives::of(&"6A".parse().unwrap(), A, [S]);
+        let space = alternatives.space([Constraint::Count { symbol: A, min: 0, max: 2 }]).unwrap();
+        (alternatives, space)
+    }
+
+    /// Layers cost what they are worth; the last two are worth nothing as long as one of them is kept.
+    fn divergence_of(architecture: &Architecture) -> f64 {
+        let gone = |layer: usize| architecture.layers()[layer] == S;
+        let worth = [6.0, 5.0, 4.0, 3.0, 0.0, 0.0];
+        let sum: f64 = (0..6).filter(|&layer| gone(layer)).map(|layer| worth[layer]).sum();
+        sum + if gone(4) && gone(5) { 100.0 } else { 0.0 }
+    }
+
+    #[test]
+    fn choices_keep_what_their_names_say() {
+        let (alternatives, space) = six();
+        let letters = |choice: Option<Architecture>| choice.unwrap().letters();
+        assert_eq!(letters(uniform(&alternatives, S, &space)), "SASSAS");
+        assert_eq!(letters(first(&alternatives, S, &space)), "AASSSS");
+        assert_eq!(letters(last(&alternatives, S, &space)), "SSSSAA");
+        let none = alternatives.space([Constraint::Count { symbol: S, min: 0, max: 0 }]).unwrap();
+        assert_eq!(letters(uniform(&alternatives, S, &none)), "AAAAAA");
+        assert_eq!(uniform(&alternatives, Symbol::MAMBA2, &space), None);
+    }
+
+    #[test]
+    fn greedy_sees_what_damages_alone_hide() {
+        let (alternatives, space) = six();
+        let calls = AtomicUsize::new(0);
+        let evaluator = from_fn("worth", move |trial: &Trial, _: &Context| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            Ok(Report::score(KL, divergence_of(&trial.architecture)))
+        });
+        let damages = single_damages(&evaluator, &alternatives, 2).unwrap();
+        assert_eq!(damages[&(0, S)], 6.0);
+        assert_eq!(ranked(&alternatives, &damages, &space).unwrap().letters(), "AASSSS");
+        for threads in [1, 3] {
+            let found = greedy(&evaluator, &alternatives, &damages, &space, threads).unwrap().unwrap();
+            assert!(["ASSSSA", "ASSSAS"].contains(&found.letters().as_str()), "{found}");
+        }
+        let starts = starts(&alternatives, &damages, &space, 3);
+        assert_eq!(starts[0].letters(), "AASSSS");
+        assert_eq!(starts[1].letters(), "SASSAS");
+        assert!(starts.len() == 5 && starts.iter().all(|start| space.contains(start)));
+    }
+
+    #[test]
+    fn the_first_failure_is_told() {
+        let evaluator = from_fn("fails", |_: &Trial, _: &Context| Err(EvalError::Infeasible("no".into())));
+        let error = evaluate_all(&evaluator, &["A".parse().unwrap()], 2).unwrap_err();
+        assert!(error.to_string().contains("could not be evaluated"), "{error}");
+    }
+}

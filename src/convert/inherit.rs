@@ -1,0 +1,193 @@
+//! Grafting: a model of other layers that begins with a parent's weights.
+//!
+//! Recurrent layers take over an attention's projections as in MOHAWK (Bick et al. 2024, arXiv 2408.10189) and "The
+//! Mamba in the Llama" (Wang et al. 2024, arXiv 2408.15237, algorithm 1): linear attention without the softmax is a
+//! state space with `C = q`, `B = k`, `x = v`, so that queries start the output map of the state, keys its input map,
+//! values the input, and the output projection stays. Grouped keys and values are repeated for their heads.
+
+use std::collections::BTreeMap;
+
+use burn::{
+    module::{Module, ModuleMapper, Param},
+    nn::Linear,
+    tensor::{Tensor, TensorData},
+};
+
+use super::{ConvertError, Parent};
+use crate::{
+    dims::Dims,
+    layer::{AttentionLayer, Block, GatedDeltaNetLayer, Mamba2Layer, WeightInit},
+    model::{Backbone, HybridLm, ModelSpec, ResidualBlock},
+    primitive::{GatedDeltaNet, Mamba2, Primitives},
+    seed::Seed,
+    train::TrainError,
+    weights::{parameters, replaced},
+};
+
+/// The model of `spec` with the weights of `parent` wherever it has a place for them: embedding, norms and head are the
+/// parent's, and so is every layer of the same primitive. Of other layers, parameters with the name and the shape of one
+/// of the parent's layer are taken over (a window takes all of attention's); [`Mamba2`] and [`GatedDeltaNet`] in place
+/// of attention start from its projections where their sizes allow it (see [`mamba2_like`] and
+/// [`gated_delta_net_like`]). What is left is drawn, layer `i` from stream `convert/layer` `i` of `seed`.
+///
+/// # Errors
+/// [`ConvertError`] when `spec` differs from the parent's in more than its layers, or a layer cannot be built.
+pub fn inherit(
+    parent: &Parent,
+    spec: &ModelSpec,
+    primitives: &Primitives,
+    seed: Seed,
+) -> Result<HybridLm, ConvertError> {
+    check(parent.spec(), spec)?;
+    let model = parent.model();
+    let symbols = spec.architecture.layers().iter().zip(parent.spec().architecture.layers());
+    let mut layers = Vec::with_capacity(spec.architecture.len());
+    for (index, ((&symbol, &own), layer)) in symbols.zip(&model.trunk.layers).enumerate() {
+        let mixer = match symbol == own {
+            true => layer.mixer.clone(),
+            false => {
+                let mut init = WeightInit::new(spec.init, seed.rng("convert/layer", index as u64));
+                let built = primitives.get(symbol)?.build(&spec.dims, &mut init, &parent.device())?;
+                started(&layer.mixer, built, &spec.dims)?.block
+            }
+        };
+        layers.push(ResidualBlock { norm: layer.norm.clone(), mixer });
+    }
+    let trunk = Backbone { embedding: model.trunk.embedding.clone(), layers };
+    Ok(HybridLm { trunk, norm: model.norm.clone(), head: model.head.clone() })
+}
+
+/// A [`Mamba2`] that can take over all projections of attention at these widths: a group of heads for every query head,
+/// with a state as large as the head is wide. None where the model's width does not divide that of its queries.
+pub fn mamba2_like(dims: &Dims) -> Option<Mamba2> {
+    let queries = dims.heads.checked_mul(dims.head_dim)?;
+    let expand = queries.checked_div(dims.d_model)?;
+    let like =
+        Mamba2 { expand, head_dim: dims.head_dim, state: dims.head_dim, groups: dims.heads, ..Mamba2::default() };
+    (expand > 0 && queries.is_multiple_of(dims.d_model)).then_some(like)
+}
+
+/// A [`GatedDeltaNet`] that can take over all projections of attention at these widths: heads as many and as wide. None
+/// where queries are wider or narrower than the model.
+pub fn gated_delta_net_like(dims: &Dims) -> Option<GatedDeltaNet> {
+    let like = GatedDeltaNet { head_dim: dims.head_dim, value_heads: 1, ..GatedDeltaNet::default() };
+    (dims.heads.checked_mul(dims.head_dim) == Some(dims.d_model)).then_some(like)
+}
+
+/// A layer that begins with another one's weights.
+pub(super) struct Started {
+    pub block: Block,
+    /// Whether nothing of it was drawn.
+    pub whole: bool,
+}
+
+/// Gives `built` what it can take over of `parent`.
+pub(super) fn started(parent: &Block, built: Block, dims: &Dims) -> Result<Started, ConvertError> {
+    if let Some(attention) = parent.downcast_ref::<AttentionLayer>() {
+        if let Some(layer) = built.downcast_ref::<Mamba2Layer>() {
+            return Ok(Started { block: Block::new(mamba2(attention, layer.clone(), dims)), whole: false });
+        }
+        if let Some(layer) = built.downcast_ref::<GatedDeltaNetLayer>() {
+            return Ok(Started { block: Block::new(gated_delta_net(attention, layer.clone(), dims)), whole: false });
+        }
+    }
+    let mut known = BTreeMap::new();
+    for parameter in parameters(parent) {
+        let data = (parameter.read)().map_err(TrainError::from)?;
+        known.insert(parameter.name, data);
+    }
+    let mut take = Take { path: Vec::new(), known, whole: true };
+    let block = built.map(&mut take);
+    Ok(Started { block, whole: take.whole })
+}
+
+/// `x | B | C` from values, keys and queries; the convolution passes the present token on.
+fn mamba2(attention: &AttentionLayer, mut layer: Mamba2Layer, dims: &Dims) -> Mamba2Layer {
+    let scan = layer.sizes();
+    let queries = dims.heads * dims.head_dim;
+    let inner = scan.heads * scan.width;
+    let states = scan.groups * scan.state;
+    if (inner, states) != (queries, queries) {
+        return layer;
+    }
+    let parts = [expanded(&attention.value, dims), expanded(&attention.key, dims), attention.query.weight.val()];
+    layer.mixed.weight = like(layer.mixed.weight, Tensor::cat(parts.to_vec(), 1));
+    layer.output.weight = like(layer.output.weight, attention.output.weight.val());
+    layer.conv = present(layer.conv);
+    layer
+}
+
+/// `q | k | v` from queries, keys and values; the convolution passes the present token on.
+fn gated_delta_net(attention: &AttentionLayer, mut layer: GatedDeltaNetLayer, dims: &Dims) -> GatedDeltaNetLayer {
+    let rule = layer.sizes();
+    let queries = dims.heads * dims.head_dim;
+    let keys = rule.key_heads * rule.key_width;
+    let values = rule.value_heads * rule.value_width;
+    if (keys, values, rule.key_width) != (queries, queries, dims.head_dim) {
+        return layer;
+    }
+    let parts = [attention.query.weight.val(), expanded(&attention.key, dims), expanded(&attention.value, dims)];
+    layer.mixed.weight = like(layer.mixed.weight, Tensor::cat(parts.to_vec(), 1));
+    layer.output.weight = like(layer.output.weight, attention.output.weight.val());
+    layer.conv = present(layer.conv);
+    layer
+}
+
+/// Columns of grouped heads, repeated for the query heads that share them: `[D, K C]` to `[D, H C]`.
+fn expanded(linear: &Linear, dims: &Dims) -> Tensor<2> {
+    let Dims { d_model, heads, kv_heads, head_dim, .. } = *dims;
+    let grouped = linear.weight.val().reshape([d_model, kv_heads, 1, head_dim]);
+    grouped.repeat_dim(2, heads / kv_heads).reshape([d_model, heads * head_dim])
+}
+
+/// A parameter with another value.
+fn like<const D: usize>(param: Param<Tensor<D>>, value: Tensor<D>) -> Param<Tensor<D>> {
+    param.map(|_| value)
+}
+
+/// Taps that pass the present token on: one at the last, zero before.
+fn present(conv: Param<Tensor<2>>) -> Param<Tensor<2>> {
+    let [taps, channels] = conv.dims();
+    let mut values = vec![0.0_f32; (taps - 1) * channels];
+    values.resize(taps * channels, 1.0);
+    replaced(conv, TensorData::new(values, [taps, channels]))
+}
+
+/// Takes over parameters by name and shape.
+struct Take {
+    path: Vec<String>,
+    known: BTreeMap<String, TensorData>,
+    whole: bool,
+}
+
+impl ModuleMapper for Take {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let data = self.known.remove(&self.path.join("."));
+        match data.filter(|data| data.shape().to_vec() == param.dims()) {
+            Some(data) => replaced(param, data),
+            None => {
+                self.whole = false;
+                param
+            }
+        }
+    }
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+}
+
+/// Refuses what differs in more than layers.
+fn check(parent: &ModelSpec, spec: &ModelSpec) -> Result<(), ConvertError> {
+    let differs = |field, was: String, is: String| match was == is {
+        true => Ok(()),
+        false => Err(ConvertError::OtherModel { field, was, is }),
+    };
+    differs("the number of layers", parent.architecture.len().to_string(), spec.architecture.len().to_string())?;
+    differs("dims", format!("{:?}", parent.dims), format!("{:?}", spec.dims))?;
+    differs("vocab_size", parent.vocab_size.to_string(), spec.vocab_size.to_string())?;
+    differs("tied_embeddings", parent.tied_embeddings.to_string(), spec.tied_embeddings.to_string())?;
+    differs("head_bias", parent.head_bias.to_string(), spec.head_bias.to_string())
+}

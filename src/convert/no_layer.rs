@@ -1,0 +1,95 @@
+//! No layer at all, as a choice.
+
+use burn::{module::Module, tensor::Tensor};
+
+use crate::{
+    device::Device,
+    dims::Dims,
+    layer::{Block, LayerCache, Mixer, WeightInit},
+    model::{HybridLm, ModelSpec},
+    primitive::{BuildError, LayerCost, Primitive, PrimitiveId, Primitives, RegistryError, Role, Symbol},
+    space::Architecture,
+};
+
+/// A layer that adds nothing, so that "leave this layer out" is a choice like any other. Symbol `N`. It has no
+/// parameters, no work and no cache; [`without_empty_layers`] takes it out of a finished model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLayer;
+
+impl NoLayer {
+    /// `N`.
+    pub const SYMBOL: Symbol = Symbol::NO_LAYER;
+}
+
+impl Primitive for NoLayer {
+    fn id(&self) -> PrimitiveId {
+        PrimitiveId::known("no_layer")
+    }
+
+    fn symbol(&self) -> Symbol {
+        Self::SYMBOL
+    }
+
+    fn role(&self) -> Role {
+        Role::Channel
+    }
+
+    fn cost(&self, _: &Dims, _: u64) -> LayerCost {
+        LayerCost::default()
+    }
+
+    fn activations(&self, _: &Dims, _: u64) -> u64 {
+        0
+    }
+
+    fn build(&self, dims: &Dims, _: &mut WeightInit, _: &Device) -> Result<Block, BuildError> {
+        dims.validate()?;
+        Ok(Block::new(Nothing))
+    }
+}
+
+/// Zeros.
+#[derive(Module, Debug)]
+struct Nothing;
+
+impl Mixer for Nothing {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        x.zeros_like()
+    }
+
+    fn step(&self, x: Tensor<3>, _: &mut LayerCache) -> Tensor<3> {
+        x.zeros_like()
+    }
+}
+
+/// The same model without the layers that add nothing: with fewer layers, it computes the same.
+///
+/// # Errors
+/// [`RegistryError`] when a symbol of `spec` is no primitive.
+pub fn without_empty_layers(
+    spec: &ModelSpec,
+    model: &HybridLm,
+    primitives: &Primitives,
+) -> Result<(ModelSpec, HybridLm), RegistryError> {
+    let mut symbols = Vec::new();
+    let mut layers = Vec::new();
+    for (&symbol, layer) in spec.architecture.layers().iter().zip(&model.trunk.layers) {
+        if primitives.get(symbol)?.id() != NoLayer.id() {
+            symbols.push(symbol);
+            layers.push(layer.clone());
+        }
+    }
+    let mut model = model.clone();
+    model.trunk.layers = layers;
+    Ok((ModelSpec { architecture: Architecture::new(symbols), ..spec.clone() }, model))
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_layer_keeps_the_laws_of_a_layer() {
+        crate::testkit::primitive::check(&NoLayer, &Device::flex()).unwrap();
+    }
+}

@@ -1,0 +1,240 @@
+//! What a conversion found: the damage per layer, and quality over cost by method.
+
+use std::{io, path::Path};
+
+use plotters::{
+    chart::ChartBuilder,
+    prelude::{Circle, PathElement, SeriesLabelPosition},
+    series::LineSeries,
+    style::{Color, RGBColor, WHITE, text_anchor::HPos},
+};
+use thiserror::Error;
+
+use super::{
+    axis::Axis,
+    figure::{self, Area, Drawn, Figure, GREY, Hints, INK, PlotError, csv, fill, write},
+    shell::{self, Cell},
+};
+use crate::{
+    convert::{Choice, Damages},
+    durable,
+    primitive::Symbol,
+    text::{exact, number},
+};
+
+const DAMAGES: &str = "damages";
+const QUALITY: &str = "quality";
+/// Told apart also by those who see few colours (Okabe and Ito 2008).
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(90, 90, 90),
+];
+
+/// A page that cannot be written.
+#[derive(Debug, Error)]
+pub enum ConversionPageError {
+    /// A picture.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    /// The file.
+    #[error("the page cannot be written")]
+    Io(#[from] io::Error),
+}
+
+/// Writes a page with the damage of every replacement, quality over cost by method, and a table of all choices.
+/// `cost` says what the choices' costs count, such as `bytes of cache at 4096 tokens`.
+///
+/// # Errors
+/// [`ConversionPageError`] when there is nothing to draw or the file cannot be written.
+pub fn write_conversion(
+    path: &Path,
+    parent: &str,
+    damages: &Damages,
+    choices: &[Choice],
+    cost: &str,
+) -> Result<(), ConversionPageError> {
+    let figures = [quality(choices, cost)?, self::damages(damages)?];
+    let figures: String = figures.iter().map(shell::figure).collect();
+    let title = format!("{parent} as a hybrid");
+    let body = format!(
+        "<h1>{}</h1>\n<p class=\"soft\">Divergence from the parent's next-token distributions, on text that was kept apart \
+         from the choosing.</p>\n{figures}{}",
+        crate::text::html(&title),
+        table(choices, cost)
+    );
+    Ok(durable::write_in(path, shell::page(&title, &body, None).as_bytes())?)
+}
+
+fn table(choices: &[Choice], cost: &str) -> String {
+    let axis = Axis::new(choices.iter().map(|choice| choice.kl));
+    let row = |choice: &Choice| {
+        vec![
+            Cell::text(&choice.method),
+            Cell::number(choice.budget as f64, choice.budget.to_string()),
+            Cell::number(choice.cost as f64, choice.cost.to_string()),
+            Cell::measured(choice.kl, choice.standard_error, &axis),
+            Cell::number(choice.loss, number(choice.loss, 4)),
+            Cell::strip(&choice.architecture),
+        ]
+    };
+    let rows: Vec<_> = choices.iter().map(row).collect();
+    let heads = ["method", "budget", cost, "KL, nats per token", "loss", "layers"];
+    shell::table("choices", &heads, &rows, shell::SHOWN)
+}
+
+/// A heat map: the divergence of the parent with one layer replaced, by layer and what stands there. Darker is worse, on
+/// a logarithmic scale.
+///
+/// # Errors
+/// [`PlotError`] when the drawing library refuses.
+pub fn damages(damages: &Damages) -> Result<Figure, PlotError> {
+    let mut symbols: Vec<Symbol> = damages.keys().map(|&(_, symbol)| symbol).collect();
+    symbols.sort_unstable();
+    symbols.dedup();
+    let mut layers: Vec<usize> = damages.keys().map(|&(layer, _)| layer).collect();
+    layers.dedup();
+    let rows = damages
+        .iter()
+        .map(|(&(layer, symbol), &damage)| vec![(layer + 1).to_string(), symbol.to_string(), exact(damage)]);
+    let width = (900 / layers.len().max(1) as i32).clamp(18, 64);
+    let size = (LEFT + width * layers.len() as i32 + 12, TOP + HEIGHT * symbols.len() as i32 + 12);
+    Ok(Figure {
+        name: DAMAGES,
+        title: "Damage of every replacement alone".into(),
+        caption: "KL of the parent with this layer replaced; darker is worse".into(),
+        csv: csv(&["layer", "primitive", "kl"], rows),
+        svg: figure::draw(DAMAGES, (size.0 as u32, size.1 as u32), |area, hints| {
+            paint(damages, &symbols, &layers, width, area, hints)
+        })?,
+    })
+}
+
+/// Left of the cells, for the letters.
+const LEFT: i32 = 44;
+/// Above the cells, for the numbers of the layers.
+const TOP: i32 = 26;
+/// Height of a cell in pixels.
+const HEIGHT: i32 = 40;
+
+fn paint(damages: &Damages, symbols: &[Symbol], layers: &[usize], width: i32, area: &Area, hints: &mut Hints) -> Drawn {
+    const LEAST: f64 = 1e-6;
+    let log = |damage: f64| damage.max(LEAST).ln();
+    let values = damages.values().filter(|damage| damage.is_finite()).map(|&damage| log(damage));
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    for (column, &layer) in layers.iter().enumerate() {
+        let left = LEFT + width * column as i32;
+        write(area, &(layer + 1).to_string(), (left + width / 2, TOP / 2), 12, GREY, HPos::Center)?;
+        for (row, &symbol) in symbols.iter().enumerate() {
+            let Some(&damage) = damages.get(&(layer, symbol)) else { continue };
+            let top = TOP + HEIGHT * row as i32;
+            let corners = [(left, top), (left + width - 2, top + HEIGHT - 2)];
+            let place = if high > low { ((log(damage) - low) / (high - low)).clamp(0.0, 1.0) } else { 0.5 };
+            let mix = |from: f64, to: f64| (from + (to - from) * place) as u8;
+            fill(area, corners, RGBColor(mix(250.0, 158.0), mix(236.0, 42.0), mix(228.0, 43.0)))?;
+            hints.area(corners, &format!("{symbol} at layer {}: KL {}", layer + 1, number(damage, 5)));
+        }
+    }
+    for (row, symbol) in symbols.iter().enumerate() {
+        let middle = TOP + HEIGHT * row as i32 + HEIGHT / 2;
+        write(area, &symbol.to_string(), (LEFT / 2, middle), 15, INK, HPos::Center)?;
+    }
+    Ok(())
+}
+
+/// Divergence over cost, a line per method.
+///
+/// # Errors
+/// [`PlotError`] when there is nothing to draw or the drawing library refuses.
+pub fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotError> {
+    if choices.is_empty() {
+        return Err(PlotError { name: QUALITY, reason: "nothing was chosen".into() });
+    }
+    let row = |choice: &Choice| {
+        let error = choice.standard_error.map(exact).unwrap_or_default();
+        let numbers = [choice.budget.to_string(), choice.cost.to_string(), exact(choice.kl), error, exact(choice.loss)];
+        [choice.method.clone()].into_iter().chain(numbers).chain([choice.architecture.letters()]).collect()
+    };
+    Ok(Figure {
+        name: QUALITY,
+        title: "Quality over cost, by method".into(),
+        caption: "KL from the parent; lower is better".into(),
+        svg: figure::draw(QUALITY, (980, 460), |area, _| lines(area, choices, cost))?,
+        csv: csv(&["method", "budget", "cost", "kl", "standard_error", "loss", "layers"], choices.iter().map(row)),
+    })
+}
+
+fn lines(area: &Area, choices: &[Choice], cost: &str) -> Drawn {
+    let mut methods: Vec<&str> = Vec::new();
+    for choice in choices {
+        if !methods.contains(&choice.method.as_str()) {
+            methods.push(&choice.method);
+        }
+    }
+    let y = Axis::upward(choices.iter().map(|choice| choice.kl));
+    let x = Axis::upward(choices.iter().map(|choice| choice.cost as f64 * MEGA));
+    let mut chart = ChartBuilder::on(area)
+        .margin(14)
+        .x_label_area_size(40)
+        .y_label_area_size(58)
+        .build_cartesian_2d(x.range(), y.range())?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc(format!("millions of {cost}"))
+        .y_desc("KL, nats per token")
+        .x_label_formatter(&|tick| x.label(*tick, 1))
+        .y_label_formatter(&|tick| y.label(*tick, 2))
+        .label_style(("sans-serif", 13))
+        .draw()?;
+    for (at, method) in methods.iter().enumerate() {
+        let colour = COLOURS[at % COLOURS.len()];
+        let own = choices.iter().filter(|choice| choice.method == *method);
+        let mut points: Vec<_> = own.map(|choice| (x.at(choice.cost as f64 * MEGA), y.at(choice.kl))).collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
+        chart.draw_series(points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
+        let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+        let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2));
+        series.label(figure::label(method)).legend(key);
+    }
+    let labels = &mut chart.configure_series_labels();
+    labels.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.8)).border_style(GREY);
+    Ok(labels.label_font(("sans-serif", 13)).draw()?)
+}
+
+/// Costs are shown in millions.
+const MEGA: f64 = 1e-6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_shows_every_method_and_layer() {
+        let choice = |method: &str, kl| Choice {
+            method: method.into(),
+            budget: 100,
+            architecture: "ASM".parse().unwrap(),
+            cost: 90,
+            kl,
+            standard_error: Some(0.1),
+            loss: 3.0,
+        };
+        let known = Damages::from([((0, Symbol::SLIDING_WINDOW), 0.5), ((2, Symbol::SLIDING_WINDOW), 0.001)]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("convert.html");
+        write_conversion(&path, "a <parent>", &known, &[choice("search", 0.1), choice("uniform", 0.4)], "bytes")
+            .unwrap();
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(
+            page.contains("a &lt;parent&gt;") && page.contains("uniform") && page.contains("S at layer 3: KL 0.001")
+        );
+        assert_eq!(damages(&known).unwrap().csv.lines().nth(1).unwrap(), "1,S,0.5");
+        assert!(quality(&[], "bytes").is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! What users, files and crashes can cause.
+
+use std::fs;
+
+use composer_nas::space::Constraint as Rule;
+
+use super::*;
+
+#[test]
+fn a_library_of_another_parent_text_or_setting_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let own = parent("AMAM");
+    let alternatives = Alternatives::of(&own.spec().architecture, Symbol::ATTENTION, symbols("S"));
+    library(&own, &alternatives, folder).unwrap();
+    let refused = |result: Result<BlockLibrary, ConvertError>, part: &str| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("library.json") && error.contains(&format!("{part} was")), "{error}");
+    };
+    let spec = spec("AMAM");
+    let model = HybridLm::new(&spec, &primitives(), Seed(6), &Device::flex()).unwrap();
+    refused(library(&Parent::new(spec, model).unwrap(), &alternatives, folder), "parent");
+    let settings = LocalDistillation { steps: 31, ..settings() };
+    refused(build(&own, &alternatives, &settings, folder, &|_| {}), "settings");
+    let [_, text] = windows(folder);
+    let primitives = primitives();
+    let recipe = LibraryRecipe {
+        parent: &own,
+        primitives: &primitives,
+        alternatives: &alternatives,
+        text: &text,
+        settings: &super::settings(),
+    };
+    refused(BlockLibrary::build(&recipe, folder.join("library"), 1, &|_| {}), "text");
+    let none = LocalDistillation { steps: 0, ..super::settings() };
+    assert!(build(&own, &alternatives, &none, folder, &|_| {}).unwrap_err().to_string().contains("steps"));
+    // Text with more token ids than the parent has.
+    let corpus = corpus(folder);
+    let [text, _] = Windows::split(corpus.tokens.clone(), VOCABULARY + 1, 24, 0.2).unwrap();
+    let error = BlockLibrary::build(&LibraryRecipe { text: &text, ..recipe }, folder.join("other"), 1, &|_| {});
+    assert!(error.unwrap_err().to_string().contains("tokenizer.json"));
+    // Text shorter than a window.
+    let error = Windows::split(corpus.tokens, VOCABULARY, 5000, 0.2).unwrap_err().to_string();
+    assert!(error.contains("5000"), "{error}");
+}
+
+#[test]
+fn blocks_that_are_damaged_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let parent = parent("AM");
+    let alternatives = Alternatives::of(&parent.spec().architecture, Symbol::ATTENTION, symbols("B"));
+    library(&parent, &alternatives, folder).unwrap();
+    let record = json_of(folder, "layer-000-mamba2");
+    let weights = record.with_extension("safetensors");
+    let (text, whole) = (fs::read(&record).unwrap(), fs::read(&weights).unwrap());
+    let error = || composer_nas::text::causes(&library(&parent, &alternatives, folder).unwrap_err());
+
+    let mut poisoned = whole.clone();
+    let end = poisoned.len();
+    poisoned[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&weights, &poisoned).unwrap();
+    assert!(error().contains("not finite") && error().contains("mamba2"), "{}", error());
+    fs::write(&weights, &whole[..end / 2]).unwrap();
+    assert!(error().contains("holds no weights"), "{}", error());
+    fs::write(&weights, &whole).unwrap();
+    fs::write(&record, &text[..text.len() / 2]).unwrap();
+    assert!(error().contains("is damaged"), "{}", error());
+    fs::write(&record, &text).unwrap();
+    library(&parent, &alternatives, folder).unwrap();
+    // A record whose weights are gone is made again.
+    fs::remove_file(&weights).unwrap();
+    library(&parent, &alternatives, folder).unwrap();
+    assert_eq!(fs::read(&weights).unwrap(), whole);
+}
+
+#[test]
+fn parents_and_trainings_without_numbers_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let spec = spec("AM");
+    let mut model = HybridLm::new(&spec, &primitives(), Seed(5), &Device::flex()).unwrap();
+    let good = model.clone();
+    model.norm.gamma = model.norm.gamma.map(|gamma| gamma * f32::NAN);
+    assert!(Parent::new(spec.clone(), model).unwrap_err().to_string().contains("not finite"));
+    let parent = Parent::new(spec, good).unwrap();
+    let alternatives = Alternatives::of(&parent.spec().architecture, Symbol::ATTENTION, symbols("B"));
+    let wild = LocalDistillation { learning_rate: 1e30, ..settings() };
+    let error = build(&parent, &alternatives, &wild, folder, &|_| {}).unwrap_err().to_string();
+    assert!(error.contains("layer 0 diverged"), "{error}");
+    assert!(
+        Distillation::new(
+            Arc::new(
+                library(&parent, &Alternatives::of(&"AM".parse().unwrap(), Symbol::MLP, []), &folder.join("none"))
+                    .unwrap()
+            ),
+            &alternatives,
+            Vec::new()
+        )
+        .is_err()
+    );
+    let least =
+        Rule::Budget { what: "bytes".into(), costs: [(Symbol::ATTENTION, 9), (Symbol::MAMBA2, 4)].into(), max: 3 };
+    assert!(alternatives.space([least]).unwrap_err().to_string().contains("needs 4"));
+}

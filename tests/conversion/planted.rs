@@ -1,0 +1,59 @@
+//! A parent whose useless layers are known.
+
+use super::*;
+
+/// A parent of eight attentions, of which those in `idle` add nothing.
+fn with_idle_layers(idle: &[usize]) -> Parent {
+    let spec = spec("AMAMAMAMAMAMAMAM");
+    let mut model = HybridLm::new(&spec, &primitives(), Seed(5), &Device::flex()).unwrap();
+    for &layer in idle {
+        let mixer = &mut model.trunk.layers[layer].mixer;
+        let mut attention = mixer.downcast_ref::<AttentionLayer>().unwrap().clone();
+        attention.output.weight = attention.output.weight.map(|weight| weight.zeros_like());
+        *mixer = composer_nas::layer::Block::new(attention);
+    }
+    Parent::new(spec, model).unwrap()
+}
+
+#[test]
+fn layers_that_do_nothing_are_found_within_30_trials() {
+    let idle = [2, 4, 10, 14];
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let parent = with_idle_layers(&idle);
+    let alternatives = Alternatives::of(&parent.spec().architecture, Symbol::ATTENTION, symbols("N"));
+    let library = Arc::new(library(&parent, &alternatives, folder).unwrap());
+    let evaluator =
+        Arc::new(OneSeed(Cached::new(Distillation::new(library.clone(), &alternatives, held_out(folder, 2)).unwrap())));
+    let space = alternatives.space([Constraint::Count { symbol: Symbol::ATTENTION, min: 0, max: 4 }]).unwrap();
+    // Not told where to look.
+    let pipeline = Pipeline::new(&primitives(), space.clone(), evaluator.clone()).goal(Goal::minimize(KL)).trials(30);
+    let found = search(&library, pipeline.workers(2).seed(1)).unwrap();
+    let gone: Vec<usize> = (0..16).filter(|&at| found.aggregated.layers()[at] == Symbol::NO_LAYER).collect();
+    assert_eq!(gone, idle);
+    assert_eq!(found.study.best().unwrap().trial.report().unwrap().scores[KL], 0.0);
+    assert_eq!(logits(&found.weights.unwrap(), 12), logits(parent.model(), 12));
+    assert_eq!(found.target.architecture, found.aggregated);
+    // Told by the damages, it is the first trial.
+    let damages = single_damages(&evaluator, &alternatives, 2).unwrap();
+    assert_eq!(starts(&alternatives, &damages, &space, 3)[0], found.aggregated);
+    assert_eq!(greedy(&evaluator, &alternatives, &damages, &space, 2).unwrap().unwrap(), found.aggregated);
+}
+
+#[test]
+fn gates_close_where_layers_do_nothing() {
+    let idle = [0, 6];
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let parent = with_idle_layers(&idle);
+    let alternatives = Alternatives::of(&parent.spec().architecture, Symbol::ATTENTION, symbols("N"));
+    let library = library(&parent, &alternatives, folder).unwrap();
+    let settings = Gates { steps: 25, learning_rate: 0.2, price: 1e-4 };
+    let found = gates(&library, &alternatives, Symbol::NO_LAYER, &held_out(folder, 4), &settings).unwrap();
+    assert_eq!(found.len(), 8);
+    let gate = |layer: usize| found[&(layer, Symbol::NO_LAYER)];
+    let open: Vec<f64> = (0..8).map(|at| 2 * at).filter(|layer| !idle.contains(layer)).map(gate).collect();
+    let least = open.iter().copied().fold(1.0, f64::min);
+    assert!(idle.iter().all(|&layer| gate(layer) < 0.5 && gate(layer) < least), "{found:?}");
+    assert!(least > 0.5, "{found:?}");
+}

@@ -1,0 +1,135 @@
+//! The example `convert` from outside: its files, kill -9 at any moment, what it refuses.
+#![cfg(all(feature = "flex", feature = "tokenizers"))]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use composer_nas::{
+    convert::Choice,
+    data::{Importer, TextReader},
+    dims::InitScheme,
+    export, import,
+    model::HybridLm,
+    prelude::*,
+};
+
+/// A parent with random weights and a tokenizer of its own.
+fn parent(root: &Path) -> PathBuf {
+    let text = PathBuf::from("tests/fixtures/text/harbour.txt");
+    let tokenizer = Importer::train(TextReader::new([text.clone()]), 280).unwrap();
+    let info = tokenizer.import(TextReader::new([text]), root.join("tokenizer")).unwrap();
+    let dims = Dims { kv_heads: 2, ..Dims::new(16, 256, 4).unwrap() };
+    let target = Target::custom("tiny", dims, info.vocab_size, true, 4).unwrap();
+    let spec = ModelSpec { init: InitScheme::FanIn, ..target.model("AMAMAMAM".parse().unwrap()) };
+    let model = HybridLm::new(&spec, &Primitives::paper(), Seed(3), &Device::flex()).unwrap();
+    let options = export::Options {
+        format: export::Format::Llama,
+        tokenizer: Some(root.join("tokenizer")),
+        ..export::Options::default()
+    };
+    let folder = root.join("parent");
+    export::hugging_face(&spec, Some(&model), &Primitives::paper(), &folder, &options).unwrap();
+    folder
+}
+
+fn convert(root: &Path, run: &str, arguments: &[&str]) -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().unwrap().with_file_name("examples").join("convert");
+    assert!(program.exists(), "{} is not there: run cargo test without naming single tests", program.display());
+    let mut command = Command::new(program);
+    command.arg("--parent").arg(root.join("parent")).args(["--text", "tests/fixtures/text/harbour.txt"]);
+    command.arg("--runs").arg(root).args(["--run", run, "--window", "4", "--recurrent", "mamba2", "--keep", "40,70"]);
+    command.args([
+        "--length",
+        "64",
+        "--seq-len",
+        "24",
+        "--choose-windows",
+        "2",
+        "--test-windows",
+        "3",
+        "--trials",
+        "6",
+    ]);
+    command.args(["--block-windows", "4", "--block-steps", "6", "--gate-steps", "3", "--heal-steps", "4"]);
+    command.args(arguments);
+    command
+}
+
+fn succeed(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{command:?}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+fn choices(root: &Path, run: &str) -> Vec<Choice> {
+    serde_json::from_slice(&fs::read(root.join(run).join("choices.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_conversion_killed_again_and_again_ends_like_an_undisturbed_one() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let folder = parent(root);
+    let told = succeed(&mut convert(root, "whole", &[]));
+    assert!(told.contains("healed: KL"), "{told}");
+    let whole = choices(root, "whole");
+    let methods: Vec<&str> = whole.iter().map(|choice| choice.method.as_str()).collect();
+    for method in ["uniform S", "first B", "last S", "gates B", "kl-guided", "greedy", "search 0"] {
+        assert_eq!(methods.iter().filter(|&&known| known == method).count(), 2, "{method} {methods:?}");
+    }
+    assert!(whole.iter().all(|choice| choice.cost <= choice.budget && choice.kl > 0.0));
+    let page = fs::read_to_string(root.join("whole/convert.html")).unwrap();
+    assert!(page.contains("id=\"quality\"") && page.contains("id=\"damages\""));
+    // What was healed is a folder of transformers that is read back.
+    let windows = Primitives::paper().with(SlidingWindow::new(4).unwrap()).unwrap();
+    let known = windows
+        .with(composer_nas::convert::mamba2_like(&import::spec(&folder, &Primitives::paper()).unwrap().dims).unwrap());
+    let exported =
+        import::hugging_face(root.join("whole/export"), &known.unwrap(), &Device::flex(), import::Rope::Halves);
+    assert_eq!(exported.unwrap().spec.architecture.len(), 8);
+
+    // The same again changes nothing and evaluates nothing.
+    let evaluations = || fs::read(root.join("whole/choosing.jsonl")).unwrap();
+    let before = evaluations();
+    succeed(&mut convert(root, "whole", &[]));
+    assert_eq!((choices(root, "whole"), evaluations()), (whole.clone(), before));
+
+    for round in 1..8 {
+        let mut child =
+            convert(root, "killed", &["--threads", "1"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(60 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    succeed(&mut convert(root, "killed", &[]));
+    assert_eq!(choices(root, "killed"), whole);
+}
+
+#[test]
+fn what_cannot_be_converted_is_refused_with_a_remedy() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let folder = parent(root);
+    let refused = |run: &str, arguments: &[&str], words: &str| {
+        let Output { status, stderr, .. } = convert(root, run, arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&stderr);
+        assert!(!status.success() && text.contains(words) && !text.contains("panicked"), "{arguments:?}: {text}");
+    };
+    refused("least", &["--keep", "1"], "the cheapest choice of layers needs");
+    refused("long", &["--seq-len", "100000"], "100000");
+    refused("many", &["--test-windows", "10000"], "give more text");
+    refused("none", &["--trials", "0"], "use at least 1");
+    // The library is of other settings.
+    refused("least", &["--block-steps", "7"], "settings was");
+    fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    refused("no-tokenizer", &[], "parent's own tokenizer");
+    let config = folder.join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"silu\"", "\"gelu\"")).unwrap();
+    refused("act", &[], "hidden_act");
+}
