@@ -54,6 +54,21 @@ pub(super) fn fatmax(values: &[f64], tau: f64) -> f64 {
     max + tau * values.iter().map(weight).sum::<f64>().ln()
 }
 
+/// The rounded minimum, [`fatmax`] upside down: the identity on one value; `inf` on none.
+pub(super) fn fatmin(values: &[f64], tau: f64) -> f64 {
+    -fatmax(&values.iter().map(|value| -value).collect::<Vec<_>>(), tau)
+}
+
+/// [`fatplus`], with an exponential only where it counts.
+pub(super) fn ramp(t: f64) -> f64 {
+    if t.abs() < FAR { fatplus(t) } else { far_fatplus(t) }
+}
+
+/// `ln sum_i exp(v_i)`; `-inf` on none.
+pub(super) fn log_sum_exp(values: &[f64]) -> f64 {
+    if values.is_empty() { f64::NEG_INFINITY } else { log_mean_exp(values) + (values.len() as f64).ln() }
+}
+
 /// `ln mean_i exp(v_i)`; `-inf` on none.
 pub(super) fn log_mean_exp(values: &[f64]) -> f64 {
     let max = maximum(values);
