@@ -18,8 +18,11 @@ use super::{
     cells::{Cell, cells},
     cholesky::{lower_root, scalar_root},
     q_log_nei::check_shape,
-    smooth::{TAU_MAX, TAU_RAMP, fatmin, log_fatplus, log_mean_exp, log_sum_exp, ramp},
+    smooth::{TAU_RAMP, fatmin, log_fatplus, log_mean_exp, log_sum_exp, ramp},
 };
+
+/// Temperature of the minimum over the sides of boxes, in logarithms: `tau_max` of BoTorch's qLogNEHVI.
+const TAU_SIDE: f64 = 1e-3;
 
 /// The longest side of a box, in logarithms no infinity.
 const LONGEST: f64 = 1e10;
@@ -288,9 +291,9 @@ fn log_area(cell: &Cell, points: &[Vec<f64>]) -> f64 {
         let members: Vec<_> = (0..points.len()).filter(|point| subset >> point & 1 == 1).collect();
         let side = |at: usize| {
             let rise = |&point: &usize| log_fatplus(points[point][at] - cell.lower[at], TAU_RAMP);
-            let common = fatmin(&members.iter().map(rise).collect::<Vec<_>>(), TAU_MAX);
+            let common = fatmin(&members.iter().map(rise).collect::<Vec<_>>(), TAU_SIDE);
             let length = (cell.upper[at].min(LONGEST) - cell.lower[at]).ln();
-            fatmin(&[common, length], TAU_MAX)
+            fatmin(&[common, length], TAU_SIDE)
         };
         let area: f64 = (0..cell.lower.len()).map(side).sum();
         if members.len() % 2 == 1 { odd.push(area) } else { even.push(area) }
