@@ -107,7 +107,7 @@ pub(crate) fn reference(points: &[Vec<f64>]) -> Option<Vec<f64>> {
 /// Among equals the earliest stays first.
 pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>) -> Vec<Observation<'a>> {
     let goal = study.goal();
-    if !goal.has_several() && goal.limits().is_empty() {
+    if goal.is_simple() {
         seen.sort_by(|a, b| b.value.total_cmp(&a.value));
         return seen;
     }

@@ -196,6 +196,11 @@ impl Goal {
         !self.others.is_empty()
     }
 
+    /// Whether one objective without bounds is all there is.
+    pub fn is_simple(&self) -> bool {
+        self.others.is_empty() && self.limits.is_empty()
+    }
+
     /// The bounds.
     pub fn limits(&self) -> &[Limit] {
         &self.limits

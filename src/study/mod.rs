@@ -13,8 +13,8 @@ mod report;
 mod state;
 mod trial;
 
-pub(crate) use front::ranked;
-pub(crate) use hypervolume::non_dominated;
+pub(crate) use front::{ranked, reference};
+pub(crate) use hypervolume::{dominates, non_dominated};
 pub(crate) use report::left_out;
 
 pub use event::Event;

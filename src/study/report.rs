@@ -121,7 +121,7 @@ impl Report {
     }
 
     /// A score or cost.
-    fn measured(&self, of: &Measure) -> Result<f64, ReportError> {
+    pub(crate) fn measured(&self, of: &Measure) -> Result<f64, ReportError> {
         let (numbers, name) = match of {
             Measure::Score(name) => (&self.scores, name),
             Measure::Cost(name) => (&self.costs, name),

@@ -72,6 +72,17 @@ impl Study {
         }
     }
 
+    /// The costs that the goal names, of one sequence, by name in alphabetical order.
+    ///
+    /// # Errors
+    /// As [`costs`](Self::costs).
+    pub(crate) fn cost_values(&self, architecture: &Architecture) -> Result<Vec<f64>, KnownCostError> {
+        match &self.costs {
+            Some(Attached { costs, names }) if !names.is_empty() => costs.costs(architecture, names),
+            _ => Ok(self.costs(architecture)?.into_values().collect()),
+        }
+    }
+
     /// Whether the goal's bounds on known costs allow the sequence. Where there are none, every sequence is allowed.
     pub fn admits(&self, architecture: &Architecture) -> bool {
         !self.goal.limits_costs() || self.cost_excess(architecture) <= 0.0

@@ -21,7 +21,7 @@ pub(super) fn design(study: &Study, rng: &mut Rng) -> Option<Architecture> {
         let scramble = first.seed.0 as u32;
         let from = study.candidates().count() as u32;
         let points = (from..from.saturating_add(TRIES)).map(|index| point(study.space(), index, scramble));
-        points.flatten().find(|point| !study.knows(point))
+        points.flatten().find(|point| !study.knows(point) && study.admits(point))
     });
     sobol.or_else(|| unknown.draw(rng))
 }

@@ -8,6 +8,7 @@
 //! | [`log_ei`](log_ei::log_ei) | one point, a noise-free incumbent | LogEI, Ament et al. 2023, arXiv 2310.20708 |
 //! | [`QLogNei`] | a batch of points, noisy and pending evaluations | qLogNEI, ibid.; qNEI, Balandat et al. 2020 |
 //! | [`QLogNehvi`] | the same for several objectives | qLogNEHVI, ibid.; qNEHVI, Daulton et al. 2021 |
+//! | [`OneNoisy`] | the same where all objectives but one are known exactly | |
 //! | [`prune_inferior`] | which evaluated points can be the best | BoTorch `prune_inferior_points` |
 
 mod base_samples;
@@ -15,6 +16,7 @@ mod cells;
 mod cholesky;
 mod function;
 pub(crate) mod log_ei;
+mod one_noisy;
 mod prune;
 mod q_log_nehvi;
 mod q_log_nei;
@@ -24,8 +26,10 @@ mod golden;
 
 pub(crate) use self::{
     base_samples::base_samples,
-    prune::{PRUNE_SAMPLES, prune_inferior},
-    q_log_nehvi::{Baseline, Batch, QLogNehvi, Singles},
+    one_noisy::{NoisyBaseline, NoisySingles, OneNoisy},
+    prune::{PRUNE_SAMPLES, prune_inferior, surviving},
+    smooth::ln_normal,
+    q_log_nehvi::{Baseline, QLogNehvi, Singles},
     q_log_nei::{QLogNei, SAMPLES},
 };
 pub use function::AcquisitionFunction;
