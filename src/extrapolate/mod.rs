@@ -11,12 +11,14 @@
 
 mod auto;
 mod body;
+mod costs;
 mod cycle;
 mod stack;
 mod stretch;
 mod target;
 
 pub use auto::Auto;
+pub use costs::TargetCosts;
 pub use cycle::Cycle;
 pub use stack::Stack;
 pub use stretch::Stretch;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     seed::Seed,
     space::{Architecture, SearchSpace},
     stopping::Pruner,
-    study::{Goal, TrialId},
+    study::{Goal, KnownCostError, KnownCosts, TrialId},
 };
 
 /// A whole search: space, evaluator, searcher, aggregator and extrapolator, with its limits.
@@ -50,6 +51,7 @@ pub struct Pipeline<E, S = GpBo, A = NcClustering, X = Auto> {
 pub(super) struct Options {
     pub space: SearchSpace,
     pub goal: Goal,
+    pub costs: Option<Arc<dyn KnownCosts>>,
     pub seed: Seed,
     pub trials: usize,
     pub time: Option<Duration>,
@@ -79,6 +81,7 @@ impl<E: Evaluator> Pipeline<E> {
             options: Options {
                 space,
                 goal: Goal::default(),
+                costs: None,
                 seed: Seed(0),
                 trials: 24,
                 time: None,
@@ -117,9 +120,17 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }
 
-    /// Optimises this score; `accuracy`, as much as possible, by default.
+    /// Optimises this; `accuracy`, as much as possible, by default. A goal that names costs needs
+    /// [`costs`](Self::costs).
     pub fn goal(mut self, goal: Goal) -> Self {
         self.options.goal = goal;
+        self
+    }
+
+    /// States the costs that the goal names: those of the target, [`TargetCosts`](crate::extrapolate::TargetCosts), or
+    /// others. They are part of what a journal compares.
+    pub fn costs(mut self, costs: impl KnownCosts + 'static) -> Self {
+        self.options.costs = Some(Arc::new(costs));
         self
     }
 
@@ -226,6 +237,7 @@ impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A
             seed: self.options.seed,
             searcher: self.searcher.fingerprint(),
             evaluator: self.evaluator.fingerprint(),
+            costs: self.options.named_costs().map(|costs| costs.fingerprint()),
             stopping: self.options.stopping.as_ref().map(Pruner::fingerprint),
             workers: Some(self.options.executor.as_ref().map_or(self.options.workers, Executor::capacity)),
             eager: self.options.eager,
@@ -246,6 +258,11 @@ impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A
 }
 
 impl Options {
+    /// The costs, where the goal names some.
+    fn named_costs(&self) -> Option<Arc<dyn KnownCosts>> {
+        self.costs.clone().filter(|_| !self.goal.costs().is_empty())
+    }
+
     /// A session of this setup, with all that is no stage.
     pub(super) fn into_session<S: Searcher>(self, setup: Setup, searcher: S) -> Result<Session<S>, PipelineError> {
         let session = match &self.journal {
@@ -253,6 +270,11 @@ impl Options {
             None => Session::without_journal(setup, searcher),
         };
         let mut session = session.max_attempts(self.max_attempts);
+        if let Some(costs) = self.named_costs() {
+            session = session.costs(costs)?;
+        } else if let Some(name) = self.goal.costs().into_iter().next() {
+            return Err(KnownCostError::Missing(name).into());
+        }
         if let Some(rule) = self.stopping {
             session = session.stop_early(rule);
         }

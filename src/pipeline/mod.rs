@@ -31,7 +31,7 @@ use crate::{
     journal::JournalError,
     primitive::RegistryError,
     search::SearchError,
-    study::{StudyError, TrialId},
+    study::{KnownCostError, StudyError, TrialId},
     text::line,
 };
 
@@ -96,6 +96,17 @@ pub enum PipelineError {
     /// The study refused a change.
     #[error(transparent)]
     Study(#[from] StudyError),
+    /// A known cost that the goal names has no value.
+    #[error(transparent)]
+    Costs(#[from] KnownCostError),
+    /// No trial is within the bounds of the goal.
+    #[error("no finished trial is within the bounds of the goal ({goal}){nearest}: relax a bound, or search on")]
+    NothingWithin {
+        /// The goal.
+        goal: String,
+        /// The trial that comes nearest, in words.
+        nearest: String,
+    },
     /// The searcher failed.
     #[error("the searcher failed")]
     Search(#[from] SearchError),

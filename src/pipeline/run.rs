@@ -17,7 +17,7 @@ use crate::{
     retry::retry,
     search::Searcher,
     space::Architecture,
-    study::Study,
+    study::{Observation, Study},
     text::causes,
 };
 
@@ -52,7 +52,7 @@ where
     pub fn run(self, target: &Target) -> Result<Found, PipelineError> {
         let primitives = self.primitives.clone();
         let Stages { aggregator, extrapolator, setup, study } = self.search()?;
-        let aggregated = aggregator.aggregate(&study)?;
+        let aggregated = aggregator.aggregate(&within_bounds(&study)?)?;
         let target = extrapolator.extrapolate(&aggregated, target, &primitives)?;
         Ok(Found { setup, study, aggregated, target })
     }
@@ -89,6 +89,21 @@ where
         outcome?;
         Ok(Stages { aggregator, extrapolator, setup, study: run.session.study().clone() })
     }
+}
+
+/// The study without the trials that are beyond the goal's bounds.
+fn within_bounds(study: &Study) -> Result<Study, PipelineError> {
+    let within = study.within_bounds();
+    if within.observations().next().is_some() || study.observations().next().is_none() {
+        return Ok(within);
+    }
+    let words = |seen: Observation<'_>| {
+        let numbers = seen.report.scores.iter().chain(&seen.report.costs);
+        let numbers: Vec<_> = numbers.map(|(name, value)| format!("{name} {value}")).collect();
+        format!("; the nearest is {} with {}", seen.trial.architecture, numbers.join(", "))
+    };
+    let nearest = study.nearest().map(words).unwrap_or_default();
+    Err(PipelineError::NothingWithin { goal: study.goal().to_string(), nearest })
 }
 
 struct Stages<A, X> {

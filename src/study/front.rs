@@ -36,6 +36,12 @@ impl Study {
         non_dominated(&points).into_iter().map(|at| inside[at].0).collect()
     }
 
+    /// The study as it looks without the observations that are beyond the goal's bounds; without bounds, as it is.
+    pub fn within_bounds(&self) -> Study {
+        let goal = self.goal();
+        self.filtered(|trial| trial.report().is_none_or(|report| report.excess(goal) <= 0.0))
+    }
+
     /// The observation that is least beyond the goal's bounds; among equals the earliest. For messages where none is
     /// within.
     pub fn nearest(&self) -> Option<Observation<'_>> {

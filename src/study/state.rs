@@ -192,6 +192,13 @@ impl Study {
         Study { space: space.clone(), goal: self.goal.clone(), costs: self.costs.clone(), trials, next: self.next }
     }
 
+    /// The study with these of its trials, under their numbers.
+    pub(crate) fn filtered(&self, keep: impl Fn(&Trial) -> bool) -> Study {
+        let mut view = self.clone();
+        view.trials.retain(|trial| keep(trial));
+        view
+    }
+
     /// The study as it looks when all observations of an architecture are one: [`Report::pooled`], under the number of
     /// the first. Trials without a value stay as they are.
     pub fn pooled(&self) -> Study {
