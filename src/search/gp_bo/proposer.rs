@@ -150,8 +150,22 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         starts: &[Hyper<K>],
         plan: Plan,
     ) -> Result<Self, GpError> {
+        Self::of_values(study, encode, starts, plan, |values| values)
+    }
+
+    /// Fits the process to what `prepare` makes of the values.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn of_values(
+        study: &'a Study,
+        encode: Encode<'a, K>,
+        starts: &[Hyper<K>],
+        plan: Plan,
+        prepare: impl Fn(Vec<f64>) -> Vec<f64>,
+    ) -> Result<Self, GpError> {
         let observations = best_and_latest(study, study.observations().collect(), plan.observations);
-        let values: Vec<_> = observations.iter().map(|seen| seen.value).collect();
+        let values = prepare(observations.iter().map(|seen| seen.value).collect());
         let sequences: Vec<_> = observations.iter().map(|seen| seen.trial.architecture.clone()).collect();
         let mut met = HashSet::new();
         let distinct = sequences.iter().filter(|sequence| met.insert(*sequence)).cloned().collect();

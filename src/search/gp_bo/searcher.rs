@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{
     AcquisitionFunction, GpError,
     budget::AskBudget,
-    design::design,
+    design::{design, extreme},
     encoding::Encoder,
     features::{Describer, Term},
     hyper::Hyper,
@@ -37,7 +37,7 @@ use crate::{
 ///
 /// With several objectives a proposal maximises qLogNEHVI, whatever the acquisition function is: the hypervolume that it
 /// adds to the front of what is observed, under noise and with trials pending. Every score has a process of its own;
-/// known costs count exactly, and only what they allow is proposed. Bounds on scores enter by the probability of being
+/// known costs count exactly, their extremes are the first trials, and only what they allow is proposed. Bounds on scores enter by the probability of being
 /// within.
 ///
 /// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
@@ -251,7 +251,8 @@ impl Searcher for GpBo {
         }
         let starting = study.candidates().count() < self.initial;
         if starting || study.observations().next().is_none() {
-            return Ok(design(study, rng).map_or(Proposal::Finished, Proposal::Evaluate));
+            let next = extreme(study, rng).or_else(|| design(study, rng));
+            return Ok(next.map_or(Proposal::Finished, Proposal::Evaluate));
         }
         let proposed = self.process(study).and_then(|process| process.propose(self.acquisition, rng));
         let (proposal, notice) = proposed.map_err(failed)?;

@@ -87,6 +87,26 @@ enum Function {
     General(QLogNehvi),
 }
 
+/// How far below the lower quartile a value counts, in ranges between the quartiles.
+const FAR_BELOW: f64 = 3.0;
+
+/// The values, those far below the others raised to where they are still the worst. The cheapest sequences, which a
+/// front needs, can be so bad that nothing else would be seen beside them.
+fn winsorised(mut values: Vec<f64>) -> Vec<f64> {
+    let mut sorted: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    if sorted.len() < 8 {
+        return values;
+    }
+    let lower = sorted[sorted.len() / 4];
+    let range = sorted[sorted.len() * 3 / 4] - lower;
+    let least = lower - FAR_BELOW * range;
+    if range > 0.0 && least.is_finite() {
+        values.iter_mut().filter(|value| **value < least).for_each(|value| *value = least);
+    }
+    values
+}
+
 impl<'a, K: Kernel + Clone> Several<'a, K> {
     /// Fits a process to every score that the goal names.
     ///
@@ -99,7 +119,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         plan: Plan,
     ) -> Result<Self, GpError> {
         let goal = study.goal();
-        let primary = Proposer::new(study, encode(), starts, plan)?;
+        let primary = Proposer::of_values(study, encode(), starts, plan, winsorised)?;
         let names = goal.costs();
         let mut several = Self {
             study,
@@ -146,6 +166,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let seen = self.primary.observations();
         let values: Vec<_> = seen.iter().map(|seen| value(seen.report.scores.get(score))).collect();
         let sequences: Vec<_> = seen.iter().map(|seen| seen.trial.architecture.clone()).collect();
+        let values = winsorised(values);
         let (surrogate, notice) = fitted(&self.encode, &sequences, &values, starts, self.plan)?;
         self.others.push(Model { score: score.into(), direction, surrogate, notice });
         Ok(self.others.len())
