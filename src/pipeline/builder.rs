@@ -57,6 +57,7 @@ pub(super) struct Options {
     pub time: Option<Duration>,
     pub workers: usize,
     pub eager: bool,
+    pub evaluate_merged: bool,
     pub max_attempts: u32,
     pub stopping: Option<Box<dyn Pruner>>,
     pub journal: Option<PathBuf>,
@@ -87,6 +88,7 @@ impl<E: Evaluator> Pipeline<E> {
                 time: None,
                 workers: 1,
                 eager: false,
+                evaluate_merged: false,
                 max_attempts: 3,
                 stopping: None,
                 journal: None,
@@ -170,6 +172,14 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
     /// [`Session::lag`].
     pub fn eager(mut self) -> Self {
         self.options.eager = true;
+        self
+    }
+
+    /// Evaluates what was merged before it is handed out, where no trial has done so: a merged sequence can be worse than
+    /// the best trial. One trial more than the budget says; what is merged stays the same. A search that runs out of
+    /// time leaves it.
+    pub fn evaluate_merged(mut self) -> Self {
+        self.options.evaluate_merged = true;
         self
     }
 

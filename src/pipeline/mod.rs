@@ -11,6 +11,7 @@ mod run;
 mod run_folder;
 mod session;
 mod trace;
+mod verdict;
 
 pub use builder::Pipeline;
 pub use metrics::MetricsFile;
@@ -19,6 +20,7 @@ pub use progress_bar::ProgressBar;
 pub use run::Found;
 pub use run_folder::{RunFolder, RunFolderError, Summary, read_model};
 pub use session::{Ask, Session, Told};
+pub(crate) use verdict::{few_voters, verdict};
 
 use std::{fmt, path::PathBuf, time::Duration};
 

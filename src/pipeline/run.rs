@@ -6,14 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Ask, Finished, Pipeline, PipelineError, Session};
+use super::{Ask, Finished, Pipeline, PipelineError, Session, few_voters, verdict};
 use crate::{
     aggregate::Aggregator,
     evaluate::{CancelToken, Evaluator},
     execute::{ExecuteError, Executor, Message, Threads},
-    extrapolate::{Extrapolator, Target},
+    extrapolate::{Extrapolator, Target, size_notice},
     journal::{JournalError, Setup},
     model::ModelSpec,
+    primitive::Primitives,
     retry::retry,
     search::Searcher,
     space::Architecture,
@@ -30,8 +31,20 @@ pub struct Found {
     pub study: Study,
     /// The small architecture, merged from the best trials.
     pub aggregated: Architecture,
+    /// On how many trials it rests, where the aggregator says so.
+    pub voters: Option<usize>,
     /// The architecture at the target's size, ready to be built.
     pub target: ModelSpec,
+}
+
+impl Found {
+    /// What a person should know of the result: whether the merged architecture or the best trial is better, clusters of
+    /// one or two voters, a size that is not the target's.
+    pub fn notices(&self, target: &Target, primitives: &Primitives) -> Vec<String> {
+        let few = self.voters.and_then(few_voters);
+        let size = size_notice(&self.target, target, primitives).map(|words| format!("at full size, {words}"));
+        [verdict(&self.study, &self.aggregated), few, size].into_iter().flatten().collect()
+    }
 }
 
 /// How long the loop sleeps at most before it looks at the clock and the cancel token.
@@ -52,9 +65,11 @@ where
     pub fn run(self, target: &Target) -> Result<Found, PipelineError> {
         let primitives = self.primitives.clone();
         let Stages { aggregator, extrapolator, setup, study } = self.search()?;
-        let aggregated = aggregator.aggregate(&within_bounds(&study)?)?;
+        let searched = within_bounds(&study.searched())?;
+        let aggregated = aggregator.aggregate(&searched)?;
+        let voters = aggregator.voters(&searched);
         let target = extrapolator.extrapolate(&aggregated, target, &primitives)?;
-        Ok(Found { setup, study, aggregated, target })
+        Ok(Found { setup, study, aggregated, voters, target })
     }
 
     /// Runs the trials.
@@ -67,6 +82,7 @@ where
         let trials = options.trials;
         let write_timeout = options.write_timeout;
         let eager = options.eager;
+        let evaluate_merged = options.evaluate_merged;
         let workers = options.workers;
         let executor = options.executor.take();
         let cancel = options.cancel.clone();
@@ -84,7 +100,11 @@ where
         executor.begin(&fingerprint)?;
         session.watch(|observer, study| observer.started(&setup, study, trials));
         let mut run = Run { session, executor, running: 0, trials, deadline, cancel, write_timeout };
-        let outcome = run.drive().map_err(|error| run.explained(error));
+        let mut outcome = run.drive();
+        if evaluate_merged && outcome.is_ok() {
+            outcome = run.evaluate_merged(&aggregator);
+        }
+        let outcome = outcome.map_err(|error| run.explained(error));
         run.session.watch(|observer, study| observer.finished(study));
         outcome?;
         Ok(Stages { aggregator, extrapolator, setup, study: run.session.study().clone() })
@@ -176,6 +196,16 @@ impl<S: Searcher> Run<S> {
                 self.executor.cancel();
             }
         }
+    }
+
+    /// Evaluates what the aggregator gives, where nothing is known of it yet.
+    fn evaluate_merged(&mut self, aggregator: &impl Aggregator) -> Result<(), PipelineError> {
+        let searched = self.session.study().searched();
+        // Where nothing can be merged, whoever asks for the result is told.
+        let merged = within_bounds(&searched).ok().and_then(|within| aggregator.aggregate(&within).ok());
+        let Some(merged) = merged.filter(|merged| !self.session.study().knows(merged)) else { return Ok(()) };
+        self.retrying(|session| session.add_merged(merged.clone()))?;
+        self.drive()
     }
 
     /// Gives every idle worker a trial, as far as budget, time and searcher allow.

@@ -294,6 +294,16 @@ impl<S: Searcher> Session<S> {
         Ok(id)
     }
 
+    /// Adds what was merged; it is handed out before the searcher is asked again and counts against no budget.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_merged(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
+        let id = self.submit(architecture, Origin::Merged)?;
+        self.queue.push_back(id);
+        Ok(id)
+    }
+
     /// Sets a finished trial aside: searcher and aggregator ignore it from now on.
     ///
     /// # Errors

@@ -158,9 +158,10 @@ impl Study {
         self.trials.iter().map(AsRef::as_ref).filter(|trial: &&Trial| trial.is_pending())
     }
 
-    /// How many trials count against a budget: all, those of parts of sequences included, but those set aside.
+    /// How many trials count against a budget: all, those of parts of sequences included, but those set aside and those
+    /// of what was [merged](Origin::Merged).
     pub fn valid_trials(&self) -> usize {
-        self.trials.iter().filter(|trial| !trial.is_invalid()).count()
+        self.trials.iter().filter(|trial| !trial.is_invalid() && trial.origin != Origin::Merged).count()
     }
 
     /// The best observation by the goal's score, within its bounds; among equals the earliest.
@@ -190,6 +191,12 @@ impl Study {
         let inside = self.trials.iter().filter(|trial| space.contains(&trial.architecture));
         let trials = inside.cloned().collect();
         Study { space: space.clone(), goal: self.goal.clone(), costs: self.costs.clone(), trials, next: self.next }
+    }
+
+    /// The study without the trials of what was [merged](Origin::Merged): what an aggregator is asked about, so that its
+    /// answer does not depend on whether it was evaluated.
+    pub fn searched(&self) -> Study {
+        self.filtered(|trial| trial.origin != Origin::Merged)
     }
 
     /// The study with these of its trials, under their numbers.
