@@ -17,6 +17,7 @@ fn setup() -> Setup {
         space: toy::space(),
         primitives: [(Symbol::ATTENTION, PrimitiveId::new("attention").unwrap())].into(),
         goal: Goal::default(),
+        costs: None,
         seed: Seed(7),
         searcher: "random".into(),
         evaluator: "toy".into(),

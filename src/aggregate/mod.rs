@@ -4,11 +4,13 @@
 //! many observations: [`NcClustering`] is the method of Composer (arXiv 2510.00379, section on the HNAS Aggregator),
 //! [`Best`] its baseline.
 
+mod bands;
 mod best;
 mod kmeans;
 mod nc_clustering;
 mod pooled;
 
+pub use bands::{Band, along_front};
 pub use best::Best;
 pub use nc_clustering::{Cluster, Clustering, Context, LayerVote, NcClustering, Vote};
 pub use pooled::Pooled;
@@ -34,6 +36,12 @@ pub trait Aggregator {
     /// # Errors
     /// [`AggregateError`] when they are too few, or a setting cannot be used.
     fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError>;
+
+    /// On how many observations the answer rests; `None` where that means nothing.
+    fn voters(&self, study: &Study) -> Option<usize> {
+        let _ = study;
+        None
+    }
 }
 
 /// Why there is no aggregated architecture.

@@ -205,6 +205,11 @@ impl Aggregator for NcClustering {
     fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError> {
         self.explain(study).map(|clustering| clustering.architecture)
     }
+
+    fn voters(&self, study: &Study) -> Option<usize> {
+        let clustering = self.explain(study).ok()?;
+        clustering.clusters.get(clustering.chosen).map(|cluster| cluster.trials.len())
+    }
 }
 
 impl Cluster {

@@ -20,6 +20,10 @@ impl<A: Aggregator> Aggregator for Pooled<A> {
     fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError> {
         self.0.aggregate(&study.pooled())
     }
+
+    fn voters(&self, study: &Study) -> Option<usize> {
+        self.0.voters(&study.pooled())
+    }
 }
 
 #[cfg(test)]

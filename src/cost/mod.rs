@@ -39,4 +39,5 @@ pub use flops::FlopConvention;
 pub use layer_times::{LayerTimes, Seconds, Timing};
 #[cfg(feature = "model")]
 pub use measured::MeasureError;
+pub(crate) use model_cost::body_without_norms;
 pub use model_cost::{CostError, ModelCost, Workload};

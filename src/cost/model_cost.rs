@@ -144,6 +144,15 @@ impl ModelCost {
     }
 }
 
+/// Parameters of all layers, norms left out.
+///
+/// # Errors
+/// [`RegistryError`] for an unknown layer.
+pub(crate) fn body_without_norms(spec: &ModelSpec, primitives: &Primitives) -> Result<u128, RegistryError> {
+    let size = |&layer: &Symbol| Ok(u128::from(primitives.get(layer)?.cost(&spec.dims, 0).parameters));
+    spec.architecture.layers().iter().map(size).sum()
+}
+
 pub(super) fn check_workload(workload: Workload) -> Result<(), CostError> {
     let Workload { seq_len, bytes_per_element, .. } = workload;
     let fits = (1..=MAX_SEQ_LEN).contains(&seq_len) && bytes_per_element > 0;

@@ -2,8 +2,8 @@
 //!
 //! The search finds a sequence of a few layers; an [`Extrapolator`] makes of it a model with the widths and about the
 //! parameters of a [`Target`]. The rules are those of Composer (arXiv 2510.00379, HNAS Extrapolator): [`Stack`] repeats
-//! the sequence, [`Stretch`] lengthens its runs, [`Auto`] chooses between them as the paper advises. [`Cycle`] is ours
-//! and comes nearest to the size.
+//! the sequence, [`Stretch`] lengthens its runs, [`Auto`] chooses between them as the paper advises. [`Cycle`] and
+//! [`EqualSize`] are ours: the one comes nearest to the size with whole layers, the other by a width as well.
 //!
 //! Notation: `M` is the number of body parameters of the target, `m` that of the small architecture at the widths of
 //! the target, both without norms; `h_g` is the length of run `g`. All arithmetic is on integers: at 3B an MLP layer is
@@ -11,13 +11,17 @@
 
 mod auto;
 mod body;
+mod costs;
 mod cycle;
+mod equal_size;
 mod stack;
 mod stretch;
 mod target;
 
 pub use auto::Auto;
+pub use costs::TargetCosts;
 pub use cycle::Cycle;
+pub use equal_size::{EqualSize, size_excess, size_notice};
 pub use stack::Stack;
 pub use stretch::Stretch;
 pub use target::{Target, TargetError};
@@ -35,7 +39,7 @@ use crate::{
 ///
 /// Laws, checked by `testkit::extrapolator`: the parameters of the result are within one layer per run of the small
 /// architecture of the target's; an architecture that has the target's size already is kept; widths and vocabulary are
-/// the target's; an empty architecture is refused.
+/// the target's, where an extrapolator does not [scale](EqualSize) `d_ff`; an empty architecture is refused.
 ///
 /// See [`Auto`] for an implementation.
 #[auto_impl(&, Box)]

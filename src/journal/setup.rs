@@ -30,6 +30,9 @@ pub struct Setup {
     pub searcher: String,
     /// Fingerprint of the evaluator.
     pub evaluator: String,
+    /// What the known costs of the goal are of, where it names some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<String>,
     /// Fingerprint of the pruner, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
@@ -70,6 +73,7 @@ impl Setup {
                 ("space", text(&setup.space)),
                 ("primitives", text(&setup.primitives)),
                 ("goal", text(&setup.goal)),
+                ("costs", setup.costs.clone().unwrap_or("none".into())),
                 ("seed", text(&setup.seed)),
                 ("searcher", setup.searcher.clone()),
                 ("evaluator", setup.evaluator.clone()),
@@ -133,6 +137,7 @@ impl Setup {
             seed: Seed(77),
             searcher: "random".into(),
             evaluator: String::new(),
+            costs: None,
             stopping: None,
             workers: Some(2),
             eager: false,

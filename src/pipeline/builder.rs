@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     seed::Seed,
     space::{Architecture, SearchSpace},
     stopping::Pruner,
-    study::{Goal, TrialId},
+    study::{Goal, KnownCostError, KnownCosts, TrialId},
 };
 
 /// A whole search: space, evaluator, searcher, aggregator and extrapolator, with its limits.
@@ -50,11 +51,13 @@ pub struct Pipeline<E, S = GpBo, A = NcClustering, X = Auto> {
 pub(super) struct Options {
     pub space: SearchSpace,
     pub goal: Goal,
+    pub costs: Option<Arc<dyn KnownCosts>>,
     pub seed: Seed,
     pub trials: usize,
     pub time: Option<Duration>,
     pub workers: usize,
     pub eager: bool,
+    pub evaluate_merged: bool,
     pub max_attempts: u32,
     pub stopping: Option<Box<dyn Pruner>>,
     pub journal: Option<PathBuf>,
@@ -79,11 +82,13 @@ impl<E: Evaluator> Pipeline<E> {
             options: Options {
                 space,
                 goal: Goal::default(),
+                costs: None,
                 seed: Seed(0),
                 trials: 24,
                 time: None,
                 workers: 1,
                 eager: false,
+                evaluate_merged: false,
                 max_attempts: 3,
                 stopping: None,
                 journal: None,
@@ -117,10 +122,19 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }
 
-    /// Optimises this score; `accuracy`, as much as possible, by default.
+    /// Optimises this; `accuracy`, as much as possible, by default. A goal that names costs needs
+    /// [`costs`](Self::costs).
     #[must_use]
     pub fn goal(mut self, goal: Goal) -> Self {
         self.options.goal = goal;
+        self
+    }
+
+    /// States the costs that the goal names: those of the target, [`TargetCosts`](crate::extrapolate::TargetCosts), or
+    /// others. They are part of what a journal compares.
+    #[must_use]
+    pub fn costs(mut self, costs: impl KnownCosts + 'static) -> Self {
+        self.options.costs = Some(Arc::new(costs));
         self
     }
 
@@ -166,6 +180,15 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
     #[must_use]
     pub fn eager(mut self) -> Self {
         self.options.eager = true;
+        self
+    }
+
+    /// Evaluates what was merged before it is handed out, where no trial has done so: a merged sequence can be worse than
+    /// the best trial. One trial more than the budget says; what is merged stays the same. A search that runs out of
+    /// time leaves it.
+    #[must_use]
+    pub fn evaluate_merged(mut self) -> Self {
+        self.options.evaluate_merged = true;
         self
     }
 
@@ -240,6 +263,7 @@ impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A
             seed: self.options.seed,
             searcher: self.searcher.fingerprint(),
             evaluator: self.evaluator.fingerprint(),
+            costs: self.options.named_costs().map(|costs| costs.fingerprint()),
             stopping: self.options.stopping.as_ref().map(Pruner::fingerprint),
             workers: Some(self.options.executor.as_ref().map_or(self.options.workers, Executor::capacity)),
             eager: self.options.eager,
@@ -260,6 +284,11 @@ impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A
 }
 
 impl Options {
+    /// The costs, where the goal names some.
+    fn named_costs(&self) -> Option<Arc<dyn KnownCosts>> {
+        self.costs.clone().filter(|_| !self.goal.costs().is_empty())
+    }
+
     /// A session of this setup, with all that is no stage.
     pub(super) fn into_session<S: Searcher>(self, setup: Setup, searcher: S) -> Result<Session<S>, PipelineError> {
         let session = match &self.journal {
@@ -267,6 +296,11 @@ impl Options {
             None => Session::without_journal(setup, searcher),
         };
         let mut session = session.max_attempts(self.max_attempts);
+        if let Some(costs) = self.named_costs() {
+            session = session.costs(costs)?;
+        } else if let Some(name) = self.goal.costs().into_iter().next() {
+            return Err(KnownCostError::Missing(name).into());
+        }
         if let Some(rule) = self.stopping {
             session = session.stop_early(rule);
         }

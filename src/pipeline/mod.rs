@@ -11,6 +11,7 @@ mod run;
 mod run_folder;
 mod session;
 mod trace;
+mod verdict;
 
 pub use builder::Pipeline;
 pub use metrics::MetricsFile;
@@ -19,6 +20,7 @@ pub use progress_bar::ProgressBar;
 pub use run::Found;
 pub use run_folder::{RunFolder, RunFolderError, Summary, read_model};
 pub use session::{Ask, Session, Told};
+pub(crate) use verdict::{few_voters, verdict};
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -31,7 +33,7 @@ use crate::{
     journal::JournalError,
     primitive::RegistryError,
     search::SearchError,
-    study::{StudyError, TrialId},
+    study::{KnownCostError, StudyError, TrialId},
     text::line,
 };
 
@@ -97,6 +99,17 @@ pub enum PipelineError {
     /// The study refused a change.
     #[error(transparent)]
     Study(#[from] StudyError),
+    /// A known cost that the goal names has no value.
+    #[error(transparent)]
+    Costs(#[from] KnownCostError),
+    /// No trial is within the bounds of the goal.
+    #[error("no finished trial is within the bounds of the goal ({goal}){nearest}: relax a bound, or search on")]
+    NothingWithin {
+        /// The goal.
+        goal: String,
+        /// The trial that comes nearest, in words.
+        nearest: String,
+    },
     /// The searcher failed.
     #[error("the searcher failed")]
     Search(#[from] SearchError),

@@ -6,18 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Ask, Finished, Pipeline, PipelineError, Session};
+use super::{Ask, Finished, Pipeline, PipelineError, Session, few_voters, verdict};
 use crate::{
     aggregate::Aggregator,
     evaluate::{CancelToken, Evaluator},
     execute::{ExecuteError, Executor, Message, Threads},
-    extrapolate::{Extrapolator, Target},
+    extrapolate::{Extrapolator, Target, size_notice},
     journal::{JournalError, Setup},
     model::ModelSpec,
+    primitive::Primitives,
     retry::retry,
     search::Searcher,
     space::Architecture,
-    study::Study,
+    study::{Observation, Study},
     text::causes,
 };
 
@@ -30,11 +31,23 @@ pub struct Found {
     pub study: Study,
     /// The small architecture, merged from the best trials.
     pub aggregated: Architecture,
+    /// On how many trials it rests, where the aggregator says so.
+    pub voters: Option<usize>,
     /// The architecture at the target's size, ready to be built.
     pub target: ModelSpec,
     /// Its weights, where it has any: a search that converts a trained model leaves them.
     #[cfg(feature = "model")]
     pub weights: Option<crate::model::HybridLm>,
+}
+
+impl Found {
+    /// What a person should know of the result: whether the merged architecture or the best trial is better, clusters of
+    /// one or two voters, a size that is not the target's.
+    pub fn notices(&self, target: &Target, primitives: &Primitives) -> Vec<String> {
+        let few = self.voters.and_then(few_voters);
+        let size = size_notice(&self.target, target, primitives).map(|words| format!("at full size, {words}"));
+        [verdict(&self.study, &self.aggregated), few, size].into_iter().flatten().collect()
+    }
 }
 
 /// How long the loop sleeps at most before it looks at the clock and the cancel token.
@@ -55,12 +68,15 @@ where
     pub fn run(self, target: &Target) -> Result<Found, PipelineError> {
         let primitives = self.primitives.clone();
         let Stages { aggregator, extrapolator, setup, study } = self.search()?;
-        let aggregated = aggregator.aggregate(&study)?;
+        let searched = within_bounds(&study.searched())?;
+        let aggregated = aggregator.aggregate(&searched)?;
+        let voters = aggregator.voters(&searched);
         let target = extrapolator.extrapolate(&aggregated, target, &primitives)?;
         Ok(Found {
             setup,
             study,
             aggregated,
+            voters,
             target,
             #[cfg(feature = "model")]
             weights: None,
@@ -77,6 +93,7 @@ where
         let trials = options.trials;
         let write_timeout = options.write_timeout;
         let eager = options.eager;
+        let evaluate_merged = options.evaluate_merged;
         let workers = options.workers;
         let executor = options.executor.take();
         let cancel = options.cancel.clone();
@@ -94,11 +111,30 @@ where
         executor.begin(&fingerprint)?;
         session.watch(|observer, study| observer.started(&setup, study, trials));
         let mut run = Run { session, executor, running: 0, trials, deadline, cancel, write_timeout };
-        let outcome = run.drive().map_err(|error| run.explained(error));
+        let mut outcome = run.drive();
+        if evaluate_merged && outcome.is_ok() {
+            outcome = run.evaluate_merged(&aggregator);
+        }
+        let outcome = outcome.map_err(|error| run.explained(error));
         run.session.watch(|observer, study| observer.finished(study));
         outcome?;
         Ok(Stages { aggregator, extrapolator, setup, study: run.session.study().clone() })
     }
+}
+
+/// The study without the trials that are beyond the goal's bounds.
+fn within_bounds(study: &Study) -> Result<Study, PipelineError> {
+    let within = study.within_bounds();
+    if within.observations().next().is_some() || study.observations().next().is_none() {
+        return Ok(within);
+    }
+    let words = |seen: Observation<'_>| {
+        let numbers = seen.report.scores.iter().chain(&seen.report.costs);
+        let numbers: Vec<_> = numbers.map(|(name, value)| format!("{name} {value}")).collect();
+        format!("; the nearest is {} with {}", seen.trial.architecture, numbers.join(", "))
+    };
+    let nearest = study.nearest().map(words).unwrap_or_default();
+    Err(PipelineError::NothingWithin { goal: study.goal().to_string(), nearest })
 }
 
 struct Stages<A, X> {
@@ -171,6 +207,16 @@ impl<S: Searcher> Run<S> {
                 self.executor.cancel();
             }
         }
+    }
+
+    /// Evaluates what the aggregator gives, where nothing is known of it yet.
+    fn evaluate_merged(&mut self, aggregator: &impl Aggregator) -> Result<(), PipelineError> {
+        let searched = self.session.study().searched();
+        // Where nothing can be merged, whoever asks for the result is told.
+        let merged = within_bounds(&searched).ok().and_then(|within| aggregator.aggregate(&within).ok());
+        let Some(merged) = merged.filter(|merged| !self.session.study().knows(merged)) else { return Ok(()) };
+        self.retrying(|session| session.add_merged(merged.clone()))?;
+        self.drive()
     }
 
     /// Gives every idle worker a trial, as far as budget, time and searcher allow.

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{Observer, PipelineError, trace::Trace};
@@ -11,11 +12,14 @@ use crate::{
     evaluate::EvalError,
     execute::AttemptError,
     journal::{Journal, Setup},
-    search::{Proposal, Searcher},
+    search::{Proposal, Searcher, check_bounds},
     seed::Seed,
     space::{Architecture, SearchSpace},
     stopping::Pruner,
-    study::{Event, Failure, FailureKind, Goal, Origin, Report, Study, StudyError, Trial, TrialId, left_out},
+    study::{
+        Event, Failure, FailureKind, Goal, KnownCostError, KnownCosts, Origin, Report, Study, StudyError, Trial, TrialId,
+        left_out,
+    },
     text::causes,
 };
 
@@ -46,6 +50,8 @@ pub struct Session<S> {
     lag: Option<u64>,
     stopping: Option<Box<dyn Pruner>>,
     max_attempts: u32,
+    /// Whether the bounds of the goal have been looked at.
+    bounds_checked: bool,
     /// What is to be said about the journal, once somebody listens.
     notices: Vec<String>,
     pub(super) observers: Vec<Box<dyn Observer>>,
@@ -90,6 +96,7 @@ impl<S: Searcher> Session<S> {
             seed,
             searcher: searcher_fingerprint,
             evaluator,
+            costs: None,
             stopping: None,
             workers: None,
             eager: false,
@@ -126,6 +133,7 @@ impl<S: Searcher> Session<S> {
             lag: None,
             stopping: None,
             max_attempts: MAX_ATTEMPTS,
+            bounds_checked: false,
             notices: Vec::new(),
             observers: vec![Box::new(Trace)],
         }
@@ -153,6 +161,15 @@ impl<S: Searcher> Session<S> {
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts.max(1);
         self
+    }
+
+    /// States the costs that the goal names, as `setup` says where there is a journal.
+    ///
+    /// # Errors
+    /// [`PipelineError::Costs`] where the goal names another.
+    pub fn costs(self, costs: Arc<dyn KnownCosts>) -> Result<Self, PipelineError> {
+        let setup = Setup { costs: Some(costs.fingerprint()), ..self.setup };
+        Ok(Self { study: self.study.with_costs(costs)?, setup, ..self })
     }
 
     /// Tells `observer` what happens; any number may watch.
@@ -233,9 +250,13 @@ impl<S: Searcher> Session<S> {
         let last_attempt = trial.failed_attempts + 1 >= self.max_attempts;
         let lost = outcome.as_ref().map(Report::not_finite).unwrap_or_default();
         let event = match outcome {
-            Ok(report) => match report.value(self.study.goal()) {
-                Ok(_) => Event::Completed { id, report: report.finite() },
-                Err(error) => failed(FailureKind::BadReport, causes(&error)),
+            Ok(report) => match self.study.priced(&trial.architecture, report) {
+                Ok(report) => match report.values(self.study.goal()) {
+                    Ok(_) => Event::Completed { id, report: report.finite() },
+                    Err(error) => failed(FailureKind::BadReport, causes(&error)),
+                },
+                Err(error @ KnownCostError::Unbuildable { .. }) => failed(FailureKind::Infeasible, causes(&error)),
+                Err(error) => return Err(error.into()),
             },
             Err(AttemptError::Panicked(reason)) => failed(FailureKind::Panicked, reason),
             Err(AttemptError::Stopped(reason)) => failed(FailureKind::Stopped, reason),
@@ -273,6 +294,16 @@ impl<S: Searcher> Session<S> {
     /// [`PipelineError::Study`] when it is outside the space, [`PipelineError::Journal`] when it cannot be recorded.
     pub fn add(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
         let id = self.submit(architecture, Origin::Manual)?;
+        self.queue.push_back(id);
+        Ok(id)
+    }
+
+    /// Adds what was merged; it is handed out before the searcher is asked again and counts against no budget.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_merged(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
+        let id = self.submit(architecture, Origin::Merged)?;
         self.queue.push_back(id);
         Ok(id)
     }
@@ -317,6 +348,10 @@ impl<S: Searcher> Session<S> {
     /// Asks the searcher, with the outcomes that it may know.
     fn ask_searcher(&mut self) -> Result<Proposal, PipelineError> {
         let next = self.study.next_id();
+        if !self.bounds_checked {
+            check_bounds(&self.study, &mut self.setup.seed.rng("bounds", 0))?;
+            self.bounds_checked = true;
+        }
         let rng = || self.setup.seed.rng("ask", next.0);
         if self.lag.is_none() {
             return Ok(self.searcher.ask(&self.study, &mut rng())?);

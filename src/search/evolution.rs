@@ -8,7 +8,7 @@ use super::{Proposal, SearchError, Searcher, unknown::Unknown};
 use crate::{
     seed::Rng,
     space::Architecture,
-    study::{Observation, Study},
+    study::{Observation, Study, ranked},
 };
 
 /// Ageing evolution: the population is the last `population` observations, whatever their value; the best of `sample`
@@ -19,6 +19,9 @@ use crate::{
 /// - the first `population` proposals, and all until something is observed, are drawn like [`RandomSearch`]'s;
 /// - a mutation is one of [`SearchSpace::neighbors`]; where all of them are known, a known one is mutated in turn, up
 ///   to as many times as there are layers, and after that the child is drawn like [`RandomSearch`]'s;
+/// - with several objectives or bounds, selection is that of NSGA-II (Deb et al. 2002, IEEE Transactions on Evolutionary
+///   Computation 6(2)): the population is the best `population` observations, by bounds, fronts and crowding, and the
+///   best of a sample is the first in that order;
 /// - draws are with replacement, so `sample` may exceed `population`: selection becomes greedier.
 ///
 /// [`RandomSearch`]: super::RandomSearch
@@ -43,6 +46,15 @@ impl RegularizedEvolution {
         }
     }
 
+    /// The first in the order of NSGA-II of `sample` draws. `None` only for an empty population.
+    fn ranked_parent<'a>(&self, study: &'a Study, rng: &mut Rng) -> Option<&'a Architecture> {
+        let mut population = ranked(study, study.observations().collect());
+        population.truncate(self.population);
+        let places: Vec<_> = (0..population.len()).collect();
+        let best = (0..self.sample).filter_map(|_| places.choose(rng)).min()?;
+        population.get(*best).map(|parent| &parent.trial.architecture)
+    }
+
     /// The best of `sample` draws; among equals the first drawn. `None` only for an empty population.
     fn parent<'a>(&self, population: &[Observation<'a>], rng: &mut Rng) -> Option<&'a Architecture> {
         (0..self.sample)
@@ -59,7 +71,7 @@ fn child(study: &Study, parent: &Architecture, rng: &mut Rng) -> Option<Architec
     let known: HashSet<_> = study.candidates().map(|trial| &trial.architecture).collect();
     for _ in 0..study.space().layers() {
         let near = study.space().neighbors(&from);
-        let unknown: Vec<_> = near.iter().filter(|near| !known.contains(near)).collect();
+        let unknown: Vec<_> = near.iter().filter(|near| !known.contains(near) && study.admits(near)).collect();
         if let Some(&child) = unknown.choose(rng) {
             return Some(child.clone());
         }
@@ -83,7 +95,11 @@ impl Searcher for RegularizedEvolution {
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
         let observations: Vec<_> = study.observations().collect();
         let population = &observations[observations.len().saturating_sub(self.population)..];
-        let parent = if study.candidates().count() < self.population { None } else { self.parent(population, rng) };
+        let parent = match study.candidates().count() < self.population {
+            true => None,
+            false if study.goal().is_simple() => self.parent(population, rng),
+            false => self.ranked_parent(study, rng),
+        };
         let child = parent.and_then(|parent| child(study, parent, rng));
         let child = child.or_else(|| Unknown::new(study).draw(rng));
         Ok(child.map_or(Proposal::Finished, Proposal::Evaluate))

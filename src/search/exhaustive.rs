@@ -16,7 +16,7 @@ impl Searcher for Exhaustive {
     }
 
     fn ask(&mut self, study: &Study, _rng: &mut Rng) -> Result<Proposal, SearchError> {
-        Ok(Unknown::new(study).nth(0).map_or(Proposal::Finished, Proposal::Evaluate))
+        Ok(Unknown::new(study).first().map_or(Proposal::Finished, Proposal::Evaluate))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Proposal, SearchError, Searcher, unknown::Unknown};
 use crate::{
     seed::Rng,
     space::Architecture,
-    study::{Observation, Study},
+    study::{Study, ranked},
 };
 
 /// Looks around the best observation: proposes one of its [`neighbors`] that is not known yet, drawn uniformly. When
@@ -16,7 +16,8 @@ use crate::{
 /// climbing again from the best place that still has unknown neighbours.
 ///
 /// The first `initial` proposals, and all while nothing is observed or everything observed is exhausted, are drawn like
-/// [`RandomSearch`]'s. Among equal observations the earliest comes first. Draws once from the generator per proposal.
+/// [`RandomSearch`]'s. With several objectives or bounds, observations come in the order of NSGA-II: front before front,
+/// the loneliest of a front first (a local search of Pareto, Paquete et al. 2004). Among equal observations the earliest comes first. Draws once from the generator per proposal.
 ///
 /// [`neighbors`]: crate::space::SearchSpace::neighbors
 /// [`RandomSearch`]: super::RandomSearch
@@ -47,14 +48,12 @@ impl Default for LocalSearch {
 
 /// An unknown neighbour of the best observation that has one.
 fn uphill(study: &Study, rng: &mut Rng) -> Option<Architecture> {
-    let mut from: Vec<Observation> = study.observations().collect();
-    // Stable: among equals the earliest stays first.
-    from.sort_by(|a, b| b.value.total_cmp(&a.value));
+    let from = ranked(study, study.observations().collect());
     // Looked up, since every exhausted place asks for all its neighbours again.
     let known: HashSet<_> = study.candidates().map(|trial| &trial.architecture).collect();
     from.iter().find_map(|seen| {
         let near = study.space().neighbors(&seen.trial.architecture);
-        let unknown: Vec<_> = near.into_iter().filter(|near| !known.contains(near)).collect();
+        let unknown: Vec<_> = near.into_iter().filter(|near| !known.contains(near) && study.admits(near)).collect();
         unknown.choose(rng).cloned()
     })
 }

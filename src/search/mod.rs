@@ -13,6 +13,7 @@ mod local_search;
 mod random;
 mod replicate;
 mod unknown;
+mod within;
 
 pub use evolution::RegularizedEvolution;
 pub use exhaustive::Exhaustive;
@@ -21,6 +22,7 @@ pub use incremental::{Incremental, Side};
 pub use local_search::LocalSearch;
 pub use random::RandomSearch;
 pub use replicate::Replicate;
+pub(crate) use within::check_bounds;
 
 use auto_impl::auto_impl;
 use thiserror::Error;
@@ -29,7 +31,7 @@ use crate::{
     aggregate::AggregateError,
     seed::Rng,
     space::{Architecture, SpaceError},
-    study::Study,
+    study::{KnownCostError, Study},
 };
 
 /// Proposes what to try next.
@@ -112,6 +114,19 @@ pub enum SearchError {
     /// The winner of a stage of an incremental search cannot be chosen.
     #[error("a stage of the incremental search has no winner")]
     Winner(#[from] AggregateError),
+    /// A known cost that the goal names has no value.
+    #[error(transparent)]
+    Costs(#[from] KnownCostError),
+    /// Bounds on known costs within which nothing lies.
+    #[error("nothing in {looked} is within the bounds of the goal; the nearest is {nearest} with {costs}: relax a bound")]
+    NothingWithin {
+        /// What was looked at.
+        looked: String,
+        /// The sequence that is least beyond the bounds.
+        nearest: Architecture,
+        /// Its costs.
+        costs: String,
+    },
     /// A reason of a searcher's own.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),

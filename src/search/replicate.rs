@@ -1,7 +1,11 @@
 //! A second look at the leaders.
 
 use super::{Proposal, SearchError, Searcher, unknown::Unknown};
-use crate::{seed::Rng, space::Architecture, study::Study};
+use crate::{
+    seed::Rng,
+    space::Architecture,
+    study::{Study, ranked},
+};
 
 /// Every `every`-th proposal evaluates one of the `leaders` architectures with the best mean so far again, under a new
 /// seed: the one with the fewest observations, among equals the better one. The others are `S`'s.
@@ -33,9 +37,7 @@ impl<S> Replicate<S> {
     /// The leader that is known least; `None` where all of them are pending.
     fn leader(&self, study: &Study) -> Option<Architecture> {
         let pooled = study.pooled();
-        let mut leaders: Vec<_> = pooled.observations().collect();
-        // Stable: among equals the earliest stays first.
-        leaders.sort_by(|a, b| b.value.total_cmp(&a.value));
+        let mut leaders = ranked(&pooled, pooled.observations().collect());
         leaders.truncate(self.leaders);
         let seen = |a: &Architecture| study.observations().filter(|seen| seen.trial.architecture == *a).count();
         let pending = |a: &Architecture| study.pending().any(|trial| trial.architecture == *a);

@@ -8,20 +8,41 @@ use crate::{
     study::Study,
 };
 
+/// Spaces of at most so many sequences are searched for those that bounds on known costs forbid.
+const ENUMERATED: u128 = 4096;
+
+/// Draws from a larger space before it counts as exhausted within its bounds.
+const TRIES: usize = 4096;
+
 /// The sequences that are not known, numbered from zero in the order of the space.
 ///
 /// They are counted and drawn exactly in a space of any size: an unknown sequence is found by its rank among the
 /// unknown ones, by skipping the numbers of the known ones.
 pub(super) struct Unknown<'a> {
     space: &'a SearchSpace,
+    /// The study whose bounds on known costs are looked up for every draw; `None` where there are none, or where what
+    /// they forbid counts as known.
+    bounds: Option<&'a Study>,
     /// Numbers of the known sequences in the space, ascending.
     known: Vec<u128>,
 }
 
 impl<'a> Unknown<'a> {
-    /// Those that [`Study::knows`] denies.
+    /// Those that [`Study::knows`] denies, and that the goal's bounds on known costs allow: exactly in a small space,
+    /// by rejection in a large one, where [`count`](Self::count) and [`nth`](Self::nth) then know no bounds.
     pub(super) fn new(study: &'a Study) -> Self {
-        Self::except(study.space(), study.candidates().map(|trial| &trial.architecture))
+        let known = study.candidates().map(|trial| trial.architecture.clone());
+        let space = study.space();
+        match study.goal().limits_costs() {
+            true if space.size() <= ENUMERATED => {
+                let forbidden = space.iter().filter(|sequence| !study.admits(sequence));
+                Self::except(space, &known.chain(forbidden).collect::<Vec<_>>())
+            }
+            bounded => {
+                let unknown = Self::except(space, study.candidates().map(|trial| &trial.architecture));
+                Self { bounds: bounded.then_some(study), ..unknown }
+            }
+        }
     }
 
     /// All but `known`, which may repeat sequences and hold some from outside the space.
@@ -29,7 +50,7 @@ impl<'a> Unknown<'a> {
         let mut known: Vec<_> = known.into_iter().filter_map(|known| space.index_of(known)).collect();
         known.sort_unstable();
         known.dedup();
-        Self { space, known }
+        Self { space, bounds: None, known }
     }
 
     /// How many there are.
@@ -46,10 +67,24 @@ impl<'a> Unknown<'a> {
         self.space.nth(rank + skipped as u128)
     }
 
+    /// The first of them in the order of the space, within the bounds.
+    pub(super) fn first(&self) -> Option<Architecture> {
+        let mut all = (0..self.count()).map_while(|rank| self.nth(rank));
+        match self.bounds {
+            Some(study) => all.find(|sequence| study.admits(sequence)),
+            None => all.next(),
+        }
+    }
+
     /// One of them, drawn uniformly; `None` when there is none.
     pub(super) fn draw(&self, rng: &mut Rng) -> Option<Architecture> {
         let count = self.count();
-        if count == 0 { None } else { self.nth(rng.random_range(0..count)) }
+        if count == 0 {
+            return None;
+        }
+        let Some(study) = self.bounds else { return self.nth(rng.random_range(0..count)) };
+        let mut draws = (0..TRIES).map_while(|_| self.nth(rng.random_range(0..count)));
+        draws.find(|sequence| study.admits(sequence))
     }
 }
 

@@ -4,17 +4,25 @@
 //! them.
 
 mod event;
+mod front;
 mod goal;
+mod hypervolume;
 mod id;
+mod known_costs;
 mod report;
 mod state;
 mod trial;
 
+pub(crate) use front::{ranked, reference};
+pub(crate) use hypervolume::{dominates, non_dominated};
 pub(crate) use report::left_out;
 
 pub use event::Event;
-pub use goal::{Direction, Goal};
+pub use goal::{Bound, Direction, Goal, GoalError, Limit, Measure, Objective};
+pub use hypervolume::hypervolume;
+pub use front::Volume;
 pub use id::TrialId;
+pub use known_costs::{FnCost, KnownCostError, KnownCosts};
 pub use report::{Report, ReportError, TaskReport};
 pub use state::{Observation, Study, StudyError};
 pub use trial::{Bar, Failure, FailureKind, Origin, Trial, TrialState};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-use super::{Goal, TrialId};
+use super::{Goal, Limit, Measure, TrialId};
 use crate::statistics::{mean, standard_error};
 
 /// What the evaluation of one trial found. A training that diverged scores the worst value of its task and says so in
@@ -26,6 +26,9 @@ use crate::statistics::{mean, standard_error};
 pub struct Report {
     /// Named scores of the whole trial, the goal's among them.
     pub scores: BTreeMap<String, f64>,
+    /// Known costs that the goal names, of what the sequence becomes. Set by the session.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub costs: BTreeMap<String, f64>,
     /// Standard error of the goal's score, where it was measured more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
@@ -93,11 +96,52 @@ impl Report {
         Ok(goal.orient(*value))
     }
 
+    /// The objectives of the goal, each turned so that larger is better, the goal's score first.
+    ///
+    /// # Errors
+    /// [`ReportError`] when a score or cost that the goal names, also in a bound, is missing, or any is not finite.
+    pub fn values(&self, goal: &Goal) -> Result<Vec<f64>, ReportError> {
+        let first = self.value(goal)?;
+        for limit in goal.limits() {
+            self.measured(&limit.of)?;
+        }
+        let others = goal.objectives().skip(1);
+        let others = others.map(|objective| Ok(objective.direction.orient(self.measured(&objective.of)?)));
+        std::iter::once(Ok(first)).chain(others).collect()
+    }
+
+    /// By how much the report is beyond the goal's bounds: the sum of the shares by which it exceeds each. 0 within
+    /// all, infinite where something that is bounded is missing.
+    pub fn excess(&self, goal: &Goal) -> f64 {
+        let excess = |limit: &Limit| match self.measured(&limit.of) {
+            Ok(value) => limit.relative_excess(value),
+            Err(_) => f64::INFINITY,
+        };
+        goal.limits().iter().map(excess).sum()
+    }
+
+    /// A score or cost.
+    pub(crate) fn measured(&self, of: &Measure) -> Result<f64, ReportError> {
+        let (numbers, name) = match of {
+            Measure::Score(name) => (&self.scores, name),
+            Measure::Cost(name) => (&self.costs, name),
+        };
+        let value = numbers.get(name).copied().ok_or_else(|| {
+            let present = numbers.keys().cloned().collect::<Vec<_>>().join(", ");
+            match of {
+                Measure::Score(_) => ReportError::Missing { name: name.clone(), present },
+                Measure::Cost(_) => ReportError::MissingCost { name: name.clone() },
+            }
+        })?;
+        if value.is_finite() { Ok(value) } else { Err(ReportError::NotFinite { name: name.clone(), value }) }
+    }
+
     /// The report with every number finite but the named scores: others are absent where they are not. See the
     /// [rule](Self#numbers-that-are-not-finite). A report that is finite already stays as it is, bit for bit.
     #[must_use]
     pub fn finite(mut self) -> Self {
         let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
+        self.costs.retain(|_, cost| cost.is_finite());
         self.standard_error = finite(self.standard_error);
         self.curve.retain(|(_, value)| value.is_finite());
         self.train_flops = finite(self.train_flops);
@@ -152,6 +196,7 @@ impl Report {
         let means = first.scores.keys().filter_map(|name| Some((name.clone(), mean(&all(name)?))));
         Report {
             scores: means.collect(),
+            costs: first.costs.clone(),
             standard_error: all(&goal.score).and_then(|scores| standard_error(&scores)),
             curve: Vec::new(),
             tasks: first.tasks.iter().map(|task| task.pooled_over(reports)).collect(),
@@ -238,6 +283,12 @@ pub enum ReportError {
         name: String,
         /// The scores that are there.
         present: String,
+    },
+    /// A known cost that the goal names is not there.
+    #[error("the report has no cost {name:?}: a session sets it, from the costs that it was given")]
+    MissingCost {
+        /// The cost's name.
+        name: String,
     },
     /// A score is NaN or infinite.
     #[error("score {name:?} is {value}, not a finite number")]

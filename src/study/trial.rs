@@ -58,6 +58,8 @@ pub enum Origin {
     Searcher,
     /// A person.
     Manual,
+    /// The search itself, which wants to know what it has merged.
+    Merged,
 }
 
 /// Where a trial stands.

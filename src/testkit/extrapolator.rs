@@ -5,6 +5,7 @@ use rand::{RngExt, seq::IndexedRandom};
 use super::{LawBroken, holds};
 use crate::{
     extrapolate::{Extrapolator, Target},
+    model::ModelSpec,
     primitive::{Primitives, Symbol},
     seed::Seed,
     space::Architecture,
@@ -48,6 +49,37 @@ pub fn check(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitive
             format!("{} has {found} parameters, {wanted} are wanted, the slack is {slack}", case.describe(&large))
         })?;
         holds(!case.equal || large == case.small, IDENTITY, || case.describe(&large))?;
+    }
+    Ok(())
+}
+
+/// The laws of an extrapolator that scales `d_ff`: all other widths and the vocabulary are the target's, what has the
+/// target's size already stays, and the size is within `share` of the target's or within half the largest layer.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check_scaling(
+    extrapolator: &(impl Extrapolator + ?Sized),
+    primitives: &Primitives,
+    share: f64,
+) -> Result<(), LawBroken> {
+    let empty = extrapolator.extrapolate(&Architecture::default(), &Target::llama_1b(), primitives);
+    holds(empty.is_err(), EMPTY, || format!("{:?}", empty.map(|spec| spec.architecture)))?;
+    for case in cases(primitives) {
+        let spec = case.answer(extrapolator, primitives)?;
+        let mut dims = spec.dims.clone();
+        dims.d_ff = case.target.dims.d_ff;
+        let same = dims == case.target.dims && spec.vocab_size == case.target.vocab_size;
+        holds(same, WIDTHS, || format!("{spec:?} for {:?}", case.target))?;
+        let target = Target { dims: spec.dims.clone(), ..case.target.clone() };
+        let found = sizes(&spec.architecture, &target, primitives)?.into_iter().sum::<u128>();
+        let wanted = u128::from(case.target.body_parameters);
+        let largest = sizes(&case.small, &case.target, primitives)?.into_iter().max().unwrap_or(0);
+        let slack = ((share * wanted as f64) as u128).max(largest.div_ceil(2));
+        holds(found.abs_diff(wanted) <= slack, SIZE, || {
+            format!("{} has {found} parameters, {wanted} are wanted", case.describe(&spec.architecture))
+        })?;
+        holds(!case.equal || spec.architecture == case.small, IDENTITY, || case.describe(&spec.architecture))?;
     }
     Ok(())
 }
@@ -131,17 +163,25 @@ impl Case {
         Ok(sizes(architecture, &self.target, primitives)?.into_iter().sum())
     }
 
+    fn answer(
+        &self,
+        extrapolator: &(impl Extrapolator + ?Sized),
+        primitives: &Primitives,
+    ) -> Result<ModelSpec, LawBroken> {
+        extrapolator.extrapolate(&self.small, &self.target, primitives).map_err(|error| {
+            LawBroken::new(
+                ANSWERS,
+                format!("{} at {} times its size: {}", self.small, self.target.name, causes(&error)),
+            )
+        })
+    }
+
     fn extrapolated(
         &self,
         extrapolator: &(impl Extrapolator + ?Sized),
         primitives: &Primitives,
     ) -> Result<Architecture, LawBroken> {
-        let spec = extrapolator.extrapolate(&self.small, &self.target, primitives).map_err(|error| {
-            LawBroken::new(
-                ANSWERS,
-                format!("{} at {} times its size: {}", self.small, self.target.name, causes(&error)),
-            )
-        })?;
+        let spec = self.answer(extrapolator, primitives)?;
         let target = &self.target;
         let same = (&spec.dims, spec.vocab_size, spec.tied_embeddings)
             == (&target.dims, target.vocab_size, target.tied_embeddings);
@@ -158,8 +198,7 @@ impl Case {
 mod tests {
     use super::*;
     use crate::{
-        extrapolate::{Auto, Cycle, ExtrapolateError, Stack, Stretch},
-        model::ModelSpec,
+        extrapolate::{Auto, Cycle, EqualSize, ExtrapolateError, Stack, Stretch},
     };
 
     #[test]
@@ -169,6 +208,9 @@ mod tests {
         for rule in [&Stack as &dyn Extrapolator, &Stretch, &Auto, &Cycle] {
             assert_eq!(check(rule, &primitives), Ok(()), "{}", rule.fingerprint());
         }
+        assert_eq!(check_scaling(&EqualSize, &primitives, 0.002), Ok(()));
+        assert_eq!(check_scaling(&Cycle, &primitives, 0.0), Ok(()));
+        assert_eq!(check_scaling(&Stack, &primitives, 0.002).unwrap_err().law, SIZE);
         assert_eq!(check_periodic(&Stack, &primitives), Ok(()));
         assert_eq!(check_keeps_runs(&Stretch, &primitives), Ok(()));
     }

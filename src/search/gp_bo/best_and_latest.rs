@@ -1,20 +1,25 @@
 //! Some observations in place of very many.
 
-use crate::study::Observation;
+use std::collections::HashSet;
+
+use crate::study::{Observation, Study, ranked};
 
 /// At most `most` of the observations, in their order: half of them the best, among equals the first; the others the
 /// latest.
 ///
 /// The best say where the optimum is, the latest what was learnt around it; what both leave out are old observations of
 /// middling and bad values, of which the fit has the least to learn.
-pub(super) fn best_and_latest(observations: Vec<Observation<'_>>, most: usize) -> Vec<Observation<'_>> {
+pub(super) fn best_and_latest<'a>(
+    study: &Study,
+    observations: Vec<Observation<'a>>,
+    most: usize,
+) -> Vec<Observation<'a>> {
     if observations.len() <= most {
         return observations;
     }
-    let mut order: Vec<_> = (0..observations.len()).collect();
-    order.sort_by(|&a, &b| observations[b].value.total_cmp(&observations[a].value));
-    let mut kept = vec![false; observations.len()];
-    order.iter().take(most.div_ceil(2)).for_each(|&at| kept[at] = true);
+    let best: HashSet<_> =
+        ranked(study, observations.clone()).iter().take(most.div_ceil(2)).map(|seen| seen.trial.id).collect();
+    let mut kept: Vec<_> = observations.iter().map(|seen| best.contains(&seen.trial.id)).collect();
     let latest: Vec<_> = (0..kept.len()).rev().filter(|&at| !kept[at]).take(most / 2).collect();
     latest.into_iter().for_each(|at| kept[at] = true);
     observations.into_iter().zip(kept).filter_map(|(seen, kept)| kept.then_some(seen)).collect()
@@ -41,7 +46,7 @@ mod tests {
             study.apply(Event::Completed { id, report: Report::score("accuracy", accuracy) }).unwrap();
         }
         let kept = |most| {
-            let kept = best_and_latest(study.observations().collect(), most);
+            let kept = best_and_latest(&study, study.observations().collect(), most);
             kept.iter().map(|seen| seen.trial.id.0).collect::<Vec<_>>()
         };
         assert_eq!(kept(7), [0, 1, 2, 3, 4, 5, 6]);

@@ -9,6 +9,7 @@
 //! | `searcher` | `GpBo`: what is configured and asked |
 //! | `design` | the quasi-random start |
 //! | `proposer` | one fitted process and what follows from it |
+//! | `several` | the same for several objectives and bounds |
 //! | `inspection` | what has been learnt, as a value |
 //! | `features` | what a sequence is described by in the structured kernel |
 //! | `acquisition` | how much an architecture promises |
@@ -44,6 +45,7 @@ mod posterior;
 mod prior;
 mod proposer;
 mod searcher;
+mod several;
 mod surrogate;
 #[cfg(test)]
 mod golden;

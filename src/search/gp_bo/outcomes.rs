@@ -57,7 +57,6 @@ impl Standardised {
     }
 
     /// A value of the original scale on the standardised one.
-    #[cfg(test)]
     pub(super) fn apply(&self, value: f64) -> f64 {
         (value - self.mean) / self.sd
     }

@@ -73,8 +73,8 @@ pub(super) struct Proposer<'a, K: Kernel> {
 pub(super) struct Plan {
     limits: Limits,
     fit_observations: usize,
-    observations: usize,
-    options: MaximiseOptions,
+    pub(super) observations: usize,
+    pub(super) options: MaximiseOptions,
 }
 
 /// What bounds the cost of a proposal.
@@ -106,6 +106,39 @@ const INCUMBENTS: usize = 5;
 /// Candidates of an inspection.
 const CANDIDATES: usize = 5;
 
+/// A process fitted to these outcomes; where the fit fails, one with the hyperparameters at which fits start and much
+/// noise, and a notice.
+///
+/// # Errors
+/// [`GpError`] when nothing is observed, or neither the fit nor the process with fixed hyperparameters succeeds.
+pub(super) fn fitted<K: Kernel + Clone>(
+    encode: &Encode<'_, K>,
+    sequences: &[Architecture],
+    values: &[f64],
+    starts: &[Hyper<K>],
+    plan: Plan,
+) -> Result<(Surrogate<K>, Option<String>), GpError> {
+    let fitted = if values.len() <= plan.fit_observations {
+        Surrogate::fit(encode(sequences)?, values, starts, plan.limits).map(|(surrogate, _)| surrogate)
+    } else {
+        let spread = || (0..plan.fit_observations).map(|at| at * values.len() / plan.fit_observations);
+        let (some, theirs): (Vec<_>, Vec<_>) = spread().map(|at| (sequences[at].clone(), values[at])).unzip();
+        Surrogate::fit(encode(&some)?, &theirs, starts, plan.limits)
+            .and_then(|(fitted, _)| Surrogate::new(encode(sequences)?, values, fitted.hyper().clone()))
+    };
+    match fitted {
+        Ok(surrogate) => Ok((surrogate, None)),
+        Err(error @ (GpError::NoObservations | GpError::NotFinite { .. })) => Err(error),
+        Err(error) => {
+            let start = starts.first().ok_or(GpError::Fit { starts: 0 })?;
+            let fixed = Hyper { noise: FALLBACK_NOISE, ..start.clone() };
+            let why = causes(&error);
+            let notice = format!("the fit of the Gaussian process failed ({why}): using its starting values");
+            Ok((Surrogate::new(encode(sequences)?, values, fixed)?, Some(notice)))
+        }
+    }
+}
+
 impl<'a, K: Kernel + Clone> Proposer<'a, K> {
     /// Fits the process to the study's observations.
     ///
@@ -117,35 +150,51 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         starts: &[Hyper<K>],
         plan: Plan,
     ) -> Result<Self, GpError> {
-        let observations = best_and_latest(study.observations().collect(), plan.observations);
-        let values: Vec<_> = observations.iter().map(|seen| seen.value).collect();
+        Self::of_values(study, encode, starts, plan, |values| values)
+    }
+
+    /// Fits the process to what `prepare` makes of the values.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn of_values(
+        study: &'a Study,
+        encode: Encode<'a, K>,
+        starts: &[Hyper<K>],
+        plan: Plan,
+        prepare: impl Fn(Vec<f64>) -> Vec<f64>,
+    ) -> Result<Self, GpError> {
+        let observations = best_and_latest(study, study.observations().collect(), plan.observations);
+        let values = prepare(observations.iter().map(|seen| seen.value).collect());
         let sequences: Vec<_> = observations.iter().map(|seen| seen.trial.architecture.clone()).collect();
         let mut met = HashSet::new();
         let distinct = sequences.iter().filter(|sequence| met.insert(*sequence)).cloned().collect();
-        let fitted = if values.len() <= plan.fit_observations {
-            Surrogate::fit(encode(&sequences)?, &values, starts, plan.limits).map(|(surrogate, _)| surrogate)
-        } else {
-            let spread = || (0..plan.fit_observations).map(|at| at * values.len() / plan.fit_observations);
-            let (some, theirs): (Vec<_>, Vec<_>) = spread().map(|at| (sequences[at].clone(), values[at])).unzip();
-            Surrogate::fit(encode(&some)?, &theirs, starts, plan.limits)
-                .and_then(|(fitted, _)| Surrogate::new(encode(&sequences)?, &values, fitted.hyper().clone()))
-        };
-        let (surrogate, notice) = match fitted {
-            Ok(surrogate) => (surrogate, None),
-            Err(error @ (GpError::NoObservations | GpError::NotFinite { .. })) => return Err(error),
-            Err(error) => {
-                let start = starts.first().ok_or(GpError::Fit { starts: 0 })?;
-                let fixed = Hyper { noise: FALLBACK_NOISE, ..start.clone() };
-                let why = causes(&error);
-                let notice = format!("the fit of the Gaussian process failed ({why}): using its starting values");
-                (Surrogate::new(encode(&sequences)?, &values, fixed)?, Some(notice))
-            }
-        };
+        let (surrogate, notice) = fitted(&encode, &sequences, &values, starts, plan)?;
         Ok(Self { study, encode, observations, distinct, surrogate, options: plan.options, notice })
     }
 
+    /// The observations that the process knows.
+    pub(super) fn observations(&self) -> &[Observation<'a>] {
+        &self.observations
+    }
+
+    /// The observed sequences, each once, in order of first observation.
+    pub(super) fn distinct(&self) -> &[Architecture] {
+        &self.distinct
+    }
+
+    /// The process.
+    pub(super) fn surrogate(&self) -> &Surrogate<K> {
+        &self.surrogate
+    }
+
+    /// What a person should know about the fit.
+    pub(super) fn notice(&self) -> Option<String> {
+        self.notice.clone()
+    }
+
     /// The distinct sequences, the best posterior mean first.
-    fn ranked(&self) -> Result<Vec<Architecture>, GpError> {
+    pub(super) fn ranked(&self) -> Result<Vec<Architecture>, GpError> {
         let (means, _) = self.surrogate.predict_diagonal(&(self.encode)(&self.distinct)?)?;
         let mut order: Vec<_> = (0..self.distinct.len()).collect();
         order.sort_by(|&a, &b| means[b].total_cmp(&means[a]));
@@ -191,7 +240,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
     }
 
     /// The pending sequences of the space.
-    fn pending(&self) -> impl Iterator<Item = &Architecture> {
+    pub(super) fn pending(&self) -> impl Iterator<Item = &Architecture> {
         let space = self.study.space();
         self.study.pending().map(|trial| &trial.architecture).filter(|sequence| space.contains(sequence))
     }

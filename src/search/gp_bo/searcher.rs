@@ -1,17 +1,20 @@
 //! Gaussian-process Bayesian optimisation as a [`Searcher`].
 
+use std::rc::Rc;
+
 use super::{
     AcquisitionFunction, GpError,
     budget::AskBudget,
-    design::design,
+    design::{design, extreme},
     encoding::Encoder,
     features::{Describer, Term},
     hyper::Hyper,
     inspection::Inspection,
-    kernel::{Categorical, Priors, Rbf, Sequences, Structured},
+    kernel::{Categorical, Kernel, Priors, Rbf, Sequences, Structured},
     maximise::MaximiseOptions,
     minimise::Limits,
-    proposer::{Cost, Plan, Process, Proposer},
+    proposer::{Cost, Encode, Plan, Process, Proposer},
+    several::Several,
 };
 use crate::{
     search::{Proposal, SearchError, Searcher, unknown::Unknown},
@@ -31,6 +34,11 @@ use crate::{
 /// | use it | to repeat the paper, to compare with BoTorch and Ax | otherwise |
 ///
 /// On every function tried the default is better, or equal within the errors (`docs/benchmarks.md`).
+///
+/// With several objectives a proposal maximises qLogNEHVI, whatever the acquisition function is: the hypervolume that it
+/// adds to the front of what is observed, under noise and with trials pending. Every score has a process of its own;
+/// known costs count exactly, their extremes are the first trials, and only what they allow is proposed. Bounds on scores enter by the probability of being
+/// within.
 ///
 /// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
 /// the process keeps the hyperparameters at which fits start, with much noise, and says so through
@@ -194,11 +202,11 @@ impl GpBo {
 
     /// The process fitted to a study.
     fn process<'a>(&self, study: &'a Study) -> Result<Box<dyn Process + 'a>, GpError> {
-        Ok(match &self.surrogate {
-            SurrogateKind::SingleTask => Box::new(single_task(study, self.cost())?),
-            SurrogateKind::Categorical => Box::new(categorical(study, self.cost())?),
-            SurrogateKind::Structured(terms) => Box::new(structured(study, terms, self.cost())?),
-        })
+        match &self.surrogate {
+            SurrogateKind::SingleTask => single_task(study, self.cost()),
+            SurrogateKind::Categorical => categorical(study, self.cost()),
+            SurrogateKind::Structured(terms) => structured(study, terms, self.cost()),
+        }
     }
 }
 
@@ -243,7 +251,8 @@ impl Searcher for GpBo {
         }
         let starting = study.candidates().count() < self.initial;
         if starting || study.observations().next().is_none() {
-            return Ok(design(study, rng).map_or(Proposal::Finished, Proposal::Evaluate));
+            let next = extreme(study, rng).or_else(|| design(study, rng));
+            return Ok(next.map_or(Proposal::Finished, Proposal::Evaluate));
         }
         let proposed = self.process(study).and_then(|process| process.propose(self.acquisition, rng));
         let (proposal, notice) = proposed.map_err(failed)?;
@@ -260,29 +269,53 @@ impl Searcher for GpBo {
 const STRUCTURED_SEARCH: MaximiseOptions =
     MaximiseOptions { enumerate: 2_000, pool: 128, starts: 6, steps: 32, budget: usize::MAX };
 
-fn single_task(study: &Study, cost: Cost) -> Result<Proposer<'_, Rbf>, GpError> {
+fn single_task(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
     let encoder = Encoder::new(study.space());
     let starts = Hyper::<Rbf>::starts(encoder.columns());
-    let encode = move |architectures: &[Architecture]| encoder.rows(architectures);
     let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
-    Proposer::new(study, Box::new(encode), &starts, plan)
+    let encode = move || -> Encode<'_, Rbf> {
+        let encoder = encoder.clone();
+        Box::new(move |architectures: &[Architecture]| encoder.rows(architectures))
+    };
+    process(study, encode, &starts, plan)
 }
 
-fn categorical(study: &Study, cost: Cost) -> Result<Proposer<'_, Categorical>, GpError> {
+fn categorical(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
     let encoder = Encoder::new(study.space());
     let starts = Hyper::<Categorical>::starts(encoder.layers(), Some(Priors::dimension_scaled(encoder.symbols())));
-    let encode = move |architectures: &[Architecture]| encoder.rows(architectures);
     let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
-    Proposer::new(study, Box::new(encode), &starts, plan)
+    let encode = move || -> Encode<'_, Categorical> {
+        let encoder = encoder.clone();
+        Box::new(move |architectures: &[Architecture]| encoder.rows(architectures))
+    };
+    process(study, encode, &starts, plan)
 }
 
-fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Proposer<'a, Structured>, GpError> {
-    let describer = Describer::new(study.space(), terms)?;
+fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dyn Process + 'a>, GpError> {
+    let describer = Rc::new(Describer::new(study.space(), terms)?);
     let symbols = study.space().symbols().len();
-    let encode = move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols));
     let limits = Limits { gradient: 1e-4, change: 1e-6, ..Limits::default() };
     let plan = Plan::new(cost, limits, STRUCTURED_SEARCH);
-    Proposer::new(study, Box::new(encode), &Hyper::<Structured>::starts(terms), plan)
+    let encode = move || -> Encode<'_, Structured> {
+        let describer = describer.clone();
+        Box::new(move |architectures: &[Architecture]| {
+            Ok(Sequences::new(describer.describe(architectures)?, symbols))
+        })
+    };
+    process(study, encode, &Hyper::<Structured>::starts(terms), plan)
+}
+
+/// The process of one objective, or of several and of bounds.
+fn process<'a, K: Kernel + Clone + 'a>(
+    study: &'a Study,
+    encode: impl Fn() -> Encode<'a, K>,
+    starts: &[Hyper<K>],
+    plan: Plan,
+) -> Result<Box<dyn Process + 'a>, GpError> {
+    Ok(match study.goal().is_simple() {
+        true => Box::new(Proposer::new(study, encode(), starts, plan)?),
+        false => Box::new(Several::new(study, encode, starts, plan)?),
+    })
 }
 
 #[cfg(test)]

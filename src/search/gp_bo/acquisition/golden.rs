@@ -181,3 +181,48 @@ impl Set {
         }
     }
 }
+
+/// `multi_objective.json`.
+#[derive(Deserialize)]
+pub(super) struct MultiObjective {
+    pub(super) fronts: Vec<Front>,
+    pub(super) acquisition: Vec<Nehvi>,
+}
+
+/// Points and the boxes of what they do not dominate.
+#[derive(Deserialize)]
+pub(super) struct Front {
+    pub(super) points: Vec<Vec<f64>>,
+    pub(super) reference: Vec<f64>,
+    pub(super) lower: Vec<Vec<f64>>,
+    pub(super) upper: Vec<Vec<f64>>,
+}
+
+/// Values of qLogNEHVI.
+#[derive(Deserialize)]
+pub(super) struct Nehvi {
+    pub(super) objectives: usize,
+    pub(super) mode: String,
+    pub(super) reference: Vec<f64>,
+    pub(super) baseline: usize,
+    /// One matrix for each objective.
+    pub(super) base_samples: Vec<Vec<Vec<f64>>>,
+    pub(super) batches: Vec<NehviBatch>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NehviBatch {
+    /// One for each objective, over the baseline and then the batch.
+    pub(super) posterior: Vec<Moments>,
+    pub(super) value: f64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Moments {
+    pub(super) mean: Vec<f64>,
+    pub(super) covariance: Vec<Vec<f64>>,
+}
+
+pub(super) fn multi_objective() -> MultiObjective {
+    parse(include_str!("../../../../tests/fixtures/bo/multi_objective.json"))
+}

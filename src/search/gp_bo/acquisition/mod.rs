@@ -7,13 +7,18 @@
 //! |---|---|---|
 //! | [`log_ei`](log_ei::log_ei) | one point, a noise-free incumbent | LogEI, Ament et al. 2023, arXiv 2310.20708 |
 //! | [`QLogNei`] | a batch of points, noisy and pending evaluations | qLogNEI, ibid.; qNEI, Balandat et al. 2020 |
+//! | [`QLogNehvi`] | the same for several objectives | qLogNEHVI, ibid.; qNEHVI, Daulton et al. 2021 |
+//! | [`OneNoisy`] | the same where all objectives but one are known exactly | |
 //! | [`prune_inferior`] | which evaluated points can be the best | BoTorch `prune_inferior_points` |
 
 mod base_samples;
+mod cells;
 mod cholesky;
 mod function;
 pub(crate) mod log_ei;
+mod one_noisy;
 mod prune;
+mod q_log_nehvi;
 mod q_log_nei;
 mod smooth;
 #[cfg(test)]
@@ -21,7 +26,10 @@ mod golden;
 
 pub(crate) use self::{
     base_samples::base_samples,
-    prune::{PRUNE_SAMPLES, prune_inferior},
+    one_noisy::{NoisyBaseline, NoisySingles, OneNoisy},
+    prune::{PRUNE_SAMPLES, prune_inferior, surviving},
+    smooth::ln_normal,
+    q_log_nehvi::{Baseline, QLogNehvi, Singles},
     q_log_nei::{QLogNei, SAMPLES},
 };
 pub use function::AcquisitionFunction;

@@ -2,7 +2,13 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use super::{AcquisitionError, cholesky::lower_root, q_log_nei::check_shape};
+use super::{
+    AcquisitionError,
+    cholesky::lower_root,
+    q_log_nehvi::{Baseline, drawn},
+    q_log_nei::check_shape,
+};
+use crate::study::dominates;
 
 /// How many joint samples [`prune_inferior`] is meant to see: BoTorch's number.
 pub(crate) const PRUNE_SAMPLES: usize = 2048;
@@ -46,6 +52,43 @@ pub(crate) fn prune_inferior(
     kept.sort_unstable();
     kept.dedup();
     Ok(kept)
+}
+
+/// The points that no other dominates in at least one joint sample, ascending: what BoTorch's
+/// `prune_inferior_points_multi_objective` keeps. The first objective is noisy.
+///
+/// # Errors
+/// [`AcquisitionError`] when sizes disagree or a covariance is none.
+pub(crate) fn surviving(objectives: &[Baseline]) -> Result<Vec<usize>, AcquisitionError> {
+    let mut columns = Vec::new();
+    let mut samples = 0;
+    for objective in objectives {
+        columns.push(match objective {
+            Baseline::Noisy { mean, covariance, z } => {
+                samples = z.nrows();
+                Ok(drawn(mean, covariance, z)?.1)
+            }
+            Baseline::Known(values) => Err(values),
+        });
+    }
+    let points = match objectives.first() {
+        Some(Baseline::Noisy { mean, .. }) => mean.len(),
+        Some(Baseline::Known(values)) => values.len(),
+        None => 0,
+    };
+    let value = |sample: usize, point: usize, column: &Result<DMatrix<f64>, &Vec<f64>>| match column {
+        Ok(draws) => draws[(sample, point)],
+        Err(values) => values[point],
+    };
+    let mut kept = vec![false; points];
+    for sample in 0..samples {
+        let outcome = |point| columns.iter().map(|column| value(sample, point, column)).collect();
+        let outcomes: Vec<Vec<f64>> = (0..points).map(outcome).collect();
+        for point in 0..points {
+            kept[point] = kept[point] || !outcomes.iter().any(|other| dominates(other, &outcomes[point]));
+        }
+    }
+    Ok((0..points).filter(|&point| kept[point]).collect())
 }
 
 #[cfg(test)]

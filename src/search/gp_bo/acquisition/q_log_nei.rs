@@ -19,7 +19,7 @@ use nalgebra::{DMatrix, DVector};
 use super::{
     AcquisitionError,
     cholesky::{lower_root, scalar_root},
-    smooth::{FAR, TAU_MAX, TAU_RAMP, far_fatplus, fatmax, fatplus, log_fatplus, log_mean_exp},
+    smooth::{FAR, TAU_MAX, TAU_RAMP, far_fatplus, fatmax, log_fatplus, log_mean_exp, ramp},
 };
 
 /// How many base samples [`QLogNei`] is meant to have: a power of two, as Ax takes.
@@ -221,11 +221,6 @@ impl Ramp<'_> {
         }
         (sums.iter().sum(), nearest.into_iter().fold(f64::INFINITY, f64::min))
     }
-}
-
-/// [`fatplus`], with an exponential only where it counts.
-fn ramp(t: f64) -> f64 {
-    if t.abs() < FAR { fatplus(t) } else { far_fatplus(t) }
 }
 
 /// Refuses a matrix of another size than needed.

@@ -54,6 +54,30 @@ pub(super) fn fatmax(values: &[f64], tau: f64) -> f64 {
     max + tau * values.iter().map(weight).sum::<f64>().ln()
 }
 
+/// The rounded minimum, [`fatmax`] upside down: the identity on one value; `inf` on none.
+pub(super) fn fatmin(values: &[f64], tau: f64) -> f64 {
+    -fatmax(&values.iter().map(|value| -value).collect::<Vec<_>>(), tau)
+}
+
+/// The logarithm of the normal distribution function, also far below zero.
+pub(crate) fn ln_normal(z: f64) -> f64 {
+    if z > -30.0 {
+        return (0.5 * libm::erfc(-z * std::f64::consts::FRAC_1_SQRT_2)).ln();
+    }
+    // Mills' ratio to its second term.
+    -0.5 * z * z - (-z).ln() - 0.5 * std::f64::consts::TAU.ln() + (-(z * z).recip()).ln_1p()
+}
+
+/// [`fatplus`], with an exponential only where it counts.
+pub(super) fn ramp(t: f64) -> f64 {
+    if t.abs() < FAR { fatplus(t) } else { far_fatplus(t) }
+}
+
+/// `ln sum_i exp(v_i)`; `-inf` on none.
+pub(super) fn log_sum_exp(values: &[f64]) -> f64 {
+    if values.is_empty() { f64::NEG_INFINITY } else { log_mean_exp(values) + (values.len() as f64).ln() }
+}
+
 /// `ln mean_i exp(v_i)`; `-inf` on none.
 pub(super) fn log_mean_exp(values: &[f64]) -> f64 {
     let max = maximum(values);
@@ -106,6 +130,13 @@ mod tests {
                 assert!((far_fatplus(t) / fatplus(t) - 1.0).abs() < 1e-15, "{t}");
             }
         }
+    }
+
+    #[test]
+    fn the_logarithm_of_a_probability_has_no_seam() {
+        assert!((ln_normal(0.0) - 0.5f64.ln()).abs() < 1e-15 && ln_normal(9.0) == 0.0);
+        assert!((ln_normal(-29.999_999) - ln_normal(-30.000_001)).abs() < 1e-4);
+        assert!(ln_normal(-1e6).is_finite() && ln_normal(-40.0) < ln_normal(-39.0));
     }
 
     #[test]

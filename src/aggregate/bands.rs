@@ -1,0 +1,111 @@
+//! One architecture per band of cost.
+
+use super::{AggregateError, Aggregator};
+use crate::{
+    space::Architecture,
+    study::{Measure, Study},
+};
+
+/// What the observations of a band of cost speak for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Band {
+    /// The smallest value of the measure in the band.
+    pub low: f64,
+    /// The largest.
+    pub high: f64,
+    /// Observations in the band.
+    pub observations: usize,
+    /// The architecture that the aggregator gives for them; the best of them where that one lies outside the band.
+    pub architecture: Architecture,
+}
+
+/// An architecture for each of so many bands of a measure, the smallest values first: the aggregator answers for the
+/// observations of the band alone. Bands hold about equally many of the values that occur; where there are fewer values
+/// than bands, each value is one. Observations beyond the goal's bounds are left out.
+///
+/// # Errors
+/// [`AggregateError`] when nothing is observed within the bounds, or the aggregator refuses.
+pub fn along_front(
+    study: &Study,
+    measure: &Measure,
+    bands: usize,
+    aggregator: &impl Aggregator,
+) -> Result<Vec<Band>, AggregateError> {
+    let within = study.within_bounds();
+    let mut values: Vec<_> = within.observations().filter_map(|seen| seen.report.measured(measure).ok()).collect();
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    if values.is_empty() {
+        return Err(AggregateError::no_observations(study));
+    }
+    let bands = bands.clamp(1, values.len());
+    let edges = (0..bands).map(|band| {
+        let from = band * values.len() / bands;
+        let to = (band + 1) * values.len() / bands;
+        (values[from], values[to - 1])
+    });
+    edges.map(|(low, high)| of_band(&within, measure, (low, high), aggregator)).collect()
+}
+
+fn of_band(
+    study: &Study,
+    measure: &Measure,
+    (low, high): (f64, f64),
+    aggregator: &impl Aggregator,
+) -> Result<Band, AggregateError> {
+    let inside = |value: f64| (low..=high).contains(&value);
+    let view = study.filtered(|trial| {
+        trial.report().is_some_and(|report| report.measured(measure).is_ok_and(inside))
+    });
+    let merged = aggregator.aggregate(&view)?;
+    let stays = match measure {
+        Measure::Cost(name) => study.costs(&merged).ok().and_then(|costs| costs.get(name).copied()),
+        Measure::Score(_) => view
+            .observations()
+            .find(|seen| seen.trial.architecture == merged)
+            .and_then(|seen| seen.report.measured(measure).ok()),
+    };
+    let best = || view.pooled().best().map(|best| best.trial.architecture.clone());
+    let architecture = if stays.is_some_and(inside) { merged } else { best().unwrap_or(merged) };
+    Ok(Band { low, high, observations: view.observations().count(), architecture })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        aggregate::{Best, NcClustering},
+        primitive::Symbol,
+        seed::Seed,
+        space::SearchSpace,
+        study::{Event, FnCost, Goal, Objective, Origin, Report},
+    };
+
+    #[test]
+    fn every_band_has_an_architecture_of_its_cost() {
+        let attention = |architecture: &Architecture| architecture.count(Symbol::ATTENTION) as f64;
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 5).unwrap();
+        let cache = Measure::cost("cache");
+        let goal = Goal::default().and(Objective::minimize(cache.clone())).unwrap();
+        let mut study = Study::new(space, goal).with_costs(Arc::new(FnCost::new("cache", "", attention))).unwrap();
+        assert!(along_front(&study, &cache, 3, &Best).is_err());
+        for architecture in study.space().iter().collect::<Vec<_>>() {
+            let early = architecture.layers().iter().take(3).filter(|&&layer| layer == Symbol::ATTENTION).count();
+            let report = study.priced(&architecture, Report::score("accuracy", early as f64)).unwrap();
+            let id = study.next_id();
+            study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
+            study.apply(Event::Completed { id, report }).unwrap();
+        }
+        for aggregator in [&NcClustering::n0() as &dyn Aggregator, &Best] {
+            let bands = along_front(&study, &cache, 3, &aggregator).unwrap();
+            let edges: Vec<_> = bands.iter().map(|band| (band.low, band.high, band.observations)).collect();
+            assert_eq!(edges, [(0.0, 1.0, 6), (2.0, 3.0, 20), (4.0, 5.0, 6)]);
+            for band in &bands {
+                assert!((band.low..=band.high).contains(&attention(&band.architecture)), "{band:?}");
+            }
+        }
+        assert_eq!(along_front(&study, &cache, 99, &Best).unwrap().len(), 6);
+    }
+}

@@ -1,0 +1,113 @@
+//! The size of the target, held by the widths of channel mixers.
+
+use super::{Auto, Cycle, ExtrapolateError, Extrapolator, Target};
+use crate::{
+    cost::body_without_norms,
+    model::ModelSpec,
+    primitive::Primitives,
+    space::Architecture,
+};
+
+/// The layers of [`Auto`], with `d_ff` moved until all layers together have the target's parameters, in steps of 16 and
+/// between half and twice the target's. Where that does not reach the size more nearly than [`Cycle`] does, because
+/// nothing depends on `d_ff` or far too much is missing, the layers are those of `Cycle` and the widths the target's.
+///
+/// Not from the paper. Use it where the order of Auto's layers is to be kept and models are compared at equal size: AM
+/// three times becomes 36 layers at 1B, 1.125 times Llama's parameters by `Auto` and 1.000 times by this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EqualSize;
+
+/// Widths are multiples of this.
+const STEP: usize = 16;
+
+impl Extrapolator for EqualSize {
+    fn fingerprint(&self) -> String {
+        "equal_size".into()
+    }
+
+    fn extrapolate(
+        &self,
+        small: &Architecture,
+        target: &Target,
+        primitives: &Primitives,
+    ) -> Result<ModelSpec, ExtrapolateError> {
+        let wanted = u128::from(target.body_parameters);
+        let off = |spec: &ModelSpec| body_without_norms(spec, primitives).map(|size| size.abs_diff(wanted));
+        let plain = Auto.extrapolate(small, target, primitives)?;
+        if off(&plain)? == 0 {
+            return Ok(plain);
+        }
+        let at = |steps: usize| {
+            let mut spec = plain.clone();
+            spec.dims.d_ff = steps * STEP;
+            spec
+        };
+        // Parameters grow with the width: the first that is too large, and the one before it.
+        let mut low = (target.dims.d_ff / 2 / STEP).max(1);
+        let mut high = (2 * target.dims.d_ff / STEP).max(low);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if body_without_norms(&at(middle), primitives)? < wanted { low = middle + 1 } else { high = middle }
+        }
+        let mut candidates = vec![Cycle.extrapolate(small, target, primitives)?, plain.clone()];
+        candidates.extend([at(low), at(low.saturating_sub(1).max(1))]);
+        let mut best: Option<(u128, ModelSpec)> = None;
+        for spec in candidates {
+            let off = off(&spec)?;
+            if best.as_ref().is_none_or(|(least, _)| off < *least) {
+                best = Some((off, spec));
+            }
+        }
+        Ok(best.map_or(plain, |(_, spec)| spec))
+    }
+}
+
+/// By how much a model's layers are larger than the target's, norms left out, as a share: 0.125 for an eighth more.
+///
+/// # Errors
+/// [`ExtrapolateError::Registry`] for an unknown layer.
+pub fn size_excess(spec: &ModelSpec, target: &Target, primitives: &Primitives) -> Result<f64, ExtrapolateError> {
+    Ok(body_without_norms(spec, primitives)? as f64 / target.body_parameters as f64 - 1.0)
+}
+
+/// What a person should know of a model whose size differs from the target's by more than 3 %.
+pub fn size_notice(spec: &ModelSpec, target: &Target, primitives: &Primitives) -> Option<String> {
+    const SHARE: f64 = 0.03;
+    let excess = size_excess(spec, target, primitives).ok().filter(|excess| excess.abs() > SHARE)?;
+    let word = if excess > 0.0 { "more" } else { "fewer" };
+    let percent = 100.0 * excess.abs();
+    Some(format!(
+        "its layers have {percent:.1} % {word} parameters than those of {}: this is no comparison at equal size; the \
+         extrapolators EqualSize and Cycle hold the size",
+        target.name
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primitive::Symbol;
+
+    fn grown(rule: impl Extrapolator, small: &str, target: &Target) -> ModelSpec {
+        rule.extrapolate(&small.parse().unwrap(), target, &Primitives::standard()).unwrap()
+    }
+
+    #[test]
+    fn the_size_is_held_where_auto_adds() {
+        let primitives = Primitives::standard();
+        let target = Target::llama_1b();
+        for (small, auto) in [("AMAMAM", 0.125), ("AMAMAMAMAMAMAM", 0.3125)] {
+            let added = grown(Auto, small, &target);
+            let excess = size_excess(&added, &target, &primitives).unwrap();
+            assert!((excess - auto).abs() < 0.01, "{small}: {excess}");
+            assert!(size_notice(&added, &target, &primitives).unwrap().contains("more parameters than those of llama_1b"));
+            let held = grown(EqualSize, small, &target);
+            let excess = size_excess(&held, &target, &primitives).unwrap();
+            assert!(excess.abs() < 0.002, "{small}: {excess}");
+            assert_eq!(held.architecture, added.architecture);
+            assert!(held.dims.d_ff < target.dims.d_ff && size_notice(&held, &target, &primitives).is_none());
+        }
+        // The paper's own composite is within a few percent, and nothing depends on d_ff where there is attention alone.
+        assert_eq!(grown(EqualSize, "6A", &target).architecture.count(Symbol::ATTENTION), 93);
+    }
+}

@@ -1,0 +1,474 @@
+//! Proposals for several objectives, and for bounds: one process per noisy measure, known costs exactly.
+
+use std::collections::HashSet;
+
+use nalgebra::{DMatrix, DVector};
+
+use super::{
+    AcquisitionFunction, GpError,
+    acquisition::{
+        Baseline, NoisyBaseline, NoisySingles, OneNoisy, QLogNehvi, SAMPLES, Singles, base_samples, ln_normal, surviving,
+    },
+    hyper::Hyper,
+    inspection::{Candidate, Inspection},
+    kernel::Kernel,
+    maximise::{Found, Maximiser},
+    proposer::{Encode, Plan, Process, Proposed, Proposer, fitted},
+    surrogate::{Marginals, Surrogate},
+};
+use crate::{
+    search::unknown::Unknown,
+    seed::Rng,
+    space::Architecture,
+    study::{Bound, Direction, Measure, Study, reference},
+};
+
+/// Samples behind the choice of the baseline, fewer for many points.
+const PRUNE_DRAWS: usize = 512;
+/// Base samples where two objectives or more are noisy, or two or more are known: BoTorch's number.
+const FEW_SAMPLES: usize = 128;
+/// Sequences from which the range of known costs is learnt, beside the observed ones.
+const RANGE_DRAWS: usize = 128;
+/// Compromises from which the acquisition is climbed.
+const INCUMBENTS: usize = 12;
+
+/// Processes fitted to a study of several objectives or with bounds.
+pub(super) struct Several<'a, K: Kernel> {
+    study: &'a Study,
+    encode: Encode<'a, K>,
+    /// The process of the goal's score.
+    primary: Proposer<'a, K>,
+    /// Those of the other scores.
+    others: Vec<Model<K>>,
+    objectives: Vec<Source>,
+    limits: Vec<ScoreLimit>,
+    /// Positions of the costs that are objectives among the goal's costs, and their directions.
+    costs: Vec<(usize, Direction)>,
+    plan: Plan,
+}
+
+/// A process of one score.
+struct Model<K: Kernel> {
+    score: String,
+    /// How its outcomes were turned.
+    direction: Direction,
+    surrogate: Surrogate<K>,
+    notice: Option<String>,
+}
+
+/// Where an objective comes from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// Number of the process.
+    Model(usize),
+    /// Number among the costs that are objectives.
+    Cost(usize),
+}
+
+/// A bound on a score, on the standardised scale of its process: at least `least`, times `sign`.
+struct ScoreLimit {
+    model: usize,
+    least: f64,
+    sign: f64,
+}
+
+/// An acquisition function of several objectives, ready to score sequences.
+struct Acquisition<K: Kernel> {
+    function: Function,
+    /// The baseline's points, and their whitened covariance with the observations for every process.
+    points: K::Points,
+    white: Vec<DMatrix<f64>>,
+    /// What known costs are divided by.
+    units: Vec<f64>,
+}
+
+enum Function {
+    One(OneNoisy),
+    General(QLogNehvi),
+}
+
+/// How far below the lower quartile a value counts, in ranges between the quartiles.
+const FAR_BELOW: f64 = 3.0;
+
+/// The values, those far below the others raised to where they are still the worst. The cheapest sequences, which a
+/// front needs, can be so bad that nothing else would be seen beside them.
+fn winsorised(mut values: Vec<f64>) -> Vec<f64> {
+    let mut sorted: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    if sorted.len() < 8 {
+        return values;
+    }
+    let lower = sorted[sorted.len() / 4];
+    let range = sorted[sorted.len() * 3 / 4] - lower;
+    let least = lower - FAR_BELOW * range;
+    if range > 0.0 && least.is_finite() {
+        values.iter_mut().filter(|value| **value < least).for_each(|value| *value = least);
+    }
+    values
+}
+
+impl<'a, K: Kernel + Clone> Several<'a, K> {
+    /// Fits a process to every score that the goal names.
+    ///
+    /// # Errors
+    /// [`GpError`] when nothing is observed, a process cannot be made, or a known cost is missing.
+    pub(super) fn new(
+        study: &'a Study,
+        encode: impl Fn() -> Encode<'a, K>,
+        starts: &[Hyper<K>],
+        plan: Plan,
+    ) -> Result<Self, GpError> {
+        let goal = study.goal();
+        let primary = Proposer::of_values(study, encode(), starts, plan, winsorised)?;
+        let names = goal.costs();
+        let mut several = Self {
+            study,
+            encode: encode(),
+            primary,
+            others: Vec::new(),
+            objectives: Vec::new(),
+            limits: Vec::new(),
+            costs: Vec::new(),
+            plan,
+        };
+        for objective in goal.objectives() {
+            let source = match &objective.of {
+                Measure::Score(score) => Source::Model(several.model(score, objective.direction, starts)?),
+                Measure::Cost(name) => {
+                    let at = names.iter().position(|known| known == name).unwrap_or_default();
+                    several.costs.push((at, objective.direction));
+                    Source::Cost(several.costs.len() - 1)
+                }
+            };
+            several.objectives.push(source);
+        }
+        for limit in goal.limits() {
+            let Measure::Score(score) = &limit.of else { continue };
+            let model = several.model(score, Direction::Maximize, starts)?;
+            let direction = several.direction(model);
+            let value = several.surrogate(model).outcomes().apply(direction.orient(limit.bound.value()));
+            let upper = matches!(limit.bound, Bound::AtMost(_)) == (direction == Direction::Maximize);
+            let sign = if upper { -1.0 } else { 1.0 };
+            several.limits.push(ScoreLimit { model, least: sign * value, sign });
+        }
+        Ok(several)
+    }
+
+    /// Number of the process of this score, fitted where there is none yet.
+    fn model(&mut self, score: &str, direction: Direction, starts: &[Hyper<K>]) -> Result<usize, GpError> {
+        if score == self.study.goal().score {
+            return Ok(0);
+        }
+        if let Some(at) = self.others.iter().position(|model| model.score == score) {
+            return Ok(at + 1);
+        }
+        let value = |score: Option<&f64>| direction.orient(score.copied().unwrap_or(f64::NAN));
+        let seen = self.primary.observations();
+        let values: Vec<_> = seen.iter().map(|seen| value(seen.report.scores.get(score))).collect();
+        let sequences: Vec<_> = seen.iter().map(|seen| seen.trial.architecture.clone()).collect();
+        let values = winsorised(values);
+        let (surrogate, notice) = fitted(&self.encode, &sequences, &values, starts, self.plan)?;
+        self.others.push(Model { score: score.into(), direction, surrogate, notice });
+        Ok(self.others.len())
+    }
+
+    fn surrogate(&self, model: usize) -> &Surrogate<K> {
+        match model.checked_sub(1) {
+            Some(other) => &self.others[other].surrogate,
+            None => self.primary.surrogate(),
+        }
+    }
+
+    fn direction(&self, model: usize) -> Direction {
+        model.checked_sub(1).map_or(self.study.goal().direction, |other| self.others[other].direction)
+    }
+
+    fn models(&self) -> usize {
+        self.others.len() + 1
+    }
+
+    /// The known objectives of a sequence, larger better; `None` where it has no costs.
+    fn known(&self, sequence: &Architecture) -> Option<Vec<f64>> {
+        let costs = self.study.cost_values(sequence).ok()?;
+        Some(self.costs.iter().map(|&(at, direction)| direction.orient(costs[at])).collect())
+    }
+
+    /// The logarithm of the probability that a sequence is within the bounds on scores, from the moments of every
+    /// process.
+    fn ln_feasible(&self, moments: &[(f64, f64)]) -> f64 {
+        let within = |limit: &ScoreLimit| {
+            let (mean, variance) = moments[limit.model];
+            ln_normal((limit.sign * mean - limit.least) / variance.sqrt().max(1e-9))
+        };
+        self.limits.iter().map(within).sum()
+    }
+
+    /// The sequences that are likely to be within all bounds, of those that have costs.
+    fn likely(&self, sequences: Vec<Architecture>) -> Result<Vec<(Architecture, Vec<f64>)>, GpError> {
+        if sequences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let points = (self.encode)(&sequences)?;
+        let moments: Vec<_> =
+            (0..self.models()).map(|model| self.surrogate(model).predict_diagonal(&points)).collect::<Result<_, _>>()?;
+        let of = |at: usize| moments.iter().map(|(mean, variance)| (mean[at], variance[at])).collect::<Vec<_>>();
+        let inside = sequences.into_iter().enumerate().filter(|(at, sequence)| {
+            self.ln_feasible(&of(*at)) >= 0.5f64.ln() && self.study.admits(sequence)
+        });
+        Ok(inside.filter_map(|(_, sequence)| self.known(&sequence).map(|known| (sequence, known))).collect())
+    }
+
+    /// Posterior means and known values of these, objective by objective.
+    fn outcomes(&self, seen: &[(Architecture, Vec<f64>)]) -> Result<Vec<Vec<f64>>, GpError> {
+        if seen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sequences: Vec<_> = seen.iter().map(|(sequence, _)| sequence.clone()).collect();
+        let points = (self.encode)(&sequences)?;
+        let means: Vec<_> = (0..self.models())
+            .map(|model| Ok(self.surrogate(model).predict_diagonal(&points)?.0))
+            .collect::<Result<_, GpError>>()?;
+        let value = |at: usize, source: &Source| match *source {
+            Source::Model(model) => means[model][at],
+            Source::Cost(cost) => seen[at].1[cost],
+        };
+        Ok((0..seen.len()).map(|at| self.objectives.iter().map(|source| value(at, source)).collect()).collect())
+    }
+
+    /// Mean, covariance and whitened covariance of every process at the same points.
+    fn posteriors(&self, points: &K::Points) -> Result<Vec<(DVector<f64>, DMatrix<f64>)>, GpError> {
+        (0..self.models()).map(|model| self.surrogate(model).predict(points)).collect()
+    }
+
+    fn acquisition(&self, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
+        let observed = self.likely(self.primary.distinct().to_vec())?;
+        let mut baseline = self.survivors(&observed, rng)?;
+        let mut met: HashSet<_> = observed.iter().map(|(sequence, _)| sequence.clone()).collect();
+        let pending = self.primary.pending().filter(|sequence| met.insert((*sequence).clone())).cloned().collect();
+        baseline.extend(self.likely(pending)?);
+
+        let units = self.units(&observed, rng);
+        let reference = self.reference(&observed, rng)?;
+        let scaled = |known: &[f64]| known.iter().zip(&units).map(|(value, unit)| value / unit).collect::<Vec<_>>();
+        let reference: Vec<_> = self.objectives.iter().zip(reference).map(|(source, value)| match *source {
+            Source::Model(_) => value,
+            Source::Cost(cost) => value / units[cost],
+        }).collect();
+        let known: Vec<_> = baseline.iter().map(|(_, known)| scaled(known)).collect();
+        let sequences: Vec<_> = baseline.iter().map(|(sequence, _)| sequence.clone()).collect();
+        let points = (self.encode)(&sequences)?;
+        let posteriors = self.posteriors(&points)?;
+        let white = (0..self.models()).map(|model| self.surrogate(model).whiten(&points)).collect();
+        let noisy = self.objectives.iter().filter(|source| matches!(source, Source::Model(_))).count();
+        let samples = if noisy == 1 && self.costs.len() < 2 { SAMPLES } else { FEW_SAMPLES };
+        let width = baseline.len() + 1;
+        let function = if noisy == 1 {
+            let (mean, covariance) = &posteriors[0];
+            let z = base_samples(samples, width, rng);
+            Function::One(OneNoisy::new(NoisyBaseline { mean, covariance, z, known: &known }, &reference)?)
+        } else {
+            let objective = |source: &Source| match *source {
+                Source::Model(model) => {
+                    let (mean, covariance) = posteriors[model].clone();
+                    Baseline::Noisy { mean, covariance, z: base_samples(samples, width, rng) }
+                }
+                Source::Cost(cost) => Baseline::Known(known.iter().map(|known| known[cost]).collect()),
+            };
+            Function::General(QLogNehvi::new(self.objectives.iter().map(objective).collect(), &reference)?)
+        };
+        Ok(Acquisition { function, points, white, units })
+    }
+
+    /// Those of the observed sequences that are on the front in some joint sample.
+    fn survivors(
+        &self,
+        observed: &[(Architecture, Vec<f64>)],
+        rng: &mut Rng,
+    ) -> Result<Vec<(Architecture, Vec<f64>)>, GpError> {
+        if observed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sequences: Vec<_> = observed.iter().map(|(sequence, _)| sequence.clone()).collect();
+        let posteriors = self.posteriors(&(self.encode)(&sequences)?)?;
+        let draws = (PRUNE_DRAWS * 64 / observed.len().max(64)).max(32);
+        let objective = |source: &Source| match *source {
+            Source::Model(model) => {
+                let (mean, covariance) = posteriors[model].clone();
+                Baseline::Noisy { mean, covariance, z: base_samples(draws, observed.len() + 1, rng) }
+            }
+            Source::Cost(cost) => Baseline::Known(observed.iter().map(|(_, known)| known[cost]).collect()),
+        };
+        let objectives: Vec<_> = self.objectives.iter().map(objective).collect();
+        Ok(surviving(&objectives)?.into_iter().map(|at| observed[at].clone()).collect())
+    }
+
+    /// Known costs of some sequences of the space, observed ones among them.
+    fn costs_around(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Vec<Vec<f64>> {
+        if self.costs.is_empty() {
+            return Vec::new();
+        }
+        let drawn = (0..RANGE_DRAWS).map(|_| self.study.space().sample(rng));
+        let drawn = drawn.filter(|sequence| self.study.admits(sequence)).filter_map(|sequence| self.known(&sequence));
+        observed.iter().map(|(_, known)| known.clone()).chain(drawn).collect()
+    }
+
+    /// The range of every known objective, by which it is divided.
+    fn units(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Vec<f64> {
+        let around = self.costs_around(observed, rng);
+        let range = |cost: usize| {
+            let values = || around.iter().map(|known| known[cost]);
+            let range = values().fold(f64::NEG_INFINITY, f64::max) - values().fold(f64::INFINITY, f64::min);
+            if range > 0.0 && range.is_finite() { range } else { 1.0 }
+        };
+        (0..self.costs.len()).map(range).collect()
+    }
+
+    /// A point that is worse than all that was seen, also in known costs of what was not observed.
+    fn reference(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Result<Vec<f64>, GpError> {
+        let around = self.costs_around(observed, rng);
+        let known = reference(&around);
+        let seen = reference(&self.outcomes(observed)?);
+        // Of nothing within the bounds: two standard deviations below the mean.
+        let of = |(at, source): (usize, &Source)| match *source {
+            Source::Model(_) => seen.as_ref().map_or(-2.0, |seen| seen[at]),
+            Source::Cost(cost) => known.as_ref().map_or(0.0, |known| known[cost]),
+        };
+        Ok(self.objectives.iter().enumerate().map(of).collect())
+    }
+
+    /// The observed sequences whose expected outcomes are the best compromises.
+    fn incumbents(&self) -> Result<Vec<Architecture>, GpError> {
+        let observed = self.likely(self.primary.distinct().to_vec())?;
+        let outcomes = self.outcomes(&observed)?;
+        let front = crate::study::non_dominated(&outcomes);
+        let step = front.len().div_ceil(INCUMBENTS).max(1);
+        let mut front: Vec<_> = front.into_iter().collect();
+        front.sort_by(|&a, &b| outcomes[b][0].total_cmp(&outcomes[a][0]));
+        let front: Vec<_> = front.into_iter().step_by(step).map(|at| observed[at].0.clone()).collect();
+        Ok(if front.is_empty() { self.primary.distinct().iter().take(INCUMBENTS).cloned().collect() } else { front })
+    }
+
+    fn score(&self, acquisition: &Acquisition<K>, batch: &[Architecture]) -> Result<Vec<f64>, GpError> {
+        let points = (self.encode)(batch)?;
+        let bounded = self.study.goal().limits_costs();
+        let allowed = |sequence: &Architecture| !bounded || self.study.admits(sequence);
+        let known: Vec<_> =
+            batch.iter().map(|sequence| self.known(sequence).filter(|_| allowed(sequence))).collect();
+        let marginals: Vec<Marginals> = (0..self.models())
+            .map(|model| self.surrogate(model).predict_white(&points))
+            .collect::<Result<_, _>>()?;
+        let scaled = |known: &Option<Vec<f64>>| match known {
+            Some(known) => known.iter().zip(&acquisition.units).map(|(value, unit)| value / unit).collect(),
+            None => vec![f64::NEG_INFINITY; self.costs.len()],
+        };
+        let scaled: Vec<Vec<f64>> = known.iter().map(scaled).collect();
+        let cross = |model: usize| {
+            let prior = self.surrogate(model).hyper().kernel.cross(&acquisition.points, &points);
+            prior - &acquisition.white[model] * marginals[model].white.transpose()
+        };
+        let mut values = match &acquisition.function {
+            Function::One(function) => {
+                let Marginals { mean, variance, .. } = &marginals[0];
+                let (mean, variance) = (mean.as_slice(), variance.as_slice());
+                function.values(NoisySingles { mean, variance, cross: cross(0), known: &scaled })?
+            }
+            Function::General(function) => {
+                let singles = |source: &Source| match *source {
+                    Source::Model(model) => Singles::Noisy {
+                        mean: marginals[model].mean.as_slice().to_vec(),
+                        variance: marginals[model].variance.as_slice().to_vec(),
+                        cross: cross(model),
+                    },
+                    Source::Cost(cost) => Singles::Known(scaled.iter().map(|known| known[cost]).collect()),
+                };
+                function.values_of_singles(&self.objectives.iter().map(singles).collect::<Vec<_>>())?
+            }
+        };
+        for (at, value) in values.iter_mut().enumerate() {
+            let moments: Vec<_> = marginals.iter().map(|m| (m.mean[at], m.variance[at])).collect();
+            *value = if known[at].is_some() { *value + self.ln_feasible(&moments) } else { f64::NAN };
+        }
+        Ok(values)
+    }
+
+    /// The sequence that promises most and is not to be avoided.
+    fn maximise(
+        &self,
+        acquisition: &Acquisition<K>,
+        avoid: &HashSet<Architecture>,
+        rng: &mut Rng,
+    ) -> Result<Option<Architecture>, GpError> {
+        let incumbents = self.incumbents()?;
+        let options = self.plan.options;
+        let maximiser = Maximiser { space: self.study.space(), avoid, incumbents: &incumbents, options };
+        let mut failure = None;
+        let found = maximiser.run(rng, |batch| match self.score(acquisition, batch) {
+            Ok(scores) => scores,
+            Err(error) => {
+                failure = Some(error);
+                Vec::new()
+            }
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        Ok(match found {
+            // Nothing can improve: what is left within the bounds is as good as anything else.
+            Some(found) if found.found == Found::Random => Unknown::new(self.study).draw(rng),
+            found => found.map(|found| found.architecture),
+        })
+    }
+
+    fn candidates(&self, count: usize, rng: &mut Rng) -> Result<Vec<Candidate>, GpError> {
+        let acquisition = self.acquisition(rng)?;
+        let mut avoid = self.avoid();
+        let mut best = Vec::new();
+        while best.len() < count
+            && let Some(next) = self.maximise(&acquisition, &avoid, rng)?
+            && avoid.insert(next.clone())
+        {
+            best.push(next);
+        }
+        if best.is_empty() {
+            return Ok(Vec::new());
+        }
+        let surrogate = self.primary.surrogate();
+        let (means, variances) = surrogate.predict_diagonal(&(self.encode)(&best)?)?;
+        let outcomes = surrogate.outcomes();
+        let candidate = |(at, architecture)| Candidate {
+            architecture,
+            mean: outcomes.restore(means[at]),
+            sd: outcomes.restore_distance(f64::sqrt(variances[at])),
+        };
+        Ok(best.into_iter().enumerate().map(candidate).collect())
+    }
+
+    fn avoid(&self) -> HashSet<Architecture> {
+        self.study.candidates().map(|trial| trial.architecture.clone()).collect()
+    }
+}
+
+impl<K: Kernel + Clone> Process for Several<'_, K> {
+    fn propose(&self, _: AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError> {
+        let proposal = self.maximise(&self.acquisition(rng)?, &self.avoid(), rng)?;
+        let notices = self.others.iter().filter_map(|model| model.notice.clone());
+        let notice = self.primary.notice().into_iter().chain(notices).next();
+        Ok((proposal, notice))
+    }
+
+    fn recommend(&self) -> Result<Architecture, GpError> {
+        let ranked = self.primary.ranked()?;
+        let within: HashSet<_> = self.likely(ranked.clone())?.into_iter().map(|(sequence, _)| sequence).collect();
+        let best = ranked.iter().find(|sequence| within.contains(*sequence)).or(ranked.first());
+        best.cloned().ok_or(GpError::NoObservations)
+    }
+
+    fn inspect(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError> {
+        let inspection = self.primary.inspect(function, rng)?;
+        Ok(Inspection { candidates: self.candidates(inspection.candidates.len(), rng)?, ..inspection })
+    }
+
+    fn promise(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError> {
+        self.primary.promise(batch, rng)
+    }
+}

@@ -1,0 +1,256 @@
+//! The best compromises of a study.
+
+use rand::RngExt;
+use rand_distr::StandardNormal;
+
+use super::{Observation, Study, hypervolume::{dominates, hypervolume, non_dominated}};
+use crate::{
+    seed::Seed,
+    statistics::{Estimate, mean},
+};
+
+/// How much of the space of outcomes a front dominates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Volume {
+    /// Of the values that were observed.
+    pub value: f64,
+    /// The middle 95 % of what it would be if the scores were measured again, where their standard errors are known.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// Draws behind an interval.
+const DRAWS: u64 = 1000;
+
+/// How far beyond the worst value the reference lies, as a share of the range.
+const MARGIN: f64 = 0.1;
+
+impl Study {
+    /// The observations within the goal's bounds that no other of them beats in one objective without losing in
+    /// another, in order of proposal. Equal ones are there together. With one objective, those are the best.
+    ///
+    /// Several observations of one sequence stand for themselves here; of the [pooled](Self::pooled) study they are
+    /// one, by their mean.
+    pub fn front(&self) -> Vec<Observation<'_>> {
+        let inside = self.feasible();
+        let points: Vec<_> = inside.iter().map(|(_, values)| values.clone()).collect();
+        non_dominated(&points).into_iter().map(|at| inside[at].0).collect()
+    }
+
+    /// The study as it looks without the observations that are beyond the goal's bounds; without bounds, as it is.
+    pub fn within_bounds(&self) -> Study {
+        let goal = self.goal();
+        self.filtered(|trial| trial.report().is_none_or(|report| report.excess(goal) <= 0.0))
+    }
+
+    /// The observation that is least beyond the goal's bounds; among equals the earliest. For messages where none is
+    /// within.
+    pub fn nearest(&self) -> Option<Observation<'_>> {
+        let goal = self.goal();
+        let nearer = |best: Observation<'_>, next: Observation<'_>| {
+            next.report.excess(goal) < best.report.excess(goal)
+        };
+        self.observations().reduce(|best, next| if nearer(best, next) { next } else { best })
+    }
+
+    /// A point that is worse than all that was observed: beyond the worst value of each objective by a tenth of its
+    /// range. Values are turned so that larger is better. `None` where nothing is observed.
+    pub fn reference(&self) -> Option<Vec<f64>> {
+        let seen: Vec<_> = self.observations().filter_map(|seen| seen.report.values(self.goal()).ok()).collect();
+        reference(&seen)
+    }
+
+    /// The volume that the front dominates above `reference`, whose values are turned so that larger is better.
+    ///
+    /// The interval redraws the goal's score of every sequence within its standard error; without a standard error
+    /// among them there is none.
+    pub fn hypervolume(&self, reference: &[f64]) -> Volume {
+        let inside = self.feasible();
+        let points: Vec<_> = inside.iter().map(|(_, values)| values.clone()).collect();
+        let value = hypervolume(&points, reference);
+        let errors: Vec<_> = inside.iter().map(|(seen, _)| seen.report.standard_error).collect();
+        if errors.iter().all(Option::is_none) {
+            return Volume { value, interval: None };
+        }
+        let again = |draw: u64| {
+            let mut rng = Seed(0).rng("study/hypervolume", draw);
+            let moved = points.iter().zip(&errors).map(|(point, error)| {
+                let mut point = point.clone();
+                let normal: f64 = rng.sample(StandardNormal);
+                point[0] += error.unwrap_or(0.0) * normal;
+                point
+            });
+            hypervolume(&moved.collect::<Vec<_>>(), reference)
+        };
+        // The best of noisy values is too good by chance, and is so once more when they are drawn around them.
+        let draws: Vec<_> = (0..DRAWS).map(again).collect();
+        let shift = mean(&draws) - value;
+        let Estimate { low, high, .. } = Estimate::from_draws(value, draws);
+        Volume { value, interval: Some([(low - shift).max(0.0), high - shift]) }
+    }
+
+    /// The observations within the bounds, with their objectives.
+    fn feasible(&self) -> Vec<(Observation<'_>, Vec<f64>)> {
+        let within = self.observations().filter(|seen| seen.report.excess(self.goal()) <= 0.0);
+        within.filter_map(|seen| Some((seen, seen.report.values(self.goal()).ok()?))).collect()
+    }
+}
+
+/// A point that is worse than all of these, see [`Study::reference`].
+pub(crate) fn reference(points: &[Vec<f64>]) -> Option<Vec<f64>> {
+    let first = points.first()?;
+    let of = |at: usize| {
+        let worst = points.iter().map(|point| point[at]).fold(f64::INFINITY, f64::min);
+        let best = points.iter().map(|point| point[at]).fold(f64::NEG_INFINITY, f64::max);
+        let range = best - worst;
+        worst - MARGIN * if range > 0.0 { range } else { worst.abs().max(1.0) }
+    };
+    Some((0..first.len()).map(of).collect())
+}
+
+/// Observations from the best to the worst, as NSGA-II ranks them (Deb et al. 2002, IEEE Transactions on Evolutionary
+/// Computation 6(2)): those within the goal's bounds before the others, which come by what they exceed; front before
+/// front; within a front, those with the most room around them first. With one objective and no bounds: by value.
+/// Among equals the earliest stays first.
+pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>) -> Vec<Observation<'a>> {
+    let goal = study.goal();
+    if goal.is_simple() {
+        seen.sort_by(|a, b| b.value.total_cmp(&a.value));
+        return seen;
+    }
+    let values: Vec<_> = seen.iter().map(|seen| seen.report.values(goal).unwrap_or_default()).collect();
+    let excess: Vec<_> = seen.iter().map(|seen| seen.report.excess(goal)).collect();
+    let mut order: Vec<usize> = (0..seen.len()).filter(|&at| excess[at] > 0.0).collect();
+    order.sort_by(|&a, &b| excess[a].total_cmp(&excess[b]));
+    let mut left: Vec<usize> = (0..seen.len()).filter(|&at| excess[at] <= 0.0).collect();
+    let mut fronts = Vec::new();
+    while !left.is_empty() {
+        let best = |&at: &usize| !left.iter().any(|&other| dominates(&values[other], &values[at]));
+        let front: Vec<usize> = left.iter().copied().filter(best).collect();
+        left.retain(|at| !front.contains(at));
+        fronts.extend(by_room(&front, &values));
+    }
+    fronts.into_iter().chain(order).map(|at| seen[at]).collect()
+}
+
+/// The points of a front by their crowding distance, the loneliest first.
+fn by_room(front: &[usize], values: &[Vec<f64>]) -> Vec<usize> {
+    let mut room = vec![0.0; front.len()];
+    for objective in 0..front.first().map_or(0, |&at| values[at].len()) {
+        let value = |at: usize| values[front[at]][objective];
+        let mut order: Vec<_> = (0..front.len()).collect();
+        order.sort_by(|&a, &b| value(a).total_cmp(&value(b)));
+        let last = order.len() - 1;
+        let range = value(order[last]) - value(order[0]);
+        room[order[0]] = f64::INFINITY;
+        room[order[last]] = f64::INFINITY;
+        for place in 1..last {
+            let around = value(order[place + 1]) - value(order[place - 1]);
+            room[order[place]] += if range > 0.0 { around / range } else { 0.0 };
+        }
+    }
+    let mut order: Vec<_> = (0..front.len()).collect();
+    order.sort_by(|&a, &b| room[b].total_cmp(&room[a]));
+    order.into_iter().map(|at| front[at]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        primitive::Symbol,
+        space::{Architecture, SearchSpace},
+        study::{Event, FnCost, Goal, Measure, Objective, Origin, Report},
+    };
+
+    fn attention(architecture: &Architecture) -> f64 {
+        architecture.count(Symbol::ATTENTION) as f64
+    }
+
+    fn study(goal: Goal, seen: &[(&str, f64)]) -> Study {
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 3).unwrap();
+        let mut study = Study::new(space, goal).with_costs(Arc::new(FnCost::new("cache", "", attention))).unwrap();
+        for &(text, accuracy) in seen {
+            let id = study.next_id();
+            let architecture: Architecture = text.parse().unwrap();
+            let report = study.priced(&architecture, Report::score("accuracy", accuracy)).unwrap();
+            study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
+            study.apply(Event::Completed { id, report }).unwrap();
+        }
+        study
+    }
+
+    fn two() -> Goal {
+        Goal::default().and(Objective::minimize(Measure::cost("cache"))).unwrap()
+    }
+
+    fn texts(seen: &[Observation<'_>]) -> Vec<String> {
+        seen.iter().map(|seen| seen.trial.architecture.letters()).collect()
+    }
+
+    const SEEN: [(&str, f64); 5] = [("AAA", 0.9), ("AMM", 0.5), ("MMM", 0.2), ("MAM", 0.5), ("AAM", 0.4)];
+
+    #[test]
+    fn the_front_holds_what_nothing_beats() {
+        let study = study(two(), &SEEN);
+        assert_eq!(texts(&study.front()), ["AAA", "AMM", "MMM", "MAM"]);
+        let reference = study.reference().unwrap();
+        assert!((reference[0] - 0.13).abs() < 1e-12 && (reference[1] + 3.3).abs() < 1e-12, "{reference:?}");
+        let volume = study.hypervolume(&reference);
+        let expected = 0.77 * 0.3 + 0.37 * 2.0 + 0.07;
+        assert!((volume.value - expected).abs() < 1e-12 && volume.interval.is_none(), "{volume:?}");
+        let one = super::tests::study(Goal::default(), &SEEN);
+        assert_eq!(texts(&one.front()), ["AAA"]);
+    }
+
+    #[test]
+    fn bounds_leave_out_and_name_the_nearest() {
+        let study = study(two().at_most(Measure::cost("cache"), 2.0).unwrap(), &SEEN);
+        assert_eq!(texts(&study.front()), ["AMM", "MMM", "MAM"]);
+        assert_eq!(study.best().unwrap().trial.architecture.letters(), "AMM");
+        assert!(!study.admits(&"AAA".parse().unwrap()) && study.admits(&"AAM".parse().unwrap()));
+        let nothing = two().at_least(Measure::score("accuracy"), 2.0).unwrap();
+        let study = super::tests::study(nothing, &SEEN);
+        assert!(study.front().is_empty() && study.best().is_none());
+        assert_eq!(study.nearest().unwrap().trial.architecture.letters(), "AAA");
+        assert_eq!(study.hypervolume(&study.reference().unwrap()).value, 0.0);
+    }
+
+    #[test]
+    fn ranks_are_fronts_and_then_room() {
+        let study = study(two().at_most(Measure::cost("cache"), 2.0).unwrap(), &SEEN);
+        let order = ranked(&study, study.observations().collect());
+        assert_eq!(texts(&order), ["AMM", "MMM", "MAM", "AAM", "AAA"]);
+        let one = super::tests::study(Goal::default(), &SEEN);
+        let order = ranked(&one, one.observations().collect());
+        assert_eq!(texts(&order), ["AAA", "AMM", "MAM", "AAM", "MMM"]);
+    }
+
+    #[test]
+    fn an_interval_needs_standard_errors() {
+        let mut study = study(two(), &SEEN);
+        let reference = study.reference().unwrap();
+        let id = study.next_id();
+        let architecture: Architecture = "MMA".parse().unwrap();
+        let report = Report { standard_error: Some(0.1), ..Report::score("accuracy", 0.7) };
+        let report = study.priced(&architecture, report).unwrap();
+        study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
+        study.apply(Event::Completed { id, report }).unwrap();
+        let Volume { value, interval } = study.hypervolume(&reference);
+        let [low, high] = interval.unwrap();
+        assert!(low < value && value < high && high - low > 0.1, "{low} {value} {high}");
+    }
+
+    #[test]
+    fn a_cost_that_nobody_states_is_refused() {
+        let study = study(two(), &[]);
+        let space = study.space().clone();
+        let unknown = Goal::default().and(Objective::minimize(Measure::cost("work"))).unwrap();
+        let costs = Arc::new(FnCost::new("cache", "", attention));
+        let error = Study::new(space.clone(), unknown).with_costs(costs).unwrap_err();
+        assert!(error.to_string().contains("only [cache]"), "{error}");
+        let error = Study::new(space, two()).costs(&"AAA".parse().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("TargetCosts"), "{error}");
+    }
+}
