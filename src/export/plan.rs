@@ -63,7 +63,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
     /// The parameters at these paths of the model, behind each other along the first axis.
-    Parameters { paths: Vec<String>, layout: Layout },
+    Parameters { paths: Vec<String>, layout: Layout, order: Option<Vec<usize>> },
     /// The same number everywhere.
     Constant { shape: Vec<usize>, value: f32 },
 }
@@ -220,7 +220,8 @@ impl Plan {
         for tensor in counterpart.tensors.clone() {
             let name = format!("{prefix}{mixer}.{}", tensor.name);
             let paths = tensor.parameters.iter().map(|parameter| format!("{ours}.mixer.{parameter}")).collect();
-            self.entries.push(Entry { name, source: Source::Parameters { paths, layout: tensor.layout } });
+            self.entries
+                .push(Entry { name, source: Source::Parameters { paths, layout: tensor.layout, order: tensor.order } });
         }
     }
 
@@ -243,7 +244,7 @@ impl Plan {
     }
 
     fn parameter(&mut self, name: &str, path: &str, layout: Layout) {
-        let source = Source::Parameters { paths: vec![path.into()], layout };
+        let source = Source::Parameters { paths: vec![path.into()], layout, order: None };
         self.entries.push(Entry { name: name.into(), source });
     }
 
@@ -271,7 +272,7 @@ impl Entry {
     fn shape<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Vec<usize>, String> {
         let (paths, layout) = match &self.source {
             Source::Constant { shape, .. } => return Ok(shape.clone()),
-            Source::Parameters { paths, layout } => (paths, layout),
+            Source::Parameters { paths, layout, .. } => (paths, layout),
         };
         let mut joined: Option<Vec<usize>> = None;
         for path in paths {

@@ -7,9 +7,11 @@
 mod attention;
 mod block;
 mod cache;
+mod custom_attention;
 mod erase;
 mod gated_conv;
 mod gated_delta_net;
+mod linear;
 mod mamba2;
 mod mlp;
 mod moe;
@@ -20,8 +22,10 @@ mod weight_init;
 pub use attention::AttentionLayer;
 pub use block::{Block, Mixer};
 pub use cache::{LayerCache, LayerState};
+pub use custom_attention::CustomAttentionLayer;
 pub use gated_conv::GatedConvLayer;
 pub use gated_delta_net::GatedDeltaNetLayer;
+pub use linear::LinearLayer;
 pub use mamba2::Mamba2Layer;
 
 pub(crate) use mlp::Activation;
