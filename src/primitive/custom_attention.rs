@@ -2,10 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-#[cfg(feature = "model")]
-use super::BuildError;
 use super::{
-    CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
+    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
     attention::{kept, windowed_cost},
 };
 use crate::dims::{Dims, Positions};
@@ -71,6 +69,26 @@ impl CustomAttention {
     pub(crate) fn biases(&self, dims: &Dims) -> ProjectionBias {
         let all = dims.attention_bias;
         self.bias.unwrap_or(ProjectionBias { input: all, output: all })
+    }
+
+    /// Checks that the layer can be built at these widths.
+    pub(crate) fn check(&self, dims: &Dims) -> Result<(), BuildError> {
+        let refuse = |option, value, remedy: &str| {
+            Err(BuildError::Option { id: self.id(), option, value, remedy: remedy.into() })
+        };
+        if let Positions::Partial(percent) = self.positions
+            && !(1..=100).contains(&percent)
+        {
+            return refuse(
+                "positions",
+                percent.into(),
+                "turn 1 to 100 percent of the channels, or use Positions::None",
+            );
+        }
+        if self.window.is_some_and(|window| window.get() == 1) {
+            return refuse("window", 1, "let a query see at least 2 keys, its own and the one before");
+        }
+        Ok(self.own(dims).validate()?)
     }
 
     /// The widths of the layer itself.
@@ -177,24 +195,8 @@ impl Primitive for CustomAttention {
 
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
-        let refuse = |option, value, remedy: &str| {
-            Err(BuildError::Option { id: self.id(), option, value, remedy: remedy.into() })
-        };
-        if let Positions::Partial(percent) = self.positions
-            && !(1..=100).contains(&percent)
-        {
-            return refuse(
-                "positions",
-                percent.into(),
-                "turn 1 to 100 percent of the channels, or use Positions::None",
-            );
-        }
-        if self.window.is_some_and(|window| window.get() == 1) {
-            return refuse("window", 1, "let a query see at least 2 keys, its own and the one before");
-        }
-        let own = self.own(dims);
-        own.validate()?;
-        let layer_dims = Dims { attention_bias: dims.attention_bias, ..own };
+        self.check(dims)?;
+        let layer_dims = Dims { attention_bias: dims.attention_bias, ..self.own(dims) };
         Ok(Block::new(CustomAttentionLayer::new(self, &layer_dims, init, device)))
     }
 

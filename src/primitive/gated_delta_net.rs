@@ -49,6 +49,11 @@ impl Default for GatedDeltaNet {
 }
 
 impl GatedDeltaNet {
+    /// Checks that the layer can be built at these widths.
+    pub(crate) fn check(&self, dims: &Dims) -> Result<(), BuildError> {
+        self.sizes(dims).map(drop)
+    }
+
     fn sizes(&self, dims: &Dims) -> Result<DeltaRule, BuildError> {
         dims.validate()?;
         let &Self { head_dim, value_heads, conv, chunk, heads, value_dim } = self;

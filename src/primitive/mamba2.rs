@@ -100,6 +100,11 @@ struct Sizes {
 }
 
 impl Mamba2 {
+    /// Checks that the layer can be built at these widths.
+    pub(crate) fn check(&self, dims: &Dims) -> Result<(), BuildError> {
+        self.sizes(dims).map(drop)
+    }
+
     fn sizes(&self, dims: &Dims) -> Result<Sizes, BuildError> {
         dims.validate()?;
         let refuse = |reason| Err(BuildError::Primitive { id: self.id(), reason });

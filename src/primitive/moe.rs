@@ -131,7 +131,8 @@ impl Moe {
         }
     }
 
-    fn validate(&self, dims: &Dims) -> Result<(), BuildError> {
+    /// Checks that the layer can be built at these widths.
+    pub(crate) fn validate(&self, dims: &Dims) -> Result<(), BuildError> {
         let refuse = |option, value, remedy: String| Err(BuildError::Option { id: self.id(), option, value, remedy });
         if self.experts < 2 {
             return refuse("experts", self.experts, "route between at least 2 experts, or use swiglu".into());
