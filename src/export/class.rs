@@ -69,6 +69,11 @@ impl Class {
         self == Self::Lfm2
     }
 
+    /// Whether its embeddings can be tied. A copy of them is the head where they cannot.
+    pub(super) fn ties(self) -> bool {
+        self != Self::NemotronH
+    }
+
     /// The standard deviation of initial weights where a file says none.
     pub(crate) fn deviation_by_default(self) -> f64 {
         if self == Self::Mamba2 { 0.1 } else { 0.02 }

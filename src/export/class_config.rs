@@ -102,7 +102,11 @@ pub(super) fn config(
     let dims = &spec.dims;
     let blocks = if class.is_paired() { kinds.len() / 2 } else { kinds.len() };
     let mixers: Vec<&str> = kinds.iter().step_by(if class.is_paired() { 2 } else { 1 }).copied().collect();
-    let common = json!({ "architectures": [class.architecture()], "num_hidden_layers": blocks });
+    let common = json!({
+        "architectures": [class.architecture()],
+        "num_hidden_layers": blocks,
+        "tie_word_embeddings": spec.tied_embeddings && class.ties(),
+    });
     let own = match class {
         Class::NemotronH => nemotron_h(&kinds, dims, counterparts)?,
         Class::Mamba2 => mamba2(dims, mamba),
@@ -133,6 +137,11 @@ pub(super) fn config(
     Ok(merged(common, own))
 }
 
+/// An upper bound of steps that bounds none.
+pub(crate) const NO_UPPER_BOUND: f64 = 1e30;
+/// A lower bound of steps that bounds none in single precision.
+pub(crate) const NO_BOUND: f64 = 1e-30;
+
 /// Names of transformers 4, which transformers 5 reads as well.
 fn old(kind: &str) -> &str {
     match kind {
@@ -162,11 +171,15 @@ fn nemotron_h(kinds: &[&str], dims: &Dims, counterparts: &BTreeMap<Symbol, HfMap
         "mamba_proj_bias": false,
         "residual_in_fp32": false,
         "rescale_prenorm_residual": false,
-        "time_step_min": 0.0,
         "num_logits_to_keep": 1,
     });
     if let Some(mamba) = of("mamba2") {
         all = merged(all, settings(mamba));
+        let least = mamba.settings.get("time_step_min").and_then(Value::as_f64).unwrap_or_default();
+        if least == 0.0 {
+            // The class takes the logarithm of the bound where it draws weights; the floor is for those.
+            all = merged(all, json!({ "time_step_min": NO_BOUND, "time_step_floor": 0.01 }));
+        }
         let inner = whole(mamba, "mamba_num_heads") * whole(mamba, "mamba_head_dim");
         all = merged(all, json!({ "expand": inner.div_ceil(dims.d_model as u64) }));
     }
@@ -196,7 +209,7 @@ fn nemotron_h(kinds: &[&str], dims: &Dims, counterparts: &BTreeMap<Symbol, HfMap
 fn limit(mamba: &HfMapping) -> Map<String, Value> {
     let least = mamba.settings.get("time_step_min").and_then(Value::as_f64).unwrap_or_default();
     // JSON has no infinity, and what transformers 4 and 5 write for it differs; no step is as large as this.
-    let limit = (least > 0.0).then(|| ("time_step_limit".to_owned(), json!([least, 1e30])));
+    let limit = (least > 0.0).then(|| ("time_step_limit".to_owned(), json!([least, NO_UPPER_BOUND])));
     limit.into_iter().collect()
 }
 

@@ -193,6 +193,13 @@ fn flat(spec: &ModelSpec, primitives: &Primitives) -> Result<Value, ExportError>
         "layers_cache_type": list(&|counterpart| counterpart.cache.layer_type().into()),
         "head_bias": spec.head_bias && !spec.tied_embeddings,
     });
+    let options = counterparts.values().filter(|counterpart| !counterpart.options.is_empty());
+    let options: Map<_, _> =
+        options.map(|counterpart| (counterpart.kind.clone(), json!(counterpart.options))).collect();
+    let special = match options.is_empty() {
+        true => special,
+        false => merged(special, json!({ "layers_options": options })),
+    };
     Ok(merged(special, Value::Object(plan::settings(&counterparts)?)))
 }
 

@@ -49,6 +49,7 @@ pub use plan::HfMappingError;
 pub use provenance::Provenance;
 
 pub(crate) use class::Class;
+pub(crate) use class_config::{NO_BOUND, NO_UPPER_BOUND};
 pub(crate) use config::{DECI, FLAT, LLAMA, LLAMA3, OURS, ff_of};
 pub(crate) use plan::{Entry, Half, Packing, Pair, Plan, Source, is_attention};
 pub(crate) use weights::Parameters;
@@ -167,6 +168,12 @@ fn surprises(spec: &ModelSpec, packing: &Packing, weights: bool) -> Vec<Warning>
         && pairs.first().is_some_and(|pair| pair.attention == Half::Absent)
     {
         warnings.push(Warning::FirstBlockWithoutAttention);
+    }
+    if let Packing::Native(class) = packing
+        && spec.tied_embeddings
+        && !class.ties()
+    {
+        warnings.push(Warning::Untied);
     }
     match spec.init {
         InitScheme::FanIn | InitScheme::FanInEmbedding(_) if !weights => warnings.push(Warning::OtherInit),

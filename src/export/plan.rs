@@ -253,7 +253,10 @@ impl Plan {
             }
         }
         self.parameter(norm, "norm.gamma", class.norm_layout());
-        self.head(spec);
+        match spec.tied_embeddings && !class.ties() {
+            true => self.parameter("lm_head.weight", "trunk.embedding", Layout::Same),
+            false => self.head(spec),
+        }
         Ok(())
     }
 

@@ -56,18 +56,37 @@ impl CausalAttention {
 
     /// The same, but these channels of every head turn: for a share of them pairs `(c, c + C/2)` with the first `c`.
     pub(crate) fn positions(self, dims: &Dims, positions: Positions) -> Self {
-        let mut turning = frequencies(positions.channels(self.head_dim), dims.rope_theta, dims.rope_scaling);
+        let channels = positions.channels(self.head_dim);
+        self.turning(dims, channels)
+    }
+
+    /// The same, but only `channels` of every head turn, pairs `(c, c + C/2)` with `c` below half their number.
+    pub(crate) fn turning(self, dims: &Dims, channels: usize) -> Self {
+        let mut turning = frequencies(channels, dims.rope_theta, dims.rope_scaling);
         turning.resize(self.head_dim / 2, 0.0);
-        let composed = PositionTables::default();
-        #[cfg(feature = "flex")]
-        let angles = PositionTables::default();
         Self {
             frequencies: turning.into(),
-            composed,
+            composed: PositionTables::default(),
             #[cfg(feature = "flex")]
-            angles,
+            angles: PositionTables::default(),
             ..self
         }
+    }
+
+    /// The outputs of the last `S` tokens of `T`, whose keys and values are all there.
+    ///
+    /// # Shapes
+    /// `query`: `[B, S, H C]`, `key` and `value`: `[B, T, K C]`, to `[B, S, H C]`.
+    pub(crate) fn last(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
+        let seq = query.dims()[1];
+        let total = key.dims()[1];
+        let device = query.device().without_autodiff();
+        let past = total - seq;
+        let rotation = |range, heads, scale| Rotation::new(range, heads, &self.frequencies, scale, &device);
+        let query = rotation(past..total, self.heads, self.scale()).apply(query);
+        let key = rotation(0..total, self.kv_heads, 1.0).apply(key);
+        let bias = self.bias(past, seq, &device);
+        self.mix([query, key, value], bias, None)
     }
 
     /// As [`forward`](Self::forward), and every head may look at nothing at all: `sinks`, `[H]`, are the scores of that

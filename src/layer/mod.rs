@@ -11,6 +11,7 @@ mod custom_attention;
 mod erase;
 mod gated_conv;
 mod gated_delta_net;
+mod latent_attention;
 mod linear;
 mod mamba2;
 mod mlp;
@@ -25,6 +26,7 @@ pub use cache::{LayerCache, LayerState};
 pub use custom_attention::CustomAttentionLayer;
 pub use gated_conv::GatedConvLayer;
 pub use gated_delta_net::GatedDeltaNetLayer;
+pub use latent_attention::LatentAttentionLayer;
 pub use linear::LinearLayer;
 pub use mamba2::Mamba2Layer;
 

@@ -13,6 +13,9 @@ use crate::{
     layer::{Block, CustomAttentionLayer, WeightInit},
 };
 
+/// The layer for the flat class of [`export`](crate::export).
+const PYTHON: &str = include_str!("python/attention.py");
+
 /// [`Attention`](super::Attention) with options. Its default is that layer; each option is a change that published
 /// models make. Symbol `A`: give variants that stand beside each other letters of their own
 /// ([`with_symbol`](Primitive::with_symbol)).
@@ -243,7 +246,13 @@ impl Primitive for CustomAttention {
                 mapping = mapping.ordered(1, &rows(heads));
             }
         }
-        Some(if self.sinks { mapping.tensor("sinks", "sinks", Layout::Same) } else { mapping })
+        if self.sinks {
+            mapping = mapping.tensor("sinks", "sinks", Layout::Same);
+        }
+        if let Some(window) = self.window {
+            mapping = mapping.setting("sliding_window", window.get());
+        }
+        Some(if mapping.options.is_empty() { mapping } else { mapping.python(PYTHON) })
     }
 }
 

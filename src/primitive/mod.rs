@@ -11,6 +11,7 @@ mod from_fn;
 mod gated_conv;
 mod gated_delta_net;
 mod hf_mapping;
+mod latent_attention;
 mod linear;
 mod mamba2;
 mod mlp;
@@ -31,6 +32,9 @@ pub use from_fn::FnPrimitive;
 pub use gated_conv::GatedConv;
 pub use gated_delta_net::GatedDeltaNet;
 pub use hf_mapping::{CacheKind, HfMapping, Layout, StoredTensor};
+pub use latent_attention::LatentAttention;
+#[cfg(feature = "model")]
+pub(crate) use latent_attention::LatentSizes;
 pub use linear::Linear;
 pub use mamba2::{Mamba2, Mamba2Norm, StepLimits};
 pub use mlp::Mlp;

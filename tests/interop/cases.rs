@@ -88,9 +88,9 @@ pub fn all() -> Vec<Case> {
             case.spec.tied_embeddings = false;
             case.options.precision = Precision::Bf16;
         }),
-        case("nemotron_h", "1D+1R+1N+1D+1X+1R+1N", Format::NemotronH),
-        change(case("nemotron_h_untied", "2D+1F+1N", Format::Auto), |case| case.spec.tied_embeddings = false),
-        case("nemotron_h_steps", "1K+1N+1R+1K", Format::NemotronH),
+        change(case("nemotron_h", "1D+1R+1N+1D+1X+1R+1N", Format::NemotronH), untied),
+        change(case("nemotron_h_gelu", "2D+1F+1N", Format::Auto), untied),
+        change(case("nemotron_h_steps", "1K+1N+1R+1K", Format::NemotronH), untied),
         case("mamba2_alone", "3D", Format::Auto),
         case("mamba2_alone_steps", "2K", Format::Mamba2),
         case("lfm2", "1C+1M+1Q+1M+1C+1M", Format::Auto),
@@ -139,6 +139,10 @@ fn scaled(case: &mut Case) {
         high_freq_factor: 4.0,
         original_max_position_embeddings: 64,
     });
+}
+
+fn untied(case: &mut Case) {
+    case.spec.tied_embeddings = false;
 }
 
 fn change(mut case: Case, change: impl FnOnce(&mut Case)) -> Case {

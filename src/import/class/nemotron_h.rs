@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     dims::{Dims, Positions},
-    export::Class,
+    export::{Class, NO_BOUND},
     import::{
         ImportError,
         json::{Fields, refuse},
@@ -125,7 +125,7 @@ fn mamba(fields: Fields) -> Result<Mamba2, ImportError> {
         conv_bias,
         projection_bias: fields.flag_or("use_bias", false)? || fields.flag_or("mamba_proj_bias", false)?,
         // The class bounds steps by `time_step_min` and heeds no `time_step_limit`.
-        steps: (least > 0.0).then_some(StepLimits { least, most: f64::INFINITY }),
+        steps: (least > NO_BOUND).then_some(StepLimits { least, most: f64::INFINITY }),
         ..Mamba2::default()
     })
 }

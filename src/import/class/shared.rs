@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     dims::{Dims, Positions, RopeScaling},
-    export::LLAMA3,
+    export::{LLAMA3, NO_UPPER_BOUND},
     import::{
         ImportError,
         json::{Fields, number, refuse},
@@ -169,7 +169,8 @@ pub(super) fn steps(fields: Fields, key: &'static str, least: f64) -> Result<Opt
         let &[low, high] = pair.as_slice() else {
             return Err(refuse(key, &Value::Array(items.to_vec()), "two numbers are needed here"));
         };
-        limits = StepLimits { least: low.max(least), most: high };
+        let most = if high >= NO_UPPER_BOUND { f64::INFINITY } else { high };
+        limits = StepLimits { least: low.max(least), most };
     }
     Ok((limits.least > 0.0 || limits.most.is_finite()).then_some(limits))
 }
