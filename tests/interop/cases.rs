@@ -1,5 +1,7 @@
 //! The tiny models that are compared with transformers.
 
+use std::num::NonZeroUsize;
+
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{Device, Tensor, TensorData},
@@ -10,8 +12,8 @@ use composer_nas::{
     export::{Format, Options, Precision, SpecialTokens},
     model::{HybridLm, ModelSpec},
     primitive::{
-        CustomAttention, Expert, GatedDeltaNet, Mamba2, Moe, Primitive, Primitives, QueryKeyNorm, Routing,
-        SlidingWindow, StepLimits,
+        CustomAttention, Expert, GatedDeltaNet, LatentAttention, Linear, Mamba2, Moe, Primitive, Primitives,
+        QueryKeyNorm, Routing, SlidingWindow, StepLimits,
     },
 };
 
@@ -46,6 +48,13 @@ pub fn primitives() -> Primitives {
     let net = GatedDeltaNet { heads: Some(2), head_dim: 12, value_dim: Some(10), ..GatedDeltaNet::default() };
     let all = add(all, "V", net);
     let all = add(all, "X", Moe { routing: Routing::Sigmoid(250), expert: Expert::Relu2, ..moe });
+    let window = NonZeroUsize::new(9);
+    let all = add(all, "P", CustomAttention { sinks: true, window, norm: QueryKeyNorm::Whole, ..usual });
+    let all = add(all, "I", Linear);
+    let all = add(all, "O", LatentAttention::default());
+    let sizes =
+        LatentAttention { query_rank: NonZeroUsize::new(20), value: NonZeroUsize::new(10), ..Default::default() };
+    let all = add(all, "U", sizes);
     let all = add(all, "Y", Moe { routing: Routing::Chosen, shared_gate: true, ..moe });
     add(all, "Z", Moe { routing: Routing::Softmax, shared_gate: true, ..moe })
 }
@@ -104,6 +113,10 @@ pub fn all() -> Vec<Case> {
         case("granite_turning", "1D+1M+1A+1M", Format::GraniteMoeHybrid),
         case("qwen3_next", "1V+1Y+1T+1Y+1V+1M", Format::Auto),
         case("qwen3_next_softmax", "1V+1Z+1T+1M", Format::Qwen3Next),
+        case("flat_attention", "1N+1M+1Q+1H+1T+1M", Format::Flat),
+        case("flat_sinks", "1P+1M+1A", Format::Flat),
+        case("flat_mixtures", "1A+1E+1X+1Y+1I", Format::Flat),
+        case("flat_latent", "1A+1O+1M+1U", Format::Flat),
     ]
 }
 

@@ -118,18 +118,6 @@ impl FromStr for Alphabet {
     }
 }
 
-/// What to tell whoever wrote `text`, which was read by the letters of this crate, where others would read another
-/// sequence: it has an `M`, and no `B`.
-pub fn ambiguity(text: &str) -> Option<String> {
-    let has = |letter| text.contains(letter);
-    (has('M') && !has('B')).then(|| {
-        format!(
-            "{text:?} is read with M as SwiGLU MLP; where M is Mamba-2, as in Megatron-LM and Nemotron-H, write B, or say \
-             which letters you use"
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,11 +152,5 @@ mod tests {
         assert!(matches!(&error, NotationError::Layer { symbol, .. } if char::from(*symbol) == 'C'), "{error}");
         let long = "M".repeat(MAX_LAYERS + 1);
         assert_eq!(Alphabet::megatron().read(&long), Err(NotationError::TooLong));
-    }
-
-    #[test]
-    fn texts_that_others_read_otherwise_are_told() {
-        assert!(ambiguity("AAMMAAMMAA").is_some_and(|text| text.contains("M as SwiGLU")));
-        assert_eq!((ambiguity("ABM"), ambiguity("AARR")), (None, None));
     }
 }

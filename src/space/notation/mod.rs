@@ -22,7 +22,7 @@ mod alphabet;
 mod blocks;
 mod pattern;
 
-pub use alphabet::{Alphabet, ambiguity};
+pub use alphabet::Alphabet;
 pub use blocks::{blocks, fla};
 pub use pattern::Pattern;
 
