@@ -24,7 +24,9 @@ use composer_nas::{
     prelude::*,
     report::Latency,
     space::baseline,
+    space::notation::Alphabet,
 };
+use shared::letters::Written;
 
 /// Training allocates much and briefly, which this allocator takes well.
 #[global_allocator]
@@ -38,7 +40,10 @@ struct Args {
     run: Option<PathBuf>,
     /// Layers to be timed in place of a file, at full size.
     #[arg(long)]
-    architecture: Option<Architecture>,
+    architecture: Option<Written>,
+    /// The alphabet of --architecture: ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M.
+    #[arg(long, value_name = "ALPHABET")]
+    letters: Option<Alphabet>,
     /// The target whose widths and Llama these layers are compared at.
     #[arg(long, default_value = "llama_1b", requires = "architecture")]
     like: String,
@@ -67,7 +72,7 @@ impl Args {
     fn models(&self, primitives: &Primitives) -> anyhow::Result<(ModelSpec, Architecture)> {
         if let Some(architecture) = &self.architecture {
             let target = Target::named(&self.like)?;
-            return Ok((target.model(architecture.clone()), target.baseline));
+            return Ok((target.model(architecture.read(self.letters.as_ref())?), target.baseline));
         }
         let run = self.run.as_deref().context("name a run's folder or an --architecture")?;
         Ok((read_model(run, primitives)?, baseline::llama(self.baseline_blocks)))
@@ -93,7 +98,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let device = device::named(&args.device)?;
     args.folder().map_or(Ok(()), shared::check_folder)?;
     let timing = Timing { batch: args.batch, seq_len: args.seq_len, repeats: args.repeats };
-    shared::say_reading(&args.architecture, &primitives);
+    shared::say_reading(args.architecture.as_ref().map(|_| &found.architecture), &primitives);
     let models = [("llama", &llama), ("found", &found)];
     let architectures = models.map(|(_, model)| &model.architecture);
     let costs = Comparison::new(models, &primitives, Workload::bf16(args.seq_len as u64))?;

@@ -22,10 +22,12 @@ use composer_nas::{
     prelude::*,
     pretrain::{Measured, PretrainConfig, Pretrained, Pretrainer, Record, Validation},
     space::baseline,
+    space::notation::Alphabet,
     text::line,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig},
 };
 use indicatif::{MultiProgress, ProgressBar as Bar, ProgressStyle};
+use shared::letters::Written;
 
 /// Training allocates much and briefly, which this allocator takes well.
 #[global_allocator]
@@ -36,7 +38,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Args {
     /// The searched sequence, grown to the small size.
     #[arg(long, default_value = "2A+4M", conflicts_with = "model")]
-    architecture: Architecture,
+    architecture: Written,
+    /// The alphabet of --architecture: ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M.
+    #[arg(long, value_name = "ALPHABET")]
+    letters: Option<Alphabet>,
     /// Train the model in this file instead, a target.json as the example `search` wrote it, at its own size.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -98,7 +103,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::standard();
     shared::check_folder(&args.folder())?;
     if args.model.is_none() {
-        shared::say_reading([&args.architecture], &primitives);
+        shared::say_reading([&args.architecture.read(args.letters.as_ref())?], &primitives);
     }
     let corpus = args.corpus()?;
     let (found, llama) = args.models(&corpus, &primitives)?;
@@ -177,8 +182,9 @@ impl Args {
                 let heads = (self.width / 32).max(1);
                 let dims = Dims::new(self.width, self.width.saturating_mul(3), heads)?;
                 let target = Target::custom("small", dims, corpus.vocab_size, true, self.blocks)?;
+                let small = self.architecture.read(self.letters.as_ref())?;
                 // The standard deviation of 0.02 that large models start with leaves narrow ones asleep for long.
-                ModelSpec { init: InitScheme::FanIn, ..Auto.extrapolate(&self.architecture, &target, primitives)? }
+                ModelSpec { init: InitScheme::FanIn, ..Auto.extrapolate(&small, &target, primitives)? }
             }
         };
         let body = |architecture: Architecture| -> anyhow::Result<u64> {

@@ -31,11 +31,12 @@ use composer_nas::{
     pipeline::{MetricsFile, PipelineError},
     prelude::*,
     report::{LivePage, Page},
+    space::notation::Alphabet,
     stopping::MedianPruner,
     study::{Failure, StudyError, TrialId, TrialState},
     text::{line, number},
 };
-use shared::shown;
+use shared::{letters::Written, shown};
 
 use evaluator::{Chosen, EvaluatorArgs, Setting};
 use searcher::SearcherKind;
@@ -107,7 +108,10 @@ struct Args {
     runs: PathBuf,
     /// Evaluate this architecture next, for example AMAMAM or 3A+3M. May be repeated.
     #[arg(long, value_name = "ARCHITECTURE")]
-    add: Vec<Architecture>,
+    add: Vec<Written>,
+    /// The alphabet of --add: ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M.
+    #[arg(long, value_name = "ALPHABET")]
+    letters: Option<Alphabet>,
     /// Set this finished trial aside, with a --reason. May be repeated.
     #[arg(long, value_name = "TRIAL", requires = "reason")]
     invalidate: Vec<u64>,
@@ -183,7 +187,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     execute::worker(&[&evaluator]);
     shared::check_folder(&folder)?;
     args.check(&space, &path)?;
-    shared::say_reading(&args.add, &primitives);
+    let added = args.added()?;
+    shared::say_reading(&added, &primitives);
     let limit = args.time_limit()?;
     let executor = args.executor(&folder, &evaluator)?;
     println!("{} architectures; {words}; everything goes to {}", space.size(), shown(&folder));
@@ -208,7 +213,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         .seed(args.seed)
         .executor(executor)
         .journal(&path)
-        .candidates(args.add.iter().cloned())
+        .candidates(added)
         .observer(ProgressBar::new())
         .observer(metrics)
         .observer(live);
@@ -235,13 +240,18 @@ impl Args {
         shared::folder_name(&name).map_err(anyhow::Error::msg).with_context(inside)
     }
 
+    /// The architectures of --add.
+    fn added(&self) -> anyhow::Result<Vec<Architecture>> {
+        shared::letters::read_all(&self.add, self.letters.as_ref())
+    }
+
     /// Refuses what a search would refuse once its folder is there.
     fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
         ensure!(self.trials > 0, PipelineError::NoTrials);
         self.check_executor()?;
-        let outside = self.add.iter().find(|a| !space.contains(a));
-        if let Some(architecture) = outside {
-            return Err(StudyError::OutsideSpace(architecture.clone()).into());
+        let added = self.added()?;
+        if let Some(architecture) = added.into_iter().find(|a| !space.contains(a)) {
+            return Err(StudyError::OutsideSpace(architecture).into());
         }
         let corrects = self.invalidate.is_empty() || journal.exists();
         ensure!(corrects, "--invalidate corrects a run, and there is none in {}", journal.display());

@@ -66,8 +66,8 @@ fn training_keeps_what_is_stated() {
         Box::new(SlidingWindow::new(16).unwrap().with_symbol('L'.try_into().unwrap())),
         Box::new(Mamba2 { groups: 2, chunk: 32, ..Mamba2::default() }),
         Box::new(GatedDeltaNet { value_heads: 1, ..GatedDeltaNet::default() }),
-        Box::new(Moe { experts: 4, top_k: 1, shared: 0, expert_width: None }),
-        Box::new(Moe { experts: 6, top_k: 2, shared: 2, expert_width: Some(100) }),
+        Box::new(Moe { experts: 4, top_k: 1, shared: 0, ..Moe::default() }),
+        Box::new(Moe { experts: 6, top_k: 2, shared: 2, expert_width: Some(100), ..Moe::default() }),
     ];
     for primitive in primitives.iter().chain(others.iter().map(|other| &**other)) {
         for seq in [128, 200] {

@@ -463,7 +463,7 @@ fn closed_pipes_end_quietly() {
 #[test]
 fn letters_are_explained_where_a_user_writes_them() {
     let folder = tempfile::tempdir().unwrap();
-    let read = "read AAM as attention x2, swiglu x1 (M is swiglu; Mamba-2 is B)";
+    let read = "read AAM as attention x2, swiglu x1 (M is swiglu; Mamba-2 is B;";
     let told = |command: &mut Command| String::from_utf8(command.output().unwrap().stderr).unwrap();
     let text = told(&mut search(folder.path(), &["--add", "AAM"]));
     assert!(text.contains(read), "{text}");
@@ -471,6 +471,12 @@ fn letters_are_explained_where_a_user_writes_them() {
     command.arg(folder.path().join("table.csv")).args(TINY).args(["--architectures", "AAM", "--seeds", "0..1"]);
     let text = told(&mut command);
     assert!(text.contains(read), "{text}");
+    // Other alphabets mean other layers, and letters without a meaning are refused.
+    let mamba = ["--primitives", "attention,swiglu,mamba2", "--letters", "megatron", "--run", "mamba", "--add"];
+    let text = succeed(search(folder.path(), &mamba).arg("M-*"));
+    assert!(text.contains("1B+1M+1A"), "{text}");
+    refuse(search(folder.path(), &mamba).arg("M-A"), "'A' at position 2");
+    refuse(&mut search(folder.path(), &["--letters", "M", "--add", "AAA"]), "no alphabet");
     // Nothing is said where nothing can be read otherwise.
     let text = told(&mut search(folder.path(), &["--run", "attention", "--add", "AAA"]));
     assert!(!text.contains("read AAA"), "{text}");

@@ -40,12 +40,13 @@ use composer_nas::{
     limits::{LimitError, MAX_TRAININGS},
     prelude::*,
     space::baseline,
+    space::notation::Alphabet,
     statistics::{Estimate, bootstrap_mean, mean},
     study::{Origin, TrialId},
     text::{line, markdown},
 };
 use indicatif::{ProgressBar as Bar, ProgressStyle};
-use shared::shown;
+use shared::{letters::Written, shown};
 
 /// Training on a CPU allocates much and briefly; this allocator is a third faster at it than glibc's.
 #[global_allocator]
@@ -68,7 +69,10 @@ struct Args {
     primitives: Vec<String>,
     /// Measure these architectures instead, such as AAMMMM,AMAMAM.
     #[arg(long, value_delimiter = ',')]
-    architectures: Vec<Architecture>,
+    architectures: Vec<Written>,
+    /// The alphabet of --architectures: ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M.
+    #[arg(long, value_name = "ALPHABET")]
+    letters: Option<Alphabet>,
     /// Measure the layouts of published comparisons instead, and judge the scores by them.
     #[arg(long)]
     published: bool,
@@ -375,8 +379,9 @@ impl Args {
             return Ok(layouts);
         }
         if !self.architectures.is_empty() {
-            shared::say_reading(&self.architectures, primitives);
-            return Ok(self.architectures.clone());
+            let all = shared::letters::read_all(&self.architectures, self.letters.as_ref())?;
+            shared::say_reading(&all, primitives);
+            return Ok(all);
         }
         let symbols = primitives.symbols(self.primitives.iter().map(String::as_str))?;
         let mut all = Vec::new();

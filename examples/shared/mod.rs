@@ -6,6 +6,8 @@
 
 #![allow(dead_code, unused_macros, reason = "each example takes what it needs")]
 
+pub mod letters;
+
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -160,7 +162,10 @@ fn reading(architecture: &Architecture, primitives: &Primitives) -> Option<Strin
         |symbol: Symbol| primitives.get(symbol).map_or_else(|_| symbol.to_string(), |known| known.id().to_string());
     let counted: Vec<_> = counts.into_iter().map(|(symbol, count)| format!("{} x{count}", name(symbol))).collect();
     let letters = text::shortened(&architecture.letters(), 64);
-    Some(format!("read {letters} as {} (M is swiglu; Mamba-2 is B)", counted.join(", ")))
+    Some(format!(
+        "read {letters} as {} (M is swiglu; Mamba-2 is B; --letters takes other alphabets)",
+        counted.join(", ")
+    ))
 }
 
 /// Floating-point operations per second of one core of a CPU that trains a small model, roughly; an accelerator has a

@@ -326,7 +326,7 @@ mod tests {
         let dense = pairs("XY", Moe::default());
         assert_eq!(ModelCost { symbols: llama.symbols.clone(), ..dense }, llama);
 
-        let alone = Moe { experts: 1, top_k: 1, shared: 0, expert_width: None };
+        let alone = Moe { experts: 1, top_k: 1, shared: 0, ..Moe::default() };
         let all = Moe { experts: 4, top_k: 4, ..alone };
         let shared = Moe { experts: 4, top_k: 1, shared: 3, ..alone };
         for moe in [alone, all, shared] {

@@ -3,12 +3,14 @@
 
 mod delta_rule;
 mod init_scheme;
+mod positions;
 mod rope_scaling;
 mod state_space;
 mod widths;
 
 pub(crate) use delta_rule::DeltaRule;
 pub use init_scheme::{InitError, InitScheme};
+pub use positions::Positions;
 pub use rope_scaling::RopeScaling;
 pub(crate) use state_space::StateSpace;
 pub(crate) use widths::Count;

@@ -4,6 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ExportError, Format, Options,
+    class::Class,
+    class_config,
     plan::{self, Half, Packing, Pair},
 };
 use crate::{
@@ -35,10 +37,33 @@ pub(super) fn choose(spec: &ModelSpec, primitives: &Primitives, format: Format) 
     let kinds: Vec<_> = spec.architecture.layers().iter().map(|symbol| counterparts[symbol].kind.as_str()).collect();
     let flat = Chosen { model_type: FLAT, packing: Packing::Flat };
     let paired = |format| paired(spec, &kinds, format);
+    let native = |class: Class| Chosen { model_type: class.model_type(), packing: Packing::Native(class) };
+    match (format, class_of(format)) {
+        (_, Some(class)) => match class_config::fit(class, spec, &counterparts) {
+            Ok(_) => Ok(native(class)),
+            Err(reason) => Err(ExportError::Format { format, reason }),
+        },
+        (Format::Auto, None) => {
+            let fits = |class: &Class| class_config::fit(*class, spec, &counterparts).is_ok();
+            let first = || Class::ALL.into_iter().find(fits).map(native);
+            Ok(paired(Format::DeciLm).ok().or_else(first).unwrap_or(flat))
+        }
+        (Format::DeciLm | Format::LlamaCpp | Format::Llama, None) => paired(format),
+        (_, None) => Ok(flat),
+    }
+}
+
+/// The class of transformers that a format is.
+fn class_of(format: Format) -> Option<Class> {
     match format {
-        Format::Flat => Ok(flat),
-        Format::Auto => Ok(paired(Format::DeciLm).unwrap_or(flat)),
-        Format::DeciLm | Format::LlamaCpp | Format::Llama => paired(format),
+        Format::NemotronH => Some(Class::NemotronH),
+        Format::Mamba2 => Some(Class::Mamba2),
+        Format::Lfm2 => Some(Class::Lfm2),
+        Format::Qwen3 => Some(Class::Qwen3),
+        Format::Bamba => Some(Class::Bamba),
+        Format::GraniteMoeHybrid => Some(Class::GraniteMoeHybrid),
+        Format::Qwen3Next => Some(Class::Qwen3Next),
+        Format::Auto | Format::DeciLm | Format::LlamaCpp | Format::Llama | Format::Flat => None,
     }
 }
 
@@ -64,7 +89,7 @@ fn paired(spec: &ModelSpec, kinds: &[&str], format: Format) -> Result<Chosen, Ex
         let (fill_mlp, fill_attention) = match format {
             Format::LlamaCpp => (Some(FF_STEP), at == 0),
             Format::Llama => (Some(dims.d_ff), true),
-            Format::Auto | Format::DeciLm | Format::Flat => (None, false),
+            _ => (None, false),
         };
         if let (Half::Absent, Some(width)) = (pair.mlp, fill_mlp) {
             pair.mlp = Half::Zero(width);
@@ -133,6 +158,12 @@ pub(super) fn config(
     let scaled = dims.rope_scaling.map_or(json!({}), |_| json!({ "rope_scaling": rope }));
     let special = match &chosen.packing {
         Packing::Flat => flat(spec, primitives)?,
+        Packing::Native(class) => {
+            let counterparts = plan::counterparts(spec, primitives)?;
+            let own = class_config::config(*class, spec, &counterparts);
+            let format = options.format;
+            own.map_err(|reason| ExportError::Format { format, reason })?
+        }
         Packing::Paired(pairs) if chosen.model_type == DECI => deci(dims, pairs),
         Packing::Paired(pairs) => {
             json!({ "architectures": ["LlamaForCausalLM"], "num_hidden_layers": pairs.len() })
@@ -141,7 +172,7 @@ pub(super) fn config(
     Ok(merged(merged(common, scaled), special))
 }
 
-fn merged(mut one: Value, other: Value) -> Value {
+pub(super) fn merged(mut one: Value, other: Value) -> Value {
     if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
         one.extend(other);
     }
@@ -162,6 +193,13 @@ fn flat(spec: &ModelSpec, primitives: &Primitives) -> Result<Value, ExportError>
         "layers_cache_type": list(&|counterpart| counterpart.cache.layer_type().into()),
         "head_bias": spec.head_bias && !spec.tied_embeddings,
     });
+    let options = counterparts.values().filter(|counterpart| !counterpart.options.is_empty());
+    let options: Map<_, _> =
+        options.map(|counterpart| (counterpart.kind.clone(), json!(counterpart.options))).collect();
+    let special = match options.is_empty() {
+        true => special,
+        false => merged(special, json!({ "layers_options": options })),
+    };
     Ok(merged(special, Value::Object(plan::settings(&counterparts)?)))
 }
 
@@ -249,7 +287,7 @@ mod tests {
     fn blocks_are_those_of_the_format() {
         let pairs = |letters, format| match chosen(letters, format).unwrap().packing {
             Packing::Paired(pairs) => pairs,
-            Packing::Flat => panic!("not paired"),
+            Packing::Flat | Packing::Native(_) => panic!("not paired"),
         };
         let zero = Half::Zero;
         let layer = Half::Layer;

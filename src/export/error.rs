@@ -24,6 +24,11 @@ pub enum Warning {
         /// Tokens of the model.
         vocab_size: usize,
     },
+    /// A class whose embeddings cannot be tied.
+    #[error(
+        "the class has a head of its own: it is written as a copy of the embedding, and a training takes them apart"
+    )]
+    Untied,
     /// A law of initial weights that config.json cannot state.
     #[error(
         "initial weights by fan-in cannot be stated in config.json: the receiver draws them with standard deviation 0.02"

@@ -91,7 +91,7 @@ pub enum MegatronError {
 }
 
 /// Who has a letter.
-const KNOWN: &str = "attention, sliding_window, swiglu, relu2, mamba2, gated_delta_net";
+const KNOWN: &str = "attention, sliding_window, swiglu, relu2, mamba2, gated_delta_net, moe, latent_attention";
 
 /// The launch script of a pre-training with Megatron-LM.
 ///
@@ -106,7 +106,7 @@ pub fn megatron(spec: &ModelSpec, primitives: &Primitives, training: &Training) 
             continue;
         }
         let primitive = primitives.get(symbol)?;
-        let found = primitive.hf_mapping(&spec.dims).and_then(|found| Some((letter(&found.kind)?, found)));
+        let found = primitive.hf_mapping(&spec.dims).and_then(|found| Some((letter(&found)?, found)));
         let Some((letter, counterpart)) = found else {
             return Err(MegatronError::Layer { id: primitive.id(), symbol });
         };
@@ -115,20 +115,99 @@ pub fn megatron(spec: &ModelSpec, primitives: &Primitives, training: &Training) 
     }
     let letter = |symbol: &Symbol| letters.iter().find(|(known, ..)| known == symbol).map(|&(.., letter)| letter);
     let pattern = spec.architecture.layers().iter().filter_map(letter).collect::<String>();
-    let mut model = model(spec, &pattern, training)?;
+    let attention = attention(&counterparts)?;
+    let mut model = model(spec, &pattern, &attention, training)?;
     model.extend(layers(spec, &counterparts)?);
+    model.extend(attention.arguments);
     Ok(Megatron { pattern, letters, model, training: arguments(training)? })
 }
 
 /// The letter of a kind of layer.
-fn letter(kind: &str) -> Option<char> {
-    match kind {
+fn letter(found: &HfMapping) -> Option<char> {
+    match found.family.as_str() {
         "full_attention" | "sliding_attention" => Some('*'),
-        "swiglu" | "relu2_mlp" => Some('-'),
+        "swiglu" if found.options.is_empty() => Some('-'),
+        "relu2_mlp" => Some('-'),
         "mamba2" => Some('M'),
         "gated_delta_net" => Some('G'),
+        "moe" => Some('E'),
+        "latent_attention" => Some('+'),
         _ => None,
     }
+}
+
+/// What all attention layers have in common.
+struct AttentionArguments {
+    /// `rope` or `none`.
+    positions: &'static str,
+    /// Share of the channels that turn, in percent.
+    percent: u32,
+    arguments: Vec<String>,
+}
+
+/// The arguments that the options of attention need: they are the same for all layers there.
+fn attention(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<AttentionArguments, MegatronError> {
+    let is_attention = |found: &&HfMapping| ["full_attention", "sliding_attention"].contains(&found.family.as_str());
+    let mut all = counterparts.values().filter(is_attention).map(|found| &found.options);
+    let mut made = AttentionArguments { positions: "rope", percent: 100, arguments: Vec::new() };
+    let Some(first) = all.next() else { return Ok(made) };
+    if all.any(|other| other != first) {
+        return Err(MegatronError::Model("its attention layers have the same options, those of this model differ"));
+    }
+    for (name, value) in first {
+        match (name.as_str(), value.as_str()) {
+            ("positions", "none") => made.positions = "none",
+            ("positions", percent) => made.percent = percent.parse().unwrap_or(100),
+            ("norm", "per head") => made.arguments.push("--qk-layernorm".into()),
+            ("gate", _) => made.arguments.push("--attention-output-gate".into()),
+            _ => return Err(MegatronError::Model("its attention has no such option; export names those it has")),
+        }
+    }
+    Ok(made)
+}
+
+/// The arguments of mixtures of experts.
+fn mixture(found: &HfMapping) -> Vec<String> {
+    let option = |key: &str| found.options.get(key).cloned().unwrap_or_default();
+    let mut all = words(&[
+        ("--num-experts", option("experts")),
+        ("--moe-router-topk", option("top_k")),
+        ("--moe-ffn-hidden-size", option("width")),
+        ("--moe-router-load-balancing-type", "aux_loss".into()),
+        ("--moe-aux-loss-coeff", "0.01".into()),
+    ]);
+    if option("shared_width") != "0" {
+        all.extend(words(&[("--moe-shared-expert-intermediate-size", option("shared_width"))]));
+    }
+    if option("shared_gate") == "yes" {
+        all.push("--moe-shared-expert-gate".into());
+    }
+    let routing = option("routing");
+    match routing.strip_prefix("sigmoid ").and_then(|hundredths| hundredths.parse::<f64>().ok()) {
+        Some(hundredths) => all.extend(words(&[
+            ("--moe-router-score-function", "sigmoid".into()),
+            ("--moe-router-topk-scaling-factor", (hundredths / 100.0).to_string()),
+        ])),
+        None if routing == "softmax" => all.push("--moe-router-pre-softmax".into()),
+        None => {}
+    }
+    all
+}
+
+/// The arguments of multi-head latent attention.
+fn latent(found: &HfMapping) -> Vec<String> {
+    let option = |key: &str| found.options.get(key).cloned().unwrap_or_default();
+    let mut all = vec!["--multi-latent-attention".to_owned()];
+    all.extend(words(&[
+        ("--kv-lora-rank", option("rank")),
+        ("--qk-head-dim", option("still")),
+        ("--qk-pos-emb-head-dim", option("turning")),
+        ("--v-head-dim", option("value")),
+    ]));
+    if option("query_rank") != "0" {
+        all.extend(words(&[("--q-lora-rank", option("query_rank"))]));
+    }
+    all
 }
 
 /// The arguments that single kinds of layers need.
@@ -141,7 +220,14 @@ fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Resul
         pairs.iter().map(|(name, key)| format!("{name} {}", number(key))).collect()
     };
     let mut all = Vec::new();
-    match (has("swiglu"), has("relu2_mlp")) {
+    let of = |family: &'static str| counterparts.values().filter(move |found| found.family == family);
+    if of("moe").count() > 1 || of("latent_attention").count() > 1 || of("mamba2").count() > 1 {
+        return Err(MegatronError::Model(
+            "it has one kind of experts, Mamba-2 and latent attention, this model has more",
+        ));
+    }
+    let experts = |expert: &str| of("moe").any(|found| found.options.get("expert").is_some_and(|is| is == expert));
+    match (has("swiglu") || experts("swiglu"), has("relu2_mlp") || experts("relu2")) {
         (true, true) => return Err(MegatronError::Model("its MLP layers have one activation, this model has two")),
         (true, false) => all.push("--swiglu".into()),
         (false, true) => all.push("--squared-relu".into()),
@@ -165,6 +251,11 @@ fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Resul
             ("--mamba-num-groups", "n_groups"),
         ]));
     }
+    all.extend(of("moe").flat_map(mixture));
+    all.extend(of("latent_attention").flat_map(latent));
+    if of("latent_attention").count() > 0 && of("full_attention").chain(of("sliding_attention")).count() > 0 {
+        return Err(MegatronError::Model("attention and multi-head latent attention cannot be in one model there"));
+    }
     if has("gated_delta_net") {
         all.extend(named(&[
             ("--linear-num-key-heads", "linear_num_key_heads"),
@@ -178,7 +269,12 @@ fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Resul
 }
 
 /// The arguments that make the model.
-fn model(spec: &ModelSpec, pattern: &str, training: &Training) -> Result<Vec<String>, MegatronError> {
+fn model(
+    spec: &ModelSpec,
+    pattern: &str,
+    attention: &AttentionArguments,
+    training: &Training,
+) -> Result<Vec<String>, MegatronError> {
     let dims = &spec.dims;
     if dims.attention_bias || (spec.head_bias && !spec.tied_embeddings) {
         return Err(MegatronError::Model(
@@ -207,9 +303,9 @@ fn model(spec: &ModelSpec, pattern: &str, training: &Training) -> Result<Vec<Str
         all.push(format!("--num-query-groups {}", dims.kv_heads));
     }
     all.extend(words(&[
-        ("--position-embedding-type", "rope".into()),
+        ("--position-embedding-type", attention.positions.into()),
         ("--rotary-base", format!("{}", dims.rope_theta)),
-        ("--rotary-percent", "1.0".into()),
+        ("--rotary-percent", format!("{:?}", f64::from(attention.percent) / 100.0)),
         ("--normalization", "RMSNorm".into()),
         ("--norm-epsilon", dims.norm_eps.to_string()),
         ("--init-method-std", std.to_string()),

@@ -9,6 +9,12 @@
 //! | [`Format::DeciLm`] | attention, SwiGLU | transformers, vLLM | two modules |
 //! | [`Format::LlamaCpp`] | attention, SwiGLU | llama.cpp, transformers, vLLM | two modules |
 //! | [`Format::Llama`] | attention, SwiGLU | everything that knows Llama | none |
+//! | [`Format::NemotronH`] | attention without positions, Mamba-2, squared-ReLU or GELU MLPs, mixtures of them | transformers, vLLM, llama.cpp, TensorRT-LLM | none |
+//! | [`Format::Mamba2`] | Mamba-2 | transformers, vLLM, llama.cpp | none |
+//! | [`Format::Lfm2`] | gated convolution or attention with norms, each with a SwiGLU | transformers, vLLM, llama.cpp | none |
+//! | [`Format::Qwen3`] | attention with norms, each with a SwiGLU | everything that knows Qwen3 | none |
+//! | [`Format::Bamba`], [`Format::GraniteMoeHybrid`] | Mamba-2 or attention, each with a SwiGLU | transformers, vLLM, llama.cpp | none |
+//! | [`Format::Qwen3Next`] | gated DeltaNet or gated attention, each with a SwiGLU or a mixture | transformers, vLLM, llama.cpp | none |
 //! | [`Format::Flat`] | all with a [counterpart](crate::primitive::HfMapping) | transformers | two modules |
 //!
 //! ```
@@ -23,6 +29,8 @@
 //! ```
 
 mod card;
+mod class;
+mod class_config;
 mod config;
 mod error;
 mod folder;
@@ -40,6 +48,8 @@ pub use options::{Format, Options, Precision, SpecialTokens};
 pub use plan::HfMappingError;
 pub use provenance::Provenance;
 
+pub(crate) use class::Class;
+pub(crate) use class_config::{NO_BOUND, NO_UPPER_BOUND};
 pub(crate) use config::{DECI, FLAT, LLAMA, LLAMA3, OURS, ff_of};
 pub(crate) use plan::{Entry, Half, Packing, Pair, Plan, Source, is_attention};
 pub(crate) use weights::Parameters;
@@ -158,6 +168,12 @@ fn surprises(spec: &ModelSpec, packing: &Packing, weights: bool) -> Vec<Warning>
         && pairs.first().is_some_and(|pair| pair.attention == Half::Absent)
     {
         warnings.push(Warning::FirstBlockWithoutAttention);
+    }
+    if let Packing::Native(class) = packing
+        && spec.tied_embeddings
+        && !class.ties()
+    {
+        warnings.push(Warning::Untied);
     }
     match spec.init {
         InitScheme::FanIn | InitScheme::FanInEmbedding(_) if !weights => warnings.push(Warning::OtherInit),

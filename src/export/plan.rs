@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::class::Class;
 use crate::{
     dims::Dims,
     model::ModelSpec,
@@ -16,6 +17,9 @@ const ATTENTION: &str = "full_attention";
 /// The kind of a layer that DeciLM and Llama call `mlp`.
 const SWIGLU: &str = "swiglu";
 
+/// The kind of a linear map.
+const LINEAR: &str = "linear";
+
 /// How the layers of a model are packed into the blocks of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Packing {
@@ -23,6 +27,8 @@ pub(crate) enum Packing {
     Flat,
     /// A block has an attention half and a SwiGLU half, either of which may be missing.
     Paired(Vec<Pair>),
+    /// As this class of transformers stores them.
+    Native(Class),
 }
 
 /// One block of a Llama-like checkpoint.
@@ -63,7 +69,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
     /// The parameters at these paths of the model, behind each other along the first axis.
-    Parameters { paths: Vec<String>, layout: Layout },
+    Parameters { paths: Vec<String>, layout: Layout, order: Option<Vec<usize>> },
     /// The same number everywhere.
     Constant { shape: Vec<usize>, value: f32 },
 }
@@ -87,6 +93,14 @@ pub enum HfMappingError {
         symbol: Symbol,
         /// Who has one.
         known: String,
+    },
+    /// A class of transformers without such a layer.
+    #[error("{class} cannot hold the model: {reason}")]
+    Class {
+        /// The class.
+        class: &'static str,
+        /// What it lacks.
+        reason: String,
     },
     /// A name that cannot be part of a file name.
     #[error("the counterpart of {id} calls its kind {kind:?}: use lower-case letters, digits and _")]
@@ -179,8 +193,13 @@ impl Plan {
     pub fn new(spec: &ModelSpec, primitives: &Primitives, packing: &Packing) -> Result<Self, HfMappingError> {
         let counterparts = counterparts(spec, primitives)?;
         let mut plan = Self { counterparts, entries: Vec::new() };
+        if let Packing::Native(class) = packing {
+            plan.native(spec, *class)?;
+            return Ok(plan);
+        }
         plan.parameter("model.embed_tokens.weight", "trunk.embedding", Layout::Same);
         match packing {
+            Packing::Native(_) => {}
             Packing::Flat => {
                 for layer in 0..spec.architecture.len() {
                     plan.layer(spec, layer, &format!("model.layers.{layer}."), ["norm", "mixer"]);
@@ -195,13 +214,51 @@ impl Plan {
             }
         }
         plan.parameter("model.norm.weight", "norm.gamma", Layout::Same);
+        plan.head(spec);
+        Ok(plan)
+    }
+
+    fn head(&mut self, spec: &ModelSpec) {
         if !spec.tied_embeddings {
-            plan.parameter("lm_head.weight", "head.weight", Layout::Transposed);
+            self.parameter("lm_head.weight", "head.weight", Layout::Transposed);
             if spec.head_bias {
-                plan.parameter("lm_head.bias", "head.bias", Layout::Same);
+                self.parameter("lm_head.bias", "head.bias", Layout::Same);
             }
         }
-        Ok(plan)
+    }
+
+    /// The tensors of a class that needs no code of ours.
+    fn native(&mut self, spec: &ModelSpec, class: Class) -> Result<(), HfMappingError> {
+        let [embedding, norm] = class.ends();
+        self.parameter(embedding, "trunk.embedding", Layout::Same);
+        for (layer, symbol) in spec.architecture.layers().iter().enumerate() {
+            let paired = class.is_paired();
+            let block = if paired { layer / 2 } else { layer };
+            let norm = class.norms()[if paired { layer % 2 } else { 0 }];
+            let prefix = format!("{}.{block}.", class.layers());
+            let ours = format!("trunk.layers.{layer}");
+            self.parameter(&format!("{prefix}{norm}.weight"), &format!("{ours}.norm.gamma"), class.norm_layout());
+            let stored = class.layer(&self.counterparts[symbol], &spec.dims);
+            let stored = stored.map_err(|reason| HfMappingError::Class { class: class.model_type(), reason })?;
+            let module = stored.module;
+            for tensor in stored.tensors {
+                let name = format!("{prefix}{module}.{}", tensor.name);
+                let paths = tensor.parameters.iter().map(|parameter| format!("{ours}.mixer.{parameter}")).collect();
+                let source = Source::Parameters { paths, layout: tensor.layout, order: tensor.order };
+                self.entries.push(Entry { name, source });
+            }
+            if class == Class::NemotronH && stored.kind == "moe" {
+                let experts = self.counterparts[symbol].options.get("experts").and_then(|count| count.parse().ok());
+                let name = format!("{prefix}{module}.gate.e_score_correction_bias");
+                self.constant(name, vec![experts.unwrap_or_default()], 0.0);
+            }
+        }
+        self.parameter(norm, "norm.gamma", class.norm_layout());
+        match spec.tied_embeddings && !class.ties() {
+            true => self.parameter("lm_head.weight", "trunk.embedding", Layout::Same),
+            false => self.head(spec),
+        }
+        Ok(())
     }
 
     fn half(&mut self, spec: &ModelSpec, half: Half, prefix: &str, attention: bool) {
@@ -218,10 +275,17 @@ impl Plan {
         let ours = format!("trunk.layers.{layer}");
         self.parameter(&format!("{prefix}{norm}.weight"), &format!("{ours}.norm.gamma"), Layout::Same);
         let counterpart = &self.counterparts[&spec.architecture.layers()[layer]];
+        let linear = counterpart.kind == LINEAR;
         for tensor in counterpart.tensors.clone() {
-            let name = format!("{prefix}{mixer}.{}", tensor.name);
+            // DeciLM names a linear map after the half in whose place it stands.
+            let name = match mixer {
+                "self_attn" if linear => format!("{prefix}{mixer}.linear_attn.weight"),
+                "mlp" if linear => format!("{prefix}{mixer}.linear_mlp.weight"),
+                _ => format!("{prefix}{mixer}.{}", tensor.name),
+            };
             let paths = tensor.parameters.iter().map(|parameter| format!("{ours}.mixer.{parameter}")).collect();
-            self.entries.push(Entry { name, source: Source::Parameters { paths, layout: tensor.layout } });
+            self.entries
+                .push(Entry { name, source: Source::Parameters { paths, layout: tensor.layout, order: tensor.order } });
         }
     }
 
@@ -244,7 +308,7 @@ impl Plan {
     }
 
     fn parameter(&mut self, name: &str, path: &str, layout: Layout) {
-        let source = Source::Parameters { paths: vec![path.into()], layout };
+        let source = Source::Parameters { paths: vec![path.into()], layout, order: None };
         self.entries.push(Entry { name: name.into(), source });
     }
 
@@ -272,7 +336,7 @@ impl Entry {
     fn shape<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Vec<usize>, String> {
         let (paths, layout) = match &self.source {
             Source::Constant { shape, .. } => return Ok(shape.clone()),
-            Source::Parameters { paths, layout } => (paths, layout),
+            Source::Parameters { paths, layout, .. } => (paths, layout),
         };
         let mut joined: Option<Vec<usize>> = None;
         for path in paths {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     model::HybridLm,
+    primitive::StoredTensor,
     text::causes,
     weights::{self, Parameter},
 };
@@ -55,13 +56,13 @@ impl Stored<'_> {
     fn bytes(&self) -> Result<Vec<u8>, ExportError> {
         let values = match &self.entry.source {
             Source::Constant { shape, value } => vec![*value; shape.iter().product()],
-            Source::Parameters { paths, layout } => {
+            Source::Parameters { paths, layout, order } => {
                 let mut all = Vec::new();
                 for Parameter { shape, read, .. } in paths.iter().filter_map(|path| self.parameters.0.get(path)) {
                     let values = read().map_err(|error| ExportError::Model { reason: causes(&error) })?;
                     all.extend(layout.store(values.iter::<f32>().collect(), shape));
                 }
-                all
+                StoredTensor::sort(order.as_deref(), all)
             }
         };
         let tensor = &self.entry.name;

@@ -5,7 +5,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::ImportError;
+use super::{
+    ImportError,
+    class::{self, Read},
+    json,
+};
 use crate::{
     dims::{Dims, InitScheme, RopeScaling},
     export::{DECI, FLAT, Half, LLAMA, LLAMA3, OURS, Packing, Pair, ff_of, is_attention},
@@ -20,6 +24,7 @@ use crate::{
 pub(super) struct Described {
     pub spec: ModelSpec,
     pub packing: Packing,
+    pub primitives: Primitives,
 }
 
 /// What config.json may say. Defaults are those of transformers.
@@ -123,8 +128,11 @@ pub(super) fn read(folder: &Path, primitives: &Primitives) -> Result<Described, 
     let text = limits::read_text(&path, limits::MAX_DESCRIPTION);
     let text = text.map_err(|source| ImportError::File { path: path.clone(), source })?;
     let damaged = |error: serde_json::Error| ImportError::Damaged { path: path.clone(), reason: error.to_string() };
-    let raw: Map<String, Value> = serde_json::from_str(&text).map_err(damaged)?;
+    let raw: Map<String, Value> = json::parse(&text).map_err(damaged)?;
     let kind = raw.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    if let Some(Read { spec, primitives, packing }) = class::read(kind, &raw, primitives)? {
+        return Ok(Described { spec, packing, primitives });
+    }
     if ![DECI, FLAT, LLAMA].contains(&kind) {
         return Err(ImportError::ModelType { found: kind.into() });
     }
@@ -147,7 +155,7 @@ pub(super) fn read(folder: &Path, primitives: &Primitives) -> Result<Described, 
         init: stated.unwrap_or(InitScheme::Normal(config.initializer_range.unwrap_or(0.02))),
     };
     spec.validate()?;
-    Ok(Described { spec, packing })
+    Ok(Described { spec, packing, primitives: primitives.clone() })
 }
 
 impl Config {

@@ -5,9 +5,11 @@ use std::{io, path::PathBuf};
 use safetensors::SafeTensorError;
 use thiserror::Error;
 
+use super::class::KNOWN;
 use crate::{
     export::HfMappingError,
-    primitive::{BuildError, PrimitiveId},
+    primitive::{BuildError, PrimitiveId, Symbol},
+    space::notation::NotationError,
     text::causes,
     weights::WeightsError,
 };
@@ -50,7 +52,7 @@ pub enum ImportError {
         source: SafeTensorError,
     },
     /// A model of another kind.
-    #[error("model_type {found:?} is not known; known are llama, nemotron-nas (DeciLM) and composer")]
+    #[error("model_type {found:?} is not known; known are llama, composer, {}", KNOWN.join(", "))]
     ModelType {
         /// What config.json says.
         found: String,
@@ -81,6 +83,20 @@ pub enum ImportError {
     /// An architecture of ours that does not match its blocks.
     #[error("config.json contradicts itself: {0}")]
     Blocks(String),
+    /// A pattern that is none.
+    #[error(transparent)]
+    Pattern(#[from] NotationError),
+    /// Layers with options that the registry does not have.
+    #[error(
+        "the model's {symbol} is {id}, which the registry does not have: read it with import::describe, which gives the \
+         registry along"
+    )]
+    Options {
+        /// The letter.
+        symbol: Symbol,
+        /// The layer behind it.
+        id: PrimitiveId,
+    },
     /// A layer without a name.
     #[error(transparent)]
     HfMapping(#[from] HfMappingError),

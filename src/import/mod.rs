@@ -18,9 +18,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod class;
 mod config;
 mod error;
 mod gguf;
+mod json;
+mod recipe;
 mod weights;
 
 pub use error::ImportError;
@@ -49,8 +52,20 @@ use crate::{
 pub struct Imported {
     /// What it is.
     pub spec: ModelSpec,
+    /// What its letters mean: the registry that was given, and in it the layers of the model where it did not have them.
+    pub primitives: Primitives,
     /// Itself.
     pub model: HybridLm,
+}
+
+/// A specification, and what its letters mean.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// What the model is.
+    pub spec: ModelSpec,
+    /// The registry that was given, and in it the layers of the model where it did not have them: a layer with other
+    /// options takes the letter of its kind, or a free one where the model has several.
+    pub primitives: Primitives,
 }
 
 /// Which channels of a head the rows of query and key projections turn together.
@@ -77,21 +92,55 @@ pub fn hugging_face(
     rope: Rope,
 ) -> Result<Imported, ImportError> {
     let folder = folder.as_ref();
-    let Described { spec, packing } = config::read(folder, primitives)?;
+    let Described { spec, packing, primitives } = config::read(folder, primitives)?;
+    let primitives = &primitives;
     let plan = Plan::new(&spec, primitives, &packing)?;
     // Before the model is made: it may be large.
     let files = weights::checked_files(folder, &plan, &spec, primitives)?;
     spec.check_memory(primitives, device)?;
     let model = weights::load(empty(&spec, primitives, device)?, &files, &plan, &spec, rope)?;
-    Ok(Imported { spec, model })
+    Ok(Imported { spec, primitives: primitives.clone(), model })
 }
 
-/// Reads the specification alone, from config.json; there need be no weights.
+/// Reads the specification from config.json, with the registry in which its letters mean its layers; there need be no
+/// weights.
+///
+/// ```
+/// use composer_nas::{import, prelude::*};
+///
+/// let folder = tempfile::tempdir()?;
+/// let config = r#"{"model_type": "nemotron_h", "hidden_size": 64, "num_attention_heads": 4, "head_dim": 16,
+///     "mamba_num_heads": 4, "mamba_head_dim": 32, "n_groups": 2, "ssm_state_size": 16, "intermediate_size": 128,
+///     "vocab_size": 100, "hybrid_override_pattern": "M-M*-"}"#;
+/// std::fs::write(folder.path().join("config.json"), config)?;
+/// let found = import::describe(folder.path(), &Primitives::standard())?;
+/// assert_eq!(found.spec.architecture.letters(), "BRBAR");
+/// assert_eq!(found.primitives.get(Symbol::ATTENTION)?.id().as_str(), "attention_nope");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
-/// [`ImportError`] when there is no config.json or a [`ModelSpec`] cannot express what it says.
+/// [`ImportError`] when there is no config.json, or no sequence of layers can be what it says; the message names the
+/// entry.
+pub fn describe(folder: impl AsRef<Path>, primitives: &Primitives) -> Result<Description, ImportError> {
+    let Described { spec, primitives, .. } = config::read(folder.as_ref(), primitives)?;
+    Ok(Description { spec, primitives })
+}
+
+/// Reads the specification alone, from config.json; there need be no weights. All its layers are those of `primitives`.
+///
+/// # Errors
+/// [`ImportError`] when there is no config.json, a [`ModelSpec`] cannot express what it says, or a layer has options
+/// that the registry does not have ([`describe`] reads it then).
 pub fn spec(folder: impl AsRef<Path>, primitives: &Primitives) -> Result<ModelSpec, ImportError> {
-    Ok(config::read(folder.as_ref(), primitives)?.spec)
+    let Description { spec, primitives: needed } = describe(folder, primitives)?;
+    for &symbol in spec.architecture.layers() {
+        let id = needed.get(symbol).map_err(crate::primitive::BuildError::from)?.id();
+        if primitives.get(symbol).map(|known| known.id()) != Ok(id.clone()) {
+            return Err(ImportError::Options { symbol, id });
+        }
+    }
+    Ok(spec)
 }
 
 /// The model with zeros in place of most weights, which are all replaced: drawing them would take longer than reading.

@@ -18,7 +18,7 @@ use crate::{
     export::{Entry, Parameters, Plan, Source},
     limits,
     model::{HybridLm, ModelSpec},
-    primitive::{BuildError, Layout, Primitives},
+    primitive::{BuildError, Layout, Primitives, StoredTensor},
     weights::{Header, elements, replaced},
 };
 
@@ -143,6 +143,8 @@ struct Slot {
     /// How many of its numbers come before those of the parameter.
     start: usize,
     layout: Layout,
+    /// The order of its rows.
+    order: Option<Vec<usize>>,
 }
 
 /// Where every parameter lies, by its path.
@@ -151,10 +153,11 @@ fn slots(model: &HybridLm, plan: &Plan) -> Result<HashMap<String, Slot>, ImportE
     let shapes = plan.shapes(|path| parameters.shape(path)).map_err(ImportError::Model)?;
     let mut slots = HashMap::new();
     for (entry, shape) in plan.entries.iter().zip(shapes) {
-        let Source::Parameters { paths, layout } = &entry.source else { continue };
+        let Source::Parameters { paths, layout, order } = &entry.source else { continue };
         let mut start = 0;
         for path in paths {
-            let slot = Slot { name: entry.name.clone(), shape: shape.clone(), start, layout: *layout };
+            let slot =
+                Slot { name: entry.name.clone(), shape: shape.clone(), start, layout: *layout, order: order.clone() };
             slots.insert(path.clone(), slot);
             start += parameters.shape(path).unwrap_or_default().iter().product::<usize>();
         }
@@ -226,6 +229,7 @@ impl Assign<'_> {
             let row = slot.shape.get(1).copied().unwrap_or(1);
             numbers = halves(&numbers, self.spec.dims.head_dim, row);
         }
+        let numbers = StoredTensor::unsort(slot.order.as_deref(), numbers);
         let own = numbers.into_iter().skip(slot.start).take(shape.iter().product()).collect();
         Ok(Some(slot.layout.restore(own, shape)))
     }

@@ -8,7 +8,7 @@ use super::{
     PositionTables,
     rotary::{Rotation, frequencies},
 };
-use crate::dims::RopeScaling;
+use crate::dims::{Dims, Positions, RopeScaling};
 
 /// Causal attention of projected queries over projected keys and values, with grouped queries (Ainslie et al. 2023,
 /// arXiv 2305.13245) and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of
@@ -55,6 +55,53 @@ impl CausalAttention {
         Self { window: keys, composed: PositionTables::default(), ..self }
     }
 
+    /// The same, but these channels of every head turn: for a share of them pairs `(c, c + C/2)` with the first `c`.
+    pub(crate) fn positions(self, dims: &Dims, positions: Positions) -> Self {
+        let channels = positions.channels(self.head_dim);
+        self.turning(dims, channels)
+    }
+
+    /// The same, but only `channels` of every head turn, pairs `(c, c + C/2)` with `c` below half their number.
+    pub(crate) fn turning(self, dims: &Dims, channels: usize) -> Self {
+        let mut turning = frequencies(channels, dims.rope_theta, dims.rope_scaling);
+        turning.resize(self.head_dim / 2, 0.0);
+        Self {
+            frequencies: turning.into(),
+            composed: PositionTables::default(),
+            #[cfg(feature = "flex")]
+            angles: PositionTables::default(),
+            ..self
+        }
+    }
+
+    /// The outputs of the last `S` tokens of `T`, whose keys and values are all there.
+    ///
+    /// # Shapes
+    /// `query`: `[B, S, H C]`, `key` and `value`: `[B, T, K C]`, to `[B, S, H C]`.
+    pub(crate) fn last(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
+        let seq = query.dims()[1];
+        let total = key.dims()[1];
+        let device = query.device().without_autodiff();
+        let past = total - seq;
+        let rotation = |range, heads, scale| Rotation::new(range, heads, &self.frequencies, scale, &device);
+        let query = rotation(past..total, self.heads, self.scale()).apply(query);
+        let key = rotation(0..total, self.kv_heads, 1.0).apply(key);
+        let bias = self.bias(past, seq, &device);
+        self.mix([query, key, value], bias, None)
+    }
+
+    /// As [`forward`](Self::forward), and every head may look at nothing at all: `sinks`, `[H]`, are the scores of that
+    /// (the learned sinks of gpt-oss).
+    pub(crate) fn forward_with_sinks(
+        &self,
+        query: Tensor<3>,
+        key: Tensor<3>,
+        value: Tensor<3>,
+        sinks: &Tensor<1>,
+    ) -> Tensor<3> {
+        self.compose(query, key, value, Some(sinks))
+    }
+
     /// Position `s` sees positions `0..=s`, or the window's share of them; scores are divided by `sqrt(C)`.
     ///
     /// # Shapes
@@ -64,7 +111,7 @@ impl CausalAttention {
         if let Some(mixed) = self.kernel(&query, &key, &value) {
             return mixed;
         }
-        self.compose(query, key, value)
+        self.compose(query, key, value, None)
     }
 
     #[cfg(feature = "flex")]
@@ -90,12 +137,25 @@ impl CausalAttention {
     /// # Shapes
     /// As in [`forward`](Self::forward), for the next `S` tokens.
     pub fn extend(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, past: &mut KeyValues) -> Tensor<3> {
+        self.extend_with_sinks([query, key, value], past, None)
+    }
+
+    /// As [`extend`](Self::extend), with the scores of looking at nothing, `[H]`, where there are any.
+    pub(crate) fn extend_with_sinks(
+        &self,
+        [query, key, value]: [Tensor<3>; 3],
+        past: &mut KeyValues,
+        sinks: Option<&Tensor<1>>,
+    ) -> Tensor<3> {
         let seq = query.dims()[1];
         let window = self.window.get();
         if seq > window {
             // In pieces, so that none looks at more keys than two windows hold.
             let piece = |x: &Tensor<3>, at| x.clone().narrow(1, at, window.min(seq - at));
-            let mut next = |at| self.extend(piece(&query, at), piece(&key, at), piece(&value, at), past);
+            let mut next = |at| {
+                let pieces = [piece(&query, at), piece(&key, at), piece(&value, at)];
+                self.extend_with_sinks(pieces, past, sinks)
+            };
             return Tensor::cat((0..seq).step_by(window).map(&mut next).collect(), 1);
         }
         let start = past.tokens;
@@ -104,18 +164,18 @@ impl CausalAttention {
         let query = rotation(self.heads, self.scale()).apply(query);
         let (key, value) = past.push(rotation(self.kv_heads, 1.0).apply(key), value, window);
         let bias = self.bias(key.dims()[1] - seq, seq, &device);
-        self.mix(query, key, value, bias)
+        self.mix([query, key, value], bias, sinks)
     }
 
-    fn compose(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
+    fn compose(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, sinks: Option<&Tensor<1>>) -> Tensor<3> {
         let seq = query.dims()[1];
         let tables = self.composed.get(seq, &query.device(), |device| Tables::new(self, seq, device));
         let query = tables.query.apply(query);
         let key = tables.key.apply(key);
         if seq > self.window.get() {
-            self.mix_blocks(query, key, value, tables.bias)
+            self.mix_blocks([query, key, value], tables.bias, sinks)
         } else {
-            self.mix(query, key, value, tables.bias)
+            self.mix([query, key, value], tables.bias, sinks)
         }
     }
 
@@ -124,7 +184,7 @@ impl CausalAttention {
     ///
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, S, K C]`, `bias`: `[1, 1, (H/K) W, 2 W]`, to `[B, S, H C]`.
-    fn mix_blocks(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
+    fn mix_blocks(&self, [query, key, value]: [Tensor<3>; 3], bias: Tensor<4>, sinks: Option<&Tensor<1>>) -> Tensor<3> {
         let ([batch, seq, width], window) = (query.dims(), self.window.get());
         let later = seq.div_ceil(window) - 1;
         // Zeros behind the end make the last block whole; nobody in front of them sees them.
@@ -135,14 +195,14 @@ impl CausalAttention {
             if missing == 0 { x } else { Tensor::cat(vec![x, zeros], 1) }
         });
         let first = |x: &Tensor<3>| x.clone().narrow(1, 0, window);
-        let head = self.mix(first(&query), first(&key), first(&value), bias.clone().narrow(3, window, window));
+        let head = self.mix([first(&query), first(&key), first(&value)], bias.clone().narrow(3, window, window), sinks);
         // The blocks from token `start` on become sequences of their own: [B, ..] -> [B N, W, ..].
         let blocks = |x: &Tensor<3>, start| {
             let [_, _, width] = x.dims();
             x.clone().narrow(1, start, later * window).reshape([batch * later, window, width])
         };
         let pairs = |x: &Tensor<3>| Tensor::cat(vec![blocks(x, 0), blocks(x, window)], 1);
-        let rest = self.mix(blocks(&query, window), pairs(&key), pairs(&value), bias);
+        let rest = self.mix([blocks(&query, window), pairs(&key), pairs(&value)], bias, sinks);
         Tensor::cat(vec![head, rest.reshape([batch, later * window, width])], 1).narrow(1, 0, seq)
     }
 
@@ -150,7 +210,7 @@ impl CausalAttention {
     ///
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, T, K C]`, `bias`: `[1, 1, (H/K) S, T]`, to `[B, S, H C]`.
-    fn mix(&self, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
+    fn mix(&self, [query, key, value]: [Tensor<3>; 3], bias: Tensor<4>, sinks: Option<&Tensor<1>>) -> Tensor<3> {
         let ([batch, seq, _], total) = (query.dims(), key.dims()[1]);
         let heads = self.heads;
         let kv_heads = self.kv_heads;
@@ -169,7 +229,16 @@ impl CausalAttention {
         };
         // Weights are taken in 32 bits, products in the precision of the tensors.
         let scores = query.matmul(split(key, total).transpose()).cast(DType::F32);
-        let mixed = attend(scores, bias, split(value, total)).cast(dtype);
+        let value = split(value, total);
+        let mixed = match sinks {
+            None => attend(scores, bias, value).cast(dtype),
+            Some(sinks) => {
+                // [H] -> [1, K, (H/K) S, 1]: one score per row.
+                let sinks: Tensor<4> = sinks.clone().cast(DType::F32).reshape([1, kv_heads, group, 1]);
+                let sinks = sinks.repeat_dim(3, seq).reshape([1, kv_heads, group * seq, 1]);
+                attend_or_not(scores + bias, sinks, value).cast(dtype)
+            }
+        };
         let mixed: Tensor<5> = mixed.reshape([batch, kv_heads, group, seq, width]);
         mixed.permute([0, 3, 1, 2, 4]).reshape([batch, seq, heads * width])
     }
@@ -279,6 +348,16 @@ fn attend(scores: Tensor<4>, bias: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
     if !weights.is_autodiff() { mixed } else { mixed / weights.sum_dim(3) }
 }
 
+/// As [`attend`], where the softmax has one more entry, which adds nothing to the output.
+///
+/// # Shapes
+/// `scores`: `[B, N, Q, S]`, `sinks`: `[1, N, Q, 1]`, `value`: `[B, N, S, C]`, to `[B, N, Q, C]`.
+fn attend_or_not(scores: Tensor<4>, sinks: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+    let [batch, _, _, keys] = scores.dims();
+    let weights = softmax(Tensor::cat(vec![scores, sinks.repeat_dim(0, batch)], 3), 3).narrow(3, 0, keys);
+    weights.cast(value.dtype()).matmul(value).cast(DType::F32)
+}
+
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use proptest::prelude::*;
@@ -297,6 +376,10 @@ mod tests {
 
     fn fused(attention: &CausalAttention, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
         attention.kernel(&query, &key, &value).unwrap()
+    }
+
+    fn composed(attention: &CausalAttention, query: Tensor<3>, key: Tensor<3>, value: Tensor<3>) -> Tensor<3> {
+        attention.compose(query, key, value, None)
     }
 
     /// Batch, length, query heads, KV heads, head width.
@@ -350,7 +433,7 @@ mod tests {
             [1, 520, 1, 1, 16],
         ];
         for sizes in general.into_iter().chain(narrow) {
-            for form in [fused as Form, CausalAttention::compose] {
+            for form in [fused as Form, composed] {
                 agrees(form, sizes, None, 1.0);
                 agrees(form, sizes, None, 3.0);
             }
@@ -360,7 +443,7 @@ mod tests {
     #[test]
     fn a_window_is_a_banded_mask() {
         for (seq, window) in [(1, 1), (5, 1), (6, 3), (7, 3), (5, 5), (6, 5), (70, 9), (100, 40), (5, usize::MAX)] {
-            for (form, width) in [(fused as Form, 4), (fused, 8), (fused, 16), (CausalAttention::compose, 4)] {
+            for (form, width) in [(fused as Form, 4), (fused, 8), (fused, 16), (composed, 4)] {
                 agrees(form, [2, seq, 4, 2, width], Some(window), 2.0);
             }
         }

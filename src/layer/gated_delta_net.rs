@@ -48,7 +48,7 @@ impl GatedDeltaNetLayer {
     pub(crate) fn new(dims: &Dims, taps: usize, rule: DeltaRule, init: &mut WeightInit, device: &Device) -> Self {
         let heads = rule.value_heads;
         let values = rule.value_heads * rule.value_width;
-        let mixed = 2 * dims.d_model + values;
+        let mixed = 2 * rule.key_heads * rule.key_width + values;
         Self {
             mixed: init.linear(dims.d_model, mixed, device),
             gate: init.linear(dims.d_model, values, device),

@@ -80,7 +80,7 @@ fn mamba2_is_that_of_transformers() {
         weights.linear("step", &mut layer.step);
         weights.linear("output", &mut layer.output);
         weights.fill("conv", &mut layer.conv);
-        weights.fill("conv_bias", &mut layer.conv_bias);
+        weights.fill("conv_bias", layer.conv_bias.as_mut().unwrap());
         weights.fill("step_bias", &mut layer.step_bias);
         weights.fill("a_log", &mut layer.a_log);
         weights.fill("skip", &mut layer.skip);

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     dims::{Dims, StateSpace},
     kernels::{ConvWindow, Gate, GatedNorm, StateSpaceInputs, conv_silu, project},
+    primitive::{Mamba2, Mamba2Norm, StepLimits},
 };
 
 /// A Mamba-2 layer. Letters: `D` model width, `H` heads of width `P`, `G` groups, `N` state, `K` taps.
@@ -27,7 +28,7 @@ pub struct Mamba2Layer {
     /// `[K, H P + 2 G N]`; the last tap meets the present token.
     pub conv: Param<Tensor<2>>,
     /// `[H P + 2 G N]`.
-    pub conv_bias: Param<Tensor<1>>,
+    pub conv_bias: Option<Param<Tensor<1>>>,
     /// `[H]`, added to `dt` before the softplus.
     pub step_bias: Param<Tensor<1>>,
     /// `ln(-A)`: `[H]`.
@@ -42,38 +43,57 @@ pub struct Mamba2Layer {
     scan: StateSpace,
     #[module(skip)]
     gated: GatedNorm,
+    /// Bounds of `dt` before the softplus.
+    #[module(skip)]
+    bounds: Option<[f64; 2]>,
 }
 
 impl Mamba2Layer {
-    /// Draws the weights, field by field. `taps` of the convolution.
-    pub(crate) fn new(dims: &Dims, taps: usize, scan: StateSpace, init: &mut WeightInit, device: &Device) -> Self {
+    /// Draws the weights, field by field.
+    pub(crate) fn new(recipe: &Mamba2, dims: &Dims, scan: StateSpace, init: &mut WeightInit, device: &Device) -> Self {
         let inner = scan.heads * scan.width;
         let mixed = inner + 2 * scan.groups * scan.state;
+        let group = inner / scan.groups;
+        let (gate, width) = match recipe.norm {
+            Mamba2Norm::Groups => (Gate::BeforeNorm, group),
+            Mamba2Norm::Whole => (Gate::BeforeNorm, inner),
+            Mamba2Norm::BeforeGate => (Gate::AfterNorm, group),
+        };
+        let linear = |init: &mut WeightInit, inputs, outputs| match recipe.projection_bias {
+            true => init.linear_with_bias(inputs, outputs, device),
+            false => init.linear(inputs, outputs, device),
+        };
         Self {
-            gate: init.linear(dims.d_model, inner, device),
-            mixed: init.linear(dims.d_model, mixed, device),
-            step: init.linear(dims.d_model, scan.heads, device),
-            conv: init.conv(taps, mixed, device),
-            conv_bias: init.constant([mixed], 0.0, device),
+            gate: linear(init, dims.d_model, inner),
+            mixed: linear(init, dims.d_model, mixed),
+            step: linear(init, dims.d_model, scan.heads),
+            conv: init.conv(recipe.conv, mixed, device),
+            conv_bias: recipe.conv_bias.then(|| init.constant([mixed], 0.0, device)),
             step_bias: init.drawn([scan.heads], step_bias, device),
             a_log: init.drawn([scan.heads], |unit| (1.0 + 15.0 * unit).ln(), device),
             skip: init.constant([scan.heads], 1.0, device),
             norm: init.constant([inner], 1.0, device),
-            output: init.linear(inner, dims.d_model, device),
+            output: linear(init, inner, dims.d_model),
             scan,
-            gated: GatedNorm { gate: Gate::BeforeNorm, width: inner / scan.groups, epsilon: dims.norm_eps },
+            gated: GatedNorm { gate, width, epsilon: dims.norm_eps },
+            bounds: recipe.steps.map(|StepLimits { least, most }| [least, most].map(before_softplus)),
         }
     }
 
     /// What the recurrence mixes, from the tokens and their convolved projection.
     fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> StateSpaceInputs {
-        StateSpaceInputs {
-            mixed,
-            step: project(x.clone(), &self.step),
-            step_bias: self.step_bias.val(),
-            a_log: self.a_log.val(),
-            skip: self.skip.val(),
+        let step_bias = self.step_bias.val();
+        let mut step = project(x.clone(), &self.step);
+        if let Some([least, most]) = self.bounds {
+            // The softplus rises, so bounds of its argument are bounds of its value.
+            let bias: Tensor<3> = step_bias.clone().unsqueeze();
+            step = (step + bias.clone()).clamp(least, most) - bias;
         }
+        StateSpaceInputs { mixed, step, step_bias, a_log: self.a_log.val(), skip: self.skip.val() }
+    }
+
+    fn conv_bias(&self) -> Option<Tensor<1>> {
+        self.conv_bias.as_ref().map(|bias| bias.val())
     }
 
     fn finish(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
@@ -82,9 +102,15 @@ impl Mamba2Layer {
     }
 }
 
+/// The argument at which the softplus has this value, within single precision.
+fn before_softplus(value: f64) -> f64 {
+    let inverse = if value > 30.0 { value } else { value.exp_m1().ln() };
+    inverse.clamp(f64::from(f32::MIN), f64::from(f32::MAX))
+}
+
 impl Mixer for Mamba2Layer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let mixed = conv_silu(project(x.clone(), &self.mixed), self.conv.val(), Some(self.conv_bias.val()));
+        let mixed = conv_silu(project(x.clone(), &self.mixed), self.conv.val(), self.conv_bias());
         let y = self.scan.forward(self.inputs(&x, mixed));
         self.finish(x, y)
     }
@@ -94,7 +120,7 @@ impl Mixer for Mamba2Layer {
         let start = || RecurrentState { window: ConvWindow::empty(&x, weight.dims()), state: self.scan.start(&x) };
         let y = memory.advance(start, |memory| {
             let mixed = project(x.clone(), &self.mixed);
-            let mixed = memory.window.silu(mixed, weight.clone(), Some(self.conv_bias.val()));
+            let mixed = memory.window.silu(mixed, weight.clone(), self.conv_bias());
             let (y, state) = self.scan.extend(self.inputs(&x, mixed), memory.state.clone());
             memory.state = state;
             y

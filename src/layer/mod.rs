@@ -7,11 +7,14 @@
 mod attention;
 mod block;
 mod cache;
+mod custom_attention;
 mod erase;
 mod gated_conv;
 mod gated_delta_net;
 #[cfg(all(test, feature = "flex"))]
 mod golden_tests;
+mod latent_attention;
+mod linear;
 mod mamba2;
 mod mlp;
 mod moe;
@@ -22,8 +25,11 @@ mod weight_init;
 pub(crate) use attention::AttentionLayer;
 pub use block::{Block, Mixer};
 pub use cache::{LayerCache, LayerState};
+pub(crate) use custom_attention::CustomAttentionLayer;
 pub(crate) use gated_conv::GatedConvLayer;
 pub(crate) use gated_delta_net::GatedDeltaNetLayer;
+pub(crate) use latent_attention::LatentAttentionLayer;
+pub(crate) use linear::LinearLayer;
 pub(crate) use mamba2::Mamba2Layer;
 
 pub(crate) use mlp::Activation;

@@ -1,46 +1,62 @@
 //! The sparse mixture of experts; notation as in [`primitive::Moe`](crate::primitive::Moe).
 
 use burn::{
-    module::Module,
+    module::{Module, ModuleDisplay},
     nn::Linear,
-    tensor::{Int, Tensor, TensorData, activation::softmax},
+    tensor::{
+        Int, Tensor, TensorData,
+        activation::{sigmoid, softmax},
+    },
 };
 
 use super::{LayerCache, Mixer, SwiGluLayer};
-use crate::kernels::project;
+use crate::{kernels::project, primitive::Routing};
 
 /// `alpha`, the weight of the balance loss: 0.01, as in Switch (Fedus et al. 2021, arXiv 2101.03961, section 2.2) and
 /// in the smaller models of DeepSeekMoE.
 const BALANCE: f64 = 0.01;
 
+/// Keeps a sum of sigmoids from being zero, as in transformers.
+const TINY: f64 = 1e-20;
+
 /// A mixture of experts. Letters: `D` model width, `N` routed experts.
 #[derive(Module, Debug)]
-pub struct MoeLayer {
+pub struct MoeLayer<E = SwiGluLayer> {
     /// `[D, N]`.
     pub router: Linear,
     /// The routed experts.
-    pub experts: Vec<SwiGluLayer>,
+    pub experts: Vec<E>,
     /// The shared experts side by side, where there are any.
-    pub shared: Option<SwiGluLayer>,
+    pub shared: Option<E>,
+    /// `[D, 1]`, of the gate on what the shared experts give.
+    pub shared_gate: Option<Linear>,
     #[module(skip)]
     pub(crate) top_k: usize,
+    #[module(skip)]
+    pub(crate) routing: Routing,
 }
 
 /// Where the `T` tokens of a batch go.
-struct Routing {
-    /// `[T, N]`, with gradients.
+struct Routed {
+    /// `[T, N]`, with gradients: shares that add up to one, for the balance of the load.
     affinities: Tensor<2>,
+    /// `[T, N]`, with gradients: what multiplies the outputs of the chosen experts.
+    gates: Tensor<2>,
     /// `T K` experts: the first `K` are those of the first token, by falling affinity.
     chosen: Vec<usize>,
 }
 
-impl MoeLayer {
+impl<E: Mixer> MoeLayer<E> {
     /// `x`: `[B, S, D]`.
-    fn route(&self, x: Tensor<3>) -> Routing {
+    fn route(&self, x: Tensor<3>) -> Routed {
         let [batch, seq, _] = x.dims();
         let logits = project(x, &self.router).reshape([batch * seq, self.experts.len()]);
-        let affinities = softmax(logits, 1);
-        let values: Vec<f32> = affinities.clone().inner().into_data().iter().collect();
+        // What the experts are ranked by.
+        let scores = match self.routing {
+            Routing::Softmax | Routing::Chosen => softmax(logits, 1),
+            Routing::Sigmoid(_) => sigmoid(logits),
+        };
+        let values: Vec<f32> = scores.clone().inner().into_data().iter().collect();
         let best = |row: &[f32]| {
             let mut experts: Vec<usize> = (0..row.len()).collect();
             // Stable: among equals the lower index stays in front.
@@ -48,7 +64,31 @@ impl MoeLayer {
             experts.truncate(self.top_k);
             experts
         };
-        Routing { affinities, chosen: values.chunks(self.experts.len()).flat_map(best).collect() }
+        let count = self.experts.len();
+        let chosen: Vec<usize> = values.chunks(count).flat_map(best).collect();
+        let affinities = match self.routing {
+            Routing::Softmax | Routing::Chosen => scores.clone(),
+            Routing::Sigmoid(_) => scores.clone() / (scores.clone().sum_dim(1) + TINY),
+        };
+        let gates = match self.routing {
+            Routing::Softmax => scores,
+            Routing::Chosen => scores.clone() / self.chosen_sum(&scores, &chosen),
+            Routing::Sigmoid(hundredths) => {
+                scores.clone() / (self.chosen_sum(&scores, &chosen) + TINY) * (f64::from(hundredths) / 100.0)
+            }
+        };
+        Routed { affinities, gates, chosen }
+    }
+
+    /// The sum of the scores of the chosen experts: `[T, N]` to `[T, 1]`.
+    fn chosen_sum(&self, scores: &Tensor<2>, chosen: &[usize]) -> Tensor<2> {
+        let count = self.experts.len();
+        let mut mask = vec![0f32; scores.shape().num_elements()];
+        for (choice, expert) in chosen.iter().enumerate() {
+            mask[choice / self.top_k * count + expert] = 1.0;
+        }
+        let mask = Tensor::<2>::from_data(TensorData::new(mask, scores.dims()), &scores.device());
+        (scores.clone() * mask).sum_dim(1)
     }
 
     /// Sends every token through its experts: gathers the tokens of one expert after the other, and adds up what comes
@@ -60,7 +100,7 @@ impl MoeLayer {
         let [batch, seq, width] = shape;
         let tokens = batch * seq;
         let device = x.device();
-        let Routing { affinities, chosen } = self.route(x.clone());
+        let Routed { gates, chosen, .. } = self.route(x.clone());
         let x: Tensor<2> = x.reshape([tokens, width]);
         let indices = |values: Vec<usize>| {
             let (values, length): (Vec<i32>, _) = (values.iter().map(|&value| value as i32).collect(), values.len());
@@ -75,8 +115,8 @@ impl MoeLayer {
             expert.forward(x.clone().select(0, tokens).unsqueeze()).squeeze_dim(0)
         });
         let outputs: Tensor<2> = Tensor::cat(outputs.collect(), 0);
-        let gates = order.iter().map(|&choice| choice / top_k * count + chosen[choice]).collect();
-        let gates = affinities.reshape([tokens * count]).select(0, indices(gates)).unsqueeze_dim(1);
+        let places_of_gates = order.iter().map(|&choice| choice / top_k * count + chosen[choice]).collect();
+        let gates = gates.reshape([tokens * count]).select(0, indices(places_of_gates)).unsqueeze_dim(1);
         let mut places = vec![0; order.len()];
         order.iter().enumerate().for_each(|(place, &choice)| places[choice] = place);
         let mixed = (outputs * gates).select(0, indices(places)).reshape([tokens, top_k, width]);
@@ -84,14 +124,17 @@ impl MoeLayer {
     }
 }
 
-impl Mixer for MoeLayer {
+impl<E: Mixer + ModuleDisplay> Mixer for MoeLayer<E> {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         if x.shape().num_elements() == 0 {
             return x;
         }
         let routed = self.mix_chosen(x.clone());
         match &self.shared {
-            Some(shared) => routed + shared.forward(x),
+            Some(shared) => match &self.shared_gate {
+                Some(gate) => routed + shared.forward(x.clone()) * sigmoid(project(x, gate)),
+                None => routed + shared.forward(x),
+            },
             None => routed,
         }
     }
@@ -104,7 +147,7 @@ impl Mixer for MoeLayer {
         if x.shape().num_elements() == 0 {
             return None;
         }
-        let Routing { affinities, chosen } = self.route(x.clone());
+        let Routed { affinities, chosen, .. } = self.route(x.clone());
         let count = self.experts.len();
         let mut loads = vec![0.0; count];
         chosen.iter().for_each(|&expert| loads[expert] += count as f32 / chosen.len() as f32);
@@ -121,12 +164,21 @@ mod tests {
     use crate::{
         dims::{Dims, InitScheme},
         layer::WeightInit,
-        primitive::{BuildError, Moe, Primitive, SwiGlu},
+        primitive::{BuildError, Expert, Moe, Primitive, SwiGlu},
         seed::Seed,
         testkit,
     };
 
-    const SMALL: Moe = Moe { experts: 5, top_k: 2, shared: 1, expert_width: Some(3) };
+    const SMALL: Moe = Moe {
+        experts: 5,
+        top_k: 2,
+        shared: 1,
+        expert_width: Some(3),
+        routing: Routing::Softmax,
+        expert: Expert::SwiGlu,
+        shared_width: None,
+        shared_gate: false,
+    };
 
     fn layer(moe: Moe, device: &Device) -> MoeLayer {
         let mut init = WeightInit::new(InitScheme::Normal(0.7), Seed(3).rng("test", 0));
@@ -194,7 +246,7 @@ mod tests {
         let x = input(2, 9, &device).detach().require_grad();
         let count = layer.experts.len();
         let all = |x: Tensor<3>| {
-            let Routing { affinities, chosen } = layer.route(x.clone());
+            let Routed { affinities, chosen, .. } = layer.route(x.clone());
             let mut mask = vec![0f32; 18 * count];
             chosen.iter().enumerate().for_each(|(at, expert)| mask[at / 2 * count + expert] = 1.0);
             let gates = affinities * Tensor::<2>::from_data(TensorData::new(mask, [18, count]), &device);
@@ -216,9 +268,31 @@ mod tests {
     }
 
     #[test]
+    fn gates_are_those_of_the_routing() {
+        let device = Device::flex();
+        let x = input(1, 9, &device);
+        let gates = |routing| {
+            let layer = layer(Moe { routing, ..SMALL }, &device);
+            let Routed { gates, chosen, .. } = layer.route(x.clone());
+            let gates = host(gates);
+            chosen.iter().enumerate().map(|(at, expert)| gates[at / 2 * 5 + expert]).collect::<Vec<f64>>()
+        };
+        let softmax = gates(Routing::Softmax);
+        for (all, chosen) in softmax.chunks(2).zip(gates(Routing::Chosen).chunks(2)) {
+            assert!((chosen.iter().sum::<f64>() - 1.0).abs() < 1e-6);
+            assert!((all[0] / all[1] - chosen[0] / chosen[1]).abs() < 1e-4);
+        }
+        assert!(gates(Routing::Sigmoid(250)).chunks(2).all(|gates| (gates.iter().sum::<f64>() - 2.5).abs() < 1e-5));
+    }
+
+    #[test]
     fn mixtures_of_every_kind_keep_the_laws() {
-        let wide = Moe { experts: 16, top_k: 1, shared: 0, expert_width: Some(5) };
-        for moe in [SMALL, wide, Moe { top_k: 8, shared: 2, ..Moe::default() }] {
+        let wide = Moe { experts: 16, top_k: 1, shared: 0, expert_width: Some(5), ..SMALL };
+        let sigmoid = Moe { routing: Routing::Sigmoid(250), expert: Expert::Relu2, shared_width: Some(7), ..SMALL };
+        let gated = Moe { routing: Routing::Chosen, shared_gate: true, ..SMALL };
+        assert_eq!(sigmoid.id().as_str(), "moe_e5_k2_w3_v7_sigmoid250_relu2");
+        assert_eq!(gated.id().as_str(), "moe_e5_k2_w3_chosen_gate");
+        for moe in [SMALL, wide, Moe { top_k: 8, shared: 2, ..Moe::default() }, sigmoid, gated] {
             assert_eq!(testkit::primitive::check(&moe, &Device::flex()), Ok(()), "{moe:?}");
         }
     }
@@ -231,7 +305,7 @@ mod tests {
         let router = 64 * 8;
         assert_eq!(sparse.forward_flops_per_token, dense.forward_flops_per_token + 2 * router);
         assert_eq!(4 * (sparse.parameters - router), 9 * dense.parameters);
-        assert_eq!(Moe::default(), Moe { experts: 8, top_k: 3, shared: 1, expert_width: None });
+        assert_eq!(Moe::default(), Moe { experts: 8, top_k: 3, shared: 1, expert_width: None, ..SMALL });
         assert_eq!((Moe::default().id().as_str(), SMALL.id().as_str()), ("moe", "moe_e5_k2_w3"));
     }
 

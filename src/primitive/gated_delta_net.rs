@@ -23,7 +23,8 @@ use crate::{
     layer::{Block, GatedDeltaNetLayer, WeightInit},
 };
 
-/// A gated DeltaNet layer. Queries and keys are as wide as the model. Symbol `G`.
+/// A gated DeltaNet layer. Queries and keys are as wide as the model unless [`heads`](Self::heads) says otherwise.
+/// Symbol `G`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GatedDeltaNet {
     /// Width of a head at most: the largest divisor of the model width that leaves four key heads or more.
@@ -34,42 +35,55 @@ pub struct GatedDeltaNet {
     pub conv: usize,
     /// Tokens that are computed as one matrix; results depend on it by rounding only.
     pub chunk: usize,
+    /// Key heads, each exactly `head_dim` wide, as published models state them.
+    pub heads: Option<usize>,
+    /// Width of a value head; that of a key head where there is none.
+    pub value_dim: Option<usize>,
 }
 
 impl Default for GatedDeltaNet {
     /// `head_dim` 128, `value_heads` 2, `conv` 4, `chunk` 64, as in Qwen3-Next.
     fn default() -> Self {
-        Self { head_dim: 128, value_heads: 2, conv: 4, chunk: 64 }
+        Self { head_dim: 128, value_heads: 2, conv: 4, chunk: 64, heads: None, value_dim: None }
     }
 }
 
 impl GatedDeltaNet {
+    /// Checks that the layer can be built at these widths.
+    pub(crate) fn check(&self, dims: &Dims) -> Result<(), BuildError> {
+        self.sizes(dims).map(drop)
+    }
+
     fn sizes(&self, dims: &Dims) -> Result<DeltaRule, BuildError> {
         dims.validate()?;
-        let &Self { head_dim, value_heads, conv, chunk } = self;
+        let &Self { head_dim, value_heads, conv, chunk, heads, value_dim } = self;
         let best = Self::default();
         for (name, value, example) in [
             ("head_dim", head_dim, best.head_dim),
             ("value_heads", value_heads, best.value_heads),
             ("chunk", chunk, best.chunk),
+            ("heads", heads.unwrap_or(1), 16),
+            ("value_dim", value_dim.unwrap_or(1), best.head_dim),
         ] {
             check_option(self.id(), name, value, example)?;
         }
         check_taps(self.id(), conv)?;
-        let inner = dims.d_model * (2 + value_heads);
+        let key_width = if heads.is_some() { head_dim } else { head_width(dims.d_model, head_dim) };
+        let key_heads = heads.unwrap_or(dims.d_model / key_width);
+        let value_width = value_dim.unwrap_or(key_width);
+        let values = key_heads.saturating_mul(value_heads).saturating_mul(value_width);
+        let inner = key_heads.saturating_mul(key_width).saturating_mul(2).saturating_add(values);
         if inner > MAX_INNER {
             let reason = format!("its inner width is {inner}: lower value_heads, at most {MAX_INNER}");
             return Err(BuildError::Primitive { id: self.id(), reason });
         }
-        let width = head_width(dims.d_model, head_dim);
-        let key_heads = dims.d_model / width;
-        Ok(DeltaRule { key_heads, value_heads: key_heads * value_heads, key_width: width, value_width: width, chunk })
+        Ok(DeltaRule { key_heads, value_heads: key_heads * value_heads, key_width, value_width, chunk })
     }
 }
 
 impl Primitive for GatedDeltaNet {
     /// `gated_delta_net`, and behind it what differs from the default: `p` head width, `v` value heads per key head,
-    /// `k` taps, `l` chunk, as in `gated_delta_net_v1`.
+    /// `k` taps, `l` chunk, `h` key heads, `w` width of a value head, as in `gated_delta_net_v1`.
     fn id(&self) -> PrimitiveId {
         let own = self;
         let usual = Self::default();
@@ -78,6 +92,8 @@ impl Primitive for GatedDeltaNet {
             ("v", own.value_heads, usual.value_heads),
             ("k", own.conv, usual.conv),
             ("l", own.chunk, usual.chunk),
+            ("h", own.heads.unwrap_or(0), 0),
+            ("w", own.value_dim.unwrap_or(0), 0),
         ];
         PrimitiveId::with_options("gated_delta_net", &options)
     }
@@ -93,12 +109,15 @@ impl Primitive for GatedDeltaNet {
     /// Projections and taps count twice their weights and the delta rule four multiply-adds per element of the state,
     /// as in Megatron-LM. What cannot be built costs nothing.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
-        let Ok(DeltaRule { value_heads, value_width, .. }) = self.sizes(dims) else { return LayerCost::default() };
+        let Ok(DeltaRule { key_heads, value_heads, key_width, value_width, .. }) = self.sizes(dims) else {
+            return LayerCost::default();
+        };
+        let keys = (key_heads * key_width) as u64;
         let [heads, width, taps] = [value_heads, value_width, self.conv].map(|size| size as u64);
         let values = heads * width;
-        let mixed = 2 * dims.width() + heads * width;
+        let mixed = 2 * keys + heads * width;
         let projections = dims.width() * (mixed + 2 * values + 2 * heads);
-        let states = values * width;
+        let states = values * key_width as u64;
         LayerCost {
             parameters: projections + taps * mixed + 2 * heads + width,
             forward_flops_per_token: 2 * (projections + taps * mixed + 4 * states),
@@ -111,10 +130,12 @@ impl Primitive for GatedDeltaNet {
     /// corrections, what the rule and the norm give, a normaliser per head, and the state before every chunk but the
     /// first. What cannot be built keeps nothing.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
-        let Ok(DeltaRule { value_heads, value_width, chunk, .. }) = self.sizes(dims) else { return 0 };
+        let Ok(DeltaRule { key_heads, value_heads, key_width, value_width, chunk }) = self.sizes(dims) else {
+            return 0;
+        };
         let values = value_heads * value_width;
-        let per_token = dims.d_model + 3 * (2 * dims.d_model + values) + 4 * values + 3 * value_heads;
-        let states = (values as u64).saturating_mul(value_width as u64);
+        let per_token = dims.d_model + 3 * (2 * key_heads * key_width + values) + 4 * values + 3 * value_heads;
+        let states = (values as u64).saturating_mul(key_width as u64);
         chunk_states(seq_len, chunk, states).saturating_add((per_token as u64).saturating_mul(seq_len))
     }
 
@@ -184,6 +205,31 @@ mod tests {
         assert_eq!(GatedDeltaNet::default().id().as_str(), "gated_delta_net");
         let other = GatedDeltaNet { value_heads: 1, chunk: 32, ..GatedDeltaNet::default() };
         assert_eq!(other.id().as_str(), "gated_delta_net_v1_l32");
+    }
+
+    #[test]
+    fn exact_sizes_keep_the_laws() {
+        let exact = GatedDeltaNet { heads: Some(3), head_dim: 5, value_heads: 2, chunk: 8, ..GatedDeltaNet::default() };
+        for variant in [exact, GatedDeltaNet { value_dim: Some(7), value_heads: 1, ..exact }] {
+            assert_eq!(crate::testkit::primitive::check(&variant, &Device::flex()), Ok(()), "{variant:?}");
+        }
+        assert_eq!(exact.id().as_str(), "gated_delta_net_p5_l8_h3");
+    }
+
+    /// A public task description: width 768, 12 blocks with SwiGLU 3072, query and key norms over the width, a tied
+    /// vocabulary of 100,352; attention alone, and three gated DeltaNet layers (keys 1536, values 3072, convolution of
+    /// 4) to one attention.
+    #[test]
+    fn parameters_are_those_of_a_public_task() {
+        use crate::primitive::{CustomAttention, QueryKeyNorm, SwiGlu};
+
+        let dims = Dims::new(768, 3072, 12).unwrap();
+        let size = |layer: &dyn Primitive| layer.cost(&dims, 1).parameters + 768;
+        let attention = size(&CustomAttention { norm: QueryKeyNorm::Whole, ..CustomAttention::default() });
+        let net = GatedDeltaNet { heads: Some(12), value_heads: 1, value_dim: Some(256), ..GatedDeltaNet::default() };
+        let ends = 100_352 * 768 + 768;
+        assert_eq!(12 * (attention + size(&SwiGlu)) + ends, 190_354_176);
+        assert_eq!(3 * attention + 9 * size(&net) + 12 * size(&SwiGlu) + ends, 254_430_936);
     }
 
     #[test]

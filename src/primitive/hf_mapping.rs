@@ -1,5 +1,7 @@
 //! What a layer is called outside: its kind and its tensors in checkpoints of Hugging Face's transformers.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 /// The layer of Hugging Face's transformers that computes the same as a layer of ours, and where its weights go.
@@ -18,6 +20,11 @@ use serde_json::{Map, Value};
 pub struct HfMapping {
     /// What `layers_block_type` of config.json calls the layer, such as `full_attention`.
     pub kind: String,
+    /// The kind of which the layer is a variant: its own kind, or another one from which [`options`](Self::options)
+    /// depart.
+    pub family: String,
+    /// What the layer computes differently from its family. Classes of transformers hold some of it.
+    pub options: BTreeMap<String, String>,
     /// What the layer keeps while it decodes.
     pub cache: CacheKind,
     /// Entries of config.json that the layer needs beside the model's widths.
@@ -67,6 +74,9 @@ pub struct StoredTensor {
     pub parameters: Vec<String>,
     /// How the numbers of each parameter are arranged.
     pub layout: Layout,
+    /// Where the rows of the tensor, along its first axis, come from among those of the parameters: row `r` is their row
+    /// `order[r]`. In their own order where there is none.
+    pub order: Option<Vec<usize>>,
 }
 
 /// How a stored tensor arranges the numbers of a parameter.
@@ -78,12 +88,41 @@ pub enum Layout {
     Transposed,
     /// The taps `[K, C]` of a depthwise convolution as `[C, 1, K]`, PyTorch's order.
     Taps,
+    /// The same shape, and every number smaller by one: norms that are written around zero.
+    Centred,
 }
 
 impl HfMapping {
     /// A layer of this kind without parameters.
     pub fn new(kind: impl Into<String>, cache: CacheKind) -> Self {
-        Self { kind: kind.into(), cache, settings: Map::new(), tensors: Vec::new(), python: None }
+        let kind = kind.into();
+        Self {
+            family: kind.clone(),
+            kind,
+            options: BTreeMap::new(),
+            cache,
+            settings: Map::new(),
+            tensors: Vec::new(),
+            python: None,
+        }
+    }
+
+    /// Says of which kind the layer is a variant; see [`HfMapping::family`].
+    pub fn family(mut self, family: impl Into<String>) -> Self {
+        self.family = family.into();
+        self
+    }
+
+    /// Adds something that the layer computes differently from its family; see [`HfMapping::options`].
+    pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.insert(name.into(), value.into());
+        self
+    }
+
+    /// Reorders the rows of the last `count` tensors; see [`StoredTensor::order`].
+    pub fn ordered(mut self, count: usize, order: &[usize]) -> Self {
+        self.tensors.iter_mut().rev().take(count).for_each(|tensor| tensor.order = Some(order.to_vec()));
+        self
     }
 
     /// Adds a parameter.
@@ -96,7 +135,7 @@ impl HfMapping {
     #[must_use]
     pub fn joined(mut self, parameters: &[&str], name: &str, layout: Layout) -> Self {
         let parameters = parameters.iter().map(|&parameter| parameter.into()).collect();
-        self.tensors.push(StoredTensor { name: name.into(), parameters, layout });
+        self.tensors.push(StoredTensor { name: name.into(), parameters, layout, order: None });
         self
     }
 
@@ -129,7 +168,7 @@ impl Layout {
     /// The stored shape of a parameter of this shape; none where the two do not go together.
     pub(crate) fn stored(self, shape: &[usize]) -> Option<Vec<usize>> {
         match (self, shape) {
-            (Layout::Same, _) => Some(shape.to_vec()),
+            (Layout::Same | Layout::Centred, _) => Some(shape.to_vec()),
             (Layout::Transposed, &[rows, columns]) => Some(vec![columns, rows]),
             (Layout::Taps, &[taps, channels]) => Some(vec![channels, 1, taps]),
             (Layout::Transposed | Layout::Taps, _) => None,
@@ -140,6 +179,7 @@ impl Layout {
     pub(crate) fn store(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
         match (self, shape) {
             (Layout::Transposed | Layout::Taps, &[rows, columns]) => transposed(&values, rows, columns),
+            (Layout::Centred, _) => values.into_iter().map(|value| value - 1.0).collect(),
             (Layout::Same | Layout::Transposed | Layout::Taps, _) => values,
         }
     }
@@ -148,8 +188,30 @@ impl Layout {
     pub(crate) fn restore(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
         match (self, shape) {
             (Layout::Transposed | Layout::Taps, &[rows, columns]) => transposed(&values, columns, rows),
+            (Layout::Centred, _) => values.into_iter().map(|value| value + 1.0).collect(),
             (Layout::Same | Layout::Transposed | Layout::Taps, _) => values,
         }
+    }
+}
+
+impl StoredTensor {
+    /// The numbers of a tensor with their rows in the order of the file.
+    pub(crate) fn sort(order: Option<&[usize]>, values: Vec<f32>) -> Vec<f32> {
+        let Some(order) = order.filter(|order| !order.is_empty()) else { return values };
+        let width = values.len() / order.len();
+        order.iter().flat_map(|&row| values.get(row * width..(row + 1) * width).unwrap_or_default()).copied().collect()
+    }
+
+    /// What undoes [`sort`](Self::sort).
+    pub(crate) fn unsort(order: Option<&[usize]>, values: Vec<f32>) -> Vec<f32> {
+        let Some(order) = order.filter(|order| !order.is_empty()) else { return values };
+        let mut back = vec![0; order.len()];
+        for (place, &row) in order.iter().enumerate() {
+            if let Some(back) = back.get_mut(row) {
+                *back = place;
+            }
+        }
+        Self::sort(Some(&back), values)
     }
 }
 

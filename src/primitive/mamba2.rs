@@ -7,8 +7,8 @@
 //! The weights are those of `Mamba2Mixer` in transformers: rows `z | x | B | C | dt` of its `in_proj` are the columns
 //! of [`gate`](crate::layer::Mamba2Layer::gate), [`mixed`](crate::layer::Mamba2Layer::mixed) and
 //! [`step`](crate::layer::Mamba2Layer::step) side by side. `dt` has no bounds, as with `time_step_limit = (0, inf)`
-//! there; the Nemotron-H of transformers bounds it below by `time_step_min` in prefill, which a faithful export has to
-//! set to 0.
+//! there, unless [`steps`](Mamba2::steps) says so; the Nemotron-H of transformers bounds it below by `time_step_min` in
+//! prefill, so that an export states the bound that the layer has.
 
 use super::{
     BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A Mamba-2 layer. Symbol `B`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mamba2 {
     /// Inner width over model width.
     pub expand: usize,
@@ -36,13 +36,57 @@ pub struct Mamba2 {
     pub conv: usize,
     /// Tokens that are computed as one matrix; results depend on it by rounding only.
     pub chunk: usize,
+    /// Heads, each exactly `head_dim` wide and with a state of exactly `state`, as published models state them; the
+    /// inner width is their product and `expand` says nothing then.
+    pub heads: Option<usize>,
+    /// Whether the convolution carries a bias.
+    pub conv_bias: bool,
+    /// Whether the projections carry a bias.
+    pub projection_bias: bool,
+    /// Bounds of `dt`; none by default.
+    pub steps: Option<StepLimits>,
+    /// What the norm in front of the output sees.
+    pub norm: Mamba2Norm,
+}
+
+/// Bounds of the time steps of [`Mamba2`]: `time_step_limit` of transformers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepLimits {
+    /// The least step, at least 0.
+    pub least: f64,
+    /// The largest step, above the least; it may be infinite.
+    pub most: f64,
+}
+
+/// What the norm of [`Mamba2`] sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mamba2Norm {
+    /// Group by group, behind the gate: `norm(y * silu(z))`. All classes of transformers 5.
+    #[default]
+    Groups,
+    /// All groups at once, behind the gate: the classes of transformers 4 for Mamba-2 and Bamba.
+    Whole,
+    /// Group by group, in front of the gate: `norm(y) * silu(z)`, `norm_before_gate` of the paper's code.
+    BeforeGate,
 }
 
 impl Default for Mamba2 {
     /// `expand` 2, `head_dim` 64, `state` 128, `groups` 1, `conv` 4, as in the paper's models; `chunk` 64, which is the
     /// fastest on a CPU.
     fn default() -> Self {
-        Self { expand: 2, head_dim: 64, state: 128, groups: 1, conv: 4, chunk: 64 }
+        Self {
+            expand: 2,
+            head_dim: 64,
+            state: 128,
+            groups: 1,
+            conv: 4,
+            chunk: 64,
+            heads: None,
+            conv_bias: true,
+            projection_bias: false,
+            steps: None,
+            norm: Mamba2Norm::Groups,
+        }
     }
 }
 
@@ -56,10 +100,15 @@ struct Sizes {
 }
 
 impl Mamba2 {
+    /// Checks that the layer can be built at these widths.
+    pub(crate) fn check(&self, dims: &Dims) -> Result<(), BuildError> {
+        self.sizes(dims).map(drop)
+    }
+
     fn sizes(&self, dims: &Dims) -> Result<Sizes, BuildError> {
         dims.validate()?;
         let refuse = |reason| Err(BuildError::Primitive { id: self.id(), reason });
-        let &Self { expand, head_dim, state, groups, conv, chunk } = self;
+        let &Self { expand, head_dim, state, groups, conv, chunk, heads, steps, .. } = self;
         let best = Self::default();
         for (name, value, example) in [
             ("expand", expand, best.expand),
@@ -67,12 +116,16 @@ impl Mamba2 {
             ("state", state, best.state),
             ("groups", groups, best.groups),
             ("chunk", chunk, best.chunk),
+            ("heads", heads.unwrap_or(1), 64),
         ] {
             check_option(self.id(), name, value, example)?;
         }
         check_taps(self.id(), conv)?;
-        let inner = dims.d_model * expand;
-        let state = state.min(dims.d_model);
+        if steps.is_some_and(|StepLimits { least, most }| !(least.is_finite() && least >= 0.0 && most > least)) {
+            return refuse("its steps have no room: use a least step of at least 0 and a larger one above it".into());
+        }
+        let inner = heads.map_or(dims.d_model.saturating_mul(expand), |heads| heads.saturating_mul(head_dim));
+        let state = if heads.is_some() { state } else { state.min(dims.d_model) };
         let mixed = inner.saturating_add((2 * groups).saturating_mul(state));
         if mixed > MAX_INNER {
             return refuse(format!("its inner width is {mixed}: lower expand, groups or state, at most {MAX_INNER}"));
@@ -80,14 +133,21 @@ impl Mamba2 {
         if !inner.is_multiple_of(groups) {
             return refuse(format!("{groups} groups do not divide its inner width {inner}: use a divisor, such as 1"));
         }
-        let width = head_width(inner / groups, head_dim);
+        let width = match heads {
+            None => head_width(inner / groups, head_dim),
+            Some(heads) if !heads.is_multiple_of(groups) => {
+                return refuse(format!("{groups} groups do not divide its {heads} heads: use a divisor, such as 1"));
+            }
+            Some(_) => head_dim,
+        };
         Ok(Sizes { inner, mixed, scan: StateSpace { heads: inner / width, width, groups, state, chunk } })
     }
 }
 
 impl Primitive for Mamba2 {
     /// `mamba2`, and behind it what differs from the default: `e` expand, `p` head width, `n` state, `g` groups, `k`
-    /// taps, `l` chunk, as in `mamba2_n64`.
+    /// taps, `l` chunk, `h` heads, `c0` a convolution without bias, `b1` projections with it, `t` and `u` the least and the
+    /// largest step (`1em3` is 0.001), `whole` and `first` the norm, as in `mamba2_n64`.
     fn id(&self) -> PrimitiveId {
         let own = self;
         let usual = Self::default();
@@ -99,7 +159,21 @@ impl Primitive for Mamba2 {
             ("k", own.conv, usual.conv),
             ("l", own.chunk, usual.chunk),
         ];
-        PrimitiveId::with_options("mamba2", &options)
+        let mut tags = String::new();
+        tags += &own.heads.map_or(String::new(), |heads| format!("_h{heads}"));
+        tags += if own.conv_bias { "" } else { "_c0" };
+        tags += if own.projection_bias { "_b1" } else { "" };
+        if let Some(StepLimits { least, most }) = own.steps {
+            let number = |value: f64| format!("{value:e}").replace('-', "m").replace('.', "p").to_lowercase();
+            tags += &format!("_t{}", number(least));
+            tags += &if most.is_finite() { format!("_u{}", number(most)) } else { String::new() };
+        }
+        tags += match own.norm {
+            Mamba2Norm::Groups => "",
+            Mamba2Norm::Whole => "_whole",
+            Mamba2Norm::BeforeGate => "_first",
+        };
+        PrimitiveId::with_options("mamba2", &options).and(&tags)
     }
 
     fn symbol(&self) -> Symbol {
@@ -117,8 +191,10 @@ impl Primitive for Mamba2 {
         let [inner, mixed, heads, taps] = [inner, mixed, scan.heads, self.conv].map(|size| size as u64);
         let projections = dims.width() * (2 * inner + mixed + heads);
         let states = inner * scan.state as u64;
+        let bias = if self.projection_bias { inner + mixed + heads + dims.width() } else { 0 };
+        let taps_and_bias = taps + u64::from(self.conv_bias);
         LayerCost {
-            parameters: projections + mixed * (taps + 1) + 3 * heads + inner,
+            parameters: projections + mixed * taps_and_bias + 3 * heads + inner + bias,
             forward_flops_per_token: 2 * projections + 7 * states,
             cache_elements: states + mixed * (taps - 1),
             ..LayerCost::default()
@@ -137,12 +213,16 @@ impl Primitive for Mamba2 {
 
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
-        Ok(Block::new(Mamba2Layer::new(dims, self.conv, self.sizes(dims)?.scan, init, device)))
+        Ok(Block::new(Mamba2Layer::new(self, dims, self.sizes(dims)?.scan, init, device)))
     }
 
-    /// The Mamba-2 layer of NemotronH, without its lower bound of `dt`.
+    /// The Mamba-2 layer of NemotronH. It has no upper bound of `dt`, and its norm is the default one.
     fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         let Sizes { scan, .. } = self.sizes(dims).ok()?;
+        let most = self.steps.map_or(f64::INFINITY, |steps| steps.most);
+        if self.norm != Mamba2Norm::Groups || most.is_finite() {
+            return None;
+        }
         let start = HfMapping::new("mamba2", CacheKind::State);
         let settings = [
             ("mamba_num_heads", scan.heads),
@@ -153,18 +233,31 @@ impl Primitive for Mamba2 {
             ("chunk_size", scan.chunk),
         ];
         let start = settings.into_iter().fold(start, |all, (key, value)| all.setting(key, value));
-        let start = start.setting("time_step_min", 0.0).setting("layer_norm_epsilon", dims.norm_eps);
-        let start = start.joined(&["gate.weight", "mixed.weight", "step.weight"], "in_proj.weight", Layout::Transposed);
-        let start = start.tensor("conv", "conv1d.weight", Layout::Taps);
-        let vectors = [
-            ("conv_bias", "conv1d.bias"),
-            ("step_bias", "dt_bias"),
-            ("a_log", "A_log"),
-            ("skip", "D"),
-            ("norm", "norm.weight"),
-        ];
+        let least = self.steps.map_or(0.0, |steps| steps.least);
+        let mut start = start.setting("time_step_min", least).setting("layer_norm_epsilon", dims.norm_eps);
+        if !self.conv_bias {
+            start = start.setting("use_conv_bias", false);
+        }
+        if self.projection_bias {
+            start = start.setting("use_bias", true);
+        }
+        let projections = ["gate", "mixed", "step"];
+        let named = |part: &str| projections.map(|name| format!("{name}.{part}"));
+        let join = |start: HfMapping, part: &str, layout| {
+            let parameters = named(part);
+            start.joined(&parameters.each_ref().map(String::as_str), &format!("in_proj.{part}"), layout)
+        };
+        start = join(start, "weight", Layout::Transposed);
+        if self.projection_bias {
+            start = join(start, "bias", Layout::Same);
+        }
+        start = start.tensor("conv", "conv1d.weight", Layout::Taps);
+        if self.conv_bias {
+            start = start.tensor("conv_bias", "conv1d.bias", Layout::Same);
+        }
+        let vectors = [("step_bias", "dt_bias"), ("a_log", "A_log"), ("skip", "D"), ("norm", "norm.weight")];
         let named = vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, Layout::Same));
-        Some(named.linear("output", "out_proj", false))
+        Some(named.linear("output", "out_proj", self.projection_bias))
     }
 }
 
@@ -215,6 +308,42 @@ mod tests {
     }
 
     #[test]
+    fn every_variant_keeps_the_laws() {
+        let usual = Mamba2 { chunk: 8, ..Mamba2::default() };
+        let steps = |least, most| Some(StepLimits { least, most });
+        for (variant, id) in [
+            (Mamba2 { heads: Some(4), head_dim: 3, state: 5, groups: 2, ..usual }, "mamba2_p3_n5_g2_l8_h4"),
+            (Mamba2 { conv_bias: false, projection_bias: true, ..usual }, "mamba2_l8_c0_b1"),
+            (Mamba2 { steps: steps(0.001, f64::INFINITY), ..usual }, "mamba2_l8_t1em3"),
+            (Mamba2 { steps: steps(0.0, 0.5), norm: Mamba2Norm::Whole, ..usual }, "mamba2_l8_t0e0_u5em1_whole"),
+            (Mamba2 { norm: Mamba2Norm::BeforeGate, groups: 2, ..usual }, "mamba2_g2_l8_first"),
+        ] {
+            assert_eq!(variant.id().as_str(), id);
+            assert_eq!(PrimitiveId::new(id), Ok(variant.id()));
+            assert_eq!(crate::testkit::primitive::check(&variant, &Device::flex()), Ok(()), "{variant:?}");
+        }
+    }
+
+    /// Bounded steps are those of a layer whose steps lie within the bounds anyhow.
+    #[test]
+    fn bounds_that_nothing_reaches_change_nothing() {
+        use crate::layer::WeightInit;
+
+        let dims = Dims::new(16, 24, 2).unwrap();
+        let mut init = WeightInit::new(InitScheme::FanIn, Seed(7).rng("test", 0));
+        let x = init.normal([1, 20, 16], 1.0, &Device::flex()).val();
+        let output = |steps| {
+            let block = build(Mamba2 { steps, ..Mamba2::default() }, &dims).unwrap();
+            block.forward(x.clone()).into_data().try_into_vec::<f32>().unwrap()
+        };
+        let free = output(None);
+        let wide = output(Some(StepLimits { least: 0.0, most: 1e3 }));
+        assert!(free.iter().zip(&wide).all(|(a, b)| (a - b).abs() < 1e-6));
+        let narrow = output(Some(StepLimits { least: 0.3, most: f64::INFINITY }));
+        assert!(free.iter().zip(&narrow).any(|(a, b)| (a - b).abs() > 1e-4));
+    }
+
+    #[test]
     fn options_that_cannot_be_built_are_refused_with_a_remedy() {
         let dims = Dims::new(8, 12, 2).unwrap();
         let usual = Mamba2::default();
@@ -228,6 +357,10 @@ mod tests {
             (Mamba2 { groups: 3, ..usual }, "do not divide its inner width 16"),
             (Mamba2 { expand: usize::MAX, ..usual }, "expand is"),
             (Mamba2 { expand: 1 << 23, ..usual }, "inner width"),
+            (Mamba2 { heads: Some(0), ..usual }, "heads is 0"),
+            (Mamba2 { heads: Some(6), groups: 4, ..usual }, "do not divide its 6 heads"),
+            (Mamba2 { steps: Some(StepLimits { least: 1.0, most: 0.5 }), ..usual }, "its steps have no room"),
+            (Mamba2 { steps: Some(StepLimits { least: f64::NAN, most: 1.0 }), ..usual }, "its steps have no room"),
         ] {
             let error = build(bad, &dims).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("mamba2"), "{error}");

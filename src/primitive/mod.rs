@@ -5,11 +5,14 @@
 //! builds the layer, a `Block`. [`Primitives`] is the explicit set that a search uses.
 
 mod attention;
+mod custom_attention;
 #[cfg(feature = "model")]
 mod from_fn;
 mod gated_conv;
 mod gated_delta_net;
 mod hf_mapping;
+mod latent_attention;
+mod linear;
 mod mamba2;
 mod mlp;
 mod moe;
@@ -17,21 +20,28 @@ mod recurrent;
 mod registry;
 mod relu2;
 mod sliding_window;
+mod sized_swiglu;
 mod swiglu;
 mod symbol;
 mod with_symbol;
 
 pub use attention::Attention;
+pub use custom_attention::{CustomAttention, ProjectionBias, QueryKeyNorm};
 #[cfg(feature = "model")]
 pub use from_fn::FnPrimitive;
 pub use gated_conv::GatedConv;
 pub use gated_delta_net::GatedDeltaNet;
 pub use hf_mapping::{CacheKind, HfMapping, Layout, StoredTensor};
-pub use mamba2::Mamba2;
+pub use latent_attention::LatentAttention;
+#[cfg(feature = "model")]
+pub(crate) use latent_attention::LatentSizes;
+pub use linear::Linear;
+pub use mamba2::{Mamba2, Mamba2Norm, StepLimits};
 pub use mlp::Mlp;
-pub use moe::Moe;
+pub use moe::{Expert, Moe, Routing};
 pub use registry::{Primitives, RegistryError};
 pub use relu2::Relu2;
+pub use sized_swiglu::SizedSwiGlu;
 pub use sliding_window::SlidingWindow;
 pub use swiglu::SwiGlu;
 pub use symbol::{NameError, PrimitiveId, Symbol};

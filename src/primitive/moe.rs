@@ -14,16 +14,21 @@
 
 use std::num::Saturating;
 
-use super::{BuildError, LayerCost, Primitive, PrimitiveId, Role, Symbol, swiglu::kept_per_token};
+use super::{
+    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol, swiglu::kept_per_token,
+};
 #[cfg(feature = "model")]
 use crate::{
     device::Device,
-    layer::{Block, MoeLayer, SwiGluLayer, WeightInit},
+    layer::{Activation, Block, Mixer, MlpLayer, MoeLayer, SwiGluLayer, WeightInit},
 };
 use crate::{
     dims::{Count, Dims},
     limits::MAX_WIDTH,
 };
+
+/// The layer for the flat class of [`export`](crate::export).
+const PYTHON: &str = include_str!("python/moe.py");
 
 /// More than any model has: bounds that keep closed forms within 64 bits.
 const MAX_EXPERTS: usize = 1 << 12;
@@ -49,11 +54,51 @@ pub struct Moe {
     pub shared: usize,
     /// Inner width of one expert; `None`: `d_ff / (top_k + shared)`, rounded down.
     pub expert_width: Option<usize>,
+    /// How the gates of the chosen experts come about.
+    pub routing: Routing,
+    /// What an expert is.
+    pub expert: Expert,
+    /// Inner width of all shared experts together, in place of theirs.
+    pub shared_width: Option<usize>,
+    /// Whether `sigmoid` of a number per token multiplies what the shared experts give, as in Qwen2-MoE.
+    pub shared_gate: bool,
+}
+
+/// How the gates `g_i` of the chosen experts come about from the scores `u W`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Routing {
+    /// The softmax over all experts, as in DeepSeekMoE, and Qwen2-MoE without `norm_topk_prob`.
+    #[default]
+    Softmax,
+    /// The softmax over the chosen ones, as in Mixtral, Granite, and Qwen3-Next with `norm_topk_prob`.
+    Chosen,
+    /// The sigmoids of the chosen ones divided by their sum, times this many hundredths: DeepSeek-V3 and Nemotron-H with
+    /// `norm_topk_prob`, one group, and no correction of the choice.
+    Sigmoid(u32),
+}
+
+/// What an expert of a mixture is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expert {
+    /// `down(silu(gate x) * up x)`.
+    #[default]
+    SwiGlu,
+    /// `down(max(up x, 0)^2)`, as in Nemotron-H.
+    Relu2,
 }
 
 impl Default for Moe {
     fn default() -> Self {
-        Self { experts: 8, top_k: 3, shared: 1, expert_width: None }
+        Self {
+            experts: 8,
+            top_k: 3,
+            shared: 1,
+            expert_width: None,
+            routing: Routing::Softmax,
+            expert: Expert::SwiGlu,
+            shared_width: None,
+            shared_gate: false,
+        }
     }
 }
 
@@ -63,12 +108,31 @@ impl Moe {
         self.expert_width.unwrap_or(dims.d_ff / self.top_k.saturating_add(self.shared).max(1))
     }
 
-    /// Routed experts, those that a token goes through, shared ones, and the width of one, for closed forms.
+    /// Routed experts, those that a token goes through, the width of one, and that of all shared ones, for closed
+    /// forms.
     fn counts(&self, dims: &Dims) -> [Count; 4] {
-        [self.experts, self.top_k, self.shared, self.width(dims)].map(|size| Saturating(size as u64))
+        let width = self.width(dims);
+        [self.experts, self.top_k, width, self.shared_total(width)].map(|size| Saturating(size as u64))
     }
 
-    fn validate(&self, dims: &Dims) -> Result<(), BuildError> {
+    /// Inner width of all shared experts.
+    fn shared_total(&self, width: usize) -> usize {
+        match self.shared {
+            0 => 0,
+            count => self.shared_width.unwrap_or(count.saturating_mul(width)),
+        }
+    }
+
+    /// Matrices of an expert.
+    fn matrices(&self) -> u64 {
+        match self.expert {
+            Expert::SwiGlu => 3,
+            Expert::Relu2 => 2,
+        }
+    }
+
+    /// Checks that the layer can be built at these widths.
+    pub(crate) fn validate(&self, dims: &Dims) -> Result<(), BuildError> {
         let refuse = |option, value, remedy: String| Err(BuildError::Option { id: self.id(), option, value, remedy });
         if self.experts < 2 {
             return refuse("experts", self.experts, "route between at least 2 experts, or use swiglu".into());
@@ -80,6 +144,13 @@ impl Moe {
         }
         if !(1..=self.experts).contains(&self.top_k) {
             return refuse("top_k", self.top_k, format!("choose 1 to {} of the experts", self.experts));
+        }
+        if self.shared > 0 && !(1..=MAX_WIDTH).contains(&self.shared_width.unwrap_or(1)) {
+            let width = self.shared_width.unwrap_or(0);
+            return refuse("shared_width", width, format!("use a number from 1 to {MAX_WIDTH}"));
+        }
+        if self.shared == 0 && (self.shared_gate || self.shared_width.is_some()) {
+            return refuse("shared", 0, "without a shared expert it has neither a width nor a gate".into());
         }
         match self.width(dims) {
             0 => {
@@ -94,13 +165,41 @@ impl Moe {
     }
 }
 
+#[cfg(feature = "model")]
+impl Moe {
+    /// Draws the router, the experts, the shared ones and their gate. `widths` are those of one expert and of all shared
+    /// ones.
+    fn layer<E: Mixer>(
+        &self,
+        d_model: usize,
+        [width, shared]: [usize; 2],
+        init: &mut WeightInit,
+        device: &Device,
+        expert: impl Fn(&mut WeightInit, usize) -> E,
+    ) -> MoeLayer<E> {
+        let router = init.linear(d_model, self.experts, device);
+        let experts = (0..self.experts).map(|_| expert(init, width)).collect();
+        let shared = (self.shared > 0).then(|| expert(init, shared));
+        let shared_gate = self.shared_gate.then(|| init.linear(d_model, 1, device));
+        MoeLayer { router, experts, shared, shared_gate, top_k: self.top_k, routing: self.routing }
+    }
+}
+
 impl Primitive for Moe {
     fn id(&self) -> PrimitiveId {
         let default = Self::default();
         let width = self.expert_width.unwrap_or(0);
         let routed = [("e", self.experts, default.experts), ("k", self.top_k, default.top_k)];
         let others = [("s", self.shared, default.shared), ("w", width, 0)];
-        PrimitiveId::with_options("moe", &[routed, others].concat())
+        let shared_width = [("v", self.shared_width.unwrap_or(0), 0)];
+        let mut tags = match self.routing {
+            Routing::Softmax => String::new(),
+            Routing::Chosen => "_chosen".into(),
+            Routing::Sigmoid(hundredths) => format!("_sigmoid{hundredths}"),
+        };
+        tags += if self.expert == Expert::Relu2 { "_relu2" } else { "" };
+        tags += if self.shared_gate { "_gate" } else { "" };
+        PrimitiveId::with_options("moe", &[&routed[..], &others, &shared_width].concat()).and(&tags)
     }
 
     fn symbol(&self) -> Symbol {
@@ -114,8 +213,10 @@ impl Primitive for Moe {
     /// All experts count as parameters, those that a token goes through as work.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let [width, ..] = dims.counts();
-        let [experts, chosen, shared, inner] = self.counts(dims);
-        let weights = |routed: Count| width * (Saturating(3) * inner * (routed + shared) + experts);
+        let [experts, chosen, inner, shared] = self.counts(dims);
+        let matrices = Saturating(self.matrices());
+        let gate = Saturating(u64::from(self.shared_gate));
+        let weights = |routed: Count| width * (matrices * (inner * routed + shared) + experts + gate);
         let all = weights(experts).0;
         let met = weights(chosen);
         LayerCost { parameters: all, inactive_parameters: all.saturating_sub(met.0), ..LayerCost::dense(met) }
@@ -125,9 +226,9 @@ impl Primitive for Moe {
     /// and its gate; the branches of the shared experts.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let [width, ..] = dims.counts();
-        let [experts, chosen, shared, inner] = self.counts(dims);
+        let [experts, chosen, inner, shared] = self.counts(dims);
         let expert = Saturating(kept_per_token(width.0, inner.0)) + width + Saturating(1);
-        let per_token = chosen * expert + Saturating(2) * (shared * inner + experts) + width;
+        let per_token = chosen * expert + Saturating(2) * (shared + experts) + width;
         (per_token * Saturating(seq_len)).0
     }
 
@@ -137,12 +238,60 @@ impl Primitive for Moe {
         self.validate(dims)?;
         let d_model = dims.d_model;
         let width = self.width(dims);
-        let router = init.linear(d_model, self.experts, device);
-        let experts = (0..self.experts).map(|_| SwiGluLayer::new(d_model, width, init, device)).collect();
-        let shared = match self.shared {
-            0 => None,
-            count => Some(SwiGluLayer::new(d_model, count * width, init, device)),
+        let widths = [width, self.shared_total(width)];
+        Ok(match self.expert {
+            Expert::SwiGlu => {
+                let expert = |init: &mut WeightInit, inner| SwiGluLayer::new(d_model, inner, init, device);
+                Block::new(self.layer(d_model, widths, init, device, expert))
+            }
+            Expert::Relu2 => {
+                let expert = |init: &mut WeightInit, inner| {
+                    MlpLayer::new(Activation::Relu2, &Dims { d_ff: inner, ..dims.clone() }, init, device)
+                };
+                Block::new(self.layer(d_model, widths, init, device, expert))
+            }
+        })
+    }
+
+    /// Names as in the mixtures of Nemotron-H and, for gated experts, of Qwen2-MoE.
+    fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
+        self.validate(dims).ok()?;
+        let id = self.id();
+        let width = self.width(dims);
+        let routing = match self.routing {
+            Routing::Softmax => "softmax".into(),
+            Routing::Chosen => "chosen".into(),
+            Routing::Sigmoid(hundredths) => format!("sigmoid {hundredths}"),
         };
-        Ok(Block::new(MoeLayer { router, experts, shared, top_k: self.top_k }))
+        let (expert, matrices): (_, &[&str]) = match self.expert {
+            Expert::SwiGlu => ("swiglu", &["gate", "up", "down"]),
+            Expert::Relu2 => ("relu2", &["up", "down"]),
+        };
+        let mut mapping = HfMapping::new(id.as_str(), CacheKind::Nothing).family("moe");
+        for (name, value) in [
+            ("routing", routing),
+            ("expert", expert.to_owned()),
+            ("experts", self.experts.to_string()),
+            ("top_k", self.top_k.to_string()),
+            ("width", width.to_string()),
+            ("shared_width", self.shared_total(width).to_string()),
+            ("shared_gate", if self.shared_gate { "yes" } else { "no" }.to_owned()),
+        ] {
+            mapping = mapping.option(name, value);
+        }
+        mapping = mapping.tensor("router.weight", "gate.weight", Layout::Transposed);
+        for at in 0..self.experts {
+            for matrix in matrices {
+                mapping =
+                    mapping.linear(&format!("experts.{at}.{matrix}"), &format!("experts.{at}.{matrix}_proj"), false);
+            }
+        }
+        for matrix in matrices.iter().filter(|_| self.shared > 0) {
+            mapping = mapping.linear(&format!("shared.{matrix}"), &format!("shared_experts.{matrix}_proj"), false);
+        }
+        if self.shared_gate {
+            mapping = mapping.linear("shared_gate", "shared_expert_gate", false);
+        }
+        Some(mapping.python(PYTHON))
     }
 }

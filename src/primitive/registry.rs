@@ -78,6 +78,12 @@ impl Primitives {
         Ok(self)
     }
 
+    /// The same with this primitive behind the symbol, in place of any that is there.
+    pub(crate) fn replaced(mut self, symbol: Symbol, primitive: Arc<dyn Primitive>) -> Self {
+        self.0.insert(symbol, primitive);
+        self
+    }
+
     /// The primitive behind a symbol.
     ///
     /// # Errors

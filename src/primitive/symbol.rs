@@ -27,6 +27,10 @@ impl Symbol {
     pub const RELU2: Symbol = Symbol(b'R');
     /// Causal self-attention over a window of keys.
     pub const SLIDING_WINDOW: Symbol = Symbol(b'S');
+    /// Linear map.
+    pub const LINEAR: Symbol = Symbol(b'I');
+    /// Causal self-attention with a latent cache.
+    pub const LATENT_ATTENTION: Symbol = Symbol(b'L');
     /// Sparse mixture of experts.
     pub const MOE: Symbol = Symbol(b'E');
     /// No layer at all, where a conversion may leave one out.
@@ -57,6 +61,16 @@ impl PrimitiveId {
         let others = options.iter().filter(|(_, value, default)| value != default);
         let tags: String = others.map(|(tag, value, _)| format!("_{tag}{value}")).collect();
         Self(format!("{name}{tags}").into())
+    }
+
+    /// A name with tags behind it, all of them made of what an id may hold.
+    pub(crate) fn tagged(name: &'static str, tags: &str) -> Self {
+        Self(format!("{name}{tags}").into())
+    }
+
+    /// The name with more tags behind it.
+    pub(crate) fn and(self, tags: &str) -> Self {
+        if tags.is_empty() { self } else { Self(format!("{}{tags}", self.0).into()) }
     }
 
     /// A name that is written in this crate and therefore known to be good.

@@ -10,6 +10,7 @@ mod completions;
 mod config;
 mod constraint;
 mod error;
+pub mod notation;
 mod search_space;
 
 pub use architecture::{Architecture, ParseError};

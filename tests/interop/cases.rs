@@ -1,15 +1,20 @@
 //! The tiny models that are compared with transformers.
 
+use std::num::NonZeroUsize;
+
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{Device, Tensor, TensorData},
 };
 use composer_nas::{
     Seed,
-    dims::{Dims, InitScheme, RopeScaling},
+    dims::{Dims, InitScheme, Positions, RopeScaling},
     export::{Format, Options, Precision, SpecialTokens},
     model::{HybridLm, ModelSpec},
-    primitive::{Primitive, Primitives, SlidingWindow},
+    primitive::{
+        CustomAttention, Expert, GatedDeltaNet, LatentAttention, Linear, Mamba2, Moe, Primitive, Primitives,
+        QueryKeyNorm, Routing, SlidingWindow, StepLimits,
+    },
 };
 
 /// Tokens that every model reads: more than the chunks in which recurrent layers compute.
@@ -22,10 +27,36 @@ pub fn tokens() -> Vec<i32> {
     (0..TOKENS as i32).map(|at| (at * at * 37 + at * 11 + 5) % 128).collect()
 }
 
-/// The layers of this crate, and a window short enough to matter.
+/// The layers of this crate, a window short enough to matter, and layers as published models have them.
 pub fn primitives() -> Primitives {
-    let window = SlidingWindow::new(9).unwrap().with_symbol("L".parse().unwrap());
-    Primitives::standard().with(window).unwrap()
+    fn add(all: Primitives, letter: &str, primitive: impl Primitive + 'static) -> Primitives {
+        all.with(primitive.with_symbol(letter.parse().unwrap())).unwrap()
+    }
+    let usual = CustomAttention::default();
+    let per_head = QueryKeyNorm::PerHead;
+    let quarter = Positions::Partial(25);
+    let mamba = Mamba2 { heads: Some(8), head_dim: 16, state: 24, groups: 2, chunk: 16, ..Mamba2::default() };
+    let moe = Moe { experts: 6, top_k: 2, expert_width: Some(24), shared_width: Some(40), ..Moe::default() };
+    let all = add(Primitives::standard(), "L", SlidingWindow::new(9).unwrap());
+    let all = add(all, "N", CustomAttention { positions: Positions::None, ..usual });
+    let all = add(all, "Q", CustomAttention { norm: per_head, ..usual });
+    let all = add(all, "H", CustomAttention { positions: Positions::Partial(50), ..usual });
+    let all = add(all, "T", CustomAttention { positions: quarter, norm: per_head, gate: true, ..usual });
+    let all = add(all, "D", mamba);
+    let steps = Some(StepLimits { least: 0.02, most: f64::INFINITY });
+    let all = add(all, "K", Mamba2 { steps, projection_bias: true, ..mamba });
+    let net = GatedDeltaNet { heads: Some(2), head_dim: 12, value_dim: Some(10), ..GatedDeltaNet::default() };
+    let all = add(all, "V", net);
+    let all = add(all, "X", Moe { routing: Routing::Sigmoid(250), expert: Expert::Relu2, ..moe });
+    let window = NonZeroUsize::new(9);
+    let all = add(all, "P", CustomAttention { sinks: true, window, norm: QueryKeyNorm::Whole, ..usual });
+    let all = add(all, "I", Linear);
+    let all = add(all, "O", LatentAttention::default());
+    let sizes =
+        LatentAttention { query_rank: NonZeroUsize::new(20), value: NonZeroUsize::new(10), ..Default::default() };
+    let all = add(all, "U", sizes);
+    let all = add(all, "Y", Moe { routing: Routing::Chosen, shared_gate: true, ..moe });
+    add(all, "Z", Moe { routing: Routing::Softmax, shared_gate: true, ..moe })
 }
 
 /// A model and the way it is written.
@@ -66,6 +97,26 @@ pub fn all() -> Vec<Case> {
             case.spec.tied_embeddings = false;
             case.options.precision = Precision::Bf16;
         }),
+        change(case("nemotron_h", "1D+1R+1N+1D+1X+1R+1N", Format::NemotronH), untied),
+        change(case("nemotron_h_gelu", "2D+1F+1N", Format::Auto), untied),
+        change(case("nemotron_h_steps", "1K+1N+1R+1K", Format::NemotronH), untied),
+        case("mamba2_alone", "3D", Format::Auto),
+        case("mamba2_alone_steps", "2K", Format::Mamba2),
+        case("lfm2", "1C+1M+1Q+1M+1C+1M", Format::Auto),
+        change(case("qwen3", "1Q+1M+1Q+1M", Format::Auto), |case| {
+            case.spec.dims.head_dim = 24;
+            case.spec.tied_embeddings = false;
+        }),
+        change(case("qwen3_biased", "1Q+1M", Format::Qwen3), |case| case.spec.dims.attention_bias = true),
+        case("bamba", "1D+1M+1H+1M+1D+1M", Format::Auto),
+        case("granite", "1D+1M+1N+1M+1D+1M", Format::GraniteMoeHybrid),
+        case("granite_turning", "1D+1M+1A+1M", Format::GraniteMoeHybrid),
+        case("qwen3_next", "1V+1Y+1T+1Y+1V+1M", Format::Auto),
+        case("qwen3_next_softmax", "1V+1Z+1T+1M", Format::Qwen3Next),
+        case("flat_attention", "1N+1M+1Q+1H+1T+1M", Format::Flat),
+        case("flat_sinks", "1P+1M+1A", Format::Flat),
+        case("flat_mixtures", "1A+1E+1X+1Y+1I", Format::Flat),
+        case("flat_latent", "1A+1O+1M+1U", Format::Flat),
     ]
 }
 
@@ -101,6 +152,10 @@ fn scaled(case: &mut Case) {
         high_freq_factor: 4.0,
         original_max_position_embeddings: 64,
     });
+}
+
+fn untied(case: &mut Case) {
+    case.spec.tied_embeddings = false;
 }
 
 fn change(mut case: Case, change: impl FnOnce(&mut Case)) -> Case {

@@ -36,6 +36,7 @@ class Context:
 
     masks: dict
     positions: tuple
+    position_ids: torch.Tensor
     cache: object | None
 
 
@@ -197,7 +198,7 @@ class ComposerModel(ComposerPreTrainedModel):
         masks = attention_mask
         if not isinstance(masks, dict):
             masks = make_masks(self.config, x, attention_mask, cache, position_ids)
-        context = Context(masks, self.rotary_emb(x, position_ids), cache)
+        context = Context(masks, self.rotary_emb(x, position_ids), position_ids, cache)
         for layer in self.layers:
             x = layer(x, context)
         return BaseModelOutputWithPast(last_hidden_state=self.norm(x), past_key_values=cache)

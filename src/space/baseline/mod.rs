@@ -4,6 +4,10 @@
 //! is the model's; the layers themselves are those of this crate, and each function says where they differ from the
 //! published ones.
 
+mod published;
+
+pub use published::{Published, published};
+
 use super::{Architecture, SearchSpace};
 use crate::{primitive::Symbol, seed::Seed};
 

@@ -1,0 +1,67 @@
+//! Which channels of a head turn with the position.
+
+use serde::{Deserialize, Serialize};
+
+/// Which channels of the queries and keys of attention turn with the position (rotary embeddings).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// All channels, as in Llama.
+    #[default]
+    Rotary,
+    /// A share of each head, in percent, rounded down to whole pairs and at least one: the `partial_rotary_factor` of
+    /// transformers. Bamba turns 50, Qwen3-Next 25.
+    Partial(u8),
+    /// None: the order of the tokens comes from the mask and from other layers, as in Nemotron-H.
+    None,
+}
+
+impl Positions {
+    /// How many channels of a head turn.
+    pub(crate) fn channels(self, head_dim: usize) -> usize {
+        match self {
+            Positions::Rotary => head_dim,
+            Positions::Partial(percent) => {
+                let share = head_dim.saturating_mul(usize::from(percent)) / 100;
+                (share / 2 * 2).clamp(2, head_dim.max(2))
+            }
+            Positions::None => 0,
+        }
+    }
+
+    /// Our channel of every channel of a head as transformers numbers them: there the first channels turn, in halves;
+    /// here channel `c` and `c + C/2` do, for the first `c`, so that one computation serves every share.
+    pub(crate) fn order(self, head_dim: usize) -> Vec<usize> {
+        let turning = self.channels(head_dim) / 2;
+        let half = head_dim / 2;
+        let turned = (0..turning).chain(half..half + turning);
+        turned.chain(turning..half).chain(half + turning..head_dim).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_channels_turns_in_whole_pairs() {
+        let channels = |positions: Positions| [4, 6, 64, 128, 256].map(|width| positions.channels(width));
+        assert_eq!(channels(Positions::Rotary), [4, 6, 64, 128, 256]);
+        assert_eq!(channels(Positions::Partial(25)), [2, 2, 16, 32, 64]);
+        assert_eq!(channels(Positions::Partial(50)), [2, 2, 32, 64, 128]);
+        assert_eq!(channels(Positions::None), [0; 5]);
+    }
+
+    #[test]
+    fn the_order_of_channels_is_a_permutation() {
+        assert_eq!(Positions::Partial(50).order(8), [0, 1, 4, 5, 2, 3, 6, 7]);
+        for positions in [Positions::Rotary, Positions::None] {
+            assert_eq!(positions.order(6), [0, 1, 2, 3, 4, 5]);
+        }
+        for percent in [1, 10, 25, 99, 100] {
+            let mut order = Positions::Partial(percent).order(10);
+            order.sort_unstable();
+            assert_eq!(order, (0..10).collect::<Vec<_>>());
+        }
+    }
+}

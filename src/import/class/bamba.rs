@@ -1,0 +1,41 @@
+//! Bamba (IBM, Princeton, CMU and UIUC 2024): Mamba-2 and attention that turns half of each head, each with a SwiGLU
+//! behind it.
+
+use serde_json::json;
+
+use super::{
+    Found,
+    shared::{Names, blocks, check_swiglu, dims, places, prefixed_mamba, rotary, turning},
+};
+use crate::{
+    dims::Positions,
+    export::Class,
+    import::{
+        ImportError,
+        json::{Fields, refuse},
+        recipe::Recipe,
+    },
+};
+
+pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
+    check_swiglu(fields)?;
+    let rotary = rotary(fields, 10_000.0)?;
+    if let Some(share) = rotary.share.filter(|share| *share != 0.5) {
+        return Err(refuse(
+            "partial_rotary_factor",
+            &json!(share),
+            "the class turns half of each head, whatever is stated",
+        ));
+    }
+    let dims = dims(fields, &rotary, &Names { epsilon: "rms_norm_eps", inner: "intermediate_size" }, 1e-5)?;
+    if let Some(turned) = fields.size_if("attn_rotary_emb")?.filter(|turned| 2 * turned != dims.head_dim) {
+        return Err(refuse("attn_rotary_emb", &json!(turned), "the class turns half of each head, whatever is stated"));
+    }
+    let count = blocks(fields)?;
+    let attention = places(fields, "attn_layer_indices", count)?.unwrap_or_default();
+    let mamba = Recipe::Mamba2(prefixed_mamba(fields, dims.d_model)?);
+    let turned = Recipe::Attention(turning(Positions::Partial(50)));
+    let mixer = |at| if attention.contains(&at) { turned } else { mamba };
+    let recipes = (0..count).flat_map(|at| [mixer(at), Recipe::SwiGlu]).collect();
+    Found::native(Class::Bamba, recipes, dims, fields)
+}

@@ -1,0 +1,56 @@
+//! Granite 4 (IBM 2025) without multipliers and without experts: Mamba-2 and attention, each with a SwiGLU behind it.
+
+use serde_json::json;
+
+use super::{
+    Found,
+    shared::{Names, blocks, dims, kinds, prefixed_mamba, rotary, turning, unknown_kind},
+};
+use crate::{
+    dims::Positions,
+    export::Class,
+    import::{
+        ImportError,
+        json::{Fields, refuse},
+        recipe::Recipe,
+    },
+};
+
+pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
+    for key in ["embedding_multiplier", "residual_multiplier", "logits_scaling"] {
+        fields.must_be(key, &json!(1), "a sequence of layers has no multipliers")?;
+    }
+    let experts = fields.size_or("num_local_experts", 8)?;
+    if experts > 0 {
+        return Err(refuse("num_local_experts", &json!(experts), "blocks with experts and a shared MLP are not read"));
+    }
+    let rotary = rotary(fields, 10_000.0)?;
+    let names = Names { epsilon: "rms_norm_eps", inner: "shared_intermediate_size" };
+    let dims = dims(fields, &rotary, &names, 1e-6)?;
+    let scale = fields.number_or("attention_multiplier", 1.0)?;
+    if (scale * (dims.head_dim as f64).sqrt() - 1.0).abs() > 1e-6 {
+        return Err(refuse(
+            "attention_multiplier",
+            &json!(scale),
+            "scores are divided by the root of the head's width",
+        ));
+    }
+    let positions = match fields.text_or("position_embedding_type", "none")? {
+        "none" | "nope" => Positions::None,
+        "rope" => Positions::Rotary,
+        other => return Err(refuse("position_embedding_type", &json!(other), "positions are rope or none")),
+    };
+    let count = blocks(fields)?;
+    let kinds = kinds(fields, &["layer_types", "layers_block_type"])?.unwrap_or(vec!["linear_attention"; count]);
+    let mamba = Recipe::Mamba2(prefixed_mamba(fields, dims.d_model)?);
+    let mut recipes = Vec::new();
+    for kind in kinds {
+        recipes.push(match kind {
+            "linear_attention" => mamba,
+            "full_attention" => Recipe::Attention(turning(positions)),
+            other => return Err(unknown_kind("layer_types", other)),
+        });
+        recipes.push(Recipe::SwiGlu);
+    }
+    Found::native(Class::GraniteMoeHybrid, recipes, dims, fields)
+}

@@ -1,0 +1,57 @@
+//! LFM2 (Liquid AI 2025, arXiv 2511.23404): short convolutions and attention with norms, each with a SwiGLU behind it.
+
+use serde_json::json;
+
+use super::{
+    Found,
+    shared::{Names, blocks, dims, kinds, places, rotary, unknown_kind},
+};
+use crate::{
+    export::Class,
+    import::{ImportError, json::Fields, recipe::Recipe},
+    primitive::{CustomAttention, GatedConv, QueryKeyNorm},
+};
+
+pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
+    let rotary = rotary(fields, 1_000_000.0)?;
+    let stated = if fields.get("block_ff_dim").is_some() { "block_ff_dim" } else { "intermediate_size" };
+    let mut dims = dims(fields, &rotary, &Names { epsilon: "norm_eps", inner: stated }, 1e-5)?;
+    dims.d_ff = effective(fields, dims.d_ff)?;
+    fields.must_be("conv_bias", &json!(false), "the convolution has no bias")?;
+    fields.must_be("block_use_swiglu", &json!(true), "the blocks have a SwiGLU")?;
+    fields.must_be("use_pos_enc", &json!(true), "its attention turns")?;
+    let conv = Recipe::GatedConv(GatedConv { taps: fields.size_or("conv_L_cache", 3)? });
+    let attention = Recipe::Attention(CustomAttention { norm: QueryKeyNorm::PerHead, ..CustomAttention::default() });
+    let count = blocks(fields)?;
+    let kinds = match kinds(fields, &["layer_types"])? {
+        Some(kinds) => kinds,
+        None => {
+            let places = places(fields, "full_attn_idxs", count)?.unwrap_or_else(|| (0..count).collect());
+            (0..count).map(|at| if places.contains(&at) { "full_attention" } else { "conv" }).collect()
+        }
+    };
+    let mut recipes = Vec::new();
+    for kind in kinds {
+        recipes.push(match kind {
+            "conv" => conv,
+            "full_attention" => attention,
+            other => return Err(unknown_kind("layer_types", other)),
+        });
+        recipes.push(Recipe::SwiGlu);
+    }
+    // Old files tie by another name, and say nothing where it is true.
+    let mut found = Found::native(Class::Lfm2, recipes, dims, fields)?;
+    found.tied = fields.flag_or("tie_embedding", found.tied)?;
+    Ok(found)
+}
+
+/// The width that the class makes of the stated one.
+fn effective(fields: Fields, stated: usize) -> Result<usize, ImportError> {
+    if !fields.flag_or("block_auto_adjust_ff_dim", true)? {
+        return Ok(stated);
+    }
+    let factor = fields.number_or("block_ffn_dim_multiplier", 1.0)?;
+    let multiple = fields.size_or("block_multiple_of", 256)?.max(1);
+    let width = (factor * (2.0 * stated as f64 / 3.0).floor()).floor();
+    Ok((width as usize).checked_next_multiple_of(multiple).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,104 @@
+//! Classes of transformers that need no code of ours: what their configurations say, as a sequence of layers.
+//!
+//! Each class has a file, which reads what the class reads, with its defaults, and refuses by name what a sequence of
+//! layers cannot be.
+
+mod bamba;
+mod deci;
+mod granite;
+mod lfm2;
+mod mamba2;
+mod nemotron_h;
+mod qwen3;
+mod qwen3_next;
+mod refused;
+mod shared;
+
+use serde_json::{Map, Value};
+
+use super::{
+    ImportError,
+    json::Fields,
+    recipe::{Recipe, named},
+};
+use crate::{
+    dims::{Dims, InitScheme},
+    export::{Class, OURS, Packing},
+    model::ModelSpec,
+    primitive::Primitives,
+};
+
+/// What a configuration says.
+#[derive(Debug)]
+struct Found {
+    packing: Packing,
+    recipes: Vec<Recipe>,
+    dims: Dims,
+    tied: bool,
+    /// Standard deviation of the initial weights.
+    deviation: f64,
+}
+
+/// A specification, the registry in which its letters mean its layers, and the blocks in which they are stored.
+pub(super) struct Read {
+    pub spec: ModelSpec,
+    pub primitives: Primitives,
+    pub packing: Packing,
+}
+
+/// Model types that are read here; the reader of Llama and of the exporter's own classes has the others.
+pub(super) const KNOWN: [&str; 9] = [
+    "nemotron_h",
+    "mamba2",
+    "lfm2",
+    "qwen3",
+    "bamba",
+    "granitemoehybrid",
+    "qwen3_next",
+    "deci",
+    "nemotron-nas (DeciLM)",
+];
+
+/// Reads a configuration of this model type; none where it is of no class here.
+///
+/// # Errors
+/// [`ImportError`] names the entry that cannot be expressed or is missing.
+pub(super) fn read(kind: &str, raw: &Map<String, Value>, primitives: &Primitives) -> Result<Option<Read>, ImportError> {
+    let fields = Fields(raw);
+    let found = match kind {
+        "nemotron_h" => nemotron_h::read(fields)?,
+        "mamba2" => mamba2::read(fields)?,
+        "lfm2" => lfm2::read(fields)?,
+        "qwen3" => qwen3::read(fields)?,
+        "bamba" => bamba::read(fields)?,
+        "granitemoehybrid" => granite::read(fields)?,
+        "qwen3_next" => qwen3_next::read(fields)?,
+        // The exporter's own DeciLM folders have padding, which the other reader knows.
+        "deci" => deci::read(fields)?,
+        "nemotron-nas" if fields.get(OURS).is_none() => deci::read(fields)?,
+        _ => return refused::check(kind, fields).map(|()| None),
+    };
+    let Found { packing, recipes, dims, tied, deviation } = found;
+    let (architecture, primitives) = named(&recipes, &dims, primitives)?;
+    let init = fields.get(OURS).and_then(|ours| ours.get("init")).cloned();
+    let init = init.and_then(|init| serde_json::from_value(init).ok());
+    let spec = ModelSpec {
+        architecture,
+        dims,
+        vocab_size: fields.size("vocab_size")?,
+        tied_embeddings: tied,
+        head_bias: false,
+        init: init.unwrap_or(InitScheme::Normal(deviation)),
+    };
+    spec.validate()?;
+    Ok(Some(Read { spec, primitives, packing }))
+}
+
+impl Found {
+    /// A model of a class that stores its layers by the class's own names.
+    fn native(class: Class, recipes: Vec<Recipe>, dims: Dims, fields: Fields) -> Result<Self, ImportError> {
+        let tied = fields.flag_or("tie_word_embeddings", class.tied_by_default())?;
+        let deviation = fields.number_or("initializer_range", class.deviation_by_default())?;
+        Ok(Self { packing: Packing::Native(class), recipes, dims, tied, deviation })
+    }
+}

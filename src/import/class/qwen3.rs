@@ -1,0 +1,27 @@
+//! Qwen3 (Qwen team 2025, arXiv 2505.09388): attention with norms of queries and keys, each with a SwiGLU behind it.
+
+use serde_json::json;
+
+use super::{
+    Found,
+    shared::{Names, blocks, check_swiglu, dims, rotary},
+};
+use crate::{
+    export::Class,
+    import::{ImportError, json::Fields, recipe::Recipe},
+    primitive::{CustomAttention, QueryKeyNorm},
+};
+
+pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
+    check_swiglu(fields)?;
+    fields.must_be("use_sliding_window", &json!(false), "its attention has no window here")?;
+    let rotary = rotary(fields, 10_000.0)?;
+    let mut dims = dims(fields, &rotary, &Names { epsilon: "rms_norm_eps", inner: "intermediate_size" }, 1e-6)?;
+    // The class has a width of its own where none is stated.
+    dims.head_dim = fields.size_or("head_dim", 128)?;
+    let positions = rotary.positions(1.0)?;
+    let attention =
+        Recipe::Attention(CustomAttention { norm: QueryKeyNorm::PerHead, positions, ..CustomAttention::default() });
+    let recipes = [attention, Recipe::SwiGlu].repeat(blocks(fields)?);
+    Found::native(Class::Qwen3, recipes, dims, fields)
+}

@@ -1,0 +1,208 @@
+//! What several classes say alike.
+
+use serde_json::{Value, json};
+
+use crate::{
+    dims::{Dims, Positions, RopeScaling},
+    export::{LLAMA3, NO_UPPER_BOUND},
+    import::{
+        ImportError,
+        json::{Fields, number, refuse},
+        recipe::Recipe,
+    },
+    primitive::{CustomAttention, Mamba2, SizedSwiGlu, StepLimits},
+    space::Architecture,
+};
+
+/// Rotary positions.
+pub(super) struct Rotary {
+    pub theta: f64,
+    pub scaling: Option<RopeScaling>,
+    pub share: Option<f64>,
+}
+
+/// `rope_theta`, `rope_scaling`, `rope_parameters` and `partial_rotary_factor`.
+pub(super) fn rotary(fields: Fields, default_theta: f64) -> Result<Rotary, ImportError> {
+    let mut theta = fields.number_if("rope_theta")?;
+    let mut share = fields.number_if("partial_rotary_factor")?;
+    let mut scaling = None;
+    for key in ["rope_parameters", "rope_scaling"] {
+        let Some(value) = fields.get(key) else { continue };
+        let Some(inner) = value.as_object().map(Fields) else {
+            return Err(refuse(key, value, "an object is needed here"));
+        };
+        theta = inner.number_if("rope_theta")?.or(theta);
+        share = inner.number_if("partial_rotary_factor")?.or(share);
+        match inner.text_or("rope_type", inner.text_or("type", "default")?)? {
+            "default" => {}
+            LLAMA3 => scaling = scaling.or(Some(llama3(inner)?)),
+            _ => return Err(refuse(key, value, "rotary positions are scaled as in Llama 3 or not at all")),
+        }
+    }
+    Ok(Rotary { theta: theta.unwrap_or(default_theta), scaling, share })
+}
+
+fn llama3(fields: Fields) -> Result<RopeScaling, ImportError> {
+    let number = |key| fields.number_if(key)?.ok_or(ImportError::Incomplete(key));
+    Ok(RopeScaling {
+        factor: number("factor")?,
+        low_freq_factor: number("low_freq_factor")?,
+        high_freq_factor: number("high_freq_factor")?,
+        original_max_position_embeddings: fields.size("original_max_position_embeddings")?,
+    })
+}
+
+impl Rotary {
+    /// The positions of layers with heads of this width; `default` is the share where none is stated.
+    pub fn positions(&self, default: f64) -> Result<Positions, ImportError> {
+        let share = self.share.unwrap_or(default);
+        let percent = (share * 100.0).round();
+        if (percent - share * 100.0).abs() > 1e-9 || !(1.0..=100.0).contains(&percent) {
+            return Err(refuse("partial_rotary_factor", &json!(share), "a share of 1 to 100 whole percent can turn"));
+        }
+        Ok(if percent == 100.0 { Positions::Rotary } else { Positions::Partial(percent as u8) })
+    }
+}
+
+/// Names of the entries of one class for what every class has.
+pub(super) struct Names {
+    pub epsilon: &'static str,
+    pub inner: &'static str,
+}
+
+/// The widths of a class with attention.
+pub(super) fn dims(fields: Fields, rotary: &Rotary, names: &Names, epsilon: f64) -> Result<Dims, ImportError> {
+    let width = fields.size("hidden_size")?;
+    let heads = fields.size("num_attention_heads")?;
+    let head_dim = fields.size_if("head_dim")?.or(width.checked_div(heads)).unwrap_or_default();
+    Ok(Dims {
+        d_model: width,
+        d_ff: fields.size(names.inner)?,
+        heads,
+        kv_heads: fields.size_or("num_key_value_heads", heads)?,
+        head_dim,
+        rope_theta: rotary.theta,
+        rope_scaling: rotary.scaling,
+        norm_eps: fields.number_or(names.epsilon, epsilon)?,
+        attention_bias: fields.flag_or("attention_bias", false)?,
+    })
+}
+
+/// Refuses other activations than SwiGLU's, and biases of MLPs.
+pub(super) fn check_swiglu(fields: Fields) -> Result<(), ImportError> {
+    let act = fields.text_or("hidden_act", "silu")?;
+    if !["silu", "swish"].contains(&act) {
+        return Err(refuse("hidden_act", &json!(act), "SwiGLU has silu"));
+    }
+    fields.must_be("mlp_bias", &json!(false), "SwiGLU has no bias")
+}
+
+/// A SwiGLU of this width in a model of these widths.
+pub(super) fn swiglu(width: usize, dims: &Dims) -> Result<Recipe, ImportError> {
+    match std::num::NonZeroUsize::new(width) {
+        _ if width == dims.d_ff => Ok(Recipe::SwiGlu),
+        Some(width) => Ok(Recipe::SizedSwiGlu(SizedSwiGlu { width })),
+        None => Err(ImportError::Blocks("a SwiGLU has an inner width of 0".into())),
+    }
+}
+
+/// How many blocks there are, within the bound on layers.
+pub(super) fn blocks(fields: Fields) -> Result<usize, ImportError> {
+    let count = fields.size("num_hidden_layers")?;
+    if count > Architecture::MAX_LAYERS / 2 {
+        return Err(ImportError::Blocks(format!("{count} blocks are more than any model has")));
+    }
+    Ok(count)
+}
+
+/// The list of kinds of blocks, whose length must be `num_hidden_layers` where that is stated.
+pub(super) fn kinds<'a>(fields: Fields<'a>, keys: &[&'static str]) -> Result<Option<Vec<&'a str>>, ImportError> {
+    let mut found: Option<(&'static str, Vec<&str>)> = None;
+    for &key in keys {
+        let Some(names) = fields.names_if(key)? else { continue };
+        let plain = names.iter().map(|name| modern(name)).collect::<Vec<_>>();
+        match &found {
+            Some((other, first)) if *first != plain => {
+                return Err(ImportError::Blocks(format!("{other} and {key} name other layers")));
+            }
+            Some(_) => {}
+            None => found = Some((key, plain)),
+        }
+    }
+    let Some((key, names)) = found else { return Ok(None) };
+    match fields.size_if("num_hidden_layers")? {
+        Some(count) if count != names.len() => {
+            Err(ImportError::Blocks(format!("{key} names {} layers, and num_hidden_layers is {count}", names.len())))
+        }
+        _ => Ok(Some(names)),
+    }
+}
+
+/// The name of transformers 5 for a kind of layers.
+fn modern(name: &str) -> &str {
+    match name {
+        "mamba" => "linear_attention",
+        "attention" => "full_attention",
+        other => other,
+    }
+}
+
+/// A kind of layers that a class does not have.
+pub(super) fn unknown_kind(key: &'static str, kind: &str) -> ImportError {
+    refuse(key, &json!(kind), "the class has no such layer")
+}
+
+/// Indices of blocks, all below their number.
+pub(super) fn places(fields: Fields, key: &'static str, count: usize) -> Result<Option<Vec<usize>>, ImportError> {
+    let Some(places) = fields.sizes_if(key)? else { return Ok(None) };
+    match places.iter().find(|&&place| place >= count) {
+        Some(place) => Err(ImportError::Blocks(format!("{key} has {place}, and there are {count} layers"))),
+        None => Ok(Some(places)),
+    }
+}
+
+/// `time_step_limit` and `time_step_min` where the class bounds steps by it.
+pub(super) fn steps(fields: Fields, key: &'static str, least: f64) -> Result<Option<StepLimits>, ImportError> {
+    let mut limits = StepLimits { least, most: f64::INFINITY };
+    if let Some(items) = fields.list_if(key)? {
+        let pair: Vec<f64> = items.iter().filter_map(number).collect();
+        let &[low, high] = pair.as_slice() else {
+            return Err(refuse(key, &Value::Array(items.to_vec()), "two numbers are needed here"));
+        };
+        let most = if high >= NO_UPPER_BOUND { f64::INFINITY } else { high };
+        limits = StepLimits { least: low.max(least), most };
+    }
+    Ok((limits.least > 0.0 || limits.most.is_finite()).then_some(limits))
+}
+
+/// Mamba-2 by the entries `mamba_*` of Bamba and Granite.
+pub(super) fn prefixed_mamba(fields: Fields, width: usize) -> Result<Mamba2, ImportError> {
+    let inner = width.saturating_mul(fields.size_or("mamba_expand", 2)?);
+    let heads = fields.size_or("mamba_n_heads", 128)?;
+    let head_dim = match fields.get("mamba_d_head") {
+        Some(Value::String(auto)) if auto == "auto" => inner.checked_div(heads).unwrap_or_default(),
+        None => inner.checked_div(heads).unwrap_or_default(),
+        Some(_) => fields.size("mamba_d_head")?,
+    };
+    if heads.saturating_mul(head_dim) != inner {
+        let text = format!("mamba_n_heads times mamba_d_head is not mamba_expand times hidden_size, {inner}");
+        return Err(ImportError::Blocks(text));
+    }
+    Ok(Mamba2 {
+        head_dim,
+        state: fields.size_or("mamba_d_state", 256)?,
+        groups: fields.size_or("mamba_n_groups", 1)?,
+        conv: fields.size_or("mamba_d_conv", 4)?,
+        chunk: fields.size_or("mamba_chunk_size", 256)?,
+        heads: Some(heads),
+        conv_bias: fields.flag_or("mamba_conv_bias", true)?,
+        projection_bias: fields.flag_or("mamba_proj_bias", false)?,
+        steps: steps(fields, "time_step_limit", 0.0)?,
+        ..Mamba2::default()
+    })
+}
+
+/// Plain attention with these positions.
+pub(super) fn turning(positions: Positions) -> CustomAttention {
+    CustomAttention { positions, ..CustomAttention::default() }
+}

@@ -1,0 +1,135 @@
+//! The layers that a model needs, and the registry that has them.
+
+use std::sync::Arc;
+
+use super::ImportError;
+use crate::{
+    dims::Dims,
+    primitive::{
+        BuildError, CustomAttention, GatedConv, GatedDeltaNet, Linear, Mamba2, Mlp, Moe, Primitive, Primitives, Relu2,
+        SizedSwiGlu, SwiGlu, Symbol,
+    },
+    space::Architecture,
+};
+
+/// A layer as a configuration describes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Recipe {
+    Attention(CustomAttention),
+    Mamba2(Mamba2),
+    GatedDeltaNet(GatedDeltaNet),
+    GatedConv(GatedConv),
+    SwiGlu,
+    SizedSwiGlu(SizedSwiGlu),
+    Relu2,
+    Mlp,
+    Linear,
+    Moe(Moe),
+}
+
+impl Recipe {
+    fn primitive(&self) -> &dyn Primitive {
+        match self {
+            Recipe::Attention(attention) => attention,
+            Recipe::Mamba2(mamba) => mamba,
+            Recipe::GatedDeltaNet(net) => net,
+            Recipe::GatedConv(conv) => conv,
+            Recipe::SwiGlu => &SwiGlu,
+            Recipe::SizedSwiGlu(sized) => sized,
+            Recipe::Relu2 => &Relu2,
+            Recipe::Mlp => &Mlp,
+            Recipe::Linear => &Linear,
+            Recipe::Moe(moe) => moe,
+        }
+    }
+
+    /// Checks that the layer can be built at these widths.
+    fn check(&self, dims: &Dims) -> Result<(), BuildError> {
+        match self {
+            Recipe::Attention(attention) => attention.check(dims),
+            Recipe::Mamba2(mamba) => mamba.check(dims),
+            Recipe::GatedDeltaNet(net) => net.check(dims),
+            Recipe::Moe(moe) => moe.validate(dims),
+            Recipe::GatedConv(_)
+            | Recipe::SwiGlu
+            | Recipe::SizedSwiGlu(_)
+            | Recipe::Relu2
+            | Recipe::Mlp
+            | Recipe::Linear => Ok(()),
+        }
+    }
+
+    /// The layer under this letter.
+    fn under(self, symbol: Symbol) -> Arc<dyn Primitive> {
+        match self {
+            Recipe::Attention(attention) => Arc::new(attention.with_symbol(symbol)),
+            Recipe::Mamba2(mamba) => Arc::new(mamba.with_symbol(symbol)),
+            Recipe::GatedDeltaNet(net) => Arc::new(net.with_symbol(symbol)),
+            Recipe::GatedConv(conv) => Arc::new(conv.with_symbol(symbol)),
+            Recipe::SwiGlu => Arc::new(SwiGlu.with_symbol(symbol)),
+            Recipe::SizedSwiGlu(sized) => Arc::new(sized.with_symbol(symbol)),
+            Recipe::Relu2 => Arc::new(Relu2.with_symbol(symbol)),
+            Recipe::Mlp => Arc::new(Mlp.with_symbol(symbol)),
+            Recipe::Linear => Arc::new(Linear.with_symbol(symbol)),
+            Recipe::Moe(moe) => Arc::new(moe.with_symbol(symbol)),
+        }
+    }
+}
+
+/// Gives every layer a letter: that of the same primitive in the registry, else its own, which then means this layer,
+/// else a free one. Returns the sequence and the registry in which the letters mean these layers.
+pub(super) fn named(
+    recipes: &[Recipe],
+    dims: &Dims,
+    primitives: &Primitives,
+) -> Result<(Architecture, Primitives), ImportError> {
+    if recipes.len() > Architecture::MAX_LAYERS {
+        return Err(ImportError::Blocks(format!("{} layers are more than any model has", recipes.len())));
+    }
+    let mut kinds: Vec<(Recipe, Option<Symbol>)> = Vec::new();
+    for recipe in recipes {
+        if kinds.iter().all(|(kind, _)| kind != recipe) {
+            recipe.check(dims)?;
+            let id = recipe.primitive().id();
+            let known = primitives.iter().find(|primitive| primitive.id() == id).map(Primitive::symbol);
+            kinds.push((*recipe, known));
+        }
+    }
+    let mut registry = primitives.clone();
+    for at in 0..kinds.len() {
+        let (recipe, None) = kinds[at] else { continue };
+        let used = |symbol: &Symbol| kinds.iter().any(|(_, taken)| *taken == Some(*symbol));
+        let own = Some(recipe.primitive().symbol()).filter(|symbol| !used(symbol));
+        let free = ('A'..='Z').chain('a'..='z').filter_map(|letter| Symbol::try_from(letter).ok());
+        let mut free = free.filter(|symbol| !used(symbol) && registry.get(*symbol).is_err());
+        let symbol = own.or_else(|| free.next());
+        let symbol =
+            symbol.ok_or_else(|| ImportError::Blocks("its layers are of more kinds than there are letters".into()))?;
+        registry = registry.replaced(symbol, recipe.under(symbol));
+        kinds[at].1 = Some(symbol);
+    }
+    let symbol = |recipe: &Recipe| kinds.iter().find(|(kind, _)| kind == recipe).and_then(|(_, symbol)| *symbol);
+    Ok((Architecture::new(recipes.iter().filter_map(symbol)), registry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dims::{Dims, Positions};
+
+    #[test]
+    fn letters_mean_what_the_registry_says() {
+        let plain = Recipe::Attention(CustomAttention::default());
+        let nope = Recipe::Attention(CustomAttention { positions: Positions::None, ..CustomAttention::default() });
+        let standard = Primitives::standard();
+        let dims = Dims::new(8, 12, 2).unwrap();
+        let letters = |recipes: &[Recipe]| named(recipes, &dims, &standard).map(|(found, _)| found.letters()).unwrap();
+        assert_eq!(letters(&[plain, Recipe::SwiGlu, Recipe::Relu2]), "AMR");
+        // Alone, a variant takes the letter; beside plain attention it takes a free one.
+        assert_eq!(letters(&[nope, Recipe::SwiGlu]), "AM");
+        assert_eq!(letters(&[nope, plain, nope]), "DAD");
+        let (_, registry) = named(&[nope, plain], &dims, &standard).unwrap();
+        let id = |letter: char| registry.get(letter.try_into().unwrap()).unwrap().id();
+        assert_eq!((id('D').as_str(), id('A').as_str()), ("attention_nope", "attention"));
+    }
+}

@@ -1,0 +1,205 @@
+//! config.json files of published models: read as a sequence of the right size, or refused by the entry that stands in
+//! the way.
+#![cfg(feature = "flex")]
+
+use std::{fs, path::Path};
+
+use composer_nas::{
+    cost::{ModelCost, Workload},
+    import::{self, Description, ImportError},
+    prelude::*,
+};
+use serde_json::{Value, json};
+
+const FOLDER: &str = "tests/fixtures/fuzz/import_config";
+
+/// What must come of a file.
+enum Expected {
+    /// The sequence, the parameters as transformers 5.23 counts them (DeciLM and a fractional expansion, which it does
+    /// not load, by hand), and the bytes that a sequence of 8,192 tokens keeps in 16 bits.
+    Read(String, u64, u64),
+    /// Words of the message.
+    Refused(&'static [&'static str]),
+}
+
+use Expected::{Read, Refused};
+
+fn table() -> Vec<(&'static str, Expected)> {
+    let lfm2 = "CMCMAMCMCMAMCMCMAMCMAMCMAMCMAMCM";
+    let nemotron = "BRBRBRBARBRBRBRBRBARBRBRBRBRBARBRBRBRBRBARBRBRBRBRBR";
+    let bamba = ["BM".repeat(9), "BM".repeat(8), "BM".repeat(8), "BM".repeat(4)].join("AM");
+    vec![
+        ("Bamba-9B", read(&bamba, 9_780_235_392, 162_950_656)),
+        ("DeciLM-nemotron-nas-mini", read("AMDMIMMAIHAMAMDMIMMAIHAM", 416_860_160, 92_274_688)),
+        ("Falcon-H1-0.5B", Refused(&["attention_in_multiplier", "side by side", "multipliers"])),
+        ("Falcon-H1-tiny-random_PARTIAL", Refused(&["attention_in_multiplier", "side by side"])),
+        ("Granite-4.0-h-tiny_PARTIAL", Refused(&["embedding_multiplier is 12", "no multipliers"])),
+        ("Jamba-form-without-attention_PARTIAL", Refused(&["attn_layer_offset is 100", "no model_type"])),
+        ("Jamba-tiny-random", Refused(&["mamba_dt_rank is 8", "Mamba-1"])),
+        ("Jamba-v0.1", Refused(&["mamba_dt_rank is 256", "Mamba-1"])),
+        ("LFM2-350M_layer_types", read(lfm2, 354_483_968, 100_704_256)),
+        ("LFM2-700M_full_attn_idxs", read(lfm2, 742_489_344, 100_724_736)),
+        ("Llama-3.2-1B", read(&"AM".repeat(16), 1_235_814_400, 268_435_456)),
+        ("Llama-3.2-3B-Instruct", read(&"AM".repeat(28), 3_212_749_824, 939_524_096)),
+        ("Llama-3_1-Nemotron-51B_PARTIAL", Refused(&["lacks hidden_size"])),
+        ("Mamba2-20M_transformers5", read("BBBBBBBBB", 20_298_820, 940_032)),
+        ("Mamba2-Codestral_Infinity", read(&"B".repeat(64), 7_285_403_648, 138_149_888)),
+        ("Nemotron-3-Nano-30B-A3B-like_PARTIAL", Refused(&["lacks vocab_size"])),
+        ("Nemotron-H-8B-Base-8K_class_defaults", read(nemotron, 8_100_852_736, 186_023_936)),
+        ("Qwen3-0.6B", read(&"AM".repeat(28), 596_049_920, 939_524_096)),
+        ("Qwen3-Next-tiny-test", read("GEGEGEAEGEGEGEAEGEGE", 425_403_136, 21_168_128)),
+        ("SmolLM-135M", read(&"AM".repeat(30), 134_515_008, 188_743_680)),
+        ("SmolLM2-135M", read(&"AM".repeat(30), 134_515_008, 188_743_680)),
+        ("Zamba-7B-v1", Refused(&["attn_layer_period", "share their weights"])),
+        ("Zamba2-2.7B-Instruct-v2_PARTIAL", Refused(&["hybrid_layer_ids", "share their weights"])),
+        ("fla-samba-hybrid", Refused(&["time_step_rank is 144", "Mamba-1"])),
+    ]
+}
+
+fn read(letters: &str, parameters: u64, cache: u64) -> Expected {
+    Read(letters.into(), parameters, cache)
+}
+
+fn described(config: &str) -> Result<Description, ImportError> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), config).unwrap();
+    import::describe(folder.path(), &Primitives::standard())
+}
+
+fn file(name: &str) -> String {
+    fs::read_to_string(Path::new(FOLDER).join(format!("{name}.json"))).unwrap()
+}
+
+fn cost(found: &Description) -> ModelCost {
+    ModelCost::new(&found.spec, &found.primitives, Workload::bf16(8192)).unwrap()
+}
+
+#[test]
+fn every_published_configuration_is_read_or_refused_for_its_reason() {
+    let table = table();
+    let mut count = 0;
+    for (name, expected) in &table {
+        match (described(&file(name)), expected) {
+            (Ok(found), Read(letters, parameters, cache)) => {
+                let cost = cost(&found);
+                let got = (found.spec.architecture.letters(), cost.total_parameters, cost.cache_bytes_per_sequence);
+                assert_eq!(got, (letters.clone(), *parameters, *cache), "{name}");
+                count += 1;
+            }
+            (Err(error), Refused(words)) => {
+                let text = error.to_string();
+                assert!(words.iter().all(|word| text.contains(word)), "{name}: {text}");
+            }
+            (Ok(found), Refused(_)) => panic!("{name} is read as {}", found.spec.architecture),
+            (Err(error), Read(..)) => panic!("{name} is refused: {error}"),
+        }
+    }
+    assert!(count >= 12, "{count} are read");
+    // Every file of the folder has its row.
+    for entry in fs::read_dir(FOLDER).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let known = table.iter().any(|(known, _)| name == format!("{known}.json"));
+        assert!(known || name.starts_with("vocab_"), "{name}");
+    }
+}
+
+#[test]
+fn layers_have_the_options_of_the_models() {
+    let ids = |name: &str| {
+        let found = described(&file(name)).unwrap();
+        let id = |symbol: &Symbol| found.primitives.get(*symbol).unwrap().id().to_string();
+        let mut ids: Vec<String> = found.spec.architecture.layers().iter().map(id).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    };
+    assert_eq!(ids("Llama-3.2-1B"), ["attention", "swiglu"]);
+    assert_eq!(ids("Qwen3-0.6B"), ["attention_qk", "swiglu"]);
+    assert_eq!(ids("LFM2-350M_layer_types"), ["attention_qk", "gated_conv", "swiglu"]);
+    assert_eq!(ids("Bamba-9B"), ["attention_r50", "mamba2_l256_h128", "swiglu"]);
+    assert_eq!(ids("Nemotron-H-8B-Base-8K_class_defaults"), ["attention_nope", "mamba2_g8_l128_h128_t1em3", "relu2"]);
+    assert_eq!(
+        ids("Qwen3-Next-tiny-test"),
+        ["attention_r25_qk_gate", "gated_delta_net_h8", "moe_e4_k2_w256_v256_chosen_gate"]
+    );
+    assert_eq!(ids("Mamba2-20M_transformers5"), ["mamba2_n64_g2_l256_h12"]);
+    assert_eq!(ids("DeciLM-nemotron-nas-mini"), ["attention", "attention_g2", "attention_g8", "linear", "swiglu"]);
+}
+
+/// What is missing from the file that broke off, by the defaults of transformers.
+#[test]
+fn a_mixture_of_nemotron_3_has_the_published_size() {
+    let mut config: Value = serde_json::from_str(&file("Nemotron-3-Nano-30B-A3B-like_PARTIAL")).unwrap();
+    config["vocab_size"] = json!(131_072);
+    config["routed_scaling_factor"] = json!(2.5);
+    let found = described(&config.to_string()).unwrap();
+    assert_eq!(cost(&found).total_parameters, 31_577_937_344);
+    let moe = found.primitives.get(Symbol::MOE).unwrap().id();
+    assert_eq!(moe.as_str(), "moe_e128_k6_w1856_v3712_sigmoid250_relu2");
+}
+
+/// A registry that has not the layers of a model does not make another model of it.
+#[test]
+fn a_specification_alone_needs_its_layers_in_the_registry() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), file("Qwen3-0.6B")).unwrap();
+    let error = import::spec(folder.path(), &Primitives::standard()).unwrap_err();
+    assert!(matches!(&error, ImportError::Options { .. }), "{error}");
+    let found = import::describe(folder.path(), &Primitives::standard()).unwrap();
+    assert_eq!(import::spec(folder.path(), &found.primitives).unwrap(), found.spec);
+}
+
+#[test]
+fn contradictions_are_named() {
+    let changed = |name: &str, changes: &[(&str, Value)]| {
+        let mut config: Value = serde_json::from_str(&file(name)).unwrap();
+        for (key, value) in changes {
+            config[*key] = value.clone();
+        }
+        described(&config.to_string()).unwrap_err().to_string()
+    };
+    let nemotron = "Nemotron-H-8B-Base-8K_class_defaults";
+    let pattern = |text: &str| changed(nemotron, &[("hybrid_override_pattern", json!(text))]);
+    for (error, part) in [
+        (pattern("M-Q*"), "'Q' at position 2"),
+        (pattern("M-|M*"), "'|' at position 2"),
+        (pattern("M-/M*"), "'/' at position 2"),
+        (pattern("M-M*"), "has 4 layers, and num_hidden_layers is 52"),
+        (changed(nemotron, &[("hybrid_override_pattern", Value::Null)]), "lacks hybrid_override_pattern"),
+        (changed(nemotron, &[("layers_block_type", json!(vec!["mamba"; 52]))]), "name other layers"),
+        (changed(nemotron, &[("layers_block_type", json!(["mamba"]))]), "names 1 layers"),
+        (changed(nemotron, &[("n_groups", json!(4))]), "n_groups is 4 and mamba_n_groups is 8"),
+        (changed(nemotron, &[("mlp_bias", json!(true))]), "mlp_bias is true"),
+        (changed(nemotron, &[("mlp_hidden_act", json!("silu"))]), "mlp_hidden_act"),
+        (changed(nemotron, &[("time_step_min", json!("x"))]), "time_step_min"),
+        (changed(nemotron, &[("mamba_num_heads", json!(0))]), "heads is 0"),
+        (changed(nemotron, &[("num_key_value_heads", json!(5))]), "5 KV heads"),
+        (changed("LFM2-350M_layer_types", &[("layer_types", json!(["conv"]))]), "names 1 layers"),
+        (changed("LFM2-350M_layer_types", &[("layer_types", json!(vec!["rwkv"; 16]))]), "no such layer"),
+        (changed("LFM2-700M_full_attn_idxs", &[("full_attn_idxs", json!([16]))]), "has 16, and there are 16"),
+        (changed("LFM2-700M_full_attn_idxs", &[("full_attn_idxs", json!([-1]))]), "whole numbers"),
+        (changed("Bamba-9B", &[("mamba_n_heads", json!(100))]), "is not mamba_expand times hidden_size"),
+        (changed("Bamba-9B", &[("attn_layer_indices", json!([32]))]), "there are 32 layers"),
+        (changed("Bamba-9B", &[("partial_rotary_factor", json!(1.0))]), "half of each head"),
+        (changed("Qwen3-Next-tiny-test", &[("num_experts", json!(1))]), "experts is 1"),
+        (changed("Qwen3-Next-tiny-test", &[("num_experts_per_tok", json!(0))]), "top_k is 0"),
+        (changed("Qwen3-Next-tiny-test", &[("linear_num_value_heads", json!(9))]), "multiple of"),
+        (changed("Qwen3-Next-tiny-test", &[("partial_rotary_factor", json!(0.0))]), "1 to 100 whole percent"),
+        (changed("Qwen3-0.6B", &[("use_sliding_window", json!(true))]), "use_sliding_window"),
+        (changed("Qwen3-0.6B", &[("num_hidden_layers", json!(1_u64 << 40))]), "more than any model"),
+        (changed("Mamba2-20M_transformers5", &[("num_heads", json!(13))]), "832"),
+        (changed("Mamba2-20M_transformers5", &[("time_step_limit", json!([0.5, 0.1]))]), "its steps have no room"),
+        (changed("Mamba2-20M_transformers5", &[("time_step_limit", json!([0.5]))]), "two numbers"),
+        (changed("DeciLM-nemotron-nas-mini", &[("num_hidden_layers", json!(13))]), "has 14 blocks"),
+        (
+            changed("DeciLM-nemotron-nas-mini", &[("block_configs", json!([7])), ("num_hidden_layers", Value::Null)]),
+            "an attention and an ffn",
+        ),
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let whole = file("Bamba-9B");
+    for end in [0, 1, whole.len() / 2, whole.len() - 2] {
+        assert!(matches!(described(&whole[..end]), Err(ImportError::Damaged { .. })), "{end}");
+    }
+}
