@@ -22,6 +22,7 @@ use std::{
 use anyhow::{bail, ensure};
 use clap::{Parser, builder::NonEmptyStringValueParser};
 use composer_nas::{
+    aggregate::Best,
     pipeline::{Ask, Told},
     prelude::*,
     study::TrialId,

@@ -18,7 +18,7 @@ use crate::{limits, retry::retry};
 ///
 /// # Errors
 /// The I/O error; the old file is then unchanged.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder(path))?;
     write_in(path, bytes)
 }

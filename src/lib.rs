@@ -118,7 +118,7 @@
 //!
 //! # The modules, in the order in which data flows
 //!
-//! 1. [`seed`], [`limits`], [`text`], [`statistics`], `retry`, `durable`, `line_file`, [`dims`], [`device`]: named
+//! 1. [`seed`], [`limits`], [`text`], [`statistics`], `retry`, [`durable`], `line_file`, [`dims`], [`device`]: named
 //!    random
 //!    streams, bounds on sizes, texts made safe to show, judging noisy numbers, files that are whole or absent,
 //!    append-only files, sizes of layers, named devices
@@ -167,7 +167,7 @@ pub mod limits;
 pub mod text;
 pub mod statistics;
 pub(crate) mod retry;
-pub(crate) mod durable;
+pub mod durable;
 pub(crate) mod line_file;
 pub mod dims;
 #[cfg(feature = "model")]

@@ -15,6 +15,7 @@ use composer_nas::{
     export, import,
     model::HybridLm,
     prelude::*,
+    primitive::SlidingWindow,
 };
 
 /// A parent with random weights and a tokenizer of its own.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use composer_nas::{
+    evaluate::{Table, TabularEvaluator},
     extrapolate::{Cycle, TargetCosts},
     journal,
-    pipeline::PipelineError,
+    pipeline::{Ask, PipelineError},
     prelude::*,
-    study::{FnCost, KnownCostError, Measure, Objective},
+    search::{Exhaustive, LocalSearch, RegularizedEvolution, Replicate},
+    study::{Event, FnCost, KnownCostError, Measure, Objective, Origin, TrialId},
 };
 
 fn space(layers: usize) -> SearchSpace {
@@ -82,9 +84,9 @@ fn the_front_of_a_plain_function_is_found_by_bayesian_optimisation() {
         let ideal = |count| 1.0 - 0.5f64.powi(count);
         let found = study.front();
         let reached = (0..=12).filter(|&count| {
-            found.iter().any(|seen| {
-                attention(&seen.trial.architecture) <= f64::from(count) && seen.value > ideal(count) - 0.03
-            })
+            found
+                .iter()
+                .any(|seen| attention(&seen.trial.architecture) <= f64::from(count) && seen.value > ideal(count) - 0.03)
         });
         assert!(reached.count() >= 10, "{:?}", found.iter().map(|seen| seen.trial.architecture.letters()));
     }
@@ -95,7 +97,11 @@ fn every_searcher_serves_several_objectives_and_keeps_bounds_on_costs() {
     let goals = [
         two(),
         two().at_most(cache(), 3.0).unwrap(),
-        two().and(Objective::minimize(Measure::score("loss"))).unwrap().at_least(Measure::score("accuracy"), 0.4).unwrap(),
+        two()
+            .and(Objective::minimize(Measure::score("loss")))
+            .unwrap()
+            .at_least(Measure::score("accuracy"), 0.4)
+            .unwrap(),
         Goal::default().at_most(cache(), 2.0).unwrap().at_most(Measure::score("loss"), 0.7).unwrap(),
         Goal::default().and(Objective::minimize(Measure::score("loss"))).unwrap(),
     ];
@@ -120,11 +126,14 @@ fn answers_are_functions_of_the_study() {
 }
 
 fn evaluator() -> impl Evaluator {
-    from_fn("early attention", |trial: &Trial, _: &Context| Ok(Report::score("accuracy", accuracy(&trial.architecture))))
+    from_fn("early attention", |trial: &Trial, _: &Context| {
+        Ok(Report::score("accuracy", accuracy(&trial.architecture)))
+    })
 }
 
 fn costs() -> TargetCosts<Cycle> {
-    TargetCosts::new(Cycle, &Target::llama_1b(), &Primitives::standard(), composer_nas::cost::Workload::bf16(4096)).unwrap()
+    TargetCosts::new(Cycle, &Target::llama_1b(), &Primitives::standard(), composer_nas::cost::Workload::bf16(4096))
+        .unwrap()
 }
 
 #[test]
@@ -226,7 +235,10 @@ fn the_true_front_of_the_measured_sequences_is_found_in_24_trials() {
         let pipeline = pipeline.goal(two()).costs(FnCost::new("cache", "attention", attention)).seed(seed);
         let study = pipeline.trials(24).run(&Target::llama_1b()).unwrap().study;
         let met = front.iter().filter(|best| study.knows(best)).count();
-        let points = study.trials().iter().map(|trial| vec![table.mean(&trial.architecture).unwrap(), -attention(&trial.architecture)]);
+        let points = study
+            .trials()
+            .iter()
+            .map(|trial| vec![table.mean(&trial.architecture).unwrap(), -attention(&trial.architecture)]);
         let volume = composer_nas::study::hypervolume(&points.collect::<Vec<_>>(), &reference) / whole;
         println!("seed {seed}: {met} of {}, {volume:.4} of the hypervolume", front.len());
         found += usize::from(met == front.len());

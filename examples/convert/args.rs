@@ -6,6 +6,7 @@ use anyhow::ensure;
 use clap::{Parser, ValueEnum};
 use composer_nas::{
     convert::LocalDistillation,
+    cost::Workload,
     prelude::*,
     pretrain::PretrainConfig,
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig},

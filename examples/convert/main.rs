@@ -20,7 +20,10 @@ use composer_nas::{
     convert::{
         self, Choice, Damages, Distillation, Gates, Healing, KL, LOSS, OneSeed, evaluate_all, single_damages, starts,
     },
-    durable, export,
+    cost::ModelCost,
+    durable,
+    evaluate::Cached,
+    export,
     model::HybridLm,
     prelude::*,
     pretrain::{Measured, Record},

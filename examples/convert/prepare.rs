@@ -12,10 +12,11 @@ use composer_nas::{
         Alternatives, BlockLibrary, Damages, Gates, LibraryRecipe, NoLayer, Parent, gated_delta_net_like, gates,
         mamba2_like,
     },
-    cost::{Budget, Metric},
+    cost::{Budget, Metric, ModelCost},
     data::{Corpus, Importer, TextReader, Windows},
     durable, import,
     prelude::*,
+    primitive::SlidingWindow,
     space::SearchSpace,
     train::TokenBatch,
 };

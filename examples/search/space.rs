@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use composer_nas::{
     cost::{Budget, Metric, Workload},
+    model::Cache,
     prelude::*,
 };
 

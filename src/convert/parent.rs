@@ -45,7 +45,7 @@ impl Parent {
     /// # Errors
     /// [`ConvertError::Parent`] names what a [`ModelSpec`] cannot express.
     pub fn open(folder: impl AsRef<Path>, primitives: &Primitives, device: &Device) -> Result<Self, ConvertError> {
-        let Imported { spec, model } = import::hugging_face(folder, primitives, device, Rope::Halves)?;
+        let Imported { spec, model, .. } = import::hugging_face(folder, primitives, device, Rope::Halves)?;
         Self::new(spec, model)
     }
 

@@ -1,12 +1,7 @@
 //! The size of the target, held by the widths of channel mixers.
 
 use super::{Auto, Cycle, ExtrapolateError, Extrapolator, Target};
-use crate::{
-    cost::body_without_norms,
-    model::ModelSpec,
-    primitive::Primitives,
-    space::Architecture,
-};
+use crate::{cost::body_without_norms, model::ModelSpec, primitive::Primitives, space::Architecture};
 
 /// The layers of [`Auto`], with `d_ff` moved until all layers together have the target's parameters, in steps of 16 and
 /// between half and twice the target's. Where that does not reach the size more nearly than [`Cycle`] does, because
@@ -100,7 +95,9 @@ mod tests {
             let added = grown(Auto, small, &target);
             let excess = size_excess(&added, &target, &primitives).unwrap();
             assert!((excess - auto).abs() < 0.01, "{small}: {excess}");
-            assert!(size_notice(&added, &target, &primitives).unwrap().contains("more parameters than those of llama_1b"));
+            assert!(
+                size_notice(&added, &target, &primitives).unwrap().contains("more parameters than those of llama_1b")
+            );
             let held = grown(EqualSize, small, &target);
             let excess = size_excess(&held, &target, &primitives).unwrap();
             assert!(excess.abs() < 0.002, "{small}: {excess}");

@@ -64,6 +64,11 @@ impl GatedDeltaNetLayer {
         }
     }
 
+    /// The sizes of the recurrence.
+    pub(crate) fn sizes(&self) -> DeltaRule {
+        self.rule
+    }
+
     /// What the recurrence mixes, from the tokens and their convolved projection.
     fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> DeltaRuleInputs {
         DeltaRuleInputs {

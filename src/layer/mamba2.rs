@@ -80,6 +80,11 @@ impl Mamba2Layer {
         }
     }
 
+    /// The sizes of the recurrence.
+    pub(crate) fn sizes(&self) -> StateSpace {
+        self.scan
+    }
+
     /// What the recurrence mixes, from the tokens and their convolved projection.
     fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> StateSpaceInputs {
         let step_bias = self.step_bias.val();

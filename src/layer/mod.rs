@@ -22,15 +22,15 @@ mod recurrent;
 mod swiglu;
 mod weight_init;
 
-pub(crate) use attention::AttentionLayer;
+pub use attention::AttentionLayer;
 pub use block::{Block, Mixer};
 pub use cache::{LayerCache, LayerState};
 pub(crate) use custom_attention::CustomAttentionLayer;
 pub(crate) use gated_conv::GatedConvLayer;
-pub(crate) use gated_delta_net::GatedDeltaNetLayer;
+pub use gated_delta_net::GatedDeltaNetLayer;
 pub(crate) use latent_attention::LatentAttentionLayer;
 pub(crate) use linear::LinearLayer;
-pub(crate) use mamba2::Mamba2Layer;
+pub use mamba2::Mamba2Layer;
 
 pub(crate) use mlp::Activation;
 pub(crate) use mlp::MlpLayer;

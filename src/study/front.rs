@@ -3,7 +3,10 @@
 use rand::RngExt;
 use rand_distr::StandardNormal;
 
-use super::{Observation, Study, hypervolume::{dominates, hypervolume, non_dominated}};
+use super::{
+    Observation, Study,
+    hypervolume::{dominates, hypervolume, non_dominated},
+};
 use crate::{
     seed::Seed,
     statistics::{Estimate, mean},
@@ -46,9 +49,7 @@ impl Study {
     /// within.
     pub fn nearest(&self) -> Option<Observation<'_>> {
         let goal = self.goal();
-        let nearer = |best: Observation<'_>, next: Observation<'_>| {
-            next.report.excess(goal) < best.report.excess(goal)
-        };
+        let nearer = |best: Observation<'_>, next: Observation<'_>| next.report.excess(goal) < best.report.excess(goal);
         self.observations().reduce(|best, next| if nearer(best, next) { next } else { best })
     }
 

@@ -16,9 +16,12 @@ use composer_nas::{
     convert::*,
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter, Windows},
     dims::InitScheme,
+    evaluate::Cached,
     layer::{AttentionLayer, GatedDeltaNetLayer, Mamba2Layer},
     model::HybridLm,
     prelude::*,
+    primitive::SlidingWindow,
+    study::{Origin, TrialId},
     testkit,
     train::TokenBatch,
 };

@@ -298,9 +298,7 @@ fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dy
     let plan = Plan::new(cost, limits, STRUCTURED_SEARCH);
     let encode = move || -> Encode<'_, Structured> {
         let describer = describer.clone();
-        Box::new(move |architectures: &[Architecture]| {
-            Ok(Sequences::new(describer.describe(architectures)?, symbols))
-        })
+        Box::new(move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols)))
     };
     process(study, encode, &Hyper::<Structured>::starts(terms), plan)
 }

@@ -7,7 +7,8 @@ use nalgebra::{DMatrix, DVector};
 use super::{
     AcquisitionFunction, GpError,
     acquisition::{
-        Baseline, NoisyBaseline, NoisySingles, OneNoisy, QLogNehvi, SAMPLES, Singles, base_samples, ln_normal, surviving,
+        Baseline, NoisyBaseline, NoisySingles, OneNoisy, QLogNehvi, SAMPLES, Singles, base_samples, ln_normal,
+        surviving,
     },
     hyper::Hyper,
     inspection::{Candidate, Inspection},
@@ -209,12 +210,14 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
             return Ok(Vec::new());
         }
         let points = (self.encode)(&sequences)?;
-        let moments: Vec<_> =
-            (0..self.models()).map(|model| self.surrogate(model).predict_diagonal(&points)).collect::<Result<_, _>>()?;
+        let moments: Vec<_> = (0..self.models())
+            .map(|model| self.surrogate(model).predict_diagonal(&points))
+            .collect::<Result<_, _>>()?;
         let of = |at: usize| moments.iter().map(|(mean, variance)| (mean[at], variance[at])).collect::<Vec<_>>();
-        let inside = sequences.into_iter().enumerate().filter(|(at, sequence)| {
-            self.ln_feasible(&of(*at)) >= 0.5f64.ln() && self.study.admits(sequence)
-        });
+        let inside = sequences
+            .into_iter()
+            .enumerate()
+            .filter(|(at, sequence)| self.ln_feasible(&of(*at)) >= 0.5f64.ln() && self.study.admits(sequence));
         Ok(inside.filter_map(|(_, sequence)| self.known(&sequence).map(|known| (sequence, known))).collect())
     }
 
@@ -250,10 +253,15 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let units = self.units(&observed, rng);
         let reference = self.reference(&observed, rng)?;
         let scaled = |known: &[f64]| known.iter().zip(&units).map(|(value, unit)| value / unit).collect::<Vec<_>>();
-        let reference: Vec<_> = self.objectives.iter().zip(reference).map(|(source, value)| match *source {
-            Source::Model(_) => value,
-            Source::Cost(cost) => value / units[cost],
-        }).collect();
+        let reference: Vec<_> = self
+            .objectives
+            .iter()
+            .zip(reference)
+            .map(|(source, value)| match *source {
+                Source::Model(_) => value,
+                Source::Cost(cost) => value / units[cost],
+            })
+            .collect();
         let known: Vec<_> = baseline.iter().map(|(_, known)| scaled(known)).collect();
         let sequences: Vec<_> = baseline.iter().map(|(sequence, _)| sequence.clone()).collect();
         let points = (self.encode)(&sequences)?;
@@ -352,11 +360,9 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let points = (self.encode)(batch)?;
         let bounded = self.study.goal().limits_costs();
         let allowed = |sequence: &Architecture| !bounded || self.study.admits(sequence);
-        let known: Vec<_> =
-            batch.iter().map(|sequence| self.known(sequence).filter(|_| allowed(sequence))).collect();
-        let marginals: Vec<Marginals> = (0..self.models())
-            .map(|model| self.surrogate(model).predict_white(&points))
-            .collect::<Result<_, _>>()?;
+        let known: Vec<_> = batch.iter().map(|sequence| self.known(sequence).filter(|_| allowed(sequence))).collect();
+        let marginals: Vec<Marginals> =
+            (0..self.models()).map(|model| self.surrogate(model).predict_white(&points)).collect::<Result<_, _>>()?;
         let scaled = |known: &Option<Vec<f64>>| match known {
             Some(known) => known.iter().zip(&acquisition.units).map(|(value, unit)| value / unit).collect(),
             None => vec![f64::NEG_INFINITY; self.costs.len()],
