@@ -17,7 +17,10 @@ mod within;
 
 pub use evolution::RegularizedEvolution;
 pub use exhaustive::Exhaustive;
-pub use gp_bo::{AcquisitionFunction, AskBudget, Candidate, GpBo, GpError, Inspection, LeaveOneOut, Term};
+pub use gp_bo::{
+    AcquisitionFunction, AnalyticAcquisition, AskBudget, Candidate, GpBo, GpError, Inspection, LeaveOneOut,
+    SequenceKernel, Term,
+};
 pub use incremental::{Incremental, Side};
 pub use local_search::LocalSearch;
 pub use random::RandomSearch;

@@ -12,10 +12,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod acquisition;
 pub mod aggregator;
 pub mod evaluator;
 pub mod executor;
 pub mod extrapolator;
+pub mod kernel;
 pub mod landscape;
 pub mod pipeline;
 #[cfg(feature = "model")]

@@ -9,7 +9,7 @@ use super::{
     GpError,
     features::Term,
     hyper::{Hyper, NOISE_PRIOR},
-    kernel::{Categorical, Kernel, Priors, Rbf, Structured},
+    kernel::{Categorical, Given, Kernel, Priors, Rbf, Structured},
     minimise::{Limits, minimise},
 };
 
@@ -73,6 +73,13 @@ impl Hyper<Structured> {
     /// Where fits start: one place, since priors on so few hyperparameters leave one maximum.
     pub(super) fn starts(terms: &[Term]) -> Vec<Self> {
         vec![Self { noise: 0.05, mean: 0.0, kernel: Structured::start(terms) }]
+    }
+}
+
+impl Hyper<Given> {
+    /// Where fits start: where the kernel says, with little and with much noise.
+    pub(super) fn starts(kernel: &Given) -> Vec<Self> {
+        [NOISE_PRIOR.mode(), 0.3].map(|noise| Self { noise, mean: 0.0, kernel: kernel.clone() }).into()
     }
 }
 

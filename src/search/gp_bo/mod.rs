@@ -50,9 +50,10 @@ mod surrogate;
 #[cfg(test)]
 mod golden;
 
-pub use acquisition::AcquisitionFunction;
+pub use acquisition::{AcquisitionFunction, AnalyticAcquisition};
 pub use budget::AskBudget;
 pub use error::GpError;
 pub use features::Term;
 pub use inspection::{Candidate, Inspection, LeaveOneOut};
+pub use kernel::SequenceKernel;
 pub use searcher::GpBo;

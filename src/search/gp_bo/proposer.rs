@@ -1,12 +1,12 @@
 //! One fitted process and what follows from it: the next proposal, a recommendation, an inspection.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use nalgebra::DMatrix;
 
 use super::{
     AcquisitionFunction, GpError,
-    acquisition::{PRUNE_SAMPLES, QLogNei, SAMPLES, base_samples, log_ei::log_ei, prune_inferior},
+    acquisition::{AnalyticAcquisition, PRUNE_SAMPLES, QLogNei, SAMPLES, base_samples, log_ei::LogEi, prune_inferior},
     best_and_latest::best_and_latest,
     budget::AskBudget,
     hyper::Hyper,
@@ -29,7 +29,7 @@ pub(super) trait Process {
     ///
     /// # Errors
     /// [`GpError`] when the posterior cannot be factored.
-    fn propose(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError>;
+    fn propose(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError>;
 
     /// The observed sequence with the best posterior mean; of equals the first observed.
     ///
@@ -41,7 +41,7 @@ pub(super) trait Process {
     ///
     /// # Errors
     /// [`GpError`] when the posterior cannot be factored.
-    fn inspect(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError>;
+    fn inspect(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError>;
 
     /// The joint qLogNEI of a batch.
     ///
@@ -201,10 +201,11 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         Ok(order.into_iter().map(|at| self.distinct[at].clone()).collect())
     }
 
-    fn acquisition(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
+    fn acquisition(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
         match function {
             AcquisitionFunction::QLogNei => Ok(Acquisition::Noisy(self.noisy(1, rng)?)),
-            AcquisitionFunction::LogEi => Ok(Acquisition::Analytic(self.analytic()?)),
+            AcquisitionFunction::LogEi => Ok(Acquisition::Analytic(self.analytic(Arc::new(LogEi))?)),
+            AcquisitionFunction::Analytic(function) => Ok(Acquisition::Analytic(self.analytic(function.clone())?)),
         }
     }
 
@@ -223,8 +224,9 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         Ok(Noisy { q_log_nei, points, white })
     }
 
-    /// LogEI over the best posterior mean; pending sequences have come out as predicted.
-    fn analytic(&self) -> Result<Analytic<K>, GpError> {
+    /// A function of the posterior of one sequence and the best posterior mean; pending sequences have come out as
+    /// predicted.
+    fn analytic(&self, function: Arc<dyn AnalyticAcquisition>) -> Result<Analytic<K>, GpError> {
         let (means, _) = self.surrogate.predict_diagonal(&(self.encode)(&self.distinct)?)?;
         let best = means.max();
         let pending: Vec<_> = self.pending().cloned().collect();
@@ -236,7 +238,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
             let points = (self.encode)(&observed.chain(pending).collect::<Vec<_>>())?;
             Some(self.surrogate.believing(points, &believed)?)
         };
-        Ok(Analytic { believing, best })
+        Ok(Analytic { function, believing, best })
     }
 
     /// The pending sequences of the space.
@@ -274,10 +276,10 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
                 let covariance = prior - white * own.transpose();
                 Ok(q_log_nei.values_of_singles(mean.as_slice(), variance.as_slice(), covariance)?)
             }
-            Acquisition::Analytic(Analytic { believing, best }) => {
+            Acquisition::Analytic(Analytic { function, believing, best }) => {
                 let surrogate = believing.as_ref().unwrap_or(&self.surrogate);
                 let (mean, variance) = surrogate.predict_diagonal(&points)?;
-                Ok(mean.iter().zip(&variance).map(|(&mean, &variance)| log_ei(mean, variance, *best)).collect())
+                Ok(mean.iter().zip(&variance).map(|(&mean, &variance)| function.value(mean, variance, *best)).collect())
             }
         }
     }
@@ -309,7 +311,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         (0..space.layers()).map(of_layer).collect()
     }
 
-    fn candidates(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Vec<Candidate>, GpError> {
+    fn candidates(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Vec<Candidate>, GpError> {
         let acquisition = self.acquisition(function, rng)?;
         let mut avoid: HashSet<_> = self.study.candidates().map(|trial| trial.architecture.clone()).collect();
         let mut best = Vec::new();
@@ -334,7 +336,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
 }
 
 impl<K: Kernel + Clone> Process for Proposer<'_, K> {
-    fn propose(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError> {
+    fn propose(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError> {
         let avoid: HashSet<_> = self.study.candidates().map(|trial| trial.architecture.clone()).collect();
         let proposal = self.maximise(&self.acquisition(function, rng)?, &avoid, rng)?;
         Ok((proposal, self.notice.clone()))
@@ -353,7 +355,7 @@ impl<K: Kernel + Clone> Process for Proposer<'_, K> {
         self.ranked()?.into_iter().next().ok_or(GpError::NoObservations)
     }
 
-    fn inspect(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError> {
+    fn inspect(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError> {
         let outcomes = self.surrogate.outcomes();
         let hyper = self.surrogate.hyper();
         let (means, variances) = self.surrogate.posterior().leave_one_out();
@@ -387,8 +389,9 @@ struct Noisy<K: Kernel> {
     white: DMatrix<f64>,
 }
 
-/// LogEI, on the standardised scale.
+/// A function of the posterior of one sequence, on the standardised scale.
 struct Analytic<K: Kernel> {
+    function: Arc<dyn AnalyticAcquisition>,
     /// The process that has seen the pending sequences too, where there are any.
     believing: Option<Surrogate<K>>,
     /// The best posterior mean of an observed sequence.

@@ -1,6 +1,6 @@
 //! Gaussian-process Bayesian optimisation as a [`Searcher`].
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use super::{
     AcquisitionFunction, GpError,
@@ -10,7 +10,7 @@ use super::{
     features::{Describer, Term},
     hyper::Hyper,
     inspection::Inspection,
-    kernel::{Categorical, Kernel, Priors, Rbf, Sequences, Structured},
+    kernel::{Categorical, Given, Kernel, Priors, Rbf, SequenceKernel, Sequences, Structured},
     maximise::MaximiseOptions,
     minimise::Limits,
     proposer::{Cost, Encode, Plan, Process, Proposer},
@@ -54,12 +54,23 @@ pub struct GpBo {
     notice: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum SurrogateKind {
     SingleTask,
     Categorical,
     /// Terms in the order of [`Term::ALL`].
     Structured(Vec<Term>),
+    Given(GivenKernel),
+}
+
+/// A kernel from outside; equal fingerprints are equal kernels.
+#[derive(Clone, Debug)]
+struct GivenKernel(Arc<dyn SequenceKernel>);
+
+impl PartialEq for GivenKernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.fingerprint() == other.0.fingerprint()
+    }
 }
 
 /// From how many observations a proposal is made at most, unless said otherwise.
@@ -111,12 +122,18 @@ impl GpBo {
         Ok(Self { surrogate: SurrogateKind::Structured(terms), ..Self::default() })
     }
 
-    /// The terms of the structured surrogate, empty for the other two.
+    /// The terms of the structured surrogate, empty for others.
     pub fn terms(&self) -> &[Term] {
         match &self.surrogate {
             SurrogateKind::Structured(terms) => terms,
-            SurrogateKind::SingleTask | SurrogateKind::Categorical => &[],
+            SurrogateKind::SingleTask | SurrogateKind::Categorical | SurrogateKind::Given(_) => &[],
         }
+    }
+
+    /// Replaces the surrogate's kernel by one of your own.
+    #[must_use]
+    pub fn with_kernel(self, kernel: impl SequenceKernel + 'static) -> Self {
+        Self { surrogate: SurrogateKind::Given(GivenKernel(Arc::new(kernel))), ..self }
     }
 
     /// Proposes what maximises `acquisition`; qLogNEI by default.
@@ -183,7 +200,7 @@ impl GpBo {
     /// # Errors
     /// [`SearchError`] when nothing is observed.
     pub fn inspect(&self, study: &Study, rng: &mut Rng) -> Result<Inspection, SearchError> {
-        self.process(study).and_then(|process| process.inspect(self.acquisition, rng)).map_err(failed)
+        self.process(study).and_then(|process| process.inspect(&self.acquisition, rng)).map_err(failed)
     }
 
     /// How much it promises to evaluate all sequences of `batch` together: their joint qLogNEI, the natural logarithm
@@ -206,6 +223,7 @@ impl GpBo {
             SurrogateKind::SingleTask => single_task(study, self.cost()),
             SurrogateKind::Categorical => categorical(study, self.cost()),
             SurrogateKind::Structured(terms) => structured(study, terms, self.cost()),
+            SurrogateKind::Given(GivenKernel(kernel)) => given(study, kernel.clone(), self.cost()),
         }
     }
 }
@@ -220,17 +238,16 @@ impl Searcher for GpBo {
             SurrogateKind::SingleTask => "gp_bo_composer",
             SurrogateKind::Categorical => "gp_bo_categorical",
             SurrogateKind::Structured(_) => "gp_bo",
+            SurrogateKind::Given(_) => "gp_bo_kernel",
         };
         let terms = match &self.surrogate {
             SurrogateKind::Structured(terms) if Self::default().surrogate != self.surrogate => {
                 format!(", terms={}", terms.iter().map(|term| term.name()).collect::<Vec<_>>().join("+"))
             }
+            SurrogateKind::Given(GivenKernel(kernel)) => format!(", kernel={}", kernel.fingerprint()),
             _ => String::new(),
         };
-        let acquisition = match self.acquisition {
-            AcquisitionFunction::QLogNei => "q_log_nei",
-            AcquisitionFunction::LogEi => "log_ei",
-        };
+        let acquisition = self.acquisition.name();
         // Not named where it is the default: journals of before it existed go on.
         let observations = match self.observations {
             OBSERVATIONS => String::new(),
@@ -254,7 +271,7 @@ impl Searcher for GpBo {
             let next = extreme(study, rng).or_else(|| design(study, rng));
             return Ok(next.map_or(Proposal::Finished, Proposal::Evaluate));
         }
-        let proposed = self.process(study).and_then(|process| process.propose(self.acquisition, rng));
+        let proposed = self.process(study).and_then(|process| process.propose(&self.acquisition, rng));
         let (proposal, notice) = proposed.map_err(failed)?;
         self.notice = notice;
         Ok(proposal.map_or(Proposal::Finished, Proposal::Evaluate))
@@ -289,6 +306,12 @@ fn categorical(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpErr
         Box::new(move |architectures: &[Architecture]| encoder.rows(architectures))
     };
     process(study, encode, &starts, plan)
+}
+
+fn given(study: &Study, kernel: Arc<dyn SequenceKernel>, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
+    let plan = Plan::new(cost, Limits::default(), STRUCTURED_SEARCH);
+    let encode = || -> Encode<'_, Given> { Box::new(|architectures: &[Architecture]| Ok(architectures.to_vec())) };
+    process(study, encode, &Hyper::<Given>::starts(&Given::start(kernel)), plan)
 }
 
 fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dyn Process + 'a>, GpError> {

@@ -455,7 +455,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
 }
 
 impl<K: Kernel + Clone> Process for Several<'_, K> {
-    fn propose(&self, _: AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError> {
+    fn propose(&self, _: &AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError> {
         let proposal = self.maximise(&self.acquisition(rng)?, &self.avoid(), rng)?;
         let notices = self.others.iter().filter_map(|model| model.notice.clone());
         let notice = self.primary.notice().into_iter().chain(notices).next();
@@ -469,7 +469,7 @@ impl<K: Kernel + Clone> Process for Several<'_, K> {
         best.cloned().ok_or(GpError::NoObservations)
     }
 
-    fn inspect(&self, function: AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError> {
+    fn inspect(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError> {
         let inspection = self.primary.inspect(function, rng)?;
         Ok(Inspection { candidates: self.candidates(inspection.candidates.len(), rng)?, ..inspection })
     }

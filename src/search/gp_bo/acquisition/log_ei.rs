@@ -13,11 +13,27 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, PI};
 
+use super::AnalyticAcquisition;
+
 /// `ln(2 pi) / 2`.
 const HALF_LN_2_PI: f64 = 0.918_938_533_204_672_8;
 
 /// Variances below this count as this: BoTorch's bound, which keeps `u` finite.
 const MIN_VARIANCE: f64 = 1e-12;
+
+/// [`log_ei`] of standardised values.
+#[derive(Debug)]
+pub(crate) struct LogEi;
+
+impl AnalyticAcquisition for LogEi {
+    fn fingerprint(&self) -> String {
+        "log_ei".into()
+    }
+
+    fn value(&self, mean: f64, variance: f64, best: f64) -> f64 {
+        log_ei(mean, variance, best)
+    }
+}
 
 /// The logarithm of `E max(0, f - best)` for `f ~ N(mean, variance)`: equation 9 of the paper.
 pub(crate) fn log_ei(mean: f64, variance: f64, best: f64) -> f64 {
@@ -77,6 +93,11 @@ mod tests {
     /// The largest relative error, as the tests print and check it.
     fn worst(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
         pairs.map(|(ours, exact)| ((ours - exact) / exact).abs()).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn the_laws_of_an_acquisition_function_hold() {
+        assert_eq!(crate::testkit::acquisition::check(&LogEi), Ok(()));
     }
 
     #[test]

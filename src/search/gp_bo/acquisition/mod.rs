@@ -32,7 +32,7 @@ pub(crate) use self::{
     q_log_nei::{QLogNei, SAMPLES},
     smooth::ln_normal,
 };
-pub use function::AcquisitionFunction;
+pub use function::{AcquisitionFunction, AnalyticAcquisition};
 
 use thiserror::Error;
 

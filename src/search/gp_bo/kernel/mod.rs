@@ -3,10 +3,13 @@
 mod categorical;
 mod distance;
 mod rbf;
+mod sequence;
 mod structured;
 
 pub(super) use categorical::{Categorical, Priors};
 pub(super) use rbf::Rbf;
+pub(super) use sequence::Given;
+pub use sequence::SequenceKernel;
 pub(super) use structured::{Sequences, Structured};
 
 use nalgebra::{DMatrix, DVector};

@@ -1,0 +1,68 @@
+//! The laws of [`SequenceKernel`].
+
+use nalgebra::DMatrix;
+
+use super::{LawBroken, holds};
+use crate::{
+    search::SequenceKernel,
+    seed::Seed,
+    space::{Architecture, SearchSpace},
+};
+
+const FUNCTION: &str = "a kernel is a function of its arguments, finite, with a name";
+const SYMMETRIC: &str = "a kernel is symmetric";
+const POSITIVE: &str = "matrices of covariances are positive semidefinite";
+const PRIOR: &str = "the density of the hyperparameters is finite around their start";
+
+/// Sequences in each matrix.
+const SEQUENCES: u64 = 24;
+/// What rounding may take from the smallest eigenvalue, as a share of the trace.
+const ROUNDING: f64 = 1e-9;
+
+/// Covariances of sequences of `space`, at the start and one step away along every hyperparameter.
+///
+/// # Errors
+/// The first [`LawBroken`].
+pub fn check(kernel: &(impl SequenceKernel + ?Sized), space: &SearchSpace) -> Result<(), LawBroken> {
+    let name = kernel.fingerprint();
+    holds(!name.is_empty() && name == kernel.fingerprint(), FUNCTION, || format!("its name is {name:?}"))?;
+    let start = kernel.start();
+    let mut hyperparameters = vec![start.clone()];
+    for at in 0..start.len() {
+        for step in [-1.0, 1.0] {
+            let mut moved = start.clone();
+            moved[at] += step;
+            hyperparameters.push(moved);
+        }
+    }
+    let mut rng = Seed(0).rng("testkit/kernel", 0);
+    let mut sequences: Vec<_> = (0..SEQUENCES).map(|_| space.sample(&mut rng)).collect();
+    sequences.sort();
+    sequences.dedup();
+    for free in &hyperparameters {
+        holds(kernel.log_prior(free).is_finite(), PRIOR, || format!("{} at {free:?}", kernel.log_prior(free)))?;
+        check_matrix(kernel, free, &sequences)?;
+    }
+    Ok(())
+}
+
+fn check_matrix(
+    kernel: &(impl SequenceKernel + ?Sized),
+    free: &[f64],
+    sequences: &[Architecture],
+) -> Result<(), LawBroken> {
+    for left in sequences {
+        for right in sequences {
+            let value = kernel.covariance(free, left, right);
+            let case = || format!("{left}, {right} at {free:?}: {value}");
+            let again = kernel.covariance(free, left, right);
+            holds(value.is_finite() && value.to_bits() == again.to_bits(), FUNCTION, case)?;
+            holds((value - kernel.covariance(free, right, left)).abs() <= 1e-12 * value.abs(), SYMMETRIC, case)?;
+        }
+    }
+    let covariance = |i: usize, j: usize| kernel.covariance(free, &sequences[i], &sequences[j]);
+    let matrix = DMatrix::from_fn(sequences.len(), sequences.len(), covariance);
+    let least = matrix.symmetric_eigenvalues().min();
+    let enough = least >= -ROUNDING * matrix.trace().abs();
+    holds(enough, POSITIVE, || format!("the least eigenvalue at {free:?} is {least}"))
+}
