@@ -112,7 +112,7 @@ impl Workload {
             optimizer: AdamWConfig::default(),
             clip_norm: Some(1.0),
             evaluate_every: steps,
-            check_every: 5,
+            log_every: 5,
             stop_above: None,
             precision: Precision::Single,
             recompute: false,

@@ -176,7 +176,8 @@ impl Args {
 fn plan(cells: &[Cell], primitives: &Primitives, vocab_size: usize) -> anyhow::Result<()> {
     for Cell { family, architecture, protocol, seed } in cells {
         let model = protocol.model(architecture.clone(), vocab_size);
-        let body = ModelCost::new(&model, primitives, Workload::bf16(protocol.seq_len as u64))?.body_parameters;
+        let body =
+            ModelCost::new(&model, primitives, Workload::bf16(protocol.seq_len as u64))?.non_embedding_parameters;
         let steps = protocol.training(&model, primitives)?.steps;
         let Budget::Flops(flops) = protocol.budget else { continue };
         println!("{family:<10} {body:>9} parameters, {flops:e} FLOPs, seed {seed}: {steps:>6} steps, {architecture}");

@@ -189,7 +189,7 @@ impl Args {
         };
         let body = |architecture: Architecture| -> anyhow::Result<u64> {
             let spec = ModelSpec { architecture, ..found.clone() };
-            Ok(ModelCost::new(&spec, primitives, Workload::bf16(1))?.body_parameters)
+            Ok(ModelCost::new(&spec, primitives, Workload::bf16(1))?.non_embedding_parameters)
         };
         let block = body(baseline::llama(1))?;
         let blocks = (body(found.architecture.clone())? + block / 2) / block;
@@ -222,7 +222,7 @@ impl Args {
                 optimizer: AdamWConfig { beta2: 0.95, weight_decay: 0.1, ..AdamWConfig::default() },
                 clip_norm: Some(1.0),
                 evaluate_every: steps.div_ceil(10),
-                check_every: 10,
+                log_every: 10,
                 stop_above: None,
                 precision: if self.bf16 { Precision::BFloat16 } else { Precision::Single },
                 recompute: self.recompute,

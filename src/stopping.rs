@@ -1,7 +1,7 @@
 //! Ending hopeless trials early: from a study to what a trial must reach.
 //!
 //! A [`Pruner`] reads the learning curves of finished trials ([`Report::curve`](crate::study::Report::curve)) and
-//! gives the next trial a [`Bar`]. The bar is fixed when the trial is handed out and made from those outcomes that the
+//! gives the next trial a [`Threshold`]. The bar is fixed when the trial is handed out and made from those outcomes that the
 //! searcher may know, so a search stays repeatable with any number of workers. A trial that runs to its end has the
 //! score that it would have had without a rule.
 //!
@@ -14,7 +14,7 @@ use auto_impl::auto_impl;
 use crate::{
     space::Architecture,
     statistics::median,
-    study::{Bar, Report, Study},
+    study::{Report, Study, Threshold},
 };
 
 /// Decides what a trial must reach to be carried on. A function of its configuration and the study.
@@ -24,7 +24,7 @@ pub trait Pruner {
     fn fingerprint(&self) -> String;
 
     /// The running values below which a trial of this architecture is stopped; empty stops nothing.
-    fn bar(&self, study: &Study, architecture: &Architecture) -> Bar;
+    fn threshold(&self, study: &Study, architecture: &Architecture) -> Threshold;
 }
 
 /// The median rule (Golovin et al. 2017, "Google Vizier", section 3.1.2): a trial must be at least as good as the
@@ -48,13 +48,13 @@ impl Pruner for MedianPruner {
         format!("median(trials={}, steps={})", self.trials, self.steps)
     }
 
-    fn bar(&self, study: &Study, architecture: &Architecture) -> Bar {
+    fn threshold(&self, study: &Study, architecture: &Architecture) -> Threshold {
         let alike = study.trials().iter().filter(|trial| trial.architecture.len() == architecture.len());
         let finished: Vec<&Report> = alike.filter_map(|trial| trial.report()).collect();
         let mut steps: Vec<usize> = finished.iter().flat_map(|report| &report.curve).map(|&(step, _)| step).collect();
         steps.sort_unstable();
         steps.dedup();
-        Bar::new(steps.into_iter().filter(|&step| step >= self.steps).filter_map(|step| {
+        Threshold::new(steps.into_iter().filter(|&step| step >= self.steps).filter_map(|step| {
             let values: Vec<f64> = finished.iter().filter_map(|report| report.running(step)).collect();
             let median = median(&values)?;
             (values.len() >= self.trials).then_some((step, median))
@@ -96,7 +96,7 @@ mod tests {
             study.apply(event).unwrap();
         }
         let bar = |trials, steps, text: &str| {
-            MedianPruner::after(trials, steps).bar(&study, &text.parse().unwrap()).points().to_vec()
+            MedianPruner::after(trials, steps).threshold(&study, &text.parse().unwrap()).points().to_vec()
         };
         // A curve that has ended stays where it was.
         assert_eq!(bar(3, 0, "MMA"), [(10, 0.2), (20, 0.3), (30, 0.6)]);

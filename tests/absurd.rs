@@ -87,7 +87,7 @@ fn ask_all(study: &Study) {
             seen.len()
         });
     }
-    let bar = MedianPruner::after(1, 0).bar(study, &study.space().nth(0).unwrap());
+    let bar = MedianPruner::after(1, 0).threshold(study, &study.space().nth(0).unwrap());
     assert!(bar.points().iter().all(|(_, value)| value.is_finite()));
 }
 

@@ -47,7 +47,7 @@ fn losses(device: &Device) -> Vec<f64> {
         optimizer: AdamWConfig::default(),
         clip_norm: Some(1.0),
         evaluate_every: 8,
-        check_every: 1,
+        log_every: 1,
         stop_above: None,
         precision: Precision::Single,
         recompute: false,

@@ -538,7 +538,7 @@ fn protocols_and_targets_are_printed_to_be_edited() {
     assert_eq!(target, Target::llama_350m());
     assert!(!runs.exists());
     target.name = "mine".into();
-    target.body_parameters /= 2;
+    target.non_embedding_parameters /= 2;
     let file = folder.path().join("mine.json");
     fs::write(&file, serde_json::to_string(&target).unwrap()).unwrap();
     let text = succeed(&mut search(&runs, &["--target", file.to_str().unwrap()]));

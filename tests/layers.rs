@@ -31,7 +31,7 @@ fn losses(architecture: &str, width: usize) -> [f64; 2] {
         optimizer: AdamWConfig::default(),
         clip_norm: Some(1.0),
         evaluate_every: 80,
-        check_every: 1,
+        log_every: 1,
         stop_above: None,
         precision: Precision::Single,
         recompute: false,

@@ -58,7 +58,7 @@ fn config() -> PretrainConfig {
             optimizer: AdamWConfig::default(),
             clip_norm: Some(1.0),
             evaluate_every: 15,
-            check_every: 2,
+            log_every: 2,
             stop_above: None,
             precision: Precision::Single,
             recompute: false,

@@ -18,7 +18,7 @@ use composer_nas::{
     pipeline::PipelineError,
     prelude::*,
     stopping::MedianPruner,
-    study::{Bar, FailureKind, Origin, TrialId, TrialState},
+    study::{FailureKind, Origin, Threshold, TrialId, TrialState},
     testkit,
 };
 
@@ -316,7 +316,7 @@ fn law_trials() -> Vec<Trial> {
     let texts = ["AMAMA", "AAMMM", "Q", "AMMMM", "AM"];
     let trial = |(id, text): (u64, &str)| Trial::new(TrialId(id), text.parse().unwrap(), Seed(id), Origin::Searcher);
     let mut trials: Vec<_> = (0..).zip(texts).map(trial).collect();
-    trials[3].stop_below = Bar::new([(3, f64::INFINITY)]);
+    trials[3].threshold = Threshold::new([(3, f64::INFINITY)]);
     trials
 }
 

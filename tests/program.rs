@@ -16,7 +16,7 @@ use composer_nas::{
     execute::{AttemptError, evaluate},
     prelude::*,
     search::Exhaustive,
-    study::{Bar, Origin, TrialId},
+    study::{Origin, Threshold, TrialId},
     testkit,
 };
 use serde_json::Value;
@@ -353,7 +353,7 @@ fn a_program_below_its_bar_is_stopped() {
         echo '{"progress": {"step": 6, "steps": 10, "value": 1}}'; sleep 600"#,
     );
     let stopped = |loss: f64| {
-        let context = Context::default().stop_below(Bar::new([(5, -loss)]));
+        let context = Context::default().threshold(Threshold::new([(5, -loss)]));
         evaluate(&script.program().time_limit(Duration::from_secs(1)), &trial(0), &context)
     };
     assert!(matches!(stopped(3.0), Err(AttemptError::Stopped(_))));

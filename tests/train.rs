@@ -56,7 +56,7 @@ fn config(steps: usize) -> TrainConfig {
         optimizer: AdamWConfig::default(),
         clip_norm: Some(1.0),
         evaluate_every: 25,
-        check_every: 1,
+        log_every: 1,
         stop_above: None,
         precision: Precision::Single,
         recompute: false,
@@ -176,14 +176,14 @@ fn trainings_side_by_side_give_the_weights_of_trainings_in_turn() {
 #[test]
 fn looking_at_the_loss_less_often_changes_nothing() {
     let mut reports = Vec::new();
-    let config = TrainConfig { check_every: 7, evaluate_every: 20, ..config(20) };
+    let config = TrainConfig { log_every: 7, evaluate_every: 20, ..config(20) };
     let progress = &mut |progress: &Progress| {
         reports.push(progress.step);
         ControlFlow::Continue(())
     };
     let seldom = train(model(1), &config, &mut |step| Ok(repeat_previous(1, step)), &mut evaluate, progress).unwrap();
     assert_eq!(reports, [7, 14, 20]);
-    let often = run(1, &TrainConfig { check_every: 1, ..config });
+    let often = run(1, &TrainConfig { log_every: 1, ..config });
     assert_eq!(weights(&seldom.model), weights(&often.model));
     assert!((seldom.history[0].train_loss - often.history[0].train_loss).abs() < 1e-5);
 }
@@ -191,10 +191,10 @@ fn looking_at_the_loss_less_often_changes_nothing() {
 #[test]
 fn divergence_is_an_outcome() {
     let schedule = LrSchedule::constant(1e30);
-    for check_every in [1, 4] {
-        let trained = run(1, &TrainConfig { schedule, clip_norm: None, check_every, ..config(25) });
+    for log_every in [1, 4] {
+        let trained = run(1, &TrainConfig { schedule, clip_norm: None, log_every, ..config(25) });
         let Outcome::Diverged { step, reason } = trained.outcome else { panic!("{:?}", trained.outcome) };
-        assert!(step <= 8 && step.is_multiple_of(check_every));
+        assert!(step <= 8 && step.is_multiple_of(log_every));
         assert!(matches!(reason, DivergedQuantity::Loss | DivergedQuantity::GradientNorm));
         assert!(trained.history.is_empty());
     }

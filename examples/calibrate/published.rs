@@ -87,7 +87,7 @@ fn parameters(layout: &Architecture, primitives: &Primitives) -> anyhow::Result<
         head_bias: false,
         init: Protocol::quick().init,
     };
-    Ok(ModelCost::new(&spec, primitives, Workload::bf16(16))?.body_parameters as f64)
+    Ok(ModelCost::new(&spec, primitives, Workload::bf16(16))?.non_embedding_parameters as f64)
 }
 
 fn line(name: &str, judgement: &Judgement) {

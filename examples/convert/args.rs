@@ -150,7 +150,7 @@ impl Args {
                 optimizer: AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() },
                 clip_norm: Some(1.0),
                 evaluate_every: steps,
-                check_every: 1,
+                log_every: 1,
                 stop_above: None,
                 precision: Precision::Single,
                 recompute: false,

@@ -206,7 +206,7 @@ fn matched(
 ) -> anyhow::Result<(Arc<dyn Evaluator>, Option<String>)> {
     let Some(size) = size else { return Ok((evaluator, None)) };
     let blocks = size.baseline.len() / 2;
-    let parameters = size.body_parameters;
+    let parameters = size.non_embedding_parameters;
     let words =
         format!("candidates are grown to the {parameters} parameters of {blocks} blocks of attention and SwiGLU");
     Ok((Arc::new(SizeMatched::new(evaluator, Cycle, size, primitives)?), Some(words)))

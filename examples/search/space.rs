@@ -103,7 +103,7 @@ impl FromStr for Limit {
 impl Limit {
     fn metric(&self) -> Metric {
         match self.cost {
-            Cost::Parameters => Metric::BodyParameters,
+            Cost::Parameters => Metric::NonEmbeddingParameters,
             Cost::Flops => Metric::ForwardFlopsPerToken,
             Cost::Cache => Metric::CacheBytesPerSequence,
         }

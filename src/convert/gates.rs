@@ -92,7 +92,7 @@ fn config(settings: &Gates) -> TrainConfig {
         optimizer: AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() },
         clip_norm: None,
         evaluate_every: settings.steps.max(1),
-        check_every: 1,
+        log_every: 1,
         stop_above: None,
         precision: Precision::Single,
         recompute: false,

@@ -48,7 +48,7 @@ where
         dims: spec.dims.clone(),
         vocab_size: spec.vocab_size,
         tied_embeddings: spec.tied_embeddings,
-        body_parameters: 1,
+        non_embedding_parameters: 1,
         baseline: spec.architecture.clone(),
     };
     let mut found = pipeline.aggregator(Best).extrapolator(ParentSized(spec.clone())).run(&target)?;

@@ -16,8 +16,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Parameters, each layer with the norm in front of it: [`ModelCost::body_parameters`](super::ModelCost).
-    BodyParameters,
+    /// Parameters, each layer with the norm in front of it: [`ModelCost::non_embedding_parameters`](super::ModelCost).
+    NonEmbeddingParameters,
     /// Forward floating-point operations per token by the workload's convention, without the head.
     ForwardFlopsPerToken,
     /// Bytes that one sequence keeps for decoding: [`ModelCost::cache_bytes_per_sequence`](super::ModelCost).
@@ -67,7 +67,7 @@ impl Budget {
         let cost = |&symbol: &Symbol| {
             let cost = primitives.get(symbol)?.cost(dims, workload.seq_len);
             let cost = match metric {
-                Metric::BodyParameters => cost.parameters.checked_add(dims.width()),
+                Metric::NonEmbeddingParameters => cost.parameters.checked_add(dims.width()),
                 Metric::ForwardFlopsPerToken => {
                     u64::try_from(workload.flops.layer(&cost, dims.width(), workload.seq_len)).ok()
                 }
@@ -78,7 +78,7 @@ impl Budget {
         let costs = symbols.iter().map(cost).collect::<Result<_, CostError>>()?;
         let counted = match metric {
             Metric::ForwardFlopsPerToken => format!(" ({})", workload.flops),
-            Metric::BodyParameters | Metric::CacheBytesPerSequence => String::new(),
+            Metric::NonEmbeddingParameters | Metric::CacheBytesPerSequence => String::new(),
         };
         let what = format!("{metric}{counted} at {} tokens", workload.seq_len);
         Ok(Constraint::Budget { what, costs, max: *max })
@@ -88,7 +88,7 @@ impl Budget {
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Metric::BodyParameters => "body parameters",
+            Metric::NonEmbeddingParameters => "non-embedding parameters",
             Metric::ForwardFlopsPerToken => "forward FLOPs per token",
             Metric::CacheBytesPerSequence => "cache bytes per sequence",
         })
@@ -119,13 +119,13 @@ mod tests {
             };
             let cost = ModelCost::new(&target.model(architecture.clone()), &primitives, workload).unwrap();
             match metric {
-                Metric::BodyParameters => cost.body_parameters,
+                Metric::NonEmbeddingParameters => cost.non_embedding_parameters,
                 Metric::ForwardFlopsPerToken => cost.forward_flops_per_token - head,
                 Metric::CacheBytesPerSequence => cost.cache_bytes_per_sequence,
             }
         };
         for (metric, workload) in [
-            (Metric::BodyParameters, workload),
+            (Metric::NonEmbeddingParameters, workload),
             (Metric::ForwardFlopsPerToken, workload),
             (Metric::ForwardFlopsPerToken, titan),
             (Metric::CacheBytesPerSequence, workload),
@@ -140,7 +140,7 @@ mod tests {
                 assert_eq!(space.iter().collect::<Vec<_>>(), within);
             }
         }
-        let budget = Budget { metric: Metric::BodyParameters, max: 1, dims: target.dims, workload };
+        let budget = Budget { metric: Metric::NonEmbeddingParameters, max: 1, dims: target.dims, workload };
         assert_eq!(serde_json::from_str::<Budget>(&serde_json::to_string(&budget).unwrap()).unwrap(), budget);
         let error = free.with(budget.constraint(&symbols, &primitives).unwrap()).unwrap_err().to_string();
         assert!(error.contains("body parameters at 1024 tokens") && error.contains("relax"), "{error}");

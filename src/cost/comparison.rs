@@ -102,7 +102,7 @@ impl Comparison {
             line("layers", &|row| row.cost.layers.to_string()),
             line("of each kind", &of_each),
             line("mixing the sequence", &|row| row.cost.sequence_layers.to_string()),
-            count("parameters of the body", |cost| cost.body_parameters),
+            count("parameters of the body", |cost| cost.non_embedding_parameters),
             count("of embedding and head", |cost| cost.embedding_parameters.saturating_add(cost.head_parameters)),
             count("parameters in all", |cost| cost.total_parameters),
             line("relative", &|row| times(self.relative_parameters(row))),

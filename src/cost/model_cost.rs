@@ -45,7 +45,8 @@ pub struct ModelCost {
     /// How many layers carry each symbol.
     pub symbols: BTreeMap<Symbol, usize>,
     /// Parameters of all layers, each with the norm of `d_model` weights in front of it.
-    pub body_parameters: u64,
+    #[serde(rename = "body_parameters", alias = "non_embedding_parameters")]
+    pub non_embedding_parameters: u64,
     /// Parameters of the embedding: `V d`.
     pub embedding_parameters: u64,
     /// Parameters of the head: `V d`, and `V` more with a bias; none where it is tied to the embedding.
@@ -129,7 +130,7 @@ impl ModelCost {
             layers: spec.architecture.len(),
             sequence_layers,
             symbols,
-            body_parameters: within_64_bits(body)?,
+            non_embedding_parameters: within_64_bits(body)?,
             embedding_parameters: within_64_bits(embedding)?,
             head_parameters: within_64_bits(head)?,
             total_parameters: within_64_bits(total)?,
@@ -204,7 +205,8 @@ mod tests {
             (Target::llama_8b(), 6_979_584_000, 525_336_576, 525_336_576, 8_030_261_248, 4096),
         ] {
             let cost = cost(&target.baseline_model(), 2048);
-            let found = (cost.body_parameters, cost.embedding_parameters, cost.head_parameters, cost.total_parameters);
+            let found =
+                (cost.non_embedding_parameters, cost.embedding_parameters, cost.head_parameters, cost.total_parameters);
             assert_eq!(found, (body, embedding, head, total), "{}", target.name);
             assert_eq!(cost.cache_bytes_per_token, kv * cost.sequence_layers as u64, "{}", target.name);
             assert_eq!(cost.cache_bytes_per_sequence, 2048 * cost.cache_bytes_per_token);

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::study::Bar;
+use crate::study::Threshold;
 
 /// How far an evaluation is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ pub struct Context {
     cancel: CancelToken,
     progress: Arc<dyn Fn(Progress) + Send + Sync>,
     curve: Arc<Mutex<Vec<(usize, f64)>>>,
-    bar: Bar,
+    bar: Threshold,
     stopped: Arc<OnceLock<String>>,
     checkpoint: Option<PathBuf>,
 }
@@ -58,7 +58,7 @@ impl Context {
     /// A context that listens to `cancel` and passes progress to `progress`.
     pub fn new(cancel: CancelToken, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         let progress = Arc::new(progress);
-        let bar = Bar::default();
+        let bar = Threshold::default();
         Self { cancel, progress, curve: Arc::default(), bar, stopped: Arc::default(), checkpoint: None }
     }
 
@@ -78,7 +78,7 @@ impl Context {
 
     /// The context of an evaluation that is stopped when its running value falls below `bar`.
     #[must_use]
-    pub fn stop_below(self, bar: Bar) -> Self {
+    pub fn threshold(self, bar: Threshold) -> Self {
         Self { bar, ..self }
     }
 
@@ -156,10 +156,10 @@ mod tests {
 
     #[test]
     fn only_a_running_value_below_the_bar_stops() {
-        let bar = Bar::new([(6, 0.5), (3, 0.2)]);
+        let bar = Threshold::new([(6, 0.5), (3, 0.2)]);
         assert_eq!([2, 3, 5, 6, 99].map(|step| bar.at(step)), [None, Some(0.2), Some(0.2), Some(0.5), Some(0.5)]);
         let tell = |points: &[(usize, Option<f64>)]| {
-            let context = Context::default().stop_below(bar.clone());
+            let context = Context::default().threshold(bar.clone());
             for &(step, value) in points {
                 context.progress(Progress { stage: String::new(), step, steps: 10, value });
             }

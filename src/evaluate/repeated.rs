@@ -181,7 +181,7 @@ mod tests {
     use crate::{
         evaluate::from_fn,
         seed::Seed,
-        study::{Bar, Origin, TrialId},
+        study::{Origin, Threshold, TrialId},
         testkit,
     };
 
@@ -247,15 +247,15 @@ mod tests {
     #[test]
     fn a_bar_stops_between_repetitions_and_not_at_the_end() {
         let repeated = Repeated::new(noisy(), 4).unwrap();
-        let under = |bar: Bar| {
-            let context = Context::default().stop_below(bar);
+        let under = |bar: Threshold| {
+            let context = Context::default().threshold(bar);
             let outcome = repeated.evaluate(&trial("MM", 1), &context);
             (outcome, context.stopped().map(str::to_owned))
         };
-        let (outcome, reason) = under(Bar::new([(20, 0.9)]));
+        let (outcome, reason) = under(Threshold::new([(20, 0.9)]));
         assert_eq!(outcome, Err(EvalError::Cancelled));
         assert!(reason.is_some_and(|reason| reason.contains("after 20 of 40 steps, below 0.9")));
-        let (outcome, reason) = under(Bar::new([(40, 0.9)]));
+        let (outcome, reason) = under(Threshold::new([(40, 0.9)]));
         assert_eq!(outcome.unwrap().scores, evaluate(&repeated, "MM", 1).scores);
         assert_eq!(reason, None);
     }

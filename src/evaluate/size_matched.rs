@@ -54,7 +54,7 @@ impl<E: Evaluator, X: Extrapolator + Send + Sync> Evaluator for SizeMatched<E, X
     fn fingerprint(&self) -> String {
         let Self { inner, extrapolator, target, .. } = self;
         let dims = serde_json::to_string(&target.dims).unwrap_or_else(|error| error.to_string());
-        let size = target.body_parameters;
+        let size = target.non_embedding_parameters;
         format!("{} to {size} body parameters at {dims}: {}", extrapolator.fingerprint(), inner.fingerprint())
     }
 
@@ -97,14 +97,14 @@ mod tests {
             let model = small().model(trial.architecture.clone());
             let cost = ModelCost::new(&model, &Primitives::standard(), Workload::bf16(16)).unwrap();
             let norms = 32 * trial.architecture.len() as u64;
-            Ok(Report::score("accuracy", (cost.body_parameters - norms) as f64))
+            Ok(Report::score("accuracy", (cost.non_embedding_parameters - norms) as f64))
         })
     }
 
     #[test]
     fn candidates_of_any_kind_have_one_size() {
         let matched = SizeMatched::new(parameters(), Cycle, small(), &Primitives::standard()).unwrap();
-        let target = small().body_parameters as f64;
+        let target = small().non_embedding_parameters as f64;
         for architecture in ["A", "M", "AAMMMM", "BMAMBM", "BBAAAA", "BBBBBB", "BMBMAM"] {
             let size = matched.evaluate(&trial(architecture), &Context::default()).unwrap().scores["accuracy"];
             assert!((size / target - 1.0).abs() < 0.08, "{architecture}: {size} beside {target}");
@@ -118,7 +118,7 @@ mod tests {
         let primitives = Primitives::standard();
         let stacked = SizeMatched::new(parameters(), Stack, small(), &primitives).unwrap().fingerprint();
         let cycled = SizeMatched::new(parameters(), Cycle, small(), &primitives).unwrap().fingerprint();
-        let larger = Target { body_parameters: 1 << 20, ..small() };
+        let larger = Target { non_embedding_parameters: 1 << 20, ..small() };
         let larger = SizeMatched::new(parameters(), Cycle, larger, &primitives).unwrap().fingerprint();
         assert!(stacked != cycled && cycled != larger, "{stacked}; {cycled}; {larger}");
         assert!(cycled.ends_with(": parameters") && cycled.contains("66560 body parameters"), "{cycled}");
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_sequence_that_cannot_be_grown_is_infeasible() {
-        let tiny = Target { body_parameters: 100, ..small() };
+        let tiny = Target { non_embedding_parameters: 100, ..small() };
         let matched = SizeMatched::new(parameters(), Cycle, tiny, &Primitives::standard()).unwrap();
         let outcome = matched.evaluate(&trial("AM"), &Context::default());
         assert!(

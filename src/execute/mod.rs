@@ -44,7 +44,7 @@ use crate::{
 /// Runs trials. It is polled from one thread and never blocks longer than asked.
 ///
 /// LAW: every submitted trial comes back exactly once as [`Message::Done`]; panics and crashes of an evaluator come
-/// back as an [`AttemptError`]. An evaluation that was called off because it fell below [`Trial::stop_below`] comes
+/// back as an [`AttemptError`]. An evaluation that was called off because it fell below [`Trial::threshold`] comes
 /// back as [`AttemptError::Stopped`]. `testkit::executor` checks it.
 #[auto_impl(Box)]
 pub trait Executor {

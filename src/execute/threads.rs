@@ -135,7 +135,7 @@ impl Worker {
                 // Nobody listens once the executor is dropped.
                 let _ = messages.send(Message::Progress(id, progress));
             });
-            let context = context.stop_below(trial.stop_below.clone());
+            let context = context.threshold(trial.threshold.clone());
             let outcome = pool.install(|| evaluate(&*self.evaluator, &trial, &context));
             if self.messages.send(Message::Done(id, outcome)).is_err() {
                 return;

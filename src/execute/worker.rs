@@ -158,7 +158,7 @@ impl Attempt<'_> {
         let context = Context::new(heart.cancel.clone(), move |progress| {
             *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
         });
-        let context = context.stop_below(trial.stop_below.clone()).keep_in(checkpoint.clone());
+        let context = context.threshold(trial.threshold.clone()).keep_in(checkpoint.clone());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.spec.threads.max(1)).build();
         let pool = pool.map_err(|error| no_thread(&error))?;
         let outcome = thread::scope(|scope| {

@@ -68,7 +68,7 @@ fn model(spec: &ModelSpec, primitives: &Primitives, positions: usize) -> String 
         let _ = writeln!(
             text,
             "{} parameters, of them {} in the layers; {} bytes of 16-bit cache per token.",
-            cost.total_parameters, cost.body_parameters, cost.cache_bytes_per_token
+            cost.total_parameters, cost.non_embedding_parameters, cost.cache_bytes_per_token
         );
     }
     text

@@ -33,16 +33,16 @@ impl<'a> Body<'a> {
         let sizes = small.layers().iter().map(size).collect::<Result<Vec<_>, ExtrapolateError>>()?;
         let smallest = sizes.iter().copied().filter(|&size| size > 0).min();
         let Some(layer) = smallest else { return Err(ExtrapolateError::NoParameters(small.clone())) };
-        if target.body_parameters < layer {
+        if target.non_embedding_parameters < layer {
             return Err(ExtrapolateError::TargetTooSmall {
                 target: target.name.clone(),
-                parameters: target.body_parameters,
+                parameters: target.non_embedding_parameters,
                 architecture: small.clone(),
                 layer,
             });
         }
         let parameters = sizes.iter().copied().map(u128::from).sum();
-        Ok(Self { small, target, sizes, parameters, wanted: target.body_parameters.into() })
+        Ok(Self { small, target, sizes, parameters, wanted: target.non_embedding_parameters.into() })
     }
 
     /// The model of copies of the small architecture, the last of them cut where the size is nearest to the target's.

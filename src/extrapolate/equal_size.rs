@@ -26,7 +26,7 @@ impl Extrapolator for EqualSize {
         target: &Target,
         primitives: &Primitives,
     ) -> Result<ModelSpec, ExtrapolateError> {
-        let wanted = u128::from(target.body_parameters);
+        let wanted = u128::from(target.non_embedding_parameters);
         let off = |spec: &ModelSpec| body_without_norms(spec, primitives).map(|size| size.abs_diff(wanted));
         let plain = Auto.extrapolate(small, target, primitives)?;
         if off(&plain)? == 0 {
@@ -62,7 +62,7 @@ impl Extrapolator for EqualSize {
 /// # Errors
 /// [`ExtrapolateError::Registry`] for an unknown layer.
 pub fn size_excess(spec: &ModelSpec, target: &Target, primitives: &Primitives) -> Result<f64, ExtrapolateError> {
-    Ok(body_without_norms(spec, primitives)? as f64 / target.body_parameters as f64 - 1.0)
+    Ok(body_without_norms(spec, primitives)? as f64 / target.non_embedding_parameters as f64 - 1.0)
 }
 
 /// What a person should know of a model whose size differs from the target's by more than 3 %.

@@ -182,7 +182,7 @@ mod tests {
             let [error, ..] = errors;
             error
         };
-        let sized = |body_parameters| Target { body_parameters, ..good.clone() };
+        let sized = |non_embedding_parameters| Target { non_embedding_parameters, ..good.clone() };
         let attention = 2 * 2048 * (2048 + 512);
         assert!(matches!(error("", &good), ExtrapolateError::Empty));
         assert!(matches!(error("2A+4Z", &good), ExtrapolateError::Registry(_)));
@@ -205,7 +205,7 @@ mod tests {
             };
             let per_run = size(&Architecture::new(small.runs().map(|(symbol, _)| symbol)));
             for wanted in [body, size(&small)] {
-                let target = Target { body_parameters: wanted, ..base.clone() };
+                let target = Target { non_embedding_parameters: wanted, ..base.clone() };
                 let rules: [&dyn Extrapolator; 2] = [&Stack, &Stretch];
                 let Ok([stacked, stretched]) = rules
                     .map(|rule| rule.extrapolate(&small, &target, &primitives).map(|spec| spec.architecture))

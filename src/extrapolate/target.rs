@@ -33,7 +33,8 @@ pub struct Target {
     /// Whether the head shares the embedding's weights.
     pub tied_embeddings: bool,
     /// Parameters of all layers together, without embedding, head and norms.
-    pub body_parameters: u64,
+    #[serde(rename = "body_parameters", alias = "non_embedding_parameters")]
+    pub non_embedding_parameters: u64,
     /// The sequence of the reference model at these widths.
     pub baseline: Architecture,
 }
@@ -161,9 +162,9 @@ impl Target {
     /// `blocks` blocks of attention and SwiGLU, at widths that are known to be good.
     fn unchecked(name: String, dims: Dims, vocab_size: usize, tied_embeddings: bool, blocks: usize) -> Self {
         let block = Attention.cost(&dims, 0).parameters + SwiGlu.cost(&dims, 0).parameters;
-        let body_parameters = block * blocks as u64;
+        let non_embedding_parameters = block * blocks as u64;
         let baseline = baseline::llama(blocks);
-        Self { name, dims, vocab_size, tied_embeddings, body_parameters, baseline }
+        Self { name, dims, vocab_size, tied_embeddings, non_embedding_parameters, baseline }
     }
 }
 
@@ -234,7 +235,7 @@ mod tests {
             (Target::llama_3b(), 2_818_744_320),
             (Target::llama_8b(), 6_979_584_000),
         ] {
-            assert_eq!(target.body_parameters + norms(&target), with_norms, "{}", target.name);
+            assert_eq!(target.non_embedding_parameters + norms(&target), with_norms, "{}", target.name);
         }
     }
 

@@ -207,7 +207,7 @@ impl Run<'_> {
         let measured = Measurement {
             cell: cell.clone(),
             corpus: self.digest.clone(),
-            parameters: cost.body_parameters,
+            parameters: cost.non_embedding_parameters,
             flops: report.train_flops.unwrap_or_default(),
             loss: score("loss"),
             accuracy: score("accuracy"),

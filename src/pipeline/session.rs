@@ -384,8 +384,8 @@ impl<S: Searcher> Session<S> {
     fn with_bar(&self, id: TrialId) -> Result<Trial, PipelineError> {
         let trial = self.study.trial(id)?.clone();
         let Some(rule) = &self.stopping else { return Ok(trial) };
-        let stop_below = rule.bar(&self.study.before(self.hidden(id)), &trial.architecture);
-        Ok(Trial { stop_below, ..trial })
+        let threshold = rule.threshold(&self.study.before(self.hidden(id)), &trial.architecture);
+        Ok(Trial { threshold, ..trial })
     }
 
     fn submit(&mut self, architecture: Architecture, origin: Origin) -> Result<TrialId, PipelineError> {

@@ -24,7 +24,7 @@ pub struct PretrainConfig {
     pub validation_share: f64,
     /// Windows of it on which the model is validated, spread evenly.
     pub validation_windows: u64,
-    /// Steps between checkpoints, a multiple of `train.check_every`; the last step always makes one.
+    /// Steps between checkpoints, a multiple of `train.log_every`; the last step always makes one.
     pub checkpoint_every: usize,
     /// Checkpoints to keep, the newest ones.
     pub keep: usize,
@@ -51,9 +51,9 @@ impl PretrainConfig {
         let sizes = [self.train.batch_size as u64, self.seq_len as u64];
         limits::product_at_most("batch_size * seq_len", &sizes, limits::MAX_TOKENS).map_err(TrainError::from)?;
         let checkpoint_every = self.checkpoint_every;
-        let check_every = self.train.check_every;
-        if !checkpoint_every.is_multiple_of(check_every) {
-            return Err(PretrainError::CheckpointEvery { checkpoint_every, check_every });
+        let log_every = self.train.log_every;
+        if !checkpoint_every.is_multiple_of(log_every) {
+            return Err(PretrainError::CheckpointEvery { checkpoint_every, log_every });
         }
         Ok(())
     }

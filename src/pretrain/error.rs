@@ -29,12 +29,12 @@ pub enum PretrainError {
     #[error(transparent)]
     Metrics(#[from] LineFileError),
     /// Checkpoints would fall between looks at the loss.
-    #[error("checkpoint_every {checkpoint_every} is no multiple of train.check_every {check_every}")]
+    #[error("checkpoint_every {checkpoint_every} is no multiple of train.log_every {log_every}")]
     CheckpointEvery {
         /// Steps between checkpoints.
         checkpoint_every: usize,
         /// Steps between looks at the loss.
-        check_every: usize,
+        log_every: usize,
     },
     /// The corpus has tokens that the model has not.
     #[error("the corpus has {corpus} token ids, the model {model}: build the model with at least as many")]

@@ -306,7 +306,7 @@ impl<'a> Page<'a> {
         let parameters =
             |symbol| primitives.get(symbol).map_or(0, |primitive| primitive.cost(&target.dims, 1).parameters);
         let stripe = (parameters(Symbol::ATTENTION) + 2 * parameters(Symbol::SWIGLU)).max(1);
-        let stripes = (target.body_parameters as f64 / stripe as f64).round().clamp(1.0, 1000.0) as usize;
+        let stripes = (target.non_embedding_parameters as f64 / stripe as f64).round().clamp(1.0, 1000.0) as usize;
         vec![
             (target.name.clone(), target.baseline_model()),
             ("found".into(), (*model).clone()),

@@ -25,4 +25,4 @@ pub use id::TrialId;
 pub use known_costs::{FnCost, KnownCostError, KnownCosts};
 pub use report::{Report, ReportError, TaskReport};
 pub use state::{Observation, Study, StudyError};
-pub use trial::{Bar, Failure, FailureKind, Origin, Trial, TrialState};
+pub use trial::{Failure, FailureKind, Origin, Threshold, Trial, TrialState};

@@ -23,14 +23,14 @@ pub struct Trial {
     /// Where it stands.
     pub state: TrialState,
     /// Running values below which the evaluation is stopped; set when the trial is handed out, empty in a study.
-    pub stop_below: Bar,
+    pub threshold: Threshold,
 }
 
 /// Running values that a trial must reach: at each step the value of the last point up to there.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Bar(Arc<[(usize, f64)]>);
+pub struct Threshold(Arc<[(usize, f64)]>);
 
-impl Bar {
+impl Threshold {
     /// The bar through these points, (step, value).
     pub fn new(points: impl IntoIterator<Item = (usize, f64)>) -> Self {
         let mut points: Vec<_> = points.into_iter().collect();
@@ -123,7 +123,7 @@ impl Trial {
             origin,
             failed_attempts: 0,
             state: TrialState::Pending,
-            stop_below: Bar::default(),
+            threshold: Threshold::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{sync::mpsc, thread};
 use super::{LawBroken, holds};
 use crate::{
     evaluate::{CancelToken, Context, EvalError, Evaluator},
-    study::{Bar, Goal, Report, Trial},
+    study::{Goal, Report, Threshold, Trial},
 };
 
 /// The same trial gives the same report, also beside other trials.
@@ -59,7 +59,7 @@ pub fn check(evaluator: &(impl Evaluator + ?Sized), trials: &[Trial], goal: &Goa
     }
     let with_curve = trials.iter().zip(&told).find(|(_, told)| told.len() > 1);
     if let Some((trial, _)) = with_curve {
-        let context = Context::default().stop_below(Bar::new([(0, f64::INFINITY)]));
+        let context = Context::default().threshold(Threshold::new([(0, f64::INFINITY)]));
         let outcome = evaluate(evaluator, trial, &context);
         holds(outcome == Err(EvalError::Cancelled), STOPPED, || format!("{outcome:?}"))?;
     }

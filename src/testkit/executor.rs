@@ -144,7 +144,7 @@ fn next(executor: &mut impl Executor, patience: Duration) -> Result<(TrialId, Ou
 fn alone(evaluator: &dyn Evaluator, trial: &Trial) -> Outcome {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.map_err(|error| EvalError::Fatal(error.to_string()))?;
-    let context = Context::default().stop_below(trial.stop_below.clone());
+    let context = Context::default().threshold(trial.threshold.clone());
     pool.install(|| execute::evaluate(evaluator, trial, &context))
 }
 
@@ -161,7 +161,7 @@ mod tests {
         evaluate::{Progress, from_fn},
         execute::Threads,
         seed::Seed,
-        study::{Bar, Origin},
+        study::{Origin, Threshold},
     };
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -179,7 +179,7 @@ mod tests {
 
     fn trials() -> Vec<Trial> {
         let trial = |id| Trial::new(TrialId(id), "AM".parse().unwrap(), Seed(id), Origin::Searcher);
-        let stopped = Trial { stop_below: Bar::new([(0, 0.2)]), ..trial(4) };
+        let stopped = Trial { threshold: Threshold::new([(0, 0.2)]), ..trial(4) };
         (0..4).map(trial).chain([stopped]).collect()
     }
 

@@ -42,7 +42,7 @@ pub fn check(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitive
     holds(empty.is_err(), EMPTY, || format!("{:?}", empty.map(|spec| spec.architecture)))?;
     for case in cases(primitives) {
         let large = case.extrapolated(extrapolator, primitives)?;
-        let wanted = u128::from(case.target.body_parameters);
+        let wanted = u128::from(case.target.non_embedding_parameters);
         let found = case.size(&large, primitives)?;
         let slack = case.size(&Architecture::new(case.small.runs().map(|(symbol, _)| symbol)), primitives)?;
         holds(found.abs_diff(wanted) <= slack, SIZE, || {
@@ -73,7 +73,7 @@ pub fn check_scaling(
         holds(same, WIDTHS, || format!("{spec:?} for {:?}", case.target))?;
         let target = Target { dims: spec.dims.clone(), ..case.target.clone() };
         let found = sizes(&spec.architecture, &target, primitives)?.into_iter().sum::<u128>();
-        let wanted = u128::from(case.target.body_parameters);
+        let wanted = u128::from(case.target.non_embedding_parameters);
         let largest = sizes(&case.small, &case.target, primitives)?.into_iter().max().unwrap_or(0);
         let slack = ((share * wanted as f64) as u128).max(largest.div_ceil(2));
         holds(found.abs_diff(wanted) <= slack, SIZE, || {
@@ -94,7 +94,7 @@ pub fn check_periodic(extrapolator: &(impl Extrapolator + ?Sized), primitives: &
         let large = case.extrapolated(extrapolator, primitives)?;
         let size = case.size(&case.small, primitives)?;
         // At most 33 copies by the factors above.
-        let copied = (u128::from(case.target.body_parameters) / size) as usize * case.small.len();
+        let copied = (u128::from(case.target.non_embedding_parameters) / size) as usize * case.small.len();
         let (copies, rest) = large.layers().split_at_checked(copied).unwrap_or((large.layers(), &[]));
         let whole = copies.len() == copied && copies.chunks(case.small.len()).all(|copy| copy == case.small.layers());
         let rest: Vec<_> = Architecture::new(rest.iter().copied()).runs().collect();
@@ -139,9 +139,10 @@ fn cases(primitives: &Primitives) -> Vec<Case> {
         let largest = sizes.into_iter().max().unwrap_or(0);
         for (numerator, denominator) in FACTORS {
             let wanted = total * numerator / denominator;
-            let Ok(body_parameters) = u64::try_from(wanted) else { continue };
+            let Ok(non_embedding_parameters) = u64::try_from(wanted) else { continue };
             if wanted > 0 && wanted >= largest {
-                let target = Target { name: format!("{numerator}/{denominator}"), body_parameters, ..base.clone() };
+                let target =
+                    Target { name: format!("{numerator}/{denominator}"), non_embedding_parameters, ..base.clone() };
                 cases.push(Case { small: small.clone(), target, equal: wanted == total });
             }
         }

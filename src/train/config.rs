@@ -25,8 +25,8 @@ pub struct TrainConfig {
     pub evaluate_every: usize,
     /// Steps between looks at the loss, which report progress, notice divergence and heed cancellation. Each look waits
     /// for the device: free on a CPU, so 1 is right there; on an accelerator 10 to 50 keep the queue filled.
-    #[serde(default = "every_step")]
-    pub check_every: usize,
+    #[serde(default = "every_step", rename = "check_every", alias = "log_every")]
+    pub log_every: usize,
     /// Stops at the first evaluation whose accuracy is above this.
     #[serde(default)]
     pub stop_above: Option<f64>,
@@ -76,7 +76,7 @@ impl TrainConfig {
             ("steps", self.steps),
             ("batch_size", self.batch_size),
             ("evaluate_every", self.evaluate_every),
-            ("check_every", self.check_every),
+            ("log_every", self.log_every),
         ];
         if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
             return Err(TrainError::Zero(name));
@@ -107,7 +107,7 @@ mod tests {
             optimizer: AdamWConfig::default(),
             clip_norm: Some(1.0),
             evaluate_every: 5,
-            check_every: 1,
+            log_every: 1,
             stop_above: Some(0.999),
             precision: Precision::Single,
             recompute: false,
@@ -139,7 +139,7 @@ mod tests {
         let text = format!(r#"{{"steps":1,"batch_size":2,"schedule":{schedule},"evaluate_every":1}}"#);
         let config: TrainConfig = serde_json::from_str(&text).unwrap();
         assert_eq!(config.optimizer, AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2 });
-        assert_eq!((config.clip_norm, config.check_every, config.stop_above), (None, 1, None));
+        assert_eq!((config.clip_norm, config.log_every, config.stop_above), (None, 1, None));
         assert_eq!((config.precision, config.recompute), (Precision::Single, false));
         assert!(serde_json::from_str::<TrainConfig>(&text.replace("steps", "step")).is_err());
     }

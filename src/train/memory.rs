@@ -69,7 +69,7 @@ mod tests {
             optimizer: AdamWConfig::default(),
             clip_norm: None,
             evaluate_every: 20,
-            check_every: 5,
+            log_every: 5,
             stop_above: None,
             precision: Precision::Single,
             recompute: false,

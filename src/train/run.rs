@@ -19,7 +19,7 @@ pub struct Trained<N> {
 /// Trains `model`.
 ///
 /// `data` gives the batch of each step, counted from 0; `evaluate` measures a snapshot without autodiff every
-/// `evaluate_every` steps and after the last; `progress` hears of the loss every `check_every` steps and can break off.
+/// `evaluate_every` steps and after the last; `progress` hears of the loss every `log_every` steps and can break off.
 /// The loss is the mean over the scored positions of the batch.
 ///
 /// # Errors

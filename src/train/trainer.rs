@@ -161,7 +161,7 @@ impl<N: Network> Trainer<N> {
     }
 
     fn looks_at(&self, step: usize) -> bool {
-        self.evaluates_after(step) || step.is_multiple_of(self.config.check_every)
+        self.evaluates_after(step) || step.is_multiple_of(self.config.log_every)
     }
 
     fn evaluates_after(&self, step: usize) -> bool {

@@ -19,7 +19,7 @@ fn config() -> PretrainConfig {
             optimizer: AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() },
             clip_norm: Some(1.0),
             evaluate_every: 20,
-            check_every: 1,
+            log_every: 1,
             stop_above: None,
             precision: Precision::Single,
             recompute: false,

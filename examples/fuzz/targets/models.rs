@@ -51,7 +51,7 @@ pub const BUDGET: Target = Target {
             Ok(Budget { metric, max: 1 << 24, dims: tiny()?, workload: Workload::bf16(64) })
         };
         json([
-            budget(Metric::BodyParameters)?,
+            budget(Metric::NonEmbeddingParameters)?,
             budget(Metric::ForwardFlopsPerToken)?,
             budget(Metric::CacheBytesPerSequence)?,
         ])

@@ -22,7 +22,7 @@ use super::{Seen, Target, json, models, round_trip};
 
 /// Settings of a training that takes no time.
 pub fn training() -> anyhow::Result<TrainConfig> {
-    let text = r#"{"steps": 2, "batch_size": 2, "evaluate_every": 1, "check_every": 1,
+    let text = r#"{"steps": 2, "batch_size": 2, "evaluate_every": 1, "log_every": 1,
         "schedule": {"peak": 0.01, "floor": 0.0, "warmup_steps": 0, "total_steps": 2, "interval": 1}}"#;
     Ok(serde_json::from_str(text)?)
 }

@@ -181,7 +181,7 @@ fn ask(study: &Study) -> anyhow::Result<String> {
                         space.contains(architecture) || space.is_part(architecture),
                         "a proposal outside the space"
                     );
-                    let _ = MedianPruner::after(2, 1).bar(study, architecture);
+                    let _ = MedianPruner::after(2, 1).threshold(study, architecture);
                 }
             }
             (Err(error), _) => words += &causes(&error),

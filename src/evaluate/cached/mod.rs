@@ -184,7 +184,7 @@ mod tests {
     use crate::{
         evaluate::{CancelToken, from_fn},
         line_file::LineFileError,
-        study::{Bar, Goal, Origin, TrialId},
+        study::{Goal, Origin, Threshold, TrialId},
         testkit,
     };
 
@@ -277,9 +277,9 @@ mod tests {
     fn what_is_remembered_is_stopped_like_what_is_not() {
         let cached = Cached::new(counting(&Arc::default()));
         let whole = evaluate(&cached, "AM", 0).unwrap();
-        let under = |bar| cached.evaluate(&trial("AM", 0), &Context::default().stop_below(bar));
-        assert_eq!(under(Bar::new([(1, 0.2)])), Err(EvalError::Cancelled));
-        assert_eq!(under(Bar::new([(1, 0.1), (2, 9.0)])), Ok(whole));
+        let under = |bar| cached.evaluate(&trial("AM", 0), &Context::default().threshold(bar));
+        assert_eq!(under(Threshold::new([(1, 0.2)])), Err(EvalError::Cancelled));
+        assert_eq!(under(Threshold::new([(1, 0.1), (2, 9.0)])), Ok(whole));
     }
 
     #[test]

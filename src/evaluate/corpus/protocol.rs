@@ -167,7 +167,7 @@ impl CorpusProtocol {
             optimizer: self.optimizer,
             clip_norm: Some(self.clip_norm),
             evaluate_every: steps.div_ceil(self.evaluations.max(1)),
-            check_every: 1,
+            log_every: 1,
             stop_above: None,
             precision: Precision::Single,
             recompute: false,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     seed::Seed,
     space::Architecture,
-    study::{Bar, Origin, Trial, TrialId},
+    study::{Origin, Threshold, Trial, TrialId},
 };
 
 /// The version of the crate, which driver and worker must share.
@@ -43,25 +43,25 @@ pub(in crate::execute) struct TrialRequest {
     origin: Origin,
     failed_attempts: u32,
     /// Values as text, since JSON has no infinities.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    stop_below: Vec<(usize, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "stop_below")]
+    threshold: Vec<(usize, String)>,
 }
 
 impl From<&Trial> for TrialRequest {
     fn from(trial: &Trial) -> Self {
-        let Trial { id, architecture, seed, origin, failed_attempts, stop_below, .. } = trial.clone();
-        let stop_below = stop_below.points().iter().map(|&(step, value)| (step, value.to_string())).collect();
-        Self { id, architecture, seed, origin, failed_attempts, stop_below }
+        let Trial { id, architecture, seed, origin, failed_attempts, threshold, .. } = trial.clone();
+        let threshold = threshold.points().iter().map(|&(step, value)| (step, value.to_string())).collect();
+        Self { id, architecture, seed, origin, failed_attempts, threshold }
     }
 }
 
 impl TrialRequest {
     pub(in crate::execute) fn trial(&self) -> Trial {
         // Nothing is below what is no number.
-        let points = self.stop_below.iter().map(|(step, value)| (*step, value.parse().unwrap_or(f64::NAN)));
+        let points = self.threshold.iter().map(|(step, value)| (*step, value.parse().unwrap_or(f64::NAN)));
         Trial {
             failed_attempts: self.failed_attempts,
-            stop_below: Bar::new(points),
+            threshold: Threshold::new(points),
             ..Trial::new(self.id, self.architecture.clone(), self.seed, self.origin)
         }
     }
@@ -90,7 +90,8 @@ pub(super) mod tests {
     /// A spec with something everywhere.
     pub(in crate::execute::task) fn spec() -> Spec {
         let trial = Trial::new(TrialId(3), "AM".parse().unwrap(), Seed(u64::MAX), Origin::Manual);
-        let trial = Trial { failed_attempts: 1, stop_below: Bar::new([(2, 0.1), (4, f64::NEG_INFINITY)]), ..trial };
+        let trial =
+            Trial { failed_attempts: 1, threshold: Threshold::new([(2, 0.1), (4, f64::NEG_INFINITY)]), ..trial };
         let version = VERSION.into();
         let evaluator = "test".into();
         Spec {
@@ -120,7 +121,7 @@ pub(super) mod tests {
         let same = [
             with(|spec| spec.limit = None),
             with(|spec| spec.heartbeat_interval = 1.0),
-            asked(|asked| asked.stop_below.clear()),
+            asked(|asked| asked.threshold.clear()),
             asked(|asked| asked.origin = Origin::Searcher),
         ];
         assert!(same.iter().all(|name| *name == spec.name()));
