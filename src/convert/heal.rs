@@ -23,8 +23,8 @@ pub struct Healing<'a> {
     pub corpus: &'a Corpus,
     /// Steps, schedule, checkpoints.
     pub config: &'a PretrainConfig,
-    /// Whether all weights are trained, or only those of layers that were replaced and the norms in front of them, which
-    /// takes less memory and less time.
+    /// Whether all weights are trained, or only those of layers that were replaced and the norms in front of them,
+    /// which takes less memory and less time.
     pub everything: bool,
 }
 
