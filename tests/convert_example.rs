@@ -43,20 +43,24 @@ fn convert(root: &Path, run: &str, arguments: &[&str]) -> Command {
     assert!(program.exists(), "{} is not there: run cargo test without naming single tests", program.display());
     let mut command = Command::new(program);
     command.arg("--parent").arg(root.join("parent")).args(["--text", "tests/fixtures/text/harbour.txt"]);
-    command.arg("--runs").arg(root).args(["--run", run, "--window", "4", "--recurrent", "mamba2", "--keep", "40,70"]);
-    command.args([
-        "--length",
-        "64",
-        "--seq-len",
-        "24",
-        "--choose-windows",
-        "2",
-        "--test-windows",
-        "3",
-        "--trials",
-        "6",
-    ]);
-    command.args(["--block-windows", "4", "--block-steps", "6", "--gate-steps", "3", "--heal-steps", "4"]);
+    command.arg("--runs").arg(root).args(["--run", run]);
+    let usual = [
+        ("--window", "4"),
+        ("--recurrent", "mamba2"),
+        ("--keep", "40,70"),
+        ("--length", "64"),
+        ("--seq-len", "24"),
+        ("--choose-windows", "2"),
+        ("--test-windows", "3"),
+        ("--trials", "6"),
+        ("--block-windows", "4"),
+        ("--block-steps", "6"),
+        ("--gate-steps", "3"),
+        ("--heal-steps", "4"),
+    ];
+    for (flag, value) in usual.into_iter().filter(|(flag, _)| !arguments.contains(flag)) {
+        command.args([flag, value]);
+    }
     command.args(arguments);
     command
 }

@@ -53,9 +53,9 @@ pub struct Args {
     /// Trials near the KL-guided choice with which a search starts.
     #[arg(long, default_value_t = 8)]
     pub starts: usize,
-    /// Seeds, a search for each.
-    #[arg(long, value_name = "SEED,...", value_delimiter = ',', default_value = "0")]
-    pub seeds: Vec<u64>,
+    /// Searches per budget, with seeds from 0 on.
+    #[arg(long, default_value_t = 1)]
+    pub searches: u64,
     /// Leave the greedy choice out, which takes the most evaluations.
     #[arg(long)]
     pub no_greedy: bool,

@@ -105,7 +105,7 @@ fn choose(
     if !args.no_greedy {
         add("greedy".into(), convert::greedy(judge, alternatives, damages, space, args.threads)?);
     }
-    for &seed in &args.seeds {
+    for seed in 0..args.searches {
         let pipeline = Pipeline::new(&prepared.primitives, space.clone(), judge.clone())
             .goal(Goal::minimize(KL))
             .searcher(GpBo::default().with_initial(1)?)

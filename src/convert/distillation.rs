@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use burn::tensor::Tensor;
 
-use super::{Alternatives, BlockLibrary, ConvertError};
+use super::{Alternatives, BlockLibrary, ConvertError, heal::replaced};
 use crate::{
     evaluate::{Context, EvalError, Evaluator, Progress},
     model::HybridLm,
@@ -13,7 +13,7 @@ use crate::{
     statistics::{mean, standard_error},
     study::{Report, Trial},
     text::causes,
-    train::{IGNORE, TokenBatch, TrainError},
+    train::{IGNORE, Step, TokenBatch, TrainConfig, TrainError, Trainer},
 };
 
 /// The score of [`Distillation`] that a search makes small: the mean divergence from the parent, in nats per token.
@@ -35,6 +35,7 @@ pub struct Distillation {
     library: Arc<BlockLibrary>,
     windows: Vec<Window>,
     fingerprint: String,
+    healing: Option<(TrainConfig, Vec<TokenBatch>)>,
 }
 
 /// A window as the parent sees it.
@@ -70,16 +71,49 @@ impl Distillation {
         if windows.is_empty() {
             return Err(TrainError::Zero("the number of windows").into());
         }
-        let text: Vec<u8> = windows
-            .iter()
-            .flat_map(|batch| batch.inputs.iter().chain(&batch.targets))
-            .flat_map(|id| id.to_le_bytes())
-            .collect();
-        let fingerprint = format!("distillation on {:032x} of {}", digest(&text), library.fingerprint());
+        let fingerprint = format!("distillation on {:032x} of {}", digest(&bytes(&windows)), library.fingerprint());
         let kept: Vec<usize> = alternatives.replacements().map(|(layer, _)| layer).collect();
         let windows = windows.into_iter().map(|text| Window::of_parent(&library, text, &kept));
         let windows = windows.collect::<Result<_, _>>()?;
-        Ok(Self { library, windows, fingerprint })
+        Ok(Self { library, windows, fingerprint, healing: None })
+    }
+
+    /// Judges candidates after so many steps of healing (`config.steps`, one of `batches` each, in turn) of the layers
+    /// that were replaced and the norms in front of them. A trial then costs a training.
+    ///
+    /// # Errors
+    /// [`ConvertError`] when a setting does not fit, or there is no batch.
+    pub fn after_healing(mut self, config: TrainConfig, batches: Vec<TokenBatch>) -> Result<Self, ConvertError> {
+        config.validate()?;
+        if batches.is_empty() {
+            return Err(TrainError::Zero("the number of batches").into());
+        }
+        let steps = format!("{config:?} on {:032x}", digest(&bytes(&batches)));
+        self.fingerprint = format!("{} after {steps}", self.fingerprint);
+        self.healing = Some((config, batches));
+        Ok(self)
+    }
+
+    /// The candidate after the steps of healing that were asked for.
+    fn healed(&self, architecture: &Architecture, context: &Context) -> Result<HybridLm, ConvertError> {
+        let model = self.library.assemble(architecture)?;
+        let parent = self.library.parent();
+        let trained = replaced(parent, architecture);
+        let Some((config, batches)) = self.healing.as_ref().filter(|_| !trained.is_empty()) else { return Ok(model) };
+        let mut trainer = Trainer::new(model, config)?.learn_from(parent.model().clone());
+        trainer = trainer.freeze(|name| !trained.iter().any(|start| name.starts_with(start)));
+        for batch in batches.iter().cycle().take(config.steps) {
+            if context.cancelled() {
+                break;
+            }
+            let step = trainer.steps_done();
+            let shown;
+            (trainer, shown) = trainer.step(std::slice::from_ref(batch))?;
+            if let Step::Diverged(_) = shown {
+                return Err(ConvertError::HealingDiverged { step });
+            }
+        }
+        Ok(trainer.model())
     }
 
     /// From which library candidates are put together.
@@ -126,7 +160,7 @@ impl Evaluator for Distillation {
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let architecture = &trial.architecture;
         let failed = |error: ConvertError| EvalError::Infeasible(causes(&error));
-        let model = self.library.assemble(architecture).map_err(failed)?;
+        let model = self.healed(architecture, context).map_err(failed)?;
         let report = self.report(&model, self.first_other(architecture), context).map_err(failed)?;
         if context.cancelled() { Err(EvalError::Cancelled) } else { Ok(report) }
     }
@@ -178,6 +212,11 @@ impl Window {
         let count = self.text.scored().max(1) as f64;
         Ok(Divergence { kl: sum.kl / count, loss: sum.loss / count })
     }
+}
+
+/// The tokens of batches, to tell them apart.
+fn bytes(batches: &[TokenBatch]) -> Vec<u8> {
+    batches.iter().flat_map(|batch| batch.inputs.iter().chain(&batch.targets)).flat_map(|id| id.to_le_bytes()).collect()
 }
 
 /// `ln sum exp` of scores, in 64 bits before it is rounded.

@@ -35,8 +35,8 @@ impl Default for Gates {
 
 /// Puts `other` beside every layer of the parent that it may replace, with a gate `g` between them,
 /// `g own + (1 - g) other`, all at 1/2, and trains the gates alone, by the divergence from the parent and a price per
-/// layer that is kept, after FlashMorph (arXiv 2606.30562). The gates stand for damages: [`ranked`](super::ranked) keeps
-/// the layers whose gates are open.
+/// layer that is kept, after FlashMorph (arXiv 2606.30562). The gates stand for damages: [`ranked`](super::ranked)
+/// keeps the layers whose gates are open.
 ///
 /// # Errors
 /// [`ConvertError`] when a block is missing, a setting does not fit, a batch does not, or the device fails.

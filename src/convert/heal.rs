@@ -8,6 +8,7 @@ use crate::{
     model::{HybridLm, ModelSpec},
     pretrain::{Distil, PretrainConfig, Pretrained, Pretrainer, Record},
     primitive::Primitives,
+    space::Architecture,
     train::Outcome,
 };
 
@@ -22,8 +23,8 @@ pub struct Healing<'a> {
     pub corpus: &'a Corpus,
     /// Steps, schedule, checkpoints.
     pub config: &'a PretrainConfig,
-    /// Whether all weights are trained, or only those of layers that were replaced and the norms in front of them, which
-    /// takes less memory and less time.
+    /// Whether all weights are trained, or only those of layers that were replaced and the norms in front of them,
+    /// which takes less memory and less time.
     pub everything: bool,
 }
 
@@ -43,7 +44,7 @@ pub fn heal(
     let &Healing { parent, primitives, corpus, config, everything } = healing;
     let start = Parent::new(spec.clone(), model)?;
     let fingerprint = format!("from {} to {}", parent.fingerprint(), start.fingerprint());
-    let trained = if everything { Vec::new() } else { replaced(parent, spec) };
+    let trained = if everything { Vec::new() } else { replaced(parent, &spec.architecture) };
     let (model, teacher) = (start.model().clone(), parent.model().clone());
     let trainer = Pretrainer::new(spec, primitives, corpus, config, folder)?;
     let trainer = trainer.distil(Distil { start: model, teacher, trained, fingerprint });
@@ -55,8 +56,8 @@ pub fn heal(
 }
 
 /// The paths of the layers that are not the parent's.
-fn replaced(parent: &Parent, spec: &ModelSpec) -> Vec<String> {
-    let layers = spec.architecture.layers().iter().zip(parent.spec().architecture.layers()).enumerate();
+pub(super) fn replaced(parent: &Parent, architecture: &Architecture) -> Vec<String> {
+    let layers = architecture.layers().iter().zip(parent.spec().architecture.layers()).enumerate();
     let other = layers.filter(|(_, (is, was))| is != was);
     other.map(|(layer, _)| format!("trunk.layers.{layer}.")).collect()
 }

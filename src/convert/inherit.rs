@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// The model of `spec` with the weights of `parent` wherever it has a place for them: embedding, norms and head are the
-/// parent's, and so is every layer of the same primitive. Of other layers, parameters with the name and the shape of one
-/// of the parent's layer are taken over (a window takes all of attention's); [`Mamba2`] and [`GatedDeltaNet`] in place
-/// of attention start from its projections where their sizes allow it (see [`mamba2_like`] and
+/// parent's, and so is every layer of the same primitive. Of other layers, parameters with the name and the shape of
+/// one of the parent's layer are taken over (a window takes all of attention's); [`Mamba2`] and [`GatedDeltaNet`] in
+/// place of attention start from its projections where their sizes allow it (see [`mamba2_like`] and
 /// [`gated_delta_net_like`]). What is left is drawn, layer `i` from stream `convert/layer` `i` of `seed`.
 ///
 /// # Errors

@@ -3,8 +3,8 @@
 //! A [`Parent`] is a model that exists. [`Alternatives`] say what may stand in the place of each of its layers: its own
 //! attention over a window, a recurrence that starts from its projections, a layer of yours, [none](NoLayer). A
 //! [`BlockLibrary`] holds every alternative of every layer, trained to add what the parent's layer adds (local
-//! distillation, as in Puzzle, Bercovich et al. 2024, arXiv 2411.19146). [`Distillation`] judges a candidate that is put
-//! together from it, without training, by the divergence from the parent's next-token distributions. Any
+//! distillation, as in Puzzle, Bercovich et al. 2024, arXiv 2411.19146). [`Distillation`] judges a candidate that is
+//! put together from it, without training, by the divergence from the parent's next-token distributions. Any
 //! [`Searcher`](crate::search::Searcher) then chooses under a budget; [`uniform`], [`first`], [`last`], [`ranked`] and
 //! [`greedy`] are what it is compared with. [`heal`] trains what was chosen on the parent's distributions.
 //!

@@ -36,7 +36,8 @@ impl Extrapolator for ParentSized {
 /// weights. The pipeline's own aggregator and extrapolator are not asked.
 ///
 /// # Errors
-/// [`ConvertError`] when the search stops, or a block is missing. What was evaluated is in the journal, if there is one.
+/// [`ConvertError`] when the search stops, or a block is missing. What was evaluated is in the journal, if there is
+/// one.
 pub fn search<E, S, A, X>(library: &BlockLibrary, pipeline: Pipeline<E, S, A, X>) -> Result<Found, ConvertError>
 where
     E: Evaluator + 'static,

@@ -2,7 +2,8 @@
 //!
 //! [`hugging_face`] reads back what [`export`](crate::export) writes, bit for bit where the weights are in single
 //! precision, and any checkpoint of the Llama architecture that a [`ModelSpec`] can express: one file or several, 16 or
-//! 32 bits, tied or not. [`spec`] reads the configuration alone; [`unpack_gguf`] makes such a folder of a file of llama.cpp.
+//! 32 bits, tied or not. [`spec`] reads the configuration alone; [`unpack_gguf`] makes such a folder of a file of
+//! llama.cpp.
 //!
 //! ```
 //! use composer_nas::{export, import, prelude::*};

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use burn::tensor::Device;
+use burn::{module::Module, tensor::Device};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -140,7 +140,7 @@ impl Pretrainer {
 
         let checkpoints = Checkpoints::of_run(&self.folder);
         let model = match &self.distil {
-            Some(distil) => distil.start.clone(),
+            Some(distil) => distil.start.clone().to_device(device),
             None => HybridLm::new(spec, &self.primitives, config.seed, device)?,
         };
         let trainer = match checkpoints.newest()? {
@@ -155,7 +155,7 @@ impl Pretrainer {
             None => trainer,
             Some(Distil { teacher, trained, .. }) => {
                 let is_trained = |name: &str| trained.is_empty() || trained.iter().any(|start| name.starts_with(start));
-                trainer.learn_from(teacher.clone()).freeze(|name| !is_trained(name))
+                trainer.learn_from(teacher.clone().to_device(device)).freeze(|name| !is_trained(name))
             }
         };
         let trainer = trainer.also_on(others.iter().cloned());

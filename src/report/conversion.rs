@@ -87,8 +87,8 @@ fn table(choices: &[Choice], cost: &str) -> String {
     shell::table("choices", &heads, &rows, shell::SHOWN)
 }
 
-/// A heat map: the divergence of the parent with one layer replaced, by layer and what stands there. Darker is worse, on
-/// a logarithmic scale.
+/// A heat map: the divergence of the parent with one layer replaced, by layer and what stands there. Darker is worse,
+/// on a logarithmic scale.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.

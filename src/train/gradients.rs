@@ -81,8 +81,8 @@ fn on_each<N: Network>(
     })
 }
 
-/// The gradients of the loss on one batch, against the text or a teacher, and of the network's auxiliary loss, which the
-/// reported loss leaves out, in single precision.
+/// The gradients of the loss on one batch, against the text or a teacher, and of the network's auxiliary loss, which
+/// the reported loss leaves out, in single precision.
 fn of_batch<N: Network>(model: &N, teacher: Option<&N>, batch: &TokenBatch, device: &Device) -> Gradients {
     let (logits, aux_loss) = model.logits_and_aux_loss(batch.tokens(device));
     let loss = match teacher {

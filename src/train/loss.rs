@@ -21,10 +21,12 @@ pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
 
 /// Mean Kullback-Leibler divergence `KL(teacher || own)` of the next-token distributions, in nats, over the positions
 /// whose target is not [`IGNORE`]; one element. `teacher` is taken without a gradient. It is taken in 32 bits whatever
-/// the precision of the logits. That is the loss of distillation (Hinton et al. 2015, arXiv 1503.02531) at temperature 1.
+/// the precision of the logits. That is the loss of distillation (Hinton et al. 2015, arXiv 1503.02531) at temperature
+/// 1.
 ///
 /// # Shapes
-/// `logits` and `teacher`: `[B, S, V]` for a batch of `B` sequences of `S` tokens. `teacher` is not tracked by autodiff.
+/// `logits` and `teacher`: `[B, S, V]` for a batch of `B` sequences of `S` tokens. `teacher` is not tracked by
+/// autodiff.
 pub fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     let rows = batch.batch * batch.seq;
     let [_, _, vocab] = logits.dims();

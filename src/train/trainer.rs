@@ -84,8 +84,8 @@ impl<N: Network> Trainer<N> {
         self
     }
 
-    /// Learns the next-token distributions of `teacher`, a model with the same vocabulary, in place of the text: the loss
-    /// is the [`divergence`](super::divergence) from them. The teacher is computed along with every batch.
+    /// Learns the next-token distributions of `teacher`, a model with the same vocabulary, in place of the text: the
+    /// loss is the [`divergence`](super::divergence) from them. The teacher is computed along with every batch.
     #[must_use]
     pub fn learn_from(self, teacher: N) -> Self {
         Self { teacher: Some(teacher.valid()), ..self }

@@ -74,3 +74,25 @@ fn a_healed_model_is_nearer_to_its_parent_however_often_it_was_stopped() {
     let error = heal(&healing, &spec, healed.model, folder.join("parts"), &mut |_| ControlFlow::Continue(()));
     assert!(composer_nas::text::causes(&error.unwrap_err()).contains("distillation was"));
 }
+
+#[test]
+fn a_candidate_may_be_judged_after_some_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let parent = parent("AMAM");
+    let alternatives = Alternatives::of(&parent.spec().architecture, Symbol::ATTENTION, symbols("S"));
+    let library = Arc::new(library(&parent, &alternatives, folder).unwrap());
+    let plain = || Distillation::new(library.clone(), &alternatives, held_out(folder, 4)).unwrap();
+    let batches = windows(folder)[0].sample(80, 2).unwrap();
+
+    let healed = plain().after_healing(config().train, batches.clone()).unwrap();
+    assert_ne!(plain().fingerprint(), healed.fingerprint());
+    let kl = |evaluator: &Distillation, architecture: &str| {
+        let trial = Trial::new(TrialId(0), architecture.parse().unwrap(), Seed(3), Origin::Searcher);
+        evaluator.evaluate(&trial, &Context::default()).unwrap().scores[KL]
+    };
+    assert!(kl(&healed, "SMSM") < 0.9 * kl(&plain(), "SMSM"));
+    assert_eq!(kl(&healed, "AMAM"), 0.0);
+    assert!(plain().after_healing(config().train, Vec::new()).is_err());
+    assert!(plain().after_healing(TrainConfig { steps: 0, ..config().train }, batches).is_err());
+}
