@@ -170,9 +170,8 @@ fn export(tasks: &[Task], folder: &Path, options: &Options) -> anyhow::Result<()
         });
         fs::write(folder.join(format!("{name}.first")), lines.collect::<Vec<_>>().join("\n"))?;
     }
-    let noise = (0..options.seeds).map(|seed| {
-        (0..most).map(|at| Landscape::noise(seed, at).to_string()).collect::<Vec<_>>().join(" ")
-    });
+    let noise = (0..options.seeds)
+        .map(|seed| (0..most).map(|at| Landscape::noise(seed, at).to_string()).collect::<Vec<_>>().join(" "));
     Ok(fs::write(folder.join("noise"), noise.collect::<Vec<_>>().join("\n"))?)
 }
 
@@ -212,7 +211,8 @@ fn main() -> anyhow::Result<()> {
         let mut seconds = Vec::new();
         for task in &tasks {
             let run = |seed| search(task, &name, seed, most);
-            let found: Vec<_> = pool.install(|| (0..options.seeds).into_par_iter().map(run).collect::<Result<_, _>>())?;
+            let found: Vec<_> =
+                pool.install(|| (0..options.seeds).into_par_iter().map(run).collect::<Result<_, _>>())?;
             let (searches, asks): (Vec<_>, Vec<f64>) = found.into_iter().unzip();
             entries.push(entry(task, &searches, &options.at));
             seconds.extend(asks);

@@ -82,9 +82,9 @@ fn the_front_of_a_plain_function_is_found_by_bayesian_optimisation() {
         let ideal = |count| 1.0 - 0.5f64.powi(count);
         let found = study.front();
         let reached = (0..=12).filter(|&count| {
-            found.iter().any(|seen| {
-                attention(&seen.trial.architecture) <= f64::from(count) && seen.value > ideal(count) - 0.03
-            })
+            found
+                .iter()
+                .any(|seen| attention(&seen.trial.architecture) <= f64::from(count) && seen.value > ideal(count) - 0.03)
         });
         assert!(reached.count() >= 10, "{:?}", found.iter().map(|seen| seen.trial.architecture.letters()));
     }
@@ -95,7 +95,11 @@ fn every_searcher_serves_several_objectives_and_keeps_bounds_on_costs() {
     let goals = [
         two(),
         two().at_most(cache(), 3.0).unwrap(),
-        two().and(Objective::minimize(Measure::score("loss"))).unwrap().at_least(Measure::score("accuracy"), 0.4).unwrap(),
+        two()
+            .and(Objective::minimize(Measure::score("loss")))
+            .unwrap()
+            .at_least(Measure::score("accuracy"), 0.4)
+            .unwrap(),
         Goal::default().at_most(cache(), 2.0).unwrap().at_most(Measure::score("loss"), 0.7).unwrap(),
         Goal::default().and(Objective::minimize(Measure::score("loss"))).unwrap(),
     ];
@@ -115,16 +119,23 @@ fn answers_are_functions_of_the_study() {
     let study = searched(&mut GpBo::default(), study(goal, 8), 20);
     let ask = || GpBo::default().ask(&study, &mut Seed(9).rng("ask", 0)).unwrap();
     assert_eq!(ask(), ask());
+    let batch: Vec<_> = study.space().iter().filter(|a| !study.knows(a)).take(2).collect();
+    let promise = |batch: &[Architecture]| GpBo::default().promise(&study, batch, &mut Seed(9).rng("ask", 0)).unwrap();
+    assert!(promise(&batch) >= promise(&batch[..1]) - 0.3 && promise(&batch).is_finite());
+    assert!(GpBo::default().promise(&study, &[], &mut Seed(9).rng("ask", 0)).is_err());
     let inspection = GpBo::default().inspect(&study, &mut Seed(9).rng("ask", 0)).unwrap();
     assert!(inspection.candidates.len() > 1 && inspection.candidates.iter().all(|c| !study.knows(&c.architecture)));
 }
 
 fn evaluator() -> impl Evaluator {
-    from_fn("early attention", |trial: &Trial, _: &Context| Ok(Report::score("accuracy", accuracy(&trial.architecture))))
+    from_fn("early attention", |trial: &Trial, _: &Context| {
+        Ok(Report::score("accuracy", accuracy(&trial.architecture)))
+    })
 }
 
 fn costs() -> TargetCosts<Cycle> {
-    TargetCosts::new(Cycle, &Target::llama_1b(), &Primitives::standard(), composer_nas::cost::Workload::bf16(4096)).unwrap()
+    TargetCosts::new(Cycle, &Target::llama_1b(), &Primitives::standard(), composer_nas::cost::Workload::bf16(4096))
+        .unwrap()
 }
 
 #[test]
@@ -226,7 +237,10 @@ fn the_true_front_of_the_measured_sequences_is_found_in_24_trials() {
         let pipeline = pipeline.goal(two()).costs(FnCost::new("cache", "attention", attention)).seed(seed);
         let study = pipeline.trials(24).run(&Target::llama_1b()).unwrap().study;
         let met = front.iter().filter(|best| study.knows(best)).count();
-        let points = study.trials().iter().map(|trial| vec![table.mean(&trial.architecture).unwrap(), -attention(&trial.architecture)]);
+        let points = study
+            .trials()
+            .iter()
+            .map(|trial| vec![table.mean(&trial.architecture).unwrap(), -attention(&trial.architecture)]);
         let volume = composer_nas::study::hypervolume(&points.collect::<Vec<_>>(), &reference) / whole;
         println!("seed {seed}: {met} of {}, {volume:.4} of the hypervolume", front.len());
         found += usize::from(met == front.len());

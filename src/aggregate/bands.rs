@@ -54,9 +54,7 @@ fn of_band(
     aggregator: &impl Aggregator,
 ) -> Result<Band, AggregateError> {
     let inside = |value: f64| (low..=high).contains(&value);
-    let view = study.filtered(|trial| {
-        trial.report().is_some_and(|report| report.measured(measure).is_ok_and(inside))
-    });
+    let view = study.filtered(|trial| trial.report().is_some_and(|report| report.measured(measure).is_ok_and(inside)));
     let merged = aggregator.aggregate(&view)?;
     let stays = match measure {
         Measure::Cost(name) => study.costs(&merged).ok().and_then(|costs| costs.get(name).copied()),

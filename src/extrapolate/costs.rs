@@ -86,8 +86,7 @@ impl<X: Extrapolator> TargetCosts<X> {
     }
 
     fn computed(&self, architecture: &Architecture) -> Result<[f64; COSTS.len()], KnownCostError> {
-        let unbuildable =
-            |reason: String| KnownCostError::Unbuildable { architecture: architecture.clone(), reason };
+        let unbuildable = |reason: String| KnownCostError::Unbuildable { architecture: architecture.clone(), reason };
         let spec = self
             .extrapolator
             .extrapolate(architecture, &self.target, &self.primitives)
@@ -198,7 +197,8 @@ mod tests {
         let of = |target: Target, tokens| {
             TargetCosts::new(Cycle, &target, &primitives, Workload::bf16(tokens)).unwrap().fingerprint()
         };
-        let all = [of(Target::llama_1b(), 8), of(Target::llama_1b(), 9), of(Target::llama_3b(), 8), costs().fingerprint()];
+        let all =
+            [of(Target::llama_1b(), 8), of(Target::llama_1b(), 9), of(Target::llama_3b(), 8), costs().fingerprint()];
         assert_eq!(std::collections::BTreeSet::from(all).len(), 4);
     }
 }

@@ -17,8 +17,8 @@ use crate::{
     space::{Architecture, SearchSpace},
     stopping::Pruner,
     study::{
-        Event, Failure, FailureKind, Goal, KnownCostError, KnownCosts, Origin, Report, Study, StudyError, Trial, TrialId,
-        left_out,
+        Event, Failure, FailureKind, Goal, KnownCostError, KnownCosts, Origin, Report, Study, StudyError, Trial,
+        TrialId, left_out,
     },
     text::causes,
 };

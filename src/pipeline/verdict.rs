@@ -1,10 +1,6 @@
 //! What is to be said of a merged architecture.
 
-use crate::{
-    space::Architecture,
-    study::Study,
-    text::number,
-};
+use crate::{space::Architecture, study::Study, text::number};
 
 /// Whether the merged architecture or the best trial is better, and whether the difference is within the error. By the
 /// means of all evaluations of each.
@@ -69,7 +65,8 @@ mod tests {
             study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Merged }).unwrap();
             study.apply(Event::Completed { id, report }).unwrap();
             let text = verdict(&study, &merged).unwrap();
-            let part = ["was not evaluated", "nothing is known", "nothing is known", "within two standard"][id.0 as usize];
+            let part =
+                ["was not evaluated", "nothing is known", "nothing is known", "within two standard"][id.0 as usize];
             assert!(text.contains(part), "{text}");
         }
         assert!(verdict(&study, &"AMM".parse().unwrap()).unwrap().contains("best trial as well"));

@@ -10,6 +10,7 @@ mod comparable;
 mod compare;
 mod evidence;
 mod figure;
+mod front;
 #[cfg(feature = "model")]
 mod isoflop;
 mod latency;
@@ -31,6 +32,7 @@ pub use comparable::{CompareError, check_comparable};
 pub use compare::{compare, write_comparison};
 pub use evidence::evidence;
 pub use figure::{Figure, PlotError};
+pub use front::{front, hypervolume};
 #[cfg(feature = "model")]
 pub use isoflop::isoflop;
 pub use latency::Latency;

@@ -117,7 +117,9 @@ pub enum SearchError {
     #[error(transparent)]
     Costs(#[from] KnownCostError),
     /// Bounds on known costs within which nothing lies.
-    #[error("nothing in {looked} is within the bounds of the goal; the nearest is {nearest} with {costs}: relax a bound")]
+    #[error(
+        "nothing in {looked} is within the bounds of the goal; the nearest is {nearest} with {costs}: relax a bound"
+    )]
     NothingWithin {
         /// What was looked at.
         looked: String,

@@ -3,7 +3,10 @@
 use rand::RngExt;
 use rand_distr::StandardNormal;
 
-use super::{Observation, Study, hypervolume::{dominates, hypervolume, non_dominated}};
+use super::{
+    Direction, Goal, Observation, Study,
+    hypervolume::{dominates, hypervolume, non_dominated},
+};
 use crate::{
     seed::Seed,
     statistics::{Estimate, mean},
@@ -46,9 +49,7 @@ impl Study {
     /// within.
     pub fn nearest(&self) -> Option<Observation<'_>> {
         let goal = self.goal();
-        let nearer = |best: Observation<'_>, next: Observation<'_>| {
-            next.report.excess(goal) < best.report.excess(goal)
-        };
+        let nearer = |best: Observation<'_>, next: Observation<'_>| next.report.excess(goal) < best.report.excess(goal);
         self.observations().reduce(|best, next| if nearer(best, next) { next } else { best })
     }
 
@@ -86,6 +87,20 @@ impl Study {
         let shift = mean(&draws) - value;
         let Estimate { low, high, .. } = Estimate::from_draws(value, draws);
         Volume { value, interval: Some([(low - shift).max(0.0), high - shift]) }
+    }
+
+    /// The volume that the front dominates above `reference`, without an interval.
+    pub(crate) fn hypervolume_value(&self, reference: &[f64]) -> f64 {
+        hypervolume(&self.feasible().into_iter().map(|(_, values)| values).collect::<Vec<_>>(), reference)
+    }
+
+    /// The study as it looks with its first objective alone: no others, no bounds, no known costs.
+    pub(crate) fn simplified(&self) -> Study {
+        let goal = match self.goal().direction {
+            Direction::Maximize => Goal::maximize(self.goal().score.clone()),
+            Direction::Minimize => Goal::minimize(self.goal().score.clone()),
+        };
+        self.with_goal(goal)
     }
 
     /// The observations within the bounds, with their objectives.

@@ -18,9 +18,9 @@ pub(crate) use hypervolume::{dominates, non_dominated};
 pub(crate) use report::left_out;
 
 pub use event::Event;
+pub use front::Volume;
 pub use goal::{Bound, Direction, Goal, GoalError, Limit, Measure, Objective};
 pub use hypervolume::hypervolume;
-pub use front::Volume;
 pub use id::TrialId;
 pub use known_costs::{FnCost, KnownCostError, KnownCosts};
 pub use report::{Report, ReportError, TaskReport};

@@ -199,6 +199,11 @@ impl Study {
         self.filtered(|trial| trial.origin != Origin::Merged)
     }
 
+    /// The study with another goal, without known costs.
+    pub(super) fn with_goal(&self, goal: Goal) -> Study {
+        Study { goal, costs: None, ..self.clone() }
+    }
+
     /// The study with these of its trials, under their numbers.
     pub(crate) fn filtered(&self, keep: impl Fn(&Trial) -> bool) -> Study {
         let mut view = self.clone();

@@ -196,9 +196,7 @@ impl Case {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        extrapolate::{Auto, Cycle, EqualSize, ExtrapolateError, Stack, Stretch},
-    };
+    use crate::extrapolate::{Auto, Cycle, EqualSize, ExtrapolateError, Stack, Stretch};
 
     #[test]
     fn our_extrapolators_keep_the_laws() {

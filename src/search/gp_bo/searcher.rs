@@ -187,7 +187,8 @@ impl GpBo {
     }
 
     /// How much it promises to evaluate all sequences of `batch` together: their joint qLogNEI, the natural logarithm
-    /// of an improvement in standard deviations of the observed values.
+    /// of an improvement in standard deviations of the observed values. With several objectives or bounds, their joint
+    /// qLogNEHVI: the logarithm of a hypervolume in such units, known costs in units of their range.
     ///
     /// # Errors
     /// [`SearchError`] when nothing is observed, the batch is empty, or a sequence lies outside the space.
@@ -298,9 +299,7 @@ fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dy
     let plan = Plan::new(cost, limits, STRUCTURED_SEARCH);
     let encode = move || -> Encode<'_, Structured> {
         let describer = describer.clone();
-        Box::new(move |architectures: &[Architecture]| {
-            Ok(Sequences::new(describer.describe(architectures)?, symbols))
-        })
+        Box::new(move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols)))
     };
     process(study, encode, &Hyper::<Structured>::starts(terms), plan)
 }

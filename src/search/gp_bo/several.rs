@@ -7,7 +7,8 @@ use nalgebra::{DMatrix, DVector};
 use super::{
     AcquisitionFunction, GpError,
     acquisition::{
-        Baseline, NoisyBaseline, NoisySingles, OneNoisy, QLogNehvi, SAMPLES, Singles, base_samples, ln_normal, surviving,
+        Baseline, Batch, NoisyBaseline, NoisySingles, OneNoisy, QLogNehvi, SAMPLES, Singles, base_samples, ln_normal,
+        surviving,
     },
     hyper::Hyper,
     inspection::{Candidate, Inspection},
@@ -75,11 +76,26 @@ struct ScoreLimit {
 /// An acquisition function of several objectives, ready to score sequences.
 struct Acquisition<K: Kernel> {
     function: Function,
-    /// The baseline's points, and their whitened covariance with the observations for every process.
+    ground: Ground<K>,
+}
+
+/// What acquisition functions stand on: the baseline, which may be on the front or is pending.
+struct Ground<K: Kernel> {
+    reference: Vec<f64>,
+    /// Known objectives of every point of the baseline, in units.
+    known: Vec<Vec<f64>>,
+    /// Mean and covariance of every process at the baseline.
+    posteriors: Vec<(DVector<f64>, DMatrix<f64>)>,
     points: K::Points,
+    /// The whitened covariance of the baseline with the observations for every process.
     white: Vec<DMatrix<f64>>,
     /// What known costs are divided by.
     units: Vec<f64>,
+}
+
+/// Known costs in units.
+fn scaled(known: &[f64], units: &[f64]) -> Vec<f64> {
+    known.iter().zip(units).map(|(value, unit)| value / unit).collect()
 }
 
 enum Function {
@@ -209,12 +225,14 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
             return Ok(Vec::new());
         }
         let points = (self.encode)(&sequences)?;
-        let moments: Vec<_> =
-            (0..self.models()).map(|model| self.surrogate(model).predict_diagonal(&points)).collect::<Result<_, _>>()?;
+        let moments: Vec<_> = (0..self.models())
+            .map(|model| self.surrogate(model).predict_diagonal(&points))
+            .collect::<Result<_, _>>()?;
         let of = |at: usize| moments.iter().map(|(mean, variance)| (mean[at], variance[at])).collect::<Vec<_>>();
-        let inside = sequences.into_iter().enumerate().filter(|(at, sequence)| {
-            self.ln_feasible(&of(*at)) >= 0.5f64.ln() && self.study.admits(sequence)
-        });
+        let inside = sequences
+            .into_iter()
+            .enumerate()
+            .filter(|(at, sequence)| self.ln_feasible(&of(*at)) >= 0.5f64.ln() && self.study.admits(sequence));
         Ok(inside.filter_map(|(_, sequence)| self.known(&sequence).map(|known| (sequence, known))).collect())
     }
 
@@ -240,7 +258,8 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         (0..self.models()).map(|model| self.surrogate(model).predict(points)).collect()
     }
 
-    fn acquisition(&self, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
+    /// What an acquisition function is made of.
+    fn ground(&self, rng: &mut Rng) -> Result<Ground<K>, GpError> {
         let observed = self.likely(self.primary.distinct().to_vec())?;
         let mut baseline = self.survivors(&observed, rng)?;
         let mut met: HashSet<_> = observed.iter().map(|(sequence, _)| sequence.clone()).collect();
@@ -249,34 +268,45 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
 
         let units = self.units(&observed, rng);
         let reference = self.reference(&observed, rng)?;
-        let scaled = |known: &[f64]| known.iter().zip(&units).map(|(value, unit)| value / unit).collect::<Vec<_>>();
-        let reference: Vec<_> = self.objectives.iter().zip(reference).map(|(source, value)| match *source {
+        let reference = self.objectives.iter().zip(reference).map(|(source, value)| match *source {
             Source::Model(_) => value,
             Source::Cost(cost) => value / units[cost],
-        }).collect();
-        let known: Vec<_> = baseline.iter().map(|(_, known)| scaled(known)).collect();
-        let sequences: Vec<_> = baseline.iter().map(|(sequence, _)| sequence.clone()).collect();
+        });
+        let reference = reference.collect();
+        let known = baseline.iter().map(|(_, known)| scaled(known, &units)).collect();
+        let sequences: Vec<_> = baseline.into_iter().map(|(sequence, _)| sequence).collect();
         let points = (self.encode)(&sequences)?;
         let posteriors = self.posteriors(&points)?;
         let white = (0..self.models()).map(|model| self.surrogate(model).whiten(&points)).collect();
+        Ok(Ground { reference, known, posteriors, points, white, units })
+    }
+
+    fn acquisition(&self, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
+        let ground = self.ground(rng)?;
         let noisy = self.objectives.iter().filter(|source| matches!(source, Source::Model(_))).count();
-        let samples = if noisy == 1 && self.costs.len() < 2 { SAMPLES } else { FEW_SAMPLES };
-        let width = baseline.len() + 1;
         let function = if noisy == 1 {
-            let (mean, covariance) = &posteriors[0];
-            let z = base_samples(samples, width, rng);
-            Function::One(OneNoisy::new(NoisyBaseline { mean, covariance, z, known: &known }, &reference)?)
+            let samples = if self.costs.len() < 2 { SAMPLES } else { FEW_SAMPLES };
+            let (mean, covariance) = &ground.posteriors[0];
+            let z = base_samples(samples, ground.known.len() + 1, rng);
+            let baseline = NoisyBaseline { mean, covariance, z, known: &ground.known };
+            Function::One(OneNoisy::new(baseline, &ground.reference)?)
         } else {
-            let objective = |source: &Source| match *source {
-                Source::Model(model) => {
-                    let (mean, covariance) = posteriors[model].clone();
-                    Baseline::Noisy { mean, covariance, z: base_samples(samples, width, rng) }
-                }
-                Source::Cost(cost) => Baseline::Known(known.iter().map(|known| known[cost]).collect()),
-            };
-            Function::General(QLogNehvi::new(self.objectives.iter().map(objective).collect(), &reference)?)
+            Function::General(self.general(&ground, 1, rng)?)
         };
-        Ok(Acquisition { function, points, white, units })
+        Ok(Acquisition { function, ground })
+    }
+
+    /// qLogNEHVI for batches of `q`.
+    fn general(&self, ground: &Ground<K>, q: usize, rng: &mut Rng) -> Result<QLogNehvi, GpError> {
+        let width = ground.known.len() + q;
+        let objective = |source: &Source| match *source {
+            Source::Model(model) => {
+                let (mean, covariance) = ground.posteriors[model].clone();
+                Baseline::Noisy { mean, covariance, z: base_samples(FEW_SAMPLES, width, rng) }
+            }
+            Source::Cost(cost) => Baseline::Known(ground.known.iter().map(|known| known[cost]).collect()),
+        };
+        Ok(QLogNehvi::new(self.objectives.iter().map(objective).collect(), &ground.reference)?)
     }
 
     /// Those of the observed sequences that are on the front in some joint sample.
@@ -352,25 +382,24 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let points = (self.encode)(batch)?;
         let bounded = self.study.goal().limits_costs();
         let allowed = |sequence: &Architecture| !bounded || self.study.admits(sequence);
-        let known: Vec<_> =
-            batch.iter().map(|sequence| self.known(sequence).filter(|_| allowed(sequence))).collect();
-        let marginals: Vec<Marginals> = (0..self.models())
-            .map(|model| self.surrogate(model).predict_white(&points))
-            .collect::<Result<_, _>>()?;
-        let scaled = |known: &Option<Vec<f64>>| match known {
-            Some(known) => known.iter().zip(&acquisition.units).map(|(value, unit)| value / unit).collect(),
+        let known: Vec<_> = batch.iter().map(|sequence| self.known(sequence).filter(|_| allowed(sequence))).collect();
+        let marginals: Vec<Marginals> =
+            (0..self.models()).map(|model| self.surrogate(model).predict_white(&points)).collect::<Result<_, _>>()?;
+        let ground = &acquisition.ground;
+        let in_units = |known: &Option<Vec<f64>>| match known {
+            Some(known) => scaled(known, &ground.units),
             None => vec![f64::NEG_INFINITY; self.costs.len()],
         };
-        let scaled: Vec<Vec<f64>> = known.iter().map(scaled).collect();
+        let in_units: Vec<Vec<f64>> = known.iter().map(in_units).collect();
         let cross = |model: usize| {
-            let prior = self.surrogate(model).hyper().kernel.cross(&acquisition.points, &points);
-            prior - &acquisition.white[model] * marginals[model].white.transpose()
+            let prior = self.surrogate(model).hyper().kernel.cross(&ground.points, &points);
+            prior - &ground.white[model] * marginals[model].white.transpose()
         };
         let mut values = match &acquisition.function {
             Function::One(function) => {
                 let Marginals { mean, variance, .. } = &marginals[0];
                 let (mean, variance) = (mean.as_slice(), variance.as_slice());
-                function.values(NoisySingles { mean, variance, cross: cross(0), known: &scaled })?
+                function.values(NoisySingles { mean, variance, cross: cross(0), known: &in_units })?
             }
             Function::General(function) => {
                 let singles = |source: &Source| match *source {
@@ -379,7 +408,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
                         variance: marginals[model].variance.as_slice().to_vec(),
                         cross: cross(model),
                     },
-                    Source::Cost(cost) => Singles::Known(scaled.iter().map(|known| known[cost]).collect()),
+                    Source::Cost(cost) => Singles::Known(in_units.iter().map(|known| known[cost]).collect()),
                 };
                 function.values_of_singles(&self.objectives.iter().map(singles).collect::<Vec<_>>())?
             }
@@ -469,6 +498,23 @@ impl<K: Kernel + Clone> Process for Several<'_, K> {
     }
 
     fn promise(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError> {
-        self.primary.promise(batch, rng)
+        let ground = self.ground(rng)?;
+        let function = self.general(&ground, batch.len(), rng)?;
+        let points = (self.encode)(batch)?;
+        let unknown = |sequence: &Architecture| GpError::OutsideSpace { architecture: sequence.to_string() };
+        let known = |sequence| self.known(sequence).map(|known| scaled(&known, &ground.units)).ok_or(unknown(sequence));
+        let known: Vec<_> = batch.iter().map(known).collect::<Result<_, _>>()?;
+        let objective = |source: &Source| match *source {
+            Source::Model(model) => {
+                let surrogate = self.surrogate(model);
+                let (mean, covariance) = surrogate.predict(&points)?;
+                let prior = surrogate.hyper().kernel.cross(&points, &ground.points);
+                let cross = prior - surrogate.whiten(&points) * ground.white[model].transpose();
+                Ok(Batch::Noisy { mean, covariance, cross })
+            }
+            Source::Cost(cost) => Ok(Batch::Known(known.iter().map(|known| known[cost]).collect())),
+        };
+        let objectives: Vec<_> = self.objectives.iter().map(objective).collect::<Result<_, GpError>>()?;
+        Ok(function.value(&objectives)?)
     }
 }

@@ -105,7 +105,12 @@ mod tests {
     fn sorted(mut cells: Vec<Cell>) -> Vec<Cell> {
         cells.sort_by(|a, b| {
             let key = |cell: &Cell| [cell.lower.clone(), cell.upper.clone()].concat();
-            key(a).iter().zip(key(b)).map(|(a, b)| a.total_cmp(&b)).find(|o| o.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+            key(a)
+                .iter()
+                .zip(key(b))
+                .map(|(a, b)| a.total_cmp(&b))
+                .find(|o| o.is_ne())
+                .unwrap_or(std::cmp::Ordering::Equal)
         });
         cells
     }
@@ -114,11 +119,13 @@ mod tests {
     fn boxes_are_botorchs() {
         let mut boxes = 0;
         for case in golden::multi_objective().fronts {
-            let infinite = |upper: &Vec<f64>| upper.iter().map(|&u| if u >= 1e300 { f64::INFINITY } else { u }).collect();
-            let theirs = case.lower.iter().zip(&case.upper).map(|(lower, upper)| Cell {
-                lower: lower.clone(),
-                upper: infinite(upper),
-            });
+            let infinite =
+                |upper: &Vec<f64>| upper.iter().map(|&u| if u >= 1e300 { f64::INFINITY } else { u }).collect();
+            let theirs = case
+                .lower
+                .iter()
+                .zip(&case.upper)
+                .map(|(lower, upper)| Cell { lower: lower.clone(), upper: infinite(upper) });
             // BoTorch keeps boxes without width in two dimensions.
             let solid = |cell: &Cell| cell.lower.iter().zip(&cell.upper).all(|(l, u)| l < u);
             let theirs = sorted(theirs.filter(solid).collect());

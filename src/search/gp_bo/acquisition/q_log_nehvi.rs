@@ -32,11 +32,7 @@ const LONGEST: f64 = 1e10;
 pub(crate) enum Baseline {
     /// Mean b and covariance b x b of the latent function, and base samples M x (b and one for every point of the
     /// largest batch).
-    Noisy {
-        mean: DVector<f64>,
-        covariance: DMatrix<f64>,
-        z: DMatrix<f64>,
-    },
+    Noisy { mean: DVector<f64>, covariance: DMatrix<f64>, z: DMatrix<f64> },
     /// One value for each of the b points.
     Known(Vec<f64>),
 }
@@ -45,11 +41,7 @@ pub(crate) enum Baseline {
 #[derive(Clone, Debug)]
 pub(crate) enum Batch {
     /// Mean q, covariance q x q, covariance with the baseline q x b.
-    Noisy {
-        mean: DVector<f64>,
-        covariance: DMatrix<f64>,
-        cross: DMatrix<f64>,
-    },
+    Noisy { mean: DVector<f64>, covariance: DMatrix<f64>, cross: DMatrix<f64> },
     /// One value for each of the q points.
     Known(Vec<f64>),
 }
@@ -58,11 +50,7 @@ pub(crate) enum Batch {
 #[derive(Clone, Debug)]
 pub(crate) enum Singles {
     /// Mean C, variance C, covariance of the baseline with the candidates b x C.
-    Noisy {
-        mean: Vec<f64>,
-        variance: Vec<f64>,
-        cross: DMatrix<f64>,
-    },
+    Noisy { mean: Vec<f64>, variance: Vec<f64>, cross: DMatrix<f64> },
     /// One value for each of the C candidates.
     Known(Vec<f64>),
 }
@@ -161,7 +149,9 @@ impl QLogNehvi {
         let mut draws = Vec::new();
         for (objective, root) in candidates.iter().zip(&self.roots) {
             draws.push(match (objective, root) {
-                (Singles::Noisy { mean, variance, cross }, Some(root)) => Draws::Noisy(marginal(root, mean, variance, cross)?),
+                (Singles::Noisy { mean, variance, cross }, Some(root)) => {
+                    Draws::Noisy(marginal(root, mean, variance, cross)?)
+                }
                 (Singles::Known(values), None) => Draws::Known(values),
                 (Singles::Noisy { .. }, None) | (Singles::Known(_), Some(_)) => {
                     return Err(AcquisitionError::Empty { what: "the posterior of an objective" });
@@ -365,7 +355,11 @@ mod tests {
 
     #[test]
     fn many_candidates_at_once_are_the_same_up_to_smoothing() {
-        for golden in golden::multi_objective().acquisition.iter().filter(|golden| golden.base_samples[0][0].len() == golden.baseline + 1) {
+        for golden in golden::multi_objective()
+            .acquisition
+            .iter()
+            .filter(|golden| golden.base_samples[0][0].len() == golden.baseline + 1)
+        {
             for batch in &golden.batches {
                 let (baseline, points) = case(golden, batch);
                 let acquisition = QLogNehvi::new(baseline, &golden.reference).unwrap();
@@ -387,11 +381,8 @@ mod tests {
         let noisy = Baseline::Noisy { mean: DVector::from_vec(column(0)), covariance, z };
         let acquisition = QLogNehvi::new(vec![noisy, Baseline::Known(column(1))], &reference).unwrap();
         for candidate in [[1.5, -2.0], [0.5, -4.0], [3.0, -5.5], [9.0, -9.0]] {
-            let single = Singles::Noisy {
-                mean: vec![candidate[0]],
-                variance: vec![1e-16],
-                cross: DMatrix::zeros(3, 1),
-            };
+            let single =
+                Singles::Noisy { mean: vec![candidate[0]], variance: vec![1e-16], cross: DMatrix::zeros(3, 1) };
             let value = acquisition.values_of_singles(&[single, Singles::Known(vec![candidate[1]])]).unwrap()[0];
             let before: Vec<_> = seen.iter().map(|point| point.to_vec()).collect();
             let after = [before.clone(), vec![candidate.to_vec()]].concat();
