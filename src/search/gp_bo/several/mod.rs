@@ -1,14 +1,17 @@
 //! Proposals for several objectives, and for bounds: one process per noisy measure, known costs exactly.
 
+mod ground;
+mod outliers;
+
 use std::collections::HashSet;
 
-use nalgebra::{DMatrix, DVector};
+use ground::{Ground, scaled};
+use outliers::winsorised;
 
 use super::{
     AcquisitionFunction, GpError,
     acquisition::{
         Baseline, Batch, NoisyBaseline, NoisySingles, OneNoisy, QLogNehvi, SAMPLES, Singles, base_samples, ln_normal,
-        surviving,
     },
     hyper::Hyper,
     inspection::{Candidate, Inspection},
@@ -21,15 +24,11 @@ use crate::{
     search::unknown::Unknown,
     seed::Rng,
     space::Architecture,
-    study::{Bound, Direction, Measure, Study, reference},
+    study::{Bound, Direction, Measure, Study},
 };
 
-/// Samples behind the choice of the baseline, fewer for many points.
-const PRUNE_DRAWS: usize = 512;
 /// Base samples where two objectives or more are noisy, or two or more are known: BoTorch's number.
 const FEW_SAMPLES: usize = 128;
-/// Sequences from which the range of known costs is learnt, beside the observed ones.
-const RANGE_DRAWS: usize = 128;
 /// Compromises from which the acquisition is climbed.
 const INCUMBENTS: usize = 12;
 
@@ -79,48 +78,9 @@ struct Acquisition<K: Kernel> {
     ground: Ground<K>,
 }
 
-/// What acquisition functions stand on: the baseline, which may be on the front or is pending.
-struct Ground<K: Kernel> {
-    reference: Vec<f64>,
-    /// Known objectives of every point of the baseline, in units.
-    known: Vec<Vec<f64>>,
-    /// Mean and covariance of every process at the baseline.
-    posteriors: Vec<(DVector<f64>, DMatrix<f64>)>,
-    points: K::Points,
-    /// The whitened covariance of the baseline with the observations for every process.
-    white: Vec<DMatrix<f64>>,
-    /// What known costs are divided by.
-    units: Vec<f64>,
-}
-
-/// Known costs in units.
-fn scaled(known: &[f64], units: &[f64]) -> Vec<f64> {
-    known.iter().zip(units).map(|(value, unit)| value / unit).collect()
-}
-
 enum Function {
     One(OneNoisy),
     General(QLogNehvi),
-}
-
-/// How far below the lower quartile a value counts, in ranges between the quartiles.
-const FAR_BELOW: f64 = 3.0;
-
-/// The values, those far below the others raised to where they are still the worst. The cheapest sequences, which a
-/// front needs, can be so bad that nothing else would be seen beside them.
-fn winsorised(mut values: Vec<f64>) -> Vec<f64> {
-    let mut sorted: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    if sorted.len() < 8 {
-        return values;
-    }
-    let lower = sorted[sorted.len() / 4];
-    let range = sorted[sorted.len() * 3 / 4] - lower;
-    let least = lower - FAR_BELOW * range;
-    if range > 0.0 && least.is_finite() {
-        values.iter_mut().filter(|value| **value < least).for_each(|value| *value = least);
-    }
-    values
 }
 
 impl<'a, K: Kernel + Clone> Several<'a, K> {
@@ -219,68 +179,6 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         self.limits.iter().map(within).sum()
     }
 
-    /// The sequences that are likely to be within all bounds, of those that have costs.
-    fn likely(&self, sequences: Vec<Architecture>) -> Result<Vec<(Architecture, Vec<f64>)>, GpError> {
-        if sequences.is_empty() {
-            return Ok(Vec::new());
-        }
-        let points = (self.encode)(&sequences)?;
-        let moments: Vec<_> = (0..self.models())
-            .map(|model| self.surrogate(model).predict_diagonal(&points))
-            .collect::<Result<_, _>>()?;
-        let of = |at: usize| moments.iter().map(|(mean, variance)| (mean[at], variance[at])).collect::<Vec<_>>();
-        let inside = sequences
-            .into_iter()
-            .enumerate()
-            .filter(|(at, sequence)| self.ln_feasible(&of(*at)) >= 0.5f64.ln() && self.study.admits(sequence));
-        Ok(inside.filter_map(|(_, sequence)| self.known(&sequence).map(|known| (sequence, known))).collect())
-    }
-
-    /// Posterior means and known values of these, objective by objective.
-    fn outcomes(&self, seen: &[(Architecture, Vec<f64>)]) -> Result<Vec<Vec<f64>>, GpError> {
-        if seen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let sequences: Vec<_> = seen.iter().map(|(sequence, _)| sequence.clone()).collect();
-        let points = (self.encode)(&sequences)?;
-        let means: Vec<_> = (0..self.models())
-            .map(|model| Ok(self.surrogate(model).predict_diagonal(&points)?.0))
-            .collect::<Result<_, GpError>>()?;
-        let value = |at: usize, source: &Source| match *source {
-            Source::Model(model) => means[model][at],
-            Source::Cost(cost) => seen[at].1[cost],
-        };
-        Ok((0..seen.len()).map(|at| self.objectives.iter().map(|source| value(at, source)).collect()).collect())
-    }
-
-    /// Mean, covariance and whitened covariance of every process at the same points.
-    fn posteriors(&self, points: &K::Points) -> Result<Vec<(DVector<f64>, DMatrix<f64>)>, GpError> {
-        (0..self.models()).map(|model| self.surrogate(model).predict(points)).collect()
-    }
-
-    /// What an acquisition function is made of.
-    fn ground(&self, rng: &mut Rng) -> Result<Ground<K>, GpError> {
-        let observed = self.likely(self.primary.distinct().to_vec())?;
-        let mut baseline = self.survivors(&observed, rng)?;
-        let mut met: HashSet<_> = observed.iter().map(|(sequence, _)| sequence.clone()).collect();
-        let pending = self.primary.pending().filter(|sequence| met.insert((*sequence).clone())).cloned().collect();
-        baseline.extend(self.likely(pending)?);
-
-        let units = self.units(&observed, rng);
-        let reference = self.reference(&observed, rng)?;
-        let reference = self.objectives.iter().zip(reference).map(|(source, value)| match *source {
-            Source::Model(_) => value,
-            Source::Cost(cost) => value / units[cost],
-        });
-        let reference = reference.collect();
-        let known = baseline.iter().map(|(_, known)| scaled(known, &units)).collect();
-        let sequences: Vec<_> = baseline.into_iter().map(|(sequence, _)| sequence).collect();
-        let points = (self.encode)(&sequences)?;
-        let posteriors = self.posteriors(&points)?;
-        let white = (0..self.models()).map(|model| self.surrogate(model).whiten(&points)).collect();
-        Ok(Ground { reference, known, posteriors, points, white, units })
-    }
-
     fn acquisition(&self, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
         let ground = self.ground(rng)?;
         let noisy = self.objectives.iter().filter(|source| matches!(source, Source::Model(_))).count();
@@ -307,63 +205,6 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
             Source::Cost(cost) => Baseline::Known(ground.known.iter().map(|known| known[cost]).collect()),
         };
         Ok(QLogNehvi::new(self.objectives.iter().map(objective).collect(), &ground.reference)?)
-    }
-
-    /// Those of the observed sequences that are on the front in some joint sample.
-    fn survivors(
-        &self,
-        observed: &[(Architecture, Vec<f64>)],
-        rng: &mut Rng,
-    ) -> Result<Vec<(Architecture, Vec<f64>)>, GpError> {
-        if observed.is_empty() {
-            return Ok(Vec::new());
-        }
-        let sequences: Vec<_> = observed.iter().map(|(sequence, _)| sequence.clone()).collect();
-        let posteriors = self.posteriors(&(self.encode)(&sequences)?)?;
-        let draws = (PRUNE_DRAWS * 64 / observed.len().max(64)).max(32);
-        let objective = |source: &Source| match *source {
-            Source::Model(model) => {
-                let (mean, covariance) = posteriors[model].clone();
-                Baseline::Noisy { mean, covariance, z: base_samples(draws, observed.len() + 1, rng) }
-            }
-            Source::Cost(cost) => Baseline::Known(observed.iter().map(|(_, known)| known[cost]).collect()),
-        };
-        let objectives: Vec<_> = self.objectives.iter().map(objective).collect();
-        Ok(surviving(&objectives)?.into_iter().map(|at| observed[at].clone()).collect())
-    }
-
-    /// Known costs of some sequences of the space, observed ones among them.
-    fn costs_around(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Vec<Vec<f64>> {
-        if self.costs.is_empty() {
-            return Vec::new();
-        }
-        let drawn = (0..RANGE_DRAWS).map(|_| self.study.space().sample(rng));
-        let drawn = drawn.filter(|sequence| self.study.admits(sequence)).filter_map(|sequence| self.known(&sequence));
-        observed.iter().map(|(_, known)| known.clone()).chain(drawn).collect()
-    }
-
-    /// The range of every known objective, by which it is divided.
-    fn units(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Vec<f64> {
-        let around = self.costs_around(observed, rng);
-        let range = |cost: usize| {
-            let values = || around.iter().map(|known| known[cost]);
-            let range = values().fold(f64::NEG_INFINITY, f64::max) - values().fold(f64::INFINITY, f64::min);
-            if range > 0.0 && range.is_finite() { range } else { 1.0 }
-        };
-        (0..self.costs.len()).map(range).collect()
-    }
-
-    /// A point that is worse than all that was seen, also in known costs of what was not observed.
-    fn reference(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Result<Vec<f64>, GpError> {
-        let around = self.costs_around(observed, rng);
-        let known = reference(&around);
-        let seen = reference(&self.outcomes(observed)?);
-        // Of nothing within the bounds: two standard deviations below the mean.
-        let of = |(at, source): (usize, &Source)| match *source {
-            Source::Model(_) => seen.as_ref().map_or(-2.0, |seen| seen[at]),
-            Source::Cost(cost) => known.as_ref().map_or(0.0, |known| known[cost]),
-        };
-        Ok(self.objectives.iter().enumerate().map(of).collect())
     }
 
     /// The observed sequences whose expected outcomes are the best compromises.
