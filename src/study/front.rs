@@ -150,8 +150,10 @@ pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>) -> Vec<O
 /// The points of a front by their crowding distance, the loneliest first.
 fn by_room(front: &[usize], values: &[Vec<f64>]) -> Vec<usize> {
     let mut room = vec![0.0; front.len()];
-    for objective in 0..front.first().map_or(0, |&at| values[at].len()) {
-        let value = |at: usize| values[front[at]][objective];
+    let objectives = front.first().map_or(0, |&at| values[at].len());
+    let column = |objective| front.iter().map(|&at| values[at][objective]).collect::<Vec<f64>>();
+    for column in (0..objectives).map(column) {
+        let value = |at: usize| column[at];
         let mut order: Vec<_> = (0..front.len()).collect();
         order.sort_by(|&a, &b| value(a).total_cmp(&value(b)));
         let last = order.len() - 1;

@@ -21,13 +21,16 @@ const PRUNE_DRAWS: usize = 512;
 /// Sequences from which the range of known costs is learnt, beside the observed ones.
 const RANGE_DRAWS: usize = 128;
 
+/// Mean and covariance of a process at some points.
+type Moments = (DVector<f64>, DMatrix<f64>);
+
 /// What acquisition functions stand on: the baseline, which may be on the front or is pending.
 pub(super) struct Ground<K: Kernel> {
     pub(super) reference: Vec<f64>,
     /// Known objectives of every point of the baseline, in units.
     pub(super) known: Vec<Vec<f64>>,
     /// Mean and covariance of every process at the baseline.
-    pub(super) posteriors: Vec<(DVector<f64>, DMatrix<f64>)>,
+    pub(super) posteriors: Vec<Moments>,
     pub(super) points: K::Points,
     /// The whitened covariance of the baseline with the observations for every process.
     pub(super) white: Vec<DMatrix<f64>>,
@@ -76,7 +79,7 @@ impl<K: Kernel + Clone> Several<'_, K> {
     }
 
     /// Mean, covariance and whitened covariance of every process at the same points.
-    pub(super) fn posteriors(&self, points: &K::Points) -> Result<Vec<(DVector<f64>, DMatrix<f64>)>, GpError> {
+    pub(super) fn posteriors(&self, points: &K::Points) -> Result<Vec<Moments>, GpError> {
         (0..self.models()).map(|model| self.surrogate(model).predict(points)).collect()
     }
 
