@@ -1,14 +1,15 @@
 //! The cost of one proposal, fit included, against the number of observations.
 //!
 //! `cargo bench --bench ask` measures it on one thread; `-- gp_bo/16x2` selects rows of the first table. The second
-//! compares the default searcher with the times that BoTorch and Optuna took elsewhere.
+//! compares the default searcher with the times that BoTorch and Optuna took elsewhere, the third with itself where a known
+//! cost is a second objective.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use composer_nas::{
     prelude::*,
     search::RegularizedEvolution,
-    study::{Event, Origin},
+    study::{Event, FnCost, Measure, Objective, Origin},
     testkit::landscape::Landscape,
 };
 
@@ -27,6 +28,36 @@ fn study(landscape: &Landscape, trials: u64) -> Study {
         study.apply(Event::Completed { id, report }).expect("a finite value");
     }
     study
+}
+
+/// The same trials with attention layers as a second objective.
+fn with_cost(study: &Study) -> Study {
+    let goal = Goal::default().and(Objective::minimize(Measure::cost("cache"))).expect("another objective");
+    let cost = |architecture: &Architecture| architecture.count(Symbol::ATTENTION) as f64;
+    let costs = Arc::new(FnCost::new("cache", "attention", cost));
+    let mut two = Study::new(study.space().clone(), goal).with_costs(costs).expect("the cost");
+    for seen in study.observations() {
+        let architecture = seen.trial.architecture.clone();
+        let report = two.priced(&architecture, seen.report.clone()).expect("a cost");
+        let id = two.next_id();
+        let proposed = Event::Proposed { id, architecture, seed: seen.trial.seed, origin: Origin::Searcher };
+        two.apply(proposed).expect("a sequence of the space");
+        two.apply(Event::Completed { id, report }).expect("finite values");
+    }
+    two
+}
+
+/// Prints how much longer a proposal takes where a known cost is a second objective.
+fn with_two_objectives() {
+    println!("\n| function | trials | one objective, ms | two, ms | times |\n|---|--:|--:|--:|--:|");
+    for name in ["L16Z2", "L16Z3", "L32Z3"] {
+        for trials in [16, 64, 128] {
+            let one = study(&Landscape::named(name).expect("a known landscape"), trials);
+            let two = with_cost(&one);
+            let [one, two] = [one, two].map(|study| 1e3 * median_seconds::<10>(|| Box::new(GpBo::default()), &study));
+            println!("| {name} | {trials} | {one:.2} | {two:.2} | {:.2} |", two / one);
+        }
+    }
 }
 
 /// Median seconds of `N` first proposals of fresh searchers.
@@ -95,4 +126,5 @@ fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     by_observations(filter.as_deref());
     against_peers();
+    with_two_objectives();
 }

@@ -6,6 +6,8 @@
 
 #[path = "search/evaluator.rs"]
 mod evaluator;
+#[path = "search/goal.rs"]
+mod goal;
 #[macro_use]
 mod shared;
 #[path = "search/searcher.rs"]
@@ -27,6 +29,7 @@ use composer_nas::{
     cost::Workload,
     evaluate::mad::Protocol,
     execute::{self, Executor, Process, Resources, Slurm, SlurmOptions, Threads},
+    extrapolate::{Cycle, EqualSize},
     journal,
     pipeline::{MetricsFile, PipelineError},
     prelude::*,
@@ -39,6 +42,7 @@ use composer_nas::{
 use shared::{letters::Written, shown};
 
 use evaluator::{Chosen, EvaluatorArgs, Setting};
+use goal::GoalArgs;
 use searcher::SearcherKind;
 use space::SpaceArgs;
 
@@ -56,6 +60,8 @@ struct Args {
     space: SpaceArgs,
     #[command(flatten)]
     evaluator: EvaluatorArgs,
+    #[command(flatten)]
+    goal: GoalArgs,
     /// Trials in all, those of earlier runs included.
     #[arg(long, default_value_t = 24)]
     trials: usize,
@@ -97,6 +103,13 @@ struct Args {
     /// How the trials are merged into one architecture.
     #[arg(long, value_enum, default_value_t = AggregatorKind::N0)]
     aggregator: AggregatorKind,
+    /// How a sequence becomes a model of the target's size: auto as the paper advises, within a layer per run; cycle and
+    /// equal-size hold the size, the one with whole layers, the other by d_ff as well.
+    #[arg(long, value_enum, default_value_t = ExtrapolatorKind::Auto)]
+    extrapolator: ExtrapolatorKind,
+    /// Do not evaluate what was merged, where no trial has done so.
+    #[arg(long)]
+    merged_unseen: bool,
     /// Start no new trial after this many minutes.
     #[arg(long)]
     minutes: Option<f64>,
@@ -153,6 +166,13 @@ enum AggregatorKind {
     Best,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ExtrapolatorKind {
+    Auto,
+    Cycle,
+    EqualSize,
+}
+
 fn main() -> ExitCode {
     shared::carry_out(|| run(&Args::parse()))
 }
@@ -174,7 +194,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     let primitives = Primitives::standard();
     let target = shared::target(&args.target, "--target")?;
-    let space = args.space.space(&primitives, &target)?;
+    let evaluators = args.evaluator.goal()?;
+    let measure = |name: &str| args.goal.measures(name, &evaluators);
+    let space = args.space.space_without(&primitives, &target, measure)?;
     let setting = Setting {
         space: &space,
         primitives: &primitives,
@@ -183,7 +205,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
         folder: &folder,
         limit: args.trial_time().filter(|_| matches!(args.executor, ExecutorKind::Threads)),
     };
-    let Chosen { evaluator, goal, stop_from, trial_flops, words, size } = args.evaluator.choose(&setting)?;
+    let Chosen { evaluator, stop_from, trial_flops, words, size } = args.evaluator.choose(&setting)?;
+    let [at_most, at_least] = [&args.space.at_most, &args.space.at_least]
+        .map(|counts| counts.iter().filter(|count| measure(&count.name)).collect::<Vec<_>>());
+    let goal = args.goal.goal(&evaluators, &at_most, &at_least)?;
     execute::worker(&[&evaluator]);
     shared::check_folder(&folder)?;
     args.check(&space, &path)?;
@@ -208,6 +233,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let mut pipeline = Pipeline::new(&primitives, space, evaluator)
         .searcher(args.searcher.searcher())
         .aggregator(args.aggregator())
+        .extrapolator(args.extrapolator())
+        .costs(args.goal.costs(args.extrapolator(), &target, &primitives)?)
         .goal(goal)
         .trials(args.trials)
         .seed(args.seed)
@@ -226,6 +253,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(limit) = limit {
         pipeline = pipeline.time_limit(limit);
     }
+    if !args.merged_unseen {
+        pipeline = pipeline.evaluate_merged();
+    }
     let found = pipeline.run(&target)?;
     conclude(args, &folder, &found, &target, &primitives)
 }
@@ -234,7 +264,8 @@ impl Args {
     fn run_name(&self) -> anyhow::Result<String> {
         let name = self.run.clone().unwrap_or_else(|| {
             let evaluator = self.evaluator.name(self.space.mixed());
-            format!("{evaluator}-{}{}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
+            let goal = self.goal.name();
+            format!("{evaluator}-{}{}{goal}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
         });
         let inside = || format!("--run names a folder that is created inside {}", self.runs.display());
         shared::folder_name(&name).map_err(anyhow::Error::msg).with_context(inside)
@@ -318,6 +349,14 @@ impl Args {
         self.devices.iter().map(nth).collect()
     }
 
+    fn extrapolator(&self) -> Box<dyn Extrapolator + Send + Sync> {
+        match self.extrapolator {
+            ExtrapolatorKind::Auto => Box::new(Auto),
+            ExtrapolatorKind::Cycle => Box::new(Cycle),
+            ExtrapolatorKind::EqualSize => Box::new(EqualSize),
+        }
+    }
+
     fn aggregator(&self) -> Box<dyn Aggregator> {
         match self.aggregator {
             AggregatorKind::N0 => Box::new(NcClustering::n0()),
@@ -378,6 +417,17 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
         println!("\nbest trial   {} with {} {score:.4}", best.trial.architecture, study.goal().score);
     }
     println!("merged       {}", found.aggregated);
+    found.notices(target, primitives).iter().for_each(|notice| println!("             {}", line(notice)));
+    if study.goal().has_several() {
+        println!("\nfront        {}", study.goal());
+        for seen in study.pooled().front() {
+            let numbers = seen.report.scores.iter().filter(|(name, _)| **name == study.goal().score);
+            let numbers =
+                numbers.chain(&seen.report.costs).map(|(name, value)| format!("{name} {}", number(*value, 4)));
+            println!("             {:<28} {}", seen.trial.architecture, numbers.collect::<Vec<_>>().join(", "));
+        }
+        println!();
+    }
     println!("at {:<9} {}\n", target.name, found.target.architecture);
     println!("{}", target.compare([("found", &found.target.architecture)], primitives, Workload::bf16(4096))?);
     println!("written to {}: architecture.json, target.json, journal.jsonl, every figure", shown(folder));

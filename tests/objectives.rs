@@ -121,6 +121,10 @@ fn answers_are_functions_of_the_study() {
     let study = searched(&mut GpBo::default(), study(goal, 8), 20);
     let ask = || GpBo::default().ask(&study, &mut Seed(9).rng("ask", 0)).unwrap();
     assert_eq!(ask(), ask());
+    let batch: Vec<_> = study.space().iter().filter(|a| !study.knows(a)).take(2).collect();
+    let promise = |batch: &[Architecture]| GpBo::default().promise(&study, batch, &mut Seed(9).rng("ask", 0)).unwrap();
+    assert!(promise(&batch) >= promise(&batch[..1]) - 0.3 && promise(&batch).is_finite());
+    assert!(GpBo::default().promise(&study, &[], &mut Seed(9).rng("ask", 0)).is_err());
     let inspection = GpBo::default().inspect(&study, &mut Seed(9).rng("ask", 0)).unwrap();
     assert!(inspection.candidates.len() > 1 && inspection.candidates.iter().all(|c| !study.knows(&c.architecture)));
 }

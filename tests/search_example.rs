@@ -22,8 +22,40 @@ fn program() -> PathBuf {
 fn search(runs: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.arg("--runs").arg(runs).args(["--run", "tiny", "--layers", "3", "--device", "flex"]);
-    command.args(["--protocol", "tests/fixtures/tiny_protocol.json"]).args(arguments);
+    command.args(["--protocol", "tests/fixtures/tiny_protocol.json", "--merged-unseen"]).args(arguments);
     command
+}
+
+/// The program as it is by default, which evaluates what was merged.
+fn whole_search(runs: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(program());
+    command.arg("--runs").arg(runs).args(["--run", "tiny", "--layers", "3", "--device", "flex"]);
+    command.args(["--protocol", "tests/fixtures/tiny_protocol.json"]).args(arguments);
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+#[test]
+fn a_front_is_searched_by_costs_of_the_target() {
+    let runs = tempfile::tempdir().unwrap();
+    let runs = runs.path();
+    let arguments = ["--trials", "4", "--objective", "accuracy", "--objective", "cache", "--at-most", "cache=1.2e8"];
+    let text = whole_search(runs, &arguments);
+    assert!(text.contains("front        maximize accuracy, minimize cache, with cache at most 120000000"), "{text}");
+    assert!(text.contains("the merged architecture"), "{text}");
+    let first = study(runs);
+    assert_eq!(first.valid_trials(), 4);
+    assert!(first.observations().all(|seen| seen.report.costs["cache"] <= 1.2e8));
+    let merged = first.trials().iter().filter(|trial| trial.origin == Origin::Merged).count();
+    assert_eq!(first.trials().len(), 4 + merged);
+    let page = fs::read_to_string(runs.join("tiny/report.html")).unwrap();
+    assert!(page.contains("id=\"front\"") && page.contains("id=\"hypervolume\""));
+    // The same command again changes nothing.
+    whole_search(runs, &arguments);
+    assert_eq!(study(runs), first);
+    let refused = search(runs, &["--objective", "accuracy", "--objective", "accuracy:min"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("maximized and minimized"));
 }
 
 fn succeed(runs: &Path, arguments: &[&str]) -> String {

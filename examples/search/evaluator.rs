@@ -60,7 +60,6 @@ pub struct EvaluatorArgs {
 /// What evaluates, and what is to be said of it.
 pub struct Chosen {
     pub evaluator: Arc<dyn Evaluator>,
-    pub goal: Goal,
     /// The step from which intermediate scores are compared.
     pub stop_from: usize,
     /// Work of a trial, in FLOPs, where it is known.
@@ -116,11 +115,17 @@ impl EvaluatorArgs {
         format!("{blocks}{repeat}{stop}")
     }
 
-    /// What evaluates the candidates.
-    pub fn choose(&self, setting: &Setting) -> anyhow::Result<Chosen> {
+    /// The goal of the evaluator's one score.
+    pub fn goal(&self) -> anyhow::Result<Goal> {
         // Clap asks for no flag that another one excludes.
         let alone = self.evaluator.is_none() && (self.score.is_some() || self.minimize);
         ensure!(!alone, "--score and --minimize speak of the scores of --evaluator, and there is none");
+        let Some(score) = &self.score else { return Ok(Goal::default()) };
+        Ok(if self.minimize { Goal::minimize(score) } else { Goal::maximize(score) })
+    }
+
+    /// What evaluates the candidates.
+    pub fn choose(&self, setting: &Setting) -> anyhow::Result<Chosen> {
         let chosen = match &self.evaluator {
             Some(command) => self.program(command, setting)?,
             None => self.mad(setting)?,
@@ -130,27 +135,25 @@ impl EvaluatorArgs {
         }
         let stop_from = chosen.stop_from.saturating_mul(self.repeat);
         let trial_flops = chosen.trial_flops.map(|flops| flops * self.repeat as f64);
-        let evaluator = Arc::new(Repeated::new(chosen.evaluator, self.repeat)?.goal(chosen.goal.clone()));
+        let evaluator = Arc::new(Repeated::new(chosen.evaluator, self.repeat)?.goal(self.goal()?));
         Ok(Chosen { evaluator, stop_from, trial_flops, ..chosen })
     }
 
     fn program(&self, command: &str, setting: &Setting) -> anyhow::Result<Chosen> {
-        let score = self.score.clone().unwrap_or_default();
-        let goal = if self.minimize { Goal::minimize(score) } else { Goal::maximize(score) };
         let needed = self.stop_from.is_some() || !self.stop_early;
         ensure!(needed, "--stop-early: say with --stop-from STEP from which step on trials are compared");
         let candidates = shared::target(&self.candidates, "--candidates")?;
         let size = self.size(&candidates.dims, setting.mixed)?;
         let trials = setting.folder.join("trials");
         let words = format!("{} builds candidates at the widths of {}", line(command), line(&candidates.name));
-        let program = Program::shell(command, &trials, goal.clone()).context("--evaluator")?;
+        let program = Program::shell(command, &trials, self.goal()?).context("--evaluator")?;
         let mut program = program.version(&self.evaluator_version).candidates(candidates, setting.primitives)?;
         if let Some(limit) = setting.limit {
             program = program.time_limit(limit);
         }
         let stop_from = self.stop_from.unwrap_or_default();
         let (evaluator, size) = matched(Arc::new(program), size, setting.primitives)?;
-        Ok(Chosen { evaluator, goal, stop_from, trial_flops: None, words, size })
+        Ok(Chosen { evaluator, stop_from, trial_flops: None, words, size })
     }
 
     fn mad(&self, setting: &Setting) -> anyhow::Result<Chosen> {
@@ -165,7 +168,7 @@ impl EvaluatorArgs {
         let (evaluator, size) = matched(Arc::new(mad), size, setting.primitives)?;
         let size = size.map(|words| format!("protocol {name}; {words}"));
         let words = format!("training on {device}");
-        Ok(Chosen { evaluator, goal: Goal::default(), stop_from, trial_flops, words, size })
+        Ok(Chosen { evaluator, stop_from, trial_flops, words, size })
     }
 
     /// The size that candidates are grown to, if any.

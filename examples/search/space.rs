@@ -25,12 +25,13 @@ pub struct SpaceArgs {
     /// (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     pub primitives: Vec<String>,
-    /// At most so many layers are this primitive: --at-most attention=2. May be repeated.
-    #[arg(long, value_name = "PRIMITIVE=NUMBER")]
-    at_most: Vec<Count>,
-    /// At least so many layers are this primitive. May be repeated.
-    #[arg(long, value_name = "PRIMITIVE=NUMBER")]
-    at_least: Vec<Count>,
+    /// At most so many layers are this primitive: --at-most attention=2. Where the goal can have objectives, also at most
+    /// so much of a cost of the target or of a score: --at-most cache=2e8. May be repeated.
+    #[arg(long, value_name = "NAME=NUMBER")]
+    pub at_most: Vec<Count>,
+    /// At least so many layers are this primitive, or at least so much of a cost or score. May be repeated.
+    #[arg(long, value_name = "NAME=NUMBER", allow_negative_numbers = true)]
+    pub at_least: Vec<Count>,
     /// Exactly so many layers are this primitive. With two primitives and one of them fixed, the search is for the
     /// places alone: --layers 12 --exactly attention=3. May be repeated.
     #[arg(long, value_name = "PRIMITIVE=NUMBER")]
@@ -50,27 +51,36 @@ pub struct SpaceArgs {
     budget: Vec<Limit>,
 }
 
-/// How often a primitive may occur.
+/// How often a primitive may occur, or how much of a cost or score there may be.
 #[derive(Clone, Debug)]
-struct Count {
-    primitive: String,
-    number: usize,
+pub struct Count {
+    pub name: String,
+    pub number: f64,
 }
 
 impl FromStr for Count {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = text.split_once('=').and_then(|(primitive, number)| Some((primitive, number.parse().ok()?)));
-        let (primitive, number) = parsed.ok_or("write PRIMITIVE=NUMBER, such as attention=3")?;
-        Ok(Self { primitive: primitive.into(), number })
+        let parsed = text.split_once('=').and_then(|(name, number)| Some((name, number.parse().ok()?)));
+        let (name, number) = parsed.ok_or("write PRIMITIVE=NUMBER, such as attention=3")?;
+        Ok(Self { name: name.into(), number })
+    }
+}
+
+impl Count {
+    /// The number, as one of layers.
+    fn layers(&self, flag: &str) -> anyhow::Result<usize> {
+        let whole = self.number >= 0.0 && self.number.fract() == 0.0 && self.number <= Architecture::MAX_LAYERS as f64;
+        ensure!(whole, "{flag} {}={}: give a number of layers", self.name, self.number);
+        Ok(self.number as usize)
     }
 }
 
 /// As a part of a run's name.
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.primitive, self.number)
+        write!(f, "{}{}", self.name, self.number)
     }
 }
 
@@ -113,6 +123,16 @@ impl Limit {
 impl SpaceArgs {
     /// The space; budgets are counted at the widths of the target.
     pub fn space(&self, primitives: &Primitives, target: &Target) -> anyhow::Result<SearchSpace> {
+        self.space_without(primitives, target, |_| false)
+    }
+
+    /// The same, where bounds of these names are none on layers.
+    pub fn space_without(
+        &self,
+        primitives: &Primitives,
+        target: &Target,
+        other: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<SearchSpace> {
         let symbols = primitives.symbols(self.primitives.iter().map(String::as_str))?;
         let mut space = SearchSpace::uniform(symbols, self.layers)?;
         let searched = |flag: &str, primitive: &String| {
@@ -124,15 +144,18 @@ impl SpaceArgs {
         let counts = [("--at-most", &self.at_most), ("--at-least", &self.at_least), ("--exactly", &self.exactly)];
         let mut ranges = Vec::new();
         for (flag, counts) in counts {
-            for Count { primitive, number } in counts {
-                let least = if flag == "--at-most" { 0 } else { *number };
-                let most = if flag == "--at-least" { self.layers } else { *number };
+            let counts = counts.iter().filter(|count| flag == "--exactly" || !other(&count.name));
+            for count in counts {
+                let number = count.layers(flag)?;
+                let primitive = &count.name;
+                let least = if flag == "--at-most" { 0 } else { number };
+                let most = if flag == "--at-least" { self.layers } else { number };
                 ensure!(least <= self.layers, "{flag} {primitive}={number}: there are {} layers", self.layers);
                 ranges.push((searched(flag, primitive)?, least..=most));
             }
         }
         let runs =
-            self.max_run.iter().map(|Count { primitive, number }| Ok((searched("--max-run", primitive)?, *number)));
+            self.max_run.iter().map(|count| Ok((searched("--max-run", &count.name)?, count.layers("--max-run")?)));
         let runs = runs.collect::<anyhow::Result<Vec<_>>>()?;
         let ends = [("--first", &self.first, 0), ("--last", &self.last, self.layers.saturating_sub(1))];
         let ends = ends.into_iter().filter_map(|(flag, primitive, layer)| Some((flag, primitive.as_ref()?, layer)));

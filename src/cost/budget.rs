@@ -143,7 +143,7 @@ mod tests {
         let budget = Budget { metric: Metric::NonEmbeddingParameters, max: 1, dims: target.dims, workload };
         assert_eq!(serde_json::from_str::<Budget>(&serde_json::to_string(&budget).unwrap()).unwrap(), budget);
         let error = free.with(budget.constraint(&symbols, &primitives).unwrap()).unwrap_err().to_string();
-        assert!(error.contains("body parameters at 1024 tokens") && error.contains("relax"), "{error}");
+        assert!(error.contains("non-embedding parameters at 1024 tokens") && error.contains("relax"), "{error}");
     }
 
     #[test]

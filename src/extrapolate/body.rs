@@ -15,7 +15,7 @@ pub(super) struct Body<'a> {
     sizes: Vec<u64>,
     /// `m`: parameters of the small architecture at the target's widths, without norms; positive.
     pub(super) parameters: u128,
-    /// `M`: body parameters of the target.
+    /// `M`: non-embedding parameters of the target.
     pub(super) wanted: u128,
 }
 

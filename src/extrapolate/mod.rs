@@ -5,7 +5,7 @@
 //! the sequence, [`Stretch`] lengthens its runs, [`Auto`] chooses between them as the paper advises. [`Cycle`] and
 //! [`EqualSize`] are ours: the one comes nearest to the size with whole layers, the other by a width as well.
 //!
-//! Notation: `M` is the number of body parameters of the target, `m` that of the small architecture at the widths of
+//! Notation: `M` is the number of non-embedding parameters of the target, `m` that of the small architecture at the widths of
 //! the target, both without norms; `h_g` is the length of run `g`. All arithmetic is on integers: at 3B an MLP layer is
 //! exactly three attention layers, and a rounding error would add two layers.
 
@@ -77,13 +77,13 @@ pub enum ExtrapolateError {
     NoParameters(Architecture),
     /// The target is smaller than any layer.
     #[error(
-        "target {target} has {parameters} body parameters, fewer than the smallest layer of {architecture} ({layer}): \
+        "target {target} has {parameters} non-embedding parameters, fewer than the smallest layer of {architecture} ({layer}): \
          use a larger target or smaller widths"
     )]
     TargetTooSmall {
         /// Name of the target.
         target: String,
-        /// Its body parameters.
+        /// Its non-embedding parameters.
         parameters: u64,
         /// The small architecture.
         architecture: Architecture,

@@ -7,7 +7,13 @@ use super::{
     used::Known,
     votes,
 };
-use crate::{aggregate::Clustering, space::Architecture, text::number};
+use crate::{
+    aggregate::Clustering,
+    pipeline::{few_voters, verdict},
+    space::Architecture,
+    study::Study,
+    text::{html as escape, number},
+};
 
 impl Page<'_> {
     /// The fingerprint of the search's aggregator, where it is known.
@@ -31,12 +37,17 @@ impl Page<'_> {
 
     /// The merged architecture, as told or as the search's aggregator says.
     pub(super) fn answer(&self) -> Option<Architecture> {
-        self.merged.cloned().or_else(|| self.known_aggregator()?.aggregate(self.study).ok())
+        self.merged.cloned().or_else(|| self.known_aggregator()?.aggregate(&self.voting()).ok())
+    }
+
+    /// The trials that an aggregator is asked about.
+    fn voting(&self) -> Study {
+        self.study.searched().within_bounds()
     }
 
     /// The votes that led to the merged architecture; `None` where it came about otherwise.
     fn explained(&self) -> Option<Clustering> {
-        let clustering = self.known_aggregator()?.explain(self.study)?;
+        let clustering = self.known_aggregator()?.explain(&self.voting())?;
         (self.answer().as_ref() == Some(&clustering.architecture)).then_some(clustering)
     }
 
@@ -53,14 +64,15 @@ impl Page<'_> {
         let mut answers: Vec<_> =
             self.answer().map(|merged| (format!("{used} (this search)"), merged)).into_iter().collect();
         for other in Known::COMPARED.into_iter().filter(|other| other.name() != used) {
-            answers.extend(other.aggregate(self.study).ok().map(|merged| (other.name(), merged)));
+            answers.extend(other.aggregate(&self.voting()).ok().map(|merged| (other.name(), merged)));
         }
         let pooled = self.study.pooled();
         let row = |(name, merged): &(String, Architecture)| {
             let seen = pooled.observations().find(|seen| seen.trial.architecture == *merged);
             let score = seen.map_or(Cell::text("not evaluated"), |seen| {
                 let score = self.study.goal().orient(seen.value);
-                Cell::number(score, number(score, 4))
+                let error = seen.report.standard_error.map(|error| format!(" ± {}", number(error, 4)));
+                Cell::number(score, number(score, 4) + &error.unwrap_or_default())
             });
             vec![Cell::text(name), Cell::strip(merged), Cell::text(&merged.to_string()), score]
         };
@@ -70,8 +82,17 @@ impl Page<'_> {
         }
         let figures: String = self.voted()?.iter().map(shell::figure).collect();
         let heads = ["aggregator", "layers", "architecture", &self.study.goal().score];
-        Ok(format!("{figures}{}", shell::table("aggregators", &heads, &rows, SHOWN)))
+        let few = self.explained().and_then(|found| few_voters(found.clusters.get(found.chosen)?.trials.len()));
+        let words = self.answer().and_then(|merged| verdict(self.study, &merged)).into_iter().chain(few);
+        let words: String = words.map(|words| format!("<p>{}.</p>\n", escape(&sentence(&words)))).collect();
+        Ok(format!("{words}{figures}{}", shell::table("aggregators", &heads, &rows, SHOWN)))
     }
+}
+
+/// With a capital letter.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod compare;
 mod conversion;
 mod evidence;
 mod figure;
+mod front;
 #[cfg(feature = "model")]
 mod isoflop;
 mod latency;
@@ -35,6 +36,7 @@ pub use compare::{compare, write_comparison};
 pub use conversion::{ConversionPageError, damages, quality, write_conversion};
 pub use evidence::evidence;
 pub use figure::{Figure, PlotError};
+pub use front::{front, hypervolume};
 #[cfg(feature = "model")]
 pub use isoflop::isoflop;
 pub use latency::Latency;

@@ -14,7 +14,7 @@ use super::{
     blocks::FEW,
     candidates,
     figure::{Figure, PlotError},
-    importance, layers, models, predictions,
+    front, importance, layers, models, predictions,
     running::Running,
     shell::{self, SHOWN},
     trials, used,
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cost::{Comparison, Workload},
     durable,
-    extrapolate::Target,
+    extrapolate::{Target, size_notice},
     journal::Setup,
     model::ModelSpec,
     pipeline::RunFolder,
@@ -191,6 +191,8 @@ impl<'a> Page<'a> {
     /// [`PlotError`] when the drawing library refuses.
     pub fn figures(&self) -> Result<Vec<Figure>, PlotError> {
         let mut figures = vec![trials(self.study)?, candidates::candidates(self.study, SHOWN)?];
+        figures.extend(front::front(self.study)?);
+        figures.extend(front::hypervolume(self.study)?);
         figures.extend(self.learnt()?);
         figures.push(layers(self.study)?);
         figures.extend(self.voted()?);
@@ -206,6 +208,7 @@ impl<'a> Page<'a> {
         let target = self.result.as_ref().map(|(target, ..)| &**target);
         let sections = [
             ("progress", "Progress", self.progress()?),
+            ("compromises", "Compromises", self.compromises()?),
             ("best", "Best architectures", candidates::table(self.study)),
             ("learnt", "What was learnt", self.surrogate()?),
             ("merged", "From trials to one architecture", self.aggregation()?),
@@ -232,7 +235,9 @@ impl<'a> Page<'a> {
         }
         if let Some(best) = study.best() {
             let score = study.goal().orient(best.value);
-            cards.push((format!("{} at {}", best.trial.architecture, number(score, 4)), "best trial".into()));
+            let error = best.report.standard_error.map(|error| format!(" ± {}", number(error, 4)));
+            let score = number(score, 4) + &error.unwrap_or_default();
+            cards.push((format!("{} at {score}", best.trial.architecture), "best trial".into()));
         }
         if let Some((target, model, primitives)) = &self.result {
             cards.push((model.architecture.len().to_string(), "layers at full size".into()));
@@ -261,6 +266,13 @@ impl<'a> Page<'a> {
         Ok(shell::figure(&trials(self.study)?) + &running + &without_result(self.study))
     }
 
+    /// The front, as figures and tables; empty with one objective.
+    fn compromises(&self) -> Result<String, PlotError> {
+        let figures = [front::front(self.study)?, front::hypervolume(self.study)?];
+        let [front, volume] = figures.map(|figure| figure.as_ref().map(shell::figure).unwrap_or_default());
+        Ok(front + &front::tables(self.study) + &volume)
+    }
+
     /// The searcher's surrogate; `None` where it has none that is known here.
     fn searcher(&self) -> Option<GpBo> {
         self.setup.map_or_else(|| Some(GpBo::default()), |setup| used::surrogate(&setup.searcher))
@@ -274,7 +286,10 @@ impl<'a> Page<'a> {
             true => searcher.with_observations(LEARNT),
             false => Ok(searcher),
         };
-        let seen = searcher.and_then(|searcher| searcher.inspect(self.study, &mut Seed(0).rng("report/inspect", 0)));
+        // What a journal tells has no costs of sequences that were not evaluated.
+        let simple = self.study.simplified();
+        let study = if self.study.goal().is_simple() { self.study } else { &simple };
+        let seen = searcher.and_then(|searcher| searcher.inspect(study, &mut Seed(0).rng("report/inspect", 0)));
         let Ok(seen) = seen else { return Ok(Vec::new()) };
         let mut figures = vec![predictions(self.study, &seen)?, importance(&seen)?];
         if observations > FEW {
@@ -334,7 +349,10 @@ impl<'a> Page<'a> {
             Err(error) => format!("<p>No costs: {}.</p>\n", escape(&text::causes(&error))),
         };
         let latency = self.latency.map_or_else(String::new, |latency| latency.section(&rows));
-        Ok(shell::figure(&figure) + &costs + &latency)
+        let notice =
+            self.result.as_ref().and_then(|(target, model, primitives)| size_notice(model, target, primitives));
+        let notice = notice.map(|words| format!("<p><b>Of the model found, {}.</b></p>\n", escape(&words)));
+        Ok(notice.unwrap_or_default() + &shell::figure(&figure) + &costs + &latency)
     }
 }
 

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand_distr::StandardNormal;
 
 use super::{
-    Observation, Study,
+    Direction, Goal, Observation, Study,
     hypervolume::{dominates, hypervolume, non_dominated},
 };
 use crate::{
@@ -89,6 +89,20 @@ impl Study {
         Volume { value, interval: Some([(low - shift).max(0.0), high - shift]) }
     }
 
+    /// The volume that the front dominates above `reference`, without an interval.
+    pub(crate) fn hypervolume_value(&self, reference: &[f64]) -> f64 {
+        hypervolume(&self.feasible().into_iter().map(|(_, values)| values).collect::<Vec<_>>(), reference)
+    }
+
+    /// The study as it looks with its first objective alone: no others, no bounds, no known costs.
+    pub(crate) fn simplified(&self) -> Study {
+        let goal = match self.goal().direction {
+            Direction::Maximize => Goal::maximize(self.goal().score.clone()),
+            Direction::Minimize => Goal::minimize(self.goal().score.clone()),
+        };
+        self.with_goal(goal)
+    }
+
     /// The observations within the bounds, with their objectives.
     fn feasible(&self) -> Vec<(Observation<'_>, Vec<f64>)> {
         let within = self.observations().filter(|seen| seen.report.excess(self.goal()) <= 0.0);
@@ -136,8 +150,10 @@ pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>) -> Vec<O
 /// The points of a front by their crowding distance, the loneliest first.
 fn by_room(front: &[usize], values: &[Vec<f64>]) -> Vec<usize> {
     let mut room = vec![0.0; front.len()];
-    for objective in 0..front.first().map_or(0, |&at| values[at].len()) {
-        let value = |at: usize| values[front[at]][objective];
+    let objectives = front.first().map_or(0, |&at| values[at].len());
+    let column = |objective| front.iter().map(|&at| values[at][objective]).collect::<Vec<f64>>();
+    for column in (0..objectives).map(column) {
+        let value = |at: usize| column[at];
         let mut order: Vec<_> = (0..front.len()).collect();
         order.sort_by(|&a, &b| value(a).total_cmp(&value(b)));
         let last = order.len() - 1;

@@ -3,6 +3,7 @@
 //! A [`Study`] is the fold of [`Event`]s, and nothing else: a journal stores the events, and loading it is replaying
 //! them.
 
+mod costing;
 mod event;
 mod front;
 mod goal;

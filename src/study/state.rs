@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use thiserror::Error;
 
-use super::{
-    Event, Goal, KnownCostError, KnownCosts, Measure, Origin, Report, ReportError, Trial, TrialId, TrialState,
-    known_costs::Attached,
-};
+use super::{Event, Goal, Origin, Report, ReportError, Trial, TrialId, TrialState, known_costs::Attached};
 use crate::space::{Architecture, SearchSpace};
 
 /// The trials of one search over one space with one goal. A plain value: searchers and aggregators are functions of it.
@@ -20,7 +17,7 @@ use crate::space::{Architecture, SearchSpace};
 pub struct Study {
     space: SearchSpace,
     goal: Goal,
-    costs: Option<Attached>,
+    pub(super) costs: Option<Attached>,
     /// By ascending id; complete except in a view on another space.
     trials: Vec<Arc<Trial>>,
     next: TrialId,
@@ -41,71 +38,6 @@ impl Study {
     /// A study without trials.
     pub fn new(space: SearchSpace, goal: Goal) -> Self {
         Self { space, goal, costs: None, trials: Vec::new(), next: TrialId(0) }
-    }
-
-    /// The study with costs that are known without an evaluation, which a goal that names costs needs.
-    ///
-    /// # Errors
-    /// [`KnownCostError::Unknown`] where the goal names another.
-    pub fn with_costs(self, costs: Arc<dyn KnownCosts>) -> Result<Self, KnownCostError> {
-        let known = costs.names();
-        let names = self.goal.costs();
-        if let Some(name) = names.iter().find(|name| !known.contains(name)) {
-            return Err(KnownCostError::Unknown { name: name.clone(), known: known.join(", ") });
-        }
-        Ok(Self { costs: Some(Attached { costs, names }), ..self })
-    }
-
-    /// The costs that the goal names, of one sequence, by name.
-    ///
-    /// # Errors
-    /// [`KnownCostError`] where no costs were given, or nothing can be built of the sequence.
-    pub fn costs(&self, architecture: &Architecture) -> Result<BTreeMap<String, f64>, KnownCostError> {
-        match &self.costs {
-            Some(Attached { costs, names }) => {
-                Ok(names.iter().cloned().zip(costs.costs(architecture, names)?).collect())
-            }
-            None => match self.goal.costs().into_iter().next() {
-                Some(name) => Err(KnownCostError::Missing(name)),
-                None => Ok(BTreeMap::new()),
-            },
-        }
-    }
-
-    /// The costs that the goal names, of one sequence, by name in alphabetical order.
-    ///
-    /// # Errors
-    /// As [`costs`](Self::costs).
-    pub(crate) fn cost_values(&self, architecture: &Architecture) -> Result<Vec<f64>, KnownCostError> {
-        match &self.costs {
-            Some(Attached { costs, names }) if !names.is_empty() => costs.costs(architecture, names),
-            _ => Ok(self.costs(architecture)?.into_values().collect()),
-        }
-    }
-
-    /// Whether the goal's bounds on known costs allow the sequence. Where there are none, every sequence is allowed.
-    pub fn admits(&self, architecture: &Architecture) -> bool {
-        !self.goal.limits_costs() || self.cost_excess(architecture) <= 0.0
-    }
-
-    /// By how much a sequence is beyond the bounds on known costs; infinite where it has no costs.
-    pub(crate) fn cost_excess(&self, architecture: &Architecture) -> f64 {
-        let Ok(costs) = self.costs(architecture) else { return f64::INFINITY };
-        let limits = self.goal.limits().iter();
-        let excess = limits.filter_map(|limit| match &limit.of {
-            Measure::Cost(name) => Some(limit.relative_excess(costs.get(name).copied()?)),
-            Measure::Score(_) => None,
-        });
-        excess.sum()
-    }
-
-    /// The report of this sequence with the known costs that the goal names.
-    ///
-    /// # Errors
-    /// As [`costs`](Self::costs).
-    pub fn priced(&self, architecture: &Architecture, report: Report) -> Result<Report, KnownCostError> {
-        let costs = self.costs(architecture)?;
-        Ok(if costs.is_empty() { report } else { Report { costs, ..report } })
     }
 
     /// Where is searched.
@@ -197,6 +129,11 @@ impl Study {
     /// answer does not depend on whether it was evaluated.
     pub fn searched(&self) -> Study {
         self.filtered(|trial| trial.origin != Origin::Merged)
+    }
+
+    /// The study with another goal, without known costs.
+    pub(super) fn with_goal(&self, goal: Goal) -> Study {
+        Study { goal, costs: None, ..self.clone() }
     }
 
     /// The study with these of its trials, under their numbers.

@@ -204,7 +204,8 @@ impl GpBo {
     }
 
     /// How much it promises to evaluate all sequences of `batch` together: their joint qLogNEI, the natural logarithm
-    /// of an improvement in standard deviations of the observed values.
+    /// of an improvement in standard deviations of the observed values. With several objectives or bounds, their joint
+    /// qLogNEHVI: the logarithm of a hypervolume in such units, known costs in units of their range.
     ///
     /// # Errors
     /// [`SearchError`] when nothing is observed, the batch is empty, or a sequence lies outside the space.

@@ -28,7 +28,7 @@ pub(crate) use self::{
     base_samples::base_samples,
     one_noisy::{NoisyBaseline, NoisySingles, OneNoisy},
     prune::{PRUNE_SAMPLES, prune_inferior, surviving},
-    q_log_nehvi::{Baseline, QLogNehvi, Singles},
+    q_log_nehvi::{Baseline, Batch, QLogNehvi, Singles},
     q_log_nei::{QLogNei, SAMPLES},
     smooth::ln_normal,
 };

@@ -220,7 +220,7 @@ mod tests {
             assert_eq!(ours.len(), 70);
             for (ours, general) in ours.iter().zip(&general) {
                 // The tails of hopeless candidates belong to the boxes.
-                let error = if *general > -18.0 { 1e-3 } else { 0.1 };
+                let error = if *general > -18.0 { 1e-3 } else { 0.5 };
                 assert!((ours - general).abs() < error || ours == general, "{objectives}: {ours} {general}");
             }
             assert!(ours.iter().filter(|value| value.is_finite()).count() > 40, "{ours:?}");

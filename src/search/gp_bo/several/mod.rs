@@ -1,14 +1,17 @@
 //! Proposals for several objectives, and for bounds: one process per noisy measure, known costs exactly.
 
+mod ground;
+mod outliers;
+
 use std::collections::HashSet;
 
-use nalgebra::{DMatrix, DVector};
+use ground::{Ground, scaled};
+use outliers::winsorised;
 
 use super::{
     AcquisitionFunction, GpError,
     acquisition::{
-        Baseline, NoisyBaseline, NoisySingles, OneNoisy, QLogNehvi, SAMPLES, Singles, base_samples, ln_normal,
-        surviving,
+        Baseline, Batch, NoisyBaseline, NoisySingles, OneNoisy, QLogNehvi, SAMPLES, Singles, base_samples, ln_normal,
     },
     hyper::Hyper,
     inspection::{Candidate, Inspection},
@@ -21,15 +24,11 @@ use crate::{
     search::unknown::Unknown,
     seed::Rng,
     space::Architecture,
-    study::{Bound, Direction, Measure, Study, reference},
+    study::{Bound, Direction, Measure, Study},
 };
 
-/// Samples behind the choice of the baseline, fewer for many points.
-const PRUNE_DRAWS: usize = 512;
 /// Base samples where two objectives or more are noisy, or two or more are known: BoTorch's number.
 const FEW_SAMPLES: usize = 128;
-/// Sequences from which the range of known costs is learnt, beside the observed ones.
-const RANGE_DRAWS: usize = 128;
 /// Compromises from which the acquisition is climbed.
 const INCUMBENTS: usize = 12;
 
@@ -76,36 +75,12 @@ struct ScoreLimit {
 /// An acquisition function of several objectives, ready to score sequences.
 struct Acquisition<K: Kernel> {
     function: Function,
-    /// The baseline's points, and their whitened covariance with the observations for every process.
-    points: K::Points,
-    white: Vec<DMatrix<f64>>,
-    /// What known costs are divided by.
-    units: Vec<f64>,
+    ground: Ground<K>,
 }
 
 enum Function {
     One(OneNoisy),
     General(QLogNehvi),
-}
-
-/// How far below the lower quartile a value counts, in ranges between the quartiles.
-const FAR_BELOW: f64 = 3.0;
-
-/// The values, those far below the others raised to where they are still the worst. The cheapest sequences, which a
-/// front needs, can be so bad that nothing else would be seen beside them.
-fn winsorised(mut values: Vec<f64>) -> Vec<f64> {
-    let mut sorted: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    if sorted.len() < 8 {
-        return values;
-    }
-    let lower = sorted[sorted.len() / 4];
-    let range = sorted[sorted.len() * 3 / 4] - lower;
-    let least = lower - FAR_BELOW * range;
-    if range > 0.0 && least.is_finite() {
-        values.iter_mut().filter(|value| **value < least).for_each(|value| *value = least);
-    }
-    values
 }
 
 impl<'a, K: Kernel + Clone> Several<'a, K> {
@@ -204,144 +179,32 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         self.limits.iter().map(within).sum()
     }
 
-    /// The sequences that are likely to be within all bounds, of those that have costs.
-    fn likely(&self, sequences: Vec<Architecture>) -> Result<Vec<(Architecture, Vec<f64>)>, GpError> {
-        if sequences.is_empty() {
-            return Ok(Vec::new());
-        }
-        let points = (self.encode)(&sequences)?;
-        let moments: Vec<_> = (0..self.models())
-            .map(|model| self.surrogate(model).predict_diagonal(&points))
-            .collect::<Result<_, _>>()?;
-        let of = |at: usize| moments.iter().map(|(mean, variance)| (mean[at], variance[at])).collect::<Vec<_>>();
-        let inside = sequences
-            .into_iter()
-            .enumerate()
-            .filter(|(at, sequence)| self.ln_feasible(&of(*at)) >= 0.5f64.ln() && self.study.admits(sequence));
-        Ok(inside.filter_map(|(_, sequence)| self.known(&sequence).map(|known| (sequence, known))).collect())
-    }
-
-    /// Posterior means and known values of these, objective by objective.
-    fn outcomes(&self, seen: &[(Architecture, Vec<f64>)]) -> Result<Vec<Vec<f64>>, GpError> {
-        if seen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let sequences: Vec<_> = seen.iter().map(|(sequence, _)| sequence.clone()).collect();
-        let points = (self.encode)(&sequences)?;
-        let means: Vec<_> = (0..self.models())
-            .map(|model| Ok(self.surrogate(model).predict_diagonal(&points)?.0))
-            .collect::<Result<_, GpError>>()?;
-        let value = |at: usize, source: &Source| match *source {
-            Source::Model(model) => means[model][at],
-            Source::Cost(cost) => seen[at].1[cost],
-        };
-        Ok((0..seen.len()).map(|at| self.objectives.iter().map(|source| value(at, source)).collect()).collect())
-    }
-
-    /// Mean, covariance and whitened covariance of every process at the same points.
-    fn posteriors(&self, points: &K::Points) -> Result<Vec<(DVector<f64>, DMatrix<f64>)>, GpError> {
-        (0..self.models()).map(|model| self.surrogate(model).predict(points)).collect()
-    }
-
     fn acquisition(&self, rng: &mut Rng) -> Result<Acquisition<K>, GpError> {
-        let observed = self.likely(self.primary.distinct().to_vec())?;
-        let mut baseline = self.survivors(&observed, rng)?;
-        let mut met: HashSet<_> = observed.iter().map(|(sequence, _)| sequence.clone()).collect();
-        let pending = self.primary.pending().filter(|sequence| met.insert((*sequence).clone())).cloned().collect();
-        baseline.extend(self.likely(pending)?);
-
-        let units = self.units(&observed, rng);
-        let reference = self.reference(&observed, rng)?;
-        let scaled = |known: &[f64]| known.iter().zip(&units).map(|(value, unit)| value / unit).collect::<Vec<_>>();
-        let reference: Vec<_> = self
-            .objectives
-            .iter()
-            .zip(reference)
-            .map(|(source, value)| match *source {
-                Source::Model(_) => value,
-                Source::Cost(cost) => value / units[cost],
-            })
-            .collect();
-        let known: Vec<_> = baseline.iter().map(|(_, known)| scaled(known)).collect();
-        let sequences: Vec<_> = baseline.iter().map(|(sequence, _)| sequence.clone()).collect();
-        let points = (self.encode)(&sequences)?;
-        let posteriors = self.posteriors(&points)?;
-        let white = (0..self.models()).map(|model| self.surrogate(model).whiten(&points)).collect();
+        let ground = self.ground(rng)?;
         let noisy = self.objectives.iter().filter(|source| matches!(source, Source::Model(_))).count();
-        let samples = if noisy == 1 && self.costs.len() < 2 { SAMPLES } else { FEW_SAMPLES };
-        let width = baseline.len() + 1;
         let function = if noisy == 1 {
-            let (mean, covariance) = &posteriors[0];
-            let z = base_samples(samples, width, rng);
-            Function::One(OneNoisy::new(NoisyBaseline { mean, covariance, z, known: &known }, &reference)?)
+            let samples = if self.costs.len() < 2 { SAMPLES } else { FEW_SAMPLES };
+            let (mean, covariance) = &ground.posteriors[0];
+            let z = base_samples(samples, ground.known.len() + 1, rng);
+            let baseline = NoisyBaseline { mean, covariance, z, known: &ground.known };
+            Function::One(OneNoisy::new(baseline, &ground.reference)?)
         } else {
-            let objective = |source: &Source| match *source {
-                Source::Model(model) => {
-                    let (mean, covariance) = posteriors[model].clone();
-                    Baseline::Noisy { mean, covariance, z: base_samples(samples, width, rng) }
-                }
-                Source::Cost(cost) => Baseline::Known(known.iter().map(|known| known[cost]).collect()),
-            };
-            Function::General(QLogNehvi::new(self.objectives.iter().map(objective).collect(), &reference)?)
+            Function::General(self.general(&ground, 1, rng)?)
         };
-        Ok(Acquisition { function, points, white, units })
+        Ok(Acquisition { function, ground })
     }
 
-    /// Those of the observed sequences that are on the front in some joint sample.
-    fn survivors(
-        &self,
-        observed: &[(Architecture, Vec<f64>)],
-        rng: &mut Rng,
-    ) -> Result<Vec<(Architecture, Vec<f64>)>, GpError> {
-        if observed.is_empty() {
-            return Ok(Vec::new());
-        }
-        let sequences: Vec<_> = observed.iter().map(|(sequence, _)| sequence.clone()).collect();
-        let posteriors = self.posteriors(&(self.encode)(&sequences)?)?;
-        let draws = (PRUNE_DRAWS * 64 / observed.len().max(64)).max(32);
+    /// qLogNEHVI for batches of `q`.
+    fn general(&self, ground: &Ground<K>, q: usize, rng: &mut Rng) -> Result<QLogNehvi, GpError> {
+        let width = ground.known.len() + q;
         let objective = |source: &Source| match *source {
             Source::Model(model) => {
-                let (mean, covariance) = posteriors[model].clone();
-                Baseline::Noisy { mean, covariance, z: base_samples(draws, observed.len() + 1, rng) }
+                let (mean, covariance) = ground.posteriors[model].clone();
+                Baseline::Noisy { mean, covariance, z: base_samples(FEW_SAMPLES, width, rng) }
             }
-            Source::Cost(cost) => Baseline::Known(observed.iter().map(|(_, known)| known[cost]).collect()),
+            Source::Cost(cost) => Baseline::Known(ground.known.iter().map(|known| known[cost]).collect()),
         };
-        let objectives: Vec<_> = self.objectives.iter().map(objective).collect();
-        Ok(surviving(&objectives)?.into_iter().map(|at| observed[at].clone()).collect())
-    }
-
-    /// Known costs of some sequences of the space, observed ones among them.
-    fn costs_around(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Vec<Vec<f64>> {
-        if self.costs.is_empty() {
-            return Vec::new();
-        }
-        let drawn = (0..RANGE_DRAWS).map(|_| self.study.space().sample(rng));
-        let drawn = drawn.filter(|sequence| self.study.admits(sequence)).filter_map(|sequence| self.known(&sequence));
-        observed.iter().map(|(_, known)| known.clone()).chain(drawn).collect()
-    }
-
-    /// The range of every known objective, by which it is divided.
-    fn units(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Vec<f64> {
-        let around = self.costs_around(observed, rng);
-        let range = |cost: usize| {
-            let values = || around.iter().map(|known| known[cost]);
-            let range = values().fold(f64::NEG_INFINITY, f64::max) - values().fold(f64::INFINITY, f64::min);
-            if range > 0.0 && range.is_finite() { range } else { 1.0 }
-        };
-        (0..self.costs.len()).map(range).collect()
-    }
-
-    /// A point that is worse than all that was seen, also in known costs of what was not observed.
-    fn reference(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Result<Vec<f64>, GpError> {
-        let around = self.costs_around(observed, rng);
-        let known = reference(&around);
-        let seen = reference(&self.outcomes(observed)?);
-        // Of nothing within the bounds: two standard deviations below the mean.
-        let of = |(at, source): (usize, &Source)| match *source {
-            Source::Model(_) => seen.as_ref().map_or(-2.0, |seen| seen[at]),
-            Source::Cost(cost) => known.as_ref().map_or(0.0, |known| known[cost]),
-        };
-        Ok(self.objectives.iter().enumerate().map(of).collect())
+        Ok(QLogNehvi::new(self.objectives.iter().map(objective).collect(), &ground.reference)?)
     }
 
     /// The observed sequences whose expected outcomes are the best compromises.
@@ -363,20 +226,21 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let known: Vec<_> = batch.iter().map(|sequence| self.known(sequence).filter(|_| allowed(sequence))).collect();
         let marginals: Vec<Marginals> =
             (0..self.models()).map(|model| self.surrogate(model).predict_white(&points)).collect::<Result<_, _>>()?;
-        let scaled = |known: &Option<Vec<f64>>| match known {
-            Some(known) => known.iter().zip(&acquisition.units).map(|(value, unit)| value / unit).collect(),
+        let ground = &acquisition.ground;
+        let in_units = |known: &Option<Vec<f64>>| match known {
+            Some(known) => scaled(known, &ground.units),
             None => vec![f64::NEG_INFINITY; self.costs.len()],
         };
-        let scaled: Vec<Vec<f64>> = known.iter().map(scaled).collect();
+        let in_units: Vec<Vec<f64>> = known.iter().map(in_units).collect();
         let cross = |model: usize| {
-            let prior = self.surrogate(model).hyper().kernel.cross(&acquisition.points, &points);
-            prior - &acquisition.white[model] * marginals[model].white.transpose()
+            let prior = self.surrogate(model).hyper().kernel.cross(&ground.points, &points);
+            prior - &ground.white[model] * marginals[model].white.transpose()
         };
         let mut values = match &acquisition.function {
             Function::One(function) => {
                 let Marginals { mean, variance, .. } = &marginals[0];
                 let (mean, variance) = (mean.as_slice(), variance.as_slice());
-                function.values(NoisySingles { mean, variance, cross: cross(0), known: &scaled })?
+                function.values(NoisySingles { mean, variance, cross: cross(0), known: &in_units })?
             }
             Function::General(function) => {
                 let singles = |source: &Source| match *source {
@@ -385,7 +249,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
                         variance: marginals[model].variance.as_slice().to_vec(),
                         cross: cross(model),
                     },
-                    Source::Cost(cost) => Singles::Known(scaled.iter().map(|known| known[cost]).collect()),
+                    Source::Cost(cost) => Singles::Known(in_units.iter().map(|known| known[cost]).collect()),
                 };
                 function.values_of_singles(&self.objectives.iter().map(singles).collect::<Vec<_>>())?
             }
@@ -475,6 +339,23 @@ impl<K: Kernel + Clone> Process for Several<'_, K> {
     }
 
     fn promise(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError> {
-        self.primary.promise(batch, rng)
+        let ground = self.ground(rng)?;
+        let function = self.general(&ground, batch.len(), rng)?;
+        let points = (self.encode)(batch)?;
+        let unknown = |sequence: &Architecture| GpError::OutsideSpace { architecture: sequence.to_string() };
+        let known = |sequence| self.known(sequence).map(|known| scaled(&known, &ground.units)).ok_or(unknown(sequence));
+        let known: Vec<_> = batch.iter().map(known).collect::<Result<_, _>>()?;
+        let objective = |source: &Source| match *source {
+            Source::Model(model) => {
+                let surrogate = self.surrogate(model);
+                let (mean, covariance) = surrogate.predict(&points)?;
+                let prior = surrogate.hyper().kernel.cross(&points, &ground.points);
+                let cross = prior - surrogate.whiten(&points) * ground.white[model].transpose();
+                Ok(Batch::Noisy { mean, covariance, cross })
+            }
+            Source::Cost(cost) => Ok(Batch::Known(known.iter().map(|known| known[cost]).collect())),
+        };
+        let objectives: Vec<_> = self.objectives.iter().map(objective).collect::<Result<_, GpError>>()?;
+        Ok(function.value(&objectives)?)
     }
 }

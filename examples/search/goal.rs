@@ -1,0 +1,99 @@
+//! What a search optimises, as flags.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use composer_nas::{
+    cost::LayerTimes,
+    extrapolate::TargetCosts,
+    prelude::*,
+    study::{Measure, Objective},
+};
+
+use super::space::Count;
+
+/// Tokens of the sequences at which costs of the target are counted.
+const COST_TOKENS: u64 = 4096;
+
+/// The costs of the target by name.
+pub const COSTS: [&str; 6] = ["parameters", "active_parameters", "work", "cache", "prefill", "decode"];
+
+/// The flags about the goal.
+#[derive(Debug, Args)]
+pub struct GoalArgs {
+    /// What is optimised: a score of the evaluator, such as accuracy, or a cost of the model at the target's size:
+    /// parameters, active_parameters, work (forward FLOPs per token), cache (bytes of a sequence of 4,096 tokens), prefill
+    /// and decode (seconds, with --layer-times). Given more than once, the search looks for the front. Of costs less is
+    /// better, of other scores more: write loss:min where it is not so.
+    #[arg(long, value_name = "NAME")]
+    objective: Vec<String>,
+    /// Times of layers, a JSON file that the example `latency` writes, for prefill and decode.
+    #[arg(long, value_name = "FILE")]
+    layer_times: Option<PathBuf>,
+}
+
+impl GoalArgs {
+    /// The goal: the evaluator's, or these objectives, within bounds.
+    pub fn goal(&self, evaluators: &Goal, at_most: &[&Count], at_least: &[&Count]) -> anyhow::Result<Goal> {
+        let mut goal = match self.objective.is_empty() {
+            true => evaluators.clone(),
+            false => {
+                let objectives = self.objective.iter().map(|text| objective(text, evaluators));
+                Goal::of(objectives.collect::<anyhow::Result<Vec<_>>>()?).context("--objective")?
+            }
+        };
+        for (flag, counts) in [("--at-most", at_most), ("--at-least", at_least)] {
+            for Count { name, number } in counts {
+                let of = if COSTS.contains(&name.as_str()) { Measure::cost(name) } else { Measure::score(name) };
+                goal = match flag {
+                    "--at-most" => goal.at_most(of, *number),
+                    _ => goal.at_least(of, *number),
+                }
+                .context(flag)?;
+            }
+        }
+        Ok(goal)
+    }
+
+    /// Whether a bound of this name is one on the goal's measures: on a cost or on a score that the goal names.
+    pub fn measures(&self, name: &str, evaluators: &Goal) -> bool {
+        let named = self.objective.iter().any(|text| text.split(':').next() == Some(name));
+        COSTS.contains(&name) || name == evaluators.score || named
+    }
+
+    /// The costs of the target, for a search with this extrapolator.
+    pub fn costs<X: Extrapolator>(
+        &self,
+        extrapolator: X,
+        target: &Target,
+        primitives: &Primitives,
+    ) -> anyhow::Result<TargetCosts<X>> {
+        let costs = TargetCosts::new(extrapolator, target, primitives, Workload::bf16(COST_TOKENS))?;
+        let Some(path) = &self.layer_times else { return Ok(costs) };
+        let text = std::fs::read_to_string(path).with_context(|| format!("--layer-times {}", path.display()))?;
+        let times: LayerTimes =
+            serde_json::from_str(&text).with_context(|| format!("{} holds no times of layers", path.display()))?;
+        Ok(costs.times(times))
+    }
+
+    /// As a part of a run's name.
+    pub fn name(&self) -> String {
+        self.objective.iter().map(|text| format!("-{}", text.replace(':', "-"))).collect()
+    }
+}
+
+/// `accuracy`, `loss:min`, `cache`.
+fn objective(text: &str, evaluators: &Goal) -> anyhow::Result<Objective> {
+    let (name, direction) = text.split_once(':').map_or((text, None), |(name, direction)| (name, Some(direction)));
+    let cost = COSTS.contains(&name);
+    let of = if cost { Measure::cost(name) } else { Measure::score(name) };
+    Ok(match direction {
+        Some("min") => Objective::minimize(of),
+        Some("max") => Objective::maximize(of),
+        Some(other) => bail!("--objective {text}: write {name}:min or {name}:max, not {other:?}"),
+        None if cost => Objective::minimize(of),
+        None if name == evaluators.score => Objective { of, direction: evaluators.direction },
+        None => Objective::maximize(of),
+    })
+}
