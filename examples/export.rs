@@ -16,10 +16,12 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use composer_nas::{
+    dims::Positions,
     export::{self, Format, Options, Precision, Provenance, SpecialTokens},
     import,
     pipeline::read_model,
     prelude::*,
+    primitive::{CustomAttention, QueryKeyNorm},
     text::{causes, line},
     weights,
 };
@@ -34,6 +36,9 @@ struct Args {
     /// Which model class shall load it.
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
     format: FormatArg,
+    /// What A is: a change that opens other formats. A training of the weights has to be with the same one.
+    #[arg(long, value_enum, default_value_t = AttentionArg::Plain, conflicts_with = "weights")]
+    attention: AttentionArg,
     /// Numbers of the weights.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
     precision: PrecisionArg,
@@ -72,7 +77,45 @@ enum FormatArg {
     DeciLm,
     LlamaCpp,
     Llama,
+    NemotronH,
+    Mamba2,
+    Lfm2,
+    Qwen3,
+    Bamba,
+    Granite,
+    Qwen3Next,
     Flat,
+}
+
+/// What `A` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AttentionArg {
+    /// All channels turn, as in Llama.
+    Plain,
+    /// Without positions, as in Nemotron-H.
+    NoPositions,
+    /// With norms of queries and keys by head, as in Qwen3 and LFM2.
+    Norms,
+    /// Half of each head turns, as in Bamba.
+    Half,
+    /// A quarter of each head turns; norms and a gate, as in Qwen3-Next.
+    Gated,
+}
+
+impl AttentionArg {
+    /// The standard layers with this attention.
+    fn primitives(self) -> Primitives {
+        let usual = CustomAttention::default();
+        let norm = QueryKeyNorm::PerHead;
+        let variant = match self {
+            Self::Plain => return Primitives::standard(),
+            Self::NoPositions => CustomAttention { positions: Positions::None, ..usual },
+            Self::Norms => CustomAttention { norm, ..usual },
+            Self::Half => CustomAttention { positions: Positions::Partial(50), ..usual },
+            Self::Gated => CustomAttention { positions: Positions::Partial(25), norm, gate: true, ..usual },
+        };
+        Primitives::standard().replacing(variant)
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -87,7 +130,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    let primitives = Primitives::standard();
+    let primitives = args.attention.primitives();
     let spec = read_model(&args.run, &primitives)?;
     let run = if args.run.is_dir() { &args.run } else { args.run.parent().unwrap_or(Path::new(".")) };
     let out = args.out.clone().unwrap_or_else(|| run.join("export"));
@@ -99,6 +142,13 @@ fn run(args: &Args) -> anyhow::Result<()> {
             FormatArg::DeciLm => Format::DeciLm,
             FormatArg::LlamaCpp => Format::LlamaCpp,
             FormatArg::Llama => Format::Llama,
+            FormatArg::NemotronH => Format::NemotronH,
+            FormatArg::Mamba2 => Format::Mamba2,
+            FormatArg::Lfm2 => Format::Lfm2,
+            FormatArg::Qwen3 => Format::Qwen3,
+            FormatArg::Bamba => Format::Bamba,
+            FormatArg::Granite => Format::GraniteMoeHybrid,
+            FormatArg::Qwen3Next => Format::Qwen3Next,
             FormatArg::Flat => Format::Flat,
         },
         precision: match args.precision {
@@ -128,6 +178,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
     };
     let exported = export::hugging_face(&spec, model.as_ref(), &primitives, &out, &options)?;
     println!("{} as {}: {}", spec.architecture, exported.model_type, exported.files.join(", "));
+    for (format, fits) in export::formats(&spec, &primitives) {
+        match fits {
+            Ok(()) => println!("format {format:?} holds it"),
+            Err(error) => println!("{}", line(&causes(&error))),
+        }
+    }
     exported.warnings.iter().for_each(|warning| println!("warning: {}", line(&warning.to_string())));
     match export::megatron(&spec, &primitives, &export::Training::default()) {
         Ok(script) => {

@@ -9,13 +9,16 @@ use burn::{
 };
 use composer_nas::{
     cost::{ModelCost, Workload},
-    dims::{InitScheme, RopeScaling},
+    dims::{InitScheme, Positions, RopeScaling},
     export::{self, ExportError, Exported, Format, HfMappingError, Options, Precision, Warning},
     import::{self, Rope},
     layer::{Block, Mixer, WeightInit},
     model::{HybridLm, ModelSpec},
     prelude::*,
-    primitive::{BuildError, CacheKind, HfMapping, LayerCost, Layout, PrimitiveId, Role},
+    primitive::{
+        BuildError, CacheKind, CustomAttention, Expert, HfMapping, LatentAttention, LayerCost, Layout, Mamba2, Moe,
+        PrimitiveId, QueryKeyNorm, Role, Routing,
+    },
 };
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -421,4 +424,144 @@ fn launch_scripts_spell_the_model_out() {
     let two = ModelSpec { architecture: "AMR".parse().unwrap(), ..plain.clone() };
     assert!(error(&two, &training).to_string().contains("one activation"));
     assert!(error(&plain, &export::Training { seq_len: 0, ..training }).to_string().contains("seq_len"));
+}
+
+/// The layers of this crate with attention as in Nemotron-H, and a Mamba-2 that fills its expansion.
+fn hybrid() -> Primitives {
+    let attention = CustomAttention { positions: Positions::None, ..CustomAttention::default() };
+    let mamba = Mamba2 { heads: Some(4), head_dim: 4, state: 6, groups: 2, chunk: 8, ..Mamba2::default() };
+    Primitives::standard().replacing(attention).replacing(mamba)
+}
+
+#[test]
+fn formats_say_what_would_open_them() {
+    let said = |letters: &str, primitives: &Primitives, wanted: Format| {
+        let all = export::formats(&tiny(letters), primitives);
+        assert_eq!(all.len(), 11);
+        let found = all.into_iter().find(|(format, _)| *format == wanted).unwrap().1;
+        found.map_or_else(|error| error.to_string(), |()| "holds".into())
+    };
+    let standard = Primitives::standard();
+    for (letters, primitives, format, words) in [
+        ("BAR", &hybrid(), Format::NemotronH, "holds"),
+        ("BAR", &standard, Format::NemotronH, "attention without positions would fit"),
+        ("BAM", &hybrid(), Format::NemotronH, "it has no layer swiglu"),
+        ("BFR", &hybrid(), Format::NemotronH, "one activation"),
+        ("BER", &hybrid(), Format::NemotronH, "a mixture of experts"),
+        ("AMCM", &standard, Format::Lfm2, "with norms of queries and keys by head would fit"),
+        ("CMC", &standard, Format::Lfm2, "a mixer and a feed-forward part in turn"),
+        ("CM", &standard, Format::Lfm2, "holds"),
+        ("BM", &hybrid(), Format::Bamba, "holds"),
+        ("AM", &standard, Format::Bamba, "turns 50 percent"),
+        ("AM", &standard, Format::GraniteMoeHybrid, "holds"),
+        ("AM", &hybrid(), Format::GraniteMoeHybrid, "holds"),
+        ("BB", &hybrid(), Format::Mamba2, "holds"),
+        ("BA", &hybrid(), Format::Mamba2, "it has no attention"),
+        ("GM", &standard, Format::Qwen3Next, "holds"),
+        ("AM", &standard, Format::Qwen3Next, "with a gate would fit"),
+        ("AM", &standard, Format::Llama, "holds"),
+        ("AMCR", &standard, Format::Flat, "holds"),
+    ] {
+        let text = said(letters, primitives, format);
+        assert!(text.contains(words), "{letters} {format:?}: {text}");
+    }
+}
+
+#[test]
+fn classes_of_transformers_come_back_whatever_their_prefix() {
+    let root = tempfile::tempdir().unwrap();
+    let primitives = hybrid();
+    let spec = ModelSpec { tied_embeddings: false, ..tiny("BARB") };
+    let model = lm(&spec, &primitives);
+    let folder = root.path().join("model");
+    let exported = export::hugging_face(&spec, Some(&model), &primitives, &folder, &options(Format::Auto)).unwrap();
+    assert_eq!(exported.model_type, "nemotron_h");
+    assert!(exported.files.iter().all(|file| !file.ends_with(".py")), "{:?}", exported.files);
+    let config = json_of(&folder.join("config.json"));
+    assert_eq!(config["hybrid_override_pattern"], "M*-M");
+    let file = folder.join("model.safetensors");
+    let renamed = |change: &dyn Fn(&str) -> String| {
+        let bytes = fs::read(&file).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let all: BTreeMap<String, _> = tensors.iter().map(|(name, tensor)| (change(name), tensor)).collect();
+        let bytes = safetensors::serialize(all, None).unwrap();
+        fs::write(&file, bytes).unwrap();
+    };
+    let read = |primitives: &Primitives| import::hugging_face(&folder, primitives, &Device::flex(), Rope::Halves);
+    let weights = |model: &HybridLm| {
+        let path = root.path().join("weights.safetensors");
+        composer_nas::weights::save(model, &path).unwrap();
+        fs::read(path).unwrap()
+    };
+    assert_eq!(read(&primitives).unwrap().spec, spec);
+    assert!(weights(&read(&primitives).unwrap().model) == weights(&model));
+    // The registry need not know the layers: it comes along.
+    let found = read(&Primitives::standard()).unwrap();
+    assert_eq!(found.spec, spec);
+    assert_eq!(found.primitives.get(Symbol::ATTENTION).unwrap().id().as_str(), "attention_nope");
+    renamed(&|name| name.replace("backbone.", "model."));
+    assert!(weights(&read(&primitives).unwrap().model) == weights(&model));
+    renamed(&|name| name.replace("q_proj", "query_proj"));
+    let error = read(&primitives).unwrap_err();
+    assert!(
+        matches!(&error, import::ImportError::Missing { count: 1, first } if first.ends_with("q_proj.weight")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_class_without_tied_embeddings_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let primitives = hybrid();
+    let spec = tiny("BAR");
+    let model = lm(&spec, &primitives);
+    let folder = root.path().join("model");
+    let exported =
+        export::hugging_face(&spec, Some(&model), &primitives, &folder, &options(Format::NemotronH)).unwrap();
+    assert!(exported.warnings.contains(&Warning::Untied), "{:?}", exported.warnings);
+    assert_eq!(json_of(&folder.join("config.json"))["tie_word_embeddings"], false);
+    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let numbers = |name: &str| tensors.tensor(name).unwrap().data().to_vec();
+    assert!(numbers("lm_head.weight") == numbers("backbone.embeddings.weight"));
+    let found = import::hugging_face(&folder, &primitives, &Device::flex(), Rope::Halves).unwrap();
+    assert!(!found.spec.tied_embeddings && found.spec.architecture == spec.architecture);
+}
+
+#[test]
+fn launch_scripts_have_the_options_of_layers() {
+    let training = export::Training::default();
+    let normal = |letters: &str| {
+        let spec = Target::llama_1b().model(letters.parse().unwrap());
+        ModelSpec { init: InitScheme::Normal(0.02), ..spec }
+    };
+    let usual = CustomAttention::default();
+    let nope = CustomAttention { positions: Positions::None, ..usual };
+    let sigmoid = Moe { routing: Routing::Sigmoid(250), expert: Expert::Relu2, ..Moe::default() };
+    let primitives = Primitives::standard().replacing(nope).replacing(sigmoid);
+    let script = export::megatron(&normal("BEAR"), &primitives, &training).unwrap();
+    assert_eq!(script.pattern, "ME*-");
+    let has = |argument: &str| assert!(script.arguments().any(|own| own == argument), "{argument}\n{script}");
+    has("--position-embedding-type none");
+    has("--squared-relu");
+    has("--num-experts 8");
+    has("--moe-router-topk 3");
+    has("--moe-router-score-function sigmoid");
+    has("--moe-router-topk-scaling-factor 2.5");
+    let gated = CustomAttention { positions: Positions::Partial(25), norm: QueryKeyNorm::PerHead, gate: true, ..usual };
+    let script = export::megatron(&normal("GA"), &Primitives::standard().replacing(gated), &training).unwrap();
+    for argument in ["--rotary-percent 0.25", "--qk-layernorm", "--attention-output-gate"] {
+        assert!(script.arguments().any(|own| own == argument), "{argument}\n{script}");
+    }
+    let latent = Primitives::standard().with(LatentAttention::default()).unwrap();
+    let script = export::megatron(&normal("LM"), &latent, &training).unwrap();
+    assert_eq!(script.pattern, "+-");
+    assert!(script.arguments().any(|own| own == "--multi-latent-attention"));
+    let refused = |letters: &str, primitives: &Primitives| {
+        export::megatron(&normal(letters), primitives, &training).unwrap_err().to_string()
+    };
+    assert!(refused("LA", &latent).contains("cannot be in one model"));
+    assert!(refused("MER", &Primitives::standard()).contains("one activation"));
+    let sinks = Primitives::standard().replacing(CustomAttention { sinks: true, ..usual });
+    assert!(refused("AM", &sinks).contains("no such option"));
 }

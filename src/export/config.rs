@@ -53,6 +53,24 @@ pub(super) fn choose(spec: &ModelSpec, primitives: &Primitives, format: Format) 
     }
 }
 
+/// Which formats hold the model, each with what it lacks where it does not.
+pub(super) fn formats(spec: &ModelSpec, primitives: &Primitives) -> Vec<(Format, Result<(), ExportError>)> {
+    const ALL: [Format; 11] = [
+        Format::DeciLm,
+        Format::LlamaCpp,
+        Format::Llama,
+        Format::NemotronH,
+        Format::Mamba2,
+        Format::Lfm2,
+        Format::Qwen3,
+        Format::Bamba,
+        Format::GraniteMoeHybrid,
+        Format::Qwen3Next,
+        Format::Flat,
+    ];
+    ALL.into_iter().map(|format| (format, choose(spec, primitives, format).map(drop))).collect()
+}
+
 /// The class of transformers that a format is.
 fn class_of(format: Format) -> Option<Class> {
     match format {

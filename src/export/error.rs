@@ -47,7 +47,7 @@ pub enum ExportError {
     #[error(transparent)]
     HfMapping(#[from] HfMappingError),
     /// A format that cannot express the model.
-    #[error("format {format:?} cannot express the model: {reason}; use Format::Flat or change the model")]
+    #[error("format {format:?} cannot express the model: {reason}. Use Format::Flat or change the model")]
     Format {
         /// The format.
         format: Format,

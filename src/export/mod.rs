@@ -136,6 +136,22 @@ pub fn hugging_face(
     Ok(Exported { folder: folder.as_ref().into(), model_type: chosen.model_type.into(), files, warnings })
 }
 
+/// Which formats hold a model. Where one does not, the error says what would have to be different: attention without
+/// positions, for instance, would open [`Format::NemotronH`].
+///
+/// ```
+/// use composer_nas::{export::{self, Format}, prelude::*};
+///
+/// let spec = Target::llama_1b().model("2B+1A+1R".parse()?);
+/// let all = export::formats(&spec, &Primitives::standard());
+/// let (_, found) = all.iter().find(|(format, _)| *format == Format::NemotronH).unwrap();
+/// assert!(found.as_ref().unwrap_err().to_string().contains("attention without positions would fit"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn formats(spec: &ModelSpec, primitives: &Primitives) -> Vec<(Format, Result<(), ExportError>)> {
+    config::formats(spec, primitives)
+}
+
 /// Special tokens must be tokens of the model.
 fn check_tokens(spec: &ModelSpec, options: &Options) -> Result<(), ExportError> {
     let tokens = options.tokens;

@@ -95,7 +95,8 @@ pub fn hugging_face(
     let folder = folder.as_ref();
     let Described { spec, packing, primitives } = config::read(folder, primitives)?;
     let primitives = &primitives;
-    let plan = Plan::new(&spec, primitives, &packing)?;
+    let mut plan = Plan::new(&spec, primitives, &packing)?;
+    weights::called_as_stored(folder, &mut plan)?;
     // Before the model is made: it may be large.
     let files = weights::checked_files(folder, &plan, &spec, primitives)?;
     spec.check_memory(primitives, device)?;

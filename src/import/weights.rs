@@ -61,6 +61,28 @@ pub(super) fn checked_files(
     Ok(files)
 }
 
+/// Calls the tensors of a plan as the files of a folder do: transformers 5 has another prefix for what published files
+/// call `backbone`. Nothing has been read but the headers of the files.
+pub(super) fn called_as_stored(folder: &Path, plan: &mut Plan) -> Result<(), ImportError> {
+    const PREFIXES: [&str; 2] = ["backbone.", "model."];
+    let [published, newer] = PREFIXES;
+    if !plan.entries.iter().any(|entry| entry.name.starts_with(published)) {
+        return Ok(());
+    }
+    let mut newer_names = false;
+    for path in files(folder)? {
+        newer_names |= Header::read(&path)?.tensors().any(|(name, _)| name.starts_with(newer));
+    }
+    if newer_names {
+        for entry in &mut plan.entries {
+            if let Some(rest) = entry.name.strip_prefix(published) {
+                entry.name = format!("{newer}{rest}");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Holds the tensors against the closed forms of the layers, and those whose shapes are known without a model against
 /// these.
 fn check_sizes(

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use burn::tensor::{DType, Device, Tensor, TensorData, activation::softmax};
 
 use super::{
-    PositionTables,
+    KeyValues, PositionTables,
     rotary::{Rotation, frequencies},
 };
 use crate::dims::{Dims, Positions, RopeScaling};
@@ -260,36 +260,6 @@ impl CausalAttention {
     /// `1 / sqrt(C)`.
     fn scale(&self) -> f64 {
         (self.head_dim as f64).powf(-0.5)
-    }
-}
-
-/// Keys and values of the tokens that attention has seen; empty before the first.
-#[derive(Clone, Debug, Default)]
-pub struct KeyValues {
-    /// Rotated keys and values of the last `T` tokens, `[B, T, K C]` each.
-    kept: Option<(Tensor<3>, Tensor<3>)>,
-    /// Tokens seen.
-    tokens: usize,
-}
-
-impl KeyValues {
-    /// Adds keys and values, `[B, S, K C]`, and keeps those of the last `window` tokens; returns the ones kept before
-    /// and the new ones.
-    fn push(&mut self, key: Tensor<3>, value: Tensor<3>, window: usize) -> (Tensor<3>, Tensor<3>) {
-        self.tokens += key.dims()[1];
-        let (keys, values) = match self.kept.take() {
-            None => (key, value),
-            Some((keys, values)) => (Tensor::cat(vec![keys, key], 1), Tensor::cat(vec![values, value], 1)),
-        };
-        let old = keys.dims()[1].saturating_sub(window);
-        let last = |x: &Tensor<3>| x.clone().narrow(1, old, x.dims()[1] - old);
-        self.kept = Some((last(&keys), last(&values)));
-        (keys, values)
-    }
-
-    /// Numbers kept, over the whole batch.
-    pub fn elements(&self) -> usize {
-        self.kept.as_ref().map_or(0, |(keys, values)| keys.shape().num_elements() + values.shape().num_elements())
     }
 }
 

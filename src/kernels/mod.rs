@@ -16,6 +16,7 @@ mod flex;
 mod gate;
 mod gated_norm;
 mod gelu;
+mod key_values;
 mod linear;
 mod norm;
 mod position;
@@ -28,13 +29,14 @@ mod swiglu;
 mod testing;
 mod update;
 
-pub use attention::{CausalAttention, KeyValues};
+pub use attention::CausalAttention;
 pub use cross_entropy::cross_entropy;
 pub use delta_rule::DeltaRuleInputs;
 #[cfg(feature = "flex")]
 pub(crate) use delta_rule::LENGTH_EPSILON;
 pub use gate::{Gate, GatedNorm};
 pub use gelu::gelu;
+pub use key_values::KeyValues;
 pub use linear::{linear, linear_transposed, project};
 pub use norm::rms_norm;
 pub(crate) use position::PositionTables;

@@ -139,7 +139,7 @@ impl Primitive for LatentAttention {
     /// Names as in DeepSeek-V3, whose rotary channels lie in pairs of neighbours unless `rope_interleave` is false.
     fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         let LatentSizes { still, turning, value, rank, query_rank, .. } = self.sizes(dims).ok()?;
-        let mut mapping = HfMapping::new(self.id().as_str(), CacheKind::Nothing).family("latent_attention");
+        let mut mapping = HfMapping::new(self.id().as_str(), CacheKind::Everything).family("latent_attention");
         let query = query_rank.unwrap_or(0);
         for (name, size) in
             [("still", still), ("turning", turning), ("value", value), ("rank", rank), ("query_rank", query)]

@@ -78,6 +78,19 @@ impl Primitives {
         Ok(self)
     }
 
+    /// The same with `primitive` in place of the one that has its symbol: a variant of a layer under the layer's letter.
+    ///
+    /// ```
+    /// use composer_nas::{dims::Positions, prelude::*, primitive::CustomAttention};
+    /// let attention = CustomAttention { positions: Positions::None, ..CustomAttention::default() };
+    /// let primitives = Primitives::standard().replacing(attention);
+    /// assert_eq!(primitives.get(Symbol::ATTENTION)?.id().as_str(), "attention_nope");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replacing(self, primitive: impl Primitive + 'static) -> Self {
+        self.replaced(primitive.symbol(), Arc::new(primitive))
+    }
+
     /// The same with this primitive behind the symbol, in place of any that is there.
     pub(crate) fn replaced(mut self, symbol: Symbol, primitive: Arc<dyn Primitive>) -> Self {
         self.0.insert(symbol, primitive);

@@ -2,17 +2,18 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
-from transformers.models.llama.modeling_llama import LlamaRMSNorm, rotate_half
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, eager_attention_forward, rotate_half
 
 
 class Layer(nn.Module):
-    """Computes the whole text again where it decodes: the classes of transformers' caches keep keys and values."""
+    """Its cache keeps the keys and values of all heads, as those of transformers do, and not the latent vectors."""
 
     def __init__(self, config, index):
         super().__init__()
         options = {key: int(value) for key, value in config.layers_options[config.layers_block_type[index]].items()}
-        self.config, self.count = config, config.num_attention_heads
+        self.config, self.count, self.layer_idx = config, config.num_attention_heads, index
+        self.is_causal, self.num_key_value_groups = True, 1
         self.still, self.turning, self.value = options["still"], options["turning"], options["value"]
         self.rank, query_rank = options["rank"], options["query_rank"]
         width, queries = config.hidden_size, self.count * (self.still + self.turning)
@@ -44,5 +45,9 @@ class Layer(nn.Module):
         turned, shared = (t * cos + rotate_half(t) * sin for t in (turned, shared))
         query = torch.cat((still, turned), dim=-1)
         key = torch.cat((key, shared.expand(-1, self.count, -1, -1)), dim=-1)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
+        if context.cache is not None:
+            key, value = context.cache.update(key, value, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        options = {"dropout": 0.0, "scaling": (self.still + self.turning) ** -0.5}
+        mixed, _ = attend(self, query, key, value, context.masks["full_attention"], **options)
+        return self.o_proj(mixed.reshape(batch, length, -1))
