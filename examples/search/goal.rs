@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use composer_nas::{
-    cost::LayerTimes,
+    cost::{LayerTimes, Workload},
     extrapolate::TargetCosts,
     prelude::*,
     study::{Measure, Objective},
