@@ -38,8 +38,9 @@ impl Primitive for NoLayer {
         LayerCost::default()
     }
 
-    fn activations(&self, _: &Dims, _: u64) -> u64 {
-        0
+    /// The input, which every layer is taken to keep.
+    fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
+        seq_len * dims.width()
     }
 
     fn build(&self, dims: &Dims, _: &mut WeightInit, _: &Device) -> Result<Block, BuildError> {
