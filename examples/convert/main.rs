@@ -75,8 +75,8 @@ fn judge(args: &Args, prepared: &Prepared, part: &str, windows: &[TokenBatch]) -
     Ok(Arc::new(OneSeed(cached)))
 }
 
-/// What every method chooses. The best trials of a search, the choice by damages and the greedy one are judged once more,
-/// by the second judge, and the best of them is what the search chose.
+/// What every method chooses. The best trials of a search, the choice by damages and the greedy one are judged once
+/// more, by the second judge, and the best of them is what the search chose.
 fn choose(
     args: &Args,
     prepared: &Prepared,

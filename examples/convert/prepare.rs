@@ -109,8 +109,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Windows spread evenly over the text: every second one is for deciding, as far as wanted; of the others, those for
-    /// choosing lie evenly among those for testing.
+    /// Windows spread evenly over the text: every second one is for deciding, as far as wanted; of the others, those
+    /// for choosing lie evenly among those for testing.
     fn new(args: &Args, text: &Windows) -> anyhow::Result<Self> {
         let wanted = (args.choose_windows + args.test_windows).max(args.decide_windows);
         let windows = text.sample(2 * wanted, 1)?;
