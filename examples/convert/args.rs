@@ -44,6 +44,12 @@ pub struct Args {
     /// Windows of text on which is chosen.
     #[arg(long, default_value_t = 3)]
     pub choose_windows: u64,
+    /// Further windows of text, on which the best trials of a search are judged once more.
+    #[arg(long, default_value_t = 6)]
+    pub decide_windows: u64,
+    /// Trials that are.
+    #[arg(long, default_value_t = 4)]
+    pub finalists: usize,
     /// Windows of text on which choices are compared.
     #[arg(long, default_value_t = 8)]
     pub test_windows: u64,
@@ -112,8 +118,10 @@ impl Args {
         ensure!(!self.keep.is_empty() && self.keep.iter().all(|&percent| percent <= 100), "--keep is 0 to 100 percent");
         ensure!(self.threads >= 1, "--threads is 0: use at least 1");
         ensure!(self.seq_len >= 2, "--seq-len is {}: use at least 2", self.seq_len);
-        ensure!(self.choose_windows >= 1 && self.test_windows >= 1, "windows of text are 0: use at least 1");
+        let windows = [self.choose_windows, self.decide_windows, self.test_windows];
+        ensure!(!windows.contains(&0), "windows of text are 0: use at least 1");
         ensure!(self.trials >= 1, "--trials is 0: use at least 1");
+        ensure!(self.finalists >= 1, "--finalists is 0: use at least 1");
         let nothing = self.window == 0 && self.recurrent.is_empty() && !self.leave_out;
         ensure!(!nothing, "attention may become nothing else: use --window, --recurrent or --leave-out");
         Ok(())

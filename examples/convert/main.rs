@@ -29,6 +29,7 @@ use composer_nas::{
     pretrain::{Measured, Record},
     report,
     space::SearchSpace,
+    train::TokenBatch,
 };
 use prepare::Prepared;
 
@@ -49,7 +50,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let prepared = Prepared::new(args)?;
     let letters = prepared.others.iter().map(Symbol::to_string).collect::<Vec<_>>().join(", ");
     println!("parent {}; attention may become {letters}", prepared.parent.spec().architecture);
-    let judge = judge(args, &prepared, "choosing")?;
+    let judge = judge(args, &prepared, "choosing", &prepared.parts.choosing)?;
+    let decider = crate::judge(args, &prepared, "deciding", &prepared.parts.deciding)?;
     let began = Instant::now();
     let damages = single_damages(&judge, &prepared.alternatives, args.threads)?;
     println!("{} single replacements in {:.0} s", damages.len(), began.elapsed().as_secs_f64());
@@ -57,31 +59,31 @@ fn run(args: &Args) -> anyhow::Result<()> {
     for &percent in &args.keep {
         let (budget, space) = prepared.space(args, percent)?;
         println!("{percent} % of the cache: {} architectures of at most {budget} bytes", space.size());
-        for (method, architecture) in choose(args, &prepared, &judge, &damages, &space, percent)? {
+        for (method, architecture) in choose(args, &prepared, [&judge, &decider], &damages, &space, percent)? {
             let kl = evaluate_all(&judge, std::slice::from_ref(&architecture), 1)?;
             println!("  {method:<12} {:.4}  {}", kl[0].scores[KL], architecture.letters());
             chosen.push((percent, budget, method, architecture));
         }
     }
-    drop(judge);
+    drop((judge, decider));
     let choices = measure(args, &prepared, &chosen)?;
     write_results(args, &damages, &choices)?;
     heal(args, &prepared, &choices)
 }
 
 /// The evaluator on one part of the text, and what it has evaluated already.
-fn judge(args: &Args, prepared: &Prepared, part: &str) -> anyhow::Result<Judge> {
-    let windows = if part == "choosing" { &prepared.choosing } else { &prepared.testing };
-    let evaluator = Distillation::new(prepared.library.clone(), &prepared.alternatives, windows.clone())?;
+fn judge(args: &Args, prepared: &Prepared, part: &str, windows: &[TokenBatch]) -> anyhow::Result<Judge> {
+    let evaluator = Distillation::new(prepared.library.clone(), &prepared.alternatives, windows.to_vec())?;
     let cached = Cached::on_disk(evaluator, args.folder().join(format!("{part}.jsonl")))?;
     Ok(Arc::new(OneSeed(cached)))
 }
 
-/// What every method chooses.
+/// What every method chooses. The best trials of a search, the choice by damages and the greedy one are judged once
+/// more, by the second judge, and the best of them is what the search chose.
 fn choose(
     args: &Args,
     prepared: &Prepared,
-    judge: &Judge,
+    [judge, decider]: [&Judge; 2],
     damages: &Damages,
     space: &SearchSpace,
     percent: u32,
@@ -101,12 +103,16 @@ fn choose(
             add(name("gates"), convert::ranked(alternatives, &gates, space));
         }
     }
-    add("kl-guided".into(), convert::ranked(alternatives, damages, space));
+    let ranked = convert::ranked(alternatives, damages, space);
+    add("kl-guided".into(), ranked.clone());
+    let mut known: Vec<Architecture> = ranked.into_iter().collect();
     if !args.no_greedy {
-        add("greedy".into(), convert::greedy(judge, alternatives, damages, space, args.threads)?);
+        let greedy = convert::greedy(judge, alternatives, damages, space, args.threads)?;
+        add("greedy".into(), greedy.clone());
+        known.extend(greedy);
     }
     for seed in 0..args.searches {
-        let pipeline = Pipeline::new(&prepared.primitives, space.clone(), judge.clone())
+        let pipeline = Pipeline::new(&prepared.primitives, space.clone(), Judge::clone(judge))
             .goal(Goal::minimize(KL))
             .searcher(GpBo::default().with_initial(1)?)
             .candidates(starts(alternatives, damages, space, args.starts))
@@ -115,7 +121,9 @@ fn choose(
             .seed(seed)
             .journal(args.folder().join(format!("search-{percent}-{seed}.jsonl")));
         let found = convert::search(&prepared.library, pipeline)?;
-        add(format!("search {seed}"), Some(found.aggregated));
+        let mut finalists = convert::leaders(&found.study, args.finalists);
+        finalists.extend(known.iter().filter(|known| !finalists.contains(known)).cloned().collect::<Vec<_>>());
+        add(format!("search {seed}"), convert::best_of(decider, &finalists, args.threads)?);
     }
     Ok(all)
 }
@@ -126,7 +134,7 @@ fn measure(
     prepared: &Prepared,
     chosen: &[(u32, u64, String, Architecture)],
 ) -> anyhow::Result<Vec<Choice>> {
-    let judge = judge(args, prepared, "testing")?;
+    let judge = judge(args, prepared, "testing", &prepared.parts.testing)?;
     let parent = prepared.parent.spec().architecture.clone();
     let mut architectures: Vec<Architecture> = vec![parent];
     architectures.extend(chosen.iter().map(|(_, _, _, architecture)| architecture.clone()));
@@ -183,7 +191,7 @@ fn heal(args: &Args, prepared: &Prepared, choices: &[Choice]) -> anyhow::Result<
             ControlFlow::Continue(())
         })?;
         model = healed.model;
-        let testing = prepared.testing.clone();
+        let testing = prepared.parts.testing.clone();
         let report = Distillation::new(prepared.library.clone(), &prepared.alternatives, testing)?.judge(&model)?;
         println!("healed: KL {:.4} (was {:.4}), loss {:.4}", report.scores[KL], best.kl, report.scores[LOSS]);
     }

@@ -34,8 +34,7 @@ pub struct Prepared {
     pub corpus: Corpus,
     /// Of the text that blocks and gates learn on.
     pub training: Windows,
-    pub choosing: Vec<TokenBatch>,
-    pub testing: Vec<TokenBatch>,
+    pub parts: Parts,
     pub alternatives: Alternatives,
     /// What attention may become.
     pub others: Vec<Symbol>,
@@ -52,23 +51,7 @@ impl Prepared {
         let corpus = corpus(args, &parent_folder)?;
         let tokens = corpus.tokens.clone();
         let [training, held_out] = Windows::split(tokens, corpus.vocab_size, args.seq_len, HELD_OUT)?;
-        let wanted = args.choose_windows + args.test_windows;
-        let windows = held_out.sample(wanted, 1)?;
-        ensure!(
-            windows.len() as u64 == wanted,
-            "the text has {} windows of {} tokens to choose and to compare on, and {wanted} are wanted: give more text, \
-             or lower --choose-windows or --test-windows",
-            windows.len(),
-            args.seq_len
-        );
-        // Spread evenly over the text, those to choose on among those to compare on.
-        let every = wanted.div_ceil(args.choose_windows).max(1) as usize;
-        let mut choosing = Vec::new();
-        let mut testing = Vec::new();
-        for (at, window) in windows.into_iter().enumerate() {
-            let chosen = at % every == 0 && (choosing.len() as u64) < args.choose_windows;
-            if chosen { choosing.push(window) } else { testing.push(window) }
-        }
+        let parts = Parts::new(args, &held_out)?;
         let alternatives = Alternatives::of(&parent.spec().architecture, Symbol::ATTENTION, others.iter().copied());
         let settings = args.blocks();
         let recipe = LibraryRecipe {
@@ -84,18 +67,7 @@ impl Prepared {
             println!("  layer {layer:>3} {id}: error {:.4}, {:.4} at the start", record.error, record.start_error);
         })?;
         let library = Arc::new(library);
-        Ok(Self {
-            parent_folder,
-            parent,
-            primitives,
-            corpus,
-            training,
-            choosing,
-            testing,
-            alternatives,
-            others,
-            library,
-        })
+        Ok(Self { parent_folder, parent, primitives, corpus, training, parts, alternatives, others, library })
     }
 
     /// The budget in bytes, and the architectures that keep it.
@@ -124,6 +96,49 @@ impl Prepared {
         let plain: Vec<(usize, f64)> = found.iter().map(|(&(layer, _), &gate)| (layer, gate)).collect();
         durable::write(path, &serde_json::to_vec(&(settings, plain))?)?;
         Ok(found)
+    }
+}
+
+/// Windows of text on which nothing learns, each a batch of its own.
+pub struct Parts {
+    /// For every candidate.
+    pub choosing: Vec<TokenBatch>,
+    /// For the best trials of a search.
+    pub deciding: Vec<TokenBatch>,
+    /// For what every method chose.
+    pub testing: Vec<TokenBatch>,
+}
+
+impl Parts {
+    /// Windows spread evenly over the text: every second one is for deciding, as far as wanted; of the others, those
+    /// for choosing lie evenly among those for testing.
+    fn new(args: &Args, text: &Windows) -> anyhow::Result<Self> {
+        let wanted = (args.choose_windows + args.test_windows).max(args.decide_windows);
+        let windows = text.sample(2 * wanted, 1)?;
+        ensure!(
+            windows.len() as u64 == 2 * wanted,
+            "the text has {} windows of {} tokens on which nothing learns, and {} are wanted: give more text, or lower \
+             --choose-windows, --decide-windows or --test-windows",
+            windows.len(),
+            args.seq_len,
+            2 * wanted
+        );
+        let every = |count: u64| wanted.div_ceil(count).max(1) as usize;
+        let mut parts = Self { choosing: Vec::new(), deciding: Vec::new(), testing: Vec::new() };
+        for (at, window) in windows.into_iter().enumerate() {
+            let place = at / 2;
+            let is_for = |part: &Vec<TokenBatch>, count| place % every(count) == 0 && (part.len() as u64) < count;
+            if at % 2 == 1 {
+                if (parts.deciding.len() as u64) < args.decide_windows {
+                    parts.deciding.push(window);
+                }
+            } else if is_for(&parts.choosing, args.choose_windows) {
+                parts.choosing.push(window);
+            } else if (parts.testing.len() as u64) < args.test_windows {
+                parts.testing.push(window);
+            }
+        }
+        Ok(parts)
     }
 }
 

@@ -188,6 +188,21 @@ pub fn greedy(
     Ok(space.contains(&architecture).then_some(architecture))
 }
 
+/// The best of these by their divergence; the first of equals. A search that has seen a few windows of text many times
+/// fits them: its [`leaders`](super::leaders) are to be judged once more, on windows that it has not seen.
+///
+/// # Errors
+/// [`ConvertError::Evaluation`] when a candidate has no report.
+pub fn best_of(
+    evaluator: &dyn Evaluator,
+    candidates: &[Architecture],
+    threads: usize,
+) -> Result<Option<Architecture>, ConvertError> {
+    let reports = evaluate_all(evaluator, candidates, threads)?;
+    let judged = candidates.iter().zip(reports.iter().map(divergence));
+    Ok(judged.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(best, _)| best.clone()))
+}
+
 /// Where a search starts: the choice by damages, the uniform ones, and `more` that differ from the choice by damages in
 /// one layer that is kept and one that is replaced, those first whose damages suggest the least loss by it.
 pub fn starts(alternatives: &Alternatives, damages: &Damages, space: &SearchSpace, more: usize) -> Vec<Architecture> {
@@ -272,6 +287,9 @@ mod tests {
             let found = greedy(&evaluator, &alternatives, &damages, &space, threads).unwrap().unwrap();
             assert!(["ASSSSA", "ASSSAS"].contains(&found.letters().as_str()), "{found}");
         }
+        let candidates = ["ASSSSA", "AASSSS", "ASSSAS"].map(|letters| letters.parse().unwrap());
+        assert_eq!(best_of(&evaluator, &candidates, 2).unwrap().unwrap(), candidates[0]);
+        assert_eq!(best_of(&evaluator, &[], 2).unwrap(), None);
         let starts = starts(&alternatives, &damages, &space, 3);
         assert_eq!(starts[0].letters(), "AASSSS");
         assert_eq!(starts[1].letters(), "SASSAS");

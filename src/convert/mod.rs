@@ -58,7 +58,9 @@ mod search;
 
 pub use alternatives::Alternatives;
 pub use choice::Choice;
-pub use choose::{Damages, OneSeed, evaluate_all, first, greedy, last, ranked, single_damages, starts, uniform};
+pub use choose::{
+    Damages, OneSeed, best_of, evaluate_all, first, greedy, last, ranked, single_damages, starts, uniform,
+};
 pub use distillation::{Distillation, KL, LOSS};
 pub use error::ConvertError;
 pub use gates::{Gates, gates};
@@ -68,4 +70,4 @@ pub use library::{BlockLibrary, BlockRecord, LibraryRecipe};
 pub use local::LocalDistillation;
 pub use no_layer::{NoLayer, without_empty_layers};
 pub use parent::Parent;
-pub use search::{ParentSized, search};
+pub use search::{ParentSized, leaders, search};

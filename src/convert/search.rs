@@ -10,6 +10,7 @@ use crate::{
     primitive::Primitives,
     search::Searcher,
     space::Architecture,
+    study::Study,
 };
 
 /// Keeps the size of a parent: the model of an architecture is the parent's with other layers.
@@ -30,6 +31,13 @@ impl Extrapolator for ParentSized {
         }
         Ok(ModelSpec { architecture: small.clone(), ..self.0.clone() })
     }
+}
+
+/// The architectures of so many of the best trials of a study, the best first.
+pub fn leaders(study: &Study, count: usize) -> Vec<Architecture> {
+    let mut known: Vec<_> = study.observations().collect();
+    known.sort_by(|one, other| other.value.total_cmp(&one.value));
+    known.into_iter().take(count).map(|observation| observation.trial.architecture.clone()).collect()
 }
 
 /// Carries out a search over candidates of `library` and puts the best one together: [`Found::weights`] has its
