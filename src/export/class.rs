@@ -145,13 +145,7 @@ impl Class {
                 }
             }
             (Self::Mamba2, "mamba2") => stored("linear_attention", "mixer", tensors),
-            (Self::Bamba | Self::GraniteMoeHybrid, "mamba2") => {
-                let least = mapping.settings.get("time_step_min").and_then(Value::as_f64);
-                match least {
-                    Some(0.0) | None => stored("linear_attention", "mamba", tensors),
-                    Some(_) => stored("linear_attention", "mamba", tensors),
-                }
-            }
+            (Self::Bamba | Self::GraniteMoeHybrid, "mamba2") => stored("linear_attention", "mamba", tensors),
             (Self::Lfm2, "short_conv") => stored("conv", "conv", tensors),
             (Self::Qwen3Next, "gated_delta_net") => stored("linear_attention", "linear_attn", delta_net(mapping)?),
             (Self::Qwen3Next, "moe") => {
@@ -232,8 +226,10 @@ fn options(mapping: &HfMapping, wanted: &[(&str, &str)], any: &[&str]) -> Result
     let known = ["experts", "top_k", "width", "routing"];
     let is_moe = mapping.family == "moe";
     for (name, value) in &mapping.options {
-        let fits = wanted.iter().any(|(key, only)| key == name && only == value);
-        if !fits && !any.contains(&name.as_str()) && !(is_moe && known.contains(&name.as_str())) {
+        let name = name.as_str();
+        let fits = wanted.iter().any(|(key, only)| *key == name && only == value);
+        let free = any.contains(&name) || is_moe && known.contains(&name);
+        if !fits && !free {
             return Err(change(mapping, wanted, &format!("its {name} is {value}")));
         }
     }

@@ -9,7 +9,7 @@
 //! | [`Format::DeciLm`] | attention, SwiGLU | transformers, vLLM | two modules |
 //! | [`Format::LlamaCpp`] | attention, SwiGLU | llama.cpp, transformers, vLLM | two modules |
 //! | [`Format::Llama`] | attention, SwiGLU | everything that knows Llama | none |
-//! | [`Format::NemotronH`] | attention without positions, Mamba-2, MLPs, mixtures | transformers, vLLM, llama.cpp | none |
+//! | [`Format::NemotronH`] | attention without positions, Mamba-2, MLPs | transformers, vLLM, llama.cpp | none |
 //! | [`Format::Mamba2`] | Mamba-2 | transformers, vLLM, llama.cpp | none |
 //! | [`Format::Lfm2`] | convolution or attention with norms, and SwiGLU | transformers, vLLM, llama.cpp | none |
 //! | [`Format::Qwen3`] | attention with norms, and SwiGLU | everything that knows Qwen3 | none |
