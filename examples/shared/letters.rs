@@ -22,8 +22,9 @@ impl FromStr for Written {
 }
 
 impl Written {
-    /// The sequence: by the name of a published model, in our letters, with counts where they are wanted, or in those of `--letters`, one per layer.
-    /// Megatron's patterns may have stages and layers that predict later tokens, which are told and left out.
+    /// The sequence: by the name of a published model, in our letters, with counts where they are wanted, or in those
+    /// of `--letters`, one per layer. Megatron's patterns may have stages and layers that predict later tokens, which
+    /// are told and left out.
     pub fn read(&self, letters: Option<&Alphabet>) -> anyhow::Result<Architecture> {
         let text = &self.0;
         if let Some(published) = baseline::published().into_iter().find(|layout| layout.name == text) {

@@ -2,6 +2,7 @@
 //! described by.
 
 mod delta_rule;
+mod forms;
 mod init_scheme;
 mod positions;
 mod rope_scaling;
@@ -9,6 +10,10 @@ mod state_space;
 mod widths;
 
 pub(crate) use delta_rule::DeltaRule;
+pub(crate) use forms::LatentSizes;
+#[cfg(feature = "model")]
+pub(crate) use forms::{AttentionForm, MambaForm};
+pub use forms::{Mamba2Norm, ProjectionBias, QueryKeyNorm, Routing, StepLimits};
 pub use init_scheme::{InitError, InitScheme};
 pub use positions::Positions;
 pub use rope_scaling::RopeScaling;

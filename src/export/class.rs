@@ -1,5 +1,7 @@
 //! Classes of transformers that need no code of ours: which layers they hold, and what they call them.
 
+use serde_json::Value;
+
 use crate::{
     dims::Dims,
     primitive::{HfMapping, Layout, StoredTensor},
@@ -22,6 +24,14 @@ pub(crate) enum Class {
     GraniteMoeHybrid,
     /// Gated DeltaNet and gated attention, each with a SwiGLU or a mixture of experts.
     Qwen3Next,
+}
+
+/// The entries of both objects; the second has the last word.
+pub(super) fn merged(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
 }
 
 /// What a class makes of a layer: the part of a block in which it stands, and how its tensors are called.
@@ -135,13 +145,7 @@ impl Class {
                 }
             }
             (Self::Mamba2, "mamba2") => stored("linear_attention", "mixer", tensors),
-            (Self::Bamba | Self::GraniteMoeHybrid, "mamba2") => {
-                let least = mapping.settings.get("time_step_min").and_then(serde_json::Value::as_f64);
-                match least {
-                    Some(0.0) | None => stored("linear_attention", "mamba", tensors),
-                    Some(_) => stored("linear_attention", "mamba", tensors),
-                }
-            }
+            (Self::Bamba | Self::GraniteMoeHybrid, "mamba2") => stored("linear_attention", "mamba", tensors),
             (Self::Lfm2, "short_conv") => stored("conv", "conv", tensors),
             (Self::Qwen3Next, "gated_delta_net") => stored("linear_attention", "linear_attn", delta_net(mapping)?),
             (Self::Qwen3Next, "moe") => {
@@ -222,8 +226,10 @@ fn options(mapping: &HfMapping, wanted: &[(&str, &str)], any: &[&str]) -> Result
     let known = ["experts", "top_k", "width", "routing"];
     let is_moe = mapping.family == "moe";
     for (name, value) in &mapping.options {
-        let fits = wanted.iter().any(|(key, only)| key == name && only == value);
-        if !fits && !any.contains(&name.as_str()) && !(is_moe && known.contains(&name.as_str())) {
+        let name = name.as_str();
+        let fits = wanted.iter().any(|(key, only)| *key == name && only == value);
+        let free = any.contains(&name) || is_moe && known.contains(&name);
+        if !fits && !free {
             return Err(change(mapping, wanted, &format!("its {name} is {value}")));
         }
     }
@@ -303,7 +309,7 @@ fn gated(mapping: &HfMapping, dims: &Dims) -> Vec<StoredTensor> {
 /// Gated DeltaNet with two projections, which hold what belongs to one key head behind each other.
 fn delta_net(mapping: &HfMapping) -> Result<Vec<StoredTensor>, String> {
     let size = |key: &str| {
-        let found = mapping.settings.get(key).and_then(serde_json::Value::as_u64);
+        let found = mapping.settings.get(key).and_then(Value::as_u64);
         found.map(|size| size as usize).ok_or_else(|| format!("its gated DeltaNet states no {key}"))
     };
     let keys = size("linear_num_key_heads")?;

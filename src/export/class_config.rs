@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{class::Class, config::merged, plan};
+use super::{
+    class::{Class, merged},
+    plan,
+};
 use crate::{
     dims::Dims,
     export::HfMappingError,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ExportError, Format, Options,
-    class::Class,
+    class::{Class, merged},
     class_config,
     plan::{self, Half, Packing, Pair},
 };
@@ -188,13 +188,6 @@ pub(super) fn config(
         }
     };
     Ok(merged(merged(common, scaled), special))
-}
-
-pub(super) fn merged(mut one: Value, other: Value) -> Value {
-    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
-        one.extend(other);
-    }
-    one
 }
 
 /// What the flat class reads: the kind of every layer, and what it remembers in the words of transformers' caches.

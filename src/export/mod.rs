@@ -9,12 +9,13 @@
 //! | [`Format::DeciLm`] | attention, SwiGLU | transformers, vLLM | two modules |
 //! | [`Format::LlamaCpp`] | attention, SwiGLU | llama.cpp, transformers, vLLM | two modules |
 //! | [`Format::Llama`] | attention, SwiGLU | everything that knows Llama | none |
-//! | [`Format::NemotronH`] | attention without positions, Mamba-2, squared-ReLU or GELU MLPs, mixtures of them | transformers, vLLM, llama.cpp, TensorRT-LLM | none |
+//! | [`Format::NemotronH`] | attention without positions, Mamba-2, MLPs | transformers, vLLM, llama.cpp | none |
 //! | [`Format::Mamba2`] | Mamba-2 | transformers, vLLM, llama.cpp | none |
-//! | [`Format::Lfm2`] | gated convolution or attention with norms, each with a SwiGLU | transformers, vLLM, llama.cpp | none |
-//! | [`Format::Qwen3`] | attention with norms, each with a SwiGLU | everything that knows Qwen3 | none |
-//! | [`Format::Bamba`], [`Format::GraniteMoeHybrid`] | Mamba-2 or attention, each with a SwiGLU | transformers, vLLM, llama.cpp | none |
-//! | [`Format::Qwen3Next`] | gated DeltaNet or gated attention, each with a SwiGLU or a mixture | transformers, vLLM, llama.cpp | none |
+//! | [`Format::Lfm2`] | convolution or attention with norms, and SwiGLU | transformers, vLLM, llama.cpp | none |
+//! | [`Format::Qwen3`] | attention with norms, and SwiGLU | everything that knows Qwen3 | none |
+//! | [`Format::Bamba`] | Mamba-2 or half-rotary attention, and SwiGLU | transformers, vLLM, llama.cpp | none |
+//! | [`Format::GraniteMoeHybrid`] | Mamba-2 or attention, and SwiGLU | transformers, vLLM, llama.cpp | none |
+//! | [`Format::Qwen3Next`] | gated DeltaNet or gated attention, and an MLP | transformers, vLLM, llama.cpp | none |
 //! | [`Format::Flat`] | all with a [counterpart](crate::primitive::HfMapping) | transformers | two modules |
 //!
 //! ```

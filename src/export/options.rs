@@ -68,8 +68,8 @@ pub enum Format {
     /// Attention and SwiGLU as a plain Llama whose missing halves are zeros: loads everywhere without any code, and
     /// wastes the weights and the cache of those halves.
     Llama,
-    /// The class `nemotron_h` of transformers: attention without positions, Mamba-2, MLPs of one activation, mixtures of
-    /// them that route by sigmoids, in any order. No code is shipped, as for the six classes below.
+    /// The class `nemotron_h` of transformers: attention without positions, Mamba-2, MLPs of one activation, mixtures
+    /// of them that route by sigmoids, in any order. No code is shipped, as for the six classes below.
     NemotronH,
     /// The class `mamba2`: Mamba-2 alone.
     Mamba2,
@@ -79,11 +79,11 @@ pub enum Format {
     Qwen3,
     /// The class `bamba`: Mamba-2 and attention that turns half of each head, each with a SwiGLU behind it.
     Bamba,
-    /// The class `granitemoehybrid` without experts: Mamba-2 and attention with positions or without, each with a SwiGLU
-    /// behind it.
+    /// The class `granitemoehybrid` without experts: Mamba-2 and attention with positions or without, each with a
+    /// SwiGLU behind it.
     GraniteMoeHybrid,
-    /// The class `qwen3_next`: gated DeltaNet and gated attention with norms by head, each with a SwiGLU or a mixture of
-    /// experts behind it.
+    /// The class `qwen3_next`: gated DeltaNet and gated attention with norms by head, each with a SwiGLU or a mixture
+    /// of experts behind it.
     Qwen3Next,
     /// One layer per block, of every kind that transformers has, in a model class that is shipped: loads in
     /// transformers.

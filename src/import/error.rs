@@ -5,7 +5,6 @@ use std::{io, path::PathBuf};
 use safetensors::SafeTensorError;
 use thiserror::Error;
 
-use super::class::KNOWN;
 use crate::{
     export::HfMappingError,
     primitive::{BuildError, PrimitiveId, Symbol},
@@ -13,6 +12,19 @@ use crate::{
     text::causes,
     weights::WeightsError,
 };
+
+/// Model types that are read here; the reader of Llama and of the exporter's own classes has the others.
+const KNOWN: [&str; 9] = [
+    "nemotron_h",
+    "mamba2",
+    "lfm2",
+    "qwen3",
+    "bamba",
+    "granitemoehybrid",
+    "qwen3_next",
+    "deci",
+    "nemotron-nas (DeciLM)",
+];
 
 /// A model that cannot be read.
 #[derive(Debug, Error)]

@@ -53,7 +53,8 @@ use crate::{
 pub struct Imported {
     /// What it is.
     pub spec: ModelSpec,
-    /// What its letters mean: the registry that was given, and in it the layers of the model where it did not have them.
+    /// What its letters mean: the registry that was given, and in it the layers of the model where it did not have
+    /// them.
     pub primitives: Primitives,
     /// Itself.
     pub model: HybridLm,

@@ -8,9 +8,8 @@ use burn::{
 
 use super::{LayerCache, Mixer, WeightInit};
 use crate::{
-    dims::{Dims, Positions},
+    dims::{AttentionForm, Dims, Positions, QueryKeyNorm},
     kernels::{CausalAttention, KeyValues, project, rms_norm},
-    primitive::{CustomAttention, QueryKeyNorm},
 };
 
 /// Causal self-attention with norms, gate and sinks where its recipe asks for them. Letters: `D` model width, `H` query
@@ -41,11 +40,11 @@ pub struct CustomAttentionLayer {
 
 impl CustomAttentionLayer {
     /// Draws the weights of query, key, value and output, then of the gate. `dims` are those of the layer itself.
-    pub(crate) fn new(recipe: &CustomAttention, dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
+    pub(crate) fn new(form: AttentionForm, dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
         let width = dims.d_model;
         let queries = dims.heads * dims.head_dim;
         let keys = dims.kv_heads * dims.head_dim;
-        let bias = recipe.biases(dims);
+        let bias = form.bias;
         let mut linear = |d_input, d_output, bias| match bias {
             true => init.linear_with_bias(d_input, d_output, device),
             false => init.linear(d_input, d_output, device),
@@ -54,21 +53,21 @@ impl CustomAttentionLayer {
         let key = linear(width, keys, bias.input);
         let value = linear(width, keys, bias.input);
         let output = linear(queries, width, bias.output);
-        let gate = recipe.gate.then(|| linear(width, queries, bias.input));
-        let mut norm = |channels| match recipe.norm {
+        let gate = form.gate.then(|| linear(width, queries, bias.input));
+        let mut norm = |channels| match form.norm {
             QueryKeyNorm::None => None,
             QueryKeyNorm::PerHead => Some(init.constant([dims.head_dim], 1.0, device)),
             QueryKeyNorm::Whole => Some(init.constant([channels], 1.0, device)),
         };
         let query_norm = norm(queries);
         let key_norm = norm(keys);
-        let sinks = recipe.sinks.then(|| init.constant([dims.heads], 0.0, device));
+        let sinks = form.sinks.then(|| init.constant([dims.heads], 0.0, device));
         let mix = CausalAttention::new(dims.heads, dims.kv_heads, dims.head_dim, dims.rope_theta, dims.rope_scaling);
-        let mix = match recipe.positions {
+        let mix = match form.positions {
             Positions::Rotary => mix,
             positions => mix.positions(dims, positions),
         };
-        let mix = recipe.window.map_or(mix.clone(), |window| mix.window(window));
+        let mix = form.window.map_or(mix.clone(), |window| mix.window(window));
         Self { query, key, value, output, gate, query_norm, key_norm, sinks, mix, epsilon: dims.norm_eps }
     }
 

@@ -8,9 +8,8 @@ use burn::{
 
 use super::{LayerCache, LayerState, Mixer, WeightInit};
 use crate::{
-    dims::Dims,
+    dims::{Dims, LatentSizes},
     kernels::{CausalAttention, project, rms_norm},
-    primitive::LatentSizes,
 };
 
 /// Multi-head latent attention. Letters: `D` model width, `H` heads, `N` and `R` channels of a query or key without and

@@ -11,9 +11,8 @@ use super::{
     recurrent::{RecurrentState, step_bias},
 };
 use crate::{
-    dims::{Dims, StateSpace},
+    dims::{Dims, Mamba2Norm, MambaForm, StateSpace, StepLimits},
     kernels::{ConvWindow, Gate, GatedNorm, StateSpaceInputs, conv_silu, project},
-    primitive::{Mamba2, Mamba2Norm, StepLimits},
 };
 
 /// A Mamba-2 layer. Letters: `D` model width, `H` heads of width `P`, `G` groups, `N` state, `K` taps.
@@ -50,16 +49,16 @@ pub struct Mamba2Layer {
 
 impl Mamba2Layer {
     /// Draws the weights, field by field.
-    pub(crate) fn new(recipe: &Mamba2, dims: &Dims, scan: StateSpace, init: &mut WeightInit, device: &Device) -> Self {
+    pub(crate) fn new(form: MambaForm, dims: &Dims, scan: StateSpace, init: &mut WeightInit, device: &Device) -> Self {
         let inner = scan.heads * scan.width;
         let mixed = inner + 2 * scan.groups * scan.state;
         let group = inner / scan.groups;
-        let (gate, width) = match recipe.norm {
+        let (gate, width) = match form.norm {
             Mamba2Norm::Groups => (Gate::BeforeNorm, group),
             Mamba2Norm::Whole => (Gate::BeforeNorm, inner),
             Mamba2Norm::BeforeGate => (Gate::AfterNorm, group),
         };
-        let linear = |init: &mut WeightInit, inputs, outputs| match recipe.projection_bias {
+        let linear = |init: &mut WeightInit, inputs, outputs| match form.projection_bias {
             true => init.linear_with_bias(inputs, outputs, device),
             false => init.linear(inputs, outputs, device),
         };
@@ -67,8 +66,8 @@ impl Mamba2Layer {
             gate: linear(init, dims.d_model, inner),
             mixed: linear(init, dims.d_model, mixed),
             step: linear(init, dims.d_model, scan.heads),
-            conv: init.conv(recipe.conv, mixed, device),
-            conv_bias: recipe.conv_bias.then(|| init.constant([mixed], 0.0, device)),
+            conv: init.conv(form.taps, mixed, device),
+            conv_bias: form.conv_bias.then(|| init.constant([mixed], 0.0, device)),
             step_bias: init.drawn([scan.heads], step_bias, device),
             a_log: init.drawn([scan.heads], |unit| (1.0 + 15.0 * unit).ln(), device),
             skip: init.constant([scan.heads], 1.0, device),
@@ -76,7 +75,7 @@ impl Mamba2Layer {
             output: linear(init, inner, dims.d_model),
             scan,
             gated: GatedNorm { gate, width, epsilon: dims.norm_eps },
-            bounds: recipe.steps.map(|StepLimits { least, most }| [least, most].map(before_softplus)),
+            bounds: form.steps.map(|StepLimits { least, most }| [least, most].map(before_softplus)),
         }
     }
 

@@ -10,7 +10,7 @@ use burn::{
 };
 
 use super::{LayerCache, Mixer, SwiGluLayer};
-use crate::{kernels::project, primitive::Routing};
+use crate::{dims::Routing, kernels::project};
 
 /// `alpha`, the weight of the balance loss: 0.01, as in Switch (Fedus et al. 2021, arXiv 2101.03961, section 2.2) and
 /// in the smaller models of DeepSeekMoE.

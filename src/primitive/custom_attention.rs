@@ -6,7 +6,9 @@ use super::{
     BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
     attention::{kept, windowed_cost},
 };
-use crate::dims::{Dims, Positions};
+#[cfg(feature = "model")]
+use crate::dims::AttentionForm;
+use crate::dims::{Dims, Positions, ProjectionBias, QueryKeyNorm};
 #[cfg(feature = "model")]
 use crate::{
     device::Device,
@@ -44,27 +46,6 @@ pub struct CustomAttention {
     pub heads: Option<NonZeroUsize>,
     /// KV heads in place of [`Dims::kv_heads`].
     pub kv_heads: Option<NonZeroUsize>,
-}
-
-/// How queries and keys are normalized before they turn; the norm is an RMS norm with weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum QueryKeyNorm {
-    /// Not at all.
-    #[default]
-    None,
-    /// Head by head, with the same weights for all heads, as in Qwen3 and LFM2.
-    PerHead,
-    /// Over all heads at once, as in OLMo 2.
-    Whole,
-}
-
-/// Which projections of attention carry a bias.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProjectionBias {
-    /// Those of query, key, value and gate.
-    pub input: bool,
-    /// That of the output.
-    pub output: bool,
 }
 
 impl CustomAttention {
@@ -199,8 +180,9 @@ impl Primitive for CustomAttention {
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         self.check(dims)?;
-        let layer_dims = Dims { attention_bias: dims.attention_bias, ..self.own(dims) };
-        Ok(Block::new(CustomAttentionLayer::new(self, &layer_dims, init, device)))
+        let &Self { positions, norm, gate, window, sinks, .. } = self;
+        let form = AttentionForm { positions, norm, gate, window, sinks, bias: self.biases(dims) };
+        Ok(Block::new(CustomAttentionLayer::new(form, &self.own(dims), init, device)))
     }
 
     /// Names as in Qwen3 and Qwen3-Next.

@@ -74,8 +74,8 @@ pub struct StoredTensor {
     pub parameters: Vec<String>,
     /// How the numbers of each parameter are arranged.
     pub layout: Layout,
-    /// Where the rows of the tensor, along its first axis, come from among those of the parameters: row `r` is their row
-    /// `order[r]`. In their own order where there is none.
+    /// Where the rows of the tensor, along its first axis, come from among those of the parameters: row `r` is their
+    /// row `order[r]`. In their own order where there is none.
     pub order: Option<Vec<usize>>,
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Notation: `H` heads, `N` channels of a query or key without position and `R` with it, `V` channels of a value, `L`
 //! width of the latent vector, `Q` that of the queries where they are low-rank. `c | k' = down(x)`,
-//! `k | v = up(norm(c))` head by head, and every head scores `q . k + q' . rotated(k')` over `sqrt(N + R)`, with the one
-//! `k'` that all heads share.
+//! `k | v = up(norm(c))` head by head, and every head scores `q . k + q' . rotated(k')` over `sqrt(N + R)`, with the
+//! one `k'` that all heads share.
 
 use std::num::NonZeroUsize;
 
@@ -14,7 +14,10 @@ use crate::{
     device::Device,
     layer::{Block, LatentAttentionLayer, WeightInit},
 };
-use crate::{dims::Dims, limits::MAX_WIDTH};
+use crate::{
+    dims::{Dims, LatentSizes},
+    limits::MAX_WIDTH,
+};
 
 /// Multi-head latent attention. Symbol `L`. Sizes that are not stated follow from the widths in the proportions of
 /// DeepSeek-V3.
@@ -30,17 +33,6 @@ pub struct LatentAttention {
     pub turning: Option<NonZeroUsize>,
     /// `V`, at most `N + R`; the head's width where there is none.
     pub value: Option<NonZeroUsize>,
-}
-
-/// Sizes at one width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LatentSizes {
-    pub heads: usize,
-    pub still: usize,
-    pub turning: usize,
-    pub value: usize,
-    pub rank: usize,
-    pub query_rank: Option<usize>,
 }
 
 impl LatentAttention {
@@ -74,18 +66,16 @@ impl LatentAttention {
     }
 }
 
-impl LatentSizes {
-    /// Weights of all projections.
-    fn weights(&self, width: u64) -> u64 {
-        let &Self { heads, still, turning, value, rank, query_rank } = self;
-        let [heads, still, turning, value, rank] = [heads, still, turning, value, rank].map(|size| size as u64);
-        let queries = heads * (still + turning);
-        let query = match query_rank {
-            Some(rank) => rank as u64 * (width + queries),
-            None => width * queries,
-        };
-        query + width * (rank + turning) + rank * heads * (still + value) + heads * value * width
-    }
+/// Weights of all projections.
+fn weights(sizes: LatentSizes, width: u64) -> u64 {
+    let LatentSizes { heads, still, turning, value, rank, query_rank } = sizes;
+    let [heads, still, turning, value, rank] = [heads, still, turning, value, rank].map(|size| size as u64);
+    let queries = heads * (still + turning);
+    let query = match query_rank {
+        Some(rank) => rank as u64 * (width + queries),
+        None => width * queries,
+    };
+    query + width * (rank + turning) + rank * heads * (still + value) + heads * value * width
 }
 
 impl Primitive for LatentAttention {
@@ -111,7 +101,7 @@ impl Primitive for LatentAttention {
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost {
         let Ok(sizes) = self.sizes(dims) else { return LayerCost::default() };
         let LatentSizes { heads, still, turning, value, rank, query_rank } = sizes;
-        let weights = sizes.weights(dims.width());
+        let weights = weights(sizes, dims.width());
         let mixed = (heads * (still + turning + value)) as u64;
         LayerCost {
             parameters: weights + (rank + query_rank.unwrap_or(0)) as u64,

@@ -14,7 +14,9 @@ use super::{
     BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
     recurrent::{MAX_INNER, check_option, check_taps, chunk_states, head_width},
 };
-use crate::dims::{Dims, StateSpace};
+#[cfg(feature = "model")]
+use crate::dims::MambaForm;
+use crate::dims::{Dims, Mamba2Norm, StateSpace, StepLimits};
 #[cfg(feature = "model")]
 use crate::{
     device::Device,
@@ -47,27 +49,6 @@ pub struct Mamba2 {
     pub steps: Option<StepLimits>,
     /// What the norm in front of the output sees.
     pub norm: Mamba2Norm,
-}
-
-/// Bounds of the time steps of [`Mamba2`]: `time_step_limit` of transformers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepLimits {
-    /// The least step, at least 0.
-    pub least: f64,
-    /// The largest step, above the least; it may be infinite.
-    pub most: f64,
-}
-
-/// What the norm of [`Mamba2`] sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mamba2Norm {
-    /// Group by group, behind the gate: `norm(y * silu(z))`. All classes of transformers 5.
-    #[default]
-    Groups,
-    /// All groups at once, behind the gate: the classes of transformers 4 for Mamba-2 and Bamba.
-    Whole,
-    /// Group by group, in front of the gate: `norm(y) * silu(z)`, `norm_before_gate` of the paper's code.
-    BeforeGate,
 }
 
 impl Default for Mamba2 {
@@ -146,8 +127,8 @@ impl Mamba2 {
 
 impl Primitive for Mamba2 {
     /// `mamba2`, and behind it what differs from the default: `e` expand, `p` head width, `n` state, `g` groups, `k`
-    /// taps, `l` chunk, `h` heads, `c0` a convolution without bias, `b1` projections with it, `t` and `u` the least and the
-    /// largest step (`1em3` is 0.001), `whole` and `first` the norm, as in `mamba2_n64`.
+    /// taps, `l` chunk, `h` heads, `c0` a convolution without bias, `b1` projections with it, `t` and `u` the least
+    /// and the largest step (`1em3` is 0.001), `whole` and `first` the norm, as in `mamba2_n64`.
     fn id(&self) -> PrimitiveId {
         let own = self;
         let usual = Self::default();
@@ -213,7 +194,9 @@ impl Primitive for Mamba2 {
 
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
-        Ok(Block::new(Mamba2Layer::new(self, dims, self.sizes(dims)?.scan, init, device)))
+        let &Self { conv: taps, conv_bias, projection_bias, steps, norm, .. } = self;
+        let form = MambaForm { taps, conv_bias, projection_bias, steps, norm };
+        Ok(Block::new(Mamba2Layer::new(form, dims, self.sizes(dims)?.scan, init, device)))
     }
 
     /// The Mamba-2 layer of NemotronH. It has no upper bound of `dt`, and its norm is the default one.

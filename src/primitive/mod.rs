@@ -26,19 +26,17 @@ mod symbol;
 mod with_symbol;
 
 pub use attention::Attention;
-pub use custom_attention::{CustomAttention, ProjectionBias, QueryKeyNorm};
+pub use custom_attention::CustomAttention;
 #[cfg(feature = "model")]
 pub use from_fn::FnPrimitive;
 pub use gated_conv::GatedConv;
 pub use gated_delta_net::GatedDeltaNet;
 pub use hf_mapping::{CacheKind, HfMapping, Layout, StoredTensor};
 pub use latent_attention::LatentAttention;
-#[cfg(feature = "model")]
-pub(crate) use latent_attention::LatentSizes;
 pub use linear::Linear;
-pub use mamba2::{Mamba2, Mamba2Norm, StepLimits};
+pub use mamba2::Mamba2;
 pub use mlp::Mlp;
-pub use moe::{Expert, Moe, Routing};
+pub use moe::{Expert, Moe};
 pub use registry::{Primitives, RegistryError};
 pub use relu2::Relu2;
 pub use sized_swiglu::SizedSwiGlu;
@@ -46,6 +44,8 @@ pub use sliding_window::SlidingWindow;
 pub use swiglu::SwiGlu;
 pub use symbol::{NameError, PrimitiveId, Symbol};
 pub use with_symbol::WithSymbol;
+
+pub use crate::dims::{Mamba2Norm, ProjectionBias, QueryKeyNorm, Routing, StepLimits};
 
 use std::{fmt::Debug, num::Saturating};
 

@@ -23,7 +23,7 @@ use crate::{
     layer::{Activation, Block, Mixer, MlpLayer, MoeLayer, SwiGluLayer, WeightInit},
 };
 use crate::{
-    dims::{Count, Dims},
+    dims::{Count, Dims, Routing},
     limits::MAX_WIDTH,
 };
 
@@ -62,19 +62,6 @@ pub struct Moe {
     pub shared_width: Option<usize>,
     /// Whether `sigmoid` of a number per token multiplies what the shared experts give, as in Qwen2-MoE.
     pub shared_gate: bool,
-}
-
-/// How the gates `g_i` of the chosen experts come about from the scores `u W`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Routing {
-    /// The softmax over all experts, as in DeepSeekMoE, and Qwen2-MoE without `norm_topk_prob`.
-    #[default]
-    Softmax,
-    /// The softmax over the chosen ones, as in Mixtral, Granite, and Qwen3-Next with `norm_topk_prob`.
-    Chosen,
-    /// The sigmoids of the chosen ones divided by their sum, times this many hundredths: DeepSeek-V3 and Nemotron-H with
-    /// `norm_topk_prob`, one group, and no correction of the choice.
-    Sigmoid(u32),
 }
 
 /// What an expert of a mixture is.
@@ -167,8 +154,8 @@ impl Moe {
 
 #[cfg(feature = "model")]
 impl Moe {
-    /// Draws the router, the experts, the shared ones and their gate. `widths` are those of one expert and of all shared
-    /// ones.
+    /// Draws the router, the experts, the shared ones and their gate. `widths` are those of one expert and of all
+    /// shared ones.
     fn layer<E: Mixer>(
         &self,
         d_model: usize,

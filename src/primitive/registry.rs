@@ -78,7 +78,8 @@ impl Primitives {
         Ok(self)
     }
 
-    /// The same with `primitive` in place of the one that has its symbol: a variant of a layer under the layer's letter.
+    /// The same with `primitive` in place of the one that has its symbol: a variant of a layer under the layer's
+    /// letter.
     ///
     /// ```
     /// use composer_nas::{dims::Positions, prelude::*, primitive::CustomAttention};

@@ -46,19 +46,6 @@ pub(super) struct Read {
     pub packing: Packing,
 }
 
-/// Model types that are read here; the reader of Llama and of the exporter's own classes has the others.
-pub(super) const KNOWN: [&str; 9] = [
-    "nemotron_h",
-    "mamba2",
-    "lfm2",
-    "qwen3",
-    "bamba",
-    "granitemoehybrid",
-    "qwen3_next",
-    "deci",
-    "nemotron-nas (DeciLM)",
-];
-
 /// Reads a configuration of this model type; none where it is of no class here.
 ///
 /// # Errors

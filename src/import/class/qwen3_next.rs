@@ -1,4 +1,5 @@
-//! Qwen3-Next (Qwen team 2025): gated DeltaNet and gated attention, each with a mixture of experts or a SwiGLU behind it.
+//! Qwen3-Next (Qwen team 2025): gated DeltaNet and gated attention, each with a mixture of experts or a SwiGLU behind
+//! it.
 
 use serde_json::json;
 

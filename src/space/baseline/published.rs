@@ -57,7 +57,7 @@ const PATTERNS: [(&str, &str, &str); 9] = [
         "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME",
         "Megatron-LM, examples/post_training, NVIDIA-Nemotron-3-Super-120B-A12B-BF16",
     ),
-    ("nemotron-3-nano-4b", "M-M-M-MM-M-M*-M-M*-M-M-M*-M-M-MM*-MMM-M-", "transformers, pull request 45300"),
+    ("nemotron-3-nano-4b", "M-M-M-MM-M-M*-M-M*-M-M-M*-M-M-MM*-MMM-M-M-", "transformers, pull request 45300"),
 ];
 
 /// The layouts of published models.
@@ -122,6 +122,8 @@ mod tests {
         ] {
             assert_eq!(of(name).len(), layers, "{name}");
         }
+        let seen = include_str!("../../../tests/fixtures/cases/megatron_patterns.json");
+        assert!(PATTERNS.iter().all(|(_, pattern, _)| seen.contains(&format!("\"{pattern}\""))));
         assert_eq!(*of("nemotron-h-8b"), super::super::nemotron_h(24, 4));
         assert_eq!((of("bamba-9b").count(A), of("granite-4.0-h-tiny").count(A)), (3, 4));
     }

@@ -2,7 +2,7 @@
 //!
 //! | notation | example | here |
 //! |---|---|---|
-//! | Megatron-LM, `--hybrid-layer-pattern` | `M-M*-\|M-E/MM/MM` | [`Pattern`]: the sequence, stages, layers that predict later tokens |
+//! | Megatron-LM, `--hybrid-layer-pattern` | `M-M*-\|M-E/MM/MM` | [`Pattern`]: sequence, stages, prediction |
 //! | Nemotron-H, `hybrid_override_pattern` | `M-M*-` | [`Alphabet::nemotron_h`] |
 //! | flash-linear-attention, `attn` | `{"layers": [1, 3]}`, or a list of such | [`fla`] |
 //! | Fast-LLM, `hybrid_block_layout` | `["t", "m2d"]` | [`blocks`] |
