@@ -88,6 +88,7 @@ fn report(rng: &mut Rng, finite: bool) -> Report {
         diverged: maybe(rng, text),
     };
     Report {
+        costs: Default::default(),
         scores,
         standard_error: maybe(rng, |rng| number(rng, finite)),
         curve: curve(rng, finite),
