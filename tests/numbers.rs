@@ -90,6 +90,7 @@ fn report(rng: &mut Rng, finite: bool) -> Report {
         diverged: maybe(rng, text),
     };
     Report {
+        costs: Default::default(),
         scores,
         costs: Default::default(),
         standard_error: maybe(rng, |rng| number(rng, finite)),

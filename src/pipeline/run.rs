@@ -69,7 +69,7 @@ where
         let primitives = self.primitives.clone();
         let Stages { aggregator, extrapolator, setup, study } = self.search()?;
         let searched = within_bounds(&study.searched())?;
-        let aggregated = aggregator.aggregate(&searched)?;
+        let aggregated = allowed(&searched, aggregator.aggregate(&searched)?);
         let voters = aggregator.voters(&searched);
         let target = extrapolator.extrapolate(&aggregated, target, &primitives)?;
         Ok(Found {
@@ -119,6 +119,14 @@ where
         run.session.watch(|observer, study| observer.finished(study));
         outcome?;
         Ok(Stages { aggregator, extrapolator, setup, study: run.session.study().clone() })
+    }
+}
+
+/// What was merged, or the best trial where that is beyond the goal's bounds on costs.
+fn allowed(study: &Study, merged: Architecture) -> Architecture {
+    match study.admits(&merged) {
+        true => merged,
+        false => study.pooled().best().map_or(merged, |best| best.trial.architecture.clone()),
     }
 }
 
@@ -213,7 +221,9 @@ impl<S: Searcher> Run<S> {
     fn evaluate_merged(&mut self, aggregator: &impl Aggregator) -> Result<(), PipelineError> {
         let searched = self.session.study().searched();
         // Where nothing can be merged, whoever asks for the result is told.
-        let merged = within_bounds(&searched).ok().and_then(|within| aggregator.aggregate(&within).ok());
+        let merged = within_bounds(&searched)
+            .ok()
+            .and_then(|within| Some(allowed(&within, aggregator.aggregate(&within).ok()?)));
         let Some(merged) = merged.filter(|merged| !self.session.study().knows(merged)) else { return Ok(()) };
         self.retrying(|session| session.add_merged(merged.clone()))?;
         self.drive()
