@@ -1,8 +1,8 @@
 //! The cost of one proposal, fit included, against the number of observations.
 //!
 //! `cargo bench --bench ask` measures it on one thread; `-- gp_bo/16x2` selects rows of the first table. The second
-//! compares the default searcher with the times that BoTorch and Optuna took elsewhere, the third with itself where a known
-//! cost is a second objective.
+//! compares the default searcher with the times that BoTorch and Optuna took elsewhere, the third with itself where a
+//! known cost is a second objective.
 
 use std::{sync::Arc, time::Instant};
 

@@ -103,8 +103,8 @@ struct Args {
     /// How the trials are merged into one architecture.
     #[arg(long, value_enum, default_value_t = AggregatorKind::N0)]
     aggregator: AggregatorKind,
-    /// How a sequence becomes a model of the target's size: auto as the paper advises, within a layer per run; cycle and
-    /// equal-size hold the size, the one with whole layers, the other by d_ff as well.
+    /// How a sequence becomes a model of the target's size: auto as the paper advises, within a layer per run; cycle
+    /// and equal-size hold the size, the one with whole layers, the other by d_ff as well.
     #[arg(long, value_enum, default_value_t = ExtrapolatorKind::Auto)]
     extrapolator: ExtrapolatorKind,
     /// Do not evaluate what was merged, where no trial has done so.

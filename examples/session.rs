@@ -22,7 +22,6 @@ use std::{
 use anyhow::{bail, ensure};
 use clap::{Parser, builder::NonEmptyStringValueParser};
 use composer_nas::{
-    aggregate::Best,
     pipeline::{Ask, Told},
     prelude::*,
     study::TrialId,

@@ -236,6 +236,8 @@ mod documents {
     struct PlugIn;
     #[doc = include_str!("../docs/cluster.md")]
     struct Cluster;
+    #[doc = include_str!("../docs/searchers.md")]
+    struct Searchers;
 }
 
 #[cfg(all(doctest, feature = "tokenizers"))]

@@ -206,8 +206,8 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// The text of a file that a user has named, without the byte order mark that some editors put in front.
 ///
 /// # Errors
-/// The I/O error; [`io::ErrorKind::FileTooLarge`] for more than `limit` bytes, [`io::ErrorKind::InvalidData`] for what is
-/// no UTF-8.
+/// The I/O error; [`io::ErrorKind::FileTooLarge`] for more than `limit` bytes, [`io::ErrorKind::InvalidData`] for what
+/// is no UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let text = String::from_utf8(read(path, limit)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))?;

@@ -1,7 +1,7 @@
 //! Ending hopeless trials early: from a study to what a trial must reach.
 //!
-//! A [`Pruner`] reads the learning curves of finished trials ([`Report::curve`](crate::study::Report::curve)) and
-//! gives the next trial a [`Threshold`]. The bar is fixed when the trial is handed out and made from those outcomes that the
+//! A [`Pruner`] reads the learning curves of finished trials ([`Report::curve`](crate::study::Report::curve)) and gives
+//! the next trial a [`Threshold`]. The bar is fixed when the trial is handed out and made from those outcomes that the
 //! searcher may know, so a search stays repeatable with any number of workers. A trial that runs to its end has the
 //! score that it would have had without a rule.
 //!

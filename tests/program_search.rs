@@ -225,7 +225,7 @@ fn nothing_runs_on_when_the_driver_dies() {
 fn a_script_runs_inside_a_job_of_slurm() {
     let cluster = Cluster::start(None);
     let search = Search::new(r#"echo "$SLURM_JOB_ID $SLURMD_NODENAME" >> "$folder/jobs""#);
-    let mut command = search.command(&["--trials", "3", "--executor", "slurm", "--workers", "2"]);
+    let mut command = search.command(&["--trials", "3", "--executor", "slurm", "--workers", "2", "--merged-unseen"]);
     let Output { status, stderr, .. } = command.env("SLURM_CONF", cluster.configuration()).output().unwrap();
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     assert_eq!(search.study().observations().count(), 3);
@@ -245,7 +245,7 @@ fn kill_the_driver(trials: usize, kills: usize, executor: &str) {
         sleep 0.05; rmdir "$folder/now-$trial""#,
     );
     let count = trials.to_string();
-    let arguments = ["--trials", &count, "--workers", "8", "--layers", "12", "--executor", executor];
+    let arguments = ["--trials", &count, "--workers", "8", "--layers", "12", "--executor", executor, "--merged-unseen"];
     let journal = search.path("run/journal.jsonl");
     let told_by_now = || told_lines(&journal);
     for kill in 1..=kills {

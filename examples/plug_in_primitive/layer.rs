@@ -3,11 +3,7 @@ use burn::{
     nn::Linear,
     tensor::{Int, Tensor, activation::sigmoid},
 };
-use composer_nas::{
-    layer::{Block, LayerCache, LayerState, Mixer},
-    prelude::*,
-    primitive::{FnPrimitive, LayerCost, NameError, Role},
-};
+use composer_nas::{layer::*, prelude::*, primitive::*};
 
 /// `y_t = sigmoid(G x_t) * mean_{s <= t} V x_s`, symbol `K`: average attention (Zhang et al. 2018, arXiv 1805.00631),
 /// gated.

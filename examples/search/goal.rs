@@ -23,9 +23,9 @@ pub const COSTS: [&str; 6] = ["parameters", "active_parameters", "work", "cache"
 #[derive(Debug, Args)]
 pub struct GoalArgs {
     /// What is optimised: a score of the evaluator, such as accuracy, or a cost of the model at the target's size:
-    /// parameters, active_parameters, work (forward FLOPs per token), cache (bytes of a sequence of 4,096 tokens), prefill
-    /// and decode (seconds, with --layer-times). Given more than once, the search looks for the front. Of costs less is
-    /// better, of other scores more: write loss:min where it is not so.
+    /// parameters, active_parameters, work (forward FLOPs per token), cache (bytes of a sequence of 4,096 tokens),
+    /// prefill and decode (seconds, with --layer-times). Given more than once, the search looks for the front. Of costs
+    /// less is better, of other scores more: write loss:min where it is not so.
     #[arg(long, value_name = "NAME")]
     objective: Vec<String>,
     /// Times of layers, a JSON file that the example `latency` writes, for prefill and decode.

@@ -8,7 +8,6 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use composer_nas::{
     cost::{Budget, Metric, Workload},
-    model::Cache,
     prelude::*,
 };
 
@@ -25,8 +24,8 @@ pub struct SpaceArgs {
     /// (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     pub primitives: Vec<String>,
-    /// At most so many layers are this primitive: --at-most attention=2. Where the goal can have objectives, also at most
-    /// so much of a cost of the target or of a score: --at-most cache=2e8. May be repeated.
+    /// At most so many layers are this primitive: --at-most attention=2. Where the goal can have objectives, also at
+    /// most so much of a cost of the target or of a score: --at-most cache=2e8. May be repeated.
     #[arg(long, value_name = "NAME=NUMBER")]
     pub at_most: Vec<Count>,
     /// At least so many layers are this primitive, or at least so much of a cost or score. May be repeated.

@@ -5,9 +5,9 @@
 //! the sequence, [`Stretch`] lengthens its runs, [`Auto`] chooses between them as the paper advises. [`Cycle`] and
 //! [`EqualSize`] are ours: the one comes nearest to the size with whole layers, the other by a width as well.
 //!
-//! Notation: `M` is the number of non-embedding parameters of the target, `m` that of the small architecture at the widths of
-//! the target, both without norms; `h_g` is the length of run `g`. All arithmetic is on integers: at 3B an MLP layer is
-//! exactly three attention layers, and a rounding error would add two layers.
+//! Notation: `M` is the number of non-embedding parameters of the target, `m` that of the small architecture at the
+//! widths of the target, both without norms; `h_g` is the length of run `g`. All arithmetic is on integers: at 3B an
+//! MLP layer is exactly three attention layers, and a rounding error would add two layers.
 
 mod auto;
 mod body;

@@ -47,9 +47,10 @@ pub struct DecoderStage {
 }
 
 impl AutoEncoder {
-    /// Builds the model. Embedding and layers draw as in [`HybridLm`](super::HybridLm), the decoder from stream `init/decoder` and
-    /// the head from `init/head`, both N(0, 0.02) with zero biases whatever `spec.init` says; the reference wants
-    /// `InitScheme::Normal(0.02)` for the layers as well. `tied_embeddings` and `head_bias` do not apply.
+    /// Builds the model. Embedding and layers draw as in [`HybridLm`](super::HybridLm), the decoder from stream
+    /// `init/decoder` and the head from `init/head`, both N(0, 0.02) with zero biases whatever `spec.init` says; the
+    /// reference wants `InitScheme::Normal(0.02)` for the layers as well. `tied_embeddings` and `head_bias` do not
+    /// apply.
     ///
     /// # Errors
     /// [`BuildError`] when the spec is empty or contradicts itself, the width is odd or below 4, or a primitive is

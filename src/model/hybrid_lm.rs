@@ -28,7 +28,8 @@ pub struct HybridLm {
 impl HybridLm {
     /// Builds the model; its weights are a function of `spec`, the primitives and `seed` alone.
     ///
-    /// Layer i draws from stream `init/layer` i, the embedding from `init/embedding` 0, the head from stream `init/head` 0.
+    /// Layer i draws from stream `init/layer` i, the embedding from `init/embedding` 0, the head from stream
+    /// `init/head` 0.
     ///
     /// # Errors
     /// [`BuildError`] when the spec is empty or contradicts itself, or a primitive is missing or refuses.

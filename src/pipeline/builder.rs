@@ -183,9 +183,9 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         self
     }
 
-    /// Evaluates what was merged before it is handed out, where no trial has done so: a merged sequence can be worse than
-    /// the best trial. One trial more than the budget says; what is merged stays the same. A search that runs out of
-    /// time leaves it.
+    /// Evaluates what was merged before it is handed out, where no trial has done so: a merged sequence can be worse
+    /// than the best trial. One trial more than the budget says; what is merged stays the same. A search that runs out
+    /// of time leaves it.
     #[must_use]
     pub fn evaluate_merged(mut self) -> Self {
         self.options.evaluate_merged = true;

@@ -41,8 +41,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// What a person should know of the result: whether the merged architecture or the best trial is better, clusters of
-    /// one or two voters, a size that is not the target's.
+    /// What a person should know of the result: whether the merged architecture or the best trial is better, clusters
+    /// of one or two voters, a size that is not the target's.
     pub fn notices(&self, target: &Target, primitives: &Primitives) -> Vec<String> {
         let few = self.voters.and_then(few_voters);
         let size = size_notice(&self.target, target, primitives).map(|words| format!("at full size, {words}"));

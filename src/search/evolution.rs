@@ -19,7 +19,8 @@ use crate::{
 /// - the first `population` proposals, and all until something is observed, are drawn like [`RandomSearch`]'s;
 /// - a mutation is one of [`SearchSpace::neighbors`]; where all of them are known, a known one is mutated in turn, up
 ///   to as many times as there are layers, and after that the child is drawn like [`RandomSearch`]'s;
-/// - with several objectives or bounds, selection is that of NSGA-II (Deb et al. 2002, IEEE Transactions on Evolutionary
+/// - with several objectives or bounds, selection is that of NSGA-II (Deb et al. 2002, IEEE Transactions on
+///   Evolutionary
 ///   Computation 6(2)): the population is the best `population` observations, by bounds, fronts and crowding, and the
 ///   best of a sample is the first in that order;
 /// - draws are with replacement, so `sample` may exceed `population`: selection becomes greedier.

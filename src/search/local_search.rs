@@ -16,8 +16,9 @@ use crate::{
 /// climbing again from the best place that still has unknown neighbours.
 ///
 /// The first `initial` proposals, and all while nothing is observed or everything observed is exhausted, are drawn like
-/// [`RandomSearch`]'s. With several objectives or bounds, observations come in the order of NSGA-II: front before front,
-/// the loneliest of a front first (a local search of Pareto, Paquete et al. 2004). Among equal observations the earliest comes first. Draws once from the generator per proposal.
+/// [`RandomSearch`]'s. With several objectives or bounds, observations come in the order of NSGA-II: front before
+/// front, the loneliest of a front first (a local search of Pareto, Paquete et al. 2004). Among equal observations the
+/// earliest comes first. Draws once from the generator per proposal.
 ///
 /// [`neighbors`]: crate::space::SearchSpace::neighbors
 /// [`RandomSearch`]: super::RandomSearch

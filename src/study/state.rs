@@ -125,8 +125,8 @@ impl Study {
         Study { space: space.clone(), goal: self.goal.clone(), costs: self.costs.clone(), trials, next: self.next }
     }
 
-    /// The study without the trials of what was [merged](Origin::Merged): what an aggregator is asked about, so that its
-    /// answer does not depend on whether it was evaluated.
+    /// The study without the trials of what was [merged](Origin::Merged): what an aggregator is asked about, so that
+    /// its answer does not depend on whether it was evaluated.
     pub fn searched(&self) -> Study {
         self.filtered(|trial| trial.origin != Origin::Merged)
     }

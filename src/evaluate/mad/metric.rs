@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// How right and wrong predictions become one number.
 ///
 /// ```
-/// use composer_nas::evaluate::mad::metric::Metric;
+/// use composer_nas::evaluate::mad::Metric;
 /// // Token 1 is asked for four times and always found; token 2 is asked for once and missed.
 /// let scored = [(1, 1), (1, 1), (1, 1), (1, 1), (1, 2)];
 /// assert_eq!(Metric::Micro.accuracy(scored), Some(0.8));

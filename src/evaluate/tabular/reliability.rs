@@ -17,8 +17,8 @@ impl Table {
     ///
     /// The [seeds of all](Self::seeds) are put into two random halves of `h` each, `splits` times; the reliability of
     /// `h` seeds is the mean Spearman correlation of the two mean scores. `h` is `seeds` where there are twice as many,
-    /// else half of what there is, extrapolated by the formula of Spearman and Brown. The 95 % interval is a bootstrap over
-    /// architectures.
+    /// else half of what there is, extrapolated by the formula of Spearman and Brown. The 95 % interval is a bootstrap
+    /// over architectures.
     ///
     /// All architectures are split alike. Where a seed number stands for other draws in every architecture, as in a
     /// search, this is the reliability of a search; where it stands for the same draws in all of them, what they share

@@ -35,10 +35,10 @@ use crate::{
 ///
 /// On every function tried the default is better, or equal within the errors (`docs/benchmarks.md`).
 ///
-/// With several objectives a proposal maximises qLogNEHVI, whatever the acquisition function is: the hypervolume that it
-/// adds to the front of what is observed, under noise and with trials pending. Every score has a process of its own;
-/// known costs count exactly, their extremes are the first trials, and only what they allow is proposed. Bounds on scores enter by the probability of being
-/// within.
+/// With several objectives a proposal maximises qLogNEHVI, whatever the acquisition function is: the hypervolume that
+/// it adds to the front of what is observed, under noise and with trials pending. Every score has a process of its own;
+/// known costs count exactly, their extremes are the first trials, and only what they allow is proposed. Bounds on
+/// scores enter by the probability of being within.
 ///
 /// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
 /// the process keeps the hyperparameters at which fits start, with much noise, and says so through

@@ -52,8 +52,8 @@ pub trait SequenceKernel: fmt::Debug + Send + Sync {
     /// The covariance of two sequences; `free` is as long as [`start`](Self::start).
     fn covariance(&self, free: &[f64], left: &Architecture, right: &Architecture) -> f64;
 
-    /// The log density of the free hyperparameters, up to a constant. By default each is normal around its start, with a
-    /// standard deviation of 2.
+    /// The log density of the free hyperparameters, up to a constant. By default each is normal around its start, with
+    /// a standard deviation of 2.
     fn log_prior(&self, free: &[f64]) -> f64 {
         let distance = |(at, start): (&f64, f64)| (at - start).powi(2);
         -free.iter().zip(self.start()).map(distance).sum::<f64>() / 8.0
