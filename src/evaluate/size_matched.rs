@@ -18,11 +18,13 @@ use crate::{
 /// body parameters are those of the candidates; its vocabulary is not looked at.
 ///
 /// ```
-/// use composer_nas::{evaluate::{SizeMatched, mad::Protocol}, extrapolate::Cycle, prelude::*, study::{Origin,
-/// TrialId}}; let layers = from_fn("layers", |trial, _| Ok(Report::score("accuracy", trial.architecture.len() as
-/// f64))); let primitives = Primitives::standard(); // The size of four blocks of attention and SwiGLU at the widths of
-/// `quick`. let target = Target::custom("small", Dims::new(32, 96, 4).unwrap(), 16, false, 4)?; let matched =
-/// SizeMatched::new(layers, Cycle, target, &primitives)?; let layers_of = |text: &str| {
+/// use composer_nas::{evaluate::SizeMatched, extrapolate::Cycle, prelude::*, study::{Origin, TrialId}};
+/// let layers = from_fn("layers", |trial, _| Ok(Report::score("accuracy", trial.architecture.len() as f64)));
+/// let primitives = Primitives::standard();
+/// // The size of four blocks of attention and SwiGLU at the widths of `quick`.
+/// let target = Target::custom("small", Dims::new(32, 96, 4).unwrap(), 16, false, 4)?;
+/// let matched = SizeMatched::new(layers, Cycle, target, &primitives)?;
+/// let layers_of = |text: &str| {
 ///     let trial = Trial::new(TrialId(0), text.parse().unwrap(), Seed(1), Origin::Searcher);
 ///     matched.evaluate(&trial, &Context::default()).map(|report| report.scores["accuracy"])
 /// };

@@ -241,7 +241,6 @@ impl Primitive for CustomAttention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::primitive::Attention;
 
     fn variants() -> Vec<CustomAttention> {
         let usual = CustomAttention::default();
