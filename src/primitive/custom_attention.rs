@@ -241,6 +241,8 @@ impl Primitive for CustomAttention {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "flex")]
+    use crate::primitive::Attention;
 
     fn variants() -> Vec<CustomAttention> {
         let usual = CustomAttention::default();
