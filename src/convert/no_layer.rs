@@ -55,11 +55,11 @@ struct Nothing;
 
 impl Mixer for Nothing {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        x.zeros_like()
+        x * 0.0
     }
 
     fn step(&self, x: Tensor<3>, _: &mut LayerCache) -> Tensor<3> {
-        x.zeros_like()
+        x * 0.0
     }
 }
 

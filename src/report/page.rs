@@ -22,11 +22,11 @@ use super::{
 use crate::{
     cost::{Comparison, Workload},
     durable,
-    extrapolate::{Target, size_notice},
+    extrapolate::{Auto, Extrapolator, Target, size_notice},
     journal::Setup,
     model::ModelSpec,
     pipeline::RunFolder,
-    primitive::{Primitives, Symbol},
+    primitive::{Primitives, Role, Symbol},
     search::GpBo,
     seed::Seed,
     space::{Architecture, baseline},
@@ -34,11 +34,21 @@ use crate::{
     text::{self, html as escape, number},
 };
 
+/// What repeats in published hybrids, to be grown to the target's size beside the result.
+fn published_hybrids() -> [(&'static str, Architecture); 4] {
+    [
+        ("Nemotron-H", baseline::nemotron_h(6, 1)),
+        ("Jamba", baseline::jamba(1)),
+        ("Qwen3-Next", baseline::qwen3_next(1)),
+        ("Samba", baseline::samba(2)),
+    ]
+}
+
 /// A page about one search, finished or running: one HTML file that needs nothing else.
 ///
 /// It shows every trial, the best sequences, what the searcher's surrogate learnt, how the trials were merged, the
-/// result at full size beside Llama and other baselines, and everything needed to run the search again. What it is not
-/// told it leaves out. What the search used it knows from its [setup](Self::setup): without it, the surrogate and the
+/// result at full size beside Llama, other baselines and published hybrids that share a kind of mixer with the space,
+/// and everything needed to run the search again. What it is not told it leaves out. What the search used it knows from its [setup](Self::setup): without it, the surrogate and the
 /// aggregator are those that a search has by default.
 ///
 /// ```no_run
@@ -322,12 +332,23 @@ impl<'a> Page<'a> {
             |symbol| primitives.get(symbol).map_or(0, |primitive| primitive.cost(&target.dims, 1).parameters);
         let stripe = (parameters(Symbol::ATTENTION) + 2 * parameters(Symbol::SWIGLU)).max(1);
         let stripes = (target.non_embedding_parameters as f64 / stripe as f64).round().clamp(1.0, 1000.0) as usize;
-        vec![
+        let mut models = vec![
             (target.name.clone(), target.baseline_model()),
             ("found".into(), (*model).clone()),
             ("sandwich".into(), target.model(baseline::sandwich(blocks, blocks / 3))),
             ("striped 1:2".into(), target.model(baseline::striped(stripes, 2))),
-        ]
+        ];
+        let mut mixers = self.study.space().symbols();
+        mixers.retain(|&symbol| primitives.get(symbol).is_ok_and(|layer| layer.role() == Role::Sequence));
+        let akin = |layers: &Architecture| {
+            layers.layers().iter().any(|symbol| *symbol != Symbol::ATTENTION && mixers.contains(symbol))
+        };
+        let hybrids = published_hybrids().into_iter().filter(|(_, layers)| akin(layers));
+        models.extend(hybrids.filter_map(|(name, layers)| {
+            let grown = Auto.extrapolate(&layers, target, primitives).ok()?;
+            Some((format!("like {name}"), grown))
+        }));
+        models
     }
 
     fn sized(&self) -> Result<Option<Figure>, PlotError> {
