@@ -11,8 +11,6 @@ mod custom_attention;
 mod erase;
 mod gated_conv;
 mod gated_delta_net;
-#[cfg(all(test, feature = "flex"))]
-mod golden_tests;
 mod latent_attention;
 mod linear;
 mod mamba2;

@@ -10,6 +10,8 @@ mod custom_attention;
 mod from_fn;
 mod gated_conv;
 mod gated_delta_net;
+#[cfg(all(test, feature = "flex"))]
+mod golden_tests;
 mod hf_mapping;
 mod latent_attention;
 mod linear;

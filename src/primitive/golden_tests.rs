@@ -1,4 +1,4 @@
-//! The recurrent and convolutional layers against those of transformers.
+//! Recurrent and convolutional layers against those of transformers.
 
 use burn::{
     module::Param,
@@ -7,10 +7,10 @@ use burn::{
 };
 use serde_json::Value;
 
-use super::{Block, GatedConvLayer, GatedDeltaNetLayer, LayerCache, Mamba2Layer, Mixer, WeightInit};
+use super::{GatedConv, GatedDeltaNet, Mamba2, Primitive};
 use crate::{
     dims::{Dims, InitScheme},
-    primitive::{GatedConv, GatedDeltaNet, Mamba2, Primitive},
+    layer::{Block, GatedConvLayer, GatedDeltaNetLayer, LayerCache, Mamba2Layer, Mixer, WeightInit},
     seed::Seed,
 };
 
