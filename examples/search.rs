@@ -37,7 +37,7 @@ use composer_nas::{
     space::notation::Alphabet,
     stopping::MedianPruner,
     study::{Failure, StudyError, TrialId, TrialState},
-    text::{line, number},
+    text::{line, number, quantity},
 };
 use shared::{letters::Written, shown};
 
@@ -422,8 +422,7 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
         println!("\nfront        {}", study.goal());
         for seen in study.pooled().front() {
             let numbers = seen.report.scores.iter().filter(|(name, _)| **name == study.goal().score);
-            let numbers =
-                numbers.chain(&seen.report.costs).map(|(name, value)| format!("{name} {}", number(*value, 4)));
+            let numbers = numbers.chain(&seen.report.costs).map(|(name, value)| format!("{name} {}", quantity(*value)));
             println!("             {:<28} {}", seen.trial.architecture, numbers.collect::<Vec<_>>().join(", "));
         }
         println!();

@@ -77,6 +77,30 @@ pub fn number(value: f64, digits: usize) -> String {
     }
 }
 
+/// A number as a person reads it that may be a score or a size: four digits behind the point, from 10,000 on three
+/// digits and a letter for thousands, millions, ... .
+///
+/// ```
+/// use composer_nas::text::quantity;
+/// assert_eq!([0.34526, 9_999.0, 25_792_512.0, -1.3e9].map(quantity), ["0.3453", "9999.0000", "25.8M", "-1.30G"]);
+/// ```
+pub fn quantity(value: f64) -> String {
+    const UNITS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let size = value.abs();
+    match UNITS.into_iter().find(|&(unit, _)| size >= unit) {
+        Some((unit, letter)) if (1e4..1e15).contains(&size) => {
+            let scaled = value / unit;
+            let digits = match scaled.abs() {
+                scaled if scaled < 10.0 => 2,
+                scaled if scaled < 100.0 => 1,
+                _ => 0,
+            };
+            format!("{scaled:.digits$}{letter}")
+        }
+        _ => number(value, 4),
+    }
+}
+
 /// A number as a program reads it, to the last bit; nothing where it is not finite.
 pub fn exact(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }

@@ -102,6 +102,7 @@ impl Axis {
     /// What stands at a tick, which is in units.
     pub(super) fn label(&self, tick: f64, digits: usize) -> String {
         match self.exponent {
+            0 if tick.abs() >= 1e4 => text::quantity(tick),
             0 => text::number(tick, digits),
             exponent => format!("{tick:.1}e{exponent}"),
         }

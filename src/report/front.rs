@@ -15,7 +15,7 @@ use super::{
 use crate::{
     aggregate::{Band, NcClustering, along_front},
     study::{Measure, Objective, Observation, Origin, Study, Volume},
-    text::{exact, number},
+    text::{exact, number, quantity},
 };
 
 const NAME: &str = "front";
@@ -168,7 +168,7 @@ fn paint(study: &Study, second: &Objective, area: &Area, hints: &mut Hints) -> D
 
 fn hint(seen: &Observation<'_>, objectives: [&Objective; 2]) -> String {
     let values = objectives.map(|objective| {
-        let value = value(seen, objective).map_or("?".into(), |value| number(value, 4));
+        let value = value(seen, objective).map_or("?".into(), quantity);
         format!("{} {value}", objective.of.name())
     });
     format!("{}, {}: {}", seen.trial.id, seen.trial.architecture, values.join(", "))
@@ -228,7 +228,7 @@ pub(super) fn tables(study: &Study) -> String {
             let shown = value(seen, objective).unwrap_or(f64::NAN);
             let error = seen.report.standard_error.filter(|_| at == 0);
             let error = error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
-            Cell::number(shown, number(shown, 4) + &error)
+            Cell::number(shown, quantity(shown) + &error)
         }));
         cells
     };
@@ -239,7 +239,7 @@ pub(super) fn tables(study: &Study) -> String {
     let rows: Vec<_> = bands(&pooled.searched(), &second.of)
         .iter()
         .map(|band| {
-            let range = format!("{} to {}", number(band.low, 4), number(band.high, 4));
+            let range = format!("{} to {}", quantity(band.low), quantity(band.high));
             vec![
                 Cell::number(band.low, range),
                 Cell::number(band.observations as f64, band.observations.to_string()),
