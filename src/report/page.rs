@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cost::{Comparison, Workload},
     durable,
-    extrapolate::{Auto, Extrapolator, Target, size_notice},
+    extrapolate::{Cycle, Extrapolator, Target, size_notice},
     journal::Setup,
     model::ModelSpec,
     pipeline::RunFolder,
@@ -345,7 +345,7 @@ impl<'a> Page<'a> {
         };
         let hybrids = published_hybrids().into_iter().filter(|(_, layers)| akin(layers));
         models.extend(hybrids.filter_map(|(name, layers)| {
-            let grown = Auto.extrapolate(&layers, target, primitives).ok()?;
+            let grown = Cycle.extrapolate(&layers, target, primitives).ok()?;
             Some((format!("like {name}"), grown))
         }));
         models
