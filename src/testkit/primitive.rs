@@ -200,6 +200,9 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
     /// How many parameters get no gradient from an input of this size.
     fn unreached(&self, batch: usize, seq: usize) -> Result<usize, LawBroken> {
         let layer = self.build(1, &self.device.clone().autodiff())?.train();
+        if layer.num_params() == 0 {
+            return Ok(0);
+        }
         let weights = self.input(batch, seq).autodiff();
         let loss = (layer.forward(self.input(batch, seq).autodiff() * 0.5) * weights).sum();
         let mut reached = Reached { gradients: GradientsParams::from_grads(loss.backward(), &layer), missing: 0 };
