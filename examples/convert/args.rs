@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, default_value_t = 512)]
     pub seq_len: usize,
     /// Windows of text on which is chosen.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 6)]
     pub choose_windows: u64,
     /// Further windows of text, on which the best trials of a search are judged once more.
     #[arg(long, default_value_t = 6)]
