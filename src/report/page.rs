@@ -48,8 +48,8 @@ fn published_hybrids() -> [(&'static str, Architecture); 4] {
 ///
 /// It shows every trial, the best sequences, what the searcher's surrogate learnt, how the trials were merged, the
 /// result at full size beside Llama, other baselines and published hybrids that share a kind of mixer with the space,
-/// and everything needed to run the search again. What it is not told it leaves out. What the search used it knows from its [setup](Self::setup): without it, the surrogate and the
-/// aggregator are those that a search has by default.
+/// and everything needed to run the search again. What it is not told it leaves out. What the search used it knows from
+/// its [setup](Self::setup): without it, the surrogate and the aggregator are those that a search has by default.
 ///
 /// ```no_run
 /// use composer_nas::{journal, report::Page};
