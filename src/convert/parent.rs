@@ -43,9 +43,18 @@ impl Parent {
     /// Reads a folder of transformers; see [`import::hugging_face`].
     ///
     /// # Errors
-    /// [`ConvertError::Parent`] names what a [`ModelSpec`] cannot express.
+    /// [`ConvertError::Parent`] names what a [`ModelSpec`] cannot express, [`ConvertError::OtherLayer`] a layer that
+    /// `primitives` does not have under its letter.
     pub fn open(folder: impl AsRef<Path>, primitives: &Primitives, device: &Device) -> Result<Self, ConvertError> {
-        let Imported { spec, model, .. } = import::hugging_face(folder, primitives, device, Rope::Halves)?;
+        let Imported { spec, model, primitives: own } = import::hugging_face(folder, primitives, device, Rope::Halves)?;
+        for &symbol in spec.architecture.layers() {
+            let needed = own.get(symbol)?.id();
+            let known = primitives.get(symbol).map(|primitive| primitive.id());
+            if known.as_ref() != Ok(&needed) {
+                let known = known.map_or("none".into(), |id| id.to_string());
+                return Err(ConvertError::OtherLayer { symbol, needed, known });
+            }
+        }
         Self::new(spec, model)
     }
 

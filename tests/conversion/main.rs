@@ -17,10 +17,11 @@ use composer_nas::{
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter, Windows},
     dims::InitScheme,
     evaluate::Cached,
+    export, import,
     layer::{AttentionLayer, GatedDeltaNetLayer, Mamba2Layer},
     model::HybridLm,
     prelude::*,
-    primitive::SlidingWindow,
+    primitive::{CustomAttention, QueryKeyNorm, SlidingWindow},
     study::{Origin, TrialId},
     testkit,
     train::TokenBatch,
@@ -218,4 +219,21 @@ fn a_candidate_is_judged_from_its_first_other_layer_as_from_the_start() {
 fn loss(model: &HybridLm, batch: &TokenBatch) -> f64 {
     let logits = model.forward(batch.tokens(&Device::flex()));
     f64::from(composer_nas::train::cross_entropy(logits, batch).into_scalar::<f32>())
+}
+
+#[test]
+fn a_parent_of_other_layers_says_which_registry_it_needs() {
+    let qwen3 = CustomAttention { norm: QueryKeyNorm::PerHead, ..CustomAttention::default() };
+    let registry = Primitives::standard().replacing(qwen3);
+    let spec = spec("AMAM");
+    let model = HybridLm::new(&spec, &registry, Seed(3), &Device::flex()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("qwen3");
+    let options = export::Options { format: export::Format::Qwen3, ..export::Options::default() };
+    export::hugging_face(&spec, Some(&model), &registry, &folder, &options).unwrap();
+    let refused = Parent::open(&folder, &Primitives::standard(), &Device::flex()).err().unwrap();
+    assert!(refused.to_string().starts_with("layer A of the parent is attention_"), "{refused}");
+    let described = import::describe(&folder, &Primitives::standard()).unwrap();
+    let parent = Parent::open(&folder, &described.primitives, &Device::flex()).unwrap();
+    assert_eq!(parent.spec().architecture, spec.architecture);
 }
