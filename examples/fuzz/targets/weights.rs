@@ -56,7 +56,8 @@ fn import(folder: &Path, file: &str, input: &[u8]) -> anyhow::Result<Seen> {
     fs::write(folder.join(file), input)?;
     match import::hugging_face(&folder, &Primitives::standard(), &Device::flex(), import::Rope::Halves) {
         Ok(model) => {
-            ensure!(model.spec == import::spec(&folder, &Primitives::standard())?, "two readers differ");
+            let described = import::describe(&folder, &Primitives::standard())?;
+            ensure!(model.spec == described.spec, "two readers differ");
             Seen::read("model")
         }
         Err(error) => Seen::refused(error),
