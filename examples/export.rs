@@ -130,8 +130,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    // A run is read with the layers it was searched with, whatever is to be written.
+    let spec = read_model(&args.run, &Primitives::standard())?;
     let primitives = args.attention.primitives();
-    let spec = read_model(&args.run, &primitives)?;
     let run = if args.run.is_dir() { &args.run } else { args.run.parent().unwrap_or(Path::new(".")) };
     let out = args.out.clone().unwrap_or_else(|| run.join("export"));
     let name = run.canonicalize().ok().and_then(|run| Some(run.file_name()?.to_string_lossy().into_owned()));

@@ -133,6 +133,8 @@ fn runs_that_may_not_be_written_stay_as_they_are() {
     assert!(good && at("exported/config.json").exists(), "{text}");
     let card = fs::read_to_string(at("exported/README.md")).unwrap();
     assert!(card.contains("nc_clustering(clusters=5, context=0)") && card.contains("small architecture"), "{card}");
+    let (good, text) = told(program("export").arg(&run).arg(at("others")).args(["--attention", "no-positions"]));
+    assert!(good && at("others/config.json").exists(), "{text}");
     assert_eq!(contents(&run), before);
 
     // Where the system refuses to write, the remedy is named. Whoever may write everywhere is not refused.
