@@ -9,7 +9,7 @@ use burn::{
 };
 use composer_nas::{
     cost::{ModelCost, Workload},
-    dims::{InitScheme, Positions, RopeScaling},
+    dims::{InitScheme, Positions, RopeScaling, StepLimits},
     export::{self, ExportError, Exported, Format, HfMappingError, Options, Precision, Warning},
     import::{self, Rope},
     layer::{Block, Mixer, WeightInit},
@@ -557,10 +557,19 @@ fn launch_scripts_have_the_options_of_layers() {
     let script = export::megatron(&normal("LM"), &latent, &training).unwrap();
     assert_eq!(script.pattern, "+-");
     assert!(script.arguments().any(|own| own == "--multi-latent-attention"));
+    assert!(script.arguments().any(|own| own == "--rope-type rope"));
     let refused = |letters: &str, primitives: &Primitives| {
         export::megatron(&normal(letters), primitives, &training).unwrap_err().to_string()
     };
     assert!(refused("LA", &latent).contains("cannot be in one model"));
+    for mamba in [
+        Mamba2 { steps: Some(StepLimits { least: 0.001, most: f64::INFINITY }), ..Mamba2::default() },
+        Mamba2 { projection_bias: true, ..Mamba2::default() },
+        Mamba2 { conv_bias: false, ..Mamba2::default() },
+    ] {
+        let primitives = Primitives::standard().replacing(mamba);
+        assert!(refused("BM", &primitives).contains("no bounds of steps"), "{mamba:?}");
+    }
     assert!(refused("MER", &Primitives::standard()).contains("one activation"));
     let sinks = Primitives::standard().replacing(CustomAttention { sinks: true, ..usual });
     assert!(refused("AM", &sinks).contains("no such option"));

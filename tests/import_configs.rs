@@ -229,6 +229,18 @@ fn contradictions_are_named() {
         (changed("Mamba2-20M_transformers5", &[("time_step_limit", json!([0.5, 0.1]))]), "its steps have no room"),
         (changed("Mamba2-20M_transformers5", &[("time_step_limit", json!([0.5]))]), "two numbers"),
         (changed("DeciLM-nemotron-nas-mini", &[("num_hidden_layers", json!(13))]), "has 14 blocks"),
+        (changed("LFM2-350M_layer_types", &[("full_attn_idxs", json!([0]))]), "name other layers"),
+        (changed("LFM2-350M_layer_types", &[("block_multiple_of", json!(0))]), "block_multiple_of is 0"),
+        (changed("LFM2-350M_layer_types", &[("conv_L_cache", json!(1))]), "1 taps"),
+        (changed("Bamba-9B", &[("layers_block_type", json!(vec!["mamba"; 32]))]), "name other layers"),
+        (changed("Bamba-9B", &[("layers_block_type", json!(["mamba"]))]), "names 1 layers"),
+        (changed("Granite-4.0-h-tiny_PARTIAL", &[("hidden_act", json!("gelu"))]), "hidden_act"),
+        (changed("Qwen3-Next-tiny-test", &[("full_attention_interval", json!(5))]), "name other layers"),
+        (changed("Qwen3-Next-tiny-test", &[("full_attention_interval", json!(0))]), "a positive number"),
+        (changed("Qwen3-Next-tiny-test", &[("decoder_sparse_step", json!(0))]), "a positive number"),
+        (changed("Qwen3-0.6B", &[("layer_types", json!(["full_attention"]))]), "names 1 layers"),
+        (changed("Qwen3-0.6B", &[("layer_types", json!(vec!["sliding_attention"; 28]))]), "no window"),
+        (changed("Qwen3-0.6B", &[("composer_nas", json!({ "init": "x" }))]), "no such law"),
         (
             changed("DeciLM-nemotron-nas-mini", &[("block_configs", json!([7])), ("num_hidden_layers", Value::Null)]),
             "an attention and an ffn",
@@ -239,5 +251,61 @@ fn contradictions_are_named() {
     let whole = file("Bamba-9B");
     for end in [0, 1, whole.len() / 2, whole.len() - 2] {
         assert!(matches!(described(&whole[..end]), Err(ImportError::Damaged { .. })), "{end}");
+    }
+}
+
+/// As many kinds of layers as there are blocks: refused at the first that has no letter.
+#[test]
+fn more_kinds_of_layers_than_letters_are_refused() {
+    let mut config: Value = serde_json::from_str(&file("DeciLM-nemotron-nas-mini")).unwrap();
+    let block = |at: usize| json!({ "attention": { "no_op": true }, "ffn": { "intermediate_size": 256 + at } });
+    config["block_configs"] = (0..30_000).map(block).collect();
+    config["num_hidden_layers"] = Value::Null;
+    let error = described(&config.to_string()).unwrap_err().to_string();
+    assert!(error.contains("more kinds than there are letters"), "{error}");
+}
+
+/// Every place of a value, below lists by their first item.
+fn places(value: &Value) -> Vec<String> {
+    let within = |key: String, inner: &Value| {
+        let below = places(inner).into_iter().map(|place| format!("/{key}{place}")).collect::<Vec<_>>();
+        [vec![format!("/{key}")], below].concat()
+    };
+    match value {
+        Value::Object(map) => map.iter().flat_map(|(key, inner)| within(key.clone(), inner)).collect(),
+        Value::Array(items) => items.first().map(|inner| within("0".into(), inner)).unwrap_or_default(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
+}
+
+/// Whatever stands in whichever place of a file, the answer is an error, or a model that can be counted and placed.
+#[test]
+fn nothing_that_a_file_may_say_makes_the_reader_panic() {
+    let huge = [json!(u64::MAX), json!(1e30), json!(1_u64 << 24)];
+    let odd = [json!(0), json!(7), json!(-1), json!(0.5), json!("Infinity")];
+    let other = [Value::Null, json!(true), json!("x"), json!([]), json!([-1, "x"]), json!({ "a": 1 })];
+    let hostile = [&huge[..], &odd, &other].concat();
+    for name in [
+        "Bamba-9B",
+        "DeciLM-nemotron-nas-mini",
+        "LFM2-350M_layer_types",
+        "Llama-3.2-1B",
+        "Mamba2-Codestral_Infinity",
+        "Nemotron-H-8B-Base-8K_class_defaults",
+        "Qwen3-0.6B",
+        "Qwen3-Next-tiny-test",
+    ] {
+        let text = file(name).replace(": Infinity", ": 1e30").replace(" Infinity", " 1e30");
+        let config: Value = serde_json::from_str(&text).unwrap();
+        for place in places(&config) {
+            for value in &hostile {
+                let mut changed = config.clone();
+                *changed.pointer_mut(&place).unwrap() = value.clone();
+                let Ok(found) = described(&changed.to_string()) else { continue };
+                found.spec.validate().unwrap();
+                cost(&found);
+                export::formats(&found.spec, &found.primitives);
+            }
+        }
     }
 }

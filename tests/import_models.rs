@@ -221,6 +221,14 @@ fn tensors_must_be_those_of_the_configuration() {
     assert!(matches!(dtype, ImportError::Dtype { .. }), "{dtype}");
     let padding = changed(|stored| stored.get_mut("model.layers.0.self_attn.q_proj.weight").unwrap().2[3] = 0x3f);
     assert!(matches!(padding, ImportError::Padding { .. }), "{padding}");
+    // Far more layers than there are numbers: nothing is made for them.
+    let folder = Folder::new(&spec("AM"), Format::Llama);
+    folder.config(|config| {
+        config["num_hidden_layers"] = json!(1 << 15);
+        config["composer_nas"] = Value::Null;
+    });
+    let many = folder.error();
+    assert!(matches!(many, ImportError::TooFew { .. }), "{many}");
 }
 
 #[test]

@@ -81,13 +81,14 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(args: &'a Args, target: &'static Target, folder: &'a Path) -> anyhow::Result<Self> {
         let open = |name| File::options().create(true).truncate(true).write(true).read(true).open(folder.join(name));
-        let mut stored = Vec::new();
+        // They also leave in the folder what the target works with, whichever inputs it then gets.
+        let mut stored = (target.seeds)(folder).map_err(|error| error.context("seeds"))?;
         if args.files.is_empty() {
-            stored.extend((target.seeds)(folder).map_err(|error| error.context("seeds"))?);
             for path in fixtures(&args.inputs.join(target.name))? {
                 stored.push(fs::read(&path).with_context(|| path.display().to_string())?);
             }
         } else {
+            stored.clear();
             for path in &args.files {
                 stored.push(fs::read(path).with_context(|| path.display().to_string())?);
             }

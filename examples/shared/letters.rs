@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, str::FromStr};
 
+use anyhow::Context as _;
 use composer_nas::{
     prelude::*,
     space::{
@@ -30,7 +31,13 @@ impl Written {
         if let Some(published) = baseline::published().into_iter().find(|layout| layout.name == text) {
             return Ok(published.architecture);
         }
-        let Some(alphabet) = letters else { return Ok(text.parse()?) };
+        let Some(alphabet) = letters else {
+            let read: Result<Architecture, _> = text.parse();
+            return match text.parse::<Pattern>() {
+                Ok(_) => read.context("this is how Megatron-LM writes layers: add --letters megatron"),
+                Err(_) => Ok(read?),
+            };
+        };
         if *alphabet == Alphabet::megatron() && text.contains(['|', '/']) {
             let pattern: Pattern = text.parse()?;
             let Pattern { stages, predicted, architecture, .. } = pattern;

@@ -30,9 +30,17 @@ pub(super) fn fit(class: Class, spec: &ModelSpec, counterparts: &BTreeMap<Symbol
         return Err("its head has no bias".into());
     }
     let mut kinds = Vec::new();
+    let mut known = BTreeMap::new();
     for symbol in spec.architecture.layers() {
-        let mapping = counterparts.get(symbol).ok_or_else(|| format!("it has no layer {symbol}"))?;
-        kinds.push(class.layer(mapping, dims)?.kind);
+        let kind = match known.get(symbol) {
+            Some(&kind) => kind,
+            None => {
+                let mapping = counterparts.get(symbol).ok_or_else(|| format!("it has no layer {symbol}"))?;
+                class.layer(mapping, dims)?.kind
+            }
+        };
+        known.insert(*symbol, kind);
+        kinds.push(kind);
     }
     plan::settings(counterparts).map_err(|error: HfMappingError| error.to_string())?;
     if class.is_paired() {
@@ -69,7 +77,7 @@ fn one_each(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>, famili
 }
 
 fn nemotron_mlps(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<(), String> {
-    let has = |family: &str| counterparts.values().any(|mapping| mapping.family == family);
+    let has = |family: &str| of(counterparts, family).is_some();
     match has("gelu_mlp") && (has("relu2_mlp") || has("moe")) {
         true => Err("all its MLPs have one activation".into()),
         false => Ok(()),
@@ -78,7 +86,7 @@ fn nemotron_mlps(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<(), Strin
 
 /// Classes that state an expansion need heads that fill it.
 fn check_inner(class: Class, dims: &Dims, counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<(), String> {
-    let Some(mamba) = counterparts.values().find(|mapping| mapping.family == "mamba2") else {
+    let Some(mamba) = of(counterparts, "mamba2") else {
         return if class == Class::Mamba2 { Err("it needs Mamba-2".into()) } else { Ok(()) };
     };
     let inner = whole(mamba, "mamba_num_heads") * whole(mamba, "mamba_head_dim");
@@ -86,6 +94,16 @@ fn check_inner(class: Class, dims: &Dims, counterparts: &BTreeMap<Symbol, HfMapp
         true => Ok(()),
         false => Err(format!("its Mamba-2 is a multiple of d_model wide, and {inner} is none")),
     }
+}
+
+/// The layer of this family.
+fn of<'a>(counterparts: &'a BTreeMap<Symbol, HfMapping>, family: &str) -> Option<&'a HfMapping> {
+    counterparts.values().find(|mapping| mapping.family == family)
+}
+
+/// A number among the options of a layer.
+fn option(mapping: &HfMapping, key: &str) -> u64 {
+    mapping.options.get(key).and_then(|value| value.parse().ok()).unwrap_or_default()
 }
 
 fn whole(mapping: &HfMapping, key: &str) -> u64 {
@@ -99,7 +117,7 @@ pub(super) fn config(
     counterparts: &BTreeMap<Symbol, HfMapping>,
 ) -> Result<Value, String> {
     let Fit { kinds } = fit(class, spec, counterparts)?;
-    let of = |family: &str| counterparts.values().find(|mapping| mapping.family == family);
+    let of = |family: &str| of(counterparts, family);
     let attention = of("full_attention");
     let mamba = of("mamba2");
     let dims = &spec.dims;
@@ -165,7 +183,7 @@ fn nemotron_h(kinds: &[&str], dims: &Dims, counterparts: &BTreeMap<Symbol, HfMap
         "moe" => 'E',
         _ => '-',
     };
-    let of = |family: &str| counterparts.values().find(|mapping| mapping.family == family);
+    let of = |family: &str| of(counterparts, family);
     let mut all = json!({
         "hybrid_override_pattern": kinds.iter().map(letter).collect::<String>(),
         "layer_norm_epsilon": dims.norm_eps,
@@ -187,7 +205,7 @@ fn nemotron_h(kinds: &[&str], dims: &Dims, counterparts: &BTreeMap<Symbol, HfMap
         all = merged(all, json!({ "expand": inner.div_ceil(dims.d_model as u64) }));
     }
     if let Some(moe) = of("moe") {
-        let option = |key: &str| moe.options.get(key).and_then(|value| value.parse::<u64>().ok()).unwrap_or_default();
+        let option = |key: &str| option(moe, key);
         let routing = moe.options.get("routing").and_then(|routing| routing.strip_prefix("sigmoid "));
         let hundredths: f64 = routing.and_then(|text| text.parse().ok()).ok_or("its routing is not by sigmoids")?;
         all = merged(
@@ -216,47 +234,62 @@ fn limit(mamba: &HfMapping) -> Map<String, Value> {
     limit.into_iter().collect()
 }
 
-fn mamba2(dims: &Dims, mamba: Option<&HfMapping>) -> Value {
-    let Some(mamba) = mamba else { return json!({}) };
+/// Mamba-2 by these names: heads, their width, state, groups, taps, chunk, expansion, biases of projections and of the
+/// convolution.
+fn mamba_by(names: [&str; 9], dims: &Dims, mamba: &HfMapping) -> Value {
     let flag = |key: &str, default: bool| mamba.settings.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let size = |key: &str| whole(mamba, key).into();
     let inner = whole(mamba, "mamba_num_heads") * whole(mamba, "mamba_head_dim");
-    let own = json!({
-        "num_heads": whole(mamba, "mamba_num_heads"),
-        "head_dim": whole(mamba, "mamba_head_dim"),
-        "state_size": whole(mamba, "ssm_state_size"),
-        "n_groups": whole(mamba, "n_groups"),
-        "conv_kernel": whole(mamba, "conv_kernel"),
-        "chunk_size": whole(mamba, "chunk_size"),
-        "expand": inner / dims.d_model as u64,
-        "use_bias": flag("use_bias", false),
-        "use_conv_bias": flag("use_conv_bias", true),
-        "layer_norm_epsilon": dims.norm_eps,
-        "rms_norm": true,
-        "residual_in_fp32": false,
-    });
-    merged(own, Value::Object(limit(mamba)))
+    let values: [Value; 9] = [
+        size("mamba_num_heads"),
+        size("mamba_head_dim"),
+        size("ssm_state_size"),
+        size("n_groups"),
+        size("conv_kernel"),
+        size("chunk_size"),
+        (inner / dims.d_model as u64).into(),
+        flag("use_bias", false).into(),
+        flag("use_conv_bias", true).into(),
+    ];
+    let own: Map<String, Value> = names.into_iter().map(str::to_owned).zip(values).collect();
+    merged(Value::Object(own), Value::Object(limit(mamba)))
+}
+
+fn mamba2(dims: &Dims, mamba: Option<&HfMapping>) -> Value {
+    const NAMES: [&str; 9] = [
+        "num_heads",
+        "head_dim",
+        "state_size",
+        "n_groups",
+        "conv_kernel",
+        "chunk_size",
+        "expand",
+        "use_bias",
+        "use_conv_bias",
+    ];
+    let Some(mamba) = mamba else { return json!({}) };
+    let own = json!({ "layer_norm_epsilon": dims.norm_eps, "rms_norm": true, "residual_in_fp32": false });
+    merged(own, mamba_by(NAMES, dims, mamba))
 }
 
 /// The entries `mamba_*` of Bamba and Granite.
 fn prefixed(dims: &Dims, mamba: Option<&HfMapping>) -> Value {
-    let Some(mamba) = mamba else {
+    const NAMES: [&str; 9] = [
+        "mamba_n_heads",
+        "mamba_d_head",
+        "mamba_d_state",
+        "mamba_n_groups",
+        "mamba_d_conv",
+        "mamba_chunk_size",
+        "mamba_expand",
+        "mamba_proj_bias",
+        "mamba_conv_bias",
+    ];
+    match mamba {
+        Some(mamba) => mamba_by(NAMES, dims, mamba),
         // The class checks the sizes of layers that the model does not have.
-        return json!({ "mamba_n_heads": 1, "mamba_d_head": dims.d_model, "mamba_expand": 1 });
-    };
-    let flag = |key: &str, default: bool| mamba.settings.get(key).and_then(Value::as_bool).unwrap_or(default);
-    let inner = whole(mamba, "mamba_num_heads") * whole(mamba, "mamba_head_dim");
-    let own = json!({
-        "mamba_n_heads": whole(mamba, "mamba_num_heads"),
-        "mamba_d_head": whole(mamba, "mamba_head_dim"),
-        "mamba_d_state": whole(mamba, "ssm_state_size"),
-        "mamba_n_groups": whole(mamba, "n_groups"),
-        "mamba_d_conv": whole(mamba, "conv_kernel"),
-        "mamba_chunk_size": whole(mamba, "chunk_size"),
-        "mamba_expand": inner / dims.d_model as u64,
-        "mamba_conv_bias": flag("use_conv_bias", true),
-        "mamba_proj_bias": flag("use_bias", false),
-    });
-    merged(own, Value::Object(limit(mamba)))
+        None => json!({ "mamba_n_heads": 1, "mamba_d_head": dims.d_model, "mamba_expand": 1 }),
+    }
 }
 
 fn lfm2(dims: &Dims, mixers: &[&str], conv: Option<&HfMapping>) -> Value {
@@ -276,7 +309,7 @@ fn qwen3_next(
     attention: Option<&HfMapping>,
     counterparts: &BTreeMap<Symbol, HfMapping>,
 ) -> Value {
-    let of = |family: &str| counterparts.values().find(|mapping| mapping.family == family);
+    let of = |family: &str| of(counterparts, family);
     let percent = attention.and_then(|mapping| mapping.options.get("positions"));
     let share = percent.and_then(|percent| percent.parse::<f64>().ok()).map_or(1.0, |percent| percent / 100.0);
     let dense = kinds.iter().skip(1).step_by(2).enumerate().filter(|(_, kind)| **kind == "mlp").map(|(at, _)| at);
@@ -289,8 +322,7 @@ fn qwen3_next(
     match of("moe") {
         None => all = merged(all, json!({ "num_experts": 0, "num_experts_per_tok": 0 })),
         Some(moe) => {
-            let option =
-                |key: &str| moe.options.get(key).and_then(|value| value.parse::<u64>().ok()).unwrap_or_default();
+            let option = |key: &str| option(moe, key);
             let chosen = moe.options.get("routing").is_some_and(|routing| routing == "chosen");
             all = merged(
                 all,

@@ -124,9 +124,9 @@ fn ff_mult(ff: usize, dims: &Dims) -> f64 {
     3.0 * ff as f64 / (2.0 * dims.d_model as f64)
 }
 
-/// The inner width that readers of DeciLM make of it.
+/// The inner width that readers of DeciLM make of it; the largest number where that is beyond it.
 pub(crate) fn ff_of(mult: f64, dims: &Dims) -> usize {
-    ((2.0 * mult * dims.d_model as f64 / 3.0) as usize).next_multiple_of(FF_STEP)
+    ((2.0 * mult * dims.d_model as f64 / 3.0) as usize).checked_next_multiple_of(FF_STEP).unwrap_or(usize::MAX)
 }
 
 /// config.json.

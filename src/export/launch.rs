@@ -197,7 +197,8 @@ fn mixture(found: &HfMapping) -> Vec<String> {
 /// The arguments of multi-head latent attention.
 fn latent(found: &HfMapping) -> Vec<String> {
     let option = |key: &str| found.options.get(key).cloned().unwrap_or_default();
-    let mut all = vec!["--multi-latent-attention".to_owned()];
+    // Otherwise positions are scaled there.
+    let mut all = vec!["--multi-latent-attention".to_owned(), "--rope-type rope".into()];
     all.extend(words(&[
         ("--kv-lora-rank", option("rank")),
         ("--qk-head-dim", option("still")),
@@ -243,6 +244,11 @@ fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Resul
     if has("mamba2") {
         if number("conv_kernel") != 4 {
             return Err(MegatronError::Model("its convolutions in Mamba-2 have four taps"));
+        }
+        let least = settings.get("time_step_min").and_then(Value::as_f64).unwrap_or_default();
+        if least > 0.0 || settings.contains_key("use_bias") || settings.contains_key("use_conv_bias") {
+            let text = "its Mamba-2 has no bounds of steps, no biases of projections, and a bias of the convolution";
+            return Err(MegatronError::Model(text));
         }
         all.extend(named(&[
             ("--mamba-num-heads", "mamba_num_heads"),

@@ -52,7 +52,7 @@ pub use provenance::Provenance;
 pub(crate) use class::Class;
 pub(crate) use class_config::{NO_BOUND, NO_UPPER_BOUND};
 pub(crate) use config::{DECI, FLAT, LLAMA, LLAMA3, OURS, ff_of};
-pub(crate) use plan::{Entry, Half, Packing, Pair, Plan, Source, is_attention};
+pub(crate) use plan::{CORRECTION, Entry, Half, Packing, Pair, Plan, Source, is_attention};
 pub(crate) use weights::Parameters;
 
 use std::{

@@ -17,6 +17,8 @@ const ATTENTION: &str = "full_attention";
 /// The kind of a layer that DeciLM and Llama call `mlp`.
 const SWIGLU: &str = "swiglu";
 
+/// What Nemotron-H adds to the scores by which experts are chosen: nothing here.
+pub(crate) const CORRECTION: &str = "gate.e_score_correction_bias";
 /// The kind of a linear map.
 const LINEAR: &str = "linear";
 
@@ -249,7 +251,7 @@ impl Plan {
             }
             if class == Class::NemotronH && stored.kind == "moe" {
                 let experts = self.counterparts[symbol].options.get("experts").and_then(|count| count.parse().ok());
-                let name = format!("{prefix}{module}.gate.e_score_correction_bias");
+                let name = format!("{prefix}{module}.{CORRECTION}");
                 self.constant(name, vec![experts.unwrap_or_default()], 0.0);
             }
         }

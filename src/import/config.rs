@@ -15,7 +15,7 @@ use crate::{
     export::{DECI, FLAT, Half, LLAMA, LLAMA3, OURS, Packing, Pair, ff_of, is_attention},
     limits,
     model::ModelSpec,
-    primitive::{Primitives, Symbol},
+    primitive::{BuildError, Primitives, Symbol},
     space::Architecture,
 };
 
@@ -138,6 +138,7 @@ pub(super) fn read(folder: &Path, primitives: &Primitives) -> Result<Described, 
     }
     let config: Config = serde_json::from_value(Value::Object(raw.clone())).map_err(damaged)?;
     let dims = config.dims()?;
+    dims.validate().map_err(BuildError::from)?;
     let (architecture, packing) = match config.model_type.as_str() {
         FLAT => (config.flat(&dims, &raw, primitives)?, Packing::Flat),
         _ => {

@@ -148,7 +148,7 @@ pub enum ImportError {
     },
     /// A layer with fewer numbers than it has parameters.
     #[error(
-        "the tensors of layer {layer} ({id}) have {found} numbers and the layer needs {needed}: is config.json of another model?"
+        "the weights have {found} numbers for layer {layer} ({id}), which needs {needed}: is config.json of another model?"
     )]
     TooFew {
         /// The layer, from zero.
@@ -167,6 +167,12 @@ pub enum ImportError {
         tensor: String,
         /// The type.
         found: String,
+    },
+    /// A correction of the choice of experts that has been trained.
+    #[error("{tensor} is not zero: it corrects the choice of experts, and mixtures here choose by their scores alone")]
+    Correction {
+        /// The tensor.
+        tensor: String,
     },
     /// Padding that has been trained.
     #[error(

@@ -94,6 +94,14 @@ impl<'a> Fields<'a> {
         Ok(self.size_if(key)?.unwrap_or(default))
     }
 
+    /// A whole number by which something is divided.
+    pub fn divisor_or(self, key: &'static str, default: usize) -> Result<usize, ImportError> {
+        match self.size_or(key, default)? {
+            0 => Err(refuse(key, &Value::from(0), "a positive number is needed here")),
+            size => Ok(size),
+        }
+    }
+
     /// A number, which may be infinite.
     pub fn number_if(self, key: &'static str) -> Result<Option<f64>, ImportError> {
         let Some(value) = self.get(key) else { return Ok(None) };

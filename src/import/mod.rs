@@ -38,6 +38,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use config::Described;
+use weights::Headers;
 
 use crate::{
     dims::InitScheme,
@@ -96,12 +97,14 @@ pub fn hugging_face(
     let folder = folder.as_ref();
     let Described { spec, packing, primitives } = config::read(folder, primitives)?;
     let primitives = &primitives;
-    let mut plan = Plan::new(&spec, primitives, &packing)?;
-    weights::called_as_stored(folder, &mut plan)?;
     // Before the model is made: it may be large.
-    let files = weights::checked_files(folder, &plan, &spec, primitives)?;
+    let headers = Headers::read(folder)?;
+    headers.check_total(&spec, primitives)?;
+    let mut plan = Plan::new(&spec, primitives, &packing)?;
+    headers.rename(&mut plan);
+    headers.check(&plan, &spec, primitives)?;
     spec.check_memory(primitives, device)?;
-    let model = weights::load(empty(&spec, primitives, device)?, &files, &plan, &spec, rope)?;
+    let model = weights::load(empty(&spec, primitives, device)?, &headers.files, &plan, &spec, rope)?;
     Ok(Imported { spec, primitives: primitives.clone(), model })
 }
 

@@ -49,13 +49,10 @@ impl Recipe {
             Recipe::Attention(attention) => attention.check(dims),
             Recipe::Mamba2(mamba) => mamba.check(dims),
             Recipe::GatedDeltaNet(net) => net.check(dims),
+            Recipe::GatedConv(conv) => conv.check(dims),
+            Recipe::SizedSwiGlu(sized) => sized.check(dims),
             Recipe::Moe(moe) => moe.validate(dims),
-            Recipe::GatedConv(_)
-            | Recipe::SwiGlu
-            | Recipe::SizedSwiGlu(_)
-            | Recipe::Relu2
-            | Recipe::Mlp
-            | Recipe::Linear => Ok(()),
+            Recipe::SwiGlu | Recipe::Relu2 | Recipe::Mlp | Recipe::Linear => Ok(()),
         }
     }
 
@@ -86,9 +83,14 @@ pub(super) fn named(
     if recipes.len() > Architecture::MAX_LAYERS {
         return Err(ImportError::Blocks(format!("{} layers are more than any model has", recipes.len())));
     }
+    let letters: Vec<Symbol> = ('A'..='Z').chain('a'..='z').filter_map(|letter| letter.try_into().ok()).collect();
+    let too_many = || ImportError::Blocks("its layers are of more kinds than there are letters".into());
     let mut kinds: Vec<(Recipe, Option<Symbol>)> = Vec::new();
     for recipe in recipes {
         if kinds.iter().all(|(kind, _)| kind != recipe) {
+            if kinds.len() == letters.len() {
+                return Err(too_many());
+            }
             recipe.check(dims)?;
             let id = recipe.primitive().id();
             let known = primitives.iter().find(|primitive| primitive.id() == id).map(Primitive::symbol);
@@ -100,11 +102,8 @@ pub(super) fn named(
         let (recipe, None) = kinds[at] else { continue };
         let used = |symbol: &Symbol| kinds.iter().any(|(_, taken)| *taken == Some(*symbol));
         let own = Some(recipe.primitive().symbol()).filter(|symbol| !used(symbol));
-        let free = ('A'..='Z').chain('a'..='z').filter_map(|letter| Symbol::try_from(letter).ok());
-        let mut free = free.filter(|symbol| !used(symbol) && registry.get(*symbol).is_err());
-        let symbol = own.or_else(|| free.next());
-        let symbol =
-            symbol.ok_or_else(|| ImportError::Blocks("its layers are of more kinds than there are letters".into()))?;
+        let mut free = letters.iter().copied().filter(|symbol| !used(symbol) && registry.get(*symbol).is_err());
+        let symbol = own.or_else(|| free.next()).ok_or_else(too_many)?;
         registry = registry.replaced(symbol, recipe.under(symbol));
         kinds[at].1 = Some(symbol);
     }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::{ImportError, Rope};
 use crate::{
-    export::{Entry, Parameters, Plan, Source},
+    export::{CORRECTION, Entry, Parameters, Plan, Source},
     limits,
     model::{HybridLm, ModelSpec},
     primitive::{BuildError, Layout, Primitives, StoredTensor},
@@ -29,71 +29,93 @@ const INDEX: &str = "model.safetensors.index.json";
 /// A buffer that older checkpoints carry along; it follows from the configuration.
 const BUFFER: &str = "rotary_emb.inv_freq";
 
-/// The files of a folder, whose tensors have the names, and as many numbers, as the model needs: nothing has been read
-/// but their headers, and what is made for the model is no larger than they are.
-pub(super) fn checked_files(
-    folder: &Path,
-    plan: &Plan,
-    spec: &ModelSpec,
-    primitives: &Primitives,
-) -> Result<Vec<PathBuf>, ImportError> {
-    let files = files(folder)?;
-    let (mut found, mut extra): (HashMap<String, Vec<usize>>, Vec<String>) = (HashMap::new(), Vec::new());
-    let wanted: BTreeSet<&str> = plan.entries.iter().map(|entry| entry.name.as_str()).collect();
-    for path in &files {
-        for (name, tensor) in Header::read(path)?.tensors() {
+/// How many times as many numbers as there are a model may have before its tensors are named, which takes memory. What is
+/// missing in smaller ones is told by tensor.
+const SLACK: u128 = 2;
+
+/// The weights of a folder, of which nothing has been read but the headers.
+pub(super) struct Headers {
+    pub files: Vec<PathBuf>,
+    /// Names and shapes.
+    tensors: Vec<(String, Vec<usize>)>,
+}
+
+impl Headers {
+    pub fn read(folder: &Path) -> Result<Self, ImportError> {
+        let files = files(folder)?;
+        let mut tensors = Vec::new();
+        for path in &files {
+            tensors.extend(Header::read(path)?.tensors().map(|(name, tensor)| (name, tensor.shape.clone())));
+        }
+        Ok(Self { files, tensors })
+    }
+
+    /// Refuses a model that is far larger than what is there, before anything is made for it.
+    pub fn check_total(&self, spec: &ModelSpec, primitives: &Primitives) -> Result<(), ImportError> {
+        let numbers = self.tensors.iter().fold(0u128, |all, (_, shape)| all.saturating_add(elements(shape)));
+        let mut before = 0u128;
+        for (layer, &symbol) in spec.architecture.layers().iter().enumerate() {
+            let primitive = primitives.get(symbol).map_err(BuildError::from)?;
+            let needed = u128::from(primitive.cost(&spec.dims, 1).parameters);
+            if before.saturating_add(needed) > numbers.saturating_mul(SLACK) {
+                let found = numbers.saturating_sub(before);
+                return Err(ImportError::TooFew { layer, id: primitive.id(), found, needed });
+            }
+            before += needed;
+        }
+        Ok(())
+    }
+
+    /// Checks that the tensors have the names, and as many numbers, as the model needs: what is made for it is no
+    /// larger than they are.
+    pub fn check(&self, plan: &Plan, spec: &ModelSpec, primitives: &Primitives) -> Result<(), ImportError> {
+        let (mut found, mut extra): (HashMap<&str, &[usize]>, Vec<&str>) = (HashMap::new(), Vec::new());
+        let wanted: BTreeSet<&str> = plan.entries.iter().map(|entry| entry.name.as_str()).collect();
+        for (name, shape) in &self.tensors {
             // A tensor that is in two files has no more place than one that is unknown.
-            if wanted.contains(name.as_str()) && !found.contains_key(&name) {
-                found.insert(name, tensor.shape.clone());
-            } else if !is_needless(&name, spec) {
+            if wanted.contains(name.as_str()) && !found.contains_key(name.as_str()) {
+                found.insert(name, shape);
+            } else if !is_needless(name, spec) {
                 extra.push(name);
             }
         }
+        let missing: Vec<_> = wanted.into_iter().filter(|&name| !found.contains_key(name)).collect();
+        if let Some(&first) = missing.first() {
+            return Err(ImportError::Missing { count: missing.len(), first: first.into() });
+        }
+        if let Some(&first) = extra.first() {
+            return Err(ImportError::Extra { count: extra.len(), first: first.into() });
+        }
+        check_sizes(plan, &found, spec, primitives)
     }
-    let missing: Vec<_> = wanted.into_iter().filter(|&name| !found.contains_key(name)).collect();
-    if let Some(&first) = missing.first() {
-        return Err(ImportError::Missing { count: missing.len(), first: first.into() });
-    }
-    if let Some(first) = extra.first().cloned() {
-        return Err(ImportError::Extra { count: extra.len(), first });
-    }
-    check_sizes(plan, &found, spec, primitives)?;
-    Ok(files)
-}
 
-/// Calls the tensors of a plan as the files of a folder do: transformers 5 has another prefix for what published files
-/// call `backbone`. Nothing has been read but the headers of the files.
-pub(super) fn called_as_stored(folder: &Path, plan: &mut Plan) -> Result<(), ImportError> {
-    const PREFIXES: [&str; 2] = ["backbone.", "model."];
-    let [published, newer] = PREFIXES;
-    if !plan.entries.iter().any(|entry| entry.name.starts_with(published)) {
-        return Ok(());
-    }
-    let mut newer_names = false;
-    for path in files(folder)? {
-        newer_names |= Header::read(&path)?.tensors().any(|(name, _)| name.starts_with(newer));
-    }
-    if newer_names {
+    /// Calls the tensors of a plan as the files do: transformers 5 has another prefix for what published files call
+    /// `backbone`.
+    pub fn rename(&self, plan: &mut Plan) {
+        const PREFIXES: [&str; 2] = ["backbone.", "model."];
+        let [published, newer] = PREFIXES;
+        if !self.tensors.iter().any(|(name, _)| name.starts_with(newer)) {
+            return;
+        }
         for entry in &mut plan.entries {
             if let Some(rest) = entry.name.strip_prefix(published) {
                 entry.name = format!("{newer}{rest}");
             }
         }
     }
-    Ok(())
 }
 
 /// Holds the tensors against the closed forms of the layers, and those whose shapes are known without a model against
 /// these.
 fn check_sizes(
     plan: &Plan,
-    found: &HashMap<String, Vec<usize>>,
+    found: &HashMap<&str, &[usize]>,
     spec: &ModelSpec,
     primitives: &Primitives,
 ) -> Result<(), ImportError> {
     let mut numbers = vec![0u128; spec.architecture.len()];
     for Entry { name, source } in &plan.entries {
-        let Some(shape) = found.get(name) else { continue };
+        let Some(&shape) = found.get(name.as_str()) else { continue };
         let path = match source {
             Source::Constant { shape: expected, .. } => {
                 check_shape(name, shape, expected)?;
@@ -143,7 +165,11 @@ pub(super) fn load(
             if let Ok(tensor) = tensors.tensor(name) {
                 check_shape(name, tensor.shape(), shape)?;
                 if values(name, &tensor)?.iter().any(|&found| found != value) {
-                    return Err(ImportError::Padding { tensor: name.into(), expected: value });
+                    let tensor = name.to_owned();
+                    return Err(match name.ends_with(CORRECTION) {
+                        true => ImportError::Correction { tensor },
+                        false => ImportError::Padding { tensor, expected: value },
+                    });
                 }
             }
         }

@@ -185,8 +185,9 @@ impl Primitive for CustomAttention {
         Ok(Block::new(CustomAttentionLayer::new(form, &self.own(dims), init, device)))
     }
 
-    /// Names as in Qwen3 and Qwen3-Next.
+    /// Names as in Qwen3 and Qwen3-Next; none for what cannot be built.
     fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
+        self.check(dims).ok()?;
         let own = self.own(dims);
         let bias = self.biases(dims);
         let cache = if self.window.is_some() { CacheKind::Window } else { CacheKind::Everything };

@@ -5,9 +5,9 @@
 
 use std::num::Saturating;
 
-#[cfg(feature = "model")]
-use super::{BuildError, recurrent::check_taps};
-use super::{CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol};
+use super::{
+    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol, recurrent::check_taps,
+};
 use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
@@ -26,6 +26,14 @@ impl Default for GatedConv {
     /// 3 taps, as in LFM2.
     fn default() -> Self {
         Self { taps: 3 }
+    }
+}
+
+impl GatedConv {
+    /// Checks that the layer can be built at these widths.
+    pub(crate) fn check(&self, dims: &Dims) -> Result<(), BuildError> {
+        dims.validate()?;
+        check_taps(self.id(), self.taps)
     }
 }
 
@@ -59,8 +67,7 @@ impl Primitive for GatedConv {
 
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
-        dims.validate()?;
-        check_taps(self.id(), self.taps)?;
+        self.check(dims)?;
         Ok(Block::new(GatedConvLayer::new(dims.d_model, self.taps, init, device)))
     }
 

@@ -2,9 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-#[cfg(feature = "model")]
-use super::BuildError;
-use super::{HfMapping, LayerCost, Primitive, PrimitiveId, Role, SwiGlu, Symbol};
+use super::{BuildError, HfMapping, LayerCost, Primitive, PrimitiveId, Role, SwiGlu, Symbol};
 use crate::dims::Dims;
 #[cfg(feature = "model")]
 use crate::{
@@ -22,6 +20,11 @@ pub struct SizedSwiGlu {
 }
 
 impl SizedSwiGlu {
+    /// Checks that the layer can be built at these widths.
+    pub(crate) fn check(self, dims: &Dims) -> Result<(), BuildError> {
+        Ok(self.own(dims).validate()?)
+    }
+
     fn own(self, dims: &Dims) -> Dims {
         Dims { d_ff: self.width.get(), ..dims.clone() }
     }

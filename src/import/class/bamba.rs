@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     Found,
-    shared::{Names, blocks, check_swiglu, dims, places, prefixed_mamba, rotary, turning},
+    shared::{Names, agreed, blocks, check_swiglu, dims, mamba_or, places, prefixed_mamba, rotary, turning},
 };
 use crate::{
     dims::Positions,
@@ -28,14 +28,19 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
         ));
     }
     let dims = dims(fields, &rotary, &Names { epsilon: "rms_norm_eps", inner: "intermediate_size" }, 1e-5)?;
-    if let Some(turned) = fields.size_if("attn_rotary_emb")?.filter(|turned| 2 * turned != dims.head_dim) {
+    if let Some(turned) =
+        fields.size_if("attn_rotary_emb")?.filter(|turned| turned.checked_mul(2) != Some(dims.head_dim))
+    {
         return Err(refuse("attn_rotary_emb", &json!(turned), "the class turns half of each head, whatever is stated"));
     }
     let count = blocks(fields)?;
-    let attention = places(fields, "attn_layer_indices", count)?.unwrap_or_default();
+    let kind = |attends: bool| if attends { "full_attention" } else { "linear_attention" };
+    let places = places(fields, "attn_layer_indices", count)?;
+    let spelled = places.map(|places| (0..count).map(|at| kind(places.contains(&at))).collect());
+    let spelled = spelled.map(|spelled| ("attn_layer_indices", spelled));
+    let kinds = agreed(fields, &["layers_block_type", "layer_types"], spelled)?;
     let mamba = Recipe::Mamba2(prefixed_mamba(fields, dims.d_model)?);
     let turned = Recipe::Attention(turning(Positions::Partial(50)));
-    let mixer = |at| if attention.contains(&at) { turned } else { mamba };
-    let recipes = (0..count).flat_map(|at| [mixer(at), Recipe::SwiGlu]).collect();
+    let recipes = mamba_or(turned, mamba, &kinds.unwrap_or(vec!["linear_attention"; count]))?;
     Found::native(Class::Bamba, recipes, dims, fields)
 }

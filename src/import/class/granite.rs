@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     Found,
-    shared::{Names, blocks, dims, kinds, prefixed_mamba, rotary, turning, unknown_kind},
+    shared::{Names, blocks, check_swiglu, dims, kinds, mamba_or, prefixed_mamba, rotary, turning},
 };
 use crate::{
     dims::Positions,
@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
+    check_swiglu(fields)?;
     for key in ["embedding_multiplier", "residual_multiplier", "logits_scaling"] {
         fields.must_be(key, &json!(1), "a sequence of layers has no multipliers")?;
     }
@@ -43,14 +44,6 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let count = blocks(fields)?;
     let kinds = kinds(fields, &["layer_types", "layers_block_type"])?.unwrap_or(vec!["linear_attention"; count]);
     let mamba = Recipe::Mamba2(prefixed_mamba(fields, dims.d_model)?);
-    let mut recipes = Vec::new();
-    for kind in kinds {
-        recipes.push(match kind {
-            "linear_attention" => mamba,
-            "full_attention" => Recipe::Attention(turning(positions)),
-            other => return Err(unknown_kind("layer_types", other)),
-        });
-        recipes.push(Recipe::SwiGlu);
-    }
+    let recipes = mamba_or(Recipe::Attention(turning(positions)), mamba, &kinds)?;
     Found::native(Class::GraniteMoeHybrid, recipes, dims, fields)
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     Found,
-    shared::{Names, blocks, dims, kinds, places, rotary, unknown_kind},
+    shared::{Names, agreed, blocks, dims, places, rotary, unknown_kind},
 };
 use crate::{
     export::Class,
@@ -23,13 +23,11 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let conv = Recipe::GatedConv(GatedConv { taps: fields.size_or("conv_L_cache", 3)? });
     let attention = Recipe::Attention(CustomAttention { norm: QueryKeyNorm::PerHead, ..CustomAttention::default() });
     let count = blocks(fields)?;
-    let kinds = match kinds(fields, &["layer_types"])? {
-        Some(kinds) => kinds,
-        None => {
-            let places = places(fields, "full_attn_idxs", count)?.unwrap_or_else(|| (0..count).collect());
-            (0..count).map(|at| if places.contains(&at) { "full_attention" } else { "conv" }).collect()
-        }
-    };
+    let kind = |attends: bool| if attends { "full_attention" } else { "conv" };
+    let places = places(fields, "full_attn_idxs", count)?;
+    let spelled = places.map(|places| (0..count).map(|at| kind(places.contains(&at))).collect());
+    let kinds = agreed(fields, &["layer_types"], spelled.map(|spelled| ("full_attn_idxs", spelled)))?;
+    let kinds = kinds.unwrap_or(vec!["full_attention"; count]);
     let mut recipes = Vec::new();
     for kind in kinds {
         recipes.push(match kind {
@@ -51,7 +49,7 @@ fn effective(fields: Fields, stated: usize) -> Result<usize, ImportError> {
         return Ok(stated);
     }
     let factor = fields.number_or("block_ffn_dim_multiplier", 1.0)?;
-    let multiple = fields.size_or("block_multiple_of", 256)?.max(1);
+    let multiple = fields.divisor_or("block_multiple_of", 256)?;
     let width = (factor * (2.0 * stated as f64 / 3.0).floor()).floor();
     Ok((width as usize).checked_next_multiple_of(multiple).unwrap_or(usize::MAX))
 }

@@ -54,7 +54,7 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
         d_ff: fields.size_or("intermediate_size", width.saturating_mul(2).max(1))?,
         heads: attention_heads,
         kv_heads: fields.size_or("num_key_value_heads", attention_heads)?,
-        head_dim: width.checked_div(attention_heads).unwrap_or_default().next_multiple_of(2),
+        head_dim: width.checked_div(attention_heads).and_then(|width| width.checked_next_multiple_of(2)).unwrap_or(0),
         rope_theta: fields.number_or("rope_theta", 10_000.0)?,
         rope_scaling: None,
         norm_eps: fields.number_or("layer_norm_epsilon", 1e-5)?,

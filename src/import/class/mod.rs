@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ImportError,
-    json::Fields,
+    json::{Fields, refuse},
     recipe::{Recipe, named},
 };
 use crate::{
@@ -67,15 +67,17 @@ pub(super) fn read(kind: &str, raw: &Map<String, Value>, primitives: &Primitives
     };
     let Found { packing, recipes, dims, tied, deviation } = found;
     let (architecture, primitives) = named(&recipes, &dims, primitives)?;
-    let init = fields.get(OURS).and_then(|ours| ours.get("init")).cloned();
-    let init = init.and_then(|init| serde_json::from_value(init).ok());
+    let init = fields.get(OURS).and_then(|ours| ours.get("init")).filter(|init| !init.is_null()).cloned();
+    let init = init.map(|init| {
+        serde_json::from_value(init.clone()).map_err(|_| refuse("composer_nas.init", &init, "there is no such law"))
+    });
     let spec = ModelSpec {
         architecture,
         dims,
         vocab_size: fields.size("vocab_size")?,
         tied_embeddings: tied,
         head_bias: false,
-        init: init.unwrap_or(InitScheme::Normal(deviation)),
+        init: init.transpose()?.unwrap_or(InitScheme::Normal(deviation)),
     };
     spec.validate()?;
     Ok(Some(Read { spec, primitives, packing }))

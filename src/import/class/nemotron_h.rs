@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     Found,
-    shared::{kinds, turning, unknown_kind},
+    shared::{agreed, kinds, turning, unknown_kind},
 };
 use crate::{
     dims::{Dims, Positions},
@@ -68,17 +68,14 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
 
 /// The kinds of all layers, from a list, a pattern, or both where they agree.
 fn layers(fields: Fields<'_>) -> Result<Vec<&str>, ImportError> {
-    let listed = kinds(fields, &["layers_block_type", "layer_types"])?;
+    let keys = ["layers_block_type", "layer_types"];
     let pattern = fields.text_or("hybrid_override_pattern", "")?;
     if pattern.is_empty() {
-        return listed.ok_or(ImportError::Incomplete("hybrid_override_pattern"));
+        return kinds(fields, &keys)?.ok_or(ImportError::Incomplete("hybrid_override_pattern"));
     }
     let pattern = Alphabet::nemotron_h().read(pattern)?;
     let spelled: Vec<&str> = pattern.layers().iter().map(|symbol| kind(*symbol)).collect();
-    if listed.is_some_and(|listed| listed != spelled) {
-        let text = "hybrid_override_pattern and layers_block_type name other layers";
-        return Err(ImportError::Blocks(text.into()));
-    }
+    agreed(fields, &keys, Some(("hybrid_override_pattern", spelled.clone())))?;
     match fields.size_if("num_hidden_layers")? {
         Some(count) if count != spelled.len() => Err(ImportError::Blocks(format!(
             "hybrid_override_pattern has {} layers, and num_hidden_layers is {count}",

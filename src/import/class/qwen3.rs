@@ -4,11 +4,15 @@ use serde_json::json;
 
 use super::{
     Found,
-    shared::{Names, blocks, check_swiglu, dims, rotary},
+    shared::{Names, blocks, check_swiglu, dims, kinds, rotary},
 };
 use crate::{
     export::Class,
-    import::{ImportError, json::Fields, recipe::Recipe},
+    import::{
+        ImportError,
+        json::{Fields, refuse},
+        recipe::Recipe,
+    },
     primitive::{CustomAttention, QueryKeyNorm},
 };
 
@@ -22,6 +26,12 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let positions = rotary.positions(1.0)?;
     let attention =
         Recipe::Attention(CustomAttention { norm: QueryKeyNorm::PerHead, positions, ..CustomAttention::default() });
-    let recipes = [attention, Recipe::SwiGlu].repeat(blocks(fields)?);
+    let count = blocks(fields)?;
+    if let Some(kind) =
+        kinds(fields, &["layer_types"])?.unwrap_or_default().iter().find(|kind| **kind != "full_attention")
+    {
+        return Err(refuse("layer_types", &json!(kind), "its attention has no window here"));
+    }
+    let recipes = [attention, Recipe::SwiGlu].repeat(count);
     Found::native(Class::Qwen3, recipes, dims, fields)
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     Found,
-    shared::{Names, blocks, check_swiglu, dims, kinds, places, rotary, swiglu, unknown_kind},
+    shared::{Names, agreed, blocks, check_swiglu, dims, places, rotary, swiglu, unknown_kind},
 };
 use crate::{
     export::Class,
@@ -27,13 +27,15 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let attention = Recipe::Attention(CustomAttention { positions, norm, gate: true, ..CustomAttention::default() });
     let net = Recipe::GatedDeltaNet(net(fields)?);
     let count = blocks(fields)?;
-    let interval = fields.size_or("full_attention_interval", 4)?.max(1);
-    let kinds = kinds(fields, &["layer_types"])?.unwrap_or_else(|| {
+    let every = |interval: usize| -> Vec<&str> {
         let kind = |at: usize| if (at + 1).is_multiple_of(interval) { "full_attention" } else { "linear_attention" };
         (0..count).map(kind).collect()
-    });
+    };
+    let interval = fields.divisor_or("full_attention_interval", 4)?;
+    let stated = fields.get("full_attention_interval").map(|_| ("full_attention_interval", every(interval)));
+    let kinds = agreed(fields, &["layer_types"], stated)?.unwrap_or_else(|| every(interval));
     let dense = places(fields, "mlp_only_layers", count)?.unwrap_or_default();
-    let step = fields.size_or("decoder_sparse_step", 1)?.max(1);
+    let step = fields.divisor_or("decoder_sparse_step", 1)?;
     let experts = fields.size_or("num_experts", 512)?;
     let mut recipes = Vec::new();
     for (at, kind) in kinds.into_iter().enumerate() {

@@ -1,5 +1,7 @@
 //! What several classes say alike.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -152,12 +154,26 @@ pub(super) fn unknown_kind(key: &'static str, kind: &str) -> ImportError {
     refuse(key, &json!(kind), "the class has no such layer")
 }
 
+/// The kinds of blocks by a list, or by another entry of this name, or by both where they agree.
+pub(super) fn agreed<'a>(
+    fields: Fields<'a>,
+    keys: &[&'static str],
+    other: Option<(&'static str, Vec<&'a str>)>,
+) -> Result<Option<Vec<&'a str>>, ImportError> {
+    match (kinds(fields, keys)?, other) {
+        (Some(listed), Some((key, spelled))) if listed != spelled => {
+            Err(ImportError::Blocks(format!("{key} and {} name other layers", keys.join(" or "))))
+        }
+        (listed, other) => Ok(listed.or(other.map(|(_, spelled)| spelled))),
+    }
+}
+
 /// Indices of blocks, all below their number.
-pub(super) fn places(fields: Fields, key: &'static str, count: usize) -> Result<Option<Vec<usize>>, ImportError> {
+pub(super) fn places(fields: Fields, key: &'static str, count: usize) -> Result<Option<BTreeSet<usize>>, ImportError> {
     let Some(places) = fields.sizes_if(key)? else { return Ok(None) };
     match places.iter().find(|&&place| place >= count) {
         Some(place) => Err(ImportError::Blocks(format!("{key} has {place}, and there are {count} layers"))),
-        None => Ok(Some(places)),
+        None => Ok(Some(places.into_iter().collect())),
     }
 }
 
@@ -200,6 +216,20 @@ pub(super) fn prefixed_mamba(fields: Fields, width: usize) -> Result<Mamba2, Imp
         steps: steps(fields, "time_step_limit", 0.0)?,
         ..Mamba2::default()
     })
+}
+
+/// Blocks of Mamba-2 or attention, each with a SwiGLU behind it.
+pub(super) fn mamba_or(attention: Recipe, mamba: Recipe, kinds: &[&str]) -> Result<Vec<Recipe>, ImportError> {
+    let mut recipes = Vec::new();
+    for kind in kinds {
+        recipes.push(match *kind {
+            "linear_attention" => mamba,
+            "full_attention" => attention,
+            other => return Err(unknown_kind("layers_block_type", other)),
+        });
+        recipes.push(Recipe::SwiGlu);
+    }
+    Ok(recipes)
 }
 
 /// Plain attention with these positions.
