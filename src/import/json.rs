@@ -94,6 +94,13 @@ impl<'a> Fields<'a> {
         Ok(self.size_if(key)?.unwrap_or(default))
     }
 
+    /// Heads of keys and values: those stated, `default` where nothing is, as many as `heads` where null is.
+    pub fn kv_heads(self, heads: usize, default: usize) -> Result<usize, ImportError> {
+        let key = "num_key_value_heads";
+        let absent = if self.0.get(key).is_some_and(Value::is_null) { heads } else { default };
+        self.size_or(key, absent)
+    }
+
     /// A whole number by which something is divided.
     pub fn divisor_or(self, key: &'static str, default: usize) -> Result<usize, ImportError> {
         match self.size_or(key, default)? {

@@ -27,7 +27,8 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
             "the class turns half of each head, whatever is stated",
         ));
     }
-    let dims = dims(fields, &rotary, &Names { epsilon: "rms_norm_eps", inner: "intermediate_size" }, 1e-5)?;
+    let dims =
+        dims(fields, &rotary, &Names { epsilon: "rms_norm_eps", inner: "intermediate_size", kv_heads: Some(8) }, 1e-5)?;
     if let Some(turned) =
         fields.size_if("attn_rotary_emb")?.filter(|turned| turned.checked_mul(2) != Some(dims.head_dim))
     {

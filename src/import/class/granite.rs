@@ -26,7 +26,7 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
         return Err(refuse("num_local_experts", &json!(experts), "blocks with experts and a shared MLP are not read"));
     }
     let rotary = rotary(fields, 10_000.0)?;
-    let names = Names { epsilon: "rms_norm_eps", inner: "shared_intermediate_size" };
+    let names = Names { epsilon: "rms_norm_eps", inner: "shared_intermediate_size", kv_heads: None };
     let dims = dims(fields, &rotary, &names, 1e-6)?;
     let scale = fields.number_or("attention_multiplier", 1.0)?;
     if (scale * (dims.head_dim as f64).sqrt() - 1.0).abs() > 1e-6 {

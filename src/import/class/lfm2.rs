@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let rotary = rotary(fields, 1_000_000.0)?;
     let stated = if fields.get("block_ff_dim").is_some() { "block_ff_dim" } else { "intermediate_size" };
-    let mut dims = dims(fields, &rotary, &Names { epsilon: "norm_eps", inner: stated }, 1e-5)?;
+    let mut dims = dims(fields, &rotary, &Names { epsilon: "norm_eps", inner: stated, kv_heads: Some(8) }, 1e-5)?;
     dims.d_ff = effective(fields, dims.d_ff)?;
     fields.must_be("conv_bias", &json!(false), "the convolution has no bias")?;
     fields.must_be("block_use_swiglu", &json!(true), "the blocks have a SwiGLU")?;

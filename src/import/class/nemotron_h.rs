@@ -25,7 +25,7 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
         d_model: width,
         d_ff: fields.size_or("intermediate_size", 21_504)?,
         heads,
-        kv_heads: fields.size_or("num_key_value_heads", heads)?,
+        kv_heads: fields.kv_heads(heads, 8)?,
         head_dim: fields.size_or("head_dim", 128)?,
         rope_theta: fields.number_or("rope_theta", 10_000.0)?,
         rope_scaling: None,

@@ -20,7 +20,12 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     check_swiglu(fields)?;
     fields.must_be("use_sliding_window", &json!(false), "its attention has no window here")?;
     let rotary = rotary(fields, 10_000.0)?;
-    let mut dims = dims(fields, &rotary, &Names { epsilon: "rms_norm_eps", inner: "intermediate_size" }, 1e-6)?;
+    let mut dims = dims(
+        fields,
+        &rotary,
+        &Names { epsilon: "rms_norm_eps", inner: "intermediate_size", kv_heads: Some(32) },
+        1e-6,
+    )?;
     // The class has a width of its own where none is stated.
     dims.head_dim = fields.size_or("head_dim", 128)?;
     let positions = rotary.positions(1.0)?;

@@ -20,7 +20,8 @@ use crate::{
 pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     check_swiglu(fields)?;
     let rotary = rotary(fields, 10_000.0)?;
-    let mut dims = dims(fields, &rotary, &Names { epsilon: "rms_norm_eps", inner: "intermediate_size" }, 1e-6)?;
+    let mut dims =
+        dims(fields, &rotary, &Names { epsilon: "rms_norm_eps", inner: "intermediate_size", kv_heads: Some(2) }, 1e-6)?;
     dims.head_dim = fields.size_or("head_dim", 256)?;
     let positions = rotary.positions(0.25)?;
     let norm = QueryKeyNorm::PerHead;

@@ -70,6 +70,8 @@ impl Rotary {
 pub(super) struct Names {
     pub epsilon: &'static str,
     pub inner: &'static str,
+    /// Heads of keys and values where nothing is stated; `None`: as many as heads.
+    pub kv_heads: Option<usize>,
 }
 
 /// The widths of a class with attention.
@@ -81,7 +83,7 @@ pub(super) fn dims(fields: Fields, rotary: &Rotary, names: &Names, epsilon: f64)
         d_model: width,
         d_ff: fields.size(names.inner)?,
         heads,
-        kv_heads: fields.size_or("num_key_value_heads", heads)?,
+        kv_heads: fields.kv_heads(heads, names.kv_heads.unwrap_or(heads))?,
         head_dim,
         rope_theta: rotary.theta,
         rope_scaling: rotary.scaling,
