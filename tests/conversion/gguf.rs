@@ -159,3 +159,28 @@ fn files_that_cannot_be_read_are_refused_by_name() {
     let other = key("general.architecture", 8, &text("gemma"));
     assert!(refused(&gguf(&folder, &[other])).contains("gemma"));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs root, to mount"]
+fn a_disk_that_is_full_leaves_no_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, folder) = exported(root.path());
+    let file = root.path().join("tiny.gguf");
+    fs::write(&file, gguf(&folder, &[])).unwrap();
+    let disk = root.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = mount::Mount::full_at(&disk, "size=4k");
+    let out = disk.join("unpacked");
+    let mut stops = 0;
+    for pages in 1..100 {
+        mount.change(&format!("size={}k", 4 * pages));
+        match unpack_gguf(&file, &out) {
+            Ok(_) => break,
+            Err(error) => assert!(causes(&error).contains("No space left on device") && !out.exists(), "{error}"),
+        }
+        stops += 1;
+    }
+    assert!(stops > 3, "{stops}");
+    import::hugging_face(&out, &primitives(), &Device::flex(), Rope::Halves).unwrap();
+}

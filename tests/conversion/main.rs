@@ -4,6 +4,9 @@
 mod damaged;
 mod gguf;
 mod healing;
+#[cfg(target_os = "linux")]
+#[path = "../mount/mod.rs"]
+mod mount;
 mod planted;
 
 use std::{
