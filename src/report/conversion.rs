@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::{
     axis::Axis,
-    figure::{self, Area, Drawn, Figure, GREY, Hints, INK, PlotError, csv, fill, write},
+    figure::{self, Area, COLOURS, Drawn, Figure, GREY, Hints, INK, PlotError, csv, fill, write},
     shell::{self, Cell},
 };
 use crate::{
@@ -24,16 +24,6 @@ use crate::{
 
 const DAMAGES: &str = "damages";
 const QUALITY: &str = "quality";
-/// Told apart also by those who see few colours (Okabe and Ito 2008).
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(230, 159, 0),
-    RGBColor(90, 90, 90),
-];
 
 /// A page that cannot be written.
 #[derive(Debug, Error)]
