@@ -24,19 +24,6 @@ pub enum ConvertError {
     /// The parent cannot be read.
     #[error("the parent cannot be used")]
     Parent(#[from] ImportError),
-    /// A letter of the parent that the registry has for another layer.
-    #[error(
-        "layer {symbol} of the parent is {needed}, the registry has {known}: take the registry that `import::describe` \
-         gives for the folder"
-    )]
-    OtherLayer {
-        /// The letter.
-        symbol: Symbol,
-        /// What the parent's layer is.
-        needed: PrimitiveId,
-        /// What the registry has under the letter.
-        known: String,
-    },
     /// A model that does not follow from the parent.
     #[error("{field} of the specification is {is}, the parent's {was}: only layers can be replaced")]
     OtherModel {
