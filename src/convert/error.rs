@@ -119,6 +119,14 @@ pub enum ConvertError {
         /// The step.
         step: usize,
     },
+    /// A block whose output before any training is no number.
+    #[error("what {id} adds at layer {layer} is not finite before any training: leave it out of the alternatives")]
+    BlockNotFinite {
+        /// The layer, from 0.
+        layer: usize,
+        /// What gives it.
+        id: PrimitiveId,
+    },
     /// A healing that left the numbers there are.
     #[error(
         "the healing diverged at step {step}: lower the learning rate; the last good weights are in its checkpoint"
