@@ -45,12 +45,11 @@ fn convert(root: &Path, run: &str, arguments: &[&str]) -> Command {
     let program = tests.parent().unwrap().with_file_name("examples").join("convert");
     assert!(program.exists(), "{} is not there: run cargo test without naming single tests", program.display());
     let mut command = Command::new(program);
-    command.arg("--parent").arg(root.join("parent")).args(["--text", "tests/fixtures/text/harbour.txt"]);
-    command.args(["--run", run]);
-    if !arguments.contains(&"--runs") {
-        command.arg("--runs").arg(root);
-    }
+    command.arg("--parent").arg(root.join("parent")).args(["--run", run]);
+    let runs = root.to_str().unwrap();
     let usual = [
+        ("--runs", runs),
+        ("--text", "tests/fixtures/text/harbour.txt"),
         ("--window", "4"),
         ("--recurrent", "mamba2"),
         ("--keep", "40,70"),
@@ -189,6 +188,14 @@ fn what_cannot_be_converted_is_refused_with_a_remedy() {
     refused("long", &["--seq-len", "100000"], "100000");
     refused("many", &["--test-windows", "10000"], "give more text");
     refused("none", &["--trials", "0"], "use at least 1");
+    refused("many", &["--test-windows", "18446744073709551615"], "give more text");
+    // What is made once is not made of something else.
+    let other = root.join("other.txt");
+    fs::write(&other, "Nothing of the harbour. ".repeat(400)).unwrap();
+    refused("least", &["--text", other.to_str().unwrap()], "choose another --run");
+    // Windows of another length are no candidates of before.
+    succeed(&mut convert(root, "window", &["--searches", "0", "--no-greedy", "--heal-steps", "0"]));
+    refused("window", &["--window", "3", "--searches", "0", "--no-greedy", "--heal-steps", "0"], "choosing.jsonl");
     // The library is of other settings.
     refused("least", &["--block-steps", "7"], "settings was");
     fs::remove_file(folder.join("tokenizer.json")).unwrap();
@@ -197,4 +204,6 @@ fn what_cannot_be_converted_is_refused_with_a_remedy() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("\"silu\"", "\"gelu\"")).unwrap();
     refused("act", &[], "hidden_act");
+    fs::write(&config, text.replace("\"llama\"", "\"qwen3\"")).unwrap();
+    refused("qwen3", &[], "no plain attention");
 }

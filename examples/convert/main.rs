@@ -11,7 +11,7 @@ mod shared;
 mod args;
 mod prepare;
 
-use std::{fs, ops::ControlFlow, path::Path, process::ExitCode, sync::Arc, time::Instant};
+use std::{ops::ControlFlow, path::Path, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, anyhow};
 use args::Args;
@@ -23,7 +23,7 @@ use composer_nas::{
     cost::ModelCost,
     durable,
     evaluate::Cached,
-    export,
+    export, limits,
     model::HybridLm,
     prelude::*,
     pretrain::{Measured, Record},
@@ -217,6 +217,6 @@ fn left<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>
     if !path.exists() {
         return Ok(None);
     }
-    let read = || anyhow::Ok(serde_json::from_slice(&fs::read(path)?)?);
+    let read = || anyhow::Ok(serde_json::from_str(&limits::read_text(path, limits::MAX_DESCRIPTION)?)?);
     Ok(Some(read().with_context(|| format!("{} cannot be used: remove it", shared::shown(path)))?))
 }
