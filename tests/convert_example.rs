@@ -193,6 +193,9 @@ fn what_cannot_be_converted_is_refused_with_a_remedy() {
     let other = root.join("other.txt");
     fs::write(&other, "Nothing of the harbour. ".repeat(400)).unwrap();
     refused("least", &["--text", other.to_str().unwrap()], "choose another --run");
+    // The parent itself is not healed.
+    let whole = ["--keep", "100", "--searches", "0", "--no-greedy"];
+    assert!(!succeed(&mut convert(root, "parent-itself", &whole)).contains("healing"));
     // Windows of another length are no candidates of before.
     succeed(&mut convert(root, "window", &["--searches", "0", "--no-greedy", "--heal-steps", "0"]));
     refused("window", &["--window", "3", "--searches", "0", "--no-greedy", "--heal-steps", "0"], "choosing.jsonl");

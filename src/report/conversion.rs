@@ -218,8 +218,10 @@ mod tests {
         let known = Damages::from([((0, Symbol::SLIDING_WINDOW), 0.5), ((2, Symbol::SLIDING_WINDOW), 0.001)]);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("convert.html");
-        write_conversion(&path, "a <parent>", &known, &[choice("search", 0.1), choice("uniform", 0.4)], "bytes")
-            .unwrap();
+        let choices = [choice("search", 0.1), choice("uniform", 0.4), choice("first", f64::NAN)];
+        write_conversion(&path, "a <parent>", &known, &choices, "bytes").unwrap();
+        let infinite = Damages::from([((0, Symbol::SLIDING_WINDOW), f64::INFINITY)]);
+        write_conversion(&folder.path().join("infinite.html"), "", &infinite, &choices[2..], "bytes").unwrap();
         let page = std::fs::read_to_string(path).unwrap();
         assert!(
             page.contains("a &lt;parent&gt;") && page.contains("uniform") && page.contains("S at layer 3: KL 0.001")
