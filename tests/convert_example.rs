@@ -1,6 +1,9 @@
 //! The example `convert` from outside: its files, kill -9 at any moment, what it refuses.
 #![cfg(all(feature = "flex", feature = "tokenizers"))]
 
+#[cfg(target_os = "linux")]
+mod mount;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -42,9 +45,11 @@ fn convert(root: &Path, run: &str, arguments: &[&str]) -> Command {
     let program = tests.parent().unwrap().with_file_name("examples").join("convert");
     assert!(program.exists(), "{} is not there: run cargo test without naming single tests", program.display());
     let mut command = Command::new(program);
-    command.arg("--parent").arg(root.join("parent")).args(["--text", "tests/fixtures/text/harbour.txt"]);
-    command.arg("--runs").arg(root).args(["--run", run]);
+    command.arg("--parent").arg(root.join("parent")).args(["--run", run]);
+    let runs = root.to_str().unwrap();
     let usual = [
+        ("--runs", runs),
+        ("--text", "tests/fixtures/text/harbour.txt"),
         ("--window", "4"),
         ("--recurrent", "mamba2"),
         ("--keep", "40,70"),
@@ -116,6 +121,59 @@ fn a_conversion_killed_again_and_again_ends_like_an_undisturbed_one() {
     assert_eq!(choices(root, "killed"), whole);
 }
 
+/// Goes on with room for one more page each time, from nothing on and from a finished library on, whose making leaves
+/// free what it needed on its way.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs root, to mount"]
+fn a_disk_that_is_full_in_any_phase_loses_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    parent(root);
+    succeed(&mut convert(root, "whole", &[]));
+    let known = root.join("known");
+    fs::create_dir_all(known.join("run")).unwrap();
+    fill_up(root, &known, 3);
+    succeed(
+        Command::new("cp")
+            .arg("-r")
+            .args(["tokens", "library"].map(|part| root.join("whole").join(part)))
+            .arg(known.join("run")),
+    );
+    fill_up(root, &known, 2);
+}
+
+/// Begins with the folder `known`; so many phases at least find the disk full.
+#[cfg(target_os = "linux")]
+fn fill_up(root: &Path, known: &Path, least: usize) {
+    let runs = root.join("disk");
+    fs::create_dir(&runs).unwrap();
+    let mount = mount::Mount::full_at(&runs, "size=1m");
+    succeed(Command::new("cp").arg("-r").arg(known.join("run")).arg(&runs));
+    let used = succeed(Command::new("du").arg("-sk").arg(&runs));
+    let used: usize = used.split_whitespace().next().unwrap().parse().unwrap();
+    // The last file of each phase. What is there once stays.
+    let phases = ["tokens/corpus.json", "library/library.json", "choosing.jsonl", "choices.json", "convert.html"];
+    let mut stops = vec![0; phases.len() + 1];
+    for size in (used + 4..).step_by(4) {
+        mount.change(&format!("size={size}k"));
+        let mut command = convert(root, "run", &["--runs", runs.to_str().unwrap()]);
+        let Output { status, stderr, .. } = command.output().unwrap();
+        let words = String::from_utf8_lossy(&stderr);
+        if status.success() {
+            break;
+        }
+        assert!(words.contains("No space left on device") && !words.contains("panicked"), "{size}: {words}");
+        let done = phases.iter().filter(|phase| runs.join("run").join(phase).exists()).count();
+        assert!(stops[done + 1..].iter().all(|&later| later == 0), "{size}: something is lost: {words}");
+        stops[done] += 1;
+    }
+    assert!(stops.iter().filter(|&&stops| stops > 0).count() >= least, "{stops:?}");
+    assert_eq!(choices(&runs, "run"), choices(root, "whole"));
+    drop(mount);
+    fs::remove_dir(runs).unwrap();
+}
+
 #[test]
 fn what_cannot_be_converted_is_refused_with_a_remedy() {
     let root = tempfile::tempdir().unwrap();
@@ -130,6 +188,17 @@ fn what_cannot_be_converted_is_refused_with_a_remedy() {
     refused("long", &["--seq-len", "100000"], "100000");
     refused("many", &["--test-windows", "10000"], "give more text");
     refused("none", &["--trials", "0"], "use at least 1");
+    refused("many", &["--test-windows", "18446744073709551615"], "give more text");
+    // What is made once is not made of something else.
+    let other = root.join("other.txt");
+    fs::write(&other, "Nothing of the harbour. ".repeat(400)).unwrap();
+    refused("least", &["--text", other.to_str().unwrap()], "choose another --run");
+    // The parent itself is not healed.
+    let whole = ["--keep", "100", "--searches", "0", "--no-greedy"];
+    assert!(!succeed(&mut convert(root, "parent-itself", &whole)).contains("healing"));
+    // Windows of another length are no candidates of before.
+    succeed(&mut convert(root, "window", &["--searches", "0", "--no-greedy", "--heal-steps", "0"]));
+    refused("window", &["--window", "3", "--searches", "0", "--no-greedy", "--heal-steps", "0"], "choosing.jsonl");
     // The library is of other settings.
     refused("least", &["--block-steps", "7"], "settings was");
     fs::remove_file(folder.join("tokenizer.json")).unwrap();
@@ -138,4 +207,6 @@ fn what_cannot_be_converted_is_refused_with_a_remedy() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("\"silu\"", "\"gelu\"")).unwrap();
     refused("act", &[], "hidden_act");
+    fs::write(&config, text.replace("\"llama\"", "\"qwen3\"")).unwrap();
+    refused("qwen3", &[], "no plain attention");
 }

@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 
 mod cluster;
+mod mount;
 mod toy;
 
 use std::{
@@ -32,6 +33,7 @@ use composer_nas::{
     study::{FailureKind, TrialId, TrialState},
     text, weights,
 };
+use mount::Mount;
 use rand::RngExt;
 
 /// `threads`, or else processes.
@@ -195,41 +197,12 @@ fn assert_ends_well(folder: &Path, executor: &str, trials: usize) {
     assert_told_once(folder);
 }
 
-/// Something mounted, until it is dropped.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(path: &Path, arguments: &[&str]) -> Self {
-        let output = Command::new("mount").args(arguments).arg(path).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Self(path.to_owned())
-    }
-
-    fn full_at(path: &Path, limit: &str) -> Self {
-        Self::new(path, &["-t", "tmpfs", "-o", limit, "tmpfs"])
-    }
-
-    fn read_only(path: &Path) -> Self {
-        let mount = Self::new(path, &["--bind", path.to_str().unwrap()]);
-        // Busy while somebody writes to a file that was opened through it.
-        until("it is read-only", || mount.is_changed("bind,ro"));
-        mount
-    }
-
-    fn change(&self, options: &str) {
-        assert!(self.is_changed(options));
-    }
-
-    fn is_changed(&self, options: &str) -> bool {
-        let options = format!("remount,{options}");
-        Command::new("mount").args(["-o", &options]).arg(&self.0).stderr(Stdio::null()).status().unwrap().success()
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
+/// A mount of `path` on itself that nobody can write to.
+fn read_only(path: &Path) -> Mount {
+    let mount = Mount::new(path, &["--bind", path.to_str().unwrap()]);
+    // Busy while somebody writes to a file that was opened through it.
+    until("it is read-only", || mount.is_changed("bind,ro"));
+    mount
 }
 
 #[test]
@@ -301,7 +274,7 @@ fn a_folder_that_becomes_read_only_ends_the_search_in_time() {
     until("some trials are told", || told(folder) >= 3);
     // Nobody new opens a file meanwhile.
     signal(&child.id().to_string(), "-STOP");
-    let mount = Mount::read_only(folder);
+    let mount = read_only(folder);
     signal(&child.id().to_string(), "-CONT");
     let words = stop(child);
     assert!(words.contains("Read-only file system") && words.contains("nothing finished is lost"), "{words}");
@@ -321,7 +294,7 @@ fn threads_write_on_to_a_journal_in_a_folder_that_becomes_read_only() {
     let folder = folder.path();
     let child = driver(folder, "threads", "slow=60").spawn().unwrap();
     until("some trials are told", || told(folder) >= 3);
-    let mount = Mount::read_only(folder);
+    let mount = read_only(folder);
     succeed(child);
     drop(mount);
     assert_ends_well(folder, "threads", 12);

@@ -11,7 +11,7 @@ mod shared;
 mod args;
 mod prepare;
 
-use std::{fs, ops::ControlFlow, path::Path, process::ExitCode, sync::Arc, time::Instant};
+use std::{ops::ControlFlow, path::Path, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, anyhow};
 use args::Args;
@@ -23,7 +23,7 @@ use composer_nas::{
     cost::ModelCost,
     durable,
     evaluate::Cached,
-    export,
+    export, limits,
     model::HybridLm,
     prelude::*,
     pretrain::{Measured, Record},
@@ -145,8 +145,8 @@ fn measure(
         let spec = prepared.library.spec(architecture);
         let cost = ModelCost::new(&spec, &prepared.primitives, args.workload())?.cache_bytes_per_sequence;
         let choice = Choice::new(method, *budget, architecture.clone(), cost, report);
-        let error = choice.standard_error.unwrap_or(f64::NAN);
-        println!("{percent:>3} %  {method:<12} KL {:.4} ± {error:.4}  loss {:.4}", choice.kl, choice.loss);
+        let error = choice.standard_error.map(|error| format!(" ± {error:.4}")).unwrap_or_default();
+        println!("{percent:>3} %  {method:<12} KL {:.4}{error}  loss {:.4}", choice.kl, choice.loss);
         choices.push(choice);
     }
     Ok(choices)
@@ -171,7 +171,7 @@ fn heal(args: &Args, prepared: &Prepared, choices: &[Choice]) -> anyhow::Result<
     let best = best.min_by(|one, other| one.kl.total_cmp(&other.kl)).ok_or_else(|| anyhow!("nothing was chosen"))?;
     let spec = prepared.library.spec(&best.architecture);
     let mut model = prepared.library.assemble(&best.architecture)?;
-    if args.heal_steps > 0 {
+    if args.heal_steps > 0 && best.architecture != prepared.parent.spec().architecture {
         let config = args.healing();
         let healing = Healing {
             parent: &prepared.parent,
@@ -217,6 +217,6 @@ fn left<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>
     if !path.exists() {
         return Ok(None);
     }
-    let read = || anyhow::Ok(serde_json::from_slice(&fs::read(path)?)?);
+    let read = || anyhow::Ok(serde_json::from_str(&limits::read_text(path, limits::MAX_DESCRIPTION)?)?);
     Ok(Some(read().with_context(|| format!("{} cannot be used: remove it", shared::shown(path)))?))
 }

@@ -14,9 +14,10 @@ use composer_nas::{
     },
     cost::{Budget, Metric, ModelCost},
     data::{Corpus, Importer, TextReader, Windows},
-    durable, import,
+    durable,
+    import::{self, Description},
     prelude::*,
-    primitive::SlidingWindow,
+    primitive::{Attention, SlidingWindow},
     space::SearchSpace,
     train::TokenBatch,
 };
@@ -45,8 +46,8 @@ impl Prepared {
     pub fn new(args: &Args) -> anyhow::Result<Self> {
         fs::create_dir_all(args.folder()).with_context(|| format!("cannot make {}", shared::shown(&args.folder())))?;
         let parent_folder = parent_folder(args)?;
-        let spec = import::spec(&parent_folder, &Primitives::standard())?;
-        let (primitives, others) = primitives(args, &spec.dims)?;
+        let described = import::describe(&parent_folder, &Primitives::paper())?;
+        let (primitives, others) = primitives(args, described)?;
         let parent = Parent::open(&parent_folder, &primitives, &device::best()?.device)?;
         let corpus = corpus(args, &parent_folder)?;
         let tokens = corpus.tokens.clone();
@@ -86,15 +87,17 @@ impl Prepared {
 
     /// Gates beside all layers, trained or read from `path`.
     pub fn gates(&self, other: Symbol, settings: &Gates, path: &Path) -> anyhow::Result<Damages> {
-        if let Some((used, gates)) = left::<(Gates, Vec<(usize, f64)>)>(path)?
-            && used == *settings
+        let library = self.library.fingerprint();
+        if let Some((used, whose, gates)) = left::<(Gates, String, Vec<(usize, f64)>)>(path)?
+            && (&used, whose.as_str()) == (settings, library)
         {
             return Ok(gates.into_iter().map(|(layer, gate)| ((layer, other), gate)).collect());
         }
         let batches = self.training.sample(settings.steps as u64, 1)?;
         let found = gates(&self.library, &self.alternatives, other, &batches, settings)?;
         let plain: Vec<(usize, f64)> = found.iter().map(|(&(layer, _), &gate)| (layer, gate)).collect();
-        durable::write(path, &serde_json::to_vec(&(settings, plain))?)?;
+        let text = serde_json::to_vec(&(settings, library, plain))?;
+        durable::write(path, &text).with_context(|| shared::shown(path))?;
         Ok(found)
     }
 }
@@ -113,15 +116,16 @@ impl Parts {
     /// Windows spread evenly over the text: every second one is for deciding, as far as wanted; of the others, those
     /// for choosing lie evenly among those for testing.
     fn new(args: &Args, text: &Windows) -> anyhow::Result<Self> {
-        let wanted = (args.choose_windows + args.test_windows).max(args.decide_windows);
-        let windows = text.sample(2 * wanted, 1)?;
+        let wanted = args.choose_windows.saturating_add(args.test_windows).max(args.decide_windows);
+        let both = wanted.saturating_mul(2);
+        let windows = text.sample(both.min(text.count()), 1)?;
         ensure!(
-            windows.len() as u64 == 2 * wanted,
+            windows.len() as u64 == both,
             "the text has {} windows of {} tokens on which nothing learns, and {} are wanted: give more text, or lower \
              --choose-windows, --decide-windows or --test-windows",
             windows.len(),
             args.seq_len,
-            2 * wanted
+            both
         );
         let every = |count: u64| wanted.div_ceil(count).max(1) as usize;
         let mut parts = Self { choosing: Vec::new(), deciding: Vec::new(), testing: Vec::new() };
@@ -152,6 +156,7 @@ fn parent_folder(args: &Args) -> anyhow::Result<PathBuf> {
         "{} is not there: run examples/fetch_model.sh, or name --parent",
         shared::shown(&args.parent)
     );
+    check_source(&args.folder().join("parent.json"), std::slice::from_ref(&args.parent))?;
     let folder = args.folder().join("parent");
     if !folder.exists() {
         println!("unpacking {}", shared::shown(&args.parent));
@@ -163,23 +168,46 @@ fn parent_folder(args: &Args) -> anyhow::Result<PathBuf> {
 /// The parent's text in its own tokens.
 fn corpus(args: &Args, parent: &Path) -> anyhow::Result<Corpus> {
     let folder = args.folder().join("tokens");
+    let tokenizer = parent.join("tokenizer.json");
+    if !tokenizer.is_file() {
+        bail!("{} is not there: text can only be read with the parent's own tokenizer", shared::shown(&tokenizer));
+    }
+    let files = shared::texts(&args.text).with_context(|| {
+        format!("no text in {}: run examples/fetch_corpus.sh, or name --text", shared::shown(&args.text))
+    })?;
+    let sources: Vec<PathBuf> = files.iter().cloned().chain([tokenizer.clone()]).collect();
+    check_source(&args.folder().join("text.json"), &sources)?;
     if !folder.join("corpus.json").exists() {
-        let tokenizer = parent.join("tokenizer.json");
-        if !tokenizer.is_file() {
-            bail!("{} is not there: text can only be read with the parent's own tokenizer", shared::shown(&tokenizer));
-        }
-        let files = shared::texts(&args.text).with_context(|| {
-            format!("no text in {}: run examples/fetch_corpus.sh, or name --text", shared::shown(&args.text))
-        })?;
         println!("tokenizing {} texts of {}", files.len(), shared::shown(&args.text));
         Importer::load(&tokenizer, None)?.import(TextReader::new(files), &folder)?;
     }
     Ok(Corpus::open(&folder)?)
 }
 
+/// Writes down of which files a part of the run is made, by name and size, or refuses others: it is made once.
+fn check_source(path: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
+    let size = |file: &PathBuf| {
+        let bytes = fs::metadata(file).with_context(|| shared::shown(file))?.len();
+        Ok((file.file_name().unwrap_or_default().to_string_lossy().into_owned(), bytes))
+    };
+    let files: Vec<(String, u64)> = files.iter().map(size).collect::<anyhow::Result<_>>()?;
+    match left::<Vec<(String, u64)>>(path)? {
+        None => durable::write(path, &serde_json::to_vec(&files)?).with_context(|| shared::shown(path)),
+        Some(known) if known == files => Ok(()),
+        Some(_) => bail!("{} says that the run is made of other files: choose another --run", shared::shown(path)),
+    }
+}
+
 /// What layers can be, and which of them attention may become.
-fn primitives(args: &Args, dims: &Dims) -> anyhow::Result<(Primitives, Vec<Symbol>)> {
-    let mut all = Primitives::paper();
+fn primitives(args: &Args, parent: Description) -> anyhow::Result<(Primitives, Vec<Symbol>)> {
+    let Description { spec: ModelSpec { architecture, dims, .. }, primitives: mut all } = parent;
+    let dims = &dims;
+    let id = all.get(Symbol::ATTENTION)?.id();
+    let has_attention = architecture.count(Symbol::ATTENTION) > 0 && id == Attention.id();
+    ensure!(
+        has_attention,
+        "the parent has no plain attention that could be replaced: its layers are {architecture}, and A is {id}"
+    );
     let mut others = Vec::new();
     let fits = |layer: Option<_>| layer.context("the parent's heads are not as wide together as the model");
     if args.window > 0 {

@@ -84,10 +84,7 @@ impl Activations {
 
     /// Removes everything.
     pub fn remove(&self) -> Result<(), ConvertError> {
-        match fs::exists(&self.folder).map_err(ConvertError::io(&self.folder))? {
-            true => fs::remove_dir_all(&self.folder).map_err(ConvertError::io(&self.folder)),
-            false => Ok(()),
-        }
+        durable::remove_folder(&self.folder).map_err(ConvertError::io(&self.folder))
     }
 
     /// Makes the folder.

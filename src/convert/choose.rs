@@ -89,9 +89,9 @@ pub fn single_damages(
     Ok(places.zip(reports.iter().map(divergence)).collect())
 }
 
-/// The score by which candidates are compared; infinite where there is none.
+/// The score by which candidates are compared; infinite where there is none, or it is no number.
 fn divergence(report: &Report) -> f64 {
-    report.scores.get(KL).copied().unwrap_or(f64::INFINITY)
+    report.scores.get(KL).copied().filter(|kl| !kl.is_nan()).unwrap_or(f64::INFINITY)
 }
 
 /// Keeps the parent's layers at even distances and puts `other` in place of the rest that may be it.
@@ -164,25 +164,27 @@ pub fn greedy(
     let mut current = 0.0;
     let mut open: Vec<((usize, Symbol), f64)> = damages.iter().map(|(&place, &damage)| (place, damage)).collect();
     while !space.contains(&architecture) && !open.is_empty() {
+        // The best that was tried after what is chosen by now, with its divergence.
         let mut fresh: Option<((usize, Symbol), f64)> = None;
         let mut stale = open.clone();
         stale.sort_by(|one, other| one.1.total_cmp(&other.1));
         let mut stale = stale.into_iter().peekable();
-        while stale.peek().is_some_and(|next| fresh.is_none_or(|fresh| next.1 < fresh.1)) {
+        while stale.peek().is_some_and(|next| fresh.is_none_or(|(_, kl)| next.1 < kl - current)) {
             let tried: Vec<_> = stale.by_ref().take(threads.max(1)).map(|(place, _)| place).collect();
             let candidates: Vec<_> = tried.iter().map(|&(layer, symbol)| with(&architecture, layer, symbol)).collect();
             let reports = evaluate_all(evaluator, &candidates, threads)?;
             for (place, report) in tried.into_iter().zip(&reports) {
-                let added = divergence(report) - current;
+                let kl = divergence(report);
+                let added = if kl.is_finite() { kl - current } else { kl };
                 open.iter_mut().filter(|known| known.0 == place).for_each(|known| known.1 = added);
-                if fresh.is_none_or(|fresh| added < fresh.1) {
-                    fresh = Some((place, added));
+                if fresh.is_none_or(|(_, best)| kl < best) {
+                    fresh = Some((place, kl));
                 }
             }
         }
-        let Some(((layer, symbol), added)) = fresh else { break };
+        let Some(((layer, symbol), kl)) = fresh else { break };
         architecture = with(&architecture, layer, symbol);
-        current += added;
+        current = kl;
         open.retain(|&((other, _), _)| other != layer);
     }
     Ok(space.contains(&architecture).then_some(architecture))
@@ -217,7 +219,8 @@ pub fn starts(alternatives: &Alternatives, damages: &Damages, space: &SearchSpac
     let is_kept = |layer: usize| now(layer) == parent.layers()[layer];
     let lost = |layer: usize, symbol: Symbol| damages.get(&(layer, symbol)).copied().unwrap_or(f64::INFINITY);
     let mut swaps = Vec::new();
-    for &(from, other) in damages.keys().filter(|&&(layer, _)| is_kept(layer)) {
+    let layers = parent.len();
+    for &(from, other) in damages.keys().filter(|&&(layer, _)| layer < layers && is_kept(layer)) {
         for (back, _) in alternatives.replacements().filter(|&(layer, _)| !is_kept(layer)) {
             let swapped = with(&with(&best, from, other), back, parent.layers()[back]);
             if space.contains(&swapped) {
@@ -294,6 +297,25 @@ mod tests {
         assert_eq!(starts[0].letters(), "AASSSS");
         assert_eq!(starts[1].letters(), "SASSAS");
         assert!(starts.len() == 5 && starts.iter().all(|start| space.contains(start)));
+    }
+
+    #[test]
+    fn what_is_no_number_is_chosen_last() {
+        let (alternatives, space) = six();
+        let evaluator = from_fn("no number", |trial: &Trial, _: &Context| {
+            let layers = trial.architecture.layers();
+            Ok(Report::score(KL, if layers[0] == S { f64::NAN } else { divergence_of(&trial.architecture) }))
+        });
+        let damages = single_damages(&evaluator, &alternatives, 1).unwrap();
+        assert_eq!(damages[&(0, S)], f64::INFINITY);
+        assert_eq!(ranked(&alternatives, &damages, &space).unwrap().letters(), "AASSSS");
+        let found = greedy(&evaluator, &alternatives, &damages, &space, 1).unwrap().unwrap();
+        assert!(["ASSSSA", "ASSSAS"].contains(&found.letters().as_str()), "{found}");
+        let candidates = ["SSSSSS", "AASSSS"].map(|letters| letters.parse().unwrap());
+        assert_eq!(best_of(&evaluator, &candidates, 1).unwrap().unwrap(), candidates[1]);
+        // Where nothing else is left, it is chosen all the same.
+        let none = alternatives.space([Constraint::Count { symbol: A, min: 0, max: 0 }]).unwrap();
+        assert_eq!(greedy(&evaluator, &alternatives, &damages, &none, 2).unwrap().unwrap().letters(), "SSSSSS");
     }
 
     #[test]

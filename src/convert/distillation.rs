@@ -6,7 +6,11 @@ use burn::tensor::Tensor;
 
 use super::{Alternatives, BlockLibrary, ConvertError, heal::replaced};
 use crate::{
-    evaluate::{Context, EvalError, Evaluator, Progress},
+    device,
+    evaluate::{
+        Context, EvalError, Evaluator, Progress,
+        failure::{guarded, train_error},
+    },
     model::HybridLm,
     seed::digest,
     space::Architecture,
@@ -159,9 +163,14 @@ impl Evaluator for Distillation {
 
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let architecture = &trial.architecture;
-        let failed = |error: ConvertError| EvalError::Infeasible(causes(&error));
-        let model = self.healed(architecture, context).map_err(failed)?;
-        let report = self.report(&model, self.first_other(architecture), context).map_err(failed)?;
+        let failed = |error: ConvertError| match error {
+            ConvertError::Train(error) => train_error(error),
+            error => EvalError::Infeasible(causes(&error)),
+        };
+        let report = guarded(device::is_accelerator(&self.library.parent().device()), || {
+            let model = self.healed(architecture, context).map_err(failed)?;
+            self.report(&model, self.first_other(architecture), context).map_err(failed)
+        })?;
         if context.cancelled() { Err(EvalError::Cancelled) } else { Ok(report) }
     }
 }

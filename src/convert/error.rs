@@ -24,19 +24,6 @@ pub enum ConvertError {
     /// The parent cannot be read.
     #[error("the parent cannot be used")]
     Parent(#[from] ImportError),
-    /// A letter of the parent that the registry has for another layer.
-    #[error(
-        "layer {symbol} of the parent is {needed}, the registry has {known}: take the registry that `import::describe` \
-         gives for the folder"
-    )]
-    OtherLayer {
-        /// The letter.
-        symbol: Symbol,
-        /// What the parent's layer is.
-        needed: PrimitiveId,
-        /// What the registry has under the letter.
-        known: String,
-    },
     /// A model that does not follow from the parent.
     #[error("{field} of the specification is {is}, the parent's {was}: only layers can be replaced")]
     OtherModel {
@@ -131,6 +118,14 @@ pub enum ConvertError {
         id: PrimitiveId,
         /// The step.
         step: usize,
+    },
+    /// A block whose output before any training is no number.
+    #[error("what {id} adds at layer {layer} is not finite before any training: leave it out of the alternatives")]
+    BlockNotFinite {
+        /// The layer, from 0.
+        layer: usize,
+        /// What gives it.
+        id: PrimitiveId,
     },
     /// A healing that left the numbers there are.
     #[error(

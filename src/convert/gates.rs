@@ -39,7 +39,8 @@ impl Default for Gates {
 /// keeps the layers whose gates are open.
 ///
 /// # Errors
-/// [`ConvertError`] when a block is missing, a setting does not fit, a batch does not, or the device fails.
+/// [`ConvertError`] when a block is missing, a setting does not fit, a batch does not or there is none, or the device
+/// fails.
 pub fn gates(
     library: &BlockLibrary,
     alternatives: &Alternatives,
@@ -47,6 +48,9 @@ pub fn gates(
     batches: &[TokenBatch],
     settings: &Gates,
 ) -> Result<Damages, ConvertError> {
+    if batches.is_empty() {
+        return Err(TrainError::Zero("the number of batches").into());
+    }
     let parent = library.parent();
     let layers: Vec<usize> =
         alternatives.replacements().filter(|(_, others)| others.contains(&other)).map(|(layer, _)| layer).collect();
@@ -82,7 +86,7 @@ pub fn gates(
 }
 
 /// The last part of a gate's path.
-const GATE: &str = ".keep";
+const GATE: &str = ".mixer.keep";
 
 fn config(settings: &Gates) -> TrainConfig {
     TrainConfig {

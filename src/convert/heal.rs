@@ -32,8 +32,8 @@ pub struct Healing<'a> {
 /// whose losses are divergences, with its metrics and checkpoints. The same call again goes on where it was stopped.
 ///
 /// # Errors
-/// [`ConvertError`] when the folder belongs to another run or is in use, a file or the device fails, or the training
-/// diverges.
+/// [`ConvertError`] when no layer was replaced and not everything is trained, the folder belongs to another run or is in
+/// use, a file or the device fails, or the training diverges.
 pub fn heal(
     healing: &Healing,
     spec: &ModelSpec,
@@ -42,9 +42,13 @@ pub fn heal(
     observer: &mut dyn FnMut(&Record) -> ControlFlow<()>,
 ) -> Result<Pretrained, ConvertError> {
     let &Healing { parent, primitives, corpus, config, everything } = healing;
+    let trained = if everything { Vec::new() } else { replaced(parent, &spec.architecture) };
+    if !everything && trained.is_empty() {
+        let remedy = "no layer was replaced, so that there is nothing to heal";
+        return Err(ConvertError::Setting { name: "everything", value: "false".into(), remedy });
+    }
     let start = Parent::new(spec.clone(), model)?;
     let fingerprint = format!("from {} to {}", parent.fingerprint(), start.fingerprint());
-    let trained = if everything { Vec::new() } else { replaced(parent, &spec.architecture) };
     let (model, teacher) = (start.model().clone(), parent.model().clone());
     let trainer = Pretrainer::new(spec, primitives, corpus, config, folder)?;
     let trainer = trainer.distil(Distil { start: model, teacher, trained, fingerprint });

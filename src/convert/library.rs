@@ -27,7 +27,7 @@ use crate::{
     model::{Backbone, HybridLm, ModelSpec, ResidualBlock},
     primitive::{PrimitiveId, Primitives, Symbol},
     space::Architecture,
-    train::TokenBatch,
+    train::{TokenBatch, TrainError},
     weights::{self, parameters},
 };
 
@@ -100,7 +100,7 @@ impl BlockLibrary {
     ) -> Result<Self, ConvertError> {
         let &LibraryRecipe { parent, primitives, alternatives, text, settings } = recipe;
         settings.validate()?;
-        check_text(parent, text)?;
+        check_text(parent, text, settings)?;
         let folder = folder.as_ref();
         let blocks_folder = folder.join("blocks");
         make(&blocks_folder)?;
@@ -126,10 +126,11 @@ impl BlockLibrary {
         if !jobs.is_empty() {
             work.prepare(text, &jobs)?;
             blocks.extend(work.carry_out(&jobs, threads, observer)?);
-            work.activations.remove()?;
         }
-        let setup = serde_json::to_string(&setup).unwrap_or_default();
-        Ok(Self { parent: parent.clone(), blocks, fingerprint: setup })
+        // Those of a run that was killed after its last block as well.
+        work.activations.remove()?;
+        let fingerprint = fingerprint(&setup, &blocks);
+        Ok(Self { parent: parent.clone(), blocks, fingerprint })
     }
 
     /// Whose blocks these are.
@@ -142,7 +143,7 @@ impl BlockLibrary {
         self.blocks.iter().map(|(&(_, symbol), (record, _))| (symbol, record))
     }
 
-    /// What all its blocks depend on, as text.
+    /// What all its blocks depend on, as text: parent, text and settings, and what the letters stand for.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
@@ -180,8 +181,17 @@ impl BlockLibrary {
     }
 }
 
-/// Refuses text that the parent cannot read.
-fn check_text(parent: &Parent, text: &Windows) -> Result<(), ConvertError> {
+/// Windows of 64 tokens are not those of 32, which have the same letter.
+fn fingerprint(setup: &Setup, blocks: &Blocks) -> String {
+    let letters: BTreeMap<Symbol, &PrimitiveId> =
+        blocks.iter().map(|(&(_, symbol), (record, _))| (symbol, &record.primitive)).collect();
+    serde_json::to_string(&(setup, letters)).unwrap_or_default()
+}
+
+/// Refuses text that the parent cannot read, or batches beyond any memory.
+fn check_text(parent: &Parent, text: &Windows, settings: &LocalDistillation) -> Result<(), ConvertError> {
+    let sizes = [settings.batch_size as u64, text.seq() as u64];
+    limits::product_at_most("batch_size * seq_len", &sizes, limits::MAX_TOKENS).map_err(TrainError::from)?;
     let [text, parent] = [text.vocab_size(), parent.spec().vocab_size];
     if text > parent { Err(ConvertError::Vocabulary { text, parent }) } else { Ok(()) }
 }
@@ -272,7 +282,7 @@ impl Work<'_> {
             }
             block = weights::load(block, &weights_path)?;
             for parameter in parameters(&block) {
-                let data = (parameter.read)().map_err(crate::train::TrainError::from)?;
+                let data = (parameter.read)().map_err(TrainError::from)?;
                 if data.iter::<f32>().any(|number| !number.is_finite()) {
                     return damaged(&weights_path, &format!("{} has numbers that are not finite", parameter.name));
                 }
@@ -301,6 +311,12 @@ impl Work<'_> {
         }
         all.dedup();
         trained.dedup();
+        let wanted = (self.all_batches() as u64).saturating_mul(self.settings.batch_size as u64);
+        if !trained.is_empty() && wanted > text.count() {
+            // They would begin again, with what is held out.
+            let remedy = "the text has fewer of this length: give more text, or lower windows or seq_len";
+            return Err(ConvertError::Setting { name: "windows + held_out", value: wanted.to_string(), remedy });
+        }
         self.activations.make()?;
         let mut sampler = Sampler::new(text.clone(), self.settings.seed.derive("convert/text", 0));
         let size = self.settings.batch_size;
@@ -350,6 +366,9 @@ impl Work<'_> {
         let held_out = self.activations.pairs(self.parent, layer, self.training_batches()..self.all_batches())?;
         let start_error = local::error(&block, &held_out)?;
         let [record_path, weights_path] = self.paths(layer, &id);
+        if !start_error.is_finite() {
+            return Err(ConvertError::BlockNotFinite { layer, id });
+        }
         let mut record = BlockRecord { layer, primitive: id, steps: 0, start_error, error: start_error };
         if !whole {
             let batches = self.activations.pairs(self.parent, layer, 0..self.training_batches())?;

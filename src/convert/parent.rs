@@ -43,18 +43,12 @@ impl Parent {
     /// Reads a folder of transformers; see [`import::hugging_face`].
     ///
     /// # Errors
-    /// [`ConvertError::Parent`] names what a [`ModelSpec`] cannot express, [`ConvertError::OtherLayer`] a layer that
-    /// `primitives` does not have under its letter.
+    /// [`ConvertError::Parent`] names what a [`ModelSpec`] cannot express, or a layer that `primitives` does not have
+    /// under its letter.
     pub fn open(folder: impl AsRef<Path>, primitives: &Primitives, device: &Device) -> Result<Self, ConvertError> {
-        let Imported { spec, model, primitives: own } = import::hugging_face(folder, primitives, device, Rope::Halves)?;
-        for &symbol in spec.architecture.layers() {
-            let needed = own.get(symbol)?.id();
-            let known = primitives.get(symbol).map(|primitive| primitive.id());
-            if known.as_ref() != Ok(&needed) {
-                let known = known.map_or("none".into(), |id| id.to_string());
-                return Err(ConvertError::OtherLayer { symbol, needed, known });
-            }
-        }
+        // All letters mean what they mean to the caller, which is known before weights are read.
+        import::spec(&folder, primitives)?;
+        let Imported { spec, model, .. } = import::hugging_face(folder, primitives, device, Rope::Halves)?;
         Self::new(spec, model)
     }
 

@@ -12,7 +12,7 @@ pub(super) fn infeasible(error: impl std::error::Error) -> EvalError {
 
 /// What the trainer refuses it refuses for this candidate alone: settings are checked when an evaluator is made. A
 /// device that fails may serve the next attempt.
-pub(super) fn train_error(error: TrainError) -> EvalError {
+pub(crate) fn train_error(error: TrainError) -> EvalError {
     match error {
         TrainError::Device(_) => EvalError::Transient(causes(&error)),
         error => EvalError::Infeasible(causes(&error)),
@@ -21,7 +21,7 @@ pub(super) fn train_error(error: TrainError) -> EvalError {
 
 /// Burn's accelerators panic where a device disappears or its memory runs out, which another attempt may survive. On
 /// the processor a panic is a defect that would come again: it goes through.
-pub(super) fn guarded<T>(accelerator: bool, train: impl FnOnce() -> Result<T, EvalError>) -> Result<T, EvalError> {
+pub(crate) fn guarded<T>(accelerator: bool, train: impl FnOnce() -> Result<T, EvalError>) -> Result<T, EvalError> {
     if !accelerator {
         return train();
     }

@@ -11,7 +11,7 @@ mod context;
 #[cfg(feature = "model")]
 pub mod corpus;
 #[cfg(feature = "model")]
-mod failure;
+pub(crate) mod failure;
 mod from_fn;
 #[cfg(feature = "model")]
 pub mod mad;

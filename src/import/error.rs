@@ -30,8 +30,8 @@ const KNOWN: [&str; 9] = [
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// A file that cannot be read.
-    #[error("cannot read {}", .path.display())]
+    /// A file that cannot be read or written.
+    #[error("cannot read or write {}", .path.display())]
     File {
         /// The file.
         path: PathBuf,

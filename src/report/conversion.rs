@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::{
     axis::Axis,
-    figure::{self, Area, Drawn, Figure, GREY, Hints, INK, PlotError, csv, fill, write},
+    figure::{self, Area, COLOURS, Drawn, Figure, GREY, Hints, INK, PlotError, csv, fill, write},
     shell::{self, Cell},
 };
 use crate::{
@@ -24,16 +24,6 @@ use crate::{
 
 const DAMAGES: &str = "damages";
 const QUALITY: &str = "quality";
-/// Told apart also by those who see few colours (Okabe and Ito 2008).
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(230, 159, 0),
-    RGBColor(90, 90, 90),
-];
 
 /// A page that cannot be written.
 #[derive(Debug, Error)]
@@ -228,8 +218,10 @@ mod tests {
         let known = Damages::from([((0, Symbol::SLIDING_WINDOW), 0.5), ((2, Symbol::SLIDING_WINDOW), 0.001)]);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("convert.html");
-        write_conversion(&path, "a <parent>", &known, &[choice("search", 0.1), choice("uniform", 0.4)], "bytes")
-            .unwrap();
+        let choices = [choice("search", 0.1), choice("uniform", 0.4), choice("first", f64::NAN)];
+        write_conversion(&path, "a <parent>", &known, &choices, "bytes").unwrap();
+        let infinite = Damages::from([((0, Symbol::SLIDING_WINDOW), f64::INFINITY)]);
+        write_conversion(&folder.path().join("infinite.html"), "", &infinite, &choices[2..], "bytes").unwrap();
         let page = std::fs::read_to_string(path).unwrap();
         assert!(
             page.contains("a &lt;parent&gt;") && page.contains("uniform") && page.contains("S at layer 3: KL 0.001")

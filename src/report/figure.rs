@@ -59,6 +59,16 @@ pub(super) const BLUE: RGBColor = RGBColor(66, 133, 244);
 pub(super) const ORANGE: RGBColor = RGBColor(217, 95, 2);
 pub(super) const GREY: RGBColor = RGBColor(150, 150, 150);
 pub(super) const INK: RGBColor = RGBColor(0, 0, 0);
+/// Lines that are told apart also by those who see few colours (Okabe and Ito 2008).
+pub(super) const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(90, 90, 90),
+];
 
 /// Characters of a text over a point.
 const LONGEST_HINT: usize = 300;

@@ -9,7 +9,7 @@ use plotters::{
 
 use super::{
     axis::Axis,
-    figure::{self, Area, Drawn, Figure, PlotError, csv, label},
+    figure::{self, Area, COLOURS, Drawn, Figure, PlotError, csv, label},
 };
 use crate::{
     isoflop::{Measurement, Scaling},
@@ -18,15 +18,6 @@ use crate::{
 
 const NAME: &str = "isoflop";
 const SIZE: (u32, u32) = (1080, 460);
-/// Told apart also by those who see few colours (Okabe and Ito 2008).
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(230, 159, 0),
-];
 
 /// Two pictures. Left: the loss of every training over the size of its model, with the parabola of
 /// every family and budget; the larger the budget, the darker. Right: the best loss over the work, with the power law

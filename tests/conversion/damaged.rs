@@ -2,7 +2,12 @@
 
 use std::fs;
 
-use composer_nas::space::Constraint as Rule;
+use burn::module::Module;
+use composer_nas::{
+    layer::{Block, Mixer, WeightInit},
+    primitive::{BuildError, LayerCost, PrimitiveId, Role},
+    space::Constraint as Rule,
+};
 
 use super::*;
 
@@ -102,4 +107,110 @@ fn parents_and_trainings_without_numbers_are_refused() {
     let least =
         Rule::Budget { what: "bytes".into(), costs: [(Symbol::ATTENTION, 9), (Symbol::MAMBA2, 4)].into(), max: 3 };
     assert!(alternatives.space([least]).unwrap_err().to_string().contains("needs 4"));
+}
+
+#[test]
+fn a_library_says_what_its_letters_stand_for_and_leaves_no_activations() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let own = parent("AMAM");
+    let alternatives = Alternatives::of(&own.spec().architecture, Symbol::ATTENTION, symbols("S"));
+    let known = library(&own, &alternatives, folder).unwrap();
+    let [text, _] = windows(folder);
+    let settings = settings();
+    // A window of other length has the same letter.
+    let other = primitives().replacing(SlidingWindow::new(3).unwrap());
+    let recipe = LibraryRecipe {
+        parent: &own,
+        primitives: &other,
+        alternatives: &alternatives,
+        text: &text,
+        settings: &settings,
+    };
+    let changed = BlockLibrary::build(&recipe, folder.join("library"), 1, &|_| {}).unwrap();
+    let fingerprint = |library: &BlockLibrary| {
+        let library = Arc::new(library.clone());
+        Distillation::new(library, &alternatives, held_out(folder, 2)).unwrap().fingerprint()
+    };
+    assert_ne!(fingerprint(&known), fingerprint(&changed));
+    let again = library(&own, &alternatives, folder).unwrap();
+    assert_eq!(fingerprint(&known), fingerprint(&again));
+    // Those of a run that was killed after its last block.
+    let activations = folder.join("library/activations");
+    fs::create_dir(&activations).unwrap();
+    library(&own, &alternatives, folder).unwrap();
+    assert!(!activations.exists());
+}
+
+/// Adds what is no number.
+#[derive(Debug)]
+struct Broken;
+
+impl Primitive for Broken {
+    fn id(&self) -> PrimitiveId {
+        PrimitiveId::new("broken").unwrap()
+    }
+
+    fn symbol(&self) -> Symbol {
+        'X'.try_into().unwrap()
+    }
+
+    fn role(&self) -> Role {
+        Role::Channel
+    }
+
+    fn cost(&self, _: &Dims, _: u64) -> LayerCost {
+        LayerCost::default()
+    }
+
+    fn build(&self, _: &Dims, _: &mut WeightInit, _: &Device) -> Result<Block, BuildError> {
+        Ok(Block::new(BrokenLayer))
+    }
+}
+
+#[derive(Module, Debug)]
+struct BrokenLayer;
+
+impl Mixer for BrokenLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        x * f32::NAN
+    }
+}
+
+#[test]
+fn settings_and_layers_that_no_library_can_have_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let own = parent("AM");
+    let alternatives = |letters| Alternatives::of(&own.spec().architecture, Symbol::ATTENTION, symbols(letters));
+    let refused = |letters, settings: LocalDistillation, words: &str| {
+        let error = build(&own, &alternatives(letters), &settings, folder, &|_| {}).unwrap_err();
+        let text = composer_nas::text::causes(&error);
+        assert!(text.contains(words), "{text}");
+        fs::remove_dir_all(folder.join("library")).unwrap();
+    };
+    // More windows than the text has: those held out would be learned from.
+    let many = LocalDistillation { windows: 1000, ..settings() };
+    refused("B", many.clone(), "windows + held_out is 1002");
+    build(&own, &alternatives("S"), &many, folder, &|_| {}).unwrap();
+    fs::remove_dir_all(folder.join("library")).unwrap();
+
+    let [text, _] = windows(folder);
+    let primitives = primitives().with(Broken).unwrap();
+    let settings = settings();
+    let broken = alternatives("X");
+    let recipe = LibraryRecipe {
+        parent: &own,
+        primitives: &primitives,
+        alternatives: &broken,
+        text: &text,
+        settings: &settings,
+    };
+    for _ in 0..2 {
+        let error = BlockLibrary::build(&recipe, folder.join("library"), 1, &|_| {}).unwrap_err().to_string();
+        assert!(error.contains("what broken adds at layer 0 is not finite"), "{error}");
+    }
+    let vast = LocalDistillation { batch_size: usize::MAX, ..settings.clone() };
+    let error = BlockLibrary::build(&LibraryRecipe { settings: &vast, ..recipe }, folder.join("vast"), 1, &|_| {});
+    assert!(error.unwrap_err().to_string().contains("batch_size"));
 }

@@ -55,8 +55,13 @@ fn pairs(numbers: &[f32], head_dim: usize, row: usize) -> Vec<f32> {
     rows.chunks(head_dim).flat_map(order).collect()
 }
 
-/// A folder of transformers as a GGUF file, in single precision.
+/// A folder of transformers as a GGUF file, in single precision, whose tokenizer cuts words like SmolLM's.
 fn gguf(folder: &Path, extra: &[Vec<u8>]) -> Vec<u8> {
+    with_words(folder, extra, "smollm")
+}
+
+/// The same with another rule for words.
+fn with_words(folder: &Path, extra: &[Vec<u8>], rule: &str) -> Vec<u8> {
     let config: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
     let bytes = fs::read(folder.join("model.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -72,8 +77,8 @@ fn gguf(folder: &Path, extra: &[Vec<u8>]) -> Vec<u8> {
         key("llama.rope.freq_base", 6, &10_000_f32.to_le_bytes()),
         key("llama.attention.layer_norm_rms_epsilon", 6, &1e-5_f32.to_le_bytes()),
         key("tokenizer.ggml.model", 8, &text("gpt2")),
-        key("tokenizer.ggml.pre", 8, &text("smollm")),
-        key("tokenizer.ggml.tokens", 9, &texts(&["<end>", "a", "b", "Ġ", "ab", "1"])),
+        key("tokenizer.ggml.pre", 8, &text(rule)),
+        key("tokenizer.ggml.tokens", 9, &texts(&["<end>", "a", "b", "Ġ", "ab", "1", "aab"])),
         key("tokenizer.ggml.merges", 9, &texts(&["a b"])),
         key(
             "tokenizer.ggml.token_type",
@@ -128,6 +133,17 @@ fn a_file_of_llama_cpp_is_read_exactly_with_its_tokenizer() {
     let tokenizer = Importer::load(unpacked.tokenizer.unwrap(), Some("<end>")).unwrap();
     // Digits stand alone.
     assert_eq!(tokenizer.encode("ab a11<end>").unwrap(), [4, 3, 1, 5, 5, 0]);
+    // Of Llama 3, a word that is a token needs no merges; rules that are not known give no tokenizer.
+    for (name, rule, encoded) in [
+        ("smollm", "smollm", Some([1, 4].as_slice())),
+        ("llama", "llama-bpe", Some(&[6])),
+        ("default", "default", None),
+    ] {
+        fs::write(&file, with_words(&folder, &[], rule)).unwrap();
+        let unpacked = unpack_gguf(&file, root.path().join(name)).unwrap();
+        let tokenizer = unpacked.tokenizer.map(|path| Importer::load(path, Some("<end>")).unwrap());
+        assert_eq!(tokenizer.map(|tokenizer| tokenizer.encode("aab").unwrap()).as_deref(), encoded, "{rule}");
+    }
     // What is there is not replaced.
     assert!(unpack_gguf(&file, root.path().join("unpacked")).is_err());
 }
@@ -152,10 +168,37 @@ fn files_that_cannot_be_read_are_refused_by_name() {
     let mut huge = whole.clone();
     huge[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
     assert!(refused(&huge).contains("entries"));
+    // Less data than all tensors have together, wherever they begin.
+    assert!(refused(&whole[..whole.len() * 2 / 3]).contains("its tensors have"));
     let scaled = key("llama.rope.scaling.type", 8, &text("yarn"));
     assert!(refused(&gguf(&folder, &[scaled])).contains("yarn"));
     let experts = key("llama.expert_count", 4, &8_u32.to_le_bytes());
     assert!(refused(&gguf(&folder, &[experts])).contains("llama.expert_count"));
     let other = key("general.architecture", 8, &text("gemma"));
     assert!(refused(&gguf(&folder, &[other])).contains("gemma"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs root, to mount"]
+fn a_disk_that_is_full_leaves_no_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, folder) = exported(root.path());
+    let file = root.path().join("tiny.gguf");
+    fs::write(&file, gguf(&folder, &[])).unwrap();
+    let disk = root.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = mount::Mount::full_at(&disk, "size=4k");
+    let out = disk.join("unpacked");
+    let mut stops = 0;
+    for pages in 1..100 {
+        mount.change(&format!("size={}k", 4 * pages));
+        match unpack_gguf(&file, &out) {
+            Ok(_) => break,
+            Err(error) => assert!(causes(&error).contains("No space left on device") && !out.exists(), "{error}"),
+        }
+        stops += 1;
+    }
+    assert!(stops > 3, "{stops}");
+    import::hugging_face(&out, &primitives(), &Device::flex(), Rope::Halves).unwrap();
 }

@@ -46,6 +46,11 @@ fn a_healed_model_is_nearer_to_its_parent_however_often_it_was_stopped() {
     let (primitives, corpus, config) = (primitives(), corpus(folder), config());
     let healing =
         Healing { parent: &parent, primitives: &primitives, corpus: &corpus, config: &config, everything: false };
+    // The parent itself has nothing to heal, and would only drift.
+    let nothing = heal(&healing, parent.spec(), parent.model().clone(), folder.join("nothing"), &mut |_| {
+        ControlFlow::Continue(())
+    });
+    assert!(nothing.unwrap_err().to_string().contains("nothing to heal") && !folder.join("nothing").exists());
     let mut losses = Vec::new();
     let healed = heal(&healing, &spec, start.clone(), folder.join("whole"), &mut |record| {
         if let Measured::Training { loss, .. } = record.measured {

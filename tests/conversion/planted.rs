@@ -49,6 +49,7 @@ fn gates_close_where_layers_do_nothing() {
     let alternatives = Alternatives::of(&parent.spec().architecture, Symbol::ATTENTION, symbols("N"));
     let library = library(&parent, &alternatives, folder).unwrap();
     let settings = Gates { steps: 25, learning_rate: 0.2, price: 1e-4 };
+    assert!(gates(&library, &alternatives, Symbol::NO_LAYER, &[], &settings).is_err());
     let found = gates(&library, &alternatives, Symbol::NO_LAYER, &held_out(folder, 4), &settings).unwrap();
     assert_eq!(found.len(), 8);
     let gate = |layer: usize| found[&(layer, Symbol::NO_LAYER)];

@@ -45,9 +45,7 @@ pub fn unpack_gguf(file: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<U
     let mut file = Gguf::open(file.as_ref())?;
     let config = config(&file)?;
     let beside = durable::beside(folder);
-    if beside.exists() {
-        fs::remove_dir_all(&beside).map_err(io(&beside))?;
-    }
+    durable::remove_folder(&beside).map_err(io(&beside))?;
     fs::create_dir_all(&beside).map_err(io(&beside))?;
     let json = |name: &str, value: &Json| {
         let path = beside.join(name);

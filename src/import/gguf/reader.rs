@@ -93,6 +93,13 @@ impl Gguf {
         };
         let end = header.file.stream_position().map_err(io)?;
         let start = end.next_multiple_of(alignment.unsigned_abs());
+        // No two tensors share bytes, so that a small file takes little memory.
+        let sizes = tensors.values().map(|stored| stored.kind.bytes(&stored.shape).unwrap_or_default());
+        let data = sizes.fold(0, u64::saturating_add);
+        let length = header.file.get_ref().metadata().map_err(io)?.len();
+        if data > length.saturating_sub(end) {
+            return Err(header.damaged(&format!("its tensors have {data} bytes, it has {length}")));
+        }
         Ok(Self { path: path.into(), file: header.file, keys, tensors, start })
     }
 

@@ -12,7 +12,7 @@ pub(super) fn tokenizer(file: &Gguf) -> Option<Json> {
     if file.text("tokenizer.ggml.model") != Some("gpt2") {
         return None;
     }
-    let cut = words(file.text("tokenizer.ggml.pre").unwrap_or("gpt-2"))?;
+    let Words { cut, whole } = words(file.text("tokenizer.ggml.pre")?)?;
     let tokens = file.texts("tokenizer.ggml.tokens")?;
     let merges = file.texts("tokenizer.ggml.merges")?;
     let types = match file.key("tokenizer.ggml.token_type") {
@@ -39,16 +39,23 @@ pub(super) fn tokenizer(file: &Gguf) -> Option<Json> {
         "decoder": byte_level(true),
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": whole,
             "vocab": vocabulary, "merges": merges,
         },
     }))
 }
 
-/// How text is cut into words before pairs are merged, by the name that llama.cpp gives the rule.
-fn words(rule: &str) -> Option<Json> {
-    Some(match rule {
-        "default" | "gpt-2" | "gpt2" => byte_level(true),
+/// How text is cut into words before pairs are merged.
+struct Words {
+    cut: Json,
+    /// Whether a word that is a token stands for itself, whatever pairs it is made of.
+    whole: bool,
+}
+
+/// The rule by the name that llama.cpp gives it.
+fn words(rule: &str) -> Option<Words> {
+    let cut = match rule {
+        "gpt-2" | "gpt2" => byte_level(true),
         "smollm" => json!({"type": "Sequence", "pretokenizers": [
             {"type": "Digits", "individual_digits": true},
             byte_level(true),
@@ -58,7 +65,8 @@ fn words(rule: &str) -> Option<Json> {
             byte_level(false),
         ]}),
         _ => return None,
-    })
+    };
+    Some(Words { cut, whole: rule.starts_with("llama") })
 }
 
 /// The words of Llama 3.
