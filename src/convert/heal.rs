@@ -32,8 +32,8 @@ pub struct Healing<'a> {
 /// whose losses are divergences, with its metrics and checkpoints. The same call again goes on where it was stopped.
 ///
 /// # Errors
-/// [`ConvertError`] when no layer was replaced and not everything is trained, the folder belongs to another run or is in
-/// use, a file or the device fails, or the training diverges.
+/// [`ConvertError`] when no layer was replaced and not everything is trained, the folder belongs to another run or is
+/// in use, a file or the device fails, or the training diverges.
 pub fn heal(
     healing: &Healing,
     spec: &ModelSpec,

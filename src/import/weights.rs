@@ -29,8 +29,8 @@ const INDEX: &str = "model.safetensors.index.json";
 /// A buffer that older checkpoints carry along; it follows from the configuration.
 const BUFFER: &str = "rotary_emb.inv_freq";
 
-/// How many times as many numbers as there are a model may have before its tensors are named, which takes memory. What is
-/// missing in smaller ones is told by tensor.
+/// How many times as many numbers as there are a model may have before its tensors are named, which takes memory. What
+/// is missing in smaller ones is told by tensor.
 const SLACK: u128 = 2;
 
 /// The weights of a folder, of which nothing has been read but the headers.

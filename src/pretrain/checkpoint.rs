@@ -77,7 +77,7 @@ impl Checkpoints {
         let beside = durable::beside(&path);
         durable::remove_folder(&beside).map_err(PretrainError::io(&beside))?;
         let model = trainer.model();
-        weights::save(&model, &beside.join(MODEL))?;
+        weights::save(&model, &beside.join(MODEL)).map_err(PretrainError::Unsaved)?;
         let mut tensors = Vec::new();
         let mut optimizer_steps = BTreeMap::new();
         for Parameter { name, id, .. } in weights::parameters(&model) {

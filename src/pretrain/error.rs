@@ -22,9 +22,12 @@ pub enum PretrainError {
     /// The model.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The weights of a checkpoint.
+    /// The weights of a checkpoint that is there.
     #[error("a checkpoint cannot be used; remove its folder to go on from the one before")]
     Weights(#[from] WeightsError),
+    /// The weights of a checkpoint that is to be written.
+    #[error("a checkpoint cannot be written; run again when it can be, the training goes on from the one before")]
+    Unsaved(#[source] WeightsError),
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] LineFileError),

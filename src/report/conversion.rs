@@ -182,7 +182,10 @@ fn lines(area: &Area, choices: &[Choice], cost: &str) -> Drawn {
         .y_label_formatter(&|tick| y.label(*tick, 2))
         .label_style(("sans-serif", 13))
         .draw()?;
-    for (at, method) in methods.iter().enumerate() {
+    let mut kinds: Vec<&str> = methods.iter().map(|method| kind(method)).collect();
+    kinds.dedup();
+    for method in &methods {
+        let at = kinds.iter().position(|known| *known == kind(method)).unwrap_or_default();
         let colour = COLOURS[at % COLOURS.len()];
         let own = choices.iter().filter(|choice| choice.method == *method);
         let mut points: Vec<_> = own.map(|choice| (x.at(choice.cost as f64 * MEGA), y.at(choice.kl))).collect();
@@ -195,6 +198,11 @@ fn lines(area: &Area, choices: &[Choice], cost: &str) -> Drawn {
     let labels = &mut chart.configure_series_labels();
     labels.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.8)).border_style(GREY);
     Ok(labels.label_font(("sans-serif", 13)).draw()?)
+}
+
+/// The method without the number of its seed: searches share a colour.
+fn kind(method: &str) -> &str {
+    method.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end()
 }
 
 /// Costs are shown in millions.
