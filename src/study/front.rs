@@ -149,7 +149,7 @@ pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>, most: us
 }
 
 /// The points of a front by their crowding distance, the loneliest first.
-fn by_room(front: &[usize], values: &[Vec<f64>]) -> Vec<usize> {
+pub(crate) fn by_room(front: &[usize], values: &[Vec<f64>]) -> Vec<usize> {
     let mut room = vec![0.0; front.len()];
     let objectives = front.first().map_or(0, |&at| values[at].len());
     let column = |objective| front.iter().map(|&at| values[at][objective]).collect::<Vec<f64>>();
