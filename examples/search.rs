@@ -421,7 +421,8 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     if study.goal().has_several() {
         println!("\nfront        {}", study.goal());
         for seen in study.pooled().front() {
-            let numbers = seen.report.scores.iter().filter(|(name, _)| **name == study.goal().score);
+            let named = |name: &String| study.goal().objectives().any(|objective| objective.of.name() == name);
+            let numbers = seen.report.scores.iter().filter(|(name, _)| named(name));
             let numbers = numbers.chain(&seen.report.costs).map(|(name, value)| format!("{name} {}", quantity(*value)));
             println!("             {:<28} {}", seen.trial.architecture, numbers.collect::<Vec<_>>().join(", "));
         }
