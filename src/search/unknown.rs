@@ -32,12 +32,12 @@ pub(super) struct Unknown<'a> {
 }
 
 impl<'a> Unknown<'a> {
-    /// Those that [`Study::knows`] denies, and that the goal's bounds on known costs allow: exactly in a small space,
+    /// Those that [`Study::knows`] denies, and that the goal's known costs allow: exactly in a small space,
     /// by rejection in a large one, where [`count`](Self::count) and [`nth`](Self::nth) then know no bounds.
     pub(super) fn new(study: &'a Study) -> Self {
         let known = study.candidates().map(|trial| trial.architecture.clone());
         let space = study.space();
-        match study.goal().limits_costs() {
+        match study.is_selective() {
             true if space.size() <= ENUMERATED => {
                 let forbidden = space.iter().filter(|sequence| !study.admits(sequence));
                 Self::except(space, &known.chain(forbidden).collect::<Vec<_>>())

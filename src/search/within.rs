@@ -62,16 +62,46 @@ mod tests {
     use super::*;
     use crate::{
         primitive::Symbol,
-        search::{GpBo, Proposal, RandomSearch, Searcher},
+        search::{Exhaustive, GpBo, LocalSearch, Proposal, RandomSearch, RegularizedEvolution, Searcher},
         seed::Seed,
         space::SearchSpace,
-        study::{Event, FnCost, Goal, Measure, Origin},
+        study::{Event, FnCost, Goal, Measure, Objective, Origin, Report},
     };
 
     fn study(goal: Goal) -> Study {
         let attention = |architecture: &Architecture| architecture.count(Symbol::ATTENTION) as f64;
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 40).unwrap();
         Study::new(space, goal).with_costs(Arc::new(FnCost::new("cache", "attention", attention))).unwrap()
+    }
+
+    #[test]
+    fn what_has_no_cost_is_not_proposed() {
+        let attention = |architecture: &Architecture| match architecture.count(Symbol::ATTENTION) {
+            count @ 0..=2 => count as f64,
+            _ => f64::NAN,
+        };
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 5).unwrap();
+        let goal = Goal::default().and(Objective::minimize(Measure::cost("cache"))).unwrap();
+        let costs = Arc::new(FnCost::new("cache", "few", attention));
+        let searchers: [&mut dyn Searcher; 5] = [
+            &mut RandomSearch,
+            &mut Exhaustive,
+            &mut RegularizedEvolution::new(4, 2).unwrap(),
+            &mut LocalSearch::default(),
+            &mut GpBo::default(),
+        ];
+        for searcher in searchers {
+            let mut study = Study::new(space.clone(), goal.clone()).with_costs(costs.clone()).unwrap();
+            while let Proposal::Evaluate(architecture) =
+                searcher.ask(&study, &mut Seed(1).rng("test", study.next_id().0)).unwrap()
+            {
+                let id = study.next_id();
+                let report = study.priced(&architecture, Report::score("accuracy", id.0 as f64)).unwrap();
+                study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
+                study.apply(Event::Completed { id, report }).unwrap();
+            }
+            assert_eq!(study.trials().len(), 1 + 5 + 10, "{}", searcher.fingerprint());
+        }
     }
 
     #[test]
