@@ -264,11 +264,28 @@ impl Args {
     fn run_name(&self) -> anyhow::Result<String> {
         let name = self.run.clone().unwrap_or_else(|| {
             let evaluator = self.evaluator.name(self.space.mixed());
-            let goal = self.goal.name();
+            let goal = self.goal.name() + &self.costs_name();
             format!("{evaluator}-{}{}{goal}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
         });
         let inside = || format!("--run names a folder that is created inside {}", self.runs.display());
         shared::folder_name(&name).map_err(anyhow::Error::msg).with_context(inside)
+    }
+
+    /// What decides about costs of the target, as a part of the run's name; nothing by default.
+    fn costs_name(&self) -> String {
+        let bounds = self.space.at_most.iter().chain(&self.space.at_least);
+        let mut names = self.goal.objectives().chain(bounds.map(|bound| bound.name.as_str()));
+        if !names.any(|name| goal::COSTS.contains(&name)) {
+            return String::new();
+        }
+        let extrapolator = match self.extrapolator {
+            ExtrapolatorKind::Auto => "",
+            ExtrapolatorKind::Cycle => "-cycle",
+            ExtrapolatorKind::EqualSize => "-equal-size",
+        };
+        let target = Path::new(&self.target).file_stem().unwrap_or_default().to_string_lossy();
+        let target = if target == "llama_1b" { String::new() } else { format!("-{target}") };
+        extrapolator.to_owned() + &target
     }
 
     /// The architectures of --add.
@@ -421,7 +438,8 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     if study.goal().has_several() {
         println!("\nfront        {}", study.goal());
         for seen in study.pooled().front() {
-            let numbers = seen.report.scores.iter().filter(|(name, _)| **name == study.goal().score);
+            let named = |name: &String| study.goal().objectives().any(|objective| objective.of.name() == name);
+            let numbers = seen.report.scores.iter().filter(|(name, _)| named(name));
             let numbers = numbers.chain(&seen.report.costs).map(|(name, value)| format!("{name} {}", quantity(*value)));
             println!("             {:<28} {}", seen.trial.architecture, numbers.collect::<Vec<_>>().join(", "));
         }

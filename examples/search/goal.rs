@@ -58,8 +58,7 @@ impl GoalArgs {
 
     /// Whether a bound of this name is one on the goal's measures: on a cost or on a score that the goal names.
     pub fn measures(&self, name: &str, evaluators: &Goal) -> bool {
-        let named = self.objective.iter().any(|text| text.split(':').next() == Some(name));
-        COSTS.contains(&name) || name == evaluators.score || named
+        COSTS.contains(&name) || name == evaluators.score || self.objectives().any(|objective| objective == name)
     }
 
     /// The costs of the target, for a search with this extrapolator.
@@ -75,6 +74,11 @@ impl GoalArgs {
         let times: LayerTimes =
             serde_json::from_str(&text).with_context(|| format!("{} holds no times of layers", path.display()))?;
         Ok(costs.times(times))
+    }
+
+    /// The names of the objectives.
+    pub fn objectives(&self) -> impl Iterator<Item = &str> {
+        self.objective.iter().filter_map(|text| text.split(':').next())
     }
 
     /// As a part of a run's name.

@@ -56,13 +56,13 @@ fn of_band(
     let inside = |value: f64| (low..=high).contains(&value);
     let view = study.filtered(|trial| trial.report().is_some_and(|report| report.measured(measure).is_ok_and(inside)));
     let merged = aggregator.aggregate(&view)?;
-    let stays = match measure {
-        Measure::Cost(name) => study.costs(&merged).ok().and_then(|costs| costs.get(name).copied()),
-        Measure::Score(_) => view
-            .observations()
-            .find(|seen| seen.trial.architecture == merged)
-            .and_then(|seen| seen.report.measured(measure).ok()),
+    // A study that was read from a journal has the costs of what was evaluated alone.
+    let seen = study.observations().find(|seen| seen.trial.architecture == merged);
+    let known = || match measure {
+        Measure::Cost(name) => study.costs(&merged).ok()?.get(name).copied(),
+        Measure::Score(_) => None,
     };
+    let stays = seen.and_then(|seen| seen.report.measured(measure).ok()).or_else(known);
     let best = || view.pooled().best().map(|best| best.trial.architecture.clone());
     let architecture = if stays.is_some_and(inside) { merged } else { best().unwrap_or(merged) };
     Ok(Band { low, high, observations: view.observations().count(), architecture })
@@ -105,5 +105,14 @@ mod tests {
             }
         }
         assert_eq!(along_front(&study, &cache, 99, &Best).unwrap().len(), 6);
+        let mut read = Study::new(study.space().clone(), study.goal().clone());
+        for seen in study.observations() {
+            let id = seen.trial.id;
+            let architecture = seen.trial.architecture.clone();
+            read.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
+            read.apply(Event::Completed { id, report: seen.report.clone() }).unwrap();
+        }
+        let n0 = NcClustering::n0();
+        assert_eq!(along_front(&read, &cache, 3, &n0).unwrap(), along_front(&study, &cache, 3, &n0).unwrap());
     }
 }

@@ -217,14 +217,19 @@ impl<S: Searcher> Run<S> {
         }
     }
 
-    /// Evaluates what the aggregator gives, where nothing is known of it yet.
+    /// Evaluates what the aggregator gives, where nothing is known of it yet. A search that is out of time goes on
+    /// with its own trials when it resumes, and merges then.
     fn evaluate_merged(&mut self, aggregator: &impl Aggregator) -> Result<(), PipelineError> {
-        let searched = self.session.study().searched();
+        if !self.in_time() {
+            return Ok(());
+        }
+        let study = self.session.study();
         // Where nothing can be merged, whoever asks for the result is told.
-        let merged = within_bounds(&searched)
+        let merged = within_bounds(&study.searched())
             .ok()
             .and_then(|within| Some(allowed(&within, aggregator.aggregate(&within).ok()?)));
-        let Some(merged) = merged.filter(|merged| !self.session.study().knows(merged)) else { return Ok(()) };
+        let new = |merged: &Architecture| study.space().contains(merged) && !study.knows(merged);
+        let Some(merged) = merged.filter(new) else { return Ok(()) };
         self.retrying(|session| session.add_merged(merged.clone()))?;
         self.drive()
     }
@@ -232,9 +237,8 @@ impl<S: Searcher> Run<S> {
     /// Gives every idle worker a trial, as far as budget, time and searcher allow.
     fn fill(&mut self) -> Result<(), PipelineError> {
         while self.executor.idle() > 0 {
-            let in_time = self.deadline.is_none_or(|deadline| Instant::now() < deadline);
             let in_budget = self.session.queued() > 0 || self.session.study().valid_trials() < self.trials;
-            if !(in_time && in_budget) {
+            if !(self.in_time() && in_budget) {
                 break;
             }
             let trial = match self.retrying(|session| session.ask())? {
@@ -247,6 +251,11 @@ impl<S: Searcher> Run<S> {
             self.session.watch(|observer, study| observer.submitted(id, study));
         }
         Ok(())
+    }
+
+    /// Whether a new trial may start.
+    fn in_time(&self) -> bool {
+        self.deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 
     /// Does something that writes to the journal, again and again while the disk refuses.
@@ -283,5 +292,98 @@ impl<S: Searcher> Run<S> {
         let finished = self.session.study().trials().iter().filter(|trial| !trial.is_pending());
         let finished = Finished(finished.map(|trial| trial.id).collect());
         PipelineError::Gone { source: Box::new(error), finished, restored }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        aggregate::Best,
+        evaluate::{Context, EvalError, from_fn},
+        journal,
+        primitive::Symbol,
+        search::RandomSearch,
+        space::SearchSpace,
+        study::{Origin, Report, Trial, TrialState},
+        testkit,
+    };
+
+    /// Answers what no trial of these searches has tried.
+    struct Unseen;
+
+    impl Aggregator for Unseen {
+        fn fingerprint(&self) -> String {
+            "unseen".into()
+        }
+
+        fn aggregate(&self, study: &Study) -> Result<Architecture, crate::aggregate::AggregateError> {
+            let best = Best.aggregate(study)?;
+            Ok(study.space().neighbors(&best).into_iter().find(|near| !study.knows(near)).unwrap_or(best))
+        }
+    }
+
+    /// Counts its evaluations; the first of every sequence with two layers of attention fails.
+    fn pipeline(evaluations: &Arc<AtomicUsize>) -> Pipeline<impl Evaluator + 'static, RandomSearch, Unseen> {
+        let evaluations = evaluations.clone();
+        let evaluator = from_fn("one layer of attention", move |trial: &Trial, _: &Context| {
+            let attention = trial.architecture.count(Symbol::ATTENTION);
+            if attention == 2 && trial.failed_attempts == 0 {
+                return Err(EvalError::Transient("once".into()));
+            }
+            evaluations.fetch_add(1, Ordering::Relaxed);
+            Ok(Report::score("accuracy", if attention == 1 { 0.9 } else { 0.3 }))
+        });
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6).unwrap();
+        let pipeline = Pipeline::new(&Primitives::standard(), space, evaluator).searcher(RandomSearch);
+        pipeline.aggregator(Unseen).trials(8).evaluate_merged()
+    }
+
+    fn origins(journal: &Path) -> Vec<Origin> {
+        journal::read(journal).unwrap().1.trials().iter().map(|trial| trial.origin).collect()
+    }
+
+    #[test]
+    fn what_was_merged_is_evaluated_once_wherever_the_search_stops() {
+        for workers in [1, 3] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("journal.jsonl");
+            let evaluations = Arc::new(AtomicUsize::new(0));
+            let search = || pipeline(&evaluations).workers(workers);
+            let found = search().journal(&path).run(&Target::llama_1b()).unwrap();
+            assert_eq!((found.study.valid_trials(), found.study.trials().len()), (8, 9));
+            let merged = found.study.trials().last().unwrap();
+            assert_eq!((&merged.architecture, merged.origin), (&found.aggregated, Origin::Merged));
+            assert!(matches!(merged.state, TrialState::Completed(_)));
+            // The same call again evaluates nothing.
+            assert_eq!(search().journal(&path).run(&Target::llama_1b()).unwrap().study, found.study);
+            assert_eq!(evaluations.load(Ordering::Relaxed), 9);
+            let folder = tempfile::tempdir().unwrap();
+            testkit::pipeline::check(search, &Target::llama_1b(), folder.path()).unwrap();
+            // A larger budget goes on, and keeps what was merged before.
+            let more = search().trials(12).journal(&path).run(&Target::llama_1b()).unwrap().study;
+            assert_eq!((&more.trials()[..9], more.valid_trials()), (found.study.trials(), 12));
+        }
+    }
+
+    #[test]
+    fn a_search_out_of_time_merges_when_it_resumes() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::llama_1b();
+        let path = folder.path().join("journal.jsonl");
+        let evaluations = Arc::new(AtomicUsize::new(0));
+        pipeline(&evaluations).trials(3).journal(&path).aggregator(Best).run(&target).unwrap();
+        let before = origins(&path).len();
+        pipeline(&evaluations).time_limit(Duration::ZERO).journal(&path).run(&target).unwrap();
+        assert_eq!(origins(&path).len(), before);
+        pipeline(&evaluations).journal(&path).run(&target).unwrap();
+        let origins = origins(&path);
+        assert_eq!(origins[8..], [Origin::Merged]);
+        assert!(origins[..8].iter().all(|&origin| origin == Origin::Searcher));
     }
 }

@@ -11,7 +11,7 @@ use super::{Observer, PipelineError, trace::Trace};
 use crate::{
     evaluate::EvalError,
     execute::AttemptError,
-    journal::{Journal, Setup},
+    journal::{Journal, JournalError, Setup},
     search::{Proposal, Searcher, check_bounds},
     seed::Seed,
     space::{Architecture, SearchSpace},
@@ -166,9 +166,15 @@ impl<S: Searcher> Session<S> {
     /// States the costs that the goal names, as `setup` says where there is a journal.
     ///
     /// # Errors
-    /// [`PipelineError::Costs`] where the goal names another.
+    /// [`PipelineError::Costs`] where the goal names another, [`PipelineError::Journal`] where the journal is of other
+    /// costs.
     pub fn costs(self, costs: Arc<dyn KnownCosts>) -> Result<Self, PipelineError> {
-        let setup = Setup { costs: Some(costs.fingerprint()), ..self.setup };
+        let named = !self.study.goal().costs().is_empty();
+        let setup = Setup { costs: named.then(|| costs.fingerprint()), ..self.setup.clone() };
+        let changes = self.setup.changes(&setup);
+        if let Some(path) = self.journal.as_ref().map(|journal| journal.path().into()).filter(|_| !changes.is_empty()) {
+            return Err(JournalError::Changed { path, changes }.into());
+        }
         Ok(Self { study: self.study.with_costs(costs)?, setup, ..self })
     }
 
@@ -417,5 +423,31 @@ impl<S: Searcher> Session<S> {
 impl<S: fmt::Debug> fmt::Debug for Session<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("study", &self.study).field("searcher", &self.searcher).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        primitive::Symbol,
+        search::RandomSearch,
+        study::{FnCost, Measure, Objective},
+    };
+
+    #[test]
+    fn a_journal_is_not_continued_by_other_costs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4).unwrap();
+        let goal = Goal::default().and(Objective::minimize(Measure::cost("cache"))).unwrap();
+        let costs = |fingerprint: &str| Arc::new(FnCost::new("cache", fingerprint, |_: &Architecture| 1.0));
+        let setup = Session::in_memory(space, goal, Seed(0), RandomSearch).costs(costs("one")).unwrap().setup().clone();
+        let open = || Session::open(&path, setup.clone(), RandomSearch).unwrap();
+        let Ask::Trial(trial) = open().costs(costs("one")).unwrap().ask().unwrap() else { panic!() };
+        let error = open().costs(costs("other")).unwrap_err();
+        assert!(causes(&error).contains("costs was"), "{}", causes(&error));
+        let Ask::Trial(again) = open().costs(costs("one")).unwrap().ask().unwrap() else { panic!() };
+        assert_eq!(trial, again);
     }
 }

@@ -1,6 +1,10 @@
 //! What is to be said of a merged architecture.
 
-use crate::{space::Architecture, study::Study, text::number};
+use crate::{
+    space::Architecture,
+    study::{Study, Trial, TrialState},
+    text::number,
+};
 
 /// Whether the merged architecture or the best trial is better, and whether the difference is within the error. By the
 /// means of all evaluations of each.
@@ -10,10 +14,20 @@ pub(crate) fn verdict(study: &Study, merged: &Architecture) -> Option<String> {
     let seen = pooled.observations().find(|seen| seen.trial.architecture == *merged);
     let best_text = &best.trial.architecture;
     let Some(seen) = seen else {
+        let failed = |trial: &Trial| trial.architecture == *merged && matches!(trial.state, TrialState::Failed(_));
+        let failed = study.candidates().any(failed);
+        let why = if failed { "has no score, its trial failed" } else { "was not evaluated" };
         return Some(format!(
-            "the merged architecture {merged} was not evaluated: it may be worse than the best trial, {best_text}"
+            "the merged architecture {merged} {why}: it may be worse than the best trial, {best_text}"
         ));
     };
+    if seen.report.excess(study.goal()) > 0.0 {
+        let goal = study.goal();
+        return Some(format!(
+            "the merged architecture {merged} is beyond the bounds of the goal ({goal}), unlike the best trial, \
+             {best_text}"
+        ));
+    }
     if seen.trial.architecture == *best_text {
         return Some(format!("the merged architecture {merged} is the best trial as well"));
     }
@@ -26,7 +40,7 @@ pub(crate) fn verdict(study: &Study, merged: &Architecture) -> Option<String> {
             let within = if difference.abs() <= 2.0 * error { "within" } else { "beyond" };
             format!("{within} two standard errors of the difference, {}", number(2.0 * error, 4))
         }
-        _ => "each measured once, so that nothing is known of the error".into(),
+        _ => "not both measured more than once, so that nothing is known of the error".into(),
     };
     Some(format!("the merged architecture {merged} is {word} than the best trial, {best_text}, by {by}: {error}"))
 }
@@ -47,7 +61,7 @@ mod tests {
         primitive::Symbol,
         seed::Seed,
         space::SearchSpace,
-        study::{Event, Goal, Origin, Report},
+        study::{Event, Failure, FailureKind, Goal, Measure, Origin, Report},
     };
 
     #[test]
@@ -71,6 +85,23 @@ mod tests {
         }
         assert!(verdict(&study, &"AMM".parse().unwrap()).unwrap().contains("best trial as well"));
         assert_eq!((study.valid_trials(), study.searched().trials().len()), (0, 0));
+        let bounded = Goal::default().at_most(Measure::score("accuracy"), 0.5).unwrap();
+        let mut beyond = Study::new(study.space().clone(), bounded);
+        for (text, accuracy) in [("AAM", 0.9), ("MMM", 0.3)] {
+            let id = beyond.next_id();
+            let architecture = text.parse().unwrap();
+            beyond.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Merged }).unwrap();
+            beyond.apply(Event::Completed { id, report: Report::score("accuracy", accuracy) }).unwrap();
+        }
+        assert!(verdict(&beyond, &merged).unwrap().contains("beyond the bounds"));
+        let id = beyond.next_id();
+        let architecture: Architecture = "MMA".parse().unwrap();
+        let proposed =
+            Event::Proposed { id, architecture: architecture.clone(), seed: Seed(0), origin: Origin::Merged };
+        beyond.apply(proposed).unwrap();
+        let failure = Failure { kind: FailureKind::Stopped, reason: "behind".into() };
+        beyond.apply(Event::Failed { id, failure }).unwrap();
+        assert!(verdict(&beyond, &architecture).unwrap().contains("its trial failed"));
         assert!(few_voters(1).is_some() && few_voters(2).is_some() && few_voters(3).is_none());
     }
 }

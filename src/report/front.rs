@@ -250,7 +250,8 @@ pub(super) fn tables(study: &Study) -> String {
         .collect();
     let heads = [second.of.name(), "sequences", "layers", "merged by N_0"];
     format!(
-        "{table}<p class=\"soft\">An architecture for every band, merged from the sequences in it.</p>\n{}",
+        "{table}<p class=\"soft\">An architecture for every band, merged from the sequences in it; the best of \
+         them where that one has no place in the band.</p>\n{}",
         shell::table("bands", &heads, &rows, SHOWN)
     )
 }

@@ -20,9 +20,8 @@ use crate::{
 /// - a mutation is one of [`SearchSpace::neighbors`]; where all of them are known, a known one is mutated in turn, up
 ///   to as many times as there are layers, and after that the child is drawn like [`RandomSearch`]'s;
 /// - with several objectives or bounds, selection is that of NSGA-II (Deb et al. 2002, IEEE Transactions on
-///   Evolutionary
-///   Computation 6(2)): the population is the best `population` observations, by bounds, fronts and crowding, and the
-///   best of a sample is the first in that order;
+///   Evolutionary Computation 6(2)): the population is the best `population` observations, by bounds, fronts and
+///   crowding, and the best of a sample is the first in that order;
 /// - draws are with replacement, so `sample` may exceed `population`: selection becomes greedier.
 ///
 /// [`RandomSearch`]: super::RandomSearch
@@ -49,8 +48,7 @@ impl RegularizedEvolution {
 
     /// The first in the order of NSGA-II of `sample` draws. `None` only for an empty population.
     fn ranked_parent<'a>(&self, study: &'a Study, rng: &mut Rng) -> Option<&'a Architecture> {
-        let mut population = ranked(study, study.observations().collect());
-        population.truncate(self.population);
+        let population = ranked(study, study.observations().collect(), self.population);
         let places: Vec<_> = (0..population.len()).collect();
         let best = (0..self.sample).filter_map(|_| places.choose(rng)).min()?;
         population.get(*best).map(|parent| &parent.trial.architecture)

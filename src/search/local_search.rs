@@ -49,7 +49,7 @@ impl Default for LocalSearch {
 
 /// An unknown neighbour of the best observation that has one.
 fn uphill(study: &Study, rng: &mut Rng) -> Option<Architecture> {
-    let from = ranked(study, study.observations().collect());
+    let from = ranked(study, study.observations().collect(), usize::MAX);
     // Looked up, since every exhausted place asks for all its neighbours again.
     let known: HashSet<_> = study.candidates().map(|trial| &trial.architecture).collect();
     from.iter().find_map(|seen| {

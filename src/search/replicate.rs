@@ -37,8 +37,7 @@ impl<S> Replicate<S> {
     /// The leader that is known least; `None` where all of them are pending.
     fn leader(&self, study: &Study) -> Option<Architecture> {
         let pooled = study.pooled();
-        let mut leaders = ranked(&pooled, pooled.observations().collect());
-        leaders.truncate(self.leaders);
+        let leaders = ranked(&pooled, pooled.observations().collect(), self.leaders);
         let seen = |a: &Architecture| study.observations().filter(|seen| seen.trial.architecture == *a).count();
         let pending = |a: &Architecture| study.pending().any(|trial| trial.architecture == *a);
         let free = leaders.iter().map(|leader| &leader.trial.architecture).filter(|a| !pending(a));

@@ -2,6 +2,7 @@
 
 use rand::RngExt;
 
+use super::within::descend;
 use crate::{
     seed::Rng,
     space::{Architecture, SearchSpace},
@@ -11,8 +12,11 @@ use crate::{
 /// Spaces of at most so many sequences are searched for those that bounds on known costs forbid.
 const ENUMERATED: u128 = 4096;
 
-/// Draws from a larger space before it counts as exhausted within its bounds.
+/// Draws from a larger space before one within its bounds is looked for.
 const TRIES: usize = 4096;
+
+/// Draws from which the bounds are then approached neighbour by neighbour.
+const DESCENTS: usize = 16;
 
 /// The sequences that are not known, numbered from zero in the order of the space.
 ///
@@ -28,12 +32,12 @@ pub(super) struct Unknown<'a> {
 }
 
 impl<'a> Unknown<'a> {
-    /// Those that [`Study::knows`] denies, and that the goal's bounds on known costs allow: exactly in a small space,
+    /// Those that [`Study::knows`] denies, and that the goal's known costs allow: exactly in a small space,
     /// by rejection in a large one, where [`count`](Self::count) and [`nth`](Self::nth) then know no bounds.
     pub(super) fn new(study: &'a Study) -> Self {
         let known = study.candidates().map(|trial| trial.architecture.clone());
         let space = study.space();
-        match study.goal().limits_costs() {
+        match study.is_selective() {
             true if space.size() <= ENUMERATED => {
                 let forbidden = space.iter().filter(|sequence| !study.admits(sequence));
                 Self::except(space, &known.chain(forbidden).collect::<Vec<_>>())
@@ -76,15 +80,18 @@ impl<'a> Unknown<'a> {
         }
     }
 
-    /// One of them, drawn uniformly; `None` when there is none.
+    /// One of them, drawn uniformly; `None` when there is none. Where hardly any is within the bounds, one that is found
+    /// on the way to them.
     pub(super) fn draw(&self, rng: &mut Rng) -> Option<Architecture> {
         let count = self.count();
         if count == 0 {
             return None;
         }
         let Some(study) = self.bounds else { return self.nth(rng.random_range(0..count)) };
-        let mut draws = (0..TRIES).map_while(|_| self.nth(rng.random_range(0..count)));
-        draws.find(|sequence| study.admits(sequence))
+        let mut draws = std::iter::repeat_with(|| self.nth(rng.random_range(0..count))).map_while(|drawn| drawn);
+        let drawn = draws.by_ref().take(TRIES).find(|sequence| study.admits(sequence));
+        let reached = |from| Some(descend(study, from)).filter(|(excess, _)| *excess <= 0.0).map(|(_, to)| to);
+        drawn.or_else(|| draws.take(DESCENTS).filter_map(reached).find(|sequence| !study.knows(sequence)))
     }
 }
 

@@ -47,9 +47,15 @@ impl Study {
         }
     }
 
-    /// Whether the goal's bounds on known costs allow the sequence. Where there are none, every sequence is allowed.
+    /// Whether the goal's bounds on known costs allow the sequence, and it has all costs that the goal names. Where
+    /// nothing states costs and none is bounded, every sequence is allowed.
     pub fn admits(&self, architecture: &Architecture) -> bool {
-        !self.goal().limits_costs() || self.cost_excess(architecture) <= 0.0
+        !self.is_selective() || self.cost_excess(architecture) <= 0.0
+    }
+
+    /// Whether known costs can forbid a sequence.
+    pub(crate) fn is_selective(&self) -> bool {
+        self.goal().limits_costs() || self.costs.as_ref().is_some_and(|costs| !costs.names.is_empty())
     }
 
     /// By how much a sequence is beyond the bounds on known costs; infinite where it has no costs.

@@ -125,11 +125,12 @@ pub(crate) fn reference(points: &[Vec<f64>]) -> Option<Vec<f64>> {
 /// Observations from the best to the worst, as NSGA-II ranks them (Deb et al. 2002, IEEE Transactions on Evolutionary
 /// Computation 6(2)): those within the goal's bounds before the others, which come by what they exceed; front before
 /// front; within a front, those with the most room around them first. With one objective and no bounds: by value.
-/// Among equals the earliest stays first.
-pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>) -> Vec<Observation<'a>> {
+/// Among equals the earliest stays first. The first `most` of them.
+pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>, most: usize) -> Vec<Observation<'a>> {
     let goal = study.goal();
     if goal.is_simple() {
         seen.sort_by(|a, b| b.value.total_cmp(&a.value));
+        seen.truncate(most);
         return seen;
     }
     let values: Vec<_> = seen.iter().map(|seen| seen.report.values(goal).unwrap_or_default()).collect();
@@ -138,17 +139,17 @@ pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>) -> Vec<O
     order.sort_by(|&a, &b| excess[a].total_cmp(&excess[b]));
     let mut left: Vec<usize> = (0..seen.len()).filter(|&at| excess[at] <= 0.0).collect();
     let mut fronts = Vec::new();
-    while !left.is_empty() {
+    while !left.is_empty() && fronts.len() < most {
         let best = |&at: &usize| !left.iter().any(|&other| dominates(&values[other], &values[at]));
         let front: Vec<usize> = left.iter().copied().filter(best).collect();
         left.retain(|at| !front.contains(at));
         fronts.extend(by_room(&front, &values));
     }
-    fronts.into_iter().chain(order).map(|at| seen[at]).collect()
+    fronts.into_iter().chain(order).take(most).map(|at| seen[at]).collect()
 }
 
 /// The points of a front by their crowding distance, the loneliest first.
-fn by_room(front: &[usize], values: &[Vec<f64>]) -> Vec<usize> {
+pub(crate) fn by_room(front: &[usize], values: &[Vec<f64>]) -> Vec<usize> {
     let mut room = vec![0.0; front.len()];
     let objectives = front.first().map_or(0, |&at| values[at].len());
     let column = |objective| front.iter().map(|&at| values[at][objective]).collect::<Vec<f64>>();
@@ -237,10 +238,13 @@ mod tests {
     #[test]
     fn ranks_are_fronts_and_then_room() {
         let study = study(two().at_most(Measure::cost("cache"), 2.0).unwrap(), &SEEN);
-        let order = ranked(&study, study.observations().collect());
+        let order = ranked(&study, study.observations().collect(), usize::MAX);
         assert_eq!(texts(&order), ["AMM", "MMM", "MAM", "AAM", "AAA"]);
+        for most in 0..5 {
+            assert_eq!(texts(&ranked(&study, study.observations().collect(), most)), texts(&order[..most]));
+        }
         let one = super::tests::study(Goal::default(), &SEEN);
-        let order = ranked(&one, one.observations().collect());
+        let order = ranked(&one, one.observations().collect(), usize::MAX);
         assert_eq!(texts(&order), ["AAA", "AMM", "MAM", "AAM", "MMM"]);
     }
 

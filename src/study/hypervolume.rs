@@ -4,7 +4,7 @@
 /// better than the reference in every coordinate count nothing, and points with a number that is not finite neither.
 ///
 /// Two coordinates take a sweep, more the algorithm WFG (While, Bradstreet and Barone 2012, "A Fast Way of Calculating
-/// Exact Hypervolumes"), which is meant for some hundred points.
+/// Exact Hypervolumes"), which is meant for fronts of some hundred points.
 pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
     let inside = |point: &&Vec<f64>| {
         point.len() == reference.len()
@@ -12,6 +12,10 @@ pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
     };
     let above = |point: &Vec<f64>| point.iter().zip(reference).map(|(value, least)| value - least).collect();
     let mut above: Vec<Vec<f64>> = points.iter().filter(inside).map(above).collect();
+    if reference.len() > 2 {
+        // The rest adds nothing, and the algorithm is slow in the number of points.
+        above = non_dominated(&above).into_iter().map(|at| std::mem::take(&mut above[at])).collect();
+    }
     // The largest first: what they leave of others is small.
     above.sort_by(|a, b| compare(b, a));
     volume(&above)

@@ -14,7 +14,7 @@ mod report;
 mod state;
 mod trial;
 
-pub(crate) use front::{ranked, reference};
+pub(crate) use front::{by_room, ranked, reference};
 pub(crate) use hypervolume::{dominates, non_dominated};
 pub(crate) use report::left_out;
 

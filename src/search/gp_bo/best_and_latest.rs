@@ -17,8 +17,8 @@ pub(super) fn best_and_latest<'a>(
     if observations.len() <= most {
         return observations;
     }
-    let best: HashSet<_> =
-        ranked(study, observations.clone()).iter().take(most.div_ceil(2)).map(|seen| seen.trial.id).collect();
+    let best = ranked(study, observations.clone(), most.div_ceil(2));
+    let best: HashSet<_> = best.iter().map(|seen| seen.trial.id).collect();
     let mut kept: Vec<_> = observations.iter().map(|seen| best.contains(&seen.trial.id)).collect();
     let latest: Vec<_> = (0..kept.len()).rev().filter(|&at| !kept[at]).take(most / 2).collect();
     latest.into_iter().for_each(|at| kept[at] = true);

@@ -112,6 +112,25 @@ impl Maximiser<'_> {
         Some(Maximum { architecture, found, scored })
     }
 
+    /// The same by a score that can fail.
+    ///
+    /// # Errors
+    /// The last error of `score`.
+    pub(crate) fn try_run<E>(
+        &self,
+        rng: &mut Rng,
+        mut score: impl FnMut(&[Architecture]) -> Result<Vec<f64>, E>,
+    ) -> Result<Option<Maximum>, E> {
+        let mut failure = None;
+        let found = self.run(rng, |batch| {
+            score(batch).unwrap_or_else(|error| {
+                failure = Some(error);
+                Vec::new()
+            })
+        });
+        failure.map_or(Ok(found), Err)
+    }
+
     fn enumerate<F: FnMut(&[Architecture]) -> Vec<f64>>(&self, scores: &mut Scores<F>) {
         let mut candidates = self.space.iter().filter(|candidate| !self.avoid.contains(candidate));
         loop {

@@ -256,15 +256,8 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         let mut incumbents = self.ranked()?;
         incumbents.truncate(INCUMBENTS);
         let maximiser = Maximiser { space: self.study.space(), avoid, incumbents: &incumbents, options: self.options };
-        let mut failure = None;
-        let found = maximiser.run(rng, |batch| match self.score(acquisition, batch) {
-            Ok(scores) => scores,
-            Err(error) => {
-                failure = Some(error);
-                Vec::new()
-            }
-        });
-        failure.map_or(Ok(found.map(|found| found.architecture)), Err)
+        let found = maximiser.try_run(rng, |batch| self.score(acquisition, batch))?;
+        Ok(found.map(|found| found.architecture))
     }
 
     fn score(&self, acquisition: &Acquisition<K>, batch: &[Architecture]) -> Result<Vec<f64>, GpError> {
@@ -321,17 +314,22 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
             avoid.insert(next.clone());
             best.push(next);
         }
-        if best.is_empty() {
+        self.described(best)
+    }
+
+    /// Sequences with what the process expects of them.
+    pub(super) fn described(&self, sequences: Vec<Architecture>) -> Result<Vec<Candidate>, GpError> {
+        if sequences.is_empty() {
             return Ok(Vec::new());
         }
-        let (means, variances) = self.surrogate.predict_diagonal(&(self.encode)(&best)?)?;
+        let (means, variances) = self.surrogate.predict_diagonal(&(self.encode)(&sequences)?)?;
         let outcomes = self.surrogate.outcomes();
         let candidate = |(at, architecture)| Candidate {
             architecture,
             mean: outcomes.restore(means[at]),
             sd: outcomes.restore_distance(f64::sqrt(variances[at])),
         };
-        Ok(best.into_iter().enumerate().map(candidate).collect())
+        Ok(sequences.into_iter().enumerate().map(candidate).collect())
     }
 }
 

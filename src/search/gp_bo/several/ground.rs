@@ -13,13 +13,16 @@ use crate::{
     },
     seed::Rng,
     space::Architecture,
-    study::reference,
+    study::{by_room, reference},
 };
 
 /// Samples behind the choice of the baseline, fewer for many points.
 const PRUNE_DRAWS: usize = 512;
 /// Sequences from which the range of known costs is learnt, beside the observed ones.
 const RANGE_DRAWS: usize = 128;
+
+/// Cells of the space of outcomes that a baseline makes at most.
+const CELLS: f64 = 262_144.0;
 
 /// Mean and covariance of a process at some points.
 type Moments = (DVector<f64>, DMatrix<f64>);
@@ -86,7 +89,7 @@ impl<K: Kernel + Clone> Several<'_, K> {
     /// What an acquisition function is made of.
     pub(super) fn ground(&self, rng: &mut Rng) -> Result<Ground<K>, GpError> {
         let observed = self.likely(self.primary.distinct().to_vec())?;
-        let mut baseline = self.survivors(&observed, rng)?;
+        let mut baseline = self.spread(self.survivors(&observed, rng)?)?;
         let mut met: HashSet<_> = observed.iter().map(|(sequence, _)| sequence.clone()).collect();
         let pending = self.primary.pending().filter(|sequence| met.insert((*sequence).clone())).cloned().collect();
         baseline.extend(self.likely(pending)?);
@@ -127,6 +130,20 @@ impl<K: Kernel + Clone> Several<'_, K> {
         };
         let objectives: Vec<_> = self.objectives.iter().map(objective).collect();
         Ok(surviving(&objectives)?.into_iter().map(|at| observed[at].clone()).collect())
+    }
+
+    /// As many of the baseline as its cells allow, whose number is a power of it: those with the most room around them.
+    fn spread(&self, baseline: Vec<(Architecture, Vec<f64>)>) -> Result<Vec<(Architecture, Vec<f64>)>, GpError> {
+        let others = self.objectives.len().saturating_sub(1);
+        let most = CELLS.powf(1.0 / others as f64) as usize;
+        if baseline.len() <= most {
+            return Ok(baseline);
+        }
+        let all: Vec<_> = (0..baseline.len()).collect();
+        let mut kept = by_room(&all, &self.outcomes(&baseline)?);
+        kept.truncate(most);
+        kept.sort_unstable();
+        Ok(kept.into_iter().map(|at| baseline[at].clone()).collect())
     }
 
     /// Known costs of some sequences of the space, observed ones among them.

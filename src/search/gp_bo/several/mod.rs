@@ -24,7 +24,7 @@ use crate::{
     search::unknown::Unknown,
     seed::Rng,
     space::Architecture,
-    study::{Bound, Direction, Measure, Study},
+    study::{Bound, Direction, Measure, Study, non_dominated},
 };
 
 /// Base samples where two objectives or more are noisy, or two or more are known: BoTorch's number.
@@ -211,9 +211,8 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
     fn incumbents(&self) -> Result<Vec<Architecture>, GpError> {
         let observed = self.likely(self.primary.distinct().to_vec())?;
         let outcomes = self.outcomes(&observed)?;
-        let front = crate::study::non_dominated(&outcomes);
+        let mut front = non_dominated(&outcomes);
         let step = front.len().div_ceil(INCUMBENTS).max(1);
-        let mut front: Vec<_> = front.into_iter().collect();
         front.sort_by(|&a, &b| outcomes[b][0].total_cmp(&outcomes[a][0]));
         let front: Vec<_> = front.into_iter().step_by(step).map(|at| observed[at].0.clone()).collect();
         Ok(if front.is_empty() { self.primary.distinct().iter().take(INCUMBENTS).cloned().collect() } else { front })
@@ -271,18 +270,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let incumbents = self.incumbents()?;
         let options = self.plan.options;
         let maximiser = Maximiser { space: self.study.space(), avoid, incumbents: &incumbents, options };
-        let mut failure = None;
-        let found = maximiser.run(rng, |batch| match self.score(acquisition, batch) {
-            Ok(scores) => scores,
-            Err(error) => {
-                failure = Some(error);
-                Vec::new()
-            }
-        });
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        Ok(match found {
+        Ok(match maximiser.try_run(rng, |batch| self.score(acquisition, batch))? {
             // Nothing can improve: what is left within the bounds is as good as anything else.
             Some(found) if found.found == Found::Random => Unknown::new(self.study).draw(rng),
             found => found.map(|found| found.architecture),
@@ -299,18 +287,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         {
             best.push(next);
         }
-        if best.is_empty() {
-            return Ok(Vec::new());
-        }
-        let surrogate = self.primary.surrogate();
-        let (means, variances) = surrogate.predict_diagonal(&(self.encode)(&best)?)?;
-        let outcomes = surrogate.outcomes();
-        let candidate = |(at, architecture)| Candidate {
-            architecture,
-            mean: outcomes.restore(means[at]),
-            sd: outcomes.restore_distance(f64::sqrt(variances[at])),
-        };
-        Ok(best.into_iter().enumerate().map(candidate).collect())
+        self.primary.described(best)
     }
 
     fn avoid(&self) -> HashSet<Architecture> {
