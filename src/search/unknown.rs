@@ -80,8 +80,8 @@ impl<'a> Unknown<'a> {
         }
     }
 
-    /// One of them, drawn uniformly; `None` when there is none. Where hardly any is within the bounds, one that is found
-    /// on the way to them.
+    /// One of them, drawn uniformly; `None` when there is none. Where hardly any is within the bounds, one that is
+    /// found on the way to them.
     pub(super) fn draw(&self, rng: &mut Rng) -> Option<Architecture> {
         let count = self.count();
         if count == 0 {
