@@ -314,7 +314,7 @@ fn nothing_that_a_file_may_say_makes_the_reader_panic() {
 fn heads_of_keys_that_are_not_stated_are_those_of_the_class() {
     let folder = tempfile::tempdir().unwrap();
     for (name, heads, class) in [("Bamba-9B", 32, 8), ("LFM2-350M_layer_types", 16, 8), ("Qwen3-0.6B", 64, 32)] {
-        let text = fs::read_to_string(Path::new(FOLDER).join(name).with_extension("json")).unwrap();
+        let text = file(name);
         let mut config: Value = serde_json::from_str(&text).unwrap();
         config["num_attention_heads"] = heads.into();
         for (stated, expected) in [(Some(json!(4)), 4), (Some(Value::Null), heads), (None, class)] {
