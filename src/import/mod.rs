@@ -115,9 +115,9 @@ pub fn hugging_face(
 /// use composer_nas::{import, prelude::*};
 ///
 /// let folder = tempfile::tempdir()?;
-/// let config = r#"{"model_type": "nemotron_h", "hidden_size": 64, "num_attention_heads": 4, "head_dim": 16,
-///     "mamba_num_heads": 4, "mamba_head_dim": 32, "n_groups": 2, "ssm_state_size": 16, "intermediate_size": 128,
-///     "vocab_size": 100, "hybrid_override_pattern": "M-M*-"}"#;
+/// let config = r#"{"model_type": "nemotron_h", "hidden_size": 64, "num_attention_heads": 4,
+///     "num_key_value_heads": 2, "head_dim": 16, "mamba_num_heads": 4, "mamba_head_dim": 32, "n_groups": 2,
+///     "ssm_state_size": 16, "intermediate_size": 128, "vocab_size": 100, "hybrid_override_pattern": "M-M*-"}"#;
 /// std::fs::write(folder.path().join("config.json"), config)?;
 /// let found = import::describe(folder.path(), &Primitives::standard())?;
 /// assert_eq!(found.spec.architecture.letters(), "BRBAR");
