@@ -193,3 +193,22 @@ fn the_book_has_every_page() {
         assert!(name == "SUMMARY.md" || summary.contains(&format!("({name})")), "{name} is not in docs/SUMMARY.md");
     }
 }
+
+#[test]
+fn the_list_of_flags_is_that_of_the_search() {
+    let help = help("search");
+    let flags = help.split("\n      --").skip(1).map(|entry| {
+        let name = entry.split([' ', '\n']).next().unwrap();
+        let default = entry.split("[default: ").nth(1).map_or("", |rest| rest.split(']').next().unwrap());
+        (format!("--{name}"), default.to_owned())
+    });
+    let flags: BTreeMap<_, _> = flags.collect();
+    let page = read("docs/flags.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `--")).map(|row| {
+        let mut cells = row.split('|');
+        let name = cells.next().unwrap().split([' ', '`']).next().unwrap();
+        (format!("--{name}"), cells.next().unwrap().trim().to_owned())
+    });
+    let rows: BTreeMap<_, _> = rows.collect();
+    assert_eq!(rows, flags);
+}
