@@ -9,6 +9,8 @@ use std::{
     process::Command,
 };
 
+use composer_nas::prelude::{GpBo, Searcher};
+
 /// A block of code of a document.
 struct Block {
     document: PathBuf,
@@ -211,4 +213,10 @@ fn the_list_of_flags_is_that_of_the_search() {
     });
     let rows: BTreeMap<_, _> = rows.collect();
     assert_eq!(rows, flags);
+}
+
+#[test]
+fn the_journal_of_the_documents_names_the_default_searcher() {
+    let searcher = format!(r#""searcher":"{}""#, GpBo::default().fingerprint());
+    assert!(read("docs/journal.md").contains(&searcher), "docs/journal.md lacks {searcher}");
 }
