@@ -220,3 +220,16 @@ fn the_journal_of_the_documents_names_the_default_searcher() {
     let searcher = format!(r#""searcher":"{}""#, GpBo::default().fingerprint());
     assert!(read("docs/journal.md").contains(&searcher), "docs/journal.md lacks {searcher}");
 }
+
+#[test]
+fn the_version_is_the_same_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(read("CITATION.cff").contains(&format!("\nversion: {version}\n")), "CITATION.cff has another version");
+    assert!(read("CHANGELOG.md").contains(&format!("\n## [{version}]")), "CHANGELOG.md has no section {version}");
+    let (compatible, _) = version.rsplit_once('.').unwrap();
+    for Block { document, text, .. } in blocks().iter().filter(|block| block.language == "toml") {
+        for line in text.lines().filter(|line| line.starts_with("composer-nas = ")) {
+            assert!(line.contains(&format!("\"{compatible}\"")), "{}: {line}", document.display());
+        }
+    }
+}
