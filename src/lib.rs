@@ -236,8 +236,8 @@ mod documents {
     struct PlugIn;
     #[doc = include_str!("../docs/cluster.md")]
     struct Cluster;
-    #[doc = include_str!("../docs/searchers.md")]
-    struct Searchers;
+    #[doc = include_str!("../docs/several_goals.md")]
+    struct SeveralGoals;
 }
 
 #[cfg(all(doctest, feature = "tokenizers"))]

@@ -9,6 +9,8 @@ use std::{
     process::Command,
 };
 
+use composer_nas::prelude::{GpBo, Searcher};
+
 /// A block of code of a document.
 struct Block {
     document: PathBuf,
@@ -22,9 +24,10 @@ fn root() -> &'static Path {
 
 /// The paths of all documents, from the root of the crate.
 fn documents() -> Vec<PathBuf> {
-    let files = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
-    let pages =
-        files.map(|name| Path::new("docs").join(name)).filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let pages = ["docs", "docs/notes"].into_iter().flat_map(|folder| {
+        let files = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        files.map(move |name| Path::new(folder).join(name)).filter(|path| path.extension().is_some_and(|e| e == "md"))
+    });
     pages.chain(["README.md".into(), "CONTRIBUTING.md".into()]).collect()
 }
 
@@ -176,8 +179,10 @@ fn links_lead_to_files() {
             }
             let file = document.parent().unwrap().join(path);
             assert!(root().join(&file).exists(), "{} leads to {link}", document.display());
+            // From the book's own folder one step up leads out of it, from its notes two.
+            let out = if document.starts_with("docs/notes") { "../.." } else { ".." };
             let book = document.starts_with("docs");
-            assert!(!book || !path.starts_with(".."), "{} leads out of the book to {link}", document.display());
+            assert!(!book || !path.starts_with(out), "{} leads out of the book to {link}", document.display());
         }
     }
 }
@@ -186,7 +191,45 @@ fn links_lead_to_files() {
 fn the_book_has_every_page() {
     let summary = read("docs/SUMMARY.md");
     for document in documents().iter().filter(|path| path.starts_with("docs")) {
-        let name = document.file_name().unwrap().to_str().unwrap();
+        let name = document.strip_prefix("docs").unwrap().to_str().unwrap();
         assert!(name == "SUMMARY.md" || summary.contains(&format!("({name})")), "{name} is not in docs/SUMMARY.md");
+    }
+}
+
+#[test]
+fn the_list_of_flags_is_that_of_the_search() {
+    let help = help("search");
+    let flags = help.split("\n      --").skip(1).map(|entry| {
+        let name = entry.split([' ', '\n']).next().unwrap();
+        let default = entry.split("[default: ").nth(1).map_or("", |rest| rest.split(']').next().unwrap());
+        (format!("--{name}"), default.to_owned())
+    });
+    let flags: BTreeMap<_, _> = flags.collect();
+    let page = read("docs/flags.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `--")).map(|row| {
+        let mut cells = row.split('|');
+        let name = cells.next().unwrap().split([' ', '`']).next().unwrap();
+        (format!("--{name}"), cells.next().unwrap().trim().to_owned())
+    });
+    let rows: BTreeMap<_, _> = rows.collect();
+    assert_eq!(rows, flags);
+}
+
+#[test]
+fn the_journal_of_the_documents_names_the_default_searcher() {
+    let searcher = format!(r#""searcher":"{}""#, GpBo::default().fingerprint());
+    assert!(read("docs/journal.md").contains(&searcher), "docs/journal.md lacks {searcher}");
+}
+
+#[test]
+fn the_version_is_the_same_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(read("CITATION.cff").contains(&format!("\nversion: {version}\n")), "CITATION.cff has another version");
+    assert!(read("CHANGELOG.md").contains(&format!("\n## [{version}]")), "CHANGELOG.md has no section {version}");
+    let (compatible, _) = version.rsplit_once('.').unwrap();
+    for Block { document, text, .. } in blocks().iter().filter(|block| block.language == "toml") {
+        for line in text.lines().filter(|line| line.starts_with("composer-nas = ")) {
+            assert!(line.contains(&format!("\"{compatible}\"")), "{}: {line}", document.display());
+        }
     }
 }

@@ -52,6 +52,25 @@ fn the_evaluator_of_the_document_keeps_the_laws() {
 }
 
 #[test]
+fn the_first_program_of_the_document_runs() {
+    if !is_there("python3") {
+        return;
+    }
+    let text = fs::read_to_string("docs/program.md").unwrap();
+    let script = text.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("toy.py"), script).unwrap();
+    fs::copy("examples/python/composer_nas.py", folder.path().join("composer_nas.py")).unwrap();
+    let command = ["python3".into(), folder.path().join("toy.py").to_string_lossy().into_owned()];
+    let program = Program::new(command, folder.path().join("trials"), loss()).unwrap();
+    let score = |id, letters| {
+        let report = evaluate(&program, &trial(id, letters), &Context::default()).unwrap();
+        (10.0 * report.scores["loss"]).round()
+    };
+    assert_eq!([score(0, "2A+4M"), score(1, "1M+1A+4M"), score(2, "4M")], [28.0, 29.0, 30.0]);
+}
+
+#[test]
 fn the_helper_in_python_asks_and_answers() {
     if !is_there("python3") {
         return;
