@@ -476,7 +476,7 @@ fn letters_are_explained_where_a_user_writes_them() {
     let text = succeed(search(folder.path(), &mamba).arg("M-*"));
     assert!(text.contains("1B+1M+1A"), "{text}");
     refuse(search(folder.path(), &mamba).arg("M-A"), "'A' at position 2");
-    refuse(&mut search(folder.path(), &["--letters", "M", "--add", "AAA"]), "no alphabet");
+    refuse(&mut search(folder.path(), &["--letters", "M", "--add", "AAA"]), "not an alphabet");
     // Nothing is said where nothing can be read otherwise.
     let text = told(&mut search(folder.path(), &["--run", "attention", "--add", "AAA"]));
     assert!(!text.contains("read AAA"), "{text}");
