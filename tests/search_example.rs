@@ -210,7 +210,7 @@ fn files_that_cannot_be_read_are_named() {
     let mut command = Command::new(program());
     let output = command.arg("--runs").arg(runs).args(["--executor", "process"]).args(protocol).output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && words.contains("pipe") && words.contains("no regular file"), "{words}");
+    assert!(!output.status.success() && words.contains("pipe") && words.contains("not a regular file"), "{words}");
 
     let latency = runs.join("tiny/latency.json");
     fs::create_dir(runs.join("tiny")).unwrap();
