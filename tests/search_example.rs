@@ -158,7 +158,7 @@ fn bad_flags_get_a_clear_error() {
     fs::write(runs.join("file"), "").unwrap();
     let file = runs.join("file");
     let bad: &[(&[&str], &str)] = &[
-        (&["--primitives", "attention,mamba9"], "unknown primitive \"mamba9\"; known are: attention (A)"),
+        (&["--primitives", "attention,mamba9"], "unknown primitive \"mamba9\"; known primitives: attention (A)"),
         (&["--primitives", "A,attention"], "lists A twice"),
         (&["--layers", "0"], "no layers"),
         (&["--layers", "200"], "2^128"),
