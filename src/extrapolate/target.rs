@@ -61,17 +61,17 @@ impl Target {
         Self::unchecked("llama_350m".into(), llama_dims(1024, 4096, [16, 4], 64), 128_256, true, 16)
     }
 
-    /// Llama 3.2 1B.
+    /// Returns the size and widths of Llama 3.2 1B.
     pub fn llama_1b() -> Self {
         Self::unchecked("llama_1b".into(), llama_dims(2048, 8192, [32, 8], 64), 128_256, true, 16)
     }
 
-    /// Llama 3.2 3B.
+    /// Returns the size and widths of Llama 3.2 3B.
     pub fn llama_3b() -> Self {
         Self::unchecked("llama_3b".into(), llama_dims(3072, 8192, [24, 8], 128), 128_256, true, 28)
     }
 
-    /// Llama 3.1 8B.
+    /// Returns the size and widths of Llama 3.1 8B.
     pub fn llama_8b() -> Self {
         Self::unchecked("llama_8b".into(), llama_dims(4096, 14336, [32, 8], 128), 128_256, false, 32)
     }

@@ -313,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Bounded steps are those of a layer whose steps lie within the bounds anyhow.
+    /// Bounds that contain all steps of a layer do not change its outputs.
     #[test]
     fn bounds_that_nothing_reaches_change_nothing() {
         use crate::layer::WeightInit;

@@ -13,29 +13,29 @@ use thiserror::Error;
 pub struct Symbol(u8);
 
 impl Symbol {
-    /// Causal self-attention.
+    /// `A`: Causal self-attention.
     pub const ATTENTION: Symbol = Symbol(b'A');
-    /// SwiGLU multi-layer perceptron.
+    /// `M`: SwiGLU multi-layer perceptron.
     pub const SWIGLU: Symbol = Symbol(b'M');
-    /// Mamba-2.
+    /// `B`: Mamba-2.
     pub const MAMBA2: Symbol = Symbol(b'B');
-    /// Gated DeltaNet.
+    /// `G`: Gated DeltaNet.
     pub const GATED_DELTA_NET: Symbol = Symbol(b'G');
-    /// Short gated causal convolution.
+    /// `C`: Short gated causal convolution.
     pub const GATED_CONV: Symbol = Symbol(b'C');
-    /// Two-layer perceptron with GELU.
+    /// `F`: Two-layer perceptron with GELU.
     pub const MLP: Symbol = Symbol(b'F');
-    /// Two-layer perceptron with squared ReLU.
+    /// `R`: Two-layer perceptron with squared ReLU.
     pub const RELU2: Symbol = Symbol(b'R');
-    /// Causal self-attention with a sliding window.
+    /// `S`: Causal self-attention with a sliding window.
     pub const SLIDING_WINDOW: Symbol = Symbol(b'S');
-    /// Linear map.
+    /// `I`: Linear map.
     pub const LINEAR: Symbol = Symbol(b'I');
-    /// Multi-head latent attention.
+    /// `L`: Multi-head latent attention.
     pub const LATENT_ATTENTION: Symbol = Symbol(b'L');
-    /// Sparse mixture of experts.
+    /// `E`: Sparse mixture of experts.
     pub const MOE: Symbol = Symbol(b'E');
-    /// No layer, where a conversion may remove one.
+    /// `N`: No layer, where a conversion may remove one.
     pub const NO_LAYER: Symbol = Symbol(b'N');
 }
 

@@ -62,7 +62,7 @@ pub enum Origin {
     Merged,
 }
 
-/// Where a trial stands.
+/// The state of a trial.
 ///
 /// ```text
 ///            report                invalidate
@@ -75,7 +75,7 @@ pub enum Origin {
 pub enum TrialState {
     /// Proposed, and waiting for a worker or running.
     Pending,
-    /// Evaluated.
+    /// Evaluated successfully.
     Completed(Report),
     /// Failed. The trial has no value, and its architecture is not proposed again.
     Failed(Failure),
@@ -97,7 +97,7 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// Kinds of failure.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
