@@ -13,29 +13,29 @@ use thiserror::Error;
 pub struct Symbol(u8);
 
 impl Symbol {
-    /// `A`: Causal self-attention.
+    /// `A`: causal self-attention.
     pub const ATTENTION: Symbol = Symbol(b'A');
     /// `M`: SwiGLU multi-layer perceptron.
     pub const SWIGLU: Symbol = Symbol(b'M');
     /// `B`: Mamba-2.
     pub const MAMBA2: Symbol = Symbol(b'B');
-    /// `G`: Gated DeltaNet.
+    /// `G`: gated DeltaNet.
     pub const GATED_DELTA_NET: Symbol = Symbol(b'G');
-    /// `C`: Short gated causal convolution.
+    /// `C`: short gated causal convolution.
     pub const GATED_CONV: Symbol = Symbol(b'C');
-    /// `F`: Two-layer perceptron with GELU.
+    /// `F`: two-layer perceptron with GELU.
     pub const MLP: Symbol = Symbol(b'F');
-    /// `R`: Two-layer perceptron with squared ReLU.
+    /// `R`: two-layer perceptron with squared ReLU.
     pub const RELU2: Symbol = Symbol(b'R');
-    /// `S`: Causal self-attention with a sliding window.
+    /// `S`: causal self-attention with a sliding window.
     pub const SLIDING_WINDOW: Symbol = Symbol(b'S');
-    /// `I`: Linear map.
+    /// `I`: linear map.
     pub const LINEAR: Symbol = Symbol(b'I');
-    /// `L`: Multi-head latent attention.
+    /// `L`: multi-head latent attention.
     pub const LATENT_ATTENTION: Symbol = Symbol(b'L');
-    /// `E`: Sparse mixture of experts.
+    /// `E`: sparse mixture of experts.
     pub const MOE: Symbol = Symbol(b'E');
-    /// `N`: No layer, where a conversion may remove one.
+    /// `N`: no layer, where a conversion may remove one.
     pub const NO_LAYER: Symbol = Symbol(b'N');
 }
 
