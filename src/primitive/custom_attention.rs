@@ -321,7 +321,7 @@ mod tests {
         let usual = CustomAttention::default();
         let dims = Dims::new(8, 12, 2).unwrap();
         for (bad, part) in [
-            (CustomAttention { positions: Positions::Partial(0), ..usual }, "positions is 0: turn 1 to 100"),
+            (CustomAttention { positions: Positions::Partial(0), ..usual }, "positions is 0: rotate 1 to 100"),
             (CustomAttention { positions: Positions::Partial(101), ..usual }, "positions is 101"),
             (CustomAttention { window: NonZeroUsize::new(1), ..usual }, "window is 1"),
             (CustomAttention { kv_heads: NonZeroUsize::new(3), ..usual }, "3 KV heads do not divide 2 heads"),

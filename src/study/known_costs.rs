@@ -65,7 +65,7 @@ pub enum KnownCostError {
     )]
     Missing(String),
     /// There is no cost of this name.
-    #[error("there is no cost {name:?}: use one of [{known}]")]
+    #[error("there is no cost {name:?}, only [{known}]: use one of these")]
     Unknown {
         /// The requested name.
         name: String,
