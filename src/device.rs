@@ -1,7 +1,7 @@
-//! Which device computes.
+//! The devices on which networks are computed.
 //!
-//! Burn's default device depends on the enabled features and on an environment variable. Here a device is always named;
-//! [`best`] picks one that really exists and says which.
+//! Burn's default device depends on the enabled features and on an environment variable. In this crate you always name
+//! a device. [`best`] selects one that exists and returns its name.
 
 use std::fmt;
 
@@ -11,14 +11,15 @@ use thiserror::Error;
 /// A device that exists on this machine, with its name.
 #[derive(Clone, Debug)]
 pub struct NamedDevice {
-    /// The name that [`named`] understands, such as `flex` or `cuda:0`.
+    /// The name that [`named`] accepts, such as `flex` or `cuda:0`.
     pub name: String,
     /// The device.
     pub device: Device,
 }
 
-/// The devices that exist on this machine and whose backend is compiled in, the fastest kind first: `cuda`, `rocm`,
-/// `wgpu`, `flex`, `ndarray`.
+/// Returns the devices that exist on this machine and whose backend is compiled in.
+///
+/// The fastest kind comes first: `cuda`, `rocm`, `wgpu`, `flex`, `ndarray`.
 pub fn available() -> Vec<NamedDevice> {
     #[allow(unused_mut, reason = "without any backend feature there is nothing to add")]
     let mut devices = Vec::new();
@@ -35,18 +36,19 @@ pub fn available() -> Vec<NamedDevice> {
     devices
 }
 
-/// The first of the [`available`] devices.
+/// Returns the first of the [`available`] devices.
 ///
 /// # Errors
-/// [`DeviceError`] when no backend is compiled in.
+/// Returns [`DeviceError::NoBackend`] if no backend is compiled in.
 pub fn best() -> Result<NamedDevice, DeviceError> {
     available().into_iter().next().ok_or(DeviceError::NoBackend)
 }
 
-/// The device with this name: `auto` for the [`best`], or one of the [`available`] names; `cuda` means `cuda:0`.
+/// Returns the device with this name: `auto` for the [`best`] device, or the name of an [`available`] one. `cuda` means
+/// `cuda:0`.
 ///
 /// # Errors
-/// [`DeviceError::Unknown`] lists what there is.
+/// Returns [`DeviceError::Unknown`] with the available names.
 pub fn named(name: &str) -> Result<NamedDevice, DeviceError> {
     if name == "auto" {
         return best();
@@ -60,7 +62,7 @@ pub fn named(name: &str) -> Result<NamedDevice, DeviceError> {
         .ok_or_else(|| DeviceError::Unknown { name: name.into(), known })
 }
 
-/// Whether the device is another than the processor: one that may disappear, or run out of memory of its own.
+/// Returns whether the device is not the CPU. Such a device may disappear or run out of its own memory.
 pub fn is_accelerator(device: &Device) -> bool {
     let processors: &[Device] = &[
         #[cfg(feature = "flex")]
@@ -89,19 +91,19 @@ impl fmt::Display for NamedDevice {
     }
 }
 
-/// A device that cannot be used.
+/// The error of a device that is not available.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// Built without any backend.
+    /// No backend is compiled in.
     #[error("no backend is compiled in: enable one of the features flex, cuda, rocm, wgpu, ndarray")]
     NoBackend,
-    /// No such device here.
-    #[error("there is no device {name:?}; here are: auto, {known}. Other kinds need their cargo feature and hardware")]
+    /// There is no device of this name.
+    #[error("there is no device {name:?}; available: auto, {known}. Other kinds need their Cargo feature and hardware")]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The available names.
         known: String,
     },
 }

@@ -1,8 +1,8 @@
-//! Files that are whole or absent: written beside their place, synced, then renamed. They have the rights that the
-//! user's umask gives them.
+//! Atomic file writes: a file is written next to its final path, synced, then renamed. Permissions follow the user's
+//! umask.
 //!
-//! Folders that others may write to can hold links to anywhere. What is written, opened or read here lies where its
-//! path says: a link in place of the file is replaced or refused, never followed.
+//! Folders that others can write to may contain symbolic links to anywhere. These functions never follow a link in
+//! place of the file itself: they replace it or return an error.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, TryLockError},
@@ -14,26 +14,27 @@ use std::{
 
 use crate::{limits, retry::retry};
 
-/// Writes `bytes` to `path`, with its folder, so that a crash at any moment leaves the old file or the new one.
+/// Writes `bytes` to `path` atomically and creates its folder if necessary. A crash leaves either the old file or the
+/// new one.
 ///
 /// # Errors
-/// The I/O error; the old file is then unchanged.
+/// Returns the I/O error. The old file is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder(path))?;
     write_in(path, bytes)
 }
 
-/// Writes `bytes` to `path` as [`write()`] does, in a folder that must be there.
+/// Writes `bytes` to `path` like [`write()`]. The folder must exist.
 ///
 /// # Errors
-/// The I/O error; the old file is then unchanged.
+/// Returns the I/O error. The old file is then unchanged.
 pub(crate) fn write_in(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = NewFile::create(path)?;
     file.write_all(bytes)?;
     file.finish()
 }
 
-/// A file that is written piece by piece beside its place, and takes it as a whole.
+/// A file that is written in pieces next to its final path and then moved there as a whole.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     file: File,
@@ -41,17 +42,17 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Begins a file that will stand at `path`, in a folder that must be there.
+    /// Creates a file whose final path is `path`. The folder must exist.
     pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self { file: create_new(&beside(path))?, path: path.into() })
     }
 
-    /// Brings to the disk what is written so far.
+    /// Flushes what is written so far to disk.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 
-    /// Syncs it and puts it in its place.
+    /// Syncs the file and moves it to its final path.
     pub fn finish(self) -> io::Result<()> {
         self.sync()?;
         replace(&beside(&self.path), &self.path)
@@ -74,7 +75,7 @@ impl Seek for NewFile {
     }
 }
 
-/// Removes the folder at `path` with all that is in it, where there is one.
+/// Removes the folder at `path` and its contents, if it exists.
 pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -82,10 +83,10 @@ pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes an empty file in the place of whatever a writer that died has left there; a link is replaced.
+/// Creates an empty file and replaces any file or link at `path`.
 ///
 /// # Errors
-/// The I/O error.
+/// Returns the I/O error.
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -94,33 +95,34 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-/// Puts a file or a folder, written and synced under another name of the same file system, in its place.
+/// Moves a file or folder that was written and synced to its final path on the same file system.
 ///
 /// # Errors
-/// The I/O error; a folder takes no place that is occupied.
+/// Returns the I/O error. A folder does not replace anything.
 pub(crate) fn replace(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_folder(&folder(to));
     Ok(())
 }
 
-/// Makes the names in a folder durable. Some systems cannot: nothing is lost there either, unless the power fails
-/// within the first seconds.
+/// Syncs the entries of a folder.
+///
+/// Some systems do not support this; there, a power failure within the first seconds may lose a new file.
 pub(crate) fn sync_folder(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 
-/// The name under which the file at `path` is written before it is put in its place.
+/// Returns the temporary path of the file at `path` while it is written.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     path.with_file_name(name)
 }
 
-/// Opens the file at `path` for reading and appending; makes an empty one where there is none.
+/// Opens the file at `path` for reading and appending, and creates it if necessary.
 ///
 /// # Errors
-/// The I/O error, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
+/// Returns the I/O error, or [`io::ErrorKind::InvalidData`] if `path` is not a regular file, such as a link.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let options = OpenOptions::new().read(true).append(true).clone();
     match options.clone().create_new(true).open(path) {
@@ -129,11 +131,11 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// What the file at `path` holds.
+/// Reads the file at `path`.
 ///
 /// # Errors
-/// The I/O error, [`io::ErrorKind::InvalidData`] for what is no file, such as a link, or
-/// [`io::ErrorKind::FileTooLarge`] for more than [`limits::MAX_LISTING`] bytes.
+/// Returns the I/O error, [`io::ErrorKind::InvalidData`] if `path` is not a regular file, such as a link, or
+/// [`io::ErrorKind::FileTooLarge`] if it has more than [`limits::MAX_LISTING`] bytes.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     limits::read_to_end(&open_to_read(path)?, limits::MAX_LISTING)
 }
@@ -141,15 +143,15 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Opens the file at `path` for reading.
 ///
 /// # Errors
-/// The I/O error, or [`io::ErrorKind::InvalidData`] for what is no file, such as a link.
+/// Returns the I/O error, or [`io::ErrorKind::InvalidData`] if `path` is not a regular file, such as a link.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     open_existing(path, OpenOptions::new().read(true))
 }
 
-/// Makes a folder, unless there is one; its parent must be there.
+/// Creates a folder if it does not exist. Its parent must exist.
 ///
 /// # Errors
-/// The I/O error, or [`io::ErrorKind::InvalidData`] for what is no folder, such as a link to one.
+/// Returns the I/O error, or [`io::ErrorKind::InvalidData`] if `path` is not a folder, such as a link to one.
 pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -158,13 +160,13 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { Ok(()) } else { Err(strange(path, "folder")) }
 }
 
-/// Locks a file for this process alone.
+/// Locks a file for this process.
 ///
-/// A process that was killed while it started another one leaves its locks to that one until it has begun. So a lock is
-/// waited for, for a second.
+/// A process that is killed while it starts a child process may leave its locks to the child for a moment. So this
+/// function waits up to one second for the lock.
 ///
 /// # Errors
-/// [`TryLockError::WouldBlock`] where another process keeps it; the I/O error where there are no locks.
+/// Returns [`TryLockError::WouldBlock`] if another process holds the lock, or the I/O error if locks are not supported.
 pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
     const PATIENCE: Duration = Duration::from_secs(1);
     const PAUSE: Duration = Duration::from_millis(20);
@@ -175,15 +177,16 @@ pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
     locked.unwrap_or_else(Err)
 }
 
-/// Whether `path` still names this file: it does not once the file or a folder above it was removed or renamed.
-/// Elsewhere than on Unix, whether it names any.
+/// Returns whether `path` still refers to this file: false once the file or a folder above it was removed or renamed.
+///
+/// On systems other than Unix, returns whether `path` refers to any file.
 pub(crate) fn is_there(file: &File, path: &Path) -> bool {
     let found = fs::metadata(path).and_then(|found| Ok(is_same(&found, &file.metadata()?)));
     found.unwrap_or(false)
 }
 
-/// Whether the file has no name any more, so that it is gone when it is closed. Elsewhere than on Unix there are no
-/// such files.
+/// Returns whether the file has no path any more and will be deleted when it is closed. Always false on systems other
+/// than Unix.
 pub(crate) fn is_removed(file: &File) -> bool {
     #[cfg(unix)]
     let removed = file.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) == 0);
@@ -192,9 +195,9 @@ pub(crate) fn is_removed(file: &File) -> bool {
     removed
 }
 
-/// Opens the very file that stands at `path`.
+/// Opens exactly the file at `path`, without following links.
 fn open_existing(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    /// It may be replaced by another one between two looks, even more than once.
+    /// Another process may replace the file between the two checks, even repeatedly.
     const LOOKS: u32 = 100;
     for _ in 0..LOOKS {
         let found = fs::symlink_metadata(path)?;
@@ -221,12 +224,11 @@ fn is_same(_: &Metadata, _: &Metadata) -> bool {
 }
 
 fn strange(path: &Path, kind: &str) -> io::Error {
-    let words = format!("{} is no {kind} of its own; links are not followed here", path.display());
+    let words = format!("{} is not a {kind}, or it is a link; links are not followed here", path.display());
     io::Error::new(io::ErrorKind::InvalidData, words)
 }
 
-/// The folder of `path`.
-/// The last bytes of a file, as far as they can be read.
+/// Returns the last bytes of a file, or fewer if reading fails.
 pub(crate) fn tail(mut file: &File, bytes: u64) -> Vec<u8> {
     let length = file.metadata().map_or(0, |found| found.len());
     let mut tail = Vec::new();
@@ -235,7 +237,7 @@ pub(crate) fn tail(mut file: &File, bytes: u64) -> Vec<u8> {
     tail
 }
 
-/// The last lines of a log in one, as a reason quotes them.
+/// Returns the last lines of a log as one line, to quote in an error.
 pub(crate) fn last_lines(file: &File) -> String {
     const LINES: usize = 4;
     const BYTES: u64 = 2000;
@@ -245,7 +247,7 @@ pub(crate) fn last_lines(file: &File) -> String {
     lines[lines.len().saturating_sub(LINES)..].join(" | ")
 }
 
-/// The folder of the file at `path`.
+/// Returns the folder that contains `path`.
 pub(crate) fn folder(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
@@ -263,7 +265,7 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
             assert!(!beside(&path).exists());
         }
-        // A write that died left its part beside; the next one takes over.
+        // A previous write was interrupted and left its temporary file, which the next write replaces.
         fs::write(beside(&path), "par").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
         write(&path, b"three").unwrap();

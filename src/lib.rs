@@ -1,20 +1,21 @@
 //! Automated design of hybrid LLM architectures.
 //!
-//! How should attention, MLP, recurrent, ... layers be interleaved? This crate turns the question into a search, as
-//! Composer does (Acun, Sinha et al., ICLR 2026, arXiv 2510.00379):
+//! How should attention, MLP, recurrent and other layers be interleaved? This crate answers the question by a search,
+//! as Composer does (Acun, Sinha et al., ICLR 2026, arXiv 2510.00379):
 //!
-//! 1. a [`Searcher`](search::Searcher) proposes small layer sequences, such as `2A+4M`;
-//! 2. an [`Evaluator`](evaluate::Evaluator) trains each at small scale, on the [MAD tasks](evaluate::mad) for example;
-//! 3. an [`Aggregator`](aggregate::Aggregator) merges the best into one robust sequence;
-//! 4. an [`Extrapolator`](extrapolate::Extrapolator) scales it about a thousand times, to the widths of Llama.
+//! 1. a [`Searcher`](search::Searcher) proposes short layer sequences, such as `2A+4M`;
+//! 2. an [`Evaluator`](evaluate::Evaluator) trains each of them at small scale, for example on the [MAD
+//!    tasks](evaluate::mad);
+//! 3. an [`Aggregator`](aggregate::Aggregator) merges the best of them into one robust sequence;
+//! 4. an [`Extrapolator`](extrapolate::Extrapolator) scales that sequence up about a thousandfold, to the widths of
+//!    Llama.
 //!
-//! A [`Pipeline`](pipeline::Pipeline) composes the four. Every stage can be replaced, and layers of your own take part
-//! like ours.
+//! A [`Pipeline`](pipeline::Pipeline) runs the four stages. You can replace every stage, and add your own layers.
 //!
 //! # A search in five steps
 //!
-//! **What is searched.** A primitive is what a layer can be; each has a name and a letter. A space says which sequences
-//! are allowed, and knows how many there are.
+//! **1. Define the search space.** A primitive is a kind of layer, with a name and a one-letter symbol. A search space
+//! states which sequences of layers are allowed, and knows how many there are.
 //!
 //! ```
 //! use composer_nas::prelude::*;
@@ -27,8 +28,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **What is good.** An evaluator turns a trial into a report. [`Mad`](evaluate::mad::Mad) trains a small model on
-//! synthetic tasks; a closure does as well, and so does a training of your own.
+//! **2. Choose an evaluator.** An evaluator turns a trial into a report. [`Mad`](evaluate::mad::Mad) trains a small
+//! model on synthetic tasks. A closure can be an evaluator too, and so can your own training code.
 //!
 //! ```
 //! use composer_nas::prelude::*;
@@ -40,8 +41,8 @@
 //! # let _ = evaluator.fingerprint();
 //! ```
 //!
-//! **The search.** What is not said has a default. With a journal the search survives whatever stops it: the same
-//! program again goes on.
+//! **3. Run the search.** Unset options use their defaults. With a journal, an interrupted search resumes when you run
+//! the same program again.
 //!
 //! ```no_run
 //! # use composer_nas::prelude::*;
@@ -61,8 +62,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **A look at it.** [`report::Page`] shows the whole search on one page, also while it runs;
-//! [`Comparison`](cost::Comparison) puts what was found beside other models.
+//! **4. Inspect the result.** [`report::Page`] shows the whole search on one page, even while the search is running.
+//! [`Comparison`](cost::Comparison) compares the result with other models.
 //!
 //! ```
 //! # use composer_nas::{cost::{Comparison, Workload}, prelude::*};
@@ -79,8 +80,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **What to do with it.** [`Found::target`](pipeline::Found::target) is a plain value; [`HybridLm`](model::HybridLm)
-//! builds it as a Burn module, [`pretrain`] trains it, [`export`] hands it to other tools.
+//! **5. Use the result.** [`Found::target`](pipeline::Found::target) is a plain value. [`HybridLm`](model::HybridLm)
+//! builds it as a Burn module, [`pretrain`] trains it, and [`export`] writes it in the formats of other tools.
 //!
 //! ```
 //! use composer_nas::prelude::*;
@@ -91,75 +92,75 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A layer of your own is some thirty lines: [`primitive::FnPrimitive`]. Your own loop around a search is
-//! [`pipeline::Session`]: ask, evaluate wherever you like, tell.
+//! A custom layer takes about thirty lines: see [`primitive::FnPrimitive`]. To write your own search loop, use
+//! [`pipeline::Session`]: ask for a trial, evaluate it wherever you like, tell the result.
 //!
 //! # Where to find what
 //!
-//! | you want | it is |
+//! | to | use |
 //! |---|---|
-//! | to say what layers there are | [`primitive::Primitives`], [`primitive::Primitive`] |
-//! | to allow and forbid sequences | [`space::SearchSpace`], [`space::Constraint`], [`cost::Budget`] |
-//! | another strategy of search | [`search`], or your [`search::Searcher`] |
-//! | another score | [`evaluate`], or your [`evaluate::Evaluator`] |
-//! | your own training, in any language | [`evaluate::Program`] |
-//! | fewer wasted trainings | [`stopping::MedianPruner`], [`evaluate::Cached`] |
-//! | to know what a score predicts | [`evidence::Evidence`] |
-//! | less noise | [`evaluate::Repeated`], [`search::Replicate`], [`aggregate::Pooled`] |
-//! | many machines | [`execute::Process`], [`execute::Slurm`] |
-//! | to read a search from another program | [`journal::read`], then [`study::Study`] |
-//! | to watch it | [`pipeline::ProgressBar`], [`report::LivePage`], [`pipeline::MetricsFile`], [`pipeline::Observer`] |
-//! | sizes, work, cache, times | [`cost::ModelCost`], [`cost::Comparison`], [`cost::LayerTimes`] |
-//! | to train what was found | [`pretrain`], [`data`], [`downstream`] |
-//! | how families of models scale | [`isoflop`] |
-//! | to take it elsewhere | [`export`], [`import`] |
-//! | to make a hybrid of a trained model | [`convert`] |
-//! | to test what you plugged in | `testkit` |
+//! | define the available layers | [`primitive::Primitives`], [`primitive::Primitive`] |
+//! | allow and forbid sequences | [`space::SearchSpace`], [`space::Constraint`], [`cost::Budget`] |
+//! | change the search strategy | [`search`], or your own [`search::Searcher`] |
+//! | change the score | [`evaluate`], or your own [`evaluate::Evaluator`] |
+//! | run your own training code, in any language | [`evaluate::Program`] |
+//! | waste less training time | [`stopping::MedianPruner`], [`evaluate::Cached`] |
+//! | learn what a score predicts | [`evidence::Evidence`] |
+//! | reduce noise | [`evaluate::Repeated`], [`search::Replicate`], [`aggregate::Pooled`] |
+//! | use many machines | [`execute::Process`], [`execute::Slurm`] |
+//! | read a search from another program | [`journal::read`], then [`study::Study`] |
+//! | watch it | [`pipeline::ProgressBar`], [`report::LivePage`], [`pipeline::MetricsFile`], [`pipeline::Observer`] |
+//! | compute sizes, FLOPs, cache and run times | [`cost::ModelCost`], [`cost::Comparison`], [`cost::LayerTimes`] |
+//! | train the architecture you found | [`pretrain`], [`data`], [`downstream`] |
+//! | study how families of models scale | [`isoflop`] |
+//! | exchange models with other tools | [`export`], [`import`] |
+//! | turn a trained model into a hybrid | [`convert`] |
+//! | test your own implementation of a trait | `testkit` |
 //!
-//! # The modules, in the order in which data flows
+//! # Modules, in the order in which data flows
 //!
 //! 1. [`seed`], [`limits`], [`text`], [`statistics`], `retry`, [`durable`], `line_file`, [`dims`], [`device`]: named
-//!    random
-//!    streams, bounds on sizes, texts made safe to show, judging noisy numbers, files that are whole or absent,
-//!    append-only files, sizes of layers, named devices
-//! 2. `kernels`, [`layer`], [`primitive`]: what layers compute, what a layer can be
+//!    random streams, size limits, escaping of text, statistics of noisy numbers, retries, atomic file writes,
+//!    append-only files, layer dimensions, named devices
+//! 2. `kernels`, [`layer`], [`primitive`]: what layers compute, and the kinds of layers
 //! 3. [`space`]: which sequences are allowed
-//! 4. [`study`]: what is known
+//! 4. [`study`]: the trials of a search and their results
 //! 5. [`aggregate`]: study → one architecture
-//! 6. [`search`]: study → next architecture; [`stopping`]: study → what a trial must reach
-//! 7. [`model`], [`weights`], [`cost`], [`train`]: specification → network, its files, size and work, its training;
-//!    [`extrapolate`]: small architecture → model at the target's size;
-//!    [`data`], [`pretrain`], [`downstream`]: token files, pre-training on them, answers to questions
-//! 8. [`evaluate`]: trial → report; [`evidence`]: published comparisons, by which a proxy is judged
+//! 6. [`search`]: study → next architecture; [`stopping`]: study → values that a trial must reach to continue
+//! 7. [`model`], [`weights`], [`cost`], [`train`]: specification → network, its weight files, its size and FLOPs, its
+//!    training; [`extrapolate`]: small architecture → model at the target's size; [`data`], [`pretrain`],
+//!    [`downstream`]: token files, pre-training on them, multiple-choice benchmarks
+//! 8. [`evaluate`]: trial → report; [`evidence`]: published comparisons against which proxy scores are checked
 //! 9. [`execute`]: where trials run; [`isoflop`]: how architectures scale
-//! 10. [`journal`], [`pipeline`]: how a search is remembered, the composition
-//! 11. models in the files of other tools, and back: [`export`], [`import`]; trained models to hybrids: [`convert`]
-//! 12. pictures of searches and studies: [`report`]
-//! 13. `testkit` (feature of that name): the laws of the traits, for the tests of a plug-in
+//! 10. [`journal`], [`pipeline`]: the log of a search, and the composition of all stages
+//! 11. [`export`], [`import`]: models in the file formats of other tools; [`convert`]: trained models → hybrids
+//! 12. [`report`]: HTML pages and figures of searches and studies
+//! 13. `testkit` (feature of the same name): the laws of the traits, as test functions for your own implementations
 //!
 //! # Features
 //!
-//! Without default features the crate is the search alone: spaces, searchers, aggregators, journals, sessions, tables
-//! and reports, for an evaluator of your own. It then compiles in a minute and has no tensor. `model` adds layers,
-//! training, the MAD tasks, pre-training, export and import; every backend of Burn implies it.
+//! Without default features, the crate contains only the search: spaces, searchers, aggregators, journals, sessions,
+//! tables and reports. You bring your own evaluator. It then compiles in about a minute and does not depend on Burn.
+//! The feature `model` adds layers, training, the MAD tasks, pre-training, export and import. Every backend feature
+//! enables it.
 //!
-//! | feature | backend of Burn |
+//! | feature | Burn backend |
 //! |---|---|
 //! | `flex` (default) | CPU, pure Rust, with SIMD and threads |
-//! | `cuda` | NVIDIA GPUs; Burn's build script downloads an LLVM |
+//! | `cuda` | NVIDIA GPUs; Burn's build script downloads LLVM |
 //! | `rocm` | AMD GPUs |
 //! | `wgpu` | any GPU through Vulkan, Metal or WebGPU |
 //! | `ndarray` | the older CPU backend, deprecated by Burn |
 //!
-//! `tokenizers` (default) adds the import of text, [`data`]. `testkit` adds the laws of the traits, for tests of a
-//! plug-in. Layers of your own are written against the same Burn: `use composer_nas::burn;`.
+//! `tokenizers` (default) adds the import of text into token files, see [`data`]. `testkit` adds the tests of the
+//! traits' laws. Custom layers must use the same version of Burn as this crate: `use composer_nas::burn;`.
 //!
-//! The device is a value, chosen at run time: [`device::best`] or [`device::named`].
+//! You choose the device at run time, with [`device::best`] or [`device::named`].
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
-// What only layers need of the sizes and tables that the search shares with them.
+// Some items in the shared modules are used only by layers.
 #![cfg_attr(not(feature = "model"), allow(dead_code))]
-// The documentation speaks of the whole crate.
+// The documentation covers the whole crate, so links into `model` code break without that feature.
 #![cfg_attr(not(feature = "model"), allow(rustdoc::broken_intra_doc_links))]
 
 pub mod seed;
@@ -212,16 +213,16 @@ pub mod report;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 
-/// The version of Burn that the layers are made of, for those of your own: `use composer_nas::burn;`.
+/// The version of Burn that the layers use. Write custom layers against it: `use composer_nas::burn;`.
 #[cfg(feature = "model")]
 pub use burn;
-/// The version of rand behind [`Rng`].
+/// The version of rand that provides [`Rng`].
 pub use rand;
 
 pub use seed::{Rng, Seed};
 pub use space::Architecture;
 
-/// The programs in the documents run as tests.
+/// Runs the programs in the documentation as tests.
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../README.md")]
@@ -244,7 +245,7 @@ mod documents {
 #[doc = include_str!("../docs/data.md")]
 struct DataGuide;
 
-/// The names most programs import: the traits, the default of each stage, and the values between them.
+/// The most commonly used names: the traits, the default implementation of each stage, and the values they exchange.
 pub mod prelude {
     pub use crate::{
         aggregate::{Aggregator, NcClustering},

@@ -1,8 +1,7 @@
-//! Bounds on sizes, in one place: what is read from a file, a flag or another program is held against them before
-//! anything is allocated.
+//! Size limits. Sizes read from files, flags or other programs are checked against them before anything is allocated.
 //!
-//! The bounds are far above any model, and low enough that closed forms of sizes stay within 64 bits. What passes them
-//! is held against the [memory](machine_memory) that this process can have where it is about to be built.
+//! The limits are far above any model, and low enough that the closed forms of sizes fit into 64 bits. Before something
+//! large is built, its size is also checked against the [memory](machine_memory) available to this process.
 //!
 //! ```
 //! use composer_nas::{limits::{self, LimitError}, prelude::*};
@@ -21,68 +20,68 @@ use std::{
 
 use thiserror::Error;
 
-/// Channels of any kind: widths of a model, of a layer, of all heads together.
+/// Maximum number of channels: the width of a model, of a layer, or of all heads together.
 pub(crate) const MAX_WIDTH: usize = 1 << 24;
-/// Token ids. The largest vocabularies of today have a million.
+/// Maximum number of token ids. Today's largest vocabularies have about a million.
 pub const MAX_VOCABULARY: usize = 1 << 24;
-/// Layers of a model or of a search space.
+/// Maximum number of layers of a model or a search space.
 pub const MAX_LAYERS: usize = 1 << 16;
-/// Tokens of a sequence.
+/// Maximum number of tokens in a sequence.
 pub(crate) const MAX_SEQ_LEN: u64 = 1 << 32;
-/// Sequences of a batch, or of a set of examples.
+/// Maximum number of sequences in a batch or a set of examples.
 pub(crate) const MAX_SEQUENCES: usize = 1 << 24;
-/// Tokens of a training step, or of a set of examples.
+/// Maximum number of tokens in a training step or a set of examples.
 pub(crate) const MAX_TOKENS: u64 = 1 << 36;
-/// Steps of a training. The longest that were published have some millions.
+/// Maximum number of training steps. The longest published trainings have some millions.
 pub(crate) const MAX_STEPS: usize = 100_000_000;
-/// Floating-point operations of a training. The largest until 2026 had less than 1e27.
+/// Maximum number of floating-point operations of a training. The largest until 2026 used less than 1e27.
 pub const MAX_FLOPS: f64 = 1e30;
-/// Repetitions of a training or of a measurement.
+/// Maximum number of repetitions of a training or a measurement.
 pub(crate) const MAX_REPEATS: usize = 1 << 16;
-/// Trainings of a study or rows of a table that are planned at once.
+/// Maximum number of trainings of a study, or rows of a table, that are planned at once.
 pub const MAX_TRAININGS: usize = 1 << 20;
-/// Bytes of a file of lines: a journal, a table, a cache, metrics.
+/// Maximum size of a line file, in bytes: a journal, a table, a cache or metrics.
 pub(crate) const MAX_LINES: u64 = 1 << 32;
-/// Bytes of a description, such as a protocol, a target, latency.json or config.json.
+/// Maximum size of a description, in bytes: a protocol, a target, latency.json or config.json.
 pub const MAX_DESCRIPTION: u64 = 1 << 26;
-/// Bytes of a file of weights that is read whole. Larger models have several files.
+/// Maximum size of a weight file that is read at once, in bytes. Larger models have several files.
 pub(crate) const MAX_WEIGHTS: u64 = 1 << 38;
-/// Bytes of a file with an entry per token or tensor, such as tokenizer.json.
+/// Maximum size of a file with an entry per token or tensor, in bytes, such as tokenizer.json.
 pub(crate) const MAX_LISTING: u64 = 1 << 28;
 
-/// A size beyond any model, or beyond the memory there is.
+/// A size that exceeds a limit or the available memory.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum LimitError {
-    /// Beyond a bound of this module.
+    /// A size exceeds a limit of this module.
     #[error("{what} is {value}: at most {limit}")]
     TooLarge {
-        /// What is bounded.
+        /// The name of the size.
         what: &'static str,
-        /// Its size, or the largest number of 64 bits.
+        /// The size, or the largest 64-bit number if it does not fit.
         value: u64,
-        /// The bound.
+        /// The limit.
         limit: u64,
     },
-    /// An amount of work or a rate that is none, or beyond any training.
+    /// An amount of compute or a rate is not positive or too large.
     #[error("{what} is {value:e}: it must be a positive number of at most {limit:e}")]
     Work {
-        /// What is bounded.
+        /// The name of the amount.
         what: &'static str,
         /// The amount.
         value: f64,
-        /// The bound.
+        /// The limit.
         limit: f64,
     },
-    /// More than this process can have.
-    #[error("{what} would take {} of memory and this process can have {}: choose a smaller size, a larger machine, or a \
-        higher limit where ulimit or a control group sets one", gigabytes(*.bytes), gigabytes(*.machine))]
+    /// More memory is needed than this process may use.
+    #[error("{what} needs {} of memory, but this process may use {}: choose a smaller size, a larger machine, or a \
+        higher limit if ulimit or a control group sets one", gigabytes(*.bytes), gigabytes(*.machine))]
     Memory {
-        /// What is too large.
+        /// What needs the memory.
         what: &'static str,
-        /// Bytes that it needs at least, or the largest number of 64 bits.
+        /// The minimum memory needed, in bytes, or the largest 64-bit number if it does not fit.
         bytes: u64,
-        /// Bytes that this process can have.
+        /// The memory available to this process, in bytes.
         machine: u64,
     },
 }
@@ -91,22 +90,22 @@ fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-/// Holds a size against a bound.
+/// Checks a size against a limit.
 pub(crate) fn at_most(what: &'static str, value: usize, limit: usize) -> Result<(), LimitError> {
     product_at_most(what, &[value as u64], limit as u64).map(drop)
 }
 
-/// A product of sizes, where it is within a bound.
+/// Multiplies sizes and checks the product against a limit.
 pub(crate) fn product_at_most(what: &'static str, factors: &[u64], limit: u64) -> Result<u64, LimitError> {
     let product = product(factors);
     let value = saturated(product);
     if product <= limit.into() { Ok(value) } else { Err(LimitError::TooLarge { what, value, limit }) }
 }
 
-/// Holds an amount of floating-point operations against [`MAX_FLOPS`].
+/// Checks a number of floating-point operations against [`MAX_FLOPS`].
 ///
 /// # Errors
-/// [`LimitError::Work`] when it is not positive, no number, or beyond that.
+/// Returns [`LimitError::Work`] if it is not a number, not positive, or too large.
 pub(crate) fn check_flops(what: &'static str, value: f64) -> Result<(), LimitError> {
     let limit = MAX_FLOPS;
     if value > 0.0 && value <= limit { Ok(()) } else { Err(LimitError::Work { what, value, limit }) }
@@ -116,13 +115,13 @@ fn saturated(size: u128) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
 
-/// A product of sizes; the largest number there is where it is beyond that.
+/// Multiplies sizes; saturates on overflow.
 pub(crate) fn product(factors: &[u64]) -> u128 {
     factors.iter().fold(1, |product: u128, &factor| product.saturating_mul(factor.into()))
 }
 
-/// Holds bytes against the [memory](machine_memory) that this process can have. Where that is not known, everything
-/// passes.
+/// Checks a number of bytes against the [memory](machine_memory) available to this process. Any number passes if that
+/// is unknown.
 pub(crate) fn check_memory(what: &'static str, bytes: u128) -> Result<(), LimitError> {
     within_memory(what, bytes, machine_memory())
 }
@@ -134,18 +133,22 @@ fn within_memory(what: &'static str, bytes: u128, machine: Option<u64>) -> Resul
     }
 }
 
-/// Makes a write beyond the limit on file sizes (`ulimit -f`) an error of the kind [`io::ErrorKind::FileTooLarge`] for
-/// the rest of this process, so that it is told like a full disk. Otherwise the signal SIGXFSZ ends the process without
-/// a word. Call it at the beginning of `main`; elsewhere than on Unix it does nothing.
+/// Turns a write beyond the file size limit (`ulimit -f`) into an error of the kind [`io::ErrorKind::FileTooLarge`] for
+/// the rest of this process.
+///
+/// It is then reported like a full disk. Otherwise the signal SIGXFSZ kills the process without a message. Call this at
+/// the beginning of `main`. It does nothing on systems other than Unix.
 pub fn outlive_file_size_limit() {
-    // Where the system refuses, all stays as it was.
+    // If the system refuses, nothing changes.
     #[cfg(unix)]
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
 }
 
-/// Bytes of memory that this process can have at most: of the machine with its swap space, of its control group, or of
-/// its own limits (`ulimit -v` and `ulimit -d`). Read once, so that what is refused does not depend on what else runs.
-/// None where the system does not tell; only Linux does.
+/// Returns the memory that this process may use at most, in bytes, or `None` if it is unknown.
+///
+/// This is the minimum of the machine's memory including swap, the limit of the control group, and the process limits
+/// (`ulimit -v` and `ulimit -d`). It is read once, so that the result does not depend on other processes. Only Linux
+/// reports it.
 pub fn machine_memory() -> Option<u64> {
     static MEMORY: OnceLock<Option<u64>> = OnceLock::new();
     *MEMORY.get_or_init(|| {
@@ -157,14 +160,14 @@ pub fn machine_memory() -> Option<u64> {
     })
 }
 
-/// The least of the soft limits on memory by `/proc/self/limits`, in bytes; none where all are unlimited.
+/// Parses the smallest soft memory limit in `/proc/self/limits`, in bytes; `None` if all are unlimited.
 fn allowed(text: &str) -> Option<u64> {
     let of =
         |name: &&str| text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
     ["Max address space", "Max data size"].iter().filter_map(of).min()
 }
 
-/// Memory and swap space by `/proc/meminfo`, in bytes.
+/// Parses the memory including swap in `/proc/meminfo`, in bytes.
 fn total(text: &str) -> Option<u64> {
     let of = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -173,19 +176,19 @@ fn total(text: &str) -> Option<u64> {
     of("MemTotal")?.checked_add(of("SwapTotal").unwrap_or(0))
 }
 
-/// Opens a file that a user has named, for reading. Links are followed.
+/// Opens a file given by the user for reading. Links are followed.
 ///
 /// # Errors
-/// The I/O error; [`io::ErrorKind::InvalidInput`] for what is no regular file, such as a pipe, which may never
-/// end or never begin; [`io::ErrorKind::FileTooLarge`] for more than `limit` bytes.
+/// Returns the I/O error, [`io::ErrorKind::InvalidInput`] if it is not a regular file (a pipe, for example, may block
+/// forever), or [`io::ErrorKind::FileTooLarge`] if it has more than `limit` bytes.
 pub(crate) fn open(path: &Path, limit: u64) -> io::Result<File> {
     open_with(OpenOptions::new().read(true), path, limit)
 }
 
-/// Opens a file that a user has named in another way, or makes it, under the same rules as [`open`].
+/// Opens or creates a file given by the user with these options, with the same checks as [`open`].
 pub(crate) fn open_with(options: &OpenOptions, path: &Path, limit: u64) -> io::Result<File> {
     match fs::metadata(path) {
-        // To open a pipe alone may take for ever.
+        // Merely opening a pipe may block forever.
         Ok(found) => check_file(&found, limit)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -195,36 +198,36 @@ pub(crate) fn open_with(options: &OpenOptions, path: &Path, limit: u64) -> io::R
     Ok(file)
 }
 
-/// What a file holds that a user has named.
+/// Reads a file given by the user.
 ///
 /// # Errors
-/// As [`open`].
+/// Returns the same errors as [`open`].
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_to_end(&open(path, limit)?, limit)
 }
 
-/// The text of a file that a user has named, without the byte order mark that some editors put in front.
+/// Reads a text file given by the user, without a leading byte order mark.
 ///
 /// # Errors
-/// The I/O error; [`io::ErrorKind::FileTooLarge`] for more than `limit` bytes, [`io::ErrorKind::InvalidData`] for what
-/// is no UTF-8.
+/// Returns the I/O error, [`io::ErrorKind::FileTooLarge`] if the file has more than `limit` bytes, or
+/// [`io::ErrorKind::InvalidData`] if it is not UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let text = String::from_utf8(read(path, limit)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))?;
     Ok(text.strip_prefix('\u{feff}').map(Into::into).unwrap_or(text))
 }
 
-/// The rest of an open file.
+/// Reads the rest of an open file.
 pub(crate) fn read_to_end(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One byte more than is allowed tells a file that grows from one that fits.
+    // Reading one byte more than allowed detects a file that is growing.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit { Err(too_large(limit)) } else { Ok(bytes) }
 }
 
 fn check_file(found: &Metadata, limit: u64) -> io::Result<()> {
     if !found.is_file() {
-        let words = "it is no regular file but a folder, a pipe or a device";
+        let words = "it is not a regular file but a folder, a pipe or a device";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
     }
     if found.len() > limit { Err(too_large(limit)) } else { Ok(()) }
@@ -280,7 +283,7 @@ mod tests {
         assert_eq!(read_text(&folder.path().join("none"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
-    /// None of them is opened: a pipe would be waited for, a device has no end.
+    /// None of these may be opened: a pipe would block, a device never ends.
     #[cfg(unix)]
     #[test]
     fn only_regular_files_are_opened() {
@@ -297,13 +300,13 @@ mod tests {
             let append = OpenOptions::new().append(true).create(true).clone();
             assert_eq!(open_with(&append, &at(name), 4).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name}");
         }
-        // Nothing is read of what is too long.
+        // A file that is too large is not read.
         File::create(at("sparse")).unwrap().set_len(1 << 40).unwrap();
         assert_eq!(read(&at("sparse"), MAX_LINES).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
     proptest! {
-        /// Neither overflow nor wrap-around, whatever is multiplied.
+        /// There is neither a panic nor wrap-around, whatever is multiplied.
         #[test]
         fn products_are_exact_or_refused(factors in prop::collection::vec(any::<u64>(), 0..6), limit in any::<u64>()) {
             let exact = factors.iter().try_fold(1u64, |product, &factor| product.checked_mul(factor));

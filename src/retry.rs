@@ -1,4 +1,4 @@
-//! Trying again what may pass: a full disk, a folder that is away, a machine without a free process.
+//! Retries of operations that may fail temporarily, because of a full disk, a missing folder or a process limit.
 
 use std::{
     collections::BTreeSet,
@@ -7,11 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Makes attempts until one breaks, with `pause` between two of them and for as long as `patience`. An attempt that
-/// continues has failed and may be made again; the last one is made when the patience has ended.
+/// Repeats `attempt` until it breaks or `patience` has passed, with `pause` between attempts.
+///
+/// An attempt that returns [`ControlFlow::Continue`] has failed and may be repeated. The last attempt is made when
+/// `patience` has passed.
 ///
 /// # Errors
-/// What the last attempt continued with.
+/// Returns the error of the last attempt.
 pub(crate) fn retry<T, E>(
     patience: Duration,
     pause: Duration,
@@ -31,7 +33,7 @@ pub(crate) fn retry<T, E>(
     }
 }
 
-/// Since when something fails without a break, and why: for loops that have more to do than to wait for it.
+/// The time since which an operation has failed without interruption, and the reasons already reported.
 #[derive(Debug, Default)]
 pub(crate) struct Failing {
     since: Option<Instant>,
@@ -39,17 +41,18 @@ pub(crate) struct Failing {
 }
 
 impl Failing {
-    /// It fails now: for how long it has.
+    /// Records a failure and returns how long the operation has been failing.
     pub fn again(&mut self) -> Duration {
         self.since.get_or_insert_with(Instant::now).elapsed()
     }
 
-    /// Whether this reason was not told yet: each is told once until it works.
+    /// Returns whether this reason has not been reported yet. Each reason is reported once until the operation
+    /// succeeds.
     pub fn is_news(&mut self, reason: &str) -> bool {
         self.told.insert(reason.into())
     }
 
-    /// It works.
+    /// Records a success.
     pub fn ends(&mut self) {
         *self = Self::default();
     }
@@ -59,7 +62,7 @@ impl Failing {
 mod tests {
     use super::*;
 
-    /// An attempt that fails so many times, then succeeds.
+    /// An operation that fails `times` times, then succeeds.
     fn failing(times: u32) -> impl FnMut() -> ControlFlow<u32, u32> {
         let mut attempts = 0;
         move || {
@@ -72,7 +75,7 @@ mod tests {
     fn what_passes_is_waited_for_and_what_stays_is_told() {
         let pause = Duration::from_millis(1);
         assert_eq!(retry(Duration::MAX, pause, failing(3)), Ok(4));
-        // Without patience there is one attempt.
+        // With zero patience there is one attempt.
         assert_eq!(retry(Duration::ZERO, pause, failing(3)), Err(1));
         assert!(retry(5 * pause, pause, failing(u32::MAX)).unwrap_err() > 1);
     }

@@ -1,13 +1,13 @@
 //! Seeded random streams, the only source of randomness in this crate.
 //!
-//! A stream is addressed by (root seed, name, index) and is independent of every other stream, so a draw never depends
-//! on what else has been drawn, on the clock, or on how many threads run. The generator is ChaCha8, which is portable
-//! and whose output is fixed by its specification.
+//! A stream is addressed by (root seed, name, index) and is independent of all other streams. So a draw never depends
+//! on earlier draws, the clock, or the number of threads. The generator is ChaCha8: it is portable, and its
+//! specification fixes its output.
 
 use rand::{Rng as _, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// The generator behind every stream.
+/// The random number generator of all streams.
 pub type Rng = rand_chacha::ChaCha8Rng;
 
 /// The root of a family of random streams.
@@ -23,9 +23,9 @@ pub type Rng = rand_chacha::ChaCha8Rng;
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// The generator of stream `name`, element `index`.
+    /// Returns the generator of stream `name` at `index`.
     ///
-    /// The ChaCha key is `seed ‖ index ‖ FNV-1a-128(name)`; ChaCha is a pseudo-random function of its key, so streams
+    /// The ChaCha key is `seed ‖ index ‖ FNV-1a-128(name)`. ChaCha is a pseudo-random function of its key, so streams
     /// with different addresses are independent.
     pub fn rng(self, name: &str, index: u64) -> Rng {
         let mut key = [0; 32];
@@ -35,15 +35,16 @@ impl Seed {
         Rng::from_seed(key)
     }
 
-    /// A seed of its own for stream `name`, element `index`: the root of a nested family of streams.
+    /// Derives a new seed from stream `name` at `index`: the root of a nested family of streams.
     pub fn derive(self, name: &str, index: u64) -> Seed {
         Seed(self.rng(name, index).next_u64())
     }
 }
 
-/// A seed in a file that programs in other languages read: a string such as `0x1f`. Many of them hold numbers as
-/// doubles, which are whole up to 2^53 alone, and some turn strings of decimal digits into numbers by themselves.
-/// Numbers, as earlier versions wrote, and decimal strings are read as well.
+/// Serializes a seed as a string such as `0x1f`, for programs in other languages.
+///
+/// Many of them store numbers as doubles, which are exact only up to 2^53, and some convert strings of decimal digits
+/// to numbers automatically. Numbers, as earlier versions wrote them, and decimal strings are accepted as well.
 pub(crate) mod text {
     use std::fmt;
 
@@ -82,7 +83,7 @@ pub(crate) mod text {
     }
 }
 
-/// FNV-1a, 128 bits: a fixed, portable hash of stream names and of data. No defence against those who want two alike.
+/// FNV-1a with 128 bits: a fixed, portable hash of stream names and data. It is not collision-resistant to attacks.
 pub(crate) fn digest(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, &byte| {
         (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn streams_are_fixed_for_ever() {
-        // Journals record seeds: a change of these values would break every resumed search.
+        // Journals record seeds, so a change of these values would break every resumed search.
         assert_eq!(Seed(7).rng("trial", 3).next_u64(), Seed(7).derive("trial", 3).0);
         let mut all: Vec<_> = (0..4)
             .flat_map(|root| {

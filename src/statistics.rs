@@ -1,40 +1,41 @@
-//! The few statistics with which noisy measurements are judged.
+//! Statistics of noisy measurements.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::seed::Seed;
 
-/// A number with its 95 % interval.
+/// A value with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// The number.
+    /// The value.
     pub value: f64,
-    /// Lower end of the interval.
+    /// The lower end of the interval.
     pub low: f64,
-    /// Upper end of the interval.
+    /// The upper end of the interval.
     pub high: f64,
 }
 
-/// The arithmetic mean, also where the sum is beyond the largest number; NaN of nothing.
+/// Returns the arithmetic mean, even if the sum overflows; NaN without values.
 pub fn mean(values: &[f64]) -> f64 {
     let sum = values.iter().sum::<f64>();
     let count = values.len() as f64;
-    // Finite numbers have a finite mean, which rounding must not leave.
+    // Finite numbers have a finite mean, even after rounding.
     let scaled = || values.iter().map(|value| value / count).sum::<f64>().clamp(f64::MIN, f64::MAX);
     if sum.is_finite() || values.iter().any(|value| !value.is_finite()) { sum / count } else { scaled() }
 }
 
-/// A power of two near the largest of these numbers where their squares could overflow, else 1: dividing by it is
-/// exact, and numbers of ordinary size stay as they are.
+/// Returns a scale by which to divide the numbers before squaring them.
+///
+/// It is 1 unless the squares could overflow, else a power of two near the largest number, so that the division is
+/// exact.
 fn unit(values: &[f64]) -> f64 {
     const SAFE: f64 = 1e140;
     let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
     if largest > SAFE && largest.is_finite() { largest.log2().floor().min(1023.0).exp2() } else { 1.0 }
 }
 
-/// The sample standard deviation, with divisor n - 1; `None` below two values. Where it is beyond the largest number,
-/// it is that.
+/// Returns the sample standard deviation, with divisor n - 1, or `None` for fewer than two values. It saturates.
 pub(crate) fn standard_deviation(values: &[f64]) -> Option<f64> {
     let degrees = values.len().checked_sub(1).filter(|&degrees| degrees > 0)?;
     let unit = unit(values);
@@ -43,12 +44,12 @@ pub(crate) fn standard_deviation(values: &[f64]) -> Option<f64> {
     Some(((squares / degrees as f64).sqrt() * unit).min(f64::MAX))
 }
 
-/// The standard error of the mean, `s / √n`; `None` below two values.
+/// Returns the standard error of the mean, `s / √n`, or `None` for fewer than two values.
 pub fn standard_error(values: &[f64]) -> Option<f64> {
     Some(standard_deviation(values)? / (values.len() as f64).sqrt())
 }
 
-/// The median, the mean of the middle two where their number is even; `None` of nothing.
+/// Returns the median (the mean of the middle two if the number of values is even), or `None` without values.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -60,7 +61,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// Ranks from 1 for the least; equal values share the mean of their ranks.
+/// Returns the ranks, from 1 for the smallest value. Equal values share the mean of their ranks.
 pub fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<_> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -74,7 +75,7 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// Pearson's correlation of pairs; `None` where one side is constant, or the sides are not equally long.
+/// Returns Pearson's correlation, or `None` if one side is constant or the lengths differ.
 pub(crate) fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;
@@ -97,14 +98,16 @@ pub(crate) fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| (xy / scale).clamp(-1.0, 1.0))
 }
 
-/// Spearman's rank correlation: Pearson's of the [`ranks`].
+/// Returns Spearman's rank correlation, which is Pearson's correlation of the [`ranks`], or `None` if one side is
+/// constant or the lengths differ.
 pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     pearson(&ranks(x), &ranks(y))
 }
 
-/// Kendall's rank correlation τ-b: of all pairs, the share in the same order less the share in the opposite order,
-/// corrected for ties (Kendall 1945, Biometrika 33(3)); `None` where one side is constant, or the sides are not equally
-/// long.
+/// Returns Kendall's rank correlation τ-b (Kendall 1945, Biometrika 33(3)), or `None` if one side is constant or the
+/// lengths differ.
+///
+/// τ-b is the share of pairs in the same order minus the share in the opposite order, corrected for ties.
 pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;
@@ -114,7 +117,7 @@ pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
     let mut untied_y = 0.0;
     for first in 0..x.len() {
         for second in first + 1..x.len() {
-            // Zero where two are equal or one is no number.
+            // Zero if the two are equal or one is NaN.
             let order =
                 |values: &[f64]| values[first].partial_cmp(&values[second]).map_or(0.0, |order| f64::from(order as i8));
             let order_x = order(x);
@@ -128,15 +131,18 @@ pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| same / scale)
 }
 
-/// What becomes of a reliability when a measurement is made `factor` times as long: `f r / (1 + (f - 1) r)` (Spearman
-/// 1910 and Brown 1910, British Journal of Psychology 3(3)). One that is not positive stays as it is.
+/// Returns the reliability of a measurement made `factor` times as long: `f r / (1 + (f - 1) r)` (Spearman 1910 and
+/// Brown 1910, British Journal of Psychology 3(3)). A reliability that is not positive is returned unchanged.
 pub(crate) fn spearman_brown(reliability: f64, factor: f64) -> f64 {
     if reliability > 0.0 { factor * reliability / (1.0 + (factor - 1.0) * reliability) } else { reliability }
 }
 
-/// The percentile bootstrap (Efron 1979, Annals of Statistics 7(1)): the statistic of the items `0..n` with the 95 %
-/// interval of its values over `resamples` draws of `n` items with replacement. Draws without a value are left out;
-/// `None` where the items themselves have none.
+/// Computes a statistic of the items `0..n` with its percentile bootstrap interval (Efron 1979, Annals of Statistics
+/// 7(1)).
+///
+/// The interval contains the middle 95 % of the statistic's values over `resamples` draws of `n` items with
+/// replacement. `statistic` gets the drawn items and may return `None`; such draws are left out. Returns `None` if the
+/// statistic of the items themselves is `None`.
 pub fn bootstrap(
     items: usize,
     resamples: u64,
@@ -153,7 +159,7 @@ pub fn bootstrap(
     Some(Estimate::from_draws(value, (0..resamples).filter_map(draw).collect()))
 }
 
-/// The mean with its bootstrap interval; `None` of nothing.
+/// Returns the mean with its bootstrap interval, or `None` without values.
 pub fn bootstrap_mean(values: &[f64], resamples: u64, seed: Seed) -> Option<Estimate> {
     let mean_of =
         |drawn: &[usize]| (!drawn.is_empty()).then(|| mean(&drawn.iter().map(|&at| values[at]).collect::<Vec<_>>()));
@@ -161,7 +167,7 @@ pub fn bootstrap_mean(values: &[f64], resamples: u64, seed: Seed) -> Option<Esti
 }
 
 impl Estimate {
-    /// `value` with the range of the middle 95 % of `draws`; without any, the range is the value.
+    /// Creates an estimate whose interval is the middle 95 % of `draws`. Without draws, both ends equal `value`.
     pub fn from_draws(value: f64, mut draws: Vec<f64>) -> Self {
         draws.sort_by(f64::total_cmp);
         let quantile = |share: f64| {
@@ -169,7 +175,7 @@ impl Estimate {
             let below = draws.get(at.floor() as usize)?;
             let above = draws.get(at.ceil() as usize)?;
             let width = above - below;
-            // The distance of two numbers may be beyond the largest.
+            // The difference of two numbers may overflow.
             let between = || below * (1.0 - at.fract()) + above * at.fract();
             Some(if width.is_finite() { below + width * at.fract() } else { between() })
         };
@@ -190,7 +196,7 @@ mod tests {
 
     #[test]
     fn golden_values() {
-        // numpy.std(ddof=1) and scipy.stats.sem of these, by hand: squares sum to 32, 32/7.
+        // By hand: the squares sum to 32, so the variance is 32/7 (numpy.std(ddof=1) and scipy.stats.sem agree).
         let values = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
         assert_eq!(mean(&values), 5.0);
         assert!(close(standard_deviation(&values), (32.0f64 / 7.0).sqrt()));
@@ -209,7 +215,7 @@ mod tests {
         let y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68];
         assert!(close(pearson(&x, &y), 0.81642051634484));
         assert_eq!((pearson(&x, &[1.0; 11]), pearson(&x, &y[1..]), spearman(&[], &[])), (None, None, None));
-        // Two seeds that agree with 0.47: some ten of them reach 0.9.
+        // Two seeds with a correlation of 0.47: about ten of them reach 0.9.
         assert!((spearman_brown(0.47, 10.0) - 0.9).abs() < 2e-3);
         assert_eq!([(0.3, 1.0), (0.0, 4.0), (-0.5, 4.0)].map(|(r, f)| spearman_brown(r, f)), [0.3, 0.0, -0.5]);
     }
@@ -223,7 +229,7 @@ mod tests {
             estimate.low <= 0.0 && 0.0 <= estimate.high
         };
         let share = (0..300).filter(|&sample| covered(sample)).count() as f64 / 300.0;
-        // The percentile interval of 40 values is a little short of 95 %; four binomial standard errors are 0.05.
+        // The percentile interval of 40 values covers slightly less than 95 %; four binomial standard errors are 0.05.
         assert!((0.88..0.99).contains(&share), "{share}");
     }
 
@@ -239,7 +245,7 @@ mod tests {
         assert_eq!(Estimate::from_draws(0.5, Vec::new()), Estimate { value: 0.5, low: 0.5, high: 0.5 });
     }
 
-    /// Numbers that are finite but absurd.
+    /// Numbers that are finite but extreme.
     fn absurd() -> impl Strategy<Value = f64> {
         prop_oneof![
             proptest::sample::select(vec![0.0, 0.5, 1e308, -1e308, f64::MAX, f64::MIN, 1e300, -1e300, 1e-320, 5e-324]),

@@ -1,20 +1,22 @@
-//! Text and numbers from users, evaluators and files on their way to where they are read: one function per place.
+//! Escaping and formatting of text and numbers for display: one function per output format.
 //!
-//! A reason, a name or a score may hold anything: markup, formulas, commands to a terminal, ten thousand characters,
-//! 1e308. What leaves the program goes through [`line`](fn@line) to a terminal or a log, [`html`] to a page or a
-//! picture, [`cell`] to a table of comma-separated values, [`markdown`] to a table in Markdown, [`number`] or [`exact`]
-//! where it is a number.
+//! Error messages, names and scores from users, evaluators and files may contain anything: markup, formulas, terminal
+//! escape sequences, ten thousand characters, 1e308. Use [`line`](fn@line) for terminals and logs, [`html`] for pages
+//! and SVG, [`cell`] for comma-separated values, [`markdown`] for Markdown tables, and [`number`] or [`exact`] for
+//! numbers.
 
 use std::{borrow::Cow, error::Error};
 
-/// A line is cut to so many characters.
+/// Maximum length of a line, in characters.
 const LONGEST_LINE: usize = 1000;
 
-/// Numbers of more digits before the point are written with an exponent.
+/// Numbers from this size on are written with an exponent.
 const LARGEST_PLAIN: f64 = 1e9;
 
-/// One line for a terminal or a log: nothing in it moves the cursor, colours, starts a new line or turns the direction
-/// of writing, and a long text is cut.
+/// Formats text as one line for a terminal or a log.
+///
+/// Control characters, line breaks and characters that change the writing direction are escaped. Long text is
+/// truncated.
 ///
 /// ```
 /// assert_eq!(composer_nas::text::line("diverged\n\u{1b}[31mat 3"), "diverged\\n\\u{1b}[31mat 3");
@@ -23,7 +25,7 @@ pub fn line(text: &str) -> String {
     shortened(&visible(text, |_| false), LONGEST_LINE)
 }
 
-/// Text inside HTML or SVG, in an element or an attribute. Lines and tabs stay: there they are spaces.
+/// Escapes text for an element or attribute of HTML or SVG. Line feeds and tabs are kept.
 pub fn html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in visible(text, |c| matches!(c, '\n' | '\t')).chars() {
@@ -39,8 +41,10 @@ pub fn html(text: &str) -> String {
     escaped
 }
 
-/// A cell of a table of comma-separated values, quoted where needed. What a spreadsheet would take for a formula gets
-/// an apostrophe in front, which makes it text; a number stays a number. A record is always one line.
+/// Formats a cell of comma-separated values and quotes it if necessary.
+///
+/// Text that a spreadsheet would interpret as a formula gets a leading apostrophe; numbers stay numbers. A record is
+/// always one line.
 pub fn cell(text: &str) -> String {
     let text = visible(text, |_| false);
     let text = if is_formula(&text) { Cow::from(format!("'{text}")) } else { text };
@@ -50,7 +54,7 @@ pub fn cell(text: &str) -> String {
     }
 }
 
-/// A cell of a table in Markdown: one line as of [`line`](fn@line), in which nothing ends the cell or begins markup.
+/// Formats a cell of a Markdown table: one line like [`line`](fn@line), with Markdown characters escaped.
 ///
 /// ```
 /// assert_eq!(composer_nas::text::markdown("a|<b>\n"), r"a\|\<b>\n");
@@ -67,7 +71,7 @@ pub fn markdown(text: &str) -> String {
     escaped
 }
 
-/// A number as a person reads it: so many digits behind the point, an exponent where it is huge.
+/// Formats a number for people, with `digits` digits after the point, and with an exponent if it is huge.
 pub fn number(value: f64, digits: usize) -> String {
     match value {
         value if value.is_nan() => "-".into(),
@@ -77,8 +81,7 @@ pub fn number(value: f64, digits: usize) -> String {
     }
 }
 
-/// A number as a person reads it that may be a score or a size: four digits behind the point, from 10,000 on three
-/// digits and a letter for thousands, millions, ... .
+/// Formats a score or a size for people: four digits after the point, or from 10,000 on three digits and an SI prefix.
 ///
 /// ```
 /// use composer_nas::text::quantity;
@@ -101,12 +104,12 @@ pub fn quantity(value: f64) -> String {
     }
 }
 
-/// A number as a program reads it, to the last bit; nothing where it is not finite.
+/// Formats a number so that parsing it gives the same bits; an empty string if it is not finite.
 pub fn exact(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }
 }
 
-/// The first `most` characters of a text, and how many were left out.
+/// Truncates text to `most` characters and states how many were left out.
 pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}… ({} more characters)", &text[..end], text[end..].chars().count()),
@@ -114,8 +117,10 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// An error with its causes in one text, from the outermost to the first: `cannot open a.jsonl: permission denied`. The
-/// errors of this crate do not repeat their [`source`](Error::source) in their own words.
+/// Formats an error and its causes as one text, from the outermost to the root cause, such as `cannot open a.jsonl:
+/// permission denied`.
+///
+/// The errors of this crate do not repeat their [`source`](Error::source) in their message.
 ///
 /// ```
 /// use composer_nas::text::causes;
@@ -133,7 +138,7 @@ pub fn causes(error: &dyn Error) -> String {
     text
 }
 
-/// The text with every character written out that is a command rather than a letter, but for those to `keep`.
+/// Escapes all characters that are not printable, except those that `keep` accepts.
 fn visible(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let hidden = |c: char| is_command(c) && !keep(c);
     if !text.contains(hidden) {
@@ -150,14 +155,15 @@ fn visible(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Control characters, separators of lines, marks that turn the direction of writing (Unicode Standard Annex 9, table
-/// of explicit formatting characters), and what XML forbids.
+/// Returns whether this is a control character, a line separator, a mark that changes the writing direction (Unicode
+/// Standard Annex 9, table of explicit formatting characters), or a character that XML forbids.
 fn is_command(c: char) -> bool {
     let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
-/// Whether a spreadsheet would compute the cell (OWASP, "CSV Injection"). Tabs and returns are written out before.
+/// Returns whether a spreadsheet would interpret the cell as a formula (OWASP, "CSV Injection"). Tabs and carriage
+/// returns are escaped before.
 fn is_formula(text: &str) -> bool {
     let starts = text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
     starts && text.parse::<f64>().is_err()
@@ -169,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// What must not get through anywhere.
+    /// Text that must be escaped everywhere.
     pub(crate) fn nasty() -> Vec<String> {
         let texts = [
             "<script>alert('x')</script>",
@@ -196,7 +202,7 @@ mod tests {
         texts.map(String::from).into_iter().chain(["x".repeat(10_000), "\u{1b}".repeat(10_000)]).collect()
     }
 
-    /// The cells of one record, as RFC 4180 reads them.
+    /// Parses the cells of one record by RFC 4180.
     fn record(line: &str) -> Vec<String> {
         let mut cells = vec![String::new()];
         let mut quoted = false;

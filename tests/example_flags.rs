@@ -292,7 +292,7 @@ fn limits_on_the_memory_of_the_process_are_heeded() {
     ] {
         let path = protocol(folder.path(), &changes);
         let command = search(folder.path(), &["--protocol", path.to_str().unwrap()]);
-        refuse(&mut limited(3_000_000, &command), "this process can have 3.1 GB");
+        refuse(&mut limited(3_000_000, &command), "this process may use 3.1 GB");
     }
     let model = |change: fn(&mut ModelSpec)| {
         let mut spec = Target::custom("tiny", Dims::new(8, 24, 2).unwrap(), 10, true, 1).unwrap().baseline_model();
@@ -301,13 +301,13 @@ fn limits_on_the_memory_of_the_process_are_heeded() {
     };
     model(|spec| spec.dims.d_model = 1 << 24);
     let mut export = program("export");
-    refuse(&mut limited(4_000_000, export.arg(folder.path()).args(["--draw", "1"])), "this process can have 4.1 GB");
+    refuse(&mut limited(4_000_000, export.arg(folder.path()).args(["--draw", "1"])), "this process may use 4.1 GB");
     let mut latency = program("latency");
     latency.arg(folder.path().join("target.json"));
     latency.args(["--device", "flex", "--seq-len", "16", "--baseline-blocks", "1"]);
-    refuse(&mut limited(4_000_000, &latency), "this process can have 4.1 GB");
+    refuse(&mut limited(4_000_000, &latency), "this process may use 4.1 GB");
     model(|spec| spec.dims.head_dim = 1 << 20);
-    refuse(&mut limited(4_000_000, &latency), "this process can have 4.1 GB");
+    refuse(&mut limited(4_000_000, &latency), "this process may use 4.1 GB");
     // What fits is not refused.
     let tiny = search(&folder.path().join("runs"), &["--workers", "1"]);
     succeed(&mut limited(4_000_000, &tiny));
@@ -476,7 +476,7 @@ fn letters_are_explained_where_a_user_writes_them() {
     let text = succeed(search(folder.path(), &mamba).arg("M-*"));
     assert!(text.contains("1B+1M+1A"), "{text}");
     refuse(search(folder.path(), &mamba).arg("M-A"), "'A' at position 2");
-    refuse(&mut search(folder.path(), &["--letters", "M", "--add", "AAA"]), "no alphabet");
+    refuse(&mut search(folder.path(), &["--letters", "M", "--add", "AAA"]), "not an alphabet");
     // Nothing is said where nothing can be read otherwise.
     let text = told(&mut search(folder.path(), &["--run", "attention", "--add", "AAA"]));
     assert!(!text.contains("read AAA"), "{text}");

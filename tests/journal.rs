@@ -163,7 +163,7 @@ fn what_is_no_regular_file_is_refused() {
         let read = journal::read(at(name)).map(drop);
         let told = journal::notices(at(name)).map(drop);
         for refused in [opened, read, told, journal::written_by(at(name)).map(drop)] {
-            assert!(text::causes(&refused.unwrap_err()).contains("no regular file"), "{name}");
+            assert!(text::causes(&refused.unwrap_err()).contains("not a regular file"), "{name}");
         }
     }
     assert!(Journal::open(at("link"), &setup()).is_ok());

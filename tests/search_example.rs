@@ -158,7 +158,7 @@ fn bad_flags_get_a_clear_error() {
     fs::write(runs.join("file"), "").unwrap();
     let file = runs.join("file");
     let bad: &[(&[&str], &str)] = &[
-        (&["--primitives", "attention,mamba9"], "unknown primitive \"mamba9\"; known are: attention (A)"),
+        (&["--primitives", "attention,mamba9"], "unknown primitive \"mamba9\"; known primitives: attention (A)"),
         (&["--primitives", "A,attention"], "lists A twice"),
         (&["--layers", "0"], "no layers"),
         (&["--layers", "200"], "2^128"),
@@ -210,7 +210,7 @@ fn files_that_cannot_be_read_are_named() {
     let mut command = Command::new(program());
     let output = command.arg("--runs").arg(runs).args(["--executor", "process"]).args(protocol).output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && words.contains("pipe") && words.contains("no regular file"), "{words}");
+    assert!(!output.status.success() && words.contains("pipe") && words.contains("not a regular file"), "{words}");
 
     let latency = runs.join("tiny/latency.json");
     fs::create_dir(runs.join("tiny")).unwrap();

@@ -1,4 +1,4 @@
-//! One architecture per band of cost.
+//! One architecture per range of a cost.
 
 use super::{AggregateError, Aggregator};
 use crate::{
@@ -6,25 +6,27 @@ use crate::{
     study::{Measure, Study},
 };
 
-/// What the observations of a band of cost speak for.
+/// A range of a measure, with the architecture aggregated from its observations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Band {
-    /// The smallest value of the measure in the band.
+    /// The smallest value of the measure in the range.
     pub low: f64,
-    /// The largest.
+    /// The largest value of the measure in the range.
     pub high: f64,
-    /// Observations in the band.
+    /// The number of observations in the range.
     pub observations: usize,
-    /// The architecture that the aggregator gives for them; the best of them where that one lies outside the band.
+    /// The aggregated architecture, or the best observed one if the aggregated one lies outside the range.
     pub architecture: Architecture,
 }
 
-/// An architecture for each of so many bands of a measure, the smallest values first: the aggregator answers for the
-/// observations of the band alone. Bands hold about equally many of the values that occur; where there are fewer values
-/// than bands, each value is one. Observations beyond the goal's bounds are left out.
+/// Returns one architecture for each of `bands` ranges of a measure, in ascending order.
+///
+/// Each architecture is aggregated from the observations of its range alone. The ranges contain about equally many
+/// distinct values. If there are fewer distinct values than ranges, each value is a range. Observations that violate
+/// the goal's bounds are left out.
 ///
 /// # Errors
-/// [`AggregateError`] when nothing is observed within the bounds, or the aggregator refuses.
+/// Returns [`AggregateError`] if no observation satisfies the bounds, or if the aggregator fails.
 pub fn along_front(
     study: &Study,
     measure: &Measure,
@@ -56,7 +58,7 @@ fn of_band(
     let inside = |value: f64| (low..=high).contains(&value);
     let view = study.filtered(|trial| trial.report().is_some_and(|report| report.measured(measure).is_ok_and(inside)));
     let merged = aggregator.aggregate(&view)?;
-    // A study that was read from a journal has the costs of what was evaluated alone.
+    // A study that was read from a journal has only the costs of evaluated sequences.
     let seen = study.observations().find(|seen| seen.trial.architecture == merged);
     let known = || match measure {
         Measure::Cost(name) => study.costs(&merged).ok()?.get(name).copied(),

@@ -3,8 +3,9 @@
 use super::{AggregateError, Aggregator};
 use crate::{space::Architecture, study::Study};
 
-/// The architecture with the highest observed value; among equals the first in the order of the space. The baseline of
-/// Composer's comparison of aggregators.
+/// Returns the architecture with the highest observed value; on ties, the first in the order of the space.
+///
+/// This is the baseline of Composer's comparison of aggregators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Best;
 

@@ -1,25 +1,26 @@
-//! K-means in one dimension, solved exactly.
+//! Exact k-means in one dimension.
 //!
-//! In one dimension the clusters of an optimal partition are intervals of the sorted values, so dynamic programming
-//! over the end of the last interval finds the optimum (Wang and Song 2011, The R Journal 3(2), "Ckmeans.1d.dp",
-//! equation 1): `D[q][j] = min over i of D[q-1][i] + SSE(i..j)`. With `n` distinct values and `k` clusters it takes
-//! `O(k n^2)` steps. The best start of the last interval never moves back as its end moves on, so for many values the
-//! search is divided at the middle end and conquered on both sides: `O(k n log n)` (ibid., version 4 of the package; Wu
-//! 1991, "Optimal quantization by matrix searching").
+//! In one dimension, the clusters of an optimal partition are intervals of the sorted values. Dynamic programming over
+//! the end of the last interval finds the optimum (Wang and Song 2011, The R Journal 3(2), "Ckmeans.1d.dp", equation
+//! 1): `D[q][j] = min over i of D[q-1][i] + SSE(i..j)`. For `n` distinct values and `k` clusters it takes `O(k n^2)`
+//! steps. The best start of the last interval does not decrease as its end increases, so many values are solved by
+//! divide and conquer in `O(k n log n)` (ibid., version 4 of the package; Wu 1991, "Optimal quantization by matrix
+//! searching").
 
 use std::ops::Range;
 
-/// Costs within this relative distance count as equal: rounding must not decide between partitions that tie.
+/// Costs within this relative distance count as equal, so that rounding does not decide ties.
 const TIE: f64 = 1e-9;
 
-/// Up to so many distinct values every start is tried for every end.
+/// Up to this number of distinct values, every start is tried for every end.
 const FEW: usize = 2048;
 
 /// Splits `sorted` (finite, ascending) into the `clusters` intervals with the least sum of squared distances to their
-/// means, as index ranges in ascending order. Where there are fewer distinct values than clusters, each is a cluster.
+/// means, as index ranges in ascending order.
 ///
-/// Equal values stay together. Among partitions of equal cost it takes the one whose last interval, the one of the
-/// highest values, is longest; then the one before it, and so on.
+/// Equal values stay together. If there are fewer distinct values than clusters, each value is a cluster. Among
+/// partitions of equal cost, it chooses the one whose last interval (that of the highest values) is longest, then the
+/// one before it, and so on.
 pub(super) fn kmeans(sorted: &[f64], clusters: usize) -> Vec<Range<usize>> {
     let groups = Groups::new(sorted);
     let clusters = clusters.min(groups.values.len());
@@ -33,9 +34,9 @@ pub(super) fn kmeans(sorted: &[f64], clusters: usize) -> Vec<Range<usize>> {
 
 /// Distinct values with their multiplicities.
 struct Groups {
-    /// Scaled into ±1, so that squares neither overflow nor vanish.
+    /// Scaled to ±1, so that squares neither overflow nor vanish.
     values: Vec<f64>,
-    /// Where each group starts among the sorted values; one more entry for the end.
+    /// The start of each group among the sorted values, and the end of the last group.
     offsets: Vec<usize>,
 }
 
@@ -52,13 +53,13 @@ impl Groups {
         Self { values, offsets }
     }
 
-    /// The first group of each cluster.
+    /// Returns the first group of each cluster.
     fn partition(&self, clusters: usize) -> Vec<usize> {
         let n = self.values.len();
-        // For each number of clusters so far, and each end: the least cost. No cluster covers no group, at no cost.
+        // The least cost for each end. Without clusters, only the empty prefix is possible, at no cost.
         let mut costs = vec![f64::INFINITY; n + 1];
         costs[0] = 0.0;
-        // For each number of clusters and each end: where the last cluster starts.
+        // The start of the last cluster, for each number of clusters and each end.
         let mut starts = Vec::with_capacity(clusters);
         for _ in 0..clusters {
             let last = if n <= FEW { self.last_clusters(&costs) } else { Sums::new(self).last_clusters(&costs) };
@@ -78,14 +79,14 @@ impl Groups {
         path
     }
 
-    /// For every end, the least cost with one more cluster than in `costs`, and where that cluster starts.
+    /// Returns for every end the least cost with one more cluster than in `costs`, and the start of that cluster.
     fn last_clusters(&self, costs: &[f64]) -> Vec<(f64, usize)> {
         (0..costs.len()).map(|end| self.last_cluster(costs, end)).collect()
     }
 
-    /// The least cost of the groups before `end` with one more cluster than in `costs`, and where that cluster starts.
+    /// Returns the least cost of the groups before `end` with one more cluster than in `costs`, and its start.
     fn last_cluster(&self, costs: &[f64], end: usize) -> (f64, usize) {
-        // Welford's update, from the end of the cluster towards its start.
+        // Welford's update, from the end of the cluster to its start.
         let mut weight = 0.0;
         let mut mean = 0.0;
         let mut sse = 0.0;
@@ -96,7 +97,7 @@ impl Groups {
                 let delta = self.values[start] - mean;
                 weight += multiplicity;
                 mean += delta * (multiplicity / weight);
-                // Not negative, but for rounding.
+                // Negative only by rounding.
                 sse += (multiplicity * delta * (self.values[start] - mean)).max(0.0);
                 costs[start] + sse
             })
@@ -107,11 +108,11 @@ impl Groups {
     }
 }
 
-/// Sums from the first group on: the squared distances of any interval in one step.
+/// Prefix sums over the groups, which give the squared distances of any interval in constant time.
 struct Sums(Vec<[f64; 3]>);
 
 impl Sums {
-    /// Weights, values and squares, about the mean of all, so that little cancels.
+    /// Sums weights, values and squares; values are centred on the overall mean to reduce cancellation.
     fn new(groups: &Groups) -> Self {
         let weight = |at: usize| (groups.offsets[at + 1] - groups.offsets[at]) as f64;
         let all = groups.offsets[groups.offsets.len() - 1].max(1) as f64;
@@ -124,13 +125,13 @@ impl Sums {
         Self(sums)
     }
 
-    /// The sum of squared distances to the mean of the groups from `start` to before `end`.
+    /// Returns the sum of squared distances to the mean of the groups in `start..end`.
     fn sse(&self, start: usize, end: usize) -> f64 {
         let [w, x, xx] = [0, 1, 2].map(|at| self.0[end][at] - self.0[start][at]);
         if end - start > 1 { (xx - x * x / w).max(0.0) } else { 0.0 }
     }
 
-    /// As [`Groups::last_clusters`].
+    /// See [`Groups::last_clusters`].
     fn last_clusters(&self, costs: &[f64]) -> Vec<(f64, usize)> {
         let mut last = vec![(costs[0], 0); costs.len()];
         // Before the first group there is no cluster to end.
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn ties_favour_a_large_best_cluster() {
-        // {0.1} {0.2, 0.3} costs as much as {0.1, 0.2} {0.3}, but for rounding.
+        // {0.1} {0.2, 0.3} and {0.1, 0.2} {0.3} have equal costs, except for rounding.
         for shift in [0.0, 0.1, 0.7, 1e3] {
             let values: Vec<_> = [0.1, 0.2, 0.3].iter().map(|value| value + shift).collect();
             assert_eq!(kmeans(&values, 2), [0..1, 1..3], "{shift}");
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(kmeans(&[-f64::MAX, 0.0, f64::MAX], 2).len(), 2);
         assert_eq!(kmeans(&[f64::MIN_POSITIVE, 2.0 * f64::MIN_POSITIVE, 9.0 * f64::MIN_POSITIVE], 2), [0..2, 2..3]);
         assert_eq!(kmeans(&[-0.0, 0.0, 1.0], 5), [0..2, 2..3]);
-        // The mean of equal values is that value, without rounding: as many clusters as values cost nothing.
+        // The mean of equal values is exactly that value, so with as many clusters as values the cost is zero.
         let thrice = [0.1, 0.1, 0.1, 0.4, 0.4, 0.4, 0.7, 1.1, 1.1, 1.1];
         assert_eq!(kmeans(&thrice, 4), [0..3, 3..6, 6..7, 7..10]);
     }

@@ -1,7 +1,7 @@
-//! From a study to one architecture.
+//! Aggregators: from a study to one architecture.
 //!
-//! A small search is noisy, so the single best trial is partly luck. An [`Aggregator`] reads one architecture out of
-//! many observations: [`NcClustering`] is the method of Composer (arXiv 2510.00379, section on the HNAS Aggregator),
+//! A small search is noisy, so the single best trial is partly luck. An [`Aggregator`] derives one architecture from
+//! many observations. [`NcClustering`] is the method of Composer (arXiv 2510.00379, section on the HNAS Aggregator),
 //! [`Best`] its baseline.
 
 mod bands;
@@ -20,52 +20,69 @@ use thiserror::Error;
 
 use crate::{space::Architecture, study::Study};
 
-/// Reads one architecture out of the observations of a study.
+/// Derives one architecture from the observations of a study.
 ///
 /// Laws, checked by `testkit::aggregator`: the order of the observations is irrelevant; the result lies in
-/// [`Study::space`], constraints included.
+/// [`Study::space`], including its constraints.
 ///
-/// See [`Best`] for an implementation.
+/// ```
+/// use composer_nas::{aggregate::AggregateError, prelude::*};
+///
+/// /// The observed architecture with the fewest attention layers.
+/// struct FewestAttention;
+///
+/// impl Aggregator for FewestAttention {
+///     fn fingerprint(&self) -> String {
+///         "fewest_attention".into()
+///     }
+///
+///     fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError> {
+///         let observed = study.observations().map(|observation| &observation.trial.architecture);
+///         let fewest = observed.min_by_key(|&a| (a.count(Symbol::ATTENTION), a));
+///         fewest.cloned().ok_or_else(|| AggregateError::Other("no trial has a value yet".into()))
+///     }
+/// }
+/// ```
 #[auto_impl(&, Box)]
 pub trait Aggregator {
-    /// Name and settings, such as `nc_clustering(clusters=5, context=0)`.
+    /// Returns the name and settings, such as `nc_clustering(clusters=5, context=0)`.
     fn fingerprint(&self) -> String;
 
-    /// The architecture that the observations speak for.
+    /// Returns the aggregated architecture.
     ///
     /// # Errors
-    /// [`AggregateError`] when they are too few, or a setting cannot be used.
+    /// Returns [`AggregateError`] if there are too few observations or a setting is invalid.
     fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError>;
 
-    /// On how many observations the answer rests; `None` where that means nothing.
+    /// Returns the number of observations that determine the result, or `None` if the notion does not apply.
     fn voters(&self, study: &Study) -> Option<usize> {
         let _ = study;
         None
     }
 }
 
-/// Why there is no aggregated architecture.
+/// The error of an aggregation.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AggregateError {
     /// No trial has a value.
-    #[error("none of the {trials} trials has a value ({pending} pending): let at least one complete")]
+    #[error("none of the {trials} trials has a value ({pending} pending): wait until at least one is completed")]
     NoObservations {
-        /// Number of trials.
+        /// The number of trials.
         trials: usize,
-        /// How many of them are pending.
+        /// The number of pending trials.
         pending: usize,
     },
-    /// Clustering into no cluster.
+    /// The number of clusters is zero.
     #[error("nc_clustering is set to 0 clusters: use at least 1 (the paper uses 5)")]
     NoClusters,
-    /// A reason of an aggregator's own.
+    /// An error specific to an aggregator.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl AggregateError {
-    /// The error of a study without observations.
+    /// Returns the error of a study without observations.
     pub(crate) fn no_observations(study: &Study) -> Self {
         Self::NoObservations { trials: study.trials().len(), pending: study.pending().count() }
     }
@@ -83,7 +100,7 @@ mod tests {
         study::{Event, Goal, Origin, Report},
     };
 
-    /// A study of sequences by number, with their scores.
+    /// A study of sequences, given by their numbers, with their scores.
     fn study(space: &SearchSpace, goal: &Goal, seen: &[(u128, f64)]) -> Study {
         let mut study = Study::new(space.clone(), goal.clone());
         for &(number, score) in seen {

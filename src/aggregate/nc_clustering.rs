@@ -10,47 +10,47 @@ use crate::{
     study::{Study, TrialId},
 };
 
-/// The vote of the best cluster, layer by layer.
+/// N_c clustering: a layer-by-layer majority vote among the best observations.
 ///
-/// 1. The observations are put into `clusters` clusters by exact one-dimensional K-means on their values; `C` is the
+/// 1. Exact one-dimensional k-means splits the observations into `clusters` clusters by their values. `C` is the
 ///    cluster with the highest mean.
-/// 2. The result is built from the first layer to the last:
-///    `â_i = mode { a_i : a in C, a_{i-c..i-1} = â_{i-c..i-1} }`, where `c` is the length of the [`Context`].
+/// 2. The result is built from the first layer to the last: `â_i = mode { a_i : a in C, a_{i-c..i-1} = â_{i-c..i-1} }`,
+///    where `c` is the length of the [`Context`].
 ///
-/// Where the paper leaves room:
-/// - a tie goes to the choice whose supporters have the higher mean value, then to the one that comes first among the
-///   choices of the layer;
-/// - where no member of `C` matches the context, which only constraints can bring about, it is shortened by one layer
-///   until one does;
-/// - with fewer distinct values than clusters, each value is a cluster;
-/// - in a space with constraints a majority may lead out of the space, so only choices stand for election with which
-///   the layers before them can still be completed to a sequence of the space; where no member of `C` votes for any of
-///   them, the context is shortened in the same way, and at last the first choice is taken.
+/// Cases that the paper leaves open:
+/// - Ties go to the choice whose supporters have the higher mean value, then to the first among the choices of the
+///   layer.
+/// - If no member of `C` matches the context, which can only happen with constraints, the context is shortened by one
+///   layer until one matches.
+/// - If there are fewer distinct values than clusters, each value is a cluster.
+/// - With constraints, a majority vote may lead out of the space. So only choices are eligible that can still be
+///   completed to a sequence of the space. If no member of `C` votes for an eligible choice, the context is shortened
+///   in the same way; if there is still no vote, the first eligible choice is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NcClustering {
-    /// Number of clusters, at least one.
+    /// The number of clusters, at least one.
     pub clusters: usize,
-    /// How many earlier layers condition the vote.
+    /// The number of preceding layers on which the vote is conditioned.
     pub context: Context,
 }
 
-/// How many of the layers before it condition the vote on a layer.
+/// The number of preceding layers on which the vote on a layer is conditioned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Context {
-    /// At most so many: the `c` of `N_c`.
+    /// At most this number of layers: the `c` of `N_c`.
     Layers(usize),
-    /// All of them.
+    /// All preceding layers.
     FullPrefix,
 }
 
-/// How [`NcClustering`] came to its result.
+/// The clusters and votes that led to the result of [`NcClustering`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Clustering {
-    /// By ascending value.
+    /// All clusters, by ascending value.
     pub clusters: Vec<Cluster>,
-    /// Index of the cluster that votes.
+    /// The index of the cluster that votes.
     pub chosen: usize,
     /// One vote per layer.
     pub layers: Vec<LayerVote>,
@@ -58,7 +58,7 @@ pub struct Clustering {
     pub architecture: Architecture,
 }
 
-/// One cluster of observations. Values are turned so that larger is better.
+/// A cluster of observations. Values are oriented so that larger is better.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cluster {
     /// The lowest value.
@@ -67,35 +67,35 @@ pub struct Cluster {
     pub high: f64,
     /// The mean value.
     pub mean: f64,
-    /// Its members, in order of proposal.
+    /// The members, in order of proposal.
     pub trials: Vec<TrialId>,
 }
 
 /// The vote on one layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerVote {
-    /// How many layers before it conditioned the vote in the end.
+    /// The number of preceding layers on which the vote was finally conditioned.
     pub context: usize,
-    /// One entry per choice of the layer, in their order.
+    /// One entry per choice of the layer, in order.
     pub votes: Vec<Vote>,
     /// The winner.
     pub chosen: Symbol,
 }
 
-/// What one choice got.
+/// The votes for one choice.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Vote {
     /// The choice.
     pub symbol: Symbol,
-    /// How many members of the cluster that match the context have it at this layer.
+    /// The number of cluster members that match the context and have this choice at this layer.
     pub supporters: usize,
-    /// Their mean value.
+    /// The mean value of these members.
     pub mean: Option<f64>,
-    /// Whether the space can still be reached with it.
+    /// Whether the prefix with this choice can be completed to a sequence of the space.
     pub feasible: bool,
 }
 
-/// An observation, as far as it matters here.
+/// An observation.
 struct Candidate<'a> {
     value: f64,
     architecture: &'a Architecture,
@@ -106,36 +106,36 @@ impl NcClustering {
     /// The number of clusters in the paper.
     pub(crate) const CLUSTERS: usize = 5;
 
-    /// The majority of each layer by itself; the best in the paper.
+    /// Creates N_0 clustering: each layer votes independently. The best variant in the paper.
     pub const fn n0() -> Self {
         Self::nc(0)
     }
 
-    /// Each layer given the layer before.
+    /// Creates N_1 clustering: each layer is conditioned on the previous one.
     pub const fn n1() -> Self {
         Self::nc(1)
     }
 
-    /// Each layer given the `c` layers before.
+    /// Creates N_c clustering: each layer is conditioned on the previous `c` layers.
     pub const fn nc(c: usize) -> Self {
         Self { clusters: Self::CLUSTERS, context: Context::Layers(c) }
     }
 
-    /// Each layer given all layers before.
+    /// Creates the variant in which each layer is conditioned on all previous layers.
     pub const fn full_prefix() -> Self {
         Self { clusters: Self::CLUSTERS, context: Context::FullPrefix }
     }
 
-    /// The same with `k` clusters; zero is refused by [`Aggregator::aggregate`].
+    /// Sets the number of clusters. [`Aggregator::aggregate`] returns an error if it is zero.
     #[must_use]
     pub const fn with_clusters(self, k: usize) -> Self {
         Self { clusters: k, ..self }
     }
 
-    /// The result with the clusters and votes that led to it.
+    /// Returns the result together with the clusters and votes that led to it.
     ///
     /// # Errors
-    /// [`AggregateError`] when there is no observation, or the number of clusters is zero.
+    /// Returns [`AggregateError`] if there are no observations or the number of clusters is zero.
     pub fn explain(&self, study: &Study) -> Result<Clustering, AggregateError> {
         if self.clusters == 0 {
             return Err(AggregateError::NoClusters);
@@ -160,7 +160,7 @@ impl NcClustering {
         })
     }
 
-    /// The vote on the layer after `prefix`; `None` when the prefix is whole.
+    /// Returns the vote on the layer after `prefix`, or `None` if the prefix is complete.
     fn vote(&self, space: &SearchSpace, members: &[Candidate], prefix: &[Symbol]) -> Option<LayerVote> {
         let layer = prefix.len();
         let feasible = space.next_choices(prefix);
@@ -188,7 +188,7 @@ impl NcClustering {
 }
 
 impl Default for NcClustering {
-    /// [`NcClustering::n0`].
+    /// Returns [`NcClustering::n0`].
     fn default() -> Self {
         Self::n0()
     }
@@ -213,7 +213,7 @@ impl Aggregator for NcClustering {
 }
 
 impl Cluster {
-    /// The cluster of these candidates, at least one, by ascending value.
+    /// Creates a cluster from at least one candidate, sorted by ascending value.
     fn new(members: &[Candidate]) -> Self {
         let values: Vec<_> = members.iter().map(|member| member.value).collect();
         let mut trials: Vec<_> = members.iter().map(|member| member.trial).collect();
@@ -231,18 +231,19 @@ impl Vote {
     }
 }
 
-/// The observations by ascending value, then by sequence: sums over them do not depend on the order of the trials.
+/// Returns the observations by ascending value, then by sequence, so that sums do not depend on the order of the
+/// trials.
 fn sorted_candidates(study: &Study) -> Vec<Candidate<'_>> {
     let mut candidates: Vec<_> = study
         .observations()
-        // Adding zero turns -0 into 0, so that equal values are equal bits.
+        // Adding zero turns -0 into 0, so that equal values have equal bits.
         .map(|seen| Candidate { value: seen.value + 0.0, architecture: &seen.trial.architecture, trial: seen.trial.id })
         .collect();
     candidates.sort_by(|a, b| a.value.total_cmp(&b.value).then_with(|| a.architecture.cmp(b.architecture)));
     candidates
 }
 
-/// The mean; `None` of nothing.
+/// Returns the mean, or `None` without values.
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| statistics::mean(values))
 }
@@ -294,8 +295,8 @@ mod tests {
 
     #[test]
     fn context_conditions_the_vote() {
-        // All in one cluster. Alone, the second layer is M (3 to 2); after A, which wins the first layer, it is A (2 to
-        // 1).
+        // All in one cluster. On its own, the second layer is M (3 to 2). After A, which wins the first layer, it is A
+        // (2 to 1).
         let study = study(&[("AA", 0.5), ("AA", 0.5), ("AM", 0.5), ("MM", 0.5), ("MM", 0.5)]);
         assert_eq!(aggregated(NcClustering::n0(), &study), "AM");
         assert_eq!(aggregated(NcClustering::n1(), &study), "AA");
@@ -328,7 +329,7 @@ mod tests {
     fn constraints_are_kept_where_the_majority_breaks_them() {
         let space = SearchSpace::uniform([A, M], 4).unwrap().count(A, 1..=1).unwrap();
         let study = study_in(space, &[("AMMM", 0.5), ("MAMM", 0.5), ("MMAM", 0.5)]);
-        // Each layer alone votes M; the last one must be A, and nobody votes for it.
+        // Each layer alone votes M; the last one must be A, and no member votes for it.
         let clustering = NcClustering::n0().explain(&study).unwrap();
         assert_eq!(clustering.architecture.letters(), "MMMA");
         let last = &clustering.layers[3];

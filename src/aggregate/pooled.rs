@@ -3,12 +3,14 @@
 use super::{AggregateError, Aggregator};
 use crate::{space::Architecture, study::Study};
 
-/// Asks `A` about the [pooled](Study::pooled) study, in which every architecture counts once, with its mean. Use it
-/// where a search repeats evaluations, as [`Replicate`](crate::search::Replicate) does: the best of several draws is
-/// luckier than one, and every repetition would have a vote.
+/// Applies the aggregator `A` to the [pooled](Study::pooled) study, in which every architecture counts once, with its
+/// mean value.
+///
+/// Use it if the search repeats evaluations, as [`Replicate`](crate::search::Replicate) does. Otherwise every
+/// repetition would have a vote, and the best of several draws would be optimistic by chance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pooled<A>(
-    /// Who answers.
+    /// The inner aggregator.
     pub A,
 );
 

@@ -1,4 +1,4 @@
-//! Budgets for the sequences of a search space.
+//! Cost budgets for the sequences of a search space.
 
 use std::fmt;
 
@@ -11,23 +11,25 @@ use crate::{
     space::Constraint,
 };
 
-/// A cost that adds up over the layers of a sequence. Embedding, head and final norm are left out: they are the same
-/// for all.
+/// A cost that adds up over the layers of a sequence.
+///
+/// Embedding, head and final norm are left out, because they are the same for all sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Parameters, each layer with the norm in front of it: [`ModelCost::non_embedding_parameters`](super::ModelCost).
+    /// Parameters of all layers, including the norm before each: see
+    /// [`ModelCost::non_embedding_parameters`](super::ModelCost).
     NonEmbeddingParameters,
     /// Forward floating-point operations per token by the workload's convention, without the head.
     ForwardFlopsPerToken,
-    /// Bytes that one sequence keeps for decoding: [`ModelCost::cache_bytes_per_sequence`](super::ModelCost).
+    /// Bytes cached for decoding one sequence: see [`ModelCost::cache_bytes_per_sequence`](super::ModelCost).
     CacheBytesPerSequence,
 }
 
-/// An upper bound on what the layers of a sequence cost together, at given widths and a given length.
+/// An upper bound on the total cost of a sequence's layers, at given widths and a given length.
 ///
-/// It bounds the sequences that are searched. An extrapolator repeats them up to a target's size, so it is the cost per
-/// parameter that carries over to the target.
+/// It bounds the small sequences of the search. An extrapolator repeats them up to the target's size, so what carries
+/// over to the target is the cost per parameter.
 ///
 /// ```
 /// use composer_nas::{cost::{Budget, Metric, Workload}, prelude::*};
@@ -44,22 +46,22 @@ pub enum Metric {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// What is bounded.
+    /// The bounded cost.
     pub metric: Metric,
-    /// The largest sum allowed, in the unit of the metric.
+    /// Maximum sum, in the unit of the metric.
     pub max: u64,
-    /// The widths at which layers are counted: those of the target, say.
+    /// The widths at which layers are counted, for example those of the target.
     pub dims: Dims,
-    /// The length of a sequence, the bytes of a number in its cache, and how work is counted.
+    /// The sequence length, the bytes per number in the cache, and the FLOP convention.
     pub workload: Workload,
 }
 
 impl Budget {
-    /// The rule for a space whose layers are chosen from `symbols`:
+    /// Returns the constraint for a space whose layers are chosen from `symbols`, see
     /// [`SearchSpace::symbols`](crate::space::SearchSpace).
     ///
     /// # Errors
-    /// [`CostError`] when a primitive is unknown, a width or the length cannot be used, or a cost exceeds 64 bits.
+    /// Returns [`CostError`] if a primitive is unknown, a width or the length is invalid, or a cost exceeds 64 bits.
     pub fn constraint(&self, symbols: &[Symbol], primitives: &Primitives) -> Result<Constraint, CostError> {
         let Self { metric, max, dims, workload } = self;
         check_workload(*workload)?;
@@ -130,7 +132,7 @@ mod tests {
             (Metric::ForwardFlopsPerToken, titan),
             (Metric::CacheBytesPerSequence, workload),
         ] {
-            // As much as this sequence costs, and a little less.
+            // The cost of this sequence, and slightly less.
             let max = cost(&"ASM".parse().unwrap(), metric, workload);
             for max in [max, max - 1] {
                 let budget = Budget { metric, max, dims: target.dims.clone(), workload };

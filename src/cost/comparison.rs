@@ -1,4 +1,4 @@
-//! Costs of several models side by side.
+//! Comparison of the costs of several models.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{CostError, FlopConvention, LayerTimes, ModelCost, Seconds, Timing, Workload};
 use crate::{model::ModelSpec, primitive::Primitives, space::Architecture, text};
 
-/// Costs of several models; the first is the one that the others are compared with.
+/// The costs of several models, relative to the first one.
 ///
-/// Its [`Display`](fmt::Display) is a Markdown table, aligned to be read as it is, one column per model, that states
-/// its conventions. [`Target::compare`](crate::extrapolate::Target::compare) makes one beside a target's baseline:
+/// Its [`Display`](fmt::Display) is an aligned Markdown table with one column per model, followed by its conventions.
+/// [`Target::compare`](crate::extrapolate::Target::compare) creates one that includes a target's baseline:
 /// ```
 /// use composer_nas::{cost::Workload, prelude::*};
 /// let (target, primitives) = (Target::llama_1b(), Primitives::standard());
@@ -21,9 +21,9 @@ use crate::{model::ModelSpec, primitive::Primitives, space::Architecture, text};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// What the costs hold for.
+    /// The workload for which the costs hold.
     pub workload: Workload,
-    /// What was timed, where times were taken.
+    /// The setup of the time measurement, if there are times.
     pub timing: Option<Timing>,
     /// One row per model.
     pub rows: Vec<ComparisonRow>,
@@ -32,13 +32,13 @@ pub struct Comparison {
 /// One model of a [`Comparison`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonRow {
-    /// What the model is called.
+    /// The name of the model.
     pub name: String,
-    /// Its layers.
+    /// The layers of the model.
     pub architecture: Architecture,
-    /// What it costs.
+    /// The costs of the model.
     pub cost: ModelCost,
-    /// How long it takes, where times of all its layers were taken.
+    /// The measured times of the model, if all its layers were timed.
     pub seconds: Option<Seconds>,
 }
 
@@ -46,7 +46,7 @@ impl Comparison {
     /// Compares named models at one workload.
     ///
     /// # Errors
-    /// [`CostError`] of the first model whose cost cannot be stated.
+    /// Returns [`CostError`] for the first model whose cost cannot be computed.
     pub fn new<'a>(
         models: impl IntoIterator<Item = (impl Into<String>, &'a ModelSpec)>,
         primitives: &Primitives,
@@ -60,7 +60,7 @@ impl Comparison {
         Ok(Self { workload, timing: None, rows })
     }
 
-    /// The same with measured times, which are to be taken at the widths of these models.
+    /// Adds measured times, which must be those of layers at the widths of these models.
     #[must_use]
     pub fn with_times(mut self, times: &LayerTimes) -> Self {
         self.timing = Some(times.timing);
@@ -68,24 +68,25 @@ impl Comparison {
         self
     }
 
-    /// How many times smaller than the first row's the cache per sequence is; `None` where there is no cache, or no
-    /// row.
+    /// Returns the cache size per sequence of the first row divided by that of `row`, or `None` if there is no cache or
+    /// no row.
     pub(crate) fn cache_reduction(&self, row: &ComparisonRow) -> Option<f64> {
         let first = self.rows.first()?.cost.cache_bytes_per_sequence;
         ratio(first, row.cost.cache_bytes_per_sequence)
     }
 
-    /// Training work per token as a multiple of the first row's; `None` where there is no row.
+    /// Returns the training FLOPs per token relative to the first row, or `None` if there is no row.
     pub(crate) fn relative_work(&self, row: &ComparisonRow) -> Option<f64> {
         ratio(row.cost.train_flops_per_token, self.rows.first()?.cost.train_flops_per_token)
     }
 
-    /// Parameters as a multiple of the first row's; `None` where there is no row.
+    /// Returns the number of parameters relative to the first row, or `None` if there is no row.
     pub(crate) fn relative_parameters(&self, row: &ComparisonRow) -> Option<f64> {
         ratio(row.cost.total_parameters, self.rows.first()?.cost.total_parameters)
     }
 
-    /// The table: lines of cells, each a label and a cell per model; the first line has the models' names.
+    /// Returns the lines of the table. Each line has a label and a cell per model; the first line has the names of the
+    /// models.
     pub fn lines(&self) -> Vec<Vec<String>> {
         let line = |label: &str, cell: &dyn Fn(&ComparisonRow) -> String| {
             [label.to_owned()].into_iter().chain(self.rows.iter().map(cell)).collect::<Vec<_>>()
@@ -135,7 +136,7 @@ impl Comparison {
         lines
     }
 
-    /// What the numbers stand for, a line each.
+    /// Returns notes on the conventions, one per line.
     pub fn notes(&self) -> Vec<String> {
         let Workload { seq_len, bytes_per_element, flops } = self.workload;
         let counted = match flops {
@@ -155,7 +156,7 @@ impl Comparison {
     }
 }
 
-/// `part / whole`, where the whole is something.
+/// Returns `part / whole`, or `None` if `whole` is zero.
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
@@ -164,7 +165,7 @@ fn times(ratio: Option<f64>) -> String {
     ratio.map_or("-".into(), |ratio| format!("{ratio:.2}x"))
 }
 
-/// Digits in groups of three: `1,235,814,400`.
+/// Formats digits in groups of three: `1,235,814,400`.
 fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
@@ -228,7 +229,7 @@ mod tests {
         assert_eq!(format!("{:.2}", (reductions[1] + reductions[2]) / 2.0), "1.69");
     }
 
-    /// The cells behind a label.
+    /// The cells after a label.
     fn cells(text: &str, label: &str) -> Vec<String> {
         let line = text.lines().find(|line| line.starts_with(&format!("| {label} "))).unwrap();
         line.split('|').map(|cell| cell.trim().to_owned()).filter(|cell| !cell.is_empty()).skip(1).collect()

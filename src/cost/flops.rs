@@ -1,4 +1,4 @@
-//! How floating-point operations are counted.
+//! Conventions for counting floating-point operations.
 
 use std::fmt;
 
@@ -6,26 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{model::ModelSpec, primitive::LayerCost};
 
-/// What counts as work. Both take training for three times the forward pass.
+/// A convention for counting floating-point operations. Both count training as three times the forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlopConvention {
-    /// Megatron-LM (`num_floating_point_operations` in `megatron/training/training.py`; the formula of Narayanan et al.
-    /// 2021, arXiv 2104.04473, appendix, with causal attention halved): what each layer multiplies and adds, scores and
-    /// mixing for the causal half and within a window, `2 d V` of logits whether or not the head is tied. Norms,
-    /// activations and the embedding look-up count nothing.
+    /// The convention of Megatron-LM: the multiplications and additions of each layer.
+    ///
+    /// Attention scores and mixing count for the causal half and within a window. Logits count `2 d V`, whether or not
+    /// the embeddings are tied. Norms, activations and the embedding lookup do not count. Source:
+    /// `num_floating_point_operations` in `megatron/training/training.py`, and the formula of Narayanan et al. 2021
+    /// (arXiv 2104.04473, appendix) with causal attention halved.
     #[default]
     Megatron,
-    /// TorchTitan (`get_dense_model_nparams_and_flops` and `get_moe_model_nparams_and_flops` in
-    /// `torchtitan/models/utils.py`, August 2026): `6 N + 12 L H C s` per token and training, where `N` are the
-    /// parameters that a token meets, norms among them, without an embedding that is not tied, and `L` the attention
-    /// layers of `H` heads of width `C`. Attention is not halved and a window not regarded; what recurrences do beyond
-    /// their weights counts nothing.
+    /// The convention of TorchTitan: `6 N + 12 L H C s` per token in training.
+    ///
+    /// `N` is the number of parameters that are active for a token, including norms, without an untied embedding. `L`
+    /// is the number of attention layers with `H` heads of width `C`. Attention is not halved, and windows are ignored.
+    /// Recurrences count only by their weights. Source: `get_dense_model_nparams_and_flops` and
+    /// `get_moe_model_nparams_and_flops` in `torchtitan/models/utils.py`, August 2026.
     TorchTitan,
 }
 
 impl FlopConvention {
-    /// Forward work per token of a layer, with the norm in front of it.
+    /// Returns the forward FLOPs per token of a layer and the norm before it.
     pub(super) fn layer(self, cost: &LayerCost, width: u64, seq_len: u64) -> u128 {
         match self {
             Self::Megatron => cost.forward_flops_per_token.into(),
@@ -36,7 +39,7 @@ impl FlopConvention {
         }
     }
 
-    /// Forward work per token of the last norm and the head, whose own parameters are `head`.
+    /// Returns the forward FLOPs per token of the final norm and the head, which has `head` parameters of its own.
     pub(super) fn ends(self, spec: &ModelSpec, head: u128) -> u128 {
         let width = u128::from(spec.dims.width());
         let logits = width * spec.vocab_size as u128;

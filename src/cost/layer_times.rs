@@ -1,4 +1,4 @@
-//! How long layers take on a device, as values.
+//! Measured times of layers.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,41 +6,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::{primitive::Symbol, space::Architecture};
 
-/// What is timed.
+/// The setup of a time measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
-    /// Sequences at once.
+    /// The number of sequences in a batch.
     pub batch: usize,
-    /// Tokens of a sequence: read at once when a prompt is read (prefill), and held in the cache while decoding.
+    /// The number of tokens per sequence: read at once in prefill, and cached while decoding.
     pub seq_len: usize,
-    /// Measurements; the median counts. One more goes first, unmeasured.
+    /// The number of measurements, of which the median is used. One unmeasured warm-up run precedes them.
     pub repeats: usize,
 }
 
-/// Seconds of one layer or of a whole model on one device.
+/// The times of one layer or of a whole model on one device, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
-    /// For reading all tokens of all sequences at once.
+    /// The time to process all tokens of all sequences at once.
     pub prefill: f64,
-    /// For one more token of every sequence, with the cache full.
+    /// The time to process one more token of every sequence, with a full cache.
     pub decode: f64,
 }
 
-/// Times of single layers at one width on one device. The time of a model is the sum over its layers, which is how
-/// models that do not fit, or differ in the order of layers alone, are compared: every kind of layer is timed once.
+/// Times of single layers at one width on one device.
+///
+/// The time of a model is estimated as the sum over its layers. So every kind of layer is timed only once, and you can
+/// compare models that do not fit on the device or that differ only in the order of their layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerTimes {
-    /// What was timed.
+    /// The setup of the measurement.
     pub timing: Timing,
-    /// Per residual block with its norm.
+    /// Times of residual blocks, including the norm, by symbol.
     pub layers: BTreeMap<Symbol, Seconds>,
-    /// Embedding, last norm and head.
+    /// The time of embedding, final norm and head.
     pub ends: Seconds,
 }
 
 impl LayerTimes {
-    /// The sum over a model's layers and its ends; `None` where a layer was not timed.
+    /// Returns the sum over a model's layers, embedding and head, or `None` if a layer was not timed.
     pub fn of(&self, architecture: &Architecture) -> Option<Seconds> {
         let add = |sum: Seconds, &layer| {
             let time = self.layers.get(&layer)?;
@@ -50,7 +52,7 @@ impl LayerTimes {
     }
 }
 
-/// A table of the layers.
+/// Formats a table of the layers.
 impl fmt::Display for LayerTimes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Timing { batch, seq_len, repeats } = self.timing;

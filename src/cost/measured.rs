@@ -1,4 +1,4 @@
-//! Measures how long layers take on a device.
+//! Measures the times of layers on a device.
 
 use std::time::Instant;
 
@@ -20,14 +20,14 @@ use crate::{
     statistics::median,
 };
 
-/// Times that cannot be taken.
+/// The error of a time measurement.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum MeasureError {
-    /// Nothing to time.
-    #[error("{0:?} measures nothing: take at least one sequence, one token and one measurement")]
+    /// There is nothing to measure.
+    #[error("{0:?} measures nothing: use at least one sequence, one token and one measurement")]
     Timing(Timing),
-    /// A size beyond any model, or beyond this machine.
+    /// A size exceeds a limit or the available memory.
     #[error(transparent)]
     Limit(#[from] LimitError),
     /// A layer cannot be built.
@@ -48,9 +48,11 @@ impl Timing {
         Ok(())
     }
 
-    /// Holds what is in memory at once, at least, against what this process can have: the prompt, its sum with what the
-    /// layer gives, what the layer keeps, its weights, and the matrix that turns the channels of a head while decoding;
-    /// or embedding and scores. On an accelerator only the prompt is here.
+    /// Checks the minimum memory that the measurement needs against what this process may use.
+    ///
+    /// This is the prompt, its sum with the layer's output, the layer's cache and weights, and the matrix that rotates
+    /// the channels of a head while decoding; or the embedding and the logits. With an accelerator, only the prompt is
+    /// in host memory.
     fn check_memory(
         self,
         symbols: &[Symbol],
@@ -61,7 +63,7 @@ impl Timing {
         let [batch, seq, width, vocabulary] =
             [self.batch, self.seq_len, like.dims.d_model, like.vocab_size].map(|size| size as u64);
         let prompt = limits::product(&[batch, seq, width]);
-        let check = |numbers: u128| limits::check_memory("what is timed", numbers.saturating_mul(4));
+        let check = |numbers: u128| limits::check_memory("the measurement", numbers.saturating_mul(4));
         check(prompt)?;
         if device::is_accelerator(device) {
             return Ok(());
@@ -79,11 +81,14 @@ impl Timing {
 }
 
 impl LayerTimes {
-    /// Times every kind of layer that occurs in `architectures`, at the widths and vocabulary of `like`, on `device`.
-    /// In a program that does nothing else, if the numbers are to mean something.
+    /// Measures every kind of layer that occurs in `architectures`, at the widths and vocabulary of `like`, on
+    /// `device`.
+    ///
+    /// For meaningful times, run it in a program that does nothing else.
     ///
     /// # Errors
-    /// [`MeasureError`] when a layer cannot be built, or there is nothing to time, or more than this machine can hold.
+    /// Returns [`MeasureError`] if a layer cannot be built, if there is nothing to measure, or if the memory does not
+    /// suffice.
     pub fn measure<'a>(
         architectures: impl IntoIterator<Item = &'a Architecture>,
         like: &ModelSpec,
@@ -97,10 +102,10 @@ impl LayerTimes {
         Ok(Self { timing, layers, ends: time_ends(like, timing, device) })
     }
 
-    /// What [`measure`](Self::measure) would time: each symbol once, in order.
+    /// Returns the symbols that [`measure`](Self::measure) would time, each once and in order.
     ///
     /// # Errors
-    /// [`MeasureError`] where it would refuse.
+    /// Returns [`MeasureError`] if `measure` would return one before timing.
     pub fn check<'a>(
         architectures: impl IntoIterator<Item = &'a Architecture>,
         like: &ModelSpec,
@@ -118,7 +123,7 @@ impl LayerTimes {
     }
 }
 
-/// One residual block.
+/// Times one residual block.
 fn time_layer(
     symbol: Symbol,
     like: &ModelSpec,
@@ -145,8 +150,8 @@ fn time_layer(
     Ok(Seconds { prefill, decode })
 }
 
-/// Embedding, last norm and head. When a prompt is read, only its last token needs scores. The weights are zero: they
-/// do not change the time.
+/// Times embedding, final norm and head. In prefill, only the last token needs logits. The weights are zero, which does
+/// not change the time.
 fn time_ends(like: &ModelSpec, timing: Timing, device: &Device) -> Seconds {
     let Timing { batch, seq_len, repeats } = timing;
     let vocab_size = like.vocab_size;
@@ -167,7 +172,7 @@ fn time_ends(like: &ModelSpec, timing: Timing, device: &Device) -> Seconds {
     Seconds { prefill: time(repeats, || run(&prompt)), decode: time(repeats, || run(&next)) }
 }
 
-/// The median seconds of `work`, finished work included.
+/// Returns the median time of `work` until the device has finished, in seconds.
 fn time(repeats: usize, mut work: impl FnMut() -> Tensor<3>) -> f64 {
     wait(work());
     let measure = |_| {
@@ -179,7 +184,7 @@ fn time(repeats: usize, mut work: impl FnMut() -> Tensor<3>) -> f64 {
     median(&seconds).unwrap_or(f64::NAN)
 }
 
-/// Returns when the device has computed `x`: one number of it is read.
+/// Waits until the device has computed `x`, by reading one of its numbers.
 fn wait(x: Tensor<3>) {
     let _ = x.slice([0..1, 0..1, 0..1]).into_data();
 }

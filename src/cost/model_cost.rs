@@ -13,69 +13,69 @@ use crate::{
     primitive::{Primitives, RegistryError, Role, Symbol},
 };
 
-/// The use for which costs are stated.
+/// The setting for which costs are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
-    /// Length of a sequence in tokens.
+    /// Length of a sequence, in tokens.
     pub seq_len: u64,
-    /// Bytes of one number in the cache, and of an activation in training.
+    /// Bytes per number in the cache and in the activations of training.
     pub bytes_per_element: u64,
-    /// How work is counted.
+    /// The convention for counting floating-point operations.
     #[serde(default)]
     pub flops: FlopConvention,
 }
 
 impl Workload {
-    /// Sequences of this length, with 16-bit numbers (bfloat16); work by the default convention.
+    /// Creates a workload of sequences of this length with 16-bit numbers (bfloat16) and the default FLOP convention.
     pub const fn bf16(seq_len: u64) -> Self {
         Self { seq_len, bytes_per_element: 2, flops: FlopConvention::Megatron }
     }
 }
 
-/// What a model costs; see the [module](super) for the conventions.
+/// The cost of a model. See the [module](super) for the conventions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCost {
-    /// What the costs hold for.
+    /// The workload for which the costs hold.
     pub workload: Workload,
     /// Number of layers.
     pub layers: usize,
-    /// How many layers mix along the sequence ([`Role::Sequence`]), such as attention.
+    /// Number of layers that mix along the sequence ([`Role::Sequence`]), such as attention.
     pub sequence_layers: usize,
-    /// How many layers carry each symbol.
+    /// Number of layers by symbol.
     pub symbols: BTreeMap<Symbol, usize>,
-    /// Parameters of all layers, each with the norm of `d_model` weights in front of it.
+    /// Parameters of all layers, each including the norm of `d_model` weights before it.
     #[serde(rename = "body_parameters", alias = "non_embedding_parameters")]
     pub non_embedding_parameters: u64,
     /// Parameters of the embedding: `V d`.
     pub embedding_parameters: u64,
-    /// Parameters of the head: `V d`, and `V` more with a bias; none where it is tied to the embedding.
+    /// Parameters of the head: `V d`, plus `V` with a bias, or 0 if it is tied to the embedding.
     pub head_parameters: u64,
-    /// All parameters, the final norm included.
+    /// All parameters, including the final norm.
     pub total_parameters: u64,
-    /// Parameters that a token meets: all but the experts that it is not sent to.
+    /// Parameters that are active for a token: all except the experts to which it is not routed.
     pub active_parameters: u64,
     /// Forward floating-point operations per token, by the workload's convention.
     pub forward_flops_per_token: u64,
     /// Floating-point operations of training per token: three times the forward pass.
     pub train_flops_per_token: u64,
-    /// Bytes by which the cache grows with the token after the last: 0 where all state is recurrent.
+    /// Bytes by which the cache grows for the token after the last. Zero if all state is recurrent.
     pub cache_bytes_per_token: u64,
-    /// Bytes that one sequence of full length keeps for decoding: KV cache and recurrent state.
+    /// Bytes cached for decoding one sequence of full length: KV cache and recurrent state.
     pub cache_bytes_per_sequence: u64,
-    /// Bytes of activations that training keeps of one sequence of full length, an estimate; a batch keeps them for
-    /// each of its sequences.
+    /// An estimate of the activations that training keeps for one sequence of full length, in bytes. A batch needs this
+    /// for each of its sequences.
     pub activation_bytes_per_sequence: u64,
-    /// The same where layers keep their inputs alone and are computed again in the backward pass, one at a time.
+    /// The same if layers keep only their inputs and are recomputed one at a time in the backward pass.
     pub recomputed_activation_bytes_per_sequence: u64,
 }
 
 impl ModelCost {
-    /// The cost of a model.
+    /// Computes the cost of a model.
     ///
     /// # Errors
-    /// [`CostError`] when a primitive is unknown, a width or the sequence length cannot be used, or a count exceeds 64
-    /// bits.
+    /// Returns [`CostError`] if a primitive is unknown, a width or the sequence length is invalid, or a count exceeds
+    /// 64 bits.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, workload: Workload) -> Result<Self, CostError> {
         check_workload(workload)?;
         let Workload { seq_len, bytes_per_element, flops: convention } = workload;
@@ -97,7 +97,7 @@ impl ModelCost {
         let mut flops = convention.ends(spec, head);
         let mut cache = 0;
         let mut grown = 0;
-        // Numbers kept by all layers beside their inputs, and by the layer that keeps most.
+        // Numbers kept by all layers in addition to their inputs, and by the layer that keeps most.
         let mut kept = 0;
         let mut most = 0;
         let mut sequence_layers = 0;
@@ -145,10 +145,10 @@ impl ModelCost {
     }
 }
 
-/// Parameters of all layers, norms left out.
+/// Returns the parameters of all layers, without norms.
 ///
 /// # Errors
-/// [`RegistryError`] for an unknown layer.
+/// Returns [`RegistryError`] if a layer is unknown.
 pub(crate) fn body_without_norms(spec: &ModelSpec, primitives: &Primitives) -> Result<u128, RegistryError> {
     let size = |&layer: &Symbol| Ok(u128::from(primitives.get(layer)?.cost(&spec.dims, 0).parameters));
     spec.architecture.layers().iter().map(size).sum()
@@ -164,22 +164,22 @@ fn within_64_bits(count: u128) -> Result<u64, CostError> {
     u64::try_from(count).map_err(|_| CostError::TooLarge)
 }
 
-/// A model whose cost cannot be stated.
+/// The error of a cost that cannot be computed.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum CostError {
-    /// The registry lacks a primitive of the architecture.
+    /// The architecture contains an unknown primitive.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The widths contradict each other.
+    /// The widths are invalid or inconsistent.
     #[error(transparent)]
     Dims(#[from] DimsError),
-    /// No tokens, more tokens than any sequence has, or numbers of no bytes.
-    #[error("costs cannot be stated: seq_len is {} and must lie between 1 and {MAX_SEQ_LEN}; bytes_per_element is {} and \
+    /// The sequence length is 0 or too large, or numbers have 0 bytes.
+    #[error("invalid workload: seq_len is {} and must be between 1 and {MAX_SEQ_LEN}; bytes_per_element is {} and \
         must be at least 1", .0.seq_len, .0.bytes_per_element)]
     Workload(Workload),
-    /// A count beyond 64 bits.
-    #[error("the model is too large, one of its costs exceeds 64 bits: choose a smaller vocab_size, width or seq_len")]
+    /// A count exceeds 64 bits.
+    #[error("one of the model's costs exceeds 64 bits: choose a smaller vocab_size, width or seq_len")]
     TooLarge,
 }
 
@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    /// `6 (N - embedding) + 12 L H C s`, where `N` keeps an embedding that is the head as well.
+    /// `6 (N - embedding) + 12 L H C s`, where `N` includes an embedding that is tied to the head.
     #[test]
     fn torchtitan_counts_all_scores_and_the_norms() {
         let titan = |spec: &ModelSpec, seq_len| {
@@ -243,11 +243,11 @@ mod tests {
             let want = 6 * (8_030_261_248 - 525_336_576) + 12 * 32 * 32 * 128 * seq_len;
             assert_eq!(titan(&untied.baseline_model(), seq_len), want);
         }
-        // A window counts as all tokens do, and a recurrence as its weights.
+        // A window counts like full attention, and a recurrence by its weights.
         assert_eq!(titan(&tied.model("SM".parse().unwrap()), 4096), titan(&tied.model("AM".parse().unwrap()), 4096));
         let recurrent = tied.model("BG".parse().unwrap());
         assert_eq!(titan(&recurrent, 4096), 6 * cost(&recurrent, 4096).total_parameters);
-        // Of 8 experts and a shared one, each a quarter of d_ff, a token meets 4.
+        // Of 8 experts and a shared one, each a quarter of d_ff, 4 are active for a token.
         let experts = tied.model("AE".parse().unwrap());
         let found = cost(&experts, 4096);
         let idle = 5 * 3 * 2048 * 2048;
@@ -264,8 +264,8 @@ mod tests {
         assert_eq!(new, Workload { flops: FlopConvention::TorchTitan, ..old });
     }
 
-    /// Per token and layer: input, norm and its normaliser; queries, keys, values, what is mixed, a normaliser per
-    /// head; or two branches of SwiGLU. Then the last norm, and logits and their gradient in 32 bits.
+    /// Per token and layer: input, norm and its normalizer; queries, keys, values, attention output and a normalizer
+    /// per head, or two branches of SwiGLU. Then the final norm, and logits and their gradient in 32 bits.
     #[test]
     fn activations_at_1b_are_those_counted_by_hand() {
         let cost = cost(&Target::llama_1b().baseline_model(), 4096);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     /// Korthikanti et al. 2022, arXiv 2205.05198: `s b h (34 + 5 a s / h)` bytes per block of attention and GELU MLP.
-    /// Of the 34, masks of dropout are 2; the second term is scores, which are computed again.
+    /// Of the 34, dropout masks are 2. The second term is scores, which are recomputed.
     #[test]
     fn activations_of_a_gelu_transformer_are_those_of_the_literature() {
         let dims = Dims::new(1024, 4096, 16).unwrap();
@@ -292,8 +292,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Of every layer, at any length: longer is more, recomputation is less, precision is a factor of what layers
-        /// keep.
+        /// For every layer and length: longer sequences keep more, recomputation keeps less, and precision is a factor
+        /// of what layers keep.
         #[test]
         fn activations_keep_their_laws(seq in 1u64..5000, more in 1u64..500, letters in "[ASBGCMFRE]{1,8}") {
             let target = Target::llama_350m();
@@ -309,8 +309,8 @@ mod tests {
         }
     }
 
-    /// Sixteen times a letter of attention and a letter of an MLP is sixteen blocks of a transformer of equal sizes,
-    /// whatever the letters are; with experts in place of the MLP it is that as well, but for the routers.
+    /// 16 attention letters and 16 MLP letters have the size of 16 transformer blocks, whatever the letters are. The
+    /// same holds with experts instead of the MLP, except for the routers.
     #[test]
     fn sixteen_pairs_of_letters_are_sixteen_transformer_blocks() {
         let target = Target::llama_1b();

@@ -1,16 +1,16 @@
-//! The sizes of a gated delta rule.
+//! Sizes of a gated delta rule.
 
-/// The sizes of a gated delta rule. It has no parameters: keep it in a field marked `#[module(skip)]`.
+/// Sizes of a gated delta rule. It has no parameters: store it in a field marked `#[module(skip)]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeltaRule {
-    /// `K`.
+    /// `K`, the number of query and key heads.
     pub key_heads: usize,
-    /// `V`, a multiple of `key_heads`.
+    /// `V`, the number of value heads, a multiple of `key_heads`.
     pub value_heads: usize,
-    /// `C`, channels of a query or key head.
+    /// `C`, channels per query or key head.
     pub key_width: usize,
-    /// `P`, channels of a value head.
+    /// `P`, channels per value head.
     pub value_width: usize,
-    /// `L`, tokens that are computed as one matrix; results depend on it by rounding only.
+    /// `L`, tokens per chunk that is computed by matrix products. Results depend on it only by rounding.
     pub chunk: usize,
 }

@@ -1,65 +1,65 @@
-//! Options of layers, as plain values that recipes and layers share.
+//! Layer options, as plain values shared by primitives and layers.
 
 use std::num::NonZeroUsize;
 
 use super::Positions;
 
-/// How queries and keys are normalized before they turn; the norm is an RMS norm with weights.
+/// Normalization of queries and keys before the rotary embedding, by an RMS norm with weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueryKeyNorm {
-    /// Not at all.
+    /// No normalization.
     #[default]
     None,
-    /// Head by head, with the same weights for all heads, as in Qwen3 and LFM2.
+    /// Each head is normalized separately, with weights shared by all heads, as in Qwen3 and LFM2.
     PerHead,
-    /// Over all heads at once, as in OLMo 2.
+    /// All heads are normalized together, as in OLMo 2.
     Whole,
 }
 
-/// Which projections of attention carry a bias.
+/// Biases of the attention projections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProjectionBias {
-    /// Those of query, key, value and gate.
+    /// Whether the query, key, value and gate projections have a bias.
     pub input: bool,
-    /// That of the output.
+    /// Whether the output projection has a bias.
     pub output: bool,
 }
 
-/// Bounds of the time steps of [`Mamba2`](crate::primitive::Mamba2): `time_step_limit` of transformers.
+/// Bounds on the time steps of [`Mamba2`](crate::primitive::Mamba2), `time_step_limit` in transformers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepLimits {
-    /// The least step, at least 0.
+    /// The smallest step, at least 0.
     pub least: f64,
-    /// The largest step, above the least; it may be infinite.
+    /// The largest step, greater than `least`; may be infinite.
     pub most: f64,
 }
 
-/// What the norm of [`Mamba2`](crate::primitive::Mamba2) sees.
+/// The norm before the output projection of [`Mamba2`](crate::primitive::Mamba2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mamba2Norm {
-    /// Group by group, behind the gate: `norm(y * silu(z))`. All classes of transformers 5.
+    /// Each group is normalized after the gate: `norm(y * silu(z))`. Used by all classes of transformers 5.
     #[default]
     Groups,
-    /// All groups at once, behind the gate: the classes of transformers 4 for Mamba-2 and Bamba.
+    /// All groups are normalized together after the gate. Used by the classes of transformers 4 for Mamba-2 and Bamba.
     Whole,
-    /// Group by group, in front of the gate: `norm(y) * silu(z)`, `norm_before_gate` of the paper's code.
+    /// Each group is normalized before the gate: `norm(y) * silu(z)`, `norm_before_gate` in the paper's code.
     BeforeGate,
 }
 
-/// How the gates `g_i` of the chosen experts come about from the scores `u W`.
+/// How the gates `g_i` of the selected experts are computed from the scores `u W`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Routing {
-    /// The softmax over all experts, as in DeepSeekMoE, and Qwen2-MoE without `norm_topk_prob`.
+    /// The softmax over all experts, as in DeepSeekMoE, and in Qwen2-MoE without `norm_topk_prob`.
     #[default]
     Softmax,
-    /// The softmax over the chosen ones, as in Mixtral, Granite, and Qwen3-Next with `norm_topk_prob`.
+    /// The softmax over the selected experts, as in Mixtral, Granite, and Qwen3-Next with `norm_topk_prob`.
     Chosen,
-    /// The sigmoids of the chosen ones divided by their sum, times this many hundredths: DeepSeek-V3 and Nemotron-H
-    /// with `norm_topk_prob`, one group, and no correction of the choice.
+    /// The sigmoids of the selected experts divided by their sum, times this number of hundredths, as in DeepSeek-V3
+    /// and Nemotron-H with `norm_topk_prob`, one group, and no correction bias for the selection.
     Sigmoid(u32),
 }
 
-/// The sizes of a latent attention at one width.
+/// Sizes of latent attention at one width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LatentSizes {
     pub heads: usize,
@@ -70,7 +70,7 @@ pub(crate) struct LatentSizes {
     pub query_rank: Option<usize>,
 }
 
-/// What an attention layer does beside attending.
+/// Options of an attention layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AttentionForm {
     pub positions: Positions,
@@ -81,10 +81,10 @@ pub(crate) struct AttentionForm {
     pub bias: ProjectionBias,
 }
 
-/// What a Mamba-2 layer does beside its recurrence.
+/// Options of a Mamba-2 layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MambaForm {
-    /// Taps of the convolution.
+    /// Kernel size of the convolution.
     pub taps: usize,
     pub conv_bias: bool,
     pub projection_bias: bool,

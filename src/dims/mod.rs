@@ -1,5 +1,4 @@
-//! Sizes of layers, as plain values: what [`primitive`](crate::primitive) costs and builds, and what models are
-//! described by.
+//! Layer dimensions and options, as plain values shared by [primitives](crate::primitive), layers and models.
 
 mod delta_rule;
 mod forms;

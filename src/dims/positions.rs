@@ -1,23 +1,23 @@
-//! Which channels of a head turn with the position.
+//! Rotary position embeddings.
 
 use serde::{Deserialize, Serialize};
 
-/// Which channels of the queries and keys of attention turn with the position (rotary embeddings).
+/// The channels of queries and keys to which attention applies rotary position embeddings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
     /// All channels, as in Llama.
     #[default]
     Rotary,
-    /// A share of each head, in percent, rounded down to whole pairs and at least one: the `partial_rotary_factor` of
-    /// transformers. Bamba turns 50, Qwen3-Next 25.
+    /// A percentage of each head, rounded down to whole pairs but at least one pair: `partial_rotary_factor` in
+    /// transformers. Bamba uses 50, Qwen3-Next 25.
     Partial(u8),
-    /// None: the order of the tokens comes from the mask and from other layers, as in Nemotron-H.
+    /// No channels. The order of the tokens comes from the causal mask and other layers, as in Nemotron-H.
     None,
 }
 
 impl Positions {
-    /// How many channels of a head turn.
+    /// Returns the number of rotated channels per head.
     pub(crate) fn channels(self, head_dim: usize) -> usize {
         match self {
             Positions::Rotary => head_dim,
@@ -29,8 +29,10 @@ impl Positions {
         }
     }
 
-    /// Our channel of every channel of a head as transformers numbers them: there the first channels turn, in halves;
-    /// here channel `c` and `c + C/2` do, for the first `c`, so that one computation serves every share.
+    /// Returns this crate's channel index for each head channel in the order of transformers.
+    ///
+    /// Transformers rotates the first channels of a head, split into halves. This crate pairs channel `c` with `c +
+    /// C/2`, for the first `c`, so that one computation covers every percentage.
     pub(crate) fn order(self, head_dim: usize) -> Vec<usize> {
         let turning = self.channels(head_dim) / 2;
         let half = head_dim / 2;

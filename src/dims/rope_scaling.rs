@@ -1,30 +1,31 @@
-//! Rotary frequencies for a longer context.
+//! Scaling of rotary frequencies for longer contexts.
 
 use std::f64::consts::TAU;
 
 use serde::{Deserialize, Serialize};
 
-/// Rotary frequencies slowed down for a longer context, as Llama 3.1 and later do it (`rope_type: llama3` of
-/// transformers). A pair of channels that turns fewer than `low_freq_factor` times within the original context turns
-/// `factor` times slower, one that turns more than `high_freq_factor` times as before, and those between are
-/// interpolated.
+/// Scaling of rotary frequencies for longer contexts, as in Llama 3.1 and later (`rope_type: llama3` in transformers).
 ///
-/// Llama 3.2 has a factor of 32 over 8192 positions, Llama 3.1 one of 8, and both 1 and 4 turns.
+/// A channel pair that completes fewer than `low_freq_factor` turns within the original context is slowed down by
+/// `factor`. A pair with more than `high_freq_factor` turns is unchanged. Pairs in between are interpolated.
+///
+/// Llama 3.2 uses a factor of 32, Llama 3.1 a factor of 8. Both have 8192 original positions and limits of 1 and 4
+/// turns.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RopeScaling {
-    /// How much slower the slowest pairs turn; at least 1.
+    /// The slowdown of the lowest frequencies, at least 1.
     pub factor: f64,
-    /// Turns within the original context, up to which a pair is slowed down in full.
+    /// Pairs with at most this number of turns within the original context are slowed down fully.
     pub low_freq_factor: f64,
-    /// Turns within the original context, from which on a pair is left alone; more than `low_freq_factor`.
+    /// Pairs with at least this number of turns are unchanged. Greater than `low_freq_factor`.
     pub high_freq_factor: f64,
-    /// Positions of the context before it was extended.
+    /// The context length before the extension, in positions.
     pub original_max_position_embeddings: usize,
 }
 
 impl RopeScaling {
-    /// Whether all frequencies that come of it are finite, positive and no higher than they were.
+    /// Returns whether the resulting frequencies are finite, positive and not higher than before.
     pub(crate) fn is_sound(&self) -> bool {
         let Self { factor, low_freq_factor: low, high_freq_factor: high, .. } = *self;
         factor >= 1.0
@@ -34,7 +35,7 @@ impl RopeScaling {
             && self.original_max_position_embeddings > 0
     }
 
-    /// Of one pair of channels, in radians per position.
+    /// Returns the scaled frequency of one channel pair, in radians per position.
     pub(crate) fn frequency(&self, original: f64) -> f64 {
         let turns = self.original_max_position_embeddings as f64 * original / TAU;
         let kept = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);

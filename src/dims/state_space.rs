@@ -1,16 +1,16 @@
-//! The sizes of a selective state space.
+//! Sizes of a selective state space.
 
-/// The sizes of a selective state space. It has no parameters: keep it in a field marked `#[module(skip)]`.
+/// Sizes of a selective state space. It has no parameters: store it in a field marked `#[module(skip)]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateSpace {
-    /// `H`, a multiple of `groups`.
+    /// `H`, the number of heads, a multiple of `groups`.
     pub heads: usize,
-    /// `P`, channels of a head.
+    /// `P`, channels per head.
     pub width: usize,
-    /// `G`.
+    /// `G`, the number of groups that share B and C.
     pub groups: usize,
-    /// `N`.
+    /// `N`, the state size.
     pub state: usize,
-    /// `L`, tokens that are computed as one matrix; results depend on it by rounding only.
+    /// `L`, tokens per chunk that is computed by matrix products. Results depend on it only by rounding.
     pub chunk: usize,
 }

@@ -1,4 +1,4 @@
-//! The widths at which a layer is built.
+//! The widths of layers.
 
 use std::num::Saturating;
 
@@ -8,40 +8,41 @@ use thiserror::Error;
 use super::RopeScaling;
 use crate::limits::MAX_WIDTH;
 
-/// Widths shared by the layers of one model. Every field counts elements unless it says otherwise.
+/// Widths shared by all layers of a model. Fields count elements unless stated otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dims {
     /// Width of the residual stream.
     pub d_model: usize,
-    /// Inner width of the channel mixers.
+    /// Inner width of feed-forward layers.
     pub d_ff: usize,
-    /// Query heads of attention.
+    /// Number of query heads of attention.
     pub heads: usize,
-    /// Key and value heads of attention; divides `heads` (grouped-query attention).
+    /// Number of key and value heads of attention. Divides `heads` (grouped-query attention).
     pub kv_heads: usize,
-    /// Width of one head; even, because rotary embeddings turn pairs.
+    /// Width of one head. Even, because rotary embeddings rotate pairs of channels.
     pub head_dim: usize,
     /// Base of the rotary frequencies (RoPE theta).
     pub rope_theta: f64,
-    /// Rotary frequencies slowed down for a longer context; `None` leaves them as they are.
+    /// Scaling of the rotary frequencies for longer contexts. `None` leaves them unscaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
     /// Epsilon of the RMS norms.
     pub norm_eps: f64,
-    /// Whether the projections of attention carry a bias.
+    /// Whether the attention projections have biases.
     pub attention_bias: bool,
 }
 
-/// A count of a closed form: it stays at its largest value where it would overflow.
+/// A count in a closed form. It saturates on overflow.
 pub(crate) type Count = Saturating<u64>;
 
 impl Dims {
-    /// Widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000 unscaled, norm epsilon
-    /// 1e-5, no bias.
+    /// Creates widths with full multi-head attention: `head_dim = d_model / heads`, RoPE theta 10,000 without scaling,
+    /// norm epsilon 1e-5, no biases.
     ///
     /// # Errors
-    /// [`DimsError`] when a width is zero or `heads` does not divide `d_model` into even heads.
+    /// Returns [`DimsError`] if a width is zero or too large, or if `heads` does not divide `d_model` into heads of
+    /// even width.
     pub fn new(d_model: usize, d_ff: usize, heads: usize) -> Result<Self, DimsError> {
         if heads == 0 || !d_model.is_multiple_of(heads) {
             return Err(DimsError::Heads { d_model, heads });
@@ -62,10 +63,10 @@ impl Dims {
         Ok(dims)
     }
 
-    /// Checks that every width is positive and of a sensible size, and that the heads fit each other.
+    /// Checks that every width is positive and within the limits, and that the numbers of heads are consistent.
     ///
     /// # Errors
-    /// [`DimsError`] names the first width that does not fit.
+    /// Returns [`DimsError`] for the first invalid value.
     pub fn validate(&self) -> Result<(), DimsError> {
         for (name, value) in [("d_model", self.d_model), ("d_ff", self.d_ff), ("head_dim", self.head_dim)] {
             if value == 0 {
@@ -95,12 +96,12 @@ impl Dims {
         }
     }
 
-    /// `d_model` as a 64-bit count, for closed forms.
+    /// Returns `d_model` as a 64-bit count.
     pub fn width(&self) -> u64 {
         self.d_model as u64
     }
 
-    /// `d_model`, `d_ff`, channels of all query heads and of all key heads, for closed forms.
+    /// Returns `d_model`, `d_ff`, and the channels of all query heads and of all key heads, for closed forms.
     pub(crate) fn counts(&self) -> [Count; 4] {
         let [model, inner, heads, kv_heads, head] =
             [self.d_model, self.d_ff, self.heads, self.kv_heads, self.head_dim].map(|size| Saturating(size as u64));
@@ -108,52 +109,52 @@ impl Dims {
     }
 }
 
-/// Widths that contradict each other.
+/// The error of invalid or inconsistent widths.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum DimsError {
     /// A width is zero.
     #[error("{0} is 0: give every layer at least one channel")]
     Zero(&'static str),
-    /// A width is beyond any model.
-    #[error("{name} is {value}: a width is at most {MAX_WIDTH}")]
+    /// A width exceeds the limit.
+    #[error("{name} is {value}: a width can be at most {MAX_WIDTH}")]
     TooWide {
-        /// Which width.
+        /// The name of the width.
         name: &'static str,
-        /// Its value.
+        /// The value.
         value: usize,
     },
-    /// The heads do not divide the width.
-    #[error("{heads} heads do not divide d_model {d_model}: choose a divisor of {d_model}, or set head_dim by hand")]
+    /// The number of heads does not divide the model's width.
+    #[error("{heads} heads do not divide d_model {d_model}: choose a divisor of {d_model}, or set head_dim directly")]
     Heads {
         /// Width of the residual stream.
         d_model: usize,
-        /// Query heads.
+        /// Number of query heads.
         heads: usize,
     },
-    /// The groups of grouped-query attention do not come out even.
+    /// The number of KV heads does not divide the number of query heads.
     #[error("{kv_heads} KV heads do not divide {heads} heads: choose a divisor of {heads}")]
     Groups {
-        /// Query heads.
+        /// Number of query heads.
         heads: usize,
-        /// Key and value heads.
+        /// Number of key and value heads.
         kv_heads: usize,
     },
-    /// Rotary embeddings need pairs.
-    #[error("head_dim {0} is odd: rotary position embeddings turn pairs of channels, so use an even width")]
+    /// The head width is odd, but rotary embeddings need pairs of channels.
+    #[error("head_dim {0} is odd: rotary position embeddings rotate pairs of channels, so use an even width")]
     OddHead(usize),
-    /// Rotary frequencies cannot be scaled like this.
+    /// The rotary scaling is invalid.
     #[error(
-        "{0:?}: a factor of at least 1 is needed, 0 < low_freq_factor < high_freq_factor, all of them finite, and at least one \
-         position"
+        "invalid {0:?}: use finite values with factor >= 1 and 0 < low_freq_factor < high_freq_factor, and at least one \
+         original position"
     )]
     RopeScaling(RopeScaling),
     /// A real-valued setting is not a positive number.
     #[error("{name} is {value}: it must be a positive number")]
     NotPositive {
-        /// Which setting.
+        /// The name of the setting.
         name: &'static str,
-        /// Its value.
+        /// The value.
         value: f64,
     },
 }
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
     use crate::primitive::{Attention, GatedConv, Mlp, Moe, Primitive, Primitives, Relu2, SlidingWindow, SwiGlu};
 
-    /// Widths and lengths of every magnitude.
+    /// Widths and lengths of all magnitudes.
     fn size() -> impl Strategy<Value = u64> {
         (0u32..64, any::<u64>()).prop_map(|(shift, bits)| bits >> shift)
     }
@@ -173,8 +174,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Closed forms neither panic nor wrap around, whatever the widths: they are right, or the largest number there
-        /// is.
+        /// Closed forms neither panic nor wrap around, whatever the widths: they are exact or saturate.
         #[test]
         fn closed_forms_saturate(sizes in prop::array::uniform5(size()), seq_len in size(), bias in any::<bool>()) {
             let [d_model, d_ff, heads, kv_heads, head_dim] = sizes.map(|size| size as usize);
@@ -210,7 +210,7 @@ mod tests {
             let whole = Attention.cost(&dims, seq_len);
             let window = SlidingWindow::default().cost(&dims, seq_len);
             prop_assert!(window.forward_flops_per_token <= whole.forward_flops_per_token);
-            // Those that cannot be built cost nothing.
+            // Primitives that cannot be built cost nothing.
             for primitive in Primitives::standard().iter() {
                 let one = primitive.activations(&dims, seq_len);
                 let more = primitive.activations(&dims, seq_len.saturating_add(1));

@@ -1,16 +1,16 @@
-//! The paper's advice.
+//! The rule that the paper recommends.
 
 use super::{ExtrapolateError, Extrapolator, Stack, Stretch, Target};
 use crate::{model::ModelSpec, primitive::Primitives, space::Architecture};
 
-/// [`Stack`] for a small architecture of fewer than 16 layers, [`Stretch`] from 16 layers on.
+/// Uses [`Stack`] for small architectures of fewer than 16 layers, and [`Stretch`] from 16 layers on.
 ///
-/// The paper compares 6 and 16 layers and stacks the former; where between them the advice changes is our choice.
+/// The paper compares 6 and 16 layers and stacks the former. The threshold between them is a choice of this crate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Auto;
 
 impl Auto {
-    /// The fewest layers that are stretched.
+    /// The minimum number of layers that are stretched.
     pub(crate) const STRETCH_FROM: usize = 16;
 }
 

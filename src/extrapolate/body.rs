@@ -1,4 +1,4 @@
-//! The layers of a small architecture, measured at the widths of a target.
+//! The parameters of a small architecture's layers at the widths of a target.
 
 use super::{ExtrapolateError, Target};
 use crate::{
@@ -7,13 +7,13 @@ use crate::{
     space::Architecture,
 };
 
-/// A small architecture beside the target that it grows to.
+/// A small architecture and its target.
 pub(super) struct Body<'a> {
     small: &'a Architecture,
     target: &'a Target,
-    /// Parameters of its layers at the target's widths, without norms.
+    /// Parameters of each layer at the target's widths, without norms.
     sizes: Vec<u64>,
-    /// `m`: parameters of the small architecture at the target's widths, without norms; positive.
+    /// `m`: parameters of the small architecture at the target's widths, without norms. Positive.
     pub(super) parameters: u128,
     /// `M`: non-embedding parameters of the target.
     pub(super) wanted: u128,
@@ -45,11 +45,12 @@ impl<'a> Body<'a> {
         Ok(Self { small, target, sizes, parameters, wanted: target.non_embedding_parameters.into() })
     }
 
-    /// The model of copies of the small architecture, the last of them cut where the size is nearest to the target's.
+    /// Returns the model that repeats the small architecture, with the last copy truncated where the size is nearest to
+    /// the target's.
     pub(super) fn cycle(&self) -> Result<ModelSpec, ExtrapolateError> {
         let copies = self.wanted / self.parameters;
         let rest = self.wanted % self.parameters;
-        // Sizes of the cut copy, by the number of its layers.
+        // Sizes of the truncated copy, by its number of layers.
         let cuts = self.sizes.iter().scan(0, |sum, &size| {
             *sum += u128::from(size);
             Some(*sum)
@@ -71,15 +72,15 @@ impl<'a> Body<'a> {
         Err(ExtrapolateError::TooManyLayers { target, architecture: self.small.clone(), layers })
     }
 
-    /// The model of `copies` copies of the small architecture, and one more in which every run has its length times
-    /// `size / m`, rounded up.
+    /// Returns the model of `copies` copies of the small architecture, followed by one copy in which the length of
+    /// every run is multiplied by `size / m` and rounded up.
     pub(super) fn assemble(&self, copies: u128, size: u128) -> Result<ModelSpec, ExtrapolateError> {
-        // Below 2^64 * 2^64: a count of parameters times a count of layers.
+        // Below 2^64 * 2^64: a number of parameters times a number of layers.
         let stretched = |(symbol, length)| (symbol, (size * length as u128).div_ceil(self.parameters));
         let rest: Vec<_> = self.small.runs().map(stretched).collect();
         let layers = copies * self.small.len() as u128 + rest.iter().map(|(_, length)| length).sum::<u128>();
         self.check_layers(layers)?;
-        // Both casts are of numbers below the bound just checked.
+        // Both casts are of numbers below the limit that was just checked.
         let copied = self.small.layers().repeat(copies as usize);
         let rest = Architecture::from_runs(rest.into_iter().map(|(symbol, length)| (symbol, length as usize)));
         Ok(self.target.model(Architecture::new([&copied, rest.layers()].concat())))

@@ -1,4 +1,4 @@
-//! Costs of what a small architecture becomes.
+//! Costs of the extrapolated model.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -11,17 +11,18 @@ use crate::{
     text::causes,
 };
 
-/// Costs of the model at the target's size that an extrapolator makes of a small architecture: what a search over small
-/// sequences can have as objectives and bounds beside its scores.
+/// The costs of the model at the target's size that an extrapolator builds from a small architecture.
 ///
-/// | name | what it is | unit |
+/// A search over small architectures can use them as objectives and bounds, next to its scores.
+///
+/// | name | meaning | unit |
 /// |---|---|---|
 /// | `parameters` | all parameters | |
-/// | `active_parameters` | those that a token meets | |
+/// | `active_parameters` | parameters that are active for a token | |
 /// | `work` | a forward pass | floating-point operations per token |
-/// | `cache` | what one sequence of the workload's length keeps for decoding | bytes |
+/// | `cache` | the cache of one sequence of the workload's length | bytes |
 /// | `prefill` | reading all tokens of a batch, by [`LayerTimes`] | seconds |
-/// | `decode` | one more token of every sequence, by [`LayerTimes`] | seconds |
+/// | `decode` | generating one more token for every sequence, by [`LayerTimes`] | seconds |
 ///
 /// ```
 /// use composer_nas::{cost::Workload, extrapolate::TargetCosts, prelude::*, study::{KnownCosts, Measure, Objective}};
@@ -37,22 +38,22 @@ pub struct TargetCosts<X> {
     primitives: Primitives,
     workload: Workload,
     times: Option<LayerTimes>,
-    /// What was asked for before: searchers ask for neighbours again and again.
+    /// Costs that were already computed, because searchers ask for the same neighbors repeatedly.
     known: Mutex<HashMap<Architecture, [f64; COSTS.len()]>>,
 }
 
-/// The names of the costs; the last two need times of layers.
+/// The names of the costs. The last two need measured layer times.
 const COSTS: [&str; 6] = ["parameters", "active_parameters", "work", "cache", "prefill", "decode"];
-/// Those that need none.
+/// The number of costs that do not need layer times.
 const CLOSED_FORMS: usize = 4;
-/// The most sequences that are remembered.
+/// Maximum number of cached sequences.
 const REMEMBERED: usize = 100_000;
 
 impl<X: Extrapolator> TargetCosts<X> {
-    /// The costs of what `extrapolator` makes for this target, at this workload.
+    /// Creates the costs of what `extrapolator` builds for this target, at this workload.
     ///
     /// # Errors
-    /// [`CostError`] where the costs of the target's own baseline cannot be stated.
+    /// Returns [`CostError`] if the costs of the target's baseline cannot be computed.
     pub fn new(
         extrapolator: X,
         target: &Target,
@@ -65,14 +66,14 @@ impl<X: Extrapolator> TargetCosts<X> {
         Ok(Self { extrapolator, target: target.clone(), primitives, workload, times: None, known })
     }
 
-    /// With times as well, from this table of layers at the target's widths.
+    /// Adds the costs `prefill` and `decode`, from times of layers at the target's widths.
     #[must_use]
     pub fn times(self, times: LayerTimes) -> Self {
         Self { times: Some(times), known: Mutex::new(HashMap::new()), ..self }
     }
 
     fn all(&self, architecture: &Architecture) -> Result<[f64; COSTS.len()], KnownCostError> {
-        // A poisoned memory holds whole entries all the same.
+        // A poisoned cache still contains only complete entries.
         let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(costs) = known.get(architecture) {
             return Ok(*costs);
@@ -96,7 +97,7 @@ impl<X: Extrapolator> TargetCosts<X> {
         let seconds = match &self.times {
             None => [0.0; 2],
             Some(times) => {
-                let untimed = || unbuildable("a layer of it was not timed".into());
+                let untimed = || unbuildable("one of its layers was not timed".into());
                 let seconds = times.of(&spec.architecture).ok_or_else(untimed)?;
                 [seconds.prefill, seconds.decode]
             }

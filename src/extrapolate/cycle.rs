@@ -1,13 +1,13 @@
-//! The small architecture again and again, cut where the size is met.
+//! Repetition of the small architecture, truncated at the target's size.
 
 use super::{ExtrapolateError, Extrapolator, Target, body::Body};
 use crate::{model::ModelSpec, primitive::Primitives, space::Architecture};
 
-/// The layers of the small architecture in their order, from the start again after the last, as many as come nearest to
-/// the target's parameters: within half a layer of them, where [`Stack`](super::Stack) may add a layer for every run.
+/// Repeats the layers of the small architecture and truncates the last copy where the size is nearest to the target's.
 ///
-/// Not from the paper. Use it where models are to be compared at equal size, small ones above all, and where the order
-/// within the last copy need not be complete.
+/// The result is within half a layer of the target's parameters, while [`Stack`](super::Stack) may add a layer for
+/// every run. This rule is not from the paper. Use it to compare models at equal size, especially small ones, if the
+/// last copy need not be complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cycle;
 

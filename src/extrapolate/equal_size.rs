@@ -1,18 +1,19 @@
-//! The size of the target, held by the widths of channel mixers.
+//! Models with exactly the target's size, by adjusting `d_ff`.
 
 use super::{Auto, Cycle, ExtrapolateError, Extrapolator, Target};
 use crate::{cost::body_without_norms, model::ModelSpec, primitive::Primitives, space::Architecture};
 
-/// The layers of [`Auto`], with `d_ff` moved until all layers together have the target's parameters, in steps of 16 and
-/// between half and twice the target's; or the layers of [`Cycle`] at the target's widths, where these come nearer to
-/// the size or as near.
+/// The layers of [`Auto`], with `d_ff` adjusted until all layers together have the target's parameters.
 ///
-/// Not from the paper. Use it where models are compared at equal size: AM three times becomes 36 layers at 1B, 1.125
-/// times Llama's parameters by `Auto` and exactly as many by this.
+/// `d_ff` changes in steps of 16, between half and twice the target's value. If the layers of [`Cycle`] at the target's
+/// widths come at least as close to the size, the result is that of `Cycle`.
+///
+/// This rule is not from the paper. Use it to compare models at equal size: AM three times becomes 36 layers at 1B,
+/// with 1.125 times Llama's parameters by `Auto` and exactly as many by this rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EqualSize;
 
-/// Widths are multiples of this.
+/// `d_ff` is a multiple of this.
 const STEP: usize = 16;
 
 impl Extrapolator for EqualSize {
@@ -37,7 +38,7 @@ impl Extrapolator for EqualSize {
             spec.dims.d_ff = steps * STEP;
             spec
         };
-        // Parameters grow with the width: the first that is too large, and the one before it.
+        // Parameters grow with the width: find the first width that is too large, and the one before it.
         let mut low = (target.dims.d_ff / 2 / STEP).max(1);
         let mut high = (2 * target.dims.d_ff / STEP).max(low);
         while low < high {
@@ -57,23 +58,23 @@ impl Extrapolator for EqualSize {
     }
 }
 
-/// By how much a model's layers are larger than the target's, norms left out, as a share: 0.125 for an eighth more.
+/// Returns by which fraction a model's layers are larger than the target's, without norms: 0.125 for one eighth more.
 ///
 /// # Errors
-/// [`ExtrapolateError::Registry`] for an unknown layer.
+/// Returns [`ExtrapolateError::Registry`] if a layer is unknown.
 pub fn size_excess(spec: &ModelSpec, target: &Target, primitives: &Primitives) -> Result<f64, ExtrapolateError> {
     Ok(body_without_norms(spec, primitives)? as f64 / target.non_embedding_parameters as f64 - 1.0)
 }
 
-/// What a person should know of a model whose size differs from the target's by more than 3 %.
+/// Returns a notice if the size of a model differs from the target's by more than 3 %.
 pub fn size_notice(spec: &ModelSpec, target: &Target, primitives: &Primitives) -> Option<String> {
     const SHARE: f64 = 0.03;
     let excess = size_excess(spec, target, primitives).ok().filter(|excess| excess.abs() > SHARE)?;
     let word = if excess > 0.0 { "more" } else { "fewer" };
     let percent = 100.0 * excess.abs();
     Some(format!(
-        "its layers have {percent:.1} % {word} parameters than those of {}: this is no comparison at equal size; the \
-         extrapolators EqualSize and Cycle hold the size",
+        "its layers have {percent:.1} % {word} parameters than those of {}: this is not a comparison at equal size; \
+         use the extrapolators EqualSize or Cycle to keep the size",
         target.name
     ))
 }
@@ -105,8 +106,8 @@ mod tests {
             assert!(excess.abs() < 0.002, "{small}: {excess}");
             assert!(size_notice(&held, &target, &primitives).is_none());
         }
-        // Whole layers meet the size of AM, a width that of the paper's composite; of attention alone nothing depends
-        // on d_ff.
+        // Whole layers reach the size of AM, a width that of the paper's composite; attention alone does not depend on
+        // d_ff.
         assert_eq!(grown(EqualSize, "AMAMAM", &target), target.baseline_model());
         let composite = grown(EqualSize, "2A+4M", &target);
         assert_eq!(composite.architecture, grown(Auto, "2A+4M", &target).architecture);

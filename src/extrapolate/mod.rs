@@ -1,13 +1,14 @@
-//! From a small architecture to a model of pre-training size.
+//! Extrapolators: from a small architecture to a model of pre-training size.
 //!
-//! The search finds a sequence of a few layers; an [`Extrapolator`] makes of it a model with the widths and about the
-//! parameters of a [`Target`]. The rules are those of Composer (arXiv 2510.00379, HNAS Extrapolator): [`Stack`] repeats
-//! the sequence, [`Stretch`] lengthens its runs, [`Auto`] chooses between them as the paper advises. [`Cycle`] and
-//! [`EqualSize`] are ours: the one comes nearest to the size with whole layers, the other by a width as well.
+//! A search finds a sequence of a few layers. An [`Extrapolator`] turns it into a model with the widths and
+//! approximately the parameters of a [`Target`]. [`Stack`], [`Stretch`] and [`Auto`] are the rules of Composer (arXiv
+//! 2510.00379, HNAS Extrapolator): `Stack` repeats the sequence, `Stretch` lengthens its runs, and `Auto` chooses
+//! between them as the paper recommends. [`Cycle`] and [`EqualSize`] are additions of this crate: `Cycle` comes nearest
+//! to the target's size with whole layers, `EqualSize` also adjusts a width.
 //!
 //! Notation: `M` is the number of non-embedding parameters of the target, `m` that of the small architecture at the
-//! widths of the target, both without norms; `h_g` is the length of run `g`. All arithmetic is on integers: at 3B an
-//! MLP layer is exactly three attention layers, and a rounding error would add two layers.
+//! widths of the target, both without norms; `h_g` is the length of run `g`. The arithmetic is exact, on integers: at
+//! 3B an MLP layer is exactly as large as three attention layers, and a rounding error would add two layers.
 
 mod auto;
 mod body;
@@ -35,22 +36,46 @@ use crate::{
     space::Architecture,
 };
 
-/// Makes a model of the target's size out of a small architecture.
+/// Builds a model of the target's size from a small architecture.
 ///
-/// Laws, checked by `testkit::extrapolator`: the parameters of the result are within one layer per run of the small
-/// architecture of the target's; an architecture that has the target's size already is kept; widths and vocabulary are
-/// the target's, where an extrapolator does not [scale](EqualSize) `d_ff`; an empty architecture is refused.
+/// Laws, checked by `testkit::extrapolator`: the parameters of the result differ from the target's by at most one layer
+/// per run of the small architecture; an architecture that already has the target's size is unchanged; widths and
+/// vocabulary are those of the target, unless an extrapolator adjusts `d_ff` like [`EqualSize`]; an empty architecture
+/// is an error.
 ///
-/// See [`Auto`] for an implementation.
+/// ```
+/// use composer_nas::{extrapolate::{ExtrapolateError, Stack, Stretch}, prelude::*};
+///
+/// /// Stacks sequences that start with attention, and stretches all others.
+/// struct AttentionFirst;
+///
+/// impl Extrapolator for AttentionFirst {
+///     fn fingerprint(&self) -> String {
+///         "attention_first".into()
+///     }
+///
+///     fn extrapolate(
+///         &self,
+///         small: &Architecture,
+///         target: &Target,
+///         primitives: &Primitives,
+///     ) -> Result<ModelSpec, ExtrapolateError> {
+///         match small.layers().first() {
+///             Some(&Symbol::ATTENTION) => Stack.extrapolate(small, target, primitives),
+///             _ => Stretch.extrapolate(small, target, primitives),
+///         }
+///     }
+/// }
+/// ```
 #[auto_impl(&, Box)]
 pub trait Extrapolator {
-    /// Name and settings, such as `stretch`.
+    /// Returns the name and settings, such as `stretch`.
     fn fingerprint(&self) -> String;
 
-    /// The model of the target's size.
+    /// Builds the model.
     ///
     /// # Errors
-    /// [`ExtrapolateError`] when the target or the architecture cannot be used.
+    /// Returns [`ExtrapolateError`] if the target or the architecture is invalid.
     fn extrapolate(
         &self,
         small: &Architecture,
@@ -59,21 +84,21 @@ pub trait Extrapolator {
     ) -> Result<ModelSpec, ExtrapolateError>;
 }
 
-/// Why there is no model of the target's size.
+/// The error of an extrapolation.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ExtrapolateError {
-    /// Nothing to extrapolate.
+    /// The architecture has no layers.
     #[error("an architecture without layers cannot be extrapolated")]
     Empty,
-    /// The registry lacks a primitive of the architecture.
+    /// The architecture contains an unknown primitive.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The target contradicts itself.
+    /// The target is invalid.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// All layers together have no parameters.
-    #[error("the layers of {0} have no parameters at the target's widths: no number of them reaches its size")]
+    #[error("the layers of {0} have no parameters at the target's widths: no number of layers reaches its size")]
     NoParameters(Architecture),
     /// The target is smaller than any layer.
     #[error(
@@ -83,16 +108,16 @@ pub enum ExtrapolateError {
     TargetTooSmall {
         /// Name of the target.
         target: String,
-        /// Its non-embedding parameters.
+        /// Non-embedding parameters of the target.
         parameters: u64,
         /// The small architecture.
         architecture: Architecture,
         /// Parameters of its smallest layer at the target's widths.
         layer: u64,
     },
-    /// More layers than any model has.
+    /// The result would have more than [`Architecture::MAX_LAYERS`] layers.
     #[error(
-        "{architecture} becomes {layers} layers at target {target}, more than {}: use a smaller target",
+        "{architecture} needs {layers} layers to reach target {target}, more than {}: use a smaller target",
         Architecture::MAX_LAYERS
     )]
     TooManyLayers {
@@ -100,10 +125,10 @@ pub enum ExtrapolateError {
         target: String,
         /// The small architecture.
         architecture: Architecture,
-        /// How many layers it would take.
+        /// The number of layers that would be needed.
         layers: u128,
     },
-    /// A reason of an extrapolator's own.
+    /// An error specific to an extrapolator.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -124,7 +149,7 @@ mod tests {
         rule.extrapolate(&small.parse().unwrap(), target, &Primitives::standard()).unwrap().architecture
     }
 
-    /// The tables of the paper and what follows from its rules at 3B and 8B.
+    /// The tables of the paper, and what follows from its rules at 3B and 8B.
     #[test]
     fn published_composites_come_out() {
         let stacked = [
@@ -194,7 +219,7 @@ mod tests {
     }
 
     proptest! {
-        /// The laws for sizes of every kind, down to one layer and beyond what fits.
+        /// The laws for sizes of every kind, down to one layer and up to more than fits.
         #[test]
         fn size_identity_period_and_order(letters in "[AMF]{1,24}", body in 1u64..1 << 36, widths in 0usize..3) {
             let small = letters.parse::<Architecture>().unwrap();

@@ -1,12 +1,13 @@
-//! Copies of the small architecture, one on the other.
+//! Repetition of the small architecture.
 
 use super::{ExtrapolateError, Extrapolator, Target, body::Body};
 use crate::{model::ModelSpec, primitive::Primitives, space::Architecture};
 
-/// `floor(M / m)` copies of the small architecture, and for the remainder `r = M mod m` one more copy in which every
-/// run has `ceil(r h_g / m)` layers. A target smaller than the small architecture gets that last copy alone.
+/// Stacks `floor(M / m)` copies of the small architecture.
 ///
-/// The paper advises it for searches over 6 layers.
+/// For the remainder `r = M mod m`, it adds one more copy in which every run has `ceil(r h_g / m)` layers. If the
+/// target is smaller than the small architecture, the result is only this copy. The paper recommends this rule for
+/// searches over 6 layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stack;
 

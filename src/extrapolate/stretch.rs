@@ -3,9 +3,9 @@
 use super::{ExtrapolateError, Extrapolator, Target, body::Body};
 use crate::{model::ModelSpec, primitive::Primitives, space::Architecture};
 
-/// Every run of `h_g` equal layers becomes one of `ceil(M h_g / m)`.
+/// Lengthens every run of `h_g` equal layers to `ceil(M h_g / m)` layers.
 ///
-/// The paper advises it for searches over 16 layers or more.
+/// The paper recommends this rule for searches over 16 layers or more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stretch;
 

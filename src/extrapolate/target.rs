@@ -1,4 +1,4 @@
-//! The models whose size is aimed at.
+//! Target models.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -12,7 +12,7 @@ use crate::{
     space::{Architecture, baseline},
 };
 
-/// The size and widths of a model to be built, and the sequence that it will be compared with.
+/// The size and widths of the model to build, and the architecture that it is compared with.
 ///
 /// ```
 /// use composer_nas::prelude::*;
@@ -24,22 +24,22 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// What it is called in tables and messages.
+    /// The name in tables and messages.
     pub name: String,
-    /// The widths of every layer.
+    /// The widths of all layers.
     pub dims: Dims,
     /// Number of token ids.
     pub vocab_size: usize,
-    /// Whether the head shares the embedding's weights.
+    /// Whether the output head shares the weights of the embedding.
     pub tied_embeddings: bool,
     /// Parameters of all layers together, without embedding, head and norms.
     #[serde(rename = "body_parameters", alias = "non_embedding_parameters")]
     pub non_embedding_parameters: u64,
-    /// The sequence of the reference model at these widths.
+    /// The layers of the reference model at these widths.
     pub baseline: Architecture,
 }
 
-/// Makes a named target.
+/// A function that returns a named target.
 type Preset = fn() -> Target;
 
 /// The named targets.
@@ -50,35 +50,37 @@ const PRESETS: [(&str, Preset); 4] = [
     ("llama_8b", Target::llama_8b),
 ];
 
-/// Blocks of attention and MLP that a target may have: its baseline has two layers for each.
+/// Maximum number of blocks of attention and MLP: each adds two layers to the baseline.
 const MAX_BLOCKS: usize = Architecture::MAX_LAYERS / 2;
 
 impl Target {
-    /// Half the widths of [`Target::llama_1b`]. Composer has a 350M target too; its widths are not published, so these
-    /// are ours.
+    /// Half the widths of [`Target::llama_1b`].
+    ///
+    /// Composer has a 350M target as well, but its widths are not published, so these are specific to this crate.
     pub fn llama_350m() -> Self {
         Self::unchecked("llama_350m".into(), llama_dims(1024, 4096, [16, 4], 64), 128_256, true, 16)
     }
 
-    /// Llama 3.2 1B.
+    /// Returns the size and widths of Llama 3.2 1B.
     pub fn llama_1b() -> Self {
         Self::unchecked("llama_1b".into(), llama_dims(2048, 8192, [32, 8], 64), 128_256, true, 16)
     }
 
-    /// Llama 3.2 3B.
+    /// Returns the size and widths of Llama 3.2 3B.
     pub fn llama_3b() -> Self {
         Self::unchecked("llama_3b".into(), llama_dims(3072, 8192, [24, 8], 128), 128_256, true, 28)
     }
 
-    /// Llama 3.1 8B.
+    /// Returns the size and widths of Llama 3.1 8B.
     pub fn llama_8b() -> Self {
         Self::unchecked("llama_8b".into(), llama_dims(4096, 14336, [32, 8], 128), 128_256, false, 32)
     }
 
-    /// The size of `blocks` blocks of attention and SwiGLU at widths of one's own; that sequence is the baseline.
+    /// Creates a target of the size of `blocks` blocks of attention and SwiGLU at custom widths. That sequence is the
+    /// baseline.
     ///
     /// # Errors
-    /// [`TargetError`] when the widths contradict each other, or there is no block or no token.
+    /// Returns [`TargetError`] if the widths are invalid or there are no blocks, too many blocks, or no tokens.
     pub fn custom(
         name: impl Into<String>,
         dims: Dims,
@@ -95,25 +97,25 @@ impl Target {
         Ok(target)
     }
 
-    /// The target of this name.
+    /// Returns the target of this name.
     ///
     /// # Errors
-    /// [`TargetError::Unknown`] lists the names there are.
+    /// Returns [`TargetError::Unknown`] with the known names.
     pub fn named(name: &str) -> Result<Self, TargetError> {
         let preset = PRESETS.iter().find(|(known, _)| *known == name);
         let known = || Self::names().collect::<Vec<_>>().join(", ");
         preset.map(|(_, target)| target()).ok_or_else(|| TargetError::Unknown { name: name.into(), known: known() })
     }
 
-    /// The names that [`Target::named`] knows.
+    /// Returns the names that [`Target::named`] accepts.
     pub fn names() -> impl Iterator<Item = &'static str> {
         PRESETS.iter().map(|(name, _)| *name)
     }
 
-    /// Checks a target that was written by hand.
+    /// Validates a target that was written by hand.
     ///
     /// # Errors
-    /// [`TargetError`] when the widths contradict each other, there is no token, or a size is beyond any model.
+    /// Returns [`TargetError`] if the widths are invalid, the vocabulary is empty, or a size exceeds its limit.
     pub fn validate(&self) -> Result<(), TargetError> {
         self.dims.validate()?;
         if self.vocab_size == 0 {
@@ -123,10 +125,10 @@ impl Target {
         Ok(limits::at_most("the number of layers of the baseline", self.baseline.len(), limits::MAX_LAYERS)?)
     }
 
-    /// Costs of named sequences at the target's widths beside those of its baseline, which comes first.
+    /// Compares the costs of named architectures at the target's widths. The target's baseline is the first row.
     ///
     /// # Errors
-    /// [`CostError`] of the first model whose cost cannot be stated.
+    /// Returns [`CostError`] for the first model whose cost cannot be computed.
     pub fn compare<'a>(
         &self,
         architectures: impl IntoIterator<Item = (impl Into<String>, &'a Architecture)>,
@@ -141,8 +143,9 @@ impl Target {
         Comparison::new(models.iter().map(|(name, spec)| (name.as_str(), spec)), primitives, workload)
     }
 
-    /// The model with these layers at the target's widths. Initial weights are normal with standard deviation 0.02, as
-    /// in the published Llama configurations.
+    /// Returns the model with these layers at the target's widths.
+    ///
+    /// Initial weights are normal with standard deviation 0.02, as in the published Llama configurations.
     pub fn model(&self, architecture: Architecture) -> ModelSpec {
         ModelSpec {
             architecture,
@@ -154,12 +157,12 @@ impl Target {
         }
     }
 
-    /// The reference model.
+    /// Returns the reference model.
     pub fn baseline_model(&self) -> ModelSpec {
         self.model(self.baseline.clone())
     }
 
-    /// `blocks` blocks of attention and SwiGLU, at widths that are known to be good.
+    /// Creates a target of `blocks` blocks of attention and SwiGLU, without validation.
     fn unchecked(name: String, dims: Dims, vocab_size: usize, tied_embeddings: bool, blocks: usize) -> Self {
         let block = Attention.cost(&dims, 0).parameters + SwiGlu.cost(&dims, 0).parameters;
         let non_embedding_parameters = block * blocks as u64;
@@ -168,7 +171,7 @@ impl Target {
     }
 }
 
-/// Widths of the Llama 3 family; `heads` are query heads and KV heads.
+/// Returns the widths of a Llama 3 model. `heads` are the numbers of query heads and KV heads.
 fn llama_dims(d_model: usize, d_ff: usize, heads: [usize; 2], head_dim: usize) -> Dims {
     let [heads, kv_heads] = heads;
     Dims {
@@ -184,28 +187,28 @@ fn llama_dims(d_model: usize, d_ff: usize, heads: [usize; 2], head_dim: usize) -
     }
 }
 
-/// A target that cannot be used.
+/// The error of an unknown or invalid target.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// The widths contradict each other.
+    /// The widths are invalid or inconsistent.
     #[error(transparent)]
     Dims(#[from] DimsError),
-    /// No blocks, or more than any model has.
-    #[error("a target of {0} blocks cannot be used: take between 1 and {MAX_BLOCKS}")]
+    /// There are no blocks or too many.
+    #[error("the target has {0} blocks: use between 1 and {MAX_BLOCKS}")]
     Blocks(usize),
-    /// No token.
+    /// The vocabulary is empty.
     #[error("the target's vocab_size is 0: a language model needs at least one token")]
     NoVocabulary,
-    /// A size beyond any model.
+    /// A size exceeds its limit.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// No target of this name.
-    #[error("unknown target {name:?}; known are: {known}; or describe your own with Target::custom")]
+    /// There is no target of this name.
+    #[error("unknown target {name:?}; known targets: {known}; or create one with Target::custom")]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The known names.
         known: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Files of JSON: one value per line, behind a header of one line where the file has one.
+//! JSON Lines files: one value per line, optionally after a header line.
 
 use std::{io, marker::PhantomData, path::Path};
 
@@ -6,10 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{LineFile, LineFileError, complete};
 
-/// A [`LineFile`] of JSON, to which values of type `T` are added.
+/// A [`LineFile`] of JSON values of type `T`.
 ///
-/// It is opened with the bytes that it held. [`lines`] reads them, as it reads those of a file that another process has
-/// open.
+/// Opening it also returns its contents. [`lines`] parses them, as it does the contents of a file that another process
+/// has open.
 #[derive(Debug)]
 pub(crate) struct JsonFile<T> {
     file: LineFile,
@@ -17,41 +17,40 @@ pub(crate) struct JsonFile<T> {
 }
 
 impl<T: Serialize> JsonFile<T> {
-    /// Opens a file that has no header, as [`LineFile::open`] does.
+    /// Opens a file without a header; see [`LineFile::open`].
     ///
     /// # Errors
-    /// As [`LineFile::open`].
+    /// Returns the same errors as [`LineFile::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<(Self, Vec<u8>), LineFileError> {
         let (file, bytes) = LineFile::open(path)?;
         Ok((Self { file, added: PhantomData }, bytes))
     }
 
-    /// Opens a file that begins with a header, as [`LineFile::open_with_header`] does. The caller compares the header
-    /// that it finds.
+    /// Opens a file that begins with a header; see [`LineFile::open_with_header`]. The caller compares the header.
     ///
     /// # Errors
-    /// As [`LineFile::open_with_header`].
+    /// Returns the same errors as [`LineFile::open_with_header`].
     pub fn open_with_header(path: impl AsRef<Path>, header: &impl Serialize) -> Result<(Self, Vec<u8>), LineFileError> {
         let path = path.as_ref();
         let (file, bytes) = LineFile::open_with_header(path, &text(path, header)?)?;
         Ok((Self { file, added: PhantomData }, bytes))
     }
 
-    /// Writes one value; when this returns, it is on disk.
+    /// Appends a value. It is on disk when this function returns.
     ///
     /// # Errors
-    /// As [`LineFile::append`], and [`LineFileError::Write`] for a value that JSON cannot say.
+    /// Returns the same errors as [`LineFile::append`], and [`LineFileError::Write`] if the value has no JSON form.
     pub fn append(&mut self, value: &T) -> Result<(), LineFileError> {
         let line = text(self.file.path(), value)?;
         self.file.append(&line)
     }
 
-    /// The file, to cut or restore it.
+    /// Returns the underlying file, to cut or restore it.
     pub fn file(&mut self) -> &mut LineFile {
         &mut self.file
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
@@ -68,31 +67,31 @@ fn text(path: &Path, value: &impl Serialize) -> Result<String, LineFileError> {
 /// A complete line of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line<'a> {
-    /// Its number, from one.
+    /// The line number, counted from one.
     pub number: usize,
-    /// What it says, without its line feed.
+    /// The contents, without the line feed.
     pub text: &'a [u8],
-    /// Where the next one begins.
+    /// The offset of the next line, in bytes.
     pub end: u64,
 }
 
 impl Line<'_> {
-    /// The value that it says.
+    /// Parses the line.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, BadLine> {
         serde_json::from_slice(self.text).map_err(|error| BadLine { number: self.number, reason: error.to_string() })
     }
 }
 
-/// A complete line that says something else.
+/// A complete line that cannot be parsed.
 #[derive(Debug)]
 pub(crate) struct BadLine {
-    /// Its number, from one.
+    /// The line number, counted from one.
     pub number: usize,
-    /// What is wrong.
+    /// The reason.
     pub reason: String,
 }
 
-/// The [complete] lines of a file.
+/// Iterates over the [complete] lines of a file.
 pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let mut end = 0;
     complete(bytes).split_inclusive(|&byte| byte == b'\n').zip(1..).map(move |(text, number)| {
@@ -102,7 +101,7 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
-/// The values of a file that has no header.
+/// Parses all lines of a file without a header.
 pub(crate) fn values<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, BadLine> {
     lines(bytes).map(|line| line.parse()).collect()
 }
@@ -131,7 +130,7 @@ mod tests {
             fs::write(&path, &whole[..cut]).unwrap();
             let (mut file, bytes) = open();
             let found: Vec<Value> = values(&bytes).unwrap();
-            // A line is whole without its line feed.
+            // A line is complete even without its line feed.
             let ended = whole[..whole.len().min(cut + 1)].iter().filter(|&&byte| byte == b'\n').count();
             assert_eq!(found.len(), ended.max(1), "cut at byte {cut}");
             added[found.len() - 1..].iter().for_each(|value| file.append(value).unwrap());

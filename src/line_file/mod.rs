@@ -1,14 +1,13 @@
-//! Append-only files of lines that survive the death of their process.
+//! Append-only line files that survive crashes.
 //!
-//! A line is on disk when [`LineFile::append`] returns. One process writes, under an advisory lock.
+//! A line is on disk when [`LineFile::append`] returns. Only one process writes at a time, under an advisory lock.
 //!
-//! A crash can leave the beginning of a JSON object behind the last line feed. Only that, and zeros, are
-//! [torn](complete): readers ignore them, and the next line takes their place. A last line that is whole but for its
-//! line feed counts, and gets the line feed with the next line. Anything else there is none of ours and stays: its
-//! reader refuses the file.
+//! A crash can leave part of a JSON object, or zeros, after the last line feed. Only these count as [torn](complete):
+//! readers ignore them, and the next line overwrites them. If only the line feed of the last line is missing, the line
+//! counts, and the next write adds the line feed. Anything else is kept, and its reader returns an error.
 //!
-//! Journals, caches, metrics of pre-training, kept trainings and scaling studies are such files of JSON; tables are
-//! such files of comma-separated values.
+//! Journals, caches, pre-training metrics, stored trainings and scaling studies are such files of JSON. Tables are such
+//! files of comma-separated values.
 
 pub(crate) mod json;
 
@@ -23,18 +22,18 @@ use thiserror::Error;
 
 use crate::{durable, limits};
 
-/// A file of lines, open for writing and locked as long as it lives.
+/// A line file that is open for writing and locked until it is dropped.
 #[derive(Debug)]
 pub struct LineFile {
     path: PathBuf,
     file: File,
-    /// Length of the complete lines: where the next one goes.
+    /// The length of the complete lines, in bytes: the offset of the next line.
     end: u64,
-    /// Whether the last of them lacks its line feed.
+    /// Whether the last line lacks its line feed.
     unended: bool,
 }
 
-/// A file that cannot be used.
+/// An error of a line file.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LineFileError {
@@ -46,26 +45,26 @@ pub enum LineFileError {
         /// The I/O error.
         source: io::Error,
     },
-    /// A line cannot be written. The file ends with the last complete line; the same line may be written again.
-    #[error("cannot write to {}; free some space and run again, nothing before is lost", .path.display())]
+    /// A line cannot be written. The file ends with the last complete line, and you may write the same line again.
+    #[error("cannot write to {}; free some space and run again, earlier lines are safe", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
         /// The I/O error.
         source: io::Error,
-        /// The line that is not in the file.
+        /// The line that was not written.
         line: String,
     },
-    /// It was removed or renamed while it was open, or a folder above it was. The same line may be written again once
+    /// The file, or a folder above it, was removed or renamed while it was open. You may write the same line again once
     /// it is back.
-    #[error("{} is not there any more: it or its folder was removed or renamed; put it back", .path.display())]
+    #[error("{} no longer exists: it or its folder was removed or renamed; restore it", .path.display())]
     Gone {
-        /// Where the file was.
+        /// The path of the file.
         path: PathBuf,
-        /// The line that is not in the file.
+        /// The line that was not written.
         line: String,
     },
-    /// Another process writes it.
+    /// Another process has the file open for writing.
     #[error("{} is in use by another process: wait for it or stop it", .path.display())]
     Locked {
         /// The file.
@@ -74,12 +73,13 @@ pub enum LineFileError {
 }
 
 impl LineFile {
-    /// Opens the file at `path`, creates it with its folder where there is none, and reads it. Nothing is changed
-    /// before the first [`append`](Self::append).
+    /// Opens and reads the file at `path`. Creates it and its folder if necessary.
+    ///
+    /// An existing file does not change before the first [`append`](Self::append).
     ///
     /// # Errors
-    /// [`LineFileError::Open`], also for what is no regular file or larger than [`limits::MAX_LINES`];
-    /// [`LineFileError::Locked`] while another process has it open.
+    /// Returns [`LineFileError::Open`] if the file cannot be opened, is not a regular file, or is larger than
+    /// [`limits::MAX_LINES`], and [`LineFileError::Locked`] if another process has it open.
     pub fn open(path: impl AsRef<Path>) -> Result<(Self, Vec<u8>), LineFileError> {
         let path = path.as_ref().to_owned();
         let open_error = |source| LineFileError::Open { path: path.clone(), source };
@@ -100,12 +100,13 @@ impl LineFile {
         Ok((Self { path, file, end, unended }, bytes))
     }
 
-    /// Opens the file at `path` as [`open`](Self::open) does, for lines behind a `header`, given without its last line
-    /// feed: writes the header to a file that has [not begun](has_not_begun). What stands in place of the header
-    /// elsewhere is for the caller to compare.
+    /// Opens the file at `path` like [`open`](Self::open), and writes `header` if the file has [not
+    /// begun](has_not_begun).
+    ///
+    /// `header` is given without its line feed. If the file has begun, the caller must compare its header.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`LineFileError::Write`] when the header cannot be written.
+    /// Returns the same errors as [`open`](Self::open), and [`LineFileError::Write`] if the header cannot be written.
     pub fn open_with_header(path: impl AsRef<Path>, header: &str) -> Result<(Self, Vec<u8>), LineFileError> {
         let (mut file, bytes) = Self::open(path)?;
         if !has_not_begun(&bytes, header) {
@@ -116,11 +117,11 @@ impl LineFile {
         Ok((file, format!("{header}\n").into_bytes()))
     }
 
-    /// Writes one line, given without its line feed; when this returns, it is on disk.
+    /// Appends a line, given without its line feed. It is on disk when this function returns.
     ///
     /// # Errors
-    /// [`LineFileError::Write`] or [`LineFileError::Gone`]; the file then ends as it did before, and the same line may
-    /// be written again.
+    /// Returns [`LineFileError::Write`] or [`LineFileError::Gone`]. The file then ends as before, and you may write the
+    /// same line again.
     pub fn append(&mut self, line: &str) -> Result<(), LineFileError> {
         let text = format!("{line}\n");
         if !durable::is_there(&self.file, &self.path) {
@@ -134,19 +135,20 @@ impl LineFile {
                 Ok(())
             }
             Err(source) => {
-                // Should this fail too, the next write cuts the torn line off.
+                // If this fails too, the next write cuts the torn line off.
                 let _ = self.file.set_len(self.end);
                 Err(LineFileError::Write { path: self.path.clone(), source, line: text })
             }
         }
     }
 
-    /// Saves the lines of a file that was removed while it was open: writes them to its place, with those of `unsaved`
-    /// behind them, unless something else is there. Whether it did. This file stays as it is: open the new one to go
-    /// on.
+    /// Recreates a file that was removed while it was open: writes its lines, followed by `unsaved`, to its path.
+    ///
+    /// Does nothing if the path is occupied. Returns whether the file was written. This handle still refers to the
+    /// removed file; open the path again to continue.
     ///
     /// # Errors
-    /// The I/O error.
+    /// Returns the I/O error.
     pub fn restore(&mut self, unsaved: &str) -> io::Result<bool> {
         if !durable::is_removed(&self.file) || self.path.symlink_metadata().is_ok() {
             return Ok(false);
@@ -159,7 +161,7 @@ impl LineFile {
         durable::write(&self.path, &bytes).map(|()| true)
     }
 
-    /// Gives up the lines from byte `end` on, where one of them begins: the next line takes their place.
+    /// Discards the lines from byte offset `end` on, which must be the start of a line. The next line replaces them.
     pub fn cut(&mut self, end: u64) {
         if end < self.end {
             self.end = end;
@@ -167,22 +169,22 @@ impl LineFile {
         }
     }
 
-    /// Where the next line goes.
+    /// Returns the byte offset of the next line.
     pub(crate) fn end(&self) -> u64 {
         self.end + self.missing().len() as u64
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The line feed that the last line lacks.
+    /// Returns the line feed that the last line lacks.
     fn missing(&self) -> &'static str {
         if self.unended { "\n" } else { "" }
     }
 
-    /// Cuts off whatever follows the complete lines, then writes and syncs.
+    /// Cuts off everything after the complete lines, then writes and syncs.
     fn write_at_end(&mut self, line: &[u8]) -> io::Result<()> {
         self.file.set_len(self.end)?;
         self.file.seek(SeekFrom::Start(self.end))?;
@@ -192,38 +194,41 @@ impl LineFile {
 }
 
 impl Drop for LineFile {
-    /// Closing alone would leave the lock to a process that is being started by another thread at this moment.
+    /// A child process that another thread is starting may hold a copy of the handle, so closing alone would keep the
+    /// lock.
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }
 }
 
-/// The lines of a file without what a crash has left behind them: zeros, and the beginning of a JSON object. What is no
-/// such beginning stays, for its reader to accept or to refuse.
+/// Returns the contents of a file without what a crash may have left at its end: zeros and part of a JSON object.
+///
+/// Any other incomplete last line is kept, and its reader decides whether it is valid.
 pub fn complete(bytes: &[u8]) -> &[u8] {
     let bytes = written(bytes);
     let (lines, last) = bytes.split_at(ended(bytes));
     if is_torn(last) { lines } else { bytes }
 }
 
-/// Whether a file holds nothing, or no more than a part of its `first` line, given without line feed: what a crash can
-/// leave of a file that had not begun. Zeros behind it may have been left too.
+/// Returns whether the file is empty or contains only part of its `first` line, as a crash may leave a new file.
+///
+/// `first` is given without its line feed. Trailing zeros are ignored.
 pub fn has_not_begun(bytes: &[u8], first: &str) -> bool {
     let written = written(bytes);
     written.len() < first.len() && first.as_bytes().starts_with(written)
 }
 
-/// What was written: without the zeros that a crash can leave at the end of a file.
+/// Returns the contents without the zeros that a crash may leave at the end of a file.
 pub(crate) fn written(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1)]
 }
 
-/// Length of the lines that have their line feed.
+/// Returns the length of the lines that end with a line feed, in bytes.
 pub(crate) fn ended(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)
 }
 
-/// Whether this is the beginning of a JSON object that goes on.
+/// Returns whether this is an incomplete JSON object.
 fn is_torn(line: &[u8]) -> bool {
     let goes_on = |text: &[u8]| serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof());
     // A number that ends in a sign, a point or an exponent lacks a digit.
@@ -300,7 +305,7 @@ mod tests {
         File::create(at("huge")).unwrap().set_len(limits::MAX_LINES + 1).unwrap();
         for name in ["zero", "pipe", "huge"] {
             let error = crate::text::causes(&LineFile::open(at(name)).unwrap_err());
-            assert!(error.contains("no regular file") || error.contains("more than"), "{error}");
+            assert!(error.contains("not a regular file") || error.contains("more than"), "{error}");
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     layer::{AttentionLayer, Block, WeightInit},
 };
 
-/// Causal self-attention: `heads` query heads share `kv_heads` key and value heads. Symbol `A`.
+/// Causal self-attention, in which `heads` query heads share `kv_heads` key and value heads. Symbol `A`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attention;
 
@@ -49,16 +49,17 @@ impl Primitive for Attention {
     }
 }
 
-/// Adds the names of the projections, which are those of Llama.
+/// Adds the projections, with the names of Llama.
 pub(super) fn named(counterpart: HfMapping, dims: &Dims) -> HfMapping {
     let names = [("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "o_proj")];
     names.into_iter().fold(counterpart, |all, (ours, theirs)| all.linear(ours, theirs, dims.attention_bias))
 }
 
-/// The cost where every query sees the last `window` keys. Projections count twice their weights; a token counts
-/// `4 H C` per key that it sees. A causal sequence of `S` tokens is the triangle under the diagonal, of which a
-/// window `W <= S` cuts off the corner: `W - W^2 / (2 S)` keys per token, which is `S / 2` without a window.
-/// Rounded down.
+/// Returns the cost of attention in which every query sees the last `window` keys.
+///
+/// Projections count twice their weights. A token counts `4 H C` for each key that it sees. A causal sequence of `S`
+/// tokens covers a triangle, from which a window `W <= S` removes a corner: `W - W^2 / (2 S)` keys per token, or `S /
+/// 2` without a window. The result is rounded down.
 pub(super) fn windowed_cost(dims: &Dims, seq_len: u64, window: u64) -> LayerCost {
     let [width, _, queries, keys] = dims.counts();
     let weights = Saturating(2) * width * (queries + keys);
@@ -76,7 +77,7 @@ pub(super) fn windowed_cost(dims: &Dims, seq_len: u64, window: u64) -> LayerCost
     }
 }
 
-/// The input, queries, keys, values, what is mixed, and a normaliser per head; scores are computed again, as in
+/// The input, queries, keys, values, the attention output, and a normalizer per head. Scores are recomputed, as in
 /// FlashAttention (Dao et al. 2022, arXiv 2205.14135).
 pub(super) fn kept(dims: &Dims, seq_len: u64) -> u64 {
     let [width, _, queries, keys] = dims.counts();

@@ -15,12 +15,13 @@ use crate::{
     layer::{Block, CustomAttentionLayer, WeightInit},
 };
 
-/// The layer for the flat class of [`export`](crate::export).
+/// The PyTorch layer for the model class of [`Format::Flat`](crate::export::Format::Flat).
 const PYTHON: &str = include_str!("python/attention.py");
 
-/// [`Attention`](super::Attention) with options. Its default is that layer; each option is a change that published
-/// models make. Symbol `A`: give variants that stand beside each other letters of their own
-/// ([`with_symbol`](Primitive::with_symbol)).
+/// [`Attention`](super::Attention) with options. Symbol `A`.
+///
+/// The default is plain attention; each option is a variation found in published models. To use several variants in one
+/// search, give each its own letter with [`with_symbol`](Primitive::with_symbol).
 ///
 /// ```
 /// use composer_nas::{dims::Positions, prelude::*, primitive::CustomAttention};
@@ -30,26 +31,26 @@ const PYTHON: &str = include_str!("python/attention.py");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CustomAttention {
-    /// Which channels turn with the position.
+    /// The channels with rotary position embeddings.
     pub positions: Positions,
     /// The norm of queries and keys.
     pub norm: QueryKeyNorm,
-    /// Whether `sigmoid(gate(x))` multiplies what is mixed, as in Qwen3-Next.
+    /// Whether the attention output is multiplied by `sigmoid(gate(x))`, as in Qwen3-Next.
     pub gate: bool,
-    /// How many keys a query sees, its own included; all where there is none.
+    /// Number of keys that a query sees, including its own. `None` means all.
     pub window: Option<NonZeroUsize>,
-    /// Whether every head has a learned score of looking at nothing, as in gpt-oss (OpenAI 2025, arXiv 2508.10925).
+    /// Whether every head has a learned attention sink, as in gpt-oss (OpenAI 2025, arXiv 2508.10925).
     pub sinks: bool,
-    /// Which projections carry a bias; [`Dims::attention_bias`] decides for all of them where there is none.
+    /// The projections that have biases. `None` means [`Dims::attention_bias`] for all of them.
     pub bias: Option<ProjectionBias>,
-    /// Query heads in place of [`Dims::heads`].
+    /// Number of query heads. `None` means [`Dims::heads`].
     pub heads: Option<NonZeroUsize>,
-    /// KV heads in place of [`Dims::kv_heads`].
+    /// Number of KV heads. `None` means [`Dims::kv_heads`].
     pub kv_heads: Option<NonZeroUsize>,
 }
 
 impl CustomAttention {
-    /// The biases of a layer at these widths.
+    /// Returns the biases of a layer at these widths.
     pub(crate) fn biases(&self, dims: &Dims) -> ProjectionBias {
         let all = dims.attention_bias;
         self.bias.unwrap_or(ProjectionBias { input: all, output: all })
@@ -66,7 +67,7 @@ impl CustomAttention {
             return refuse(
                 "positions",
                 percent.into(),
-                "turn 1 to 100 percent of the channels, or use Positions::None",
+                "rotate 1 to 100 percent of the channels, or use Positions::None",
             );
         }
         if self.window.is_some_and(|window| window.get() == 1) {
@@ -75,14 +76,14 @@ impl CustomAttention {
         Ok(self.own(dims).validate()?)
     }
 
-    /// The widths of the layer itself.
+    /// Returns the widths with the options of this layer.
     fn own(&self, dims: &Dims) -> Dims {
         let heads = self.heads.map_or(dims.heads, NonZeroUsize::get);
         let kv_heads = self.kv_heads.map_or(dims.kv_heads, NonZeroUsize::get);
         Dims { heads, kv_heads, attention_bias: false, ..dims.clone() }
     }
 
-    /// What a class of transformers has to compute, where that is not plain attention.
+    /// Returns the options that a transformers class must support, beyond plain attention.
     fn options(&self) -> Vec<(&'static str, String)> {
         let mut options = Vec::new();
         match self.positions {
@@ -107,9 +108,10 @@ impl CustomAttention {
 }
 
 impl Primitive for CustomAttention {
-    /// `attention`, and behind it what differs from the default: `nope` for no positions, `r` the percentage of
-    /// channels that turn, `qk` for norms by head, `qkw` for those over all heads, `gate`, `sinks`, `w` the window, `b`
-    /// and `o` with 0 or 1 for the biases of inputs and output, `h` and `g` for query and KV heads.
+    /// `attention`, followed by the options that differ from the default: `nope` for no positions, `r` and the
+    /// percentage of rotary channels, `qk` for norms per head, `qkw` for norms over all heads, `gate`, `sinks`, `w` and
+    /// the window, `b` and `o` with 0 or 1 for the biases of inputs and output, `h` and `g` with the numbers of query
+    /// and KV heads.
     fn id(&self) -> PrimitiveId {
         let mut tags = String::new();
         match self.positions {
@@ -141,8 +143,7 @@ impl Primitive for CustomAttention {
         Role::Sequence
     }
 
-    /// As [`Attention`](super::Attention); norms and sinks count nothing, the projection of the gate counts twice its
-    /// weights.
+    /// As [`Attention`](super::Attention). The gate projection counts twice its weights; norms and sinks cost no FLOPs.
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost {
         let own = self.own(dims);
         let window = self.window.map_or(seq_len, |window| window.get() as u64);
@@ -168,7 +169,7 @@ impl Primitive for CustomAttention {
         }
     }
 
-    /// As [`Attention`](super::Attention); norms keep their input, the gate keeps itself and its product.
+    /// As [`Attention`](super::Attention). Norms keep their inputs; the gate keeps itself and its product.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let own = self.own(dims);
         let [_, _, queries, keys] = own.counts();
@@ -185,7 +186,7 @@ impl Primitive for CustomAttention {
         Ok(Block::new(CustomAttentionLayer::new(form, &self.own(dims), init, device)))
     }
 
-    /// Names as in Qwen3 and Qwen3-Next; none for what cannot be built.
+    /// Names as in Qwen3 and Qwen3-Next. `None` for layers that cannot be built.
     fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         self.check(dims).ok()?;
         let own = self.own(dims);
@@ -286,7 +287,7 @@ mod tests {
         assert_eq!(ids, expected);
     }
 
-    /// The default is plain attention, number for number.
+    /// The default computes exactly the same as plain attention.
     #[cfg(feature = "flex")]
     #[test]
     fn the_default_is_plain_attention() {
@@ -304,10 +305,10 @@ mod tests {
         assert_eq!(output(&custom), output(&Attention));
         assert_eq!(custom.cost(&dims, 100), Attention.cost(&dims, 100));
         assert_eq!(custom.hf_mapping(&dims).unwrap().tensors, Attention.hf_mapping(&dims).unwrap().tensors);
-        // Everything turns: the same again.
+        // All channels rotate, so the result is the same.
         let all = CustomAttention { positions: Positions::Partial(100), ..custom };
         assert_eq!(output(&all), output(&Attention));
-        // Nobody but the first token sees another one's position.
+        // Without positions, no token but the first sees the position of another.
         let none = CustomAttention { positions: Positions::None, ..custom };
         assert_ne!(output(&none), output(&Attention));
     }
@@ -320,7 +321,7 @@ mod tests {
         let usual = CustomAttention::default();
         let dims = Dims::new(8, 12, 2).unwrap();
         for (bad, part) in [
-            (CustomAttention { positions: Positions::Partial(0), ..usual }, "positions is 0: turn 1 to 100"),
+            (CustomAttention { positions: Positions::Partial(0), ..usual }, "positions is 0: rotate 1 to 100"),
             (CustomAttention { positions: Positions::Partial(101), ..usual }, "positions is 101"),
             (CustomAttention { window: NonZeroUsize::new(1), ..usual }, "window is 1"),
             (CustomAttention { kv_heads: NonZeroUsize::new(3), ..usual }, "3 KV heads do not divide 2 heads"),

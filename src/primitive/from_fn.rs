@@ -9,7 +9,8 @@ use crate::{
     layer::{Block, WeightInit},
 };
 
-/// A primitive made of two closures, one for the cost and one that builds the layer: the short way to add a layer.
+/// A primitive made of two closures: one returns the cost, the other builds the layer. This is the shortest way to add
+/// a layer.
 ///
 /// ```
 /// use burn::{module::Module, nn::Linear, tensor::Tensor};
@@ -46,11 +47,10 @@ where
     C: Fn(&Dims, u64) -> LayerCost + Send + Sync,
     B: Fn(&Dims, &mut WeightInit, &Device) -> Result<Block, BuildError> + Send + Sync,
 {
-    /// Names a primitive and says what its layers cost and how they are built; see [`Primitive::cost`] and
-    /// [`Primitive::build`].
+    /// Creates a primitive. See [`Primitive::cost`] and [`Primitive::build`] for the closures.
     ///
     /// # Errors
-    /// [`NameError`] when `id` or `symbol` cannot be used as such.
+    /// Returns [`NameError`] if `id` or `symbol` is invalid.
     pub fn new(id: &str, symbol: char, role: Role, cost: C, build: B) -> Result<Self, NameError> {
         Ok(Self { id: PrimitiveId::new(id)?, symbol: Symbol::try_from(symbol)?, role, cost, build })
     }

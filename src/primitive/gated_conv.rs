@@ -1,7 +1,7 @@
-//! A short gated causal convolution, as LFM2 mixes most of its layers (Liquid AI 2025, arXiv 2511.23404).
+//! A short gated causal convolution, the sequence mixer of most LFM2 layers (Liquid AI 2025, arXiv 2511.23404).
 //!
-//! `b | c | x = in(tokens)`, `y = out(c * conv(b * x))`, where `conv` is causal, depthwise and a few taps long. The
-//! gates are linear; nothing carries a bias. Work and memory per token do not depend on the length of the sequence.
+//! `b | c | x = in(tokens)`, `y = out(c * conv(b * x))`, where `conv` is causal and depthwise with a small kernel. The
+//! gates are linear, and there are no biases. Computation and memory per token do not depend on the sequence length.
 
 use std::num::Saturating;
 
@@ -15,15 +15,15 @@ use crate::{
     layer::{Block, GatedConvLayer, WeightInit},
 };
 
-/// `out(c * conv(b * x))`. Symbol `C`.
+/// A short gated causal convolution, `out(c * conv(b * x))`. Symbol `C`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GatedConv {
-    /// Taps of the convolution, at least 2.
+    /// Kernel size of the convolution, at least 2.
     pub taps: usize,
 }
 
 impl Default for GatedConv {
-    /// 3 taps, as in LFM2.
+    /// Kernel size 3, as in LFM2.
     fn default() -> Self {
         Self { taps: 3 }
     }
@@ -38,7 +38,7 @@ impl GatedConv {
 }
 
 impl Primitive for GatedConv {
-    /// `gated_conv`, with `_k4` behind it where there are 4 taps instead of the default.
+    /// `gated_conv`, followed by the kernel size if it differs from the default, as in `gated_conv_k4`.
     fn id(&self) -> PrimitiveId {
         PrimitiveId::with_options("gated_conv", &[("k", self.taps, Self::default().taps)])
     }
@@ -51,7 +51,7 @@ impl Primitive for GatedConv {
         Role::Sequence
     }
 
-    /// Projections and taps count twice their weights; the gates count nothing, as activations do.
+    /// Projections and convolution count twice their weights. Gates cost nothing, like activations.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let ([width, ..], taps) = (dims.counts(), self.taps as u64);
         LayerCost {
@@ -60,7 +60,7 @@ impl Primitive for GatedConv {
         }
     }
 
-    /// The input, `b | c | x`, and what the projection behind the convolution reads.
+    /// The input, `b | c | x`, and the input of the output projection.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         dims.width().saturating_mul(5).saturating_mul(seq_len)
     }

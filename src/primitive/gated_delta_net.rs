@@ -1,14 +1,14 @@
-//! Gated DeltaNet (Yang et al. 2024, arXiv 2412.06464): a state that forgets and corrects itself, behind a short
-//! convolution.
+//! Gated DeltaNet (Yang et al. 2024, arXiv 2412.06464): a linear recurrence with decay and the delta rule, after a
+//! short convolution.
 //!
-//! `q | k | v = silu(conv(mixed(tokens)))`; per value head the recurrence of
-//! [`DeltaRule`](crate::dims::DeltaRule) with queries and keys of unit length, `beta = sigmoid(strength(tokens))`
-//! and `ln alpha = -exp(a_log) softplus(decay(tokens) + step_bias)`; `out(norm(y) * silu(gate(tokens)))` with an RMS
-//! norm per head. Nothing but `decay` carries a bias.
+//! `q | k | v = silu(conv(mixed(tokens)))`. Each value head runs the recurrence of
+//! [`DeltaRule`](crate::dims::DeltaRule) with queries and keys of unit length, `beta = sigmoid(strength(tokens))` and
+//! `ln alpha = -exp(a_log) softplus(decay(tokens) + step_bias)`. The output is `out(norm(y) * silu(gate(tokens)))`,
+//! with an RMS norm per head. Only `decay` has a bias.
 //!
-//! The conventions are those of `Qwen3NextGatedDeltaNet` in transformers. Its `in_proj_qkvz` holds, key head by key
-//! head, the columns of [`mixed`](crate::layer::GatedDeltaNetLayer::mixed) and
-//! [`gate`](crate::layer::GatedDeltaNetLayer::gate) that belong to the head, its `in_proj_ba` those of
+//! The conventions are those of `Qwen3NextGatedDeltaNet` in transformers. For each key head, its `in_proj_qkvz` holds
+//! the columns of [`mixed`](crate::layer::GatedDeltaNetLayer::mixed) and
+//! [`gate`](crate::layer::GatedDeltaNetLayer::gate) that belong to the head, and its `in_proj_ba` those of
 //! [`strength`](crate::layer::GatedDeltaNetLayer::strength) and [`decay`](crate::layer::GatedDeltaNetLayer::decay). The
 //! initial decays are those of the paper's code.
 
@@ -23,21 +23,23 @@ use crate::{
     layer::{Block, GatedDeltaNetLayer, WeightInit},
 };
 
-/// A gated DeltaNet layer. Queries and keys are as wide as the model unless [`heads`](Self::heads) says otherwise.
-/// Symbol `G`.
+/// A gated DeltaNet layer. Symbol `G`.
+///
+/// Queries and keys are together as wide as the model, unless [`heads`](Self::heads) is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GatedDeltaNet {
-    /// Width of a head at most: the largest divisor of the model width that leaves four key heads or more.
+    /// Maximum head width. The actual width is the largest divisor of the model width that leaves at least four key
+    /// heads.
     pub head_dim: usize,
-    /// Value heads that share a key head.
+    /// Number of value heads that share a key head.
     pub value_heads: usize,
-    /// Taps of the convolution, at least 2.
+    /// Kernel size of the convolution, at least 2.
     pub conv: usize,
-    /// Tokens that are computed as one matrix; results depend on it by rounding only.
+    /// Tokens per chunk that is computed by matrix products. Results depend on it only by rounding.
     pub chunk: usize,
-    /// Key heads, each exactly `head_dim` wide, as published models state them.
+    /// Number of key heads, each exactly `head_dim` wide, as in the configurations of published models.
     pub heads: Option<usize>,
-    /// Width of a value head; that of a key head where there is none.
+    /// Width of a value head. `None` means the width of a key head.
     pub value_dim: Option<usize>,
 }
 
@@ -74,7 +76,7 @@ impl GatedDeltaNet {
         let values = key_heads.saturating_mul(value_heads).saturating_mul(value_width);
         let inner = key_heads.saturating_mul(key_width).saturating_mul(2).saturating_add(values);
         if inner > MAX_INNER {
-            let reason = format!("its inner width is {inner}: lower value_heads, at most {MAX_INNER}");
+            let reason = format!("its inner width is {inner}, more than {MAX_INNER}: lower value_heads");
             return Err(BuildError::Primitive { id: self.id(), reason });
         }
         Ok(DeltaRule { key_heads, value_heads: key_heads * value_heads, key_width, value_width, chunk })
@@ -82,8 +84,8 @@ impl GatedDeltaNet {
 }
 
 impl Primitive for GatedDeltaNet {
-    /// `gated_delta_net`, and behind it what differs from the default: `p` head width, `v` value heads per key head,
-    /// `k` taps, `l` chunk, `h` key heads, `w` width of a value head, as in `gated_delta_net_v1`.
+    /// `gated_delta_net`, followed by the options that differ from the default, as in `gated_delta_net_v1`: `p` head
+    /// width, `v` value heads per key head, `k` kernel size, `l` chunk, `h` key heads, `w` value head width.
     fn id(&self) -> PrimitiveId {
         let own = self;
         let usual = Self::default();
@@ -106,8 +108,8 @@ impl Primitive for GatedDeltaNet {
         Role::Sequence
     }
 
-    /// Projections and taps count twice their weights and the delta rule four multiply-adds per element of the state,
-    /// as in Megatron-LM. What cannot be built costs nothing.
+    /// Projections and convolution count twice their weights, and the delta rule four multiply-adds per element of the
+    /// state, as in Megatron-LM. A layer that cannot be built costs nothing.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let Ok(DeltaRule { key_heads, value_heads, key_width, value_width, .. }) = self.sizes(dims) else {
             return LayerCost::default();
@@ -126,9 +128,9 @@ impl Primitive for GatedDeltaNet {
         }
     }
 
-    /// The input, the gate, `q | k | v` before the convolution, the activation and the rule, strength and decay,
-    /// corrections, what the rule and the norm give, a normaliser per head, and the state before every chunk but the
-    /// first. What cannot be built keeps nothing.
+    /// The input, the gate, `q | k | v` before the convolution, the activation and the recurrence, `beta` and the
+    /// decay, corrections, the outputs of the recurrence and the norm, a normalizer per head, and the state before
+    /// every chunk except the first. A layer that cannot be built keeps nothing.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let Ok(DeltaRule { key_heads, value_heads, key_width, value_width, chunk }) = self.sizes(dims) else {
             return 0;
@@ -144,7 +146,7 @@ impl Primitive for GatedDeltaNet {
         Ok(Block::new(GatedDeltaNetLayer::new(dims, self.conv, self.sizes(dims)?, init, device)))
     }
 
-    /// The gated DeltaNet of Qwen3.5, which is that of Qwen3-Next with the projections in matrices of their own.
+    /// The gated DeltaNet of Qwen3.5, which is that of Qwen3-Next with separate projection matrices.
     fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         let rule = self.sizes(dims).ok()?;
         let start = HfMapping::new("gated_delta_net", CacheKind::State);
@@ -216,9 +218,9 @@ mod tests {
         assert_eq!(exact.id().as_str(), "gated_delta_net_p5_l8_h3");
     }
 
-    /// A public task description: width 768, 12 blocks with SwiGLU 3072, query and key norms over the width, a tied
-    /// vocabulary of 100,352; attention alone, and three gated DeltaNet layers (keys 1536, values 3072, convolution of
-    /// 4) to one attention.
+    /// A public task description: width 768; 12 blocks with SwiGLU 3072; query and key norms over the whole width; tied
+    /// vocabulary of 100,352. One model uses only attention, the other three gated DeltaNet layers (keys 1536, values
+    /// 3072, kernel size 4) to one attention layer.
     #[test]
     fn parameters_are_those_of_a_public_task() {
         use crate::primitive::{CustomAttention, QueryKeyNorm, SwiGlu};
@@ -240,7 +242,7 @@ mod tests {
             (GatedDeltaNet { head_dim: 0, ..usual }, "head_dim is 0"),
             (GatedDeltaNet { value_heads: 0, ..usual }, "value_heads is 0"),
             (GatedDeltaNet { chunk: 0, ..usual }, "chunk is 0"),
-            (GatedDeltaNet { conv: 0, ..usual }, "0 taps"),
+            (GatedDeltaNet { conv: 0, ..usual }, "kernel size of 0"),
             (GatedDeltaNet { value_heads: usize::MAX, ..usual }, "value_heads is"),
             (GatedDeltaNet { value_heads: 1 << 23, ..usual }, "inner width"),
         ] {

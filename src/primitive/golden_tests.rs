@@ -1,4 +1,4 @@
-//! Recurrent and convolutional layers against those of transformers.
+//! Compares recurrent and convolutional layers with those of transformers.
 
 use burn::{
     module::Param,
@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Weights, an input and the outputs of `Mamba2Mixer`, `Qwen3NextGatedDeltaNet` and `Lfm2ShortConv` of transformers
-/// 5.23 with torch 2.15, run on a CPU in single precision. Linear and convolutional weights are transposed, projections
-/// are cut into their parts; batch 2, 11 tokens, width 8.
+/// 5.23 with torch 2.15, run on a CPU in single precision. Linear and convolutional weights are transposed, and
+/// projections are split into their parts. Batch 2, 11 tokens, width 8.
 fn golden() -> Value {
     serde_json::from_str(include_str!("../../tests/fixtures/transformers_layers.json")).unwrap()
 }
@@ -44,7 +44,7 @@ fn build<L: Mixer>(primitive: &impl Primitive, device: &Device) -> L {
     block.downcast_ref::<L>().unwrap().clone()
 }
 
-/// The whole sequence at once, with and without autodiff, and in steps.
+/// Checks the whole sequence at once, with and without autodiff, and in steps.
 fn agrees(layer: impl Mixer, training: impl Mixer, golden: &Value, y: &Value) {
     let input =
         |device: &Device| Tensor::<3>::from_data(TensorData::new(Weights(golden).list("x"), [2, 11, 8]), device);

@@ -1,13 +1,14 @@
-//! What a layer is called outside: its kind and its tensors in checkpoints of Hugging Face's transformers.
+//! Names of layers and tensors in Hugging Face transformers.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// The layer of Hugging Face's transformers that computes the same as a layer of ours, and where its weights go.
+/// The layer of Hugging Face transformers that computes the same as a layer of this crate, and the mapping of its
+/// weights.
 ///
-/// The exporters and importers read this value, so that a primitive states its names in one place and both directions
-/// agree. See [`Primitive::hf_mapping`](super::Primitive::hf_mapping).
+/// Both export and import use this value, so a primitive states its names only once. See
+/// [`Primitive::hf_mapping`](super::Primitive::hf_mapping).
 ///
 /// ```
 /// use composer_nas::primitive::{CacheKind, HfMapping};
@@ -18,32 +19,33 @@ use serde_json::{Map, Value};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct HfMapping {
-    /// What `layers_block_type` of config.json calls the layer, such as `full_attention`.
+    /// The name of the layer in `layers_block_type` of config.json, such as `full_attention`.
     pub kind: String,
-    /// The kind of which the layer is a variant: its own kind, or another one from which [`options`](Self::options)
-    /// depart.
+    /// The kind of which the layer is a variant. Equal to `kind` unless the layer differs from it by
+    /// [`options`](Self::options).
     pub family: String,
-    /// What the layer computes differently from its family. Classes of transformers hold some of it.
+    /// What the layer computes differently from its family. Some transformers classes support some of these options.
     pub options: BTreeMap<String, String>,
-    /// What the layer keeps while it decodes.
+    /// What the layer caches for decoding.
     pub cache: CacheKind,
-    /// Entries of config.json that the layer needs beside the model's widths.
+    /// Entries of config.json that the layer needs in addition to the model's widths.
     pub settings: Map<String, Value>,
-    /// Every parameter of the layer.
+    /// The tensors, which contain every parameter of the layer.
     pub tensors: Vec<StoredTensor>,
-    /// Python source of a module with a class `Layer`, for layers that the shipped model class does not know.
-    /// `Layer(config, index)` is a `torch.nn.Module`; `forward(x, context)` maps `[B, S, D]` to `[B, S, D]`.
+    /// Python source of a module with a class `Layer`, for layers that the exported model class does not contain.
+    ///
+    /// `Layer(config, index)` is a `torch.nn.Module`. Its `forward(x, context)` maps `[B, S, D]` to `[B, S, D]`.
     pub python: Option<String>,
 }
 
-/// What a layer keeps of the tokens it has seen, in the words of transformers' caches.
+/// What a layer keeps of past tokens, by the cache types of transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheKind {
-    /// Nothing: every position is treated alone, or the layer has no cached decoding.
+    /// Nothing: the layer treats every position independently or has no cached decoding.
     Nothing,
     /// All keys and values.
     Everything,
-    /// Keys and values of the last `sliding_window` tokens.
+    /// The keys and values of the last `sliding_window` tokens.
     Window,
     /// A recurrent state and the last inputs of a convolution.
     State,
@@ -52,7 +54,7 @@ pub enum CacheKind {
 }
 
 impl CacheKind {
-    /// The entry of `layers_cache_type` in config.json: a layer type of transformers' caches.
+    /// Returns the entry of `layers_cache_type` in config.json, a layer type of transformers' caches.
     pub(crate) fn layer_type(self) -> &'static str {
         match self {
             CacheKind::Nothing => "mlp",
@@ -64,36 +66,36 @@ impl CacheKind {
     }
 }
 
-/// One tensor of a checkpoint and the parameters in it.
+/// A tensor of a checkpoint and the parameters stored in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTensor {
-    /// Name behind the layer's prefix, such as `q_proj.weight`.
+    /// The name after the layer's prefix, such as `q_proj.weight`.
     pub name: String,
-    /// Paths of the parameters in the layer's Burn module, such as `query.weight`: one, or several that lie behind each
-    /// other along the first axis of the tensor.
+    /// Paths of the parameters in the layer's Burn module, such as `query.weight`. Several parameters are concatenated
+    /// along the first axis of the tensor.
     pub parameters: Vec<String>,
-    /// How the numbers of each parameter are arranged.
+    /// How the values of each parameter are arranged.
     pub layout: Layout,
-    /// Where the rows of the tensor, along its first axis, come from among those of the parameters: row `r` is their
-    /// row `order[r]`. In their own order where there is none.
+    /// The order of the tensor's rows (first axis): row `r` of the tensor is row `order[r]` of the parameters. With
+    /// `None`, the order is the same.
     pub order: Option<Vec<usize>>,
 }
 
-/// How a stored tensor arranges the numbers of a parameter.
+/// How a stored tensor arranges the values of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// The same shape.
+    /// The same shape and order.
     Same,
-    /// A matrix with its axes exchanged: Burn's linear maps are `[in, out]`, PyTorch's `[out, in]`.
+    /// A transposed matrix: linear layers have the shape `[in, out]` in Burn and `[out, in]` in PyTorch.
     Transposed,
-    /// The taps `[K, C]` of a depthwise convolution as `[C, 1, K]`, PyTorch's order.
+    /// The kernel `[K, C]` of a depthwise convolution, stored in PyTorch's order `[C, 1, K]`.
     Taps,
-    /// The same shape, and every number smaller by one: norms that are written around zero.
+    /// The same shape, with every value reduced by one: norms whose weights are stored relative to one.
     Centred,
 }
 
 impl HfMapping {
-    /// A layer of this kind without parameters.
+    /// Creates a mapping of this kind without parameters.
     pub fn new(kind: impl Into<String>, cache: CacheKind) -> Self {
         let kind = kind.into();
         Self {
@@ -107,19 +109,19 @@ impl HfMapping {
         }
     }
 
-    /// Says of which kind the layer is a variant; see [`HfMapping::family`].
+    /// Sets the kind of which the layer is a variant. See [`HfMapping::family`].
     pub fn family(mut self, family: impl Into<String>) -> Self {
         self.family = family.into();
         self
     }
 
-    /// Adds something that the layer computes differently from its family; see [`HfMapping::options`].
+    /// Adds something that the layer computes differently from its family. See [`HfMapping::options`].
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.insert(name.into(), value.into());
         self
     }
 
-    /// Reorders the rows of the last `count` tensors; see [`StoredTensor::order`].
+    /// Sets the row order of the last `count` tensors. See [`StoredTensor::order`].
     pub fn ordered(mut self, count: usize, order: &[usize]) -> Self {
         self.tensors.iter_mut().rev().take(count).for_each(|tensor| tensor.order = Some(order.to_vec()));
         self
@@ -131,7 +133,7 @@ impl HfMapping {
         self.joined(&[parameter], name, layout)
     }
 
-    /// Adds a tensor that holds several parameters behind each other.
+    /// Adds a tensor that contains several concatenated parameters.
     #[must_use]
     pub fn joined(mut self, parameters: &[&str], name: &str, layout: Layout) -> Self {
         let parameters = parameters.iter().map(|&parameter| parameter.into()).collect();
@@ -139,7 +141,7 @@ impl HfMapping {
         self
     }
 
-    /// Adds the weight of a linear map, transposed, and its bias where it has one.
+    /// Adds the transposed weight of a linear layer, and its bias if `bias` is true.
     #[must_use]
     pub fn linear(self, parameter: &str, name: &str, bias: bool) -> Self {
         let with_weight = self.tensor(&format!("{parameter}.weight"), &format!("{name}.weight"), Layout::Transposed);
@@ -156,7 +158,7 @@ impl HfMapping {
         self
     }
 
-    /// Ships this Python module with the checkpoint; see [`HfMapping::python`].
+    /// Adds this Python module to exported checkpoints. See [`HfMapping::python`].
     #[must_use]
     pub fn python(mut self, source: impl Into<String>) -> Self {
         self.python = Some(source.into());
@@ -165,7 +167,7 @@ impl HfMapping {
 }
 
 impl Layout {
-    /// The stored shape of a parameter of this shape; none where the two do not go together.
+    /// Returns the stored shape of a parameter, or `None` if its shape does not fit the layout.
     pub(crate) fn stored(self, shape: &[usize]) -> Option<Vec<usize>> {
         match (self, shape) {
             (Layout::Same | Layout::Centred, _) => Some(shape.to_vec()),
@@ -175,7 +177,7 @@ impl Layout {
         }
     }
 
-    /// The numbers of a parameter of this shape in stored order.
+    /// Converts the values of a parameter of this shape to the stored layout.
     pub(crate) fn store(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
         match (self, shape) {
             (Layout::Transposed | Layout::Taps, &[rows, columns]) => transposed(&values, rows, columns),
@@ -184,7 +186,7 @@ impl Layout {
         }
     }
 
-    /// The numbers of a parameter of this shape out of stored order: what undoes [`Layout::store`].
+    /// Converts stored values to the layout of a parameter of this shape; the inverse of [`Layout::store`].
     pub(crate) fn restore(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
         match (self, shape) {
             (Layout::Transposed | Layout::Taps, &[rows, columns]) => transposed(&values, columns, rows),
@@ -195,14 +197,14 @@ impl Layout {
 }
 
 impl StoredTensor {
-    /// The numbers of a tensor with their rows in the order of the file.
+    /// Reorders the rows of a tensor into the order of the file.
     pub(crate) fn sort(order: Option<&[usize]>, values: Vec<f32>) -> Vec<f32> {
         let Some(order) = order.filter(|order| !order.is_empty()) else { return values };
         let width = values.len() / order.len();
         order.iter().flat_map(|&row| values.get(row * width..(row + 1) * width).unwrap_or_default()).copied().collect()
     }
 
-    /// What undoes [`sort`](Self::sort).
+    /// The inverse of [`sort`](Self::sort).
     pub(crate) fn unsort(order: Option<&[usize]>, values: Vec<f32>) -> Vec<f32> {
         let Some(order) = order.filter(|order| !order.is_empty()) else { return values };
         let mut back = vec![0; order.len()];
@@ -215,7 +217,7 @@ impl StoredTensor {
     }
 }
 
-/// `[rows, columns]` to `[columns, rows]`, in tiles that stay in the cache.
+/// Transposes `[rows, columns]`, in tiles that fit into the cache.
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const TILE: usize = 32;
     let mut turned = vec![0.0; values.len()];

@@ -1,10 +1,9 @@
-//! Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1): keys and values are made of a latent
-//! vector per token, and decoding keeps that alone.
+//! Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1). Keys and values are computed from a
+//! latent vector per token, and decoding caches only that vector.
 //!
-//! Notation: `H` heads, `N` channels of a query or key without position and `R` with it, `V` channels of a value, `L`
-//! width of the latent vector, `Q` that of the queries where they are low-rank. `c | k' = down(x)`,
-//! `k | v = up(norm(c))` head by head, and every head scores `q . k + q' . rotated(k')` over `sqrt(N + R)`, with the
-//! one `k'` that all heads share.
+//! Notation: `H` heads; `N` query and key channels without and `R` with rotary position; `V` value channels; `L` width
+//! of the latent vector; `Q` width of the low-rank queries, if used. `c | k' = down(x)`, `k | v = up(norm(c))` for each
+//! head. Every head scores `q . k + q' . rotated(k')` over `sqrt(N + R)`; all heads share one `k'`.
 
 use std::num::NonZeroUsize;
 
@@ -19,19 +18,20 @@ use crate::{
     limits::MAX_WIDTH,
 };
 
-/// Multi-head latent attention. Symbol `L`. Sizes that are not stated follow from the widths in the proportions of
-/// DeepSeek-V3.
+/// Multi-head latent attention. Symbol `L`.
+///
+/// Unset sizes are derived from the model's widths in the proportions of DeepSeek-V3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LatentAttention {
-    /// `L`; four heads' width where there is none.
+    /// `L`, the width of the latent vector. Default: four times the head width.
     pub rank: Option<NonZeroUsize>,
-    /// `Q`; queries are projected directly where there is none.
+    /// `Q`, the width of low-rank queries. By default, queries are projected directly.
     pub query_rank: Option<NonZeroUsize>,
-    /// `N`, an even number; the head's width where there is none.
+    /// `N`, query and key channels without position. Even. Default: the head width.
     pub still: Option<NonZeroUsize>,
-    /// `R`, an even number; half the head's width where there is none.
+    /// `R`, query and key channels with rotary position. Even. Default: half the head width.
     pub turning: Option<NonZeroUsize>,
-    /// `V`, at most `N + R`; the head's width where there is none.
+    /// `V`, value channels, at most `N + R`. Default: the head width.
     pub value: Option<NonZeroUsize>,
 }
 
@@ -50,13 +50,13 @@ impl LatentAttention {
         };
         for (option, size) in [("still", still), ("turning", turning)] {
             if !size.is_multiple_of(2) {
-                return refuse(option, size, "use an even number: channels turn in pairs");
+                return refuse(option, size, "use an even number: channels rotate in pairs");
             }
         }
         let sizes = [("still", still), ("turning", turning), ("rank", rank), ("query_rank", query_rank.unwrap_or(1))];
         for (option, size) in sizes {
             if dims.heads.saturating_mul(size) > MAX_WIDTH {
-                return refuse(option, size, "use less: no model is as wide");
+                return refuse(option, size, "use a smaller number");
             }
         }
         if value > still + turning {
@@ -66,7 +66,7 @@ impl LatentAttention {
     }
 }
 
-/// Weights of all projections.
+/// Returns the number of weights of all projections.
 fn weights(sizes: LatentSizes, width: u64) -> u64 {
     let LatentSizes { heads, still, turning, value, rank, query_rank } = sizes;
     let [heads, still, turning, value, rank] = [heads, still, turning, value, rank].map(|size| size as u64);
@@ -79,8 +79,8 @@ fn weights(sizes: LatentSizes, width: u64) -> u64 {
 }
 
 impl Primitive for LatentAttention {
-    /// `latent_attention`, and behind it what is stated: `l` rank, `q` rank of the queries, `n` channels without
-    /// position, `r` with it, `v` channels of a value.
+    /// `latent_attention`, followed by the options that are set: `l` rank, `q` query rank, `n` channels without
+    /// position, `r` channels with position, `v` value channels.
     fn id(&self) -> PrimitiveId {
         let options =
             [("l", self.rank), ("q", self.query_rank), ("n", self.still), ("r", self.turning), ("v", self.value)];
@@ -96,8 +96,8 @@ impl Primitive for LatentAttention {
         Role::Sequence
     }
 
-    /// Projections count twice their weights; a token counts `2 H (N + R + V)` per key that it sees. Decoding keeps
-    /// `L + R` numbers per token. What cannot be built costs nothing.
+    /// Projections count twice their weights. A token counts `2 H (N + R + V)` for each key that it sees. Decoding
+    /// keeps `L + R` numbers per token. A layer that cannot be built costs nothing.
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost {
         let Ok(sizes) = self.sizes(dims) else { return LayerCost::default() };
         let LatentSizes { heads, still, turning, value, rank, query_rank } = sizes;
@@ -112,8 +112,8 @@ impl Primitive for LatentAttention {
         }
     }
 
-    /// The input, the low-rank vectors before and behind their norms, queries, keys and values, what is mixed, and a
-    /// normaliser per head.
+    /// The input, the low-rank vectors before and after their norms, queries, keys and values, the attention output,
+    /// and a normalizer per head.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let Ok(LatentSizes { heads, still, turning, rank, query_rank, .. }) = self.sizes(dims) else { return 0 };
         let low = 2 * (rank + query_rank.unwrap_or(0)) + turning;
@@ -126,7 +126,7 @@ impl Primitive for LatentAttention {
         Ok(Block::new(LatentAttentionLayer::new(self.sizes(dims)?, dims, init, device)))
     }
 
-    /// Names as in DeepSeek-V3, whose rotary channels lie in pairs of neighbours unless `rope_interleave` is false.
+    /// Names as in DeepSeek-V3, whose rotary channels are interleaved unless `rope_interleave` is false.
     fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         let LatentSizes { still, turning, value, rank, query_rank, .. } = self.sizes(dims).ok()?;
         let mut mapping = HfMapping::new(self.id().as_str(), CacheKind::Everything).family("latent_attention");
@@ -149,7 +149,7 @@ impl Primitive for LatentAttention {
     }
 }
 
-/// The layer for the flat class of [`export`](crate::export).
+/// The PyTorch layer for the model class of [`Format::Flat`](crate::export::Format::Flat).
 const PYTHON: &str = include_str!("python/latent_attention.py");
 
 #[cfg(all(test, feature = "flex"))]
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// DeepSeek-V3 (arXiv 2412.19437, section 4.2): as counted by transformers 5.23 for `DeepseekV3Attention` with its
+    /// DeepSeek-V3 (arXiv 2412.19437, section 4.2), as counted by transformers 5.23 for `DeepseekV3Attention` with its
     /// default configuration.
     #[test]
     fn sizes_are_those_of_deepseek_v3() {

@@ -1,5 +1,5 @@
-//! A linear map: what Puzzle puts where an attention or an MLP is not worth its cost (NVIDIA 2024, arXiv 2411.19146,
-//! section 3.1).
+//! A linear map, which Puzzle uses in place of attention or MLP layers that are not worth their cost (NVIDIA 2024,
+//! arXiv 2411.19146, section 3.1).
 
 #[cfg(feature = "model")]
 use super::BuildError;
@@ -11,7 +11,7 @@ use crate::{
     layer::{Block, LinearLayer, WeightInit},
 };
 
-/// `x w`, without bias. Symbol `I`.
+/// A linear map, `x w`, without bias. Symbol `I`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Linear;
 
@@ -44,7 +44,7 @@ impl Primitive for Linear {
     }
 }
 
-/// The layer for the flat class of [`export`](crate::export).
+/// The PyTorch layer for the model class of [`Format::Flat`](crate::export::Format::Flat).
 const PYTHON: &str = include_str!("python/linear.py");
 
 #[cfg(all(test, feature = "flex"))]

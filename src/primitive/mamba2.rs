@@ -1,14 +1,16 @@
-//! Mamba-2 (Dao and Gu 2024, arXiv 2405.21060, figure 6, right): a selective state space behind a short convolution.
+//! Mamba-2 (Dao and Gu 2024, arXiv 2405.21060, figure 6, right): a selective state space model after a short
+//! convolution.
 //!
-//! `z | xBC | dt = in(tokens)`; `x | B | C = silu(conv(xBC) + bias)`; per head the recurrence of
-//! [`StateSpace`](crate::dims::StateSpace) with `dt = softplus(dt + step_bias)`, `A = -exp(a_log)` and the skip `D`;
-//! `out(norm(y * silu(z)))` with an RMS norm per group. Nothing but the convolution and `dt` carries a bias.
+//! `z | xBC | dt = in(tokens)` and `x | B | C = silu(conv(xBC) + bias)`. Each head runs the recurrence of
+//! [`StateSpace`](crate::dims::StateSpace) with `dt = softplus(dt + step_bias)`, `A = -exp(a_log)` and the skip
+//! connection `D`. The output is `out(norm(y * silu(z)))`, with an RMS norm per group. By default, only the convolution
+//! and `dt` have biases.
 //!
-//! The weights are those of `Mamba2Mixer` in transformers: rows `z | x | B | C | dt` of its `in_proj` are the columns
-//! of [`gate`](crate::layer::Mamba2Layer::gate), [`mixed`](crate::layer::Mamba2Layer::mixed) and
-//! [`step`](crate::layer::Mamba2Layer::step) side by side. `dt` has no bounds, as with `time_step_limit = (0, inf)`
-//! there, unless [`steps`](Mamba2::steps) says so; the Nemotron-H of transformers bounds it below by `time_step_min` in
-//! prefill, so that an export states the bound that the layer has.
+//! The weights are those of `Mamba2Mixer` in transformers: the rows `z | x | B | C | dt` of its `in_proj` are the
+//! columns of [`gate`](crate::layer::Mamba2Layer::gate), [`mixed`](crate::layer::Mamba2Layer::mixed) and
+//! [`step`](crate::layer::Mamba2Layer::step) side by side. `dt` is unbounded, like `time_step_limit = (0, inf)` in
+//! transformers, unless [`steps`](Mamba2::steps) is set. The Nemotron-H class of transformers bounds `dt` below by
+//! `time_step_min` in prefill, so an export writes the lower bound of the layer.
 
 use super::{
     BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
@@ -26,33 +28,34 @@ use crate::{
 /// A Mamba-2 layer. Symbol `B`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mamba2 {
-    /// Inner width over model width.
+    /// Ratio of inner width to model width.
     pub expand: usize,
-    /// Width of a head at most: the largest divisor of a group's inner width that leaves four heads or more.
+    /// Maximum head width. The actual width is the largest divisor of a group's inner width that leaves at least four
+    /// heads.
     pub head_dim: usize,
-    /// State size; models narrower than that have a state as large as they are wide.
+    /// State size. At most the model width, unless `heads` is set.
     pub state: usize,
-    /// Groups of heads with their own `B`, `C` and norm; they divide the inner width.
+    /// Number of head groups, each with its own `B`, `C` and norm. Must divide the inner width.
     pub groups: usize,
-    /// Taps of the convolution, at least 2.
+    /// Kernel size of the convolution, at least 2.
     pub conv: usize,
-    /// Tokens that are computed as one matrix; results depend on it by rounding only.
+    /// Tokens per chunk that is computed by matrix products. Results depend on it only by rounding.
     pub chunk: usize,
-    /// Heads, each exactly `head_dim` wide and with a state of exactly `state`, as published models state them; the
-    /// inner width is their product and `expand` says nothing then.
+    /// Number of heads, as in the configurations of published models. If set, each head is exactly `head_dim` wide, the
+    /// state has exactly the size `state`, and `expand` is ignored.
     pub heads: Option<usize>,
-    /// Whether the convolution carries a bias.
+    /// Whether the convolution has a bias.
     pub conv_bias: bool,
-    /// Whether the projections carry a bias.
+    /// Whether the projections have biases.
     pub projection_bias: bool,
-    /// Bounds of `dt`; none by default.
+    /// Bounds on `dt`. None by default.
     pub steps: Option<StepLimits>,
-    /// What the norm in front of the output sees.
+    /// The norm before the output projection.
     pub norm: Mamba2Norm,
 }
 
 impl Default for Mamba2 {
-    /// `expand` 2, `head_dim` 64, `state` 128, `groups` 1, `conv` 4, as in the paper's models; `chunk` 64, which is the
+    /// `expand` 2, `head_dim` 64, `state` 128, `groups` 1, `conv` 4, as in the paper's models. `chunk` 64 is the
     /// fastest on a CPU.
     fn default() -> Self {
         Self {
@@ -71,11 +74,11 @@ impl Default for Mamba2 {
     }
 }
 
-/// Sizes at one width.
+/// The sizes at one width.
 struct Sizes {
-    /// `H P`.
+    /// `H P`, the inner width.
     inner: usize,
-    /// `H P + 2 G N`.
+    /// `H P + 2 G N`, the width of `xBC`.
     mixed: usize,
     scan: StateSpace,
 }
@@ -103,13 +106,15 @@ impl Mamba2 {
         }
         check_taps(self.id(), conv)?;
         if steps.is_some_and(|StepLimits { least, most }| !(least.is_finite() && least >= 0.0 && most > least)) {
-            return refuse("its steps have no room: use a least step of at least 0 and a larger one above it".into());
+            return refuse(
+                "the bounds of its steps are invalid: use a lower bound of at least 0 and a larger upper bound".into(),
+            );
         }
         let inner = heads.map_or(dims.d_model.saturating_mul(expand), |heads| heads.saturating_mul(head_dim));
         let state = if heads.is_some() { state } else { state.min(dims.d_model) };
         let mixed = inner.saturating_add((2 * groups).saturating_mul(state));
         if mixed > MAX_INNER {
-            return refuse(format!("its inner width is {mixed}: lower expand, groups or state, at most {MAX_INNER}"));
+            return refuse(format!("its inner width is {mixed}, more than {MAX_INNER}: lower expand, groups or state"));
         }
         if !inner.is_multiple_of(groups) {
             return refuse(format!("{groups} groups do not divide its inner width {inner}: use a divisor, such as 1"));
@@ -126,9 +131,10 @@ impl Mamba2 {
 }
 
 impl Primitive for Mamba2 {
-    /// `mamba2`, and behind it what differs from the default: `e` expand, `p` head width, `n` state, `g` groups, `k`
-    /// taps, `l` chunk, `h` heads, `c0` a convolution without bias, `b1` projections with it, `t` and `u` the least
-    /// and the largest step (`1em3` is 0.001), `whole` and `first` the norm, as in `mamba2_n64`.
+    /// `mamba2`, followed by the options that differ from the default, as in `mamba2_n64`: `e` expand, `p` head width,
+    /// `n` state, `g` groups, `k` kernel size, `l` chunk, `h` heads, `c0` for a convolution without bias, `b1` for
+    /// projections with biases, `t` and `u` the smallest and the largest step (`1em3` is 0.001), `whole` and `first`
+    /// for the norm.
     fn id(&self) -> PrimitiveId {
         let own = self;
         let usual = Self::default();
@@ -165,8 +171,8 @@ impl Primitive for Mamba2 {
         Role::Sequence
     }
 
-    /// Projections count twice their weights and the recurrence `7 H P N` per token, as in Megatron-LM; the convolution
-    /// counts nothing there. What cannot be built costs nothing.
+    /// Projections count twice their weights, and the recurrence `7 H P N` per token, as in Megatron-LM, which does not
+    /// count the convolution. A layer that cannot be built costs nothing.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let Ok(Sizes { inner, mixed, scan }) = self.sizes(dims) else { return LayerCost::default() };
         let [inner, mixed, heads, taps] = [inner, mixed, scan.heads, self.conv].map(|size| size as u64);
@@ -182,9 +188,9 @@ impl Primitive for Mamba2 {
         }
     }
 
-    /// The input, `z`, `xBC` before the convolution, the activation and the scan, `dt`, what the scan and the norm
-    /// give, a normaliser per group, and the state before every chunk but the first. What cannot be built keeps
-    /// nothing.
+    /// The input, `z`, `xBC` before the convolution, the activation and the scan, `dt`, the outputs of the scan and the
+    /// norm, a normalizer per group, and the state before every chunk except the first. A layer that cannot be built
+    /// keeps nothing.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let Ok(Sizes { inner, mixed, scan }) = self.sizes(dims) else { return 0 };
         let per_token = dims.d_model + 3 * inner + 3 * mixed + scan.heads + scan.groups;
@@ -199,7 +205,7 @@ impl Primitive for Mamba2 {
         Ok(Block::new(Mamba2Layer::new(form, dims, self.sizes(dims)?.scan, init, device)))
     }
 
-    /// The Mamba-2 layer of NemotronH. It has no upper bound of `dt`, and its norm is the default one.
+    /// The Mamba-2 layer of Nemotron-H, which has no upper bound on `dt` and the default norm.
     fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         let Sizes { scan, .. } = self.sizes(dims).ok()?;
         let most = self.steps.map_or(f64::INFINITY, |steps| steps.most);
@@ -307,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Bounded steps are those of a layer whose steps lie within the bounds anyhow.
+    /// Bounds that contain all steps of a layer do not change its outputs.
     #[test]
     fn bounds_that_nothing_reaches_change_nothing() {
         use crate::layer::WeightInit;
@@ -336,14 +342,20 @@ mod tests {
             (Mamba2 { state: 0, ..usual }, "state is 0"),
             (Mamba2 { groups: 0, ..usual }, "groups is 0"),
             (Mamba2 { chunk: 0, ..usual }, "chunk is 0"),
-            (Mamba2 { conv: 1, ..usual }, "1 taps"),
+            (Mamba2 { conv: 1, ..usual }, "kernel size of 1"),
             (Mamba2 { groups: 3, ..usual }, "do not divide its inner width 16"),
             (Mamba2 { expand: usize::MAX, ..usual }, "expand is"),
             (Mamba2 { expand: 1 << 23, ..usual }, "inner width"),
             (Mamba2 { heads: Some(0), ..usual }, "heads is 0"),
             (Mamba2 { heads: Some(6), groups: 4, ..usual }, "do not divide its 6 heads"),
-            (Mamba2 { steps: Some(StepLimits { least: 1.0, most: 0.5 }), ..usual }, "its steps have no room"),
-            (Mamba2 { steps: Some(StepLimits { least: f64::NAN, most: 1.0 }), ..usual }, "its steps have no room"),
+            (
+                Mamba2 { steps: Some(StepLimits { least: 1.0, most: 0.5 }), ..usual },
+                "the bounds of its steps are invalid",
+            ),
+            (
+                Mamba2 { steps: Some(StepLimits { least: f64::NAN, most: 1.0 }), ..usual },
+                "the bounds of its steps are invalid",
+            ),
         ] {
             let error = build(bad, &dims).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("mamba2"), "{error}");
@@ -359,7 +371,7 @@ mod tests {
         let mut dt: Vec<f32> = host(&layer.step_bias).iter().map(|bias| bias.exp().ln_1p()).collect();
         dt.sort_by(f32::total_cmp);
         assert!(dt.len() == 512 && dt[0] >= 0.999e-3 && dt[511] <= 0.1001);
-        // The median of a log-uniform law is the geometric mean of its ends.
+        // The median of a log-uniform distribution is the geometric mean of its ends.
         assert!((0.007..0.014).contains(&dt[256]), "{}", dt[256]);
         let a: Vec<f32> = host(&layer.a_log).iter().map(|a| a.exp()).collect();
         let mean = a.iter().sum::<f32>() / 512.0;

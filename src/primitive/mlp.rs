@@ -1,4 +1,4 @@
-//! The two-matrix multi-layer perceptron with GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415).
+//! A two-layer perceptron with GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415).
 
 use std::num::Saturating;
 
@@ -12,7 +12,8 @@ use crate::{
     layer::{Activation, Block, MlpLayer, WeightInit},
 };
 
-/// `down(gelu(up x))` with the tanh form of GELU, without bias; inner width `d_ff`. Symbol `F`.
+/// A two-layer perceptron, `down(gelu(up x))`, with the tanh approximation of GELU, without biases and with inner width
+/// `d_ff`. Symbol `F`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mlp;
 

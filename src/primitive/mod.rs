@@ -1,8 +1,8 @@
-//! What a layer can be.
+//! Primitives: the kinds of layers.
 //!
-//! A [`Primitive`] is a recipe for one layer at any width. It has a stable [`PrimitiveId`], a one-letter [`Symbol`], a
-//! [`Role`] and a closed-form [`LayerCost`]: all that a search needs to know of it. With the feature `model` it also
-//! builds the layer, a `Block`. [`Primitives`] is the explicit set that a search uses.
+//! A [`Primitive`] is a recipe for one layer at any width. A search needs only its stable [`PrimitiveId`], its
+//! one-letter [`Symbol`], its [`Role`] and its closed-form [`LayerCost`]. With the feature `model`, a primitive also
+//! builds the layer, a `Block`. [`Primitives`] is the set of primitives that a search uses.
 
 mod attention;
 mod custom_attention;
@@ -66,55 +66,101 @@ use crate::{
 
 /// A recipe for a layer at any width.
 ///
-/// Laws, checked by `testkit::primitive`: the built layer keeps the shape `[batch, seq, d_model]`; it is causal; its
-/// parameter count equals [`LayerCost::parameters`]; activations hold the input and grow with the length; a gradient
-/// reaches every parameter; its record round-trips; the weights depend on nothing but `dims` and the draws from `init`;
-/// decoding step by step gives the outputs of the whole sequence, and keeps [`LayerCost::cache_elements`] numbers where
-/// the layer has a step of its own; a counterpart names every parameter.
+/// Laws, checked by `testkit::primitive`:
+/// - the built layer keeps the shape `[batch, seq, d_model]` and is causal;
+/// - its parameter count equals [`LayerCost::parameters`];
+/// - [`activations`](Self::activations) includes the input and grows with the sequence length;
+/// - a gradient reaches every parameter, and its record round-trips;
+/// - its weights depend only on `dims` and the draws from `init`;
+/// - step-by-step decoding gives the same outputs as the whole sequence, and keeps [`LayerCost::cache_elements`]
+///   numbers if the layer implements its own decoding step;
+/// - the [`HfMapping`], if there is one, names every parameter.
 ///
-/// See [`SwiGlu`] for an implementation.
+/// The example is a primitive whose layer is built by your own evaluator. See [`SwiGlu`] for one that also builds a
+/// layer, and `FnPrimitive` for a primitive made of closures.
+///
+/// ```
+/// use composer_nas::{prelude::*, primitive::{LayerCost, PrimitiveId, Role}};
+///
+/// /// A linear map of each token.
+/// #[derive(Debug)]
+/// struct Square {
+///     id: PrimitiveId,
+///     symbol: Symbol,
+/// }
+///
+/// impl Primitive for Square {
+///     fn id(&self) -> PrimitiveId {
+///         self.id.clone()
+///     }
+///
+///     fn symbol(&self) -> Symbol {
+///         self.symbol
+///     }
+///
+///     fn role(&self) -> Role {
+///         Role::Channel
+///     }
+///
+///     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
+///         let parameters = dims.width().pow(2);
+///         LayerCost { parameters, forward_flops_per_token: 2 * parameters, ..LayerCost::default() }
+///     }
+/// }
+///
+/// let square = Square { id: PrimitiveId::new("square")?, symbol: 'Q'.try_into()? };
+/// let primitives = Primitives::standard().with(square)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Primitive: Debug + Send + Sync {
-    /// The stable name used in files.
+    /// Returns the stable name used in files.
     fn id(&self) -> PrimitiveId;
-    /// The letter used in sequences.
+    /// Returns the letter used in sequences.
     fn symbol(&self) -> Symbol;
-    /// Whether the layer mixes along the sequence or the channels.
+    /// Returns whether the layer mixes along the sequence or the channels.
     fn role(&self) -> Role;
-    /// Size and work of one layer, in closed form. `seq_len` is the length of the sequence in tokens. Ours stay at the
-    /// largest number where they would overflow.
+    /// Returns the size and FLOPs of one layer, in closed form, for sequences of `seq_len` tokens.
+    ///
+    /// The primitives of this crate saturate on overflow.
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost;
 
-    /// Builds the layer with weights drawn from `init`, on `device`. A primitive that is only searched, by an evaluator
-    /// that does not train networks of this crate, needs none of it.
+    /// Builds the layer on `device`, with weights drawn from `init`.
+    ///
+    /// A primitive needs this only if networks of this crate are trained with it. By default it returns
+    /// [`BuildError::NoLayer`].
     ///
     /// # Errors
-    /// [`BuildError`] when `dims` cannot be built; the message names the remedy. [`BuildError::NoLayer`] by default.
+    /// Returns [`BuildError`] if the layer cannot be built at these `dims`. The message says what to change.
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         let _ = (dims, init, device);
         Err(BuildError::NoLayer { id: self.id() })
     }
 
-    /// Numbers that training keeps of one sequence of `seq_len` tokens for the backward pass, the layer's input among
-    /// them. An estimate for layers that are computed by fused operations with a backward pass of their own, as those
-    /// of this crate on a CPU; layers composed of small operations keep more.
+    /// Returns an estimate of the numbers that training keeps for the backward pass, for one sequence of `seq_len`
+    /// tokens, including the layer's input.
     ///
-    /// By default every weight is taken to join the model's width with an inner channel, and every inner channel is
-    /// kept once: `S (D + P / D)` for `P` active parameters. That is what a multi-layer perceptron keeps.
+    /// The estimate holds for layers of fused operations with their own backward pass, such as those of this crate on a
+    /// CPU. Layers composed of small operations keep more.
+    ///
+    /// The default is that of a multi-layer perceptron, `S (D + P / D)` for `P` active parameters: every weight
+    /// connects the model's width `D` with an inner channel, and every inner channel is kept once.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let LayerCost { parameters, inactive_parameters, .. } = self.cost(dims, seq_len);
         let inner = parameters.saturating_sub(inactive_parameters) / dims.width().max(1);
         seq_len.saturating_mul(dims.width().saturating_add(inner))
     }
 
-    /// What the layer is called in Hugging Face's transformers, for [`export`](crate::export) and
-    /// [`import`](crate::import); none where it has no counterpart there. It names every parameter of the built layer.
+    /// Returns the layer's names in Hugging Face transformers, for [`export`](crate::export) and
+    /// [`import`](crate::import), or `None` if transformers has no such layer.
+    ///
+    /// A mapping names every parameter of the built layer.
     fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
         let _ = dims;
         None
     }
 
-    /// The same primitive under another letter, to stand beside a variant of itself.
+    /// Returns the same primitive with another letter, to use it together with a variant of itself.
     fn with_symbol(self, symbol: Symbol) -> WithSymbol<Self>
     where
         Self: Sized,
@@ -123,90 +169,91 @@ pub trait Primitive: Debug + Send + Sync {
     }
 }
 
-/// What a layer mixes.
+/// The axis along which a layer mixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Information moves between positions: attention, recurrences, convolutions.
+    /// The layer mixes information between positions: attention, recurrences, convolutions.
     Sequence,
-    /// Every position is treated alone: multi-layer perceptrons.
+    /// The layer treats every position independently: multi-layer perceptrons.
     Channel,
 }
 
-/// Size and work of one layer, without the norm in front of it.
+/// The size and FLOPs of one layer, without the norm before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerCost {
-    /// Trainable parameters.
+    /// The number of trainable parameters.
     pub parameters: u64,
-    /// Of these parameters those that a token does not meet: the experts that it is not sent to. None in dense layers.
+    /// The number of parameters that are inactive for a token: experts to which it is not routed. Zero for dense
+    /// layers.
     pub inactive_parameters: u64,
-    /// Forward floating-point operations per token, averaged over a causal sequence of the given length (a
-    /// multiply-add counts as two). Training takes three times as many.
+    /// Forward floating-point operations per token, averaged over a causal sequence of the given length. A multiply-add
+    /// counts as two. Training takes three times as many.
     pub forward_flops_per_token: u64,
-    /// Numbers that one sequence of the given length keeps for decoding: the KV cache or the recurrent state.
+    /// Numbers cached for decoding one sequence of the given length: the KV cache or the recurrent state.
     pub cache_elements: u64,
-    /// Channels in which tokens are compared pairwise: `heads head_dim` of attention, with a window or without, and 0
-    /// of layers without scores. TorchTitan counts `12` operations per channel and token of the sequence.
+    /// Channels in which tokens are compared pairwise: `heads * head_dim` for attention, with or without a window, and
+    /// 0 for layers without attention scores. TorchTitan counts `12` operations per channel and token of the sequence.
     pub attention_width: u64,
 }
 
 impl LayerCost {
-    /// Weights that every token is multiplied with once, and nothing else.
+    /// Returns the cost of weights by which every token is multiplied once.
     fn dense(weights: Count) -> Self {
         let work = Saturating(2) * weights;
         Self { parameters: weights.0, forward_flops_per_token: work.0, ..Self::default() }
     }
 }
 
-/// A layer that cannot be built.
+/// The error of a layer or model that cannot be built.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The widths contradict each other.
+    /// The widths are invalid or inconsistent.
     #[error(transparent)]
     Dims(#[from] DimsError),
-    /// The registry lacks a primitive of the architecture.
+    /// The architecture contains an unknown primitive.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// A model without tokens.
+    /// The vocabulary is empty.
     #[error("vocab_size is 0: give the model at least one token")]
     EmptyVocabulary,
-    /// A size beyond any model, or beyond this machine.
+    /// A size exceeds a limit or the available memory.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// A model without layers.
+    /// The architecture has no layers.
     #[error("the architecture is empty: give it at least one layer, as in 2A+4M")]
     EmptyArchitecture,
-    /// The standard deviation of the initial weights is no standard deviation.
+    /// The standard deviation of the initial weights is invalid.
     #[error(transparent)]
     Init(#[from] InitError),
-    /// A primitive without a layer of its own.
-    #[error("primitive {id} says what it costs but builds no layer: implement `Primitive::build`")]
+    /// The primitive does not implement [`Primitive::build`].
+    #[error("primitive {id} has a cost but cannot build a layer: implement `Primitive::build`")]
     NoLayer {
-        /// Which primitive.
+        /// The primitive.
         id: PrimitiveId,
     },
     /// The auto-encoder's position code needs at least two frequencies, each with a sine and a cosine.
     #[error("d_model {0} does not fit the auto-encoder's position code: use an even width of at least 4")]
     PositionCode(usize),
-    /// An option of a primitive has a value that it cannot have.
+    /// An option of a primitive has an invalid value.
     #[error("primitive {id}: {option} is {value}: {remedy}")]
     Option {
-        /// Which primitive.
+        /// The primitive.
         id: PrimitiveId,
-        /// Which of its options.
+        /// The option.
         option: &'static str,
         /// The value.
         value: usize,
         /// What to change.
         remedy: String,
     },
-    /// A reason of the primitive's own.
+    /// An error specific to a primitive.
     #[error("primitive {id} cannot be built: {reason}")]
     Primitive {
-        /// Which primitive.
+        /// The primitive.
         id: PrimitiveId,
-        /// What is wrong and what to change.
+        /// What is wrong, and what to change.
         reason: String,
     },
 }

@@ -1,16 +1,16 @@
 //! A sparse mixture of experts, as in DeepSeekMoE (Dai et al. 2024, arXiv 2401.06066, equations 9 to 14).
 //!
-//! Notation: `u` a token, `N` routed experts, `K` of them chosen per token, `FFN_i` a SwiGLU, `T` tokens in a batch.
-//! Affinities are `s_i = softmax_i(u W)`. The gate `g_i` equals `s_i` for the `K` largest and 0 for the others; gates
-//! are not normalized again, so that the router learns from the task for every `K`. The output is
-//! `sum_shared FFN(u) + sum_i g_i FFN_i(u)`.
+//! Notation: `u` a token, `N` routed experts, of which `K` are selected per token, `FFN_i` a SwiGLU, `T` tokens in a
+//! batch. The affinities are `s_i = softmax_i(u W)`. The gate `g_i` equals `s_i` for the `K` largest and 0 for the
+//! others. Gates are not normalized again, so that the router receives gradients of the task for every `K`. The output
+//! is `sum_shared FFN(u) + sum_i g_i FFN_i(u)`.
 //!
-//! Without care a router sends everything to the experts that happen to be best first. Training therefore adds the
-//! balance loss `alpha sum_i f_i P_i`, where `f_i = N / (K T)` times the number of tokens that chose expert `i`, a
-//! constant for gradients, and `P_i` is the mean of `s_i` over the batch. It is least where all are chosen equally
-//! often, and reaches the trainer as [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss). The bias of DeepSeek-V3 that
-//! needs no loss (Wang et al. 2024, arXiv 2408.15664) is a state that changes from step to step beside the gradient; a
-//! layer here is a function of its weights and its input alone.
+//! Without balancing, a router sends all tokens to the experts that happen to be best at first. So training adds the
+//! balance loss `alpha sum_i f_i P_i`. Here `f_i` is `N / (K T)` times the number of tokens that select expert `i`, a
+//! constant for gradients, and `P_i` is the mean of `s_i` over the batch. The loss is minimal if all experts are
+//! selected equally often. It reaches the trainer as [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss). The loss-free
+//! bias of DeepSeek-V3 (Wang et al. 2024, arXiv 2408.15664) is a state that changes at every step independently of the
+//! gradient; it is not used, because a layer of this crate is a function of its weights and its input alone.
 
 use std::num::Saturating;
 
@@ -27,50 +27,49 @@ use crate::{
     limits::MAX_WIDTH,
 };
 
-/// The layer for the flat class of [`export`](crate::export).
+/// The PyTorch layer for the model class of [`Format::Flat`](crate::export::Format::Flat).
 const PYTHON: &str = include_str!("python/moe.py");
 
-/// More than any model has: bounds that keep closed forms within 64 bits.
+/// Maximum number of experts, so that closed forms fit into 64 bits.
 const MAX_EXPERTS: usize = 1 << 12;
 
-/// A mixture of SwiGLU experts: every token goes through all shared experts and through `top_k` of the routed ones.
-/// Symbol `E`.
+/// A mixture of experts: every token passes through all shared experts and `top_k` of the routed experts. Symbol `E`.
 ///
-/// By default there are 8 routed experts, of which a token takes 3, and 1 shared expert, each a quarter as wide as
-/// `d_ff`: a token then costs what it costs in a dense [`SwiGlu`](super::SwiGlu), plus the router, and the layer has
-/// 9/4 of its parameters.
+/// By default, there are 8 routed experts, of which 3 are selected per token, and 1 shared expert. Each is a quarter as
+/// wide as `d_ff`. A token then costs as much as in a dense [`SwiGlu`](super::SwiGlu), plus the router, and the layer
+/// has 9/4 of its parameters.
 ///
-/// Routing is a function of the token: ties go to the expert of the lower index, and no expert has a capacity. The
-/// choice is made on the host, which waits for `B S N` affinities from the device once per forward pass, and twice in
-/// training.
+/// Routing is a function of the token. Ties go to the expert with the lower index, and experts have no capacity limit.
+/// The selection is computed on the host, which waits for `B S N` affinities from the device once per forward pass, and
+/// twice in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moe {
-    /// Routed experts, at least 2.
+    /// Number of routed experts, at least 2.
     pub experts: usize,
-    /// Routed experts that a token goes through, from 1 to `experts`.
+    /// Number of routed experts selected per token, from 1 to `experts`.
     pub top_k: usize,
-    /// Experts that every token goes through. They are stored as one SwiGLU of their total width, which computes the
-    /// same.
+    /// Number of experts that every token passes through. They are stored as one SwiGLU of their total width, which is
+    /// equivalent.
     pub shared: usize,
-    /// Inner width of one expert; `None`: `d_ff / (top_k + shared)`, rounded down.
+    /// Inner width of one expert. `None` means `d_ff / (top_k + shared)`, rounded down.
     pub expert_width: Option<usize>,
-    /// How the gates of the chosen experts come about.
+    /// How the gates of the selected experts are computed.
     pub routing: Routing,
-    /// What an expert is.
+    /// The kind of expert.
     pub expert: Expert,
-    /// Inner width of all shared experts together, in place of theirs.
+    /// Total inner width of the shared experts. `None` means `shared` times the width of one expert.
     pub shared_width: Option<usize>,
-    /// Whether `sigmoid` of a number per token multiplies what the shared experts give, as in Qwen2-MoE.
+    /// Whether the output of the shared experts is multiplied by a sigmoid gate per token, as in Qwen2-MoE.
     pub shared_gate: bool,
 }
 
-/// What an expert of a mixture is.
+/// The kind of expert in a mixture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expert {
-    /// `down(silu(gate x) * up x)`.
+    /// SwiGLU: `down(silu(gate x) * up x)`.
     #[default]
     SwiGlu,
-    /// `down(max(up x, 0)^2)`, as in Nemotron-H.
+    /// Squared ReLU: `down(max(up x, 0)^2)`, as in Nemotron-H.
     Relu2,
 }
 
@@ -90,19 +89,19 @@ impl Default for Moe {
 }
 
 impl Moe {
-    /// Inner width of one expert at these widths.
+    /// Returns the inner width of one expert.
     fn width(&self, dims: &Dims) -> usize {
         self.expert_width.unwrap_or(dims.d_ff / self.top_k.saturating_add(self.shared).max(1))
     }
 
-    /// Routed experts, those that a token goes through, the width of one, and that of all shared ones, for closed
-    /// forms.
+    /// Returns the number of routed experts, the number selected per token, the width of one expert, and the total
+    /// width of the shared experts, for closed forms.
     fn counts(&self, dims: &Dims) -> [Count; 4] {
         let width = self.width(dims);
         [self.experts, self.top_k, width, self.shared_total(width)].map(|size| Saturating(size as u64))
     }
 
-    /// Inner width of all shared experts.
+    /// Returns the total inner width of the shared experts.
     fn shared_total(&self, width: usize) -> usize {
         match self.shared {
             0 => 0,
@@ -110,7 +109,7 @@ impl Moe {
         }
     }
 
-    /// Matrices of an expert.
+    /// Returns the number of matrices per expert.
     fn matrices(&self) -> u64 {
         match self.expert {
             Expert::SwiGlu => 3,
@@ -122,7 +121,7 @@ impl Moe {
     pub(crate) fn validate(&self, dims: &Dims) -> Result<(), BuildError> {
         let refuse = |option, value, remedy: String| Err(BuildError::Option { id: self.id(), option, value, remedy });
         if self.experts < 2 {
-            return refuse("experts", self.experts, "route between at least 2 experts, or use swiglu".into());
+            return refuse("experts", self.experts, "use at least 2 experts, or use swiglu".into());
         }
         for (option, value) in [("experts", self.experts), ("shared", self.shared)] {
             if value > MAX_EXPERTS {
@@ -137,7 +136,7 @@ impl Moe {
             return refuse("shared_width", width, format!("use a number from 1 to {MAX_WIDTH}"));
         }
         if self.shared == 0 && (self.shared_gate || self.shared_width.is_some()) {
-            return refuse("shared", 0, "without a shared expert it has neither a width nor a gate".into());
+            return refuse("shared", 0, "use at least 1, or remove shared_width and shared_gate".into());
         }
         match self.width(dims) {
             0 => {
@@ -154,8 +153,8 @@ impl Moe {
 
 #[cfg(feature = "model")]
 impl Moe {
-    /// Draws the router, the experts, the shared ones and their gate. `widths` are those of one expert and of all
-    /// shared ones.
+    /// Draws the router, the experts, the shared experts and their gate. The widths are those of one expert and of all
+    /// shared experts.
     fn layer<E: Mixer>(
         &self,
         d_model: usize,
@@ -197,7 +196,7 @@ impl Primitive for Moe {
         Role::Channel
     }
 
-    /// All experts count as parameters, those that a token goes through as work.
+    /// Parameters include all experts, FLOPs only those that a token passes through.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let [width, ..] = dims.counts();
         let [experts, chosen, inner, shared] = self.counts(dims);
@@ -209,8 +208,8 @@ impl Primitive for Moe {
         LayerCost { parameters: all, inactive_parameters: all.saturating_sub(met.0), ..LayerCost::dense(met) }
     }
 
-    /// The input and the affinities of routing and balance loss; of every chosen expert what a SwiGLU keeps, its output
-    /// and its gate; the branches of the shared experts.
+    /// The input, and the affinities of routing and balance loss. For every selected expert: what a SwiGLU keeps, its
+    /// output and its gate. The branches of the shared experts.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         let [width, ..] = dims.counts();
         let [experts, chosen, inner, shared] = self.counts(dims);

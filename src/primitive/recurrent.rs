@@ -1,27 +1,27 @@
-//! What the recurrent layers share: the widths of their heads, and which options can be built.
+//! Shared code of the recurrent layers: head widths and checks of options.
 
 use super::{BuildError, PrimitiveId};
 use crate::limits::MAX_WIDTH;
 
-/// Heads that a layer has at least, where its width can be divided.
+/// Minimum number of heads, if the width can be divided.
 const FEWEST_HEADS: usize = 4;
 
-/// The width of the heads into which `channels` are split: the largest divisor that is at most `most` and leaves four
-/// heads or more, so that narrow models have as many time scales as a head count of their own would give them.
+/// Returns the width of the heads into which `channels` are split: the largest divisor that is at most `most` and
+/// leaves at least four heads, so that narrow models have several time scales too.
 pub(super) fn head_width(channels: usize, most: usize) -> usize {
     let most = most.min(channels / FEWEST_HEADS).max(1);
     (1..=most).rev().find(|&width| channels.is_multiple_of(width)).unwrap_or(1)
 }
 
-/// Numbers of the states before every chunk but the first, which recurrences keep for the backward pass.
+/// Returns the size of the states before every chunk except the first, which recurrences keep for the backward pass.
 pub(super) fn chunk_states(seq_len: u64, chunk: usize, state: u64) -> u64 {
     seq_len.div_ceil(chunk.max(1) as u64).saturating_sub(1).saturating_mul(state)
 }
 
-/// A bound on the inner widths of a layer.
+/// Maximum inner width of a layer.
 pub(super) const MAX_INNER: usize = MAX_WIDTH;
 
-/// Refuses an option that is 0, or beyond any model.
+/// Returns an error if an option is 0 or too large.
 pub(super) fn check_option(id: PrimitiveId, name: &str, value: usize, example: usize) -> Result<(), BuildError> {
     if (1..=MAX_INNER).contains(&value) {
         return Ok(());
@@ -30,13 +30,13 @@ pub(super) fn check_option(id: PrimitiveId, name: &str, value: usize, example: u
     Err(BuildError::Primitive { id, reason })
 }
 
-/// Refuses convolutions without a past and those that are not short.
+/// Returns an error if the kernel size of a short convolution is below 2 or too large.
 pub(super) fn check_taps(id: PrimitiveId, taps: usize) -> Result<(), BuildError> {
     const MOST: usize = 1 << 10;
     if (2..=MOST).contains(&taps) {
         return Ok(());
     }
-    let reason = format!("{taps} taps: a short convolution has 2 to {MOST}, such as 4");
+    let reason = format!("the convolution has a kernel size of {taps}: use a number from 2 to {MOST}, such as 4");
     Err(BuildError::Primitive { id, reason })
 }
 

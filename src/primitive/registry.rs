@@ -1,4 +1,4 @@
-//! The explicit set of primitives that a search may use.
+//! The set of primitives that a search may use.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,10 +9,10 @@ use super::{
     SwiGlu, Symbol,
 };
 
-/// A set of primitives, addressed by symbol or by id. There is no global registry: what a search knows is what it was
-/// given.
+/// A set of primitives, indexed by symbol and id.
 ///
-/// Cloning is cheap: the primitives are shared.
+/// There is no global registry: a search uses only the primitives that you pass to it. Cloning is cheap, because the
+/// primitives are shared.
 ///
 /// ```
 /// use composer_nas::prelude::*;
@@ -25,24 +25,27 @@ use super::{
 pub struct Primitives(BTreeMap<Symbol, Arc<dyn Primitive>>);
 
 impl Primitives {
-    /// No primitives.
+    /// Creates an empty set.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// The two primitives of Composer (Acun, Sinha et al. 2026, arXiv 2510.00379): attention `A` and SwiGLU `M`.
+    /// Returns the two primitives of Composer (Acun, Sinha et al. 2026, arXiv 2510.00379): attention `A` and SwiGLU
+    /// `M`.
     pub fn paper() -> Self {
         Self::of([Arc::new(Attention), Arc::new(SwiGlu)])
     }
 
-    /// The three primitives of AIRA-Compose's hybrids (arXiv 2605.15871): attention `A`, SwiGLU `M`, Mamba-2 `B`.
+    /// Returns the three primitives of AIRA-Compose's hybrids (arXiv 2605.15871): attention `A`, SwiGLU `M`, Mamba-2
+    /// `B`.
     pub fn hybrid() -> Self {
         Self::of([Arc::new(Attention), Arc::new(SwiGlu), Arc::new(Mamba2::default())])
     }
 
-    /// The primitives of this crate with their default options: attention `A`, attention over a window `S`, Mamba-2
-    /// `B`, gated DeltaNet `G`, gated convolution `C`; SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`, mixture of
-    /// experts `E`.
+    /// Returns the standard primitives of this crate, with default options.
+    ///
+    /// Sequence mixers: attention `A`, sliding-window attention `S`, Mamba-2 `B`, gated DeltaNet `G`, gated convolution
+    /// `C`. Channel mixers: SwiGLU `M`, GELU MLP `F`, squared-ReLU MLP `R`, mixture of experts `E`.
     pub fn standard() -> Self {
         Self::of([
             Arc::new(Attention),
@@ -64,7 +67,7 @@ impl Primitives {
     /// Adds a primitive.
     ///
     /// # Errors
-    /// [`RegistryError`] when its symbol or its id is taken.
+    /// Returns [`RegistryError`] if its symbol or its id is already used.
     pub fn with(mut self, primitive: impl Primitive + 'static) -> Result<Self, RegistryError> {
         let symbol = primitive.symbol();
         let id = primitive.id();
@@ -78,7 +81,7 @@ impl Primitives {
         Ok(self)
     }
 
-    /// The same with `primitive` in place of the one that has its symbol: a variant of a layer under the layer's
+    /// Replaces the primitive that has the same symbol as `primitive`, to use a variant of a layer under its usual
     /// letter.
     ///
     /// ```
@@ -92,29 +95,29 @@ impl Primitives {
         self.replaced(primitive.symbol(), Arc::new(primitive))
     }
 
-    /// The same with this primitive behind the symbol, in place of any that is there.
+    /// Replaces the primitive with this symbol.
     pub(crate) fn replaced(mut self, symbol: Symbol, primitive: Arc<dyn Primitive>) -> Self {
         self.0.insert(symbol, primitive);
         self
     }
 
-    /// The primitive behind a symbol.
+    /// Returns the primitive with this symbol.
     ///
     /// # Errors
-    /// [`RegistryError::Unknown`] lists what there is.
+    /// Returns [`RegistryError::Unknown`] if there is none.
     pub fn get(&self, symbol: Symbol) -> Result<&dyn Primitive, RegistryError> {
         self.0.get(&symbol).map(AsRef::as_ref).ok_or_else(|| self.unknown(symbol.to_string()))
     }
 
-    /// The symbols of the named primitives, in the order given. A name is an id (`swiglu`) or a symbol (`M`).
+    /// Returns the symbols of the named primitives, in the given order. A name is an id (`swiglu`) or a symbol (`M`).
     ///
     /// # Errors
-    /// [`RegistryError::Unknown`] lists what there is.
+    /// Returns [`RegistryError::Unknown`] if a name is unknown.
     pub fn symbols<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Symbol>, RegistryError> {
         names.into_iter().map(|name| self.symbol(name)).collect()
     }
 
-    /// All primitives, by symbol.
+    /// Iterates over all primitives, by symbol.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Primitive> {
         self.0.values().map(AsRef::as_ref)
     }
@@ -132,34 +135,34 @@ impl Primitives {
     }
 }
 
-/// A primitive that cannot be found or added.
+/// The error of a primitive that cannot be found or added.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// No primitive of this name.
-    #[error("unknown primitive {name:?}; known are: {known}")]
+    /// There is no primitive with this name.
+    #[error("unknown primitive {name:?}; known primitives: {known}")]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The known names.
         known: String,
     },
-    /// Two primitives with one symbol.
-    #[error("symbol {symbol} of {id} is taken by {holder}: give one of them another letter")]
+    /// Two primitives have the same symbol.
+    #[error("symbol {symbol} of {id} is already used by {holder}: give one of them another letter")]
     SymbolTaken {
-        /// The letter.
+        /// The symbol.
         symbol: Symbol,
-        /// Who asks for it.
+        /// The primitive to add.
         id: PrimitiveId,
-        /// Who has it.
+        /// The primitive that has the symbol.
         holder: PrimitiveId,
     },
-    /// Two primitives with one id.
-    #[error("id {id} is taken by the primitive with symbol {holder}: rename one of them")]
+    /// Two primitives have the same id.
+    #[error("id {id} is already used by the primitive with symbol {holder}: rename one of them")]
     IdTaken {
         /// The id.
         id: PrimitiveId,
-        /// Who has it.
+        /// The symbol of the primitive that has the id.
         holder: Symbol,
     },
 }
@@ -190,7 +193,10 @@ mod tests {
         assert!(matches!(primitives.clone().with(wide), Err(RegistryError::SymbolTaken { .. })));
         let local = SlidingWindow::default().with_symbol(Symbol::try_from('L').unwrap());
         let error = primitives.clone().with(local).unwrap_err();
-        assert_eq!(error.to_string(), "id sliding_window is taken by the primitive with symbol S: rename one of them");
+        assert_eq!(
+            error.to_string(),
+            "id sliding_window is already used by the primitive with symbol S: rename one of them"
+        );
         let error = primitives.symbols(["attention", "mamba9"]).unwrap_err().to_string();
         assert!(error.contains("mamba9") && error.contains("swiglu (M)"), "{error}");
         assert!(matches!(primitives.with(SwiGlu), Err(RegistryError::SymbolTaken { .. })));

@@ -1,5 +1,5 @@
-//! The two-matrix multi-layer perceptron with squared ReLU, found by search in Primer (So et al. 2021, arXiv
-//! 2109.08668, section 4) and used by the Nemotron family (arXiv 2402.16819).
+//! A two-layer perceptron with squared ReLU, found by search in Primer (So et al. 2021, arXiv 2109.08668, section 4)
+//! and used in the Nemotron models (arXiv 2402.16819).
 
 use std::num::Saturating;
 
@@ -13,7 +13,7 @@ use crate::{
     layer::{Activation, Block, MlpLayer, WeightInit},
 };
 
-/// `down(max(up x, 0)^2)`, without bias; inner width `d_ff`. Symbol `R`.
+/// A two-layer perceptron, `down(max(up x, 0)^2)`, without biases and with inner width `d_ff`. Symbol `R`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Relu2;
 

@@ -1,4 +1,4 @@
-//! SwiGLU of a width of its own.
+//! SwiGLU with its own width.
 
 use std::num::NonZeroUsize;
 
@@ -10,9 +10,10 @@ use crate::{
     layer::{Block, WeightInit},
 };
 
-/// [`SwiGlu`] of this inner width in place of `d_ff`, so that layers of several widths stand in one model, as in
-/// Nemotron-NAS. Symbol `M`: give variants that stand beside each other letters of their own
-/// ([`with_symbol`](Primitive::with_symbol)).
+/// [`SwiGlu`] with this inner width instead of `d_ff`. Symbol `M`.
+///
+/// Models can then have layers of several widths, as in Nemotron-NAS. To use several variants in one search, give each
+/// its own letter with [`with_symbol`](Primitive::with_symbol).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizedSwiGlu {
     /// The inner width.
@@ -64,7 +65,7 @@ impl Primitive for SizedSwiGlu {
     }
 }
 
-/// The layer for the flat class of [`export`](crate::export).
+/// The PyTorch layer for the model class of [`Format::Flat`](crate::export::Format::Flat).
 const PYTHON: &str = include_str!("python/sized_swiglu.py");
 
 #[cfg(all(test, feature = "flex"))]

@@ -1,5 +1,5 @@
-//! Causal self-attention over a window of keys (Beltagy et al. 2020, arXiv 2004.05150, section 3.1; Mistral, Jiang et
-//! al. 2023, arXiv 2310.06825, section 2), with grouped queries and rotary positions.
+//! Causal sliding-window self-attention (Beltagy et al. 2020, arXiv 2004.05150, section 3.1; Mistral, Jiang et al.
+//! 2023, arXiv 2310.06825, section 2), with grouped queries and rotary position embeddings.
 
 use std::num::NonZeroUsize;
 
@@ -14,14 +14,15 @@ use crate::{
     layer::{AttentionLayer, Block, WeightInit},
 };
 
-/// The keys that a query sees by default. The compiler evaluates the `unwrap`.
+/// The default window, in keys. The `unwrap` is evaluated at compile time.
 const WINDOW: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
-/// [`Attention`](super::Attention) in which a query sees the last keys only, its own included: `i + 1 - window ..= i`
-/// for query `i`, as in Mistral and in transformers. Work grows with the length of a sequence, not with its square, and
-/// decoding keeps the keys and values of `window` tokens. Symbol `S`.
+/// [`Attention`](super::Attention) in which a query sees only the last keys. Symbol `S`.
 ///
-/// The default window is 64 keys. Several windows can stand beside each other, each with a letter of its own:
+/// Query `i` sees the keys `i + 1 - window ..= i`, as in Mistral and transformers. Computation grows linearly with the
+/// sequence length, and decoding keeps the keys and values of only `window` tokens.
+///
+/// The default window is 64 keys. To use several windows in one search, give each its own letter:
 /// ```
 /// use composer_nas::{prelude::*, primitive::SlidingWindow};
 /// let wide = SlidingWindow::new(256)?.with_symbol('L'.try_into()?);
@@ -35,11 +36,12 @@ pub struct SlidingWindow {
 }
 
 impl SlidingWindow {
-    /// Attention over the last `window` keys, at least 2: with its own key alone a query has nothing to choose from,
-    /// and the weights of queries and keys could not learn.
+    /// Creates attention over the last `window` keys, at least 2.
+    ///
+    /// With one key, a query would see only itself, and the query and key weights could not learn.
     ///
     /// # Errors
-    /// [`BuildError::Option`] when `window` is 0 or 1.
+    /// Returns [`BuildError::Option`] if `window` is 0 or 1.
     pub fn new(window: usize) -> Result<Self, BuildError> {
         let error = || BuildError::Option {
             id: PrimitiveId::with_options("sliding_window", &[]),
@@ -50,7 +52,7 @@ impl SlidingWindow {
         Ok(Self { window: NonZeroUsize::new(window).filter(|window| window.get() > 1).ok_or_else(error)? })
     }
 
-    /// How many keys a query sees.
+    /// Returns the number of keys that a query sees.
     pub fn window(self) -> usize {
         self.window.get()
     }

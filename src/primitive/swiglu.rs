@@ -12,7 +12,7 @@ use crate::{
     layer::{Block, SwiGluLayer, WeightInit},
 };
 
-/// `down(silu(gate x) * up x)`, without bias; inner width `d_ff`. Symbol `M`.
+/// SwiGLU, `down(silu(gate x) * up x)`, without biases and with inner width `d_ff`. Symbol `M`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SwiGlu;
 
@@ -34,7 +34,7 @@ impl Primitive for SwiGlu {
         LayerCost::dense(width * inner * Saturating(3))
     }
 
-    /// The input, and both branches before the activation; their product is computed again.
+    /// The input, and both branches before the activation. Their product is recomputed.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         kept_per_token(dims.width(), dims.d_ff as u64).saturating_mul(seq_len)
     }

@@ -1,39 +1,41 @@
-//! Names of primitives: a stable id for files, and one letter for sequences.
+//! Names of primitives: a stable id for files, and a letter for sequences.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The one-letter name of a primitive inside a sequence: the `A` and `M` of `2A+4M`. An ASCII letter; case matters.
+/// The letter of a primitive in sequences, such as `A` and `M` in `2A+4M`.
+///
+/// A symbol is an ASCII letter; case matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "char", into = "char")]
 pub struct Symbol(u8);
 
 impl Symbol {
-    /// Causal self-attention.
+    /// `A`: causal self-attention.
     pub const ATTENTION: Symbol = Symbol(b'A');
-    /// SwiGLU multi-layer perceptron.
+    /// `M`: SwiGLU multi-layer perceptron.
     pub const SWIGLU: Symbol = Symbol(b'M');
-    /// Mamba-2.
+    /// `B`: Mamba-2.
     pub const MAMBA2: Symbol = Symbol(b'B');
-    /// Gated DeltaNet.
+    /// `G`: gated DeltaNet.
     pub const GATED_DELTA_NET: Symbol = Symbol(b'G');
-    /// Short gated causal convolution.
+    /// `C`: short gated causal convolution.
     pub const GATED_CONV: Symbol = Symbol(b'C');
-    /// Two-matrix GELU multi-layer perceptron.
+    /// `F`: two-layer perceptron with GELU.
     pub const MLP: Symbol = Symbol(b'F');
-    /// Two-matrix multi-layer perceptron with squared ReLU.
+    /// `R`: two-layer perceptron with squared ReLU.
     pub const RELU2: Symbol = Symbol(b'R');
-    /// Causal self-attention over a window of keys.
+    /// `S`: causal self-attention with a sliding window.
     pub const SLIDING_WINDOW: Symbol = Symbol(b'S');
-    /// Linear map.
+    /// `I`: linear map.
     pub const LINEAR: Symbol = Symbol(b'I');
-    /// Causal self-attention with a latent cache.
+    /// `L`: multi-head latent attention.
     pub const LATENT_ATTENTION: Symbol = Symbol(b'L');
-    /// Sparse mixture of experts.
+    /// `E`: sparse mixture of experts.
     pub const MOE: Symbol = Symbol(b'E');
-    /// No layer at all, where a conversion may leave one out.
+    /// `N`: no layer, where a conversion may remove one.
     pub const NO_LAYER: Symbol = Symbol(b'N');
 }
 
@@ -43,7 +45,10 @@ impl Symbol {
 pub struct PrimitiveId(Arc<str>);
 
 impl PrimitiveId {
-    /// Checks and wraps `name`: lower-case ASCII letters, digits and `_`, starting with a letter.
+    /// Creates an id. It consists of lower-case ASCII letters, digits and `_`, and starts with a letter.
+    ///
+    /// # Errors
+    /// Returns [`NameError::Id`] if `name` does not.
     pub fn new(name: &str) -> Result<Self, NameError> {
         let mut bytes = name.bytes();
         let head = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
@@ -54,44 +59,45 @@ impl PrimitiveId {
         }
     }
 
-    /// The name of a primitive with options: `name` alone where all have their default, else followed by `_`, the tag
-    /// and the value of each that has not. An option is its tag, its value and its default; tags are lower-case
-    /// letters.
+    /// Creates the id of a primitive with options: `name`, followed by `_`, tag and value for each option that differs
+    /// from its default.
+    ///
+    /// Each option is given as (tag, value, default). Tags consist of lower-case letters.
     pub(crate) fn with_options(name: &'static str, options: &[(&str, usize, usize)]) -> Self {
         let others = options.iter().filter(|(_, value, default)| value != default);
         let tags: String = others.map(|(tag, value, _)| format!("_{tag}{value}")).collect();
         Self(format!("{name}{tags}").into())
     }
 
-    /// A name with tags behind it, all of them made of what an id may hold.
+    /// Creates an id from `name` and tags, which must consist of valid characters.
     pub(crate) fn tagged(name: &'static str, tags: &str) -> Self {
         Self(format!("{name}{tags}").into())
     }
 
-    /// The name with more tags behind it.
+    /// Appends tags.
     pub(crate) fn and(self, tags: &str) -> Self {
         if tags.is_empty() { self } else { Self(format!("{}{tags}", self.0).into()) }
     }
 
-    /// A name that is written in this crate and therefore known to be good.
+    /// Creates an id from a literal of this crate, which must be valid.
     pub(crate) fn known(name: &'static str) -> Self {
         Self(name.into())
     }
 
-    /// The name as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A name that cannot be used.
+/// The error of an invalid symbol or id.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Not a one-letter symbol.
+    /// The text is not an ASCII letter.
     #[error("{0:?} is not a symbol: use one ASCII letter, such as A")]
     Symbol(String),
-    /// Not an id.
+    /// The text is not a primitive id.
     #[error("{0:?} is not a primitive id: use lower-case letters, digits and _, starting with a letter")]
     Id(String),
 }

@@ -1,4 +1,4 @@
-//! A primitive under another letter.
+//! Primitives with another letter.
 
 #[cfg(feature = "model")]
 use super::BuildError;
@@ -10,8 +10,8 @@ use crate::{
     layer::{Block, WeightInit},
 };
 
-/// A primitive that stands under another letter than its own, so that several variants of one layer can be searched
-/// beside each other; see [`Primitive::with_symbol`].
+/// A primitive with another letter than its own, so that a search can use several variants of a layer. See
+/// [`Primitive::with_symbol`].
 #[derive(Clone, Copy, Debug)]
 pub struct WithSymbol<P> {
     pub(super) primitive: P,

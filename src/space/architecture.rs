@@ -1,4 +1,4 @@
-//! A sequence of layers, and its text form.
+//! Layer sequences and their text form.
 
 use std::{fmt, str::FromStr};
 
@@ -10,9 +10,9 @@ use crate::{
     primitive::{NameError, Symbol},
 };
 
-/// A sequence of layers, first to last, each named by its [`Symbol`].
+/// A sequence of layers, from first to last, each given by its [`Symbol`].
 ///
-/// The text form is the run-length notation of the papers. Plain letters parse as well:
+/// The text form is the run-length notation of the papers. A sequence of plain letters is parsed as well:
 /// ```
 /// use composer_nas::Architecture;
 /// let a: Architecture = "AAMMMM".parse()?;
@@ -25,76 +25,76 @@ use crate::{
 pub struct Architecture(Vec<Symbol>);
 
 impl Architecture {
-    /// The longest sequence that its text form may have.
+    /// Maximum number of layers of a sequence that is parsed from text.
     pub const MAX_LAYERS: usize = MAX_LAYERS;
 
-    /// The sequence of these layers.
+    /// Creates a sequence from its layers.
     pub fn new(layers: impl IntoIterator<Item = Symbol>) -> Self {
         Self(layers.into_iter().collect())
     }
 
-    /// The sequence of these runs of equal layers.
+    /// Creates a sequence from runs of equal layers, given as pairs of symbol and length.
     pub fn from_runs(runs: impl IntoIterator<Item = (Symbol, usize)>) -> Self {
         Self(runs.into_iter().flat_map(|(symbol, length)| std::iter::repeat_n(symbol, length)).collect())
     }
 
-    /// The layers, first to last.
+    /// Returns the layers, from first to last.
     pub fn layers(&self) -> &[Symbol] {
         &self.0
     }
 
-    /// Number of layers.
+    /// Returns the number of layers.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no layer.
+    /// Returns whether there are no layers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The maximal runs of equal layers, first to last.
+    /// Iterates over the maximal runs of equal layers, from first to last, as pairs of symbol and length.
     pub fn runs(&self) -> impl Iterator<Item = (Symbol, usize)> {
         self.0.chunk_by(|a, b| a == b).map(|run| (run[0], run.len()))
     }
 
-    /// How many layers carry this symbol.
+    /// Returns the number of layers with this symbol.
     pub fn count(&self, symbol: Symbol) -> usize {
         self.0.iter().filter(|&&layer| layer == symbol).count()
     }
 
-    /// One letter per layer: `AAMMMM`.
+    /// Returns the sequence as one letter per layer, such as `AAMMMM`.
     pub fn letters(&self) -> String {
         self.0.iter().map(|&symbol| char::from(symbol)).collect()
     }
 }
 
-/// A text that names no sequence.
+/// The error of parsing a text that is not an architecture.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ParseError {
-    /// No layer at all.
+    /// The text contains no layer.
     #[error("an architecture needs at least one layer, as in 2A+4M")]
     Empty,
-    /// Something that is neither a count, a letter nor `+`.
-    #[error("{text:?} is not an architecture, because of position {position}; write 2A+4M or AAMMMM")]
+    /// The text contains a character that is neither a digit, a letter nor `+`.
+    #[error("{text:?} is not an architecture: invalid character at position {position}; write 2A+4M or AAMMMM")]
     Letter {
         /// The whole text.
         text: String,
-        /// Character offset of the offence.
+        /// Offset of the invalid character, in characters.
         position: usize,
-        /// Why it is none.
+        /// Why the character is not a symbol.
         source: NameError,
     },
-    /// A count without a letter, `+` in a wrong place, or a count of zero.
+    /// A count without a letter, a misplaced `+`, or a count of zero.
     #[error("{text:?} is not an architecture: a layer is missing before position {position}; write 2A+4M or AAMMMM")]
     MissingLayer {
         /// The whole text.
         text: String,
-        /// Character offset of the offence.
+        /// Offset of the error, in characters.
         position: usize,
     },
-    /// Beyond the bound on layers.
+    /// The sequence has more than [`MAX_LAYERS`] layers.
     #[error("an architecture has at most {MAX_LAYERS} layers")]
     TooLong,
 }

@@ -1,27 +1,27 @@
-//! How many sequences complete a prefix, under any constraints.
+//! Counts the sequences that complete a prefix, for any set of constraints.
 //!
-//! A constraint is a small automaton, see [`Constraint::step`]. What all of them remember of a prefix decides which
-//! layers may follow, so prefixes with equal memories have equally many completions.
+//! Each constraint is a finite automaton, see [`Constraint::step`]. Prefixes with equal states have equally many
+//! completions, because the states determine which layers may follow.
 
 use std::collections::HashMap;
 
 use super::{Constraint, SpaceConfig, SpaceError, config::MAX_STATES};
 use crate::primitive::Symbol;
 
-/// What each constraint remembers of a prefix.
+/// The state of each constraint after a prefix.
 pub type Memories = Vec<u64>;
 
-/// What the constraints remember with one more layer; `None` where it breaks one of them.
+/// Returns the states after one more layer, or `None` if the layer violates a constraint.
 pub fn step(constraints: &[Constraint], memories: &Memories, layer: Symbol) -> Option<Memories> {
     constraints.iter().zip(memories).map(|(constraint, &memory)| constraint.step(memory, layer)).collect()
 }
 
-/// Whether whole sequences that left these memories keep all constraints.
+/// Returns whether complete sequences that end in these states satisfy all constraints.
 pub fn accepts(constraints: &[Constraint], memories: &Memories) -> bool {
     constraints.iter().zip(memories).all(|(constraint, &memory)| constraint.accepts(memory))
 }
 
-/// Dynamic programming over (layer, memories): forward to find what can be reached, backward to count.
+/// Counts completions by dynamic programming: a forward pass finds the reachable states, a backward pass counts.
 pub fn count_completions(config: &SpaceConfig) -> Result<Vec<HashMap<Memories, u128>>, SpaceError> {
     let constraints = &config.constraints;
     let mut tables = vec![HashMap::from([(vec![0; constraints.len()], 0)])];

@@ -1,4 +1,4 @@
-//! Rules about whole sequences.
+//! Constraints on complete sequences.
 
 use std::collections::BTreeMap;
 
@@ -6,56 +6,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::primitive::Symbol;
 
-/// A rule that every sequence of a space keeps. A layer is pinned by giving it one choice, not by a constraint.
+/// A constraint that every sequence of a space satisfies.
+///
+/// To fix a single layer, use [`SearchSpace::pin`](super::SearchSpace::pin), which leaves that layer one choice.
 ///
 /// ```
 /// use composer_nas::prelude::*;
 /// let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
-/// // The first layer is attention, one to three layers are, and no two of them follow each other.
+/// // The first layer is attention, one to three layers are in total, and no two of them are adjacent.
 /// let space = SearchSpace::uniform([a, m], 8)?.pin(0, a)?.count(a, 1..=3)?.max_run(a, 1)?;
 /// assert_eq!(space.size(), 1 + 6 + 10);
-/// // The same in a file:
+/// // The same constraint in a file:
 /// let constraint: Constraint = serde_json::from_str(r#"{"max_run": {"symbol": "A", "max": 1}}"#)?;
 /// assert_eq!(space.config().constraints[1], constraint);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// [`cost::Budget`](crate::cost::Budget) makes the constraint that bounds parameters, work or cache.
+/// [`cost::Budget`](crate::cost::Budget) creates constraints that bound parameters, FLOPs or cache size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Constraint {
-    /// Between `min` and `max` layers carry `symbol`.
+    /// The number of `symbol` layers is between `min` and `max`, inclusive.
     Count {
-        /// Which layers are counted.
+        /// The symbol that is counted.
         symbol: Symbol,
-        /// At least so many.
+        /// Minimum number of layers.
         min: usize,
-        /// At most so many.
+        /// Maximum number of layers.
         max: usize,
     },
-    /// No run of `symbol` is longer than `max`; 1 forbids repeats.
+    /// No run of consecutive `symbol` layers is longer than `max`. With 1, no two of them are adjacent.
     MaxRun {
-        /// Which runs are limited.
+        /// The symbol whose runs are limited.
         symbol: Symbol,
-        /// The longest run allowed, in layers.
+        /// Maximum length of a run, in layers.
         max: usize,
     },
-    /// The costs of all layers sum to at most `max`.
+    /// The sum of the costs of all layers is at most `max`.
     Budget {
-        /// What is counted and in which unit, for people.
+        /// Name and unit of the cost, for display.
         what: String,
-        /// What a layer of each kind costs. Every symbol of the space has an entry.
+        /// The cost of one layer of each kind. Every symbol of the space needs an entry.
         costs: BTreeMap<Symbol, u64>,
-        /// The largest sum allowed.
+        /// Maximum sum of the costs.
         max: u64,
     },
 }
 
 impl Constraint {
-    /// What a constraint has to remember of a prefix: a number that starts at zero. `None`: the prefix breaks the rule.
+    /// Returns the state of the constraint after one more layer, or `None` if the layer violates it.
+    ///
+    /// The state of an empty prefix is zero.
     pub(super) fn step(&self, memory: u64, layer: Symbol) -> Option<u64> {
         match self {
-            // Beyond the last limit nothing depends on the exact count.
+            // Without an upper limit, counts beyond `min` need not be distinguished.
             &Constraint::Count { symbol, min, max } => match memory + u64::from(layer == symbol) {
                 count if count > max as u64 => None,
                 count if max == usize::MAX => Some(count.min(min as u64)),
@@ -67,7 +71,7 @@ impl Constraint {
         }
     }
 
-    /// Whether a whole sequence that left this memory keeps the rule.
+    /// Returns whether a complete sequence that ends in this state satisfies the constraint.
     pub(super) fn accepts(&self, memory: u64) -> bool {
         match *self {
             Constraint::Count { min, .. } => memory >= min as u64,

@@ -1,27 +1,29 @@
-//! Why a space cannot be searched.
+//! Errors of search spaces.
 
 use thiserror::Error;
 
 use super::{SpaceConfig, config::MAX_STATES};
 use crate::{limits::MAX_LAYERS, primitive::Symbol};
 
-/// A space that cannot be searched.
+/// An error in the definition of a search space.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SpaceError {
-    /// No layer.
-    #[error("the search space has no layers: ask for at least one")]
+    /// The space has no layers.
+    #[error("the search space has no layers: use at least one")]
     NoLayers,
-    /// More layers than any model has.
-    #[error("the search space has {0} layers: search at most {MAX_LAYERS}, and extrapolate")]
+    /// The space has more than [`MAX_LAYERS`] layers.
+    #[error(
+        "the search space has {0} layers, but at most {MAX_LAYERS} are allowed: search fewer layers and extrapolate"
+    )]
     TooManyLayers(usize),
-    /// A layer without choices.
+    /// A layer has no choices.
     #[error("layer {layer} has no choices: name at least one primitive")]
     NoChoices {
         /// Index of the layer, from zero.
         layer: usize,
     },
-    /// A choice that appears twice.
+    /// A layer lists a choice twice.
     #[error("layer {layer} lists {symbol} twice: name each primitive once")]
     DuplicateChoice {
         /// Index of the layer, from zero.
@@ -29,40 +31,40 @@ pub enum SpaceError {
         /// The repeated choice.
         symbol: Symbol,
     },
-    /// A pin to something that the layer may not be.
+    /// A layer is pinned to a symbol that is not among its choices.
     #[error("layer {layer} cannot be pinned to {symbol}: it is not among its choices")]
     NotAChoice {
         /// Index of the layer, from zero.
         layer: usize,
-        /// The symbol asked for.
+        /// The requested symbol.
         symbol: Symbol,
     },
-    /// A layer beyond the last.
+    /// The layer index is out of range.
     #[error("there is no layer {layer}: the space has {layers} layers, counted from zero")]
     NoSuchLayer {
-        /// The index asked for.
+        /// The requested index.
         layer: usize,
         /// Number of layers.
         layers: usize,
     },
-    /// Nothing satisfies all constraints.
-    #[error("no sequence of {} layers satisfies {:?} together with the choices of each layer: relax one of them",
+    /// No sequence satisfies all constraints.
+    #[error("no sequence of {} layers satisfies both {:?} and the choices of each layer: relax a constraint",
         .0.layers.len(), .0.constraints)]
     Contradiction(SpaceConfig),
-    /// A budget without a price for something that a layer may be.
-    #[error("the budget for {what} has no cost for {symbol}: give every choice of a layer a cost, 0 where it has none")]
+    /// A budget has no cost for one of the choices.
+    #[error("the budget for {what} has no cost for {symbol}: give every choice a cost, 0 if it has none")]
     NoCost {
-        /// What has no cost.
+        /// The symbol without a cost.
         symbol: Symbol,
-        /// What the budget counts.
+        /// Name and unit of the budget.
         what: String,
     },
-    /// More sequences than can be counted.
+    /// The space has more than 2^128 sequences.
     #[error("the space has more than 2^128 sequences: search fewer layers and extrapolate")]
     TooLarge,
-    /// Constraints with too many combinations.
+    /// The constraints need too many states to count.
     #[error(
-        "the constraints need more than {MAX_STATES} states to count: use fewer, or budgets whose costs are coarser"
+        "the constraints need more than {MAX_STATES} states to count: use fewer constraints, or budgets with coarser costs"
     )]
     TooComplex,
 }

@@ -1,8 +1,8 @@
-//! Which sequences are allowed.
+//! Search spaces: which sequences are allowed.
 //!
-//! A [`SearchSpace`] gives each layer its choices and restricts whole sequences by [`Constraint`]s. It knows its exact
-//! [size](SearchSpace::size) and is ordered, so that sequences can be numbered, iterated and sampled uniformly however
-//! tight the constraints are. [`baseline`] names the sequences that others use.
+//! A [`SearchSpace`] lists the choices of each layer and restricts complete sequences by [`Constraint`]s. It knows its
+//! exact [size](SearchSpace::size). Its sequences are ordered, so they can be numbered, iterated and sampled uniformly,
+//! however tight the constraints are. The module [`baseline`] provides the layer sequences of published models.
 
 mod architecture;
 pub mod baseline;

@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{limits::MAX_LAYERS, primitive::Symbol, seed::Rng};
 
-/// Refuses more layers than any model has, before anything of that size is made.
+/// Returns an error if there are more than [`MAX_LAYERS`] layers.
 fn check_layers(layers: usize) -> Result<(), SpaceError> {
     if layers > MAX_LAYERS { Err(SpaceError::TooManyLayers(layers)) } else { Ok(()) }
 }
 
-/// A non-empty set of sequences of one length.
+/// A search space: a non-empty set of layer sequences of equal length.
 ///
-/// Sequences are ordered lexicographically by the order of each layer's choices and numbered from zero.
+/// The sequences are numbered from zero in lexicographic order, given by the order of each layer's choices.
 ///
 /// ```
 /// use composer_nas::prelude::*;
@@ -32,25 +32,27 @@ fn check_layers(layers: usize) -> Result<(), SpaceError> {
 #[serde(try_from = "SpaceConfig", into = "SpaceConfig")]
 pub struct SearchSpace {
     config: SpaceConfig,
-    /// For every layer: how many sequences complete a prefix that left these memories.
+    /// For each layer, the number of sequences that complete a prefix with the given constraint states.
     completions: Vec<HashMap<Memories, u128>>,
 }
 
 impl SearchSpace {
-    /// `layers` layers with the same choices and no constraints.
+    /// Creates a space of `layers` layers that all have the same choices, without constraints.
     ///
     /// # Errors
-    /// [`SpaceError`] when there is no layer or no choice, a choice appears twice, or there are too many layers.
+    /// Returns [`SpaceError`] if there are no layers or no choices, if a choice appears twice, or if there are too many
+    /// layers.
     pub fn uniform(choices: impl IntoIterator<Item = Symbol>, layers: usize) -> Result<Self, SpaceError> {
         let choices: Vec<_> = choices.into_iter().collect();
         check_layers(layers)?;
         Self::new(SpaceConfig { layers: vec![choices; layers], constraints: Vec::new() })
     }
 
-    /// Checks a description and counts its sequences.
+    /// Validates a description and counts its sequences.
     ///
     /// # Errors
-    /// [`SpaceError`] when no sequence satisfies it or it is too large to count.
+    /// Returns [`SpaceError`] if the description is invalid, if no sequence satisfies it, or if it is too large to
+    /// count.
     pub fn new(config: SpaceConfig) -> Result<Self, SpaceError> {
         if config.layers.is_empty() {
             return Err(SpaceError::NoLayers);
@@ -77,10 +79,11 @@ impl SearchSpace {
         if space.size() == 0 { Err(SpaceError::Contradiction(space.config)) } else { Ok(space) }
     }
 
-    /// The space in which layer `layer` (from zero) is `symbol`.
+    /// Restricts layer `layer` (counted from zero) to `symbol`.
     ///
     /// # Errors
-    /// [`SpaceError`] when there is no such layer or nothing is left.
+    /// Returns [`SpaceError`] if there is no such layer, if `symbol` is not among its choices, or if no sequence
+    /// remains.
     pub fn pin(self, layer: usize, symbol: Symbol) -> Result<Self, SpaceError> {
         let mut config = self.config;
         let layers = config.layers.len();
@@ -92,47 +95,48 @@ impl SearchSpace {
         Self::new(config)
     }
 
-    /// The space in which the number of `symbol` layers lies in `range`.
+    /// Restricts the number of `symbol` layers to `range`.
     ///
     /// # Errors
-    /// [`SpaceError::Contradiction`] when nothing is left.
+    /// Returns [`SpaceError::Contradiction`] if no sequence remains.
     pub fn count(self, symbol: Symbol, range: std::ops::RangeInclusive<usize>) -> Result<Self, SpaceError> {
         self.with(Constraint::Count { symbol, min: *range.start(), max: *range.end() })
     }
 
-    /// The space in which no run of `symbol` is longer than `max` layers.
+    /// Restricts runs of consecutive `symbol` layers to at most `max` layers.
     ///
     /// # Errors
-    /// [`SpaceError::Contradiction`] when nothing is left.
+    /// Returns [`SpaceError::Contradiction`] if no sequence remains.
     pub fn max_run(self, symbol: Symbol, max: usize) -> Result<Self, SpaceError> {
         self.with(Constraint::MaxRun { symbol, max })
     }
 
-    /// The space with one more constraint.
+    /// Adds a constraint.
     ///
     /// # Errors
-    /// [`SpaceError::Contradiction`] when nothing is left.
+    /// Returns [`SpaceError`] if no sequence remains, if a budget has no cost for one of the choices, or if the
+    /// constraints need too many states to count.
     pub fn with(mut self, constraint: Constraint) -> Result<Self, SpaceError> {
         self.config.constraints.push(constraint);
         Self::new(self.config)
     }
 
-    /// The plain description.
+    /// Returns the plain description of this space.
     pub fn config(&self) -> &SpaceConfig {
         &self.config
     }
 
-    /// Number of layers of every sequence.
+    /// Returns the number of layers of every sequence.
     pub fn layers(&self) -> usize {
         self.config.layers.len()
     }
 
-    /// The choices of layer `layer` (from zero); empty beyond the last layer.
+    /// Returns the choices of layer `layer` (counted from zero), or an empty slice beyond the last layer.
     pub fn choices(&self, layer: usize) -> &[Symbol] {
         self.config.layers.get(layer).map_or(&[], Vec::as_slice)
     }
 
-    /// Every symbol that some layer may be, in order of first appearance.
+    /// Returns every symbol among the choices of any layer, in order of first appearance.
     pub fn symbols(&self) -> Vec<Symbol> {
         let mut symbols = Vec::new();
         for &symbol in self.config.layers.iter().flatten() {
@@ -143,12 +147,12 @@ impl SearchSpace {
         symbols
     }
 
-    /// The exact number of sequences; at least one.
+    /// Returns the exact number of sequences, which is at least one.
     pub fn size(&self) -> u128 {
         self.completed_by(0, &self.start())
     }
 
-    /// Sequence number `index`, or `None` beyond the last.
+    /// Returns the sequence with number `index`, or `None` if `index` is not below [`size`](Self::size).
     pub fn nth(&self, mut index: u128) -> Option<Architecture> {
         if index >= self.size() {
             return None;
@@ -170,7 +174,7 @@ impl SearchSpace {
         Some(Architecture::new(layers))
     }
 
-    /// The number of a sequence, so that `nth` of it is the sequence again; `None` outside the space.
+    /// Returns the number of a sequence, the inverse of [`nth`](Self::nth), or `None` if it is not in the space.
     pub fn index_of(&self, architecture: &Architecture) -> Option<u128> {
         if architecture.len() != self.layers() {
             return None;
@@ -188,8 +192,9 @@ impl SearchSpace {
         accepts(constraints, &memories).then_some(index)
     }
 
-    /// The choices of the layer after `prefix` with which it can still be completed to a sequence of the space, in
-    /// order. Empty where the prefix is whole, or cannot be completed at all.
+    /// Returns the choices for the layer after `prefix` that lead to at least one sequence of the space, in order.
+    ///
+    /// The result is empty if the prefix is already complete or cannot be completed.
     pub fn next_choices(&self, prefix: &[Symbol]) -> Vec<Symbol> {
         let constraints = &self.config.constraints;
         let memories = prefix.iter().enumerate().try_fold(self.start(), |memories, (layer, &symbol)| {
@@ -202,17 +207,17 @@ impl SearchSpace {
         self.choices(prefix.len()).iter().copied().filter(completable).collect()
     }
 
-    /// All sequences, in order.
+    /// Iterates over all sequences, in order.
     pub fn iter(&self) -> impl Iterator<Item = Architecture> {
         (0..self.size()).map_while(|index| self.nth(index))
     }
 
-    /// A sequence drawn uniformly.
+    /// Draws a sequence uniformly at random.
     pub fn sample(&self, rng: &mut Rng) -> Architecture {
         self.nth(rng.random_range(0..self.size())).unwrap_or_default()
     }
 
-    /// Whether the sequence is allowed.
+    /// Returns whether the space contains the sequence.
     pub fn contains(&self, architecture: &Architecture) -> bool {
         let fits = architecture.len() == self.layers()
             && architecture.layers().iter().zip(&self.config.layers).all(|(layer, choices)| choices.contains(layer));
@@ -222,15 +227,18 @@ impl SearchSpace {
         fits && end().is_some_and(|memories| accepts(constraints, &memories))
     }
 
-    /// Whether the sequence is shorter than those of the space, not empty, and made of the space's symbols: a partial
-    /// architecture, as incremental strategies evaluate them. Constraints are about whole sequences and do not count.
+    /// Returns whether this is a partial architecture of the space, as incremental strategies evaluate: not empty,
+    /// shorter than the sequences of the space, and made of its symbols.
+    ///
+    /// Constraints apply to complete sequences only and are ignored here.
     pub fn is_part(&self, architecture: &Architecture) -> bool {
         let known = |symbol: &Symbol| self.config.layers.iter().any(|choices| choices.contains(symbol));
         (1..self.layers()).contains(&architecture.len()) && architecture.layers().iter().all(known)
     }
 
-    /// The sequences of the space that differ from `architecture` in one layer; where the constraints leave none, those
-    /// in which two layers are exchanged. In a fixed order.
+    /// Returns the sequences of the space that differ from `architecture` in exactly one layer, in a fixed order.
+    ///
+    /// If the constraints leave no such sequence, returns those in which two layers are swapped.
     pub fn neighbors(&self, architecture: &Architecture) -> Vec<Architecture> {
         let layers = architecture.layers();
         let changed = |at: usize, symbol: Symbol| {
@@ -319,7 +327,7 @@ mod tests {
     fn sizes_are_exact() {
         assert_eq!(SearchSpace::uniform([A, M], 6).unwrap().size(), 64);
         assert_eq!(SearchSpace::uniform([A, M, F], 32).unwrap().size(), 3u128.pow(32));
-        // Binary strings of length 16 without two neighbouring ones: Fibonacci(18).
+        // Binary strings of length 16 without two adjacent ones: Fibonacci(18).
         assert_eq!(SearchSpace::uniform([A, M], 16).unwrap().max_run(A, 1).unwrap().size(), 2584);
         // C(16, 5)
         assert_eq!(SearchSpace::uniform([A, M], 16).unwrap().count(A, 5..=5).unwrap().size(), 4368);
@@ -354,7 +362,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<SearchSpace>(&text).unwrap(), few);
         let error = serde_json::from_str::<SearchSpace>(&text.replace(r#","M":0"#, "")).unwrap_err().to_string();
         assert!(error.contains("no cost for M") && error.contains("points"), "{error}");
-        // Every sum of 40 different powers is a state of its own.
+        // Every sum of 40 different powers is a separate state.
         let symbols: Vec<Symbol> = ('a'..='z').chain('A'..='N').map(|c| Symbol::try_from(c).unwrap()).collect();
         let costs = symbols.iter().enumerate().map(|(at, &symbol)| (symbol, 1 << at)).collect();
         let all = SearchSpace::uniform(symbols, 12).unwrap();

@@ -1,4 +1,4 @@
-//! The known costs of a study.
+//! Known costs of a study.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,10 +6,10 @@ use super::{KnownCostError, KnownCosts, Measure, Report, Study, known_costs::Att
 use crate::space::Architecture;
 
 impl Study {
-    /// The study with costs that are known without an evaluation, which a goal that names costs needs.
+    /// Adds costs that are known without an evaluation. A goal that names costs needs them.
     ///
     /// # Errors
-    /// [`KnownCostError::Unknown`] where the goal names another.
+    /// Returns [`KnownCostError::Unknown`] if the goal names a cost that is not among them.
     pub fn with_costs(mut self, costs: Arc<dyn KnownCosts>) -> Result<Self, KnownCostError> {
         let known = costs.names();
         let names = self.goal().costs();
@@ -20,10 +20,10 @@ impl Study {
         Ok(self)
     }
 
-    /// The costs that the goal names, of one sequence, by name.
+    /// Returns the costs of a sequence that the goal names, by name.
     ///
     /// # Errors
-    /// [`KnownCostError`] where no costs were given, or nothing can be built of the sequence.
+    /// Returns [`KnownCostError`] if no costs were given or no model can be built from the sequence.
     pub fn costs(&self, architecture: &Architecture) -> Result<BTreeMap<String, f64>, KnownCostError> {
         match &self.costs {
             Some(Attached { costs, names }) => {
@@ -36,10 +36,10 @@ impl Study {
         }
     }
 
-    /// The costs that the goal names, of one sequence, by name in alphabetical order.
+    /// Returns the costs of a sequence that the goal names, in alphabetical order of their names.
     ///
     /// # Errors
-    /// As [`costs`](Self::costs).
+    /// Returns the same errors as [`costs`](Self::costs).
     pub(crate) fn cost_values(&self, architecture: &Architecture) -> Result<Vec<f64>, KnownCostError> {
         match &self.costs {
             Some(Attached { costs, names }) if !names.is_empty() => costs.costs(architecture, names),
@@ -47,18 +47,19 @@ impl Study {
         }
     }
 
-    /// Whether the goal's bounds on known costs allow the sequence, and it has all costs that the goal names. Where
-    /// nothing states costs and none is bounded, every sequence is allowed.
+    /// Returns whether the sequence satisfies the goal's bounds on known costs and has all costs that the goal names.
+    ///
+    /// Without known costs and bounds on them, every sequence is admitted.
     pub fn admits(&self, architecture: &Architecture) -> bool {
         !self.is_selective() || self.cost_excess(architecture) <= 0.0
     }
 
-    /// Whether known costs can forbid a sequence.
+    /// Returns whether known costs can exclude a sequence.
     pub(crate) fn is_selective(&self) -> bool {
         self.goal().limits_costs() || self.costs.as_ref().is_some_and(|costs| !costs.names.is_empty())
     }
 
-    /// By how much a sequence is beyond the bounds on known costs; infinite where it has no costs.
+    /// Returns by how much a sequence exceeds the bounds on known costs; infinite if it has no costs.
     pub(crate) fn cost_excess(&self, architecture: &Architecture) -> f64 {
         let Ok(costs) = self.costs(architecture) else { return f64::INFINITY };
         let limits = self.goal().limits().iter();
@@ -69,10 +70,10 @@ impl Study {
         excess.sum()
     }
 
-    /// The report of this sequence with the known costs that the goal names.
+    /// Adds the known costs that the goal names to the report of a sequence.
     ///
     /// # Errors
-    /// As [`costs`](Self::costs).
+    /// Returns the same errors as [`costs`](Self::costs).
     pub fn priced(&self, architecture: &Architecture, report: Report) -> Result<Report, KnownCostError> {
         let costs = self.costs(architecture)?;
         Ok(if costs.is_empty() { report } else { Report { costs, ..report } })

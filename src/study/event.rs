@@ -1,4 +1,4 @@
-//! What can happen to a study.
+//! Changes of a study.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,56 +8,56 @@ use crate::{
     space::Architecture,
 };
 
-/// A change of a study; what a journal stores.
+/// A change of a study, as stored in a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A trial was proposed.
     Proposed {
-        /// Its number: the number of trials before it.
+        /// Its id, which is the number of trials before it.
         id: TrialId,
-        /// What is to be evaluated.
+        /// The architecture to evaluate.
         architecture: Architecture,
-        /// The root of everything random in the evaluation.
+        /// The root seed of all randomness in the evaluation.
         #[serde(with = "seed::text")]
         seed: Seed,
         /// Who proposed it.
         #[serde(default)]
         origin: Origin,
     },
-    /// An attempt ended in a transient error; the trial waits again.
+    /// An attempt ended in a transient error, and the trial is pending again.
     Retried {
-        /// Which trial.
+        /// The trial.
         id: TrialId,
-        /// The evaluator's words.
+        /// The error message of the evaluator.
         reason: String,
     },
     /// A trial was evaluated.
     Completed {
-        /// Which trial.
+        /// The trial.
         id: TrialId,
-        /// What was found.
+        /// The result.
         report: Report,
     },
-    /// A trial was given up.
+    /// A trial failed.
     Failed {
-        /// Which trial.
+        /// The trial.
         id: TrialId,
-        /// Why.
+        /// The reason.
         #[serde(flatten)]
         failure: Failure,
     },
-    /// A finished trial was set aside.
+    /// A finished trial was marked invalid.
     Invalidated {
-        /// Which trial.
+        /// The trial.
         id: TrialId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl Event {
-    /// The trial that it is about.
+    /// Returns the trial that changes.
     pub fn id(&self) -> TrialId {
         match self {
             Event::Proposed { id, .. }

@@ -1,4 +1,4 @@
-//! The best compromises of a study.
+//! Pareto fronts.
 
 use rand::RngExt;
 use rand_distr::StandardNormal;
@@ -12,58 +12,63 @@ use crate::{
     statistics::{Estimate, mean},
 };
 
-/// How much of the space of outcomes a front dominates.
+/// The hypervolume of a front: the volume of the objective space that it dominates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Volume {
-    /// Of the values that were observed.
+    /// The volume for the observed values.
     pub value: f64,
-    /// The middle 95 % of what it would be if the scores were measured again, where their standard errors are known.
+    /// The 95 % interval of the volume if the scores were measured again, or `None` if no standard errors are known.
     pub interval: Option<[f64; 2]>,
 }
 
-/// Draws behind an interval.
+/// Number of draws for an interval.
 const DRAWS: u64 = 1000;
 
-/// How far beyond the worst value the reference lies, as a share of the range.
+/// Distance of the reference from the worst value, as a fraction of the range.
 const MARGIN: f64 = 0.1;
 
 impl Study {
-    /// The observations within the goal's bounds that no other of them beats in one objective without losing in
-    /// another, in order of proposal. Equal ones are there together. With one objective, those are the best.
+    /// Returns the Pareto front: the observations that no other observation dominates, in order of proposal.
     ///
-    /// Several observations of one sequence stand for themselves here; of the [pooled](Self::pooled) study they are
-    /// one, by their mean.
+    /// Only observations within the goal's bounds are considered. Equal observations are all included. With one
+    /// objective, the front consists of the best observations.
+    ///
+    /// Repeated observations of one architecture are treated separately. To treat them as one, by their mean, use the
+    /// front of the [pooled](Self::pooled) study.
     pub fn front(&self) -> Vec<Observation<'_>> {
         let inside = self.feasible();
         let points: Vec<_> = inside.iter().map(|(_, values)| values.clone()).collect();
         non_dominated(&points).into_iter().map(|at| inside[at].0).collect()
     }
 
-    /// The study as it looks without the observations that are beyond the goal's bounds; without bounds, as it is.
+    /// Returns the study without observations that violate the goal's bounds.
     pub fn within_bounds(&self) -> Study {
         let goal = self.goal();
         self.filtered(|trial| trial.report().is_none_or(|report| report.excess(goal) <= 0.0))
     }
 
-    /// The observation that is least beyond the goal's bounds; among equals the earliest. For messages where none is
-    /// within.
+    /// Returns the observation that violates the goal's bounds least; on ties, the earliest. Use it for messages when
+    /// no observation satisfies the bounds.
     pub fn nearest(&self) -> Option<Observation<'_>> {
         let goal = self.goal();
         let nearer = |best: Observation<'_>, next: Observation<'_>| next.report.excess(goal) < best.report.excess(goal);
         self.observations().reduce(|best, next| if nearer(best, next) { next } else { best })
     }
 
-    /// A point that is worse than all that was observed: beyond the worst value of each objective by a tenth of its
-    /// range. Values are turned so that larger is better. `None` where nothing is observed.
+    /// Returns a reference point that is worse than all observations: beyond the worst value of each objective by a
+    /// tenth of its range. `None` without observations.
+    ///
+    /// Values are oriented so that larger is better.
     pub fn reference(&self) -> Option<Vec<f64>> {
         let seen: Vec<_> = self.observations().filter_map(|seen| seen.report.values(self.goal()).ok()).collect();
         reference(&seen)
     }
 
-    /// The volume that the front dominates above `reference`, whose values are turned so that larger is better.
+    /// Returns the volume that the front dominates above `reference`, whose values are oriented so that larger is
+    /// better.
     ///
-    /// The interval redraws the goal's score of every sequence within its standard error; without a standard error
-    /// among them there is none.
+    /// For the interval, the goal's score of every observation is redrawn within its standard error. Without any
+    /// standard errors, there is no interval.
     pub fn hypervolume(&self, reference: &[f64]) -> Volume {
         let inside = self.feasible();
         let points: Vec<_> = inside.iter().map(|(_, values)| values.clone()).collect();
@@ -82,19 +87,19 @@ impl Study {
             });
             hypervolume(&moved.collect::<Vec<_>>(), reference)
         };
-        // The best of noisy values is too good by chance, and is so once more when they are drawn around them.
+        // The best of noisy values is optimistic by chance. Redrawing around them adds the same bias again; remove it.
         let draws: Vec<_> = (0..DRAWS).map(again).collect();
         let shift = mean(&draws) - value;
         let Estimate { low, high, .. } = Estimate::from_draws(value, draws);
         Volume { value, interval: Some([(low - shift).max(0.0), high - shift]) }
     }
 
-    /// The volume that the front dominates above `reference`, without an interval.
+    /// Returns the volume that the front dominates above `reference`, without an interval.
     pub(crate) fn hypervolume_value(&self, reference: &[f64]) -> f64 {
         hypervolume(&self.feasible().into_iter().map(|(_, values)| values).collect::<Vec<_>>(), reference)
     }
 
-    /// The study as it looks with its first objective alone: no others, no bounds, no known costs.
+    /// Returns the study with only its first objective: no others, no bounds, no known costs.
     pub(crate) fn simplified(&self) -> Study {
         let goal = match self.goal().direction {
             Direction::Maximize => Goal::maximize(self.goal().score.clone()),
@@ -103,14 +108,14 @@ impl Study {
         self.with_goal(goal)
     }
 
-    /// The observations within the bounds, with their objectives.
+    /// Returns the observations within the bounds, with their objectives.
     fn feasible(&self) -> Vec<(Observation<'_>, Vec<f64>)> {
         let within = self.observations().filter(|seen| seen.report.excess(self.goal()) <= 0.0);
         within.filter_map(|seen| Some((seen, seen.report.values(self.goal()).ok()?))).collect()
     }
 }
 
-/// A point that is worse than all of these, see [`Study::reference`].
+/// Returns a point that is worse than all of these. See [`Study::reference`].
 pub(crate) fn reference(points: &[Vec<f64>]) -> Option<Vec<f64>> {
     let first = points.first()?;
     let of = |at: usize| {
@@ -122,10 +127,12 @@ pub(crate) fn reference(points: &[Vec<f64>]) -> Option<Vec<f64>> {
     Some((0..first.len()).map(of).collect())
 }
 
-/// Observations from the best to the worst, as NSGA-II ranks them (Deb et al. 2002, IEEE Transactions on Evolutionary
-/// Computation 6(2)): those within the goal's bounds before the others, which come by what they exceed; front before
-/// front; within a front, those with the most room around them first. With one objective and no bounds: by value.
-/// Among equals the earliest stays first. The first `most` of them.
+/// Returns the `most` best observations, ranked as in NSGA-II (Deb et al. 2002, IEEE Transactions on Evolutionary
+/// Computation 6(2)).
+///
+/// Observations within the goal's bounds come first, front by front; within a front, by descending crowding distance.
+/// Then come the others, by ascending violation. With one objective and no bounds, observations are ranked by value.
+/// Ties keep the order of `seen`.
 pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>, most: usize) -> Vec<Observation<'a>> {
     let goal = study.goal();
     if goal.is_simple() {
@@ -148,7 +155,7 @@ pub(crate) fn ranked<'a>(study: &Study, mut seen: Vec<Observation<'a>>, most: us
     fronts.into_iter().chain(order).take(most).map(|at| seen[at]).collect()
 }
 
-/// The points of a front by their crowding distance, the loneliest first.
+/// Returns the points of a front by descending crowding distance.
 pub(crate) fn by_room(front: &[usize], values: &[Vec<f64>]) -> Vec<usize> {
     let mut room = vec![0.0; front.len()];
     let objectives = front.first().map_or(0, |&at| values[at].len());

@@ -1,14 +1,14 @@
-//! What a search optimises.
+//! The goal of a search.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// What a search optimises: a score of the report, and optionally more objectives and bounds.
+/// The goal of a search: a score of the report, and optionally further objectives and bounds.
 ///
-/// The first objective is a score. Where there is one objective, it is all that counts. Where there are several, a
-/// search looks for the front: the sequences that no other beats in one of them without losing in another
+/// The first objective is a score. With a single objective, a search looks for its best value. With several, it looks
+/// for the Pareto front: the architectures that no other improves on in one objective without being worse in another
 /// ([`Study::front`](super::Study::front)).
 ///
 /// ```
@@ -22,18 +22,18 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Goal {
-    /// Name of the first objective's score in every [`Report`](super::Report).
+    /// The score that is the first objective, by its name in the [`Report`](super::Report).
     pub score: String,
-    /// Whether more or less of it is better.
+    /// Whether larger or smaller scores are better.
     pub direction: Direction,
-    /// The objectives beside it.
+    /// Further objectives.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     others: Vec<Objective>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     limits: Vec<Limit>,
 }
 
-/// A goal as it stands in a file.
+/// A goal as stored in a file, not yet validated.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Unchecked {
@@ -45,48 +45,48 @@ struct Unchecked {
     limits: Vec<Limit>,
 }
 
-/// A number by which sequences are judged.
+/// A number by which architectures are compared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
-    /// A score of the report, known after an evaluation, up to noise.
+    /// A score of the report, known only after an evaluation, and noisy.
     Score(String),
-    /// A [known cost](super::KnownCosts) of what the sequence becomes, without an evaluation and without noise.
+    /// A [known cost](super::KnownCosts), known without an evaluation, and exact.
     Cost(String),
 }
 
-/// A measure of which as much or as little as possible is wanted.
+/// A measure to maximize or minimize.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objective {
-    /// What is measured.
+    /// The measure.
     #[serde(flatten)]
     pub of: Measure,
-    /// Whether more or less of it is better.
+    /// Whether larger or smaller values are better.
     pub direction: Direction,
 }
 
-/// A bound on a measure, the bound itself included.
+/// An inclusive bound on a measure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
-    /// What is bounded.
+    /// The measure.
     #[serde(flatten)]
     pub of: Measure,
-    /// How.
+    /// The bound.
     #[serde(flatten)]
     pub bound: Bound,
 }
 
-/// One side of a measure's range.
+/// An upper or lower bound.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// No more than this.
+    /// The value is at most this.
     AtMost(f64),
-    /// No less than this.
+    /// The value is at least this.
     AtLeast(f64),
 }
 
-/// Which values of a measure are better.
+/// Whether larger or smaller values are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -97,12 +97,12 @@ pub enum Direction {
 }
 
 impl Goal {
-    /// As much as possible of this score.
+    /// Creates a goal that maximizes this score.
     pub fn maximize(score: impl Into<String>) -> Self {
         Self::first(score.into(), Direction::Maximize)
     }
 
-    /// As little as possible of this score.
+    /// Creates a goal that minimizes this score.
     pub fn minimize(score: impl Into<String>) -> Self {
         Self::first(score.into(), Direction::Minimize)
     }
@@ -111,11 +111,13 @@ impl Goal {
         Self { score, direction, others: Vec::new(), limits: Vec::new() }
     }
 
-    /// All of these objectives. The first score among them is the goal's [`score`](Self::score), which those who ask
-    /// for one number take.
+    /// Creates a goal with these objectives.
+    ///
+    /// The first score among them becomes the goal's [`score`](Self::score), which is used wherever a single number is
+    /// needed.
     ///
     /// # Errors
-    /// [`GoalError`] for no objective, none that is a score, or one that is there twice.
+    /// Returns [`GoalError`] if there are no objectives, if none of them is a score, or if one occurs twice.
     pub fn of(objectives: impl IntoIterator<Item = Objective>) -> Result<Self, GoalError> {
         let mut objectives: Vec<_> = objectives.into_iter().collect();
         if objectives.is_empty() {
@@ -129,10 +131,10 @@ impl Goal {
         objectives.into_iter().try_fold(Self::first(name, direction), Self::and)
     }
 
-    /// This objective as well.
+    /// Adds an objective.
     ///
     /// # Errors
-    /// [`GoalError`] where the measure is an objective already, in this direction or the other.
+    /// Returns [`GoalError`] if the measure is already an objective, in either direction.
     pub fn and(mut self, objective: Objective) -> Result<Self, GoalError> {
         if let Some(same) = self.objectives().find(|known| known.of == objective.of) {
             let name = objective.of.to_string();
@@ -143,26 +145,28 @@ impl Goal {
         Ok(self)
     }
 
-    /// No more than this much of a measure, which may be an objective or not.
+    /// Adds an upper bound on a measure, which need not be an objective.
     ///
     /// # Errors
-    /// [`GoalError`] for a bound that is no number, is there already, or leaves nothing.
+    /// Returns [`GoalError`] if the bound is not finite, if the measure already has an upper bound, or if no value
+    /// satisfies all bounds.
     pub fn at_most(self, of: Measure, most: f64) -> Result<Self, GoalError> {
         self.bounded(Limit { of, bound: Bound::AtMost(most) })
     }
 
-    /// No less than this much of a measure, which may be an objective or not.
+    /// Adds a lower bound on a measure, which need not be an objective.
     ///
     /// # Errors
-    /// As [`at_most`](Self::at_most).
+    /// Returns [`GoalError`] if the bound is not finite, if the measure already has a lower bound, or if no value
+    /// satisfies all bounds.
     pub fn at_least(self, of: Measure, least: f64) -> Result<Self, GoalError> {
         self.bounded(Limit { of, bound: Bound::AtLeast(least) })
     }
 
-    /// Within this limit as well.
+    /// Adds a bound.
     ///
     /// # Errors
-    /// As [`at_most`](Self::at_most).
+    /// See [`at_most`](Self::at_most) and [`at_least`](Self::at_least).
     pub fn bounded(mut self, limit: Limit) -> Result<Self, GoalError> {
         let name = limit.of.to_string();
         let value = limit.bound.value();
@@ -185,33 +189,33 @@ impl Goal {
         Ok(self)
     }
 
-    /// The objectives, [`score`](Self::score) first.
+    /// Iterates over the objectives, starting with [`score`](Self::score).
     pub fn objectives(&self) -> impl Iterator<Item = Objective> + '_ {
         let first = Objective { of: Measure::Score(self.score.clone()), direction: self.direction };
         std::iter::once(first).chain(self.others.iter().cloned())
     }
 
-    /// Whether more than one objective counts.
+    /// Returns whether there is more than one objective.
     pub fn has_several(&self) -> bool {
         !self.others.is_empty()
     }
 
-    /// Whether one objective without bounds is all there is.
+    /// Returns whether there is only one objective and no bounds.
     pub fn is_simple(&self) -> bool {
         self.others.is_empty() && self.limits.is_empty()
     }
 
-    /// The bounds.
+    /// Returns the bounds.
     pub fn limits(&self) -> &[Limit] {
         &self.limits
     }
 
-    /// Whether a known cost is bounded.
+    /// Returns whether there is a bound on a known cost.
     pub(crate) fn limits_costs(&self) -> bool {
         self.limits.iter().any(|limit| matches!(limit.of, Measure::Cost(_)))
     }
 
-    /// The names of the costs among objectives and bounds, each once.
+    /// Returns the names of the costs among objectives and bounds, sorted and without duplicates.
     pub fn costs(&self) -> Vec<String> {
         let measures = self.objectives().map(|objective| objective.of);
         let measures = measures.chain(self.limits.iter().map(|limit| limit.of.clone()));
@@ -226,14 +230,14 @@ impl Goal {
         names
     }
 
-    /// The score, with its sign turned where less is better: larger is always better in the result.
+    /// Returns the score, negated if smaller is better, so that larger is always better.
     pub fn orient(&self, score: f64) -> f64 {
         self.direction.orient(score)
     }
 }
 
 impl Direction {
-    /// The value, with its sign turned where less is better: larger is always better in the result. Its own inverse.
+    /// Returns the value, negated if smaller is better, so that larger is always better. It is its own inverse.
     pub fn orient(self, value: f64) -> f64 {
         match self {
             Direction::Maximize => value,
@@ -243,17 +247,17 @@ impl Direction {
 }
 
 impl Measure {
-    /// The score of this name.
+    /// Creates the measure of the score with this name.
     pub fn score(name: impl Into<String>) -> Self {
         Measure::Score(name.into())
     }
 
-    /// The known cost of this name.
+    /// Creates the measure of the known cost with this name.
     pub fn cost(name: impl Into<String>) -> Self {
         Measure::Cost(name.into())
     }
 
-    /// Its name.
+    /// Returns the name of the score or cost.
     pub fn name(&self) -> &str {
         match self {
             Measure::Score(name) | Measure::Cost(name) => name,
@@ -262,26 +266,26 @@ impl Measure {
 }
 
 impl Objective {
-    /// As much of it as possible.
+    /// Creates an objective that maximizes a measure.
     pub fn maximize(of: Measure) -> Self {
         Self { of, direction: Direction::Maximize }
     }
 
-    /// As little of it as possible.
+    /// Creates an objective that minimizes a measure.
     pub fn minimize(of: Measure) -> Self {
         Self { of, direction: Direction::Minimize }
     }
 }
 
 impl Bound {
-    /// The bound.
+    /// Returns the value of the bound.
     pub fn value(self) -> f64 {
         match self {
             Bound::AtMost(value) | Bound::AtLeast(value) => value,
         }
     }
 
-    /// By how much a value is beyond the bound; 0 within.
+    /// Returns by how much a value violates the bound, or 0 if it satisfies it.
     pub fn excess(self, value: f64) -> f64 {
         match self {
             Bound::AtMost(most) => (value - most).max(0.0),
@@ -291,7 +295,8 @@ impl Bound {
 }
 
 impl Limit {
-    /// By how much a value is beyond the bound, as a share of the bound; 0 within. Of a bound of 0, the excess itself.
+    /// Returns by how much a value violates the bound, relative to the bound, or 0 if it satisfies it. For a bound of
+    /// 0, the violation is absolute.
     pub fn relative_excess(&self, value: f64) -> f64 {
         let unit = self.bound.value().abs();
         self.bound.excess(value) / if unit > 0.0 { unit } else { 1.0 }
@@ -299,7 +304,7 @@ impl Limit {
 }
 
 impl Default for Goal {
-    /// As much `accuracy` as possible.
+    /// Maximizes `accuracy`.
     fn default() -> Self {
         Self::maximize("accuracy")
     }
@@ -325,7 +330,7 @@ impl fmt::Display for Measure {
 }
 
 impl fmt::Display for Goal {
-    /// `maximize accuracy, minimize cache, with parameters at most 1200000000`.
+    /// Formats the goal, such as `maximize accuracy, minimize cache, with parameters at most 1200000000`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, objective) in self.objectives().enumerate() {
             let separator = if at == 0 { "" } else { ", " };
@@ -347,45 +352,45 @@ impl fmt::Display for Goal {
     }
 }
 
-/// A goal that contradicts itself.
+/// The error of an invalid goal.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum GoalError {
-    /// No objective.
+    /// There are no objectives.
     #[error("a goal needs at least one objective, such as the score \"accuracy\"")]
     Nothing,
-    /// Costs alone.
+    /// All objectives are known costs.
     #[error("all objectives are known costs, which need no search: add a score of the evaluator")]
     NoScore,
-    /// One objective twice.
+    /// An objective occurs twice.
     #[error("{name} is an objective twice: name it once")]
     Twice {
-        /// Which one.
+        /// The measure.
         name: String,
     },
-    /// One measure in both directions.
+    /// A measure is both maximized and minimized.
     #[error("{name} is to be maximized and minimized: choose one direction")]
     Opposite {
-        /// Which one.
+        /// The measure.
         name: String,
     },
-    /// A bound that is no number.
+    /// A bound is not a finite number.
     #[error("the bound on {name} is {value}: give a finite number")]
     Bound {
-        /// What is bounded.
+        /// The measure.
         name: String,
         /// The bound.
         value: f64,
     },
-    /// Two bounds on one side.
+    /// A measure has two upper or two lower bounds.
     #[error("{name} is bounded twice on one side: give the tighter bound alone")]
     BoundTwice {
-        /// What is bounded.
+        /// The measure.
         name: String,
     },
-    /// Bounds that leave nothing.
+    /// No value satisfies both bounds of a measure.
     #[error("{name} is to be at least {least} and at most {most}: nothing is both")]
     Empty {
-        /// What is bounded.
+        /// The measure.
         name: String,
         /// The lower bound.
         least: f64,

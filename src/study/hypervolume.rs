@@ -1,10 +1,12 @@
-//! How much of the space of outcomes a set of points dominates, exactly.
+//! Exact hypervolumes.
 
-/// The volume that `points` dominate above `reference`; larger is better in every coordinate. Points that are not
-/// better than the reference in every coordinate count nothing, and points with a number that is not finite neither.
+/// Returns the hypervolume: the volume that `points` dominate above `reference`. Larger is better in every coordinate.
 ///
-/// Two coordinates take a sweep, more the algorithm WFG (While, Bradstreet and Barone 2012, "A Fast Way of Calculating
-/// Exact Hypervolumes"), which is meant for fronts of some hundred points.
+/// Points that are not better than the reference in every coordinate do not count, nor do points with a value that is
+/// not finite.
+///
+/// Two coordinates use a sweep, more use the WFG algorithm (While, Bradstreet and Barone 2012, "A Fast Way of
+/// Calculating Exact Hypervolumes"), which suits fronts of some hundred points.
 pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
     let inside = |point: &&Vec<f64>| {
         point.len() == reference.len()
@@ -13,20 +15,20 @@ pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
     let above = |point: &Vec<f64>| point.iter().zip(reference).map(|(value, least)| value - least).collect();
     let mut above: Vec<Vec<f64>> = points.iter().filter(inside).map(above).collect();
     if reference.len() > 2 {
-        // The rest adds nothing, and the algorithm is slow in the number of points.
+        // Dominated points add nothing, and the algorithm is slow in the number of points.
         above = non_dominated(&above).into_iter().map(|at| std::mem::take(&mut above[at])).collect();
     }
-    // The largest first: what they leave of others is small.
+    // The largest points first, because they dominate most of the others' volume.
     above.sort_by(|a, b| compare(b, a));
     volume(&above)
 }
 
-/// Whether `a` is at least as good as `b` everywhere and better somewhere.
+/// Returns whether `a` dominates `b`: at least as good everywhere and better somewhere.
 pub(crate) fn dominates(a: &[f64], b: &[f64]) -> bool {
     a.iter().zip(b).all(|(a, b)| a >= b) && a.iter().zip(b).any(|(a, b)| a > b)
 }
 
-/// Which of the points no other dominates. Of equal points, all or none.
+/// Returns the indices of the points that no other point dominates. Equal points are all included or all excluded.
 pub(crate) fn non_dominated(points: &[Vec<f64>]) -> Vec<usize> {
     let best = |&at: &usize| !points.iter().any(|other| dominates(other, &points[at]));
     (0..points.len()).filter(best).collect()
@@ -37,7 +39,7 @@ fn compare(a: &[f64], b: &[f64]) -> std::cmp::Ordering {
     differing.unwrap_or(std::cmp::Ordering::Equal)
 }
 
-/// The volume above the origin; the points are sorted, the largest first coordinate first.
+/// Returns the volume above the origin. Points are sorted by descending first coordinate.
 fn volume(points: &[Vec<f64>]) -> f64 {
     match points.first().map_or(0, Vec::len) {
         0 => 0.0,
@@ -47,7 +49,7 @@ fn volume(points: &[Vec<f64>]) -> f64 {
     }
 }
 
-/// The sweep of two coordinates: strips of the second, from the widest on.
+/// Sweeps two coordinates: horizontal strips, starting with the widest.
 fn area(points: &[Vec<f64>]) -> f64 {
     let mut height = 0.0;
     let mut area = 0.0;
@@ -60,7 +62,7 @@ fn area(points: &[Vec<f64>]) -> f64 {
     area
 }
 
-/// What a point dominates that those behind it do not.
+/// Returns the volume that a point dominates and the points after it do not.
 fn exclusive(points: &[Vec<f64>], at: usize) -> f64 {
     let own = &points[at];
     let cut = |other: &Vec<f64>| other.iter().zip(own).map(|(other, own)| other.min(*own)).collect();
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn four_coordinates_agree_with_counting() {
-        // Corners on a grid of whole numbers: the volume is the number of unit cells.
+        // Corners on an integer grid: the volume is the number of unit cells.
         let points: Vec<Vec<f64>> =
             (0..12u32).map(|i| (0..4).map(|k| f64::from((i * (7 + 3 * k) + k) % 5)).collect()).collect();
         let cell = |mut at: u32| -> Vec<f64> {

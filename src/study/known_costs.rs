@@ -7,53 +7,82 @@ use thiserror::Error;
 
 use crate::space::Architecture;
 
-/// Costs of what a sequence becomes, by name: known exactly, without an evaluation.
+/// Costs of a candidate that are known exactly without evaluating it, by name.
 ///
-/// [`TargetCosts`](crate::extrapolate::TargetCosts) states those of the model at a target's size; [`FnCost`] makes a
-/// cost of a closure.
+/// A goal can use them as objectives and bounds. [`TargetCosts`](crate::extrapolate::TargetCosts) provides the costs of
+/// the model at the target's size; [`FnCost`] turns a closure into a cost.
 ///
-/// Laws: the answer depends on the configuration and the arguments alone; every name of [`names`](Self::names) has a
-/// value for every sequence that can be built; values are finite.
+/// Laws: the result depends only on the configuration and the arguments; every name in [`names`](Self::names) has a
+/// value for every sequence from which a model can be built; values are finite.
+///
+/// ```
+/// use composer_nas::{prelude::*, study::{KnownCostError, KnownCosts}};
+///
+/// /// The number of attention layers.
+/// struct AttentionLayers;
+///
+/// impl KnownCosts for AttentionLayers {
+///     fn fingerprint(&self) -> String {
+///         "attention_layers".into()
+///     }
+///
+///     fn names(&self) -> Vec<String> {
+///         vec!["attention_layers".into()]
+///     }
+///
+///     fn costs(&self, architecture: &Architecture, names: &[String]) -> Result<Vec<f64>, KnownCostError> {
+///         let layers = architecture.count(Symbol::ATTENTION) as f64;
+///         let cost = |name: &String| match self.names().contains(name) {
+///             true => Ok(layers),
+///             false => Err(KnownCostError::Unknown { name: name.clone(), known: self.names().join(", ") }),
+///         };
+///         names.iter().map(cost).collect()
+///     }
+/// }
+/// ```
 #[auto_impl(&, Box, Arc)]
 pub trait KnownCosts: Send + Sync {
-    /// What the costs are of, such as `stack to llama_1b, 4096 tokens`: what a resumed search compares.
+    /// Returns a description of the costs, such as `stack to llama_1b, 4096 tokens`. A search resumes only with costs
+    /// of the same fingerprint.
     fn fingerprint(&self) -> String;
 
-    /// The names of the costs there are.
+    /// Returns the names of the available costs.
     fn names(&self) -> Vec<String>;
 
-    /// The costs of a sequence, in the order of `names`.
+    /// Returns the costs of a sequence, in the order of `names`.
     ///
     /// # Errors
-    /// [`KnownCostError`] for a name that is not there, or a sequence of which nothing can be built.
+    /// Returns [`KnownCostError`] if a name is unknown or no model can be built from the sequence.
     fn costs(&self, architecture: &Architecture, names: &[String]) -> Result<Vec<f64>, KnownCostError>;
 }
 
-/// Why a known cost has no value.
+/// The error of a known cost without a value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KnownCostError {
-    /// The goal names a cost, and nothing says what costs are.
-    #[error("the goal names the cost {0:?}, but no costs are given: give those of the target, TargetCosts::new(...)")]
+    /// The goal names a cost, but no costs were given.
+    #[error(
+        "the goal names the cost {0:?}, but no costs are given: add those of the target with TargetCosts::new(...)"
+    )]
     Missing(String),
-    /// No cost of this name.
-    #[error("there is no cost {name:?}, only [{known}]: name one of these")]
+    /// There is no cost of this name.
+    #[error("there is no cost {name:?}, only [{known}]: use one of these")]
     Unknown {
-        /// The name.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The available names.
         known: String,
     },
-    /// Nothing can be built of this sequence.
+    /// No model can be built from this sequence.
     #[error("{architecture} has no cost: {reason}")]
     Unbuildable {
         /// The sequence.
         architecture: Architecture,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// One cost from a closure.
+/// A single known cost, computed by a closure.
 #[derive(Clone)]
 pub struct FnCost<F> {
     name: String,
@@ -62,7 +91,7 @@ pub struct FnCost<F> {
 }
 
 impl<F: Fn(&Architecture) -> f64 + Send + Sync> FnCost<F> {
-    /// The cost of this name; `fingerprint` is to change with what the closure computes.
+    /// Creates a cost with this name. Change `fingerprint` whenever the closure computes something else.
     pub fn new(name: impl Into<String>, fingerprint: impl Into<String>, cost: F) -> Self {
         Self { name: name.into(), fingerprint: fingerprint.into(), cost }
     }
@@ -91,11 +120,11 @@ impl<F: Fn(&Architecture) -> f64 + Send + Sync> KnownCosts for FnCost<F> {
     }
 }
 
-/// The costs of a study: equal where their fingerprints are.
+/// The known costs of a study. They are equal if their fingerprints are.
 #[derive(Clone)]
 pub(super) struct Attached {
     pub(super) costs: Arc<dyn KnownCosts>,
-    /// The costs that the goal names.
+    /// The names of the costs that the goal uses.
     pub(super) names: Vec<String>,
 }
 

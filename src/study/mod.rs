@@ -1,6 +1,6 @@
-//! What is known: the trials of a search and what came of them.
+//! The trials of a search and their results.
 //!
-//! A [`Study`] is the fold of [`Event`]s, and nothing else: a journal stores the events, and loading it is replaying
+//! A [`Study`] is the fold of its [`Event`]s and nothing else: a journal stores the events, and loading a study replays
 //! them.
 
 mod costing;

@@ -1,4 +1,4 @@
-//! What an evaluation found.
+//! Results of evaluations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,83 +8,84 @@ use thiserror::Error;
 use super::{Goal, Limit, Measure, TrialId};
 use crate::statistics::{mean, standard_error};
 
-/// What the evaluation of one trial found. A training that diverged scores the worst value of its task and says so in
-/// its [`TaskReport`].
+/// The result of evaluating one trial.
+///
+/// A training that diverged scores the worst value of its task, and its [`TaskReport`] states why.
 ///
 /// # Numbers that are not finite
 ///
-/// A file of JSON cannot hold NaN and infinities, and no searcher can learn from them. Evaluators may return them all
-/// the same; one rule says what becomes of them:
-/// - a named score makes the report a bad one: [`value`](Self::value) refuses it, and the trial is recorded as failed,
-///   with the score in the reason;
-/// - any other number is absent: [`finite`](Self::finite) leaves it out. The fields say how: an `Option` is `None`, a
-///   point of a curve is not there, [`wall_seconds`](Self::wall_seconds) is 0.
+/// JSON cannot represent NaN and infinities, and no searcher can learn from them. If an evaluator returns them anyway:
+/// - A named score that is not finite makes the report invalid: [`value`](Self::value) returns an error, and the trial
+///   is recorded as failed, with the score in the reason.
+/// - Any other number that is not finite is removed by [`finite`](Self::finite): an `Option` becomes `None`, a point of
+///   a curve is dropped, and [`wall_seconds`](Self::wall_seconds) becomes 0.
 ///
-/// Studies hold finite reports alone. A `null` in a file stands for an absent number, so what was read is what was
-/// written.
+/// Studies contain only finite reports. A `null` in a file means a missing number, so reading a file gives back what
+/// was written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Named scores of the whole trial, the goal's among them.
+    /// Named scores of the whole trial, including the goal's.
     pub scores: BTreeMap<String, f64>,
-    /// Known costs that the goal names, of what the sequence becomes. Set by the session.
+    /// The known costs that the goal names. Set by the session.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub costs: BTreeMap<String, f64>,
-    /// Standard error of the goal's score, where it was measured more than once.
+    /// Standard error of the goal's score, if it was measured more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
-    /// How the evaluation went: the running value after so many steps of the whole trial, by ascending step. More is
-    /// better, whatever the goal; [pruners](crate::stopping) compare trials by it. Set by the executor, from
-    /// what the evaluator [told](crate::evaluate::Context::progress).
+    /// Intermediate values of the whole trial, as (step, value) by ascending step. Larger is better, whatever the goal.
+    ///
+    /// [Pruners](crate::stopping) compare trials by them. Set by the executor, from the values that the evaluator
+    /// [reported](crate::evaluate::Context::progress).
     #[serde(default, deserialize_with = "points", skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<(usize, f64)>,
     /// One entry per training.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskReport>,
-    /// Trainable parameters of the candidate; 0 where nothing was trained.
+    /// Trainable parameters of the candidate; 0 if nothing was trained.
     #[serde(default)]
     pub parameters: u64,
-    /// Floating-point operations spent on training, estimated from closed forms, where they are known.
+    /// Floating-point operations spent on training, estimated in closed form, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_flops: Option<f64>,
-    /// Seconds from start to end on one worker; 0 where nobody measured them. Set by the executor; the one field that a
-    /// repetition may change.
+    /// Time from start to end on one worker, in seconds; 0 if it was not measured. Set by the executor. This is the
+    /// only field that may differ when a trial is repeated.
     #[serde(default, deserialize_with = "seconds")]
     pub wall_seconds: f64,
 }
 
-/// What one training found.
+/// The result of one training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskReport {
-    /// Name of the task, and of the setting where a task has several.
+    /// Name of the task, and of the setting if the task has several.
     pub name: String,
-    /// The score that entered the trial's mean, where it is a number.
+    /// The score that entered the mean of the trial, if it is finite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// Accuracy after the last step or at the selected one, where it is a number.
+    /// Accuracy after the last or the selected step, if it is finite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
-    /// Validation loss in nats per scored position, or `None` where the training diverged.
+    /// Validation loss in nats per scored position, or `None` if the training diverged.
     pub loss: Option<f64>,
-    /// Optimiser steps taken.
+    /// Number of optimizer steps.
     pub steps: usize,
-    /// Validation accuracy over the training: (step, accuracy).
+    /// Validation accuracy during training, as (step, accuracy).
     #[serde(default, deserialize_with = "points", skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<(usize, f64)>,
-    /// Why the training was given up, where it diverged.
+    /// Why the training was stopped, if it diverged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverged: Option<String>,
 }
 
 impl Report {
-    /// A report with a single score.
+    /// Creates a report with a single score.
     pub fn score(name: impl Into<String>, value: f64) -> Self {
         Self { scores: BTreeMap::from([(name.into(), value)]), ..Self::default() }
     }
 
-    /// The goal's score, turned so that larger is better.
+    /// Returns the goal's score, oriented so that larger is better.
     ///
     /// # Errors
-    /// [`ReportError`] when the score is missing, or any score is not finite.
+    /// Returns [`ReportError`] if the score is missing or any score is not finite.
     pub fn value(&self, goal: &Goal) -> Result<f64, ReportError> {
         if let Some((name, &value)) = self.scores.iter().find(|(_, value)| !value.is_finite()) {
             return Err(ReportError::NotFinite { name: name.clone(), value });
@@ -96,10 +97,11 @@ impl Report {
         Ok(goal.orient(*value))
     }
 
-    /// The objectives of the goal, each turned so that larger is better, the goal's score first.
+    /// Returns the objectives of the goal, each oriented so that larger is better, starting with the goal's score.
     ///
     /// # Errors
-    /// [`ReportError`] when a score or cost that the goal names, also in a bound, is missing, or any is not finite.
+    /// Returns [`ReportError`] if a score or cost that the goal names, including those in bounds, is missing or not
+    /// finite.
     pub fn values(&self, goal: &Goal) -> Result<Vec<f64>, ReportError> {
         let first = self.value(goal)?;
         for limit in goal.limits() {
@@ -110,8 +112,9 @@ impl Report {
         std::iter::once(Ok(first)).chain(others).collect()
     }
 
-    /// By how much the report is beyond the goal's bounds: the sum of the shares by which it exceeds each. 0 within
-    /// all, infinite where something that is bounded is missing.
+    /// Returns by how much the report violates the goal's bounds: the sum of the relative violations.
+    ///
+    /// It is 0 if all bounds are satisfied, and infinite if a bounded measure is missing.
     pub fn excess(&self, goal: &Goal) -> f64 {
         let excess = |limit: &Limit| match self.measured(&limit.of) {
             Ok(value) => limit.relative_excess(value),
@@ -120,7 +123,7 @@ impl Report {
         goal.limits().iter().map(excess).sum()
     }
 
-    /// A score or cost.
+    /// Returns a score or cost.
     pub(crate) fn measured(&self, of: &Measure) -> Result<f64, ReportError> {
         let (numbers, name) = match of {
             Measure::Score(name) => (&self.scores, name),
@@ -136,8 +139,9 @@ impl Report {
         if value.is_finite() { Ok(value) } else { Err(ReportError::NotFinite { name: name.clone(), value }) }
     }
 
-    /// The report with every number finite but the named scores: others are absent where they are not. See the
-    /// [rule](Self#numbers-that-are-not-finite). A report that is finite already stays as it is, bit for bit.
+    /// Removes all numbers that are not finite, except named scores. See the [rule](Self#numbers-that-are-not-finite).
+    ///
+    /// A report that is already finite is unchanged, bit for bit.
     #[must_use]
     pub fn finite(mut self) -> Self {
         let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
@@ -155,7 +159,7 @@ impl Report {
         self
     }
 
-    /// The numbers that [`finite`](Self::finite) leaves out, by name.
+    /// Returns the names of the numbers that [`finite`](Self::finite) removes.
     pub fn not_finite(&self) -> Vec<String> {
         let curve = |curve: &[(usize, f64)]| curve.iter().map(|&(_, value)| value).find(|value| !value.is_finite());
         let mut numbers = vec![
@@ -177,14 +181,16 @@ impl Report {
         numbers.into_iter().filter(bad).map(|(name, _)| name).collect()
     }
 
-    /// The running value when so many steps were done: the last one up to there.
+    /// Returns the intermediate value after `step` steps: the last one up to that step.
     pub fn running(&self, step: usize) -> Option<f64> {
         self.curve.iter().take_while(|&&(done, _)| done <= step).last().map(|&(_, value)| value)
     }
 
-    /// Evaluations of one architecture as one: means of the scores that all have, and of the trainings; the standard
-    /// error of the goal's score from its spread; sums of steps, work and time. One report stays as it is, its own
-    /// standard error included; the curve does not apply to several.
+    /// Combines several evaluations of one architecture into one report.
+    ///
+    /// It contains the means of the scores that all reports have, the pooled trainings, the standard error of the
+    /// goal's score computed from its spread, and the sums of FLOPs and time. There is no curve. A single report is
+    /// returned unchanged, including its own standard error.
     pub fn pooled(reports: &[&Report], goal: &Goal) -> Report {
         let Some((&first, others)) = reports.split_first() else { return Report::default() };
         if others.is_empty() {
@@ -207,8 +213,8 @@ impl Report {
         .finite()
     }
 
-    /// Whether a repetition of the trial found the same: everything but the time it took and the numbers that a study
-    /// leaves out.
+    /// Returns whether a repetition of the trial gave the same result. The time and the numbers that a study removes
+    /// are ignored.
     pub fn same_outcome(&self, other: &Self) -> bool {
         let untimed = |report: &Self| Self { wall_seconds: 0.0, ..report.clone() }.finite();
         untimed(self) == untimed(other)
@@ -216,15 +222,16 @@ impl Report {
 }
 
 impl TaskReport {
-    /// The trainings of this name in all of the reports as one.
+    /// Combines the trainings of this name in all reports.
     fn pooled_over(&self, reports: &[&Report]) -> Self {
         let runs: Vec<_> = reports.iter().flat_map(|r| &r.tasks).filter(|task| task.name == self.name).collect();
         Self::pooled(self.name.clone(), &runs)
     }
 
-    /// Repetitions of one training as one: means, the sum of the steps, the curve of means. A mean is `None` where one
-    /// lacks the number, as the loss where one diverged, and the reason that of the first that did. A single one keeps
-    /// everything but its name.
+    /// Combines repetitions of one training: means, the sum of the steps, and the curve of means.
+    ///
+    /// A mean is `None` if a repetition lacks the number, such as the loss of one that diverged. The reason is that of
+    /// the first repetition that diverged. A single repetition keeps everything except its name.
     pub fn pooled(name: String, runs: &[&Self]) -> Self {
         if let [run] = runs {
             return Self { name, ..(*run).clone() };
@@ -245,24 +252,25 @@ impl TaskReport {
     }
 }
 
-/// What a person should know about a trial whose report lost these numbers.
+/// Returns a notice for a trial whose report lost these numbers.
 pub(crate) fn left_out(id: TrialId, names: &[String]) -> Option<String> {
     let names = names.join(", ");
     (!names.is_empty()).then(|| format!("{id} is recorded without numbers that are not finite: {names}"))
 }
 
-/// The points of a curve in a file; those without a value are absent.
+/// Reads the points of a curve; points without a value are dropped.
 fn points<'de, D: Deserializer<'de>>(file: D) -> Result<Vec<(usize, f64)>, D::Error> {
     let points = Vec::<(usize, Option<f64>)>::deserialize(file)?;
     Ok(points.into_iter().filter_map(|(step, value)| Some((step, value?))).collect())
 }
 
-/// Seconds in a file; 0 where they are absent.
+/// Reads seconds; 0 if they are missing.
 fn seconds<'de, D: Deserializer<'de>>(file: D) -> Result<f64, D::Error> {
     Option::deserialize(file).map(Option::unwrap_or_default)
 }
 
-/// The mean at every step of any run; a run that has ended stays where it was, one that has no point yet is left out.
+/// Returns the mean at every step of any run. A run that has ended keeps its last value; a run without a point so far
+/// is left out.
 fn pooled_curve(runs: &[&TaskReport]) -> Vec<(usize, f64)> {
     let steps: BTreeSet<usize> = runs.iter().flat_map(|run| run.curve.iter().map(|&(step, _)| step)).collect();
     let last = |run: &&TaskReport, step| run.curve.iter().take_while(|&&(at, _)| at <= step).last().map(|&(_, y)| y);
@@ -272,30 +280,30 @@ fn pooled_curve(runs: &[&TaskReport]) -> Vec<(usize, f64)> {
         .collect()
 }
 
-/// A report that cannot be used.
+/// The error of an invalid report.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ReportError {
-    /// The goal's score is not there.
+    /// The goal's score is missing.
     #[error("the report has no score {name:?}, only [{present}]: name one of these as the goal")]
     Missing {
-        /// The goal's score.
+        /// The name of the score.
         name: String,
-        /// The scores that are there.
+        /// The scores in the report.
         present: String,
     },
-    /// A known cost that the goal names is not there.
+    /// A known cost that the goal names is missing.
     #[error("the report has no cost {name:?}: a session sets it, from the costs that it was given")]
     MissingCost {
-        /// The cost's name.
+        /// The name of the cost.
         name: String,
     },
     /// A score is NaN or infinite.
     #[error("score {name:?} is {value}, not a finite number")]
     NotFinite {
-        /// Which score.
+        /// The name of the score.
         name: String,
-        /// Its value.
+        /// The value.
         value: f64,
     },
 }

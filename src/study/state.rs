@@ -1,4 +1,4 @@
-//! The trials of one search.
+//! The trials of a search.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,69 +7,73 @@ use thiserror::Error;
 use super::{Event, Goal, Origin, Report, ReportError, Trial, TrialId, TrialState, known_costs::Attached};
 use crate::space::{Architecture, SearchSpace};
 
-/// The trials of one search over one space with one goal. A plain value: searchers and aggregators are functions of it.
-/// Clones and views share the trials, so that they cost a pointer for each.
+/// The trials of a search over one space with one goal.
 ///
-/// A searcher may also evaluate [parts](SearchSpace::is_part) of sequences on its way, as
-/// [`Incremental`](crate::search::Incremental) does. Their trials are history and cost budget, but they are no answers:
-/// [`observations`](Self::observations) and [`best`](Self::best) speak of whole sequences of the space alone.
+/// A study is a plain value, and searchers and aggregators are functions of it. Clones and views share the trials, so
+/// they are cheap.
+///
+/// A searcher may also evaluate [partial](SearchSpace::is_part) architectures, as
+/// [`Incremental`](crate::search::Incremental) does. These trials belong to the history and count against the budget,
+/// but they cannot be the result: [`observations`](Self::observations) and [`best`](Self::best) include only complete
+/// sequences of the space.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Study {
     space: SearchSpace,
     goal: Goal,
     pub(super) costs: Option<Attached>,
-    /// By ascending id; complete except in a view on another space.
+    /// By ascending id. Ids are consecutive, except in a view within another space.
     trials: Vec<Arc<Trial>>,
     next: TrialId,
 }
 
-/// A completed, valid trial and its value.
+/// A completed, valid trial with its value.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
     /// The trial.
     pub trial: &'a Trial,
     /// Its report.
     pub report: &'a Report,
-    /// The goal's score, turned so that larger is better.
+    /// The score of the goal, oriented so that larger is better.
     pub value: f64,
 }
 
 impl Study {
-    /// A study without trials.
+    /// Creates a study without trials.
     pub fn new(space: SearchSpace, goal: Goal) -> Self {
         Self { space, goal, costs: None, trials: Vec::new(), next: TrialId(0) }
     }
 
-    /// Where is searched.
+    /// Returns the search space.
     pub fn space(&self) -> &SearchSpace {
         &self.space
     }
 
-    /// What is optimised.
+    /// Returns the goal.
     pub fn goal(&self) -> &Goal {
         &self.goal
     }
 
-    /// All trials, those of parts of sequences included, in order of proposal. The id of a trial is its index, except
-    /// in a view [within](Self::within) another space.
+    /// Returns all trials in order of proposal, including those of partial architectures.
+    ///
+    /// The id of a trial is its index, except in a view [within](Self::within) another space.
     pub fn trials(&self) -> &[Arc<Trial>] {
         &self.trials
     }
 
-    /// The trial with this number.
+    /// Returns the trial with this id.
     ///
     /// # Errors
-    /// [`StudyError::Unknown`] when there is none.
+    /// Returns [`StudyError::Unknown`] if there is none.
     pub fn trial(&self, id: TrialId) -> Result<&Trial, StudyError> {
         self.index(id).map(|at| &*self.trials[at])
     }
 
-    /// The number that the next trial will have.
+    /// Returns the id of the next trial.
     pub fn next_id(&self) -> TrialId {
         self.next
     }
 
-    /// The completed, valid trials of whole sequences, in order of proposal.
+    /// Iterates over the completed, valid trials of complete sequences, in order of proposal.
     pub fn observations(&self) -> impl Iterator<Item = Observation<'_>> {
         self.candidates().filter_map(|trial| {
             let report = trial.report()?;
@@ -77,37 +81,38 @@ impl Study {
         })
     }
 
-    /// The trials of whole sequences that are not set aside, in order of proposal, whether they have an outcome or not.
+    /// Iterates over the valid trials of complete sequences, with or without a result, in order of proposal.
     pub fn candidates(&self) -> impl Iterator<Item = &Trial> {
-        // What is no part of a sequence lies in the space: `check` has seen to that.
+        // Only partial architectures may lie outside the space, see `check`.
         let layers = self.space.layers();
         let trials = self.trials.iter().map(AsRef::as_ref);
         trials.filter(move |trial: &&Trial| trial.architecture.len() == layers && !trial.is_invalid())
     }
 
-    /// The trials that wait for their evaluation, those of parts of sequences included, in order of proposal.
+    /// Iterates over the trials without a result, in order of proposal, including those of partial architectures.
     pub fn pending(&self) -> impl Iterator<Item = &Trial> {
         self.trials.iter().map(AsRef::as_ref).filter(|trial: &&Trial| trial.is_pending())
     }
 
-    /// How many trials count against a budget: all, those of parts of sequences included, but those set aside and those
-    /// of what was [merged](Origin::Merged).
+    /// Returns the number of trials that count against a budget: all except invalid trials and those of
+    /// [aggregated](Origin::Merged) architectures. Trials of partial architectures count.
     pub fn valid_trials(&self) -> usize {
         self.trials.iter().filter(|trial| !trial.is_invalid() && trial.origin != Origin::Merged).count()
     }
 
-    /// The best observation by the goal's score, within its bounds; among equals the earliest.
+    /// Returns the best observation by the goal's score that satisfies the goal's bounds; on ties, the earliest.
     pub fn best(&self) -> Option<Observation<'_>> {
         let within = self.observations().filter(|seen| seen.report.excess(&self.goal) <= 0.0);
         within.reduce(|best, next| if next.value > best.value { next } else { best })
     }
 
-    /// Whether the architecture is pending, completed or failed, so that proposing it again would repeat work.
+    /// Returns whether the architecture has a pending, completed or failed trial, so that proposing it again would
+    /// repeat work.
     pub fn knows(&self, architecture: &Architecture) -> bool {
         self.trials.iter().any(|trial| !trial.is_invalid() && trial.architecture == *architecture)
     }
 
-    /// The study as it looks when the outcomes of the trials from number `from` on are not known yet.
+    /// Returns a view of the study in which trials with id `from` or higher have no results yet.
     pub fn before(&self, from: TrialId) -> Study {
         let mut view = self.clone();
         let told = |trial: &Trial| trial.id >= from && !trial.is_invalid() && !trial.is_pending();
@@ -117,34 +122,38 @@ impl Study {
         view
     }
 
-    /// The study as it looks from another space: the trials of its sequences, under their numbers. A searcher or
-    /// aggregator asked about this view answers for that space.
+    /// Returns a view of the study restricted to the trials whose architectures lie in `space`; they keep their ids.
+    ///
+    /// A searcher or aggregator that is given this view answers for that space.
     pub fn within(&self, space: &SearchSpace) -> Study {
         let inside = self.trials.iter().filter(|trial| space.contains(&trial.architecture));
         let trials = inside.cloned().collect();
         Study { space: space.clone(), goal: self.goal.clone(), costs: self.costs.clone(), trials, next: self.next }
     }
 
-    /// The study without the trials of what was [merged](Origin::Merged): what an aggregator is asked about, so that
-    /// its answer does not depend on whether it was evaluated.
+    /// Returns the study without the trials of [aggregated](Origin::Merged) architectures.
+    ///
+    /// Aggregators use this view, so their result does not depend on whether it was evaluated.
     pub fn searched(&self) -> Study {
         self.filtered(|trial| trial.origin != Origin::Merged)
     }
 
-    /// The study with another goal, without known costs.
+    /// Returns the study with another goal and without known costs.
     pub(super) fn with_goal(&self, goal: Goal) -> Study {
         Study { goal, costs: None, ..self.clone() }
     }
 
-    /// The study with these of its trials, under their numbers.
+    /// Returns the study with only the trials that `keep` accepts; they keep their ids.
     pub(crate) fn filtered(&self, keep: impl Fn(&Trial) -> bool) -> Study {
         let mut view = self.clone();
         view.trials.retain(|trial| keep(trial));
         view
     }
 
-    /// The study as it looks when all observations of an architecture are one: [`Report::pooled`], under the number of
-    /// the first. Trials without a value stay as they are.
+    /// Returns a view of the study in which all observations of an architecture are combined into one.
+    ///
+    /// The first trial of each architecture gets the [pooled](Report::pooled) report. Trials without a value are
+    /// unchanged.
     pub fn pooled(&self) -> Study {
         let mut seen: BTreeMap<&Architecture, Vec<(f64, &Report)>> = BTreeMap::new();
         for Observation { trial, report, value } in self.observations() {
@@ -156,9 +165,9 @@ impl Study {
             if !observed || trial.architecture.len() != self.space.layers() {
                 return true;
             }
-            // The first of an architecture takes all of it.
+            // The first trial of an architecture takes all its reports.
             let Some(mut all) = seen.remove(&trial.architecture) else { return false };
-            // In an order that does not depend on that of the trials, as sums are rounded.
+            // Sums are rounded, so the order must not depend on the order of the trials.
             all.sort_by(|a, b| a.0.total_cmp(&b.0));
             let reports: Vec<_> = all.into_iter().map(|(_, report)| report).collect();
             Arc::make_mut(trial).state = TrialState::Completed(Report::pooled(&reports, &self.goal));
@@ -167,10 +176,10 @@ impl Study {
         view
     }
 
-    /// Whether `event` may happen now. A searcher may propose parts of sequences, a person only whole ones.
+    /// Checks whether `event` is valid now. Searchers may propose partial architectures, users only complete ones.
     ///
     /// # Errors
-    /// [`StudyError`] says why not.
+    /// Returns [`StudyError`] with the reason if it is not.
     pub fn check(&self, event: &Event) -> Result<(), StudyError> {
         let id = event.id();
         if let Event::Proposed { architecture, origin, .. } = event {
@@ -195,10 +204,12 @@ impl Study {
         }
     }
 
-    /// Lets `event` happen; the only way a study changes. Of a report it keeps what is [finite](Report::finite).
+    /// Applies an event. This is the only way to change a study.
+    ///
+    /// Values of a report that are not [finite](Report::finite) are dropped.
     ///
     /// # Errors
-    /// As [`Study::check`]; the study is unchanged then.
+    /// Returns the same errors as [`Study::check`] and leaves the study unchanged.
     pub fn apply(&mut self, event: Event) -> Result<(), StudyError> {
         self.check(&event)?;
         if let Event::Proposed { id, architecture, seed, origin } = event {
@@ -221,51 +232,51 @@ impl Study {
         Ok(())
     }
 
-    /// Where the trial with this number stands.
+    /// Returns the index of the trial with this id.
     fn index(&self, id: TrialId) -> Result<usize, StudyError> {
         let at = self.trials.binary_search_by_key(&id, |trial| trial.id);
         at.map_err(|_| StudyError::Unknown { id, known: self.trials.len() })
     }
 }
 
-/// A change that a study refuses.
+/// The error of an event that a study does not accept.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum StudyError {
-    /// No trial of this number.
-    #[error("there is no {id} among the {known} trials of the study: ids count from 0")]
+    /// There is no trial with this id.
+    #[error("there is no {id}: the study has {known} trials, counted from 0")]
     Unknown {
-        /// The number asked for.
+        /// The requested id.
         id: TrialId,
-        /// How many trials there are.
+        /// The number of trials.
         known: usize,
     },
-    /// A proposal with a wrong number.
-    #[error("{id} is proposed where {expected} must come next")]
+    /// A proposal has the wrong id.
+    #[error("{id} was proposed, but the next trial must be {expected}")]
     OutOfOrder {
-        /// The number given.
+        /// The given id.
         id: TrialId,
-        /// The number that is due.
+        /// The expected id.
         expected: TrialId,
     },
-    /// A proposal that the space does not contain, and that is no part of a sequence on a searcher's way.
+    /// The proposed architecture is not in the space, and not a partial architecture proposed by a searcher.
     #[error("{0} is not in the search space: check its length, its primitives and the constraints")]
     OutsideSpace(Architecture),
-    /// A second outcome.
-    #[error("{0} has been told already: a trial has one outcome")]
+    /// The trial already has a result.
+    #[error("{0} already has a result: report each trial once")]
     AlreadyTold(TrialId),
-    /// A change of a trial that was set aside.
-    #[error("{0} is marked invalid: nothing can be told about it any more")]
+    /// The trial is marked invalid and cannot change.
+    #[error("{0} is marked invalid: it cannot change any more")]
     AlreadyInvalid(TrialId),
-    /// A trial that has no outcome yet cannot be set aside.
+    /// The trial has no result yet and cannot be marked invalid.
     #[error("{0} is still pending: mark it invalid once it has finished")]
     StillPending(TrialId),
-    /// A report that cannot be used.
-    #[error("the report of {id} cannot be used")]
+    /// The report is invalid.
+    #[error("the report of {id} is invalid")]
     Report {
         /// Which trial.
         id: TrialId,
-        /// What is wrong with it.
+        /// The reason.
         source: ReportError,
     },
 }

@@ -1,4 +1,4 @@
-//! One evaluation of one architecture.
+//! Trials.
 
 use std::{fmt, sync::Arc};
 
@@ -7,43 +7,43 @@ use serde::{Deserialize, Serialize};
 use super::{Report, TrialId};
 use crate::{seed::Seed, space::Architecture};
 
-/// One evaluation of one architecture: the input of an evaluator and what came of it.
+/// One evaluation of one architecture: the input of an evaluator, and its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
-    /// Its number.
+    /// The id.
     pub id: TrialId,
-    /// What is evaluated.
+    /// The architecture to evaluate.
     pub architecture: Architecture,
-    /// The root of everything random in the evaluation.
+    /// The root seed of all randomness in the evaluation.
     pub seed: Seed,
     /// Who proposed it.
     pub origin: Origin,
-    /// Attempts that ended in a transient error.
+    /// The number of attempts that ended in a transient error.
     pub failed_attempts: u32,
-    /// Where it stands.
+    /// The state of the trial.
     pub state: TrialState,
-    /// Running values below which the evaluation is stopped; set when the trial is handed out, empty in a study.
+    /// Intermediate values below which the evaluation is stopped. Set when the trial is handed out, empty in a study.
     pub threshold: Threshold,
 }
 
-/// Running values that a trial must reach: at each step the value of the last point up to there.
+/// The intermediate values that a trial must reach: a step function of the training step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Threshold(Arc<[(usize, f64)]>);
 
 impl Threshold {
-    /// The bar through these points, (step, value).
+    /// Creates a threshold from points (step, value). Each value holds from its step up to the next point.
     pub fn new(points: impl IntoIterator<Item = (usize, f64)>) -> Self {
         let mut points: Vec<_> = points.into_iter().collect();
         points.sort_by_key(|&(step, _)| step);
         Self(points.into())
     }
 
-    /// The points, by ascending step.
+    /// Returns the points, by ascending step.
     pub fn points(&self) -> &[(usize, f64)] {
         &self.0
     }
 
-    /// The value that must be reached after so many steps; `None` before the first point.
+    /// Returns the value that must be reached at `step`, or `None` before the first point.
     pub fn at(&self, step: usize) -> Option<f64> {
         self.0.iter().take_while(|&&(from, _)| from <= step).last().map(|&(_, value)| value)
     }
@@ -56,13 +56,13 @@ pub enum Origin {
     /// The searcher.
     #[default]
     Searcher,
-    /// A person.
+    /// The user.
     Manual,
-    /// The search itself, which wants to know what it has merged.
+    /// The search itself, to evaluate the architecture that it aggregated.
     Merged,
 }
 
-/// Where a trial stands.
+/// The state of a trial.
 ///
 /// ```text
 ///            report                invalidate
@@ -73,31 +73,31 @@ pub enum Origin {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrialState {
-    /// Proposed; waits for a worker or runs.
+    /// Proposed, and waiting for a worker or running.
     Pending,
-    /// Evaluated.
+    /// Evaluated successfully.
     Completed(Report),
-    /// Given up; counts as known, has no value.
+    /// Failed. The trial has no value, and its architecture is not proposed again.
     Failed(Failure),
-    /// Set aside by a person: searchers and aggregators ignore it, and its architecture may be proposed again.
+    /// Marked invalid by the user. Searchers and aggregators ignore it, and its architecture may be proposed again.
     Invalid {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// What had been found, kept for the record.
+        /// The report of the trial, if it had one.
         report: Option<Report>,
     },
 }
 
-/// Why a trial was given up.
+/// The reason why a trial failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// The evaluator's words.
+    /// The error message of the evaluator.
     pub reason: String,
 }
 
-/// Kinds of failure.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
@@ -105,16 +105,16 @@ pub enum FailureKind {
     Infeasible,
     /// The evaluator panicked.
     Panicked,
-    /// Every allowed attempt ended in a transient error, or with the death of its process.
+    /// Every allowed attempt ended in a transient error or in the death of its process.
     OutOfAttempts,
-    /// The report lacks the goal's score or holds a number that is not finite.
+    /// The report lacks the goal's score or contains a value that is not finite.
     BadReport,
-    /// A pruner gave it up before its end.
+    /// A pruner stopped it early.
     Stopped,
 }
 
 impl Trial {
-    /// A trial that waits for its evaluation.
+    /// Creates a pending trial.
     pub fn new(id: TrialId, architecture: Architecture, seed: Seed, origin: Origin) -> Self {
         Self {
             id,
@@ -127,7 +127,7 @@ impl Trial {
         }
     }
 
-    /// The report, where the trial is completed and valid.
+    /// Returns the report if the trial is completed and valid.
     pub fn report(&self) -> Option<&Report> {
         match &self.state {
             TrialState::Completed(report) => Some(report),
@@ -135,12 +135,12 @@ impl Trial {
         }
     }
 
-    /// Whether the trial still needs its evaluation.
+    /// Returns whether the trial has no result yet.
     pub fn is_pending(&self) -> bool {
         self.state == TrialState::Pending
     }
 
-    /// Whether the trial was set aside.
+    /// Returns whether the trial is marked invalid.
     pub fn is_invalid(&self) -> bool {
         matches!(self.state, TrialState::Invalid { .. })
     }

@@ -1,7 +1,7 @@
-//! Sequences that stand as references in comparisons: how published models order their layers.
+//! Reference sequences for comparisons: how published models order their layers.
 //!
-//! A model whose layers are pairs of a mixer and a feed-forward network has two letters per layer here. Only the order
-//! is the model's; the layers themselves are those of this crate, and each function says where they differ from the
+//! A block of a mixer and a feed-forward network counts as two layers. Only the order of the layers is that of the
+//! published model; the layers themselves are those of this crate. Each function documents how they differ from the
 //! published ones.
 
 mod published;
@@ -19,29 +19,32 @@ const M: Symbol = Symbol::SWIGLU;
 const R: Symbol = Symbol::RELU2;
 const S: Symbol = Symbol::SLIDING_WINDOW;
 
-/// Attention and MLP in turn, as in Llama and most transformers: `AM` repeated `blocks` times.
+/// Alternates attention and MLP, as Llama and most transformers do: `AM` repeated `blocks` times.
 pub fn llama(blocks: usize) -> Architecture {
     Architecture::new([A, M].repeat(blocks))
 }
 
-/// The sandwich transformer (Press et al. 2020, arXiv 1911.03864): `A^k (AM)^(n-k) M^k`, with `n = blocks` sublayers of
-/// each kind and sandwich coefficient `k` (capped at `n`).
+/// Returns a sandwich transformer (Press et al. 2020, arXiv 1911.03864): `A^k (AM)^(n-k) M^k`.
+///
+/// `n = blocks` is the number of sublayers of each kind. `k` is the sandwich coefficient, capped at `n`.
 pub fn sandwich(blocks: usize, coefficient: usize) -> Architecture {
     let k = coefficient.min(blocks);
     Architecture::new([vec![A; k], [A, M].repeat(blocks - k), vec![M; k]].concat())
 }
 
-/// One attention layer, then `mlps` MLP layers, repeated `stripes` times; the paper compares with 1:2.
+/// Returns one attention layer followed by `mlps` MLP layers, repeated `stripes` times. The Composer paper compares
+/// with the ratio 1:2.
 pub fn striped(stripes: usize, mlps: usize) -> Architecture {
     let stripe = [vec![A], vec![M; mlps]].concat();
     Architecture::new(stripe.repeat(stripes))
 }
 
-/// Nemotron-H (NVIDIA 2025, arXiv 2504.03624, section 2.1): `pairs` of Mamba-2 and squared-ReLU MLP, `BR`, with
-/// `attention` layers evenly among them, each between the two layers of a pair. The 8B model has 24 pairs and 4
-/// attention layers, the 56B model 54 and 10.
+/// Returns the layout of Nemotron-H (NVIDIA 2025, arXiv 2504.03624, section 2.1).
 ///
-/// Nemotron-H uses no position embeddings; our attention rotates.
+/// `pairs` of Mamba-2 and squared-ReLU MLP (`BR`), with `attention` layers evenly spread among them, each between the
+/// two layers of a pair. The 8B model has 24 pairs and 4 attention layers, the 56B model 54 and 10.
+///
+/// Nemotron-H uses no position embeddings; the attention of this crate uses rotary embeddings.
 pub fn nemotron_h(pairs: usize, attention: usize) -> Architecture {
     let place = |k: usize| (k * pairs / (attention + 1)).max(1);
     let pair = |at: usize| {
@@ -51,42 +54,47 @@ pub fn nemotron_h(pairs: usize, attention: usize) -> Architecture {
     Architecture::new((1..=pairs).flat_map(pair))
 }
 
-/// Jamba (Lieber et al. 2024, arXiv 2403.19887, section 3.1): blocks of eight mixers, seven of them Mamba and the fifth
-/// attention (1:7), each followed by a feed-forward network, which is a mixture of experts behind every second mixer.
-/// Jamba has 4 blocks.
+/// Returns the layout of Jamba (Lieber et al. 2024, arXiv 2403.19887, section 3.1).
 ///
-/// Jamba uses Mamba-1, 16 experts of which 2 are chosen, and no position embeddings.
+/// Each block has eight mixers: the fifth is attention, the other seven are Mamba. A feed-forward network follows each
+/// mixer; after every second mixer it is a mixture of experts. Jamba has 4 blocks.
+///
+/// Jamba uses Mamba-1, 16 experts with 2 active per token, and no position embeddings.
 pub fn jamba(blocks: usize) -> Architecture {
     let layer = |at| [if at == 4 { A } else { B }, if at % 2 == 1 { E } else { M }];
     Architecture::new((0..8).flat_map(layer).collect::<Vec<_>>().repeat(blocks))
 }
 
-/// Qwen3-Next (Qwen team 2025, model card of Qwen3-Next-80B-A3B): three gated DeltaNet layers to one attention layer,
-/// each followed by a mixture of experts: `GEGEGEAE` repeated `blocks` times. The model has 12 blocks.
+/// Returns the layout of Qwen3-Next (Qwen team 2025, model card of Qwen3-Next-80B-A3B).
 ///
-/// Its attention has a gate on its output and rotates a quarter of each head; of its 512 experts 10 are chosen, and 1
-/// is shared.
+/// Three gated DeltaNet layers and one attention layer, each followed by a mixture of experts: `GEGEGEAE` repeated
+/// `blocks` times. The model has 12 blocks.
+///
+/// The model's attention has an output gate and rotates a quarter of each head. Of its 512 experts, 10 are active per
+/// token, plus 1 shared expert.
 pub fn qwen3_next(blocks: usize) -> Architecture {
     Architecture::new([G, E, G, E, G, E, A, E].repeat(blocks))
 }
 
-/// DeepSeek-V3 (DeepSeek-AI 2024, arXiv 2412.19437, section 4.2): attention in every block, with a dense MLP in the
-/// first `dense` blocks and a mixture of experts in the `sparse` ones behind them. The model has 3 and 58.
+/// Returns the layout of DeepSeek-V3 (DeepSeek-AI 2024, arXiv 2412.19437, section 4.2).
 ///
-/// Its attention is multi-head latent attention; of its 256 experts 8 are chosen, and 1 is shared.
+/// Every block has attention. The first `dense` blocks have a dense MLP, the following `sparse` blocks a mixture of
+/// experts. The model has 3 and 58.
+///
+/// The model uses multi-head latent attention. Of its 256 experts, 8 are active per token, plus 1 shared expert.
 pub fn deepseek_v3(dense: usize, sparse: usize) -> Architecture {
     Architecture::new([[A, M].repeat(dense), [A, E].repeat(sparse)].concat())
 }
 
-/// Samba (Ren et al. 2024, arXiv 2406.07522, section 2.1): Mamba, MLP, sliding-window attention, MLP: `BMSM` repeated
-/// `blocks` times.
+/// Returns the layout of Samba (Ren et al. 2024, arXiv 2406.07522, section 2.1): `BMSM` (Mamba, MLP, sliding-window
+/// attention, MLP), repeated `blocks` times.
 ///
 /// Samba uses Mamba-1 and windows of 2048 keys.
 pub fn samba(blocks: usize) -> Architecture {
     Architecture::new([B, M, S, M].repeat(blocks))
 }
 
-/// A sequence drawn uniformly from `space`: what a search has to beat. The same seed gives the same sequence.
+/// Draws a sequence uniformly from `space`, as a baseline for searches. The same seed gives the same sequence.
 pub fn random(space: &SearchSpace, seed: Seed) -> Architecture {
     space.sample(&mut seed.rng("baseline/random", 0))
 }

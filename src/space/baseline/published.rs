@@ -3,19 +3,21 @@
 use super::{A, B, E, M, deepseek_v3, jamba, llama, qwen3_next, samba};
 use crate::{primitive::Symbol, space::Architecture, space::notation::Alphabet};
 
-/// The order of the layers of a published model. Only the order is the model's: the layers of a letter may differ, and
-/// [`import::describe`](crate::import) gives them where a configuration is at hand.
+/// The layer order of a published model.
+///
+/// Only the order is that of the model; its layers may differ from those of this crate. If you have the model's
+/// configuration, [`import::describe`](crate::import::describe) reads the layers from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Its name, as in `nemotron-h-8b`.
+    /// The name of the model, such as `nemotron-h-8b`.
     pub name: &'static str,
-    /// The layers, two for a block of a mixer and a feed-forward part.
+    /// The layers. A block of a mixer and a feed-forward network counts as two layers.
     pub architecture: Architecture,
-    /// Where the order is stated.
+    /// The source of the order.
     pub source: &'static str,
 }
 
-/// The layer patterns of models in NVIDIA's letters.
+/// Layer patterns in NVIDIA's letters, as (name, pattern, source).
 const PATTERNS: [(&str, &str, &str); 9] = [
     (
         "mamba-2-hybrid-8b",
@@ -60,7 +62,7 @@ const PATTERNS: [(&str, &str, &str); 9] = [
     ("nemotron-3-nano-4b", "M-M-M-MM-M-M*-M-M*-M-M-M*-M-M-MM*-MMM-M-M-", "transformers, pull request 45300"),
 ];
 
-/// The layouts of published models.
+/// Returns the layouts of published models.
 ///
 /// ```
 /// use composer_nas::space::baseline;

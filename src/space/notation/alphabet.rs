@@ -1,12 +1,14 @@
-//! Which letter means which layer.
+//! Mappings from letters to layers.
 
 use std::{collections::BTreeMap, str::FromStr};
 
 use super::NotationError;
 use crate::{limits::MAX_LAYERS, primitive::Symbol, space::Architecture};
 
-/// Which letter means which layer. Several layers may share a letter when sequences are written, and the letter then
-/// means the first of them when they are read.
+/// A mapping between the letters of a notation and layers.
+///
+/// Several layers may share a letter when sequences are written. When they are read, the letter means the first of
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alphabet {
     meanings: BTreeMap<char, Symbol>,
@@ -14,7 +16,8 @@ pub struct Alphabet {
 }
 
 impl Alphabet {
-    /// An alphabet of these letters. The first meaning of a letter is the one that is read.
+    /// Creates an alphabet from pairs of letter and layer. If a letter occurs several times, its first layer is the one
+    /// read.
     pub fn new(pairs: impl IntoIterator<Item = (char, Symbol)>) -> Self {
         let mut alphabet = Self { meanings: BTreeMap::new(), letters: BTreeMap::new() };
         for (letter, symbol) in pairs {
@@ -24,8 +27,8 @@ impl Alphabet {
         alphabet
     }
 
-    /// Megatron-LM: `*` attention, `-` MLP (SwiGLU when read), `M` Mamba-2, `G` gated DeltaNet, `E` mixture of experts,
-    /// `+` multi-head latent attention.
+    /// Returns the letters of Megatron-LM: `*` attention, `-` MLP (read as SwiGLU), `M` Mamba-2, `G` gated DeltaNet,
+    /// `E` mixture of experts, `+` multi-head latent attention.
     pub fn megatron() -> Self {
         Self::new([
             ('*', Symbol::ATTENTION),
@@ -40,21 +43,21 @@ impl Alphabet {
         ])
     }
 
-    /// Nemotron-H: `*` attention, `-` squared-ReLU MLP, `M` Mamba-2, `E` mixture of experts.
+    /// Returns the letters of Nemotron-H: `*` attention, `-` squared-ReLU MLP, `M` Mamba-2, `E` mixture of experts.
     pub fn nemotron_h() -> Self {
         Self::new([('*', Symbol::ATTENTION), ('-', Symbol::RELU2), ('M', Symbol::MAMBA2), ('E', Symbol::MOE)])
     }
 
-    /// The letters as their own meanings: the symbols of this crate.
+    /// Returns the symbols of this crate: every letter means itself.
     pub fn ours() -> Self {
         let letters = ('A'..='Z').chain('a'..='z');
         Self::new(letters.filter_map(|letter| Some((letter, Symbol::try_from(letter).ok()?))))
     }
 
-    /// The sequence that `text` means, one letter per layer.
+    /// Parses a text with one letter per layer.
     ///
     /// # Errors
-    /// [`NotationError`] at the first letter without a meaning.
+    /// Returns [`NotationError`] if a letter has no meaning, or if the text has no layers or too many.
     pub fn read(&self, text: &str) -> Result<Architecture, NotationError> {
         let meaning = |(position, letter): (usize, char)| {
             let found = self.meanings.get(&letter).copied();
@@ -62,16 +65,16 @@ impl Alphabet {
         };
         let layers = text.chars().enumerate().map(meaning).collect::<Result<Vec<_>, _>>()?;
         match layers.len() {
-            0 => Err(NotationError::Pattern { text: text.into(), reason: "it has no layer".into() }),
+            0 => Err(NotationError::Pattern { text: text.into(), reason: "it has no layers".into() }),
             1..=MAX_LAYERS => Ok(Architecture::new(layers)),
             _ => Err(NotationError::TooLong),
         }
     }
 
-    /// The text of a sequence, one letter per layer.
+    /// Formats a sequence with one letter per layer.
     ///
     /// # Errors
-    /// [`NotationError::Layer`] for a layer without a letter.
+    /// Returns [`NotationError::Layer`] if a layer has no letter.
     pub fn write(&self, architecture: &Architecture) -> Result<String, NotationError> {
         let letter = |symbol: &Symbol| {
             let known = || self.letters.keys().map(Symbol::to_string).collect::<Vec<_>>().join(", ");
@@ -83,7 +86,7 @@ impl Alphabet {
 }
 
 impl std::fmt::Display for Alphabet {
-    /// Pairs, as [`FromStr`] reads them.
+    /// Writes the pairs in the form that [`FromStr`] reads.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let pairs: Vec<String> = self.meanings.iter().map(|(letter, symbol)| format!("{letter}={symbol}")).collect();
         f.pad(&pairs.join(","))
@@ -93,7 +96,8 @@ impl std::fmt::Display for Alphabet {
 impl FromStr for Alphabet {
     type Err = NotationError;
 
-    /// A name (`ours`, `megatron`, `nemotron-h`) or pairs of a letter and one of ours: `M=B,*=A,-=M`.
+    /// Parses a name (`ours`, `megatron`, `nemotron-h`), or pairs of a letter and a symbol of this crate:
+    /// `M=B,*=A,-=M`.
     fn from_str(text: &str) -> Result<Self, NotationError> {
         let wrong = |reason| NotationError::Alphabet { text: text.into(), reason };
         match text {
@@ -106,11 +110,12 @@ impl FromStr for Alphabet {
         for pair in text.split(',') {
             let letters: Vec<char> = pair.trim().chars().collect();
             let &[letter, '=', ours] = letters.as_slice() else {
-                return Err(wrong("a pair is a letter, = and a letter"));
+                return Err(wrong("write every pair as a letter, = and a letter"));
             };
-            let symbol = Symbol::try_from(ours).map_err(|_| wrong("the letters behind = are those of this crate"))?;
+            let symbol =
+                Symbol::try_from(ours).map_err(|_| wrong("the letter after = must be a symbol of this crate"))?;
             if pairs.iter().any(|(other, _)| *other == letter) {
-                return Err(wrong("a letter has two meanings"));
+                return Err(wrong("a letter is listed twice"));
             }
             pairs.push((letter, symbol));
         }
@@ -129,12 +134,12 @@ mod tests {
         assert_eq!(custom.write(&"BMBA".parse().unwrap()).unwrap(), "M-M*");
         assert_eq!(custom.to_string().parse(), Ok(custom));
         for (text, reason) in [
-            ("", "a pair is"),
-            ("M", "a pair is"),
-            ("M=", "a pair is"),
-            ("M=B,M=A", "two meanings"),
+            ("", "every pair"),
+            ("M", "every pair"),
+            ("M=", "every pair"),
+            ("M=B,M=A", "listed twice"),
             ("M=*", "this crate"),
-            ("M==B", "a pair is"),
+            ("M==B", "every pair"),
         ] {
             let error = text.parse::<Alphabet>().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

@@ -1,11 +1,11 @@
-//! Sequences as lists of named blocks.
+//! Sequences given as lists of named blocks.
 
 use serde_json::Value;
 
 use super::NotationError;
 use crate::{limits::MAX_LAYERS, primitive::Symbol, space::Architecture};
 
-/// Names of blocks, and the layers of each: a mixer and a SwiGLU, as in the models that use these names.
+/// Block names and the layers of each block: a mixer and a SwiGLU, as in the models that use these names.
 const NAMES: [(&[&str], [Symbol; 2]); 5] = [
     (
         &["t", "transformer", "attn", "attention", "full_attention", "self_attention"],
@@ -17,14 +17,17 @@ const NAMES: [(&[&str], [Symbol; 2]); 5] = [
     (&["conv", "short_conv"], [Symbol::GATED_CONV, Symbol::SWIGLU]),
 ];
 
-/// The sequence of `count` blocks of these names, which repeat where there are fewer: `hybrid_block_layout` of
-/// Fast-LLM, `layer_types` of transformers, and the block patterns of OLMo-core. `mamba` is Mamba-2.
+/// Returns the sequence of `count` blocks with these names, repeated if there are fewer names than blocks.
+///
+/// Supports `hybrid_block_layout` of Fast-LLM, `layer_types` of transformers, and the block patterns of OLMo-core.
+/// `mamba` means Mamba-2.
 ///
 /// # Errors
-/// [`NotationError::Blocks`] for a name that is not known, and where the names do not repeat evenly.
+/// Returns [`NotationError::Blocks`] if a name is unknown or `count` is not a positive multiple of the number of names,
+/// and [`NotationError::TooLong`] if there are too many layers.
 pub fn blocks(names: &[&str], count: usize) -> Result<Architecture, NotationError> {
     if names.is_empty() || !count.is_multiple_of(names.len()) || count == 0 {
-        let text = format!("{} names do not repeat evenly to {count} blocks", names.len());
+        let text = format!("{} block names do not repeat evenly to {count} blocks", names.len());
         return Err(NotationError::Blocks(text));
     }
     if count > MAX_LAYERS / 2 {
@@ -40,25 +43,28 @@ pub fn blocks(names: &[&str], count: usize) -> Result<Architecture, NotationErro
 
 fn unknown(name: &str) -> NotationError {
     let known = NAMES.iter().flat_map(|(names, _)| names.iter().copied()).collect::<Vec<_>>().join(", ");
-    NotationError::Blocks(format!("there is no block {name:?}; known are {known}"))
+    NotationError::Blocks(format!("unknown block name {name:?}; known names: {known}"))
 }
 
-/// The sequence of a configuration of flash-linear-attention: its recurrent layer in every block but those that `attn`
-/// lists, which is one object or a list of them; each with a SwiGLU behind it, but behind Mamba-2. A window makes
-/// attention a sliding window, whose width a sequence does not say.
+/// Returns the sequence of a flash-linear-attention configuration.
+///
+/// Every block has the model's recurrent layer, except the blocks listed in `attn` (one object or a list of objects),
+/// which have attention. A SwiGLU follows each of these layers, except Mamba-2. If `attn` has a `window_size`, the
+/// layer is sliding-window attention; the sequence does not record the width of the window.
 ///
 /// # Errors
-/// [`NotationError::Blocks`] for a model that is not known, and for layers beyond the last or listed twice.
+/// Returns [`NotationError::Blocks`] if the model type is unknown, or if `attn` lists a layer twice or one that does
+/// not exist, and [`NotationError::TooLong`] if there are too many layers.
 pub fn fla(config: &Value) -> Result<Architecture, NotationError> {
     let wrong = |text: String| Err(NotationError::Blocks(text));
     let kind = config["model_type"].as_str().unwrap_or_default();
     let mixer = match kind {
         "gated_deltanet" => vec![Symbol::GATED_DELTA_NET, Symbol::SWIGLU],
         "mamba2" => vec![Symbol::MAMBA2],
-        other => return wrong(format!("model_type {other:?} is not known; known are gated_deltanet and mamba2")),
+        other => return wrong(format!("unknown model_type {other:?}; known types: gated_deltanet, mamba2")),
     };
     let Some(count) = config["num_hidden_layers"].as_u64().filter(|count| *count > 0) else {
-        return wrong("num_hidden_layers has to be a positive number".into());
+        return wrong("num_hidden_layers must be a positive integer".into());
     };
     let Some(count) = usize::try_from(count).ok().filter(|count| *count <= MAX_LAYERS / 2) else {
         return Err(NotationError::TooLong);
@@ -72,14 +78,16 @@ pub fn fla(config: &Value) -> Result<Architecture, NotationError> {
     };
     for attention in attn {
         let Some(places) = attention["layers"].as_array() else {
-            return wrong("every attn needs a list of layers".into());
+            return wrong("attn needs a list of layers".into());
         };
         let symbol = if attention["window_size"].is_null() { Symbol::ATTENTION } else { Symbol::SLIDING_WINDOW };
         for place in places {
             let at = place.as_u64().and_then(|at| usize::try_from(at).ok()).filter(|at| *at < count);
-            let Some(at) = at else { return wrong(format!("attn lists the layer {place}, and there are {count}")) };
+            let Some(at) = at else {
+                return wrong(format!("attn lists layer {place}, but there are only {count} layers"));
+            };
             if std::mem::replace(&mut taken[at], true) {
-                return wrong(format!("attn lists the layer {at} twice"));
+                return wrong(format!("attn lists layer {at} twice"));
             }
             all[at] = vec![symbol, Symbol::SWIGLU];
         }
@@ -100,7 +108,7 @@ mod tests {
         assert_eq!(letters(&["gdn", "gdn", "gdn", "attn"], 4).unwrap(), "GMGMGMAM");
         assert_eq!(letters(&["conv", "full_attention"], 2).unwrap(), "CMAM");
         for (names, count, part) in [
-            (&["t", "x"][..], 2, "no block \"x\""),
+            (&["t", "x"][..], 2, "unknown block name \"x\""),
             (&["t", "t"], 3, "do not repeat evenly"),
             (&[], 3, "do not repeat evenly"),
             (&["t"], 0, "do not repeat evenly"),
@@ -121,8 +129,8 @@ mod tests {
         let two = json!([{ "layers": [0] }, { "layers": [2], "window_size": 2048 }]);
         assert_eq!(read(two).unwrap(), "AMGMSM");
         for (attn, part) in [
-            (json!({ "layers": [3] }), "there are 3"),
-            (json!({ "layers": [-1] }), "there are 3"),
+            (json!({ "layers": [3] }), "only 3 layers"),
+            (json!({ "layers": [-1] }), "only 3 layers"),
             (json!([{ "layers": [0] }, { "layers": [0] }]), "twice"),
             (json!({ "heads": 3 }), "list of layers"),
             (json!(7), "list of layers"),
@@ -134,6 +142,6 @@ mod tests {
         let samba: Value =
             serde_json::from_str(include_str!("../../../tests/fixtures/fuzz/import_config/fla-samba-hybrid.json"))
                 .unwrap();
-        assert!(fla(&samba).unwrap_err().to_string().contains("\"samba\" is not known"));
+        assert!(fla(&samba).unwrap_err().to_string().contains("unknown model_type \"samba\""));
     }
 }

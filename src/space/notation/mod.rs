@@ -1,14 +1,15 @@
-//! Sequences as other tools write them, both ways where a sequence can say it.
+//! Reads and writes sequences in the notations of other tools.
 //!
-//! | notation | example | here |
+//! | notation | example | API |
 //! |---|---|---|
-//! | Megatron-LM, `--hybrid-layer-pattern` | `M-M*-\|M-E/MM/MM` | [`Pattern`]: sequence, stages, prediction |
+//! | Megatron-LM, `--hybrid-layer-pattern` | `M-M*-\|M-E/MM/MM` | [`Pattern`], with stages and prediction |
 //! | Nemotron-H, `hybrid_override_pattern` | `M-M*-` | [`Alphabet::nemotron_h`] |
-//! | flash-linear-attention, `attn` | `{"layers": [1, 3]}`, or a list of such | [`fla`] |
+//! | flash-linear-attention, `attn` | `{"layers": [1, 3]}`, or a list of such objects | [`fla`] |
 //! | Fast-LLM, `hybrid_block_layout` | `["t", "m2d"]` | [`blocks`] |
-//! | OLMo-core and transformers, names of blocks | `["gdn", "gdn", "gdn", "attn"]` | [`blocks`] |
+//! | OLMo-core and transformers, block names | `["gdn", "gdn", "gdn", "attn"]` | [`blocks`] |
 //!
-//! Letters have no meaning that all tools share: `M` is Mamba-2 in Megatron-LM and Nemotron-H, and the SwiGLU here.
+//! A letter may mean different layers in different tools: `M` is Mamba-2 in Megatron-LM and Nemotron-H, but SwiGLU in
+//! this crate.
 //!
 //! ```
 //! use composer_nas::space::notation::{Alphabet, Pattern};
@@ -30,59 +31,59 @@ use thiserror::Error;
 
 use crate::{limits::MAX_LAYERS, primitive::Symbol};
 
-/// A text that is no sequence in its notation, or a sequence that the notation cannot say.
+/// The error of a text that is not valid in its notation, or of a sequence that the notation cannot express.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NotationError {
-    /// A letter without a meaning. Letters are never passed over.
-    #[error("{text:?}: {letter:?} at position {position} has no meaning; known are {known}")]
+    /// A letter without a meaning. Unknown letters are never skipped.
+    #[error("{text:?}: {letter:?} at position {position} has no meaning; known letters: {known}")]
     Letter {
         /// The whole text.
         text: String,
         /// The letter.
         letter: char,
-        /// Character offset of the letter.
+        /// Offset of the letter, in characters.
         position: usize,
-        /// The letters that have one, and what they mean.
+        /// The known letters and their meanings.
         known: String,
     },
-    /// A letter of Megatron-LM whose layer does not exist here.
-    #[error("{text:?}: {letter:?} is {what} in Megatron-LM, and there is no such layer here")]
+    /// A Megatron-LM letter for a layer that this crate does not have.
+    #[error("{text:?}: {letter:?} is {what} in Megatron-LM, which this crate does not support")]
     Absent {
         /// The whole text.
         text: String,
         /// The letter.
         letter: char,
-        /// What it means there.
+        /// What the letter means in Megatron-LM.
         what: &'static str,
     },
-    /// A pattern whose parts do not go together.
-    #[error("{text:?} is no layer pattern: {reason}")]
+    /// A pattern that is malformed or contradicts itself.
+    #[error("{text:?} is not a layer pattern: {reason}")]
     Pattern {
         /// The whole text.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A layer that the notation has no letter for.
+    /// A layer without a letter in this notation.
     #[error("the notation has no letter for {symbol}; it has letters for {known}")]
     Layer {
         /// The layer.
         symbol: Symbol,
-        /// The layers that have one.
+        /// The layers that have a letter.
         known: String,
     },
-    /// A description of blocks that names none.
+    /// An invalid list or configuration of blocks.
     #[error("{0}")]
     Blocks(String),
-    /// An alphabet that cannot be read.
-    #[error("{text:?} is no alphabet: {reason}; use ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M")]
+    /// An alphabet that cannot be parsed.
+    #[error("{text:?} is not an alphabet: {reason}; use ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M")]
     Alphabet {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// Beyond the bound on layers.
+    /// The sequence has more than [`MAX_LAYERS`] layers.
     #[error("a sequence has at most {MAX_LAYERS} layers")]
     TooLong,
 }

@@ -5,22 +5,23 @@ use std::{fmt, str::FromStr};
 use super::{Alphabet, NotationError};
 use crate::space::Architecture;
 
-/// A `--hybrid-layer-pattern` of Megatron-LM (commit d98e8a6 and later): a letter per layer, `|` between the stages of
-/// a pipeline, and behind each `/` the layers of one depth of multi-token prediction.
+/// A `--hybrid-layer-pattern` of Megatron-LM (commit d98e8a6 and later).
+///
+/// A pattern has one letter per layer, `|` between pipeline stages, and after each `/` the layers of one depth of
+/// multi-token prediction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// The layers of the model, whatever stage they are on.
+    /// The layers of the model, across all stages.
     pub architecture: Architecture,
-    /// How many layers each stage of the pipeline has; one stage where there are no bars.
+    /// The number of layers of each pipeline stage. Without `|` there is one stage.
     pub stages: Vec<usize>,
-    /// The layers of one depth of multi-token prediction, where there are any. They are not part of the model's
-    /// sequence.
+    /// The layers of one depth of multi-token prediction, if any. They are not part of `architecture`.
     pub prediction: Option<Architecture>,
-    /// Depths of multi-token prediction.
+    /// The number of depths of multi-token prediction.
     pub predicted: usize,
 }
 
-/// Letters of Megatron-LM whose layers do not exist here, and marks that are no layers.
+/// Megatron-LM letters and marks that this crate does not support.
 const ABSENT: [(char, &str); 6] = [
     ('D', "DeepSeek's sparse attention"),
     ('C', "compressed sparse attention"),
@@ -31,7 +32,7 @@ const ABSENT: [(char, &str); 6] = [
 ];
 
 impl Pattern {
-    /// The pattern of a sequence on one stage.
+    /// Creates the pattern of a sequence on one stage.
     pub fn new(architecture: Architecture) -> Self {
         Self { stages: vec![architecture.len()], architecture, prediction: None, predicted: 0 }
     }
@@ -48,12 +49,12 @@ impl FromStr for Pattern {
             }
         }
         if text.contains('*') && text.contains('+') {
-            return Err(wrong("attention and multi-head latent attention cannot be in one model there"));
+            return Err(wrong("attention and multi-head latent attention cannot be in one model in Megatron-LM"));
         }
         let mut parts = text.split('/');
         let main = parts.next().unwrap_or_default();
         let alphabet = Alphabet::megatron();
-        // The whole text goes into a message, so that positions can be found again.
+        // Report the position in the whole text, not in the part.
         let read = |letters: &str| {
             alphabet.read(letters).map_err(|error| match error {
                 NotationError::Letter { letter, known, .. } => {
@@ -65,10 +66,10 @@ impl FromStr for Pattern {
         };
         let stages: Vec<usize> = main.split('|').map(|stage| stage.chars().count()).collect();
         if stages.len() > 1 && stages.contains(&0) {
-            return Err(wrong("a stage between two bars has no layer"));
+            return Err(wrong("a stage between two bars has no layers"));
         }
         let architecture = match main.replace('|', "") {
-            letters if letters.is_empty() => return Err(wrong("it has no layer")),
+            letters if letters.is_empty() => return Err(wrong("it has no layers")),
             letters => read(&letters)?,
         };
         let depths: Vec<&str> = parts.collect();
@@ -76,14 +77,14 @@ impl FromStr for Pattern {
         if let Some(&first) = depths.first() {
             if let Some(other) = depths.iter().find(|&&other| other != first) {
                 let reason =
-                    format!("the layers of multi-token prediction are {first:?} and {other:?}, and have to be equal");
+                    format!("the layers of multi-token prediction are {first:?} and {other:?}, but must be equal");
                 return Err(NotationError::Pattern { text: text.into(), reason });
             }
             if first.is_empty() {
-                return Err(wrong("a depth of multi-token prediction has no layer"));
+                return Err(wrong("a depth of multi-token prediction has no layers"));
             }
             if first.contains('|') {
-                return Err(wrong("layers of multi-token prediction have no stages"));
+                return Err(wrong("layers of multi-token prediction cannot be split into stages"));
             }
             prediction = Some(read(first)?);
         }
@@ -92,8 +93,10 @@ impl FromStr for Pattern {
 }
 
 impl fmt::Display for Pattern {
-    /// The pattern; a layer without a letter there is a question mark, which Megatron-LM refuses. [`Alphabet::write`]
-    /// says so beforehand.
+    /// Writes the pattern.
+    ///
+    /// A layer without a Megatron-LM letter becomes a question mark, which Megatron-LM rejects. Use [`Alphabet::write`]
+    /// to detect such layers first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let alphabet = Alphabet::megatron();
         let letter = |symbol| alphabet.write(&Architecture::new([symbol])).unwrap_or_else(|_| "?".into());
@@ -115,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// Patterns of published models and of Megatron-LM's own scripts, each with its number of layers.
+    /// Patterns of published models and of Megatron-LM's scripts, each with its number of layers.
     #[test]
     fn published_patterns_are_read_and_written() {
         let text = include_str!("../../../tests/fixtures/cases/megatron_patterns.json");
@@ -145,9 +148,9 @@ mod tests {
             ("M D", "DeepSeek's sparse attention"),
             ("M[*E]", "a group of layers"),
             ("*+", "cannot be in one model"),
-            ("MM/M/MM", "have to be equal"),
+            ("MM/M/MM", "must be equal"),
             ("MM/", "no layer"),
-            ("MM/M|M", "no stages"),
+            ("MM/M|M", "split into stages"),
             ("/MM", "it has no layer"),
         ] {
             let error = text.parse::<Pattern>().unwrap_err().to_string();
