@@ -184,11 +184,11 @@ fn what_cannot_be_converted_is_refused_with_a_remedy() {
         let text = String::from_utf8_lossy(&stderr);
         assert!(!status.success() && text.contains(words) && !text.contains("panicked"), "{arguments:?}: {text}");
     };
-    refused("least", &["--keep", "1"], "the cheapest choice of layers needs");
+    refused("least", &["--keep", "1"], "the least is");
     refused("long", &["--seq-len", "100000"], "100000");
-    refused("many", &["--test-windows", "10000"], "give more text");
+    refused("many", &["--test-windows", "10000"], "use more text");
     refused("none", &["--trials", "0"], "use at least 1");
-    refused("many", &["--test-windows", "18446744073709551615"], "give more text");
+    refused("many", &["--test-windows", "18446744073709551615"], "use more text");
     // What is made once is not made of something else.
     let other = root.join("other.txt");
     fs::write(&other, "Nothing of the harbour. ".repeat(400)).unwrap();

@@ -217,7 +217,7 @@ fn a_removed_folder_ends_the_search_in_time_and_its_journal_is_saved() {
         until("it is removed", || fs::remove_dir_all(&folder).is_ok() && !folder.exists());
         let words = stop(child);
         assert!(words.contains("is not there") && words.contains("trials are finished: 0 to"), "{executor}: {words}");
-        assert!(words.contains("is written to") && told(&folder) >= before, "{executor}: {words}");
+        assert!(words.contains("was written to") && told(&folder) >= before, "{executor}: {words}");
         assert_ends_well(&folder, executor, 12);
     }
 }
@@ -233,7 +233,7 @@ fn a_renamed_folder_ends_the_search_in_time_and_it_goes_on_where_it_is() {
         fs::rename(&folder, &away).unwrap();
         let words = stop(child);
         assert!(words.contains("is not there") && words.contains("trials are finished: 0 to"), "{executor}: {words}");
-        assert!(!words.contains("is written to") && !folder.exists(), "{executor}: {words}");
+        assert!(!words.contains("was written to") && !folder.exists(), "{executor}: {words}");
         assert_ends_well(&away, executor, 12);
     }
 }
@@ -277,7 +277,7 @@ fn a_folder_that_becomes_read_only_ends_the_search_in_time() {
     let mount = read_only(folder);
     signal(&child.id().to_string(), "-CONT");
     let words = stop(child);
-    assert!(words.contains("Read-only file system") && words.contains("nothing finished is lost"), "{words}");
+    assert!(words.contains("Read-only file system") && words.contains("no result is lost"), "{words}");
     // Nothing can begin there either.
     for executor in ["threads", "process"] {
         let words = stop(driver(folder, executor, "slow=0").spawn().unwrap());
@@ -772,7 +772,7 @@ fn threads_that_the_system_refuses_are_an_error() {
     let output = command.output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(STOPPED), "{words}");
-    assert!(words.contains("a worker is not there") && !words.contains("panicked"), "{words}");
+    assert!(words.contains("a worker cannot be used") && !words.contains("panicked"), "{words}");
 }
 
 /// Kills drivers and workers at random moments. `COMPOSER_TEST_KILLS=100` makes a soak of it.

@@ -319,7 +319,7 @@ fn a_full_disk_stops_the_search_and_loses_nothing() {
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(
         text.contains("cannot write to the journal")
-            && text.contains("a line is not in the journal, after 0 s of waiting: {"),
+            && text.contains("a line could not be written to the journal within 0 s: {"),
         "{text}"
     );
     let finished = journal::read(&path).unwrap().1.observations().count();

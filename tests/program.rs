@@ -214,7 +214,7 @@ fn commands_that_cannot_be_run_are_refused() {
     assert!(missing.contains("no-such-program"), "{missing}");
     fs::write(folder.path().join("file"), "").unwrap();
     let taken = outcome(Program::shell("true", folder.path().join("file"), loss()));
-    assert!(taken.contains("file") && taken.contains("correct its rights"), "{taken}");
+    assert!(taken.contains("file") && taken.contains("correct the permissions"), "{taken}");
 }
 
 #[test]
@@ -229,14 +229,14 @@ fn a_line_for_the_shell_gets_the_specification() {
 #[test]
 fn wrong_answers_stop_the_search() {
     let cases = [
-        (format!("{RESULT}; {RESULT}"), "two results"),
-        (r#"echo '{"result": {"scores": {"los": 1}}}'"#.into(), "no score \"loss\", only [los]"),
-        (r#"echo '{"result": {"scores": {"loss": "low"}}}'"#.into(), "cannot be read"),
-        (r#"echo '{"result": {"scores": {"loss": 1}'"#.into(), "cannot be read"),
+        (format!("{RESULT}; {RESULT}"), "more than one result"),
+        (r#"echo '{"result": {"scores": {"los": 1}}}'"#.into(), "does not have the score \"loss\", only [los]"),
+        (r#"echo '{"result": {"scores": {"loss": "low"}}}'"#.into(), "invalid line"),
+        (r#"echo '{"result": {"scores": {"loss": 1}'"#.into(), "invalid line"),
         (r#"echo '{"progress": {"stp": 1}}'; sleep 600"#.into(), "stp"),
         ("head -c 100000 /dev/urandom".into(), "without a result"),
         (r#"i=0; while [ $i -lt 300 ]; do echo "{\"metrics\": {\"m$i\": 1}}"; i=$((i + 1)); done"#.into(), "256"),
-        (r#"printf '{"result": "'; head -c 100000000 /dev/zero | tr '\0' x"#.into(), "cannot be read"),
+        (r#"printf '{"result": "'; head -c 100000000 /dev/zero | tr '\0' x"#.into(), "invalid line"),
     ];
     for (text, words) in cases {
         let error = run(&text).1.unwrap_err();

@@ -245,7 +245,7 @@ fn a_folder_that_is_removed_renamed_or_full_ends_the_search_in_time() {
     until("it is removed", || fs::remove_dir_all(&removed).is_ok() && !removed.exists());
     let words = stop(child);
     assert!(words.contains("is not there") && words.contains("trials are finished: 0 to"), "{words}");
-    assert!(words.contains("is written to") && told(&removed) >= before, "{words}");
+    assert!(words.contains("was written to") && told(&removed) >= before, "{words}");
     goes_on(&removed);
 
     let child = start(&renamed);
@@ -253,7 +253,7 @@ fn a_folder_that_is_removed_renamed_or_full_ends_the_search_in_time() {
     fs::rename(&renamed, &away).unwrap();
     let words = stop(child);
     assert!(words.contains("is not there") && words.contains("trials are finished: 0 to"), "{words}");
-    assert!(!words.contains("is written to") && !renamed.exists(), "{words}");
+    assert!(!words.contains("was written to") && !renamed.exists(), "{words}");
     goes_on(&away);
 
     fs::create_dir(&full).unwrap();
@@ -420,6 +420,6 @@ fn a_folder_that_nodes_do_not_see_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(Some(folder.path()));
     let words = fail(&mut driver(&cluster, folder.path(), ""));
-    assert!(words.contains("is that folder shared with the machines") && words.contains("ExitCode=66:0"), "{words}");
+    assert!(words.contains("is this folder shared with the machines") && words.contains("ExitCode=66:0"), "{words}");
     assert!(!folder.path().join("journal.jsonl").exists() || told(folder.path()) == 0);
 }

@@ -1,4 +1,4 @@
-//! What a parent's layers see of a text, on disk.
+//! The activations of a parent on a text, stored on disk.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use crate::{
     weights,
 };
 
-/// The name of the one tensor in a file.
+/// The name of the only tensor in a file.
 const STREAM: &str = "stream";
 
-/// The residual stream before some layers of a parent, a file per batch and layer, each whole or absent.
+/// The residual stream before some layers of a parent. Every batch and layer has its own file, written atomically.
 pub(super) struct Activations {
     folder: PathBuf,
 }
@@ -31,7 +31,7 @@ impl Activations {
         self.folder.join(format!("batch-{batch:05}-layer-{layer:03}.safetensors"))
     }
 
-    /// Computes what is not there yet of this batch, before each of `layers`, ascending.
+    /// Computes the missing activations of this batch before each of `layers`, which must be in ascending order.
     pub fn ensure(
         &self,
         parent: &Parent,
@@ -56,7 +56,7 @@ impl Activations {
         Ok(())
     }
 
-    /// What layer `layer` of the parent gets and adds, for these batches.
+    /// Returns the input and the output of layer `layer` of the parent, for these batches.
     pub fn pairs(
         &self,
         parent: &Parent,
@@ -71,10 +71,10 @@ impl Activations {
             let stream = weights::read(&path)?.remove(STREAM).ok_or_else(|| damaged("it has no stream"))?;
             let shape = stream.shape().to_vec();
             if shape.len() != 3 || shape.last() != Some(&parent.spec().dims.d_model) {
-                return Err(damaged("its stream is of another width"));
+                return Err(damaged("its stream has another width"));
             }
             if stream.iter::<f32>().any(|number| !number.is_finite()) {
-                return Err(damaged("it has numbers that are not finite"));
+                return Err(damaged("it contains NaN or infinite values"));
             }
             let input = own.norm.forward(Tensor::<3>::from_data(stream, &parent.device()));
             Ok(Pair { target: own.mixer.forward(input.clone()), input })
@@ -82,18 +82,18 @@ impl Activations {
         batches.into_iter().map(pair).collect()
     }
 
-    /// Removes everything.
+    /// Removes the folder.
     pub fn remove(&self) -> Result<(), ConvertError> {
         durable::remove_folder(&self.folder).map_err(ConvertError::io(&self.folder))
     }
 
-    /// Makes the folder.
+    /// Creates the folder.
     pub fn make(&self) -> Result<(), ConvertError> {
         make(&self.folder)
     }
 }
 
-/// Makes a folder and those above it.
+/// Creates a folder and its parents.
 pub(super) fn make(folder: &Path) -> Result<(), ConvertError> {
     fs::create_dir_all(folder).map_err(ConvertError::io(folder))?;
     durable::sync_folder(folder);

@@ -1,4 +1,4 @@
-//! What may stand in the place of every layer.
+//! The possible replacements of every layer.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,11 @@ use crate::{
     space::{Architecture, Constraint, SearchSpace, SpaceConfig},
 };
 
-/// Per layer of a parent, what may stand there. The parent's own layer always may, and comes first.
+/// The possible choices for every layer of a parent. The first is always the parent's own layer.
 ///
 /// ```
 /// use composer_nas::{convert::Alternatives, prelude::*};
-/// // Every attention may become a window; the last of them may also be left out.
+/// // Every attention layer can become a sliding window; layer 6 can also be left out.
 /// let alternatives = Alternatives::of(&"AMAMAMAM".parse()?, Symbol::ATTENTION, [Symbol::SLIDING_WINDOW]);
 /// let alternatives = alternatives.at(6, [Symbol::NO_LAYER])?;
 /// assert_eq!(alternatives.space([])?.size(), 2 * 2 * 2 * 3);
@@ -23,7 +23,7 @@ use crate::{
 pub struct Alternatives(Vec<Vec<Symbol>>);
 
 impl Alternatives {
-    /// Every layer that is `replaced` in the parent's architecture may become each of `choices`; the others stay.
+    /// Allows each of `choices` in place of every `replaced` layer of the parent. Other layers stay.
     pub fn of(parent: &Architecture, replaced: Symbol, choices: impl IntoIterator<Item = Symbol>) -> Self {
         let choices: Vec<Symbol> = choices.into_iter().collect();
         let layer = |&own: &Symbol| {
@@ -51,28 +51,29 @@ impl Alternatives {
         Ok(self)
     }
 
-    /// The parent's architecture.
+    /// Returns the architecture of the parent.
     pub fn parent(&self) -> Architecture {
         Architecture::new(self.0.iter().filter_map(|choices| choices.first().copied()))
     }
 
-    /// The layers that can be replaced, and by what.
+    /// Returns the index and the alternatives of every layer that can be replaced.
     pub fn replacements(&self) -> impl Iterator<Item = (usize, &[Symbol])> {
         let layers = self.0.iter().enumerate().map(|(layer, choices)| (layer, choices.get(1..).unwrap_or_default()));
         layers.filter(|(_, others)| !others.is_empty())
     }
 
-    /// The parent with one layer replaced, for every layer and alternative.
+    /// Returns the parent with one layer replaced, for every layer and alternative.
     pub fn single_replacements(&self) -> Vec<Architecture> {
         let replaced = self.replacements().flat_map(|(layer, others)| others.iter().map(move |&other| (layer, other)));
         replaced.map(|(layer, other)| with(&self.parent(), layer, other)).collect()
     }
 
-    /// The architectures to choose from, under `constraints`, such as one of [`cost::Budget`](crate::cost::Budget); a
-    /// budget of measured times is a [`Constraint::Budget`] with nanoseconds per layer.
+    /// Returns the space of these architectures under `constraints`, for example one of
+    /// [`cost::Budget`](crate::cost::Budget). For a budget of measured times, use [`Constraint::Budget`] with
+    /// nanoseconds per layer.
     ///
     /// # Errors
-    /// [`ConvertError::Budget`] says the least that can be reached where a budget is below it.
+    /// [`ConvertError::Budget`], with the smallest possible cost, if no architecture is within a budget.
     pub fn space(&self, constraints: impl IntoIterator<Item = Constraint>) -> Result<SearchSpace, ConvertError> {
         let constraints: Vec<Constraint> = constraints.into_iter().collect();
         constraints.iter().try_for_each(|constraint| self.reachable(constraint))?;
@@ -88,7 +89,7 @@ impl Alternatives {
     }
 }
 
-/// The architecture with another layer at one place.
+/// Returns the architecture with another layer at this index.
 pub(super) fn with(architecture: &Architecture, layer: usize, symbol: Symbol) -> Architecture {
     let mut layers = architecture.layers().to_vec();
     if let Some(place) = layers.get_mut(layer) {

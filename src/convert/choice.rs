@@ -1,32 +1,32 @@
-//! What a method chose, measured.
+//! A chosen architecture and its measured quality.
 
 use serde::{Deserialize, Serialize};
 
 use super::{KL, LOSS};
 use crate::{space::Architecture, study::Report};
 
-/// A choice of layers, measured on text that was kept apart from the choosing.
+/// A chosen architecture, measured on text that was not used to choose it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
-    /// How it was chosen, such as `uniform`.
+    /// The name of the method, such as `uniform`.
     pub method: String,
-    /// Under which budget, in the unit of [`cost`](Self::cost).
+    /// The budget, in the unit of [`cost`](Self::cost).
     pub budget: u64,
-    /// What was chosen.
+    /// The chosen architecture.
     pub architecture: Architecture,
-    /// What it costs: bytes of cache per sequence, say.
+    /// Its cost, for example in bytes of cache per sequence.
     pub cost: u64,
-    /// Divergence from the parent, in nats per token.
+    /// The divergence from the parent, in nats per token.
     pub kl: f64,
-    /// Its standard error over windows.
+    /// The standard error of the divergence over windows.
     pub standard_error: Option<f64>,
-    /// The loss against the text, in nats per token.
+    /// The cross-entropy loss on the text, in nats per token.
     pub loss: f64,
 }
 
 impl Choice {
-    /// Takes the numbers of a report.
+    /// Creates a choice with the scores of a report.
     pub fn new(method: impl Into<String>, budget: u64, architecture: Architecture, cost: u64, report: &Report) -> Self {
         let score = |name: &str| report.scores.get(name).copied().unwrap_or(f64::NAN);
         let standard_error = report.standard_error;

@@ -1,7 +1,7 @@
-//! Choices of layers that a search is compared with, and from which it starts.
+//! Baselines for choosing layers, which also serve as starting points of a search.
 //!
-//! A space says what is allowed, its budget included. Every choice here replaces as few of the parent's layers as that
-//! needs; none where the space has no choice of the kind.
+//! The space defines which architectures are allowed, including the budget. Every method replaces as few of the
+//! parent's layers as the space requires. It returns `None` if no architecture of its kind is allowed.
 
 use std::{
     collections::BTreeMap,
@@ -20,11 +20,11 @@ use crate::{
     study::{Origin, Report, Trial, TrialId},
 };
 
-/// The divergence of a parent with one layer replaced, in nats per token, by layer and what stands in its place.
+/// The divergence of the parent with one layer replaced, in nats per token, by layer and replacement.
 pub type Damages = BTreeMap<(usize, Symbol), f64>;
 
-/// An evaluator that is asked with one seed only, for those to whose reports the seed adds nothing, as
-/// [`Distillation`](super::Distillation): a cache inside then answers whoever asks for an architecture.
+/// Evaluates every trial with seed 0, for evaluators whose reports do not depend on the seed, such as
+/// [`Distillation`](super::Distillation). A cache inside then has one entry per architecture.
 #[derive(Clone, Debug)]
 pub struct OneSeed<E>(
     /// The evaluator.
@@ -41,10 +41,10 @@ impl<E: Evaluator> Evaluator for OneSeed<E> {
     }
 }
 
-/// Evaluates architectures on so many threads; reports in the order of the architectures.
+/// Evaluates architectures on `threads` threads. Returns the reports in the same order.
 ///
 /// # Errors
-/// [`ConvertError::Evaluation`] for the first that has no report.
+/// [`ConvertError::Evaluation`] for the first that fails.
 pub fn evaluate_all(
     evaluator: &dyn Evaluator,
     architectures: &[Architecture],
@@ -74,10 +74,10 @@ pub fn evaluate_all(
     reports.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
-/// What each replacement does alone.
+/// Evaluates the parent with each possible replacement of a single layer.
 ///
 /// # Errors
-/// [`ConvertError::Evaluation`] when one has no report.
+/// [`ConvertError::Evaluation`] if an evaluation fails.
 pub fn single_damages(
     evaluator: &dyn Evaluator,
     alternatives: &Alternatives,
@@ -89,27 +89,27 @@ pub fn single_damages(
     Ok(places.zip(reports.iter().map(divergence)).collect())
 }
 
-/// The score by which candidates are compared; infinite where there is none, or it is no number.
+/// Returns the score for comparing candidates; infinity if it is missing or NaN.
 fn divergence(report: &Report) -> f64 {
     report.scores.get(KL).copied().filter(|kl| !kl.is_nan()).unwrap_or(f64::INFINITY)
 }
 
-/// Keeps the parent's layers at even distances and puts `other` in place of the rest that may be it.
+/// Keeps evenly spaced layers of the parent and replaces the others with `other`, where it is an alternative.
 pub fn uniform(alternatives: &Alternatives, other: Symbol, space: &SearchSpace) -> Option<Architecture> {
     kept(alternatives, other, space, |kept, all| (0..kept).map(|at| (2 * at + 1) * all / (2 * kept)).collect())
 }
 
-/// Keeps the first of the parent's layers.
+/// Keeps the first of the parent's replaceable layers and replaces the others with `other`.
 pub fn first(alternatives: &Alternatives, other: Symbol, space: &SearchSpace) -> Option<Architecture> {
     kept(alternatives, other, space, |kept, _| (0..kept).collect())
 }
 
-/// Keeps the last of the parent's layers.
+/// Keeps the last of the parent's replaceable layers and replaces the others with `other`.
 pub fn last(alternatives: &Alternatives, other: Symbol, space: &SearchSpace) -> Option<Architecture> {
     kept(alternatives, other, space, |kept, all| (all - kept..all).collect())
 }
 
-/// The most layers that can be kept at the places that `choose` names, of how many and among how many.
+/// Keeps as many layers as the space allows, at the places returned by `choose(kept, all)`.
 fn kept(
     alternatives: &Alternatives,
     other: Symbol,
@@ -127,7 +127,8 @@ fn kept(
     })
 }
 
-/// Replaces the layers that do the least damage alone, as KL-guided selection does, until the space allows it.
+/// Replaces the layers with the lowest divergence when replaced alone, until the space allows the result. This is
+/// KL-guided layer selection.
 pub fn ranked(alternatives: &Alternatives, damages: &Damages, space: &SearchSpace) -> Option<Architecture> {
     let mut order: Vec<_> = damages.iter().collect();
     order.sort_by(|one, other| one.1.total_cmp(other.1));
@@ -145,14 +146,14 @@ pub fn ranked(alternatives: &Alternatives, damages: &Damages, space: &SearchSpac
     space.contains(&architecture).then_some(architecture)
 }
 
-/// Replaces one layer after the other, always the one after which the divergence is least, until the space allows it.
+/// Replaces one layer at a time, always the one that gives the lowest divergence, until the space allows the result.
 ///
-/// It is lazy, as greedy choices of sets are made: what a replacement added when it was last tried orders the
-/// replacements, those in front are tried again (`threads` of them at once), and the best is taken once no other is in
-/// front of it. `damages` are what each adds alone.
+/// Lazy evaluation, as in greedy submodular maximisation, saves work: replacements are ordered by the increase in
+/// divergence when they were last evaluated, the first ones are evaluated again (`threads` at once), and the best one
+/// is taken once it remains first. `damages` gives the initial order.
 ///
 /// # Errors
-/// [`ConvertError::Evaluation`] when a candidate has no report.
+/// [`ConvertError::Evaluation`] if an evaluation fails.
 pub fn greedy(
     evaluator: &dyn Evaluator,
     alternatives: &Alternatives,
@@ -164,7 +165,7 @@ pub fn greedy(
     let mut current = 0.0;
     let mut open: Vec<((usize, Symbol), f64)> = damages.iter().map(|(&place, &damage)| (place, damage)).collect();
     while !space.contains(&architecture) && !open.is_empty() {
-        // The best that was tried after what is chosen by now, with its divergence.
+        // The best replacement evaluated with the current architecture, and its divergence.
         let mut fresh: Option<((usize, Symbol), f64)> = None;
         let mut stale = open.clone();
         stale.sort_by(|one, other| one.1.total_cmp(&other.1));
@@ -190,11 +191,13 @@ pub fn greedy(
     Ok(space.contains(&architecture).then_some(architecture))
 }
 
-/// The best of these by their divergence; the first of equals. A search that has seen a few windows of text many times
-/// fits them: its [`leaders`](super::leaders) are to be judged once more, on windows that it has not seen.
+/// Returns the candidate with the lowest divergence; the first one in a tie.
+///
+/// A search that uses the same few windows of text for all trials overfits to them. Evaluate its
+/// [`leaders`](super::leaders) again on other windows, and choose the best with this function.
 ///
 /// # Errors
-/// [`ConvertError::Evaluation`] when a candidate has no report.
+/// [`ConvertError::Evaluation`] if an evaluation fails.
 pub fn best_of(
     evaluator: &dyn Evaluator,
     candidates: &[Architecture],
@@ -205,8 +208,10 @@ pub fn best_of(
     Ok(judged.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(best, _)| best.clone()))
 }
 
-/// Where a search starts: the choice by damages, the uniform ones, and `more` that differ from the choice by damages in
-/// one layer that is kept and one that is replaced, those first whose damages suggest the least loss by it.
+/// Returns starting points for a search.
+///
+/// These are the [`ranked`] choice, the [`uniform`] ones, and up to `more` neighbours of the ranked choice that swap
+/// one kept layer with a replaced one, in order of the divergence that `damages` predicts.
 pub fn starts(alternatives: &Alternatives, damages: &Damages, space: &SearchSpace, more: usize) -> Vec<Architecture> {
     let mut starts: Vec<Architecture> = ranked(alternatives, damages, space).into_iter().collect();
     let mut others: Vec<Symbol> = damages.keys().map(|&(_, other)| other).collect();
@@ -255,7 +260,7 @@ mod tests {
         (alternatives, space)
     }
 
-    /// Layers cost what they are worth; the last two are worth nothing as long as one of them is kept.
+    /// Each layer contributes its own value; the last two contribute nothing as long as one of them is kept.
     fn divergence_of(architecture: &Architecture) -> f64 {
         let gone = |layer: usize| architecture.layers()[layer] == S;
         let worth = [6.0, 5.0, 4.0, 3.0, 0.0, 0.0];
@@ -313,7 +318,7 @@ mod tests {
         assert!(["ASSSSA", "ASSSAS"].contains(&found.letters().as_str()), "{found}");
         let candidates = ["SSSSSS", "AASSSS"].map(|letters| letters.parse().unwrap());
         assert_eq!(best_of(&evaluator, &candidates, 1).unwrap().unwrap(), candidates[1]);
-        // Where nothing else is left, it is chosen all the same.
+        // If nothing else is left, greedy replaces them anyway.
         let none = alternatives.space([Constraint::Count { symbol: A, min: 0, max: 0 }]).unwrap();
         assert_eq!(greedy(&evaluator, &alternatives, &damages, &none, 2).unwrap().unwrap().letters(), "SSSSSS");
     }

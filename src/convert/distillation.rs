@@ -1,4 +1,4 @@
-//! How far a candidate is from its parent.
+//! The divergence of a candidate from its parent.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,20 +20,21 @@ use crate::{
     train::{IGNORE, Step, TokenBatch, TrainConfig, TrainError, Trainer},
 };
 
-/// The score of [`Distillation`] that a search makes small: the mean divergence from the parent, in nats per token.
+/// The score of [`Distillation`] for a search to minimise: the mean divergence from the parent, in nats per token.
 pub const KL: &str = "kl";
-/// The loss against the text, in nats per token.
+/// The score of [`Distillation`] for the cross-entropy loss on the text, in nats per token.
 pub const LOSS: &str = "loss";
 
-/// Puts candidates together from a library, without training, and judges them by the Kullback-Leibler divergence
-/// `KL(parent || candidate)` of their next-token distributions, averaged over the scored positions of windows of text,
-/// and by the loss on the same positions. A report has the scores [`KL`] and [`LOSS`], and the standard error of the
-/// divergence over windows.
+/// Evaluates candidates by their divergence from the parent, without training.
 ///
-/// The parent is computed once, when this is made: its distributions at every position and its residual stream before
-/// every layer that can be replaced are kept, so that a candidate is computed from its first other layer on. That takes
-/// `4 (V + L D)` bytes per token, for a vocabulary of `V` and `L` such layers of width `D`. The parent itself has a
-/// divergence of exactly 0.
+/// A candidate is assembled from a library. Its scores are [`KL`], the Kullback-Leibler divergence `KL(parent ||
+/// candidate)` of the next-token distributions, averaged over the scored positions of windows of text, and [`LOSS`],
+/// the cross-entropy loss at the same positions. The report's standard error is that of the divergence over windows.
+///
+/// The parent is evaluated once, by [`new`](Self::new). Its distributions at every position and its residual stream
+/// before every replaceable layer are kept in memory, so a candidate is computed only from its first replaced layer on.
+/// This takes `4 (V + L D)` bytes per token, for a vocabulary of `V` and `L` replaceable layers of width `D`. The
+/// divergence of the parent itself is exactly 0.
 #[derive(Debug)]
 pub struct Distillation {
     library: Arc<BlockLibrary>,
@@ -42,31 +43,32 @@ pub struct Distillation {
     healing: Option<(TrainConfig, Vec<TokenBatch>)>,
 }
 
-/// A window as the parent sees it.
+/// A window with the results of the parent.
 #[derive(Debug)]
 struct Window {
     text: TokenBatch,
-    /// The residual stream before layers that can be replaced.
+    /// The residual streams before the replaceable layers, each `[B, S, D]`.
     streams: BTreeMap<usize, Tensor<3>>,
-    /// `[B S, V]`, natural logarithms of probabilities.
+    /// The log-probabilities, `[B S, V]`, as natural logarithms.
     log_probabilities: Vec<f32>,
 }
 
-/// What one window says.
+/// The result for one window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Divergence {
-    /// Nats per token.
+    /// The divergence, in nats per token.
     pub kl: f64,
-    /// Nats per token.
+    /// The loss, in nats per token.
     pub loss: f64,
 }
 
 impl Distillation {
-    /// Computes the parent on `windows`, each a batch of its own. Only the layers that `alternatives` names may differ
-    /// from the parent's.
+    /// Evaluates the parent on `windows`, each of which is one batch. Candidates may differ from the parent only in the
+    /// layers that `alternatives` lists.
     ///
     /// # Errors
-    /// [`ConvertError`] when a window does not fit the parent, there is none, or the parent's scores are not finite.
+    /// [`ConvertError`] if there are no windows, a window does not fit the parent, or the outputs of the parent are not
+    /// finite.
     pub fn new(
         library: Arc<BlockLibrary>,
         alternatives: &Alternatives,
@@ -82,11 +84,11 @@ impl Distillation {
         Ok(Self { library, windows, fingerprint, healing: None })
     }
 
-    /// Judges candidates after so many steps of healing (`config.steps`, one of `batches` each, in turn) of the layers
-    /// that were replaced and the norms in front of them. A trial then costs a training.
+    /// Heals every candidate before it is evaluated, with `config.steps` steps on `batches`, one batch per step, in
+    /// turn. Only the replaced layers and the norms in front of them are trained. Every trial then costs a training.
     ///
     /// # Errors
-    /// [`ConvertError`] when a setting does not fit, or there is no batch.
+    /// [`ConvertError`] if a setting is invalid or there are no batches.
     pub fn after_healing(mut self, config: TrainConfig, batches: Vec<TokenBatch>) -> Result<Self, ConvertError> {
         config.validate()?;
         if batches.is_empty() {
@@ -98,7 +100,7 @@ impl Distillation {
         Ok(self)
     }
 
-    /// The candidate after the steps of healing that were asked for.
+    /// Returns the candidate after healing, if requested.
     fn healed(&self, architecture: &Architecture, context: &Context) -> Result<HybridLm, ConvertError> {
         let model = self.library.assemble(architecture)?;
         let parent = self.library.parent();
@@ -120,15 +122,15 @@ impl Distillation {
         Ok(trainer.model())
     }
 
-    /// From which library candidates are put together.
+    /// Returns the library from which candidates are assembled.
     pub fn library(&self) -> &Arc<BlockLibrary> {
         &self.library
     }
 
-    /// Judges any model with the parent's vocabulary, such as one that was healed.
+    /// Evaluates any model with the parent's vocabulary, for example a healed one.
     ///
     /// # Errors
-    /// [`ConvertError`] when the device fails.
+    /// [`ConvertError`] if the device fails.
     pub fn judge(&self, model: &HybridLm) -> Result<Report, ConvertError> {
         self.report(model, 0, &Context::default())
     }
@@ -149,7 +151,7 @@ impl Distillation {
         Ok(Report { scores, standard_error: standard_error(&kl), ..Report::default() })
     }
 
-    /// The first layer in which an architecture differs from the parent's, or the number of layers.
+    /// Returns the first layer that differs from the parent, or the number of layers if none does.
     fn first_other(&self, architecture: &Architecture) -> usize {
         let own = self.library.parent().spec().architecture.layers();
         own.iter().zip(architecture.layers()).take_while(|(own, other)| own == other).count()
@@ -200,7 +202,7 @@ impl Window {
         Ok(Self { text, streams, log_probabilities })
     }
 
-    /// Computes `model`, whose layers before `first` are the parent's.
+    /// Evaluates `model`, whose layers before `first` are those of the parent.
     fn judge(&self, model: &HybridLm, first: usize) -> Result<Divergence, ConvertError> {
         let kept = self.streams.range(..=first).next_back();
         let (from, x) = match kept {
@@ -223,12 +225,12 @@ impl Window {
     }
 }
 
-/// The tokens of batches, to tell them apart.
+/// Returns the tokens of batches as bytes, for a digest.
 fn bytes(batches: &[TokenBatch]) -> Vec<u8> {
     batches.iter().flat_map(|batch| batch.inputs.iter().chain(&batch.targets)).flat_map(|id| id.to_le_bytes()).collect()
 }
 
-/// `ln sum exp` of scores, in 64 bits before it is rounded.
+/// Computes `ln sum exp` of scores in double precision, then rounds.
 fn log_sum_exp(row: &[f32]) -> f32 {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 =
@@ -236,10 +238,10 @@ fn log_sum_exp(row: &[f32]) -> f32 {
     (f64::from(largest) + sum.ln()) as f32
 }
 
-/// Numbers that are summed in single precision.
+/// How many numbers are summed in single precision.
 const CHUNK: usize = 64;
 
-/// `sum p (ln p - ln q)` for `ln p` in `parent` and `ln q = row - normaliser`.
+/// Computes `sum p (ln p - ln q)` for `ln p` in `parent` and `ln q = row - normaliser`.
 fn divergence(parent: &[f32], row: &[f32], normaliser: f32) -> f64 {
     let part = |(parent, row): (&[f32], &[f32])| {
         parent.iter().zip(row).map(|(&p, &q)| p.exp() * (p - (q - normaliser))).sum::<f32>()

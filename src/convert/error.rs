@@ -1,4 +1,4 @@
-//! What can go wrong around a conversion.
+//! Errors of a conversion.
 
 use std::{io, path::PathBuf};
 
@@ -17,141 +17,139 @@ use crate::{
     weights::WeightsError,
 };
 
-/// A conversion that cannot go on. Every block and every evaluation that was finished is kept.
+/// An error of a conversion. All finished blocks and evaluations are kept.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConvertError {
     /// The parent cannot be read.
     #[error("the parent cannot be used")]
     Parent(#[from] ImportError),
-    /// A model that does not follow from the parent.
+    /// The model differs from the parent in more than its layers.
     #[error("{field} of the specification is {is}, the parent's {was}: only layers can be replaced")]
     OtherModel {
-        /// What differs.
+        /// The part that differs.
         field: &'static str,
-        /// The parent's.
+        /// The value of the parent.
         was: String,
-        /// What was asked for.
+        /// The requested value.
         is: String,
     },
-    /// A layer that the parent has not.
+    /// The parent has no such layer.
     #[error("there is no layer {layer}: the parent has {layers}")]
     NoSuchLayer {
-        /// What was named, from 0.
+        /// The requested layer, starting at 0.
         layer: usize,
-        /// How many there are.
+        /// The number of layers.
         layers: usize,
     },
-    /// An architecture that needs a block which the library has not.
-    #[error(
-        "the library has no {symbol} for layer {layer}: name it among the alternatives and build the library again"
-    )]
+    /// The library does not have this block.
+    #[error("the library has no {symbol} for layer {layer}: add it to the alternatives and build the library again")]
     NoBlock {
-        /// The layer, from 0.
+        /// The layer, starting at 0.
         layer: usize,
-        /// What should stand there.
+        /// The requested symbol.
         symbol: Symbol,
     },
-    /// A budget that no choice keeps.
+    /// No choice of layers is within the budget.
     #[error(
-        "at most {max} of {what}: the cheapest choice of layers needs {least}; raise the budget, or allow cheaper layers"
+        "no choice of layers needs at most {max} of {what}: the least is {least}; raise the budget or allow cheaper layers"
     )]
     Budget {
-        /// What is counted.
+        /// The counted quantity.
         what: String,
         /// The budget.
         max: u64,
-        /// The least that can be reached.
+        /// The smallest possible value.
         least: u64,
     },
-    /// Settings that cannot be.
+    /// A setting is invalid.
     #[error("{name} is {value}: {remedy}")]
     Setting {
-        /// Which one.
+        /// The name of the setting.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What would do.
+        /// How to fix it.
         remedy: &'static str,
     },
-    /// The text has more token ids than the parent.
+    /// The vocabulary of the text is larger than that of the parent.
     #[error("the text has {text} token ids, the parent {parent}: tokenize it with the parent's tokenizer.json")]
     Vocabulary {
-        /// Token ids of the text.
+        /// The vocabulary size of the text.
         text: usize,
-        /// Token ids of the parent.
+        /// The vocabulary size of the parent.
         parent: usize,
     },
-    /// The folder holds the library of another parent, of other text or of other settings.
-    #[error("{} is the library of another conversion: {part} was {was}, is {is}; choose another folder, or the old settings",
+    /// The folder contains a library with another parent, other text or other settings.
+    #[error("{} is the library of another conversion: {part} was {was}, is {is}; choose another folder or restore the settings",
         .path.display())]
     OtherLibrary {
-        /// The file that says so.
+        /// The file that records it.
         path: PathBuf,
-        /// What differs.
+        /// The part that differs.
         part: String,
-        /// What the folder holds.
+        /// The value in the folder.
         was: String,
-        /// What is asked for now.
+        /// The requested value.
         is: String,
     },
-    /// Another process works in the folder.
+    /// Another process is using the folder.
     #[error("{} is in use by another process: wait for it, or choose another folder", .path.display())]
     InUse {
         /// The folder.
         path: PathBuf,
     },
-    /// A file that makes no sense.
-    #[error("{} is damaged: {reason}; remove it, and it is made again", .path.display())]
+    /// A file is damaged.
+    #[error("{} is damaged: {reason}; delete it, and it will be built again", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A training that left the numbers there are.
+    /// The training of a block diverged.
     #[error("the training of {id} for layer {layer} diverged at step {step}: lower the learning rate")]
     Diverged {
-        /// The layer, from 0.
+        /// The layer, starting at 0.
         layer: usize,
-        /// What was trained.
+        /// The primitive that was trained.
         id: PrimitiveId,
         /// The step.
         step: usize,
     },
-    /// A block whose output before any training is no number.
-    #[error("what {id} adds at layer {layer} is not finite before any training: leave it out of the alternatives")]
+    /// The output of a block is not finite before training.
+    #[error("the output of {id} at layer {layer} is not finite before training: remove it from the alternatives")]
     BlockNotFinite {
-        /// The layer, from 0.
+        /// The layer, starting at 0.
         layer: usize,
-        /// What gives it.
+        /// The primitive.
         id: PrimitiveId,
     },
-    /// A healing that left the numbers there are.
+    /// A training on the parent's distributions diverged.
     #[error(
-        "the healing diverged at step {step}: lower the learning rate; the last good weights are in its checkpoint"
+        "the healing diverged at step {step}: lower the learning rate; `heal` has kept the last good weights in its checkpoint"
     )]
     HealingDiverged {
         /// The step.
         step: usize,
     },
-    /// The parent's scores are no numbers.
+    /// The outputs of the parent are not finite.
     #[error(
-        "the parent's {what} on the text is not finite: is the checkpoint damaged, or the text not for its tokenizer?"
+        "the parent's {what} on the text is not finite: is the checkpoint damaged, or is the text for another tokenizer?"
     )]
     NotFinite {
-        /// What is not.
+        /// The quantity that is not finite.
         what: &'static str,
     },
-    /// A candidate could not be evaluated.
+    /// The evaluation of a candidate failed.
     #[error("{architecture} could not be evaluated")]
     Evaluation {
-        /// Which one.
+        /// The candidate.
         architecture: String,
-        /// Why.
+        /// The error of the evaluator.
         source: EvalError,
     },
-    /// A file that cannot be read or written.
+    /// A file cannot be read or written.
     #[error("cannot read or write {}", .path.display())]
     Io {
         /// The file.
@@ -159,35 +157,35 @@ pub enum ConvertError {
         /// The I/O error.
         source: io::Error,
     },
-    /// A block's weights.
+    /// The weights of a block cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// A layer that cannot be built.
+    /// A layer cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// A primitive that is not there.
+    /// A symbol has no primitive.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The space.
+    /// The search space is invalid.
     #[error(transparent)]
     Space(#[from] SpaceError),
-    /// A cost that cannot be counted.
+    /// A cost cannot be computed.
     #[error(transparent)]
     Cost(#[from] CostError),
-    /// The text.
+    /// The text cannot be read.
     #[error(transparent)]
     Tokens(#[from] TokenError),
-    /// A window of the text.
+    /// A window of the text is invalid.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// The settings of a training, or the device.
+    /// A setting of a training is invalid, or the device failed.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The search.
+    /// The search failed.
     #[error("the search stopped")]
     Search(#[from] PipelineError),
-    /// The healing.
-    #[error("the healing cannot go on")]
+    /// The healing failed.
+    #[error("the healing failed")]
     Heal(#[from] PretrainError),
 }
 

@@ -1,4 +1,4 @@
-//! Gates beside the layers, trained all at once.
+//! Choosing layers by training gates.
 
 use burn::{
     module::{Module, Param},
@@ -14,33 +14,34 @@ use crate::{
     weights::parameters,
 };
 
-/// How gates are trained.
+/// The settings for training gates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gates {
-    /// Steps of one batch each.
+    /// The number of steps, with one batch each.
     pub steps: usize,
-    /// The learning rate of the gates' logits.
+    /// The learning rate for the logits of the gates.
     pub learning_rate: f64,
-    /// What a layer that is kept costs, in nats.
+    /// The penalty for keeping a layer, in nats.
     pub price: f64,
 }
 
 impl Default for Gates {
-    /// 40 steps at 0.1, at a price of 0.01.
+    /// 40 steps with learning rate 0.1 and price 0.01.
     fn default() -> Self {
         Self { steps: 40, learning_rate: 0.1, price: 0.01 }
     }
 }
 
-/// Puts `other` beside every layer of the parent that it may replace, with a gate `g` between them,
-/// `g own + (1 - g) other`, all at 1/2, and trains the gates alone, by the divergence from the parent and a price per
-/// layer that is kept, after FlashMorph (arXiv 2606.30562). The gates stand for damages: [`ranked`](super::ranked)
-/// keeps the layers whose gates are open.
+/// Trains a gate for every layer that `other` can replace, after FlashMorph (arXiv 2606.30562).
+///
+/// The output of such a layer becomes `g own + (1 - g) other`, where the gate `g` starts at 1/2. Only the gates are
+/// trained, all at once, to minimise the divergence from the parent plus [`price`](Gates::price) per kept layer.
+/// Returns the values of the gates. They can be used in place of [damages](super::single_damages):
+/// [`ranked`](super::ranked) then keeps the layers with the most open gates.
 ///
 /// # Errors
-/// [`ConvertError`] when a block is missing, a setting does not fit, a batch does not or there is none, or the device
-/// fails.
+/// [`ConvertError`] if a block is missing, a setting or a batch is invalid, there are no batches, or the device fails.
 pub fn gates(
     library: &BlockLibrary,
     alternatives: &Alternatives,
@@ -85,7 +86,7 @@ pub fn gates(
     Ok(gates)
 }
 
-/// The last part of a gate's path.
+/// The end of the path of a gate.
 const GATE: &str = ".mixer.keep";
 
 fn config(settings: &Gates) -> TrainConfig {
@@ -103,12 +104,12 @@ fn config(settings: &Gates) -> TrainConfig {
     }
 }
 
-/// Two layers and a gate.
+/// Two layers with a gate between them.
 #[derive(Module, Debug)]
 struct Gated {
     own: Block,
     other: Block,
-    /// The logit of the share of `own`, `[1]`.
+    /// The logit of the weight of `own`, `[1]`.
     keep: Param<Tensor<1>>,
     #[module(skip)]
     price: f64,

@@ -1,4 +1,4 @@
-//! Training a candidate on its parent's distributions.
+//! Training a candidate on the distributions of its parent.
 
 use std::{ops::ControlFlow, path::PathBuf};
 
@@ -12,28 +12,30 @@ use crate::{
     train::Outcome,
 };
 
-/// How a candidate is healed.
+/// The inputs to [`heal`].
 #[derive(Clone, Copy, Debug)]
 pub struct Healing<'a> {
-    /// Whose distributions are learned.
+    /// The teacher.
     pub parent: &'a Parent,
-    /// What the letters mean.
+    /// The primitives of the symbols.
     pub primitives: &'a Primitives,
-    /// The text on which they are.
+    /// The text to train on.
     pub corpus: &'a Corpus,
-    /// Steps, schedule, checkpoints.
+    /// Steps, schedule and checkpoints.
     pub config: &'a PretrainConfig,
-    /// Whether all weights are trained, or only those of layers that were replaced and the norms in front of them,
-    /// which takes less memory and less time.
+    /// Whether to train all weights. If `false`, only the replaced layers and the norms in front of them are trained,
+    /// which takes less memory and time.
     pub everything: bool,
 }
 
-/// Trains `model`, of specification `spec`, to have its parent's next-token distributions: a [`Pretrainer`] in `folder`
-/// whose losses are divergences, with its metrics and checkpoints. The same call again goes on where it was stopped.
+/// Trains `model` to match the next-token distributions of its parent.
+///
+/// `spec` is the specification of `model`. The training is a [`Pretrainer`] run in `folder`, with metrics and
+/// checkpoints; its losses are divergences. Call again with the same arguments to continue an interrupted run.
 ///
 /// # Errors
-/// [`ConvertError`] when no layer was replaced and not everything is trained, the folder belongs to another run or is
-/// in use, a file or the device fails, or the training diverges.
+/// [`ConvertError`] if no layer was replaced and `everything` is `false`, the folder belongs to another run or is in
+/// use, a file or the device fails, or the training diverges.
 pub fn heal(
     healing: &Healing,
     spec: &ModelSpec,
@@ -44,7 +46,7 @@ pub fn heal(
     let &Healing { parent, primitives, corpus, config, everything } = healing;
     let trained = if everything { Vec::new() } else { replaced(parent, &spec.architecture) };
     if !everything && trained.is_empty() {
-        let remedy = "no layer was replaced, so that there is nothing to heal";
+        let remedy = "no layer was replaced, so there is nothing to heal";
         return Err(ConvertError::Setting { name: "everything", value: "false".into(), remedy });
     }
     let start = Parent::new(spec.clone(), model)?;
@@ -59,7 +61,7 @@ pub fn heal(
     }
 }
 
-/// The paths of the layers that are not the parent's.
+/// Returns the paths of the layers that differ from those of the parent.
 pub(super) fn replaced(parent: &Parent, architecture: &Architecture) -> Vec<String> {
     let layers = architecture.layers().iter().zip(parent.spec().architecture.layers()).enumerate();
     let other = layers.filter(|(_, (is, was))| is != was);

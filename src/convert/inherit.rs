@@ -1,8 +1,10 @@
-//! Grafting: a model of other layers that begins with a parent's weights.
+//! Building a model of other layers from the weights of a parent.
 //!
-//! Recurrent layers take over an attention's projections as in MOHAWK (Bick et al. 2024, arXiv 2408.10189) and "The
-//! Mamba in the Llama" (Wang et al. 2024, arXiv 2408.15237, algorithm 1): linear attention without the softmax is a
-//! state space with `C = q`, `B = k`, `x = v`, so that queries start the output map of the state, keys its input map,
+//! Recurrent layers take over the projections of attention as in MOHAWK (Bick et al. 2024, arXiv 2408.10189) and "The
+//! Mamba in the Llama" (Wang et al. 2024, arXiv 2408.15237, algorithm 1). Linear attention without the softmax is a
+//! state space model with `C = q`, `B = k` and `x = v`. So the output map of the state starts from the queries, its
+//! input map from the keys, and the input from the values; the output projection is kept. Grouped keys and values are
+//! repeated for their heads.
 //! values the input, and the output projection stays. Grouped keys and values are repeated for their heads.
 
 use std::collections::BTreeMap;
@@ -24,14 +26,16 @@ use crate::{
     weights::{parameters, replaced},
 };
 
-/// The model of `spec` with the weights of `parent` wherever it has a place for them: embedding, norms and head are the
-/// parent's, and so is every layer of the same primitive. Of other layers, parameters with the name and the shape of
-/// one of the parent's layer are taken over (a window takes all of attention's); [`Mamba2`] and [`GatedDeltaNet`] in
-/// place of attention start from its projections where their sizes allow it (see [`mamba2_like`] and
-/// [`gated_delta_net_like`]). What is left is drawn, layer `i` from stream `convert/layer` `i` of `seed`.
+/// Builds the model of `spec` with as many weights of `parent` as possible.
+///
+/// The embedding, the norms, the head and all layers of the same primitive are taken from the parent. Other layers take
+/// over every parameter that has the same name and shape as one of the parent's layer; a window thus takes all of those
+/// of attention. [`Mamba2`] and [`GatedDeltaNet`] in place of attention start from its projections if their sizes match
+/// (see [`mamba2_like`] and [`gated_delta_net_like`]). The remaining weights are drawn at random, for layer `i` from
+/// stream `convert/layer` `i` of `seed`.
 ///
 /// # Errors
-/// [`ConvertError`] when `spec` differs from the parent's in more than its layers, or a layer cannot be built.
+/// [`ConvertError`] if `spec` differs from the parent in more than its layers, or if a layer cannot be built.
 pub fn inherit(
     parent: &Parent,
     spec: &ModelSpec,
@@ -57,8 +61,10 @@ pub fn inherit(
     Ok(HybridLm { trunk, norm: model.norm.clone(), head: model.head.clone() })
 }
 
-/// A [`Mamba2`] that can take over all projections of attention at these widths: a group of heads for every query head,
-/// with a state as large as the head is wide. None where the model's width does not divide that of its queries.
+/// Returns a [`Mamba2`] whose sizes match all projections of attention at these widths.
+///
+/// It has one group of heads per query head, and its state is as large as a head is wide. Returns `None` if the width
+/// of all queries is not a multiple of the model's width.
 pub fn mamba2_like(dims: &Dims) -> Option<Mamba2> {
     let queries = dims.heads.checked_mul(dims.head_dim)?;
     let expand = queries.checked_div(dims.d_model)?;
@@ -67,21 +73,21 @@ pub fn mamba2_like(dims: &Dims) -> Option<Mamba2> {
     (expand > 0 && queries.is_multiple_of(dims.d_model)).then_some(like)
 }
 
-/// A [`GatedDeltaNet`] that can take over all projections of attention at these widths: heads as many and as wide. None
-/// where queries are wider or narrower than the model.
+/// Returns a [`GatedDeltaNet`] whose sizes match all projections of attention at these widths: the same number of heads
+/// with the same width. Returns `None` if the width of all queries differs from the model's width.
 pub fn gated_delta_net_like(dims: &Dims) -> Option<GatedDeltaNet> {
     let like = GatedDeltaNet { head_dim: dims.head_dim, value_heads: 1, ..GatedDeltaNet::default() };
     (dims.heads.checked_mul(dims.head_dim) == Some(dims.d_model)).then_some(like)
 }
 
-/// A layer that begins with another one's weights.
+/// A layer that starts from the weights of another one.
 pub(super) struct Started {
     pub block: Block,
-    /// Whether nothing of it was drawn.
+    /// Whether all weights were taken over, so that none was drawn at random.
     pub whole: bool,
 }
 
-/// Gives `built` what it can take over of `parent`.
+/// Copies all matching weights of `parent` to `built`.
 pub(super) fn started(parent: &Block, built: Block, dims: &Dims) -> Result<Started, ConvertError> {
     if let Some(attention) = parent.downcast_ref::<AttentionLayer>() {
         if let Some(layer) = built.downcast_ref::<Mamba2Layer>() {
@@ -101,7 +107,7 @@ pub(super) fn started(parent: &Block, built: Block, dims: &Dims) -> Result<Start
     Ok(Started { block, whole: take.whole })
 }
 
-/// `x | B | C` from values, keys and queries; the convolution passes the present token on.
+/// Sets `x | B | C` from values, keys and queries. The convolution starts as the identity.
 fn mamba2(attention: &AttentionLayer, mut layer: Mamba2Layer, dims: &Dims) -> Mamba2Layer {
     let scan = layer.sizes();
     let queries = dims.heads * dims.head_dim;
@@ -117,7 +123,7 @@ fn mamba2(attention: &AttentionLayer, mut layer: Mamba2Layer, dims: &Dims) -> Ma
     layer
 }
 
-/// `q | k | v` from queries, keys and values; the convolution passes the present token on.
+/// Sets `q | k | v` from queries, keys and values. The convolution starts as the identity.
 fn gated_delta_net(attention: &AttentionLayer, mut layer: GatedDeltaNetLayer, dims: &Dims) -> GatedDeltaNetLayer {
     let rule = layer.sizes();
     let queries = dims.heads * dims.head_dim;
@@ -133,19 +139,19 @@ fn gated_delta_net(attention: &AttentionLayer, mut layer: GatedDeltaNetLayer, di
     layer
 }
 
-/// Columns of grouped heads, repeated for the query heads that share them: `[D, K C]` to `[D, H C]`.
+/// Repeats the columns of grouped heads for the query heads that share them: `[D, K C]` to `[D, H C]`.
 fn expanded(linear: &Linear, dims: &Dims) -> Tensor<2> {
     let Dims { d_model, heads, kv_heads, head_dim, .. } = *dims;
     let grouped = linear.weight.val().reshape([d_model, kv_heads, 1, head_dim]);
     grouped.repeat_dim(2, heads / kv_heads).reshape([d_model, heads * head_dim])
 }
 
-/// A parameter with another value.
+/// Returns the parameter with another value.
 fn like<const D: usize>(param: Param<Tensor<D>>, value: Tensor<D>) -> Param<Tensor<D>> {
     param.map(|_| value)
 }
 
-/// Taps that pass the present token on: one at the last, zero before.
+/// A kernel that passes on the current token: 1 at the last position, 0 before.
 fn present(conv: Param<Tensor<2>>) -> Param<Tensor<2>> {
     let [taps, channels] = conv.dims();
     let mut values = vec![0.0_f32; (taps - 1) * channels];
@@ -153,7 +159,7 @@ fn present(conv: Param<Tensor<2>>) -> Param<Tensor<2>> {
     replaced(conv, TensorData::new(values, [taps, channels]))
 }
 
-/// Takes over parameters by name and shape.
+/// Copies parameters that match in name and shape.
 struct Take {
     path: Vec<String>,
     known: BTreeMap<String, TensorData>,
@@ -179,7 +185,7 @@ impl ModuleMapper for Take {
     }
 }
 
-/// Refuses what differs in more than layers.
+/// Checks that the models differ in their layers only.
 fn check(parent: &ModelSpec, spec: &ModelSpec) -> Result<(), ConvertError> {
     let differs = |field, was: String, is: String| match was == is {
         true => Ok(()),

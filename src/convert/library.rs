@@ -1,4 +1,4 @@
-//! Every alternative of every layer, ready to be put together.
+//! The trained alternatives of every layer.
 
 use std::{
     collections::BTreeMap,
@@ -31,29 +31,29 @@ use crate::{
     weights::{self, parameters},
 };
 
-/// Blocks by layer and letter.
+/// Blocks by layer and symbol.
 type Blocks = BTreeMap<(usize, Symbol), (BlockRecord, Block)>;
 
-/// What is known of one block of a library.
+/// The record of a block in a library.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlockRecord {
-    /// The layer, from 0.
+    /// The index of the layer, starting at 0.
     pub layer: usize,
-    /// What stands in its place.
+    /// The primitive that replaces it.
     pub primitive: PrimitiveId,
-    /// Steps of training; 0 where all weights are the parent's, or there are none.
+    /// The number of training steps; 0 if all weights come from the parent or there are none.
     pub steps: usize,
-    /// Squared error on held-out windows before the training, over that of adding nothing.
+    /// The squared error on held-out windows before training, relative to that of a layer that adds nothing.
     pub start_error: f64,
-    /// The same after the training.
+    /// The same error after training.
     pub error: f64,
 }
 
-/// The alternatives of every layer of a parent, from which candidates are put together without training.
+/// The alternatives of every layer of a parent, from which candidates are assembled without training.
 ///
-/// In its folder a block has one file of weights and one that says what it is; files are whole or absent, so that a
-/// library goes on where it was stopped. `library.json` says whose it is: parent, text and settings.
+/// The folder has two files per block, one with its weights and one with its record. Files are written atomically, so
+/// an interrupted build can continue. `library.json` records the parent, the text and the settings.
 #[derive(Clone, Debug)]
 pub struct BlockLibrary {
     parent: Parent,
@@ -61,22 +61,22 @@ pub struct BlockLibrary {
     fingerprint: String,
 }
 
-/// What a library is made of.
+/// The inputs to [`BlockLibrary::build`].
 #[derive(Clone, Copy, Debug)]
 pub struct LibraryRecipe<'a> {
-    /// Whose layers are replaced.
+    /// The model whose layers are replaced.
     pub parent: &'a Parent,
-    /// What the letters mean.
+    /// The primitives of the symbols.
     pub primitives: &'a Primitives,
-    /// Which blocks there shall be.
+    /// The blocks to build.
     pub alternatives: &'a Alternatives,
-    /// The text on which blocks learn.
+    /// The text to train the blocks on.
     pub text: &'a Windows,
-    /// How they learn.
+    /// The settings of the training.
     pub settings: &'a LocalDistillation,
 }
 
-/// What the blocks depend on besides their primitive.
+/// Everything that the blocks depend on, apart from their primitive.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Setup {
     parent: String,
@@ -85,13 +85,15 @@ struct Setup {
 }
 
 impl BlockLibrary {
-    /// Makes the blocks that `folder` has not yet, on `threads` threads, and reads the others. Each starts as
-    /// [`inherit`](super::inherit()) would start it; one that has weights of its own learns to add what the parent's
-    /// layer adds. `observer` hears every record, those that were there first.
+    /// Builds the blocks that are missing in `folder`, on `threads` threads, and reads the others.
+    ///
+    /// Each block starts with the weights that [`inherit`](super::inherit()) would give it. If some of its weights do
+    /// not come from the parent, it is trained to imitate the output of the parent's layer. `observer` is called with
+    /// every record, starting with those of existing blocks.
     ///
     /// # Errors
-    /// [`ConvertError`] when the folder is another library or in use, a file is damaged or cannot be written, a
-    /// primitive refuses, or a training diverges. What is finished is kept.
+    /// [`ConvertError`] if the folder belongs to another library or is in use, a file is damaged or cannot be written,
+    /// a layer cannot be built, or a training diverges. Finished blocks are kept.
     pub fn build(
         recipe: &LibraryRecipe,
         folder: impl AsRef<Path>,
@@ -127,36 +129,37 @@ impl BlockLibrary {
             work.prepare(text, &jobs)?;
             blocks.extend(work.carry_out(&jobs, threads, observer)?);
         }
-        // Those of a run that was killed after its last block as well.
+        // Remove them even if there was nothing to build: an earlier run may have been killed after its last block.
         work.activations.remove()?;
         let fingerprint = fingerprint(&setup, &blocks);
         Ok(Self { parent: parent.clone(), blocks, fingerprint })
     }
 
-    /// Whose blocks these are.
+    /// Returns the parent.
     pub fn parent(&self) -> &Parent {
         &self.parent
     }
 
-    /// What is known of every block, by layer.
+    /// Returns the symbol and the record of every block, by layer.
     pub fn records(&self) -> impl Iterator<Item = (Symbol, &BlockRecord)> {
         self.blocks.iter().map(|(&(_, symbol), (record, _))| (symbol, record))
     }
 
-    /// What all its blocks depend on, as text: parent, text and settings, and what the letters stand for.
+    /// Returns what all blocks depend on, as text: the parent, the text, the settings and the primitives.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The specification of a candidate.
+    /// Returns the specification of a candidate.
     pub fn spec(&self, architecture: &Architecture) -> ModelSpec {
         ModelSpec { architecture: architecture.clone(), ..self.parent.spec().clone() }
     }
 
-    /// A candidate: the parent's layers and, where others are named, the library's. Nothing is copied.
+    /// Assembles a candidate from the layers of the parent and, where its symbol differs, blocks of the library.
+    /// Weights are shared, not copied.
     ///
     /// # Errors
-    /// [`ConvertError`] when a block is missing or the number of layers differs.
+    /// [`ConvertError`] if a block is missing or the number of layers differs.
     pub fn assemble(&self, architecture: &Architecture) -> Result<HybridLm, ConvertError> {
         let own = &self.parent.spec().architecture;
         if own.len() != architecture.len() {
@@ -181,14 +184,14 @@ impl BlockLibrary {
     }
 }
 
-/// Windows of 64 tokens are not those of 32, which have the same letter.
+/// Includes the primitives of the symbols: for example, windows of 32 and of 64 tokens have the same symbol.
 fn fingerprint(setup: &Setup, blocks: &Blocks) -> String {
     let letters: BTreeMap<Symbol, &PrimitiveId> =
         blocks.iter().map(|(&(_, symbol), (record, _))| (symbol, &record.primitive)).collect();
     serde_json::to_string(&(setup, letters)).unwrap_or_default()
 }
 
-/// Refuses text that the parent cannot read, or batches beyond any memory.
+/// Checks that the text fits the vocabulary of the parent and that batches are not too large.
 fn check_text(parent: &Parent, text: &Windows, settings: &LocalDistillation) -> Result<(), ConvertError> {
     let sizes = [settings.batch_size as u64, text.seq() as u64];
     limits::product_at_most("batch_size * seq_len", &sizes, limits::MAX_TOKENS).map_err(TrainError::from)?;
@@ -196,7 +199,7 @@ fn check_text(parent: &Parent, text: &Windows, settings: &LocalDistillation) -> 
     if text > parent { Err(ConvertError::Vocabulary { text, parent }) } else { Ok(()) }
 }
 
-/// Keeps other processes out of the folder while it is held.
+/// Locks the folder against other processes until the returned file is dropped.
 fn lock(folder: &Path) -> Result<std::fs::File, ConvertError> {
     let path = folder.join("lock");
     let file = durable::open(&path).map_err(ConvertError::io(&path))?;
@@ -207,7 +210,7 @@ fn lock(folder: &Path) -> Result<std::fs::File, ConvertError> {
     }
 }
 
-/// Writes down whose library this is, or checks it.
+/// Writes the setup of the library, or checks it against the existing one.
 fn claim(path: &Path, setup: &Setup) -> Result<(), ConvertError> {
     if !path.exists() {
         return write_json(path, setup);
@@ -236,7 +239,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ConvertError> {
         .map_err(|error| ConvertError::Damaged { path: path.into(), reason: error.to_string() })
 }
 
-/// The making of blocks.
+/// A build in progress.
 struct Work<'a> {
     parent: &'a Parent,
     primitives: &'a Primitives,
@@ -246,12 +249,12 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The files of a block: what it is, and its weights.
+    /// Returns the paths of a block's record and weights.
     fn paths(&self, layer: usize, id: &PrimitiveId) -> [PathBuf; 2] {
         ["json", "safetensors"].map(|end| self.folder.join(format!("layer-{layer:03}-{id}.{end}")))
     }
 
-    /// A block as training begins with it.
+    /// Returns the block before training.
     fn start(&self, layer: usize, symbol: Symbol) -> Result<Started, ConvertError> {
         let spec = self.parent.spec();
         let mut init = WeightInit::new(spec.init, self.settings.seed.rng("convert/layer", layer as u64));
@@ -261,7 +264,7 @@ impl Work<'_> {
         started(&own.mixer, built, &spec.dims)
     }
 
-    /// A block that is finished.
+    /// Reads a finished block.
     fn read(&self, layer: usize, symbol: Symbol) -> Result<Option<(BlockRecord, Block)>, ConvertError> {
         let id = self.primitives.get(symbol)?.id();
         let [record_path, weights_path] = self.paths(layer, &id);
@@ -276,7 +279,7 @@ impl Work<'_> {
         }
         let Started { mut block, whole } = self.start(layer, symbol)?;
         if !whole {
-            // A record without weights: they were removed, so that they are made again.
+            // There is a record but no weights: they were removed, so the block is built again.
             if !weights_path.exists() {
                 return Ok(None);
             }
@@ -284,14 +287,14 @@ impl Work<'_> {
             for parameter in parameters(&block) {
                 let data = (parameter.read)().map_err(TrainError::from)?;
                 if data.iter::<f32>().any(|number| !number.is_finite()) {
-                    return damaged(&weights_path, &format!("{} has numbers that are not finite", parameter.name));
+                    return damaged(&weights_path, &format!("{} contains NaN or infinite values", parameter.name));
                 }
             }
         }
         Ok(Some((record, block)))
     }
 
-    /// How many batches are trained on; those behind them are held out.
+    /// Returns the number of batches for training; the following batches are held out.
     fn training_batches(&self) -> usize {
         (self.settings.windows as usize).div_ceil(self.settings.batch_size)
     }
@@ -300,7 +303,7 @@ impl Work<'_> {
         self.training_batches() + (self.settings.held_out as usize).div_ceil(self.settings.batch_size)
     }
 
-    /// Computes the activations that the jobs need.
+    /// Computes the activations that the blocks need.
     fn prepare(&self, text: &Windows, jobs: &[(usize, Symbol)]) -> Result<(), ConvertError> {
         let mut trained = Vec::new();
         let mut all = Vec::new();
@@ -313,8 +316,8 @@ impl Work<'_> {
         trained.dedup();
         let wanted = (self.all_batches() as u64).saturating_mul(self.settings.batch_size as u64);
         if !trained.is_empty() && wanted > text.count() {
-            // They would begin again, with what is held out.
-            let remedy = "the text has fewer of this length: give more text, or lower windows or seq_len";
+            // The sampler would start over and reach the held-out windows.
+            let remedy = "the text has fewer windows of this length: use more text, or lower windows or seq_len";
             return Err(ConvertError::Setting { name: "windows + held_out", value: wanted.to_string(), remedy });
         }
         self.activations.make()?;
@@ -328,7 +331,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes the blocks, the next one on whichever thread is free. The first error ends it.
+    /// Builds the blocks in parallel, one per free thread. Stops at the first error.
     fn carry_out(
         &self,
         jobs: &[(usize, Symbol)],
@@ -359,7 +362,7 @@ impl Work<'_> {
         made.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
     }
 
-    /// Makes one block and writes it, its record last.
+    /// Builds one block and writes it. The record is written last.
     fn make(&self, layer: usize, symbol: Symbol) -> Result<(BlockRecord, Block), ConvertError> {
         let id = self.primitives.get(symbol)?.id();
         let Started { mut block, whole } = self.start(layer, symbol)?;

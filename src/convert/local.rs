@@ -1,4 +1,4 @@
-//! Training one block to imitate what a layer adds.
+//! Training one block to imitate a layer of the parent.
 
 use burn::{
     module::Module,
@@ -14,26 +14,27 @@ use crate::{
     train::{AdamWConfig, LrSchedule, TrainError, clip_global_norm},
 };
 
-/// How blocks are trained to imitate the parent's layers, on the parent's activations over the user's text.
+/// The settings for training blocks to imitate the parent's layers on a text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalDistillation {
-    /// Windows to train on, gone through again and again.
+    /// The number of windows to train on, which are reused in turn.
     pub windows: u64,
-    /// Further windows, on which the error is measured.
+    /// The number of additional windows on which the error is measured.
     pub held_out: u64,
-    /// Windows of a step.
+    /// The number of windows per step.
     pub batch_size: usize,
-    /// Steps per block.
+    /// The number of steps per block.
     pub steps: usize,
-    /// The highest learning rate: a tenth of the steps leads up to it, and half a cosine down to a tenth of it.
+    /// The peak learning rate. It rises linearly for a tenth of the steps, then falls to a tenth of the peak along a
+    /// cosine.
     pub learning_rate: f64,
-    /// Root of the weights that are drawn, and of the choice of windows.
+    /// The seed of randomly drawn weights and of the choice of windows.
     pub seed: Seed,
 }
 
 impl Default for LocalDistillation {
-    /// 64 windows, 8 more held out; 200 steps of 4 windows at 1e-3.
+    /// 64 windows, 8 held-out windows, and 200 steps of 4 windows with a peak learning rate of 1e-3.
     fn default() -> Self {
         Self { windows: 64, held_out: 8, batch_size: 4, steps: 200, learning_rate: 1e-3, seed: Seed(0) }
     }
@@ -43,7 +44,7 @@ impl LocalDistillation {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`ConvertError`] names the first that does not fit.
+    /// [`ConvertError`] for the first invalid setting.
     pub fn validate(&self) -> Result<(), ConvertError> {
         let counts = [
             ("windows", self.windows),
@@ -63,14 +64,14 @@ impl LocalDistillation {
     }
 }
 
-/// What goes into a layer and what it adds, each `[B, S, D]`, without autodiff.
+/// The input and the output of a layer, each `[B, S, D]`, without autodiff.
 #[derive(Clone, Debug)]
 pub(super) struct Pair {
     pub input: Tensor<3>,
     pub target: Tensor<3>,
 }
 
-/// The squared error of `block` over that of adding nothing, over all pairs.
+/// Returns the squared error of `block`, summed over all pairs, relative to that of a layer that adds nothing.
 pub(super) fn error(block: &Block, pairs: &[Pair]) -> Result<f64, ConvertError> {
     let mut wrong = 0.0;
     let mut all = 0.0;
@@ -82,7 +83,7 @@ pub(super) fn error(block: &Block, pairs: &[Pair]) -> Result<f64, ConvertError> 
     Ok(if all > 0.0 { wrong / all } else { wrong })
 }
 
-/// Trains `block` on batches of pairs in turn; the step at which its loss was no number, if any.
+/// Trains `block` on batches of pairs in turn. The inner error is the step at which the loss was not finite.
 pub(super) fn imitate(
     block: Block,
     batches: &[Pair],
@@ -108,7 +109,7 @@ pub(super) fn imitate(
     Ok(Ok(block.valid()))
 }
 
-/// A tensor of one element.
+/// Reads a tensor with one element.
 fn number(tensor: Tensor<1>) -> Result<f64, ConvertError> {
     let values = tensor.try_into_vec_as::<f32>().map_err(TrainError::from)?;
     Ok(values.first().copied().map_or(f64::NAN, f64::from))

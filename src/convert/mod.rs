@@ -1,14 +1,15 @@
-//! A trained model as a hybrid: which of its layers to keep, as a search.
+//! Converting a trained model to a hybrid: a search over which of its layers to keep.
 //!
-//! A [`Parent`] is a model that exists. [`Alternatives`] say what may stand in the place of each of its layers: its own
-//! attention over a window, a recurrence that starts from its projections, a layer of yours, [none](NoLayer). A
-//! [`BlockLibrary`] holds every alternative of every layer, trained to add what the parent's layer adds (local
-//! distillation, as in Puzzle, Bercovich et al. 2024, arXiv 2411.19146). [`Distillation`] judges a candidate that is
-//! put together from it, without training, by the divergence from the parent's next-token distributions. Any
-//! [`Searcher`](crate::search::Searcher) then chooses under a budget; [`uniform`], [`first`], [`last`], [`ranked`] and
-//! [`greedy`] are what it is compared with. [`heal`] trains what was chosen on the parent's distributions.
+//! The [`Parent`] is the trained model. [`Alternatives`] list what can replace each of its layers: its own attention
+//! restricted to a window, a recurrent layer that starts from its projections, a layer of yours, or [no
+//! layer](NoLayer). A [`BlockLibrary`] holds every alternative of every layer, trained to imitate the output of the
+//! parent's layer (local distillation, as in Puzzle, Bercovich et al. 2024, arXiv 2411.19146). [`Distillation`] is the
+//! evaluator: it assembles a candidate from the library, without training, and measures the divergence of its
+//! next-token distributions from those of the parent. Any [`Searcher`](crate::search::Searcher) can then choose the
+//! layers under a budget. [`uniform`], [`first`], [`last`], [`ranked`] and [`greedy`] are baselines for comparison.
+//! [`heal`] trains the chosen model on the distributions of the parent.
 //!
-//! The example `convert` does all of it; `docs/conversion.md` says how well it works.
+//! The example `convert` runs all these steps. `docs/conversion.md` reports the results.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -18,7 +19,7 @@
 //! # let text = folder.path().join("text.bin");
 //! # std::fs::write(&text, (0..2000_u32).map(|at| (at * at % 11) as u8).collect::<Vec<_>>())?;
 //! let (primitives, device) = (Primitives::standard(), Device::flex());
-//! // Any model: one of `Parent::open`, say.
+//! // Usually a trained model from `Parent::open`.
 //! let spec = Target::custom("tiny", Dims::new(16, 32, 2)?, 11, true, 3)?.model("AMAMAM".parse()?);
 //! let parent = Parent::new(spec.clone(), HybridLm::new(&spec, &primitives, Seed(0), &device)?)?;
 //!
@@ -32,7 +33,7 @@
 //! let evaluator = OneSeed(Distillation::new(library.clone(), &alternatives, held_out.sample(2, 1)?)?);
 //! let damages = single_damages(&evaluator, &alternatives, 2)?;
 //!
-//! // At most one attention is kept.
+//! // Keep at most one attention layer.
 //! let space = alternatives.space([Constraint::Count { symbol: Symbol::ATTENTION, min: 0, max: 1 }])?;
 //! let pipeline = Pipeline::new(&primitives, space.clone(), evaluator).goal(Goal::minimize(KL));
 //! let pipeline = pipeline.candidates(starts(&alternatives, &damages, &space, 2)).trials(4);

@@ -1,4 +1,4 @@
-//! No layer at all, as a choice.
+//! An empty layer, for leaving a layer out.
 
 use burn::{module::Module, tensor::Tensor};
 
@@ -11,8 +11,9 @@ use crate::{
     space::Architecture,
 };
 
-/// A layer that adds nothing, so that "leave this layer out" is a choice like any other. Symbol `N`. It has no
-/// parameters, no work and no cache; [`without_empty_layers`] takes it out of a finished model.
+/// A layer that adds nothing, so that leaving out a layer is one of the choices. Its symbol is `N`.
+///
+/// It has no parameters, no FLOPs and no cache. [`without_empty_layers`] removes it from a finished model.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoLayer;
 
@@ -38,7 +39,7 @@ impl Primitive for NoLayer {
         LayerCost::default()
     }
 
-    /// The input, which every layer is taken to keep.
+    /// The input, as every layer is assumed to keep it.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
         seq_len * dims.width()
     }
@@ -49,7 +50,7 @@ impl Primitive for NoLayer {
     }
 }
 
-/// Zeros.
+/// Returns zeros.
 #[derive(Module, Debug)]
 struct Nothing;
 
@@ -63,10 +64,10 @@ impl Mixer for Nothing {
     }
 }
 
-/// The same model without the layers that add nothing: with fewer layers, it computes the same.
+/// Removes all empty layers from a model. The result computes the same function with fewer layers.
 ///
 /// # Errors
-/// [`RegistryError`] when a symbol of `spec` is no primitive.
+/// [`RegistryError`] if a symbol of `spec` has no primitive.
 pub fn without_empty_layers(
     spec: &ModelSpec,
     model: &HybridLm,

@@ -1,4 +1,4 @@
-//! The model that is converted.
+//! The model to convert.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::{
     weights::{Parameter, parameters},
 };
 
-/// A trained model, what it is, and a fingerprint of both, by which libraries and evaluations know whose they are.
+/// A trained model with its specification and a fingerprint of both, which identifies it in libraries and evaluations.
 #[derive(Clone, Debug)]
 pub struct Parent {
     spec: ModelSpec,
@@ -23,10 +23,10 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Takes a model that is in memory. All weights are read once, for the fingerprint.
+    /// Uses a model in memory. All weights are read once, to compute the fingerprint.
     ///
     /// # Errors
-    /// [`ConvertError`] when the device fails, or a weight is not finite.
+    /// [`ConvertError`] if the device fails or a weight is not finite.
     pub fn new(spec: ModelSpec, model: HybridLm) -> Result<Self, ConvertError> {
         let mut sums = format!("{spec:?}").into_bytes();
         for Parameter { name, read, .. } in parameters(&model) {
@@ -40,34 +40,34 @@ impl Parent {
         Ok(Self { spec, model, fingerprint: format!("{:032x}", digest(&sums)) })
     }
 
-    /// Reads a folder of transformers; see [`import::hugging_face`].
+    /// Reads a model folder in the format of Hugging Face transformers; see [`import::hugging_face`].
     ///
     /// # Errors
-    /// [`ConvertError::Parent`] names what a [`ModelSpec`] cannot express, or a layer that `primitives` does not have
-    /// under its letter.
+    /// [`ConvertError::Parent`] if a [`ModelSpec`] cannot express the model, or if `primitives` has another layer, or
+    /// none, under one of its letters.
     pub fn open(folder: impl AsRef<Path>, primitives: &Primitives, device: &Device) -> Result<Self, ConvertError> {
-        // All letters mean what they mean to the caller, which is known before weights are read.
+        // Check the letters against the caller's primitives before reading the weights.
         import::spec(&folder, primitives)?;
         let Imported { spec, model, .. } = import::hugging_face(folder, primitives, device, Rope::Halves)?;
         Self::new(spec, model)
     }
 
-    /// What it is.
+    /// Returns the specification.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
-    /// The model.
+    /// Returns the model.
     pub fn model(&self) -> &HybridLm {
         &self.model
     }
 
-    /// A digest of specification and weights.
+    /// Returns a digest of specification and weights.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The device on which the model is.
+    /// Returns the device of the model.
     pub(super) fn device(&self) -> Device {
         self.model.trunk.embedding.val().device()
     }

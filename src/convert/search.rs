@@ -1,4 +1,4 @@
-//! A search over what replaces a parent's layers.
+//! Searching for the best conversion of a parent.
 
 use super::{BlockLibrary, ConvertError};
 use crate::{
@@ -13,10 +13,10 @@ use crate::{
     study::Study,
 };
 
-/// Keeps the size of a parent: the model of an architecture is the parent's with other layers.
+/// An extrapolator that keeps the size of the parent: it returns the parent's specification with other layers.
 #[derive(Clone, Debug)]
 pub struct ParentSized(
-    /// What the parent is.
+    /// The specification of the parent.
     pub ModelSpec,
 );
 
@@ -33,18 +33,19 @@ impl Extrapolator for ParentSized {
     }
 }
 
-/// The architectures of so many of the best trials of a study, the best first.
+/// Returns the architectures of the `count` best trials of a study, best first.
 pub fn leaders(study: &Study, count: usize) -> Vec<Architecture> {
     let mut known: Vec<_> = study.observations().collect();
     known.sort_by(|one, other| other.value.total_cmp(&one.value));
     known.into_iter().take(count).map(|observation| observation.trial.architecture.clone()).collect()
 }
 
-/// Carries out a search over candidates of `library` and puts the best one together: [`Found::weights`] has its
-/// weights. The pipeline's own aggregator and extrapolator are not asked.
+/// Runs a search over candidates of `library` and assembles the best one, with its weights in [`Found::weights`].
+///
+/// The aggregator and the extrapolator of the pipeline are not used; [`Best`] and [`ParentSized`] replace them.
 ///
 /// # Errors
-/// [`ConvertError`] when the search stops, or a block is missing. What was evaluated is in the journal, if there is
+/// [`ConvertError`] if the search stops or a block is missing. Finished evaluations are in the journal, if there is
 /// one.
 pub fn search<E, S, A, X>(library: &BlockLibrary, pipeline: Pipeline<E, S, A, X>) -> Result<Found, ConvertError>
 where

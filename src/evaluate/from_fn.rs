@@ -3,15 +3,17 @@
 use super::{Context, EvalError, Evaluator};
 use crate::study::{Report, Trial};
 
-/// An evaluator made of a closure; see [`from_fn`].
+/// An evaluator from a closure; see [`from_fn`].
 #[derive(Clone, Copy, Debug)]
 pub struct FnEvaluator<F> {
     fingerprint: &'static str,
     evaluate: F,
 }
 
-/// Makes an evaluator of a closure. `fingerprint` stands for everything that the closure depends on: change it when the
-/// closure changes, so that an old journal is not continued with a new meaning.
+/// Creates an evaluator from a closure.
+///
+/// `fingerprint` identifies everything that the closure depends on. Change it when the closure changes, so that a
+/// journal of the old version is not continued with the new one.
 ///
 /// ```
 /// use composer_nas::prelude::*;

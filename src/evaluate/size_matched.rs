@@ -1,4 +1,4 @@
-//! Evaluating candidates of one size.
+//! Evaluating candidates at equal size.
 
 use super::{Context, EvalError, Evaluator};
 use crate::{
@@ -8,14 +8,17 @@ use crate::{
     text::causes,
 };
 
-/// Evaluates every candidate at one size: its sequence is grown to a small target by an extrapolator, as the result of
-/// the search is grown to a large one, and the evaluator sees the grown sequence. [`Cycle`](crate::extrapolate::Cycle)
-/// holds the size within half a layer.
+/// Evaluates all candidates at the same size.
 ///
-/// Sequences of the same number of layers are models of different sizes: at width 32 an MLP of inner width 96 has more
-/// than twice the parameters of an attention layer, so a comparison at equal depth rewards large layers. Use it for
-/// spaces that mix kinds of layers. The target's widths are those at which the evaluator builds its models, so that its
-/// body parameters are those of the candidates; its vocabulary is not looked at.
+/// An extrapolator grows each sequence to a small target, in the same way as the result of the search is grown to a
+/// large one, and the inner evaluator evaluates the grown sequence. With [`Cycle`](crate::extrapolate::Cycle), the size
+/// deviates by at most half a layer.
+///
+/// Sequences with the same number of layers differ in size: at width 32, an MLP of inner width 96 has more than twice
+/// the parameters of an attention layer, so a comparison at equal depth favours large layers. Use this evaluator for
+/// spaces with different kinds of layers. The widths of the target must be those at which the inner evaluator builds
+/// its models, so that the target's non-embedding parameters are those of the candidates. The vocabulary of the target
+/// is ignored.
 ///
 /// ```
 /// use composer_nas::{evaluate::SizeMatched, extrapolate::Cycle, prelude::*, study::{Origin, TrialId}};
@@ -40,10 +43,10 @@ pub struct SizeMatched<E, X> {
 }
 
 impl<E, X> SizeMatched<E, X> {
-    /// Candidates of the target's size, made by this extrapolator of layers from these primitives.
+    /// Creates an evaluator for candidates of the target's size. `primitives` defines the layers for the extrapolator.
     ///
     /// # Errors
-    /// [`TargetError`] for a target that contradicts itself.
+    /// [`TargetError`] if the target is inconsistent.
     pub fn new(inner: E, extrapolator: X, target: Target, primitives: &Primitives) -> Result<Self, TargetError> {
         target.validate()?;
         Ok(Self { inner, extrapolator, target, primitives: primitives.clone() })
@@ -59,7 +62,8 @@ impl<E: Evaluator, X: Extrapolator + Send + Sync> Evaluator for SizeMatched<E, X
     }
 
     /// # Errors
-    /// [`EvalError::Infeasible`] where the sequence cannot be grown to the target; otherwise what the evaluator says.
+    /// [`EvalError::Infeasible`] if the sequence cannot be grown to the target; otherwise the error of the inner
+    /// evaluator.
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let grown = self.extrapolator.extrapolate(&trial.architecture, &self.target, &self.primitives);
         let grown = grown.map_err(|error| EvalError::Infeasible(causes(&error)))?;
@@ -88,7 +92,7 @@ mod tests {
         Trial::new(TrialId(0), architecture.parse().unwrap(), Seed(1), Origin::Searcher)
     }
 
-    /// The parameters of the layers that are evaluated, without norms.
+    /// Reports the parameters of the evaluated layers, without norms.
     fn parameters() -> impl Evaluator {
         from_fn("parameters", |trial, context| {
             if context.cancelled() {

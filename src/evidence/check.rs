@@ -1,21 +1,21 @@
-//! What a group must be to be judged by, and the pairs that it has.
+//! Validation of groups, and the pairs that follow from the gap.
 
 use std::collections::BTreeSet;
 
 use super::{Group, Layout};
 use crate::{space::Architecture, text};
 
-/// The longest layout that can be judged, in layers.
+/// The maximum number of layers of a layout.
 pub(super) const MAX_LAYERS: usize = 512;
-/// Pairs of all groups together.
+/// The maximum number of pairs in all groups.
 pub(super) const MAX_PAIRS: usize = 1 << 16;
-/// Bytes of a layout's name.
+/// The maximum length of the name of a layout, in bytes.
 pub(super) const MAX_NAME: usize = 256;
 
 impl Group {
     pub(super) fn check_layouts(&self) -> Result<(), String> {
         if self.layouts.len() < 2 {
-            return Err("a comparison needs two layouts or more".into());
+            return Err("a comparison needs at least two layouts".into());
         }
         let mut names = BTreeSet::new();
         for layout in &self.layouts {
@@ -25,7 +25,7 @@ impl Group {
             }
         }
         if self.gap.is_some_and(|gap| !gap.is_finite() || gap < 0.0) {
-            return Err("the gap is a finite number that is not negative".into());
+            return Err("the gap must be finite and at least 0".into());
         }
         Ok(())
     }
@@ -34,19 +34,19 @@ impl Group {
         let name = &layout.name;
         if name.len() > MAX_NAME {
             let name = text::shortened(name, 40);
-            return Err(format!("the name {name:?} is too long: it has at most {} bytes", MAX_NAME));
+            return Err(format!("the name {name:?} is too long: use at most {} bytes", MAX_NAME));
         }
         if layout.value.is_some_and(|value| !value.is_finite()) {
-            return Err(format!("the value of {name:?} is not finite: leave it out"));
+            return Err(format!("the value of {name:?} is not finite: remove it"));
         }
         let layers = layout.layers.as_ref().map_or(0, Architecture::len);
         if layers > MAX_LAYERS {
-            return Err(format!("{name:?} has {layers} layers: at most {} can be judged", MAX_LAYERS));
+            return Err(format!("{name:?} has {layers} layers: at most {} are supported", MAX_LAYERS));
         }
         Ok(())
     }
 
-    /// All pairs whose numbers are at least the gap apart, up to rounding; where they are too many, one more than that.
+    /// Returns all pairs that differ by at least the gap, up to rounding; at most one more than the limit.
     pub(super) fn pairs_by_gap(&self) -> Vec<[String; 2]> {
         let Some(gap) = self.gap else { return Vec::new() };
         let further = |better: &Layout, worse: &Layout| {
@@ -64,7 +64,7 @@ impl Group {
         let places = self.places();
         let place = |name: &String| {
             let known = places.get(name.as_str()).copied();
-            known.ok_or_else(|| format!("a pair names {:?}, which is no layout", text::shortened(name, 40)))
+            known.ok_or_else(|| format!("a pair names {:?}, which is not a layout", text::shortened(name, 40)))
         };
         let merit = |place: usize| self.merit(&self.layouts[place]);
         let mut seen = BTreeSet::new();
@@ -75,22 +75,22 @@ impl Group {
                 return Err(format!("the pair {better:?} before {worse:?} contradicts a number or another pair"));
             }
             if !seen.insert(places) {
-                return Err(format!("the pair {better:?} before {worse:?} stands there twice"));
+                return Err(format!("the pair {better:?} before {worse:?} occurs twice"));
             }
         }
         if circular(self.layouts.len(), &seen) {
-            return Err("its pairs go round in a circle: each layout of it would be better than itself".into());
+            return Err("its pairs form a cycle, so a layout would be better than itself".into());
         }
         Ok(())
     }
 }
 
-/// Whether following pairs from better to worse leads back to where it began.
+/// Whether the pairs form a cycle.
 fn circular(layouts: usize, pairs: &BTreeSet<(usize, usize)>) -> bool {
-    // How many of those that are left are better than a layout.
+    // For every layout, the number of remaining layouts that are better.
     let mut better_ones = vec![0; layouts];
     pairs.iter().for_each(|&(_, worse)| better_ones[worse] += 1);
-    // Those that none of them is better than can be taken away.
+    // Layouts without a better one can be removed.
     let mut free: Vec<usize> = (0..layouts).filter(|&place| better_ones[place] == 0).collect();
     let mut taken = 0;
     while let Some(place) = free.pop() {

@@ -1,4 +1,4 @@
-//! Groups of comparisons: those that come with the crate, or a file of one's own.
+//! Collections of groups: those that come with the crate, or those of a file.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ pub struct Evidence {
     groups: Vec<Group>,
 }
 
-/// The unchecked form.
+/// The unchecked contents of a file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Groups {
@@ -41,38 +41,38 @@ pub enum EvidenceError {
         /// The I/O error.
         source: std::io::Error,
     },
-    /// A file whose comparisons cannot be used.
+    /// The comparisons in a file cannot be used.
     #[error("{} cannot be used", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: Box<EvidenceError>,
     },
-    /// Not JSON of this form.
+    /// The file is not JSON, or has another format.
     #[error("not a file of comparisons")]
     Json(#[from] serde_json::Error),
-    /// Nothing to compare.
-    #[error("the file holds no group")]
+    /// There are no groups.
+    #[error("the file contains no groups")]
     Empty,
-    /// Two groups of one name.
+    /// Two groups have the same name.
     #[error("two groups are named {0:?}: rename one")]
     RepeatedGroup(String),
-    /// More than can be judged.
+    /// There is too much to judge.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// A group that contradicts itself.
+    /// A group is inconsistent.
     #[error("group {group:?}: {problem}")]
     Group {
-        /// Its name.
+        /// The name of the group.
         group: String,
-        /// What is wrong, and what to do.
+        /// What is wrong and how to fix it.
         problem: String,
     },
-    /// A score that does not compare.
+    /// A score is not finite.
     #[error("the score of {layout} is {score}: only finite scores can be compared")]
     Score {
-        /// Whose.
+        /// The layout.
         layout: Architecture,
         /// The score.
         score: f64,
@@ -80,28 +80,29 @@ pub enum EvidenceError {
 }
 
 impl Evidence {
-    /// The longest layout that can be judged, in layers.
+    /// The maximum number of layers of a layout.
     pub const MAX_LAYERS: usize = check::MAX_LAYERS;
-    /// Layouts of all groups together.
+    /// The maximum number of layouts in all groups.
     pub(crate) const MAX_LAYOUTS: usize = 1 << 12;
-    /// Pairs of all groups together; those of a bootstrap are counted a thousand times.
+    /// The maximum number of pairs in all groups. The bootstrap counts them a thousand times.
     pub(crate) const MAX_PAIRS: usize = check::MAX_PAIRS;
-    /// What to say where nothing can be judged.
+    /// The message if nothing can be judged.
     pub const NO_PAIRS: &str =
-        "no group has a pair to judge: name pairs, or a gap that is smaller than differences of its values";
+        "no group has a pair to judge: list pairs, or set a gap that is smaller than the differences of its values";
 
-    /// The comparisons that come with the crate: 349 pairs of four papers, from 350 million to 2.7 billion parameters.
+    /// Returns the comparisons that come with the crate: 349 pairs from four papers, for models of 350 million to 2.7
+    /// billion parameters.
     ///
     /// # Panics
-    /// Never: a test reads the file that is compiled in.
+    /// Never, since a test reads the embedded file.
     pub fn published() -> Self {
         include_str!("published.json").parse().expect("the published comparisons are tested")
     }
 
-    /// The comparisons in a file.
+    /// Reads the comparisons in a file.
     ///
     /// # Errors
-    /// [`EvidenceError`] says what to change.
+    /// [`EvidenceError`], which says what to change.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, EvidenceError> {
         let path = path.as_ref();
         let text = limits::read_text(path, limits::MAX_DESCRIPTION);
@@ -109,10 +110,10 @@ impl Evidence {
         text.parse().map_err(|source| EvidenceError::File { path: path.into(), source: Box::new(source) })
     }
 
-    /// Checks the groups, and names the pairs of those that have none.
+    /// Checks the groups, and lists the pairs of those that have none.
     ///
     /// # Errors
-    /// [`EvidenceError`] says what to change.
+    /// [`EvidenceError`], which says what to change.
     pub fn new(mut groups: Vec<Group>) -> Result<Self, EvidenceError> {
         if groups.is_empty() {
             return Err(EvidenceError::Empty);
@@ -136,12 +137,12 @@ impl Evidence {
         Ok(Self { groups })
     }
 
-    /// The groups, in the order of the file.
+    /// Returns the groups in the order of the file.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// Every layout that is known and belongs to a pair, once, in the order of the file.
+    /// Returns all distinct layouts that are part of a pair and whose layers are known, in the order of the file.
     pub fn architectures(&self) -> Vec<Architecture> {
         let mut seen = BTreeSet::new();
         let all = self.groups.iter().flat_map(|group| {
@@ -165,7 +166,7 @@ impl FromStr for Evidence {
     type Err = EvidenceError;
 
     fn from_str(text: &str) -> Result<Self, EvidenceError> {
-        // In two steps, so that the error of a group keeps its type.
+        // Two steps, to keep the type of errors of groups.
         Self::new(serde_json::from_str::<Groups>(text)?.groups)
     }
 }
@@ -210,7 +211,7 @@ mod tests {
         assert!(pairs("1.1").is_empty() && group(TWO, "").unwrap().groups()[0].pairs.is_empty());
     }
 
-    /// Layouts with values that all differ.
+    /// Layouts with distinct values.
     fn many(layouts: usize) -> String {
         let layout = |at| format!(r#"{{"name": "{at}", "layers": "AM", "value": {at}}}"#);
         (0..layouts).map(layout).collect::<Vec<_>>().join(", ")
@@ -229,7 +230,7 @@ mod tests {
         let long = TWO.replace("\"a\"", &format!("{:?}", "x".repeat(257)));
         let message = group(&long, "").unwrap_err().to_string();
         assert!(message.contains("at most 256 bytes") && message.len() < 300, "{message}");
-        // A file without end.
+        // An endless file.
         #[cfg(unix)]
         assert!(matches!(Evidence::read("/dev/zero"), Err(EvidenceError::Io { .. })));
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{primitive::Symbol, space::Architecture};
 
-/// Models that their authors trained under equal conditions. Comparisons hold within a group only.
+/// Models that their authors trained under equal conditions. Only models of the same group are compared.
 ///
 /// ```
 /// let text = r#"{"groups": [{
@@ -25,35 +25,35 @@ use crate::{primitive::Symbol, space::Architecture};
 pub struct Group {
     /// A short name, unique in the file.
     pub name: String,
-    /// Where it was published. Groups of one paper share one vote.
+    /// The paper. All groups of a paper have one vote together.
     pub paper: String,
-    /// The table or figure.
+    /// The table or figure in the paper.
     pub source: String,
-    /// How it was seen: the paper itself, or notes on it.
+    /// How the numbers were obtained: from the paper itself or from notes on it.
     pub seen: String,
-    /// What the numbers are, and their unit.
+    /// The meaning and the unit of the numbers.
     pub metric: String,
-    /// Whether a lower number is the better one.
+    /// Whether lower numbers are better.
     pub lower_is_better: bool,
-    /// Sizes of the models, tokens they were trained on.
+    /// The sizes of the models and the number of training tokens.
     pub scale: String,
-    /// What was held equal.
+    /// What was equal for all models.
     pub matched: String,
-    /// What is known of the error of a number.
+    /// What is known about the error of the numbers.
     pub noise: String,
-    /// What a reader has to know besides.
+    /// Further remarks.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
-    /// Numbers closer than this are ties, in the unit of the metric.
+    /// The smallest difference that is not a tie, in the unit of the metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<f64>,
-    /// Letters that are read as others: the nearest layer of this crate.
+    /// Symbols that are replaced by those of the most similar layers of this crate.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub letters: BTreeMap<Symbol, Symbol>,
     /// The models.
     pub layouts: Vec<Layout>,
-    /// Names of two layouts, the better one first. Where a file has none, all that are at least `gap` apart; without a
-    /// gap, no pair.
+    /// Pairs of names of layouts, with the better one first. If a file has none, these are all pairs that differ by at
+    /// least `gap`; without a gap, none.
     pub pairs: Vec<[String; 2]>,
 }
 
@@ -61,32 +61,33 @@ pub struct Group {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layout {
-    /// Its name, unique in the group.
+    /// The name, unique in the group.
     pub name: String,
-    /// Its layers in the letters of the group, each with a residual of its own; absent where they were not published.
+    /// The layers in the symbols of the group, each with its own residual connection; absent if they were not
+    /// published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Architecture>,
-    /// The published number, in the unit of the group's metric; absent where it was not published.
+    /// The published number, in the unit of the group's metric; absent if it was not published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
-    /// What is an assumption.
+    /// Assumptions that were made.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
 impl Group {
-    /// The layers of one of its layouts in the letters of this crate; `None` where they were not published.
+    /// Returns the layers of a layout in the symbols of this crate; `None` if they were not published.
     pub fn architecture(&self, layout: &Layout) -> Option<Architecture> {
         let layers = layout.layers.as_ref()?.layers().iter();
         Some(Architecture::new(layers.map(|letter| *self.letters.get(letter).unwrap_or(letter))))
     }
 
-    /// The published number of a layout, turned so that more is better.
+    /// Returns the published number of a layout, with its sign changed if lower is better.
     pub(super) fn merit(&self, layout: &Layout) -> Option<f64> {
         layout.value.map(|value| if self.lower_is_better { -value } else { value })
     }
 
-    /// The places of its layouts, by name.
+    /// Returns the indices of its layouts by name.
     pub(super) fn places(&self) -> BTreeMap<&str, usize> {
         self.layouts.iter().enumerate().map(|(place, layout)| (layout.name.as_str(), place)).collect()
     }

@@ -1,4 +1,4 @@
-//! How far scores agree with comparisons.
+//! The agreement of scores with comparisons.
 
 use std::{
     cmp::Ordering,
@@ -17,81 +17,81 @@ use crate::{
     text,
 };
 
-/// Draws behind an interval.
+/// The number of bootstrap resamples.
 const RESAMPLES: u64 = 1000;
 
-/// How far scores agree with [`Evidence`]. Printed, it is a table in Markdown.
+/// The agreement of scores with [`Evidence`]. Its `Display` implementation writes a Markdown table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
-    /// Those groups that have pairs.
+    /// The groups that have pairs.
     pub groups: Vec<GroupJudgement>,
     /// The papers, in the order of their first group.
     pub papers: Vec<PaperJudgement>,
-    /// The mean of the papers' agreements; `None` where no pair could be judged.
+    /// The mean agreement of the papers; `None` if no pair could be judged.
     pub macro_mean: Option<Estimate>,
 }
 
-/// How far scores agree with one group.
+/// The agreement of scores with one group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GroupJudgement {
-    /// Name of the group.
+    /// The name of the group.
     pub name: String,
     /// Its paper.
     pub paper: String,
-    /// Pairs of the group: the sum of the next four.
+    /// The number of pairs: the sum of `right`, `tied`, `unjudged` and the length of `wrong`.
     pub pairs: usize,
-    /// Pairs whose better layout has the higher score.
+    /// The number of pairs whose better layout has the higher score.
     pub right: usize,
-    /// Pairs whose layouts have equal scores.
+    /// The number of pairs with equal scores.
     pub tied: usize,
-    /// Pairs whose better layout has the lower score, by the names of their layouts.
+    /// The pairs whose better layout has the lower score, as names of layouts.
     pub wrong: Vec<[String; 2]>,
-    /// Pairs of which a score is missing.
+    /// The number of pairs with a missing score.
     pub unjudged: usize,
-    /// Layouts of pairs that have no score, or whose layers were not published.
+    /// The layouts in pairs that have no score, or whose layers were not published.
     pub unscored: Vec<String>,
-    /// Share of right pairs among those judged, a tie counting half; with a 95 % interval by bootstrap over layouts and
-    /// seeds.
+    /// The fraction of judged pairs that are right, where a tie counts half, with a 95 % bootstrap interval over
+    /// layouts and seeds.
     pub agreement: Option<Estimate>,
-    /// Spearman's rank correlation of the scores with the published numbers, over the layouts that have both.
+    /// Spearman's rank correlation between the scores and the published numbers, for the layouts that have both.
     pub spearman: Option<f64>,
 }
 
-/// How far scores agree with one paper.
+/// The agreement of scores with one paper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PaperJudgement {
     /// The paper.
     pub paper: String,
-    /// Agreement over all pairs of its groups, with a 95 % interval.
+    /// The agreement over all pairs of its groups, with a 95 % interval.
     pub agreement: Option<Estimate>,
 }
 
-/// A group with its names looked up.
+/// A group with its names resolved to indices.
 struct Compared<'a> {
     group: &'a Group,
-    /// Place of its paper among the papers.
+    /// The index of its paper.
     paper: usize,
-    /// For every layout its place among the measured ones.
+    /// The index of every layout among the measured ones.
     measured: Vec<Option<usize>>,
-    /// Places of the better and the worse layout of every pair.
+    /// The indices of the better and the worse layout of every pair.
     pairs: Vec<(usize, usize)>,
 }
 
-/// What a bootstrap draws.
+/// A bootstrap resample.
 struct Draw {
     /// A score for every measured layout.
     scores: Vec<f64>,
-    /// How often each layout of each group counts.
+    /// The weight of each layout of each group.
     weights: Vec<Vec<f64>>,
 }
 
-/// Right and judged pairs of every group in one draw.
+/// The number of right and judged pairs of every group in one resample.
 type Counts = Vec<Count>;
 
-/// Pairs by their weight.
+/// Weighted counts of pairs.
 #[derive(Clone, Copy, Default)]
 struct Count {
-    /// A tie is half right.
+    /// A tie counts half.
     right: f64,
     judged: f64,
 }
@@ -110,11 +110,13 @@ impl std::iter::Sum for Count {
 }
 
 impl Evidence {
-    /// How far scores agree with the comparisons. `scores` gives those of a layout, one per seed, more is better; none
-    /// where it was not measured. Intervals resample the layouts of every group and the seeds of every layout.
+    /// Judges scores by the comparisons.
+    ///
+    /// `scores` returns the scores of a layout, one per seed, where higher is better; none if it was not measured. The
+    /// intervals resample the layouts of every group and the seeds of every layout.
     ///
     /// # Errors
-    /// [`EvidenceError::Score`] for a score that is not finite.
+    /// [`EvidenceError::Score`] if a score is not finite.
     pub fn judge(&self, scores: impl Fn(&Architecture) -> Vec<f64>) -> Result<Judgement, EvidenceError> {
         let mut places = BTreeMap::new();
         let mut measured = Vec::new();
@@ -144,12 +146,12 @@ impl<'a> Compared<'a> {
         Self { group, paper, measured: measured.collect(), pairs: pairs.collect() }
     }
 
-    /// The scores of its layouts.
+    /// Returns the scores of its layouts.
     fn scores(&self, draw: &Draw) -> Vec<Option<f64>> {
         self.measured.iter().map(|place| place.map(|place| draw.scores[place])).collect()
     }
 
-    /// Right and judged pairs, each with the product of the weights of its layouts.
+    /// Counts right and judged pairs, each weighted by the product of the weights of its layouts.
     fn count(&self, draw: &Draw, weights: &[f64]) -> Count {
         let scores = self.scores(draw);
         let pairs = self.pairs.iter().filter_map(|&(better, worse)| {
@@ -198,7 +200,7 @@ impl<'a> Compared<'a> {
     }
 }
 
-/// The papers of the groups, each once.
+/// The distinct papers of the groups.
 #[derive(Default)]
 struct Papers<'a> {
     names: Vec<&'a str>,
@@ -244,7 +246,7 @@ fn judge(groups: &[Compared], papers: &[&str], measured: &[Vec<f64>]) -> Judgeme
     }
 }
 
-/// Seeds drawn with replacement from every layout's own, and layouts drawn with replacement from every group's.
+/// Draws seeds with replacement for every layout, and layouts with replacement for every group.
 fn resample(groups: &[Compared], measured: &[Vec<f64>], index: u64) -> Draw {
     let mut rng = Seed(0).rng("evidence/bootstrap", index);
     let mut scores = Vec::with_capacity(measured.len());
@@ -306,7 +308,7 @@ mod tests {
 
     #[test]
     fn rules_are_counted_as_elsewhere() {
-        // Right and tied pairs, counted by a few lines of Python over the same file.
+        // Counts of right and tied pairs by a short Python script on the same file.
         let counted = |rule: fn(&Architecture) -> f64, group: usize| {
             let judged = &agreement(|layout| vec![rule(layout)]).groups[group];
             assert_eq!(judged.right + judged.tied + judged.wrong.len() + judged.unjudged, judged.pairs);
@@ -359,7 +361,7 @@ mod tests {
         assert_eq!(table.lines().count(), 5);
     }
 
-    /// Work grows with the pairs, not with their square: of groups, papers and layouts.
+    /// The work grows linearly with the number of pairs, even if there are many groups, papers and layouts.
     #[test]
     fn the_largest_evidence_is_judged() {
         let layout = |at: usize| Layout {

@@ -1,8 +1,8 @@
-//! Published comparisons of layer layouts, and how far a score orders them as their trainings did.
+//! Published comparisons of layer layouts, and how well a score agrees with them.
 //!
-//! A proxy is worth what it predicts. [`Evidence`] holds groups of models that their authors pre-trained under equal
-//! conditions and that differ in the order, the ratio or the kind of their layers; [`Evidence::published`] are those
-//! that come with the crate. Any score of an architecture can be judged by them, such as the scores of a
+//! A proxy is only as good as its predictions. [`Evidence`] holds groups of models that their authors pre-trained under
+//! equal conditions and that differ in the order, the ratio or the type of their layers. [`Evidence::published`]
+//! contains those that come with the crate. Use them to judge any score of an architecture, such as the scores of a
 //! [`Table`](crate::evaluate::Table) that the example `calibrate --published` has measured:
 //!
 //! ```
@@ -17,12 +17,12 @@
 //!
 //! # How pairs are counted
 //!
-//! A group names pairs of its layouts, the better one first: those further apart than its error. A score is right on a
-//! pair when it is higher for the better layout; an equal score counts half and is shown apart. A pair whose score is
-//! missing is counted as such. The agreement of a paper is that of all its pairs together, and the macro mean has one
-//! vote per paper. Chance is 0.5.
+//! A group lists pairs of its layouts, with the better one first: those that differ by more than the error. A score is
+//! right on a pair if it is higher for the better layout. Equal scores count half and are also reported separately, and
+//! so are pairs with a missing score, which do not count. The agreement of a paper is that of all its pairs together.
+//! The macro mean weights all papers equally. Chance level is 0.5.
 //!
-//! Comparisons of your own are a JSON file of the same form, see [`Group`].
+//! You can write your own comparisons to a JSON file of the same format; see [`Group`].
 
 mod check;
 mod collection;

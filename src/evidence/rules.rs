@@ -1,11 +1,11 @@
-//! Judges that look at the letters alone. A proxy that trains has to beat them.
+//! Simple rules that score a layout by its symbols alone, as baselines for a proxy.
 
 use crate::{primitive::Symbol, space::Architecture};
 
-/// A number for a layout, higher for what the rule prefers.
+/// A score of a layout, higher if the rule prefers it.
 pub type Rule = fn(&Architecture) -> f64;
 
-/// The rules by their names.
+/// All rules, with their names.
 pub const ALL: [(&str, Rule); 4] = [
     ("number of attention layers", attention_layers),
     ("place of the first attention", first_attention),
@@ -13,24 +13,24 @@ pub const ALL: [(&str, Rule); 4] = [
     ("not attention first, then more of it", hindsight),
 ];
 
-/// Layers of full attention.
+/// Returns the number of full attention layers.
 pub fn attention_layers(layout: &Architecture) -> f64 {
     layout.count(Symbol::ATTENTION) as f64
 }
 
-/// Layers in front of the first full attention; the number of layers where there is none.
+/// Returns the number of layers before the first full attention; the number of all layers if there is none.
 pub fn first_attention(layout: &Architecture) -> f64 {
     let place = layout.layers().iter().position(|&layer| layer == Symbol::ATTENTION);
     place.unwrap_or(layout.len()) as f64
 }
 
-/// Layers.
+/// Returns the number of layers.
 pub fn depth(layout: &Architecture) -> f64 {
     layout.len() as f64
 }
 
-/// A rule that is only known in hindsight, from the comparisons that it is judged by: a layout that begins with
-/// attention is worse than any other; among the others more attention is better.
+/// A rule derived from the published comparisons themselves, hence known only in hindsight: a layout that begins with
+/// attention is worse than any other; among the others, more attention is better.
 pub fn hindsight(layout: &Architecture) -> f64 {
     let begins_with_attention = layout.layers().first() == Some(&Symbol::ATTENTION);
     attention_layers(layout) - if begins_with_attention { f64::from(u16::MAX) } else { 0.0 }

@@ -1,4 +1,4 @@
-//! One call of an evaluator.
+//! One evaluation of a trial.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,31 +12,31 @@ use crate::{
     study::{Report, Trial},
 };
 
-/// Why an attempt at a trial gave no report: what the evaluator said, or what became of it.
+/// The error of an attempt to evaluate a trial: an error of the evaluator, or the way in which the attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AttemptError {
-    /// The evaluator's own word.
+    /// The evaluator returned an error.
     #[error(transparent)]
     Evaluator(#[from] EvalError),
-    /// The evaluation was called off because it fell below what its trial must reach. The trial is recorded as stopped,
-    /// without a value; the search goes on.
+    /// The evaluation fell below the threshold of its trial. The trial is recorded as stopped, without a score, and the
+    /// search continues.
     #[error("stopped early: {0}")]
     Stopped(String),
-    /// The evaluator panicked. The trial is recorded as failed; the search goes on.
+    /// The evaluator panicked. The trial is recorded as failed, and the search continues.
     #[error("panicked: {0}")]
     Panicked(String),
-    /// The process of the evaluation ended without a result, as often as it was tried. The trial is recorded as failed;
-    /// the search goes on.
+    /// The process of the evaluation ended without a result, in all attempts. The trial is recorded as failed, and the
+    /// search continues.
     #[error("crashed: {0}")]
     Crashed(String),
 }
 
-/// One call of an evaluator, as every executor makes it: measures the time, records the curve that was told, turns a
-/// panic into an error, and tells a trial below its bar from a cancelled one.
+/// Calls an evaluator in the way that every executor must: measures the time, records the intermediate values, turns a
+/// panic into an error, and distinguishes a trial below its threshold from a cancelled one.
 ///
 /// # Errors
-/// What the evaluator answers; [`AttemptError::Panicked`], [`AttemptError::Stopped`].
+/// The error of the evaluator, [`AttemptError::Panicked`] or [`AttemptError::Stopped`].
 pub fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> Result<Report, AttemptError> {
     if context.cancelled() {
         return Err(EvalError::Cancelled.into());

@@ -1,4 +1,4 @@
-//! Programs of an engine, run with a limit on their time.
+//! Runs the commands of an engine with a time limit.
 
 use std::{
     io::{self, Read, Write},
@@ -11,7 +11,7 @@ use std::{
 use super::EngineError;
 use crate::retry::retry;
 
-/// What a program printed and how it ended.
+/// The output of a program and whether it succeeded.
 #[derive(Debug)]
 pub(super) struct Output {
     pub success: bool,
@@ -19,17 +19,17 @@ pub(super) struct Output {
     pub stderr: String,
 }
 
-/// Runs a program to its end, with `input` on its standard input, for at most `limit`.
+/// Runs a program with `input` on its standard input, for at most `limit`.
 ///
 /// # Errors
-/// [`EngineError::Missing`] where it cannot be started, [`EngineError::Unreachable`] where it takes too long.
+/// [`EngineError::Missing`] if it cannot be started, [`EngineError::Unreachable`] if it takes too long.
 pub(super) fn run(program: &str, arguments: &[String], input: &str, limit: Duration) -> Result<Output, EngineError> {
     let failed = |source| not_started(program, source);
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input says why on its standard error.
+        // A program that does not read its input explains why on standard error.
         let _ = stdin.write_all(input.as_bytes());
     }
     let stdout = reader(child.stdout.take());
@@ -43,7 +43,7 @@ pub(super) fn run(program: &str, arguments: &[String], input: &str, limit: Durat
     Ok(Output { success, stdout, stderr })
 }
 
-/// A program that is not there, or has no place on this machine now.
+/// The error of a program that could not be started: it does not exist, or the system has no resources for it now.
 pub(super) fn not_started(program: &str, source: io::Error) -> EngineError {
     match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
@@ -53,17 +53,17 @@ pub(super) fn not_started(program: &str, source: io::Error) -> EngineError {
     }
 }
 
-/// Reads beside the program, which would wait for a full pipe otherwise.
+/// Reads a pipe on another thread, since the program would block on a full pipe.
 fn reader(pipe: Option<impl Read + Send + 'static>) -> io::Result<thread::JoinHandle<String>> {
     thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
-        // What came before an error is all there is.
+        // After an error, use what was read so far.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).trim().to_owned()
     })
 }
 
-/// Whether the program succeeded; `None` where it had to be ended.
+/// Waits for the program and returns whether it succeeded; `None` if it had to be killed.
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<bool>> {
     const PAUSE: Duration = Duration::from_millis(5);
     let ended = retry(limit, PAUSE, || match child.try_wait().transpose() {

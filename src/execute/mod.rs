@@ -1,17 +1,17 @@
-//! Where trials run.
+//! Executors: where trials run.
 //!
-//! An [`Executor`] takes trials and returns what came of them, in any order.
+//! An [`Executor`] runs trials and returns their results in any order.
 //!
 //! | executor | trials run |
 //! |---|---|
 //! | [`Threads`] | on threads of this process |
-//! | [`Process`] | in processes of this machine, which may crash and leak as they like |
-//! | [`Slurm`] | as jobs of a cluster |
+//! | [`Process`] | in separate processes on this machine, which may crash or leak memory |
+//! | [`Slurm`] | as jobs on a cluster |
 //!
-//! The last two are a [`Remote`] over an [`Engine`], which starts jobs somewhere. Each trial has a folder, its job is
-//! the user's own program, turned into a worker by [`worker`], and what came of it is a file there. The folders outlive
-//! the driver: one that starts again finds what was finished meanwhile and what still runs. `docs/cluster.md` describes
-//! them.
+//! The last two are a [`Remote`] with an [`Engine`], which starts the jobs. Every trial has its own folder. Its job
+//! runs your program, which [`worker`] turns into a worker, and writes the result into that folder. The folders outlive
+//! the driver: a restarted driver finds finished trials and those that still run. `docs/cluster.md` describes the
+//! folders.
 
 mod attempt;
 mod command;
@@ -41,112 +41,169 @@ use crate::{
     study::{Report, Trial, TrialId},
 };
 
-/// Runs trials. It is polled from one thread and never blocks longer than asked.
+/// Runs trials.
 ///
-/// LAW: every submitted trial comes back exactly once as [`Message::Done`]; panics and crashes of an evaluator come
-/// back as an [`AttemptError`]. An evaluation that was called off because it fell below [`Trial::threshold`] comes
-/// back as [`AttemptError::Stopped`]. `testkit::executor` checks it.
+/// An executor is used from one thread and never blocks longer than the given timeout. Every submitted trial must come
+/// back exactly once as [`Message::Done`]. If the evaluator panics or crashes, the trial comes back with an
+/// [`AttemptError`]. If the evaluation is stopped because it falls below [`Trial::threshold`], it comes back with
+/// [`AttemptError::Stopped`]. [`evaluate`] does this for you. `testkit::executor` checks it.
+///
+/// ```
+/// use std::{
+///     sync::{Arc, mpsc},
+///     thread,
+///     time::Duration,
+/// };
+/// use composer_nas::{
+///     evaluate::CancelToken,
+///     execute::{ExecuteError, Executor, Message, evaluate},
+///     prelude::*,
+/// };
+///
+/// /// Runs one trial at a time, on a new thread.
+/// struct OneThread<E> {
+///     evaluator: Arc<E>,
+///     cancel: CancelToken,
+///     running: Option<mpsc::Receiver<Message>>,
+/// }
+///
+/// impl<E: Evaluator + 'static> Executor for OneThread<E> {
+///     fn capacity(&self) -> usize {
+///         1
+///     }
+///
+///     fn idle(&self) -> usize {
+///         if self.running.is_none() { 1 } else { 0 }
+///     }
+///
+///     fn submit(&mut self, trial: Trial) -> Result<(), ExecuteError> {
+///         if self.running.is_some() {
+///             return Err(ExecuteError::Busy);
+///         }
+///         let evaluator = self.evaluator.clone();
+///         let context = Context::new(self.cancel.clone(), |_| {}).threshold(trial.threshold.clone());
+///         let (sender, receiver) = mpsc::channel();
+///         thread::spawn(move || {
+///             let outcome = evaluate(&*evaluator, &trial, &context);
+///             sender.send(Message::Done(trial.id, outcome))
+///         });
+///         self.running = Some(receiver);
+///         Ok(())
+///     }
+///
+///     fn recv(&mut self, timeout: Duration) -> Result<Option<Message>, ExecuteError> {
+///         let message = self.running.as_ref().and_then(|running| running.recv_timeout(timeout).ok());
+///         if message.is_some() {
+///             self.running = None;
+///         }
+///         Ok(message)
+///     }
+///
+///     fn cancel(&mut self) {
+///         self.cancel.cancel();
+///     }
+/// }
+/// ```
 #[auto_impl(Box)]
 pub trait Executor {
-    /// Says, once and before the first trial, which evaluator the trials are meant for: its
-    /// [fingerprint](crate::evaluate::Evaluator::fingerprint). Executors that hold the evaluator themselves need not
-    /// know.
+    /// Prepares for trials of the evaluator with this [fingerprint](crate::evaluate::Evaluator::fingerprint). Called
+    /// once, before the first trial. Executors that hold the evaluator themselves can ignore it.
     ///
     /// # Errors
-    /// [`ExecuteError`] when the workers are not there.
+    /// [`ExecuteError`] if there are no workers.
     fn begin(&mut self, evaluator: &str) -> Result<(), ExecuteError> {
         let _ = evaluator;
         Ok(())
     }
 
-    /// How many trials may run at once; at least one.
+    /// Returns how many trials can run at once; at least 1.
     fn capacity(&self) -> usize;
 
-    /// How many more trials may be submitted now.
+    /// Returns how many more trials can be submitted now.
     fn idle(&self) -> usize;
 
     /// Starts a trial.
     ///
     /// # Errors
-    /// [`ExecuteError`] when nothing is idle or the workers are gone.
+    /// [`ExecuteError`] if all workers are busy or there are none any more.
     fn submit(&mut self, trial: Trial) -> Result<(), ExecuteError>;
 
-    /// The next message, waiting for at most `timeout`.
+    /// Returns the next message, or `None` if there is none within `timeout`.
     ///
     /// # Errors
-    /// [`ExecuteError`] when the workers are gone.
+    /// [`ExecuteError`] if there are no workers any more.
     fn recv(&mut self, timeout: Duration) -> Result<Option<Message>, ExecuteError>;
 
-    /// Asks all running trials to stop; they come back as
-    /// [`EvalError::Cancelled`](crate::evaluate::EvalError::Cancelled) or with a late result.
+    /// Asks all running trials to stop. They come back with
+    /// [`EvalError::Cancelled`](crate::evaluate::EvalError::Cancelled), or with a result if they finish first.
     fn cancel(&mut self);
 }
 
-/// What an executor has to tell.
+/// A message of an executor.
 #[derive(Clone, Debug)]
 pub enum Message {
-    /// A trial now waits or runs here. Told by executors that evaluate elsewhere, when it changes.
+    /// The trial now waits or runs at this location. Sent when it changes, by executors that evaluate elsewhere.
     Location(TrialId, Location),
-    /// A trial is so far.
+    /// The trial reports its progress.
     Progress(TrialId, Progress),
-    /// A trial has come back.
+    /// The trial has ended.
     Done(TrialId, Result<Report, AttemptError>),
-    /// Something that a person should know; the executor goes on.
+    /// A message for the user. The executor continues.
     Notice(String),
 }
 
-/// Where a trial is.
+/// The location of a trial.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
-    /// It waits for its turn, for the reason that the scheduler gives.
+    /// It is queued, for the reason given by the scheduler.
     Queued(String),
     /// It runs on this node.
     Running(String),
 }
 
-/// An executor that cannot go on.
+/// An error that stops an executor.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ExecuteError {
-    /// No worker was asked for.
-    #[error("0 workers were asked for: a search needs at least one")]
+    /// The number of workers is 0.
+    #[error("the number of workers is 0: use at least 1")]
     NoWorkers,
-    /// More workers were asked for than there can be.
-    #[error("{asked} workers were asked for: as {what} there are at most {most}")]
+    /// The number of workers is too large.
+    #[error("{asked} workers are too many: there can be at most {most} {what}")]
     TooMany {
-        /// How many were asked for.
+        /// The requested number.
         asked: usize,
-        /// How many there can be.
+        /// The maximum.
         most: usize,
-        /// What they would be.
+        /// What is counted, such as processes.
         what: &'static str,
     },
     /// A trial was submitted while all workers were busy.
     #[error("all workers are busy: submit only while idle() is positive")]
     Busy,
     /// A worker could not be started or is gone.
-    #[error("a worker is not there: {0}")]
+    #[error("a worker cannot be used: {0}")]
     Worker(String),
-    /// A trial was submitted before the evaluator was named.
-    #[error("name the evaluator with Executor::begin before the first trial")]
+    /// A trial was submitted before `begin` was called.
+    #[error("call Executor::begin with the fingerprint of the evaluator before submitting a trial")]
     NotBegun,
-    /// Another driver uses the run's folder.
+    /// Another driver uses the run folder.
     #[error("{} is in use by another driver: wait for it, stop it, or choose another folder", .folder.display())]
     Locked {
         /// The folder.
         folder: PathBuf,
     },
-    /// The run's folder went away.
-    #[error("the run's folder {} is not there any more, since {} s: it, or the lock in it, was removed, renamed or unmounted; \
-        run again where it is now, nothing in it is lost", .folder.display(), .waited.as_secs())]
+    /// The run folder disappeared.
+    #[error("the run folder {} is not there any more, since {} s: it, or the lock in it, was removed, renamed or unmounted; \
+        no result is lost: run again with its new path", .folder.display(), .waited.as_secs())]
     Gone {
-        /// Where it was.
+        /// The former path.
         folder: PathBuf,
-        /// How long it was waited for.
+        /// How long the executor waited for it to come back.
         waited: Duration,
     },
-    /// The run's folder cannot be used.
-    #[error("cannot use {}; free some space or correct its rights and run again, nothing finished is lost",
+    /// The run folder cannot be used.
+    #[error("cannot use {}; no result is lost: free some disk space or correct the permissions and run again",
         .path.display())]
     Folder {
         /// The folder or a file in it.
@@ -154,37 +211,37 @@ pub enum ExecuteError {
         /// The I/O error.
         source: io::Error,
     },
-    /// Jobs were started and ended, and no worker has been seen.
-    #[error("{tries} jobs ended before a worker was seen in {}: is that folder shared with the machines that run the jobs, \
-        is the program there, and does its main call composer_nas::execute::worker first? {words}", .folder.display())]
+    /// Jobs started and ended, but no worker reported.
+    #[error("{tries} jobs ended, but no worker wrote to {}: is this folder shared with the machines that run the jobs, is the \
+        program installed there, and does its main function call composer_nas::execute::worker first? {words}", .folder.display())]
     NotStarted {
-        /// How many jobs.
+        /// The number of jobs.
         tries: u32,
-        /// The folder in which the worker should have shown up.
+        /// The folder in which the worker should have reported.
         folder: PathBuf,
-        /// What engine and job said.
+        /// The output of the engine and of the job.
         words: String,
     },
-    /// The workers of a trial could not write what came of it, or start a thread.
-    #[error("{workers} workers could not write to {}, or start a thread: see to what their log names and run again, nothing \
-        finished is lost. {words}", .folder.display())]
+    /// The workers of a trial could not write its result, or could not start a thread.
+    #[error("{workers} workers could not write to {} or start a thread; no result is lost: fix the problem named in their log \
+        and run again. {words}", .folder.display())]
     Unwritten {
-        /// How many workers, one after the other.
+        /// The number of workers, one after the other.
         workers: u32,
-        /// The task's folder.
+        /// The folder of the task.
         folder: PathBuf,
-        /// What engine and job said.
+        /// The output of the engine and of the job.
         words: String,
     },
-    /// The workers are another program.
-    #[error("the workers refuse: {0}")]
+    /// The workers run another program or version than the driver.
+    #[error("the workers cannot evaluate this search: {0}")]
     Refused(String),
-    /// The engine refuses.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
-/// Refuses zero workers, and more than `most`.
+/// Checks that `asked` is from 1 to `most`.
 fn at_most(asked: usize, most: usize, what: &'static str) -> Result<(), ExecuteError> {
     match asked {
         0 => Err(ExecuteError::NoWorkers),

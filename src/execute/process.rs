@@ -14,29 +14,29 @@ use super::{
 };
 use crate::durable;
 
-/// Runs each trial in a process of its own: a candidate that crashes, leaks or runs out of memory takes nothing with
-/// it.
+/// Runs each trial in its own process, so a candidate that crashes, leaks or runs out of memory does not affect others.
 ///
-/// The processes outlive a driver that is killed; the next one with the same folder takes them over. Ctrl-C in a
-/// terminal reaches them too, and ends all. Costs the start of a process per trial. Memory and GPUs that trials ask for
-/// mean nothing here.
+/// The processes outlive a driver that is killed; the next driver with the same folder takes them over. Ctrl-C in a
+/// terminal also reaches the processes and ends them. Each trial costs the start of a process. Limits on memory and
+/// GPUs in [`Resources`](super::Resources) are ignored.
 pub type Process = Remote<Processes>;
 
 impl Remote<Processes> {
-    /// Runs `workers` processes at once, with their tasks in `folder`.
+    /// Runs up to `workers` processes at once, with their tasks in `folder`.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero workers or more than [`Processes::MOST`], or when the folder cannot be used or another
+    /// [`ExecuteError`] if `workers` is 0 or above [`Processes::MOST`], if the folder cannot be used, or if another
     /// driver uses it.
     pub fn new(workers: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
-        at_most(workers, Processes::MOST, "processes of one machine")?;
+        at_most(workers, Processes::MOST, "processes on one machine")?;
         let settings = Settings { capacity: workers, poll: POLL, grace: Duration::ZERO, ..Settings::default() };
         Self::with_settings(Processes::default(), settings, folder.as_ref())
     }
 
-    /// Gives each running trial one of these devices for itself: `["0", "1"]` runs one trial on GPU 0 and one on GPU 1
-    /// at a time, `["0,1", "2,3"]` two on each pair. The workers see theirs as `CUDA_VISIBLE_DEVICES`; no more trials
-    /// run than there are devices.
+    /// Assigns each running trial one of these devices exclusively, through `CUDA_VISIBLE_DEVICES`.
+    ///
+    /// `["0", "1"]` runs one trial on GPU 0 and one on GPU 1 at a time; `["0,1", "2,3"]` runs two trials with two GPUs
+    /// each. At most as many trials run as there are devices.
     #[must_use]
     pub fn devices(mut self, devices: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let devices: Vec<String> = devices.into_iter().map(Into::into).collect();
@@ -46,10 +46,10 @@ impl Remote<Processes> {
     }
 }
 
-/// How long after its time limit a child is ended that does not end by itself.
+/// The time after its limit at which a child that has not ended is killed.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// How often the children are looked at.
+/// The interval at which children are polled.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Starts jobs as child processes.
@@ -57,7 +57,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Processes {
     devices: Vec<String>,
     children: BTreeMap<String, Running>,
-    /// How those that have ended did so.
+    /// How the finished children ended.
     ended: BTreeMap<String, Ended>,
 }
 
@@ -68,21 +68,21 @@ struct Running {
     deadline: Option<Instant>,
 }
 
-/// How a child has ended.
+/// How a child ended.
 #[derive(Debug)]
 struct Ended {
     words: String,
     code: Option<i32>,
 }
 
-/// The file of a task that says which device it uses.
+/// The file of a task that names its device.
 const DEVICE: &str = "device";
 
 impl Processes {
-    /// Processes at once, at most.
+    /// The maximum number of processes at once.
     pub const MOST: usize = 1024;
 
-    /// A device that nobody uses, workers of an earlier driver included.
+    /// Returns a device that is not in use, also not by the workers of an earlier driver.
     fn free_device(&self, tasks: Option<&Path>) -> Option<&String> {
         if self.devices.is_empty() {
             return None;
@@ -115,16 +115,16 @@ impl Engine for Processes {
             durable::write_in(&device_file, device.as_bytes()).map_err(refused(&device_file))?;
             command.env("CUDA_VISIBLE_DEVICES", device);
         } else if !self.devices.is_empty() {
-            let words = "workers of an earlier driver use all devices".into();
+            let words = "all devices are in use by workers of an earlier driver".into();
             return Err(EngineError::Unreachable { program, words });
         }
         let child = command.spawn().map_err(|source| {
-            // The system says the same of a program that is not there.
+            // A missing directory gives the same error as a missing program.
             let directory = job.directory.display();
             match job.directory.is_dir() {
                 true => not_started(&program, source),
                 false => {
-                    EngineError::System { act: format!("start {program} in {directory}, which is not there"), source }
+                    EngineError::System { act: format!("start {program} in {directory}, which does not exist"), source }
                 }
             }
         })?;
@@ -137,9 +137,9 @@ impl Engine for Processes {
         let ended = &mut self.ended;
         self.children.retain(|name, running| {
             if running.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                // It may have ended by itself just now.
+                // The child may just have ended.
                 let _ = running.child.kill();
-                ended.insert(name.clone(), Ended { words: "ended at its time limit".into(), code: None });
+                ended.insert(name.clone(), Ended { words: "killed at its time limit".into(), code: None });
             }
             match running.child.try_wait() {
                 Ok(None) => true,
@@ -158,11 +158,11 @@ impl Engine for Processes {
         Ok(live.map(|job| (job.name.clone(), JobState::Running("this machine".into()))).collect())
     }
 
-    /// Ends children. Workers of an earlier driver hear of it from their task alone.
+    /// Kills children. The workers of an earlier driver only see the cancellation in their task folder.
     fn cancel(&mut self, jobs: &[&Job]) -> Result<(), EngineError> {
         for job in jobs {
             if let Some(mut running) = self.children.remove(&job.name) {
-                // Ended already, perhaps; either way it has to be waited for.
+                // The child may have ended already, but must be waited for in either case.
                 let _ = running.child.kill();
                 let _ = running.child.wait();
             }
@@ -199,7 +199,7 @@ mod tests {
             processes.submit(&job).unwrap_err().to_string()
         };
         let error = refused("sh", "gone");
-        assert!(error.contains("gone, which is not there"), "{error}");
+        assert!(error.contains("gone, which does not exist"), "{error}");
         let error = refused("no-such-program", "");
         assert!(error.contains("cannot run no-such-program"), "{error}");
     }

@@ -12,10 +12,10 @@ use crate::{
     study::Trial,
 };
 
-/// Runs each trial on a worker thread with a rayon pool of its own, so that `workers` trainings use `workers` cores and
-/// do not disturb each other.
+/// Runs each trial on a worker thread.
 ///
-/// Dropping it calls off what still runs, without waiting for it.
+/// Every worker has its own rayon pool, so `workers` trainings use `workers` cores and do not disturb each other.
+/// Dropping the executor cancels running trials without waiting for them.
 #[derive(Debug)]
 pub struct Threads {
     workers: usize,
@@ -26,29 +26,29 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Computing threads of all workers together, at most.
+    /// The maximum number of computing threads of all workers together.
     pub const MOST: usize = 512;
 
     /// Starts `workers` workers with one computing thread each.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero workers or more than [`MOST`](Self::MOST), or when the system refuses a thread.
+    /// [`ExecuteError`] if `workers` is 0 or above [`MOST`](Self::MOST), or if a thread cannot be started.
     pub fn new(evaluator: Arc<dyn Evaluator>, workers: usize) -> Result<Self, ExecuteError> {
         Self::with_threads_per_worker(evaluator, workers, 1)
     }
 
-    /// Starts `workers` workers with `threads` computing threads each. More than one pays only for models whose matrix
-    /// products are large.
+    /// Starts `workers` workers with `threads` computing threads each. More than one thread only helps models with
+    /// large matrix products.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero workers or threads or more than [`MOST`](Self::MOST) threads, or when the system
-    /// refuses one.
+    /// [`ExecuteError`] if `workers` or `threads` is 0, if there are more than [`MOST`](Self::MOST) threads in total,
+    /// or if a thread cannot be started.
     pub fn with_threads_per_worker(
         evaluator: Arc<dyn Evaluator>,
         workers: usize,
         threads: usize,
     ) -> Result<Self, ExecuteError> {
-        at_most(workers.saturating_mul(threads), Self::MOST, "computing threads of one process")?;
+        at_most(workers.saturating_mul(threads), Self::MOST, "computing threads in one process")?;
         let (trials, queue) = mpsc::channel();
         let (sender, messages) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
@@ -126,13 +126,13 @@ struct Worker {
 }
 
 impl Worker {
-    /// Serves trials until the executor is dropped.
+    /// Evaluates trials until the executor is dropped.
     fn run(self, pool: &rayon::ThreadPool) {
         while let Some(trial) = self.next() {
             let id = trial.id;
             let messages = self.messages.clone();
             let context = Context::new(self.cancel.clone(), move |progress| {
-                // Nobody listens once the executor is dropped.
+                // Sending fails once the executor is dropped.
                 let _ = messages.send(Message::Progress(id, progress));
             });
             let context = context.threshold(trial.threshold.clone());
@@ -144,7 +144,7 @@ impl Worker {
     }
 
     fn next(&self) -> Option<Trial> {
-        // No code that can panic runs under the lock.
+        // Cannot be poisoned: nothing panics while the lock is held.
         self.queue.lock().ok()?.recv().ok()
     }
 }

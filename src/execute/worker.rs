@@ -1,4 +1,4 @@
-//! The other end: a program that evaluates one trial and ends.
+//! The worker side: a program that evaluates one trial and exits.
 
 use std::{
     env,
@@ -29,16 +29,17 @@ use crate::{
     retry::retry,
 };
 
-/// What follows `--worker` on the command line is the folder of a task.
+/// The command line flag that is followed by the folder of a task.
 pub(super) const FLAG: &str = "--worker";
 
-/// Turns the program into a worker where it was called as one: with `--worker FOLDER` behind its other arguments. It
-/// then evaluates the task in that folder with the one of `evaluators` that the task names by its fingerprint, and the
-/// process ends with a [`WorkerExit`]. Otherwise nothing happens.
+/// Turns this program into a worker if it was called with `--worker FOLDER` after its other arguments.
 ///
-/// Call it in `main` as soon as the evaluators are made. By default [`Process`](super::Process) and
-/// [`Slurm`](super::Slurm) start their workers with the driver's own arguments, so that the same lines of `main` make
-/// the same evaluators.
+/// A worker evaluates the task in that folder and exits with a [`WorkerExit`]. The task names its evaluator by
+/// fingerprint; it must be one of `evaluators`. Without the flag, this function does nothing.
+///
+/// Call it in `main` as soon as the evaluators exist. By default, [`Process`](super::Process) and
+/// [`Slurm`](super::Slurm) start workers with the arguments of the driver, so the same lines of `main` create the same
+/// evaluators.
 ///
 /// ```no_run
 /// use composer_nas::{execute::{self, Process}, prelude::*};
@@ -56,45 +57,45 @@ pub(super) const FLAG: &str = "--worker";
 pub fn worker(evaluators: &[&dyn Evaluator]) {
     if let Some(folder) = asked(env::args_os()) {
         limits::outlive_file_size_limit();
-        // Without a folder there is no task in it either.
+        // An empty path contains no task, which is reported.
         process::exit(work(&folder.unwrap_or_default(), evaluators) as i32);
     }
 }
 
-/// The folder behind the flag; `Some(None)` where it is missing.
+/// Returns the folder after the flag; `Some(None)` if it is missing.
 fn asked(arguments: impl Iterator<Item = OsString>) -> Option<Option<PathBuf>> {
     let mut arguments = arguments.skip_while(|argument| argument != FLAG);
     arguments.next().map(|_| arguments.next().map(PathBuf::from))
 }
 
-/// How a worker ended. The discriminants are the exit codes of the process, after BSD's `sysexits.h`.
+/// The exit code of a worker, following BSD's `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerExit {
-    /// The task has a result, from this worker or another one. A failed evaluation is a result too.
+    /// The task has a result, from this worker or another one. A failed evaluation is also a result.
     Finished = 0,
     /// The task cannot be read.
     BadTask = 65,
-    /// There is no task in the folder, or none was named.
+    /// The folder contains no task, or no folder was given.
     NoTask = 66,
-    /// The result cannot be written, on a full disk for example, or no thread can be started.
+    /// The result cannot be written, for example on a full disk, or no thread can be started.
     Unwritten = 74,
-    /// The evaluation was called off, or ran into its time limit: there is no result.
+    /// The evaluation was cancelled or reached its time limit. There is no result.
     Unfinished = 75,
-    /// The task was made by another version of this crate, or for an evaluator that is not here. The result says so.
+    /// The task was made by another version of this crate, or for an unknown evaluator. The result says which.
     Refused = 78,
 }
 
-/// A task that this program cannot carry out.
+/// Why this program cannot evaluate a task.
 #[derive(Debug, PartialEq, Eq, Error)]
 enum Refusal {
-    #[error("the driver has composer-nas {driver}, the worker {VERSION}: build both from the same sources")]
+    #[error("the driver uses composer-nas {driver}, the worker {VERSION}: build both from the same sources")]
     Version { driver: String },
     #[error("the task is for the evaluator {asked:?}, the worker has {known:?}: start both with the same settings")]
     Evaluator { asked: String, known: Vec<String> },
 }
 
-/// Evaluates the task in `folder`: what [`worker`] does, for programs that serve tasks in their own way. Says on
-/// standard error what went wrong.
+/// Evaluates the task in `folder`. This is the part of [`worker`] for programs with their own command line. Errors are
+/// printed on standard error.
 pub fn work(folder: &Path, evaluators: &[&dyn Evaluator]) -> WorkerExit {
     let task = Task::at(folder);
     if matches!(task.outcome(), Ok(Some(_))) {
@@ -118,7 +119,7 @@ pub fn work(folder: &Path, evaluators: &[&dyn Evaluator]) -> WorkerExit {
     })
 }
 
-/// One attempt at a task.
+/// One attempt to evaluate a task.
 struct Attempt<'a> {
     task: &'a Task,
     spec: &'a Spec,
@@ -126,7 +127,7 @@ struct Attempt<'a> {
     folder: PathBuf,
 }
 
-/// Why an evaluation is called off from outside.
+/// Why an evaluation was cancelled from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Called {
     Off,
@@ -136,7 +137,7 @@ enum Called {
 
 impl Attempt<'_> {
     fn carry_out(&self, evaluators: &[&dyn Evaluator]) -> io::Result<WorkerExit> {
-        // Where the file system has no locks, nobody looks at them either.
+        // On a file system without locks, this fails and is not needed.
         let _alive = self.task.show_alive();
         let evaluator = match self.evaluator(evaluators) {
             Ok(evaluator) => evaluator,
@@ -194,16 +195,16 @@ impl Attempt<'_> {
         })
     }
 
-    /// Writes the result, again and again while the disk refuses.
+    /// Writes the result; retries until the write timeout.
     fn finish(&self, outcome: &Outcome) -> io::Result<()> {
         writing(self.spec.write_timeout, || self.task.finish(&self.folder, outcome))
     }
 
-    /// Shows heartbeats until the evaluation ends, and calls it off where that is asked for.
+    /// Writes heartbeats until the evaluation ends, and cancels it if requested.
     fn watch(&self, heart: &Heart, ended: &mpsc::Receiver<()>) {
         let limit = self.spec.limit.map(|limit| Instant::now() + seconds(limit));
         for beat in 0.. {
-            // A heartbeat that cannot be written is no reason to lose the evaluation.
+            // A heartbeat that cannot be written must not end the evaluation.
             let _ = self.task.write_heartbeat(&self.folder, &self.heartbeat(heart, beat));
             let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
             if let Some(called) = self.called(left) {
@@ -218,7 +219,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// What calls the evaluation off, with so much time left.
+    /// Returns the reason to cancel the evaluation, if any; `left` is the time before the limit.
     fn called(&self, left: Option<Duration>) -> Option<Called> {
         if self.task.called_off() {
             Some(Called::Off)
@@ -235,7 +236,7 @@ impl Attempt<'_> {
     }
 }
 
-/// What the evaluation and the thread that watches it share.
+/// State shared by the evaluation and the thread that watches it.
 #[derive(Debug, Default)]
 struct Heart {
     cancel: CancelToken,
@@ -243,18 +244,18 @@ struct Heart {
     called: OnceLock<Called>,
 }
 
-/// No space on a disk helps here.
+/// Not a full disk: retrying does not help.
 fn no_thread(error: &dyn Error) -> io::Error {
-    io::Error::other(format!("no thread can be started: {error}; raise the limit on processes, ulimit -u"))
+    io::Error::other(format!("cannot start a thread: {error}; raise the limit on processes, ulimit -u"))
 }
 
-/// A time that can be added to the present.
+/// Converts seconds to a duration of at most a year, which can be added to the present.
 fn seconds(seconds: f64) -> Duration {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     Duration::try_from_secs_f64(seconds).unwrap_or(YEAR).min(YEAR)
 }
 
-/// Does something that writes, again and again while the disk refuses, for so many seconds.
+/// Runs an action that writes; retries for `write_timeout` seconds.
 fn writing<T>(write_timeout: f64, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     const PAUSE: Duration = Duration::from_millis(500);
     retry(seconds(write_timeout), PAUSE, || match act() {
@@ -266,7 +267,7 @@ fn writing<T>(write_timeout: f64, mut act: impl FnMut() -> io::Result<T>) -> io:
     })
 }
 
-/// Standard error may be a file on a full disk.
+/// Ignores errors: standard error may be a file on a full disk.
 fn say(words: fmt::Arguments) {
     let _ = writeln!(io::stderr(), "{words}");
 }

@@ -1,4 +1,4 @@
-//! Reading and writing the file.
+//! Reading and writing the journal file.
 
 use std::{io, path::Path};
 
@@ -13,7 +13,7 @@ use crate::{
     text::causes,
 };
 
-/// A journal open for writing; the file is locked as long as it lives.
+/// A journal that is open for writing. The file stays locked until this value is dropped.
 #[derive(Debug)]
 pub struct Journal {
     file: JsonFile<Record>,
@@ -21,12 +21,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path` for a search with this setup, and replays what it holds; creates it, with its
-    /// folder, where there is none. A last line that its process did not finish is cut off with the next event.
+    /// Opens the journal at `path` for a search with this setup, and returns it with the study that it holds.
+    ///
+    /// If the file does not exist, it is created, together with its folder. An incomplete last line, left by a crash,
+    /// is overwritten by the next event.
     ///
     /// # Errors
-    /// [`JournalError`] when the file cannot be opened, is in use, is no journal, is damaged, or belongs to another
-    /// setup. The file is unchanged then.
+    /// [`JournalError`] if the file cannot be opened, is in use, is not a journal, is damaged, or belongs to another
+    /// setup. The file is then unchanged.
     pub fn open(path: impl AsRef<Path>, setup: &Setup) -> Result<(Journal, Study), JournalError> {
         let (file, bytes) = JsonFile::open_with_header(path, &Header::new(setup.clone()))?;
         let contents = Contents::parse(file.path(), &bytes)?;
@@ -39,22 +41,22 @@ impl Journal {
         Ok((Journal { file, notices }, contents.study))
     }
 
-    /// Writes one event; when this returns, it is on disk.
+    /// Writes one event. When this returns, the event is on disk.
     ///
     /// # Errors
-    /// [`JournalError::Write`] or [`JournalError::Gone`]; the file then ends as it did before, and the same event may
-    /// be written again.
+    /// [`JournalError::Write`] or [`JournalError::Gone`]. The file is then as before, and you can write the same event
+    /// again.
     pub fn append(&mut self, event: &Event) -> Result<(), JournalError> {
         Ok(self.file.append(&Record::new(event.clone()))?)
     }
 
-    /// What a person should know about what was read: see [`notices`].
+    /// Returns notices about the file that was opened; see [`notices`].
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// Saves a journal that was removed while it was open: writes it to its place, with the `unsaved` line behind it,
-    /// unless something else is there. Whether it did.
+    /// Saves a journal that was removed while it was open: writes it again to the same path, followed by the line
+    /// `unsaved`, unless the path is taken. Returns whether it was written.
     ///
     /// # Errors
     /// The I/O error.
@@ -62,36 +64,37 @@ impl Journal {
         self.file.file().restore(unsaved)
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 }
 
-/// Reads a journal without locking or changing it, also while a search writes it: its setup and the study so far.
+/// Reads the setup and the study from a journal, without locking or changing it. A search may be writing it.
 ///
 /// # Errors
-/// [`JournalError`] when the file cannot be read, is no journal, or is damaged.
+/// [`JournalError`] if the file cannot be read, is not a journal, or is damaged.
 pub fn read(path: impl AsRef<Path>) -> Result<(Setup, Study), JournalError> {
     let path = path.as_ref();
     let contents = Contents::parse(path, &bytes(path)?)?;
     Ok((contents.setup, contents.study))
 }
 
-/// What a person should know about a journal: a sentence for every line that lacks numbers. Earlier versions wrote
-/// `null` for numbers that are not finite; they are read as absent.
+/// Returns one notice for every line of a journal in which a number is missing.
+///
+/// Earlier versions wrote `null` for numbers that are not finite. These are treated as missing.
 ///
 /// # Errors
-/// As [`read`].
+/// See [`read`].
 pub fn notices(path: impl AsRef<Path>) -> Result<Vec<String>, JournalError> {
     let path = path.as_ref();
     Ok(Contents::parse(path, &bytes(path)?)?.notices)
 }
 
-/// The crate's version that started a journal.
+/// Returns the version of composer-nas that started a journal.
 ///
 /// # Errors
-/// [`JournalError`] when the file cannot be read or is no journal.
+/// [`JournalError`] if the file cannot be read or is not a journal.
 pub fn written_by(path: impl AsRef<Path>) -> Result<String, JournalError> {
     let path = path.as_ref();
     let bytes = bytes(path)?;
@@ -105,7 +108,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, JournalError> {
     limits::read(path, limits::MAX_LINES).map_err(|source| JournalError::Open { path: path.into(), source })
 }
 
-/// What a file holds.
+/// The parsed contents of a file.
 struct Contents {
     setup: Setup,
     study: Study,
@@ -135,7 +138,9 @@ impl Contents {
                 let path = path.display();
                 let number = line.number;
                 let absent = absent.join(", ");
-                notices.push(format!("line {number} of the journal {path} has no number for {absent}: read as absent"));
+                notices.push(format!(
+                    "line {number} of the journal {path} has no number for {absent}: treated as missing"
+                ));
             }
         }
         Ok(Self { setup, study, notices })

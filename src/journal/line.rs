@@ -8,14 +8,14 @@ use serde_json::Value;
 use super::Setup;
 use crate::study::Event;
 
-/// What the first line says the file is.
+/// Identifies the file type in the first line.
 pub(super) const FORMAT: &str = "composer-nas journal";
-/// Version of the format that this program writes. It reads those from [`OLDEST`] on; version 1 had seeds as numbers.
+/// The format version that this program writes. It reads all versions from [`OLDEST`]. Version 1 had seeds as numbers.
 pub(super) const VERSION: u64 = 2;
-/// The oldest version that this program reads.
+/// The oldest format version that this program reads.
 const OLDEST: u64 = 1;
 
-/// The first line.
+/// The first line of a journal.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     format: String,
@@ -25,7 +25,7 @@ pub(super) struct Header {
     setup: Setup,
 }
 
-/// Why a first line is no header.
+/// Why a first line is not a valid header.
 #[derive(Debug)]
 pub(super) enum HeaderError {
     Format,
@@ -33,10 +33,10 @@ pub(super) enum HeaderError {
     Setup(String),
 }
 
-/// Every later line.
+/// Any line after the first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// Milliseconds since 1970, for people; nothing depends on it.
+    /// Milliseconds since 1970. Informative only.
     unix_ms: u64,
     #[serde(flatten)]
     pub event: Event,
@@ -47,7 +47,7 @@ impl Header {
         Self { format: FORMAT.into(), version: VERSION, written_by: env!("CARGO_PKG_VERSION").into(), setup }
     }
 
-    /// Reads a complete first line. Format and version are looked at before the rest, which other versions may change.
+    /// Parses a complete first line. Format and version are checked first, because other versions may change the rest.
     pub(super) fn parse(line: &[u8]) -> Result<Setup, HeaderError> {
         #[derive(Deserialize)]
         struct Kind {
@@ -67,7 +67,7 @@ impl Header {
         Ok(header.setup)
     }
 
-    /// The crate's version in a complete first line.
+    /// Returns the crate version in a complete first line.
     pub(super) fn written_by(line: &[u8]) -> Option<String> {
         serde_json::from_slice::<Header>(line)
             .ok()
@@ -83,10 +83,10 @@ impl Record {
     }
 }
 
-/// Where a readable line has `null` in place of a number, as earlier versions wrote for NaN and infinities. A training
-/// that diverged has no loss: that is no fault.
+/// Returns the fields of a valid line that are `null` instead of a number, which earlier versions wrote for NaN and
+/// infinities. The loss is left out: it may be missing, because a training can diverge.
 pub(super) fn absent(line: &[u8]) -> Vec<String> {
-    // Nearly all lines have none, and are not read again.
+    // A quick check: almost all lines contain no `null`.
     if !line.windows(NULL.len()).any(|word| word == NULL) {
         return Vec::new();
     }
@@ -101,7 +101,7 @@ pub(super) fn absent(line: &[u8]) -> Vec<String> {
 
 const NULL: &[u8] = b"null";
 
-/// Adds the places of `null` in the value at `place`.
+/// Adds the paths of all `null` values below `place`.
 fn collect(value: &Value, place: &str, found: &mut Vec<String>) {
     let inside = |name: &str| if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
     match value {

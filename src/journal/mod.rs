@@ -1,8 +1,8 @@
-//! The only memory of a search: an append-only file of [`Event`](crate::study::Event)s.
+//! The journal of a search: an append-only file of [`Event`](crate::study::Event)s, from which a search resumes.
 //!
-//! One JSON object per line. The first line is the [`Setup`]; every later one an event with the time it was written.
-//! A line is on disk before anything acts on it, one process writes, anyone reads. `docs/journal.md` describes the
-//! format.
+//! The file has one JSON object per line. The first line is the [`Setup`]. Every other line is an event with the time
+//! at which it was written. A line is on disk before anything depends on it. Only one process writes; any number may
+//! read. `docs/journal.md` describes the format.
 
 mod file;
 mod line;
@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{line_file::LineFileError, study::StudyError};
 
-/// A journal that cannot be used. Every message names the file.
+/// An error from a journal. Every message names the file.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum JournalError {
@@ -29,78 +29,78 @@ pub enum JournalError {
         /// The I/O error.
         source: io::Error,
     },
-    /// A line cannot be written. The file ends with the last complete line; the same event may be recorded again.
-    #[error("cannot write to the journal {}; free some space and run again, nothing before is lost",
+    /// A line cannot be written. The file ends with the last complete line, and you can record the same event again.
+    #[error("cannot write to the journal {}; all earlier lines are kept: free some disk space and run again",
         .path.display())]
     Write {
         /// The journal.
         path: PathBuf,
         /// The I/O error.
         source: io::Error,
-        /// The line that is not in the file.
+        /// The line that could not be written.
         line: String,
     },
-    /// It was removed or renamed while the search ran, or a folder above it was.
+    /// The journal was removed or renamed while the search ran, or one of its parent folders was.
     #[error("the journal {} is not there any more: it or its folder was removed or renamed; put it back and run again",
         .path.display())]
     Gone {
-        /// Where the journal was.
+        /// The former path of the journal.
         path: PathBuf,
-        /// The line that is not in the file.
+        /// The line that could not be written.
         line: String,
     },
-    /// Another process writes it.
+    /// Another process is writing the journal.
     #[error("the journal {} is in use by another process: wait for it or stop it", .path.display())]
     Locked {
         /// The journal.
         path: PathBuf,
     },
-    /// Some other file.
+    /// The file is not a journal.
     #[error("{} is not a composer-nas journal: choose another path", .path.display())]
     NotAJournal {
         /// The file.
         path: PathBuf,
     },
-    /// A format that this version cannot read.
+    /// The format version is not supported.
     #[error("the journal {} has format version {found}, this program reads versions up to {supported}: use the composer-nas \
         release that wrote it ({written_by})", .path.display())]
     Version {
         /// The journal.
         path: PathBuf,
-        /// Version of the file.
+        /// The format version of the file.
         found: u64,
         /// The newest version that this program reads.
         supported: u64,
-        /// Crate version that wrote the file.
+        /// The version of composer-nas that wrote the file.
         written_by: String,
     },
-    /// A complete line that makes no sense.
-    #[error("line {line} of the journal {} is damaged: {reason}; restore the file or cut it before that line",
+    /// A complete line is invalid.
+    #[error("line {line} of the journal {} is damaged: {reason}; restore the file, or remove this line and all after it",
         .path.display())]
     Damaged {
         /// The journal.
         path: PathBuf,
-        /// Number of the line, from one.
+        /// The number of the line, starting at 1.
         line: usize,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
-    /// The search that wrote it was set up differently.
-    #[error("the journal {} belongs to a search with another setup: {}; choose another run name, or the old setup",
+    /// The journal belongs to a search with another setup.
+    #[error("the journal {} belongs to a search with another setup: {}; choose another run name or restore the old setup",
         .path.display(), .changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Changed {
         /// The journal.
         path: PathBuf,
-        /// What differs.
+        /// The differences.
         changes: Vec<Change>,
     },
-    /// An event that the study refuses.
+    /// The study rejected an event.
     #[error(transparent)]
     Study(#[from] StudyError),
 }
 
 impl JournalError {
-    /// The line that is not in the file, where one could not be written.
+    /// Returns the line that could not be written, if any.
     pub(crate) fn unwritten(&self) -> &str {
         match self {
             Self::Write { line, .. } | Self::Gone { line, .. } => line,

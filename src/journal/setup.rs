@@ -1,4 +1,4 @@
-//! What a search is: the part of its configuration that its results depend on.
+//! The configuration that determines the results of a search.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,42 +11,44 @@ use crate::{
     study::Goal,
 };
 
-/// What a search is. A journal is continued only by a search with the same setup. [`workers`](Self::workers) and what
-/// stands below them are kept for those who read about the search: they may change when it is continued, and a journal
-/// has those that it began with. Budgets are no part of it.
+/// The configuration that determines the results of a search.
+///
+/// A journal can be continued only by a search with the same setup. The fields from [`workers`](Self::workers) on are
+/// informative: they may change when a search is continued, and the journal keeps those that it began with. Budgets are
+/// not part of the setup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
-    /// Where is searched.
+    /// The search space.
     pub space: SearchSpace,
-    /// Which primitive each symbol of the space stands for.
+    /// The primitive of every symbol in the space.
     #[serde(default)]
     pub primitives: BTreeMap<Symbol, PrimitiveId>,
-    /// What is optimised.
+    /// The goal of the optimisation.
     pub goal: Goal,
-    /// The root of everything random.
+    /// The seed of all random numbers.
     #[serde(with = "seed::text")]
     pub seed: Seed,
-    /// Fingerprint of the searcher.
+    /// The fingerprint of the searcher.
     pub searcher: String,
-    /// Fingerprint of the evaluator.
+    /// The fingerprint of the evaluator.
     pub evaluator: String,
-    /// What the known costs of the goal are of, where it names some.
+    /// The fingerprint of the source of the known costs, if the goal names any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<String>,
-    /// Fingerprint of the pruner, where there is one.
+    /// The fingerprint of the pruner, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
-    /// Trials at once, on which the proposals depend; `None` where whoever owns the loop did not say, and in journals
-    /// of earlier versions.
+    /// The number of trials in parallel, which affects the proposals; `None` for a
+    /// [`Session`](crate::pipeline::Session) with its own loop and in journals of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
-    /// Whether proposals depend on the speed of the workers too.
+    /// Whether the proposals depend on the speed of the workers too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub eager: bool,
-    /// Fingerprint of the aggregator, where it is known.
+    /// The fingerprint of the aggregator, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregator: Option<String>,
-    /// Fingerprint of the extrapolator, where it is known.
+    /// The fingerprint of the extrapolator, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extrapolator: Option<String>,
 }
@@ -54,16 +56,16 @@ pub struct Setup {
 /// A difference between two setups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which part differs.
+    /// The part that differs.
     pub part: &'static str,
-    /// What the journal holds.
+    /// The value in the journal.
     pub was: String,
-    /// What is asked for now.
+    /// The value of the new search.
     pub is: String,
 }
 
 impl Setup {
-    /// The parts in which `self`, from a journal, differs from `now`.
+    /// Returns the parts in which `self`, from a journal, differs from `now`.
     pub fn changes(&self, now: &Setup) -> Vec<Change> {
         fn text(value: &impl Serialize) -> String {
             serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
@@ -84,16 +86,16 @@ impl Setup {
         pairs.filter(|(was, is)| was != is).map(|((part, was), (_, is))| Change { part, was, is }).collect()
     }
 
-    /// What a person should know where `now` continues `self`, from a journal, with something that may change but
-    /// decides which trials are made.
+    /// Returns a notice if `now` continues the journal of `self` with another number of workers or another `eager`:
+    /// this is allowed, but it affects the proposals.
     pub(super) fn notice(&self, now: &Setup) -> Option<String> {
         let before = self.workers?;
         let after = now.workers?;
         let how = |eager| if eager { ", each outcome used at once" } else { "" };
         ((before, self.eager) != (after, now.eager)).then(|| {
             format!(
-                "the search began with {before} workers{} and goes on with {after}{}: it will not repeat one that keeps \
-                 their number",
+                "the search began with {before} workers{} and continues with {after}{}: its trials will differ from \
+                 those of a search that does not change them",
                 how(self.eager),
                 how(now.eager)
             )
@@ -102,7 +104,7 @@ impl Setup {
 }
 
 impl Change {
-    /// The two texts from a little before they part: long fingerprints differ in a detail.
+    /// Cuts both texts to the part around the first difference, since fingerprints can be long.
     pub(crate) fn shown(&self) -> [String; 2] {
         const LEAD: usize = 24;
         const SHOWN: usize = 72;
@@ -119,7 +121,7 @@ impl Change {
 }
 
 impl fmt::Display for Change {
-    /// Names the part and shows where the two texts part.
+    /// Writes the part and the two texts around their first difference.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [was, is] = self.shown();
         write!(f, "{} was {was}, is {is}", self.part)
@@ -128,7 +130,7 @@ impl fmt::Display for Change {
 
 #[cfg(test)]
 impl Setup {
-    /// That of a random search with seed 77 which made this study.
+    /// Returns the setup of a random search with seed 77 that produced this study.
     pub(crate) fn of(study: &crate::study::Study) -> Self {
         Self {
             space: study.space().clone(),

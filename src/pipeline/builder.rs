@@ -1,4 +1,4 @@
-//! The stages and the limits of a search.
+//! The builder of a search: its stages and its options.
 
 use std::{
     fmt,
@@ -22,9 +22,11 @@ use crate::{
     study::{Goal, KnownCostError, KnownCosts, TrialId},
 };
 
-/// A whole search: space, evaluator, searcher, aggregator and extrapolator, with its limits.
+/// A complete search: a space, an evaluator, a searcher, an aggregator, an extrapolator, and options.
 ///
-/// Each setter of a stage changes one type parameter; `Box<dyn ...>` of a stage is a stage too.
+/// Start with [`new`](Self::new), which needs only the primitives, the space and the evaluator, then replace the
+/// defaults that do not fit, and call [`run`](Self::run). Each setter of a stage changes one type parameter. A stage
+/// can also be a `Box<dyn ...>`.
 ///
 /// ```no_run
 /// use composer_nas::prelude::*;
@@ -47,7 +49,7 @@ pub struct Pipeline<E, S = GpBo, A = NcClustering, X = Auto> {
     pub(super) options: Options,
 }
 
-/// Everything that is no stage.
+/// The configuration apart from the stages.
 pub(super) struct Options {
     pub space: SearchSpace,
     pub goal: Goal,
@@ -70,8 +72,10 @@ pub(super) struct Options {
 }
 
 impl<E: Evaluator> Pipeline<E> {
-    /// A search of `space` that maximises `accuracy`, with Bayesian optimisation, N_0 clustering and automatic
-    /// extrapolation; 24 trials, one worker, seed 0, no journal.
+    /// Returns a search of `space` that maximises the score `accuracy`.
+    ///
+    /// Defaults: Bayesian optimisation, N_0 clustering, automatic extrapolation, 24 trials, one worker, seed 0, no
+    /// journal.
     pub fn new(primitives: &Primitives, space: SearchSpace, evaluator: E) -> Self {
         Self {
             primitives: primitives.clone(),
@@ -104,25 +108,25 @@ impl<E: Evaluator> Pipeline<E> {
 }
 
 impl<E, S, A, X> Pipeline<E, S, A, X> {
-    /// Proposes with `searcher`.
+    /// Sets the searcher, which proposes the trials.
     pub fn searcher<T>(self, searcher: T) -> Pipeline<E, T, A, X> {
         let Self { primitives, evaluator, aggregator, extrapolator, options, .. } = self;
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }
 
-    /// Merges the trials with `aggregator`.
+    /// Sets the aggregator, which merges the trials into one architecture.
     pub fn aggregator<T>(self, aggregator: T) -> Pipeline<E, S, T, X> {
         let Self { primitives, evaluator, searcher, extrapolator, options, .. } = self;
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }
 
-    /// Scales the result with `extrapolator`.
+    /// Sets the extrapolator, which scales the merged architecture to the target.
     pub fn extrapolator<T>(self, extrapolator: T) -> Pipeline<E, S, A, T> {
         let Self { primitives, evaluator, searcher, aggregator, options, .. } = self;
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }
 
-    /// Optimises this; `accuracy`, as much as possible, by default. A goal that names costs needs
+    /// Sets the goal; by default, the score `accuracy` is maximised. A goal that names costs needs
     /// [`costs`](Self::costs).
     #[must_use]
     pub fn goal(mut self, goal: Goal) -> Self {
@@ -130,130 +134,135 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         self
     }
 
-    /// States the costs that the goal names: those of the target, [`TargetCosts`](crate::extrapolate::TargetCosts), or
-    /// others. They are part of what a journal compares.
+    /// Sets the source of the costs that the goal names, for example those of the target,
+    /// [`TargetCosts`](crate::extrapolate::TargetCosts). A journal can be continued only with the same costs.
     #[must_use]
     pub fn costs(mut self, costs: impl KnownCosts + 'static) -> Self {
         self.options.costs = Some(Arc::new(costs));
         self
     }
 
-    /// The root of everything random; 0 by default.
+    /// Sets the seed of all random numbers; 0 by default.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.options.seed = Seed(seed);
         self
     }
 
-    /// Stops after so many trials in total, those of earlier runs included and those marked invalid left out; 24 by
-    /// default. A larger number continues a search that had stopped.
+    /// Sets the budget: the total number of trials, including those of earlier runs but not those marked invalid; 24 by
+    /// default. Use a larger number to continue a finished search.
     #[must_use]
     pub fn trials(mut self, trials: usize) -> Self {
         self.options.trials = trials;
         self
     }
 
-    /// Starts no new trial after this time, counted from the start of this run; what runs then is finished.
+    /// Starts no new trial after this time, counted from the start of this run. Running trials are finished.
     #[must_use]
     pub fn time_limit(mut self, time: Duration) -> Self {
         self.options.time = Some(time);
         self
     }
 
-    /// Evaluates so many trials at once, each on one thread of this process; 1 by default.
+    /// Evaluates this many trials in parallel, each on one thread of this process; 1 by default.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.options.workers = workers;
         self
     }
 
-    /// Evaluates elsewhere than on threads of this process.
+    /// Sets the executor, to evaluate trials elsewhere than on threads of this process.
     #[must_use]
     pub fn executor(mut self, executor: impl Executor + 'static) -> Self {
         self.options.executor = Some(Box::new(executor));
         self
     }
 
-    /// Lets the searcher use every outcome as soon as it is there. Workers never wait then, but with more than one the
-    /// result depends on their speed. Without it, the same seed and number of workers give the same search; see
-    /// [`Session::lag`].
+    /// Lets the searcher use every result as soon as it arrives.
+    ///
+    /// Workers then never wait, but with more than one worker the search depends on their speed. Without this option,
+    /// the same seed and number of workers give the same search; see [`Session::lag`].
     #[must_use]
     pub fn eager(mut self) -> Self {
         self.options.eager = true;
         self
     }
 
-    /// Evaluates what was merged before it is handed out, where no trial has done so: a merged sequence can be worse
-    /// than the best trial. One trial more than the budget says; what is merged stays the same. A search that runs out
-    /// of time leaves it.
+    /// Evaluates the merged architecture if no trial has done so, since it can be worse than the best trial.
+    ///
+    /// This is one trial beyond the budget. It does not change which architecture is returned. It is skipped if the
+    /// time limit is reached.
     #[must_use]
     pub fn evaluate_merged(mut self) -> Self {
         self.options.evaluate_merged = true;
         self
     }
 
-    /// Ends trials that fall behind by this rule; none by default. The journal remembers it. The evaluator must tell
-    /// its running value, as [`Mad`](crate::evaluate::mad::Mad) does; others are never stopped.
+    /// Stops trials early according to this rule; by default, none are. The rule is recorded in the journal.
+    ///
+    /// This needs an evaluator that reports intermediate values, such as [`Mad`](crate::evaluate::mad::Mad). Trials of
+    /// other evaluators are never stopped.
     #[must_use]
     pub fn stop_early(mut self, rule: impl Pruner + 'static) -> Self {
         self.options.stopping = Some(Box::new(rule));
         self
     }
 
-    /// Attempts per trial before a transient error is recorded as a failure; 3 by default.
+    /// Sets how often a trial is attempted before a transient error is recorded as a failure; 3 by default, at least 1.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.options.max_attempts = attempts;
         self
     }
 
-    /// Keeps the search in this file; where it exists, the search resumes.
+    /// Sets the path of the journal. If the file exists, the search resumes.
     #[must_use]
     pub fn journal(mut self, path: impl AsRef<Path>) -> Self {
         self.options.journal = Some(path.as_ref().into());
         self
     }
 
-    /// How long to wait for a journal that cannot be written, on a full disk for example; a minute by default.
+    /// Sets how long to retry if the journal cannot be written, for example on a full disk; 60 s by default.
     #[must_use]
     pub fn write_timeout(mut self, write_timeout: Duration) -> Self {
         self.options.write_timeout = write_timeout;
         self
     }
 
-    /// Evaluates these candidates before the searcher is asked; they count against the budget. Those that the study
-    /// knows already are passed over, so that running again adds nothing.
+    /// Evaluates these architectures before the searcher is asked. They count against the budget. Architectures that
+    /// were already tried or queued are skipped, so running the same program again adds nothing.
     #[must_use]
     pub fn candidates(mut self, candidates: impl IntoIterator<Item = Architecture>) -> Self {
         self.options.candidates.extend(candidates);
         self
     }
 
-    /// Sets a finished trial aside before the search goes on; one that is set aside already stays so.
+    /// Marks a finished trial as invalid before the search continues. Does nothing if it is already marked.
     #[must_use]
     pub fn invalidate(mut self, id: TrialId, reason: impl Into<String>) -> Self {
         self.options.invalid.push((id, reason.into()));
         self
     }
 
-    /// Tells `observer` what happens; any number may watch.
+    /// Adds an observer, which is notified of what happens. There can be several.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.options.observers.push(Box::new(observer));
         self
     }
 
-    /// A token that stops the search from elsewhere, such as a signal handler.
+    /// Returns a token that cancels the search, for example from a signal handler.
     pub fn cancel_token(&self) -> CancelToken {
         self.options.cancel.clone()
     }
 }
 
 impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A, X> {
-    /// The part of the configuration that the results depend on; what a journal keeps and is checked against.
+    /// Returns the part of the configuration that determines the results. A journal can be continued only with the same
+    /// setup.
     ///
     /// # Errors
-    /// [`RegistryError`] when the space names an unknown primitive.
+    /// [`RegistryError`] if the space names an unknown primitive.
     pub fn setup(&self) -> Result<Setup, RegistryError> {
         let id = |symbol| Ok((symbol, self.primitives.get(symbol)?.id()));
         Ok(Setup {
@@ -272,11 +281,11 @@ impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A
         })
     }
 
-    /// The session under this search, for those who own the loop. How many workers there are is theirs to say: the
-    /// setup does not know it.
+    /// Turns this search into a session, for those who write the loop themselves. The number of workers is not part of
+    /// its setup, because the session does not know it.
     ///
     /// # Errors
-    /// [`PipelineError`] when the space names an unknown primitive or the journal cannot be used.
+    /// [`PipelineError`] if the space names an unknown primitive or the journal cannot be used.
     pub fn into_session(self) -> Result<Session<S>, PipelineError> {
         let setup = Setup { workers: None, eager: false, ..self.setup()? };
         self.options.into_session(setup, self.searcher)
@@ -284,12 +293,12 @@ impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A
 }
 
 impl Options {
-    /// The costs, where the goal names some.
+    /// Returns the costs if the goal names any.
     fn named_costs(&self) -> Option<Arc<dyn KnownCosts>> {
         self.costs.clone().filter(|_| !self.goal.costs().is_empty())
     }
 
-    /// A session of this setup, with all that is no stage.
+    /// Opens a session with these options.
     pub(super) fn into_session<S: Searcher>(self, setup: Setup, searcher: S) -> Result<Session<S>, PipelineError> {
         let session = match &self.journal {
             Some(path) => Session::open(path, setup, searcher)?,

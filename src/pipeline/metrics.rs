@@ -1,4 +1,4 @@
-//! A file of numbers for dashboards.
+//! Metrics in a file, for dashboards.
 
 use std::{
     collections::HashMap,
@@ -18,46 +18,48 @@ use crate::{
     study::{Event, Study, TrialId},
 };
 
-/// Appends what happens to a file, one JSON object per line, flat, so that tools such as Weights & Biases, pandas or
-/// `jq` take it as it is. Every line has `time` (seconds since 1970) and `kind`:
+/// An observer that appends metrics to a file, as one flat JSON object per line.
+///
+/// Tools such as Weights & Biases, pandas or `jq` can read it directly. Every line has `time` (seconds since 1970) and
+/// `kind`:
 ///
 /// | `kind` | when | further fields |
 /// |---|---|---|
-/// | `start`, `end` | the run begins, ends | `trials` (known so far), `budget` (only at the start) |
-/// | `progress` | a trial is so far, at most once a second | `trial`, `stage`, `step`, `steps`, `value` |
-/// | `completed` | a trial has a report | `trial`, `architecture`, what is listed below |
-/// | `failed` | a trial was given up | `trial`, `architecture`, `reason` |
-/// | `retried` | an attempt failed | `trial`, `architecture`, `reason` |
-/// | `notice` | a person should know | `text` |
+/// | `start`, `end` | the run starts, ends | `trials` (so far), `budget` (only in `start`) |
+/// | `progress` | a trial reports progress, at most once per second | `trial`, `stage`, `step`, `steps`, `value` |
+/// | `completed` | a trial has a result | `trial`, `architecture`, and the fields below |
+/// | `failed` | a trial has failed | `trial`, `architecture`, `reason` |
+/// | `retried` | an attempt has failed | `trial`, `architecture`, `reason` |
+/// | `notice` | there is a message for the user | `text` |
 ///
-/// A completed trial has `score`, `best` (so far), `standard_error`, `seconds`, `parameters`, `train_flops`, and each
-/// score of the report as `scores/NAME`.
+/// A completed trial has `score`, `best` (the best score so far), `standard_error`, `seconds`, `parameters`,
+/// `train_flops`, and every score of the report as `scores/NAME`.
 ///
-/// What is not known, or is NaN or infinite, which JSON cannot say, is left out. A line of progress has some 120 bytes:
-/// a trial that runs for an hour adds 430 kB at most.
+/// Unknown values are omitted, and so are NaN and infinities, which JSON cannot represent. A progress line takes about
+/// 120 bytes: a trial of one hour adds at most 430 kB.
 ///
-/// The journal is the memory of a search; this file is not read again. A line that cannot be written is left out.
+/// A search never reads this file; it resumes from the journal. A line that cannot be written is dropped.
 #[derive(Debug)]
 pub struct MetricsFile {
     file: File,
-    /// When each running trial was last heard of.
+    /// When each running trial last wrote a progress line.
     heard: HashMap<TrialId, Instant>,
 }
 
-/// Between two lines of progress of one trial.
+/// The least time between two progress lines of one trial.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 impl MetricsFile {
-    /// Appends to the file at `path`; creates it, with its folder, where there is none.
+    /// Opens the file at `path` for appending. Creates it and its folder if they do not exist.
     ///
     /// # Errors
-    /// The system's, where it cannot be opened, and [`io::ErrorKind::InvalidInput`] for what is no regular file.
+    /// The I/O error if the file cannot be opened; [`io::ErrorKind::InvalidInput`] if it is not a regular file.
     pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
-        // It is not read: any length will do.
+        // The file is not read, so its length does not matter.
         let file = limits::open_with(OpenOptions::new().append(true).create(true), path, u64::MAX)?;
         Ok(Self { file, heard: HashMap::new() })
     }
@@ -69,7 +71,7 @@ impl MetricsFile {
             fields.insert("time".into(), (time.as_millis() as f64 / 1e3).into());
             fields.retain(|_, value| !value.is_null());
         }
-        // What shows a search must not end it.
+        // A failure to write metrics must not end the search.
         let _ = writeln!(self.file, "{fields}");
     }
 }

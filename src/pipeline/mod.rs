@@ -1,7 +1,8 @@
-//! Composition of the stages.
+//! Runs a complete search.
 //!
-//! A [`Pipeline`] runs a whole search: it is a loop around a [`Session`], which proposes trials and takes in what came
-//! of them. Whoever wants the loop for themselves, in a notebook or a scheduler, uses the session.
+//! [`Pipeline`] runs a search from the first trial to the architecture at full size. It is a loop around a [`Session`],
+//! which proposes trials and records their results. Use the session directly if you want to write the loop yourself,
+//! for example in a notebook or a scheduler.
 
 mod builder;
 mod metrics;
@@ -37,15 +38,15 @@ use crate::{
     text::line,
 };
 
-/// Trials that have an outcome.
+/// The trials that have finished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished(
-    /// Their numbers, ascending.
+    /// Their ids, in ascending order.
     pub Vec<TrialId>,
 );
 
 impl fmt::Display for Finished {
-    /// How many, and which.
+    /// Writes the number of trials and their ids, such as `6 trials are finished: 0 to 2, 4, 7 to 8`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} trials are finished", self.0.len())?;
         for (place, run) in self.0.chunk_by(|one, next| one.0 + 1 == next.0).enumerate() {
@@ -61,82 +62,83 @@ impl fmt::Display for Finished {
     }
 }
 
-/// A search that stopped. Everything finished before is in the journal, where there is one.
+/// An error that ended a search. All trials that finished before are in the journal, if the search has one.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PipelineError {
-    /// No trial was asked for.
-    #[error("a search of 0 trials finds nothing: ask for at least one")]
+    /// The budget is 0 trials.
+    #[error("the budget is 0 trials: allow at least one")]
     NoTrials,
-    /// A symbol of the space is no primitive.
+    /// A symbol of the space has no primitive.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// A finished evaluation could not be written, for as long as the pipeline was told to wait.
-    #[error("a line is not in the journal, after {} s of waiting: {line}", .waited.as_secs())]
+    /// The result of an evaluation could not be written to the journal within the write timeout.
+    #[error("a line could not be written to the journal within {} s: {line}", .waited.as_secs())]
     Unsaved {
-        /// What the journal said.
+        /// The error from the journal.
         source: JournalError,
-        /// How long it was tried.
+        /// How long the pipeline retried.
         waited: Duration,
-        /// The line that is missing. When the search resumes, the trial runs again and gives the same.
+        /// The line that could not be written. When the search resumes, this trial runs again and gives the same
+        /// result.
         line: String,
     },
-    /// The run's folder or the journal went away while the search ran.
-    #[error("the run's folder or its journal went away; {finished}{}", .restored.as_ref().map_or_else(String::new, |path| {
-        format!(", and the journal, which was removed, is written to {} again", path.display())
+    /// The run folder or the journal disappeared during the search.
+    #[error("the run folder or its journal disappeared; {finished}{}", .restored.as_ref().map_or_else(String::new, |path| {
+        format!(", and the journal, which had been removed, was written to {} again", path.display())
     }))]
     Gone {
-        /// What went away, and how long it was waited for.
+        /// What disappeared, and how long the pipeline waited for it to come back.
         source: Box<PipelineError>,
-        /// What had been finished until then: it is in the journal, wherever that was moved to.
+        /// The trials that had finished. They are in the journal, even if it was moved.
         finished: Finished,
         /// Where the journal was written again, if it had been removed.
         restored: Option<PathBuf>,
     },
-    /// The study refused a change.
+    /// The study rejected a change.
     #[error(transparent)]
     Study(#[from] StudyError),
-    /// A known cost that the goal names has no value.
+    /// A known cost that the goal names is missing or has no value.
     #[error(transparent)]
     Costs(#[from] KnownCostError),
-    /// No trial is within the bounds of the goal.
-    #[error("no finished trial is within the bounds of the goal ({goal}){nearest}: relax a bound, or search on")]
+    /// No finished trial is within the bounds of the goal.
+    #[error("no finished trial is within the bounds of the goal ({goal}){nearest}: relax a bound or run more trials")]
     NothingWithin {
         /// The goal.
         goal: String,
-        /// The trial that comes nearest, in words.
+        /// The trial closest to the bounds, as text.
         nearest: String,
     },
     /// The searcher failed.
     #[error("the searcher failed")]
     Search(#[from] SearchError),
-    /// The searcher waits although nothing is running.
-    #[error("the searcher waits for results although no trial is pending: it breaks the law of Searcher::ask")]
+    /// The searcher waits although no trial is running.
+    #[error("the searcher waits for results although no trial is pending: this breaks the contract of Searcher::ask")]
     Stuck,
-    /// The evaluator cannot go on.
-    #[error("the evaluator gave up at {id}: {}; nothing finished is lost, run again once the cause is removed", line(.reason))]
+    /// The evaluator reported a fatal error.
+    #[error("a fatal error in the evaluation of {id}: {}; fix the cause and run again, all finished trials are kept", line(.reason))]
     Fatal {
-        /// The trial at which it happened.
+        /// The trial that was evaluated.
         id: TrialId,
-        /// The evaluator's words.
+        /// The reason that the evaluator gave.
         reason: String,
     },
-    /// The search was called off.
-    #[error("the search was cancelled after {finished} finished trials; run it again to go on")]
+    /// The search was cancelled.
+    #[error("the search was cancelled after {finished} finished trials; run it again to continue")]
     Cancelled {
-        /// Trials that have an outcome.
+        /// The number of finished trials.
         finished: usize,
     },
     /// The executor failed.
     #[error(transparent)]
     Execute(#[from] ExecuteError),
-    /// Nothing could be aggregated.
+    /// The aggregator failed.
     #[error(transparent)]
     Aggregate(#[from] AggregateError),
-    /// The result cannot be scaled.
+    /// The extrapolator failed.
     #[error(transparent)]
     Extrapolate(#[from] ExtrapolateError),
 }

@@ -17,42 +17,44 @@ use crate::{
     text::{self, number},
 };
 
-/// Shows trials done, the best so far, how many trials end in a minute or an hour, and the time left; below, a line per
-/// running trial with its task and step. In a terminal these lines change; elsewhere it prints a line per finished
-/// trial, without control characters.
+/// An observer that shows a progress bar on standard error.
+///
+/// It shows the number of finished trials, the best trial so far, the trials per minute or hour, and the time left.
+/// Below, it shows one line per running trial (at most 8) with its task and step. If standard error is not a terminal,
+/// it prints one line per finished trial, without control characters.
 #[derive(Debug)]
 pub struct ProgressBar {
     lines: MultiProgress,
     bar: Bar,
     start: Instant,
     budget: usize,
-    /// Trials that had an outcome when the run began.
+    /// Trials that had finished when the run began.
     earlier: usize,
     running: BTreeMap<TrialId, Running>,
-    /// Where they are, as far as an executor tells.
+    /// The locations of the running trials, if the executor reports them.
     places: BTreeMap<TrialId, Location>,
 }
 
-/// A trial that a worker has taken up.
+/// A trial that a worker evaluates.
 #[derive(Debug)]
 struct Running {
-    /// How much of it is done.
+    /// The completed fraction, from 0 to 1.
     share: f64,
     line: Option<Bar>,
 }
 
-/// Resolution of the bar: a trial counts this much.
+/// The number of ticks of the bar per trial.
 const PER_TRIAL: f64 = 100.0;
-/// Trials that have a line of their own.
+/// The maximum number of trials with their own line.
 const LINES: usize = 8;
 
-/// A style; should the library ever refuse the template, which is a constant, its own default.
+/// Parses a style. The templates are constants; if one were invalid, the default style is used.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
 impl ProgressBar {
-    /// A bar on standard error.
+    /// Creates a progress bar on standard error.
     pub fn new() -> Self {
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5));
         let bar = lines.add(Bar::new(1)).with_style(style("{prefix} [{bar:24}] {msg}"));
@@ -72,7 +74,7 @@ impl ProgressBar {
         self.bar.set_message(format!("{}{failed}{places}{}", best(study), self.pace(done as f64 + part)));
     }
 
-    /// How fast it goes and how long it will go on, once that is known.
+    /// Describes speed and time left, if known.
     fn pace(&self, done: f64) -> String {
         pace(done - self.earlier as f64, self.budget as f64 - done, self.start.elapsed())
     }
@@ -86,7 +88,7 @@ impl ProgressBar {
     }
 }
 
-/// In words, for so many trials done in a time and so many left: `, 3.1 trials/min, 4 minutes left`.
+/// Describes the speed and the time left from the number of trials done and left: `, 3.1 trials/min, 4 minutes left`.
 fn pace(done: f64, left: f64, elapsed: Duration) -> String {
     let per_minute = 60.0 * done / elapsed.as_secs_f64();
     if done <= 0.0 || left <= 0.0 || !per_minute.is_finite() {
@@ -168,7 +170,7 @@ impl Observer for ProgressBar {
     }
 }
 
-/// Prints a line, as long as somebody reads: a search does not end with its terminal.
+/// Prints a line and ignores errors: a search must not end because its terminal was closed.
 fn tell(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
@@ -191,7 +193,7 @@ fn failed(study: &Study) -> String {
     }
 }
 
-/// How many trials wait and why, and how many run on which node: `, 3 queued (Resources), running n1 ×2 n2 ×1`.
+/// Counts the queued trials by reason and the running ones by node: `, 3 queued (Resources), running n1 ×2 n2 ×1`.
 fn where_they_are(places: &BTreeMap<TrialId, Location>) -> String {
     let (mut reasons, mut nodes) = (BTreeMap::<&str, usize>::new(), BTreeMap::<&str, usize>::new());
     for place in places.values() {
@@ -206,7 +208,7 @@ fn where_they_are(places: &BTreeMap<TrialId, Location>) -> String {
     text::line(&queued.chain([running]).collect::<String>())
 }
 
-/// One finished trial in words.
+/// Describes a finished trial in one line.
 fn outcome(event: &Event, study: &Study) -> Option<String> {
     let trial = study.trial(event.id()).ok()?;
     let text = match &trial.state {

@@ -1,4 +1,4 @@
-//! The loop: ask, evaluate, tell, until the budget is spent.
+//! The main loop: ask, evaluate, tell, until the budget is spent.
 
 use std::{
     ops::ControlFlow,
@@ -22,27 +22,27 @@ use crate::{
     text::causes,
 };
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// What was searched, and how.
+    /// The configuration of the search.
     pub setup: Setup,
     /// All trials.
     pub study: Study,
     /// The small architecture, merged from the best trials.
     pub aggregated: Architecture,
-    /// On how many trials it rests, where the aggregator says so.
+    /// The number of trials that were merged, if the aggregator reports it.
     pub voters: Option<usize>,
-    /// The architecture at the target's size, ready to be built.
+    /// The model at the target's size, ready to be built.
     pub target: ModelSpec,
-    /// Its weights, where it has any: a search that converts a trained model leaves them.
+    /// Its weights, if there are any: a search that converts a trained model returns them.
     #[cfg(feature = "model")]
     pub weights: Option<crate::model::HybridLm>,
 }
 
 impl Found {
-    /// What a person should know of the result: whether the merged architecture or the best trial is better, clusters
-    /// of one or two voters, a size that is not the target's.
+    /// Returns remarks on the result for the user: whether the merged architecture or the best trial is better, whether
+    /// only one or two trials were merged, and whether the model misses the target's size.
     pub fn notices(&self, target: &Target, primitives: &Primitives) -> Vec<String> {
         let few = self.voters.and_then(few_voters);
         let size = size_notice(&self.target, target, primitives).map(|words| format!("at full size, {words}"));
@@ -50,7 +50,7 @@ impl Found {
     }
 }
 
-/// How long the loop sleeps at most before it looks at the clock and the cancel token.
+/// How long the loop waits for a message before it checks the clock and the cancel token.
 const POLL: Duration = Duration::from_millis(200);
 
 impl<E, S, A, X> Pipeline<E, S, A, X>
@@ -60,11 +60,12 @@ where
     A: Aggregator,
     X: Extrapolator,
 {
-    /// Runs the search until its budget is spent or the space is exhausted, then aggregates and extrapolates to
-    /// `target`.
+    /// Runs the search until the budget is spent or the space is exhausted, then aggregates the trials and extrapolates
+    /// to `target`.
     ///
     /// # Errors
-    /// [`PipelineError`]. Whatever the error, every finished trial is in the journal; the same call goes on from there.
+    /// [`PipelineError`]. In every case, all finished trials are in the journal, and the same call continues from
+    /// there.
     pub fn run(self, target: &Target) -> Result<Found, PipelineError> {
         let primitives = self.primitives.clone();
         let Stages { aggregator, extrapolator, setup, study } = self.search()?;
@@ -122,7 +123,7 @@ where
     }
 }
 
-/// What was merged, or the best trial where that is beyond the goal's bounds on costs.
+/// Returns the merged architecture, or the best trial if the merged one exceeds the goal's bounds on known costs.
 fn allowed(study: &Study, merged: Architecture) -> Architecture {
     match study.admits(&merged) {
         true => merged,
@@ -130,7 +131,7 @@ fn allowed(study: &Study, merged: Architecture) -> Architecture {
     }
 }
 
-/// The study without the trials that are beyond the goal's bounds.
+/// Returns the study without the trials that exceed the goal's bounds.
 fn within_bounds(study: &Study) -> Result<Study, PipelineError> {
     let within = study.within_bounds();
     if within.observations().next().is_some() || study.observations().next().is_none() {
@@ -152,7 +153,7 @@ struct Stages<A, X> {
     study: Study,
 }
 
-/// A search under way.
+/// A running search.
 struct Run<S> {
     session: Session<S>,
     executor: Box<dyn Executor>,
@@ -188,7 +189,8 @@ impl<S: Searcher> Run<S> {
                 Some(Message::Done(id, outcome)) => {
                     self.running -= 1;
                     if stopped.is_some() {
-                        // The disk has had its chance; what it refuses now runs again when the search resumes.
+                        // The write timeout has passed once; a result that still cannot be written is evaluated again
+                        // on resume.
                         self.write_timeout = Duration::ZERO;
                     }
                     self.retrying(|session| session.attempted(id, outcome.clone())).map(drop)
@@ -207,7 +209,7 @@ impl<S: Searcher> Run<S> {
                 }
                 None => Ok(()),
             };
-            // The first error is the cause; those of trials that were called off follow from it.
+            // The first error is the cause; later ones come from the trials that it cancelled.
             if let Err(error) = outcome
                 && stopped.is_none()
             {
@@ -217,14 +219,14 @@ impl<S: Searcher> Run<S> {
         }
     }
 
-    /// Evaluates what the aggregator gives, where nothing is known of it yet. A search that is out of time goes on
-    /// with its own trials when it resumes, and merges then.
+    /// Evaluates the merged architecture if it has not been tried. Without time left, this is skipped: a resumed search
+    /// may still add trials, and merges then.
     fn evaluate_merged(&mut self, aggregator: &impl Aggregator) -> Result<(), PipelineError> {
         if !self.in_time() {
             return Ok(());
         }
         let study = self.session.study();
-        // Where nothing can be merged, whoever asks for the result is told.
+        // If merging fails here, the caller gets the error when it merges.
         let merged = within_bounds(&study.searched())
             .ok()
             .and_then(|within| Some(allowed(&within, aggregator.aggregate(&within).ok()?)));
@@ -234,7 +236,7 @@ impl<S: Searcher> Run<S> {
         self.drive()
     }
 
-    /// Gives every idle worker a trial, as far as budget, time and searcher allow.
+    /// Gives every idle worker a trial, while budget, time and searcher allow.
     fn fill(&mut self) -> Result<(), PipelineError> {
         while self.executor.idle() > 0 {
             let in_budget = self.session.queued() > 0 || self.session.study().valid_trials() < self.trials;
@@ -258,7 +260,7 @@ impl<S: Searcher> Run<S> {
         self.deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 
-    /// Does something that writes to the journal, again and again while the disk refuses.
+    /// Runs an action that writes to the journal; repeats it until the write timeout if the disk refuses.
     fn retrying<T>(
         &mut self,
         mut act: impl FnMut(&mut Session<S>) -> Result<T, PipelineError>,
@@ -281,7 +283,8 @@ impl<S: Searcher> Run<S> {
         written.unwrap_or_else(unsaved)
     }
 
-    /// The error with what was finished, where the run's folder went away; a journal that was removed with it is saved.
+    /// Adds the finished trials to the error if the run folder has disappeared, and saves a journal that was removed
+    /// with it.
     fn explained(&mut self, error: PipelineError) -> PipelineError {
         let unsaved = match &error {
             PipelineError::Unsaved { source: JournalError::Gone { .. }, line, .. } => line.as_str(),
@@ -314,7 +317,7 @@ mod tests {
         testkit,
     };
 
-    /// Answers what no trial of these searches has tried.
+    /// Evaluates only what no trial of these searches has tried.
     struct Unseen;
 
     impl Aggregator for Unseen {
@@ -365,7 +368,7 @@ mod tests {
             assert_eq!(evaluations.load(Ordering::Relaxed), 9);
             let folder = tempfile::tempdir().unwrap();
             testkit::pipeline::check(search, &Target::llama_1b(), folder.path()).unwrap();
-            // A larger budget goes on, and keeps what was merged before.
+            // A larger budget continues the search and keeps what was merged before.
             let more = search().trials(12).journal(&path).run(&Target::llama_1b()).unwrap().study;
             assert_eq!((&more.trials()[..9], more.valid_trials()), (found.study.trials(), 12));
         }

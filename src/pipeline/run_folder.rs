@@ -1,4 +1,4 @@
-//! What a search leaves in a folder, for the programs that go on from there.
+//! The files of a search in its folder, for the programs that use its result.
 
 use std::{
     io,
@@ -20,8 +20,8 @@ use crate::{
     study::Study,
 };
 
-/// The folder of a search: `journal.jsonl`, and `architecture.json` and `target.json` where the search has ended and
-/// [`Found::write`] put them there.
+/// The folder of a search: `journal.jsonl` and, once the search has ended and [`Found::write`] was called,
+/// `architecture.json` and `target.json`.
 ///
 /// ```no_run
 /// use composer_nas::{pipeline::RunFolder, prelude::*, report::Page};
@@ -32,28 +32,29 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct RunFolder {
-    /// Where it is.
+    /// The path of the folder.
     pub folder: PathBuf,
-    /// What the search was; its aggregator and extrapolator are those of the result, where there is one.
+    /// The configuration of the search. If there is a result, the aggregator and the extrapolator are those of the
+    /// result.
     pub setup: Setup,
     /// The trials.
     pub study: Study,
-    /// How the small architecture came about.
+    /// The small architecture and how it was made; `None` before the search has ended.
     pub summary: Option<Summary>,
-    /// The model at full size.
+    /// The model at full size; `None` before the search has ended.
     pub model: Option<ModelSpec>,
 }
 
-/// What `architecture.json` holds.
+/// The contents of `architecture.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The small architecture, merged from the best trials.
     pub architecture: Architecture,
-    /// The same, a letter per layer.
+    /// The same, as one letter per layer.
     pub layers: String,
-    /// Fingerprint of the aggregator that merged it.
+    /// The fingerprint of the aggregator that merged it.
     pub aggregator: String,
-    /// Fingerprint of the extrapolator that scaled it; absent in files of earlier versions.
+    /// The fingerprint of the extrapolator that scaled it; absent in files of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extrapolator: Option<String>,
     /// The size it was scaled to; absent in files of earlier versions.
@@ -63,11 +64,11 @@ pub struct Summary {
     pub best_trial: Option<Architecture>,
     /// Its score.
     pub best_score: Option<f64>,
-    /// Valid trials.
+    /// The number of valid trials.
     pub trials: usize,
 }
 
-/// A run's folder that cannot be read or written, or holds what this program cannot build.
+/// An error from reading or writing a run folder, or a model that these primitives cannot build.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RunFolderError {
@@ -82,8 +83,8 @@ pub enum RunFolderError {
         /// The I/O error.
         source: io::Error,
     },
-    /// A file holds something else.
-    #[error("{} holds no {what}: run the search again, which writes it anew", .path.display())]
+    /// A file has the wrong contents.
+    #[error("{} holds no {what}: run the search again to rewrite it", .path.display())]
     Content {
         /// The file.
         path: PathBuf,
@@ -100,15 +101,15 @@ pub enum RunFolderError {
         /// The I/O error.
         source: io::Error,
     },
-    /// A letter of the model stands for another layer here, or for none.
-    #[error("{symbol} stands for {} here and for {there} in the run: use a program that has its layers \
+    /// A letter of the model stands for another layer in this program, or for none.
+    #[error("{symbol} stands for {} here and for {there} in the run: use a program that registers these layers \
         (docs/plug_in.md)", .here.as_ref().map_or("no layer", PrimitiveId::as_str))]
     Layer {
         /// The letter.
         symbol: Symbol,
-        /// What the search used; `unknown` where the run does not tell.
+        /// The layer that the search used; `unknown` if the run does not record it.
         there: String,
-        /// What this program has.
+        /// The layer of this program, if any.
         here: Option<PrimitiveId>,
     },
 }
@@ -118,12 +119,13 @@ const SUMMARY: &str = "architecture.json";
 const MODEL: &str = "target.json";
 
 impl Found {
-    /// Writes the result into the folder of the run, where the programs that go on from there find it:
-    /// `architecture.json`, a [`Summary`], and `target.json`, the model. `target` is what [`run`](super::Pipeline::run)
-    /// was given. The journal should be `journal.jsonl` in the same folder.
+    /// Writes the result into the run folder: `architecture.json`, a [`Summary`], and `target.json`, the model.
+    ///
+    /// `target` is the argument that was passed to [`run`](super::Pipeline::run). The journal should be `journal.jsonl`
+    /// in the same folder.
     ///
     /// # Errors
-    /// [`RunFolderError::Write`]; earlier files are whole then.
+    /// [`RunFolderError::Write`]. Files are replaced atomically, so an earlier file is never left half written.
     pub fn write(&self, folder: impl AsRef<Path>, target: &Target) -> Result<(), RunFolderError> {
         let folder = folder.as_ref();
         let best = self.study.best();
@@ -143,11 +145,10 @@ impl Found {
 }
 
 impl RunFolder {
-    /// Reads a run that is named by its folder or by the journal in it, also while the search writes it. Nothing is
-    /// changed.
+    /// Reads a run, given its folder or its journal. A running search can be read too. Nothing is changed.
     ///
     /// # Errors
-    /// [`RunFolderError`] when there is no journal, or a file holds something else.
+    /// [`RunFolderError`] if there is no journal or a file has the wrong contents.
     pub fn read(run: impl AsRef<Path>) -> Result<Self, RunFolderError> {
         let run = run.as_ref();
         let journal = if run.is_dir() { run.join(JOURNAL) } else { run.into() };
@@ -162,7 +163,10 @@ impl RunFolder {
         Ok(Self { folder, setup, study, summary, model })
     }
 
-    /// The size that the model was scaled to, as far as the run tells: earlier versions left no more than its widths.
+    /// Returns the size that the model was scaled to.
+    ///
+    /// Earlier versions did not record it. For their runs, this is the named target with the widths of the model, if
+    /// there is one.
     pub fn target(&self) -> Option<Target> {
         let model = self.model.as_ref()?;
         let kept = self.summary.as_ref().and_then(|summary| summary.target.clone());
@@ -170,20 +174,22 @@ impl RunFolder {
         kept.or_else(|| named().find(|target| target.dims == model.dims))
     }
 
-    /// Whether these primitives are those that the model is made of.
+    /// Checks that the letters of the model stand for the same layers in `primitives`.
     ///
     /// # Errors
-    /// [`RunFolderError::Layer`] for the first letter that stands for something else.
+    /// [`RunFolderError::Layer`] for the first letter that stands for another layer.
     pub fn check(&self, primitives: &Primitives) -> Result<(), RunFolderError> {
         self.model.as_ref().map_or(Ok(()), |model| check(&model.architecture, Some(&self.setup), primitives))
     }
 }
 
-/// The model that a search left in its folder, or the one in a file such as `target.json`. A journal beside it tells
-/// what its letters stand for: `primitives` must have the same layers.
+/// Reads the model of a run, given the run folder or a file such as `target.json`.
+///
+/// If there is a journal beside the file, the letters of the model must stand for the same layers in `primitives` as in
+/// the journal.
 ///
 /// # Errors
-/// [`RunFolderError`] when there is no model, the journal cannot be read, or `primitives` lack a layer.
+/// [`RunFolderError`] if there is no model, the journal cannot be read, or `primitives` lacks a layer.
 pub fn read_model(path: impl AsRef<Path>, primitives: &Primitives) -> Result<ModelSpec, RunFolderError> {
     let path = path.as_ref();
     let file = if path.is_dir() { path.join(MODEL) } else { path.into() };
@@ -195,7 +201,7 @@ pub fn read_model(path: impl AsRef<Path>, primitives: &Primitives) -> Result<Mod
     Ok(model)
 }
 
-/// Compares what the letters of an architecture stand for.
+/// Compares the layers that the letters of an architecture stand for.
 fn check(architecture: &Architecture, setup: Option<&Setup>, primitives: &Primitives) -> Result<(), RunFolderError> {
     for (symbol, _) in architecture.runs() {
         let there = setup.and_then(|setup| setup.primitives.get(&symbol));
@@ -208,7 +214,7 @@ fn check(architecture: &Architecture, setup: Option<&Setup>, primitives: &Primit
     Ok(())
 }
 
-/// What a file holds; `None` where there is no file.
+/// Reads a file; `None` if it does not exist.
 fn read<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Option<T>, RunFolderError> {
     let text = match limits::read_text(path, limits::MAX_DESCRIPTION) {
         Ok(text) => text,
@@ -248,7 +254,7 @@ mod tests {
         let folder = folder.path();
         let target = Target::llama_350m();
         let found = found(folder, &target);
-        // While the search runs there is no result.
+        // There is no result while the search runs.
         let run = RunFolder::read(folder).unwrap();
         assert!(run.summary.is_none() && run.model.is_none() && run.target().is_none());
         run.check(&Primitives::empty()).unwrap();

@@ -1,4 +1,4 @@
-//! Ask and tell.
+//! A search that is driven from outside, by ask and tell.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,10 +23,11 @@ use crate::{
     text::causes,
 };
 
-/// A search that somebody else drives: ask for a trial, evaluate it, tell what came of it.
+/// A search whose loop you write yourself: ask for a trial, evaluate it, tell the result.
 ///
-/// Every change is in the journal before it counts. Opened again on the same journal, a session goes on where the last
-/// one stopped: trials that were asked for and never told are handed out again, under their old number and seed.
+/// Every change is written to the journal before it takes effect. A session that is opened on an existing journal
+/// continues where the last one stopped: trials that were asked for but never told are handed out again, with the same
+/// id and seed.
 ///
 /// ```
 /// use composer_nas::{pipeline::Ask, prelude::*};
@@ -45,14 +46,14 @@ pub struct Session<S> {
     study: Study,
     searcher: S,
     journal: Option<Journal>,
-    /// Pending trials that nobody evaluates yet.
+    /// Pending trials that have not been handed out.
     queue: VecDeque<TrialId>,
     lag: Option<u64>,
     stopping: Option<Box<dyn Pruner>>,
     max_attempts: u32,
-    /// Whether the bounds of the goal have been looked at.
+    /// Whether the bounds of the goal have been checked.
     bounds_checked: bool,
-    /// What is to be said about the journal, once somebody listens.
+    /// Notices about the journal for the first [`ask`](Self::ask), when the observers have been added.
     notices: Vec<String>,
     pub(super) observers: Vec<Box<dyn Observer>>,
 }
@@ -63,28 +64,28 @@ pub struct Session<S> {
 pub enum Ask {
     /// Evaluate this trial.
     Trial(Trial),
-    /// Tell an outcome first.
+    /// Tell a result first, then ask again.
     Wait,
     /// The space is exhausted.
     Finished,
 }
 
-/// What became of a trial that was told.
+/// What happened to a trial that was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It is completed.
+    /// The trial is completed.
     Completed,
-    /// It is recorded as failed.
+    /// The trial is recorded as failed.
     Failed,
-    /// It will be handed out again.
+    /// The trial will be handed out again.
     Again,
 }
 
-/// How often a trial may end in a transient error before it is recorded as failed.
+/// The default number of attempts per trial.
 const MAX_ATTEMPTS: u32 = 3;
 
 impl<S: Searcher> Session<S> {
-    /// A session without a journal.
+    /// Creates a session without a journal.
     pub fn in_memory(space: SearchSpace, goal: Goal, seed: Seed, searcher: S) -> Self {
         let primitives = BTreeMap::new();
         let searcher_fingerprint = searcher.fingerprint();
@@ -111,11 +112,13 @@ impl<S: Searcher> Session<S> {
         Self::new(setup, study, searcher, None)
     }
 
-    /// Creates or resumes the journal at `path`. The searcher must be the one that `setup` names. What is to be said
-    /// about the journal is a notice at the first [`ask`](Self::ask).
+    /// Creates or resumes the journal at `path`.
+    ///
+    /// The searcher must be the one that `setup` names. Notices about the journal reach the observers at the first
+    /// [`ask`](Self::ask).
     ///
     /// # Errors
-    /// [`PipelineError::Journal`] when the journal cannot be used or belongs to another setup.
+    /// [`PipelineError::Journal`] if the journal cannot be used or belongs to another setup.
     pub fn open(path: impl AsRef<Path>, setup: Setup, searcher: S) -> Result<Self, PipelineError> {
         let (journal, study) = Journal::open(path, &setup)?;
         let notices = journal.notices().to_vec();
@@ -139,35 +142,38 @@ impl<S: Searcher> Session<S> {
         }
     }
 
-    /// Makes the search with several workers repeatable: the searcher proposes trial `k` from the outcomes of trials
-    /// `0..=k - lag` and no others, whatever has come in early. With `lag` = number of workers, a worker waits only
-    /// when another is slower by a whole trial. `None`, the default here, uses all that is known.
+    /// Makes a search with several workers reproducible: the searcher proposes trial `k` from the results of trials
+    /// `0..=k - lag` only, even if later ones have already arrived.
+    ///
+    /// Set `lag` to the number of workers. A worker then waits only if another is slower by a whole trial. `None`, the
+    /// default, uses all results.
     #[must_use]
     pub fn lag(mut self, lag: Option<usize>) -> Self {
         self.lag = lag.map(|lag| lag.max(1) as u64);
         self
     }
 
-    /// Hands out trials with what they must reach by this rule, which `setup` names where there is a journal. It sees
-    /// what the searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
+    /// Gives every trial the threshold that it must reach according to `rule`. If there is a journal, its setup must
+    /// name the rule. The rule sees the same results as the searcher, so a search with a [`lag`](Self::lag) stays
+    /// reproducible.
     #[must_use]
     pub fn stop_early(mut self, rule: impl Pruner + 'static) -> Self {
         self.stopping = Some(Box::new(rule));
         self
     }
 
-    /// Attempts per trial before a transient error is recorded as a failure; 3 by default, at least 1.
+    /// Sets how often a trial is attempted before a transient error is recorded as a failure; 3 by default, at least 1.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts.max(1);
         self
     }
 
-    /// States the costs that the goal names, as `setup` says where there is a journal.
+    /// Sets the source of the costs that the goal names. If there is a journal, its setup must name the same costs.
     ///
     /// # Errors
-    /// [`PipelineError::Costs`] where the goal names another, [`PipelineError::Journal`] where the journal is of other
-    /// costs.
+    /// [`PipelineError::Costs`] if a cost that the goal names is missing, [`PipelineError::Journal`] if the journal was
+    /// written with other costs.
     pub fn costs(self, costs: Arc<dyn KnownCosts>) -> Result<Self, PipelineError> {
         let named = !self.study.goal().costs().is_empty();
         let setup = Setup { costs: named.then(|| costs.fingerprint()), ..self.setup.clone() };
@@ -178,32 +184,33 @@ impl<S: Searcher> Session<S> {
         Ok(Self { study: self.study.with_costs(costs)?, setup, ..self })
     }
 
-    /// Tells `observer` what happens; any number may watch.
+    /// Adds an observer, which is notified of what happens. There can be several.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.push(Box::new(observer));
         self
     }
 
-    /// What the search is: everything that decides which trials it makes.
+    /// Returns the configuration that determines the results of the search.
     pub fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    /// What is known.
+    /// Returns all trials and their results.
     pub fn study(&self) -> &Study {
         &self.study
     }
 
-    /// Trials that are proposed and wait for [`ask`](Self::ask).
+    /// Returns the number of pending trials that [`ask`](Self::ask) has not handed out yet.
     pub fn queued(&self) -> usize {
         self.queue.len()
     }
 
-    /// The next trial to evaluate: one that waits, or else a new proposal.
+    /// Returns the next trial to evaluate: a queued one if there is any, otherwise a new proposal.
     ///
     /// # Errors
-    /// [`PipelineError`] when the searcher fails, proposes something impossible, or the journal cannot be written.
+    /// [`PipelineError`] if the searcher fails or proposes an invalid architecture, or if the journal cannot be
+    /// written.
     pub fn ask(&mut self) -> Result<Ask, PipelineError> {
         for text in std::mem::take(&mut self.notices) {
             self.watch(|observer, _| observer.notice(&text));
@@ -227,22 +234,24 @@ impl<S: Searcher> Session<S> {
         }
     }
 
-    /// Takes in what an evaluator answers. A report without the goal's score, or with a score that is not finite,
-    /// counts as a failure; other numbers that are not finite are [left out](Report::finite), with a notice.
+    /// Records the result of a trial.
+    ///
+    /// A report without the goal's score, or with a score that is not finite, counts as a failure. Other numbers that
+    /// are not finite are [removed](Report::finite), with a notice.
     ///
     /// # Errors
-    /// [`PipelineError`] for an unknown or finished trial, when the journal cannot be written (nothing has changed
-    /// then: tell again), or when the evaluator gave up ([`PipelineError::Fatal`], [`PipelineError::Cancelled`]; the
-    /// trial then stays pending).
+    /// [`PipelineError`] if the trial is unknown or finished, or if the journal cannot be written; nothing has changed
+    /// then, so tell again. [`PipelineError::Fatal`] or [`PipelineError::Cancelled`] if the evaluator could not
+    /// continue; the trial then stays pending.
     pub fn tell(&mut self, id: TrialId, answer: Result<Report, EvalError>) -> Result<Told, PipelineError> {
         self.attempted(id, answer.map_err(Into::into))
     }
 
-    /// Takes in what came of an attempt, as [`execute::evaluate`](crate::execute::evaluate) and executors say it;
-    /// otherwise as [`tell`](Self::tell).
+    /// Records the outcome of an attempt, as returned by [`execute::evaluate`](crate::execute::evaluate) and by
+    /// executors. Otherwise the same as [`tell`](Self::tell).
     ///
     /// # Errors
-    /// As [`tell`](Self::tell).
+    /// See [`tell`](Self::tell).
     pub(crate) fn attempted(
         &mut self,
         id: TrialId,
@@ -294,40 +303,41 @@ impl<S: Searcher> Session<S> {
         Ok(told)
     }
 
-    /// Adds a candidate by hand; it is handed out before the searcher is asked again.
+    /// Adds an architecture chosen by you. It is handed out before the searcher is asked again.
     ///
     /// # Errors
-    /// [`PipelineError::Study`] when it is outside the space, [`PipelineError::Journal`] when it cannot be recorded.
+    /// [`PipelineError::Study`] if it is outside the space, [`PipelineError::Journal`] if it cannot be recorded.
     pub fn add(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
         let id = self.submit(architecture, Origin::Manual)?;
         self.queue.push_back(id);
         Ok(id)
     }
 
-    /// Adds what was merged; it is handed out before the searcher is asked again and counts against no budget.
+    /// Adds a merged architecture. It is handed out before the searcher is asked again and does not count against the
+    /// budget.
     ///
     /// # Errors
-    /// As [`add`](Self::add).
+    /// See [`add`](Self::add).
     pub fn add_merged(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
         let id = self.submit(architecture, Origin::Merged)?;
         self.queue.push_back(id);
         Ok(id)
     }
 
-    /// Sets a finished trial aside: searcher and aggregator ignore it from now on.
+    /// Marks a finished trial as invalid. The searcher and the aggregator ignore it from now on.
     ///
     /// # Errors
-    /// [`PipelineError::Study`] when there is no such trial, it has not finished, or it is set aside already.
+    /// [`PipelineError::Study`] if the trial does not exist, has not finished, or is already invalid.
     pub fn invalidate(&mut self, id: TrialId, reason: impl Into<String>) -> Result<(), PipelineError> {
         self.record(Event::Invalidated { id, reason: reason.into() })
     }
 
-    /// Trials that have an outcome.
+    /// Returns the number of finished trials.
     pub(super) fn finished(&self) -> usize {
         self.study.trials().len() - self.study.pending().count()
     }
 
-    /// Saves a journal that was removed while the search ran; where it is now, if that was so.
+    /// Saves a journal that was removed while the search ran, and returns its path if it did.
     pub(super) fn restore(&mut self, unsaved: &str) -> Option<PathBuf> {
         let journal = self.journal.as_mut()?;
         let restored = journal.restore(unsaved);
@@ -342,7 +352,7 @@ impl<S: Searcher> Session<S> {
         }
     }
 
-    /// Asks the searcher, and passes on what it has to say.
+    /// Asks the searcher and forwards its notices to the observers.
     fn propose(&mut self) -> Result<Proposal, PipelineError> {
         let proposal = self.ask_searcher()?;
         if let Some(text) = self.searcher.notice() {
@@ -351,7 +361,7 @@ impl<S: Searcher> Session<S> {
         Ok(proposal)
     }
 
-    /// Asks the searcher, with the outcomes that it may know.
+    /// Asks the searcher with the results that it may use.
     fn ask_searcher(&mut self) -> Result<Proposal, PipelineError> {
         let next = self.study.next_id();
         if !self.bounds_checked {
@@ -367,7 +377,7 @@ impl<S: Searcher> Session<S> {
             return Ok(Proposal::Wait);
         }
         match self.searcher.ask(&self.study.before(hidden), &mut rng())? {
-            // It needs every result that is still to come: only then does it know more than now.
+            // Nothing is pending, so waiting would never end: show the searcher the results that the lag hides.
             Proposal::Wait if self.study.pending().next().is_none() => {
                 Ok(self.searcher.ask(&self.study, &mut rng())?)
             }
@@ -375,18 +385,18 @@ impl<S: Searcher> Session<S> {
         }
     }
 
-    /// The first trial whose outcome the trial with this number may not depend on.
+    /// Returns the first trial whose result the trial `id` must not depend on.
     fn hidden(&self, id: TrialId) -> TrialId {
         self.lag.map_or(self.study.next_id(), |lag| TrialId((id.0 + 1).saturating_sub(lag)))
     }
 
-    /// The pending trials before this number.
+    /// Returns the pending trials before this id.
     fn missing(&self, hidden: TrialId) -> impl Iterator<Item = TrialId> {
         let with_lag = self.lag.is_some();
         self.study.pending().map(|trial| trial.id).filter(move |&id| with_lag && id < hidden)
     }
 
-    /// The trial as it is handed out.
+    /// Returns the trial with its threshold.
     fn with_bar(&self, id: TrialId) -> Result<Trial, PipelineError> {
         let trial = self.study.trial(id)?.clone();
         let Some(rule) = &self.stopping else { return Ok(trial) };
@@ -401,7 +411,7 @@ impl<S: Searcher> Session<S> {
         Ok(id)
     }
 
-    /// Checks, writes, applies, then tells the observers.
+    /// Checks the event, writes it, applies it, then notifies the observers.
     fn record(&mut self, event: Event) -> Result<(), PipelineError> {
         self.study.check(&event)?;
         if let Some(journal) = &mut self.journal {
@@ -412,7 +422,7 @@ impl<S: Searcher> Session<S> {
         Ok(())
     }
 
-    /// Lets every observer look.
+    /// Calls `look` with every observer.
     pub(super) fn watch(&mut self, mut look: impl FnMut(&mut dyn Observer, &Study)) {
         for observer in &mut self.observers {
             look(&mut **observer, &self.study);

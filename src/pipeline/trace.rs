@@ -1,4 +1,4 @@
-//! What happens, as events of `tracing`.
+//! Events for the `tracing` crate.
 
 use tracing::{debug, info, warn};
 
@@ -10,11 +10,11 @@ use crate::{
     text::line,
 };
 
-/// Every session has one. Names and fields are listed in `docs/progress.md`.
+/// An observer that emits `tracing` events. Every session has one. `docs/progress.md` lists names and fields.
 #[derive(Debug)]
 pub(super) struct Trace;
 
-/// The target of all events and spans of the crate's searches.
+/// The `tracing` target of all events and spans of a search.
 const TARGET: &str = "composer_nas::search";
 
 impl Observer for Trace {

@@ -1,4 +1,4 @@
-//! What is to be said of a merged architecture.
+//! Remarks on a merged architecture.
 
 use crate::{
     space::Architecture,
@@ -6,8 +6,8 @@ use crate::{
     text::number,
 };
 
-/// Whether the merged architecture or the best trial is better, and whether the difference is within the error. By the
-/// means of all evaluations of each.
+/// Says whether the merged architecture or the best trial is better, and whether the difference is significant. Each is
+/// judged by the mean of all its evaluations.
 pub(crate) fn verdict(study: &Study, merged: &Architecture) -> Option<String> {
     let pooled = study.pooled();
     let best = pooled.best()?;
@@ -16,7 +16,7 @@ pub(crate) fn verdict(study: &Study, merged: &Architecture) -> Option<String> {
     let Some(seen) = seen else {
         let failed = |trial: &Trial| trial.architecture == *merged && matches!(trial.state, TrialState::Failed(_));
         let failed = study.candidates().any(failed);
-        let why = if failed { "has no score, its trial failed" } else { "was not evaluated" };
+        let why = if failed { "has no score, because its trial failed" } else { "was not evaluated" };
         return Some(format!(
             "the merged architecture {merged} {why}: it may be worse than the best trial, {best_text}"
         ));
@@ -29,7 +29,7 @@ pub(crate) fn verdict(study: &Study, merged: &Architecture) -> Option<String> {
         ));
     }
     if seen.trial.architecture == *best_text {
-        return Some(format!("the merged architecture {merged} is the best trial as well"));
+        return Some(format!("the merged architecture {merged} is also the best trial"));
     }
     let difference = seen.value - best.value;
     let word = if difference >= 0.0 { "better" } else { "worse" };
@@ -40,16 +40,16 @@ pub(crate) fn verdict(study: &Study, merged: &Architecture) -> Option<String> {
             let within = if difference.abs() <= 2.0 * error { "within" } else { "beyond" };
             format!("{within} two standard errors of the difference, {}", number(2.0 * error, 4))
         }
-        _ => "not both measured more than once, so that nothing is known of the error".into(),
+        _ => "at least one was measured only once, so the error is not known".into(),
     };
     Some(format!("the merged architecture {merged} is {word} than the best trial, {best_text}, by {by}: {error}"))
 }
 
-/// A warning where an answer rests on one or two trials.
+/// Returns a warning if only one or two trials were merged.
 pub(crate) fn few_voters(voters: usize) -> Option<String> {
     match voters {
-        1 => Some("the merged architecture rests on a single trial: it is that trial, luck included".into()),
-        2 => Some("the merged architecture rests on two trials: their common layers are hardly a vote".into()),
+        1 => Some("the merged architecture comes from a single trial, whose score may have been lucky".into()),
+        2 => Some("the merged architecture comes from only two trials, too few for a vote".into()),
         _ => None,
     }
 }
@@ -80,7 +80,7 @@ mod tests {
             study.apply(Event::Completed { id, report }).unwrap();
             let text = verdict(&study, &merged).unwrap();
             let part =
-                ["was not evaluated", "nothing is known", "nothing is known", "within two standard"][id.0 as usize];
+                ["was not evaluated", "error is not known", "error is not known", "within two standard"][id.0 as usize];
             assert!(text.contains(part), "{text}");
         }
         assert!(verdict(&study, &"AMM".parse().unwrap()).unwrap().contains("best trial as well"));

@@ -1,4 +1,4 @@
-//! The laws of [`AnalyticAcquisition`].
+//! Checks the contract of [`AnalyticAcquisition`].
 
 use super::{LawBroken, holds};
 use crate::search::AnalyticAcquisition;
@@ -6,12 +6,12 @@ use crate::search::AnalyticAcquisition;
 const FUNCTION: &str = "an acquisition function is a function of its arguments, with a name, and never NaN";
 const RISES: &str = "an acquisition function does not fall as the mean rises";
 
-/// Standardised means, in rising order.
+/// Standardised means, in ascending order.
 const MEANS: [f64; 9] = [-8.0, -3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 8.0];
 /// Variances of the posterior.
 const VARIANCES: [f64; 6] = [0.0, 1e-12, 1e-4, 0.1, 1.0, 4.0];
 
-/// Values over a grid of means, variances and best means.
+/// Evaluates the function on a grid of means, variances and best means.
 ///
 /// # Errors
 /// The first [`LawBroken`].

@@ -1,4 +1,4 @@
-//! The laws of [`Aggregator`].
+//! Checks the contract of [`Aggregator`].
 
 use rand::{RngExt, seq::SliceRandom};
 
@@ -14,24 +14,25 @@ use crate::{
     text::causes,
 };
 
-/// An aggregator answers where there are observations.
-pub(crate) const ANSWERS: &str = "an aggregator answers where there are observations";
-/// Which trial came first must not matter.
+/// With observations, there is a result.
+pub(crate) const ANSWERS: &str = "with observations, an aggregator returns an architecture";
+/// The result does not depend on the order of the trials.
 pub(crate) const ORDER: &str = "the order of the observations is irrelevant";
-/// The result keeps the space's choices and constraints.
+/// The result satisfies the choices and constraints of the space.
 pub(crate) const IN_SPACE: &str = "the result lies in the space";
 
-/// Studies of each size.
+/// The number of studies of each size.
 const RUNS: u64 = 6;
 /// Numbers of trials.
 const SIZES: [usize; 6] = [1, 2, 3, 8, 30, 80];
-/// Other orders of each study.
+/// The number of permutations of each study.
 const ORDERS: usize = 4;
 
-/// Aggregates studies with made-up outcomes (repetitions, equal values, failed, pending and invalid trials among them)
-/// in several orders.
+/// Aggregates simulated studies in several orders. They contain repeated architectures, equal values, and failed,
+/// pending and invalid trials.
 ///
 /// # Errors
+/// The first [`LawBroken`].
 /// The first [`LawBroken`].
 pub fn check(aggregator: &(impl Aggregator + ?Sized), space: &SearchSpace) -> Result<(), LawBroken> {
     for (run, size) in (0..RUNS).flat_map(|run| SIZES.map(|size| (run, size))) {
@@ -57,7 +58,7 @@ pub fn check(aggregator: &(impl Aggregator + ?Sized), space: &SearchSpace) -> Re
 
 fn trial(space: &SearchSpace, rng: &mut Rng) -> (Architecture, Outcome) {
     let architecture = space.sample(rng);
-    // Most values repeat, from trial to trial of an architecture and between architectures; some do not.
+    // Most values are repeated, within an architecture and between architectures.
     let noise = if rng.random_bool(0.25) { rng.random_range(0.0..0.1) } else { 0.0 };
     let outcome = match rng.random_range(0..8) {
         0 => Outcome::Pending,
@@ -133,13 +134,13 @@ mod tests {
         let broken = |answer: &dyn Fn(&Study) -> Result<Architecture, AggregateError>, space| {
             check(&Answering(answer), space).expect_err("a law is broken").law
         };
-        // The earliest among equals depends on the order.
+        // The earliest of equal trials depends on the order.
         let earliest = |study: &Study| {
             let best = study.best().ok_or_else(|| AggregateError::no_observations(study))?;
             Ok(best.trial.architecture.clone())
         };
         assert_eq!(broken(&earliest, free), ORDER);
-        // A majority per layer that forgets the constraint.
+        // A majority vote per layer that ignores the constraint.
         let majority = |study: &Study| {
             let layer = |at: usize| {
                 let votes = study.observations().filter(|seen| seen.trial.architecture.layers()[at] == A).count();

@@ -1,4 +1,4 @@
-//! The laws of [`Evaluator`].
+//! Checks the contract of [`Evaluator`].
 
 use std::{sync::mpsc, thread};
 
@@ -8,23 +8,25 @@ use crate::{
     study::{Goal, Report, Threshold, Trial},
 };
 
-/// The same trial gives the same report, also beside other trials.
+/// The same trial gives the same report, also in parallel with others.
 pub(crate) const REPEATABLE: &str = "the same trial gives the same report, whatever runs beside it";
-/// A report holds the goal's score, as a finite number.
-pub(crate) const SCORES: &str = "a report holds a finite score of the goal";
+/// A report contains the goal's score, which is finite.
+pub(crate) const SCORES: &str = "a report contains a finite score for the goal";
 /// A cancelled evaluation ends.
 pub(crate) const CANCELLED: &str = "a cancelled evaluation returns EvalError::Cancelled";
-/// What is told on the way is a curve.
-pub(crate) const CURVE: &str = "running values are finite numbers, told by ascending step";
-/// A trial below its bar ends.
-pub(crate) const STOPPED: &str = "an evaluation that falls below its bar before its end returns EvalError::Cancelled";
+/// The intermediate values form a curve.
+pub(crate) const CURVE: &str = "intermediate values are finite and reported in ascending order of steps";
+/// A trial below its threshold ends.
+pub(crate) const STOPPED: &str =
+    "an evaluation that falls below its threshold before its end returns EvalError::Cancelled";
 /// The fingerprint does not change.
 pub(crate) const FINGERPRINT: &str = "the fingerprint stays the same";
 
-/// Evaluates the trials one after the other, then all at once, each inside a pool of one computing thread as the
-/// executor does, and compares. Exact on a CPU; on other devices sums may be taken in another order.
+/// Evaluates the trials sequentially, then in parallel, each on a pool with one computing thread as an executor does,
+/// and compares the reports. They must be equal on a CPU; other devices may add numbers in another order.
 ///
 /// # Errors
+/// The first [`LawBroken`].
 /// The first [`LawBroken`].
 pub fn check(evaluator: &(impl Evaluator + ?Sized), trials: &[Trial], goal: &Goal) -> Result<(), LawBroken> {
     let fingerprint = evaluator.fingerprint();
@@ -66,7 +68,7 @@ pub fn check(evaluator: &(impl Evaluator + ?Sized), trials: &[Trial], goal: &Goa
     holds(evaluator.fingerprint() == fingerprint, FINGERPRINT, || fingerprint.clone())
 }
 
-/// The outcome and the running values that were told.
+/// Returns the outcome and the reported intermediate values.
 fn listen(evaluator: &(impl Evaluator + ?Sized), trial: &Trial) -> (Result<Report, EvalError>, Vec<(usize, f64)>) {
     let (sender, told) = mpsc::channel();
     let context = Context::new(CancelToken::default(), move |progress| {

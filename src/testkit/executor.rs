@@ -1,4 +1,4 @@
-//! The laws of [`Executor`].
+//! Checks the contract of [`Executor`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,14 +13,14 @@ use crate::{
     text::causes,
 };
 
-/// An executor works.
-pub(crate) const RUNS: &str = "an executor works while it is used as its documentation says";
-/// It says how many trials it takes.
+/// An executor works if it is used correctly.
+pub(crate) const RUNS: &str = "an executor works if it is used as documented";
+/// The capacity is correct.
 pub(crate) const CAPACITY: &str =
-    "idle is capacity less what was submitted and has not come back; then comes ExecuteError::Busy";
-/// Trials come back once.
+    "idle is the capacity minus the trials that were submitted and have not come back; then comes ExecuteError::Busy";
+/// Every trial comes back once.
 pub(crate) const ONCE: &str = "every submitted trial comes back exactly once";
-/// It evaluates with the evaluator.
+/// The outcome is that of the evaluator.
 pub(crate) const SAME: &str = "a trial comes back with the evaluator's own outcome, a panic as AttemptError::Panicked";
 /// Cancelled trials come back.
 pub(crate) const CANCELLED: &str =
@@ -28,10 +28,11 @@ pub(crate) const CANCELLED: &str =
 
 type Outcome = Result<Report, AttemptError>;
 
-/// Runs the trials and compares what comes back with what `evaluator`, the one behind the executor, gives in this
-/// thread; then submits them again to a second executor of the same kind and cancels. The trials must be at least as
-/// many as the capacity, and the evaluator may panic, but must not crash the process. Waits for each message for at
-/// most `patience`.
+/// Runs the trials and compares the outcomes with those of `evaluator`, which the executor must also use, in this
+/// thread. Then submits them to a second executor of the same kind and cancels.
+///
+/// There must be at least as many trials as the capacity. The evaluator may panic, but must not crash the process.
+/// `patience` is the maximum time to wait for each message.
 ///
 /// # Errors
 /// The first [`LawBroken`].
@@ -94,7 +95,7 @@ fn run(
     Ok(back)
 }
 
-/// Fills the executor, cancels, and waits for what was submitted.
+/// Submits as many trials as possible, cancels, and waits for them.
 fn cancelled(
     executor: &mut impl Executor,
     trials: &[Trial],
@@ -128,7 +129,7 @@ fn idle_is(executor: &impl Executor, running: usize) -> Result<(), LawBroken> {
     })
 }
 
-/// The next trial that comes back.
+/// Returns the next trial that comes back.
 fn next(executor: &mut impl Executor, patience: Duration) -> Result<(TrialId, Outcome), LawBroken> {
     let end = Instant::now() + patience;
     loop {
@@ -140,7 +141,7 @@ fn next(executor: &mut impl Executor, patience: Duration) -> Result<(TrialId, Ou
     }
 }
 
-/// What the evaluator gives here.
+/// Evaluates the trial in this thread.
 fn alone(evaluator: &dyn Evaluator, trial: &Trial) -> Outcome {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.map_err(|error| EvalError::Fatal(error.to_string()))?;
@@ -188,7 +189,7 @@ mod tests {
         check(|| Threads::new(Arc::new(evaluator()), 2), &evaluator(), &trials(), PATIENCE).unwrap();
     }
 
-    /// Evaluates when asked for messages, with a flaw.
+    /// Evaluates when it is polled, with a flaw.
     struct Flawed {
         flaw: &'static str,
         trials: VecDeque<Trial>,

@@ -1,4 +1,4 @@
-//! The laws of [`Extrapolator`].
+//! Checks the contract of [`Extrapolator`].
 
 use rand::{RngExt, seq::IndexedRandom};
 
@@ -12,25 +12,25 @@ use crate::{
     text::causes,
 };
 
-/// An extrapolator answers where the target has room for the layers.
-pub(crate) const ANSWERS: &str = "an extrapolator answers where the target has room for a layer";
+/// There is a result if the target has room for a layer.
+pub(crate) const ANSWERS: &str = "if the target has room for a layer, an extrapolator returns a model";
 /// The result has about the target's size.
 pub const SIZE: &str = "the size is within one layer per run of the target's";
-/// What has the right size already stays.
-pub(crate) const IDENTITY: &str = "an architecture of the target's size is kept";
-/// The result is a model at the target's widths.
+/// An architecture of the right size stays.
+pub(crate) const IDENTITY: &str = "an architecture that already has the target's size is kept";
+/// The result has the target's widths.
 pub const WIDTHS: &str = "widths, vocabulary and head are the target's";
 /// There is nothing to extrapolate.
-pub(crate) const EMPTY: &str = "an architecture without layers is refused";
-/// Stacking repeats.
+pub(crate) const EMPTY: &str = "an architecture without layers is an error";
+/// Stacking repeats the architecture.
 pub(crate) const PERIODIC: &str =
     "whole copies of the small architecture, then a shorter one with the same order of runs";
-/// Stretching lengthens.
+/// Stretching lengthens the runs.
 pub(crate) const RUNS: &str = "the order of runs is kept";
 
-/// Small architectures in each check.
+/// The number of small architectures per check.
 const CASES: u64 = 60;
-/// The target's size in multiples of the small architecture's.
+/// The size of the target relative to the small architecture.
 const FACTORS: [(u128, u128); 7] = [(1, 1), (2, 1), (3, 1), (7, 3), (33, 4), (101, 100), (5, 7)];
 
 /// Extrapolates small architectures of the given primitives to targets of many sizes.
@@ -46,15 +46,16 @@ pub fn check(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitive
         let found = case.size(&large, primitives)?;
         let slack = case.size(&Architecture::new(case.small.runs().map(|(symbol, _)| symbol)), primitives)?;
         holds(found.abs_diff(wanted) <= slack, SIZE, || {
-            format!("{} has {found} parameters, {wanted} are wanted, the slack is {slack}", case.describe(&large))
+            format!("{} has {found} parameters instead of {wanted}, with a tolerance of {slack}", case.describe(&large))
         })?;
         holds(!case.equal || large == case.small, IDENTITY, || case.describe(&large))?;
     }
     Ok(())
 }
 
-/// The laws of an extrapolator that scales `d_ff`: all other widths and the vocabulary are the target's, what has the
-/// target's size already stays, and the size is within `share` of the target's or within half the largest layer.
+/// Checks an extrapolator that scales `d_ff`: all other widths and the vocabulary are the target's, an architecture of
+/// the target's size stays as it is, and the size differs from the target's by at most `share` of it or half the
+/// largest layer.
 ///
 /// # Errors
 /// The first [`LawBroken`].
@@ -84,8 +85,8 @@ pub fn check_scaling(
     Ok(())
 }
 
-/// The law of stacking: as many whole copies as fit, and a rest whose runs are those of the small architecture, none of
-/// them longer.
+/// Checks an extrapolator that stacks: the result consists of as many complete copies as fit, followed by a part with
+/// the same runs as the small architecture, none of them longer.
 ///
 /// # Errors
 /// The first [`LawBroken`].
@@ -93,7 +94,7 @@ pub fn check_periodic(extrapolator: &(impl Extrapolator + ?Sized), primitives: &
     for case in cases(primitives) {
         let large = case.extrapolated(extrapolator, primitives)?;
         let size = case.size(&case.small, primitives)?;
-        // At most 33 copies by the factors above.
+        // At most 33 copies, with the factors above.
         let copied = (u128::from(case.target.non_embedding_parameters) / size) as usize * case.small.len();
         let (copies, rest) = large.layers().split_at_checked(copied).unwrap_or((large.layers(), &[]));
         let whole = copies.len() == copied && copies.chunks(case.small.len()).all(|copy| copy == case.small.layers());
@@ -105,7 +106,7 @@ pub fn check_periodic(extrapolator: &(impl Extrapolator + ?Sized), primitives: &
     Ok(())
 }
 
-/// The law of stretching: the runs of the result are those of the small architecture, in their order.
+/// Checks an extrapolator that stretches: the result has the runs of the small architecture, in the same order.
 ///
 /// # Errors
 /// The first [`LawBroken`].
@@ -126,7 +127,8 @@ struct Case {
     equal: bool,
 }
 
-/// Cases in which the target has room for the largest layer, at widths with and without exact ratios between layers.
+/// Returns cases in which the target has room for the largest layer, at widths with and without integer ratios between
+/// the sizes of layers.
 fn cases(primitives: &Primitives) -> Vec<Case> {
     let symbols: Vec<_> = primitives.iter().map(|primitive| primitive.symbol()).collect();
     let mut cases = Vec::new();
@@ -150,7 +152,7 @@ fn cases(primitives: &Primitives) -> Vec<Case> {
     cases
 }
 
-/// Parameters of each layer at the target's widths.
+/// Returns the number of parameters of each layer at the target's widths.
 fn sizes(architecture: &Architecture, target: &Target, primitives: &Primitives) -> Result<Vec<u128>, LawBroken> {
     let size = |&symbol: &Symbol| match primitives.get(symbol) {
         Ok(primitive) => Ok(primitive.cost(&target.dims, 0).parameters.into()),

@@ -1,4 +1,4 @@
-//! The laws of [`SequenceKernel`].
+//! Checks the contract of [`SequenceKernel`].
 
 use nalgebra::DMatrix;
 
@@ -9,17 +9,17 @@ use crate::{
     space::{Architecture, SearchSpace},
 };
 
-const FUNCTION: &str = "a kernel is a function of its arguments, finite, with a name";
+const FUNCTION: &str = "a kernel is a function of its arguments, finite, and has a name";
 const SYMMETRIC: &str = "a kernel is symmetric";
 const POSITIVE: &str = "matrices of covariances are positive semidefinite";
 const PRIOR: &str = "the density of the hyperparameters is finite around their start";
 
-/// Sequences in each matrix.
+/// The number of sequences in each matrix.
 const SEQUENCES: u64 = 24;
-/// What rounding may take from the smallest eigenvalue, as a share of the trace.
+/// The tolerance for negative eigenvalues due to rounding, relative to the trace.
 const ROUNDING: f64 = 1e-9;
 
-/// Covariances of sequences of `space`, at the start and one step away along every hyperparameter.
+/// Checks covariances of sequences of `space`, at the initial hyperparameters and one step away along each of them.
 ///
 /// # Errors
 /// The first [`LawBroken`].
@@ -64,5 +64,5 @@ fn check_matrix(
     let matrix = DMatrix::from_fn(sequences.len(), sequences.len(), covariance);
     let least = matrix.symmetric_eigenvalues().min();
     let enough = least >= -ROUNDING * matrix.trace().abs();
-    holds(enough, POSITIVE, || format!("the least eigenvalue at {free:?} is {least}"))
+    holds(enough, POSITIVE, || format!("the smallest eigenvalue at {free:?} is {least}"))
 }

@@ -1,21 +1,22 @@
-//! Functions on which searchers are compared: the regret benchmark.
+//! Test functions for comparing searchers: the regret benchmark.
 //!
-//! A [`Landscape`] is a made-up accuracy of every sequence of its space, with a mean near 0.60, a standard deviation
-//! over the space of 0.03 and evaluation noise of 0.01, as measured on small proxies. Everything is a closed form of
-//! integer hashes, the same on every machine: binary64, no fused operations, no function but `+ − × ÷`.
+//! A [`Landscape`] assigns a synthetic accuracy to every sequence of its space. The mean is near 0.60, the standard
+//! deviation over the space is 0.03 and that of the evaluation noise is 0.01, as measured on small proxies. All values
+//! are closed forms of integer hashes and are identical on every machine: they use binary64 without fused operations,
+//! and no functions but `+ − × ÷`.
 //!
-//! | family | names | what it asks of a searcher |
+//! | family | names | what it demands of a searcher |
 //! |---|---|---|
 //! | order | `L16Z2` `L16Z3` `L32Z3` | preferences of layers and adjacent pairs, partly shared by all layers |
 //! | epistasis | `E16Z2` `E16Z3` `E32Z3` | interactions of random triples of layers (NK model, K = 2): rugged |
 //! | mechanism | `M16Z2` `M16Z3` `M32Z3` | saturating counts, a circuit to assemble, distances, thresholds |
 //!
-//! `L16Z2` has 16 layers and 2 choices. [`Landscape::shuffled`] permutes the labels of every layer on its own, which
-//! destroys the structure that layers share and keeps all values: a searcher that lives on the one degrades, as Bounce
-//! (Papenmeier et al. 2023, arXiv 2307.00618) found of several.
+//! `L16Z2` has 16 layers with 2 choices each. [`Landscape::shuffled`] permutes the labels of every layer independently.
+//! This keeps all values but destroys the structure that layers share, so a searcher that depends on this structure
+//! gets worse, as Bounce (Papenmeier et al. 2023, arXiv 2307.00618) found for several methods.
 //!
-//! Every method starts from the same ten [first points](Landscape::first_point); what is compared is the
-//! [regret](Landscape::regret) of the best point evaluated. `benches/regret.rs` runs the comparison.
+//! All methods start from the same ten [first points](Landscape::first_point). They are compared by the
+//! [regret](Landscape::regret) of the best point that they evaluate. `benches/regret.rs` runs the comparison.
 
 mod epistasis;
 mod hash;
@@ -28,7 +29,7 @@ use crate::{
 };
 use hash::{below, u01};
 
-/// A made-up accuracy of every sequence of a space, with a known best.
+/// A synthetic accuracy of every sequence of a space, with a known optimum.
 ///
 /// ```
 /// use composer_nas::testkit::landscape::Landscape;
@@ -45,10 +46,10 @@ pub struct Landscape {
     space: SearchSpace,
     family: Family,
     tag: u64,
-    /// Mean and standard deviation of the raw score over the space, to about a percent.
+    /// The mean and the standard deviation of the raw score over the space, to about 1 %.
     mean: f64,
     spread: f64,
-    /// Choices of the best sequence, before the labels are permuted.
+    /// The choices of the best sequence, before labels are permuted.
     best: Vec<usize>,
     proven: bool,
     /// For every layer: what its choices stand for. Empty: for themselves.
@@ -65,9 +66,9 @@ enum Family {
 /// One row of the table below: name, family, tag, choices, mean, spread, best sequence, whether it is proven the best.
 type Row = (&'static str, Family, u64, usize, f64, f64, &'static str, bool);
 
-/// The best sequences are written in digits. Those of 16 layers were found by enumeration and that of `L32Z3` by
-/// dynamic programming, so they are proven. Those of `E32Z3` and `M32Z3` are the best of 48 independent chains of 400
-/// disturbed climbs; 40 and 48 of the chains came to them (`heavy_search` below).
+/// The best sequences are written as digits. Those with 16 layers were found by enumeration and that of `L32Z3` by
+/// dynamic programming, so they are proven optima. Those of `E32Z3` and `M32Z3` are the best of 48 independent chains
+/// of 400 perturbed local searches; 40 and 48 of the chains reached them (`heavy_search` below).
 #[rustfmt::skip]
 const TABLE: [Row; 9] = [
     ("L16Z2", Family::Order, 0x2402, 2, 0.890625, 1.8125, "1100111011010011", true),
@@ -81,21 +82,21 @@ const TABLE: [Row; 9] = [
     ("M32Z3", Family::Mechanism, 0x4323, 3, 15.875, 1.6875, "21012110110111202110211210201211", false),
 ];
 
-/// Standard deviation of the values over a space.
+/// The standard deviation of the values over a space.
 const SPREAD: f64 = 0.03;
-/// Standard deviation of the noise.
+/// The standard deviation of the noise.
 const NOISE: f64 = 0.01;
 
 impl Landscape {
-    /// How many points every method starts from.
+    /// The number of points from which every method starts.
     pub const FIRST_POINTS: u64 = 10;
 
-    /// The names of all landscapes, the shuffled ones left out.
+    /// Returns the names of all landscapes, without the shuffled ones.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TABLE.iter().map(|row| row.0)
     }
 
-    /// The landscape of this name; `-shuffled` behind a name stands for [`shuffled`](Self::shuffled) with seed 1.
+    /// Returns the landscape with this name. The suffix `-shuffled` selects [`shuffled`](Self::shuffled) with seed 1.
     pub fn named(name: &str) -> Option<Self> {
         if let Some(name) = name.strip_suffix("-shuffled") {
             return Self::named(name).map(|landscape| landscape.shuffled(1));
@@ -107,7 +108,7 @@ impl Landscape {
         Some(Self { name: name.into(), space, family, tag, mean, spread, best, proven, labels: Vec::new() })
     }
 
-    /// The same values under other names: the labels of every layer are permuted on their own.
+    /// Permutes the labels of every layer independently. The values stay the same.
     #[must_use]
     pub fn shuffled(mut self, seed: u64) -> Self {
         const TAG: u64 = 0x5AFF;
@@ -123,33 +124,34 @@ impl Landscape {
         self
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it is defined.
+    /// Returns the space.
     pub fn space(&self) -> &SearchSpace {
         &self.space
     }
 
-    /// The value without noise; NaN outside the space.
+    /// Returns the value without noise; NaN outside the space.
     pub fn value(&self, architecture: &Architecture) -> f64 {
         self.choices(architecture).map_or(f64::NAN, |choices| self.value_of(&choices))
     }
 
-    /// What evaluation number `evaluation` of a search with this seed finds: the value with noise.
+    /// Returns the value with the noise of evaluation number `evaluation` in a search with this seed.
     pub fn noisy(&self, seed: u64, evaluation: u64, architecture: &Architecture) -> f64 {
         self.value(architecture) + Self::noise(seed, evaluation)
     }
 
-    /// The noise of one evaluation: a sum of twelve uniform numbers, close to a normal distribution of deviation 0.01.
+    /// Returns the noise of one evaluation: a sum of twelve uniform numbers, approximately normal with standard
+    /// deviation 0.01.
     pub fn noise(seed: u64, evaluation: u64) -> f64 {
         let sum = (0..12).fold(0.0, |sum, k| sum + u01(0x4E01, [seed, evaluation, k]));
         NOISE * (sum - 6.0)
     }
 
-    /// Point `index` of those that every method starts from.
+    /// Returns one of the points from which every method starts.
     pub fn first_point(&self, seed: u64, index: u64) -> Architecture {
         let layer = |layer| {
             let choices = self.space.choices(layer);
@@ -158,7 +160,7 @@ impl Landscape {
         Architecture::new((0..self.space.layers()).filter_map(layer))
     }
 
-    /// The best sequence.
+    /// Returns the best sequence.
     pub fn best(&self) -> Architecture {
         let choice = |(layer, &wanted): (usize, &usize)| {
             let at = self.labels.get(layer).map_or(Some(wanted), |labels| labels.iter().position(|&l| l == wanted))?;
@@ -167,22 +169,22 @@ impl Landscape {
         Architecture::new(self.best.iter().enumerate().filter_map(choice))
     }
 
-    /// The value of the best sequence.
+    /// Returns the value of the best sequence.
     pub fn optimum(&self) -> f64 {
         self.value_of(&self.best)
     }
 
-    /// Whether the optimum is proven; otherwise it is the best of a search far heavier than any that is compared.
+    /// Whether the optimum is proven. Otherwise it is the best of a much heavier search than any that is compared.
     pub fn is_proven(&self) -> bool {
         self.proven
     }
 
-    /// How far the value without noise stays behind the optimum; NaN outside the space.
+    /// Returns the difference between the optimum and the value without noise; NaN outside the space.
     pub fn regret(&self, architecture: &Architecture) -> f64 {
         self.optimum() - self.value(architecture)
     }
 
-    /// What the layers stand for, as numbers of choices.
+    /// Returns the index of the choice of every layer.
     fn choices(&self, architecture: &Architecture) -> Option<Vec<usize>> {
         let choice = |(layer, symbol): (usize, &Symbol)| {
             let at = self.space.choices(layer).iter().position(|choice| choice == symbol)?;
@@ -205,7 +207,7 @@ impl Landscape {
     }
 }
 
-/// Lengths of the maximal runs of equal choices.
+/// Returns the lengths of the maximal runs of equal choices.
 fn runs(a: &[usize]) -> impl Iterator<Item = usize> {
     a.chunk_by(|x, y| x == y).map(<[usize]>::len)
 }
@@ -246,7 +248,7 @@ mod tests {
         score_hex: String,
     }
 
-    /// Reads `0x1.8p-1`.
+    /// Parses a number such as `0x1.8p-1`.
     fn hexadecimal(text: &str) -> f64 {
         let (sign, text) = text.strip_prefix('-').map_or((1.0, text), |text| (-1.0, text));
         let (digits, exponent) = text.strip_prefix("0x1.").unwrap().split_once('p').unwrap();
@@ -332,7 +334,8 @@ mod tests {
         assert!(Landscape::named("L16Z9").is_none() && Landscape::named("").is_none());
     }
 
-    /// The best score of an order landscape by dynamic programming over the last two choices and the count of choice 0.
+    /// Computes the best score of an order landscape by dynamic programming over the last two choices and the number of
+    /// layers with choice 0.
     fn best_order(tag: u64, n: usize, choices: usize) -> f64 {
         let layer = |i: usize, z: usize| {
             let depth = 2.0 * i as f64 / (n - 1) as f64 - 1.0;
@@ -375,7 +378,7 @@ mod tests {
         }
     }
 
-    /// All sequences of choices, one after the other.
+    /// Visits all sequences of choices.
     fn enumerate(layers: usize, choices: usize, mut visit: impl FnMut(&[usize])) {
         let mut a = vec![0; layers];
         loop {
@@ -386,7 +389,7 @@ mod tests {
         }
     }
 
-    /// Raises single layers and pairs of layers to better choices until nothing helps.
+    /// Improves single layers and pairs of layers until nothing helps.
     fn climb(landscape: &Landscape, a: &mut [usize], score: &mut f64) {
         let choices = landscape.space.choices(0).len();
         'again: loop {
@@ -408,7 +411,7 @@ mod tests {
         }
     }
 
-    /// The best of many climbs from disturbed local optima, and how many of the chains came to it.
+    /// Returns the best of many perturbed local searches, and the number of chains that reached it.
     fn search(landscape: &Landscape, chains: u64, rounds: u64) -> (f64, Vec<usize>, u64) {
         let layers = landscape.space.layers();
         let choices = landscape.space.choices(0).len();

@@ -1,7 +1,7 @@
-//! The laws of the traits, as functions to call from the tests of a plug-in.
+//! Checks that implementations of the traits fulfil their contract, for the tests of a plug-in.
 //!
-//! Every check returns `Ok(())` or the first [`LawBroken`] with a counterexample. The checks are deterministic: what
-//! they draw, they draw from fixed seeds.
+//! Every check returns `Ok(())` or the first [`LawBroken`] with a counterexample. The checks are deterministic: their
+//! random numbers come from fixed seeds.
 //!
 //! ```
 //! use composer_nas::{testkit, prelude::*, search::RegularizedEvolution};
@@ -27,24 +27,24 @@ mod simulated;
 
 use thiserror::Error;
 
-/// A law that an implementation does not keep.
+/// A law that an implementation violates.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("broken law: {law}; counterexample: {counterexample}")]
 pub struct LawBroken {
     /// The law.
     pub law: &'static str,
-    /// A case in which it does not hold.
+    /// A case in which the law does not hold.
     pub counterexample: String,
 }
 
 impl LawBroken {
-    /// A law with a case in which it does not hold.
+    /// Creates an error from a law and a case in which it does not hold.
     pub fn new(law: &'static str, counterexample: impl Into<String>) -> Self {
         Self { law, counterexample: counterexample.into() }
     }
 }
 
-/// `Ok` where the law holds; the counterexample is only written where it does not.
+/// Returns an error unless the law holds. The counterexample is created only if needed.
 fn holds(condition: bool, law: &'static str, counterexample: impl FnOnce() -> String) -> Result<(), LawBroken> {
     if condition { Ok(()) } else { Err(LawBroken::new(law, counterexample())) }
 }

@@ -1,4 +1,4 @@
-//! The law of [`Pipeline`]: a search that was interrupted ends like one that was not.
+//! Checks the contract of [`Pipeline`]: an interrupted search ends like an uninterrupted one.
 
 use std::{fs, path::Path};
 
@@ -15,13 +15,13 @@ use crate::{
 
 /// A search runs.
 pub(crate) const RUNS: &str = "the pipeline runs to its end";
-/// Interruptions leave no trace.
+/// Interruptions do not change the result.
 pub(crate) const RESUMES: &str =
     "a search that stops after any line of its journal and resumes ends like an uninterrupted one";
 
-/// Runs `pipeline` once with a journal in `folder`, then again from every beginning of that journal, as if the process
-/// had been killed there, and compares trials and results. The search is repeated once per line of its journal: use an
-/// evaluator that takes no time.
+/// Runs `pipeline` once with a journal in `folder`, then again from every prefix of that journal, as if the process had
+/// been killed there, and compares trials and results. The search runs once per line of its journal, so use a fast
+/// evaluator.
 ///
 /// # Errors
 /// The first [`LawBroken`].
@@ -57,7 +57,7 @@ where
     Ok(())
 }
 
-/// The trials without the times that they took.
+/// Returns the trials without their evaluation times.
 fn trials(found: &Found) -> Vec<Trial> {
     let untimed = |trial: &Trial| match &trial.state {
         TrialState::Completed(report) => {

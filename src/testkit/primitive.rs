@@ -1,4 +1,4 @@
-//! The laws of [`Primitive`].
+//! Checks the contract of [`Primitive`].
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -17,32 +17,33 @@ use crate::{
     weights,
 };
 
-/// A primitive builds at every width that is consistent.
-pub(crate) const BUILDS: &str = "a primitive builds wherever the widths are consistent";
-/// `[B, S, D]` stays `[B, S, D]`, also for one token and for lengths that are no multiple of anything.
+/// A primitive can be built at all consistent widths.
+pub(crate) const BUILDS: &str = "a primitive can be built if the widths are consistent";
+/// `[B, S, D]` stays `[B, S, D]`, also for a single token and for odd lengths.
 pub(crate) const SHAPE: &str = "the layer keeps the shape of its input";
-/// No output sees a later input.
+/// No output depends on a later input.
 pub(crate) const CAUSAL: &str = "changing token t leaves the outputs before t unchanged";
-/// Channel mixers treat every position alone.
-pub(crate) const POSITION_WISE: &str = "a channel mixer changes no output but that of the changed token";
-/// The closed form counts what is built.
+/// A channel mixer treats all positions independently.
+pub(crate) const POSITION_WISE: &str = "a channel mixer changes only the output of the changed token";
+/// The number of parameters is correct.
 pub(crate) const PARAMETERS: &str = "LayerCost::parameters equals the number of built parameters";
-/// Everything can learn.
-pub(crate) const GRADIENT: &str = "a gradient that is not zero reaches every parameter";
-/// Weights are saved in full.
-pub(crate) const RECORD: &str = "a layer that loads another's record computes the same";
-/// A sequence may be cut into steps anywhere.
-pub(crate) const DECODES: &str = "decoding step by step gives the outputs of the whole sequence";
-/// The closed form counts what decoding keeps.
-pub const CACHE: &str = "LayerCost::cache_elements equals the numbers that decoding keeps";
+/// Every parameter can be trained.
+pub(crate) const GRADIENT: &str = "every parameter has a nonzero gradient";
+/// Records contain all weights.
+pub(crate) const RECORD: &str = "a layer that loads the record of another computes the same";
+/// A sequence may be split into steps anywhere.
+pub(crate) const DECODES: &str = "decoding step by step gives the same outputs as the whole sequence";
+/// The size of the cache is correct.
+pub const CACHE: &str = "LayerCost::cache_elements equals the number of cached elements";
 /// Estimates of memory are plausible.
-pub(crate) const ACTIVATIONS: &str = "Primitive::activations holds the input and grows with the length";
-/// What is exported is the whole layer.
-pub(crate) const NAMED: &str = "a counterpart names every parameter of the layer once, in a layout that fits it";
-/// Weights come from the given stream alone.
-pub(crate) const REPEATABLE: &str = "the same widths and stream give the same layer";
+pub(crate) const ACTIVATIONS: &str =
+    "Primitive::activations is at least the size of the input and grows with the length";
+/// The whole layer is exported.
+pub(crate) const NAMED: &str = "a counterpart names every parameter of the layer once, with a matching layout";
+/// Weights depend only on the random stream.
+pub(crate) const REPEATABLE: &str = "the same widths and random stream give the same layer";
 
-/// Builds the primitive at several widths on `device` and checks every law there.
+/// Builds the primitive at several widths on `device` and checks every law.
 ///
 /// # Errors
 /// The first [`LawBroken`].
@@ -68,7 +69,7 @@ fn dims(d_model: usize, d_ff: usize, heads: usize) -> Dims {
     }
 }
 
-/// One width.
+/// The primitive at one width.
 struct Layer<'a, P: ?Sized> {
     primitive: &'a P,
     dims: Dims,
@@ -85,7 +86,7 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
         for seq in [1, 7, 64, 1000] {
             let [short, long] = [seq, seq + 1].map(|seq| self.primitive.activations(&self.dims, seq));
             holds(short >= seq * self.dims.width() && long > short, ACTIVATIONS, || {
-                format!("{short} numbers of {seq} tokens, {long} of one more, at {:?}", self.dims)
+                format!("{short} elements for {seq} tokens, {long} for one more, at {:?}", self.dims)
             })?;
         }
         for (batch, seq) in [(2, 7), (1, 1), (1, 33)] {
@@ -115,12 +116,12 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
                 let place =
                     left.iter().position(|(name, shape)| name == parameter && tensor.layout.stored(shape).is_some());
                 holds(place.is_some(), NAMED, || {
-                    format!("{parameter} of {} is not there or does not fit", tensor.name)
+                    format!("{parameter} of {} does not exist or does not fit", tensor.name)
                 })?;
                 place.map(|place| left.swap_remove(place));
             }
         }
-        holds(left.is_empty(), NAMED, || format!("without a name: {left:?}"))
+        holds(left.is_empty(), NAMED, || format!("parameters without a name: {left:?}"))
     }
 
     fn build(&self, stream: u64, device: &Device) -> Result<Block, LawBroken> {
@@ -129,7 +130,7 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
         built.map_err(|error| LawBroken::new(BUILDS, format!("{} at {:?}", causes(&error), self.dims)))
     }
 
-    /// Normal entries, `[B, S, D]`.
+    /// Returns normally distributed elements, `[B, S, D]`.
     fn input(&self, batch: usize, seq: usize) -> Tensor<3> {
         let mut rng = Seed(0).rng("testkit/input", (batch * seq) as u64);
         let shape = [batch, seq, self.dims.d_model];
@@ -141,7 +142,7 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
         values(layer.forward(self.input(2, 7)))
     }
 
-    /// Changes one token and looks at which outputs move.
+    /// Changes one token and checks which outputs change.
     fn check_reach(&self, layer: &Block, x: Tensor<3>, token: usize) -> Result<(), LawBroken> {
         let [batch, seq, width] = x.dims();
         let changed = x.clone().slice_assign([0..batch, token..token + 1, 0..width], self.input(batch, 1) + 1.0);
@@ -184,20 +185,24 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
             })?;
             let stated = self.primitive.cost(&self.dims, seq as u64).cache_elements * batch as u64;
             holds(memory.is_replay() || memory.elements() as u64 == stated, CACHE, || {
-                format!("{} kept, {stated} stated, after {seq} tokens at {:?}", memory.elements(), self.dims)
+                format!(
+                    "{} elements are cached, but {stated} are stated, after {seq} tokens at {:?}",
+                    memory.elements(),
+                    self.dims
+                )
             })?;
         }
         Ok(())
     }
 
-    /// On a few tokens, and where these do not reach everything, as may happen behind a router, on many.
+    /// Uses few tokens first. If these do not reach all parameters, as can happen with a router, uses many.
     fn check_gradient(&self) -> Result<(), LawBroken> {
         let missing = self.unreached(3, 5)?;
         let missing = if missing > 0 { self.unreached(32, 32)? } else { 0 };
-        holds(missing == 0, GRADIENT, || format!("{missing} parameters have none at {:?}", self.dims))
+        holds(missing == 0, GRADIENT, || format!("{missing} parameters have no gradient at {:?}", self.dims))
     }
 
-    /// How many parameters get no gradient from an input of this size.
+    /// Returns how many parameters get no gradient for an input of this size.
     fn unreached(&self, batch: usize, seq: usize) -> Result<usize, LawBroken> {
         let layer = self.build(1, &self.device.clone().autodiff())?.train();
         if layer.num_params() == 0 {

@@ -1,4 +1,4 @@
-//! The laws of [`Searcher`].
+//! Checks the contract of [`Searcher`].
 
 use rand::RngExt;
 
@@ -14,35 +14,35 @@ use crate::{
     text::causes,
 };
 
-/// A searcher answers whatever it is asked in a space that it is meant for.
-pub(crate) const ANSWERS: &str = "a searcher answers";
-/// Nothing but the configuration, the study and the generator decides.
-pub(crate) const FUNCTION: &str = "an answer is a function of the configuration, the study and the generator";
-/// Proposals keep the space's choices and constraints.
+/// A searcher answers without an error in a suitable space.
+pub(crate) const ANSWERS: &str = "a searcher answers without an error";
+/// An answer depends only on the configuration, the study and the random generator.
+pub(crate) const FUNCTION: &str = "an answer is a function of the configuration, the study and the random generator";
+/// Proposals satisfy the choices and constraints of the space.
 pub(crate) const IN_SPACE: &str = "a proposal lies in the space";
-/// Proposals of an incremental strategy keep the space's choices and constraints, or are on the way to such.
-pub(crate) const IN_SPACE_OR_PART: &str = "a proposal lies in the space or is a part of its sequences";
-/// What is pending is not proposed again.
+/// Proposals of an incremental strategy satisfy the choices and constraints, or can be completed so that they do.
+pub(crate) const IN_SPACE_OR_PART: &str = "a proposal lies in the space or is a part of one of its sequences";
+/// Pending architectures are not proposed again.
 pub(crate) const NOT_PENDING: &str = "a proposal is not pending already";
-/// Somebody has to end the waiting.
-pub(crate) const WAIT: &str = "Wait is answered only while trials are pending";
-/// A finite space comes to an end.
+/// Waiting must end.
+pub(crate) const WAIT: &str = "Wait is returned only while trials are pending";
+/// A finite space is exhausted at some point.
 pub(crate) const FINISHED: &str =
-    "once every sequence is known, nothing is proposed, and without pending trials it is Finished";
+    "once every sequence is known, nothing is proposed, and without pending trials the answer is Finished";
 
-/// Simulated searches in each check.
+/// The number of simulated searches per check.
 const RUNS: u64 = 3;
-/// Proposals of a simulated search.
+/// The number of proposals per simulated search.
 const TRIALS: usize = 40;
-/// Trials that are pending at a time.
+/// The number of concurrent pending trials.
 const WORKERS: usize = 3;
-/// The largest space that is exhausted.
+/// The size of the largest space that is exhausted.
 const EXHAUSTED: u128 = 256;
 
 /// Drives simulated searches with several pending trials that finish in random order, and checks every answer. `make`
-/// makes one and the same searcher each time.
+/// must always create the same searcher.
 ///
-/// The end of a space is checked where it has at most 256 sequences: pass a small space too.
+/// Exhaustion is only checked for spaces of at most 256 sequences, so also pass a small space.
 ///
 /// # Errors
 /// The first [`LawBroken`].
@@ -50,7 +50,7 @@ pub fn check<S: Searcher>(make: impl Fn() -> S, space: &SearchSpace) -> Result<(
     check_all(&make, space, Proposes::Whole)
 }
 
-/// The same for a strategy that evaluates [parts](SearchSpace::is_part) of sequences on its way.
+/// The same for a searcher that also evaluates [parts](SearchSpace::is_part) of sequences.
 ///
 /// # Errors
 /// The first [`LawBroken`].
@@ -63,7 +63,7 @@ pub fn check_incremental<S: Searcher>(make: impl Fn() -> S, space: &SearchSpace)
 enum Proposes {
     /// Sequences of the space.
     Whole,
-    /// Parts of them as well.
+    /// Parts of sequences as well.
     Parts,
 }
 
@@ -84,7 +84,7 @@ fn simulate<S: Searcher>(
     let mut study = Study::new(space.clone(), Goal::default());
     let empty = study.clone();
     let mut dice = seed.rng("testkit/searcher/outcomes", 0);
-    // Every step adds a trial or ends one, so the loop ends.
+    // Every step adds a trial or ends one, so the loop terminates.
     for step in 0.. {
         let proposal = answer(make, &mut warmed, &study, &seed.rng("testkit/searcher/ask", step))?;
         check_proposal(&proposal, &study, proposes)?;
@@ -100,12 +100,12 @@ fn simulate<S: Searcher>(
             break;
         }
     }
-    // What it has seen must not colour its view of another study.
+    // Earlier studies must not affect the answer for another study.
     let proposal = answer(make, &mut warmed, &empty, &seed.rng("testkit/searcher/ask", 0))?;
     check_proposal(&proposal, &empty, proposes)
 }
 
-/// Asks in a space that is known to the last sequence, with and without a pending trial.
+/// Asks in a space in which every sequence is known, with and without a pending trial.
 fn exhaust<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, proposes: Proposes) -> Result<(), LawBroken> {
     let mut study = Study::new(space.clone(), Goal::default());
     for architecture in space.iter() {
@@ -129,7 +129,7 @@ fn exhaust<S: Searcher>(make: &impl Fn() -> S, space: &SearchSpace, proposes: Pr
     holds(answered == Proposal::Finished, FINISHED, || case(&study, &answered))
 }
 
-/// The answer of a searcher that has served so far, after a comparison with a fresh one.
+/// Returns the answer of a long-lived searcher after comparing it with that of a new one.
 fn answer<S: Searcher>(make: &impl Fn() -> S, warmed: &mut S, study: &Study, rng: &Rng) -> Result<Proposal, LawBroken> {
     let ask = |searcher: &mut S| searcher.ask(study, &mut rng.clone()).map_err(|error| causes(&error));
     let fresh = ask(&mut make());
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(check_incremental(|| Answering(0, strange), &space).unwrap_err().law, IN_SPACE_OR_PART);
     }
 
-    /// A searcher that answers by a function of its own calls, the study and the generator.
+    /// A searcher that answers by a function of the number of its calls, the study and the generator.
     struct Answering<F>(u128, F);
 
     impl<F: Fn(u128, &Study, &mut Rng) -> Result<Proposal, SearchError>> Searcher for Answering<F> {
@@ -242,9 +242,9 @@ mod tests {
     #[test]
     fn every_breach_is_caught() {
         let random = |study: &Study, rng: &mut Rng| RandomSearch.ask(study, rng);
-        // A counter instead of the study.
+        // Depends on a counter instead of the study.
         assert_eq!(broken(|calls, study, _| number(study, calls)), FUNCTION);
-        // A cache that outlives its study.
+        // Keeps a cache across studies.
         assert_eq!(
             broken(|calls, study, rng| if calls > 20 { Ok(Proposal::Finished) } else { random(study, rng) }),
             FUNCTION

@@ -1,4 +1,4 @@
-//! Studies with made-up outcomes.
+//! Studies with simulated outcomes.
 
 use rand::{RngExt, seq::IteratorRandom};
 
@@ -10,8 +10,8 @@ use crate::{
     text::causes,
 };
 
-/// A made-up value in 0..1: half structure (how often the layer type changes), half noise that depends on nothing but
-/// the architecture. Rounded to 1/16, so that equal values occur.
+/// Returns a synthetic value in 0..1: half structure (how often the type of layer changes), half noise that depends
+/// only on the architecture. It is rounded to 1/16, so that there are equal values.
 pub(super) fn value(architecture: &Architecture) -> f64 {
     let changes = architecture.runs().count() as f64 / architecture.len().max(1) as f64;
     let noise: f64 = Seed(0).rng(&architecture.letters(), 0).random();
@@ -35,7 +35,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// Mostly `value`, now and then a failure, or a value that is set aside.
+    /// Usually `value`; sometimes a failure, or a value that is then marked invalid.
     pub(super) fn draw(value: f64, rng: &mut Rng) -> Self {
         match rng.random_range(0..12) {
             0 => Outcome::Failed,
@@ -61,7 +61,7 @@ pub(super) fn finish(study: &mut Study, at: usize, outcome: Outcome) -> Result<(
     events.into_iter().try_for_each(|event| apply(study, event))
 }
 
-/// Ends some pending trial, where there is one.
+/// Ends a random pending trial, if there is any.
 pub(super) fn finish_one(study: &mut Study, rng: &mut Rng) -> Result<(), LawBroken> {
     let pending = (0..study.trials().len()).filter(|&at| study.trials()[at].is_pending());
     match pending.choose(rng) {
@@ -74,10 +74,10 @@ pub(super) fn finish_one(study: &mut Study, rng: &mut Rng) -> Result<(), LawBrok
 }
 
 fn apply(study: &mut Study, event: Event) -> Result<(), LawBroken> {
-    study.apply(event).map_err(|error| LawBroken::new("the study accepts what happens", causes(&error)))
+    study.apply(event).map_err(|error| LawBroken::new("a study accepts valid events", causes(&error)))
 }
 
-/// The trials of a study in a line.
+/// Describes the trials of a study in one line.
 pub(super) fn describe(study: &Study) -> String {
     let state = |state: &TrialState| match state {
         TrialState::Pending => "pending".to_owned(),

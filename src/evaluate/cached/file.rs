@@ -16,35 +16,35 @@ use crate::{
     study::Report,
 };
 
-/// A cache file that cannot be used.
+/// An error from the file of a cache.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// The file cannot be opened, or its first line not be written.
+    /// The file cannot be opened, or its first line cannot be written.
     #[error(transparent)]
     File(#[from] LineFileError),
-    /// Some other file, or one of another version.
-    #[error("{} is no cache of this version of composer-nas: choose another path", .path.display())]
+    /// The file is not a cache, or was written by another version.
+    #[error("{} is not a cache of this version of composer-nas: choose another path", .path.display())]
     NotACache {
         /// The file.
         path: PathBuf,
     },
-    /// Another evaluator wrote it.
+    /// The file was written by another evaluator.
     #[error("the cache {} belongs to another evaluator: {was}; choose another path", .path.display())]
     Changed {
         /// The file.
         path: PathBuf,
-        /// Fingerprint of the evaluator that wrote it.
+        /// The fingerprint of the evaluator that wrote it.
         was: String,
     },
-    /// A complete line that makes no sense.
-    #[error("line {line} of the cache {} is damaged: {reason}; delete the file or that line", .path.display())]
+    /// A complete line is invalid.
+    #[error("line {line} of the cache {} is damaged: {reason}; delete this line or the file", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Number of the line, from one.
+        /// The number of the line, starting at 1.
         line: usize,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
 }
@@ -57,7 +57,7 @@ struct Header {
     evaluator: String,
 }
 
-/// Every later line.
+/// Any line after the first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub architecture: Architecture,
@@ -68,7 +68,7 @@ pub(super) struct Entry {
 const FORMAT: &str = "composer-nas cache";
 const VERSION: u64 = 1;
 
-/// Opens the file at `path` for the evaluator with this fingerprint; what it holds.
+/// Opens the file at `path` for the evaluator with this fingerprint and returns its entries.
 pub(super) fn open(path: &Path, evaluator: String) -> Result<(JsonFile<Entry>, Vec<Entry>), CacheError> {
     let header = Header { format: FORMAT.into(), version: VERSION, evaluator };
     let (file, bytes) = JsonFile::open_with_header(path, &header)?;
@@ -85,7 +85,7 @@ pub(super) fn open(path: &Path, evaluator: String) -> Result<(JsonFile<Entry>, V
     for line in lines {
         match line.parse() {
             Ok(entry) => entries.push(entry),
-            // Earlier versions remembered bad reports as well, with `null` for what is no number.
+            // Earlier versions also stored invalid reports, with `null` for numbers that are not finite.
             Err(_) if lacks_scores(line.text) => {}
             Err(BadLine { number, reason }) => {
                 return Err(CacheError::Damaged { path: path(), line: number, reason });
@@ -95,7 +95,7 @@ pub(super) fn open(path: &Path, evaluator: String) -> Result<(JsonFile<Entry>, V
     Ok((file, entries))
 }
 
-/// Whether a line is whole but for scores that are no numbers.
+/// Whether a line is valid apart from missing scores.
 fn lacks_scores(line: &[u8]) -> bool {
     let line: Value = serde_json::from_slice(line).unwrap_or_default();
     line["report"]["scores"].as_object().is_some_and(|scores| scores.values().any(Value::is_null))

@@ -1,4 +1,4 @@
-//! Remembering evaluations.
+//! A cache of evaluations.
 
 mod file;
 
@@ -20,12 +20,14 @@ use crate::{
     study::{Report, Trial},
 };
 
-/// Evaluates every (architecture, seed) once and remembers the report, in memory or in a file as well. Errors are not
-/// remembered, nor are reports with scores that are not finite; other numbers that are not are
-/// [left out](Report::finite). Where the same is asked for while it is being evaluated, the second waits for the first.
+/// Evaluates every pair of architecture and seed only once, and caches the report in memory and optionally in a file.
 ///
-/// A report that is remembered runs through its [curve](Report::curve) again, so that a trial that would be stopped is
-/// stopped whether it is remembered or not.
+/// Errors are not cached, and neither are reports with scores that are not finite. Other numbers that are not finite
+/// are [removed](Report::finite). If the same pair is requested while it is being evaluated, the second request waits
+/// for the first.
+///
+/// For a cached report, the intermediate values of its [curve](Report::curve) are reported again, so a trial is stopped
+/// early whether or not its report is cached.
 ///
 /// ```
 /// use composer_nas::{evaluate::Cached, prelude::*, study::{Origin, TrialId}};
@@ -46,25 +48,26 @@ type Key = (Architecture, Seed);
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// `None` while it is being evaluated.
+    /// `None` during the evaluation.
     known: HashMap<Key, Option<Report>>,
     file: Option<JsonFile<Entry>>,
 }
 
-/// How long a wait lasts before it looks whether it was cancelled.
+/// How long to wait before checking for cancellation.
 const POLL: Duration = Duration::from_millis(20);
 
 impl<E: Evaluator> Cached<E> {
-    /// Remembers in memory.
+    /// Caches reports in memory.
     pub fn new(inner: E) -> Self {
         Self { inner, memory: Mutex::default(), ended: Condvar::new() }
     }
 
-    /// Remembers in the file at `path` as well, one JSON object per line, and begins with what is there. A last line
-    /// that its process did not finish is evaluated again; so is, by the next process, what a full disk refused.
+    /// Caches reports in memory and in the file at `path`, with one JSON object per line. Reports that are in the file
+    /// already are used. An evaluation whose line is incomplete, or could not be written to a full disk, is repeated by
+    /// the next process.
     ///
     /// # Errors
-    /// [`CacheError`] when the file is in use, damaged, no cache, or that of another evaluator.
+    /// [`CacheError`] if the file is in use, damaged, not a cache, or was written by another evaluator.
     pub fn on_disk(inner: E, path: impl AsRef<Path>) -> Result<Self, CacheError> {
         let (file, entries) = file::open(path.as_ref(), inner.fingerprint())?;
         let known =
@@ -75,22 +78,22 @@ impl<E: Evaluator> Cached<E> {
 }
 
 impl<E> Cached<E> {
-    /// How many reports it remembers.
+    /// Returns the number of cached reports.
     pub fn len(&self) -> usize {
         self.lock().known.values().flatten().count()
     }
 
-    /// Whether it remembers nothing.
+    /// Whether there are no cached reports.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// No code that can panic runs under the lock, and what it guards is whole at any time.
+    /// A poisoned lock can be ignored: nothing panics while it is held, and the data is always consistent.
     fn lock(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The report, or `None` for the one who has to evaluate.
+    /// Returns the cached report, or `None` if the caller must evaluate.
     fn recall(&self, key: &Key, context: &Context) -> Result<Option<Report>, EvalError> {
         let mut memory = self.lock();
         loop {
@@ -110,7 +113,7 @@ impl<E> Cached<E> {
     }
 }
 
-/// The duty to end what was begun, also when the evaluation panics.
+/// A started evaluation. Dropping it wakes up those who wait, also if the evaluation has panicked.
 struct Begun<'a, E> {
     cached: &'a Cached<E>,
     key: Key,
@@ -121,7 +124,7 @@ impl<E> Begun<'_, E> {
         let mut memory = self.cached.lock();
         let (architecture, seed) = self.key.clone();
         if let Some(file) = &mut memory.file {
-            // The report is worth more than its copy.
+            // Failing to write a copy must not lose the report.
             let _ = file.append(&Entry { architecture, seed, report: report.clone() });
         }
         memory.known.insert(self.key.clone(), Some(report.clone()));
@@ -140,7 +143,7 @@ impl<E> Drop for Begun<'_, E> {
 }
 
 impl<E: Evaluator> Evaluator for Cached<E> {
-    /// That of the inner evaluator: reports are the same.
+    /// The fingerprint of the inner evaluator, since the reports are the same.
     fn fingerprint(&self) -> String {
         self.inner.fingerprint()
     }
@@ -162,7 +165,7 @@ impl<E: Evaluator> Evaluator for Cached<E> {
         if report.scores.values().any(|score| !score.is_finite()) {
             return Ok(report);
         }
-        // What is remembered is what is answered now, and what a file can hold.
+        // Cache exactly what is returned, in a form that a file can store.
         let report = Report { curve: context.curve(), ..report }.finite();
         begun.remember(&report);
         Ok(report)
@@ -192,7 +195,7 @@ mod tests {
         Trial::new(TrialId(0), text.parse().unwrap(), Seed(seed), Origin::Searcher)
     }
 
-    /// Counts its calls; the first call for "MM" fails, the one for "FF" panics.
+    /// Counts its calls. The first call for "MM" fails and the one for "FF" panics.
     fn counting(calls: &Arc<AtomicUsize>) -> impl Evaluator + use<> {
         let calls = calls.clone();
         from_fn("counting", move |trial, context| {
@@ -295,7 +298,7 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         for cut in 0..=bytes.len() {
             fs::write(&path, &bytes[..cut]).unwrap();
-            // A line is whole without its line feed.
+            // A line is complete without its line feed.
             let lines = bytes[..bytes.len().min(cut + 1)].iter().filter(|&&byte| byte == b'\n').count();
             let cached = open().unwrap();
             assert_eq!(cached.len(), lines.saturating_sub(1), "cut at byte {cut}");
@@ -324,7 +327,7 @@ mod tests {
         assert!(evaluate(&cached, "AM", 0).unwrap().scores["accuracy"].is_nan());
         assert_eq!((evaluate(&cached, "AM", 1), evaluate(&cached, "AM", 1)), (Ok(good.clone()), Ok(good.clone())));
         drop(cached);
-        // What earlier versions wrote.
+        // A line written by earlier versions.
         let text = fs::read_to_string(&path).unwrap();
         let line = text.lines().last().unwrap();
         let bad = line.replace("\"accuracy\":0.5", "\"accuracy\":null").replace("\"seed\":1", "\"seed\":0");

@@ -1,4 +1,4 @@
-//! What can be wrong with a proxy on text.
+//! Errors of the evaluator on text.
 
 use thiserror::Error;
 
@@ -9,25 +9,25 @@ use crate::{
     train::TrainError,
 };
 
-/// An evaluator that cannot be set up.
+/// An error in the setup of a [`CorpusEvaluator`](super::CorpusEvaluator).
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CorpusError {
-    /// The corpus cannot be used.
+    /// The corpus cannot be read.
     #[error(transparent)]
     Tokens(#[from] TokenError),
-    /// The widths contradict each other.
+    /// The widths are inconsistent.
     #[error(transparent)]
     Dims(#[from] DimsError),
-    /// A setting of the training does not fit.
+    /// A setting of the training is invalid.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// A layer that the protocol's widths do not fit: no candidate with it could be trained.
-    #[error("no candidate with {symbol} can be trained at the widths of the protocol")]
+    /// A layer cannot be built at the widths of the protocol, so no candidate with it can be trained.
+    #[error("candidates with {symbol} cannot be trained at the widths of the protocol")]
     Primitive {
-        /// Letter of the primitive.
+        /// The symbol of the primitive.
         symbol: Symbol,
-        /// What does not fit.
+        /// The cause.
         source: Box<BuildError>,
     },
 }

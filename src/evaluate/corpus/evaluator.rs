@@ -1,4 +1,4 @@
-//! Trains a candidate on text.
+//! Trains candidates on text.
 
 use std::ops::ControlFlow;
 
@@ -22,9 +22,11 @@ use crate::{
     train::{Outcome, TokenBatch, TrainError, least_bytes, train},
 };
 
-/// Evaluates architectures by training them on text. The scores are `accuracy`, of the next token, and `loss`, in nats
-/// per token, both on text kept for validation; `bits_per_byte` too where the bytes of tokens are known. A candidate
-/// that diverges scores accuracy 0 and the loss of guessing, `ln V`.
+/// Evaluates architectures by training them on text.
+///
+/// The scores are `accuracy`, the next-token accuracy, and `loss`, the cross-entropy loss in nats per token, both on
+/// held-out validation text; also `bits_per_byte` if the bytes of the tokens are known. A candidate that diverges gets
+/// accuracy 0 and the loss of uniform guessing, `ln V` for `V` token ids.
 #[derive(Clone, Debug)]
 pub struct CorpusEvaluator {
     protocol: CorpusProtocol,
@@ -37,10 +39,11 @@ pub struct CorpusEvaluator {
 }
 
 impl CorpusEvaluator {
-    /// Trains as `protocol` says on `corpus`, with layers from `primitives`, on `device`.
+    /// Creates an evaluator that trains on `corpus` according to `protocol`, with layers from `primitives`, on
+    /// `device`.
     ///
     /// # Errors
-    /// [`CorpusError`] when the protocol contradicts itself or the corpus is too short for it.
+    /// [`CorpusError`] if the protocol is inconsistent or the corpus is too short for it.
     pub fn new(
         protocol: CorpusProtocol,
         corpus: &Corpus,
@@ -67,17 +70,17 @@ impl CorpusEvaluator {
         })
     }
 
-    /// How candidates are trained.
+    /// Returns the protocol.
     pub fn protocol(&self) -> &CorpusProtocol {
         &self.protocol
     }
 
-    /// Checks that candidates with layers of each of these symbols can be trained, before a search begins: builds a
-    /// model of one layer for every symbol.
+    /// Checks before a search that candidates with these symbols can be trained. Builds a model with one layer for
+    /// every symbol.
     ///
     /// # Errors
-    /// [`CorpusError::Primitive`] names the first that cannot be built at the protocol's widths, or needs more memory
-    /// than there is.
+    /// [`CorpusError::Primitive`] for the first symbol that cannot be built at the widths of the protocol or needs more
+    /// memory than is available.
     pub fn check(&self, symbols: impl IntoIterator<Item = Symbol>) -> Result<(), CorpusError> {
         for symbol in symbols {
             let model = self.protocol.model(Architecture::new([symbol]), 1);
@@ -88,14 +91,14 @@ impl CorpusEvaluator {
         Ok(())
     }
 
-    /// Holds what a training needs at least against the memory that this process can have. An accelerator has its own.
+    /// Compares the minimum memory of a training with that of this process. Accelerators have their own memory.
     fn check_memory(&self, architecture: &Architecture) -> Result<(), BuildError> {
         if device::is_accelerator(&self.device) {
             return Ok(());
         }
         let Self { protocol, primitives, corpus, .. } = self;
         let model = protocol.model(architecture.clone(), corpus.vocab_size);
-        // What cannot be stated is said where it is trained.
+        // If the cost is not known, the training reports the error.
         let Ok(config) = protocol.training(&model, primitives) else { return Ok(()) };
         let bytes = least_bytes(&model, primitives, &config, protocol.seq_len, 0)?;
         Ok(limits::check_memory("a training, with its weights and optimizer,", bytes)?)
@@ -149,7 +152,7 @@ impl CorpusEvaluator {
         Ok(Report { parameters, train_flops: Some(steps as f64 * work), ..self.scored(task, last) })
     }
 
-    /// The scores of a training after its last evaluation, where there was one.
+    /// Returns the scores of a training after its last evaluation, if there was one.
     fn scored(&self, mut task: TaskReport, last: Option<Validation>) -> Report {
         let mut report = Report::default();
         let mut reached = 0.0;
@@ -170,8 +173,8 @@ impl CorpusEvaluator {
 }
 
 impl Evaluator for CorpusEvaluator {
-    /// The protocol, as JSON, with a digest of the corpus. The device is left out: a search may move to a faster one,
-    /// where its results agree up to rounding.
+    /// The protocol as JSON, with a digest of the corpus. The device is not included: a search may move to a faster
+    /// one, whose results are equal up to rounding.
     fn fingerprint(&self) -> String {
         let protocol = serde_json::to_string(&self.protocol).unwrap_or_else(|error| error.to_string());
         format!("corpus {} {} {protocol}", self.digest, self.corpus.vocab_size)

@@ -1,8 +1,8 @@
-//! Candidates trained on text: the evaluators that Composer (arXiv 2510.00379, section on evaluators) compares with
+//! Candidates trained on text: the evaluators with which Composer (arXiv 2510.00379, section on evaluators) compares
 //! MAD.
 //!
-//! [`CorpusEvaluator`] trains a candidate as a [`CorpusProtocol`] says and reports validation loss and next-token
-//! accuracy.
+//! [`CorpusEvaluator`] trains candidates according to a [`CorpusProtocol`] and reports their validation loss and
+//! next-token accuracy.
 
 mod error;
 mod evaluator;

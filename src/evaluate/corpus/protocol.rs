@@ -1,4 +1,4 @@
-//! How candidates are trained on text, as plain values.
+//! How candidates are trained on text.
 
 use std::num::Saturating;
 
@@ -15,60 +15,63 @@ use crate::{
     train::{AdamWConfig, LrSchedule, Precision, TrainConfig, TrainError},
 };
 
-/// How candidates are trained on text.
+/// The settings for training candidates on text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusProtocol {
-    /// The widths of every layer.
+    /// The widths of all layers.
     pub dims: Dims,
-    /// The law of the initial weights.
+    /// The initialisation of the weights.
     pub init: InitScheme,
-    /// Tokens per sequence.
+    /// The number of tokens per sequence.
     pub seq_len: usize,
-    /// Sequences per step.
+    /// The number of sequences per step.
     pub batch_size: usize,
-    /// How long a candidate trains.
+    /// The training budget of a candidate.
     pub budget: Budget,
-    /// The highest learning rate, after a warm-up over a twentieth of the steps; a cosine brings it to a tenth.
+    /// The peak learning rate. It is reached after a warm-up of a twentieth of the steps and falls to a tenth along a
+    /// cosine.
     pub learning_rate: f64,
-    /// The update rule.
+    /// The optimizer.
     pub optimizer: AdamWConfig,
-    /// Clips the norm of all gradients together.
+    /// The maximum norm of the gradient of all parameters, for clipping.
     pub clip_norm: f64,
-    /// Evaluations over the training, equally far apart; the last is the score.
+    /// The number of evenly spaced evaluations during the training. The last one gives the score.
     pub evaluations: usize,
-    /// The share of the corpus, at its end, that is kept for validation.
+    /// The fraction of the corpus, at its end, that is held out for validation.
     pub validation_share: f64,
-    /// Windows of it on which candidates are validated.
+    /// The number of windows of the held-out text on which candidates are evaluated.
     pub validation_windows: u64,
 }
 
-/// How long a candidate trains.
+/// The training budget of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
     /// The same number of tokens for every candidate.
     Tokens(u64),
-    /// The same training work for every candidate, in floating-point operations as [`ModelCost`] counts them: cheaper
-    /// ones see more tokens.
+    /// The same number of floating-point operations for every candidate, as counted by [`ModelCost`], so cheaper
+    /// candidates see more tokens.
     Flops(f64),
 }
 
-/// Tokens per parameter of a model that makes the most of its training (Hoffmann et al. 2022, arXiv 2203.15556, table
-/// 3, about 20 over all sizes).
+/// The compute-optimal number of tokens per parameter (Hoffmann et al. 2022, arXiv 2203.15556, table 3: about 20 for
+/// all sizes).
 const CHINCHILLA: u64 = 20;
 
-/// The learning rate of a model of this width: 3e-3 at 256, falling with the width as in Yang et al. 2022, arXiv
-/// 2203.03466, for Adam.
+/// Returns the learning rate for a model of this width: 3e-3 at 256, then inversely proportional to the width, as for
+/// Adam in Yang et al. 2022, arXiv 2203.03466.
 fn learning_rate(width: usize) -> f64 {
     3e-3 * (256.0 / width as f64).min(1.0)
 }
 
 impl CorpusProtocol {
-    /// Model and data shrunk together, as in Composer's small-scale evaluator: `dims` are those of a target with
-    /// `target_layers` layers, candidates have `layers`. Width falls with depth, so that their ratio stays, and a
-    /// candidate of average size sees 20 tokens per parameter. Composer does not publish its widths; these follow from
-    /// the target's. Of absurd sizes it is a protocol that is refused.
+    /// Shrinks model and data together, as Composer's small-scale evaluator does.
+    ///
+    /// `dims` are the widths of a target with `target_layers` layers, and candidates have `layers` layers. The width
+    /// shrinks with the depth at a constant ratio, and a candidate of average size sees 20 tokens per parameter.
+    /// Composer does not publish its widths; these follow from those of the target. For absurd sizes, the returned
+    /// protocol is invalid.
     pub fn small_scale(dims: &Dims, target_layers: usize, layers: usize) -> Self {
         let heads = (dims.heads.saturating_mul(layers) / target_layers.max(1)).clamp(1, limits::MAX_WIDTH);
         let kv_heads = (1..=heads)
@@ -86,14 +89,14 @@ impl CorpusProtocol {
         Self::with(small, 1024, 64, Budget::Tokens(tokens))
     }
 
-    /// Only the data is shrunk, as in Composer's large-scale evaluator: candidates have the widths of the target and
+    /// Shrinks only the data, as Composer's large-scale evaluator does: candidates have the widths of the target and
     /// see `tokens` tokens each.
     pub fn large_scale(dims: &Dims, tokens: u64) -> Self {
         Self::with(dims.clone(), 2048, 256, Budget::Tokens(tokens))
     }
 
-    /// Small models on simple text, such as TinyStories (Eldan and Li 2023, arXiv 2305.07759) or BabiStories,
-    /// Composer's third corpus: `tokens` tokens each at width 256. The settings are ours.
+    /// Small models of width 256 on simple text, such as TinyStories (Eldan and Li 2023, arXiv 2305.07759) or
+    /// BabiStories, Composer's third corpus. Candidates see `tokens` tokens each. The settings are our own.
     pub fn stories(tokens: u64) -> Self {
         let dims = Dims {
             d_model: 256,
@@ -125,7 +128,7 @@ impl CorpusProtocol {
         }
     }
 
-    /// The model of a candidate over `vocab_size` tokens.
+    /// Returns the model of a candidate for a vocabulary of `vocab_size` tokens.
     pub fn model(&self, architecture: Architecture, vocab_size: usize) -> ModelSpec {
         ModelSpec {
             architecture,
@@ -137,19 +140,19 @@ impl CorpusProtocol {
         }
     }
 
-    /// Training work of `model` per step.
+    /// Returns the number of floating-point operations per training step of `model`.
     ///
     /// # Errors
-    /// [`CostError`] when its cost cannot be stated.
+    /// [`CostError`] if its cost is not known.
     pub fn flops_per_step(&self, model: &ModelSpec, primitives: &Primitives) -> Result<f64, CostError> {
         let cost = ModelCost::new(model, primitives, Workload::bf16(self.seq_len as u64))?;
         Ok(cost.train_flops_per_token as f64 * self.tokens_per_step())
     }
 
-    /// How `model` trains: at least one step, at most what the budget allows.
+    /// Returns the training settings for `model`: at least one step, and at most as many as the budget allows.
     ///
     /// # Errors
-    /// [`CostError`] when its cost cannot be stated.
+    /// [`CostError`] if its cost is not known.
     pub fn training(&self, model: &ModelSpec, primitives: &Primitives) -> Result<TrainConfig, CostError> {
         let steps = match self.budget {
             Budget::Tokens(tokens) => tokens as f64 / self.tokens_per_step(),
@@ -174,10 +177,10 @@ impl CorpusProtocol {
         })
     }
 
-    /// Checks what can be checked without the corpus.
+    /// Checks the protocol, apart from what depends on the corpus.
     ///
     /// # Errors
-    /// [`CorpusError`] names the first setting that does not fit.
+    /// [`CorpusError`] for the first invalid setting.
     pub fn validate(&self) -> Result<(), CorpusError> {
         self.dims.validate()?;
         self.optimizer.validate()?;
@@ -192,7 +195,8 @@ impl CorpusProtocol {
         Ok(self.check_sizes().map_err(TrainError::from)?)
     }
 
-    /// A candidate of equal tokens takes equally many steps; that of equal work is checked when it trains.
+    /// With a budget of tokens, all candidates take the same number of steps. With one of FLOPs, each is checked when
+    /// it trains.
     fn check_sizes(&self) -> Result<(), LimitError> {
         limits::at_most("batch_size", self.batch_size, limits::MAX_SEQUENCES)?;
         let sizes = [self.batch_size as u64, self.seq_len as u64];
@@ -224,7 +228,7 @@ mod tests {
         let Dims { d_model, d_ff, heads, kv_heads, head_dim, .. } = protocol.dims;
         assert_eq!((d_model, d_ff, heads, kv_heads, head_dim), (384, 1536, 6, 1, 64));
         assert_eq!(protocol.dims.validate(), Ok(()));
-        // Three layers of attention (4 d^2) and three of SwiGLU (3 d f), 20 tokens per parameter.
+        // Three attention layers (4 d^2), three SwiGLU layers (3 d f), 20 tokens per parameter.
         assert_eq!(protocol.budget, Budget::Tokens(20 * 3 * (4 * 384 * 384 + 3 * 384 * 1536)));
         let sixteen = CorpusProtocol::small_scale(&target.dims, target.baseline.len(), 16);
         assert_eq!((sixteen.dims.d_model, sixteen.dims.heads, sixteen.dims.kv_heads), (1024, 16, 4));

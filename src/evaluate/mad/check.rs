@@ -1,4 +1,4 @@
-//! What a protocol must be to be carried out, and what it needs.
+//! Validation of protocols, and the memory that they need.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
@@ -17,62 +17,62 @@ use crate::{
     train::{TrainConfig, TrainError, least_bytes},
 };
 
-/// A protocol that cannot be carried out.
+/// An invalid protocol.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// The widths contradict each other.
+    /// The widths are inconsistent.
     #[error(transparent)]
     Dims(#[from] DimsError),
-    /// The initial weights have no such law.
+    /// The initialisation is invalid.
     #[error(transparent)]
     Init(#[from] InitError),
-    /// Nothing is trained.
-    #[error("the protocol trains nothing: name at least one task")]
+    /// There are no trainings.
+    #[error("the protocol has no trainings: add at least one task")]
     NoTrainings,
-    /// Two trainings that cannot be told apart.
-    #[error("the protocol trains {label:?} twice: change one of them or leave it out")]
+    /// Two trainings have the same label.
+    #[error("the protocol has the training {label:?} twice: change or remove one of them")]
     Repeated {
-        /// Label of both.
+        /// The label.
         label: String,
     },
-    /// A training that cannot be carried out.
-    #[error("training {label:?} cannot be carried out")]
+    /// A training is invalid.
+    #[error("training {label:?} is invalid")]
     Training {
-        /// Which training.
+        /// The label of the training.
         label: String,
         /// What is wrong.
         source: Box<TrainingError>,
     },
 }
 
-/// What is wrong with one training.
+/// Why a training is invalid.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TrainingError {
-    /// The task contradicts itself.
+    /// The task is inconsistent.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// The training contradicts itself.
+    /// The settings of the training are inconsistent.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// A size beyond any training, or beyond the memory there is.
+    /// A size is above the limit, or needs more memory than is available.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// The registry lacks a primitive of the architecture.
+    /// The architecture has a symbol without a primitive.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// Trained not even once.
-    #[error("repeats is 0: a training is carried out at least once")]
+    /// The number of repetitions is 0.
+    #[error("repeats is 0: use at least 1")]
     NoRepeats,
-    /// A weight out of bounds, or none.
-    #[error("weight is {0}: a training counts between 0.001 and 1000 times as much as another; leave it out for 1")]
+    /// A weight is out of bounds or not a number.
+    #[error("weight is {0}: use a number between 0.001 and 1000, or omit it for 1")]
     Weight(f64),
-    /// An empty test set.
-    #[error("test_examples is 0: an accuracy needs at least one sequence")]
+    /// The test set is empty.
+    #[error("test_examples is 0: use at least 1")]
     NoTestExamples,
-    /// An empty training set.
-    #[error("the fixed training set has 0 sequences: give it at least one, or use fresh data")]
+    /// The training set is empty.
+    #[error("the fixed training set has 0 sequences: use at least 1, or fresh data")]
     NoTrainExamples,
 }
 
@@ -80,7 +80,7 @@ impl Protocol {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`ProtocolError`] names the training and says what to change.
+    /// [`ProtocolError`], which names the training and says what to change.
     pub fn validate(&self) -> Result<(), ProtocolError> {
         self.dims.validate()?;
         self.init.validate()?;
@@ -100,8 +100,8 @@ impl Protocol {
         Ok(())
     }
 
-    /// Builds the model that `architecture` is, without a vocabulary, and lets go of it. Layers have the same widths in
-    /// all trainings, and an auto-encoder asks more of them.
+    /// Builds the model of `architecture`, without a vocabulary, and drops it. All trainings use the same widths; an
+    /// auto-encoder has more requirements.
     pub(super) fn build(
         &self,
         architecture: &Architecture,
@@ -123,7 +123,7 @@ impl Protocol {
         }
     }
 
-    /// Holds every training of `architecture`, which may have no layer, against the memory that this process can have.
+    /// Compares the memory of every training of `architecture`, which may be empty, with that of this process.
     pub(super) fn check_memory(
         &self,
         architecture: &Architecture,
@@ -136,8 +136,8 @@ impl Protocol {
         })
     }
 
-    /// Holds what is in memory at once, at least, against what this process can have: the examples, and the training
-    /// itself where it is on the processor.
+    /// Compares the minimum memory of a training with that of this process: the examples and, on a CPU, the training
+    /// itself.
     pub(super) fn check_training(
         &self,
         training: &Training,
@@ -184,7 +184,7 @@ impl Training {
         Ok(self.check_sizes()?)
     }
 
-    /// Sequences that are in memory together.
+    /// Returns the number of sequences that are in memory at the same time.
     fn sequences(&self) -> usize {
         let fixed = match self.data {
             TrainData::Fresh => 0,
@@ -206,9 +206,9 @@ impl Training {
     }
 }
 
-/// What a training may count beside others.
+/// The allowed weights of a training.
 const WEIGHTS: RangeInclusive<f64> = 1e-3..=1e3;
-/// An input and a target of an instance.
+/// The size of one input and target of an instance.
 const BYTES_PER_TOKEN: usize = size_of::<u32>() + size_of::<Option<u32>>();
 /// The same in a batch.
 const BYTES_PER_BATCHED_TOKEN: u64 = 2 * size_of::<i32>() as u64;

@@ -1,4 +1,4 @@
-//! Batches of sequences for the trainer.
+//! Batches of sequences for training.
 
 use std::ops::Range;
 
@@ -16,24 +16,24 @@ use crate::{
 /// The sequences of one training.
 pub(super) struct Data {
     sampler: Sampler,
-    /// The fixed training set; empty where sequences are fresh.
+    /// The fixed training set; empty if sequences are fresh.
     fixed: Vec<Instance>,
     batch_size: usize,
-    /// The root of everything that differs between trials.
+    /// The seed of everything that differs between trials.
     seed: Seed,
     epoch: Epoch,
     /// The test set.
     pub test: Vec<TokenBatch>,
 }
 
-/// The order of the fixed set in one pass over it.
+/// The order of the fixed set in one epoch.
 struct Epoch {
     number: usize,
     order: Vec<usize>,
 }
 
 impl Data {
-    /// Draws the fixed sets from `data_seed`; fresh sequences and the order of fixed ones come from `seed`.
+    /// Draws the fixed sets from `data_seed`, and fresh sequences and the order of fixed ones from `seed`.
     pub(super) fn new(training: &Training, data_seed: Seed, seed: Seed) -> Result<Self, TaskError> {
         let sampler = training.task.sampler(data_seed)?;
         let name = training.task.name();
@@ -43,7 +43,7 @@ impl Data {
         };
         let batch_size = training.train.batch_size;
         let examples = training.test_examples;
-        // Batch by batch: as instances they would take more memory.
+        // Converted batch by batch, because instances need more memory.
         let batch =
             |from: usize| token_batch(&draw(Split::Test, "test", from..examples.min(from.saturating_add(batch_size))));
         let test = (0..examples).step_by(batch_size).map(batch).collect();
@@ -55,7 +55,7 @@ impl Data {
         Ok(Self { sampler, fixed, batch_size, seed, epoch, test })
     }
 
-    /// The training batch of step `step`. The last batch of an epoch may be smaller.
+    /// Returns the training batch of step `step`. The last batch of an epoch may be smaller.
     pub(super) fn batch(&mut self, step: usize) -> TokenBatch {
         if self.fixed.is_empty() {
             let mut rng = self.seed.rng("data", step as u64);
@@ -76,7 +76,7 @@ impl Data {
     }
 }
 
-/// Sequences of one length, row by row.
+/// Makes a batch of sequences of the same length.
 fn token_batch<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> TokenBatch {
     let mut batch = TokenBatch::default();
     for instance in instances {
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(batches[0], batches[1]);
         assert_ne!(batches[0], batches[2]);
         assert_eq!(data[0].test, data[2].test);
-        // Steps may be asked for in any order.
+        // Steps can be requested in any order.
         let late = data[0].batch(9);
         let early = data[0].batch(5);
         assert_ne!(late, early);

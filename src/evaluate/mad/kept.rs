@@ -1,4 +1,4 @@
-//! The trainings of a trial that are done, for the next attempt.
+//! The finished trainings of a trial, kept for the next attempt.
 
 use std::{path::Path, vec};
 
@@ -9,7 +9,7 @@ use crate::{
     study::TaskReport,
 };
 
-/// One training that is done, and what it told on its way.
+/// A finished training and the intermediate values that it reported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Done {
     pub task: TaskReport,
@@ -18,24 +18,25 @@ pub(super) struct Done {
     pub told: Vec<(usize, f64)>,
 }
 
-/// What an earlier attempt has done, and where this one keeps what it does. A line per training, in their order.
+/// The trainings that an earlier attempt has finished, and the file to which this one adds its own, one per line in
+/// order.
 pub(super) struct Kept {
     file: Option<JsonFile<Done>>,
     done: vec::IntoIter<Done>,
 }
 
 impl Kept {
-    /// A folder that cannot be used keeps nothing: the evaluation does not need it.
+    /// If the folder cannot be used, nothing is kept: the evaluation does not depend on it.
     pub(super) fn in_folder(folder: Option<&Path>) -> Self {
         let opened = folder.and_then(|folder| JsonFile::open(folder.join("trainings.jsonl")).ok());
         let Some((file, bytes)) = opened else { return Self { file: None, done: Vec::new().into_iter() } };
         let done: Vec<Done> = lines(&bytes).map_while(|line| line.parse().ok()).collect();
-        // After a line that makes no sense nothing can be added.
+        // Nothing can be appended after an invalid line.
         let whole = done.len() == lines(&bytes).count();
         Self { file: whole.then_some(file), done: done.into_iter() }
     }
 
-    /// The next training, where an earlier attempt has done it.
+    /// Returns the next training if an earlier attempt has finished it.
     pub(super) fn next(&mut self) -> Option<Done> {
         self.done.next()
     }
@@ -44,7 +45,7 @@ impl Kept {
         if let Some(file) = &mut self.file
             && file.append(done).is_err()
         {
-            // A gap would put later trainings in the wrong place.
+            // A gap would assign later trainings to the wrong place.
             self.file = None;
         }
     }

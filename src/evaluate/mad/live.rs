@@ -4,23 +4,23 @@ use std::ops::ControlFlow;
 
 use crate::evaluate::{Context, Progress};
 
-/// Where a trial stands, and how good it looks: the weighted scores of the trainings that are done, plus what the
-/// running one has earned. At the last step that is the trial's score, up to rounding.
+/// Tracks the progress of a trial and its intermediate value: the weighted scores of the finished trainings plus that
+/// of the running one so far. At the last step, this is the score of the trial, up to rounding.
 pub(super) struct Live<'a> {
     context: &'a Context,
-    /// Label of the running training.
+    /// The label of the running training.
     pub(super) stage: String,
-    /// Steps of the whole trial.
+    /// The number of steps of the whole trial.
     steps: usize,
-    /// Steps planned for the runs that are done.
+    /// The number of steps planned for the finished runs.
     done: usize,
-    /// What the trainings that are done add to the score.
+    /// The contribution of the finished trainings to the score.
     earned: f64,
-    /// How much the running training counts.
+    /// The weight of the running training.
     weight: f64,
-    /// The best score among the runs of its grid that are done.
+    /// The best score among the finished runs of its grid.
     best: f64,
-    /// What the running run has told: (step, running value).
+    /// The reported values of the running run: (step, intermediate value).
     pub(super) told: Vec<(usize, f64)>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Live<'a> {
         Self { context, stage: String::new(), steps, done: 0, earned: 0.0, weight: 0.0, best: 0.0, told: Vec::new() }
     }
 
-    /// The next training begins.
+    /// Starts the next training.
     pub(super) fn begin(&mut self, stage: String, weight: f64) {
         self.earned += self.weight * self.best;
         self.stage = stage;
@@ -37,13 +37,13 @@ impl<'a> Live<'a> {
         self.best = 0.0;
     }
 
-    /// A run has taken so many steps; breaks where it is called off.
+    /// Reports that a run has taken this number of steps. Breaks if the evaluation is cancelled.
     pub(super) fn progress(&self, step: usize) -> ControlFlow<()> {
         self.tell(self.done + step, None);
         if self.context.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// After so many steps of a run its score so far is this.
+    /// Reports the score of a run so far, after this number of steps.
     pub(super) fn evaluated(&mut self, step: usize, score: f64) {
         let step = self.done + step;
         let value = self.earned + self.weight * score.max(self.best);
@@ -53,13 +53,13 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// A run has told this before.
+    /// Reports the values of a run again that finished in an earlier attempt.
     pub(super) fn again(&mut self, points: &[(usize, f64)]) {
         self.told = points.to_vec();
         points.iter().for_each(|&(step, value)| self.tell(step, Some(value)));
     }
 
-    /// A run of so many planned steps ends with this score, though it may have taken fewer.
+    /// Ends a run with this score. `steps` is the number of planned steps; it may have taken fewer.
     pub(super) fn end(&mut self, steps: usize, score: f64) {
         if self.told.last().is_none_or(|&(step, _)| step < self.done + steps) {
             self.evaluated(steps, score);

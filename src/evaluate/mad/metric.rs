@@ -1,18 +1,19 @@
-//! The accuracy of a model on a MAD task, from its predictions at the scored positions.
+//! The accuracy of a model on a MAD task, computed from its predictions at the scored positions.
 //!
 //! The MAD reference (Poli et al. 2024, arXiv 2403.17844) reports torchmetrics' `MulticlassAccuracy` with its default
-//! macro average: the mean, over classes, of the share of a class's positions that were predicted right. It is computed
-//! for each batch and then averaged over batches, and is not the share of right tokens; both are offered here.
+//! macro average: the mean, over classes, of the fraction of a class's positions that are predicted correctly. It is
+//! computed for each batch and averaged over batches. It differs from the fraction of correct tokens; both are
+//! available here.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How right and wrong predictions become one number.
+/// How predictions become one number.
 ///
 /// ```
 /// use composer_nas::evaluate::mad::Metric;
-/// // Token 1 is asked for four times and always found; token 2 is asked for once and missed.
+/// // Token 1 occurs four times and is always predicted; token 2 occurs once and is missed.
 /// let scored = [(1, 1), (1, 1), (1, 1), (1, 1), (1, 2)];
 /// assert_eq!(Metric::Micro.accuracy(scored), Some(0.8));
 /// assert_eq!(Metric::Macro.accuracy(scored), Some(0.5));
@@ -21,17 +22,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
-    /// Mean recall over the classes that occur among targets or predictions. A class that is predicted but never asked
-    /// for counts 0, so a stray prediction costs more than its one position.
+    /// The mean recall over the classes that occur among targets or predictions. A class that is predicted but never
+    /// occurs as a target counts 0, so a wrong prediction can cost more than its own position.
     Macro,
-    /// Share of scored positions predicted right: every position weighs the same.
+    /// The fraction of scored positions that are predicted correctly. All positions have the same weight.
     Micro,
 }
 
 impl Metric {
-    /// Accuracy in [0, 1] over `(prediction, target)` pairs, one for each scored position; `None` when there are none.
+    /// Returns the accuracy in [0, 1] over `(prediction, target)` pairs, one per scored position; `None` if there are
+    /// none.
     ///
-    /// The size of the vocabulary does not enter: classes that neither occur nor are predicted carry no weight.
+    /// The result does not depend on the size of the vocabulary: classes that do not occur have no weight.
     pub fn accuracy(self, scored: impl IntoIterator<Item = (u32, u32)>) -> Option<f64> {
         match self {
             Metric::Macro => macro_accuracy(scored),
@@ -56,7 +58,7 @@ fn macro_accuracy(scored: impl IntoIterator<Item = (u32, u32)>) -> Option<f64> {
         right: u64,
         asked: u64,
     }
-    // Ordered, so that the sum below is rounded the same way on every run.
+    // Ordered, so that the sum below is always rounded in the same way.
     let mut classes = BTreeMap::<u32, Class>::new();
     for (prediction, target) in scored {
         let class = classes.entry(target).or_default();
@@ -64,7 +66,7 @@ fn macro_accuracy(scored: impl IntoIterator<Item = (u32, u32)>) -> Option<f64> {
         class.right += u64::from(prediction == target);
         classes.entry(prediction).or_default();
     }
-    // A class never asked for has 0 right, hence recall 0 whatever it is divided by.
+    // A class without targets has no correct predictions, hence recall 0 with any divisor.
     let recalls = classes.values().map(|class| class.right as f64 / class.asked.max(1) as f64);
     (!classes.is_empty()).then(|| recalls.sum::<f64>() / classes.len() as f64)
 }

@@ -1,9 +1,9 @@
-//! The MAD proxy: small models trained on synthetic tasks that test one ability each (Poli et al. 2024, arXiv
+//! The MAD proxy: small models trained on synthetic tasks, each of which tests one ability (Poli et al. 2024, arXiv
 //! 2403.17844).
 //!
-//! A [`Protocol`] says, as plain values, which [tasks](task) are trained for how long and how they are scored; [`Mad`]
-//! carries it out. [`Protocol::quick`] fits a CPU, [`Protocol::reference`] follows the published benchmark at its
-//! baseline settings, [`Protocol::full`] adds its difficulty settings.
+//! A [`Protocol`] defines which [tasks](task) are trained, for how long, and how they are scored. [`Mad`] is the
+//! evaluator. [`Protocol::quick`] is fast on a CPU, [`Protocol::reference`] follows the published benchmark at its
+//! baseline settings, and [`Protocol::full`] adds its difficulty settings.
 
 mod check;
 mod data;

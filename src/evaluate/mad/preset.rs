@@ -1,4 +1,4 @@
-//! The protocols that come with the crate.
+//! The preset protocols.
 
 use super::{
     Hyperparameters, Metric, Protocol, Scoring, Selection, Task, TrainData, Training,
@@ -11,13 +11,14 @@ use crate::{
 };
 
 impl Protocol {
-    /// Two tasks on which the order of attention and MLP layers shows within seconds of one CPU core: in-context recall
-    /// (vocabulary 6, length 16, 500 steps) 17 times and selective copying (vocabulary 8, length 24, 4 tokens, 160
-    /// steps) 13 times, at width 32 with 4 heads, batches of 16 fresh sequences, AdamW at a constant 4e-3 after
-    /// warm-up, clipping at 1.
+    /// Two tasks that show the effect of the order of attention and MLP layers within seconds on one CPU core.
     ///
-    /// When a model gets the point of a task is mostly chance, so many short trainings rank better than a long one of
-    /// the same cost. `docs/proxy.md` has the measurements behind every choice.
+    /// In-context recall (vocabulary 6, length 16, 500 steps) is trained 17 times and selective copying (vocabulary 8,
+    /// length 24, 4 tokens, 160 steps) 13 times, at width 32 with 4 heads. Batches have 16 fresh sequences; the
+    /// optimizer is AdamW with a constant learning rate of 4e-3 after warm-up and gradients clipped to norm 1.
+    ///
+    /// When a model solves a task is mostly a matter of chance, so many short trainings rank candidates better than a
+    /// long one of the same cost. `docs/proxy.md` has the measurements behind all settings.
     pub fn quick() -> Self {
         let recall = Task::InContextRecall(InContextRecall { vocab_size: 6, seq_len: 16, multi_query: true });
         let copying = Task::SelectiveCopying(SelectiveCopying { vocab_size: 8, seq_len: 24, num_tokens_to_copy: 4 });
@@ -33,11 +34,10 @@ impl Protocol {
         }
     }
 
-    /// [`quick`](Self::quick) and memorization (vocabulary 256, length 16, 60 steps, 6 times), with copying at twice
-    /// the weight of recall and memorization at half of it: for spaces with more kinds of layers than attention and
-    /// MLP.
+    /// [`quick`](Self::quick) plus memorization (vocabulary 256, length 16, 60 steps, 6 times), for spaces with other
+    /// layers than attention and MLPs. Copying has twice the weight of recall, memorization half.
     ///
-    /// Train candidates of equal size with it, by [`Mad::of_blocks`](super::Mad::of_blocks).
+    /// Use it with candidates of equal size, as trained by [`Mad::of_blocks`](super::Mad::of_blocks).
     pub fn hybrid() -> Self {
         let Self { mut trainings, .. } = Self::quick();
         trainings[1].weight = 2.0;
@@ -46,21 +46,24 @@ impl Protocol {
         Self { name: "hybrid".into(), trainings, ..Self::quick() }
     }
 
-    /// The benchmark at its baseline settings: six tasks, width 128 with 16 heads, SwiGLU 352, 200 epochs over fixed
-    /// sets (12,800 sequences; 256 for memorization) in batches of 128, the best of six combinations of learning rate
-    /// and weight decay, cosine stepped once per epoch, macro accuracy at the lowest test loss.
+    /// The benchmark at its baseline settings.
     ///
-    /// It differs from the published code in what `docs/mad.md` lists: corrected flaws of the data, single precision.
+    /// Six tasks are trained at width 128 with 16 heads and SwiGLU of width 352, for 200 epochs over fixed sets (12,800
+    /// sequences; 256 for memorization) in batches of 128. Each training takes the best of six combinations of learning
+    /// rate and weight decay. The learning rate follows a cosine and changes once per epoch. The score is the macro
+    /// accuracy at the lowest test loss.
+    ///
+    /// `docs/mad.md` lists the differences from the published code: corrected flaws in the data, and single precision.
     pub fn reference() -> Self {
         Self::of_settings("reference", baseline_settings())
     }
 
-    /// The benchmark at all 66 difficulty settings, each as in [`reference`](Self::reference).
+    /// The benchmark at all 66 difficulty settings, each trained as in [`reference`](Self::reference).
     pub fn full() -> Self {
         Self::of_settings("full", difficulty_settings())
     }
 
-    /// The preset with this name, or `None`.
+    /// Returns the preset with this name, if there is one.
     pub fn preset(name: &str) -> Option<Self> {
         [Self::quick, Self::hybrid, Self::reference, Self::full]
             .into_iter()
@@ -82,7 +85,7 @@ impl Protocol {
     }
 }
 
-/// Widths that are constants of this file.
+/// Returns widths given by constants of this file.
 fn dims(d_model: usize, d_ff: usize, heads: usize, attention_bias: bool) -> Dims {
     Dims {
         d_model,
@@ -175,7 +178,7 @@ mod tests {
         assert_eq!((runs(&reference), runs(&full)), (36, 396));
         let steps = |training: &Training| training.runs().iter().map(|run| run.steps).sum::<usize>();
         let all: usize = full.trainings.iter().map(steps).sum();
-        // The specification says 5.38 million optimiser steps in all.
+        // The specification gives a total of 5.38 million optimizer steps.
         assert_eq!((all as f64 / 1e4).round() / 100.0, 5.38);
         let memorization = reference.trainings.iter().find(|t| t.task.name() == "memorization").unwrap();
         assert_eq!(memorization.train.steps, 400);

@@ -1,4 +1,4 @@
-//! How candidates are trained and scored, as plain configuration.
+//! How candidates are trained and scored.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,33 +14,35 @@ use crate::{
     train::TrainConfig,
 };
 
-/// How candidates are trained and scored on MAD. A plain value: read one from JSON, or change a preset.
+/// The settings for training and scoring candidates on MAD. Start from a preset or read one from JSON.
 ///
-/// The score of a trial is the mean over tasks of the mean over that task's trainings; of a training, the mean over its
-/// repetitions of the best over its grid. Trainings may be given [weights](Training::weight). A run that diverges
-/// scores 0. Where everything is repeated, the report has the standard error of the score.
+/// The score of a trial is the mean over tasks of the mean over the trainings of the task. The score of a training is
+/// the mean over its repetitions of the best run in its grid. Trainings can have [weights](Training::weight). A run
+/// that diverges scores 0. If every training is repeated, the report has the standard error of the score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
-    /// What it is called in reports.
+    /// The name, for reports.
     pub name: String,
-    /// Widths of the candidates.
+    /// The widths of the candidates.
     pub dims: Dims,
-    /// Initial weights of the language models; the auto-encoder always draws N(0, 0.02), as the reference does.
+    /// The initialisation of the weights of the language models. The auto-encoder always uses N(0, 0.02), as in the
+    /// reference.
     pub init: InitScheme,
-    /// What is trained.
+    /// The trainings of a trial.
     pub trainings: Vec<Training>,
-    /// How answers become an accuracy.
+    /// How predictions become an accuracy.
     pub metric: Metric,
-    /// Which evaluation of a run is taken as its accuracy.
+    /// Which evaluation of a run gives its accuracy.
     pub selection: Selection,
     /// How the evaluations of a run become its score.
     pub scoring: Scoring,
-    /// The root of test sets, fixed training sets and the facts of memorization: the same for every trial.
+    /// The seed of the test sets, the fixed training sets and the facts of memorization. These are the same for all
+    /// trials.
     pub data_seed: Seed,
 }
 
-/// One task at one difficulty.
+/// A task at one difficulty, with the settings of its training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
@@ -48,30 +50,31 @@ pub struct Training {
     pub task: Task,
     /// Where the training sequences come from.
     pub data: TrainData,
-    /// Sequences in the test set.
+    /// The number of sequences in the test set.
     pub test_examples: usize,
-    /// The training itself.
+    /// The settings of the training.
     pub train: TrainConfig,
-    /// Trained once per entry, with these in place of those of `train`; empty: once, as `train` says.
+    /// The grid: one run per entry, which replaces the values in `train`. If empty, there is one run with those of
+    /// `train`.
     #[serde(default)]
     pub grid: Vec<Hyperparameters>,
-    /// How often all that is done, each time with initial weights and training sequences of its own: several short
-    /// trainings tell more than one long one where chance decides when a model gets the point.
+    /// The number of repetitions of the whole grid, each with new initial weights and training sequences. If chance
+    /// decides when a model solves the task, several short trainings are more informative than a long one.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub repeats: usize,
-    /// How much it counts in the mean over its task's trainings, and the task in the mean over tasks, which weighs each
-    /// task by the mean weight of its trainings. From 0.001 to 1000; 1 where it is left out.
+    /// The weight of this training in the mean over the trainings of its task, from 0.001 to 1000; 1 by default. The
+    /// weight of a task in the mean over tasks is the mean weight of its trainings.
     #[serde(default = "even", skip_serializing_if = "is_even")]
     pub weight: f64,
 }
 
-/// Where training sequences come from.
+/// The source of training sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrainData {
     /// New sequences at every step, drawn from the trial's seed.
     Fresh,
-    /// A fixed set of this many sequences, the same for every trial, in an order drawn anew for every epoch.
+    /// A fixed set with this number of sequences, the same for all trials, in a new order in every epoch.
     Fixed(usize),
 }
 
@@ -79,7 +82,8 @@ fn once() -> usize {
     1
 }
 
-/// Left out of the text, so that journals and tables of protocols without repetitions keep their fingerprint.
+/// The default is not serialised, so protocols without repetitions keep the fingerprint in existing journals and
+/// tables.
 fn is_once(repeats: &usize) -> bool {
     *repeats == 1
 }
@@ -88,28 +92,28 @@ fn even() -> f64 {
     1.0
 }
 
-/// Left out of the text for the same reason.
+/// The default is not serialised, for the same reason.
 fn is_even(weight: &f64) -> bool {
     *weight == 1.0
 }
 
-/// A point of the grid.
+/// A point in the grid.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hyperparameters {
-    /// Peak learning rate.
+    /// The peak learning rate.
     pub learning_rate: f64,
-    /// Weight decay of AdamW.
+    /// The weight decay of AdamW.
     pub weight_decay: f64,
 }
 
-/// Which evaluation of a run is taken as its accuracy.
+/// Which evaluation of a run gives its accuracy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {
     /// The one with the lowest validation loss, as in the reference.
     LowestLoss,
-    /// The last.
+    /// The last one.
     Last,
 }
 
@@ -117,33 +121,33 @@ pub enum Selection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scoring {
-    /// The selected accuracy.
+    /// The accuracy of the selected evaluation.
     Accuracy,
-    /// The mean accuracy over the planned evaluations: the area under the learning curve, which also tells apart runs
-    /// that end alike. A run that stopped early at its threshold counts as staying there.
+    /// The mean accuracy over the planned evaluations: the area under the learning curve, which also distinguishes runs
+    /// that end with the same accuracy. A run that was stopped early at its threshold counts as staying there.
     CurveMean,
 }
 
 impl Protocol {
-    /// Training steps of one trial, over all trainings, their repetitions and the points of their grids.
+    /// Returns the number of training steps of a trial, for all trainings, repetitions and points of the grids.
     pub fn steps(&self) -> usize {
         let steps = |training: &Training| training.runs().iter().map(|run| run.steps).fold(0, usize::saturating_add);
         let all = self.trainings.iter().map(|training| training.repeats.saturating_mul(steps(training)));
         all.fold(0, usize::saturating_add)
     }
 
-    /// The model that `architecture` is in a training on `task`.
+    /// Returns the model of `architecture` in a training on `task`.
     pub(super) fn model(&self, task: &Task, architecture: Architecture) -> ModelSpec {
-        // The reference draws the auto-encoder's weights, layers included, in the manner of GPT-2.
+        // The reference initialises the auto-encoder, including its layers, like GPT-2.
         let init = if task.is_auto_encoding() { InitScheme::Normal(0.02) } else { self.init };
         let vocab_size = task.vocab_size();
         ModelSpec { architecture, dims: self.dims.clone(), vocab_size, tied_embeddings: false, head_bias: true, init }
     }
 
-    /// Floating-point operations of all trainings of one trial, where none of them diverges.
+    /// Returns the number of floating-point operations of all trainings of a trial, if none of them diverges.
     ///
     /// # Errors
-    /// [`CostError`] when the cost of a model cannot be stated.
+    /// [`CostError`] if the cost of a model is not known.
     pub fn train_flops(&self, architecture: &Architecture, primitives: &Primitives) -> Result<f64, CostError> {
         let flops = |training: &Training| {
             let task = &training.task;
@@ -159,7 +163,7 @@ impl Protocol {
 }
 
 impl Training {
-    /// The task's name, followed by the settings in which it differs from the benchmark's baseline.
+    /// Returns the name of the task, followed by the settings that differ from the benchmark's baseline.
     pub fn label(&self) -> String {
         let json = |task: &Task| serde_json::to_value(task).unwrap_or_default();
         let baseline = Task::all().iter().find(|task| task.name() == self.task.name()).map(json).unwrap_or_default();
@@ -177,11 +181,11 @@ impl Training {
         label
     }
 
-    /// The configurations of one repetition, one per point of the grid.
+    /// Returns the settings of the runs of one repetition, one per point of the grid.
     pub(super) fn runs(&self) -> Vec<TrainConfig> {
         let with = |point: &Hyperparameters| {
             let mut train = self.train.clone();
-            // The floor keeps its place below the peak.
+            // The floor must not exceed the peak.
             train.schedule.floor = train.schedule.floor.min(point.learning_rate);
             train.schedule.peak = point.learning_rate;
             train.optimizer.weight_decay = point.weight_decay;

@@ -1,28 +1,27 @@
-//! The scores that a run could have had.
+//! Alternative scores of a training.
 
 use super::{Protocol, Training};
 use crate::study::{Report, TaskReport};
 
-/// What can be read off one training: each a possible score between 0 and 1, larger is better, 0 where the run
-/// diverged.
+/// Alternative scores of one training, each between 0 and 1, where larger is better. All are 0 if the run diverged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Readings {
     /// The mean accuracy over the planned evaluations: the area under the learning curve.
     pub curve_mean: f64,
     /// The accuracy at the last evaluation.
     pub last: f64,
-    /// The share of the planned steps that was left when the accuracy first reached the threshold; 0 where it never
-    /// did. The steps to the threshold are `(1 - early) * steps`.
+    /// The fraction of the planned steps that was left when the accuracy first reached the threshold; 0 if it never
+    /// did. The number of steps to the threshold is `(1 - early) * steps`.
     pub early: f64,
-    /// `exp(-loss)`: the geometric mean of the probabilities that the model gave to the right answers.
+    /// `exp(-loss)`: the geometric mean of the probabilities that the model assigns to the correct answers.
     pub likelihood: f64,
 }
 
 impl Readings {
-    /// The names of [`values`](Self::values), in their order.
+    /// The names of [`values`](Self::values), in the same order.
     pub const NAMES: [&'static str; 4] = ["curve_mean", "last", "early", "likelihood"];
 
-    /// All of them.
+    /// Returns all values.
     pub fn values(self) -> [f64; 4] {
         let Self { curve_mean, last, early, likelihood } = self;
         [curve_mean, last, early, likelihood]
@@ -44,15 +43,15 @@ impl Readings {
 }
 
 impl Protocol {
-    /// The readings of every training of a report of this protocol, under its label. `threshold` is the accuracy that
-    /// [`Readings::early`] waits for.
+    /// Returns the readings of every training in a report of this protocol, with its label. `threshold` is the accuracy
+    /// for [`Readings::early`].
     pub fn readings(&self, report: &Report, threshold: f64) -> Vec<(String, Readings)> {
         let tasks = self.trainings.iter().zip(&report.tasks);
         tasks.map(|(training, task)| (training.label(), Readings::new(training, task, threshold))).collect()
     }
 }
 
-/// The mean over `planned` evaluations, where those that were not made repeat the last.
+/// Returns the mean over `planned` evaluations, where missing ones repeat the last.
 pub(super) fn curve_mean(curve: &[(usize, f64)], planned: usize) -> f64 {
     let made: f64 = curve.iter().map(|&(_, accuracy)| accuracy).sum();
     let last = curve.last().map_or(0.0, |&(_, accuracy)| accuracy);
@@ -66,7 +65,7 @@ mod tests {
     #[test]
     fn every_reading_is_what_it_says() {
         let protocol = Protocol::quick();
-        // Recall takes 500 steps and is evaluated every 20 of them.
+        // Recall has 500 steps and an evaluation every 20 steps.
         let stopped =
             TaskReport { curve: vec![(20, 0.5), (40, 0.75), (60, 1.0)], loss: Some(0.0), ..TaskReport::default() };
         let diverged = TaskReport { diverged: Some("loss".into()), ..stopped.clone() };

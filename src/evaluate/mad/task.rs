@@ -1,23 +1,24 @@
 //! The six synthetic tasks of MAD (Poli et al. 2024, "Mechanistic Design and Scaling of Hybrid Architectures", arXiv
-//! 2403.17844), written anew from the laws that the reference implementation follows.
+//! 2403.17844). This is a new implementation of the distributions of the reference implementation.
 //!
-//! A [`Task`] is plain configuration. [`Task::sampler`] checks it once and returns a [`Sampler`], which then cannot
-//! fail: it draws one [`Instance`] after another from a stream of the caller's.
+//! A [`Task`] is the configuration. [`Task::sampler`] validates it and returns a [`Sampler`], which draws one
+//! [`Instance`] after another from a random stream and cannot fail.
 //!
 //! | task | what the model has to do |
 //! |---|---|
-//! | [`InContextRecall`] | look up, in the sequence itself, the value that goes with a key |
+//! | [`InContextRecall`] | look up the value of a key in the sequence itself |
 //! | [`NoisyInContextRecall`] | the same among meaningless tokens |
-//! | [`FuzzyInContextRecall`] | the same where keys and values are runs of several tokens |
-//! | [`Memorization`] | learn by heart facts that no sequence shows |
-//! | [`Compression`] | gather a sequence into the state at its last position |
-//! | [`SelectiveCopying`] | repeat, in order, the tokens that stand among blanks |
+//! | [`FuzzyInContextRecall`] | the same where keys and values consist of several tokens |
+//! | [`Memorization`] | memorise facts that no sequence shows |
+//! | [`Compression`] | compress a sequence into the state at its last position |
+//! | [`SelectiveCopying`] | repeat, in order, the tokens that are scattered among blanks |
 //!
 //! # Differences from the reference
 //!
-//! Three flaws of the reference are corrected: a fuzzy probe is always shown before it is asked for, noise can never
-//! fill all slots of noisy recall, and the blanks of selective copying come from the given stream like everything else.
-//! The modules say what that changes in the law of the data, which they give in full, with closed forms.
+//! Three flaws of the reference are corrected: a fuzzy probe is always shown before its value is asked for, noise can
+//! never fill all slots of noisy recall, and the blanks of selective copying are drawn from the given stream like
+//! everything else. The modules of the tasks define the distributions in full, with closed forms, and state the effect
+//! of the corrections.
 
 pub mod compression;
 mod error;
@@ -43,28 +44,28 @@ pub use settings::{Setting, baseline_settings, difficulty_settings};
 
 use crate::seed::{Rng, Seed};
 
-/// One sequence of a task, with what is asked for at each position.
+/// One sequence of a task, with the target at each position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// Token ids, each below the task's vocabulary size.
+    /// The token ids, each below the vocabulary size of the task.
     pub inputs: Vec<u32>,
-    /// What the model should answer at each position of `inputs`; `None` where nothing is scored.
+    /// The correct answer at each position of `inputs`; `None` if the position is not scored.
     pub targets: Vec<Option<u32>>,
 }
 
-/// What an instance is for. Only the three recall tasks tell the difference: training asks for every next token, a test
-/// only for what can be known; and the keys of fuzzy recall have full length in a test.
+/// The use of an instance. It only matters for the three recall tasks: in training, every next token is a target; in a
+/// test, only those that can be known. In a test, the keys of fuzzy recall have full length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// To learn from.
+    /// Training.
     Train,
-    /// To be scored on.
+    /// Testing.
     Test,
 }
 
 /// A task with its configuration.
 ///
-/// In text it is a tagged object. Fields left out have the benchmark's value; unknown ones are refused.
+/// Serialised as a tagged object. Omitted fields have the values of the benchmark; unknown fields are an error.
 ///
 /// ```
 /// use composer_nas::Seed;
@@ -82,18 +83,18 @@ pub enum Task {
     InContextRecall(InContextRecall),
     /// The same among noise.
     NoisyInContextRecall(NoisyInContextRecall),
-    /// The same with keys and values of several tokens.
+    /// The same with keys and values that consist of several tokens.
     FuzzyInContextRecall(FuzzyInContextRecall),
-    /// Learn facts by heart.
+    /// Memorise facts.
     Memorization(Memorization),
-    /// Rebuild a sequence from one state.
+    /// Reconstruct a sequence from one state.
     Compression(Compression),
     /// Repeat the tokens among blanks.
     SelectiveCopying(SelectiveCopying),
 }
 
 impl Task {
-    /// The six tasks at the benchmark's baseline, in the benchmark's order.
+    /// Returns the six tasks at the baseline settings of the benchmark, in its order.
     pub fn all() -> [Task; 6] {
         [
             Task::InContextRecall(Default::default()),
@@ -105,52 +106,51 @@ impl Task {
         ]
     }
 
-    /// The name used in configuration and reports, such as `"in-context-recall"`.
+    /// Returns the name for configuration and reports, such as `"in-context-recall"`.
     pub fn name(&self) -> &'static str {
         self.configuration().name()
     }
 
-    /// Number of token ids, special tokens included: the width a model's embedding and output need.
+    /// Returns the number of token ids, including special tokens: the vocabulary size of the model.
     pub fn vocab_size(&self) -> usize {
         self.configuration().vocab_size()
     }
 
-    /// Length of the inputs, and of the targets, of every instance.
+    /// Returns the length of the inputs, which is also that of the targets, of every instance.
     pub fn input_len(&self) -> usize {
         self.configuration().input_len()
     }
 
-    /// Whether the whole sequence is to be rebuilt from the state at its last position, instead of each target from the
-    /// state at its own.
+    /// Whether the whole sequence is reconstructed from the state at its last position, instead of each target from the
+    /// state at its own position.
     pub(crate) fn is_auto_encoding(&self) -> bool {
         matches!(self, Task::Compression(_))
     }
 
-    /// Expected share of right answers of a test, if each is guessed uniformly among the tokens that the task's form
-    /// allows at its position: the values for recall and memorization, the content tokens for copying and compression
-    /// (whose last position allows one token only). It is a floor to compare micro accuracies with, not what a poor
-    /// model scores: on recall, the most frequent value seen so far is a better guess, without any look-up.
+    /// Returns the expected accuracy in a test if each answer is guessed uniformly among the tokens that can occur at
+    /// its position: the values for recall and memorization, the content tokens for copying and compression (whose last
+    /// position has a single possible token).
     ///
-    /// Finite for every task, but meaningful for valid ones only.
+    /// Use it as a lower reference for micro accuracies. Poor models can score more: on recall, the most frequent value
+    /// so far is a better guess and needs no look-up. The result is finite for every task, but only meaningful for
+    /// valid ones.
     pub fn chance(&self) -> f64 {
         self.configuration().chance()
     }
 
-    /// Whether the task can be sampled: exactly if [`Task::sampler`] succeeds.
+    /// Checks the settings of the task.
     ///
     /// # Errors
-    ///
-    /// [`TaskError`] names the setting to change.
+    /// [`TaskError`], which names the setting to change, exactly if [`Task::sampler`] fails.
     pub fn validate(&self) -> Result<(), TaskError> {
         self.sampler(Seed::default()).map(drop)
     }
 
-    /// A sampler of this task. `seed` fixes the facts of memorization; the other tasks ignore it. Samplers of equal
-    /// tasks and seeds are alike.
+    /// Returns a sampler of this task. `seed` determines the facts of memorization; other tasks ignore it. Samplers of
+    /// equal tasks and seeds are identical.
     ///
     /// # Errors
-    ///
-    /// [`TaskError`] if the task's settings contradict each other; it names the one to change.
+    /// [`TaskError`], which names the setting to change, if the settings are inconsistent.
     pub fn sampler(&self, seed: Seed) -> Result<Sampler, TaskError> {
         Ok(Sampler { generator: self.configuration().generator(seed)? })
     }
@@ -167,31 +167,31 @@ impl Task {
     }
 }
 
-/// A source of instances of one valid task. Clones are cheap and draw alike; threads may share it.
+/// A source of instances of one valid task. Clones are cheap and draw the same instances. Threads can share it.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     generator: Arc<dyn Generator>,
 }
 
 impl Sampler {
-    /// Draws one instance from the stream `rng`; the same state of the stream gives the same instance. At least one
+    /// Draws one instance from the stream `rng`. The same state of the stream gives the same instance. At least one
     /// position is scored.
     pub fn sample(&self, split: Split, rng: &mut Rng) -> Instance {
         self.generator.generate(split, rng)
     }
 }
 
-/// What each task's configuration answers; see the methods of [`Task`].
+/// The properties of a task's configuration; see the methods of [`Task`].
 trait Configuration {
     fn name(&self) -> &'static str;
     fn vocab_size(&self) -> usize;
     fn input_len(&self) -> usize;
     fn chance(&self) -> f64;
-    /// Checks the configuration and turns it into a form that cannot fail.
+    /// Validates the configuration and converts it to a form that cannot fail.
     fn generator(&self, seed: Seed) -> Result<Arc<dyn Generator>, TaskError>;
 }
 
-/// A checked configuration.
+/// A validated configuration.
 trait Generator: Debug + Send + Sync {
     fn generate(&self, split: Split, rng: &mut Rng) -> Instance;
 }
@@ -244,14 +244,14 @@ mod tests {
                 assert!(serde_json::from_str::<Task>(&text).is_err(), "{text}");
             }
         }
-        // A field of another task is as unknown as any.
+        // A field of another task is unknown, too.
         assert!(serde_json::from_str::<Task>(r#"{"task": "compression", "multi_query": true}"#).is_err());
         assert!(serde_json::from_str::<Task>(r#"{"task": "in-context-recall", "frac_noise": 0.1}"#).is_err());
         assert!(serde_json::from_str::<Task>(r#"{"task": "copying"}"#).is_err());
         assert!(serde_json::from_str::<Task>(r#"{"vocab_size": 16}"#).is_err());
     }
 
-    /// Instances of the baselines are fixed for ever: recorded experiments name them by their seed.
+    /// The instances of the baselines must never change: recorded experiments identify them by their seed.
     #[test]
     fn streams_are_fixed_for_ever() -> Result<(), TaskError> {
         let digest = |instance: Instance| {
@@ -306,7 +306,7 @@ mod tests {
         Ok(())
     }
 
-    /// Configurations of every task, valid and not, many of them on the edge.
+    /// Configurations of all tasks, valid and invalid, including many borderline cases.
     fn tasks() -> impl Strategy<Value = Task> {
         let noise = prop_oneof![Just(0.0), Just(1.0), 0.0..1.0f64, -0.1..1.1f64];
         let recall = (0usize..24, 0usize..48, any::<bool>());
@@ -332,7 +332,7 @@ mod tests {
         ]
     }
 
-    /// Whether a token belongs to a key, or else to a value; none for tokens that belong to neither. None for tasks
+    /// Returns a function that says whether a token belongs to a key or to a value, or neither; `None` for tasks
     /// without keys.
     fn keys_of(task: &Task) -> Option<impl Fn(u32) -> Option<bool>> {
         let special = |multi_query: bool| usize::from(!multi_query);
@@ -371,8 +371,8 @@ mod tests {
             }
         }
 
-        /// In no recall task is a question asked whose answer was overwritten: a key stands before one value alone,
-        /// every token of it, from the beginning to the question, and what a test asks for was shown before.
+        /// In recall tasks, no question has an answer that was overwritten: every token of a key precedes only one
+        /// value, from the beginning to the question, and a test asks only for what was shown before.
         #[test]
         fn no_answer_of_a_recall_task_was_overwritten(task in tasks(), seed in any::<u64>(), index in any::<u64>()) {
             let Ok(sampler) = task.sampler(Seed(seed)) else { return Ok(()) };
@@ -382,7 +382,7 @@ mod tests {
                 let last = instance.targets.last().copied().flatten();
                 let asked = |place: usize| place > 0 && instance.targets[place - 1].is_some();
                 let tokens = instance.inputs.iter().copied().chain(last).enumerate();
-                // Noise, padding and announcements have no side.
+                // Noise, padding and the copy prefix are neither.
                 let sides: Vec<_> = tokens.filter_map(|(place, token)| Some((is_key(token)?, token, place))).collect();
                 let runs: Vec<_> = sides.chunk_by(|one, next| one.0 == next.0).collect();
                 prop_assert!(runs.len() >= 4 && runs.len() % 2 == 0, "{instance:?}");

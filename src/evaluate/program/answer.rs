@@ -1,38 +1,38 @@
-//! What a program answers: lines of JSON on its standard output.
+//! The answers of a program: JSON lines on its standard output.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Deserialize;
 
-/// One line of a program, where it is meant for us.
+/// An answer of a program.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Answer {
-    /// How far the evaluation is.
+    /// The progress of the evaluation.
     Progress(Step),
-    /// Numbers for the record, by name.
+    /// Additional numbers to record, by name.
     Metrics(BTreeMap<String, Option<f64>>),
-    /// What the evaluation found.
+    /// The result of the evaluation.
     Result(Found),
-    /// Why it found nothing.
+    /// The reason why there is no result.
     Error(Refusal),
 }
 
-/// How far an evaluation is.
+/// The progress of an evaluation.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Step {
     pub step: usize,
     #[serde(default)]
     pub steps: usize,
-    /// The score so far, in the direction of the score itself.
+    /// The score so far, with the sign of the score.
     #[serde(default)]
     pub value: Option<f64>,
     #[serde(default)]
     pub stage: String,
 }
 
-/// What an evaluation found. Scores that are no number are `None`.
+/// The result of an evaluation. Scores that are not finite are `None`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Found {
@@ -46,15 +46,15 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What cannot be negative and is.
+    /// Returns a message if a number is negative that must not be.
     pub(super) fn negative(&self) -> Option<String> {
         let numbers = [("standard_error", self.standard_error), ("train_flops", self.train_flops)];
         let (name, value) = numbers.into_iter().find(|(_, value)| value.is_some_and(|value| value < 0.0))?;
-        Some(format!("its result has a {name} of {}", value.unwrap_or_default()))
+        Some(format!("its result has a negative {name}, {}", value.unwrap_or_default()))
     }
 }
 
-/// Why an evaluation found nothing.
+/// An error that a program reports.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Refusal {
@@ -62,7 +62,7 @@ pub(super) struct Refusal {
     pub reason: String,
 }
 
-/// What follows from an error.
+/// The kind of an error, which determines its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
@@ -72,10 +72,10 @@ pub(super) enum Kind {
 }
 
 impl Answer {
-    /// Reads a line. `None`: it is not meant for us, and belongs to the log.
+    /// Parses a line. Returns `None` if the line is not an answer, but belongs to the log.
     ///
     /// # Errors
-    /// What is wrong with a line that is meant for us.
+    /// The parse error if the line is an invalid answer.
     pub(super) fn read(line: &str) -> Option<Result<Self, serde_json::Error>> {
         if !is_answer(line) {
             return None;
@@ -87,14 +87,14 @@ impl Answer {
     }
 }
 
-/// Whether the line begins as an object whose first key is one of ours.
+/// Whether the line starts like an object whose first key is that of an answer.
 fn is_answer(line: &str) -> bool {
     let rest = line.trim_start().strip_prefix('{').and_then(|rest| rest.trim_start().strip_prefix('"'));
     let key = rest.and_then(|rest| rest.split_once('"')).map(|(key, _)| key);
     key.is_some_and(|key| ["progress", "metrics", "result", "error"].contains(&key))
 }
 
-/// The line with `null` in place of the numbers that Python writes and JSON does not have.
+/// Replaces the numbers that Python writes but JSON does not have by `null`.
 fn without_nan(line: &str) -> Cow<'_, str> {
     let mut replaced = String::new();
     let mut rest = line;

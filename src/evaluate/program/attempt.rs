@@ -1,4 +1,4 @@
-//! One attempt at a trial: from the start of its program to its end.
+//! One attempt to evaluate a trial, from the start of its program to its end.
 
 use std::{
     io,
@@ -23,17 +23,17 @@ use crate::{
     text::causes,
 };
 
-/// Exit codes with a meaning, after BSD's `sysexits.h` (75 is transient, as any other), and those of a shell that
-/// cannot run a command.
+/// Exit codes with a special meaning, from BSD's `sysexits.h` (75 is transient like all others), and those of a shell
+/// that cannot run a command.
 const INFEASIBLE: i32 = 65;
 const FATAL: i32 = 78;
 const NOT_RUN: [i32; 2] = [126, 127];
 
-/// How long what an earlier attempt has left running is waited for, beyond the grace that it has.
+/// How long to wait for processes that an earlier attempt has left running, in addition to the grace period.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long output is read that somebody holds open who has left the process group.
+/// How long to read output that a process outside the group holds open.
 const LEFT_OPEN: Duration = Duration::from_secs(1);
-/// How often a program that prints nothing is looked at.
+/// The polling interval for a program that prints nothing.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Why a program is asked to end.
@@ -42,11 +42,11 @@ enum Stop {
     Cancelled,
     TimeLimit,
     Breach,
-    /// It has answered and does not end.
+    /// It has answered but does not end.
     Lingers,
 }
 
-/// One attempt.
+/// One attempt to evaluate a trial.
 pub(super) struct Attempt<'a> {
     pub program: &'a Program,
     pub trial: &'a Trial,
@@ -85,7 +85,7 @@ impl Attempt<'_> {
         let group = Group::start(&program.command, &folder.spec(), &lock, for_program, program.grace);
         let group = group.map_err(|error| self.not_started(&error))?;
         let outcome = self.watch(group, hearing);
-        // Whoever has left the process group may still hold it.
+        // Processes that have left the group may still hold the lock.
         let _ = lock.unlock();
         let went_on = folder.kept() != before;
         if went_on {
@@ -95,7 +95,7 @@ impl Attempt<'_> {
         self.verdict(hearing, stop, status, went_on)
     }
 
-    /// Listens until the program has ended.
+    /// Listens to the program until it ends.
     fn watch<'h>(
         &self,
         mut group: Group,
@@ -143,7 +143,7 @@ impl Attempt<'_> {
             {
                 ended = Some((status, Instant::now()));
             }
-            // What it has started ends with it. Where all were asked to end, they have the grace that it had.
+            // The processes that it started end with it. If all were asked to end, they have the same grace period.
             if ended.is_some() && (asked.is_none() || !open) {
                 group.end();
             }
@@ -155,7 +155,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Why the program has to end now, if it has to.
+    /// Returns the reason to end the program now, if any.
     fn stop(&self, hearing: &Hearing, start: Instant, answered: Option<Instant>) -> Option<Stop> {
         let program = self.program;
         if hearing.breach().is_some() {
@@ -169,7 +169,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// What follows from all that was seen.
+    /// Derives the result from everything that was seen.
     fn verdict(
         &self,
         mut hearing: Hearing,
@@ -185,11 +185,11 @@ impl Attempt<'_> {
         let seen = |what: &str| {
             let words =
                 if words.is_empty() { "it printed nothing else".into() } else { format!("its last lines: {words}") };
-            format!("{what}; {words}; all of it is in {}", self.folder.path().display())
+            format!("{what}; {words}; the complete output is in {}", self.folder.path().display())
         };
         if let Some(breach) = hearing.breach() {
             return Err(EvalError::Fatal(seen(&format!(
-                "the program breaks the protocol of docs/program.md: {breach}"
+                "the program violates the protocol of docs/program.md: {breach}"
             ))));
         }
         if let Some(answer) = hearing.answered() {
@@ -199,11 +199,11 @@ impl Attempt<'_> {
             Some(Stop::Cancelled) => return Err(EvalError::Cancelled),
             Some(Stop::TimeLimit) if went_on => {
                 return Err(EvalError::Transient(seen(
-                    "the program ran into its time limit, and can go on from its checkpoint",
+                    "the program reached its time limit and can continue from its checkpoint",
                 )));
             }
             Some(Stop::TimeLimit) => {
-                return Err(EvalError::Infeasible(seen("the program ran into its time limit and kept no checkpoint")));
+                return Err(EvalError::Infeasible(seen("the program reached its time limit without a checkpoint")));
             }
             Some(Stop::Breach | Stop::Lingers) | None => {}
         }
@@ -216,10 +216,11 @@ impl Attempt<'_> {
         })
     }
 
-    /// Shows the executor that the program has kept something: it is in our folder, not in the executor's.
+    /// Tells the executor that the program has saved a checkpoint, which is in its own folder instead of the
+    /// executor's.
     fn show_progress(&self, attempt: u32) {
         if let Some(folder) = self.context.checkpoint() {
-            // Without it an attempt that ends at the executor's time limit counts as one that came to nothing.
+            // Without this, an attempt that ends at the executor's time limit would count as one without progress.
             let _ = durable::make_folder(folder)
                 .and_then(|()| durable::write_in(&folder.join("program"), attempt.to_string().as_bytes()));
         }
@@ -229,7 +230,7 @@ impl Attempt<'_> {
         match error {
             NotLocked::Cancelled => EvalError::Cancelled,
             NotLocked::Busy => EvalError::Transient(format!(
-                "something that an earlier attempt started still runs and holds the lock in {}: end it",
+                "a process of an earlier attempt is still running and holds the lock in {}: end it",
                 self.folder.path().display()
             )),
             NotLocked::System(error) => self.cannot("lock it", &error),
@@ -238,7 +239,7 @@ impl Attempt<'_> {
 
     fn not_started(&self, error: &io::Error) -> EvalError {
         let name = self.program.command.first().map_or("", String::as_str);
-        EvalError::Fatal(format!("cannot start {name}: {error}; correct the command {:?}", self.program.command))
+        EvalError::Fatal(format!("cannot start {name}: {error}; fix the command {:?}", self.program.command))
     }
 
     fn cannot(&self, act: &str, error: &io::Error) -> EvalError {
@@ -246,14 +247,16 @@ impl Attempt<'_> {
     }
 }
 
-/// A folder that cannot be used.
+/// The error of a folder that cannot be used.
 pub(super) fn cannot(folder: &str, act: &str, error: &io::Error) -> EvalError {
-    EvalError::Fatal(format!("cannot use the folder {folder}, {act}: {error}; free some space or correct its rights"))
+    EvalError::Fatal(format!(
+        "cannot use the folder {folder}, {act}: {error}; free some disk space or correct the permissions"
+    ))
 }
 
-/// How a program ended, with what that usually means.
+/// Describes how a program ended, with the usual cause.
 fn described(status: ExitStatus) -> String {
     let words = status.to_string();
     let killed = words.contains("SIGKILL") || status.code() == Some(128 + 9);
-    if killed { format!("{words}, as the kernel ends what takes too much memory") } else { words }
+    if killed { format!("{words}, usually by the kernel because it used too much memory") } else { words }
 }

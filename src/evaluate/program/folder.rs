@@ -1,4 +1,4 @@
-//! The folder of one trial: the same for every attempt at it.
+//! The folder of a trial, which all its attempts share.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -10,7 +10,7 @@ use std::{
 
 use crate::{durable, evaluate::Context, retry::retry};
 
-/// The folder of one trial.
+/// The folder of a trial.
 #[derive(Clone, Debug)]
 pub(super) struct TrialFolder {
     path: PathBuf,
@@ -19,16 +19,16 @@ pub(super) struct TrialFolder {
 /// Why a folder cannot be locked.
 #[derive(Debug)]
 pub(super) enum NotLocked {
-    /// The evaluation was called off meanwhile.
+    /// The evaluation was cancelled in the meantime.
     Cancelled,
-    /// Something of an earlier attempt still runs.
+    /// Processes of an earlier attempt are still running.
     Busy,
-    /// The system refuses.
+    /// An I/O error.
     System(io::Error),
 }
 
 impl TrialFolder {
-    /// Makes the folder in `root`, with what belongs into it, unless it is there.
+    /// Creates the folder and its contents in `root`, unless it exists.
     pub(super) fn open(root: &Path, name: &str) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let folder = Self { path: root.join(name) };
@@ -49,7 +49,7 @@ impl TrialFolder {
         self.path.join("checkpoint")
     }
 
-    /// The number of the next attempt, from one, and its log.
+    /// Returns the number of the next attempt, starting at 1, and its log.
     pub(super) fn next_log(&self) -> io::Result<(u32, File)> {
         let taken =
             fs::read_dir(&self.path)?.flatten().filter_map(|entry| number(&entry.file_name().to_string_lossy()));
@@ -57,8 +57,8 @@ impl TrialFolder {
         durable::open(&self.path.join(format!("attempt-{attempt}.log"))).map(|log| (attempt, log))
     }
 
-    /// The lock that attempts hold and hand on to their processes. Waits, up to `limit`, for what an earlier attempt
-    /// has left running. Where the file system has no locks, the file is not locked.
+    /// Acquires the lock, which attempts hold and pass on to their processes. Waits up to `limit` for processes of an
+    /// earlier attempt. On a file system without locks, the file is not locked.
     pub(super) fn lock(&self, context: &Context, limit: Duration) -> Result<File, NotLocked> {
         const POLL: Duration = Duration::from_millis(20);
         let file = durable::open(&self.path.join("lock")).map_err(NotLocked::System)?;
@@ -70,7 +70,7 @@ impl TrialFolder {
         locked.unwrap_or_else(Err).map(|()| file)
     }
 
-    /// What the program has kept: whether that changes shows progress.
+    /// Lists the checkpoint files. A change shows progress.
     pub(super) fn kept(&self) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
         let mut files = Vec::new();
         list(&self.checkpoint(), &mut files);
@@ -78,8 +78,8 @@ impl TrialFolder {
         files
     }
 
-    /// The intermediate values of earlier attempts, (step, steps, value), where the program goes on from what it has
-    /// kept. Values that are told later are added with the returned writer.
+    /// Returns the intermediate values of earlier attempts, (step, steps, value), if the program has a checkpoint from
+    /// which it can continue, and a writer for further values.
     pub(super) fn values(&self) -> io::Result<(Vec<Value>, Values)> {
         let path = self.path.join("values.jsonl");
         let text = if self.kept().is_empty() { Vec::new() } else { durable::read(&path).unwrap_or_default() };
@@ -97,13 +97,13 @@ impl TrialFolder {
 /// An intermediate value: (step, steps, value).
 pub(super) type Value = (usize, usize, f64);
 
-/// Where intermediate values are kept.
+/// The file of intermediate values.
 #[derive(Debug)]
 pub(super) struct Values(File);
 
 impl Values {
     pub(super) fn add(&mut self, value: Value) {
-        // Lost ones are missing where a later attempt goes on, no more.
+        // A lost value is only missing when a later attempt continues.
         let _ = writeln!(self.0, "{}", json(&value));
     }
 }
@@ -112,12 +112,12 @@ fn json(&(step, steps, value): &Value) -> String {
     format!("[{step},{steps},{value:?}]")
 }
 
-/// The number in the name of a log.
+/// Returns the number in the name of a log.
 fn number(name: &str) -> Option<u32> {
     name.strip_prefix("attempt-")?.strip_suffix(".log")?.parse().ok()
 }
 
-/// All files below a folder; links are not followed.
+/// Lists all files in a folder recursively; links are not followed.
 fn list(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         match entry.metadata() {
@@ -142,7 +142,7 @@ mod tests {
         let (values, mut writer) = folder.values().unwrap();
         assert!(values.is_empty() && folder.kept().is_empty());
         writer.add((5, 10, 0.1));
-        // Without a checkpoint the program begins anew.
+        // Without a checkpoint, the program starts again.
         assert!(folder.values().unwrap().0.is_empty());
         fs::create_dir(folder.checkpoint().join("deep")).unwrap();
         fs::write(folder.checkpoint().join("deep/state"), "5").unwrap();

@@ -1,4 +1,4 @@
-//! The processes of one attempt: a process group that ends as a whole, whoever dies first.
+//! The processes of an attempt: a process group that ends as a whole, whichever process dies first.
 
 use std::{
     fs::File,
@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-/// Waits until its standard input ends, which happens when the driver dies, and then ends its own process group: asks
-/// it to, waits for some tenths of a second as long as anything else in it runs, and ends all. It leads the group, so
-/// that no other group can have the same number as long as it is not waited for. Fields 3 and 5 of a `stat` are the
-/// state and the group.
+/// Waits for the end of its standard input, which happens when the driver dies, then ends its own process group: sends
+/// SIGTERM, waits for a few tenths of a second while other processes of the group are running, and kills all. It leads
+/// the group, so no other group can get the same number until the guard has been waited for. Fields 3 and 5 of `stat`
+/// are the state and the group.
 const GUARD: &str = r#"
 trap '' TERM HUP INT
 read -r _
@@ -39,10 +39,10 @@ kill -s KILL 0
 /// Sends a signal to a group.
 const SIGNAL: &str = r#"kill -s "$1" -- "-$2""#;
 
-/// A program that runs, with its children.
+/// A running program and its children.
 ///
-/// Of all of them the lock is held: by the guard on its standard output, by the program and what it starts on their
-/// standard input. It is free when none of them is left.
+/// All of them hold the lock: the guard on its standard output, the program and its children on their standard input.
+/// It is released when none of them is left.
 #[derive(Debug)]
 pub(super) struct Group {
     guard: Child,
@@ -51,8 +51,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Starts the program, with the path of its specification behind its other arguments and its standard error in the
-    /// log.
+    /// Starts the program, with the path of its specification as the last argument and its standard error in the log.
     ///
     /// # Errors
     /// The I/O error.
@@ -69,7 +68,7 @@ impl Group {
         match in_group(&mut program, guard.id()).spawn() {
             Ok(program) => Ok(Self { guard, program, over: false }),
             Err(error) => {
-                // It has nothing to guard, and may have ended already.
+                // The guard has nothing to guard, and may have ended already.
                 let _ = guard.kill();
                 let _ = guard.wait();
                 Err(error)
@@ -77,12 +76,12 @@ impl Group {
         }
     }
 
-    /// What the program prints to its standard output; once.
+    /// Returns the standard output of the program, the first time.
     pub(super) fn output(&mut self) -> Option<ChildStdout> {
         self.program.stdout.take()
     }
 
-    /// How the program has ended, where it has.
+    /// Returns the exit status of the program if it has ended.
     pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.program.try_wait()
     }
@@ -92,20 +91,20 @@ impl Group {
         self.signal("TERM");
     }
 
-    /// Ends all processes.
+    /// Kills all processes.
     pub(super) fn end(&mut self) {
         if self.over {
             return;
         }
         self.over = true;
         if !self.signal("KILL") {
-            // Without a place for one more process the guard does it, as if the driver had died.
+            // If no process can be started to send the signal, the guard does it, as if the driver had died.
             let _ = self.program.kill();
             self.guard.stdin = None;
         }
     }
 
-    /// Whether all were told to end at once.
+    /// Whether all processes were killed.
     pub(super) fn is_over(&self) -> bool {
         self.over
     }
@@ -120,7 +119,7 @@ impl Group {
 }
 
 impl Drop for Group {
-    /// Ends what still runs.
+    /// Kills what is still running.
     fn drop(&mut self) {
         self.end();
         if self.guard.stdin.is_some() {
@@ -131,7 +130,7 @@ impl Drop for Group {
     }
 }
 
-/// Starts in the group of this leader, or as the leader of a new one.
+/// Starts the command in the group of this leader; 0 makes it the leader of a new group.
 #[cfg(unix)]
 fn in_group(command: &mut Command, leader: u32) -> &mut Command {
     use std::os::unix::process::CommandExt;

@@ -1,4 +1,4 @@
-//! What is made of the lines of a program.
+//! Interpreting the output of a program.
 
 use std::{
     collections::BTreeMap,
@@ -15,16 +15,17 @@ use crate::{
     study::{Goal, Report},
 };
 
-/// Intermediate values of a trial, at most, roughly: of more, those are heard that lie a thousandth of the steps apart.
+/// The approximate maximum number of intermediate values per trial. Beyond, values must be a thousandth of the steps
+/// apart.
 const VALUES: usize = 1000;
-/// Names of metrics, at most.
+/// The maximum number of names of metrics.
 const METRICS: usize = 256;
-/// Characters of a reason, at most.
+/// The maximum length of a reason, in characters.
 const REASON: usize = 4000;
-/// How often progress without a value is passed on.
+/// The minimum time between two reports of progress without a value.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens to one attempt.
+/// The state of listening to one attempt.
 pub(super) struct Hearing<'a> {
     context: &'a Context,
     goal: &'a Goal,
@@ -40,7 +41,7 @@ pub(super) struct Hearing<'a> {
 }
 
 impl<'a> Hearing<'a> {
-    /// Goes on from the values of earlier attempts.
+    /// Starts with the values of earlier attempts.
     pub(super) fn new(context: &'a Context, goal: &'a Goal, log: Log, (earlier, values): (Vec<Value>, Values)) -> Self {
         let mut hearing = Self {
             context,
@@ -61,28 +62,28 @@ impl<'a> Hearing<'a> {
         hearing
     }
 
-    /// What the program has done that it may not do.
+    /// Returns the violation of the protocol, if any.
     pub(super) fn breach(&self) -> Option<&str> {
         self.breach.as_deref()
     }
 
-    /// Whether the program has said what it has to say.
+    /// Whether the program has answered with a result or an error.
     pub(super) fn is_answered(&self) -> bool {
         self.found.is_some() || self.refusal.is_some()
     }
 
-    /// What the program has printed besides its answers.
+    /// Returns the log of all other output.
     pub(super) fn log(&mut self) -> &mut Log {
         &mut self.log
     }
 
-    /// Takes in a line.
+    /// Processes a line.
     pub(super) fn line(&mut self, line: &str) {
         match Answer::read(line) {
             None => self.log.line(line),
             Some(Err(error)) => {
                 let shown = crate::text::shortened(line, 200);
-                self.break_off(format!("it printed a line that cannot be read ({error}): {shown}"));
+                self.break_off(format!("it printed an invalid line ({error}): {shown}"));
             }
             Some(Ok(Answer::Progress(step))) => self.progress(step),
             Some(Ok(Answer::Metrics(metrics))) => self.metrics(metrics),
@@ -112,7 +113,7 @@ impl<'a> Hearing<'a> {
         }
     }
 
-    /// Passes on progress, its value turned so that more is better.
+    /// Reports progress, with the sign of the value changed if lower is better.
     fn tell(&mut self, Step { step, steps, value, stage }: Step) {
         if self.context.cancelled() {
             return;
@@ -130,23 +131,23 @@ impl<'a> Hearing<'a> {
         let finite = metrics.into_iter().filter_map(|(name, value)| Some((name, value?)));
         self.metrics.extend(finite);
         if self.metrics.len() > METRICS {
-            self.break_off(format!("it printed metrics of more than {METRICS} names"));
+            self.break_off(format!("it printed more than {METRICS} different metrics"));
         }
     }
 
     fn answer(&mut self, answer: Answer) {
         if self.is_answered() {
-            return self.break_off("it printed two results or errors: let one process print one".into());
+            return self.break_off("it printed more than one result or error: only one process may print it".into());
         }
         match answer {
             Answer::Result(found) if !found.scores.contains_key(&self.goal.score) => {
                 let names: Vec<_> = found.scores.keys().map(String::as_str).collect();
                 let present = crate::text::shortened(&names.join(", "), 200);
-                let words = format!("its result has no score {:?}, only [{present}]", self.goal.score);
+                let words = format!("its result does not have the score {:?}, only [{present}]", self.goal.score);
                 self.break_off(words);
             }
             Answer::Result(found) if found.scores.len() > METRICS => {
-                self.break_off(format!("its result has scores of more than {METRICS} names"));
+                self.break_off(format!("its result has more than {METRICS} scores"));
             }
             Answer::Result(found) => match found.negative() {
                 Some(words) => self.break_off(words),
@@ -159,7 +160,7 @@ impl<'a> Hearing<'a> {
         }
     }
 
-    /// What the program has answered, where it has.
+    /// Returns the answer of the program, if there is one.
     pub(super) fn answered(self) -> Option<Result<Report, EvalError>> {
         if let Some(Refusal { kind, reason }) = self.refusal {
             return Some(Err(match kind {

@@ -29,24 +29,24 @@ use crate::{
     study::{Goal, Report, Trial},
 };
 
-/// Evaluates trials with a command of your own: a training in Python, a shell script, anything that runs.
+/// Evaluates trials with an external command: a training in Python, a shell script, or any other program.
 ///
-/// For each trial the command is started with one more argument: the path of a JSON file that says what to evaluate. It
-/// answers with lines of JSON on its standard output. `docs/program.md` describes both; in short:
+/// For each trial, the command is started with one additional argument: the path of a JSON file that describes what to
+/// evaluate. It answers with JSON lines on its standard output. `docs/program.md` describes both formats; in short:
 ///
 /// ```sh
 /// echo '{"progress": {"step": 10, "steps": 100, "value": 3.5}}'
 /// echo '{"result": {"scores": {"loss": 2.7}}}'
 /// ```
 ///
-/// Each trial has a folder of its own with a place for checkpoints, and every attempt at the trial finds the same: a
-/// training that was killed goes on where it was. Intermediate values are told in the direction of the score, and
-/// [pruners](crate::stopping) apply to them.
+/// Each trial has its own folder with a place for checkpoints, which all attempts share, so a killed training can
+/// continue. Report intermediate values with the sign of the score; [pruners](crate::stopping) can then stop the trial
+/// early.
 ///
-/// The command and all that it starts are one process group. It is asked to end (SIGTERM) when the trial is called off,
-/// runs into its time limit or falls below its bar, and is ended (SIGKILL) after a [grace period](Self::grace); what it
-/// leaves running is ended with it. When the driver dies, the same happens; only processes that have left the group
-/// escape. Needs Unix.
+/// The command and all processes that it starts form one process group. If the trial is cancelled, reaches its time
+/// limit or falls below its threshold, the group is asked to end (SIGTERM), and killed (SIGKILL) after a [grace
+/// period](Self::grace). Processes that the command leaves running are ended with it. The same happens if the driver
+/// dies. Only processes that have left the group escape. Requires Unix.
 ///
 /// ```no_run
 /// use composer_nas::{evaluate::Program, prelude::*};
@@ -74,17 +74,19 @@ pub struct Program {
     grace: Duration,
 }
 
-/// The time to end by itself that a program has, by default.
+/// The default grace period.
 const GRACE: Duration = Duration::from_secs(30);
 /// A year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Program {
-    /// Evaluates with a program and its arguments; the folders of the trials lie in `folder`. `goal` is that of the
-    /// search: the name of the score that the program has to report, and its direction.
+    /// Creates an evaluator from a program and its arguments.
+    ///
+    /// The folders of the trials are created in `folder`. `goal` is the goal of the search: it gives the name and the
+    /// direction of the score that the program must report.
     ///
     /// # Errors
-    /// [`ProgramError`] for an empty command, or a folder that JSON cannot name.
+    /// [`ProgramError`] if the command is empty or the path of the folder is not valid UTF-8.
     pub fn new(
         command: impl IntoIterator<Item = impl Into<String>>,
         folder: impl AsRef<Path>,
@@ -97,7 +99,7 @@ impl Program {
         let refused = |source| ProgramError::Folder { folder: folder.as_ref().into(), source };
         let absolute = path::absolute(&folder).map_err(refused)?;
         if absolute.to_str().is_none() {
-            return Err(refused(io::Error::other("its name is no text in UTF-8")));
+            return Err(refused(io::Error::other("its path is not valid UTF-8")));
         }
         Ok(Self {
             command,
@@ -110,11 +112,13 @@ impl Program {
         })
     }
 
-    /// Evaluates with a line for the shell, such as `python train.py --data 'my texts'`; the path of the specification
-    /// is added to it. The shell waits for what it runs when it is asked to end. Otherwise as [`new`](Self::new).
+    /// Creates an evaluator from a shell command line, such as `python train.py --data 'my texts'`. The path of the
+    /// specification is appended to it.
+    ///
+    /// If the shell is asked to end, it waits for the command that it runs. Otherwise the same as [`new`](Self::new).
     ///
     /// # Errors
-    /// [`ProgramError`].
+    /// [`ProgramError`] if the line is empty or the path of the folder is not valid UTF-8.
     pub fn shell(line: &str, folder: impl AsRef<Path>, goal: Goal) -> Result<Self, ProgramError> {
         if line.trim().is_empty() {
             return Err(ProgramError::NoCommand);
@@ -122,41 +126,42 @@ impl Program {
         Self::new(["sh", "-c", &format!("trap 'exit 143' TERM; {line} \"$@\""), "sh"], folder, goal)
     }
 
-    /// What the scores depend on besides the command, as text: the version of your data or of your code. A search is
-    /// resumed only with the same.
+    /// Sets a text for everything that the scores depend on apart from the command, such as the version of your data or
+    /// code. A search can be resumed only with the same text.
     #[must_use]
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = version.into();
         self
     }
 
-    /// Describes candidates as models at the widths and with the vocabulary of this target: the specification then has
-    /// the layers by id with their sizes, and the model in full.
+    /// Describes candidates as models with the widths and the vocabulary of this target. The specification then
+    /// contains the ids and sizes of the layers and the complete model.
     ///
     /// # Errors
-    /// [`ProgramError::Target`] for a target that contradicts itself.
+    /// [`ProgramError::Target`] if the target is inconsistent.
     pub fn candidates(mut self, target: Target, primitives: &Primitives) -> Result<Self, ProgramError> {
         target.validate()?;
         self.candidates = Some(Candidates { target, primitives: primitives.clone() });
         Ok(self)
     }
 
-    /// Ends an attempt after this time; no limit by default. A program that has kept a checkpoint until then goes on
-    /// from it in another attempt, as often as transient errors are tried again.
+    /// Sets the time limit of an attempt; none by default. If a program has saved a checkpoint by then, another attempt
+    /// continues from it, as often as transient errors are retried.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit.min(LONGEST));
         self
     }
 
-    /// How long a program may take to end once it is asked to, or once it has answered; 30 seconds by default.
+    /// Sets how long a program may take to end after it was asked to, or after its answer; 30 s by default.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace.min(LONGEST);
         self
     }
 
-    /// The name of a trial's folder: the same for all attempts, another one where the report would be another.
+    /// Returns the name of a trial's folder. It is the same for all attempts, and depends on everything that affects
+    /// the report.
     fn folder_name(&self, trial: &Trial) -> String {
         let text = format!("{}\n{}\n{}", self.fingerprint(), trial.architecture.letters(), trial.seed.0);
         format!("trial-{:05}-{:016x}", trial.id.0, Seed(0).derive(&text, trial.id.0).0)
@@ -171,8 +176,8 @@ impl Evaluator for Program {
     }
 
     /// # Errors
-    /// [`EvalError::Fatal`] where the command cannot be started, breaks the protocol, or says so;
-    /// [`EvalError::Infeasible`] and [`EvalError::Transient`] as `docs/program.md` says.
+    /// [`EvalError::Fatal`] if the command cannot be started, violates the protocol, or reports a fatal error;
+    /// [`EvalError::Infeasible`] and [`EvalError::Transient`] as described in `docs/program.md`.
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         if context.cancelled() {
             return Err(EvalError::Cancelled);
@@ -184,22 +189,22 @@ impl Evaluator for Program {
     }
 }
 
-/// A program that cannot be used.
+/// An error in the setup of a [`Program`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProgramError {
-    /// An empty command.
+    /// The command is empty.
     #[error("the command is empty: name a program, such as \"python train.py\"")]
     NoCommand,
-    /// A folder that cannot be named.
+    /// The path of the folder cannot be used.
     #[error("the folder {} cannot be used for trials: choose another one", .folder.display())]
     Folder {
-        /// Which folder.
+        /// The folder.
         folder: PathBuf,
         /// The I/O error.
         source: io::Error,
     },
-    /// Candidates that cannot be built.
+    /// The target is invalid.
     #[error(transparent)]
     Target(#[from] TargetError),
 }

@@ -1,4 +1,4 @@
-//! What a program prints: lines for us, and a log of all else, both of bounded size.
+//! The output of a program: lines to interpret and a log of all others, both with bounded sizes.
 
 use std::{
     fs::File,
@@ -9,15 +9,15 @@ use std::{
 
 use crate::durable;
 
-/// Bytes of a line, at most; what is beyond is dropped.
+/// The maximum length of a line, in bytes; the rest is dropped.
 const LINE: usize = 1 << 20;
-/// Bytes of a log, roughly: beyond that, its beginning is dropped.
+/// The approximate maximum size of a log, in bytes; beyond, its beginning is dropped.
 const LOG: u64 = 1 << 20;
-/// Bytes at the end of a log that are kept then.
+/// The number of bytes at the end of a log that are then kept.
 const TAIL: u64 = 1 << 16;
 
-/// The log of one attempt: a file to which the program itself prints, so that it can print when the driver has died. It
-/// is no condition of anything: what cannot be written is missing, no more.
+/// The log of one attempt. The program writes to this file directly, so it can still write if the driver has died.
+/// Logging is best effort: what cannot be written is dropped.
 #[derive(Debug)]
 pub(super) struct Log {
     file: File,
@@ -25,12 +25,12 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// A log in a file that is open for reading and appending.
+    /// Creates a log from a file that is open for reading and appending.
     pub(super) fn new(file: File) -> Self {
         Self { file, left_out: 0 }
     }
 
-    /// The same file, for the program.
+    /// Returns a handle to the same file for the program.
     pub(super) fn for_program(&self) -> io::Result<File> {
         self.file.try_clone()
     }
@@ -39,7 +39,7 @@ impl Log {
         let _ = self.file.write_all(format!("{line}\n").as_bytes());
     }
 
-    /// Drops the beginning of a log that has grown too long. What is printed meanwhile may be dropped too.
+    /// Drops the beginning of a log that has become too long. Output that is written at the same time may be lost.
     pub(super) fn bound(&mut self) {
         let length = self.file.metadata().map_or(0, |found| found.len());
         if length <= LOG {
@@ -47,17 +47,17 @@ impl Log {
         }
         let tail = durable::tail(&self.file, TAIL);
         self.left_out += length - tail.len() as u64;
-        let left_out = format!("... {} bytes are left out ...\n", self.left_out);
+        let left_out = format!("... {} bytes were dropped ...\n", self.left_out);
         let _ = self.file.set_len(0).and_then(|()| self.file.write_all(&[left_out.as_bytes(), &tail].concat()));
     }
 
-    /// The last lines in one.
+    /// Returns the last lines as one line.
     pub(super) fn last_lines(&self) -> String {
         durable::last_lines(&self.file)
     }
 }
 
-/// Passes on the lines of an output until it ends or nobody listens. Whoever does not take them makes the program wait.
+/// Sends the lines of an output until it ends or the receiver is dropped. If the receiver is slow, the program waits.
 pub(super) fn lines(output: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<String>> {
     const WAITING: usize = 64;
     let (sender, lines) = mpsc::sync_channel(WAITING);
@@ -73,7 +73,7 @@ pub(super) fn lines(output: impl Read + Send + 'static) -> io::Result<mpsc::Rece
     Ok(lines)
 }
 
-/// The next line without its end, and without what is beyond [`LINE`]; `None` at the end.
+/// Reads the next line without its line feed and without the part beyond [`LINE`]; `None` at the end.
 fn next_line(output: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! What a program is asked for.
+//! The specification that a program receives.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -12,12 +12,12 @@ use crate::{
     study::{Direction, Goal, Trial},
 };
 
-/// The version of the format. It grows when a program that knows the last one would be misled.
+/// The version of the format. It changes when programs for the previous version would misread the specification.
 pub(super) const FORMAT: u32 = 1;
-/// Seeds are below this, so that every reader of JSON has them exactly.
+/// Seeds are below this value, which every JSON parser reads exactly.
 const SEEDS: u64 = 1 << 53;
 
-/// The specification of one attempt, as JSON in `spec.json`. `docs/program.md` describes it.
+/// The specification of one attempt, written as JSON to `spec.json`. `docs/program.md` describes it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Spec<'a> {
     pub format: u32,
@@ -38,7 +38,7 @@ pub(super) struct Spec<'a> {
     pub time_limit: Option<f64>,
 }
 
-/// A layer, first to last.
+/// A layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Layer {
     letter: Symbol,
@@ -46,20 +46,20 @@ pub(super) struct Layer {
     described: Option<Described>,
 }
 
-/// What is known of a layer where its primitives and widths are.
+/// The description of a layer, if primitives and widths are known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Described {
     id: PrimitiveId,
     role: Role,
     parameters: u64,
-    /// What transformers calls it, with the settings it needs there.
+    /// Its name in Hugging Face transformers, with the settings that it needs there.
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     options: Map<String, Value>,
 }
 
-/// The model that a candidate becomes.
+/// The target that turns candidates into models.
 #[derive(Clone, Debug)]
 pub(super) struct Candidates {
     pub target: Target,
@@ -67,7 +67,7 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// What the specification depends on, as text.
+    /// Returns everything that the specification depends on, as text.
     pub(super) fn fingerprint(&self) -> String {
         let Target { dims, vocab_size, tied_embeddings, .. } = &self.target;
         let dims = serde_json::to_string(dims).unwrap_or_else(|error| error.to_string());
@@ -86,7 +86,7 @@ impl Candidates {
     }
 }
 
-/// What a specification holds besides the trial.
+/// The parts of a specification apart from the trial.
 pub(super) struct Setting<'a> {
     pub goal: &'a Goal,
     pub candidates: Option<&'a Candidates>,
@@ -98,7 +98,7 @@ pub(super) struct Setting<'a> {
 
 impl<'a> Spec<'a> {
     /// # Errors
-    /// [`RegistryError`] for a layer that the primitives of the candidates do not have.
+    /// [`RegistryError`] if the primitives of the candidates lack a layer.
     pub(super) fn new(trial: &'a Trial, setting: &Setting<'a>) -> Result<Self, RegistryError> {
         let architecture = &trial.architecture;
         let candidates = setting.candidates;

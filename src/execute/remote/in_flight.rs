@@ -1,4 +1,4 @@
-//! A task that has not come back.
+//! Tasks without a result.
 
 use std::time::{Duration, Instant};
 
@@ -12,79 +12,78 @@ use crate::{
     study::TrialId,
 };
 
-/// A task that has not come back, and what this driver has seen of it.
+/// A task without a result, with what this driver knows about it.
 pub(super) struct InFlightTask {
     /// The trial; `None` for the probe.
     pub id: Option<TrialId>,
     pub task: Task,
     pub spec: Spec,
     pub job: Job,
-    /// How far its job is, as far as known.
+    /// The state of its job, as far as known.
     pub stage: Stage,
-    /// Attempts that workers had begun when the job was submitted.
+    /// The number of attempts that workers had started when the job was submitted.
     attempts: u32,
-    /// The last heartbeat.
+    /// The time of the last sign of life: a heartbeat, or an entry in the engine's list.
     sign: Instant,
     heartbeat: Heartbeat,
     place: Option<Location>,
-    /// Whether its folder, or this machine, refuses what is to be done.
+    /// How long operations on its folder or on this machine have been failing.
     pub failing: Failing,
     unstarted: u32,
     crashes: u32,
     continuations: u32,
 }
 
-/// Within this time a worker that was started is seen: before that nobody can say whether an earlier driver had started
-/// one.
+/// Within this time, a started worker becomes visible. Before, it is unknown whether an earlier driver had started one.
 const STARTUP: Duration = Duration::from_secs(1);
 
-/// How far the job of a task is.
+/// The state of the job of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its folder is to be written.
+    /// The folder of the task must be written.
     Unwritten,
-    /// No job can exist: it is to be submitted.
+    /// No job can exist; one must be submitted.
     New,
-    /// A job may exist: the next list of live jobs decides.
+    /// A job may exist; the next list of live jobs tells.
     Unknown,
     /// A job was submitted or seen.
     Submitted,
 }
 
-/// What the engine says about a job.
+/// The engine's answer about a job.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Listed<'a> {
-    /// It was not asked, or does not answer.
+    /// The engine was not asked or does not answer.
     Unknown,
-    /// There is no such job.
+    /// The job does not exist.
     Gone,
-    /// It waits or runs.
+    /// The job waits or runs.
     Live(&'a JobState),
 }
 
-/// What is to be done about a task without a result.
+/// The next step for a task without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Nothing.
     Wait,
-    /// Its job is to be submitted.
+    /// Submit a job.
     Submit,
-    /// Its job has died.
+    /// The job has died.
     HandleDeath,
-    /// Its job is held: it is to be ended, and counts as dead.
+    /// The job is held: end it and treat it as dead.
     EndHeld,
 }
 
-/// What follows from a death.
+/// What follows from the death of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Death {
-    /// Another job is to be submitted.
+    /// Submit another job.
     Again,
-    /// Jobs die before a worker is seen.
+    /// Jobs die before a worker starts.
     NeverStarted,
-    /// So many workers have died, as often as it was tried.
+    /// The task has failed: this number of workers has died.
     GiveUp(u32),
-    /// The time limit was reached more often than allowed, by so many workers.
+    /// The task has failed: this number of workers has reached the time limit.
     TooLong(u32),
 }
 
@@ -107,11 +106,11 @@ impl InFlightTask {
         }
     }
 
-    /// The one rule for first submission, re-attachment and retry.
+    /// Decides on first submission, re-attachment and retry.
     pub(super) fn step(&self, listed: Listed, grace: Duration) -> Step {
         match (self.stage, listed) {
             (Stage::New, _) => Step::Submit,
-            // A worker of an earlier driver may be starting.
+            // A worker of an earlier driver may still be starting.
             (Stage::Unknown, Listed::Gone) if self.sign.elapsed() >= STARTUP => Step::Submit,
             (_, Listed::Live(JobState::Held(_))) => Step::EndHeld,
             (Stage::Submitted, Listed::Gone) if self.sign.elapsed() >= grace => Step::HandleDeath,
@@ -119,14 +118,14 @@ impl InFlightTask {
         }
     }
 
-    /// A job was submitted after so many attempts.
+    /// Records that a job was submitted after this number of attempts.
     pub(super) fn submitted(&mut self, attempts: u32) {
         self.stage = Stage::Submitted;
         self.attempts = attempts;
         self.sign = Instant::now();
     }
 
-    /// A new place, where the list names one.
+    /// Returns the location if it has changed.
     pub(super) fn moved(&mut self, listed: Listed) -> Option<Location> {
         let place = match listed {
             Listed::Live(JobState::Waiting(reason)) => Location::Queued(reason.clone()),
@@ -138,7 +137,7 @@ impl InFlightTask {
         (self.place.as_ref() != Some(&place)).then(|| self.place.insert(place).clone())
     }
 
-    /// A new heartbeat, where there is one.
+    /// Returns the heartbeat if there is a new one.
     pub(super) fn poll_heartbeat(&mut self) -> Option<&Heartbeat> {
         let heartbeat = self.task.heartbeat().filter(|heartbeat| *heartbeat != self.heartbeat)?;
         self.heartbeat = heartbeat;
@@ -146,7 +145,7 @@ impl InFlightTask {
         Some(&self.heartbeat)
     }
 
-    /// Whether its job waits, as far as known, so that nothing is lost when it ends.
+    /// Whether its job is queued, as far as known, so that ending it loses no work.
     pub(super) fn is_queued(&self) -> bool {
         matches!(self.place, None | Some(Location::Queued(_)))
     }
@@ -156,7 +155,7 @@ impl InFlightTask {
         let attempts = self.task.attempts();
         let heartbeat = self.task.heartbeat().unwrap_or_default();
         self.place = None;
-        // Somebody may have removed the folder.
+        // The folder may have been removed.
         self.stage = if self.task.file("spec.json").exists() { Stage::New } else { Stage::Unwritten };
         if attempts == self.attempts {
             self.unstarted += 1;
@@ -255,7 +254,7 @@ mod tests {
         let (attempt, own) = open.task.claim().unwrap();
         let mut beat = |beat| {
             open.task.write_heartbeat(&own, &Heartbeat { attempt, beat, ..Heartbeat::default() }).unwrap();
-            // A clock that is a century ahead, or behind.
+            // Clocks that are a century ahead or behind.
             let times = std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH + Duration::from_secs(beat << 31));
             std::fs::File::open(open.task.file("progress.json")).unwrap().set_times(times).unwrap();
             open.poll_heartbeat().is_some()

@@ -17,24 +17,24 @@ use super::{Engine, ExecuteError, Executor, Message, Resources, at_most, worker}
 use crate::{durable, study::Trial};
 use watcher::{Command, Watcher};
 
-/// Runs each trial as a job of an [`Engine`], and takes its result from the task's folder.
+/// Runs each trial as a job of an [`Engine`], and reads the result from the folder of its task.
 ///
-/// Job and folder of a trial are named after all that its report depends on. A driver that starts again therefore finds
-/// both: it takes the result where there is one, waits for the job where that lives, and starts a job otherwise.
-/// Nothing else is remembered anywhere.
+/// The names of the job and of the folder are derived from everything that the report depends on, so a restarted driver
+/// finds both. It takes the result if there is one, waits for the job if it is alive, and otherwise starts a job. No
+/// other state is kept.
 ///
-/// A thread talks to the engine, so that an engine that takes its time holds up nobody. One driver may use a folder at
-/// a time. Dropping an executor calls off what still runs, as [`cancel`](Executor::cancel) does, unless it is to be
-/// [left](Self::leave_jobs) running.
+/// The engine is called on its own thread, so a slow engine does not block the search. Only one driver may use a folder
+/// at a time. Dropping the executor cancels the running jobs, like [`cancel`](Executor::cancel), unless
+/// [`leave_jobs`](Self::leave_jobs) is set.
 pub struct Remote<E> {
     state: State<E>,
     settings: Settings,
-    /// Holds the lock on the run's folder.
+    /// Holds the lock on the run folder.
     run: RunFolder,
     running: usize,
 }
 
-/// Everything that is the same for all engines.
+/// The settings that all engines have in common.
 pub(super) struct Settings {
     pub capacity: usize,
     pub command: Option<Vec<String>>,
@@ -64,22 +64,22 @@ impl Default for Settings {
 }
 
 enum State<E> {
-    /// Nothing was started yet.
+    /// Nothing has been started.
     New(E),
-    /// The thread runs.
+    /// The thread is running.
     Begun {
         commands: mpsc::Sender<Command>,
         messages: mpsc::Receiver<Result<Message, ExecuteError>>,
         watcher: thread::JoinHandle<()>,
     },
-    /// It is over.
+    /// The thread has ended.
     Ended,
 }
 
-/// Jobs of an engine at once, at most.
+/// The maximum number of jobs that wait or run at the same time.
 pub const MOST_JOBS: usize = 100_000;
 
-/// The folder of a run, locked.
+/// The locked folder of a run.
 struct RunFolder {
     path: PathBuf,
     lock: File,
@@ -102,38 +102,38 @@ impl RunFolder {
         }
     }
 
-    /// The same folder, for the thread that works in it.
+    /// Returns a handle to the same folder for the watcher thread.
     fn watched(&self) -> io::Result<WatchedFolder> {
         Ok(WatchedFolder { path: self.path.clone(), lock: self.lock.try_clone()? })
     }
 }
 
-/// The folder of a run, as long as it is there.
+/// The folder of a run, with a check that it still exists.
 pub(super) struct WatchedFolder {
     path: PathBuf,
     lock: File,
 }
 
 impl WatchedFolder {
-    /// Whether it is where it was, with its lock: without that another driver might use it.
+    /// Whether the folder and its lock are still at their path. Without the lock, another driver might use the folder.
     fn is_there(&self) -> bool {
         durable::is_there(&self.lock, &self.path.join("lock"))
     }
 }
 
 impl Drop for RunFolder {
-    /// Closing alone would leave the lock to a process that is being started by another thread at this moment.
+    /// Unlocks explicitly: closing the file is not enough if another thread is spawning a process, which inherits it.
     fn drop(&mut self) {
         let _ = self.lock.unlock();
     }
 }
 
 impl<E: Engine + 'static> Remote<E> {
-    /// Runs `capacity` jobs of `engine` at once, with their tasks in `folder`, which every machine that runs jobs must
-    /// see under the same name.
+    /// Runs up to `capacity` jobs of `engine` at once, with their tasks in `folder`, which must have the same path on
+    /// every machine that runs jobs.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero jobs or more than [`MOST_JOBS`], or when the folder cannot be used or another driver
+    /// [`ExecuteError`] if `capacity` is 0 or above [`MOST_JOBS`], if the folder cannot be used, or if another driver
     /// uses it.
     pub fn with_engine(engine: E, capacity: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         Self::with_settings(engine, Settings { capacity, ..Settings::default() }, folder.as_ref())
@@ -154,78 +154,79 @@ impl<E: Engine + 'static> Remote<E> {
         }
     }
 
-    /// The program of the workers and its arguments; `--worker FOLDER` follows them. By default this program with its
-    /// own arguments.
+    /// Sets the program of the workers and its arguments, to which `--worker FOLDER` is appended. By default, it is the
+    /// current program with its arguments.
     #[must_use]
     pub fn command(mut self, command: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.settings.command = Some(command.into_iter().map(Into::into).collect());
         self
     }
 
-    /// What every job needs; one core by default. The number of cores is the number of computing threads: reports on a
-    /// CPU are the same, bit for bit, only with the same number.
+    /// Sets the resources of every job; one core by default. A job uses one computing thread per core. Reports of
+    /// evaluations on a CPU are bitwise reproducible only with the same number of cores.
     #[must_use]
     pub fn resources(self, resources: Resources) -> Self {
         self.resources_by(move |_| resources)
     }
 
-    /// What the job of each trial needs, where some need more than others.
+    /// Sets the resources of each job depending on its trial.
     #[must_use]
     pub fn resources_by(mut self, resources: impl Fn(&Trial) -> Resources + Send + 'static) -> Self {
         self.settings.resources = Box::new(resources);
         self
     }
 
-    /// Jobs per trial that may die without a result before it comes back as
-    /// [`AttemptError::Crashed`](super::AttemptError::Crashed); 3 by default. A driver counts what it sees itself.
+    /// Sets how many jobs of a trial may die without a result before the trial comes back as
+    /// [`AttemptError::Crashed`](super::AttemptError::Crashed); 3 by default. A restarted driver counts from zero.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.settings.attempts = attempts.max(1);
         self
     }
 
-    /// How often a trial that ran into its time limit may go on from its checkpoint; 10 by default.
+    /// Sets how often a trial that reached its time limit may continue from its checkpoint; 10 by default.
     #[must_use]
     pub fn continuations(mut self, continuations: u32) -> Self {
         self.settings.continuations = continuations;
         self
     }
 
-    /// How often to look at engine and tasks, and how often workers show heartbeats.
+    /// Sets the interval at which the engine and the tasks are polled and at which workers write heartbeats.
     #[must_use]
     pub fn poll(mut self, poll: Duration) -> Self {
         self.settings.poll = poll;
         self
     }
 
-    /// How long to wait, after the last sign of a job that the engine no longer knows, for what it may have left:
-    /// shared file systems show files late. A job that still shows heartbeats is not replaced.
+    /// Sets how long to wait for the files of a job after the engine no longer lists it, because shared file systems
+    /// show new files late. A job that still writes heartbeats is not replaced.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
     }
 
-    /// How long driver and workers try again where the folder refuses, on a full disk for example, or is not there; and
-    /// how long a worker may take to stop when it is called off. A minute by default.
+    /// Sets how long driver and workers retry if the folder is missing or cannot be written, for example on a full
+    /// disk, and how long a cancelled worker may take to stop; 60 s by default.
     #[must_use]
     pub fn write_timeout(mut self, write_timeout: Duration) -> Self {
         self.settings.write_timeout = write_timeout;
         self
     }
 
-    /// Leaves jobs running when the search is cancelled or the executor is dropped. The next driver finds them, or
-    /// their results. Otherwise they are called off.
+    /// Leaves jobs running when the search is cancelled or the executor is dropped. The next driver finds them or their
+    /// results. By default, they are cancelled.
     #[must_use]
     pub fn leave_jobs(mut self) -> Self {
         self.settings.leave = true;
         self
     }
 
-    /// This program with its arguments.
+    /// Returns the current program with its arguments.
     fn own_command() -> Result<Vec<String>, ExecuteError> {
         let text = |text: std::ffi::OsString| {
-            let refuse = |text| ExecuteError::Worker(format!("{text:?} is no UTF-8: name a command for the workers"));
+            let refuse =
+                |text| ExecuteError::Worker(format!("{text:?} is not valid UTF-8: set the command of the workers"));
             text.into_string().map_err(refuse)
         };
         let program = env::current_exe().map_err(|error| ExecuteError::Worker(error.to_string()))?;
@@ -294,7 +295,7 @@ impl<E: Engine + 'static> Executor for Remote<E> {
     }
 
     fn cancel(&mut self) {
-        // Where the thread is gone, so are the jobs.
+        // If the thread has ended, there are no jobs to cancel.
         let _ = self.command_sent(Command::Cancel);
     }
 }
@@ -303,7 +304,7 @@ impl<E> Drop for Remote<E> {
     fn drop(&mut self) {
         if let State::Begun { commands, watcher, .. } = std::mem::replace(&mut self.state, State::Ended) {
             drop(commands);
-            // The lock may go only when nothing is started any more.
+            // Release the lock only after the last job has been started.
             let _ = watcher.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Trials as jobs of Slurm.
+//! Trials as Slurm jobs.
 
 mod queue;
 
@@ -14,7 +14,7 @@ use super::{
     remote::Settings,
 };
 
-/// Runs each trial as a job of Slurm.
+/// Runs each trial as a Slurm job.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -30,29 +30,29 @@ use super::{
 /// ```
 pub type Slurm = Remote<SlurmEngine>;
 
-/// What jobs ask Slurm for. Everything that is `None` is Slurm's default.
+/// Options for Slurm jobs. Options that are `None` use Slurm's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlurmOptions {
-    /// Jobs that wait or run at once.
+    /// The maximum number of jobs that wait or run at the same time.
     pub jobs: usize,
-    /// Where they run.
+    /// The partition in which the jobs run.
     pub partition: Option<String>,
-    /// Who pays.
+    /// The account that is charged.
     pub account: Option<String>,
-    /// Features that nodes must have.
+    /// The features that nodes must have.
     pub constraint: Option<String>,
-    /// What each job needs; [`Remote::resources_by`] makes it depend on the trial.
+    /// The resources of each job. Use [`Remote::resources_by`] if they depend on the trial.
     pub resources: Resources,
-    /// Further options of `sbatch`, such as `--qos=long`.
+    /// Additional options of `sbatch`, such as `--qos=long`.
     pub extra: Vec<String>,
-    /// How often to ask Slurm. Results are seen as late as this.
+    /// The interval at which Slurm and the tasks are polled. A result is noticed with at most this delay.
     pub poll: Duration,
-    /// Jobs per trial that may die without a result.
+    /// The number of jobs per trial that may die without a result before the trial is recorded as failed.
     pub attempts: u32,
 }
 
 impl Default for SlurmOptions {
-    /// 8 jobs of one core, a look every ten seconds, three attempts.
+    /// 8 jobs with one core each, polled every 10 s, 3 attempts.
     fn default() -> Self {
         Self {
             jobs: 8,
@@ -68,16 +68,16 @@ impl Default for SlurmOptions {
 }
 
 impl Remote<SlurmEngine> {
-    /// Runs jobs with their tasks in `folder`, which the nodes must see under the same name. Before the first trial a
-    /// short job probes that.
+    /// Runs jobs with their tasks in `folder`, which must have the same path on all nodes. A short probe job checks
+    /// this before the first trial.
     ///
     /// # Errors
-    /// [`ExecuteError`] for zero jobs or more than [`MOST_JOBS`], when there is no Slurm, or when the folder cannot be
-    /// used or another driver uses it.
+    /// [`ExecuteError`] if the number of jobs is 0 or above [`MOST_JOBS`], if Slurm is not installed, if the folder
+    /// cannot be used, or if another driver uses it.
     pub fn new(options: SlurmOptions, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         let SlurmOptions { jobs, resources, poll, attempts, .. } = options;
         at_most(jobs, MOST_JOBS, "jobs")?;
-        // Fails where there is no Slurm, and says so before anything is started.
+        // Check that Slurm is installed before anything is started.
         run("sbatch", &["--version".into()], "", LIMIT)?;
         let settings = Settings { capacity: jobs, poll, ..Settings::default() };
         let engine = SlurmEngine { options, ids: BTreeMap::new(), json: true };
@@ -85,16 +85,16 @@ impl Remote<SlurmEngine> {
     }
 }
 
-/// How long a command of Slurm may take. While the controller is down some take 18 seconds to say so.
+/// The time limit for a Slurm command. While the controller is down, some take 18 s to report it.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts jobs with Slurm's commands.
+/// Starts jobs with the commands of Slurm.
 #[derive(Debug)]
 pub struct SlurmEngine {
     options: SlurmOptions,
-    /// Slurm's number of each job that was seen.
+    /// The Slurm id of each job that was seen.
     ids: BTreeMap<String, String>,
-    /// Whether `squeue` knows JSON.
+    /// Whether `squeue` supports JSON.
     json: bool,
 }
 
@@ -109,7 +109,7 @@ impl SlurmEngine {
         });
         let fixed = [
             "--parsable".into(),
-            // What the worker prints goes to its task's log; a file that a node cannot open would fail the job.
+            // The worker writes to the log of its task. An output file that a node cannot open would fail the job.
             "--output=/dev/null".into(),
             format!("--job-name={}", job.name),
             format!("--chdir={}", job.directory.display()),
@@ -130,7 +130,7 @@ impl SlurmEngine {
 }
 
 impl SlurmEngine {
-    /// Slurm's number of a job, and what `scontrol` shows of it.
+    /// Returns the Slurm id of a job and the output of `scontrol` for it.
     fn shown(&self, job: &Job) -> Option<(&str, String)> {
         let id = self.ids.get(&job.name)?;
         let shown = slurm("scontrol", &["--oneliner".into(), "show".into(), "job".into(), id.clone()], "").ok()?;
@@ -138,7 +138,8 @@ impl SlurmEngine {
     }
 }
 
-/// The batch script. Shared file systems show new files late; a log that is a link leads elsewhere.
+/// Returns the batch script. It waits for the task, because shared file systems show new files late, and does not log
+/// through a link.
 fn script(job: &Job) -> String {
     let file = |name: &str| quoted(&job.folder.join(name).display().to_string());
     let spec = file("spec.json");
@@ -151,18 +152,18 @@ fn script(job: &Job) -> String {
     )
 }
 
-/// A word of the shell.
+/// Quotes a text for the shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Whether Slurm may answer another time.
+/// Whether an error of Slurm is temporary.
 fn passes(words: &str) -> bool {
     const PASSING: &[&str] = &[
         "Unable to contact slurm controller",
         "Socket timed out",
         "Connection refused",
-        // What a controller leaves that dies in the middle of an answer, and a network that is away.
+        // A controller that dies while it answers, and an unreachable network.
         "Connection reset by peer",
         "Broken pipe",
         "Connection timed out",
@@ -180,7 +181,7 @@ fn passes(words: &str) -> bool {
     PASSING.iter().any(|passing| words.contains(passing))
 }
 
-/// Runs one of Slurm's commands.
+/// Runs a Slurm command.
 fn slurm(program: &str, arguments: &[String], input: &str) -> Result<String, EngineError> {
     let Output { success, stdout, stderr } = run(program, arguments, input, LIMIT)?;
     if success {
@@ -188,7 +189,7 @@ fn slurm(program: &str, arguments: &[String], input: &str) -> Result<String, Eng
     }
     let program = program.into();
     let words =
-        if stderr.is_empty() { "it gives no reason".into() } else { stderr.lines().collect::<Vec<_>>().join(" ") };
+        if stderr.is_empty() { "it gave no reason".into() } else { stderr.lines().collect::<Vec<_>>().join(" ") };
     Err(if passes(&words) {
         EngineError::Unreachable { program, words }
     } else {
@@ -234,7 +235,7 @@ impl Engine for SlurmEngine {
         if ids.is_empty() {
             return Ok(());
         }
-        // What has ended already is not refused, only remarked on.
+        // Jobs that have already ended are not an error.
         slurm("scancel", &[vec!["--quiet".into()], ids].concat(), "").map(drop)
     }
 
@@ -244,7 +245,7 @@ impl Engine for SlurmEngine {
         shown.split_whitespace().find_map(|word| word.strip_prefix("ExitCode=")?.split(':').next()?.parse().ok())
     }
 
-    /// State, reason, exit code and node, where the controller still knows them.
+    /// Returns state, reason, exit code and node, if the controller still knows them.
     fn exit_diagnostics(&mut self, job: &Job) -> Option<String> {
         let (id, shown) = self.shown(job)?;
         let told = ["JobState=", "Reason=", "ExitCode=", "NodeList="];
@@ -299,7 +300,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_told_from_what_stays() {
-        // As Slurm 22.05 says it.
+        // The messages of Slurm 22.05.
         assert!(passes("slurm_load_jobs error: Unable to contact slurm controller (connect failure)"));
         assert!(passes("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"));
         assert!(passes("sbatch: error: Batch job submission failed: Connection reset by peer"));

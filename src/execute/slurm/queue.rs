@@ -1,22 +1,22 @@
-//! What `squeue` prints.
+//! The output of `squeue`.
 
 use serde::Deserialize;
 
 use crate::execute::{EngineError, JobState};
 
-/// A job in Slurm's list.
+/// A job in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub id: String,
     pub name: String,
-    /// Its state, and flags on it.
+    /// Its state and state flags.
     states: Vec<String>,
     reason: String,
     nodes: String,
 }
 
 impl Entry {
-    /// Where it is; `None` where it has ended.
+    /// Returns the state of the job; `None` if it has ended.
     pub(super) fn state(&self) -> Option<JobState> {
         let is = |names: &[&str]| self.states.iter().any(|state| names.contains(&state.as_str()));
         if is(&["SPECIAL_EXIT", "REQUEUE_HOLD"]) || (is(&["PENDING"]) && self.is_held()) {
@@ -30,14 +30,14 @@ impl Entry {
         is(&running).then(|| JobState::Running(self.nodes.clone()))
     }
 
-    /// Reasons such as `JobHeldUser`, `JobHeldAdmin`, `launch failed requeued held`, `JobHoldMaxRequeue`.
+    /// Matches reasons such as `JobHeldUser`, `JobHeldAdmin`, `launch failed requeued held`, `JobHoldMaxRequeue`.
     fn is_held(&self) -> bool {
         let reason = self.reason.to_lowercase();
         reason.contains("held") || reason.contains("hold")
     }
 }
 
-/// The user's jobs, as JSON; `None` where this version of Slurm has none.
+/// Reads the user's jobs as JSON; `None` if this version of Slurm does not support it.
 pub(super) fn read_json(
     squeue: impl FnOnce(&[String]) -> Result<String, EngineError>,
 ) -> Result<Option<Vec<Entry>>, EngineError> {
@@ -48,7 +48,7 @@ pub(super) fn read_json(
     }
 }
 
-/// The user's jobs, as lines.
+/// Reads the user's jobs as text.
 pub(super) fn read_text(
     squeue: impl FnOnce(&[String]) -> Result<String, EngineError>,
 ) -> Result<Vec<Entry>, EngineError> {
@@ -56,7 +56,7 @@ pub(super) fn read_text(
     Ok(squeue(&arguments)?.lines().filter_map(parse_line).collect())
 }
 
-/// One value up to Slurm 23.02, a list after.
+/// A single value up to Slurm 23.02, a list in later versions.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum States {
@@ -76,7 +76,7 @@ struct JsonJob {
     nodes: Option<String>,
 }
 
-/// `None` where this is not what it should be.
+/// Parses the JSON output; `None` if it has another structure.
 fn parse_json(text: &str) -> Option<Vec<Entry>> {
     #[derive(Deserialize)]
     struct Queue {
@@ -96,7 +96,7 @@ fn parse_json(text: &str) -> Option<Vec<Entry>> {
     Some(jobs.into_iter().map(entry).collect())
 }
 
-/// The name comes last, as it may hold anything.
+/// The name comes last, because it may contain any character.
 fn parse_line(line: &str) -> Option<Entry> {
     let mut parts = line.splitn(5, '|').map(str::to_owned);
     let mut next = || parts.next();
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn both_formats_of_the_list_say_the_same() {
-        // Shapes as printed by Slurm 22.05 and 24.05, with most fields left out.
+        // As printed by Slurm 22.05 and 24.05, without most of the fields.
         let old = r#"{"meta": {}, "errors": [], "jobs": [
             {"job_id": 1, "name": "a", "job_state": "RUNNING", "state_reason": "None", "nodes": "n1"},
             {"job_id": 2, "name": "b", "job_state": "PENDING", "state_reason": "JobHeldUser", "nodes": ""},

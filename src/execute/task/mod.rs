@@ -1,7 +1,7 @@
-//! The folder of one task: what is asked, what came of it, and what happens in between.
+//! The folder of a task: the request, the result, and everything in between.
 //!
-//! Every file is written under another name first and appears whole. `docs/cluster.md` lists them. Links in it are not
-//! followed: whoever may write to the folder could make them lead anywhere.
+//! Every file is first written under another name, so it is always complete. `docs/cluster.md` lists the files. Links
+//! in the folder are not followed, because anyone who can write there could make them point anywhere.
 
 mod outcome;
 mod spec;
@@ -24,17 +24,17 @@ use crate::{durable, evaluate::Progress};
 /// A heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(in crate::execute) struct Heartbeat {
-    /// Which attempt it comes from.
+    /// The attempt that wrote it.
     pub attempt: u32,
-    /// The worker's process, on whatever machine.
+    /// The process id of the worker on its machine.
     #[serde(default)]
     pub pid: u32,
-    /// Grows with every sign: clocks of two machines need not agree.
+    /// Increases with every heartbeat. Clocks are not compared, because those of two machines may differ.
     pub beat: u64,
-    /// How far the evaluation is.
+    /// The progress of the evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// The attempt ended at its time limit and left another checkpoint than it began with.
+    /// Whether the attempt reached its time limit after changing the checkpoint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub to_be_continued: bool,
 }
@@ -58,11 +58,11 @@ impl Task {
         self.folder.join(name)
     }
 
-    /// Asks: makes the folder, in that of the tasks, and writes the spec. `true` where there was no such task before.
+    /// Requests the task: creates its folder and writes the spec. Returns whether the task is new.
     pub(in crate::execute) fn ask(&self, spec: &Spec) -> io::Result<bool> {
         let new = !self.folder.exists();
         match self.folder.parent().map(fs::create_dir) {
-            // A user may have made it a link to another disk.
+            // The parent may be a link to another disk, made by the user.
             Some(Err(error)) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
@@ -72,9 +72,9 @@ impl Task {
         Ok(new)
     }
 
-    /// What is asked.
+    /// Reads the request.
     pub(in crate::execute) fn spec(&self) -> io::Result<Spec> {
-        /// A spec of another version may hold anything else.
+        /// The only field that all versions have in common.
         #[derive(Deserialize)]
         struct Version {
             version: String,
@@ -96,13 +96,14 @@ impl Task {
         }
         let spec: Spec = read(&path)?;
         if spec.threads > Threads::MOST {
-            let words = format!("{} asks for {} threads: at most {}", path.display(), spec.threads, Threads::MOST);
+            let words =
+                format!("{} requests {} threads; the maximum is {}", path.display(), spec.threads, Threads::MOST);
             return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
         Ok(spec)
     }
 
-    /// What came of it, where something has.
+    /// Reads the result, if there is one.
     pub(in crate::execute) fn outcome(&self) -> io::Result<Option<Outcome>> {
         let outcome = present(read(&self.file("result.json")));
         if matches!(outcome, Ok(None)) || is_folder(&self.folder) {
@@ -110,18 +111,18 @@ impl Task {
         }
         match self.folder.ancestors().find_map(|path| Some((path, fs::symlink_metadata(path).ok()?))) {
             Some((path, found)) if path == self.folder && found.is_symlink() => {
-                let words = "the task's folder is a link; links are not followed here";
+                let words = "the folder of the task is a link, and links are not followed here";
                 Err(io::Error::new(io::ErrorKind::NotADirectory, words))
             }
             Some((path, found)) if !found.is_dir() => {
-                let words = format!("{} is no folder: remove it", path.display());
+                let words = format!("{} is not a folder: remove it", path.display());
                 Err(io::Error::new(io::ErrorKind::NotADirectory, words))
             }
             _ => outcome,
         }
     }
 
-    /// Writes what came of it. The first to finish wins; whoever comes later changes nothing.
+    /// Writes the result. The first writer wins; later ones change nothing.
     pub(in crate::execute) fn finish(&self, attempt: &Path, outcome: &Outcome) -> io::Result<()> {
         let own = attempt.join("result.json");
         write(&own, outcome)?;
@@ -131,7 +132,7 @@ impl Task {
         }
     }
 
-    /// Puts a result aside that shall not stand.
+    /// Sets aside a result that is not valid.
     pub(in crate::execute) fn put_aside(&self) -> io::Result<()> {
         match fs::rename(self.file("result.json"), self.file("aside.json")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -139,13 +140,13 @@ impl Task {
         }
     }
 
-    /// The last heartbeat.
+    /// Reads the last heartbeat.
     pub(in crate::execute) fn heartbeat(&self) -> Option<Heartbeat> {
         read(&self.file("progress.json")).ok()
     }
 
     pub(in crate::execute) fn write_heartbeat(&self, attempt: &Path, heartbeat: &Heartbeat) -> io::Result<()> {
-        // Not synced: it need not outlive the machine.
+        // Not synced, since it is of no use after a crash of the machine.
         let own = attempt.join("progress.json");
         durable::create_new(&own)?.write_all(&json(heartbeat)?)?;
         fs::rename(own, self.file("progress.json"))
@@ -163,7 +164,7 @@ impl Task {
         self.file("cancel").exists()
     }
 
-    /// Claims the next attempt: its number from one, and its folder. No two workers get the same.
+    /// Claims the next attempt. Returns its number, starting at 1, and its folder. Every worker gets another one.
     pub(in crate::execute) fn claim(&self) -> io::Result<(u32, PathBuf)> {
         let attempts = self.file("attempts");
         durable::make_folder(&attempts)?;
@@ -174,17 +175,17 @@ impl Task {
                 claimed => return claimed.map(|()| (number, folder)),
             }
         }
-        Err(io::Error::other("all attempts are claimed"))
+        Err(io::Error::other("there are too many attempts"))
     }
 
-    /// How many attempts were begun. Reading the folder also makes shared file systems look again.
+    /// Returns the number of attempts that were started. Reading the folder also refreshes shared file systems.
     pub(in crate::execute) fn attempts(&self) -> u32 {
         let _ = fs::read_dir(&self.folder).map(Iterator::count);
         fs::read_dir(self.file("attempts")).map_or(0, |entries| entries.count() as u32)
     }
 
-    /// The folder in which an attempt keeps what it has done, begun with what the last one before it has kept. A copy:
-    /// an attempt that was believed dead may still write.
+    /// Creates the checkpoint folder of an attempt, with a copy of the last checkpoint before it. It must be a copy,
+    /// since an attempt that seems dead may still write.
     pub(in crate::execute) fn checkpoint(&self, number: u32, attempt: &Path) -> io::Result<PathBuf> {
         let own = attempt.join("checkpoint");
         let of = |number: u32| self.file("attempts").join(number.to_string()).join("checkpoint");
@@ -196,31 +197,31 @@ impl Task {
         Ok(own)
     }
 
-    /// Shows to this machine that a worker is alive, for as long as the file is open.
+    /// Marks a worker as alive on this machine while the returned file is open.
     pub(in crate::execute) fn show_alive(&self) -> io::Result<File> {
         let file = durable::open(&self.file("alive"))?;
         file.lock_shared()?;
         Ok(file)
     }
 
-    /// Whether a worker of this machine is alive.
+    /// Whether a worker on this machine is alive.
     pub(in crate::execute) fn is_alive(&self) -> bool {
         let locked = durable::open_to_read(&self.file("alive")).map(|file| file.try_lock());
         matches!(locked, Ok(Err(TryLockError::WouldBlock)))
     }
 
-    /// The file to which the jobs print.
+    /// Opens the log, to which the jobs print.
     pub(in crate::execute) fn log(&self) -> io::Result<File> {
         durable::open(&self.file("log"))
     }
 
-    /// The end of what the jobs printed.
+    /// Returns the end of the log.
     pub(in crate::execute) fn log_tail(&self) -> String {
         durable::open_to_read(&self.file("log")).map_or_else(|_| String::new(), |log| durable::last_lines(&log))
     }
 }
 
-/// Writes a file that appears whole, and is on disk when this returns.
+/// Writes a file atomically. It is on disk when this returns.
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     durable::write_in(path, &json(value)?)
 }
@@ -233,7 +234,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     serde_json::from_slice(&durable::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// `None` where there is no such file.
+/// Returns `None` if the file does not exist.
 fn present<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -246,7 +247,7 @@ fn remove(path: &Path) -> io::Result<()> {
     present(fs::remove_file(path)).map(drop)
 }
 
-/// The files in a folder that hold something, with length and time: whether they change shows progress.
+/// Lists the files that are not empty, with length and time, to detect changes.
 pub(in crate::execute) fn contents(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -262,7 +263,7 @@ pub(in crate::execute) fn contents(folder: &Path) -> Vec<(PathBuf, u64, Option<S
     files
 }
 
-/// Copies a folder with all files and folders that are in it.
+/// Copies a folder recursively.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -278,7 +279,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this is a folder, and no link to one.
+/// Whether this is a folder and not a link to one.
 fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
@@ -353,7 +354,7 @@ mod tests {
         let second = begin();
         fs::write(first.join("deep/state"), "late").unwrap();
         assert_eq!(fs::read(second.join("deep/state")).unwrap(), b"one");
-        // The third leaves none: the fourth goes on from the second.
+        // The third attempt leaves no checkpoint: the fourth continues from the second.
         fs::remove_dir_all(begin()).unwrap();
         fs::write(second.join("deep/state"), "two").unwrap();
         assert_eq!(fs::read(begin().join("deep/state")).unwrap(), b"two");

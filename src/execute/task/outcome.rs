@@ -1,4 +1,4 @@
-//! What came of a task.
+//! The result of a task.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,20 @@ use crate::{
     study::{self, Report, TrialId},
 };
 
-/// What came of a task.
+/// The result of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub(in crate::execute) enum Outcome {
-    /// The worker is there, and has the evaluator.
+    /// The worker has started and has the evaluator.
     Ready,
     /// The trial was evaluated.
     Completed {
         report: Box<Report>,
-        /// Scores that JSON cannot hold, in words: the study refuses them, with a reason.
+        /// Scores that are not finite, as text, because JSON cannot represent them. The study rejects them with a
+        /// reason.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         not_finite: BTreeMap<String, String>,
-        /// Names of the other numbers that JSON cannot hold.
+        /// The names of the other numbers that are not finite.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         left_out: Vec<String>,
     },
@@ -47,7 +48,7 @@ pub(in crate::execute) enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome as it can be written; `None` for an evaluation that was called off, which leaves none.
+    /// Converts an outcome to the form that is written; `None` for a cancelled evaluation, which has no result.
     pub(in crate::execute) fn new(outcome: Result<Report, AttemptError>) -> Option<Self> {
         Some(match outcome {
             Ok(report) => {
@@ -69,19 +70,21 @@ impl Outcome {
         })
     }
 
-    /// What a person should know about the result of this trial.
+    /// Returns a notice about the result, if there is anything to say.
     pub(in crate::execute) fn notice(&self, id: TrialId) -> Option<String> {
         match self {
-            // Of a bad report nothing is recorded.
+            // Nothing is recorded of an invalid report.
             Outcome::Completed { left_out, not_finite, .. } if not_finite.is_empty() => study::left_out(id, left_out),
             _ => None,
         }
     }
 
-    /// What the driver is told.
+    /// Converts the result to the form that the driver returns.
     pub(in crate::execute) fn told(self) -> Result<Report, AttemptError> {
         Err(match self {
-            Outcome::Ready => EvalError::Fatal("the worker was asked for a trial and only answered".into()).into(),
+            Outcome::Ready => {
+                EvalError::Fatal("the worker answered the probe instead of evaluating a trial".into()).into()
+            }
             Outcome::Completed { mut report, not_finite, .. } => {
                 let numbers = not_finite.into_iter().map(|(name, text)| (name, text.parse().unwrap_or(f64::NAN)));
                 report.scores.extend(numbers);

@@ -1,4 +1,4 @@
-//! What a worker is asked for.
+//! The request to a worker.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,33 +8,33 @@ use crate::{
     study::{Origin, Threshold, Trial, TrialId},
 };
 
-/// The version of the crate, which driver and worker must share.
+/// The version of the crate, which must be the same for driver and worker.
 pub(in crate::execute) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What a worker is asked for.
+/// The request to a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::execute) struct Spec {
-    /// Crate version of the driver.
+    /// The crate version of the driver.
     pub version: String,
-    /// Fingerprint of the evaluator.
+    /// The fingerprint of the evaluator.
     pub evaluator: String,
-    /// Computing threads.
+    /// The number of computing threads.
     pub threads: usize,
-    /// Seconds between two heartbeats.
+    /// The time between two heartbeats, in seconds.
     #[serde(alias = "beat")]
     pub heartbeat_interval: f64,
-    /// Seconds for which a result that cannot be written is tried again.
+    /// How long a worker retries to write a result, in seconds.
     #[serde(alias = "patience")]
     pub write_timeout: f64,
-    /// Seconds after which the evaluation is called off.
+    /// The time after which the evaluation is cancelled, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<f64>,
-    /// What is evaluated; nothing where the worker is only to show that it is there.
+    /// The trial to evaluate; `None` for a probe, which only checks that the worker starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<TrialRequest>,
 }
 
-/// A trial, as far as an evaluator may look at it.
+/// The parts of a trial that an evaluator may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::execute) struct TrialRequest {
     id: TrialId,
@@ -42,7 +42,7 @@ pub(in crate::execute) struct TrialRequest {
     seed: Seed,
     origin: Origin,
     failed_attempts: u32,
-    /// Values as text, since JSON has no infinities.
+    /// The values are text, because JSON has no infinities.
     #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "stop_below")]
     threshold: Vec<(usize, String)>,
 }
@@ -57,7 +57,7 @@ impl From<&Trial> for TrialRequest {
 
 impl TrialRequest {
     pub(in crate::execute) fn trial(&self) -> Trial {
-        // Nothing is below what is no number.
+        // An invalid value becomes NaN, and nothing is below NaN.
         let points = self.threshold.iter().map(|(step, value)| (*step, value.parse().unwrap_or(f64::NAN)));
         Trial {
             failed_attempts: self.failed_attempts,
@@ -68,8 +68,8 @@ impl TrialRequest {
 }
 
 impl Spec {
-    /// The name of the task: the same for all that a report depends on, and another one after a failed attempt, whose
-    /// result stands. How long to wait and when to stop are no part of it, so that they may change.
+    /// Returns the name of the task. It depends on everything that the report depends on, and on the failed attempts,
+    /// whose results stay. Timeouts and thresholds are not part of it, so they may change.
     pub(in crate::execute) fn name(&self) -> String {
         let digest = |text: &str, index| Seed(0).derive(text, index).0;
         match &self.trial {
@@ -87,7 +87,7 @@ impl Spec {
 pub(super) mod tests {
     use super::*;
 
-    /// A spec with something everywhere.
+    /// A spec in which every field is set.
     pub(in crate::execute::task) fn spec() -> Spec {
         let trial = Trial::new(TrialId(3), "AM".parse().unwrap(), Seed(u64::MAX), Origin::Manual);
         let trial =

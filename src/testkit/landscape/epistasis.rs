@@ -2,8 +2,8 @@
 
 use super::hash::{below, c11};
 
-/// `S = Σ_i W_i[a_i][a_p(i)][a_q(i)]`: what a layer is worth depends on two partners anywhere in the sequence.
-/// Neighbouring layers mean nothing to each other, and no rule is shared by two layers.
+/// `S = Σ_i W_i[a_i][a_p(i)][a_q(i)]`: the contribution of a layer depends on two partners anywhere in the sequence.
+/// Adjacent layers have no special role, and no two layers share a rule.
 pub(super) fn score(tag: u64, a: &[usize]) -> f64 {
     let mut s = 0.0;
     for i in 0..a.len() {
@@ -13,7 +13,7 @@ pub(super) fn score(tag: u64, a: &[usize]) -> f64 {
     s
 }
 
-/// Two different layers other than `i`.
+/// Returns two distinct layers other than `i`.
 fn partners(tag: u64, i: usize, n: usize) -> (usize, usize) {
     let p = (i + 1 + below(tag, [1, i as u64, 0], n - 1)) % n;
     let mut others = (0..n).filter(|&layer| layer != i && layer != p);

@@ -1,4 +1,4 @@
-//! What is said of real hybrids, as a caricature: saturation, circuits, distances, thresholds.
+//! A caricature of mechanisms reported for real hybrids: saturation, circuits, distances, thresholds.
 
 use super::{hash::c11, runs};
 
@@ -6,18 +6,19 @@ const ATTENTION: usize = 0;
 const MLP: usize = 1;
 const RECURRENT: usize = 2;
 
-/// Choice 0 plays attention, 1 an MLP, 2 (where there is one) a recurrent layer. In this order:
+/// Choice 0 acts as attention, 1 as an MLP, and 2 (if there is one) as a recurrent layer. The score sums these terms,
+/// in this order:
 ///
-/// 1. counts have diminishing returns: `w c/(c + h)` for each kind;
-/// 2. an MLP digests what the last mixer before it brought: `1/distance` each, `−1/2` where no mixer stands before it,
-///    all times `8/n`;
-/// 3. attention layers up to 4 apart repeat each other: `−0.8/distance²` per pair; attention next to recurrence is
-///    worth `0.3`, both times `16/n`;
-/// 4. recall needs a circuit: attention, an MLP, attention again, in this order with anything between. The first
-///    circuit is worth 2, a second disjoint one 1, an incomplete one nothing;
-/// 5. a mixer first: 0.5; an MLP last: 0.7;
-/// 6. a run of more than `n/4` equal layers costs 1, whatever its length;
-/// 7. every layer has small tastes of its own, up to 0.2.
+/// 1. Counts have diminishing returns: `w c/(c + h)` for each kind.
+/// 2. An MLP processes the output of the last mixer before it: `1/distance` each, `−1/2` if there is no mixer before
+///    it, all times `8/n`.
+/// 3. Attention layers up to 4 apart are redundant: `−0.8/distance²` per pair. Each adjacent pair of attention and
+///    recurrence adds `0.3`. Both are multiplied by `16/n`.
+/// 4. Recall needs a circuit: attention, an MLP, attention again, in this order with anything between. The first
+///    circuit adds 2, a second disjoint one adds 1, an incomplete one nothing.
+/// 5. A mixer as the first layer adds 0.5; an MLP as the last layer adds 0.7.
+/// 6. A run of more than `n/4` equal layers costs 1, whatever its length.
+/// 7. Every layer has small individual preferences, up to 0.2.
 pub(super) fn score(tag: u64, a: &[usize]) -> f64 {
     let n = a.len();
     let mut s = counts(a) + digestion(a) * (8.0 / n as f64) + distances(a) * (16.0 / n as f64);
@@ -31,7 +32,7 @@ pub(super) fn score(tag: u64, a: &[usize]) -> f64 {
     s
 }
 
-/// Diminishing returns; half of the worth is reached at `h` layers.
+/// Diminishing returns. Half of the maximum is reached at `h` layers.
 fn counts(a: &[usize]) -> f64 {
     let n = a.len() as f64;
     [(ATTENTION, 6.0, n / 8.0), (MLP, 8.0, n / 4.0), (RECURRENT, 3.0, n / 8.0)].iter().fold(0.0, |s, &(kind, w, h)| {
@@ -67,7 +68,7 @@ fn distances(a: &[usize]) -> f64 {
     s
 }
 
-/// Disjoint circuits, found from left to right.
+/// Counts disjoint circuits from left to right.
 fn circuits(a: &[usize]) -> usize {
     let steps =
         a.iter().fold(0, |found, &z| if z == [ATTENTION, MLP, ATTENTION][found % 3] { found + 1 } else { found });

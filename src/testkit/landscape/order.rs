@@ -1,9 +1,10 @@
-//! Preferences of single layers, adjacent and next-but-one pairs, against long runs and uneven counts.
+//! Preferences for single layers, adjacent pairs and next-but-one pairs, with penalties for long runs and uneven
+//! counts.
 
 use super::{hash::c11, runs};
 
 /// `S = Σ P[i][a_i] + Σ PA[i][a_i][a_{i+1}] + Σ C[a_i][a_{i+2}] − R − B`, with `R = 1/2 Σ_runs max(0, length − 2)` and
-/// `B = 16 (count_0/n − 1/2)²`, added in this order in one accumulator, with `P` and `PA` partly shared by all layers.
+/// `B = 16 (count_0/n − 1/2)²`, added to one accumulator in this order. `P` and `PA` are partly shared by all layers.
 pub(super) fn score(tag: u64, a: &[usize]) -> f64 {
     let n = a.len();
     let at = |i: usize| a[i] as u64;

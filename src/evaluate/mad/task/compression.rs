@@ -1,14 +1,14 @@
 //! Compression (Poli et al. 2024, arXiv 2403.17844).
 //!
-//! Random tokens are followed by a compression token, and the whole sequence has to be rebuilt from the state at that
-//! last position alone: the model is an auto-encoder, whose decoder sees one vector and a position. What is measured is
-//! how much a layer sequence can gather into one state.
+//! Random tokens are followed by a compression token, and the whole sequence has to be reconstructed from the state at
+//! this last position alone. The model is an auto-encoder, whose decoder sees one vector and a position. The task
+//! measures how much information a layer sequence can collect in one state.
 //!
 //! # Form
 //!
-//! `L − 1` tokens, independent and uniform over the first `V − 1` ids, then the last id. Targets are the inputs,
-//! without a shift, and every position is scored, the constant compression token included. A sequence has
-//! `(V − 1)[1 − (1 − 1/(V − 1))^(L − 1)]` distinct content tokens in the mean.
+//! There are `L − 1` tokens, independent and uniform over the first `V − 1` ids, then the last id. Targets equal the
+//! inputs, without a shift, and every position is scored, including the constant compression token. The mean number of
+//! distinct content tokens in a sequence is `(V − 1)[1 − (1 − 1/(V − 1))^(L − 1)]`.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use super::error::{TaskError, check_length, check_sizes, check_vocabulary};
 use super::{Configuration, Generator, Instance, Split};
 use crate::seed::{Rng, Seed};
 
-/// Rebuilding a sequence from the state at its last position; the [module](self) says how.
+/// Reconstructing a sequence from the state at its last position; see the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Compression {
-    /// Number of token ids.
+    /// The number of token ids.
     pub vocab_size: usize,
-    /// Length in tokens, the compression token included.
+    /// The length in tokens, including the compression token.
     pub seq_len: usize,
 }
 
@@ -52,7 +52,7 @@ impl Configuration for Compression {
         self.seq_len
     }
 
-    /// Any content token may stand at the first `L − 1` positions; the last one is known.
+    /// All content tokens are possible at the first `L − 1` positions; the last one is known.
     fn chance(&self) -> f64 {
         let content = self.vocab_size.saturating_sub(1).max(1) as f64;
         let length = self.seq_len.max(1) as f64;
@@ -67,7 +67,7 @@ impl Configuration for Compression {
     }
 }
 
-/// A valid configuration: at least one content id, `0..compress`, and `content` ≥ 1 positions for them.
+/// A valid configuration: at least one content id, `0..compress`, and `content` ≥ 1 positions for content.
 #[derive(Debug)]
 struct Echo {
     compress: u32,

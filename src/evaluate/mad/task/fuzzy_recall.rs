@@ -1,29 +1,29 @@
 //! Fuzzy in-context recall (Poli et al. 2024, arXiv 2403.17844).
 //!
-//! In-context recall in which a key, and a value, is a run of several tokens: the model has to find out which tokens
-//! belong together before it can look anything up, and then has to name a whole run.
+//! In-context recall in which a key or a value consists of several tokens. The model has to find out which tokens
+//! belong together before it can look anything up, and then has to produce all tokens of the value.
 //!
 //! # Form
 //!
-//! The pad is the last id when there are many queries; with a single one the last id is the copy prefix and the pad
-//! stands before it. Of the `S` others the first `⌊S/2⌋` make keys, the rest values. A motif of size `m` is an ordered
-//! draw of `m` distinct tokens. Value motifs have a uniform size from 1 to `v_motif`; key motifs one from 1 to
-//! `k_motif` in training, and exactly `k_motif` in a test.
+//! With many queries, the last id is the pad. With a single query, the last id is the copy prefix and the one before it
+//! the pad. Of the other `S` ids, the first `⌊S/2⌋` are for keys, the rest for values. A motif of size `m` is an
+//! ordered draw of `m` distinct tokens. The size of value motifs is uniform from 1 to `v_motif`; that of key motifs is
+//! uniform from 1 to `k_motif` in training, and exactly `k_motif` in a test.
 //!
-//! A probe pair of `s` tokens is drawn first, with a position uniform in `[0, L − 2s)`. Pairs are then written, each
-//! with a uniform key and its value (drawn at the key's first use), for as long as there are fewer than
-//! `L − s − k_motif − v_motif` tokens; the first of them to start at or after that position is the probe pair, unless
-//! its key has come up by then. The probe closes the sequence and its value is asked for, token by token, as is that of
-//! every repeated key when there are many queries. Padding on the left fills up to `L + 1` tokens, of which the inputs
-//! are all but the last.
+//! First, a probe pair of `s` tokens is drawn, with a position uniform in `[0, L − 2s)`. Then pairs are written, each
+//! with a uniform key and its value (drawn when the key first occurs), while there are fewer than `L − s − k_motif −
+//! v_motif` tokens. The first of them to start at or after that position is the probe pair, unless its key has occurred
+//! before. The probe comes again at the end of the sequence and its value is asked for, token by token; with many
+//! queries, so is that of every repeated key. The sequence is padded on the left to `L + 1` tokens. The inputs are all
+//! but the last.
 //!
 //! # The probe is always shown
 //!
-//! In the reference about 2 % of the instances end in a question that cannot be answered: the position drawn for the
-//! probe lies behind the start of the last pair, so the probe was never shown, yet it is scored. Here the probe takes
-//! the place of a pair after which no other would be written, if it has not been shown until then. Instances whose
-//! probe is shown anyway are unchanged in law, and lengths and padding keep their bounds. It follows that distinct keys
-//! become fewer, and repeated pairs more, by those 0.02 a sequence (of about 22.6 and 2.2 at the benchmark's settings).
+//! In the reference, about 2 % of the instances end with a question that cannot be answered: the position drawn for the
+//! probe is after the start of the last pair, so the probe was never shown, yet it is scored. Here the probe replaces
+//! the last pair, after which no other would be written, if it has not been shown before. The distribution of instances
+//! whose probe is shown anyway does not change, and lengths and padding have the same bounds. On average, a sequence
+//! has 0.02 fewer distinct keys and 0.02 more repeated pairs (of about 22.6 and 2.2 at the settings of the benchmark).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -38,19 +38,19 @@ use super::next_token::Transcript;
 use super::{Configuration, Generator, Instance, Split};
 use crate::seed::{Rng, Seed};
 
-/// In-context recall with keys and values of several tokens; the [module](self) says how.
+/// In-context recall with keys and values of several tokens; see the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FuzzyInContextRecall {
-    /// Number of token ids.
+    /// The number of token ids.
     pub vocab_size: usize,
-    /// Length of the inputs in tokens.
+    /// The length of the inputs, in tokens.
     pub seq_len: usize,
-    /// Most tokens of a key; in a test every key has this many.
+    /// The maximum number of tokens of a key. In a test, every key has this many.
     pub k_motif: usize,
-    /// Most tokens of a value.
+    /// The maximum number of tokens of a value.
     pub v_motif: usize,
-    /// Whether every repeated key is a question, or only the last.
+    /// Whether every repeated key is a question, or only the last one.
     pub multi_query: bool,
 }
 
@@ -63,7 +63,7 @@ impl Default for FuzzyInContextRecall {
 impl FuzzyInContextRecall {
     pub(super) const NAME: &str = "fuzzy-in-context-recall";
 
-    /// Ids that are no keys or values: the pad, and the copy prefix of a single query.
+    /// The number of ids that are neither keys nor values: the pad and, with a single query, the copy prefix.
     fn reserved(&self) -> usize {
         if self.multi_query { 1 } else { 2 }
     }
@@ -108,7 +108,7 @@ impl Configuration for FuzzyInContextRecall {
     }
 }
 
-/// A valid configuration: motifs can be built, and two of the longest pairs leave room in the sequence.
+/// A valid configuration: motifs can be drawn, and the sequence is longer than two of the longest pairs.
 #[derive(Debug)]
 struct FuzzyRecall {
     keys: Range<u32>,
@@ -146,7 +146,7 @@ impl FuzzyRecall {
         motif(&self.values, size, rng)
     }
 
-    /// A uniform key with the value it has: that of the probe, the one shown before, or a new one.
+    /// Returns a uniform key with its value: that of the probe, the one shown before, or a new one.
     fn pair(&self, split: Split, probe: &Pair, shown: &BTreeMap<Vec<u32>, Vec<u32>>, rng: &mut Rng) -> Pair {
         let key = self.key(split, rng);
         let known = if key == probe.key { Some(&probe.value) } else { shown.get(&key) };
@@ -159,7 +159,7 @@ impl Generator for FuzzyRecall {
     fn generate(&self, split: Split, rng: &mut Rng) -> Instance {
         let probe = Pair { key: self.key(split, rng), value: self.value(rng) };
         let show_from = rng.random_range(0..self.seq_len - 2 * probe.len());
-        // No pair starts at or after this length, so the longest one still leaves room for the probe at the end.
+        // No pair starts at or after this length, so even after the longest one there is room for the probe at the end.
         let body = self.seq_len - probe.len() - (self.k_motif + self.v_motif);
         let mut transcript = Transcript::with_capacity(self.seq_len + 1);
         let mut shown = BTreeMap::new();
@@ -179,7 +179,7 @@ impl Generator for FuzzyRecall {
     }
 }
 
-/// An ordered draw of `size` distinct tokens, every such draw being as likely as any other.
+/// Draws an ordered set of `size` distinct tokens, uniformly.
 fn motif(tokens: &Range<u32>, size: usize, rng: &mut Rng) -> Vec<u32> {
     index::sample(rng, tokens.len(), size).into_iter().map(|index| tokens.start + index as u32).collect()
 }

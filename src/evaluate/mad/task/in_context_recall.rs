@@ -1,18 +1,18 @@
 //! In-context recall, without and with noise (Poli et al. 2024, arXiv 2403.17844).
 //!
-//! The sequence is a list of key-value pairs. Which value belongs to which key is drawn afresh for every instance, so
-//! it can only be learned from the sequence itself: whenever a key comes back, the model has to name the value that
-//! stood behind it before. The noisy variant scatters pairs of meaningless tokens among the real ones, which the model
-//! has to pass over.
+//! The sequence is a list of key-value pairs. The assignment of values to keys is drawn for every instance, so it can
+//! only be learned from the sequence itself: whenever a key is repeated, the model has to predict the value that
+//! followed it before. The noisy variant scatters pairs of meaningless tokens among the real ones, which the model has
+//! to ignore.
 //!
 //! # Form
 //!
-//! Of `V` token ids, one (the copy prefix, the last id) is special when there is a single query; `N` are noise; of the
+//! Of `V` token ids, one (the copy prefix, the last id) is special if there is a single query; `N` are noise; of the
 //! `S` others the first `K = ⌊S/2⌋` are keys and the rest values. With `P = L/2`, there are `P − 1` slots of two
-//! tokens: with probability `f` two noise tokens, else a uniform key and its value, assigned uniformly at the key's
-//! first use (two keys may share one). One slot, drawn uniformly, is never noise. At the end a key that has been shown
-//! comes once more, uniform over the distinct ones, and its value is asked for. With many queries every repeated key is
-//! a question; with a single query only the last, announced by the copy prefix.
+//! tokens: with probability `f` two noise tokens, otherwise a uniform key and its value, which is assigned uniformly
+//! when the key first occurs (two keys may share one). One slot, drawn uniformly, is never noise. At the end comes a
+//! key that was shown, uniform over the distinct ones, and its value is asked for. With many queries, every repeated
+//! key is a question; with a single query only the last one, which follows the copy prefix.
 //!
 //! # Closed forms
 //!
@@ -22,9 +22,10 @@
 //! | distinct keys `D` | `K [1 − (1 − 1/K)(1 − (1 − f)/K)^(P − 2)]` |
 //! | scored positions of a test, many queries | `pairs − D + 1` |
 //!
-//! The reference draws the protected slot among `P`, one of which does not exist, so it protects nothing once in `P`
-//! instances and fails if all slots then happen to be noise. Here it is drawn among the `P − 1` real slots. That adds
-//! `f/P` pairs to the mean (0.003 of 50.6 at the benchmark's `f = 0.2`, 0.0125 of 13.4 at 0.8) and nothing at `f = 0`.
+//! The reference draws the protected slot among `P`, one of which does not exist. So once in `P` instances nothing is
+//! protected, and the reference fails if all slots are then noise. Here the slot is drawn among the `P − 1` real ones.
+//! This adds `f/P` pairs to the mean (0.003 of 50.6 at the benchmark's `f = 0.2`, 0.0125 of 13.4 at 0.8) and nothing at
+//! `f = 0`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,15 +38,15 @@ use super::next_token::Transcript;
 use super::{Configuration, Generator, Instance, Split};
 use crate::seed::{Rng, Seed};
 
-/// In-context recall; the [module](self) says how.
+/// In-context recall; see the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InContextRecall {
-    /// Number of token ids.
+    /// The number of token ids.
     pub vocab_size: usize,
-    /// Length in tokens, even; the inputs have one token less when `multi_query` holds.
+    /// The length in tokens, which must be even. The inputs have one token less if `multi_query` is set.
     pub seq_len: usize,
-    /// Whether every repeated key is a question, or only the last.
+    /// Whether every repeated key is a question, or only the last one.
     pub multi_query: bool,
 }
 
@@ -64,19 +65,19 @@ impl InContextRecall {
     }
 }
 
-/// In-context recall with noise between the pairs; the [module](self) says how.
+/// In-context recall with noise between the pairs; see the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NoisyInContextRecall {
-    /// Number of token ids, the noise included.
+    /// The number of token ids, including noise.
     pub vocab_size: usize,
-    /// How many of the token ids are noise.
+    /// The number of token ids that are noise.
     pub noise_vocab_size: usize,
-    /// Probability, from 0 to 1, that a slot is noise.
+    /// The probability, from 0 to 1, that a slot is noise.
     pub frac_noise: f64,
-    /// Length in tokens, even; the inputs have one token less when `multi_query` holds.
+    /// The length in tokens, which must be even. The inputs have one token less if `multi_query` is set.
     pub seq_len: usize,
-    /// Whether every repeated key is a question, or only the last.
+    /// Whether every repeated key is a question, or only the last one.
     pub multi_query: bool,
 }
 
@@ -95,7 +96,7 @@ impl NoisyInContextRecall {
     }
 }
 
-/// What both configurations come down to.
+/// The common form of both configurations.
 struct Layout {
     task: &'static str,
     vocab_size: usize,
@@ -110,7 +111,7 @@ impl Layout {
         self.seq_len.saturating_sub(usize::from(self.multi_query))
     }
 
-    /// Ids that are no keys or values.
+    /// The number of ids that are neither keys nor values.
     fn reserved(&self) -> usize {
         self.noise_vocab_size.saturating_add(usize::from(!self.multi_query))
     }
@@ -144,7 +145,7 @@ impl Layout {
     }
 }
 
-/// A valid configuration: at least one slot, key and value, and a noise token if there is to be noise.
+/// A valid configuration: at least one slot, key and value, and a noise token if there is noise.
 #[derive(Debug)]
 struct Recall {
     keys: Range<u32>,
@@ -177,7 +178,7 @@ impl Generator for Recall {
             transcript.push(&[key], false);
             transcript.push(&[value], known.is_some() && self.copy_prefix.is_none());
         }
-        // The protected slot has shown a key, so there is one to choose from.
+        // The protected slot has shown a key, so there is at least one.
         let (key, value) = shown[rng.random_range(0..shown.len())];
         transcript.push(self.copy_prefix.as_slice(), false);
         transcript.push(&[key], false);
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn scored_positions_follow_the_closed_form() -> Result<(), TaskError> {
-        // (V, N, f, L), many queries; the last is noise all but the protected slot.
+        // (V, N, f, L), many queries. In the last one, all slots but the protected one are noise.
         for (vocab_size, noise_vocab_size, frac_noise, seq_len) in
             [(9, 0, 0.0, 16), (12, 3, 0.5, 20), (10, 4, 0.9, 6), (8, 2, 1.0, 12)]
         {

@@ -1,20 +1,20 @@
 //! Memorization (Poli et al. 2024, arXiv 2403.17844).
 //!
-//! Facts to be learned by heart: a fixed map from keys to values, the same in every instance of training and test,
-//! which never appears in the sequence. After each key stands an insert token, and there the value is asked for; so the
-//! answer needs the knowledge, kept in the weights, and one step of mixing from the position before.
+//! The model has to memorise facts: a fixed map from keys to values, the same in all instances for training and test,
+//! which never appears in a sequence. Each key is followed by an insert token, where the value is asked for. So the
+//! answer needs knowledge that is stored in the weights, and one step of mixing from the previous position.
 //!
 //! # Form
 //!
 //! The insert token is the last of `V` ids. Of the other `V − 1`, the first `K = ⌊(V − 1)/2⌋` are keys and the rest
-//! values; the map is injective and uniform among such maps, so for odd `V − 1` one value belongs to no key. `L/2`
-//! times a uniform key is written, followed by the insert token, whose target is the key's value.
+//! values. The map is drawn uniformly among all injective maps, so if `V − 1` is odd, one value belongs to no key. A
+//! sequence consists of `L/2` pairs of a uniform key and the insert token, whose target is the value of the key.
 //!
 //! # Closed forms
 //!
-//! An instance has `K [1 − (1 − 1/K)^(L/2)]` distinct keys in the mean, and `n` instances together show a given fact
-//! with probability `1 − (1 − 1/K)^(nL/2)`. That bounds the test accuracy of a fixed training set: with the benchmark's
-//! 256 instances 0.982 at `V = 2048` and 0.632 at `V = 8192`.
+//! The mean number of distinct keys in an instance is `K [1 − (1 − 1/K)^(L/2)]`. The probability that `n` instances
+//! together show a given fact is `1 − (1 − 1/K)^(nL/2)`. This bounds the test accuracy with a fixed training set: with
+//! the benchmark's 256 instances, it is 0.982 for `V = 2048` and 0.632 for `V = 8192`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,13 +27,13 @@ use super::error::{TaskError, check_even, check_length, check_sizes, check_vocab
 use super::{Configuration, Generator, Instance, Split};
 use crate::seed::{Rng, Seed};
 
-/// Recall of facts that are fixed for all instances; the [module](self) says how.
+/// Recall of facts that are the same for all instances; see the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Memorization {
-    /// Number of token ids; there are `⌊(vocab_size − 1) / 2⌋` facts.
+    /// The number of token ids. There are `⌊(vocab_size − 1) / 2⌋` facts.
     pub vocab_size: usize,
-    /// Length in tokens, even.
+    /// The length in tokens, which must be even.
     pub seq_len: usize,
 }
 
@@ -46,7 +46,7 @@ impl Default for Memorization {
 impl Memorization {
     pub(super) const NAME: &str = "memorization";
 
-    /// The ids of keys and of values.
+    /// Returns the ids of keys and of values.
     fn content(&self) -> (Range<u32>, Range<u32>) {
         let content = self.vocab_size.saturating_sub(1) as u32;
         (0..content / 2, content / 2..content)
@@ -84,7 +84,7 @@ impl Configuration for Memorization {
     }
 }
 
-/// A valid configuration with its facts, of which there is at least one: key `k` has value `value_of[k]`.
+/// A valid configuration with its facts, of which there is at least one: key `k` has the value `value_of[k]`.
 #[derive(Debug)]
 struct Facts {
     value_of: Vec<u32>,
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Every fact that 400 instances show.
+    /// Returns all facts in 400 instances.
     fn facts(config: &Memorization, seed: Seed, split: Split) -> Result<BTreeMap<u32, u32>, TaskError> {
         let generator = config.generator(seed)?;
         let mut rng = Seed(9).rng("facts", 0);

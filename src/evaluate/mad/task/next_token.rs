@@ -1,36 +1,37 @@
-//! Sequences of which each token is predicted from those before it: the common form of the recall tasks.
+//! Sequences for next-token prediction: the common form of the recall tasks.
 
 use super::{Instance, Split};
 
-/// A sequence under construction: its tokens, each with whether a test asks for it.
+/// A sequence under construction: its tokens, each with whether it is scored in a test.
 #[derive(Debug, Default)]
 pub(super) struct Transcript(Vec<(u32, bool)>);
 
 impl Transcript {
-    /// An empty transcript with room for `capacity` tokens.
+    /// Creates an empty transcript with room for `capacity` tokens.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Transcript(Vec::with_capacity(capacity))
     }
 
-    /// Number of tokens so far.
+    /// Returns the number of tokens so far.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Appends tokens that a test asks for (`scored`), or that it does not.
+    /// Appends tokens, which are scored in a test or not.
     pub(super) fn push(&mut self, tokens: &[u32], scored: bool) {
         self.0.extend(tokens.iter().map(|&token| (token, scored)));
     }
 
-    /// Puts unscored `pad` tokens in front until there are `length` tokens.
+    /// Adds unscored `pad` tokens in front until there are `length` tokens.
     pub(super) fn pad_left(mut self, pad: u32, length: usize) -> Self {
         let missing = length.saturating_sub(self.len());
         self.0.splice(..0, std::iter::repeat_n((pad, false), missing));
         self
     }
 
-    /// Inputs are all tokens but the last; the target of a position is the token that follows. In training every
-    /// target counts, as in any language model, the unpredictable ones included; in a test only the scored ones.
+    /// Converts the transcript to an instance. The inputs are all tokens but the last, and the target of a position is
+    /// the next token. In training, all targets are scored, even unpredictable ones, as in any language model; in a
+    /// test, only those marked as scored.
     pub(super) fn into_instance(self, split: Split) -> Instance {
         let asked = |scored| match split {
             Split::Train => true,

@@ -1,20 +1,20 @@
 //! Selective copying (Poli et al. 2024, arXiv 2403.17844).
 //!
-//! A few content tokens lie scattered among blanks; when the copy token comes, they have to be repeated in order. The
-//! gaps are random, so no fixed shift will do: the model has to pick out what matters and keep its order.
+//! A few content tokens are scattered among blanks. After the copy token, they have to be repeated in order. The gaps
+//! are random, so no fixed shift suffices: the model has to select the content tokens and keep their order.
 //!
 //! # Form
 //!
-//! The blank is the last id but one, the copy token the last; the `V − 2` others are content. `n` content tokens,
-//! independent and uniform, stand in a head of `L − n − 1` tokens whose other `b = L − 2n − 1` are blanks; then come
-//! the copy token and `n` blanks, whose targets are the content tokens in order. Answers are not shown to the model:
-//! all its inputs there are blanks.
+//! The blank is the last id but one, the copy token the last; the other `V − 2` ids are content. `n` independent and
+//! uniform content tokens are placed in a head of `L − n − 1` tokens, of which the other `b = L − 2n − 1` are blanks.
+//! Then come the copy token and `n` blanks, whose targets are the content tokens in order. The answers are not shown to
+//! the model: its inputs at these positions are blanks.
 //!
 //! # Closed forms
 //!
-//! Each blank goes before a content token chosen uniformly, so the gaps are jointly multinomial: mean `b/n`, variance
-//! `b (1/n)(1 − 1/n)`, correlation `−1/(n − 1)`, and `n (1 − 1/n)^b` empty gaps in the mean. No blank stands right
-//! before the copy token.
+//! Each blank is inserted before a uniformly chosen content token, so the gaps are jointly multinomial: mean `b/n`,
+//! variance `b (1/n)(1 − 1/n)`, correlation `−1/(n − 1)`, and on average `n (1 − 1/n)^b` empty gaps. There is no blank
+//! directly before the copy token.
 
 use std::sync::Arc;
 
@@ -25,15 +25,15 @@ use super::error::{TaskError, check_length, check_sizes, check_vocabulary};
 use super::{Configuration, Generator, Instance, Split};
 use crate::seed::{Rng, Seed};
 
-/// Repeating the tokens that stand among blanks; the [module](self) says how.
+/// Repeating the tokens among blanks; see the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelectiveCopying {
-    /// Number of token ids.
+    /// The number of token ids.
     pub vocab_size: usize,
-    /// Length in tokens, the answers included.
+    /// The length in tokens, including the answers.
     pub seq_len: usize,
-    /// Content tokens in a sequence.
+    /// The number of content tokens in a sequence.
     pub num_tokens_to_copy: usize,
 }
 
@@ -76,7 +76,8 @@ impl Configuration for SelectiveCopying {
     }
 }
 
-/// A valid configuration: at least one content id, `0..content`, with blank and copy token next, and one token to copy.
+/// A valid configuration: at least one content id, `0..content`, followed by blank and copy token, and one token to
+/// copy.
 #[derive(Debug)]
 struct Scatter {
     content: u32,

@@ -1,4 +1,4 @@
-//! The settings of the benchmark: each task at its baseline, and with one thing changed at a time.
+//! The settings of the benchmark: the baseline of every task, and variations of one setting at a time.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,9 @@ use super::{
 pub struct Setting {
     /// The task.
     pub task: Task,
-    /// Instances to learn from.
+    /// The number of training instances.
     pub train_examples: usize,
-    /// Instances to be scored on.
+    /// The number of test instances.
     pub test_examples: usize,
 }
 
@@ -32,13 +32,13 @@ impl Setting {
     }
 }
 
-/// The six tasks at their baselines, in the order of [`Task::all`].
+/// Returns the six tasks at their baselines, in the order of [`Task::all`].
 pub fn baseline_settings() -> Vec<Setting> {
     Task::all().into_iter().map(Setting::baseline).collect()
 }
 
-/// The 66 settings of the full benchmark: for each task the baseline, then those that change one thing of it, namely
-/// the vocabulary, the length, what else sets the task's difficulty, and the number of training instances.
+/// Returns the 66 settings of the full benchmark: for each task, the baseline followed by variations of one setting,
+/// which are the vocabulary, the length, any other setting of its difficulty, and the number of training instances.
 pub fn difficulty_settings() -> Vec<Setting> {
     baseline_settings().into_iter().flat_map(with_variations).collect()
 }
@@ -46,7 +46,7 @@ pub fn difficulty_settings() -> Vec<Setting> {
 fn with_variations(baseline: Setting) -> Vec<Setting> {
     let tasks = variations(&baseline.task).into_iter().map(|task| Setting { task, ..baseline.clone() });
     let train_sizes: &[usize] = match baseline.task {
-        // Its training set is the list of facts, so it is not varied.
+        // Its training set is the list of facts, so its size is fixed.
         Task::Memorization(_) => &[],
         Task::InContextRecall(_)
         | Task::NoisyInContextRecall(_)
@@ -58,7 +58,7 @@ fn with_variations(baseline: Setting) -> Vec<Setting> {
     [baseline.clone()].into_iter().chain(tasks).chain(train).collect()
 }
 
-/// The task with one of its own settings changed.
+/// Returns the task with one of its own settings changed.
 fn variations(task: &Task) -> Vec<Task> {
     match task {
         Task::InContextRecall(base) => {

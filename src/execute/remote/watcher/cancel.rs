@@ -1,4 +1,4 @@
-//! The end of a search before its trials have come back.
+//! Cancelling tasks.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<E: Engine> Watcher<E> {
-    /// Calls off, or leaves, all that is open.
+    /// Cancels all open tasks, or leaves their jobs running.
     pub(super) fn call_off(&mut self) {
         if self.settings.leave {
             for open in std::mem::take(&mut self.open).into_values() {
@@ -23,14 +23,14 @@ impl<E: Engine> Watcher<E> {
         self.cancelled.get_or_insert_with(Instant::now);
         self.listed = None;
         let called_off = self.open.values().map(|open| open.task.call_off());
-        // Where that cannot be written, jobs are ended after a while.
+        // If this cannot be written, the jobs are ended after the write timeout.
         called_off.for_each(drop);
         let queued: Vec<Job> =
             self.open.values().filter(|open| open.is_queued()).map(|open| open.job.clone()).collect();
         self.end_jobs(&queued.iter().collect::<Vec<_>>());
     }
 
-    /// Whether a task that was called off is still to be waited for.
+    /// Whether to keep waiting for a cancelled task.
     pub(super) fn is_stopping(&mut self, open: &InFlightTask, listed: Listed, since: Instant) -> bool {
         let patient = since.elapsed() < self.settings.write_timeout;
         let stopping = match listed {
@@ -47,7 +47,7 @@ impl<E: Engine> Watcher<E> {
         stopping
     }
 
-    /// Nobody wants the results any more.
+    /// Ends what is left once nobody needs the results.
     pub(super) fn abandon(mut self) {
         if !self.settings.leave && !self.open.is_empty() {
             self.call_off();

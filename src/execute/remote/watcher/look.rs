@@ -1,4 +1,4 @@
-//! What is done about one task.
+//! Polling one task.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::execute::{
 };
 
 impl<E: Engine> Watcher<E> {
-    /// Looks at one task; whether it is still open.
+    /// Polls a task. Returns whether it is still open.
     pub(super) fn look(&mut self, open: &mut InFlightTask, listed: Listed) -> Result<bool, ExecuteError> {
         if let Some(outcome) = self.result(open)? {
             return self.end(open, outcome, listed).map(|()| false);
@@ -39,14 +39,14 @@ impl<E: Engine> Watcher<E> {
             }
             Step::HandleDeath => return self.handle_death(open),
         }
-        // Whether its job can be submitted is not known before.
+        // With an unknown job, nothing has been tried yet.
         if open.stage != Stage::Unknown {
             open.failing.ends();
         }
         Ok(true)
     }
 
-    /// The result, which outranks what the engine says. A damaged one is put aside.
+    /// Reads the result, which takes precedence over the engine. A damaged one is set aside.
     fn result(&mut self, open: &InFlightTask) -> Result<Option<Outcome>, ExecuteError> {
         match open.task.outcome() {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -58,13 +58,13 @@ impl<E: Engine> Watcher<E> {
         }
     }
 
-    /// Tells what came of a task.
+    /// Reports the result of a task.
     fn end(&mut self, open: &InFlightTask, outcome: Outcome, listed: Listed) -> Result<(), ExecuteError> {
         if matches!(listed, Listed::Live(JobState::Waiting(_) | JobState::Held(_))) {
             self.end_jobs(&[&open.job]);
         }
         if let Outcome::Fatal { .. } = &outcome {
-            // Once its cause is removed the task may run again.
+            // Set aside, so that the task can run again once the cause has been fixed.
             open.task.put_aside().map_err(refused(open, "result.json"))?;
         }
         match (open.id, outcome) {
@@ -80,7 +80,7 @@ impl<E: Engine> Watcher<E> {
         Ok(())
     }
 
-    /// Writes what is asked for.
+    /// Writes the folder of the task.
     fn ask(&mut self, open: &mut InFlightTask) -> Result<(), ExecuteError> {
         let new = open.task.ask(&open.spec).map_err(refused(open, ""))?;
         open.stage = if new { Stage::New } else { Stage::Unknown };
@@ -92,12 +92,12 @@ impl<E: Engine> Watcher<E> {
         match self.engine.submit(&open.job) {
             Ok(()) => open.submitted(attempts),
             Err(error @ EngineError::System { .. }) => {
-                // Somebody may have removed its folder.
+                // Its folder may have been removed.
                 open.stage = Stage::Unwritten;
                 return Err(error.into());
             }
             Err(error) => {
-                // It may have been started all the same.
+                // It may have been started nevertheless.
                 open.stage = Stage::Unknown;
                 self.unreachable(error)?;
             }
@@ -105,10 +105,10 @@ impl<E: Engine> Watcher<E> {
         Ok(())
     }
 
-    /// Does what follows from the death of a job; whether the task is still open.
+    /// Handles the death of a job. Returns whether the task is still open.
     fn handle_death(&mut self, open: &mut InFlightTask) -> Result<bool, ExecuteError> {
         let death = open.died(&self.settings);
-        // Counting has made a shared file system look again.
+        // Counting has refreshed a shared file system, so a result may have become visible.
         if let Some(outcome) = self.result(open)? {
             return self.end(open, outcome, Listed::Gone).map(|()| false);
         }
@@ -123,7 +123,7 @@ impl<E: Engine> Watcher<E> {
                 }
                 Ok(true)
             }
-            // Another trial would fare no better.
+            // Other trials would fail in the same way.
             Death::NeverStarted | Death::GiveUp(_) if unwritten => {
                 let workers = self.settings.attempts;
                 Err(ExecuteError::Unwritten { workers, folder: open.task.folder().into(), words })
@@ -139,7 +139,7 @@ impl<E: Engine> Watcher<E> {
         }
     }
 
-    /// Says that a trial has no result, or ends where no probe has; the task is not open any more.
+    /// Reports that a trial has failed, or returns an error for the probe. The task is no longer open.
     fn give_up(&mut self, open: &InFlightTask, reason: String) -> Result<bool, ExecuteError> {
         if open.id.is_none() {
             return Err(ExecuteError::Worker(reason));
@@ -149,7 +149,7 @@ impl<E: Engine> Watcher<E> {
     }
 }
 
-/// A file of a task, or with no name its folder, that cannot be used.
+/// Returns the error for a file of a task; for its folder if `file` is empty.
 fn refused(open: &InFlightTask, file: &str) -> impl FnOnce(io::Error) -> ExecuteError + use<> {
     let path = if file.is_empty() { open.task.folder().into() } else { open.task.file(file) };
     move |source| ExecuteError::Folder { path, source }

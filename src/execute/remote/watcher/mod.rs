@@ -1,4 +1,4 @@
-//! The thread that talks to the engine.
+//! The thread that uses the engine.
 
 mod cancel;
 mod look;
@@ -26,7 +26,7 @@ use crate::{
     text::causes,
 };
 
-/// What the thread is asked to do; it ends when nobody can ask any more.
+/// A request to the thread, which ends when the sender is dropped.
 pub(super) enum Command {
     Submit(Box<Trial>),
     Cancel,
@@ -35,34 +35,34 @@ pub(super) enum Command {
 pub(super) struct Watcher<E> {
     engine: E,
     settings: Settings,
-    /// The run's folder.
+    /// The run folder.
     run: WatchedFolder,
-    /// The folder of the tasks.
+    /// The folder that contains the task folders.
     tasks: PathBuf,
-    /// What the names of all jobs of this run begin with.
+    /// The common prefix of the job names of this run.
     prefix: String,
     evaluator: String,
     command: Vec<String>,
     directory: PathBuf,
     messages: Sender<Result<Message, ExecuteError>>,
-    /// By name of the job.
+    /// The open tasks by job name.
     open: BTreeMap<String, InFlightTask>,
-    /// Whether a worker was asked to show that it is there and has the evaluator.
+    /// Whether the probe was started, which checks that a worker can start and has the evaluator.
     probed: bool,
-    /// Whether that is still open: trials wait for it.
+    /// Whether the probe is running; trials wait for it.
     probing: bool,
-    /// When the engine was last asked for live jobs.
+    /// When the engine was last asked for the live jobs.
     listed: Option<Instant>,
     /// When the search was cancelled.
     cancelled: Option<Instant>,
-    /// Whether the run's folder is away.
+    /// Since when the run folder has been missing.
     away: Failing,
-    /// Whether this machine cannot ask the engine.
+    /// Since when this machine has been unable to ask the engine.
     unasked: Failing,
     notice: String,
 }
 
-/// How long the probe may run: little, so that schedulers find a gap for it.
+/// The time limit of the probe. It is short, so that schedulers can backfill it.
 const PROBE_TIME: Duration = Duration::from_secs(300);
 
 impl<E: Engine> Watcher<E> {
@@ -75,7 +75,7 @@ impl<E: Engine> Watcher<E> {
         messages: Sender<Result<Message, ExecuteError>>,
     ) -> Result<Self, ExecuteError> {
         let nowhere = |error: io::Error| {
-            ExecuteError::Worker(format!("the working directory, in which it would start, cannot be found: {error}"))
+            ExecuteError::Worker(format!("cannot find the working directory in which it would start: {error}"))
         };
         Ok(Self {
             engine,
@@ -101,7 +101,7 @@ impl<E: Engine> Watcher<E> {
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         while self.listen(commands) {
             if let Err(error) = self.reconcile() {
-                // Nobody listens where the executor is dropped.
+                // Sending fails if the executor was dropped.
                 let _ = self.messages.send(Err(error));
                 break;
             }
@@ -109,7 +109,7 @@ impl<E: Engine> Watcher<E> {
         self.abandon();
     }
 
-    /// Takes in what is asked, waiting for at most one poll; `false` when nobody can ask any more.
+    /// Processes requests, waiting for at most one poll interval. Returns `false` once the sender is dropped.
     fn listen(&mut self, commands: &Receiver<Command>) -> bool {
         let wait = if self.open.is_empty() { Duration::MAX } else { self.settings.poll };
         let first = match commands.recv_timeout(wait) {
@@ -129,7 +129,7 @@ impl<E: Engine> Watcher<E> {
     fn take_up(&mut self, trial: &Trial) {
         let resources = (self.settings.resources)(trial);
         if !self.probed {
-            // The first trial's needs are typical, and a probe asks for the same.
+            // The probe asks for the same resources as the first trial, which are typical.
             self.probed = true;
             let time = resources.time.unwrap_or(PROBE_TIME).min(PROBE_TIME);
             let probe = self.opened(None, Resources { time: Some(time), ..resources });
@@ -142,7 +142,7 @@ impl<E: Engine> Watcher<E> {
     }
 
     fn opened(&self, trial: Option<&Trial>, resources: Resources) -> InFlightTask {
-        /// Time to call the evaluation off before its limit.
+        /// The time to cancel the evaluation before its limit.
         const LEAD: Duration = Duration::from_secs(60);
         let limit = resources.time.map(|time| (time - (time / 10).min(LEAD)).as_secs_f64());
         let spec = Spec {
@@ -164,15 +164,15 @@ impl<E: Engine> Watcher<E> {
         InFlightTask::new(trial.map(|trial| trial.id), Task::at(folder), spec, job)
     }
 
-    /// Brings what is wanted and what is together.
+    /// Brings the jobs in line with the open tasks.
     fn reconcile(&mut self) -> Result<(), ExecuteError> {
-        // Without the folder nothing can be said about a task; a cancelled search needs none.
+        // Without the folder, the state of the tasks is unknown. A cancelled search does not need it.
         if self.cancelled.is_none() && self.is_away()? {
             return Ok(());
         }
         let due = self.listed.is_none_or(|listed| listed.elapsed() >= self.settings.poll);
         let live = if due { self.live()? } else { None };
-        // Between two looks at everything only what is new is looked at.
+        // Between two polls of the engine, look at new tasks only.
         let new = |open: &InFlightTask| matches!(open.stage, Stage::Unwritten | Stage::New);
         self.probing = self.open.values().any(|open| open.id.is_none());
         let names: Vec<String> =
@@ -193,7 +193,7 @@ impl<E: Engine> Watcher<E> {
         Ok(())
     }
 
-    /// Whether the run's folder is away.
+    /// Whether the run folder is missing.
     fn is_away(&mut self) -> Result<bool, ExecuteError> {
         if self.run.is_there() {
             self.away.ends();
@@ -206,14 +206,14 @@ impl<E: Engine> Watcher<E> {
             return Err(ExecuteError::Gone { folder, waited });
         }
         self.remark(format!(
-            "the run's folder {} is not there; waiting {} s for it",
+            "the run folder {} is not there; waiting {} s for it",
             folder.display(),
             write_timeout.as_secs()
         ));
         Ok(true)
     }
 
-    /// What a folder or this machine refuses may be granted later: tried again for a while. The task stays open.
+    /// Tolerates errors of a folder or of this machine for a while. The task stays open.
     fn passes(&mut self, error: ExecuteError, open: &mut InFlightTask) -> Result<bool, ExecuteError> {
         match &error {
             ExecuteError::Folder { .. } | ExecuteError::Engine(EngineError::System { .. })
@@ -229,7 +229,7 @@ impl<E: Engine> Watcher<E> {
         }
     }
 
-    /// The live jobs, where the engine answers and any can be alive.
+    /// Returns the live jobs; `None` if the engine does not answer.
     fn live(&mut self) -> Result<Option<BTreeMap<String, JobState>>, ExecuteError> {
         self.listed = Some(Instant::now());
         let jobs = self.open.values().filter(|open| open.stage != Stage::New).map(|open| &open.job);
@@ -250,14 +250,14 @@ impl<E: Engine> Watcher<E> {
         }
     }
 
-    /// Ends jobs; those that do not hear of it find a result or a cancellation in their folder.
+    /// Ends jobs. Workers that this does not reach find a result or a cancellation in their folder.
     fn end_jobs(&mut self, jobs: &[&Job]) {
         if let Err(error) = self.engine.cancel(jobs) {
             self.remark(causes(&error));
         }
     }
 
-    /// Goes on without the engine for now, where it may answer later.
+    /// Tolerates errors of an engine that may answer later.
     fn unreachable(&mut self, error: EngineError) -> Result<(), ExecuteError> {
         match error {
             EngineError::Unreachable { .. } => self.remark(format!("{}; trying again", causes(&error))),
@@ -274,7 +274,7 @@ impl<E: Engine> Watcher<E> {
         }
     }
 
-    /// Says something that a person should know, once.
+    /// Sends a notice unless it repeats the last one.
     fn remark(&mut self, text: String) {
         if self.notice != text {
             self.say(Message::Notice(text.clone()));
@@ -283,7 +283,7 @@ impl<E: Engine> Watcher<E> {
     }
 
     fn say(&self, message: Message) {
-        // Nobody listens where the executor is dropped.
+        // Sending fails if the executor was dropped.
         let _ = self.messages.send(Ok(message));
     }
 }
