@@ -1,7 +1,7 @@
-//! The parameters of a module as a safetensors file.
+//! Saves and loads the parameters of a module as a safetensors file.
 //!
-//! A parameter is named by its path in the module, such as `trunk.layers.0.mixer.query.weight`. Files are written whole
-//! or not at all; tensors are read and written in full, so the memory for one copy of the file is needed.
+//! Each parameter is named by its path in the module, such as `trunk.layers.0.mixer.query.weight`. Files are written
+//! atomically. Saving and loading need the memory for one copy of the file.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::{durable, limits};
 
-/// Weights that cannot be saved or loaded.
+/// An error in saving or loading weights.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WeightsError {
@@ -33,12 +33,12 @@ pub enum WeightsError {
         /// The I/O error.
         source: io::Error,
     },
-    /// The file is no safetensors file, or a damaged one.
-    #[error("{} holds no weights", .path.display())]
+    /// The file is not a safetensors file, or it is damaged.
+    #[error("{} is not a valid safetensors file", .path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// The words of the format's library.
+        /// The error of the safetensors library.
         source: SafeTensorError,
     },
     /// The file holds the weights of another model.
@@ -46,38 +46,38 @@ pub enum WeightsError {
     OtherModel {
         /// The file.
         path: PathBuf,
-        /// The first thing that differs.
+        /// The first difference.
         reason: String,
     },
-    /// A tensor of a type that the format has not.
-    #[error("{name} is of type {dtype:?}, which cannot be saved")]
+    /// A tensor has a type that cannot be saved.
+    #[error("{name} has type {dtype:?}, which cannot be saved")]
     Type {
         /// The tensor.
         name: String,
         /// Its type.
         dtype: DType,
     },
-    /// The device failed.
+    /// A tensor cannot be read from the device.
     #[error("the device did not return a tensor")]
     Device(#[from] TensorReadError),
 }
 
-/// Saves the floating-point parameters of `module`.
+/// Saves the floating-point parameters of `module` to `path`.
 ///
 /// # Errors
-/// [`WeightsError`] when the device fails or the file cannot be written.
+/// Returns a [`WeightsError`] if a tensor cannot be read from its device or the file cannot be written.
 pub fn save<M: Module>(module: &M, path: &Path) -> Result<(), WeightsError> {
     let tensors = parameters(module).into_iter().map(|Parameter { name, read, .. }| Ok((name, read()?)));
     write(path, tensors.collect::<Result<_, TensorReadError>>()?)
 }
 
-/// Gives `module` the parameters in a file, each in the precision and on the device that it has.
+/// Loads the parameters of `module` from `path`. Each parameter keeps its precision and its device.
 ///
 /// # Errors
-/// [`WeightsError`] when the file cannot be read, or names and shapes are not those of the module.
+/// Returns a [`WeightsError`] if the file cannot be read, or if its names and shapes differ from those of the module.
 pub fn load<M: Module>(module: M, path: &Path) -> Result<M, WeightsError> {
     let other = |reason| WeightsError::OtherModel { path: path.into(), reason };
-    // Before the numbers are read: there may be many.
+    // Compare the header first: reading the values can take long.
     if let Some(reason) = Header::read(path)?.difference(&parameters(&module)) {
         return Err(other(reason));
     }
@@ -86,12 +86,12 @@ pub fn load<M: Module>(module: M, path: &Path) -> Result<M, WeightsError> {
     if load.changed { Err(other("it changed while it was read".into())) } else { Ok(module) }
 }
 
-/// Numbers of a tensor of this shape.
+/// Returns the number of elements of a tensor with this shape.
 pub(crate) fn elements(shape: &[usize]) -> u128 {
     shape.iter().fold(1, |product: u128, &size| product.saturating_mul(size as u128))
 }
 
-/// A floating-point parameter, not read from its device yet.
+/// A floating-point parameter that has not been read from its device yet.
 pub(crate) struct Parameter {
     pub name: String,
     pub id: ParamId,
@@ -99,7 +99,7 @@ pub(crate) struct Parameter {
     pub read: Box<dyn Fn() -> Result<TensorData, TensorReadError>>,
 }
 
-/// The floating-point parameters of a module, in its order.
+/// Returns the floating-point parameters of a module, in the module's order.
 pub(crate) fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
     let mut collect = Collect { path: Vec::new(), found: Vec::new() };
     module.visit(&mut collect);
@@ -119,12 +119,12 @@ pub(crate) fn write(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<(
     durable::write(path, &bytes).map_err(|source| WeightsError::Io { path: path.into(), source })
 }
 
-/// The names, types and shapes of the tensors of a file, without their numbers.
+/// The names, types and shapes of the tensors in a file, without their values.
 #[derive(Debug)]
 pub(crate) struct Header(Metadata);
 
 impl Header {
-    /// Reads the header of a file, and checks that the file is as long as it says.
+    /// Reads the header of a file and checks the length of the file against it.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let io = |source| WeightsError::Io { path: path.into(), source };
         let format = |source| WeightsError::Format { path: path.into(), source };
@@ -154,7 +154,7 @@ impl Header {
         Ok(Self(header))
     }
 
-    /// The first thing in which the tensors differ from the parameters of a module.
+    /// Describes the first difference between the tensors and the parameters of a module.
     fn difference(&self, parameters: &[Parameter]) -> Option<String> {
         let mut left: BTreeMap<_, _> = self.tensors().collect();
         for Parameter { name, shape, .. } in parameters {
@@ -166,16 +166,16 @@ impl Header {
                 Some(_) => {}
             }
         }
-        left.keys().next().map(|name| format!("it has a tensor {name}, which the model has not"))
+        left.keys().next().map(|name| format!("it has a tensor {name}, which the model does not have"))
     }
 
-    /// All tensors.
+    /// Returns all tensors.
     pub fn tensors(&self) -> impl Iterator<Item = (String, &TensorInfo)> {
         self.0.tensors().into_iter()
     }
 }
 
-/// Bytes of a header, as the format's library bounds them.
+/// The largest header in bytes that the safetensors library accepts.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// Reads named tensors.
@@ -195,7 +195,7 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, TensorData>, WeightsE
     Ok(tensors)
 }
 
-/// The types that both sides have.
+/// The element types that both safetensors and Burn support.
 const TYPES: [(Dtype, DType); 6] = [
     (Dtype::F64, DType::F64),
     (Dtype::F32, DType::F32),
@@ -231,7 +231,7 @@ impl ModuleVisitor for Collect {
 struct Load {
     path: Vec<String>,
     tensors: BTreeMap<String, TensorData>,
-    /// Whether a tensor does not fit after all.
+    /// Whether a tensor turned out to have another shape than the header stated.
     changed: bool,
 }
 
@@ -252,7 +252,7 @@ impl ModuleMapper for Load {
     }
 }
 
-/// The parameter with other numbers, in the precision and on the device that it has.
+/// Replaces the values of a parameter. The parameter keeps its precision and its device.
 pub(crate) fn replaced<const D: usize>(param: Param<Tensor<D>>, data: TensorData) -> Param<Tensor<D>> {
     param.map(|old| {
         let device = old.device().without_autodiff();
@@ -296,7 +296,7 @@ mod tests {
         let logits = |model: &HybridLm| model.forward(tokens()).into_data();
         assert_ne!(logits(&other), logits(&one));
         assert_eq!(logits(&load(other, &path).unwrap()), logits(&one));
-        // A model in training stays in training.
+        // A model in training mode stays in training mode.
         let trained = load(model("AM", 2).train(), &path).unwrap();
         assert!(trained.norm.gamma.is_require_grad());
 
@@ -304,7 +304,7 @@ mod tests {
         assert!(names.contains(&"trunk.layers.1.norm.gamma".into()), "{names:?}");
         let refused = |architecture| load(model(architecture, 1), &path).unwrap_err().to_string();
         assert!(refused("AMA").contains("no tensor trunk.layers.2"), "{}", refused("AMA"));
-        assert!(refused("A").contains("which the model has not"));
+        assert!(refused("A").contains("which the model does not have"));
         assert!(refused("MA").contains("another model"));
     }
 
@@ -318,7 +318,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in [0, 5, 100, whole.len() - 1] {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert!(message().contains("holds no weights"), "{}", message());
+            assert!(message().contains("is not a valid safetensors file"), "{}", message());
         }
         assert!(save(&model("A", 1), folder.path()).is_err());
     }

@@ -97,18 +97,21 @@ fn damaged_flat_files_are_refused() {
     write(&path, TokenFormat::Header, TokenWidth::U16, &[vec![1, 2, 3]]);
     let good = fs::read(&path).unwrap();
     fs::write(&path, &good[..good.len() - 2]).unwrap();
-    assert!(refusal(TokenFile::open(&path, TokenWidth::U16), &path).contains("1028 bytes, 1030 for the 3 tokens"));
+    assert!(
+        refusal(TokenFile::open(&path, TokenWidth::U16), &path)
+            .contains("1028 bytes but must have 1030 for the 3 tokens")
+    );
     let mut other = good.clone();
     other[4] = 9;
     fs::write(&path, other).unwrap();
-    assert!(refusal(TokenFile::open(&path, TokenWidth::U16), &path).contains("at byte 4: version 9"));
+    assert!(refusal(TokenFile::open(&path, TokenWidth::U16), &path).contains("at byte 4: header version 9"));
 
     // The second token, at byte 1026, is 2.
     fs::write(&path, &good).unwrap();
     let file = TokenFile::open(&path, TokenWidth::U32).unwrap();
     assert_eq!(file.width(), TokenWidth::U16, "the header knows better");
     let message = file.check(2).unwrap_err().to_string();
-    assert!(message.contains("at byte 1026: token 2 is not below the vocabulary size 2"), "{message}");
+    assert!(message.contains("at byte 1026: token 2 is outside the vocabulary of 2"), "{message}");
     assert!(file.read(2, 2, 9).is_err() && file.read(u64::MAX, 1, 9).is_err());
     // Cut after it was opened.
     fs::write(&path, &good[..1026]).unwrap();
@@ -130,13 +133,13 @@ fn damaged_indices_are_refused_at_their_byte() {
         refusal(TokenFile::open(&path, TokenWidth::U16), &index)
     };
     for (at, value, expected) in [
-        (0, b'X', "at byte 0: this is no index"),
+        (0, b'X', "at byte 0: this is not an index"),
         (9, 2, "at byte 9: version 2"),
-        (17, 7, "at byte 17: tokens of type 7"),
-        (18, 3, "82 bytes, 94 for 3 sequences"),
-        (37, 255, "at byte 34: a sequence of -"),
-        (34, 200, "sequence 0 ends at byte 400 of the data, which has 6"),
-        (50, 6, "sequence 1 begins at byte 6 of the data, the one before ends at 4"),
+        (17, 7, "at byte 17: token type 7"),
+        (18, 3, "82 bytes but must have 94 for 3 sequences"),
+        (37, 255, "at byte 34: a sequence has -"),
+        (34, 200, "sequence 0 ends at byte 400, but the data has 6 bytes"),
+        (50, 6, "sequence 1 begins at byte 6 of the data, but the one before ends at 4"),
         (74, 9, "at byte 74: document boundary 9 after 1, of 2 sequences"),
     ] {
         let message = with(at, value);
@@ -150,7 +153,9 @@ fn damaged_indices_are_refused_at_their_byte() {
     fs::write(&path, &data[..4]).unwrap();
     assert!(refusal(TokenFile::open(&path, TokenWidth::U16), &index).contains("ends at byte 6"));
     fs::write(&path, [&data[..], &[0, 0]].concat()).unwrap();
-    assert!(refusal(TokenFile::open(&path, TokenWidth::U16), &index).contains("end at byte 6 of the data's 8"));
+    assert!(
+        refusal(TokenFile::open(&path, TokenWidth::U16), &index).contains("end at byte 6, but the data has 8 bytes")
+    );
 }
 
 #[test]
@@ -196,7 +201,7 @@ fn windows_predict_every_token_once_and_never_the_other_part() {
     assert_eq!(validation.sample(99, 8).unwrap().iter().map(|batch| batch.batch).sum::<usize>(), 20);
 
     let error = |seq, share| Windows::split(Arc::clone(&file), 1003, seq, share).unwrap_err().to_string();
-    assert!(error(400, 0.2).contains("201 tokens for validation, a window of 400 takes 401"));
+    assert!(error(400, 0.2).contains("201 tokens for validation, but a window of 400 needs 401"));
     assert!(error(0, 0.2).contains("is 0") && error(10, 1.5).contains("1.5") && error(10, f64::NAN).contains("NaN"));
     let [small, _] = Windows::split(file, 500, 10, 0.2).unwrap();
     assert!(small.batch([60]).unwrap_err().to_string().contains("at byte 1200: token 600"));

@@ -154,6 +154,6 @@ fn what_cannot_be_scored_is_named() {
     assert!(refused(question(&["AAAA"], 0)).to_string().contains("longer"));
     let mut bare = question(&["A"], 0);
     bare.choices[0].context.clear();
-    assert!(refused(bare).to_string().contains("nothing stands before"));
+    assert!(refused(bare).to_string().contains("no context before it"));
     assert!(matches!(score(&pairs(), &[], &encode, 9), Err(DownstreamError::Empty)));
 }

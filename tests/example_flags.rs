@@ -383,7 +383,7 @@ fn comparisons_without_pairs_and_studies_without_trainings_say_so() {
     let corpus = corpus(folder.path());
     let mut isoflop = program("isoflop");
     isoflop.arg("--corpus").arg(corpus).args(["--plan", "--widths", "8,8", "--budgets", "1e9,1e9"]);
-    refuse(&mut isoflop, "no budget buys 50 steps");
+    refuse(&mut isoflop, "no budget allows 50 steps");
 }
 
 #[test]

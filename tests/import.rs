@@ -53,7 +53,7 @@ fn lines_of_json_are_documents() {
     let read = |path: &PathBuf| TextReader::new([path.clone(), path.clone()]).collect::<Result<Vec<_>, _>>();
     assert_eq!(read(&path).unwrap(), ["one", "two\n", "one", "two\n"]);
     for (line, reason) in
-        [("[1]", "no JSON object"), ("{\"txt\": 1}", "no field"), ("{\"text\": 1}", "no string"), ("{", "EOF")]
+        [("[1]", "not a JSON object"), ("{\"txt\": 1}", "no field"), ("{\"text\": 1}", "not a string"), ("{", "EOF")]
     {
         fs::write(&path, format!("{{\"text\": \"one\"}}\n{line}\n")).unwrap();
         let message = read(&path).unwrap_err().to_string();

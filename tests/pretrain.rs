@@ -248,7 +248,7 @@ fn what_does_not_fit_is_refused() {
     let other = ModelSpec { architecture: "AMA".parse().unwrap(), ..model() };
     let other = Pretrainer::new(&other, &primitives, &corpus, &config(), &run).unwrap();
     let error = other.run(&Device::flex(), &[], go_on).unwrap_err().to_string();
-    assert!(error.contains("model.architecture was \"1A+1M\", is \"1A+1M+1A\""), "{error}");
+    assert!(error.contains("model.architecture was \"1A+1M\" and is now \"1A+1M+1A\""), "{error}");
     let again = || {
         let go_on = &mut |_: &Record| ControlFlow::Continue(());
         pretrainer(root.path(), "run", &config()).run(&Device::flex(), &[], go_on).unwrap_err()

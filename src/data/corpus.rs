@@ -1,4 +1,4 @@
-//! A folder with everything about one corpus.
+//! The files of a corpus.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,50 +10,50 @@ use serde::{Deserialize, Serialize};
 use super::{TokenError, TokenFile, TokenWidth};
 use crate::{durable, limits};
 
-/// What is known of a corpus besides its tokens: the file `corpus.json` beside them.
+/// A description of a corpus, stored as `corpus.json` beside its tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusInfo {
-    /// Number of token ids of the tokenizer.
+    /// The size of the tokenizer's vocabulary.
     pub vocab_size: usize,
-    /// The token that stands behind every document, where there is one.
+    /// The token that follows every document, if there is one.
     pub end_of_text: Option<u32>,
-    /// Documents.
+    /// The number of documents.
     pub documents: u64,
-    /// Bytes of text.
+    /// The size of the text in bytes.
     pub text_bytes: u64,
-    /// Per token id the bytes of text that it stands for; none where that is not known.
+    /// The number of bytes of text that each token id represents, if known.
     pub token_bytes: Option<Vec<u32>>,
 }
 
-/// Tokens with their vocabulary, shared by clones.
+/// A tokenized corpus. Clones share the tokens.
 #[derive(Clone, Debug)]
 pub struct Corpus {
     /// The tokens.
     pub tokens: Arc<TokenFile>,
-    /// Number of token ids.
+    /// The size of the vocabulary.
     pub vocab_size: usize,
-    /// Per token id the bytes of text that it stands for, where that is known: losses can then be stated per byte.
+    /// The number of bytes of text that each token id represents, if known. With it, losses can be stated per byte.
     pub token_bytes: Option<Arc<[u32]>>,
-    /// The tokenizer, where there is one.
+    /// The path of the tokenizer, if there is one.
     pub tokenizer: Option<PathBuf>,
 }
 
-/// The names in the folder of a corpus.
+/// The file names in the folder of a corpus.
 const TOKENS: &str = "tokens.bin";
 const INFO: &str = "corpus.json";
 const TOKENIZER: &str = "tokenizer.json";
 
 impl Corpus {
-    /// A token file of any origin, with the size of its vocabulary.
+    /// Creates a corpus from a token file and the size of its vocabulary.
     pub fn new(tokens: TokenFile, vocab_size: usize) -> Self {
         Self { tokens: Arc::new(tokens), vocab_size, token_bytes: None, tokenizer: None }
     }
 
-    /// Opens the folder of an imported corpus: `tokens.bin`, `corpus.json` and, if there, `tokenizer.json`.
+    /// Opens the folder of an imported corpus. It contains `tokens.bin`, `corpus.json` and optionally `tokenizer.json`.
     ///
     /// # Errors
-    /// [`TokenError`] when a file is missing or makes no sense.
+    /// Returns a [`TokenError`] if a file is missing or invalid.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, TokenError> {
         let folder = folder.as_ref();
         let path = folder.join(INFO);
@@ -64,7 +64,7 @@ impl Corpus {
             return Err(TokenError::Description { path, reason: error.to_string() });
         }
         if info.token_bytes.as_ref().is_some_and(|bytes| bytes.len() != info.vocab_size) {
-            let reason = "token_bytes has not one entry per token id".into();
+            let reason = "token_bytes must have one entry per token id".into();
             return Err(TokenError::Description { path, reason });
         }
         let width = TokenWidth::for_vocabulary(info.vocab_size);
@@ -75,20 +75,20 @@ impl Corpus {
         })
     }
 
-    /// Where the tokens of the corpus in `folder` are.
+    /// Returns the path of the tokens of the corpus in `folder`.
     pub fn tokens_path(folder: &Path) -> PathBuf {
         folder.join(TOKENS)
     }
 
-    /// Where the tokenizer of the corpus in `folder` is.
+    /// Returns the path of the tokenizer of the corpus in `folder`.
     pub fn tokenizer_path(folder: &Path) -> PathBuf {
         folder.join(TOKENIZER)
     }
 
-    /// Writes `corpus.json` into `folder`, last of the files of a corpus: only a whole one has it.
+    /// Writes `corpus.json` into `folder`. It must be the last file written, so that only a complete corpus has it.
     ///
     /// # Errors
-    /// [`TokenError::Io`] when it cannot be written.
+    /// Returns [`TokenError::Io`] if the file cannot be written.
     pub(crate) fn write_info(folder: &Path, info: &CorpusInfo) -> Result<(), TokenError> {
         let path = folder.join(INFO);
         let text = serde_json::to_vec(info).map_err(std::io::Error::from);

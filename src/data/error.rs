@@ -1,4 +1,4 @@
-//! What can be wrong with token data.
+//! Errors in token data.
 
 use std::{io, path::PathBuf};
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::TokenWidth;
 
-/// Token data that cannot be used. Messages name the file, and the byte where that is known.
+/// An error in token data. The message names the file, and the byte offset if it is known.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TokenError {
@@ -18,73 +18,74 @@ pub enum TokenError {
         /// The I/O error.
         source: io::Error,
     },
-    /// The file is shorter or longer than it says, or than its tokens need.
-    #[error("{} has {found} bytes, {expected} are needed: it is truncated, of another format, or of another token width",
+    /// The length of the file contradicts its header, or is not a whole number of tokens.
+    #[error("{} has {found} bytes but must have {expected}: it is truncated, or has another format or token width",
         .path.display())]
     Length {
         /// The file.
         path: PathBuf,
-        /// Bytes there are.
+        /// The actual length in bytes.
         found: u64,
-        /// What would fit, in words.
+        /// A description of the expected length.
         expected: String,
     },
-    /// The content contradicts the format.
+    /// The content is not valid in this format.
     #[error("{} at byte {offset}: {reason}", .path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// Where.
+        /// The offset in bytes.
         offset: u64,
-        /// What is wrong there.
+        /// The problem.
         reason: String,
     },
-    /// A token that the vocabulary does not have.
-    #[error("{} at byte {offset}: token {token} is not below the vocabulary size {vocab_size}; use the tokenizer that wrote the file, or another token width",
+    /// A token is outside the vocabulary.
+    #[error("{} at byte {offset}: token {token} is outside the vocabulary of {vocab_size}; use the tokenizer \
+        that wrote the file, or another token width",
         .path.display())]
     Vocabulary {
         /// The file.
         path: PathBuf,
-        /// Where.
+        /// The offset in bytes.
         offset: u64,
         /// The token.
         token: i64,
-        /// Number of token ids.
+        /// The size of the vocabulary.
         vocab_size: usize,
     },
-    /// A token that does not fit the width of the file being written.
-    #[error("token {token} does not fit into {width}: write a wider format")]
+    /// A token does not fit the token width of the file.
+    #[error("token {token} does not fit into {width}: use a wider token width")]
     Width {
         /// The token.
         token: u32,
-        /// The width of the file.
+        /// The token width of the file.
         width: TokenWidth,
     },
-    /// Fewer tokens than one window.
-    #[error("{} has {tokens} tokens for {part}, a window of {seq} takes {}: shorten the windows or add text",
+    /// There are fewer tokens than one window needs.
+    #[error("{} has {tokens} tokens for {part}, but a window of {seq} needs {}: shorten the windows or add text",
         .path.display(), seq.saturating_add(1))]
     TooShort {
         /// The file.
         path: PathBuf,
-        /// Which part of it.
+        /// The part of the file: training or validation.
         part: &'static str,
-        /// Tokens there are.
+        /// The number of tokens in this part.
         tokens: u64,
-        /// Length of a window.
+        /// The length of a window in tokens.
         seq: usize,
     },
-    /// A setting that makes no batch.
+    /// A setting is zero.
     #[error("{0} is 0: it must be at least 1")]
     Zero(&'static str),
-    /// A share that is none.
+    /// The validation share is not between 0 and 1.
     #[error("the validation share is {0}: it must lie between 0 and 1, such as 0.05")]
     Share(f64),
-    /// A file beside the tokens that cannot be understood.
-    #[error("{} is no description of a corpus: {reason}; import the text again", .path.display())]
+    /// The description of the corpus is invalid.
+    #[error("{} is not a valid description of a corpus: {reason}; import the text again", .path.display())]
     Description {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
 }

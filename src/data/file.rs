@@ -1,4 +1,4 @@
-//! Reading tokens at any place of a file.
+//! Random access to token files.
 
 use std::{
     fs::File,
@@ -9,41 +9,42 @@ use std::{
 use super::{TokenError, TokenWidth, megatron};
 use crate::{limits, seed::digest};
 
-/// Bytes of the header that llm.c writes: 256 integers of 32 bits.
+/// The size in bytes of the header that llm.c writes: 256 integers of 32 bits.
 pub(super) const HEADER_BYTES: u64 = 1024;
-/// Magic number, version and token width of the headers of llm.c (`dev/data/data_common.py`): GPT-2's and Llama 3's.
+/// Magic number, version and token width of the headers of llm.c (`dev/data/data_common.py`), for GPT-2 and Llama 3.
 pub(super) const HEADERS: [(i32, i32, TokenWidth); 2] =
     [(20_240_520, 1, TokenWidth::U16), (20_240_801, 7, TokenWidth::U32)];
 
-/// A file of tokens, read at any place by any number of threads. Nothing of it is kept in memory: the system's page
-/// cache does that.
+/// A file of tokens with random access from any number of threads. Its content is not loaded into memory; the operating
+/// system's page cache serves repeated reads.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
     file: File,
-    /// Where the first token is, in bytes.
+    /// The offset of the first token in bytes.
     start: u64,
     width: TokenWidth,
     tokens: u64,
 }
 
 impl TokenFile {
-    /// Opens a file of whichever format: Megatron-LM's where a file `.idx` lies beside it, llm.c's where it begins with
-    /// that header, plain tokens of width `plain` else. A Megatron prefix without extension serves as well.
+    /// Opens a file and detects its format: Megatron-LM if there is an `.idx` file beside it, llm.c if it begins with
+    /// that header, and plain tokens of width `plain` otherwise. You can also pass a Megatron prefix without extension.
     ///
     /// # Errors
-    /// [`TokenError`] when the file cannot be read, is cut short, or contradicts itself or its index.
+    /// Returns a [`TokenError`] if the file cannot be read, is truncated, or contradicts its header or index.
     pub fn open(path: impl AsRef<Path>, plain: TokenWidth) -> Result<Self, TokenError> {
         let path = path.as_ref();
         let [_, index] = megatron::pair(path);
         if index.is_file() { Self::megatron(path) } else { Self::flat(path, plain) }
     }
 
-    /// Opens a flat file: the header of llm.c, if any, and tokens. The header knows the width; `plain` is that of files
-    /// without one.
+    /// Opens a flat file: tokens, optionally after a header of llm.c. The header states the token width; `plain` is the
+    /// width of files without a header.
     ///
     /// # Errors
-    /// [`TokenError`] when the file cannot be read, or its length fits neither its header nor whole tokens.
+    /// Returns a [`TokenError`] if the file cannot be read, or if its length contradicts its header or is not a whole
+    /// number of tokens.
     pub fn flat(path: impl AsRef<Path>, plain: TokenWidth) -> Result<Self, TokenError> {
         let path = path.as_ref();
         let (file, length) = open(path)?;
@@ -60,22 +61,22 @@ impl TokenFile {
             return Ok(Self { path: path.into(), file, start: 0, width: plain, tokens: length / plain.bytes() });
         };
         if number(1) != version {
-            let reason = format!("version {} of the header is not known, only {version}", number(1));
+            let reason = format!("header version {} is not supported; the supported version is {version}", number(1));
             return Err(TokenError::Format { path: path.into(), offset: 4, reason });
         }
         let tokens = u64::from(number(2) as u32);
         let expected = HEADER_BYTES + tokens * width.bytes();
         if length != expected {
-            let expected = format!("{expected} for the {tokens} tokens that its header states");
+            let expected = format!("{expected} for the {tokens} tokens stated in its header");
             return Err(TokenError::Length { path: path.into(), found: length, expected });
         }
         Ok(Self { path: path.into(), file, start: HEADER_BYTES, width, tokens })
     }
 
-    /// Opens the pair `.bin` and `.idx` of Megatron-LM, given with either extension or without.
+    /// Opens the `.bin` and `.idx` files of Megatron-LM. `path` can have either extension or none.
     ///
     /// # Errors
-    /// [`TokenError`] when a file cannot be read, or the index is damaged or points beyond the data.
+    /// Returns a [`TokenError`] if a file cannot be read, or if the index is damaged or points beyond the data.
     pub fn megatron(path: impl AsRef<Path>) -> Result<Self, TokenError> {
         let [path, index] = megatron::pair(path.as_ref());
         let (file, length) = open(&path)?;
@@ -84,25 +85,26 @@ impl TokenFile {
         Ok(Self { path, file, start: 0, width, tokens: length / width.bytes() })
     }
 
-    /// Number of tokens.
+    /// Returns the number of tokens.
     pub fn tokens(&self) -> u64 {
         self.tokens
     }
 
-    /// How they are stored.
+    /// Returns the token width.
     pub fn width(&self) -> TokenWidth {
         self.width
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads `count` tokens from token `at` on, each below `vocab_size`.
+    /// Reads `count` tokens, starting at token `at`. Every token must be below `vocab_size`.
     ///
     /// # Errors
-    /// [`TokenError`] when that is beyond the end, the file cannot be read, or a token is beyond the vocabulary.
+    /// Returns a [`TokenError`] if the range exceeds the file, the file cannot be read, or a token is outside the
+    /// vocabulary.
     pub fn read(&self, at: u64, count: usize, vocab_size: usize) -> Result<Vec<i32>, TokenError> {
         let width = self.width.bytes();
         if at.checked_add(count as u64).is_none_or(|end| end > self.tokens) {
@@ -126,18 +128,18 @@ impl TokenFile {
         tokens.collect()
     }
 
-    /// A digest of the number of tokens, their width, and the tokens themselves: all of a small file, 1,024 blocks
-    /// spread over a large one. Two files with the same digest are taken for the same data.
+    /// Returns a digest of the number of tokens, the token width and the tokens. For large files, it covers 1,024
+    /// blocks spread over the file. Two files with the same digest are treated as the same data.
     ///
     /// # Errors
-    /// [`TokenError`] when the file cannot be read.
+    /// Returns a [`TokenError`] if the file cannot be read.
     pub fn digest(&self) -> Result<String, TokenError> {
         const BLOCK: u64 = 4096;
         let bytes = self.tokens * self.width.bytes();
         let blocks = bytes.div_ceil(BLOCK).clamp(1, 1024);
         let mut content = format!("{} {} ", self.tokens, self.width).into_bytes();
         for block in 0..blocks {
-            // The first block begins at the start, the last one ends at the end.
+            // The first block is at the start of the file, the last one at its end.
             let at =
                 (bytes.saturating_sub(BLOCK) as u128 * block as u128 / blocks.saturating_sub(1).max(1) as u128) as u64;
             let start = content.len();
@@ -147,10 +149,10 @@ impl TokenFile {
         Ok(format!("{:032x}", digest(&content)))
     }
 
-    /// Reads all tokens once and checks that each is below `vocab_size`.
+    /// Reads the whole file and checks that every token is below `vocab_size`.
     ///
     /// # Errors
-    /// [`TokenError`] at the first that is not.
+    /// Returns a [`TokenError`] at the first token that is not, or if the file cannot be read.
     pub fn check(&self, vocab_size: usize) -> Result<(), TokenError> {
         const AT_ONCE: u64 = 1 << 20;
         for at in (0..self.tokens).step_by(AT_ONCE as usize) {
@@ -160,21 +162,21 @@ impl TokenFile {
     }
 }
 
-/// The file and its length.
+/// Opens a file and returns its length.
 fn open(path: &Path) -> Result<(File, u64), TokenError> {
-    // It is read in parts.
+    // The file is read in parts, so its size is not limited.
     let file = limits::open(path, u64::MAX).map_err(TokenError::io(path))?;
     let metadata = file.metadata().map_err(TokenError::io(path))?;
     Ok((file, metadata.len()))
 }
 
-/// Reads at a place without moving the file's cursor, so that threads can share the file.
+/// Reads at an offset without moving the file's cursor, so that threads can share the file.
 #[cfg(unix)]
 fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
 }
 
-/// Reads at a place, which every call states.
+/// Reads at an offset. Every call states its offset, so threads can share the file.
 #[cfg(windows)]
 fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {

@@ -1,8 +1,8 @@
-//! The index that Megatron-LM keeps beside its tokens (`megatron/core/datasets/indexed_dataset.py`).
+//! The index file of Megatron-LM (`megatron/core/datasets/indexed_dataset.py`).
 //!
-//! Magic `MMIDIDX\0\0`, version 1 (u64), a code of the token type (u8), numbers of sequences and of document boundaries
-//! (u64), then per sequence its length in tokens (i32), per sequence its first byte in the `.bin` (i64), and the
-//! document boundaries as numbers of sequences (i64), 0 first. All little-endian.
+//! Layout, all little-endian: magic `MMIDIDX\0\0`, version 1 (u64), code of the token type (u8), number of sequences
+//! (u64), number of document boundaries (u64); then the length of every sequence in tokens (i32), the offset of every
+//! sequence in the `.bin` file in bytes (i64), and the document boundaries as sequence numbers (i64), starting with 0.
 
 use std::{
     fs::File,
@@ -16,11 +16,11 @@ const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
 /// Bytes before the lengths.
 const HEAD: u64 = 9 + 8 + 1 + 8 + 8;
 
-/// The codes of the token types that can be read.
+/// The codes of the supported token types.
 const CODES: [(u8, TokenWidth); 4] =
     [(1, TokenWidth::U8), (4, TokenWidth::I32), (5, TokenWidth::I64), (8, TokenWidth::U16)];
 
-/// The names of the data and of the index, of which `path` may be either, or their common start.
+/// Returns the paths of the data and of the index. `path` can be either of them, or their common prefix.
 pub(super) fn pair(path: &Path) -> [PathBuf; 2] {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let prefix = if matches!(extension, Some("bin" | "idx")) { path.with_extension("") } else { path.to_owned() };
@@ -32,22 +32,22 @@ pub(super) fn pair(path: &Path) -> [PathBuf; 2] {
     })
 }
 
-/// Checks an index of `length` bytes against `.bin` data of `data_length` bytes; the width of its tokens.
+/// Checks an index of `length` bytes against `.bin` data of `data_length` bytes. Returns the token width.
 pub(super) fn check(path: &Path, file: File, length: u64, data_length: u64) -> Result<TokenWidth, TokenError> {
     let mut index = Index { path, reader: BufReader::new(file), offset: 0 };
     if length < HEAD {
         return Err(index.length(length, format!("at least {HEAD}")));
     }
     if index.take()? != *MAGIC {
-        return Err(index.wrong(0, "this is no index of Megatron-LM".into()));
+        return Err(index.wrong(0, "this is not an index of Megatron-LM".into()));
     }
     let version = index.u64()?;
     if version != 1 {
-        return Err(index.wrong(9, format!("version {version} is not known, only 1")));
+        return Err(index.wrong(9, format!("version {version} is not supported; the supported version is 1")));
     }
     let [code] = index.take()?;
     let width = CODES.into_iter().find(|&(known, _)| known == code);
-    let (_, width) = width.ok_or_else(|| index.wrong(17, format!("tokens of type {code} cannot be read")))?;
+    let (_, width) = width.ok_or_else(|| index.wrong(17, format!("token type {code} is not supported")))?;
     let sequences = index.u64()?;
     let boundaries = index.u64()?;
     let expected = u128::from(HEAD) + 12 * u128::from(sequences) + 8 * u128::from(boundaries);
@@ -58,7 +58,7 @@ pub(super) fn check(path: &Path, file: File, length: u64, data_length: u64) -> R
     for _ in 0..sequences {
         let at = index.offset;
         let length = i32::from_le_bytes(index.take()?);
-        lengths.push(u64::try_from(length).map_err(|_| index.wrong(at, format!("a sequence of {length} tokens")))?);
+        lengths.push(u64::try_from(length).map_err(|_| index.wrong(at, format!("a sequence has {length} tokens")))?);
     }
     let mut end = 0;
     for (sequence, length) in lengths.iter().enumerate() {
@@ -66,17 +66,19 @@ pub(super) fn check(path: &Path, file: File, length: u64, data_length: u64) -> R
         let pointer = index.u64()?;
         if pointer != end {
             let reason =
-                format!("sequence {sequence} begins at byte {pointer} of the data, the one before ends at {end}");
+                format!("sequence {sequence} begins at byte {pointer} of the data, but the one before ends at {end}");
             return Err(index.wrong(at, reason));
         }
         end += length * width.bytes();
         if end > data_length {
-            let reason = format!("sequence {sequence} ends at byte {end} of the data, which has {data_length}");
+            let reason = format!("sequence {sequence} ends at byte {end}, but the data has {data_length} bytes");
             return Err(index.wrong(at, reason));
         }
     }
     if end != data_length {
-        return Err(index.wrong(index.offset, format!("the sequences end at byte {end} of the data's {data_length}")));
+        return Err(
+            index.wrong(index.offset, format!("the sequences end at byte {end}, but the data has {data_length} bytes"))
+        );
     }
     let mut before = 0;
     for _ in 0..boundaries {
@@ -92,10 +94,10 @@ pub(super) fn check(path: &Path, file: File, length: u64, data_length: u64) -> R
     Ok(width)
 }
 
-/// Writes the index of documents with so many tokens each, one sequence per document.
+/// Writes an index with one sequence per document. `lengths` has the number of tokens of each document.
 pub(super) fn write_index(mut file: impl Write, width: TokenWidth, lengths: &[u32]) -> io::Result<()> {
     let code = CODES.into_iter().find(|&(_, known)| known == width).map(|(code, _)| code);
-    let code = code.ok_or_else(|| io::Error::other("the format has no such token type"))?;
+    let code = code.ok_or_else(|| io::Error::other("Megatron-LM does not support this token type"))?;
     file.write_all(MAGIC)?;
     file.write_all(&1u64.to_le_bytes())?;
     file.write_all(&[code])?;
@@ -115,7 +117,7 @@ pub(super) fn write_index(mut file: impl Write, width: TokenWidth, lengths: &[u3
     Ok(())
 }
 
-/// An index under way.
+/// An index that is being read.
 struct Index<'a> {
     path: &'a Path,
     reader: BufReader<File>,

@@ -1,9 +1,10 @@
-//! Token data on disk: readers, writers, windows in a shuffled order.
+//! Token files, windows and shuffling.
 //!
-//! [`TokenFile`] reads what Megatron-LM (`.bin` with `.idx`) and nanoGPT or llm.c (flat `.bin`) write; [`TokenWriter`]
-//! writes the same. [`Windows`] cuts tokens into sequences of equal length, and [`Sampler`] shuffles them: the batch of
-//! a step is a function of the seed and the step, so a training resumes at any step without having kept anything. With
-//! the feature `tokenizers`, `Importer` makes token files of text. `docs/data.md` shows how corpora are prepared.
+//! [`TokenFile`] reads the formats of Megatron-LM (`.bin` with `.idx`), nanoGPT and llm.c (flat `.bin`);
+//! [`TokenWriter`] writes them. [`Windows`] divides the tokens into sequences of equal length, and [`Sampler`] shuffles
+//! these. The batch of a step depends only on the seed and the step, so a training can resume at any step without
+//! stored state. With the feature `tokenizers`, `Importer` tokenizes text. See `docs/data.md` for how to prepare a
+//! corpus.
 
 mod corpus;
 mod error;

@@ -1,40 +1,40 @@
-//! The order in which a training sees its windows.
+//! Shuffled batches for training.
 
 use super::{Permutation, TokenError, Windows};
 use crate::{seed::Seed, train::TokenBatch};
 
-/// Windows in a shuffled order, a new one for every epoch. Sequence number `n` of a training is a function of the seed
-/// and `n`: there is no state, and any number of epochs.
+/// Returns windows in a shuffled order, reshuffled in every epoch. Which window is the `n`-th sequence of a training
+/// depends only on the seed and `n`. A sampler has no state, and the number of epochs is not limited.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     windows: Windows,
     seed: Seed,
-    /// The order of the epoch asked for last, which is that of almost every request.
+    /// The order of the most recently used epoch. Almost every request uses the same one.
     order: Option<(u64, Permutation)>,
 }
 
 impl Sampler {
-    /// Shuffles by streams `data/epoch` of `seed`.
+    /// Creates a sampler that shuffles with the streams `data/epoch` of `seed`.
     pub fn new(windows: Windows, seed: Seed) -> Self {
         Self { windows, seed, order: None }
     }
 
-    /// What is shuffled.
+    /// Returns the windows that are shuffled.
     pub fn windows(&self) -> &Windows {
         &self.windows
     }
 
-    /// The sequences `first..first + count` of the training as one batch.
+    /// Returns the sequences `first..first + count` of the training as one batch.
     ///
     /// # Errors
-    /// [`TokenError`] when the file cannot be read or a token is beyond the vocabulary.
+    /// Returns a [`TokenError`] if the file cannot be read or a token is outside the vocabulary.
     pub fn batch(&mut self, first: u64, count: usize) -> Result<TokenBatch, TokenError> {
         let numbers: Vec<_> =
             (first..first.saturating_add(count as u64)).map(|sequence| self.window(sequence)).collect();
         self.windows.batch(numbers)
     }
 
-    /// The window that sequence number `sequence` of a training shows.
+    /// Returns the window that is sequence number `sequence` of a training.
     pub fn window(&mut self, sequence: u64) -> u64 {
         let windows = self.windows.count();
         let epoch = sequence / windows;

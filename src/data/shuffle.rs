@@ -1,19 +1,20 @@
-//! A shuffled order of many items that takes no memory.
+//! A random permutation that needs no memory.
 
 use rand::Rng as _;
 
 use crate::seed::Rng;
 
-/// Rounds of the network: four make a pseudo-random permutation of good round functions (Luby and Rackoff 1988, SIAM
-/// Journal on Computing 17(2)); two more make up for the simple one used here.
+/// Rounds of the network. Four rounds of good round functions give a pseudo-random permutation (Luby and Rackoff 1988,
+/// SIAM Journal on Computing 17(2)); two more compensate for the simple round function used here.
 const ROUNDS: usize = 6;
 
-/// Fewer bits would leave few items most of their orders: networks over two single bits reach even permutations only.
+/// With fewer bits, few items could not reach most of their orders: networks over two single bits only reach even
+/// permutations.
 const MIN_HALF: u32 = 4;
 
-/// A random order of the items `0..items`, any place of which is found by itself: a balanced Feistel network over the
-/// next power of four, walked until it comes back below `items` (Black and Rogaway 2002, "Ciphers with arbitrary finite
-/// domains", section 3).
+/// A random permutation of the items `0..items`, with direct access to every position. It is a balanced Feistel network
+/// over the next power of four, iterated until the result is below `items` (cycle walking; Black and Rogaway 2002,
+/// "Ciphers with arbitrary finite domains", section 3).
 #[derive(Clone, Debug)]
 pub struct Permutation {
     items: u64,
@@ -23,13 +24,13 @@ pub struct Permutation {
 }
 
 impl Permutation {
-    /// The order of `items` items that `rng` draws.
+    /// Creates the permutation of `items` items that `rng` draws.
     pub fn new(items: u64, rng: &mut Rng) -> Self {
         let bits = u64::BITS - items.saturating_sub(1).leading_zeros();
         Self { items, half: bits.div_ceil(2).max(MIN_HALF), keys: std::array::from_fn(|_| rng.next_u64()) }
     }
 
-    /// The item at place `place` of the order; places from `items` on repeat.
+    /// Returns the item at position `place`. Positions from `items` on repeat.
     pub fn at(&self, place: u64) -> u64 {
         let mut item = place % self.items.max(1);
         loop {
@@ -89,7 +90,7 @@ mod tests {
             *counts.entry((0..4).map(|place| order.at(place)).collect()).or_default() += 1;
         }
         let chi_square: f64 = counts.values().map(|&count| (f64::from(count) - 1000.0).powi(2) / 1000.0).sum();
-        // 99.9 % of a chi-square with 23 degrees of freedom lie below 49.7.
+        // 99.9 % of a chi-square distribution with 23 degrees of freedom lie below 49.7.
         assert!(counts.len() == 24 && chi_square < 49.7, "{chi_square} {counts:?}");
     }
 

@@ -1,27 +1,27 @@
-//! How tokens are stored.
+//! The token widths.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How a token is stored; integers are little-endian.
+/// The type in which a token is stored. Integers are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenWidth {
-    /// One byte.
+    /// Unsigned 8-bit integer.
     U8,
-    /// Two bytes.
+    /// Unsigned 16-bit integer.
     U16,
-    /// Four bytes, without sign.
+    /// Unsigned 32-bit integer.
     U32,
-    /// Four bytes, with sign.
+    /// Signed 32-bit integer.
     I32,
-    /// Eight bytes, with sign.
+    /// Signed 64-bit integer.
     I64,
 }
 
 impl TokenWidth {
-    /// Bytes of a token.
+    /// Returns the number of bytes per token.
     pub const fn bytes(self) -> u64 {
         match self {
             Self::U8 => 1,
@@ -31,12 +31,12 @@ impl TokenWidth {
         }
     }
 
-    /// The narrowest of [`U16`](Self::U16) and [`U32`](Self::U32) for a vocabulary of this size.
+    /// Returns the narrowest of [`U16`](Self::U16) and [`U32`](Self::U32) that fits a vocabulary of this size.
     pub(crate) const fn for_vocabulary(vocab_size: usize) -> Self {
         if vocab_size <= 1 << 16 { Self::U16 } else { Self::U32 }
     }
 
-    /// One token, of as many bytes.
+    /// Decodes one token from exactly [`bytes`](Self::bytes) bytes.
     pub(super) fn decode(self, bytes: &[u8]) -> i64 {
         let mut wide = [0; 8];
         wide[..bytes.len()].copy_from_slice(bytes);

@@ -1,15 +1,15 @@
-//! Tokens cut into sequences of equal length.
+//! Token sequences of equal length.
 
 use std::sync::Arc;
 
 use super::{TokenError, TokenFile};
 use crate::train::TokenBatch;
 
-/// The parts of [`Windows::split`], as messages name them.
+/// The parts of [`Windows::split`], as named in messages.
 const SPLIT_NAMES: [&str; 2] = ["training", "validation"];
 
-/// Sequences of equal length, one after the other, across the boundaries of documents. Every token but the first is
-/// predicted once.
+/// Consecutive sequences of equal length, which can span document boundaries. Every token except the first is a target
+/// exactly once.
 #[derive(Clone, Debug)]
 pub struct Windows {
     file: Arc<TokenFile>,
@@ -21,11 +21,11 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Cuts a file into windows of `seq` tokens: the first of its tokens are for training, the last, `validation` of
-    /// them as a share, for validation. What does not fill a window is left out.
+    /// Divides a file into windows of `seq` tokens for training and validation. The last tokens, with a share of
+    /// `validation`, are for validation; the others are for training. Tokens that do not fill a window are left out.
     ///
     /// # Errors
-    /// [`TokenError`] when a part has no window, or the share lies outside 0 and 1.
+    /// Returns a [`TokenError`] if a part has no window, or if the share is not between 0 and 1.
     pub fn split(
         file: Arc<TokenFile>,
         vocab_size: usize,
@@ -60,22 +60,22 @@ impl Windows {
         }
     }
 
-    /// Number of windows.
+    /// Returns the number of windows.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Tokens of a window.
+    /// Returns the number of tokens per window.
     pub fn seq(&self) -> usize {
         self.seq
     }
 
-    /// Number of token ids.
+    /// Returns the size of the vocabulary.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// What distinguishes these windows from others: a digest of the file, and where they lie in it.
+    /// Returns an identifier of these windows: a digest of the file, and their position in it.
     pub(crate) fn fingerprint(&self) -> Result<String, TokenError> {
         Ok(format!(
             "{} windows of {} tokens from token {} of {}",
@@ -86,11 +86,11 @@ impl Windows {
         ))
     }
 
-    /// The windows with these numbers, each position with the token after it as its target. Numbers from
-    /// [`count`](Self::count) on begin again.
+    /// Returns the windows with these numbers. The target of each position is the next token. Numbers from
+    /// [`count`](Self::count) on wrap around.
     ///
     /// # Errors
-    /// [`TokenError`] when the file cannot be read or a token is beyond the vocabulary.
+    /// Returns a [`TokenError`] if the file cannot be read or a token is outside the vocabulary.
     pub fn batch(&self, numbers: impl IntoIterator<Item = u64>) -> Result<TokenBatch, TokenError> {
         let mut batch = TokenBatch { batch: 0, seq: self.seq, inputs: Vec::new(), targets: Vec::new() };
         for number in numbers {
@@ -103,10 +103,11 @@ impl Windows {
         Ok(batch)
     }
 
-    /// Up to `windows` windows spread evenly, in batches of `batch_size`: a fixed sample on which models compare.
+    /// Returns up to `windows` evenly spaced windows in batches of `batch_size`: a fixed sample on which to compare
+    /// models.
     ///
     /// # Errors
-    /// [`TokenError`] when a count is 0, the file cannot be read or a token is beyond the vocabulary.
+    /// Returns a [`TokenError`] if a count is 0, the file cannot be read, or a token is outside the vocabulary.
     pub fn sample(&self, windows: u64, batch_size: usize) -> Result<Vec<TokenBatch>, TokenError> {
         for (name, count) in [("the number of windows", windows), ("batch_size", batch_size as u64)] {
             if count == 0 {

@@ -1,4 +1,4 @@
-//! Writing token files.
+//! Writes token files.
 
 use std::{
     fs,
@@ -16,32 +16,35 @@ use crate::durable::{self, NewFile};
 /// The format of a token file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenFormat {
-    /// Tokens and nothing else.
+    /// Plain tokens without a header.
     Plain,
-    /// The header of llm.c, then tokens.
+    /// A header of llm.c, then the tokens.
     Header,
-    /// Megatron-LM's pair of `.bin` and `.idx`, one sequence per document.
+    /// The `.bin` and `.idx` files of Megatron-LM, with one sequence per document.
     Megatron,
 }
 
-/// Writes documents of tokens one after the other. The file appears under its name when it is [finished](Self::finish).
+/// Writes a token file document by document. The file appears under its name only after [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct TokenWriter {
     path: PathBuf,
     file: BufWriter<NewFile>,
     format: TokenFormat,
     width: TokenWidth,
-    /// Tokens of each document.
+    /// The number of tokens of each document.
     lengths: Vec<u32>,
     tokens: u64,
 }
 
 impl TokenWriter {
-    /// Begins a file, with its folder. `width` is [`TokenWidth::U16`] for vocabularies of up
-    /// to 65,536 tokens, [`TokenWidth::U32`] for larger ones; Megatron-LM has no `u32` and gets `i32` in its place.
+    /// Creates a token file, and its folder if necessary.
+    ///
+    /// Use [`TokenWidth::U16`] for vocabularies of up to 65,536 tokens and [`TokenWidth::U32`] for larger ones.
+    /// Megatron-LM has no `u32`; `i32` is used instead.
     ///
     /// # Errors
-    /// [`TokenError::Io`] when the file cannot be created, [`TokenError::Format`] when the format lacks the width.
+    /// Returns [`TokenError::Io`] if the file cannot be created, or [`TokenError::Format`] if the format does not
+    /// support the width.
     pub fn create(path: impl AsRef<Path>, format: TokenFormat, width: TokenWidth) -> Result<Self, TokenError> {
         let path = match format {
             TokenFormat::Megatron => {
@@ -55,7 +58,7 @@ impl TokenWriter {
             (_, width) => width,
         };
         if format == TokenFormat::Header && HEADERS.into_iter().all(|(.., known)| known != width) {
-            let reason = format!("a file with a header holds u16 or u32, not {width}");
+            let reason = format!("a file with a header supports u16 and u32, not {width}");
             return Err(TokenError::Format { path, offset: 0, reason });
         }
         if let Some(folder) = path.parent() {
@@ -72,8 +75,8 @@ impl TokenWriter {
     /// Appends a document.
     ///
     /// # Errors
-    /// [`TokenError`] when a token does not fit the width, before anything of the document is written, or the disk is
-    /// full.
+    /// Returns a [`TokenError`] if a token does not fit the width, in which case nothing of the document is written, or
+    /// if writing fails.
     pub fn document(&mut self, tokens: &[u32]) -> Result<(), TokenError> {
         let limit = match self.width {
             TokenWidth::U8 => 1 << 8,
@@ -89,20 +92,20 @@ impl TokenWriter {
             tokens.iter().flat_map(|&token| u64::from(token).to_le_bytes().into_iter().take(width)).collect();
         self.write(&bytes)?;
         self.tokens += tokens.len() as u64;
-        // A document beyond the format's 2^31 tokens becomes several sequences.
+        // The format limits a sequence to 2^31 tokens, so a longer document becomes several sequences.
         self.lengths.extend(tokens.chunks(i32::MAX as usize).map(|part| part.len() as u32));
         Ok(())
     }
 
-    /// Tokens so far.
+    /// Returns the number of tokens so far.
     pub fn tokens(&self) -> u64 {
         self.tokens
     }
 
-    /// Syncs the file and gives it its name.
+    /// Syncs the file to disk and moves it to its final path.
     ///
     /// # Errors
-    /// [`TokenError`] when the disk is full, or a header cannot state so many tokens.
+    /// Returns a [`TokenError`] if writing fails, or if there are more tokens than a header can state.
     pub fn finish(mut self) -> Result<(), TokenError> {
         if self.format == TokenFormat::Header {
             self.write_header()?;
@@ -121,7 +124,7 @@ impl TokenWriter {
     fn write_header(&mut self) -> Result<(), TokenError> {
         let header = HEADERS.into_iter().find(|&(.., width)| width == self.width);
         let (Ok(tokens), Some((magic, version, _))) = (u32::try_from(self.tokens), header) else {
-            let reason = format!("a header cannot state {} tokens: write another format", self.tokens);
+            let reason = format!("a header cannot state {} tokens: use another format", self.tokens);
             return Err(TokenError::Format { path: self.path.clone(), offset: 8, reason });
         };
         let start: Vec<u8> =

@@ -1,4 +1,4 @@
-//! What can go wrong with questions.
+//! Errors of downstream benchmarks.
 
 use std::{io, path::PathBuf};
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::train::{DataError, TrainError};
 
-/// Questions that cannot be read or scored.
+/// An error in reading or scoring questions.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DownstreamError {
@@ -18,41 +18,41 @@ pub enum DownstreamError {
         /// The I/O error.
         source: io::Error,
     },
-    /// A line that is no question of the layout.
-    #[error("line {line} of {} is no question of {layout}: {reason}", .path.display())]
+    /// A line is not a question in this layout.
+    #[error("line {line} of {} is not a question in the layout {layout}: {reason}", .path.display())]
     Line {
         /// The file.
         path: PathBuf,
-        /// Number of the line, from 1.
+        /// The number of the line, from 1.
         line: usize,
         /// The layout.
         layout: &'static str,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// No layout of this name.
-    #[error("unknown layout {0:?}; known are: arc, hellaswag, winogrande, sciq, piqa")]
+    /// There is no layout with this name.
+    #[error("unknown layout {0:?}; use one of arc, hellaswag, winogrande, sciq, piqa")]
     Layout(String),
-    /// Nothing to score.
+    /// There are no questions.
     #[error("there are no questions")]
     Empty,
-    /// A question without text, or whose answer does not exist.
+    /// A question has no text, or its answer does not exist.
     #[error("question {number} cannot be scored: {reason}")]
     Question {
-        /// Number of the question, from 1.
+        /// The number of the question, from 1.
         number: usize,
-        /// What is wrong.
+        /// The problem.
         reason: &'static str,
     },
-    /// The tokenizer refuses a text.
-    #[error("the tokenizer refuses question {number}")]
+    /// The tokenizer failed.
+    #[error("the tokenizer failed at question {number}")]
     Tokenizer {
-        /// Number of the question, from 1.
+        /// The number of the question, from 1.
         number: usize,
-        /// Why.
+        /// The error of the tokenizer.
         source: DataError,
     },
-    /// The model refuses a question, or the device failed.
+    /// A question does not fit the model, or the device failed.
     #[error(transparent)]
     Model(#[from] TrainError),
 }

@@ -1,4 +1,4 @@
-//! The files of the benchmarks, and the prompts that are made of them.
+//! The file layouts and prompts of the benchmarks.
 
 use std::{path::Path, str::FromStr};
 
@@ -8,49 +8,50 @@ use serde_json::Value;
 use super::DownstreamError;
 use crate::limits;
 
-/// A question with several answers, of which one is right.
+/// A multiple-choice question with one correct answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The answers.
+    /// The possible answers.
     pub choices: Vec<Choice>,
-    /// Which one is right, counted from 0.
+    /// The index of the correct answer, from 0.
     pub answer: usize,
 }
 
-/// An answer as the model sees it.
+/// An answer, as presented to the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// What stands before it.
+    /// The text before the answer.
     pub context: String,
-    /// What is scored, its leading space included.
+    /// The text to score, including its leading space.
     pub continuation: String,
-    /// Characters of the answer by which `acc_norm` divides; none where the benchmark does not normalise.
+    /// The number of characters by which `acc_norm` divides, or `None` if the benchmark does not normalize.
     pub characters: Option<usize>,
 }
 
-/// A benchmark's file layout and prompt.
+/// The file layout and prompt of a benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// ARC, easy and challenge (Clark et al. 2018, arXiv 1803.05457): `question`, `choices.text`, `choices.label`,
-    /// `answerKey`.
+    /// ARC, easy and challenge (Clark et al. 2018, arXiv 1803.05457). Fields: `question`, `choices.text`,
+    /// `choices.label`, `answerKey`.
     Arc,
-    /// HellaSwag (Zellers et al. 2019, arXiv 1905.07830): `activity_label`, `ctx_a`, `ctx_b`, `endings`, `label`.
+    /// HellaSwag (Zellers et al. 2019, arXiv 1905.07830). Fields: `activity_label`, `ctx_a`, `ctx_b`, `endings`,
+    /// `label`.
     HellaSwag,
-    /// WinoGrande (Sakaguchi et al. 2019, arXiv 1907.10641): `sentence` with a gap `_`, `option1`, `option2`, `answer`.
-    /// What follows the gap is scored, after either option.
+    /// WinoGrande (Sakaguchi et al. 2019, arXiv 1907.10641). Fields: `sentence` with a gap `_`, `option1`, `option2`,
+    /// `answer`. The text after the gap is scored, once per option.
     WinoGrande,
-    /// SciQ (Welbl et al. 2017, arXiv 1707.06209): `question`, `distractor1` to `distractor3`, `correct_answer`,
-    /// `support`.
+    /// SciQ (Welbl et al. 2017, arXiv 1707.06209). Fields: `question`, `distractor1` to `distractor3`,
+    /// `correct_answer`, `support`.
     SciQ,
-    /// PIQA (Bisk et al. 2019, arXiv 1911.11641): `goal`, `sol1`, `sol2`, `label`.
+    /// PIQA (Bisk et al. 2019, arXiv 1911.11641). Fields: `goal`, `sol1`, `sol2`, `label`.
     Piqa,
 }
 
 impl Layout {
-    /// Reads the questions of a file, one JSON object per line; blank lines are passed over.
+    /// Reads the questions of a file with one JSON object per line. Blank lines are skipped.
     ///
     /// # Errors
-    /// [`DownstreamError`] names the line that is no question of this layout.
+    /// Returns a [`DownstreamError`] that names the first line that is not a question in this layout.
     pub fn read(self, path: &Path) -> Result<Vec<Question>, DownstreamError> {
         let text = limits::read_text(path, limits::MAX_LINES)
             .map_err(|source| DownstreamError::Io { path: path.into(), source })?;
@@ -62,7 +63,7 @@ impl Layout {
         questions.collect()
     }
 
-    /// Its name, which [`FromStr`] understands.
+    /// Returns the name of the layout. [`FromStr`] parses it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Arc => "arc",
@@ -97,7 +98,7 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, String> {
     serde_json::from_str(line).map_err(|error| error.to_string())
 }
 
-/// Answers after one context, each behind a space.
+/// Creates a question whose answers follow the same context, each after a space.
 fn after(context: &str, answers: &[String], answer: usize) -> Question {
     let choice = |text: &String| Choice {
         context: context.into(),
@@ -107,13 +108,13 @@ fn after(context: &str, answers: &[String], answer: usize) -> Question {
     Question { choices: answers.iter().map(choice).collect(), answer }
 }
 
-/// A label below `count`, given as a number or as digits.
+/// Parses a label below `count`, given as a number or as digits.
 fn label(value: &Value, count: usize) -> Result<usize, String> {
     let number = match value {
         Value::String(text) => text.trim().parse().ok(),
         other => other.as_u64().and_then(|number| usize::try_from(number).ok()),
     };
-    number.filter(|&number| number < count).ok_or_else(|| format!("label {value} is none of 0 to {}", count - 1))
+    number.filter(|&number| number < count).ok_or_else(|| format!("label {value} is not between 0 and {}", count - 1))
 }
 
 #[derive(Deserialize)]
@@ -134,7 +135,7 @@ impl Arc {
     fn question(self) -> Result<Question, String> {
         let answer = self.choices.label.iter().position(|label| *label == self.answer_key);
         let answer = answer.filter(|&answer| answer < self.choices.text.len());
-        let answer = answer.ok_or_else(|| format!("answerKey {:?} labels no choice", self.answer_key))?;
+        let answer = answer.ok_or_else(|| format!("answerKey {:?} is not the label of a choice", self.answer_key))?;
         Ok(after(&format!("Question: {}\nAnswer:", self.question), &self.choices.text, answer))
     }
 }
@@ -160,20 +161,20 @@ impl HellaSwag {
     }
 }
 
-/// The first letter large, all others small.
+/// Makes the first letter upper-case and all others lower-case.
 fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().collect::<String>());
     first.unwrap_or_default() + &letters.as_str().to_lowercase()
 }
 
-/// Without the marks in square brackets that part of the benchmark's texts come with.
+/// Removes the marks in square brackets that some texts of the benchmark contain.
 fn cleaned(text: &str) -> String {
     let text = text.trim().replace(" [title]", ". ");
     let mut kept = String::new();
     let mut rest = text.as_str();
     while let Some(start) = rest.find('[') {
-        // A mark ends within its line.
+        // A mark ends on its own line.
         let mark = rest[start..].find(']').filter(|&end| !rest[start..start + end].contains('\n'));
         let Some(end) = mark else {
             let next = start + 1;

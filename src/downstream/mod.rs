@@ -1,9 +1,9 @@
-//! Downstream accuracy: which of several answers does a language model find most likely?
+//! Downstream accuracy on multiple-choice benchmarks.
 //!
-//! [`Layout`] reads local JSONL files of ARC, HellaSwag, WinoGrande, SciQ and PIQA as their hubs have them, one object
-//! per line; [`score`] measures `acc` and `acc_norm` without examples in the prompt. Prompts, the split between prompt
-//! and answer, and both metrics are those of lm-evaluation-harness (`output_type: multiple_choice`), so that the
-//! numbers compare with published ones.
+//! [`Layout`] reads local JSONL files of ARC, HellaSwag, WinoGrande, SciQ and PIQA in the format of their repositories,
+//! one object per line. [`score`] measures zero-shot `acc` and `acc_norm`. Prompts, the split between prompt and
+//! answer, and both metrics are those of lm-evaluation-harness (`output_type: multiple_choice`), so the results are
+//! comparable with published ones.
 
 mod error;
 mod layout;

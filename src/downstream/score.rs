@@ -1,4 +1,4 @@
-//! The likelihood of answers.
+//! Scores answers by their likelihood.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,23 +8,23 @@ use crate::{
     train::{DataError, IGNORE, TokenBatch, predict},
 };
 
-/// How often the right answer was the most likely.
+/// How often the correct answer was the most likely one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// Questions.
+    /// The number of questions.
     pub questions: usize,
-    /// By the log-likelihood of the answer.
+    /// The accuracy by the log-likelihood of the answers.
     pub acc: Share,
-    /// By the log-likelihood per character of the answer; none where the benchmark does not normalise.
+    /// The accuracy by the log-likelihood per character, or `None` if the benchmark does not normalize.
     pub acc_norm: Option<Share>,
 }
 
 /// A share with its standard error over questions, `sqrt(p (1 - p) / (n - 1))`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Share {
-    /// Between 0 and 1.
+    /// The share, between 0 and 1.
     pub value: f64,
-    /// None of a single question.
+    /// The standard error, or `None` for a single question.
     pub standard_error: Option<f64>,
 }
 
@@ -36,12 +36,14 @@ impl Share {
     }
 }
 
-/// Scores the answers with `model`. `encode` turns text into tokens without adding any; contexts are cut from the left
-/// to fit `max_tokens` with their answer. The first among equally likely answers counts, as in the reference.
+/// Scores the answers to all questions with `model`.
+///
+/// `encode` tokenizes text without adding special tokens. Contexts are truncated on the left so that context and answer
+/// fit into `max_tokens`. Ties go to the first answer, as in lm-evaluation-harness.
 ///
 /// # Errors
-/// [`DownstreamError`] when there is no question, one has no text or too long an answer, or tokenizer, model or device
-/// fail.
+/// Returns a [`DownstreamError`] if there are no questions, if a question has no text or an answer that is too long, or
+/// if the tokenizer, the model or the device fails.
 pub fn score<N: Network>(
     model: &N,
     questions: &[Question],
@@ -57,7 +59,7 @@ pub fn score<N: Network>(
     for (at, Question { choices, answer }) in questions.iter().enumerate() {
         let number = at + 1;
         if *answer >= choices.len() {
-            return Err(DownstreamError::Question { number, reason: "its answer is none of its choices" });
+            return Err(DownstreamError::Question { number, reason: "its answer is not one of its choices" });
         }
         let mut likelihoods = Vec::with_capacity(choices.len());
         for choice in choices {
@@ -83,7 +85,7 @@ pub fn score<N: Network>(
     })
 }
 
-/// The first of the largest.
+/// Returns the index of the largest value; ties go to the first.
 fn best(values: &[f64]) -> usize {
     let mut best = 0;
     for (at, value) in values.iter().enumerate() {
@@ -94,9 +96,9 @@ fn best(values: &[f64]) -> usize {
     best
 }
 
-/// Context and answer as one sequence in which the answer's tokens are scored. They are those that the text as a whole
-/// has beyond those of the context alone, since tokens may span the seam; spaces at the end of a context go with the
-/// answer.
+/// Returns context and answer as one sequence in which the answer's tokens are scored. The answer's tokens are those
+/// that the whole text has in addition to the context alone, since a token may span the boundary. Trailing spaces of
+/// the context belong to the answer.
 fn scored(
     choice: &Choice,
     encode: &dyn Fn(&str) -> Result<Vec<i32>, DataError>,
@@ -108,14 +110,14 @@ fn scored(
     let whole = encode(&format!("{}{}", choice.context, choice.continuation))?;
     let context = encode(choice.context.trim_end())?.len();
     if context == 0 {
-        return Err(refuse("nothing stands before an answer"));
+        return Err(refuse("an answer has no context before it"));
     }
     let answer = whole.len().saturating_sub(context);
     if answer == 0 {
-        return Err(refuse("an answer has no tokens of its own"));
+        return Err(refuse("an answer has no tokens"));
     }
     if answer > max_tokens {
-        return Err(refuse("an answer is longer than the model's sequences"));
+        return Err(refuse("an answer is longer than max_tokens"));
     }
     let kept = &whole[whole.len().saturating_sub(max_tokens + 1)..];
     let seq = kept.len() - 1;

@@ -1,4 +1,4 @@
-//! How well ranks at a small scale foretell losses at a larger one.
+//! How well the ranking at a small scale predicts losses at a larger scale.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,21 +7,21 @@ use crate::{
     statistics::{Estimate, bootstrap, kendall, spearman},
 };
 
-/// Rank correlations of what was measured of the same architectures at two scales, with their 95 % intervals over draws
-/// of architectures. 1 means the same order.
+/// Rank correlations between measurements of the same architectures at two scales, with 95 % bootstrap intervals over
+/// the architectures. 1 means the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
-    /// Architectures.
+    /// The number of architectures.
     pub items: usize,
-    /// Spearman's.
+    /// Spearman's rank correlation.
     pub spearman: Estimate,
-    /// Kendall's, corrected for ties.
+    /// Kendall's rank correlation, corrected for ties.
     pub kendall: Estimate,
 }
 
 impl Agreement {
-    /// Compares `small` with `large`, both turned the same way, architecture by architecture; none where one side is
-    /// constant or the sides are not equally long.
+    /// Compares `small` with `large`, architecture by architecture. In both, either higher or lower must mean better.
+    /// Returns `None` if one side is constant or the lengths differ.
     pub fn new(small: &[f64], large: &[f64], resamples: u64, seed: Seed) -> Option<Self> {
         if small.len() != large.len() {
             return None;

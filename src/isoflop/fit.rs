@@ -1,4 +1,4 @@
-//! Parabolas per budget, power laws across budgets.
+//! Fits a parabola per budget and power laws across budgets.
 
 use nalgebra::{DMatrix, DVector};
 use rand::RngExt;
@@ -11,18 +11,18 @@ use crate::{
     statistics::{Estimate, mean},
 };
 
-/// The best size at one budget: the lowest point of `L = a + b x + c x^2` with `x = ln N`.
+/// The optimal size at one budget: the minimum of `L = a + b x + c x^2` with `x = ln N`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Optimum {
-    /// `C`, in floating-point operations.
+    /// `C`, the training work in floating-point operations.
     pub budget: f64,
-    /// `a`, `b`, `c`.
+    /// The coefficients `a`, `b`, `c`.
     pub parabola: [f64; 3],
-    /// `N` of the lowest point.
+    /// `N` at the minimum: the number of parameters of the layers.
     pub parameters: f64,
-    /// `L` of the lowest point.
+    /// `L` at the minimum, in nats.
     pub loss: f64,
-    /// Whether the lowest point lies within the sizes that were measured. Outside it is a guess: measure larger or
+    /// Whether the minimum is within the range of measured sizes. If not, it is an extrapolation: measure larger or
     /// smaller models.
     pub within: bool,
 }
@@ -32,39 +32,39 @@ pub struct Optimum {
 pub struct PowerLaw {
     /// The factor.
     pub factor: f64,
-    /// The slope of `ln y` over `ln C`, with its interval where the parabolas leave residuals to estimate it from; an
-    /// interval of no width says that they do not.
+    /// The slope of `ln y` over `ln C`. Its interval is estimated from the residuals of the parabolas. If there are no
+    /// residuals, the interval has zero width.
     pub slope: Estimate,
 }
 
-/// How one family of architectures scales.
+/// The scaling behavior of one family of architectures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scaling {
-    /// Name of the family.
+    /// The name of the family.
     pub family: String,
-    /// The best size per budget, by ascending budget.
+    /// The optimal size at each budget, in increasing order of the budget.
     pub optima: Vec<Optimum>,
-    /// The best size over the work.
+    /// The power law of the optimal size.
     pub parameters: PowerLaw,
-    /// The best loss over the work: the more negative the slope, the more a family gains from work.
+    /// The power law of the optimal loss. The more negative its slope, the more the family gains from more compute.
     pub loss: PowerLaw,
 }
 
-/// Measurements from which no scaling can be read.
+/// Measurements that do not allow a fit.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum FitError {
-    /// Too few sizes at a budget.
-    #[error("{family} has {sizes} sizes at {budget:e} FLOPs: a parabola takes at least 3")]
+    /// A budget has too few sizes.
+    #[error("{family} has {sizes} sizes at {budget:e} FLOPs: a parabola needs at least 3")]
     Sizes {
         /// The family.
         family: String,
         /// The budget.
         budget: f64,
-        /// Sizes there are.
+        /// The number of sizes.
         sizes: usize,
     },
-    /// The losses at a budget have no lowest point.
+    /// The parabola through the losses at a budget has no minimum.
     #[error(
         "the losses of {family} at {budget:e} FLOPs do not curve upwards: measure more sizes, or repeat with more seeds"
     )]
@@ -74,17 +74,17 @@ pub enum FitError {
         /// The budget.
         budget: f64,
     },
-    /// Too few budgets.
-    #[error("{family} was measured at {budgets} budgets: a power law takes at least 2")]
+    /// There are too few budgets.
+    #[error("{family} was measured at {budgets} budgets: a power law needs at least 2")]
     Budgets {
         /// The family.
         family: String,
-        /// Budgets there are.
+        /// The number of budgets.
         budgets: usize,
     },
 }
 
-/// `(ln N, L)` at one budget.
+/// The points `(ln N, L)` at one budget.
 struct Slice {
     budget: f64,
     x: Vec<f64>,
@@ -92,11 +92,11 @@ struct Slice {
 }
 
 impl Scaling {
-    /// Fits the measurements of one family. The 95 % intervals of the slopes come from `resamples` draws of the
-    /// residuals of all parabolas with replacement.
+    /// Fits the measurements of one family. The 95 % intervals of the slopes are from a bootstrap: `resamples` times,
+    /// the residuals of all parabolas are drawn with replacement.
     ///
     /// # Errors
-    /// [`FitError`] when there are too few sizes or budgets, or a budget shows no lowest point.
+    /// Returns a [`FitError`] if there are too few sizes or budgets, or if the losses at a budget have no minimum.
     pub fn fit(family: &str, measurements: &[Measurement], resamples: u64, seed: Seed) -> Result<Self, FitError> {
         let slices = slices(family, measurements);
         let wrong_budgets = || FitError::Budgets { family: family.into(), budgets: slices.len() };
@@ -122,10 +122,11 @@ impl Scaling {
     }
 }
 
-/// The measurements of a family that did not diverge and have a place in a parabola, by budget.
+/// Returns the measurements of a family by budget. Diverged measurements and those that have no place in a parabola are
+/// left out.
 fn slices(family: &str, measurements: &[Measurement]) -> Vec<Slice> {
     let mut slices: Vec<Slice> = Vec::new();
-    // Without parameters there is no logarithm; the decomposition never ends on an infinity.
+    // The logarithm needs at least one parameter, and the decomposition does not terminate on infinite values.
     let placed = |m: &&Measurement| m.parameters > 0 && m.loss.is_finite() && m.diverged.is_none();
     for measured in measurements.iter().filter(|m| m.cell.family == family).filter(placed) {
         let x = (measured.parameters as f64).ln();
@@ -142,9 +143,9 @@ fn slices(family: &str, measurements: &[Measurement]) -> Vec<Slice> {
     slices
 }
 
-/// The lowest point of the parabola through a slice, by least squares; none where it opens downwards.
+/// Returns the minimum of the least-squares parabola through a slice, or `None` if it opens downwards.
 fn optimum(slice: &Slice) -> Option<Optimum> {
-    // Centred, so that the normal equations are well conditioned.
+    // Centering keeps the least-squares problem well conditioned.
     let centre = mean(&slice.x);
     let columns = |row: usize, column: usize| (slice.x[row] - centre).powi(column as i32);
     let design = DMatrix::from_fn(slice.x.len(), 3, columns);
@@ -160,7 +161,7 @@ fn optimum(slice: &Slice) -> Option<Optimum> {
     Some(Optimum { budget: slice.budget, parabola, parameters: x.exp(), loss: a - b * b / (4.0 * c), within })
 }
 
-/// Factor and slope of sizes and of losses over the work.
+/// Fits the power laws of sizes and of losses. Returns factor and slope of each.
 fn laws(optima: &[Optimum]) -> Option<[(f64, f64); 2]> {
     let law = |value: fn(&Optimum) -> f64| {
         let points: Vec<_> = optima.iter().map(|optimum| (optimum.budget.ln(), value(optimum).ln())).collect();
@@ -175,8 +176,8 @@ fn laws(optima: &[Optimum]) -> Option<[(f64, f64); 2]> {
     Some([law(|optimum| optimum.parameters)?, law(|optimum| optimum.loss)?])
 }
 
-/// The laws of losses drawn anew: the parabolas plus residuals, which are widened for the three degrees of freedom that
-/// the fits have used up. Nothing where no degree is left.
+/// Returns the power laws of resampled losses: the parabolas plus drawn residuals. The residuals are scaled up for the
+/// three degrees of freedom that each fit uses. Empty if no degrees of freedom are left.
 fn redraw(slices: &[Slice], optima: &[Optimum], resamples: u64, seed: Seed) -> Vec<[(f64, f64); 2]> {
     let height = |[a, b, c]: [f64; 3], x: f64| a + b * x + c * x * x;
     let mut residuals = Vec::new();
@@ -210,7 +211,7 @@ mod tests {
         isoflop::Cell,
     };
 
-    /// Losses of a family with known laws: the best size `0.1 C^0.5`, the best loss `20 C^-0.05`, curvature 0.1.
+    /// Losses of a family with known laws: optimal size `0.1 C^0.5`, optimal loss `20 C^-0.05`, curvature 0.1.
     fn measured(budgets: &[f64], offsets: &[f64], noise: impl Fn(usize) -> f64) -> Vec<Measurement> {
         let cells = budgets.iter().flat_map(|&budget| offsets.iter().map(move |&offset| (budget, offset)));
         let measurement = |(at, (budget, offset)): (usize, (f64, f64))| {
@@ -246,7 +247,7 @@ mod tests {
             assert_eq!((optimum.budget, optimum.within), (budget, true));
             assert!((optimum.parabola[2] - 0.1).abs() < 1e-8);
         }
-        // Sizes that are all too small: the lowest point is beyond them.
+        // All sizes are too small, so the minimum is beyond them.
         let beside = Scaling::fit("f", &measured(&BUDGETS, &[-3.0, -2.0, -1.0], |_| 0.0), 10, Seed(0)).unwrap();
         assert!(beside.optima.iter().all(|optimum| !optimum.within));
         assert_eq!(beside.loss.slope.low, beside.loss.slope.high, "three sizes leave no residuals");
@@ -273,7 +274,8 @@ mod tests {
             slope.low <= -0.05 && -0.05 <= slope.high
         };
         let share = (0..200).filter(|&sample| covers(sample)).count() as f64 / 200.0;
-        // The bootstrap of nine degrees of freedom is a little short of 95 %; four binomial standard errors are 0.06.
+        // With nine degrees of freedom, the bootstrap intervals cover a little less than 95 %. Four binomial standard
+        // errors are 0.06.
         assert!((0.86..=1.0).contains(&share), "{share}");
     }
 

@@ -1,4 +1,4 @@
-//! What is trained: architectures, sizes, budgets.
+//! The grid of a scaling study: architectures, sizes and budgets.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -12,19 +12,19 @@ use crate::{
     space::Architecture,
 };
 
-/// Makes a sequence for a size.
+/// A function that returns the layer sequence for a size.
 pub type Grow<'a> = Box<dyn Fn(&Target) -> Result<Architecture, ExtrapolateError> + 'a>;
 
-/// A way to make a sequence for any size.
+/// A family of architectures: a way to make a layer sequence for any size.
 pub struct Family<'a> {
-    /// What it is called in tables and pictures.
+    /// The name in tables and plots.
     pub name: String,
-    /// The sequence at a size.
+    /// Returns the sequence for a size.
     pub grow: Grow<'a>,
 }
 
 impl<'a> Family<'a> {
-    /// What `extrapolator` makes of a small architecture.
+    /// Creates the family of an extrapolated small architecture.
     pub fn extrapolated(
         name: impl Into<String>,
         small: Architecture,
@@ -35,36 +35,37 @@ impl<'a> Family<'a> {
         Self { name: name.into(), grow: Box::new(grow) }
     }
 
-    /// A sequence of so many blocks of attention and MLP, as the baselines are.
+    /// Creates a family from a function of the number of attention-MLP blocks. The argument is the number of blocks of
+    /// the baseline at this size.
     pub fn of_blocks(name: impl Into<String>, blocks: impl Fn(usize) -> Architecture + 'a) -> Self {
         Self { name: name.into(), grow: Box::new(move |target| Ok(blocks(target.baseline.len() / 2))) }
     }
 }
 
-/// Architectures, sizes and budgets, each with each.
+/// All combinations of families, sizes and budgets.
 pub struct Grid<'a> {
-    /// The ways to make sequences.
+    /// The families of architectures.
     pub families: Vec<Family<'a>>,
-    /// The sizes: widths and amount of layers.
+    /// The sizes: dimensions and number of layers.
     pub sizes: Vec<Target>,
-    /// Training work per model, in floating-point operations.
+    /// The training work per model, in floating-point operations.
     pub budgets: Vec<f64>,
-    /// How models train; widths and budget are those of the cell.
+    /// The training protocol. Dimensions and budget are replaced by those of the cell.
     pub protocol: CorpusProtocol,
-    /// Trainings of every cell, each with draws of its own.
+    /// The number of trainings of every cell, each with a different seed.
     pub seeds: u64,
 }
 
 /// One training of a grid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// Name of the family.
+    /// The name of the family.
     pub family: String,
-    /// The sequence.
+    /// The layer sequence.
     pub architecture: Architecture,
-    /// How it trains, widths and budget included.
+    /// The training protocol, including dimensions and budget.
     pub protocol: CorpusProtocol,
-    /// The draw.
+    /// The seed.
     pub seed: u64,
 }
 
@@ -72,36 +73,38 @@ pub struct Cell {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum GridError {
-    /// Nothing to train.
+    /// There is nothing to train.
     #[error("the grid has no {0}")]
     Empty(&'static str),
-    /// Budgets that buy next to nothing.
-    #[error("no budget buys {0} steps at any size: choose larger budgets, smaller sizes or smaller batches")]
+    /// The budgets are too small for the sizes.
+    #[error("no budget allows {0} steps at any size: choose larger budgets, smaller sizes or smaller batches")]
     TooShort(usize),
-    /// A family makes no sequence for a size.
+    /// A family has no sequence for a size.
     #[error("{family} has no sequence at {size}")]
     Grow {
         /// The family.
         family: String,
         /// The size.
         size: String,
-        /// Why.
+        /// The error of the extrapolator.
         source: Box<ExtrapolateError>,
     },
-    /// A budget that is none, or more trainings than anyone has time for.
+    /// A budget is invalid, or there are too many trainings.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// The cost of a model cannot be stated.
+    /// The cost of a model cannot be computed.
     #[error(transparent)]
     Cost(#[from] CostError),
 }
 
 impl Grid<'_> {
-    /// The trainings, budgets outermost, so that a study that is stopped early has whole budgets. Cells whose budget
-    /// buys no more steps than `least_steps` are left out: they would not get beyond the warm-up.
+    /// Plans the trainings. The budgets are the outermost loop, so that a study that is stopped early has complete
+    /// budgets. Cells whose budget allows fewer than `least_steps` steps are left out, since they would not get beyond
+    /// the warm-up.
     ///
     /// # Errors
-    /// [`GridError`] when there is nothing to train or more than can be, or a family or the cost of a model fails.
+    /// Returns a [`GridError`] if there is nothing to train, if there are too many trainings, or if a family or the
+    /// cost of a model fails.
     pub fn plan(&self, vocab_size: usize, primitives: &Primitives, least_steps: usize) -> Result<Vec<Cell>, GridError> {
         let counts = [
             ("families", self.families.len()),

@@ -1,4 +1,4 @@
-//! Carrying a grid out, one line per training.
+//! Runs the trainings of a grid and stores one line per training.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,28 +31,28 @@ use crate::{
     text::causes,
 };
 
-/// One training that ended; a line of the study's file.
+/// The result of one training: a line of the study's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// What was trained.
+    /// The trained cell.
     pub cell: Cell,
     /// A digest of the corpus.
     pub corpus: String,
-    /// `N`: parameters of the layers.
+    /// `N`: the number of parameters of the layers.
     pub parameters: u64,
-    /// Work that was spent, in floating-point operations; a little less than the budget.
+    /// The training work in floating-point operations, slightly less than the budget.
     pub flops: f64,
-    /// `L`: validation loss, in nats per token.
+    /// `L`: the validation loss, in nats per token.
     pub loss: f64,
-    /// Share of next tokens that were the most likely.
+    /// The share of tokens that the model predicted as the most likely.
     pub accuracy: f64,
-    /// Why the training was given up, where it diverged; its loss is then that of guessing.
+    /// The reason if the training diverged. The loss is then that of a uniform guess.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverged: Option<String>,
 }
 
 impl Measurement {
-    /// `C`: what the training was planned to cost, in floating-point operations.
+    /// Returns `C`: the planned training work, in floating-point operations.
     pub fn budget(&self) -> f64 {
         match self.cell.protocol.budget {
             Budget::Flops(flops) => flops,
@@ -61,14 +61,14 @@ impl Measurement {
     }
 }
 
-/// A study that cannot go on. What was measured stays in its file.
+/// A study that cannot continue. Completed measurements stay in its file.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StudyError {
-    /// The file.
+    /// The file cannot be written or is in use.
     #[error(transparent)]
     File(#[from] LineFileError),
-    /// The file cannot be read.
+    /// The file cannot be opened.
     #[error("cannot open {}", .path.display())]
     Open {
         /// The file.
@@ -76,20 +76,20 @@ pub enum StudyError {
         /// The I/O error.
         source: std::io::Error,
     },
-    /// A line that is no measurement.
-    #[error("line {line} of {} is no measurement: {reason}; choose another file", .path.display())]
+    /// A line is not a measurement.
+    #[error("line {line} of {} is not a measurement: {reason}; choose another file", .path.display())]
     Line {
         /// The file.
         path: PathBuf,
-        /// Number of the line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// A training cannot be set up.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
-    /// The cost of a model cannot be stated.
+    /// The cost of a model cannot be computed.
     #[error(transparent)]
     Cost(#[from] CostError),
     /// A training failed.
@@ -99,24 +99,23 @@ pub enum StudyError {
         family: String,
         /// The sequence.
         architecture: String,
-        /// Why.
+        /// The error of the training.
         source: AttemptError,
     },
-    /// The threads cannot be started.
+    /// The worker threads cannot be started.
     #[error(transparent)]
     Execute(#[from] ExecuteError),
 }
 
-/// Trains every cell that `path` does not have yet, `workers` at once, and writes each result down; all results of the
-/// cells, in their order. On a CPU each training has one thread. `progress` hears after each training how many are
-/// done.
+/// Trains every cell that is not yet in the file at `path`, with `workers` trainings at a time, and appends each result
+/// to the file. Returns the results of all cells, in the order of `cells`.
 ///
-/// A result is a function of its cell and the corpus, so a study that is stopped and resumed ends like an uninterrupted
-/// one.
+/// On a CPU, each training uses one thread. `progress` is called after each training with the number of completed ones.
+/// A result depends only on its cell and the corpus, so a study that is stopped and resumed gives the same results as
+/// an uninterrupted one.
 ///
 /// # Errors
-/// [`StudyError`] when the file cannot be used or a training cannot be carried out; those under way end first.
-// One call does everything and keeps nothing: each argument is a thing of its own.
+/// Returns a [`StudyError`] if the file cannot be used or a training fails. Trainings in progress are completed first.
 pub fn measure(
     cells: &[Cell],
     corpus: &Corpus,
@@ -126,7 +125,7 @@ pub fn measure(
     workers: usize,
     progress: &(dyn Fn(usize, &Measurement) + Sync),
 ) -> Result<Vec<Measurement>, StudyError> {
-    // What no training would take is refused before there is a file.
+    // Reject invalid protocols before the file is created.
     cells.iter().try_for_each(|cell| cell.protocol.validate())?;
     if let Some(cell) = cells.first() {
         CorpusEvaluator::new(cell.protocol.clone(), corpus, primitives, device)?;
@@ -144,7 +143,7 @@ pub fn measure(
     Ok(cells.iter().filter_map(|cell| run.done.iter().find(|known| known.cell == *cell)).cloned().collect())
 }
 
-/// Trains the cell whose place is the trial's number.
+/// Returns an evaluator that trains the cell whose index is the trial's number.
 fn evaluator(cells: &[Cell], corpus: &Corpus, primitives: &Primitives, device: &Device) -> impl Evaluator + use<> {
     let protocols: Vec<_> = cells.iter().map(|cell| cell.protocol.clone()).collect();
     let corpus = corpus.clone();
@@ -157,7 +156,7 @@ fn evaluator(cells: &[Cell], corpus: &Corpus, primitives: &Primitives, device: &
     })
 }
 
-/// A study under way.
+/// A study in progress.
 struct Run<'a> {
     missing: &'a [Cell],
     digest: String,
@@ -169,9 +168,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Hands out the cells and writes down what comes back. After an error nothing more is handed out.
+    /// Hands out the cells and stores the results. Hands out nothing more after an error.
     fn carry_out(&mut self, mut executor: Threads) -> Result<(), StudyError> {
-        /// Nothing else is to be done meanwhile.
+        /// There is nothing else to do in the meantime.
         const WAIT: Duration = Duration::from_secs(3600);
         let trial = |(id, cell): (u64, &Cell)| {
             Trial::new(TrialId(id), cell.architecture.clone(), Seed(cell.seed), Origin::Manual)
@@ -220,10 +219,10 @@ impl Run<'_> {
     }
 }
 
-/// The measurements in a file, also while a study writes it.
+/// Reads the measurements in a file. A study may be writing to it.
 ///
 /// # Errors
-/// [`StudyError`] when the file cannot be read or holds something else.
+/// Returns a [`StudyError`] if the file cannot be read or has a line that is not a measurement.
 pub fn read(path: &Path) -> Result<Vec<Measurement>, StudyError> {
     let bytes =
         limits::read(path, limits::MAX_LINES).map_err(|source| StudyError::Open { path: path.into(), source })?;

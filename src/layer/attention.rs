@@ -12,24 +12,24 @@ use crate::{
     kernels::{CausalAttention, KeyValues, project},
 };
 
-/// Causal self-attention, over all keys or a window of them. Letters: `D` model width, `H` query heads, `K` KV
-/// heads, `C` head width.
+/// Causal self-attention, either full or over a sliding window. Letters: `D` model width, `H` query heads, `K`
+/// key/value heads, `C` channels per head.
 #[derive(Module, Debug)]
 pub struct AttentionLayer {
-    /// `[D, H C]`.
+    /// The query projection: `[D, H C]`.
     pub query: Linear,
-    /// `[D, K C]`.
+    /// The key projection: `[D, K C]`.
     pub key: Linear,
-    /// `[D, K C]`.
+    /// The value projection: `[D, K C]`.
     pub value: Linear,
-    /// `[H C, D]`.
+    /// The output projection: `[H C, D]`.
     pub output: Linear,
     #[module(skip)]
     pub(crate) mix: CausalAttention,
 }
 
 impl AttentionLayer {
-    /// Draws the weights of the query, the key, the value and the output, in this order.
+    /// Draws the weights of query, key, value and output, in this order.
     pub(crate) fn new(dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
         let queries = dims.heads * dims.head_dim;
         let keys = dims.kv_heads * dims.head_dim;
@@ -49,7 +49,7 @@ impl AttentionLayer {
         }
     }
 
-    /// Query, key and value of `x`, `[B, S, D]`.
+    /// Returns query, key and value. `x`: `[B, S, D]`.
     fn project(&self, x: Tensor<3>) -> [Tensor<3>; 3] {
         [project(x.clone(), &self.query), project(x.clone(), &self.key), project(x, &self.value)]
     }
@@ -77,7 +77,7 @@ mod tests {
         seed::Seed,
     };
 
-    /// `[rows][columns]` of a linear map, in 64 bits.
+    /// Applies a linear map in double precision.
     fn project(linear: &Linear, x: &[f64]) -> Vec<f64> {
         let weight = linear.weight.val().into_data().try_into_vec::<f32>().unwrap();
         let bias = linear.bias.as_ref().map(|bias| bias.val().into_data().try_into_vec::<f32>().unwrap());
@@ -86,7 +86,7 @@ mod tests {
         (0..columns).map(|j| product(j) + bias.as_ref().map_or(0.0, |bias| f64::from(bias[j]))).collect()
     }
 
-    /// Rotates one head's vector at `position`, the rotate-half convention.
+    /// Rotates one head's vector at `position` (rotate-half convention).
     fn rotate(x: &[f64], position: usize, theta: f64) -> Vec<f64> {
         let half = x.len() / 2;
         let turn = |c: usize| {

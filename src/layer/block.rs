@@ -1,4 +1,4 @@
-//! A layer whose type is erased, so that a model holds layers from any crate.
+//! Type-erased layers, so that a model can hold layers defined in any crate.
 
 use std::{any::Any, fmt::Debug};
 
@@ -12,19 +12,47 @@ use super::{
     erase::{DynMapper, DynVisitor, FromDynMapper, FromDynVisitor, ToDynMapper, ToDynVisitor},
 };
 
-/// The forward pass of a layer; its struct is an ordinary `#[derive(Module, Debug)]` of Burn.
+/// The computation of a layer. Implement it for a struct that derives Burn's `Module` and `Debug`.
 ///
-/// # Shapes
-/// `x`: `[B, S, D]` (batch, sequence, channels) to `[B, S, D]`. Output `s` depends on inputs `0..=s` only.
+/// Shapes: `x` is `[B, S, D]` (batch, sequence, channels), and so is the output. Layers are causal: output `s` depends
+/// on inputs `0..=s` only.
+///
+/// ```
+/// use burn::{module::{Module, Param}, tensor::Tensor};
+/// use composer_nas::layer::{LayerCache, Mixer};
+///
+/// /// Scales every channel by a learned factor.
+/// #[derive(Module, Debug)]
+/// struct Scale {
+///     /// `[D]`.
+///     factor: Param<Tensor<1>>,
+/// }
+///
+/// impl Mixer for Scale {
+///     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+///         x * self.factor.val().unsqueeze::<3>()
+///     }
+///
+///     // Tokens are independent of each other, so there is nothing to cache.
+///     fn step(&self, x: Tensor<3>, _cache: &mut LayerCache) -> Tensor<3> {
+///         self.forward(x)
+///     }
+/// }
+/// ```
+///
+/// [`FnPrimitive`](crate::primitive::FnPrimitive) turns a mixer into a primitive that a search can use.
 pub trait Mixer: Module + Sync + 'static {
-    /// Applies the layer. The norm in front and the residual around it belong to the model.
+    /// Applies the layer. `x`: `[B, S, D]` to `[B, S, D]`. The model adds the norm before the layer and the residual
+    /// connection around it.
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
 
-    /// Decodes: applies the layer to the tokens that follow those in `memory`, which then holds them too. The outputs
-    /// are those of [`forward`](Self::forward) on the whole sequence, however it is cut into steps.
+    /// Applies the layer to the next tokens of the sequences in `memory`, and appends them to it.
     ///
-    /// Without an implementation of its own a layer remembers its inputs and computes the whole sequence again
-    /// ([`LayerCache::replay`]); a channel mixer forwards and leaves the memory empty.
+    /// The outputs must equal those of [`forward`](Self::forward) on the whole sequence, up to rounding, however the
+    /// sequence is divided into steps.
+    ///
+    /// The default caches the inputs and recomputes the whole sequence in every step ([`LayerCache::replay`]). A layer
+    /// that does not mix tokens should call `forward` and leave `memory` empty.
     ///
     /// # Shapes
     /// `x`: `[B, S, D]`, the next `S >= 1` tokens, to `[B, S, D]`.
@@ -32,24 +60,25 @@ pub trait Mixer: Module + Sync + 'static {
         memory.replay(x, |x| self.forward(x))
     }
 
-    /// What training adds to the loss for this layer at input `x`, one element; none for most layers. A layer that
-    /// routes asks for balance this way.
+    /// Returns an auxiliary loss (one element) that is added to the training loss, or `None` (the default).
+    ///
+    /// Layers that route tokens use it to balance the load of the experts.
     ///
     /// # Shapes
-    /// `x`: `[B, S, D]`, what [`forward`](Self::forward) gets.
+    /// `x`: `[B, S, D]`, the input of [`forward`](Self::forward).
     fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
         let _ = x;
         None
     }
 }
 
-/// An owned, type-erased [`Mixer`], itself a Burn module: it trains, moves between devices, saves and loads like the
-/// layer inside.
+/// A type-erased, owned [`Mixer`]. It is itself a Burn module, so it can be trained, moved between devices, saved and
+/// loaded like the layer inside.
 #[derive(Debug)]
 pub struct Block(Box<dyn DynMixer>);
 
 impl Block {
-    /// Erases the type of `mixer`. Its parameters may have up to eight axes, checked at compile time.
+    /// Erases the type of `mixer`. Its parameters can have at most 8 axes; this is checked at compile time.
     pub fn new(mixer: impl Mixer) -> Self {
         Self(Box::new(mixer))
     }
@@ -59,24 +88,24 @@ impl Block {
         self.0.forward(x)
     }
 
-    /// Applies the layer to the tokens that follow those in `memory`; see [`Mixer::step`].
+    /// Applies the layer to the next tokens of the sequences in `memory`; see [`Mixer::step`].
     pub fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
         self.0.step(x, memory)
     }
 
-    /// What training adds to the loss for this layer at input `x`; see [`Mixer::aux_loss`].
+    /// Returns the auxiliary loss of the layer at input `x`; see [`Mixer::aux_loss`].
     pub fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
         self.0.aux_loss(x)
     }
 
-    /// The layer inside, where it is an `M`.
+    /// Returns the inner layer if its type is `M`.
     pub fn downcast_ref<M: Mixer>(&self) -> Option<&M> {
-        // Through the box: `Box<dyn DynMixer>` itself could match the blanket implementation.
+        // Dereference the box: `Box<dyn DynMixer>` itself could match the blanket implementation.
         (*self.0).as_any().downcast_ref()
     }
 }
 
-/// Object-safe twin of [`Mixer`], implemented for every mixer below.
+/// Object-safe counterpart of [`Mixer`], implemented for every mixer below.
 trait DynMixer: Send + Sync + Debug {
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
     fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3>;

@@ -1,4 +1,4 @@
-//! What a layer remembers of a sequence while the sequence is decoded.
+//! The state that a layer keeps while it decodes a sequence.
 
 use std::{any::Any, fmt::Debug};
 
@@ -6,22 +6,41 @@ use burn::tensor::Tensor;
 
 use crate::kernels::{ConvWindow, KeyValues};
 
-/// What one layer remembers of the tokens it has seen: keys and values, a window, a recurrent state. Empty before the
-/// first.
+/// The decoding state of one layer, such as keys and values, a convolution window or a recurrent state. A new cache is
+/// empty.
 ///
-/// Each layer chooses the type of its state; see [`Mixer::step`](super::Mixer::step).
+/// Each layer chooses the type of its state ([`LayerState`]); see [`Mixer::step`](super::Mixer::step).
 #[derive(Debug, Default)]
 pub struct LayerCache(Option<Box<dyn AnyState>>);
 
 /// The state of one layer during decoding, for all sequences of a batch.
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use composer_nas::layer::LayerState;
+///
+/// /// The sum of all inputs so far.
+/// #[derive(Clone, Debug)]
+/// struct RunningSum {
+///     /// `[B, D]`.
+///     sum: Tensor<2>,
+/// }
+///
+/// impl LayerState for RunningSum {
+///     fn elements(&self) -> usize {
+///         self.sum.shape().num_elements()
+///     }
+/// }
+/// ```
 pub trait LayerState: Clone + Debug + Send + 'static {
-    /// Numbers kept, over the whole batch.
+    /// Returns the number of stored elements, over the whole batch.
     fn elements(&self) -> usize;
 }
 
 impl LayerCache {
-    /// Runs `step` on the state, which is `start()` where there is none yet, and keeps what `step` makes of it. A state
-    /// of another type belongs to another layer and counts as none.
+    /// Calls `step` with the state and stores the modified state.
+    ///
+    /// If the cache is empty, or holds the state of another type of layer, the state is created by `start` first.
     pub fn advance<T: LayerState, O>(&mut self, start: impl FnOnce() -> T, step: impl FnOnce(&mut T) -> O) -> O {
         let held = self.0.take().and_then(|state| state.into_any().downcast().ok());
         let mut state: Box<T> = held.unwrap_or_else(|| Box::new(start()));
@@ -30,11 +49,13 @@ impl LayerCache {
         output
     }
 
-    /// Remembers every input and computes the whole sequence again by `forward`: right for every causal layer, with
-    /// work that grows with the square of the length.
+    /// Appends `x` to the cached inputs, applies `forward` to the whole sequence, and returns the outputs of the new
+    /// tokens.
+    ///
+    /// This is correct for every causal layer, but the work grows with the square of the length.
     ///
     /// # Shapes
-    /// `x`: `[B, S, D]`, the tokens that follow, to `[B, S, D]`.
+    /// `x`: `[B, S, D]`, the next tokens, to `[B, S, D]`.
     pub fn replay(&mut self, x: Tensor<3>, forward: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let seq = x.dims()[1];
         self.advance(Inputs::default, |inputs| {
@@ -46,13 +67,13 @@ impl LayerCache {
         })
     }
 
-    /// Numbers kept, over the whole batch; compare with
+    /// Returns the number of stored elements, over the whole batch; compare with
     /// [`LayerCost::cache_elements`](crate::primitive::LayerCost::cache_elements).
     pub fn elements(&self) -> usize {
         self.0.as_ref().map_or(0, |state| state.elements())
     }
 
-    /// Whether the layer has no step of its own and computes sequences again.
+    /// Whether the layer uses [`replay`](Self::replay).
     #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn is_replay(&self) -> bool {
         self.0.as_ref().is_some_and(|state| (**state).as_any().is::<Inputs>())
@@ -65,7 +86,7 @@ impl Clone for LayerCache {
     }
 }
 
-/// Every input so far, `[B, S, D]`.
+/// All inputs so far: `[B, S, D]`.
 #[derive(Clone, Debug, Default)]
 struct Inputs(Option<Tensor<3>>);
 
@@ -87,7 +108,7 @@ impl LayerState for ConvWindow {
     }
 }
 
-/// Object-safe twin of [`LayerState`].
+/// Object-safe counterpart of [`LayerState`].
 trait AnyState: Debug + Send {
     fn elements(&self) -> usize;
     #[cfg(any(test, feature = "testkit"))]

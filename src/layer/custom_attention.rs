@@ -1,4 +1,4 @@
-//! Causal self-attention with the options of published models.
+//! Causal self-attention with the options found in published models.
 
 use burn::{
     module::{Module, Param},
@@ -12,25 +12,25 @@ use crate::{
     kernels::{CausalAttention, KeyValues, project, rms_norm},
 };
 
-/// Causal self-attention with norms, gate and sinks where its recipe asks for them. Letters: `D` model width, `H` query
-/// heads, `K` KV heads, `C` head width.
+/// Causal self-attention with optional norms, gate and sinks, as configured by its recipe. Letters: `D` model width,
+/// `H` query heads, `K` key/value heads, `C` channels per head.
 #[derive(Module, Debug)]
 pub struct CustomAttentionLayer {
-    /// `[D, H C]`.
+    /// The query projection: `[D, H C]`.
     pub query: Linear,
-    /// `[D, K C]`.
+    /// The key projection: `[D, K C]`.
     pub key: Linear,
-    /// `[D, K C]`.
+    /// The value projection: `[D, K C]`.
     pub value: Linear,
-    /// `[H C, D]`.
+    /// The output projection: `[H C, D]`.
     pub output: Linear,
-    /// `[D, H C]`, of the gate on what is mixed.
+    /// The projection of the gate that multiplies the attention output: `[D, H C]`.
     pub gate: Option<Linear>,
-    /// `[C]`, or `[H C]` of a norm over all heads.
+    /// The scale of the query norm: `[C]` if the norm is per head, `[H C]` if it is over all heads.
     pub query_norm: Option<Param<Tensor<1>>>,
-    /// `[C]`, or `[K C]` of a norm over all heads.
+    /// The scale of the key norm: `[C]` if the norm is per head, `[K C]` if it is over all heads.
     pub key_norm: Option<Param<Tensor<1>>>,
-    /// `[H]`.
+    /// The logits of the attention sinks, one per head: `[H]`.
     pub sinks: Option<Param<Tensor<1>>>,
     #[module(skip)]
     mix: CausalAttention,
@@ -39,7 +39,7 @@ pub struct CustomAttentionLayer {
 }
 
 impl CustomAttentionLayer {
-    /// Draws the weights of query, key, value and output, then of the gate. `dims` are those of the layer itself.
+    /// Draws the weights of query, key, value and output, then of the gate. `dims` are the dimensions of this layer.
     pub(crate) fn new(form: AttentionForm, dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
         let width = dims.d_model;
         let queries = dims.heads * dims.head_dim;
@@ -71,14 +71,14 @@ impl CustomAttentionLayer {
         Self { query, key, value, output, gate, query_norm, key_norm, sinks, mix, epsilon: dims.norm_eps }
     }
 
-    /// Query, key and value of `x`, `[B, S, D]`.
+    /// Returns query, key and value. `x`: `[B, S, D]`.
     fn project(&self, x: &Tensor<3>) -> [Tensor<3>; 3] {
         let query = self.normalize(project(x.clone(), &self.query), self.query_norm.as_ref());
         let key = self.normalize(project(x.clone(), &self.key), self.key_norm.as_ref());
         [query, key, project(x.clone(), &self.value)]
     }
 
-    /// `x`: `[B, S, N C]`, normalized head by head where there are fewer weights than channels.
+    /// Normalizes `x`, `[B, S, N C]`: per head if `gamma` has `C` elements, over all channels if it has `N C`.
     fn normalize(&self, x: Tensor<3>, gamma: Option<&Param<Tensor<1>>>) -> Tensor<3> {
         let Some(gamma) = gamma else { return x };
         let shape = x.dims();
@@ -88,7 +88,7 @@ impl CustomAttentionLayer {
         rms_norm(heads, gamma.val(), self.epsilon).reshape(shape)
     }
 
-    /// What is mixed, gated and projected.
+    /// Gates and projects the attention output.
     fn finish(&self, x: Tensor<3>, mixed: Tensor<3>) -> Tensor<3> {
         let mixed = match &self.gate {
             Some(gate) => mixed * sigmoid(project(x, gate)),

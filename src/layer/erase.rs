@@ -1,7 +1,7 @@
-//! Object-safe twins of Burn's module visitor and mapper.
+//! Object-safe counterparts of Burn's module visitor and mapper.
 //!
-//! Burn's traits have methods that are generic over the rank of a tensor, which rules out `dyn`. Here the rank travels
-//! as a value and the parameter as `dyn Any`; the adapters below translate in both directions.
+//! The methods of Burn's traits are generic over the rank of a tensor, which rules out `dyn`. Here, the rank is passed
+//! as a value and the parameter as `dyn Any`. The adapters below translate in both directions.
 
 use std::any::Any;
 
@@ -26,7 +26,7 @@ pub(super) trait DynVisitor {
     fn exit(&mut self, name: &str, container: &str);
 }
 
-/// Object-safe [`ModuleMapper`]; `param` is a `Param<Tensor<rank, kind>>`, and so is what comes back.
+/// Object-safe [`ModuleMapper`]; `param` and the returned parameter are `Param<Tensor<rank, kind>>`.
 pub(super) trait DynMapper {
     fn param(&mut self, kind: Kind, rank: usize, param: Box<dyn Any>) -> Box<dyn Any>;
     fn flag(&mut self, flag: Param<Flag>) -> Param<Flag>;
@@ -44,10 +44,10 @@ pub(super) struct FromDynVisitor<'a, V>(pub &'a mut V);
 pub(super) struct FromDynMapper<'a, M>(pub &'a mut M);
 
 const MAX_RANK: usize = 8;
-/// The adapters agree on (kind, rank), so the other side of a downcast always has the type it expects.
+/// The adapters agree on (kind, rank), so every downcast finds the type it expects.
 const SAME_TYPE: &str = "kind and rank name the parameter's type";
 
-/// Runs `$body` with the constant `$d` equal to `$rank`. Larger ranks do not compile, see `ToDynVisitor`.
+/// Runs `$body` with the constant `$d` equal to `$rank`. Larger ranks do not compile; see `ToDynVisitor`.
 macro_rules! by_rank {
     ($rank:expr, $d:ident => $body:expr) => {
         by_rank!(@arms $rank, $d => $body; 0 1 2 3 4 5 6 7 8)

@@ -1,4 +1,4 @@
-//! The short gated causal convolution.
+//! The gated short causal convolution.
 
 use burn::{
     module::{Module, Param},
@@ -9,19 +9,19 @@ use burn::{
 use super::{LayerCache, Mixer, WeightInit};
 use crate::kernels::{ConvWindow, gated_conv, project};
 
-/// `out(c * conv(b * x))`, without bias. Letters: `D` model width, `K` taps.
+/// Computes `out(c * conv(b * x))`, without bias. Letters: `D` model width, `K` kernel size.
 #[derive(Module, Debug)]
 pub struct GatedConvLayer {
-    /// `[D, 3 D]`: columns `b | c | x`.
+    /// The input projection: `[D, 3 D]`, columns `b | c | x`.
     pub input: Linear,
-    /// `[K, D]`; the last tap meets the present token.
+    /// The convolution kernel: `[K, D]`. The last entry applies to the current token.
     pub conv: Param<Tensor<2>>,
-    /// `[D, D]`.
+    /// The output projection: `[D, D]`.
     pub output: Linear,
 }
 
 impl GatedConvLayer {
-    /// Draws the weights of the input, the convolution and the output.
+    /// Draws the weights of the input projection, the convolution and the output projection, in this order.
     pub(crate) fn new(width: usize, taps: usize, init: &mut WeightInit, device: &Device) -> Self {
         Self {
             input: init.linear(width, 3 * width, device),

@@ -15,27 +15,27 @@ use crate::{
     kernels::{ConvWindow, DeltaRuleInputs, Gate, GatedNorm, conv_silu, project},
 };
 
-/// A gated DeltaNet layer. Letters: `D` model width, `K` key heads of width `C`, `V` value heads of width `P`, `T`
-/// taps.
+/// A gated DeltaNet layer. Letters: `D` model width, `K` key heads with `C` channels each, `V` value heads with `P`
+/// channels each, `T` kernel size.
 #[derive(Module, Debug)]
 pub struct GatedDeltaNetLayer {
-    /// `q | k | v`: `[D, 2 K C + V P]`.
+    /// The projection to `q | k | v`: `[D, 2 K C + V P]`.
     pub mixed: Linear,
-    /// `z`: `[D, V P]`.
+    /// The projection to the output gate `z`: `[D, V P]`.
     pub gate: Linear,
-    /// `b`: `[D, V]`.
+    /// The projection to `b`, whose sigmoid is beta: `[D, V]`.
     pub strength: Linear,
-    /// `a`: `[D, V]`.
+    /// The projection to `a`, which sets the decay: `[D, V]`.
     pub decay: Linear,
-    /// `[T, 2 K C + V P]`; the last tap meets the present token.
+    /// The convolution kernel: `[T, 2 K C + V P]`. The last entry applies to the current token.
     pub conv: Param<Tensor<2>>,
-    /// `[V]`, added to `a` before the softplus.
+    /// The bias that is added to `a` before the softplus: `[V]`.
     pub step_bias: Param<Tensor<1>>,
-    /// `[V]`.
+    /// The logarithm of the decay rate of each head: `[V]`.
     pub a_log: Param<Tensor<1>>,
-    /// `[P]`, the same for every head.
+    /// The scale of the gated norm, shared by all heads: `[P]`.
     pub norm: Param<Tensor<1>>,
-    /// `[V P, D]`.
+    /// The output projection: `[V P, D]`.
     pub output: Linear,
     #[module(skip)]
     rule: DeltaRule,
@@ -44,7 +44,7 @@ pub struct GatedDeltaNetLayer {
 }
 
 impl GatedDeltaNetLayer {
-    /// Draws the weights, field by field. `taps` of the convolution.
+    /// Draws the weights, in the order of the fields. `taps` is the kernel size of the convolution.
     pub(crate) fn new(dims: &Dims, taps: usize, rule: DeltaRule, init: &mut WeightInit, device: &Device) -> Self {
         let heads = rule.value_heads;
         let values = rule.value_heads * rule.value_width;
@@ -64,12 +64,12 @@ impl GatedDeltaNetLayer {
         }
     }
 
-    /// The sizes of the recurrence.
+    /// Returns the sizes of the recurrence.
     pub(crate) fn sizes(&self) -> DeltaRule {
         self.rule
     }
 
-    /// What the recurrence mixes, from the tokens and their convolved projection.
+    /// Returns the inputs of the recurrence, from the tokens and the convolved projection.
     fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> DeltaRuleInputs {
         DeltaRuleInputs {
             mixed,

@@ -13,22 +13,22 @@ use crate::{
 };
 
 /// Multi-head latent attention. Letters: `D` model width, `H` heads, `N` and `R` channels of a query or key without and
-/// with position, `V` channels of a value, `L` width of the latent vector.
+/// with rotary positions, `V` channels of a value, `L` width of the latent vector, `Q` width of the latent query.
 #[derive(Module, Debug)]
 pub struct LatentAttentionLayer {
-    /// `[D, Q]`, where queries are low-rank too.
+    /// The down-projection of the queries, if they are low-rank: `[D, Q]`.
     pub query_down: Option<Linear>,
-    /// `[Q]`.
+    /// The scale of the norm of the latent query: `[Q]`.
     pub query_norm: Option<Param<Tensor<1>>>,
-    /// `[D, H (N + R)]`, or `[Q, H (N + R)]`.
+    /// The query projection: `[D, H (N + R)]`, or `[Q, H (N + R)]` if the queries are low-rank.
     pub query: Linear,
-    /// `[D, L + R]`: the latent vector, and the key that turns, which all heads share.
+    /// The down-projection to the latent vector and the rotary key that all heads share: `[D, L + R]`.
     pub down: Linear,
-    /// `[L]`.
+    /// The scale of the norm of the latent vector: `[L]`.
     pub norm: Param<Tensor<1>>,
-    /// `[L, H (N + V)]`: keys and values, head by head.
+    /// The up-projection to keys and values, head by head: `[L, H (N + V)]`.
     pub up: Linear,
-    /// `[H V, D]`.
+    /// The output projection: `[H V, D]`.
     pub output: Linear,
     #[module(skip)]
     sizes: LatentSizes,
@@ -38,7 +38,7 @@ pub struct LatentAttentionLayer {
     epsilon: f64,
 }
 
-/// What attention needs of the tokens it has seen: their latent vectors and the keys that turn, `[B, T, L + R]`.
+/// The cached latent vectors and rotary keys: `[B, T, L + R]`.
 #[derive(Clone, Debug, Default)]
 struct Latents(Option<Tensor<3>>);
 
@@ -49,7 +49,7 @@ impl LayerState for Latents {
 }
 
 impl LatentAttentionLayer {
-    /// Draws the weights of the queries, the latent vectors, the keys and values, and the output.
+    /// Draws the weights of the queries, the latent vectors, the keys and values, and the output, in this order.
     pub(crate) fn new(sizes: LatentSizes, dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
         let LatentSizes { heads, still, turning, value, rank, query_rank } = sizes;
         let width = dims.d_model;
@@ -71,7 +71,7 @@ impl LatentAttentionLayer {
         }
     }
 
-    /// Queries, `[B, S, H (N + R)]`.
+    /// Returns the queries: `[B, S, H (N + R)]`.
     fn queries(&self, x: Tensor<3>) -> Tensor<3> {
         let x = match (&self.query_down, &self.query_norm) {
             (Some(down), Some(norm)) => rms_norm(project(x, down), norm.val(), self.epsilon),
@@ -82,7 +82,7 @@ impl LatentAttentionLayer {
         self.join(query, turned, heads)
     }
 
-    /// Latent vectors, normalized, and the keys that turn: `[B, S, L + R]`.
+    /// Returns the normalized latent vectors and the rotary keys: `[B, S, L + R]`.
     fn latents(&self, x: Tensor<3>) -> Tensor<3> {
         let LatentSizes { rank, turning, .. } = self.sizes;
         let low = project(x, &self.down);
@@ -90,7 +90,7 @@ impl LatentAttentionLayer {
         Tensor::cat(vec![latent, low.narrow(2, rank, turning)], 2)
     }
 
-    /// Keys and values of latent vectors, both `[B, T, H (N + R)]`; values are filled up with zeros.
+    /// Returns the keys and values of latent vectors, both `[B, T, H (N + R)]`. Values are padded with zeros.
     fn keys_and_values(&self, latents: Tensor<3>) -> [Tensor<3>; 2] {
         let LatentSizes { heads, still, turning, value, rank, .. } = self.sizes;
         let [batch, seq, _] = latents.dims();
@@ -105,14 +105,14 @@ impl LatentAttentionLayer {
         [keys, values.reshape([batch, seq, heads * (still + turning)])]
     }
 
-    /// Parts of every head: `[B, S, H (A + B)]` to `[B, S, H, A]` and `[B, S, H, B]`.
+    /// Splits the channels of every head: `[B, S, H (A + B)]` to `[B, S, H, A]` and `[B, S, H, B]`.
     fn split(&self, x: Tensor<3>, first: usize, second: usize) -> [Tensor<4>; 2] {
         let [batch, seq, _] = x.dims();
         let x: Tensor<4> = x.reshape([batch, seq, self.sizes.heads, first + second]);
         [x.clone().narrow(3, 0, first), x.narrow(3, first, second)]
     }
 
-    /// Heads in the order of [`CausalAttention`], where channels `c` and `c + C/2` turn together.
+    /// Reorders the channels of every head for [`CausalAttention`], which rotates channels `c` and `c + C/2` as a pair.
     fn join(&self, still: Tensor<4>, turning: Tensor<4>, heads: usize) -> Tensor<3> {
         let LatentSizes { still: plain, turning: turned, .. } = self.sizes;
         let half = |x: &Tensor<4>, second: usize, width: usize| x.clone().narrow(3, second * (width / 2), width / 2);
@@ -122,7 +122,7 @@ impl LatentAttentionLayer {
         joined.reshape([batch, seq, heads * width])
     }
 
-    /// Drops the zeros behind the values and projects.
+    /// Removes the zero padding of the values and projects.
     fn finish(&self, mixed: Tensor<3>) -> Tensor<3> {
         let LatentSizes { heads, still, turning, value, .. } = self.sizes;
         let [batch, seq, _] = mixed.dims();

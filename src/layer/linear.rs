@@ -9,10 +9,10 @@ use burn::{
 use super::{LayerCache, Mixer, WeightInit};
 use crate::kernels::project;
 
-/// `x w`, without bias.
+/// Computes `x w`, without bias.
 #[derive(Module, Debug)]
 pub struct LinearLayer {
-    /// `[D, D]`.
+    /// The weight: `[D, D]`.
     pub map: nn::Linear,
 }
 

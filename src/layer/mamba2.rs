@@ -1,4 +1,4 @@
-//! Mamba-2.
+//! The Mamba-2 layer.
 
 use burn::{
     module::{Module, Param},
@@ -15,40 +15,41 @@ use crate::{
     kernels::{ConvWindow, Gate, GatedNorm, StateSpaceInputs, conv_silu, project},
 };
 
-/// A Mamba-2 layer. Letters: `D` model width, `H` heads of width `P`, `G` groups, `N` state, `K` taps.
+/// A Mamba-2 layer. Letters: `D` model width, `H` heads with `P` channels each, `G` groups, `N` state size, `K` kernel
+/// size.
 #[derive(Module, Debug)]
 pub struct Mamba2Layer {
-    /// `z`: `[D, H P]`.
+    /// The projection to the output gate `z`: `[D, H P]`.
     pub gate: Linear,
-    /// `x | B | C`: `[D, H P + 2 G N]`.
+    /// The projection to `x | B | C`: `[D, H P + 2 G N]`.
     pub mixed: Linear,
-    /// `dt`: `[D, H]`.
+    /// The projection to `dt`: `[D, H]`.
     pub step: Linear,
-    /// `[K, H P + 2 G N]`; the last tap meets the present token.
+    /// The convolution kernel: `[K, H P + 2 G N]`. The last entry applies to the current token.
     pub conv: Param<Tensor<2>>,
-    /// `[H P + 2 G N]`.
+    /// The bias of the convolution, if it has one: `[H P + 2 G N]`.
     pub conv_bias: Option<Param<Tensor<1>>>,
-    /// `[H]`, added to `dt` before the softplus.
+    /// The bias that is added to `dt` before the softplus: `[H]`.
     pub step_bias: Param<Tensor<1>>,
     /// `ln(-A)`: `[H]`.
     pub a_log: Param<Tensor<1>>,
-    /// `D` of the paper: `[H]`.
+    /// The skip connection, `D` in the paper: `[H]`.
     pub skip: Param<Tensor<1>>,
-    /// `[H P]`.
+    /// The scale of the gated norm: `[H P]`.
     pub norm: Param<Tensor<1>>,
-    /// `[H P, D]`.
+    /// The output projection: `[H P, D]`.
     pub output: Linear,
     #[module(skip)]
     scan: StateSpace,
     #[module(skip)]
     gated: GatedNorm,
-    /// Bounds of `dt` before the softplus.
+    /// Bounds of the argument of the softplus that gives `dt`.
     #[module(skip)]
     bounds: Option<[f64; 2]>,
 }
 
 impl Mamba2Layer {
-    /// Draws the weights, field by field.
+    /// Draws the weights, in the order of the fields.
     pub(crate) fn new(form: MambaForm, dims: &Dims, scan: StateSpace, init: &mut WeightInit, device: &Device) -> Self {
         let inner = scan.heads * scan.width;
         let mixed = inner + 2 * scan.groups * scan.state;
@@ -79,17 +80,17 @@ impl Mamba2Layer {
         }
     }
 
-    /// The sizes of the recurrence.
+    /// Returns the sizes of the recurrence.
     pub(crate) fn sizes(&self) -> StateSpace {
         self.scan
     }
 
-    /// What the recurrence mixes, from the tokens and their convolved projection.
+    /// Returns the inputs of the recurrence, from the tokens and the convolved projection.
     fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> StateSpaceInputs {
         let step_bias = self.step_bias.val();
         let mut step = project(x.clone(), &self.step);
         if let Some([least, most]) = self.bounds {
-            // The softplus rises, so bounds of its argument are bounds of its value.
+            // The softplus is increasing, so bounding its argument bounds its value.
             let bias: Tensor<3> = step_bias.clone().unsqueeze();
             step = (step + bias.clone()).clamp(least, most) - bias;
         }
@@ -106,7 +107,7 @@ impl Mamba2Layer {
     }
 }
 
-/// The argument at which the softplus has this value, within single precision.
+/// Returns the inverse of the softplus at `value`, clamped to the range of single precision.
 fn before_softplus(value: f64) -> f64 {
     let inverse = if value > 30.0 { value } else { value.exp_m1().ln() };
     inverse.clamp(f64::from(f32::MIN), f64::from(f32::MAX))

@@ -1,4 +1,4 @@
-//! The two-matrix multi-layer perceptrons.
+//! Multi-layer perceptrons with two matrices.
 
 use burn::{
     module::Module,
@@ -12,7 +12,7 @@ use crate::{
     kernels::{gelu, project, relu2},
 };
 
-/// What stands between the two matrices.
+/// The activation between the two matrices.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Activation {
     /// The tanh form of GELU.
@@ -21,19 +21,19 @@ pub(crate) enum Activation {
     Relu2,
 }
 
-/// `down(activation(up x))`.
+/// Computes `down(activation(up x))`.
 #[derive(Module, Debug)]
 pub struct MlpLayer {
-    /// `[D, F]`.
+    /// The up-projection: `[D, F]`.
     pub up: Linear,
-    /// `[F, D]`.
+    /// The down-projection: `[F, D]`.
     pub down: Linear,
     #[module(skip)]
     activation: Activation,
 }
 
 impl MlpLayer {
-    /// Draws the weights of up, then of down.
+    /// Draws the weights of `up`, then of `down`.
     pub(crate) fn new(activation: Activation, dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
         Self {
             up: init.linear(dims.d_model, dims.d_ff, device),

@@ -1,8 +1,8 @@
-//! What a layer computes.
+//! The layers of a model, as Burn modules.
 //!
-//! A [`Mixer`] is the forward pass of a layer, an ordinary Burn module. A [`Block`] erases its type, so that layers
-//! from other crates stand in a model beside ours. Every layer here belongs to a recipe in
-//! [`primitive`](crate::primitive), which says what it costs and builds it.
+//! [`Mixer`] is the trait of a layer's computation. [`Block`] erases the type of a mixer, so that a model can combine
+//! the layers of this crate with those of others. Every layer here has a recipe in [`primitive`](crate::primitive),
+//! which builds it and states its cost.
 
 mod attention;
 mod block;

@@ -12,23 +12,23 @@ use burn::{
 use super::{LayerCache, Mixer, SwiGluLayer};
 use crate::{dims::Routing, kernels::project};
 
-/// `alpha`, the weight of the balance loss: 0.01, as in Switch (Fedus et al. 2021, arXiv 2101.03961, section 2.2) and
-/// in the smaller models of DeepSeekMoE.
+/// `alpha`, the weight of the load-balancing loss: 0.01, as in Switch Transformers (Fedus et al. 2021, arXiv
+/// 2101.03961, section 2.2) and in the smaller models of DeepSeekMoE.
 const BALANCE: f64 = 0.01;
 
-/// Keeps a sum of sigmoids from being zero, as in transformers.
+/// Added to sums of sigmoids to avoid a division by zero, as in transformers.
 const TINY: f64 = 1e-20;
 
-/// A mixture of experts. Letters: `D` model width, `N` routed experts.
+/// A sparse mixture of experts. Letters: `D` model width, `N` routed experts.
 #[derive(Module, Debug)]
 pub struct MoeLayer<E = SwiGluLayer> {
-    /// `[D, N]`.
+    /// The router: `[D, N]`.
     pub router: Linear,
     /// The routed experts.
     pub experts: Vec<E>,
-    /// The shared experts side by side, where there are any.
+    /// The shared experts, combined into one wide expert. `None` if there are none.
     pub shared: Option<E>,
-    /// `[D, 1]`, of the gate on what the shared experts give.
+    /// The projection to the gate on the output of the shared experts, if there is one: `[D, 1]`.
     pub shared_gate: Option<Linear>,
     #[module(skip)]
     pub(crate) top_k: usize,
@@ -36,22 +36,22 @@ pub struct MoeLayer<E = SwiGluLayer> {
     pub(crate) routing: Routing,
 }
 
-/// Where the `T` tokens of a batch go.
+/// The routing of the `T` tokens of a batch, each to `K` experts.
 struct Routed {
-    /// `[T, N]`, with gradients: shares that add up to one, for the balance of the load.
+    /// Affinities that add up to one per token, for the load-balancing loss: `[T, N]`, with gradients.
     affinities: Tensor<2>,
-    /// `[T, N]`, with gradients: what multiplies the outputs of the chosen experts.
+    /// The factors of the outputs of the chosen experts: `[T, N]`, with gradients.
     gates: Tensor<2>,
-    /// `T K` experts: the first `K` are those of the first token, by falling affinity.
+    /// The chosen experts, `T K` in all: `K` per token, token by token, by decreasing affinity.
     chosen: Vec<usize>,
 }
 
 impl<E: Mixer> MoeLayer<E> {
-    /// `x`: `[B, S, D]`.
+    /// Routes the tokens. `x`: `[B, S, D]`.
     fn route(&self, x: Tensor<3>) -> Routed {
         let [batch, seq, _] = x.dims();
         let logits = project(x, &self.router).reshape([batch * seq, self.experts.len()]);
-        // What the experts are ranked by.
+        // Experts are ranked by these scores.
         let scores = match self.routing {
             Routing::Softmax | Routing::Chosen => softmax(logits, 1),
             Routing::Sigmoid(_) => sigmoid(logits),
@@ -59,7 +59,7 @@ impl<E: Mixer> MoeLayer<E> {
         let values: Vec<f32> = scores.clone().inner().into_data().iter().collect();
         let best = |row: &[f32]| {
             let mut experts: Vec<usize> = (0..row.len()).collect();
-            // Stable: among equals the lower index stays in front.
+            // A stable sort: ties go to the lower index.
             experts.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
             experts.truncate(self.top_k);
             experts
@@ -80,7 +80,7 @@ impl<E: Mixer> MoeLayer<E> {
         Routed { affinities, gates, chosen }
     }
 
-    /// The sum of the scores of the chosen experts: `[T, N]` to `[T, 1]`.
+    /// Returns the sum of the scores of the chosen experts: `[T, N]` to `[T, 1]`.
     fn chosen_sum(&self, scores: &Tensor<2>, chosen: &[usize]) -> Tensor<2> {
         let count = self.experts.len();
         let mut mask = vec![0f32; scores.shape().num_elements()];
@@ -91,8 +91,8 @@ impl<E: Mixer> MoeLayer<E> {
         (scores.clone() * mask).sum_dim(1)
     }
 
-    /// Sends every token through its experts: gathers the tokens of one expert after the other, and adds up what comes
-    /// back in the order of each token's choices.
+    /// Applies the chosen experts to every token. Gathers the tokens of each expert, applies the experts one after the
+    /// other, and adds up the outputs of each token in the order of its choices.
     fn mix_chosen(&self, x: Tensor<3>) -> Tensor<3> {
         let shape = x.dims();
         let top_k = self.top_k;
@@ -106,7 +106,7 @@ impl<E: Mixer> MoeLayer<E> {
             let (values, length): (Vec<i32>, _) = (values.iter().map(|&value| value as i32).collect(), values.len());
             Tensor::<1, Int>::from_data(TensorData::new(values, [length]), &device)
         };
-        // Choices, numbered token by token, in the order of their experts.
+        // The choices, numbered token by token, sorted by expert.
         let mut order: Vec<usize> = (0..chosen.len()).collect();
         order.sort_by_key(|&choice| chosen[choice]);
         let outputs = order.chunk_by(|&a, &b| chosen[a] == chosen[b]).map(|choices| {
@@ -196,7 +196,7 @@ mod tests {
         x.into_data().iter().collect()
     }
 
-    /// `x w`, in 64 bits.
+    /// Computes `x w` in double precision.
     fn product(x: &[f64], linear: &Linear) -> Vec<f64> {
         let weight = host(linear.weight.val());
         let columns = weight.len() / x.len();
@@ -208,7 +208,7 @@ mod tests {
         product(&gated.map(|(h, v)| h / (1.0 + (-h).exp()) * v).collect::<Vec<_>>(), &expert.down)
     }
 
-    /// The formula at one token, in 64 bits, every expert evaluated.
+    /// Evaluates every expert at one token, in double precision.
     fn dense(layer: &MoeLayer, x: &[f64]) -> Vec<f64> {
         let logits = product(x, &layer.router);
         let total: f64 = logits.iter().map(|logit| logit.exp()).sum();
@@ -330,7 +330,7 @@ mod tests {
             let chosen = layer.route(x.clone()).chosen;
             (0..5).map(|expert| chosen.iter().filter(|&&other| other == expert).count()).max().unwrap()
         };
-        // Almost everything goes to one expert at first.
+        // At first, almost all tokens go to one expert.
         let skewed = Tensor::cat(vec![Tensor::full([6, 1], 0.5, &device), Tensor::zeros([6, 4], &device)], 1);
         layer.router.weight = burn::module::Param::from_tensor(skewed);
         let before = share(&layer);
@@ -363,7 +363,7 @@ mod tests {
             assert!(matches!(error, BuildError::Option { .. }), "{error}");
             let text = error.to_string();
             assert!(text.contains("moe") && text.contains(option) && text.contains(words), "{text}");
-            // Costs do not overflow, whatever the options.
+            // Costs do not overflow, whatever the options are.
             moe.cost(&dims, 1);
         }
     }

@@ -1,15 +1,15 @@
-//! What the recurrent layers share: what they remember, and the law of their step sizes.
+//! What the recurrent layers share: the decoding state and the distribution of the step sizes.
 
 use burn::tensor::Tensor;
 
 use super::LayerState;
 use crate::kernels::ConvWindow;
 
-/// The inputs that a short convolution still sees, and the state of a recurrence.
+/// The window of the short convolution and the state of the recurrence.
 #[derive(Clone, Debug)]
 pub(super) struct RecurrentState {
     pub window: ConvWindow,
-    /// `[B, H, N, P]`.
+    /// The state of the recurrence: `[B, H, N, P]`.
     pub state: Tensor<4>,
 }
 
@@ -19,10 +19,11 @@ impl LayerState for RecurrentState {
     }
 }
 
-/// The bias whose softplus is a step size that is log-uniform between 0.001 and 0.1, as in the paper's code.
+/// Returns a bias whose softplus is a step size between 0.001 and 0.1. The step size is log-uniform if `unit` is
+/// uniform on [0, 1), as in the reference implementation of Mamba-2.
 pub(super) fn step_bias(unit: f64) -> f64 {
     const RANGE: [f64; 2] = [1e-3, 1e-1];
     let dt = RANGE[0] * (RANGE[1] / RANGE[0]).powf(unit);
-    // The inverse of ln(1 + e^x).
+    // The inverse of `ln(1 + e^x)`.
     dt + (-(-dt).exp_m1()).ln()
 }

@@ -1,4 +1,4 @@
-//! The gated multi-layer perceptron.
+//! The SwiGLU multi-layer perceptron.
 
 use burn::{
     module::Module,
@@ -9,19 +9,19 @@ use burn::{
 use super::{LayerCache, Mixer, WeightInit};
 use crate::kernels::swiglu;
 
-/// `down(silu(gate x) * up x)`: a layer, or an expert of a mixture.
+/// Computes `down(silu(gate x) * up x)`. It is a layer, or an expert of a mixture.
 #[derive(Module, Debug)]
 pub struct SwiGluLayer {
-    /// `[D, F]`, before the activation.
+    /// The gate projection, before the activation: `[D, F]`.
     pub gate: Linear,
-    /// `[D, F]`, multiplied with the gate.
+    /// The up-projection, which is multiplied by the gate: `[D, F]`.
     pub up: Linear,
-    /// `[F, D]`.
+    /// The down-projection: `[F, D]`.
     pub down: Linear,
 }
 
 impl SwiGluLayer {
-    /// Draws the weights of the gate, then up, then down.
+    /// Draws the weights of `gate`, `up` and `down`, in this order.
     pub(crate) fn new(width: usize, inner: usize, init: &mut WeightInit, device: &Device) -> Self {
         Self {
             gate: init.linear(width, inner, device),

@@ -1,7 +1,7 @@
-//! Weights drawn from our own generator.
+//! Initial weights, drawn from the random number generator of this crate.
 //!
-//! Burn's generators are process-wide and its parameters initialise lazily, so trainings that run side by side would
-//! disturb each other. Here every weight is drawn on the host from one seeded stream and handed to Burn as data.
+//! Burn's generators are process-wide and its parameters are initialized lazily, so concurrent trainings would affect
+//! each other. Here, every weight is drawn on the host from one seeded stream and passed to Burn as data.
 
 use burn::{
     module::Param,
@@ -13,7 +13,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::{dims::InitScheme, seed::Rng};
 
-/// Draws initial weights, one tensor after the other, from one stream.
+/// Draws initial weights from one random stream, one tensor after the other.
 #[derive(Debug)]
 pub struct WeightInit {
     scheme: InitScheme,
@@ -21,12 +21,12 @@ pub struct WeightInit {
 }
 
 impl WeightInit {
-    /// Draws by `scheme` from `rng`.
+    /// Creates an initializer that uses `scheme` and draws from `rng`.
     pub fn new(scheme: InitScheme, rng: Rng) -> Self {
         Self { scheme, rng }
     }
 
-    /// A linear map without bias, by the scheme. Shape of its weight: `[d_input, d_output]`.
+    /// Returns a linear map without bias, initialized by the scheme. Its weight is `[d_input, d_output]`.
     pub fn linear(&mut self, d_input: usize, d_output: usize, device: &Device) -> Linear {
         let shape = [d_input, d_output];
         let weight = match self.scheme {
@@ -38,19 +38,20 @@ impl WeightInit {
         Linear { weight, bias: None }
     }
 
-    /// A linear map with a zero bias, by the scheme.
+    /// Returns a linear map initialized by the scheme, with a zero bias.
     pub(crate) fn linear_with_bias(&mut self, d_input: usize, d_output: usize, device: &Device) -> Linear {
         let bias = Some(self.constant([d_output], 0.0, device));
         Linear { bias, ..self.linear(d_input, d_output, device) }
     }
 
-    /// The taps of a depthwise convolution, uniform on ±1/sqrt(`taps`), PyTorch's default, whatever the scheme. Shape:
-    /// `[taps, channels]`.
+    /// Returns the kernel of a depthwise convolution with kernel size `taps`: `[taps, channels]`. The entries are
+    /// uniform on ±1/sqrt(`taps`), PyTorch's default, regardless of the scheme.
     pub fn conv(&mut self, taps: usize, channels: usize, device: &Device) -> Param<Tensor<2>> {
         self.uniform([taps, channels], 1.0 / (taps.max(1) as f64).sqrt(), device)
     }
 
-    /// A parameter with independent normal entries of mean 0; without deviation nothing is drawn.
+    /// Returns a parameter with independent normal entries of mean 0 and standard deviation `std`. If `std` is zero,
+    /// the entries are zero and the random stream is not used.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64, device: &Device) -> Param<Tensor<D>> {
         if std == 0.0 {
             return self.constant(shape, 0.0, device);
@@ -62,12 +63,12 @@ impl WeightInit {
         })
     }
 
-    /// A parameter with independent entries, uniform on ±`bound`.
+    /// Returns a parameter with independent entries, uniform on ±`bound`.
     pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f64, device: &Device) -> Param<Tensor<D>> {
         self.drawn(shape, |unit| (2.0 * unit - 1.0) * bound, device)
     }
 
-    /// A parameter with independent entries of any law: `quantile` of numbers that are uniform on [0, 1).
+    /// Returns a parameter with independent entries: `quantile` applied to numbers uniform on [0, 1).
     pub fn drawn<const D: usize>(
         &mut self,
         shape: [usize; D],
@@ -78,7 +79,7 @@ impl WeightInit {
         parameter(shape, device, || quantile(rng.random()) as f32)
     }
 
-    /// A parameter whose entries are all `value`.
+    /// Returns a parameter with all entries equal to `value`.
     pub fn constant<const D: usize>(&mut self, shape: [usize; D], value: f32, device: &Device) -> Param<Tensor<D>> {
         parameter(shape, device, || value)
     }

@@ -1,5 +1,5 @@
-//! The auto-encoder of the MAD suite's compression task (Poli et al. 2024, arXiv 2403.17844, and the code behind it,
-//! athms/mad-lab at 0f49a45).
+//! The auto-encoder of the MAD compression task (Poli et al. 2024, arXiv 2403.17844; reference implementation:
+//! athms/mad-lab at commit 0f49a45).
 
 use burn::{
     module::Module,
@@ -16,45 +16,49 @@ use crate::{
     seed::Seed,
 };
 
-/// Standard deviation of every linear weight of the decoder, and of the mixers in the reference.
+/// Standard deviation of every linear weight of the decoder, and of the mixers in the reference implementation.
 const DECODER_STD: f64 = 0.02;
 
-/// Reproduces its input from the residual stream at the last position.
+/// A model that reconstructs its whole input from the residual stream at the last position.
 ///
-/// The decoder adds a fixed sinusoidal code of the position to that one state and maps it through
-/// norm, linear, GELU, norm, linear, GELU, norm, linear, without residuals.
+/// The decoder adds a fixed sinusoidal position encoding to that last state and maps the sum through norm, linear,
+/// GELU, norm, linear, GELU, norm, linear, without residual connections.
+///
+/// Letters: `B` batch, `S` sequence, `D` model width, `V` vocabulary.
 #[derive(Module, Debug)]
 pub struct AutoEncoder {
-    /// Embedding and layers.
+    /// The embedding and the layers.
     pub trunk: Backbone,
-    /// Two stages of norm, `[D, D]` with bias, GELU (erf).
+    /// The two decoder stages.
     pub decoder: Vec<DecoderStage>,
-    /// In front of the head.
+    /// The norm before the head.
     pub norm: RmsNorm,
-    /// `[D, V]` with bias.
+    /// The output head: `[D, V]`, with bias.
     pub head: Linear,
     #[module(skip)]
     positions: PositionTables<Tensor<3>>,
 }
 
-/// Norm, linear map, GELU.
+/// One stage of the decoder: norm, linear map, GELU (erf form).
 #[derive(Module, Debug)]
 pub struct DecoderStage {
-    /// In front of the linear map.
+    /// The norm before the linear map.
     pub norm: RmsNorm,
-    /// `[D, D]` with bias.
+    /// The linear map: `[D, D]`, with bias.
     pub linear: Linear,
 }
 
 impl AutoEncoder {
-    /// Builds the model. Embedding and layers draw as in [`HybridLm`](super::HybridLm), the decoder from stream
-    /// `init/decoder` and the head from `init/head`, both N(0, 0.02) with zero biases whatever `spec.init` says; the
-    /// reference wants `InitScheme::Normal(0.02)` for the layers as well. `tied_embeddings` and `head_bias` do not
-    /// apply.
+    /// Builds the model.
+    ///
+    /// The embedding and the layers are initialized as in [`HybridLm`](super::HybridLm). The decoder draws from stream
+    /// `init/decoder` and the head from `init/head`; both use N(0, 0.02) weights and zero biases, regardless of
+    /// `spec.init`. The reference implementation also uses `InitScheme::Normal(0.02)` for the layers. `tied_embeddings`
+    /// and `head_bias` are ignored.
     ///
     /// # Errors
-    /// [`BuildError`] when the spec is empty or contradicts itself, the width is odd or below 4, or a primitive is
-    /// missing or refuses.
+    /// Returns a [`BuildError`] if the spec is empty or inconsistent, if the width is odd or below 4, or if a primitive
+    /// is missing or cannot build its layer.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
         let width = spec.dims.d_model;
         let epsilon = spec.dims.norm_eps;
@@ -78,12 +82,12 @@ impl AutoEncoder {
         Ok(Self { trunk, decoder, norm, head, positions: PositionTables::default() })
     }
 
-    /// Scores of the token at every position. `tokens`: `[B, S]` to `[B, S, V]`.
+    /// Returns the logits of the reconstructed token at every position. `tokens`: `[B, S]` to `[B, S, V]`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         self.decode(self.trunk.forward(tokens))
     }
 
-    /// `[B, S, D]` to `[B, S, V]`.
+    /// Decodes the last position. `x`: `[B, S, D]` to `[B, S, V]`.
     fn decode(&self, x: Tensor<3>) -> Tensor<3> {
         let [_, seq, width] = x.dims();
         let code = self.positions.get(seq, &x.device(), |device| position_code(seq, width, device));
@@ -109,7 +113,8 @@ impl Network for AutoEncoder {
     }
 }
 
-/// `[1, S, D]`: `sin(p f_i)` for `i < D/2`, then `cos(p f_i)`, where `f_i = exp(-i ln(10^4) / (D/2 - 1))`.
+/// Returns the position encoding, `[1, S, D]`: `sin(p f_i)` for `i < D/2`, then `cos(p f_i)`, where `f_i = exp(-i
+/// ln(10^4) / (D/2 - 1))`.
 fn position_code(seq: usize, width: usize, device: &Device) -> Tensor<3> {
     let half = width / 2;
     let value = |at: usize| {

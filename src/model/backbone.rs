@@ -1,4 +1,4 @@
-//! What every model shares: the embedding and the residual blocks.
+//! The part that all models share: the token embedding and the residual blocks.
 
 use burn::{
     module::{Module, Param},
@@ -15,35 +15,37 @@ use crate::{
 /// Token embedding and residual blocks. Letters: `B` batch, `S` sequence, `D` model width, `V` vocabulary.
 #[derive(Module, Debug)]
 pub struct Backbone {
-    /// `[V, D]`.
+    /// The token embedding: `[V, D]`.
     pub embedding: Param<Tensor<2>>,
-    /// The layers, first to last.
+    /// The layers, in order.
     pub layers: Vec<ResidualBlock>,
 }
 
-/// One layer with its pre-norm: `x + mixer(norm(x))`.
+/// One layer with pre-normalization: `x + mixer(norm(x))`.
 #[derive(Module, Debug)]
 pub struct ResidualBlock {
-    /// In front of the mixer.
+    /// The norm before the mixer.
     pub norm: RmsNorm,
-    /// The layer itself.
+    /// The layer.
     pub mixer: Block,
 }
 
 impl ResidualBlock {
-    /// The residual stream behind the layer. `x`: `[B, S, D]` to `[B, S, D]`.
+    /// Applies the block to the residual stream. `x`: `[B, S, D]` to `[B, S, D]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         x.clone() + self.mixer.forward(self.norm.forward(x))
     }
 }
 
 impl Backbone {
-    /// Builds embedding and layers. Layer `i` draws from stream `init/layer` `i` and the embedding from
-    /// `init/embedding` 0, so the weights of a layer depend on neither its neighbours nor on other threads.
+    /// Builds the embedding and the layers.
+    ///
+    /// Layer `i` draws from stream `init/layer` `i` and the embedding from `init/embedding` 0. The weights of a layer
+    /// therefore depend neither on the other layers nor on other threads.
     ///
     /// # Errors
-    /// [`BuildError`] when the spec is empty, contradicts itself or is too large for this machine, or a primitive is
-    /// missing or refuses.
+    /// Returns a [`BuildError`] if the spec is empty, inconsistent or too large for this machine, or if a primitive is
+    /// missing or cannot build its layer.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
         spec.validate()?;
         spec.check_memory(primitives, device)?;
@@ -61,23 +63,23 @@ impl Backbone {
         Ok(Self { embedding, layers })
     }
 
-    /// Number of token ids.
+    /// Returns the number of token ids.
     pub fn vocab_size(&self) -> usize {
         self.embedding.shape().dims::<2>()[0]
     }
 
-    /// The residual stream after the last layer. `tokens`: `[B, S]` to `[B, S, D]`.
+    /// Returns the residual stream after the last layer. `tokens`: `[B, S]` to `[B, S, D]`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         self.layers.iter().fold(self.embed(tokens), |x, layer| layer.forward(x))
     }
 
-    /// The residual stream before the first layer. `tokens`: `[B, S]` to `[B, S, D]`.
+    /// Returns the residual stream before the first layer. `tokens`: `[B, S]` to `[B, S, D]`.
     pub(crate) fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         embedding(self.embedding.val(), tokens)
     }
 
-    /// As [`forward`](Self::forward), with the sum of what the layers add to the loss in training, one element, where
-    /// any does; see [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss).
+    /// Like [`forward`](Self::forward), and also returns the sum of the layers' auxiliary losses (one element), or
+    /// `None` if no layer has one; see [`Mixer::aux_loss`](crate::layer::Mixer::aux_loss).
     pub(crate) fn forward_with_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         let start = (embedding(self.embedding.val(), tokens), None);
         self.layers.iter().fold(start, |(x, sum), layer| {
@@ -87,8 +89,8 @@ impl Backbone {
         })
     }
 
-    /// The residual stream of the tokens that follow those in `cache`, which then holds them too. `tokens`: `[B, S]` to
-    /// `[B, S, D]`.
+    /// Returns the residual stream of `tokens`, which continue the sequences in `cache`, and appends them to the cache.
+    /// `tokens`: `[B, S]` to `[B, S, D]`.
     pub fn decode(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
         cache.0.resize_with(self.layers.len(), LayerCache::default);
         let x = embedding(self.embedding.val(), tokens);
@@ -97,13 +99,14 @@ impl Backbone {
     }
 }
 
-/// What the layers of one model remember of the tokens they have decoded, for one batch of sequences. Empty at first; a
-/// clone goes on by itself, which is how one prompt serves several continuations.
+/// The decoding state of all layers of a model, for one batch of sequences.
+///
+/// A new cache is empty. A clone is independent of the original, so several continuations can start from one prompt.
 #[derive(Clone, Debug, Default)]
 pub struct Cache(Vec<LayerCache>);
 
 impl Cache {
-    /// Numbers kept, over all layers and the whole batch.
+    /// Returns the number of stored elements, over all layers and the whole batch.
     pub fn elements(&self) -> usize {
         self.0.iter().map(LayerCache::elements).sum()
     }

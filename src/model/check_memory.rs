@@ -1,4 +1,4 @@
-//! Whether a model can be built on this machine.
+//! Checks whether a model fits into the memory of this machine.
 
 use super::ModelSpec;
 use crate::{
@@ -7,12 +7,13 @@ use crate::{
     primitive::{BuildError, Primitives},
 };
 
-/// Bytes of a weight where models are built.
+/// Bytes per weight. Models are built in single precision.
 const BYTES_PER_WEIGHT: u128 = 4;
 
 impl ModelSpec {
-    /// Holds the weights against the memory that this process can have. Those of an accelerator lie elsewhere: there it
-    /// is one layer at a time, which is drawn here.
+    /// Returns an error if the weights do not fit into the memory available to this process. On an accelerator the
+    /// weights are stored on the device, and the host only holds one layer at a time, while it draws the initial
+    /// values.
     pub(crate) fn check_memory(&self, primitives: &Primitives, device: &Device) -> Result<(), BuildError> {
         let ends = limits::product(&[self.vocab_size as u64, self.dims.width()]);
         let mut all = if self.tied_embeddings { ends } else { ends.saturating_mul(2) };

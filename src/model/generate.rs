@@ -1,4 +1,4 @@
-//! Drawing text from a model.
+//! Text generation.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use rand::RngExt;
@@ -7,23 +7,23 @@ use thiserror::Error;
 use super::{Cache, HybridLm};
 use crate::seed::Rng;
 
-/// How the next token is drawn from the scores. The three limits apply in this order.
+/// How the next token is sampled from the logits. The settings apply in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Scores are divided by it; 0 takes the token with the highest score, the first among equals.
+    /// Divides the logits. At 0, the token with the highest logit is taken; ties go to the smallest id.
     pub temperature: f64,
-    /// Only so many of the most likely tokens are drawn from.
+    /// If set, only the `top_k` most likely tokens are sampled.
     pub top_k: Option<usize>,
-    /// Only the most likely tokens that together have at least this probability are drawn from (nucleus sampling,
-    /// Holtzman et al. 2020, arXiv 1904.09751).
+    /// If set, only the smallest set of most likely tokens with at least this total probability is sampled (nucleus
+    /// sampling, Holtzman et al. 2020, arXiv 1904.09751).
     pub top_p: Option<f64>,
 }
 
 impl Sampling {
-    /// Always the most likely token.
+    /// Always takes the most likely token.
     pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: None, top_p: None };
 
-    /// From the model's own distribution.
+    /// Samples from the model's distribution, unchanged.
     pub const PLAIN: Sampling = Sampling { temperature: 1.0, top_k: None, top_p: None };
 
     fn validate(&self) -> Result<(), GenerateError> {
@@ -37,9 +37,9 @@ impl Sampling {
         }
     }
 
-    /// Draws a token from its scores.
+    /// Samples a token. `scores` are the logits of all tokens.
     fn draw(&self, scores: &[f32], rng: &mut Rng) -> Option<u32> {
-        // Most likely first, the smaller id among equals.
+        // Most likely first; ties go to the smaller id.
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
         let &first = order.first()?;
@@ -65,57 +65,62 @@ impl Sampling {
             left -= weight;
             left < 0.0
         });
-        // Rounding may leave a little beyond the last.
+        // Rounding can leave a small remainder after the last weight.
         Some(order[drawn.unwrap_or(weights.len() - 1)] as u32)
     }
 }
 
-/// Text that cannot be drawn.
+/// An error in text generation.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum GenerateError {
-    /// Nothing to go on from.
+    /// The prompt is empty.
     #[error("the prompt is empty: give the model at least one token")]
     EmptyPrompt,
-    /// A token that the model does not have.
-    #[error("token {token} of the prompt is not among the {vocab_size} of the model: use the model's own tokenizer")]
+    /// The prompt has a token outside the model's vocabulary.
+    #[error(
+        "token {token} of the prompt is outside the model's vocabulary of {vocab_size}: use the model's own tokenizer"
+    )]
     UnknownToken {
         /// The token.
         token: u32,
-        /// Tokens of the model.
+        /// Size of the model's vocabulary.
         vocab_size: usize,
     },
-    /// A temperature that is none.
-    #[error("temperature {0}: use 0 for the most likely token, or a positive number")]
+    /// The temperature is negative or not finite.
+    #[error("temperature is {0}: use 0 for the most likely token, or a positive number")]
     Temperature(f64),
-    /// No token to draw from.
-    #[error("top_k is 0: leave at least one token")]
+    /// `top_k` is zero.
+    #[error("top_k is 0: it must be at least 1")]
     TopK,
-    /// A probability that is none.
-    #[error("top_p is {0}: use a number above 0, at most 1")]
+    /// `top_p` is not in (0, 1].
+    #[error("top_p is {0}: it must be above 0 and at most 1")]
     TopP(f64),
-    /// The model's scores are not numbers.
-    #[error("the model's scores are not finite: its training has diverged, or the weights are damaged")]
+    /// The model's logits are not finite.
+    #[error("the model's logits are not finite: its training has diverged, or the weights are damaged")]
     NotFinite,
 }
 
-/// Tokens of a continuation, one after the other, without end; see [`HybridLm::generate`]. After an error it ends.
+/// An endless iterator over the tokens of a continuation; see [`HybridLm::generate`]. It ends after the first error.
 #[derive(Debug)]
 pub struct Continuation<'a> {
     model: &'a HybridLm,
     sampling: Sampling,
     rng: Rng,
     cache: Cache,
-    /// What the model has not read yet; empty after an error.
+    /// Tokens that the model has not read yet. Empty after an error.
     unread: Vec<u32>,
 }
 
 impl HybridLm {
-    /// Continues `prompt` token by token, keeping what the layers need of the past, so that a token costs the same or
-    /// little more than the one before. Draws come from `rng` alone.
+    /// Continues `prompt` token by token.
+    ///
+    /// The layers cache the past, so each token costs the same as the one before, or only little more. All randomness
+    /// comes from `rng`.
     ///
     /// # Errors
-    /// [`GenerateError`] when the prompt is empty or has unknown tokens, or `sampling` leaves nothing to draw from.
+    /// Returns a [`GenerateError`] if the prompt is empty or has tokens outside the vocabulary, or if `sampling` is
+    /// invalid.
     pub fn generate(&self, prompt: &[u32], sampling: Sampling, rng: Rng) -> Result<Continuation<'_>, GenerateError> {
         sampling.validate()?;
         let vocab_size = self.trunk.vocab_size();

@@ -14,25 +14,28 @@ use crate::{
     seed::Seed,
 };
 
-/// A causal language model: embedding, residual blocks, norm, head.
+/// A causal language model: embedding, residual blocks, norm and head.
+///
+/// Letters: `B` batch, `S` sequence, `D` model width, `V` vocabulary.
 #[derive(Module, Debug)]
 pub struct HybridLm {
-    /// Embedding and layers.
+    /// The embedding and the layers.
     pub trunk: Backbone,
-    /// In front of the head.
+    /// The norm before the head.
     pub norm: RmsNorm,
-    /// `[D, V]`; none where the embedding serves as the head.
+    /// The output head: `[D, V]`. `None` if the head shares the embedding's weights.
     pub head: Option<Linear>,
 }
 
 impl HybridLm {
-    /// Builds the model; its weights are a function of `spec`, the primitives and `seed` alone.
+    /// Builds the model. The weights depend only on `spec`, the primitives and `seed`.
     ///
-    /// Layer i draws from stream `init/layer` i, the embedding from `init/embedding` 0, the head from stream
+    /// Layer `i` draws from stream `init/layer` `i`, the embedding from `init/embedding` 0, and the head from
     /// `init/head` 0.
     ///
     /// # Errors
-    /// [`BuildError`] when the spec is empty or contradicts itself, or a primitive is missing or refuses.
+    /// Returns a [`BuildError`] if the spec is empty, inconsistent or too large for this machine, or if a primitive is
+    /// missing or cannot build its layer.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
         let trunk = Backbone::new(spec, primitives, seed, device)?;
         let width = spec.dims.d_model;
@@ -46,26 +49,28 @@ impl HybridLm {
         Ok(Self { trunk, norm: RmsNorm::new(width, spec.dims.norm_eps, device), head })
     }
 
-    /// Scores of the next token. `tokens`: `[B, S]` to `[B, S, V]`; position `s` sees tokens `0..=s`.
+    /// Returns the logits of the next token. `tokens`: `[B, S]` to `[B, S, V]`. Position `s` depends on tokens `0..=s`
+    /// only.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         self.score(self.trunk.forward(tokens))
     }
 
-    /// Scores of the next token after each of `tokens`, which follow those in `cache`; the cache then holds them too.
-    /// `tokens`: `[B, S]` to `[B, S, V]`. However a sequence is cut into calls, the scores are those of
-    /// [`forward`](Self::forward) up to rounding.
+    /// Returns the logits of the next token after each of `tokens`, which continue the sequences in `cache`, and
+    /// appends them to the cache. `tokens`: `[B, S]` to `[B, S, V]`.
+    ///
+    /// The logits equal those of [`forward`](Self::forward) up to rounding, however a sequence is divided into calls.
     pub fn decode(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
         self.score(self.trunk.decode(tokens, cache))
     }
 
-    /// As [`decode`](Self::decode), but only the scores after the last of `tokens`: `[B, S]` to `[B, 1, V]`.
+    /// Like [`decode`](Self::decode), but returns only the logits after the last token: `[B, S]` to `[B, 1, V]`.
     pub(crate) fn decode_last(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
         let x = self.trunk.decode(tokens, cache);
         let [batch, seq, width] = x.dims();
         self.score(x.slice([0..batch, seq.saturating_sub(1)..seq, 0..width]))
     }
 
-    /// Scores from the residual stream behind the last layer: `[B, S, D]` to `[B, S, V]`.
+    /// Returns the logits from the residual stream after the last layer. `x`: `[B, S, D]` to `[B, S, V]`.
     pub(crate) fn score(&self, x: Tensor<3>) -> Tensor<3> {
         let x = self.norm.forward(x);
         match &self.head {

@@ -1,4 +1,6 @@
-//! Networks: a [`ModelSpec`] is a plain value, [`HybridLm`] and [`AutoEncoder`] are what it builds.
+//! Neural networks.
+//!
+//! A [`ModelSpec`] describes a model as a plain value. [`HybridLm`] and [`AutoEncoder`] are the networks built from it.
 
 #[cfg(feature = "model")]
 mod auto_encoder;

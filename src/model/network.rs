@@ -1,26 +1,51 @@
-//! What the trainer needs of a model.
+//! The trait of models that can be trained.
 
 use burn::{
     module::Module,
     tensor::{Int, Tensor},
 };
 
-/// A Burn module that maps token ids to logits.
+/// A Burn module that maps token ids to logits. The [`Trainer`](crate::train::Trainer) trains any type that implements
+/// it.
+///
+/// ```
+/// use burn::{module::{Module, Param}, tensor::{Int, Tensor, module::embedding}};
+/// use composer_nas::model::Network;
+///
+/// /// A bigram model: the logits of the next token depend on the current token only.
+/// #[derive(Module, Debug)]
+/// struct Bigram {
+///     /// `[V, V]`: one row of logits per current token.
+///     logits: Param<Tensor<2>>,
+/// }
+///
+/// impl Network for Bigram {
+///     fn vocab_size(&self) -> usize {
+///         self.logits.dims()[0]
+///     }
+///
+///     fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+///         embedding(self.logits.val(), tokens)
+///     }
+/// }
+/// ```
 pub trait Network: Module {
-    /// Number of token ids; every input token is below it.
+    /// Returns the number of token ids. Every input token is below it.
     fn vocab_size(&self) -> usize;
 
-    /// Scores of every token at every position.
+    /// Returns the logits of every token at every position.
     ///
     /// # Shapes
     /// `tokens`: `[B, S]` (batch, sequence) to `[B, S, V]` (vocabulary).
     fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3>;
 
-    /// The scores, and what training adds to their loss, one element, where anything: layers that route ask for
-    /// balance. A trainer follows the gradient of the sum.
+    /// Returns the logits, and the auxiliary loss of the layers (one element) if there is one.
+    ///
+    /// The trainer minimizes the sum of the cross-entropy and the auxiliary loss. Layers that route tokens use the
+    /// auxiliary loss to balance the load of the experts. The default has none.
     ///
     /// # Shapes
-    /// As [`logits`](Self::logits).
+    /// Logits as in [`logits`](Self::logits).
     fn logits_and_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
         (self.logits(tokens), None)
     }

@@ -7,21 +7,22 @@ use burn::{
 
 use crate::kernels::rms_norm;
 
-/// `x / sqrt(mean(x^2) + epsilon) * gamma` over the channels, with `gamma` starting at one.
+/// Computes `x / sqrt(mean(x^2) + epsilon) * gamma` over the channels. `gamma` is initialized to one.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
-    /// `[D]`.
+    /// The scale: `[D]`.
     pub gamma: Param<Tensor<1>>,
     epsilon: f64,
 }
 
 impl RmsNorm {
-    /// A norm over `d_model` channels.
+    /// Creates a norm over `d_model` channels.
     pub fn new(d_model: usize, epsilon: f64, device: &Device) -> Self {
         Self { gamma: Param::from_data(TensorData::new(vec![1f32; d_model], [d_model]), device), epsilon }
     }
 
-    /// `x`: `[B, S, D]` to `[B, S, D]`. The mean square is taken in 32 bits whatever the precision of `x`.
+    /// Normalizes the channels. `x`: `[B, S, D]` to `[B, S, D]`. The mean square is computed in single precision,
+    /// regardless of the precision of `x`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         rms_norm(x, self.gamma.val(), self.epsilon)
     }

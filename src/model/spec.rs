@@ -1,4 +1,4 @@
-//! What a model is, as a plain value.
+//! The specification of a model.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,30 +9,30 @@ use crate::{
     space::Architecture,
 };
 
-/// A language model in full: the sequence of layers and the widths at which they are built.
+/// The complete specification of a language model: its layers, widths, vocabulary and initialization.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// The layers, each one residual block with its own pre-norm.
+    /// The layers. Each one becomes a residual block with its own pre-normalization.
     pub architecture: Architecture,
-    /// The widths of every layer.
+    /// The dimensions of every layer.
     pub dims: Dims,
     /// Number of token ids.
     pub vocab_size: usize,
-    /// Whether the head shares the embedding's weights.
+    /// Whether the head shares the weights of the embedding.
     pub tied_embeddings: bool,
-    /// Whether an untied head has a bias.
+    /// Whether a head with its own weights has a bias.
     pub head_bias: bool,
-    /// The law of the initial weights.
+    /// The distribution of the initial weights.
     pub init: InitScheme,
 }
 
 impl ModelSpec {
-    /// Checks that there is something to build, tokens, layers and consistent widths, all of them within the
-    /// [bounds](crate::limits).
+    /// Checks that the vocabulary and the architecture are not empty, that the dimensions are consistent, and that all
+    /// sizes are within the [limits](crate::limits).
     ///
     /// # Errors
-    /// [`BuildError`] names what is missing.
+    /// Returns a [`BuildError`] that names the first invalid value.
     pub fn validate(&self) -> Result<(), BuildError> {
         if self.vocab_size == 0 {
             return Err(BuildError::EmptyVocabulary);

@@ -1,4 +1,4 @@
-//! Checkpoints: folders that are whole or absent.
+//! Checkpoints, which are written atomically.
 
 use std::{
     collections::BTreeMap,
@@ -17,18 +17,19 @@ use crate::{
     weights::{self, Parameter, WeightsError},
 };
 
-/// The folder of the checkpoints in that of a run.
+/// The folder of the checkpoints in the folder of a run.
 pub const CHECKPOINTS: &str = "checkpoints";
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 
-/// What a checkpoint holds besides tensors. Data and random numbers need no state: both are functions of seed and step.
+/// The part of a checkpoint that is not tensors. Data and random numbers need no state: both depend only on the seed
+/// and the step.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
     progress: TrainerProgress,
-    /// Steps of the optimizer, per parameter.
+    /// The number of updates of each parameter.
     optimizer_steps: BTreeMap<String, i32>,
 }
 
@@ -46,7 +47,7 @@ impl Checkpoints {
         self.folder.join(format!("step-{step:08}"))
     }
 
-    /// The steps of the checkpoints there are, oldest first.
+    /// Returns the steps of the existing checkpoints, in increasing order.
     fn steps(&self) -> Result<Vec<usize>, PretrainError> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
@@ -62,13 +63,13 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    /// The newest checkpoint; none before the first.
+    /// Returns the newest checkpoint, or `None` if there is none.
     pub(super) fn newest(&self) -> Result<Option<PathBuf>, PretrainError> {
         Ok(self.steps()?.last().map(|&step| self.path(step)))
     }
 
-    /// Writes the state of `trainer` beside its place, syncs it, gives it its name; then removes the oldest until
-    /// `keep` are left.
+    /// Writes the state of `trainer` to a temporary folder, syncs it and renames it. Then removes the oldest
+    /// checkpoints until `keep` are left.
     pub(super) fn save<N: Network>(&self, trainer: &Trainer<N>, keep: usize) -> Result<PathBuf, PretrainError> {
         let path = self.path(trainer.steps_done());
         if path.is_dir() {
@@ -98,7 +99,7 @@ impl Checkpoints {
         for &old in &steps[..steps.len().saturating_sub(keep)] {
             let old = self.path(old);
             let trash = durable::beside(&old);
-            // What is removed in part has another name by then.
+            // Rename before removing, so that a partly removed folder is not mistaken for a checkpoint.
             let removed = durable::remove_folder(&trash).and_then(|()| fs::rename(&old, &trash));
             removed.and_then(|()| durable::remove_folder(&trash)).map_err(PretrainError::io(&old))?;
         }
@@ -106,10 +107,10 @@ impl Checkpoints {
     }
 }
 
-/// Means of the gradient and of its square.
+/// The suffixes of the running means of the gradient and of its square.
 const SUFFIXES: [&str; 2] = [".mean", ".square"];
 
-/// The model, optimizer and progress of a checkpoint.
+/// Loads the model, the optimizer and the progress of a checkpoint.
 pub(super) fn load<N: Network>(
     path: &Path,
     model: N,

@@ -1,4 +1,4 @@
-//! How a pre-training runs, as a plain value.
+//! The configuration of a pre-training.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,26 +9,26 @@ use crate::{
     train::{TrainConfig, TrainError},
 };
 
-/// How a pre-training runs.
+/// The configuration of a pre-training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainConfig {
     /// Tokens per sequence.
     pub seq_len: usize,
-    /// Steps, sequences per step, schedule, optimizer, precision. `stop_above` does not apply.
+    /// Steps, sequences per step, schedule, optimizer and precision. `stop_above` is ignored.
     pub train: TrainConfig,
-    /// Sequences that a device holds at once: a step accumulates gradients over as many parts as `train.batch_size`
-    /// needs.
+    /// The number of sequences that a device computes at once. A step accumulates the gradients of as many
+    /// micro-batches as `train.batch_size` needs.
     pub micro_batch: usize,
-    /// The share of the corpus, at its end, that is kept for validation.
+    /// The share of the corpus, at its end, that is used for validation.
     pub validation_share: f64,
-    /// Windows of it on which the model is validated, spread evenly.
+    /// The number of evenly spaced windows of the validation part on which the model is validated.
     pub validation_windows: u64,
-    /// Steps between checkpoints, a multiple of `train.log_every`; the last step always makes one.
+    /// Steps between checkpoints. It must be a multiple of `train.log_every`. The last step always writes a checkpoint.
     pub checkpoint_every: usize,
-    /// Checkpoints to keep, the newest ones.
+    /// The number of checkpoints to keep. Older ones are deleted.
     pub keep: usize,
-    /// Root of the initial weights and of the order of the data.
+    /// The seed of the initial weights and of the order of the data.
     pub seed: Seed,
 }
 
@@ -36,7 +36,7 @@ impl PretrainConfig {
     /// Checks every setting that can be checked without the corpus.
     ///
     /// # Errors
-    /// [`PretrainError`] names the first one that does not fit and says what to change.
+    /// Returns a [`PretrainError`] that names the first invalid setting and says what to change.
     pub fn validate(&self) -> Result<(), PretrainError> {
         self.train.validate()?;
         let counts = [
@@ -58,7 +58,7 @@ impl PretrainConfig {
         Ok(())
     }
 
-    /// Tokens per step; the largest number there is where that is more.
+    /// Returns the number of tokens per step, saturating at `u64::MAX`.
     pub fn tokens_per_step(&self) -> u64 {
         (self.train.batch_size as u64).saturating_mul(self.seq_len as u64)
     }

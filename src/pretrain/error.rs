@@ -1,4 +1,4 @@
-//! What can go wrong around a pre-training.
+//! Errors of a pre-training.
 
 use std::{io, path::PathBuf};
 
@@ -8,67 +8,71 @@ use crate::{
     data::TokenError, line_file::LineFileError, primitive::BuildError, train::TrainError, weights::WeightsError,
 };
 
-/// A pre-training that cannot run or go on. A run that diverges is no error but an
-/// [`Outcome`](crate::train::Outcome): its last good checkpoint is kept.
+/// A pre-training that cannot run or continue. A diverged training is not an error but an
+/// [`Outcome`](crate::train::Outcome); its last good checkpoint is kept.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PretrainError {
-    /// The settings or the device.
+    /// The settings are invalid, or the device failed.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The corpus.
+    /// The corpus cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokenError),
-    /// The model.
+    /// The model cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The weights of a checkpoint that is there.
-    #[error("a checkpoint cannot be used; remove its folder to go on from the one before")]
+    /// A checkpoint cannot be read.
+    #[error("a checkpoint cannot be used; remove its folder to continue from the previous one")]
     Weights(#[from] WeightsError),
-    /// The weights of a checkpoint that is to be written.
-    #[error("a checkpoint cannot be written; run again when it can be, the training goes on from the one before")]
+    /// A checkpoint cannot be written.
+    #[error(
+        "a checkpoint cannot be written; fix the cause and run again: the training \
+         continues from the previous checkpoint"
+    )]
     Unsaved(#[source] WeightsError),
-    /// The metrics.
+    /// The metrics file cannot be read or written.
     #[error(transparent)]
     Metrics(#[from] LineFileError),
-    /// Checkpoints would fall between looks at the loss.
-    #[error("checkpoint_every {checkpoint_every} is no multiple of train.log_every {log_every}")]
+    /// The steps of the checkpoints are not steps at which the loss is read.
+    #[error("checkpoint_every is {checkpoint_every}: it must be a multiple of train.log_every, which is {log_every}")]
     CheckpointEvery {
         /// Steps between checkpoints.
         checkpoint_every: usize,
-        /// Steps between looks at the loss.
+        /// Steps between readings of the loss.
         log_every: usize,
     },
-    /// The corpus has tokens that the model has not.
-    #[error("the corpus has {corpus} token ids, the model {model}: build the model with at least as many")]
+    /// The vocabulary of the corpus is larger than that of the model.
+    #[error("the corpus has {corpus} token ids, but the model has {model}: build the model with at least as many")]
     Vocabulary {
-        /// Token ids of the corpus.
+        /// The vocabulary size of the corpus.
         corpus: usize,
-        /// Token ids of the model.
+        /// The vocabulary size of the model.
         model: usize,
     },
     /// The folder belongs to another run.
-    #[error("{} belongs to another run: {part} was {was}, is {is}; choose another folder, or the old settings",
+    #[error("{} belongs to another run: {part} was {was} and is now {is}; choose another folder, or restore the old \
+        settings",
         .path.display())]
     OtherRun {
-        /// The file that says so.
+        /// The file that describes the other run.
         path: PathBuf,
-        /// What differs.
+        /// The setting that differs.
         part: String,
-        /// What the folder holds.
+        /// Its value in the folder.
         was: String,
-        /// What is asked for now.
+        /// Its value now.
         is: String,
     },
-    /// A file of the run that makes no sense.
-    #[error("{} is damaged: {reason}; remove it to go on without", .path.display())]
+    /// A file of the run is invalid.
+    #[error("{} is damaged: {reason}; remove it to continue without it", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// A file of the run that cannot be read or written.
+    /// A file of the run cannot be read or written.
     #[error("cannot read or write {}", .path.display())]
     Io {
         /// The file.

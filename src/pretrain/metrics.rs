@@ -1,4 +1,4 @@
-//! What a run tells while it trains: a file of JSON lines.
+//! The metrics of a run, stored as JSON lines.
 
 use std::path::Path;
 
@@ -7,46 +7,46 @@ use serde::{Deserialize, Serialize};
 use super::{PretrainError, Validation};
 use crate::line_file::json::{BadLine, JsonFile, lines};
 
-/// One measurement; a line of `metrics.jsonl`.
+/// One measurement: a line of `metrics.jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Steps done.
+    /// The number of steps so far.
     pub step: usize,
-    /// Tokens trained on.
+    /// The number of training tokens so far.
     pub tokens: u64,
-    /// What was measured.
+    /// The measured values.
     #[serde(flatten)]
     pub measured: Measured,
 }
 
-/// What was measured.
+/// The measured values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Measured {
-    /// The training since the line before.
+    /// Training metrics since the previous line.
     Training {
-        /// Mean loss in nats.
+        /// The mean loss, in nats.
         loss: f64,
-        /// Mean norm of the gradient, before clipping.
+        /// The mean gradient norm, before clipping.
         gradient_norm: f64,
         /// The learning rate of the last step.
         learning_rate: f64,
-        /// Tokens per second of this process.
+        /// The speed of this process, in tokens per second.
         tokens_per_second: f64,
     },
-    /// The model after these steps.
+    /// The validation of the model after these steps.
     Validation(Validation),
 }
 
-/// The file, open for one run.
+/// The metrics file, open for one run.
 pub(super) struct Metrics {
     file: JsonFile<Record>,
-    /// Each with the place where the next one begins.
+    /// Each record with the offset of the next one in the file.
     records: Vec<(Record, u64)>,
 }
 
 impl Metrics {
-    /// Opens and locks the file and reads what it holds.
+    /// Opens and locks the file and reads its records.
     pub(super) fn open(path: &Path) -> Result<Self, PretrainError> {
         let (file, bytes) = JsonFile::open(path)?;
         let damaged = |BadLine { number, reason }| PretrainError::Damaged {
@@ -58,7 +58,7 @@ impl Metrics {
         Ok(Self { file, records })
     }
 
-    /// Gives up what was measured after step `step`: it will be measured again.
+    /// Drops the records after step `step`; these steps will be measured again.
     pub(super) fn rewind(&mut self, step: usize) {
         let keep = self.records.partition_point(|(record, _)| record.step <= step);
         self.records.truncate(keep);

@@ -1,15 +1,16 @@
-//! Pre-training: a specification and a corpus to a language model, over hours or weeks.
+//! Pre-training of language models, for runs of hours or weeks.
 //!
-//! [`Pretrainer`] drives the [`Trainer`](crate::train::Trainer) over shuffled windows of a
-//! [`Corpus`](crate::data::Corpus), with gradient accumulation, several local devices, periodic validation, metrics as
-//! JSON lines and checkpoints that are whole or absent. A run that is killed at any moment and started again ends with
-//! the same losses and weights, bit for bit on one kind of CPU with equally many threads.
+//! [`Pretrainer`] trains a model with the [`Trainer`](crate::train::Trainer) on shuffled windows of a
+//! [`Corpus`](crate::data::Corpus). It supports gradient accumulation, several local devices, periodic validation,
+//! metrics as JSON lines, and checkpoints that are written atomically. A run can be killed at any moment. If you start
+//! it again, it ends with the same losses and weights, bit for bit on the same type of CPU with the same number of
+//! threads.
 //!
 //! The folder of a run:
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
-//! | `run.json` | model, corpus and settings; a run goes on only with the same |
+//! | `run.json` | model, corpus and settings; a run continues only if they are unchanged |
 //! | `metrics.jsonl` | one [`Record`] per line |
 //! | `checkpoints/step-…/` | `model.safetensors`, `optimizer.safetensors`, `state.json` |
 

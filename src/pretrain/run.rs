@@ -1,4 +1,4 @@
-//! The loop of a pre-training.
+//! The pre-training loop.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use crate::{
     train::{Outcome, Progress, Step, TokenBatch, Trainer},
 };
 
-/// Pre-trains one model on one corpus, in one folder. The same call again goes on where the run was stopped.
+/// Pre-trains one model on one corpus in one folder. If the run was stopped, running it again resumes it.
 #[derive(Clone, Debug)]
 pub struct Pretrainer {
     setup: Setup,
@@ -35,33 +35,33 @@ pub struct Pretrainer {
     distil: Option<Distil>,
 }
 
-/// What a training begins with and learns from, in place of random weights and the text: see [`Pretrainer::distil`].
+/// The initial weights and the teacher of a distillation; see [`Pretrainer::distil`].
 #[derive(Clone, Debug)]
 pub struct Distil {
-    /// The weights at the start.
+    /// The model with the initial weights.
     pub start: HybridLm,
-    /// Whose next-token distributions are learned.
+    /// The teacher, whose next-token distributions the model learns.
     pub teacher: HybridLm,
-    /// The starts of the paths of parameters that are trained, such as `trunk.layers.3.`; none trains all.
+    /// Path prefixes of the parameters to train, such as `trunk.layers.3.`. If empty, all parameters are trained.
     pub trained: Vec<String>,
-    /// What tells start and teacher from others: a run goes on only with the same.
+    /// Identifies start and teacher. A run resumes only with the same fingerprint.
     pub fingerprint: String,
 }
 
-/// A pre-training that ended.
+/// The result of a pre-training.
 #[derive(Debug)]
 pub struct Pretrained {
-    /// The last weights, without autodiff. After a divergence they are those of the last good step.
+    /// The trained model, without autodiff. After a divergence it has the weights of the last good step.
     pub model: HybridLm,
     /// How it ended.
     pub outcome: Outcome,
-    /// Everything that was measured, earlier processes included.
+    /// All measurements of the run, including those of earlier processes.
     pub records: Vec<Record>,
-    /// The newest checkpoint.
+    /// The path of the newest checkpoint.
     pub checkpoint: Option<PathBuf>,
 }
 
-/// What a run is: what its results depend on.
+/// Everything that the results of a run depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Setup {
     model: ModelSpec,
@@ -77,10 +77,11 @@ const RUN: &str = "run.json";
 const METRICS: &str = "metrics.jsonl";
 
 impl Pretrainer {
-    /// Prepares a run in `folder`.
+    /// Creates a run in `folder`.
     ///
     /// # Errors
-    /// [`PretrainError`] when the settings contradict each other, or model and corpus do not go together.
+    /// Returns a [`PretrainError`] if the settings are inconsistent, or if the model and the corpus do not fit
+    /// together.
     pub fn new(
         model: &ModelSpec,
         primitives: &Primitives,
@@ -109,8 +110,8 @@ impl Pretrainer {
         Ok(Self { setup, primitives: primitives.clone(), corpus: corpus.clone(), folder, distil: None })
     }
 
-    /// Begins with weights that exist, and learns a teacher's next-token distributions on the corpus in place of its
-    /// text: losses of training are divergences then, validation stays what it is.
+    /// Starts from existing weights and learns a teacher's next-token distributions instead of the text. The training
+    /// losses are then divergences from the teacher. The validation does not change.
     #[must_use]
     pub fn distil(mut self, distil: Distil) -> Self {
         self.setup.distillation = Some(format!("{}, trained {:?}", distil.fingerprint, distil.trained));
@@ -118,11 +119,12 @@ impl Pretrainer {
         self
     }
 
-    /// Trains to the end, or until `observer` breaks off: then a checkpoint is made first. `device` holds the weights;
-    /// each of `others` computes parts of every step. `observer` hears every new record.
+    /// Trains to the end, or until `observer` breaks; in that case a checkpoint is written first.
+    ///
+    /// `device` holds the weights; each of `others` computes parts of every step. `observer` receives every new record.
     ///
     /// # Errors
-    /// [`PretrainError`] when the folder belongs to another run or is in use, or a file or a device fails.
+    /// Returns a [`PretrainError`] if the folder belongs to another run or is in use, or if a file or a device fails.
     pub fn run(
         &self,
         device: &Device,
@@ -179,7 +181,7 @@ impl Pretrainer {
     }
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<'a> {
     config: &'a PretrainConfig,
     corpus: &'a Corpus,
@@ -187,7 +189,7 @@ struct Run<'a> {
     checkpoints: Checkpoints,
     metrics: Metrics,
     sampler: Sampler,
-    /// When the speed was measured last, and after which step.
+    /// The time and the step of the last measurement of the speed.
     last: (Instant, usize),
 }
 
@@ -236,7 +238,7 @@ impl Run<'_> {
         Ok((trainer, Outcome::Finished))
     }
 
-    /// The parts of a step, each small enough for a device.
+    /// Returns the micro-batches of a step.
     fn batches(&mut self, step: usize) -> Result<Vec<TokenBatch>, PretrainError> {
         let PretrainConfig { train, micro_batch, .. } = self.config;
         let first = step as u64 * train.batch_size as u64;
@@ -266,7 +268,7 @@ impl Run<'_> {
     }
 }
 
-/// Writes down what the run in this folder is, or checks that it is that.
+/// Writes the description of the run into this folder, or checks it against the existing one.
 fn claim(path: &Path, setup: &Setup) -> Result<(), PretrainError> {
     let damaged = |error: serde_json::Error| PretrainError::Damaged { path: path.into(), reason: error.to_string() };
     let now = serde_json::to_value(setup).map_err(damaged)?;
@@ -282,7 +284,7 @@ fn claim(path: &Path, setup: &Setup) -> Result<(), PretrainError> {
     }
 }
 
-/// The first place in which two values differ: its name, what was there and what is.
+/// Returns the first difference between two values: its path, the old value and the new value.
 fn difference(was: &Value, is: &Value, name: String) -> Option<(String, String, String)> {
     if was == is {
         return None;

@@ -1,4 +1,4 @@
-//! How well a model predicts text that it was not trained on.
+//! Validation of a language model.
 
 use std::f64::consts::LN_2;
 
@@ -12,20 +12,20 @@ use crate::{
 /// How well a model predicts the next token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
-    /// Mean negative log-likelihood of a token, in nats.
+    /// The mean negative log-likelihood per token, in nats.
     pub loss: f64,
-    /// Share of tokens that were the most likely.
+    /// The share of tokens that the model predicted as the most likely.
     pub accuracy: f64,
-    /// Negative log-likelihood per byte of text, in bits: it compares models with different tokenizers. Known where the
-    /// bytes of tokens are.
+    /// The negative log-likelihood per byte of text, in bits. It compares models with different tokenizers. `None` if
+    /// the number of bytes per token is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bits_per_byte: Option<f64>,
 }
 
-/// Validates `model` on `batches`; `token_bytes` has the bytes of text per token id.
+/// Validates `model` on `batches`. `token_bytes` is the number of bytes of text per token id.
 ///
 /// # Errors
-/// [`TrainError`] when a batch does not fit the model or the device fails.
+/// Returns a [`TrainError`] if a batch does not fit the model or the device fails.
 pub fn validate<N: Network>(
     model: &N,
     batches: &[TokenBatch],

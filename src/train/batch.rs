@@ -1,35 +1,35 @@
-//! Token sequences with their targets.
+//! Batches of token sequences with targets.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::BatchError;
 
-/// The target of a position that is not scored, as in PyTorch.
+/// The target of positions that are excluded from the loss, as in PyTorch.
 pub const IGNORE: i32 = -100;
 
-/// `batch` sequences of `seq` tokens, row by row, and a target for each position.
+/// A batch of token sequences of equal length, with one target per position. Both are stored row by row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenBatch {
-    /// Number of sequences.
+    /// The number of sequences.
     pub batch: usize,
-    /// Tokens per sequence.
+    /// The number of tokens per sequence.
     pub seq: usize,
-    /// `[batch, seq]`: what the model reads.
+    /// The input tokens: `[batch, seq]`.
     pub inputs: Vec<i32>,
-    /// `[batch, seq]`: the token to predict at the position, or [`IGNORE`].
+    /// The token to predict at each position, or [`IGNORE`]: `[batch, seq]`.
     pub targets: Vec<i32>,
 }
 
 impl TokenBatch {
-    /// Number of positions with a target.
+    /// Returns the number of positions with a target.
     pub fn scored(&self) -> usize {
         self.targets.iter().filter(|&&target| target != IGNORE).count()
     }
 
-    /// Checks the lengths, that every token is below `vocab_size`, and that something is scored.
+    /// Checks the lengths, that every token is below `vocab_size`, and that at least one position is scored.
     ///
     /// # Errors
-    /// [`BatchError`] names the first thing that does not fit.
+    /// Returns a [`BatchError`] that names the first problem.
     pub fn validate(&self, vocab_size: usize) -> Result<(), BatchError> {
         let batch = self.batch;
         let seq = self.seq;
@@ -51,7 +51,7 @@ impl TokenBatch {
         Ok(())
     }
 
-    /// The inputs on `device`, `[B, S]`.
+    /// Copies the inputs to `device`: `[B, S]`.
     pub fn tokens(&self, device: &Device) -> Tensor<2, Int> {
         Tensor::from_data(TensorData::new(self.inputs.clone(), [self.batch, self.seq]), device)
     }

@@ -1,4 +1,4 @@
-//! Clipping by the norm of all gradients together.
+//! Gradient clipping by the global norm.
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -8,14 +8,14 @@ use burn::{
 
 use crate::kernels;
 
-/// Guards the division, as in PyTorch.
+/// Avoids a division by zero, as in PyTorch.
 const EPSILON: f64 = 1e-6;
 
 /// Scales all gradients of `module` by `min(1, max_norm / (norm + 1e-6))`, where `norm` is the Euclidean norm of all
-/// gradients together, as PyTorch's `clip_grad_norm_` does. Returns `norm` before the clipping, one element; with
-/// `max_norm` none it only measures. Nothing is read back from the device.
+/// gradients together, as PyTorch's `clip_grad_norm_` does.
 ///
-/// None is returned where no parameter has a gradient.
+/// Returns `norm` before clipping (one element), or `None` if no parameter has a gradient. If `max_norm` is `None`, the
+/// gradients are not changed. Does not wait for the device.
 pub fn clip_global_norm<M: Module>(
     module: &M,
     gradients: &mut GradientsParams,

@@ -1,58 +1,59 @@
-//! How a training runs, as a plain value.
+//! The configuration of a training.
 
 use serde::{Deserialize, Serialize};
 
 use super::{AdamWConfig, LrSchedule, TrainError};
 use crate::limits;
 
-/// How a training runs.
+/// The configuration of a training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Updates of the weights.
+    /// The number of weight updates.
     pub steps: usize,
-    /// Sequences per update. The source of batches reads it; the last batch of an epoch may be smaller.
+    /// Sequences per update. The source of the batches uses it; the last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// The learning rate.
+    /// The learning rate schedule.
     pub schedule: LrSchedule,
-    /// The update rule.
+    /// The optimizer.
     #[serde(default)]
     pub optimizer: AdamWConfig,
-    /// Clips the norm of all gradients together to this; none leaves them alone.
+    /// If set, the global norm of the gradients is clipped to this value.
     #[serde(default)]
     pub clip_norm: Option<f64>,
-    /// Steps between evaluations; the last step is always evaluated.
+    /// Steps between evaluations. The model is always evaluated after the last step.
     pub evaluate_every: usize,
-    /// Steps between looks at the loss, which report progress, notice divergence and heed cancellation. Each look waits
-    /// for the device: free on a CPU, so 1 is right there; on an accelerator 10 to 50 keep the queue filled.
+    /// Steps between readings of the loss. At each reading, the training reports its progress and checks for divergence
+    /// and cancellation. A reading waits for the device. On a CPU this costs nothing, so use 1; on an accelerator, use
+    /// 10 to 50 to keep the device busy.
     #[serde(default = "every_step", rename = "check_every", alias = "log_every")]
     pub log_every: usize,
-    /// Stops at the first evaluation whose accuracy is above this.
+    /// If set, the training stops at the first evaluation with an accuracy above this value.
     #[serde(default)]
     pub stop_above: Option<f64>,
-    /// In which precision the network computes.
+    /// The precision in which the network computes.
     #[serde(default, skip_serializing_if = "Precision::is_single")]
     pub precision: Precision,
-    /// Whether cheap activations are computed again in the backward pass rather than kept, by Burn's balanced gradient
-    /// checkpointing: less memory for some time.
+    /// Whether to recompute cheap activations in the backward pass instead of storing them (Burn's balanced gradient
+    /// checkpointing). This saves memory at the cost of time.
     #[serde(default, skip_serializing_if = "is_false")]
     pub recompute: bool,
 }
 
-/// The precision of activations and gradients. Weights, moments and updates are in single precision always.
+/// The precision of activations and gradients. Weights, moments and updates are always in single precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// 32 bits.
+    /// 32-bit floating point.
     #[default]
     Single,
-    /// 16 bits of which 8 are exponent, from a copy of the weights that every step makes; normalizations, attention
-    /// weights and the loss are taken in 32 bits.
+    /// 16-bit brain floating point. Every step computes with a converted copy of the weights. Normalizations, attention
+    /// weights and the loss are computed in single precision.
     BFloat16,
 }
 
 impl Precision {
-    // Left out of files where it is the default, so that what was written before stays the same.
+    // Omitted from files if it is the default, so that the content of existing files does not change.
     fn is_single(&self) -> bool {
         *self == Self::Single
     }
@@ -70,7 +71,7 @@ impl TrainConfig {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`TrainError`] names the first one that does not fit and says what to change.
+    /// Returns a [`TrainError`] that names the first invalid setting and says what to change.
     pub fn validate(&self) -> Result<(), TrainError> {
         let counts = [
             ("steps", self.steps),

@@ -1,107 +1,108 @@
-//! What can go wrong around a training, and what to do about it.
+//! Errors of a training.
 
 use burn::tensor::TensorReadError;
 use thiserror::Error;
 
 use crate::limits::LimitError;
 
-/// Why a source of data failed.
+/// The error of a data source.
 pub type DataError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A training that cannot run. A run whose loss diverges is no error but an [`Outcome`](super::Outcome).
+/// A training that cannot run. A diverged training is not an error but an [`Outcome`](super::Outcome).
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TrainError {
     /// A count is zero.
     #[error("{0} is 0: it must be at least 1")]
     Zero(&'static str),
-    /// A real-valued setting is not a positive number.
+    /// A setting is not a positive number.
     #[error("{name} is {value}: it must be a positive number")]
     NotPositive {
-        /// Which setting.
+        /// The setting.
         name: &'static str,
         /// Its value.
         value: f64,
     },
-    /// A real-valued setting is negative or no number.
+    /// A setting is negative or not a number.
     #[error("{name} is {value}: it must be zero or a positive number")]
     Negative {
-        /// Which setting.
+        /// The setting.
         name: &'static str,
         /// Its value.
         value: f64,
     },
-    /// A decay rate of a running mean is none.
+    /// A decay rate of a running mean is not in [0, 1).
     #[error("{name} is {value}: it must lie in [0, 1), such as 0.9")]
     Beta {
-        /// Which setting.
+        /// The setting.
         name: &'static str,
         /// Its value.
         value: f64,
     },
-    /// The final rate is above the peak, negative or no number.
-    #[error("schedule.floor {floor} does not lie between 0 and schedule.peak {peak}")]
+    /// The final learning rate is above the peak, negative, or not a number.
+    #[error("schedule.floor is {floor}: it must lie between 0 and schedule.peak, which is {peak}")]
     Floor {
-        /// The final rate.
+        /// The final learning rate.
         floor: f64,
-        /// The highest rate.
+        /// The peak learning rate.
         peak: f64,
     },
-    /// The warm-up outlasts the schedule.
+    /// The warm-up is longer than the schedule.
     #[error("schedule.warmup_steps {warmup_steps} exceeds schedule.total_steps {total_steps}: shorten the warm-up")]
     Warmup {
-        /// Steps of warm-up.
+        /// Steps of the warm-up.
         warmup_steps: usize,
-        /// Steps of the whole schedule.
+        /// Steps of the schedule.
         total_steps: usize,
     },
-    /// The decay at the end is longer than the schedule, or none.
+    /// The final decay does not fit into the schedule, or has no steps.
     #[error(
-        "schedule.decay takes {decay_steps} of schedule.total_steps {total_steps} with {warmup_steps} of warm-up: shorten it"
+        "schedule.decay has {decay_steps} steps, but schedule.total_steps is {total_steps} and the \
+         warm-up takes {warmup_steps}: use between 1 and the remaining steps"
     )]
     Decay {
-        /// Steps of decay.
+        /// Steps of the decay.
         decay_steps: usize,
-        /// Steps of warm-up.
+        /// Steps of the warm-up.
         warmup_steps: usize,
-        /// Steps of the whole schedule.
+        /// Steps of the schedule.
         total_steps: usize,
     },
-    /// A size beyond any training, or beyond this machine.
+    /// A size exceeds a limit, or the memory of this machine.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// The threshold of the early stop is no accuracy.
-    #[error("stop_above is {0}: an accuracy lies between 0 and 1; leave it out to train all steps")]
+    /// The threshold of early stopping is not a valid accuracy.
+    #[error("stop_above is {0}: it must lie between 0 and 1; leave it out to train all steps")]
     Threshold(f64),
     /// The model has no parameters.
     #[error("the model has no parameters to train")]
     NoParameters,
     /// A batch does not fit the model.
-    #[error("the batch of step {step} does not fit")]
+    #[error("the batch of step {step} does not fit the model")]
     Batch {
-        /// The step, counted from 0.
+        /// The step, from 0.
         step: usize,
-        /// What does not fit.
+        /// What is wrong with the batch.
         source: BatchError,
     },
-    /// A step was asked for without a batch.
-    #[error("step {step} has no batch: at least one is needed")]
+    /// A step was called without a batch.
+    #[error("step {step} has no batch: pass at least one")]
     NoBatch {
-        /// The step, counted from 0.
+        /// The step, from 0.
         step: usize,
     },
-    /// The source of data failed.
-    #[error("no batch for step {step}")]
+    /// The data source failed.
+    #[error("the data source has no batch for step {step}")]
     Data {
-        /// The step, counted from 0.
+        /// The step, from 0.
         step: usize,
-        /// Why.
+        /// The error of the data source.
         source: DataError,
     },
-    /// A batch for evaluation does not fit the model.
-    #[error("a batch of the evaluation does not fit")]
+    /// An evaluation batch does not fit the model.
+    #[error("an evaluation batch does not fit the model")]
     Evaluation(#[from] BatchError),
-    /// The device failed. On an accelerator a smaller batch may help.
+    /// The device failed. On an accelerator, a smaller batch may help.
     #[error("the device did not return a result")]
     Device(#[from] TensorReadError),
 }
@@ -110,32 +111,32 @@ pub enum TrainError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BatchError {
-    /// No sequence or no position.
+    /// The batch has no sequences or no positions.
     #[error("it is empty ({batch} sequences of {seq} tokens)")]
     Empty {
-        /// Number of sequences.
+        /// The number of sequences.
         batch: usize,
-        /// Tokens per sequence.
+        /// The number of tokens per sequence.
         seq: usize,
     },
-    /// The numbers of inputs and targets are not `batch * seq`.
+    /// The number of inputs or targets is not `batch * seq`.
     #[error("{batch} sequences of {seq} tokens need {} inputs and targets, not {inputs} and {targets}", batch * seq)]
     Length {
-        /// Number of sequences.
+        /// The number of sequences.
         batch: usize,
-        /// Tokens per sequence.
+        /// The number of tokens per sequence.
         seq: usize,
-        /// Number of inputs.
+        /// The number of inputs.
         inputs: usize,
-        /// Number of targets.
+        /// The number of targets.
         targets: usize,
     },
-    /// A token beyond the vocabulary.
+    /// A token is outside the vocabulary.
     #[error("token {token} is outside the model's vocabulary of {vocab_size}")]
     Token {
-        /// The offender.
+        /// The token.
         token: i32,
-        /// Number of token ids.
+        /// The size of the vocabulary.
         vocab_size: usize,
     },
     /// Every target is [`IGNORE`](super::IGNORE).

@@ -1,11 +1,11 @@
-//! Parameters that are left alone.
+//! Frozen parameters.
 
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::Tensor,
 };
 
-/// The module in which the parameters whose path `frozen` holds for have no gradient.
+/// Returns the module with the gradients disabled of all parameters whose path `frozen` accepts.
 pub(super) fn frozen_where<M: Module>(module: M, frozen: &dyn Fn(&str) -> bool) -> M {
     module.map(&mut Freeze { path: Vec::new(), frozen })
 }

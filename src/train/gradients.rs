@@ -1,4 +1,4 @@
-//! The gradient of a step, from one batch or many, on one device or several.
+//! The gradients of a step, from one batch or several, on one device or several.
 
 use burn::{
     module::{ModuleMapper, ModuleVisitor, Param},
@@ -9,16 +9,16 @@ use burn::{
 use super::{Precision, TokenBatch, TrainConfig, cross_entropy, divergence};
 use crate::model::Network;
 
-/// What a step needs of its batches.
+/// The result of the forward and backward passes of a step.
 pub(super) struct Gradients {
-    /// Of the mean loss over all scored positions.
+    /// The gradients of the mean loss over all scored positions.
     pub gradients: GradientsParams,
-    /// The mean loss, one element, without a graph.
+    /// The mean loss: one element, detached from the graph.
     pub loss: Tensor<1>,
 }
 
-/// The gradients of the batches, in rounds of one batch per device; none without a batch. They are summed on the first
-/// device, in the order of the batches.
+/// Returns the gradients of the batches, or `None` if there are none. Each round computes one batch per device. The
+/// gradients are summed on the first device, in the order of the batches.
 pub(super) fn mean<N: Network>(
     model: &N,
     teacher: Option<&N>,
@@ -42,7 +42,7 @@ pub(super) fn mean<N: Network>(
     total
 }
 
-/// One batch on each device, at the same time.
+/// Computes one batch on each device, concurrently.
 fn on_each<N: Network>(
     model: &N,
     teacher: Option<&N>,
@@ -54,7 +54,7 @@ fn on_each<N: Network>(
         return Vec::new();
     };
     let compute = |model: &N, teacher: Option<&N>, batch, device: &Device| {
-        // Inputs must say like parameters whether activations are kept.
+        // The inputs must use the same checkpointing strategy as the parameters.
         let device = device.clone().autodiff();
         let device = if config.recompute { device.gradient_checkpointing() } else { device };
         of_batch(&computing(model, config.precision), teacher, batch, &device)
@@ -73,7 +73,7 @@ fn on_each<N: Network>(
             })
             .collect();
         let mut all = vec![compute(model, teacher, first, home)];
-        // What panicked on a device goes on panicking here, where the caller hears of it.
+        // Propagate a panic of a device's thread to the caller.
         all.extend(
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
         );
@@ -81,8 +81,8 @@ fn on_each<N: Network>(
     })
 }
 
-/// The gradients of the loss on one batch, against the text or a teacher, and of the network's auxiliary loss, which
-/// the reported loss leaves out, in single precision.
+/// Returns the gradients of the loss on one batch, in single precision. The loss is the cross-entropy to the targets or
+/// the divergence from the teacher, plus the network's auxiliary loss. The reported loss excludes the auxiliary loss.
 fn of_batch<N: Network>(model: &N, teacher: Option<&N>, batch: &TokenBatch, device: &Device) -> Gradients {
     let (logits, aux_loss) = model.logits_and_aux_loss(batch.tokens(device));
     let loss = match teacher {
@@ -98,7 +98,7 @@ fn of_batch<N: Network>(model: &N, teacher: Option<&N>, batch: &TokenBatch, devi
     Gradients { gradients, loss: loss.inner() }
 }
 
-/// `sum + share * term`, on the device of `sum`.
+/// Returns `sum + share * term`, on the device of `sum`.
 fn weighted<N: Network>(term: Gradients, sum: Option<Gradients>, model: &N, home: &Device, share: f64) -> Gradients {
     let mut term_gradients = term.gradients.to_device(home, model);
     let mut sum = sum.unwrap_or_else(|| Gradients {
@@ -129,7 +129,7 @@ impl ModuleVisitor for Add<'_> {
     }
 }
 
-/// Brings every gradient to single precision.
+/// Converts every gradient to single precision.
 struct Widen<'a>(&'a mut GradientsParams);
 
 impl ModuleVisitor for Widen<'_> {
@@ -142,7 +142,7 @@ impl ModuleVisitor for Widen<'_> {
     }
 }
 
-/// The model in the precision in which it computes: itself, or a copy of which the gradients are taken.
+/// Returns the model in the precision in which it computes: the model itself, or a converted copy.
 fn computing<N: Network>(model: &N, precision: Precision) -> N {
     match precision {
         Precision::Single => model.clone(),
@@ -150,12 +150,12 @@ fn computing<N: Network>(model: &N, precision: Precision) -> N {
     }
 }
 
-/// The model whose activations are computed again in the backward pass, where that costs little.
+/// Returns the model with gradient checkpointing of cheap activations.
 pub(super) fn recomputing<N: Network>(model: N) -> N {
     model.map(&mut Leaves { dtype: None, strategy: Some(GradientCheckpointingStrategy::Balanced) })
 }
 
-/// Makes every parameter a leaf of its own, in another precision or with another strategy.
+/// Makes every parameter a leaf of the autodiff graph again, in another precision or with another strategy.
 struct Leaves {
     dtype: Option<FloatDType>,
     strategy: Option<GradientCheckpointingStrategy>,

@@ -1,17 +1,17 @@
-//! Cross-entropy over the scored positions of a batch.
+//! The losses, averaged over the scored positions of a batch.
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
 
 use super::{IGNORE, TokenBatch};
 use crate::kernels;
 
-/// Mean negative log-likelihood of the targets, in nats, over the positions that are not [`IGNORE`]; one element. It is
-/// taken in 32 bits whatever the precision of the logits.
+/// Returns the mean negative log-likelihood of the targets, in nats, over all positions whose target is not [`IGNORE`]
+/// (one element). It is computed in single precision, regardless of the precision of the logits.
 ///
-/// A batch without a scored position has loss zero and gradient zero; [`TokenBatch::validate`] refuses it earlier.
+/// If no position is scored, the loss and its gradient are zero; [`TokenBatch::validate`] rejects such a batch.
 ///
 /// # Shapes
-/// `logits`: `[B, S, V]` for a batch of `B` sequences of `S` tokens.
+/// `logits`: `[B, S, V]`, for a batch of `B` sequences of `S` tokens and a vocabulary of `V`.
 pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     let [_, _, vocab] = logits.dims();
     let logits = logits.reshape([batch.batch * batch.seq, vocab]).cast(DType::F32);
@@ -19,14 +19,15 @@ pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     kernels::cross_entropy(logits, targets, weights)
 }
 
-/// Mean Kullback-Leibler divergence `KL(teacher || own)` of the next-token distributions, in nats, over the positions
-/// whose target is not [`IGNORE`]; one element. `teacher` is taken without a gradient. It is taken in 32 bits whatever
-/// the precision of the logits. That is the loss of distillation (Hinton et al. 2015, arXiv 1503.02531) at temperature
-/// 1.
+/// Returns the mean Kullback-Leibler divergence `KL(teacher || student)` of the next-token distributions, in nats, over
+/// all positions whose target is not [`IGNORE`] (one element).
+///
+/// This is the distillation loss of Hinton et al. 2015 (arXiv 1503.02531) at temperature 1. It is computed in single
+/// precision, regardless of the precision of the logits.
 ///
 /// # Shapes
-/// `logits` and `teacher`: `[B, S, V]` for a batch of `B` sequences of `S` tokens. `teacher` is not tracked by
-/// autodiff.
+/// `logits` (of the student) and `teacher`: `[B, S, V]`, for a batch of `B` sequences of `S` tokens. `teacher` must not
+/// be tracked by autodiff.
 pub fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     let rows = batch.batch * batch.seq;
     let [_, _, vocab] = logits.dims();
@@ -41,8 +42,8 @@ pub fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBatch) -> 
     negative_entropy - (weighted * own).sum()
 }
 
-/// Negative log-likelihood of the target at every position, zero where none is scored. `logits`: `[B, S, V]` to `[B S,
-/// 1]`.
+/// Returns the negative log-likelihood of the target at every position, or zero where none is scored. `logits`: `[B, S,
+/// V]` to `[B S, 1]`.
 pub(super) fn negative_log_likelihood(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
     let [_, _, vocab] = logits.dims();
     let logits = logits.reshape([batch.batch * batch.seq, vocab]).cast(DType::F32);
@@ -51,7 +52,8 @@ pub(super) fn negative_log_likelihood(logits: Tensor<3>, batch: &TokenBatch) -> 
     -log_softmax(logits, 1).gather(1, targets)
 }
 
-/// Per position the target, with 0 in place of [`IGNORE`], and the weight: `1/n` where one of `n` is scored, else zero.
+/// Returns, per position, the target (0 in place of [`IGNORE`]) and the weight (`1/n` if the position is one of `n`
+/// scored ones, else 0).
 fn scored_targets(batch: &TokenBatch) -> (Vec<i32>, Vec<f32>) {
     let weight = 1.0 / batch.scored().max(1) as f32;
     batch.targets.iter().map(|&target| if target == IGNORE { (0, 0.0) } else { (target, weight) }).unzip()
@@ -87,7 +89,8 @@ mod tests {
 
     #[test]
     fn divergence_and_its_gradient_agree_with_a_hand_computed_case() {
-        // The teacher says (1/2, 1/4, 1/4), the model (1/4, 1/4, 1/2); the second position is not scored.
+        // The teacher's distribution is (1/2, 1/4, 1/4), the model's (1/4, 1/4, 1/2). The second position is not
+        // scored.
         let device = Device::flex().autodiff();
         let ln = |values: [f32; 3]| values.map(f32::ln);
         let data = |first: [f32; 3], second: [f32; 3]| TensorData::new([ln(first), ln(second)].concat(), [1, 2, 3]);
@@ -99,7 +102,7 @@ mod tests {
         let value: f32 = loss.into_scalar();
         assert!((value - 2f32.ln() / 4.0).abs() < 1e-6, "{value}");
         let gradient = own.grad(&gradients).unwrap().into_data().try_into_vec::<f32>().unwrap();
-        // Own minus the teacher's probabilities.
+        // The student's minus the teacher's probabilities.
         for (got, want) in gradient.iter().zip([-0.25, 0.0, 0.25, 0.0, 0.0, 0.0]) {
             assert!((got - want).abs() < 1e-6, "{gradient:?}");
         }

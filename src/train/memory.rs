@@ -1,4 +1,4 @@
-//! What a training needs at least.
+//! A lower bound of the memory of a training.
 
 use super::{Precision, TrainConfig};
 use crate::{
@@ -10,12 +10,12 @@ use crate::{
 /// Bytes of a number in single precision.
 const SINGLE: u128 = 4;
 
-/// Bytes that a training on the processor holds at once, at least: nothing that fits is above this. `decoder` are
-/// weights that the model has beside those of `spec`.
+/// Returns a lower bound, in bytes, of the memory that a training on the CPU uses at its peak. `decoder` is the number
+/// of weights that the model has in addition to those of `spec`.
 ///
-/// Counted are the weights, the two moments of AdamW, and the larger of what the way forward and the backward pass end
-/// with: the input of every layer with the scores, or the gradients. Those of the embedding are left out, since most of
-/// their rows may be pages of zeros that the system does not give until they are written.
+/// The bound counts the weights, the two moments of AdamW, and the larger of two terms: the inputs of all layers with
+/// the logits (end of the forward pass), or the gradients (end of the backward pass). It leaves out the gradient of the
+/// embedding: most of its rows may be zero pages, which the operating system does not allocate until they are written.
 pub(crate) fn least_bytes(
     spec: &ModelSpec,
     primitives: &Primitives,
@@ -25,7 +25,7 @@ pub(crate) fn least_bytes(
 ) -> Result<u128, RegistryError> {
     let embedding = limits::product(&[spec.vocab_size as u64, spec.dims.width()]);
     let mut weights = if spec.tied_embeddings { embedding } else { 2 * embedding }.saturating_add(decoder);
-    // Experts that no token was sent to may have no gradient.
+    // Experts that no token is routed to may have no gradient.
     let mut idle = 0u128;
     for &layer in spec.architecture.layers() {
         let cost = primitives.get(layer)?.cost(&spec.dims, 1);
@@ -45,7 +45,7 @@ pub(crate) fn least_bytes(
     let inputs = tokens.saturating_mul(spec.architecture.len() as u128 * u128::from(spec.dims.width()) * number);
     let scores = tokens.saturating_mul(spec.vocab_size as u128 * SINGLE);
     let forward = inputs.saturating_add(scores);
-    // The first step has no moments before its end, and may be the last.
+    // During the first step there are no moments yet, and it may be the only step.
     let ends_at_once = config.steps == 1 || (config.evaluate_every == 1 && config.stop_above.is_some());
     let most = if ends_at_once { forward.max(optimizer) } else { optimizer.saturating_add(forward.max(gradients)) };
     Ok(weights.saturating_add(most))
@@ -81,7 +81,7 @@ mod tests {
         };
         let layers = 4 * 8 * 8 + 3 * 8 * 24;
         let embedding = 80;
-        // Of 3 steps with one sequence each the gradients are the most.
+        // With 3 steps of one sequence each, the gradients are the larger term.
         assert_eq!(least(&spec, &config(3, 1), 0), 4 * (3 * (layers + embedding) + layers));
         let forward = |batch: u128| 16 * batch * (2 * 8 + 10);
         assert_eq!(least(&spec, &config(3, 9), 0), 4 * (3 * (layers + embedding) + forward(9)));

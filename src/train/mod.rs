@@ -1,12 +1,13 @@
-//! One trainer for proxies and for pre-training.
+//! Training of networks, both proxies and full-size models.
 //!
-//! A [`Trainer`] makes one step after the other and can be put aside; [`train`] drives any
-//! [`Network`](crate::model::Network) through a [`TrainConfig`]: AdamW, a [`LrSchedule`], clipping by the global
-//! gradient norm, evaluation, early stop and cancellation. A run that diverges is an [`Outcome`], not an error.
+//! [`train`] trains any [`Network`](crate::model::Network) as configured by a [`TrainConfig`]: AdamW, a learning rate
+//! schedule ([`LrSchedule`]), clipping by the global gradient norm, evaluation, early stopping and cancellation.
+//! [`Trainer`] gives control over single steps, and can be saved and resumed. A diverged training is an [`Outcome`],
+//! not an error.
 //!
-//! The same model and the same batches give bit-identical weights on a CPU, whatever other trainings run beside it: no
-//! random number is drawn here. Burn's `flex` splits large reductions over the threads of the current `rayon` pool, so
-//! compare runs inside pools of one size.
+//! On a CPU, the same model and the same batches give bit-identical weights, regardless of concurrent trainings: this
+//! module draws no random numbers. Burn's `flex` backend splits large reductions over the threads of the current
+//! `rayon` pool, so only compare runs in pools of the same size.
 
 mod batch;
 mod clip;

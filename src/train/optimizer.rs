@@ -12,19 +12,20 @@ use serde::{Deserialize, Serialize};
 use super::TrainError;
 use crate::kernels::{self, AdamWStep};
 
-/// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2). Weight decay applies to every parameter.
+/// The settings of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2). Weight decay applies to every
+/// parameter.
 ///
-/// The default is PyTorch's: betas 0.9 and 0.999, epsilon 1e-8, weight decay 1e-2.
+/// The defaults are PyTorch's: betas 0.9 and 0.999, epsilon 1e-8, weight decay 1e-2.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdamWConfig {
-    /// Decay rate of the running mean of the gradient.
+    /// The decay rate of the running mean of the gradient.
     pub beta1: f64,
-    /// Decay rate of the running mean of the squared gradient.
+    /// The decay rate of the running mean of the squared gradient.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
-    /// Decoupled: a step takes away `rate * weight_decay` of each weight.
+    /// The decoupled weight decay: each step subtracts `rate * weight_decay` times the weight.
     pub weight_decay: f64,
 }
 
@@ -35,10 +36,10 @@ impl Default for AdamWConfig {
 }
 
 impl AdamWConfig {
-    /// Checks the ranges.
+    /// Checks the ranges of the settings.
     ///
     /// # Errors
-    /// [`TrainError`] names the first setting that does not fit.
+    /// Returns a [`TrainError`] that names the first invalid setting.
     pub fn validate(&self) -> Result<(), TrainError> {
         for (name, value) in [("optimizer.beta1", self.beta1), ("optimizer.beta2", self.beta2)] {
             if !(0.0..1.0).contains(&value) {
@@ -54,42 +55,42 @@ impl AdamWConfig {
         Ok(())
     }
 
-    /// The optimizer with these settings, without any state.
+    /// Creates an optimizer with these settings and no state.
     pub fn init(&self) -> AdamW {
         AdamW { config: *self, parameters: HashMap::new() }
     }
 }
 
-/// An optimizer under way: the moments of every parameter that has had a gradient.
+/// The AdamW optimizer, with the moments of every parameter that has had a gradient.
 ///
-/// In place of Burn's own, because one pass over each parameter costs less than a dozen.
+/// It replaces Burn's own AdamW because it updates each parameter in one pass over the memory instead of about a dozen.
 #[derive(Clone, Debug)]
 pub struct AdamW {
     config: AdamWConfig,
     parameters: HashMap<ParamId, Moments>,
 }
 
-/// The state of one parameter, outside autodiff.
+/// The state of one parameter, not tracked by autodiff.
 #[derive(Clone, Debug)]
 pub struct Moments {
-    /// Running means of the gradient and of its square, each flat: `[N]`.
+    /// The running means of the gradient and of its square, each flattened: `[N]`.
     pub means: [Tensor<1>; 2],
-    /// Steps made.
+    /// The number of updates so far.
     pub steps: i32,
 }
 
 impl AdamW {
-    /// Makes one step with learning rate `rate`. Parameters without a gradient stay as they are.
+    /// Updates the parameters of `module` with learning rate `rate`. Parameters without a gradient do not change.
     pub fn step<M: Module>(&mut self, rate: f64, module: M, gradients: GradientsParams) -> M {
         module.map(&mut Step { optimizer: self, rate, gradients })
     }
 
-    /// The state of a parameter; none before its first gradient.
+    /// Returns the state of a parameter, or `None` before its first gradient.
     pub fn moments(&self, id: ParamId) -> Option<&Moments> {
         self.parameters.get(&id)
     }
 
-    /// Puts the state of a parameter back.
+    /// Restores the state of a parameter.
     pub(crate) fn restore(&mut self, id: ParamId, moments: Moments) {
         self.parameters.insert(id, moments);
     }

@@ -1,78 +1,78 @@
-//! What is measured in a training, and how it ends.
+//! The measurements of a training and its outcome.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a model achieves on data it was not trained on.
+/// The performance of a model on data that it was not trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Mean negative log-likelihood in nats.
+    /// The mean negative log-likelihood, in nats.
     pub loss: f64,
-    /// Share of right answers, in the evaluator's own metric.
+    /// The share of correct answers, as defined by the evaluator.
     pub accuracy: f64,
 }
 
 /// One evaluation during a training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Steps done.
+    /// The number of steps so far.
     pub step: usize,
-    /// Mean training loss since the point before.
+    /// The mean training loss since the previous evaluation.
     pub train_loss: f64,
-    /// The evaluation after those steps.
+    /// The evaluation.
     pub evaluation: Evaluation,
 }
 
-/// Where a training stands.
+/// The progress of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// Steps done.
+    /// The number of steps so far.
     pub step: usize,
-    /// Steps in all.
+    /// The total number of steps.
     pub steps: usize,
-    /// Mean training loss since the last report.
+    /// The mean training loss since the last report.
     pub loss: f64,
-    /// Mean norm of the gradient since the last report, before clipping.
+    /// The mean gradient norm since the last report, before clipping.
     pub gradient_norm: f64,
     /// The learning rate of the last step.
     pub learning_rate: f64,
 }
 
-/// How a training ended. Steps are counted as done, from 1.
+/// How a training ended. Steps are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Outcome {
-    /// All steps done.
+    /// All steps were made.
     Finished,
-    /// The accuracy came above `stop_above`.
+    /// The accuracy rose above `stop_above`.
     ReachedThreshold {
-        /// Steps done.
+        /// The number of steps made.
         step: usize,
     },
-    /// A number ceased to be finite. A lower learning rate, or clipping, usually helps.
+    /// A value became infinite or NaN. A lower learning rate or gradient clipping usually helps.
     Diverged {
-        /// The step at which it was noticed; the update of this step was not made.
+        /// The step at which this was noticed. The update of this step was not made.
         step: usize,
-        /// Which number.
+        /// The value.
         reason: DivergedQuantity,
     },
-    /// `progress` asked for it.
+    /// The caller cancelled the training.
     Cancelled {
-        /// Steps done.
+        /// The number of steps made.
         step: usize,
     },
 }
 
-/// The number that ceased to be finite.
+/// The value that became infinite or NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DivergedQuantity {
     /// The training loss.
     Loss,
-    /// The norm of the gradient.
+    /// The gradient norm.
     GradientNorm,
-    /// The loss or the accuracy of an evaluation.
+    /// The loss or accuracy of an evaluation.
     Evaluation,
 }
 

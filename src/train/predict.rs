@@ -1,10 +1,10 @@
-//! Predictions of a trained model at the scored positions of a batch.
+//! Predictions at the scored positions of a batch.
 
 use crate::model::Network;
 
 use super::{IGNORE, TokenBatch, TrainError, loss::negative_log_likelihood};
 
-/// The most likely token at one scored position, and the right one.
+/// The most likely token at one scored position, and the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScoredToken {
     /// The token with the largest logit.
@@ -13,19 +13,19 @@ pub struct ScoredToken {
     pub target: i32,
 }
 
-/// What a model makes of one batch.
+/// The predictions of a model for one batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
-    /// Negative log-likelihood in nats, summed over the scored positions.
+    /// The negative log-likelihood in nats, summed over the scored positions.
     pub loss_sum: f64,
     /// The scored positions, in the order of the batch.
     pub tokens: Vec<ScoredToken>,
 }
 
-/// Runs `model` without gradients over `batches`; one answer per batch.
+/// Evaluates `model` on `batches` without gradients. Returns one result per batch.
 ///
 /// # Errors
-/// [`TrainError`] when a batch does not fit the model or the device fails.
+/// Returns a [`TrainError`] if a batch does not fit the model or the device fails.
 pub fn predict<N: Network>(model: &N, batches: &[TokenBatch]) -> Result<Vec<Predictions>, TrainError> {
     let model = model.valid();
     let device = model.devices().into_iter().next().ok_or(TrainError::NoParameters)?.without_autodiff();

@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use super::{DataError, Evaluation, Outcome, Point, Progress, Step, TokenBatch, TrainConfig, TrainError, Trainer};
 use crate::model::Network;
 
-/// A training that ended.
+/// The result of a training.
 #[derive(Clone, Debug)]
 pub struct Trained<N> {
-    /// The last weights, without autodiff: ready to evaluate and to save. `train()` takes it back into training.
+    /// The trained model, without autodiff, ready to be evaluated and saved. `train()` switches it back to training
+    /// mode.
     pub model: N,
-    /// The evaluations, first to last.
+    /// The evaluations, in order.
     pub history: Vec<Point>,
     /// How it ended.
     pub outcome: Outcome,
@@ -18,12 +19,14 @@ pub struct Trained<N> {
 
 /// Trains `model`.
 ///
-/// `data` gives the batch of each step, counted from 0; `evaluate` measures a snapshot without autodiff every
-/// `evaluate_every` steps and after the last; `progress` hears of the loss every `log_every` steps and can break off.
+/// - `data` returns the batch of each step, counted from 0.
+/// - `evaluate` measures a copy of the model without autodiff, every `evaluate_every` steps and after the last step.
+/// - `progress` receives the training loss every `log_every` steps, and can cancel the training.
+///
 /// The loss is the mean over the scored positions of the batch.
 ///
 /// # Errors
-/// [`TrainError`] when the configuration or a batch does not fit, `data` or `evaluate` fail, or the device does.
+/// Returns a [`TrainError`] if the configuration or a batch is invalid, or if `data`, `evaluate` or the device fails.
 pub fn train<N: Network>(
     model: N,
     config: &TrainConfig,

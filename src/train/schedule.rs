@@ -1,4 +1,4 @@
-//! The learning rate over the steps of a training.
+//! Learning rate schedules.
 
 use std::f64::consts::PI;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::TrainError;
 use crate::limits::LimitError;
 
-/// The largest peak: beyond any training, and low enough that no step of a warm-up overflows.
+/// The largest peak: far above any useful rate, and small enough that no step of a warm-up overflows.
 const MAX_RATE: f64 = 1e100;
 
-/// Linear warm-up to `peak`, then down to `floor` as [`Decay`] says.
+/// A learning rate schedule: linear warm-up to `peak`, then a decay to `floor` along a curve given by [`Decay`].
 ///
 /// ```
 /// use composer_nas::train::LrSchedule;
@@ -23,52 +23,53 @@ const MAX_RATE: f64 = 1e100;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LrSchedule {
-    /// The rate after the warm-up.
+    /// The learning rate after the warm-up.
     pub peak: f64,
-    /// The rate at the end; `peak` makes it constant.
+    /// The final learning rate. Set it to `peak` for a constant rate.
     pub floor: f64,
-    /// Steps of linear growth; step `t` of them takes `peak * (t + 1) / warmup_steps`.
+    /// The number of warm-up steps. Step `t` of the warm-up uses `peak * (t + 1) / warmup_steps`.
     pub warmup_steps: usize,
-    /// The step, counted from the first, at which the rate has come down to `floor`.
+    /// The step, counted from 0, at which the rate reaches `floor`.
     pub total_steps: usize,
-    /// Steps between updates of the rate: 1, or the steps of an epoch for a schedule that moves once per epoch.
+    /// Steps between changes of the rate: 1, or the number of steps per epoch for a schedule that changes once per
+    /// epoch.
     pub interval: usize,
-    /// How the rate comes down.
+    /// The shape of the decay.
     #[serde(default, skip_serializing_if = "Decay::is_cosine")]
     pub decay: Decay,
 }
 
-/// How a learning rate comes down from its peak.
+/// The shape of the decay from the peak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// Along a cosine, from the end of the warm-up on (Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts).
+    /// Cosine decay from the end of the warm-up (Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts).
     #[default]
     Cosine,
-    /// Linearly over so many last steps, after a plateau at the peak: warm-up, stable, decay (Hu et al. 2024, arXiv
-    /// 2404.06395; the linear form is among those that Hägele et al. 2024, arXiv 2405.18392, compare).
+    /// Linear decay over this many final steps, after a plateau at the peak. This is the warmup-stable-decay schedule
+    /// of Hu et al. 2024 (arXiv 2404.06395); Hägele et al. 2024 (arXiv 2405.18392) compare its linear form with others.
     Last(usize),
 }
 
 impl Decay {
-    // Left out of files where it is the default, so that what was written before stays the same.
+    // Omitted from files if it is the default, so that the content of existing files does not change.
     fn is_cosine(&self) -> bool {
         *self == Self::Cosine
     }
 }
 
 impl LrSchedule {
-    /// The same rate at every step.
+    /// Creates a schedule with the same rate at every step.
     pub fn constant(rate: f64) -> Self {
         Self { peak: rate, floor: rate, warmup_steps: 0, total_steps: 1, interval: 1, decay: Decay::Cosine }
     }
 
-    /// A cosine from `peak` at the first step to `floor` at `total_steps`, without warm-up.
+    /// Creates a cosine schedule from `peak` at the first step to `floor` at `total_steps`, without warm-up.
     pub fn cosine(peak: f64, floor: f64, total_steps: usize) -> Self {
         Self { peak, floor, warmup_steps: 0, total_steps, interval: 1, decay: Decay::Cosine }
     }
 
-    /// The rate of step `step`, counted from 0.
+    /// Returns the learning rate of step `step`, counted from 0.
     pub fn at(&self, step: usize) -> f64 {
         let step = step - step % self.interval.max(1);
         if step < self.warmup_steps {
@@ -87,10 +88,10 @@ impl LrSchedule {
         self.floor + (self.peak - self.floor) * height
     }
 
-    /// Checks the rates and the counts.
+    /// Checks the rates and the step counts.
     ///
     /// # Errors
-    /// [`TrainError`] names the first setting that does not fit.
+    /// Returns a [`TrainError`] that names the first invalid setting.
     pub fn validate(&self) -> Result<(), TrainError> {
         if !(self.peak.is_finite() && self.peak > 0.0) {
             return Err(TrainError::NotPositive { name: "schedule.peak", value: self.peak });

@@ -1,4 +1,4 @@
-//! A training under way, step by step.
+//! Training step by step.
 
 use burn::{
     optim::GradientsParams,
@@ -14,51 +14,53 @@ use super::{
 };
 use crate::model::Network;
 
-/// A training under way, of which [`train`](super::train) is the plain client: every call of [`step`](Self::step)
-/// updates the weights once. It can be put aside and taken up again: weights, [`optimizer`](Self::optimizer) and
-/// [`progress`](Self::progress) are all there is.
+/// Trains a model step by step. Every call of [`step`](Self::step) updates the weights once. [`train`](super::train) is
+/// a loop around it.
+///
+/// A training can be saved and resumed. Its complete state is the weights, the [`optimizer`](Self::optimizer) and the
+/// [`progress`](Self::progress).
 #[derive(Debug)]
 pub struct Trainer<N> {
     config: TrainConfig,
     model: N,
-    /// Whose next-token distributions are learned, in place of the text.
+    /// If set, the model learns the teacher's next-token distributions instead of the targets.
     teacher: Option<N>,
     vocab_size: usize,
     optimizer: AdamW,
-    /// The first holds weights and optimizer.
+    /// The first device holds the weights and the optimizer.
     devices: Vec<Device>,
     window: Window,
     done: TrainerProgress,
 }
 
-/// How far a training is, as a plain value.
+/// The progress of a training, as a plain value that can be stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerProgress {
-    /// Steps done.
+    /// The number of steps so far.
     pub steps: usize,
-    /// Sum of the losses since the last evaluation.
+    /// The sum of the losses since the last evaluation.
     pub loss_sum: f64,
-    /// Steps since the last evaluation.
+    /// The number of steps since the last evaluation.
     pub loss_steps: usize,
 }
 
-/// What a step has shown.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
-    /// Nothing: its loss was not looked at.
+    /// The loss of this step was not read.
     Silent,
-    /// The loss since the last look.
+    /// The mean loss and gradient norm since the last reading.
     Progress(Progress),
-    /// A number was not finite; the update was not made.
+    /// A value was infinite or NaN. The update was not made.
     Diverged(Outcome),
 }
 
 impl<N: Network> Trainer<N> {
-    /// Begins a training on the device of the model.
+    /// Creates a trainer on the device of the model.
     ///
     /// # Errors
-    /// [`TrainError`] when the configuration does not fit or the model has no parameters.
+    /// Returns a [`TrainError`] if the configuration is invalid or the model has no parameters.
     pub fn new(model: N, config: &TrainConfig) -> Result<Self, TrainError> {
         config.validate()?;
         let device = model.devices().into_iter().next().ok_or(TrainError::NoParameters)?;
@@ -75,60 +77,61 @@ impl<N: Network> Trainer<N> {
         })
     }
 
-    /// Computes the batches of a step on these devices as well: one batch at a time on each, gradients summed on the
-    /// device of the model in the order of the batches. The same batches give the same sum on any number of devices, up
-    /// to their rounding.
+    /// Adds devices for data parallelism. Each device computes one batch at a time. The gradients are summed on the
+    /// device of the model, in the order of the batches. The sum does not depend on the number of devices, except for
+    /// rounding differences between devices.
     #[must_use]
     pub fn also_on(mut self, devices: impl IntoIterator<Item = Device>) -> Self {
         self.devices.extend(devices.into_iter().map(Device::without_autodiff));
         self
     }
 
-    /// Learns the next-token distributions of `teacher`, a model with the same vocabulary, in place of the text: the
-    /// loss is the [`divergence`](super::divergence) from them. The teacher is computed along with every batch.
+    /// Makes the model learn the next-token distributions of `teacher` instead of the targets. The loss is the
+    /// [`divergence`](super::divergence) from these distributions. The teacher must have the same vocabulary; it is
+    /// evaluated on every batch.
     #[must_use]
     pub fn learn_from(self, teacher: N) -> Self {
         Self { teacher: Some(teacher.valid()), ..self }
     }
 
-    /// Leaves the parameters alone whose path in the model `frozen` holds for, such as `trunk.embedding`: they have no
-    /// gradient, no moments and no weight decay.
+    /// Freezes all parameters whose path in the model, such as `trunk.embedding`, is accepted by `frozen`. Frozen
+    /// parameters have no gradient, no moments and no weight decay.
     #[must_use]
     pub fn freeze(self, frozen: impl Fn(&str) -> bool) -> Self {
         Self { model: frozen_where(self.model, &frozen), ..self }
     }
 
-    /// Goes on where a training with this optimizer and progress was put aside; `self` holds its weights.
+    /// Resumes a saved training with this optimizer and progress. The model of `self` must have the saved weights.
     #[must_use]
     pub fn resume(self, optimizer: AdamW, progress: TrainerProgress) -> Self {
         Self { optimizer, done: progress, ..self }
     }
 
-    /// Steps done.
+    /// Returns the number of steps so far.
     pub fn steps_done(&self) -> usize {
         self.done.steps
     }
 
-    /// How far the training is. Losses that were not looked at yet are missing: put a training aside after a step that
-    /// gave [`Step::Progress`].
+    /// Returns the progress. It excludes losses that have not been read yet, so save a training after a step that
+    /// returned [`Step::Progress`].
     pub fn progress(&self) -> TrainerProgress {
         self.done
     }
 
-    /// The state of the optimizer.
+    /// Returns the optimizer and its state.
     pub fn optimizer(&self) -> &AdamW {
         &self.optimizer
     }
 
-    /// The weights so far, without autodiff.
+    /// Returns a copy of the current model, without autodiff.
     pub fn model(&self) -> N {
         self.model.valid()
     }
 
-    /// Updates the weights once, by the gradient of the mean loss over all scored positions of all batches.
+    /// Updates the weights once, with the gradient of the mean loss over all scored positions of all batches.
     ///
     /// # Errors
-    /// [`TrainError`] when a batch does not fit or the device fails.
+    /// Returns a [`TrainError`] if a batch does not fit the model or the device fails.
     pub fn step(mut self, batches: &[TokenBatch]) -> Result<(Self, Step), TrainError> {
         let index = self.done.steps;
         let fits = |batch: &TokenBatch| batch.validate(self.vocab_size);
@@ -168,13 +171,13 @@ impl<N: Network> Trainer<N> {
         step.is_multiple_of(self.config.evaluate_every) || step == self.config.steps
     }
 
-    /// Whether the steps done so far call for an evaluation.
+    /// Whether the model is due for an evaluation after the steps so far.
     pub fn evaluation_is_due(&self) -> bool {
         self.evaluates_after(self.done.steps)
     }
 
-    /// Takes note of an evaluation of [`model`](Self::model): a point of the history where it is finite, an outcome
-    /// where the training ends with it.
+    /// Records an evaluation of [`model`](Self::model). Returns the point for the history if the evaluation is finite,
+    /// and an outcome if it ends the training.
     pub fn evaluated(&mut self, evaluation: Evaluation) -> (Option<Point>, Option<Outcome>) {
         let step = self.done.steps;
         if !(evaluation.loss.is_finite() && evaluation.accuracy.is_finite()) {
@@ -188,10 +191,10 @@ impl<N: Network> Trainer<N> {
     }
 }
 
-/// Sums since the last look, kept on the device: a step that diverges shows in every later sum.
+/// Sums since the last reading, kept on the device. Once a step diverges, every later sum shows it.
 #[derive(Debug, Default)]
 struct Window {
-    /// `[2]`: losses, gradient norms.
+    /// Sums of the losses and of the gradient norms: `[2]`.
     sums: Option<Tensor<1>>,
     steps: usize,
 }
@@ -213,7 +216,7 @@ impl Window {
         self.steps += 1;
     }
 
-    /// Reads the means and starts anew; adds the losses to `done`. Waits for the device.
+    /// Reads the means, resets the sums, and adds the losses to `done`. Waits for the device.
     fn take(&mut self, done: &mut TrainerProgress) -> Result<Means, TrainError> {
         let sums = self.sums.take().map(|sums| sums.try_into_vec_as::<f32>()).transpose()?.unwrap_or_default();
         let steps = std::mem::take(&mut self.steps);

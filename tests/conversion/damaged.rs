@@ -67,7 +67,7 @@ fn blocks_that_are_damaged_are_named() {
     fs::write(&weights, &poisoned).unwrap();
     assert!(error().contains("not finite") && error().contains("mamba2"), "{}", error());
     fs::write(&weights, &whole[..end / 2]).unwrap();
-    assert!(error().contains("holds no weights"), "{}", error());
+    assert!(error().contains("is not a valid safetensors file"), "{}", error());
     fs::write(&weights, &whole).unwrap();
     fs::write(&record, &text[..text.len() / 2]).unwrap();
     assert!(error().contains("is damaged"), "{}", error());

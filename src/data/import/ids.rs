@@ -1,4 +1,4 @@
-//! The largest token id of a tokenizer.json, found before the library makes anything of it.
+//! Finds the largest token id of a tokenizer.json before the tokenizers library loads it.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// What a tokenizer.json says about ids, and nothing else of it.
+/// The token ids of a tokenizer.json. Everything else is ignored.
 #[derive(Debug, Deserialize)]
 #[serde(from = "Shape")]
 pub(super) struct Largest {
-    /// The largest id; none where there is no token.
+    /// The largest id, or `None` if there are no tokens.
     pub ids: Option<u64>,
 }
 
@@ -33,7 +33,7 @@ struct Model {
     vocab: Vocabulary,
 }
 
-/// The largest id of a map from tokens to ids (BPE, WordPiece, WordLevel), or of a list of tokens (Unigram).
+/// The largest id of a map from tokens to ids (BPE, WordPiece, WordLevel) or of a list of tokens (Unigram).
 #[derive(Default)]
 struct Vocabulary(Option<u64>);
 

@@ -1,4 +1,4 @@
-//! Token files of text (feature `tokenizers`).
+//! Tokenizes text into token files (feature `tokenizers`).
 
 mod ids;
 mod reader;
@@ -13,11 +13,11 @@ use thiserror::Error;
 
 use super::TokenError;
 
-/// Text that cannot be imported.
+/// An error in importing text.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// A text file cannot be read.
+    /// A file cannot be read or written.
     #[error("cannot read or write {}", .path.display())]
     Io {
         /// The file.
@@ -25,31 +25,31 @@ pub enum ImportError {
         /// The I/O error.
         source: std::io::Error,
     },
-    /// A line is not a JSON object with the text.
-    #[error("line {line} of {} holds no document: {reason}", .path.display())]
+    /// A line is not a JSON object with a text.
+    #[error("line {line} of {} has no document: {reason}", .path.display())]
     Line {
         /// The file.
         path: PathBuf,
-        /// Number of the line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// A tokenizer that cannot be loaded, trained, used or saved.
+    /// The tokenizer cannot be loaded, trained, used or saved.
     #[error("the tokenizer cannot be {task}: {reason}")]
     Tokenizer {
-        /// What was being done.
+        /// The failed operation.
         task: &'static str,
-        /// The words of the library.
+        /// The message of the tokenizers library.
         reason: String,
     },
-    /// The vocabulary leaves no room for bytes.
-    #[error("a byte-level vocabulary of {0} tokens is too small: take at least 257")]
+    /// The vocabulary is too small for all bytes.
+    #[error("a byte-level vocabulary of {0} tokens is too small: use at least 257")]
     Vocabulary(usize),
-    /// The token that is to end documents does not exist.
-    #[error("the tokenizer has no token {0:?}: name the one that ends a document, or none")]
+    /// The end-of-text token is not in the vocabulary.
+    #[error("the tokenizer has no token {0:?}: name its end-of-text token, or leave it out")]
     NoSuchToken(String),
-    /// There is no text.
+    /// There are no documents.
     #[error("there is no text to import")]
     Empty,
     /// The tokens cannot be written.

@@ -1,4 +1,4 @@
-//! Documents of text files.
+//! Reads documents from text files.
 
 use std::{
     fs::File,
@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::ImportError;
 use crate::limits;
 
-/// The documents of some files, one after the other. A file whose name ends in `.jsonl` has one JSON object per line,
-/// with the text in its field `text`; of any other file the whole text is one document.
+/// An iterator over the documents of text files. In a file whose name ends in `.jsonl`, every line is a JSON object
+/// with the text in its field `text`. Any other file is one document.
 #[derive(Debug)]
 pub struct TextReader {
     files: vec::IntoIter<PathBuf>,
@@ -21,12 +21,12 @@ pub struct TextReader {
 }
 
 impl TextReader {
-    /// Reads these files, in this order.
+    /// Creates a reader of these files, in this order.
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { files: files.into_iter().collect::<Vec<_>>().into_iter(), lines: None }
     }
 
-    /// The next line that holds a document; `None` at the end of the file.
+    /// Returns the text of the next non-blank line, or `None` at the end of the file.
     fn line(path: &Path, number: &mut usize, reader: &mut impl BufRead) -> Option<Result<String, ImportError>> {
         let mut line = String::new();
         loop {
@@ -42,10 +42,10 @@ impl TextReader {
             return Some(match serde_json::from_str::<Value>(&line) {
                 Ok(Value::Object(mut fields)) => match fields.remove("text") {
                     Some(Value::String(text)) => Ok(text),
-                    Some(_) => Err(wrong("its field \"text\" is no string".into())),
+                    Some(_) => Err(wrong("its field \"text\" is not a string".into())),
                     None => Err(wrong("it has no field \"text\"".into())),
                 },
-                Ok(_) => Err(wrong("it is no JSON object".into())),
+                Ok(_) => Err(wrong("it is not a JSON object".into())),
                 Err(error) => Err(wrong(error.to_string())),
             });
         }
@@ -62,7 +62,7 @@ impl TextReader {
             let path = self.files.next()?;
             let error = |source| ImportError::Io { path: path.clone(), source };
             if path.extension().is_some_and(|extension| extension == "jsonl") {
-                // It is read line by line.
+                // The file is read line by line, so its size is not limited.
                 match limits::open(&path, u64::MAX) {
                     Ok(file) => self.lines = Some((path, 0, BufReader::new(file))),
                     Err(source) => return Some(Err(error(source))),
@@ -77,7 +77,7 @@ impl TextReader {
 impl Iterator for TextReader {
     type Item = Result<String, ImportError>;
 
-    /// The next document that is not empty; nothing follows an error.
+    /// Returns the next non-empty document. The iterator ends after an error.
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let document = self.next_document()?;

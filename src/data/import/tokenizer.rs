@@ -1,4 +1,4 @@
-//! Text to tokens.
+//! Tokenizes text.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,13 +24,13 @@ use crate::{
     limits::{self, MAX_VOCABULARY},
 };
 
-/// The token behind every document, in the tokenizers that are trained here.
+/// The end-of-text token of tokenizers that are trained here.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// Documents that are tokenized at once, on the threads of the current `rayon` pool.
+/// The number of documents that are tokenized in parallel, on the threads of the current `rayon` pool.
 const AT_ONCE: usize = 256;
 
-/// Makes a token file of text.
+/// Tokenizes text and writes it as a corpus.
 ///
 /// ```
 /// use composer_nas::data::{Corpus, Importer};
@@ -51,18 +51,18 @@ pub struct Importer {
 }
 
 impl Importer {
-    /// Loads a `tokenizer.json` of Hugging Face's libraries. `end_of_text` names the token to put behind every
-    /// document.
+    /// Loads a `tokenizer.json` of Hugging Face. `end_of_text` names the token to append to every document.
     ///
     /// # Errors
-    /// [`ImportError`] when the file cannot be read, or is no tokenizer, or the token is not in the vocabulary.
+    /// Returns an [`ImportError`] if the file cannot be read or is not a tokenizer, or if the token is not in its
+    /// vocabulary.
     pub fn load(path: impl AsRef<Path>, end_of_text: Option<&str>) -> Result<Self, ImportError> {
         let path = path.as_ref();
         let wrong = |reason: String| refused("loaded", format!("{}: {reason}", path.display()));
         let text = limits::read_text(path, limits::MAX_LISTING).map_err(|error| wrong(error.to_string()))?;
         check_ids(&text).map_err(wrong)?;
         let mut tokenizer = caught(|| text.parse::<Tokenizer>()).map_err(wrong)?;
-        // Whole documents are wanted, whatever the file was made for.
+        // Padding and truncation are switched off: whole documents are needed.
         caught(|| tokenizer.with_padding(None).with_truncation(None).map(drop)).map_err(wrong)?;
         let end_of_text = end_of_text
             .map(|token| tokenizer.token_to_id(token).ok_or_else(|| ImportError::NoSuchToken(token.into())))
@@ -70,12 +70,12 @@ impl Importer {
         Ok(Self { tokenizer, end_of_text })
     }
 
-    /// Trains a byte-level BPE of `vocab_size` tokens, as GPT-2's is; one of them ends documents. Texts with few
-    /// different words give fewer tokens.
+    /// Trains a byte-level BPE tokenizer like GPT-2's, with a vocabulary of `vocab_size` that includes an end-of-text
+    /// token. The vocabulary is smaller if the text has too few distinct words.
     ///
     /// # Errors
-    /// [`ImportError`] when a document cannot be read, there is none, or the vocabulary has no room for bytes or is
-    /// absurd.
+    /// Returns an [`ImportError`] if a document cannot be read, if there are no documents, or if `vocab_size` is too
+    /// small or too large.
     pub fn train(
         documents: impl IntoIterator<Item = Result<String, ImportError>, IntoIter: Send>,
         vocab_size: usize,
@@ -118,10 +118,12 @@ impl Importer {
         }
     }
 
-    /// Writes tokens, tokenizer and description into `folder`, where [`Corpus::open`] finds them.
+    /// Tokenizes the documents and writes the tokens, the tokenizer and the description into `folder`. Open the result
+    /// with [`Corpus::open`].
     ///
     /// # Errors
-    /// [`ImportError`] when a document cannot be read, there is none, or the folder cannot be written.
+    /// Returns an [`ImportError`] if a document cannot be read, if there are no documents, or if the folder cannot be
+    /// written.
     pub fn import(
         &self,
         documents: impl IntoIterator<Item = Result<String, ImportError>>,
@@ -162,27 +164,27 @@ impl Importer {
         Ok(info)
     }
 
-    /// Number of token ids, added tokens included: one more than the largest.
+    /// Returns the size of the vocabulary, added tokens included: the largest id plus one.
     pub fn vocab_size(&self) -> usize {
-        // An added token may stand in for one of the model: both have an id.
+        // An added token can replace one of the model's tokens; both have an id.
         let added = self.tokenizer.get_added_tokens_decoder().into_keys();
         let largest = self.tokenizer.get_vocab(false).into_values().chain(added).max();
         largest.map_or(0, |largest| largest as usize + 1)
     }
 
-    /// The tokens of a text, without any added.
+    /// Tokenizes `text`, without adding special tokens.
     ///
     /// # Errors
-    /// [`ImportError::Tokenizer`] when the tokenizer refuses.
+    /// Returns [`ImportError::Tokenizer`] if the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<i32>, ImportError> {
         let encoding = self.used(|tokenizer| tokenizer.encode_fast(text, false))?;
         Ok(encoding.get_ids().iter().map(|&token| token as i32).collect())
     }
 
-    /// The text of tokens, without special ones.
+    /// Decodes tokens to text, without special tokens.
     ///
     /// # Errors
-    /// [`ImportError::Tokenizer`] when the tokenizer refuses.
+    /// Returns [`ImportError::Tokenizer`] if the tokenizer fails.
     pub fn decode(&self, tokens: &[i32]) -> Result<String, ImportError> {
         let tokens: Vec<_> = tokens.iter().map(|&token| token as u32).collect();
         self.used(|tokenizer| tokenizer.decode(&tokens, true))
@@ -192,15 +194,15 @@ impl Importer {
         caught(|| work(&self.tokenizer)).map_err(|reason| refused("used", reason))
     }
 
-    /// Bytes of text per token id; known for byte-level tokenizers that leave the text as it is. Added tokens stand for
-    /// none.
+    /// Returns the number of bytes of text per token id, if the tokenizer is byte-level and does not normalize. Added
+    /// tokens count as 0 bytes.
     fn token_bytes(&self) -> Option<Vec<u32>> {
         let plain = matches!(self.tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
         if !plain || self.tokenizer.get_normalizer().is_some() {
             return None;
         }
         let mut bytes = vec![0; self.vocab_size()];
-        // Every character of a token stands for one byte.
+        // Every character of a token represents one byte.
         for (token, id) in self.tokenizer.get_vocab(false) {
             bytes[id as usize] = token.chars().count() as u32;
         }
@@ -215,24 +217,24 @@ fn refused(task: &'static str, reason: String) -> ImportError {
     ImportError::Tokenizer { task, reason }
 }
 
-/// The border to the library, which panics on some files: what went wrong, by error or panic, in words. The panic's own
-/// message goes to the process's panic hook, as every panic's; a program that is built to abort on panics aborts.
+/// Calls the tokenizers library, which panics on some files, and returns the message of an error or a panic. The
+/// process's panic hook still prints the panic. In a program built with `panic = "abort"`, a panic aborts.
 fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(panic) => {
             let words = panic.downcast_ref::<String>().map(String::as_str);
             let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
-            Err(format!("the library tokenizers panicked ({words}): is the file damaged?"))
+            Err(format!("the tokenizers library panicked ({words}); the file may be damaged"))
         }
     }
 }
 
-/// Refuses token ids beyond any vocabulary, for which tables would be made.
+/// Rejects token ids above the largest vocabulary, because the library would allocate tables for them.
 fn check_ids(text: &str) -> Result<(), String> {
     let Largest { ids } = serde_json::from_str(text).map_err(|error| error.to_string())?;
     match ids.filter(|&largest| largest >= MAX_VOCABULARY as u64) {
-        Some(largest) => Err(format!("it has a token id {largest}: ids are below {MAX_VOCABULARY}")),
+        Some(largest) => Err(format!("it has the token id {largest}: ids must be below {MAX_VOCABULARY}")),
         None => Ok(()),
     }
 }
