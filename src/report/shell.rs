@@ -81,7 +81,8 @@ pub(super) fn cards(cards: &[Card]) -> String {
         let note = escape(note);
         format!("<div class=\"card\"><span>{name}</span><b>{value}</b><span>{note}</span></div>\n")
     };
-    format!("<div class=\"cards\">{}</div>\n", cards.iter().map(card).collect::<String>())
+    let class = if cards.len().is_multiple_of(3) { "cards" } else { "cards two" };
+    format!("<div class=\"{class}\">{}</div>\n", cards.iter().map(card).collect::<String>())
 }
 
 /// The layers of a sequence as coloured letters.

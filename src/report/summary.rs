@@ -10,7 +10,7 @@ use super::{
 use crate::{
     primitive::Symbol,
     space::Architecture,
-    study::{Observation, TrialState},
+    study::{Goal, Observation, TrialState},
     text::{self, html as escape, number},
 };
 
@@ -30,6 +30,14 @@ const MEANINGS: [(&str, &str); 9] = [
     ("moe", "mixture of experts"),
 ];
 
+/// A letter and what it stands for.
+fn letter(symbol: Symbol, name: &str) -> String {
+    let meaning = MEANINGS.iter().find(|(known, _)| *known == name);
+    let meaning = meaning.map(|(_, meaning)| format!(" <span class=\"soft\">({meaning})</span>"));
+    let letter = shell::strip(&Architecture::new([symbol]));
+    format!("<li>{letter} {}{}</li>", escape(name), meaning.unwrap_or_default())
+}
+
 /// The difference of one observation's score to another's, and its standard error where both have one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Gap {
@@ -41,7 +49,7 @@ pub(super) struct Gap {
 }
 
 impl Gap {
-    pub(super) fn new(seen: &Observation<'_>, other: &Observation<'_>, goal: &crate::study::Goal) -> Self {
+    pub(super) fn new(seen: &Observation<'_>, other: &Observation<'_>, goal: &Goal) -> Self {
         let error = match (seen.report.standard_error, other.report.standard_error) {
             (Some(one), Some(another)) => Some(one.hypot(another)),
             _ => None,
@@ -59,6 +67,22 @@ impl Gap {
     pub(super) fn is_clear(&self) -> Option<bool> {
         self.error.map(|error| self.value.abs() > 2.0 * error)
     }
+}
+
+/// How far the result is from the best trial.
+fn difference(own: Option<&Observation<'_>>, best: &Observation<'_>, goal: &Goal) -> Card {
+    const NAME: &str = "result minus best trial";
+    let Some(own) = own else { return Card::new(NAME, "not known", "the result was not evaluated") };
+    if own.trial.architecture == best.trial.architecture {
+        return Card::new(NAME, "none", "the result is the best trial");
+    }
+    let gap = Gap::new(own, best, goal);
+    let note = match gap.is_clear() {
+        None => "not both measured more than once: the error is not known",
+        Some(true) => "more than two standard errors",
+        Some(false) => "within two standard errors: no clear difference",
+    };
+    Card::new(NAME, gap.text(), note)
 }
 
 impl Page<'_> {
@@ -89,28 +113,31 @@ impl Page<'_> {
     fn letters(&self) -> String {
         let mut names: BTreeMap<Symbol, String> = BTreeMap::new();
         if let Some((_, _, primitives)) = &self.result {
-            let used: Vec<Symbol> =
-                self.full_size().iter().flat_map(|(_, spec)| spec.architecture.layers().to_vec()).collect();
-            let known = primitives.iter().filter(|primitive| used.contains(&primitive.symbol()));
+            let models = self.full_size();
+            let used = |symbol| models.iter().any(|(_, spec)| spec.architecture.count(symbol) > 0);
+            let known = primitives.iter().filter(|primitive| used(primitive.symbol()));
             names.extend(known.map(|primitive| (primitive.symbol(), primitive.id().as_str().to_owned())));
         }
         if let Some(setup) = self.setup {
             names.extend(setup.primitives.iter().map(|(&symbol, id)| (symbol, id.as_str().to_owned())));
         }
-        let entry = |(symbol, name): (&Symbol, &String)| {
-            let meaning = MEANINGS.iter().find(|(known, _)| known == name);
-            let meaning = meaning.map(|(_, meaning)| format!(" <span class=\"soft\">({meaning})</span>"));
-            let letter = shell::strip(&Architecture::new([*symbol]));
-            format!("<li>{letter} {}{}</li>", escape(name), meaning.unwrap_or_default())
+        let space = self.study.space().symbols();
+        let (searched, others): (Vec<_>, Vec<_>) = names.iter().partition(|(symbol, _)| space.contains(symbol));
+        let lists = [("Letters:", searched), ("Only in published hybrids, shown for comparison:", others)];
+        let list = |(title, entries): (&str, Vec<(&Symbol, &String)>)| {
+            let entries: String = entries.into_iter().map(|(symbol, name)| letter(*symbol, name)).collect();
+            match entries.is_empty() {
+                true => String::new(),
+                false => format!("<ul class=\"letters\"><li class=\"soft\">{title}</li>{entries}</ul>\n"),
+            }
         };
-        let list: String = names.iter().map(entry).collect();
-        let list = if list.is_empty() { list } else { format!("<ul class=\"letters\">{list}</ul>\n") };
+        let lists: String = lists.into_iter().map(list).collect();
         let example = self.answer().or_else(|| self.study.best().map(|best| best.trial.architecture.clone()));
         let example = example.map(|architecture| {
             let strip = shell::strip(&architecture);
             format!("<p class=\"soft\">{architecture} stands for {strip}, from the first layer to the last.</p>\n")
         });
-        list + &example.unwrap_or_default()
+        lists + &example.unwrap_or_default()
     }
 
     /// The answer in a few numbers.
@@ -129,16 +156,7 @@ impl Page<'_> {
             let own = pooled.observations().find(|seen| seen.trial.architecture == merged);
             let own_score = own.map_or("not evaluated".into(), |seen| format!("{} {}", goal.score, score(&seen)));
             cards.push(Card::of("result", &merged, format!("{own_score}; merged by {by}")));
-            let other = best.filter(|best| best.trial.architecture != merged);
-            if let (Some(own), Some(best)) = (own, other) {
-                let gap = Gap::new(&own, &best, goal);
-                let note = match gap.is_clear() {
-                    None => "not both measured more than once: the error is not known",
-                    Some(true) => "more than two standard errors",
-                    Some(false) => "within two standard errors: no clear difference",
-                };
-                cards.push(Card::new("result minus best trial", gap.text(), note));
-            }
+            cards.extend(best.map(|best| difference(own.as_ref(), &best, goal)));
         }
         if let Some(best) = best {
             let at = cards.len().min(1);

@@ -81,6 +81,9 @@ fn deciding(study: &Study, found: &Clustering) -> String {
 
 /// On which layers the voters agree, and where they were closest.
 fn voting(found: &Clustering, conditioned: bool) -> String {
+    if found.clusters.get(found.chosen).is_some_and(|cluster| cluster.trials.len() == 1) {
+        return "There is a single voter: the result has its layers.".into();
+    }
     let rule = match conditioned {
         true => "Layer by layer, the letter wins that most voters have, of those that agree on the layers before it.",
         false => "Layer by layer, the letter wins that most voters have.",
@@ -243,7 +246,14 @@ mod tests {
     fn agreement_and_single_voters_are_said() {
         let one = NcClustering::n0().explain(&testing::study(&[Some(0.2), Some(0.9)])).unwrap();
         assert!(deciding(&testing::study(&[]), &one).contains("votes: a single trial with 0.9000"));
-        assert!(voting(&one, true).ends_with("They agree on every layer.") && voting(&one, true).contains("before it"));
+        assert!(voting(&one, true).contains("a single voter"), "{}", voting(&one, true));
+        let equal = NcClustering::full_prefix().explain(&testing::study(&[Some(0.5), Some(0.5)])).unwrap();
+        let words = voting(&equal, true);
+        assert!(
+            words.contains("before it")
+                && words.contains("layers 1, 2 and 3; the closest vote is on layer 4: 1 for A, 1 for M"),
+            "{words}"
+        );
         assert_eq!([&[0][..], &[0, 2], &[0, 2, 4]].map(list), ["1", "1 and 3", "1, 3 and 5"]);
     }
 }
