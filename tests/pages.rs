@@ -149,7 +149,7 @@ fn texts_stay_texts_in_pictures_and_tables() {
 fn many_trials_are_a_small_page() {
     let seen: Vec<_> = (0..10_000).map(|n| (n, (n * 7919 % 1000) as f64 / 1000.0, 0.01)).collect();
     let html = page(&study(&seen));
-    assert!(html.len() < 5_000_000, "{} bytes", html.len());
+    assert!(html.len() < 1_500_000, "{} bytes", html.len());
     check_coordinates(&html);
 }
 

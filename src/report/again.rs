@@ -1,24 +1,27 @@
 //! What is needed to run a search again, and what came to nothing.
 
-use super::shell::{self, Cell, LISTED, SHOWN};
+use super::{
+    shell::{self, Cell, LISTED, SHOWN},
+    units,
+};
 use crate::{
     extrapolate::Target,
     journal::Setup,
     study::{Origin, Study, Trial, TrialState},
-    text::{html as escape, number},
+    text::html as escape,
 };
 
 /// Everything that makes the search repeatable.
 pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target>, command: Option<&str>) -> String {
     let reports = || study.trials().iter().filter_map(|trial| trial.report());
-    let hours = sum(reports().map(|report| report.wall_seconds)) / 3600.0;
+    let seconds = sum(reports().map(|report| report.wall_seconds));
     let flops = sum(reports().filter_map(|report| report.train_flops));
     let space = study.space();
     let mut facts = vec![
         ("space", format!("{} sequences of {} layers", space.size(), space.layers())),
-        ("goal", format!("{:?} {}", study.goal().direction, study.goal().score).to_lowercase()),
-        ("time of all workers", number(hours, 2) + " hours"),
-        ("training", format!("{flops:.3e} floating-point operations")),
+        ("goal", study.goal().to_string()),
+        ("time, summed over workers", units::duration(seconds)),
+        ("training work", units::flops(flops)),
         ("trials", study.valid_trials().to_string()),
     ];
     facts.extend(by_hand(study));
@@ -90,8 +93,7 @@ pub(super) fn without_result(study: &Study) -> String {
             };
             Some(vec![
                 Cell::number(trial.id.0 as f64, trial.id.0.to_string()),
-                Cell::strip(&trial.architecture),
-                Cell::text(&trial.architecture.to_string()),
+                Cell::layers(&trial.architecture),
                 Cell::text(&why),
             ])
         })
@@ -102,7 +104,7 @@ pub(super) fn without_result(study: &Study) -> String {
     let all = rows.len();
     rows.truncate(LISTED);
     rows.reverse();
-    let heads = ["trial", "layers", "architecture", "why it does not count"];
+    let heads = ["trial", "architecture", "reason"];
     let note = shell::note_of_rest("last", rows.len(), all);
     format!("<h3>Trials without a result</h3>\n{note}{}", shell::table("unfinished", &heads, &rows, SHOWN))
 }

@@ -1,19 +1,14 @@
 //! From trials to one architecture, as a page shows it.
 
 use super::{
-    Page, clusters,
+    Page,
     figure::{Figure, PlotError},
     shell::{self, Cell, SHOWN},
+    summary::Gap,
     used::Known,
-    votes,
+    votes::{self, clusters, votes},
 };
-use crate::{
-    aggregate::Clustering,
-    pipeline::{few_voters, verdict},
-    space::Architecture,
-    study::Study,
-    text::{html as escape, number},
-};
+use crate::{aggregate::Clustering, space::Architecture, study::Study, text::number};
 
 impl Page<'_> {
     /// The fingerprint of the search's aggregator, where it is known.
@@ -22,7 +17,7 @@ impl Page<'_> {
     }
 
     /// The search's aggregator, or the default where nothing is known of it; `None` for one that is not ours.
-    fn known_aggregator(&self) -> Option<Known> {
+    pub(super) fn known_aggregator(&self) -> Option<Known> {
         self.aggregator().map_or(Some(Known::DEFAULT), Known::named)
     }
 
@@ -41,12 +36,12 @@ impl Page<'_> {
     }
 
     /// The trials that an aggregator is asked about.
-    fn voting(&self) -> Study {
+    pub(super) fn voting(&self) -> Study {
         self.study.searched().within_bounds()
     }
 
     /// The votes that led to the merged architecture; `None` where it came about otherwise.
-    fn explained(&self) -> Option<Clustering> {
+    pub(super) fn explained(&self) -> Option<Clustering> {
         let clustering = self.known_aggregator()?.explain(&self.voting())?;
         (self.answer().as_ref() == Some(&clustering.architecture)).then_some(clustering)
     }
@@ -59,40 +54,58 @@ impl Page<'_> {
         }
     }
 
-    pub(super) fn aggregation(&self) -> Result<String, PlotError> {
+    /// Whether votes look at the layers before.
+    pub(super) fn conditioned(&self) -> bool {
+        self.known_aggregator().is_some_and(Known::conditioned)
+    }
+
+    /// How the result came about: sentences, clusters and votes, and what other aggregators say.
+    pub(super) fn why(&self) -> Result<String, PlotError> {
+        Ok(self.reasons() + &self.vote_figures()? + &self.aggregators())
+    }
+
+    fn vote_figures(&self) -> Result<String, PlotError> {
+        let Some(found) = self.explained() else { return Ok(String::new()) };
+        let clusters = shell::adaptive(&clusters(self.study, &found)?, &votes::narrow_clusters(self.study, &found)?);
+        let votes = shell::adaptive(&votes(&found)?, &votes::narrow_votes(&found)?);
+        let class = if votes::beside_each_other(&found) { "pair" } else { "stack" };
+        Ok(format!("<div class=\"{class}\">{clusters}{votes}</div>\n"))
+    }
+
+    /// What this and other aggregators make of the trials.
+    fn aggregators(&self) -> String {
         let used = self.aggregator_name();
         let mut answers: Vec<_> =
             self.answer().map(|merged| (format!("{used} (this search)"), merged)).into_iter().collect();
         for other in Known::COMPARED.into_iter().filter(|other| other.name() != used) {
             answers.extend(other.aggregate(&self.voting()).ok().map(|merged| (other.name(), merged)));
         }
+        if answers.is_empty() {
+            return String::new();
+        }
         let pooled = self.study.pooled();
+        let goal = self.study.goal();
+        let best = pooled.best();
         let row = |(name, merged): &(String, Architecture)| {
             let seen = pooled.observations().find(|seen| seen.trial.architecture == *merged);
             let score = seen.map_or(Cell::text("not evaluated"), |seen| {
-                let score = self.study.goal().orient(seen.value);
+                let score = goal.orient(seen.value);
                 let error = seen.report.standard_error.map(|error| format!(" ± {}", number(error, 4)));
                 Cell::number(score, number(score, 4) + &error.unwrap_or_default())
             });
-            vec![Cell::text(name), Cell::strip(merged), Cell::text(&merged.to_string()), score]
+            let gap = seen.zip(best).filter(|(_, best)| best.trial.architecture != *merged);
+            let gap = gap.map(|(seen, best)| Gap::new(&seen, &best, goal));
+            let gap = gap.map_or(Cell::blank(), |gap| Cell::number(gap.score, gap.text()));
+            vec![Cell::text(name), Cell::layers(merged), score, gap]
         };
         let rows: Vec<_> = answers.iter().map(row).collect();
-        if rows.is_empty() {
-            return Ok(String::new());
-        }
-        let figures: String = self.voted()?.iter().map(shell::figure).collect();
-        let heads = ["aggregator", "layers", "architecture", &self.study.goal().score];
-        let few = self.explained().and_then(|found| few_voters(found.clusters.get(found.chosen)?.trials.len()));
-        let words = self.answer().and_then(|merged| verdict(self.study, &merged)).into_iter().chain(few);
-        let words: String = words.map(|words| format!("<p>{}.</p>\n", escape(&sentence(&words)))).collect();
-        Ok(format!("{words}{figures}{}", shell::table("aggregators", &heads, &rows, SHOWN)))
+        let heads = ["merged by", "architecture", &goal.score, "difference to the best"];
+        let table = shell::table("aggregators", &heads, &rows, SHOWN);
+        format!(
+            "<h3>Other ways to merge the same trials</h3>\n<p class=\"soft\">N_c is the vote of the best cluster in which \
+             each layer is decided given the c layers before it; N_full, given all of them.</p>\n{table}"
+        )
     }
-}
-
-/// With a capital letter.
-fn sentence(words: &str) -> String {
-    let mut letters = words.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -117,28 +130,32 @@ mod tests {
         let best = Best.aggregate(&study).unwrap();
         assert_ne!(n0, best);
         let setup = |aggregator: &str| Setup { aggregator: Some(aggregator.into()), ..Setup::of(&study) };
-        let card = |architecture: &Architecture, by: &str| {
+        // Letters, score, aggregator.
+        let card = |html: &str, architecture: &Architecture, by: &str| {
             let architecture = architecture.to_string().replace('+', "+<wbr>");
-            format!("<b>{architecture}</b><span>merged by {by}</span>")
+            let card = html.split("<span>result</span>").nth(1).unwrap().split("</div>").next().unwrap();
+            card.starts_with(&format!("<b>{architecture} <span")) && card.contains(&format!("; merged by {by}</span>"))
         };
 
         // One that is not ours: its answer where it is told, none where not, and never the votes of another.
         let custom = setup("by <gut> feeling");
         let html = Page::new(&study).setup(&custom).merged(&mine).html().unwrap();
-        assert!(html.contains(&card(&mine, "by &lt;gut&gt; feeling")), "{html}");
+        assert!(card(&html, &mine, "by &lt;gut&gt; feeling"), "{html}");
         assert!(html.contains("by &lt;gut&gt; feeling (this search)") && html.contains("N_0, 5 clusters"));
         assert!(!html.contains("id=\"votes\"") && !html.contains("id=\"clusters\""));
         let html = Page::new(&study).setup(&custom).html().unwrap();
-        assert!(!html.contains("merged by") && !html.contains("(this search)") && !html.contains("id=\"votes\""));
+        assert!(
+            !html.contains("<span>result</span>") && !html.contains("(this search)") && !html.contains("id=\"votes\"")
+        );
 
         // Ours are asked, and their votes shown.
         let fingerprint = setup(&NcClustering::n0().fingerprint());
         let html = Page::new(&study).setup(&fingerprint).html().unwrap();
-        assert!(html.contains(&card(&n0, "N_0, 5 clusters")) && html.contains("id=\"votes\""));
+        assert!(card(&html, &n0, "N_0, 5 clusters") && html.contains("id=\"votes\""));
         assert_eq!(html.matches("N_0, 5 clusters").count(), 2);
         let fingerprint = setup(&Best.fingerprint());
         let html = Page::new(&study).setup(&fingerprint).html().unwrap();
-        assert!(html.contains(&card(&best, "best trial")) && !html.contains("id=\"votes\""));
+        assert!(card(&html, &best, "best trial") && !html.contains("id=\"votes\""));
     }
 
     #[test]
@@ -149,9 +166,12 @@ mod tests {
             Page::new(&study).setup(&setup).html().unwrap()
         };
         let random = page("random");
-        assert!(random.contains("The searcher, random, has no surrogate") && !random.contains("id=\"predictions\""));
+        assert!(
+            random.contains("The searcher, random, has no model of the score")
+                && !random.contains("id=\"predictions\"")
+        );
         let composer = page(&GpBo::composer().fingerprint());
-        assert!(composer.contains("that of the search, gp_bo_composer(") && composer.contains("id=\"predictions\""));
+        assert!(composer.contains("Searcher: gp_bo_composer(") && composer.contains("id=\"predictions\""));
         let default = page(&GpBo::default().fingerprint());
         let figure =
             |html: &str| html.split("id=\"predictions\"").nth(1).unwrap().split("</figure>").next().unwrap().to_owned();

@@ -99,6 +99,20 @@ impl Axis {
         own < self.low || own > self.high
     }
 
+    /// Round numbers between the ends, some `most` of them: how far each is from the lower end to the upper one, from 0
+    /// to 1, and what stands there.
+    pub(super) fn ticks(&self, most: usize) -> Vec<(f64, String)> {
+        let rough = (self.high - self.low) / most.max(1) as f64;
+        let power = 10f64.powi(rough.log10().floor() as i32);
+        let steps = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
+        let step = steps.into_iter().find(|&step| step >= rough).unwrap_or(10.0 * power);
+        let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
+        let first = (self.low / step).ceil();
+        let ticks = (0..=most).map(|at| (first + at as f64) * step + 0.0);
+        let within = ticks.filter(|&tick| self.low <= tick && tick <= self.high);
+        within.map(|tick| (self.share_of_tick(tick), self.label(tick, digits))).collect()
+    }
+
     /// What stands at a tick, which is in units.
     pub(super) fn label(&self, tick: f64, digits: usize) -> String {
         match self.exponent {
@@ -160,6 +174,8 @@ mod tests {
         let almost = Axis::new([2.0, 2.0 + 1e-15]).range();
         assert!((almost.start - 1.9).abs() < 1e-9 && (almost.end - 2.1).abs() < 1e-9);
         assert_eq!(axis.label(0.25, 3), "0.250");
+        let labels: Vec<_> = axis.ticks(6).into_iter().map(|(_, label)| label).collect();
+        assert_eq!(labels, ["0.3", "0.4", "0.5", "0.6", "0.7"]);
     }
 
     #[test]
@@ -183,6 +199,8 @@ mod tests {
                 prop_assert!(start.is_finite() && end.is_finite());
                 // Plotters steps from tick to tick: a step must not vanish beside the ends.
                 prop_assert!(end - start > 1e-10 * start.abs().max(end.abs()), "{axis:?}");
+                let ticks = axis.ticks(5);
+                prop_assert!(ticks.len() <= 6 && ticks.iter().all(|(share, _)| (0.0..=1.0).contains(share)), "{axis:?}");
                 for &(value, bar) in &pairs {
                     prop_assert!((0.0..=1.0).contains(&axis.share(value)));
                     prop_assert!(axis.bar(value, bar.unwrap_or(0.0)).iter().all(|at| (start..=end).contains(at)));

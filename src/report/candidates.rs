@@ -4,11 +4,13 @@ use plotters::style::text_anchor::HPos;
 
 use super::{
     axis::Axis,
-    figure::{Area, BLUE, Drawn, Figure, GREY, INK, PlotError, color, csv, draw, fill, strip, whisker, write},
+    figure::{BLUE, Figure, GREY, INK, PlotError, Room, csv, draw, scale, strip, whisker, write},
     shell::{self, Cell, LISTED, SHOWN},
+    summary::Gap,
+    units,
 };
 use crate::{
-    study::{Observation, Study},
+    study::{Goal, Observation, Study},
     text::{exact, number},
 };
 
@@ -17,9 +19,6 @@ const NAME: &str = "candidates";
 const ROW: i32 = 26;
 /// Where the layers begin.
 const LEFT: i32 = 190;
-
-/// Width of the scale on which scores stand.
-const SCALE: i32 = 180;
 
 /// The `count` best architectures of a study as strips of layers, best first, with their scores on a common scale,
 /// which have a bar of one standard error to both sides where it is known; evaluations of one architecture are merged.
@@ -40,10 +39,14 @@ pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
     let csv = csv(&["architecture", "score", "standard_error", "first_trial"], rows);
     let cell = cell(study.space().layers());
     let right = LEFT + cell * study.space().layers() as i32;
-    let size = ((right + SCALE + 40) as u32, (ROW * leaders.len().max(1) as i32 + 16) as u32);
+    let [from, to] = [right + 24, Room::wide(0).width.max(right + 200) - 24];
+    let below = 8 + ROW * leaders.len().max(1) as i32;
+    let size = ((to + 24) as u32, (below + 48) as u32);
     let axis = extent(&leaders, score);
-    let place = |share: f64| right + 24 + (f64::from(SCALE) * share) as i32;
+    let place = |share: f64| from + (f64::from(to - from) * share) as i32;
     let svg = draw(NAME, size, |area, hints| {
+        scale(area, &axis, [from, to], below + 2)?;
+        write(area, &goal.score, (i32::midpoint(from, to), below + 36), 13, INK, HPos::Center)?;
         for (row, seen) in leaders.iter().enumerate() {
             let architecture = &seen.trial.architecture;
             let score = score(seen);
@@ -53,8 +56,8 @@ pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
             write(area, &format!("{}", row + 1), (26, top + 10), 13, GREY, HPos::Right)?;
             write(area, &label, (40, top + 10), 13, INK, HPos::Left)?;
             strip(area, architecture, (LEFT, top), ROW - 6, |_| cell)?;
-            let [from, to] = axis.bar(score, error.unwrap_or(0.0)).map(|end| axis.share_of_tick(end));
-            whisker(area, [from, axis.share(score), to].map(place), top + 10, BLUE)?;
+            let [low, high] = axis.bar(score, error.unwrap_or(0.0)).map(|end| axis.share_of_tick(end));
+            whisker(area, [low, axis.share(score), high].map(place), top + 10, BLUE)?;
             hints.area([(LEFT, top), (place(1.0), top + ROW - 6)], &format!("{architecture}, {label}"));
         }
         Ok(())
@@ -62,7 +65,11 @@ pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
     Ok(Figure {
         name: NAME,
         title: "The best architectures".into(),
-        caption: format!("The {} best of {}, first layer on the left", leaders.len(), pooled.observations().count()),
+        caption: format!(
+            "The {} best of {}, first layer on the left, scores ± one standard error",
+            leaders.len(),
+            pooled.observations().count()
+        ),
         svg,
         csv,
     })
@@ -91,38 +98,49 @@ pub(super) fn table(study: &Study) -> String {
     tasks.sort_unstable();
     tasks.dedup();
     tasks.retain(|&task| task != goal.score);
-    let heads = [&["rank", "layers", "architecture", &goal.score][..], &tasks, &["parameters", "seconds"]].concat();
+    let heads = [&["rank", "architecture", &goal.score, DIFFERENCE][..], &tasks, &["parameters", "time"]].concat();
     let axis = extent(&leaders, |seen| goal.orient(seen.value));
     let row = |(rank, seen): (usize, &Observation)| {
         let report = seen.report;
         let measured = |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, number(value, 4)));
+        let gap = Gap::new(seen, &leaders[0], goal);
         let mut cells = vec![
             Cell::number(rank as f64 + 1.0, (rank + 1).to_string()),
-            Cell::strip(&seen.trial.architecture),
-            Cell::text(&seen.trial.architecture.to_string()),
+            Cell::layers(&seen.trial.architecture),
             Cell::measured(goal.orient(seen.value), report.standard_error, &axis),
+            if rank == 0 { Cell::blank() } else { Cell::number(gap.score, gap.text()) },
         ];
         cells.extend(tasks.iter().map(|&task| measured(report.scores.get(task).copied())));
-        cells.push(Cell::number(report.parameters as f64, report.parameters.to_string()));
-        cells.push(Cell::number(report.wall_seconds, number(report.wall_seconds, 1)));
+        cells.push(Cell::number(report.parameters as f64, units::count(report.parameters)));
+        cells.push(Cell::number(report.wall_seconds, units::duration(report.wall_seconds)));
         cells
     };
     let rows: Vec<_> = leaders.iter().take(LISTED).enumerate().map(row).collect();
-    shell::note_of_rest("best", rows.len(), leaders.len()) + &shell::table("leaders", &heads, &rows, SHOWN)
+    let table = shell::table_with_scale("leaders", &heads, &rows, SHOWN, Some((2, &axis)));
+    shell::note_of_rest("best", rows.len(), leaders.len()) + &explanation(&leaders, goal) + &table
 }
 
-/// A legend of these symbols with their names, from `at` to the right.
-pub(super) fn legend<'a>(
-    area: &Area,
-    entries: impl IntoIterator<Item = (crate::primitive::Symbol, &'a str)>,
-    (mut x, y): (i32, i32),
-) -> Drawn {
-    for (symbol, name) in entries {
-        fill(area, [(x, y - 6), (x + 12, y + 6)], color(symbol))?;
-        write(area, name, (x + 18, y), 13, INK, HPos::Left)?;
-        x += 34 + 8 * name.chars().count() as i32;
+/// The head of the column of differences.
+const DIFFERENCE: &str = "difference to the best";
+
+/// How the table is read, and how many cannot be told from the best.
+fn explanation(leaders: &[Observation], goal: &Goal) -> String {
+    let gaps = leaders.iter().skip(1).map(|seen| Gap::new(seen, &leaders[0], goal).is_clear());
+    let known: Vec<bool> = gaps.flatten().collect();
+    if known.is_empty() {
+        return String::new();
     }
-    Ok(())
+    let close = match known.iter().filter(|&&clear| !clear).count() {
+        0 => "All others differ from the best by more than two standard errors".into(),
+        1 => "One other is within two standard errors of the best: the two cannot be told apart".into(),
+        close => {
+            format!("{close} others are within two standard errors of the best: they cannot be told apart from it")
+        }
+    };
+    format!(
+        "<p>{close}. The best of many noisy scores is also partly lucky.</p>\n<p class=\"soft\">After ± stands one \
+         standard error. Several evaluations of one architecture count as one, by their mean.</p>\n"
+    )
 }
 
 #[cfg(test)]
@@ -141,7 +159,7 @@ mod tests {
     fn errors_are_bars_on_the_scale_of_all_scores() {
         assert_eq!(extent(&[], |seen| seen.value), Axis::new([]));
         let html = table(&study(&[Some(0.0), Some(1.0)]));
-        assert!(html.contains(">1.0000 <svg") && !html.contains('±'), "{html}");
+        assert!(html.contains(">1.0000 <svg") && !html.contains('±') && html.contains("-1.0000"), "{html}");
         assert_eq!(table(&study(&[None])), "");
     }
 }

@@ -12,7 +12,7 @@ use plotters::{
 use super::{
     PageError,
     axis::Axis,
-    figure::{Area, Drawn, Figure, Hints, PlotError, csv, draw, label, steps, whole},
+    figure::{Area, Drawn, Figure, Hints, PlotError, Room, csv, draw, label, steps, whole},
     shell::{self, Cell},
 };
 use crate::{
@@ -77,14 +77,25 @@ pub fn compare(groups: &[(String, Vec<Study>)]) -> Result<Figure, PlotError> {
             vec![(*name).clone(), (at + 1).to_string(), exact(mean.value), exact(mean.low), exact(mean.high)]
         })
     });
-    let score = groups.iter().flat_map(|(_, studies)| studies).next().map_or("score", |study| &study.goal().score);
     Ok(Figure {
         name: NAME,
         title: "Best so far".into(),
-        caption: "Mean over the searches of a group, with its 95 % bootstrap interval".into(),
+        caption: "The best score so far, as the mean over the searches of a group with its 95 % bootstrap interval"
+            .into(),
         csv: csv(&["group", "evaluations", "mean", "low", "high"], rows),
-        svg: draw(NAME, (860, 440), |area, hints| paint(&curves, score, area, hints))?,
+        svg: draw(NAME, (Room::wide(0).width as u32, 460), |area, hints| paint(&curves, score(groups), area, hints))?,
     })
+}
+
+/// The same for a phone.
+fn narrow(groups: &[(String, Vec<Study>)]) -> Result<String, PlotError> {
+    let curves: Vec<_> = groups.iter().map(|(name, studies)| (name, curve(studies))).collect();
+    draw(NAME, (Room::narrow(0).width as u32, 320), |area, hints| paint(&curves, score(groups), area, hints))
+}
+
+/// What the searches optimise.
+fn score(groups: &[(String, Vec<Study>)]) -> &str {
+    groups.iter().flat_map(|(_, studies)| studies).next().map_or("score", |study| &study.goal().score)
 }
 
 /// Writes a page that compares groups of searches, such as one searcher under several seeds: the curves of [`compare`]
@@ -114,8 +125,8 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
     let rows: Vec<_> = groups.iter().map(row).collect();
     let heads = ["group", "searches", "evaluations", "mean of the best", "standard error", "merged by N_0"];
     let body = format!(
-        "<h1>Searches compared</h1>\n{}<h2>What each group ended with</h2>\n{}",
-        shell::figure(&compare(groups)?),
+        "<h1>Searches compared</h1>\n{}<h2>Final results</h2>\n{}",
+        shell::adaptive(&compare(groups)?, &narrow(groups)?),
         shell::table("groups", &heads, &rows, rows.len())
     );
     durable::write_in(path, shell::page("Searches compared", &body, None).as_bytes())
@@ -126,7 +137,7 @@ fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &
     let axis = Axis::new(curves.iter().flat_map(|(_, curve)| curve).flat_map(|mean| [mean.low, mean.high]));
     let longest = curves.iter().map(|(_, curve)| curve.len()).max().unwrap_or(0).max(2) as f64;
     let mut chart = ChartBuilder::on(area)
-        .margin(12)
+        .margin(4)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(1.0..longest, axis.range())?;
@@ -136,6 +147,7 @@ fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &
         .light_line_style(WHITE)
         .x_desc("evaluations")
         .y_desc(label(score))
+        .x_labels(area.dim_in_pixel().0 as usize / 85)
         .x_label_formatter(&|&x| whole(x))
         .y_label_formatter(&|y| axis.label(*y, 3))
         .label_style(("sans-serif", 13))

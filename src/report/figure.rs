@@ -4,7 +4,7 @@ use std::{error::Error, io, path::Path};
 
 use plotters::{
     coord::Shift,
-    prelude::{Circle, DrawingArea, EmptyElement, IntoDrawingArea, PathElement, Rectangle, SVGBackend, Text},
+    prelude::{Circle, Cross, DrawingArea, EmptyElement, IntoDrawingArea, PathElement, Rectangle, SVGBackend, Text},
     style::{
         Color, IntoTextStyle, RGBColor, WHITE,
         text_anchor::{HPos, Pos, VPos},
@@ -12,6 +12,7 @@ use plotters::{
 };
 use thiserror::Error;
 
+use super::axis::Axis;
 use crate::{durable, primitive::Symbol, space::Architecture, text};
 
 /// A picture and the numbers it shows.
@@ -50,6 +51,39 @@ impl Figure {
     }
 }
 
+/// The room that a figure has, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) width: i32,
+    pub(super) height: i32,
+}
+
+impl Room {
+    /// The width of a page.
+    pub(super) const fn wide(height: i32) -> Self {
+        Self { width: 1028, height }
+    }
+
+    /// Half of it.
+    pub(super) const fn half(height: i32) -> Self {
+        Self { width: 480, height }
+    }
+
+    /// The width of a phone.
+    pub(super) const fn narrow(height: i32) -> Self {
+        Self { width: 360, height }
+    }
+
+    pub(super) fn is_narrow(self) -> bool {
+        self.width <= Self::narrow(0).width
+    }
+
+    /// How many labels an axis over the whole width has.
+    pub(super) fn labels(self) -> usize {
+        (self.width / 85) as usize
+    }
+}
+
 /// Where a figure is drawn, in pixels.
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// What drawing gives.
@@ -59,6 +93,10 @@ pub(super) const BLUE: RGBColor = RGBColor(66, 133, 244);
 pub(super) const ORANGE: RGBColor = RGBColor(217, 95, 2);
 pub(super) const GREY: RGBColor = RGBColor(150, 150, 150);
 pub(super) const INK: RGBColor = RGBColor(0, 0, 0);
+/// Ink on pale colours, which stay pale on a dark page.
+pub(super) const DARK: RGBColor = RGBColor(28, 33, 40);
+/// Rings around the result of a search.
+pub(super) const GREEN: RGBColor = RGBColor(0, 158, 115);
 /// Lines that are told apart also by those who see few colours (Okabe and Ito 2008).
 pub(super) const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
@@ -161,6 +199,18 @@ pub(super) fn color(symbol: Symbol) -> RGBColor {
     }
 }
 
+/// Whether dark letters are easier to read on this colour than white ones, by its relative luminance (WCAG 2.2). Between
+/// the two, white ones look better.
+pub(super) fn is_pale(RGBColor(red, green, blue): RGBColor) -> bool {
+    let linear = |part: u8| (f64::from(part) / 255.0).powf(2.2);
+    0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue) > 0.22
+}
+
+/// The colour of letters on this colour.
+pub(super) fn ink_on(color: RGBColor) -> RGBColor {
+    if is_pale(color) { DARK } else { WHITE }
+}
+
 /// Draws a sequence as cells in a row of `height` pixels from `at`, each `width` pixels wide, with letters where they
 /// fit.
 pub(super) fn strip(
@@ -174,7 +224,8 @@ pub(super) fn strip(
         let right = left + width(symbol);
         fill(area, [(left, top), ((right - 1).max(left + 1), top + height)], color(symbol))?;
         if right - left >= 14 {
-            write(area, &symbol.to_string(), ((left + right) / 2, top + height / 2), 12, WHITE, HPos::Center)?;
+            let ink = ink_on(color(symbol));
+            write(area, &symbol.to_string(), ((left + right) / 2, top + height / 2), 12, ink, HPos::Center)?;
         }
         left = right;
     }
@@ -187,6 +238,73 @@ pub(super) fn whisker(area: &Area, [low, value, high]: [i32; 3], y: i32, color: 
         area.draw(&PathElement::new([(low, y), (high, y)], color))?;
     }
     Ok(area.draw(&Circle::new((value, y), 3, color.filled()))?)
+}
+
+/// A horizontal scale at this height, from `left` to `right`, with labels below.
+pub(super) fn scale(area: &Area, axis: &Axis, [left, right]: [i32; 2], y: i32) -> Drawn {
+    area.draw(&PathElement::new([(left, y), (right, y)], GREY))?;
+    for (share, text) in axis.ticks(((right - left) / 85).max(2) as usize) {
+        let x = left + (f64::from(right - left) * share) as i32;
+        area.draw(&PathElement::new([(x, y), (x, y + 5)], GREY))?;
+        write(area, &text, (x, y + 14), 13, INK, HPos::Center)?;
+    }
+    Ok(())
+}
+
+/// A mark that a figure explains.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mark {
+    Line,
+    Dot,
+    Ring,
+    Cross,
+    Area,
+}
+
+/// A mark with its colour and meaning.
+pub(super) type Key<'a> = (Mark, RGBColor, &'a str);
+
+/// Height of a line of a legend.
+const LINE: i32 = 22;
+
+/// Where the entries of a legend begin that has this width, line by line, and the height that it needs.
+fn lay_out(keys: &[Key], width: i32) -> (Vec<(i32, i32)>, i32) {
+    let mut places = Vec::new();
+    let mut x = 0;
+    let mut y = 0;
+    for (_, _, text) in keys {
+        let own = 40 + 13 * text.chars().count() as i32 / 2;
+        if x > 0 && x + own > width + 16 {
+            x = 0;
+            y += LINE;
+        }
+        places.push((x, y));
+        x += own;
+    }
+    (places, y + LINE)
+}
+
+/// The height of a legend.
+pub(super) fn legend_height(keys: &[Key], width: i32) -> i32 {
+    lay_out(keys, width).1
+}
+
+/// What marks mean, from this place to the right, `width` pixels wide.
+pub(super) fn legend(area: &Area, keys: &[Key], (left, top): (i32, i32), width: i32) -> Drawn {
+    for (&(mark, color, text), (x, y)) in keys.iter().zip(lay_out(keys, width).0) {
+        let from = left + x;
+        let middle = top + y + LINE / 2;
+        let at = (from + 8, middle);
+        match mark {
+            Mark::Line => area.draw(&PathElement::new([(from, middle), (from + 16, middle)], color.stroke_width(2)))?,
+            Mark::Dot => area.draw(&Circle::new(at, 3, color.filled()))?,
+            Mark::Ring => area.draw(&Circle::new(at, 6, color.stroke_width(2)))?,
+            Mark::Cross => area.draw(&Cross::new(at, 4, color.stroke_width(2)))?,
+            Mark::Area => fill(area, [(from, middle - 5), (from + 16, middle + 5)], color)?,
+        }
+        write(area, text, (from + 22, middle), 13, INK, HPos::Left)?;
+    }
+    Ok(())
 }
 
 /// Lines of comma-separated values.
@@ -233,6 +351,14 @@ mod tests {
         let svg = svg.unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.matches("</svg>").count() == 1);
         assert!(svg.contains("<title>a &lt; b</title>") && svg.contains("word"));
+    }
+
+    #[test]
+    fn legends_go_on_in_the_next_line() {
+        let keys = [(Mark::Line, INK, "a line"), (Mark::Dot, INK, "a dot")];
+        assert_eq!(lay_out(&keys, 500), (vec![(0, 0), (79, 0)], 22));
+        assert_eq!(lay_out(&keys, 100), (vec![(0, 0), (0, 22)], 44));
+        assert!(!is_pale(color(Symbol::ATTENTION)) && is_pale(color(Symbol::SWIGLU)));
     }
 
     #[test]

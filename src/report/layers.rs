@@ -1,8 +1,8 @@
 //! The mean score by layer and primitive.
 
-use plotters::style::{RGBColor, WHITE, text_anchor::HPos};
+use plotters::style::{RGBColor, text_anchor::HPos};
 
-use super::figure::{Area, Drawn, Figure, GREY, Hints, INK, PlotError, csv, draw, fill, write};
+use super::figure::{Area, Drawn, Figure, GREY, Hints, INK, PlotError, Room, csv, draw, fill, ink_on, write};
 use crate::{
     primitive::Symbol,
     statistics::mean,
@@ -23,31 +23,44 @@ const HEIGHT: i32 = 40;
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
 pub fn layers(study: &Study) -> Result<Figure, PlotError> {
-    let space = study.space();
-    let mut symbols: Vec<Symbol> = (0..space.layers()).flat_map(|layer| space.choices(layer).to_vec()).collect();
-    symbols.sort_unstable();
-    symbols.dedup();
-    let cells: Vec<Vec<Cell>> = symbols
-        .iter()
-        .map(|&symbol| (0..space.layers()).map(|layer| Cell::new(study, layer, symbol)).collect())
-        .collect();
-    let rows = symbols.iter().zip(&cells).flat_map(|(symbol, cells)| {
+    let rows = rows(study);
+    let lines = rows.iter().flat_map(|(symbol, cells)| {
         cells.iter().enumerate().map(move |(layer, cell)| {
             let mean = cell.mean.map(exact).unwrap_or_default();
             vec![symbol.to_string(), (layer + 1).to_string(), cell.trials.to_string(), mean]
         })
     });
-    let width = (720 / space.layers().max(1) as i32).clamp(18, 64);
-    let size = (LEFT + width * space.layers() as i32 + 12, TOP + HEIGHT * symbols.len() as i32 + 12);
+    let score = &study.goal().score;
     Ok(Figure {
         name: NAME,
-        title: "Mean score by layer and primitive".into(),
-        caption: format!("Mean {} of the trials with this primitive at this layer; blue is better", study.goal().score),
-        csv: csv(&["primitive", "layer", "trials", "mean"], rows),
-        svg: draw(NAME, (size.0 as u32, size.1 as u32), |area, hints| {
-            paint(study, &symbols, &cells, width, area, hints)
-        })?,
+        title: "Mean score by layer and letter".into(),
+        caption: format!("Mean {score} of all trials with this letter (row) at this layer (column); darker is better"),
+        csv: csv(&["primitive", "layer", "trials", "mean"], lines),
+        svg: picture(study, &rows, Room::wide(0))?,
     })
+}
+
+/// The same for a phone.
+pub(super) fn narrow(study: &Study) -> Result<String, PlotError> {
+    picture(study, &rows(study), Room::narrow(0))
+}
+
+/// As high as there are letters.
+fn picture(study: &Study, rows: &[Row], room: Room) -> Result<String, PlotError> {
+    let width = (room.width - LEFT - 4) / study.space().layers().max(1) as i32;
+    let size = (room.width as u32, (TOP + HEIGHT * rows.len() as i32) as u32);
+    draw(NAME, size, |area, hints| paint(study, rows, width.max(4), area, hints))
+}
+
+/// A letter and its cell at each layer.
+type Row = (Symbol, Vec<Cell>);
+
+fn rows(study: &Study) -> Vec<Row> {
+    let layers = study.space().layers();
+    let mut symbols = study.space().symbols();
+    symbols.sort_unstable();
+    let cells = |symbol| (0..layers).map(|layer| Cell::new(study, layer, symbol)).collect();
+    symbols.into_iter().map(|symbol| (symbol, cells(symbol))).collect()
 }
 
 /// The trials with one primitive at one layer.
@@ -64,8 +77,9 @@ impl Cell {
     }
 }
 
-fn paint(study: &Study, symbols: &[Symbol], cells: &[Vec<Cell>], width: i32, area: &Area, hints: &mut Hints) -> Drawn {
-    let means = cells.iter().flatten().filter_map(|cell| cell.mean.map(|mean| study.goal().orient(mean)));
+fn paint(study: &Study, rows: &[Row], width: i32, area: &Area, hints: &mut Hints) -> Drawn {
+    let means =
+        rows.iter().flat_map(|(_, cells)| cells).filter_map(|cell| cell.mean.map(|mean| study.goal().orient(mean)));
     let (low, high) =
         means.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), mean| (low.min(mean), high.max(mean)));
     let every = (space_for_label() / width).max(0) + 1;
@@ -74,20 +88,21 @@ fn paint(study: &Study, symbols: &[Symbol], cells: &[Vec<Cell>], width: i32, are
             write(area, &(layer + 1).to_string(), (LEFT + width * layer + width / 2, TOP / 2), 12, GREY, HPos::Center)?;
         }
     }
-    for (row, (symbol, cells)) in symbols.iter().zip(cells).enumerate() {
+    for (row, (symbol, cells)) in rows.iter().enumerate() {
         let top = TOP + HEIGHT * row as i32;
         write(area, &symbol.to_string(), (LEFT / 2, top + HEIGHT / 2), 15, INK, HPos::Center)?;
         for (layer, cell) in cells.iter().enumerate() {
             let left = LEFT + width * layer as i32;
             let corners = [(left, top), (left + width - 2, top + HEIGHT - 2)];
             let place = |mean: f64| if high > low { share(study.goal().orient(mean), low, high) } else { 0.5 };
-            let (background, ink) = cell.mean.map_or((RGBColor(235, 235, 235), DARK), |mean| shade(place(mean)));
+            let background = cell.mean.map_or(RGBColor(235, 235, 235), |mean| shade(place(mean)));
             fill(area, corners, background)?;
             let text = cell
                 .mean
                 .map_or("no trial".into(), |mean| format!("mean {} of {} trials", number(mean, 4), cell.trials));
             if let Some(mean) = cell.mean.filter(|_| width >= 44) {
-                write(area, &number(mean, 3), (left + width / 2 - 1, top + HEIGHT / 2 - 1), 13, ink, HPos::Center)?;
+                let middle = (left + width / 2 - 1, top + HEIGHT / 2 - 1);
+                write(area, &number(mean, 3), middle, 13, ink_on(background), HPos::Center)?;
             }
             hints.area(corners, &format!("{symbol} at layer {}: {text}", layer + 1));
         }
@@ -105,14 +120,10 @@ const fn space_for_label() -> i32 {
     17
 }
 
-/// Ink on pale cells, which stay pale on a dark page.
-const DARK: RGBColor = RGBColor(28, 33, 40);
-
-/// From pale to blue, with the colour of a text on it.
-fn shade(place: f64) -> (RGBColor, RGBColor) {
+/// From pale to blue.
+fn shade(place: f64) -> RGBColor {
     let mix = |from: f64, to: f64| (from + (to - from) * place.clamp(0.0, 1.0)) as u8;
-    let color = RGBColor(mix(228.0, 33.0), mix(236.0, 84.0), mix(246.0, 166.0));
-    (color, if place > 0.5 { WHITE } else { DARK })
+    RGBColor(mix(228.0, 33.0), mix(236.0, 84.0), mix(246.0, 166.0))
 }
 
 #[cfg(test)]
@@ -128,6 +139,6 @@ mod tests {
         assert_eq!((lines[1], lines[3], lines[4]), ("A,1,3,0.5", "A,3,1,0.25", "A,4,2,0.5"));
         assert_eq!((lines[5], lines[7]), ("M,1,0,", "M,3,2,0.625"));
         assert_eq!(figure.svg.matches("<title>").count(), 8);
-        assert!(layers(&study(&[])).is_ok());
+        assert!(layers(&study(&[])).is_ok() && narrow(&study(&[])).is_ok());
     }
 }

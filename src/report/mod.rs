@@ -10,9 +10,12 @@ mod comparable;
 mod compare;
 #[cfg(feature = "model")]
 mod conversion;
+mod costs;
+mod curves;
 mod evidence;
 mod figure;
 mod front;
+mod full_size;
 #[cfg(feature = "model")]
 mod isoflop;
 mod latency;
@@ -22,12 +25,15 @@ mod models;
 mod page;
 mod running;
 mod shell;
+mod summary;
 mod surrogate;
 #[cfg(test)]
 mod testing;
 mod trials;
+mod units;
 mod used;
 mod votes;
+mod why;
 
 pub(crate) use candidates::candidates;
 pub use comparable::{CompareError, check_comparable};
@@ -42,8 +48,6 @@ pub use isoflop::isoflop;
 pub use latency::Latency;
 pub(crate) use layers::layers;
 pub use live::LivePage;
-pub(crate) use models::models;
 pub use page::{Page, PageError};
 pub(crate) use surrogate::{importance, predictions};
 pub(crate) use trials::trials;
-pub(crate) use votes::{clusters, votes};

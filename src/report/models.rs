@@ -3,15 +3,34 @@
 use plotters::style::text_anchor::HPos;
 
 use super::{
-    candidates::legend,
-    figure::{Figure, GREY, INK, PlotError, csv, draw, strip, write},
+    figure::{Figure, GREY, INK, Key, Mark, PlotError, Room, color, csv, draw, legend, legend_height, strip, write},
+    units,
 };
-use crate::{model::ModelSpec, primitive::Primitives};
+use crate::{
+    model::ModelSpec,
+    primitive::{Primitives, Symbol},
+    space::Architecture,
+};
 
 const NAME: &str = "models";
-const LEFT: i32 = 130;
-const WIDTH: f64 = 800.0;
-const ROW: i32 = 46;
+
+/// Where the strips of a picture are.
+struct Layout {
+    room: Room,
+    /// Where strips begin.
+    left: i32,
+    /// From strip to strip.
+    row: i32,
+    /// Of a strip, from the top of its row.
+    top: i32,
+}
+
+/// Names beside the strips.
+const WIDE: Layout = Layout { room: Room::wide(0), left: 150, row: 46, top: 6 };
+/// Names above the strips.
+const NARROW: Layout = Layout { room: Room::narrow(0), left: 0, row: 62, top: 22 };
+/// Height of a strip.
+const HEIGHT: i32 = 32;
 
 /// Models as strips from the first layer to the last: a layer is as wide as it has parameters, on one scale for all
 /// models. Layers of unknown primitives have no width.
@@ -19,41 +38,67 @@ const ROW: i32 = 46;
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
 pub fn models(models: &[(String, &ModelSpec)], primitives: &Primitives) -> Result<Figure, PlotError> {
-    let parameters = |spec: &ModelSpec, symbol| {
-        primitives.get(symbol).map_or(0, |primitive| primitive.cost(&spec.dims, 1).parameters)
-    };
-    let body = |spec: &ModelSpec| spec.architecture.layers().iter().map(|&layer| parameters(spec, layer)).sum::<u64>();
-    let largest = models.iter().map(|(_, spec)| body(spec)).max().unwrap_or(0).max(1) as f64;
     let rows = models.iter().flat_map(|(name, spec)| {
         spec.architecture.layers().iter().enumerate().map(move |(layer, &symbol)| {
-            vec![name.clone(), (layer + 1).to_string(), symbol.to_string(), parameters(spec, symbol).to_string()]
+            let parameters = parameters(primitives, spec, symbol).to_string();
+            vec![name.clone(), (layer + 1).to_string(), symbol.to_string(), parameters]
         })
     });
-    let csv = csv(&["model", "layer", "primitive", "parameters"], rows);
-    let known: Vec<_> = primitives.iter().map(|primitive| (primitive.symbol(), primitive.id())).collect();
-    let used = known.iter().filter(|(symbol, _)| models.iter().any(|(_, spec)| spec.architecture.count(*symbol) > 0));
-    let size = ((LEFT as f64 + WIDTH) as u32 + 16, (ROW * models.len() as i32 + 40) as u32);
-    let svg = draw(NAME, size, |area, hints| {
-        for (row, (name, spec)) in models.iter().enumerate() {
-            let top = 8 + ROW * row as i32;
-            write(area, name, (LEFT - 12, top + 9), 14, INK, HPos::Right)?;
-            let layers = format!("{} layers", spec.architecture.len());
-            write(area, &layers, (LEFT - 12, top + 25), 12, GREY, HPos::Right)?;
-            let scale = |symbol| (WIDTH * parameters(spec, symbol) as f64 / largest).round() as i32;
-            strip(area, &spec.architecture, (LEFT, top), ROW - 14, scale)?;
-            let right = LEFT + spec.architecture.layers().iter().map(|&layer| scale(layer)).sum::<i32>();
-            let text = format!("{name}: {}, {:.0} M parameters in layers", spec.architecture, body(spec) as f64 / 1e6);
-            hints.area([(LEFT, top), (right, top + ROW - 14)], &text);
-        }
-        let entries = used.map(|(symbol, id)| (*symbol, id.as_str()));
-        legend(area, entries, (LEFT, ROW * models.len() as i32 + 22))
-    })?;
     Ok(Figure {
         name: NAME,
-        title: "The result at full size".into(),
-        caption: "First layer on the left; the width of a layer is its number of parameters".into(),
-        svg,
-        csv,
+        title: "Layer by layer".into(),
+        caption: "From the first layer on the left to the last; the wider a layer, the more parameters it has".into(),
+        csv: csv(&["model", "layer", "primitive", "parameters"], rows),
+        svg: picture(models, primitives, &WIDE)?,
+    })
+}
+
+/// The same for a phone.
+pub(super) fn narrow(models: &[(String, &ModelSpec)], primitives: &Primitives) -> Result<String, PlotError> {
+    picture(models, primitives, &NARROW)
+}
+
+/// Parameters of one layer of this kind.
+fn parameters(primitives: &Primitives, spec: &ModelSpec, symbol: Symbol) -> u64 {
+    primitives.get(symbol).map_or(0, |primitive| primitive.cost(&spec.dims, 1).parameters)
+}
+
+fn picture(models: &[(String, &ModelSpec)], primitives: &Primitives, layout: &Layout) -> Result<String, PlotError> {
+    let &Layout { room, left, row: height, top } = layout;
+    let own = |spec: &ModelSpec, layer| parameters(primitives, spec, layer);
+    let body = |spec: &ModelSpec| spec.architecture.layers().iter().map(|&layer| own(spec, layer)).sum::<u64>();
+    let largest = models.iter().map(|(_, spec)| body(spec)).max().unwrap_or(0).max(1) as f64;
+    let known: Vec<_> = primitives.iter().map(|primitive| (primitive.symbol(), primitive.id())).collect();
+    let used = known.iter().filter(|(symbol, _)| models.iter().any(|(_, spec)| spec.architecture.count(*symbol) > 0));
+    let keys: Vec<Key> = used.map(|(symbol, id)| (Mark::Area, color(*symbol), id.as_str())).collect();
+    let end = height * models.len() as i32 + 10;
+    let across = room.width - left - 4;
+    let size = (room.width as u32, (end + legend_height(&keys, across)) as u32);
+    draw(NAME, size, |area, hints| {
+        for (row, (name, spec)) in models.iter().enumerate() {
+            let above = height * row as i32;
+            let layers = format!("{} layers", spec.architecture.len());
+            if room.is_narrow() {
+                write(area, &format!("{name}, {layers}"), (0, above + 10), 14, INK, HPos::Left)?;
+            } else {
+                write(area, name, (left - 12, above + top + 9), 14, INK, HPos::Right)?;
+                write(area, &layers, (left - 12, above + top + 25), 12, GREY, HPos::Right)?;
+            }
+            // Ends of layers are rounded rather than widths, so that the whole is as wide as it has parameters.
+            let mut before = 0;
+            let mut right = 0;
+            let place = |parameters: u64| (f64::from(across) * parameters as f64 / largest).round() as i32;
+            for &symbol in spec.architecture.layers() {
+                let from = place(before);
+                before += own(spec, symbol);
+                right = place(before);
+                let layer = Architecture::new([symbol]);
+                strip(area, &layer, (left + from, above + top), HEIGHT, |_| right - from)?;
+            }
+            let text = format!("{name}: {}, {} parameters in layers", spec.architecture, units::count(body(spec)));
+            hints.area([(left, above + top), (left + right, above + top + HEIGHT)], &text);
+        }
+        legend(area, &keys, (left, end), across)
     })
 }
 
@@ -71,6 +116,6 @@ mod tests {
         assert_eq!(figure.csv.lines().count(), 1 + 32 + 2);
         assert!(figure.csv.contains("llama,1,A,10485760\nllama,2,M,50331648\n") && figure.csv.ends_with("odd,2,Z,0\n"));
         assert_eq!(figure.svg.matches("<title>").count(), 2);
-        assert!(models(&[], &Primitives::standard()).is_ok());
+        assert!(models(&[], &Primitives::standard()).is_ok() && narrow(&[], &Primitives::standard()).is_ok());
     }
 }

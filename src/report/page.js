@@ -15,10 +15,10 @@ document.addEventListener("pointermove", (event) => {
   hint.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 8)) + "px";
   hint.style.top = Math.max(4, event.clientY - height - 12) + "px";
 });
-// Tables: a click on a heading sorts by it, a second click turns the order.
+// Tables: a click on a heading, or Enter, sorts by it; a second one turns the order.
 for (const table of document.querySelectorAll("table.sort")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-  heads.forEach((head, column) => head.addEventListener("click", () => {
+  const sort = (head, column) => {
     const down = head.getAttribute("aria-sort") !== "descending";
     for (const other of heads) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
@@ -29,7 +29,13 @@ for (const table of document.querySelectorAll("table.sort")) {
     };
     const rows = [...body.rows].sort(order), shown = rows.filter((row) => !row.classList.contains("rest")).length;
     rows.forEach((row, at) => { row.classList.toggle("rest", at >= shown); body.append(row); });
-  }));
+  };
+  heads.forEach((head, column) => {
+    head.tabIndex = 0;
+    head.title = "Sort by this column";
+    head.addEventListener("click", () => sort(head, column));
+    head.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(head, column); });
+  });
 }
 for (const button of document.querySelectorAll("button[data-all]")) {
   button.addEventListener("click", () => {

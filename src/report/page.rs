@@ -13,36 +13,26 @@ use super::{
     again::{again, without_result},
     blocks::FEW,
     candidates,
+    curves::{self, curves},
     figure::{Figure, PlotError},
-    front, importance, layers, models, predictions,
+    front, importance, layers, predictions,
     running::Running,
     shell::{self, SHOWN},
     trials, used,
 };
 use crate::{
-    cost::{Comparison, Workload},
     durable,
-    extrapolate::{Cycle, Extrapolator, Target, size_notice},
+    extrapolate::Target,
     journal::Setup,
     model::ModelSpec,
     pipeline::RunFolder,
-    primitive::{Primitives, Role, Symbol},
+    primitive::Primitives,
     search::GpBo,
     seed::Seed,
-    space::{Architecture, baseline},
-    study::{Study, TrialState},
-    text::{self, html as escape, number},
+    space::Architecture,
+    study::Study,
+    text::{self, html as escape},
 };
-
-/// What repeats in published hybrids, to be grown to the target's size beside the result.
-fn published_hybrids() -> [(&'static str, Architecture); 4] {
-    [
-        ("Nemotron-H", baseline::nemotron_h(6, 1)),
-        ("Jamba", baseline::jamba(1)),
-        ("Qwen3-Next", baseline::qwen3_next(1)),
-        ("Samba", baseline::samba(2)),
-    ]
-}
 
 /// A page about one search, finished or running: one HTML file that needs nothing else.
 ///
@@ -61,13 +51,13 @@ fn published_hybrids() -> [(&'static str, Architecture); 4] {
 pub struct Page<'a> {
     pub(super) study: &'a Study,
     pub(super) setup: Option<&'a Setup>,
-    result: Option<(Cow<'a, Target>, &'a ModelSpec, &'a Primitives)>,
+    pub(super) result: Option<(Cow<'a, Target>, &'a ModelSpec, &'a Primitives)>,
     /// Why there is no result at full size although the search has one.
-    unsized_because: Option<String>,
+    pub(super) unsized_because: Option<String>,
     pub(super) merged: Option<&'a Architecture>,
     command: Option<String>,
-    latency: Option<&'a Latency>,
-    live: Option<&'a Running>,
+    pub(super) latency: Option<&'a Latency>,
+    pub(super) live: Option<&'a Running>,
     title: String,
 }
 
@@ -92,8 +82,6 @@ pub enum PageError {
 const FEWEST_FITTED: usize = 4;
 /// Observations from which the surrogate of a page about many trials learns: its time is spent per page.
 const LEARNT: usize = 256;
-/// Characters of an aggregator's name on a card.
-const LONGEST_NAME: usize = 60;
 /// Characters of a sentence above a figure.
 const LONGEST_NOTE: usize = 300;
 
@@ -200,7 +188,8 @@ impl<'a> Page<'a> {
     /// # Errors
     /// [`PlotError`] when the drawing library refuses.
     pub fn figures(&self) -> Result<Vec<Figure>, PlotError> {
-        let mut figures = vec![trials(self.study)?, candidates::candidates(self.study, SHOWN)?];
+        let mut figures = vec![trials(self.study, self.answer().as_ref())?, candidates::candidates(self.study, SHOWN)?];
+        figures.extend(curves(self.study)?);
         figures.extend(front::front(self.study)?);
         figures.extend(front::hypervolume(self.study)?);
         figures.extend(self.learnt()?);
@@ -216,64 +205,38 @@ impl<'a> Page<'a> {
     /// [`PlotError`] when the drawing library refuses.
     pub fn html(&self) -> Result<String, PlotError> {
         let target = self.result.as_ref().map(|(target, ..)| &**target);
-        let sections = [
-            ("progress", "Progress", self.progress()?),
-            ("compromises", "Compromises", self.compromises()?),
-            ("best", "Best architectures", candidates::table(self.study)),
-            ("learnt", "What was learnt", self.surrogate()?),
-            ("merged", "From trials to one architecture", self.aggregation()?),
-            ("result", "At full size", self.at_full_size()?),
-            ("again", "Run it again", again(self.study, self.setup, target, self.command.as_deref())),
+        let mut sections = vec![
+            ("why", "Why this result", self.why()?),
+            ("compromises", "Trade-offs", self.compromises()?),
+            ("result", "The result at full size", self.at_full_size()?),
+            ("progress", "Progress of the search", self.progress()?),
+            ("best", "The best architectures", candidates::table(self.study)),
+            ("learnt", "What the search learned", self.surrogate()?),
+            ("again", "How to repeat it", again(self.study, self.setup, target, self.command.as_deref())),
         ];
+        if self.live.is_some() {
+            // Whoever watches a search wants to see that first.
+            let at = sections.iter().position(|(id, ..)| *id == "progress").unwrap_or(0);
+            sections[..=at].rotate_right(1);
+        }
         let present = || sections.iter().filter(|(_, _, text)| !text.is_empty());
         let links: String = present().map(|(id, title, _)| format!("<a href=\"#section-{id}\">{title}</a>")).collect();
         let texts: String =
             present().map(|(id, title, text)| format!("<h2 id=\"section-{id}\">{title}</h2>\n{text}")).collect();
-        let head = format!("<h1>{}</h1>\n{}<nav>{links}</nav>\n", escape(&self.title), self.summary());
+        let head = format!("<h1>{}</h1>\n{}<nav>{links}</nav>\n", escape(&self.title), self.head());
         Ok(shell::page(&self.title, &(head + &texts), self.live.map(|running| running.reload)))
-    }
-
-    /// The answer in a few numbers.
-    fn summary(&self) -> String {
-        let study = self.study;
-        let done = study.observations().count();
-        let pending = study.pending().count();
-        let mut cards = Vec::new();
-        if let Some(merged) = self.answer() {
-            let by = text::shortened(&self.aggregator_name(), LONGEST_NAME);
-            cards.push((merged.to_string(), format!("merged by {by}")));
-        }
-        if let Some(best) = study.best() {
-            let score = study.goal().orient(best.value);
-            let error = best.report.standard_error.map(|error| format!(" ± {}", number(error, 4)));
-            let score = number(score, 4) + &error.unwrap_or_default();
-            cards.push((format!("{} at {score}", best.trial.architecture), "best trial".into()));
-        }
-        if let Some((target, model, primitives)) = &self.result {
-            cards.push((model.architecture.len().to_string(), "layers at full size".into()));
-            if let Ok(costs) =
-                comparison(&[(target.name.clone(), &target.baseline_model()), ("found".into(), model)], primitives)
-                && let Some(smaller) = costs.rows.last().and_then(|row| costs.cache_reduction(row))
-            {
-                cards.push((format!("{smaller:.2}x"), "smaller cache than the baseline".into()));
-            }
-        }
-        let (waiting, budget) = match self.live {
-            Some(running) => (format!(", {pending} running or waiting"), format!(" of {}", running.budget)),
-            None if pending > 0 => (format!(", {pending} pending"), String::new()),
-            None => Default::default(),
-        };
-        let failed = study.trials().iter().filter(|trial| matches!(trial.state, TrialState::Failed(_))).count();
-        let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
-        cards.push((format!("{done} of {}", study.space().size()), "evaluations, of all sequences".into()));
-        let ended = study.trials().len() - pending;
-        let text = format!("<p class=\"soft\">{ended}{budget} trials{failed}{waiting}.</p>");
-        text + &shell::cards(&cards)
     }
 
     fn progress(&self) -> Result<String, PlotError> {
         let running = self.live.map_or_else(String::new, |running| running.table(self.study));
-        Ok(shell::figure(&trials(self.study)?) + &running + &without_result(self.study))
+        let answer = self.answer();
+        let narrow = super::trials::narrow(self.study, answer.as_ref())?;
+        let trials = shell::adaptive(&trials(self.study, answer.as_ref())?, &narrow);
+        let curves = match (curves(self.study)?, curves::narrow(self.study)?) {
+            (Some(figure), Some(narrow)) => shell::adaptive(&figure, &narrow),
+            _ => String::new(),
+        };
+        Ok(trials + &running + &curves + &without_result(self.study))
     }
 
     /// The front, as figures and tables; empty with one objective.
@@ -304,7 +267,7 @@ impl<'a> Page<'a> {
         let mut figures = vec![predictions(self.study, &seen)?, importance(&seen)?];
         if observations > FEW {
             let some =
-                format!(". Learnt from {} of {observations} trials, the best and the latest", seen.predictions.len());
+                format!(". Fitted to {} of {observations} trials, the best and the latest", seen.predictions.len());
             figures.iter_mut().for_each(|figure| figure.caption += &some);
         }
         Ok(figures)
@@ -316,84 +279,20 @@ impl<'a> Page<'a> {
         }
         let figures: String = self.learnt()?.iter().map(shell::figure).collect();
         let which = match (self.setup, self.searcher()) {
-            (None, _) => "The surrogate is that of the default searcher; the page was not told of another.".into(),
-            (Some(setup), Some(_)) => format!("The surrogate is that of the search, {}.", setup.searcher),
-            (Some(setup), None) => format!("The searcher, {}, has no surrogate that is known here.", setup.searcher),
+            (None, _) => {
+                "The searcher is not known to this page: the model shown is that of the default searcher.".into()
+            }
+            (Some(setup), Some(_)) => {
+                format!("The searcher models the score as a function of the layers. Searcher: {}.", setup.searcher)
+            }
+            (Some(setup), None) => {
+                format!("The searcher, {}, has no model of the score that is known here.", setup.searcher)
+            }
         };
         let which = format!("<p class=\"soft\">{}</p>\n", escape(&text::shortened(&which, LONGEST_NOTE)));
-        Ok(format!("{which}<div class=\"pair\">{figures}</div>\n{}", shell::figure(&layers(self.study)?)))
+        let layers = shell::adaptive(&layers(self.study)?, &super::layers::narrow(self.study)?);
+        Ok(format!("{which}<div class=\"pair\">{figures}</div>\n{layers}"))
     }
-
-    /// The result and the baselines at the target's size.
-    fn full_size(&self) -> Vec<(String, ModelSpec)> {
-        let Some((target, model, primitives)) = &self.result else { return Vec::new() };
-        let blocks = target.baseline.len() / 2;
-        let parameters =
-            |symbol| primitives.get(symbol).map_or(0, |primitive| primitive.cost(&target.dims, 1).parameters);
-        let stripe = (parameters(Symbol::ATTENTION) + 2 * parameters(Symbol::SWIGLU)).max(1);
-        let stripes = (target.non_embedding_parameters as f64 / stripe as f64).round().clamp(1.0, 1000.0) as usize;
-        let mut models = vec![
-            (target.name.clone(), target.baseline_model()),
-            ("found".into(), (*model).clone()),
-            ("sandwich".into(), target.model(baseline::sandwich(blocks, blocks / 3))),
-            ("striped 1:2".into(), target.model(baseline::striped(stripes, 2))),
-        ];
-        let mut mixers = self.study.space().symbols();
-        mixers.retain(|&symbol| primitives.get(symbol).is_ok_and(|layer| layer.role() == Role::Sequence));
-        let akin = |layers: &Architecture| {
-            layers.layers().iter().any(|symbol| *symbol != Symbol::ATTENTION && mixers.contains(symbol))
-        };
-        let hybrids = published_hybrids().into_iter().filter(|(_, layers)| akin(layers));
-        models.extend(hybrids.filter_map(|(name, layers)| {
-            let grown = Cycle.extrapolate(&layers, target, primitives).ok()?;
-            Some((format!("like {name}"), grown))
-        }));
-        models
-    }
-
-    fn sized(&self) -> Result<Option<Figure>, PlotError> {
-        let Some((_, _, primitives)) = &self.result else { return Ok(None) };
-        let rows = self.full_size();
-        let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
-        models(&rows, primitives).map(Some)
-    }
-
-    fn at_full_size(&self) -> Result<String, PlotError> {
-        let (Some(figure), Some((_, _, primitives))) = (self.sized()?, &self.result) else {
-            let why = self.unsized_because.as_ref();
-            return Ok(why.map_or_else(String::new, |why| format!("<p>Not drawn: {}.</p>\n", escape(why))));
-        };
-        let rows = self.full_size();
-        let rows: Vec<_> = rows.iter().map(|(name, spec)| (name.clone(), spec)).collect();
-        let costs = match comparison(&rows, primitives) {
-            Ok(costs) => costs_table(&costs),
-            Err(error) => format!("<p>No costs: {}.</p>\n", escape(&text::causes(&error))),
-        };
-        let latency = self.latency.map_or_else(String::new, |latency| latency.section(&rows));
-        let notice =
-            self.result.as_ref().and_then(|(target, model, primitives)| size_notice(model, target, primitives));
-        let notice = notice.map(|words| format!("<p><b>Of the model found, {}.</b></p>\n", escape(&words)));
-        Ok(notice.unwrap_or_default() + &shell::figure(&figure) + &costs + &latency)
-    }
-}
-
-/// A comparison as a table that stays in its order, and what its numbers stand for.
-fn costs_table(costs: &Comparison) -> String {
-    let mut lines = costs.lines().into_iter().map(|cells| {
-        let cells = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<String>();
-        format!("<tr>{}</tr>\n", cells.replacen("<td>", "<td class=\"text\">", 1))
-    });
-    let heads = lines.next().unwrap_or_default().replace("<td", "<th scope=\"col\"").replace("</td>", "</th>");
-    let notes: String = costs.notes().iter().map(|note| format!("<p class=\"soft\">{}</p>\n", escape(note))).collect();
-    format!(
-        "<div class=\"scroll\" id=\"costs\"><table><thead>{heads}</thead>\n<tbody>{}</tbody></table></div>\n{notes}",
-        lines.collect::<String>()
-    )
-}
-
-/// Costs at 4096 tokens with a cache of 16-bit numbers.
-fn comparison(models: &[(String, &ModelSpec)], primitives: &Primitives) -> Result<Comparison, crate::cost::CostError> {
-    Comparison::new(models.iter().map(|(name, spec)| (name.clone(), *spec)), primitives, Workload::bf16(4096))
 }
 
 #[cfg(test)]

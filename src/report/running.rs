@@ -25,11 +25,10 @@ impl Running {
         let row = |trial: &Trial| {
             let progress = self.progress.get(&trial.id);
             let (done, of) = progress.map_or((0, 0), |progress| (progress.step, progress.steps));
-            let stage = progress.map_or("waits or begins", |progress| &progress.stage);
+            let stage = progress.map_or("waiting or starting", |progress| &progress.stage);
             vec![
                 Cell::number(trial.id.0 as f64, trial.id.0.to_string()),
-                Cell::strip(&trial.architecture),
-                Cell::text(&trial.architecture.to_string()),
+                Cell::layers(&trial.architecture),
                 Cell::text(stage),
                 Cell::number(
                     done as f64 / of.max(1) as f64,
@@ -41,7 +40,7 @@ impl Running {
         if rows.is_empty() {
             return String::new();
         }
-        let heads = ["trial", "layers", "architecture", "task", "steps"];
+        let heads = ["trial", "architecture", "task", "steps"];
         let note = shell::note_of_rest("first", rows.len(), study.pending().count());
         format!("<h3>Running now</h3>\n{note}{}", shell::table("running", &heads, &rows, SHOWN))
     }

@@ -2,7 +2,7 @@
 
 use super::{
     axis::Axis,
-    figure::{Figure, color},
+    figure::{Figure, color, is_pale},
 };
 use crate::{
     space::Architecture,
@@ -32,25 +32,68 @@ pub(super) fn page(title: &str, body: &str, reload: Option<u64>) -> String {
 
 /// A figure with its heading and its numbers behind a link.
 pub(super) fn figure(figure: &Figure) -> String {
+    framed(figure, &figure.svg)
+}
+
+/// The same with another picture for narrow screens.
+pub(super) fn adaptive(figure: &Figure, narrow: &str) -> String {
+    let wide = figure.svg.replacen("<svg ", "<svg class=\"wide\" ", 1);
+    framed(figure, &(wide + "\n" + &narrow.replacen("<svg ", "<svg class=\"narrow\" ", 1)))
+}
+
+fn framed(figure: &Figure, pictures: &str) -> String {
     format!(
-        "<figure id=\"{name}\"><h3>{title}</h3><figcaption>{caption} \
-         (<a download=\"{name}.csv\" href=\"data:text/csv;charset=utf-8,{data}\">numbers</a>)</figcaption>\n{svg}</figure>\n",
+        "<figure id=\"{name}\"><h3>{title}</h3><figcaption>{caption}. \
+         <a download=\"{name}.csv\" href=\"data:text/csv;charset=utf-8,{data}\">Numbers (CSV)</a></figcaption>\n{pictures}\
+         </figure>\n",
         name = figure.name,
         title = escape(&figure.title),
-        caption = escape(&figure.caption),
+        caption = escape(figure.caption.trim_end_matches('.')),
         data = percent(&figure.csv),
-        svg = figure.svg,
     )
 }
 
-/// A row of numbers that matter most.
-pub(super) fn cards(cards: &[(String, String)]) -> String {
-    let card = |(value, name): &(String, String)| {
+/// One of the numbers that matter most.
+pub(super) struct Card {
+    name: String,
+    /// HTML.
+    value: String,
+    note: String,
+}
+
+impl Card {
+    pub(super) fn new(name: &str, value: impl AsRef<str>, note: impl Into<String>) -> Self {
+        Self { name: name.into(), value: escape(value.as_ref()), note: note.into() }
+    }
+
+    /// A card whose value is an architecture.
+    pub(super) fn of(name: &str, architecture: &Architecture, note: String) -> Self {
         // Long sequences break between their runs.
-        let value = escape(value).replace('+', "+<wbr>");
-        format!("<div class=\"card\"><b>{value}</b><span>{}</span></div>", escape(name))
+        let text = escape(&architecture.to_string()).replace('+', "+<wbr>");
+        Self { name: name.into(), value: format!("{text} {}", strip(architecture)), note }
+    }
+}
+
+/// A row of numbers that matter most.
+pub(super) fn cards(cards: &[Card]) -> String {
+    let card = |Card { name, value, note }: &Card| {
+        let name = escape(name);
+        let note = escape(note);
+        format!("<div class=\"card\"><span>{name}</span><b>{value}</b><span>{note}</span></div>\n")
     };
-    format!("<div class=\"cards\">{}</div>\n", cards.iter().map(card).collect::<String>())
+    let class = if cards.len().is_multiple_of(3) { "cards" } else { "cards two" };
+    format!("<div class=\"{class}\">{}</div>\n", cards.iter().map(card).collect::<String>())
+}
+
+/// The layers of a sequence as coloured letters.
+pub(super) fn strip(architecture: &Architecture) -> String {
+    let layer = |&symbol| {
+        let tone = color(symbol);
+        let class = if is_pale(tone) { " class=\"pale\"" } else { "" };
+        format!("<i{class} style=\"background:rgb({},{},{})\">{symbol}</i>", tone.0, tone.1, tone.2)
+    };
+    let layers: String = architecture.layers().iter().map(layer).collect();
+    format!("<span class=\"strip\" title=\"{architecture}\">{layers}</span>")
 }
 
 /// One cell of a table: what it shows, and by what it is sorted.
@@ -78,27 +121,27 @@ impl Cell {
 
     /// A number with its standard error, where it is known, as text and as a dot with a bar on a scale.
     pub(super) fn measured(value: f64, error: Option<f64>, axis: &Axis) -> Self {
-        let place = |share: f64| 4.0 + 72.0 * share;
-        let at = place(axis.share(value));
-        let [from, to] = axis.bar(value, error.unwrap_or(0.0)).map(|end| place(axis.share_of_tick(end)));
-        let soft = |error| format!(" <span class=\"soft\">± {}</span>", number(error, 3));
+        let at = on_scale(axis.share(value));
+        let [from, to] = axis.bar(value, error.unwrap_or(0.0)).map(|end| on_scale(axis.share_of_tick(end)));
+        let soft = |error| format!(" <span class=\"soft\">± {}</span>", number(error, 4));
         let value_text = number(value, 4);
         let text = error.map(soft).unwrap_or_default();
         let html = format!(
-            "{value_text}{text} <svg class=\"mark\" width=\"80\" height=\"12\" aria-hidden=\"true\">\
-             <path d=\"M{from:.1} 6H{to:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"2\"/></svg>"
+            "{value_text}{text} <svg class=\"mark\" width=\"{SCALE}\" height=\"12\" aria-hidden=\"true\">\
+             <path d=\"M{from:.1} 6H{to:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"2.5\"/></svg>"
         );
         Self { html, key: Some(value) }
     }
 
     /// The layers of a sequence as coloured letters.
     pub(super) fn strip(architecture: &Architecture) -> Self {
-        let layer = |&symbol| {
-            let tone = color(symbol);
-            format!("<i style=\"background:rgb({},{},{})\">{symbol}</i>", tone.0, tone.1, tone.2)
-        };
-        let layers: String = architecture.layers().iter().map(layer).collect();
-        Self { html: format!("<span class=\"strip\" title=\"{architecture}\">{layers}</span>"), key: None }
+        Self { html: strip(architecture), key: None }
+    }
+
+    /// The same with its runs.
+    pub(super) fn layers(architecture: &Architecture) -> Self {
+        let html = format!("{} <span class=\"soft runs\">{architecture}</span>", strip(architecture));
+        Self { html, key: None }
     }
 
     fn html(&self) -> String {
@@ -112,11 +155,42 @@ impl Cell {
     }
 }
 
+/// Width of the scale in a table, in pixels.
+const SCALE: f64 = 116.0;
+
+/// A place on it.
+fn on_scale(share: f64) -> f64 {
+    10.0 + (SCALE - 20.0) * share
+}
+
+/// The labels of the scale in a table.
+fn scale(axis: &Axis) -> String {
+    let tick = |(share, label): (f64, String)| {
+        let x = on_scale(share);
+        format!("<path d=\"M{x:.1} 13V18\"/><text x=\"{x:.1}\" y=\"10\">{}</text>", escape(&label))
+    };
+    let ticks: String = axis.ticks(3).into_iter().map(tick).collect();
+    format!("<br><svg class=\"scale\" width=\"{SCALE}\" height=\"18\" aria-hidden=\"true\">{ticks}</svg>")
+}
+
 /// A table that sorts by a click on a heading; of more than `shown` rows the rest waits behind a button.
 pub(super) fn table(id: &str, heads: &[&str], rows: &[Vec<Cell>], shown: usize) -> String {
+    table_with_scale(id, heads, rows, shown, None)
+}
+
+/// The same with a scale over the column of this number, which holds [measured](Cell::measured) cells.
+pub(super) fn table_with_scale(
+    id: &str,
+    heads: &[&str],
+    rows: &[Vec<Cell>],
+    shown: usize,
+    axis: Option<(usize, &Axis)>,
+) -> String {
     let head = |(column, head): (usize, &&str)| {
         let text = rows.first().and_then(|row| row.get(column)).is_some_and(|cell| cell.key.is_none());
-        format!("<th scope=\"col\"{}>{}</th>", if text { " class=\"text\"" } else { "" }, escape(head))
+        let class = if text { " class=\"text\"" } else { "" };
+        let scale = axis.filter(|&(at, _)| at == column).map(|(_, axis)| scale(axis));
+        format!("<th scope=\"col\"{class}>{}{}</th>", escape(head), scale.unwrap_or_default())
     };
     let heads: String = heads.iter().enumerate().map(head).collect();
     let row = |(at, cells): (usize, &Vec<Cell>)| {
@@ -164,7 +238,7 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
 pub(super) fn note_of_rest(which: &str, rows: usize, all: usize) -> String {
     match rows < all {
         true => format!(
-            "<p class=\"soft\">The {which} {rows} of {all}; the numbers of all are behind the first figure.</p>\n"
+            "<p class=\"soft\">The {which} {rows} of {all}. The numbers of all trials are with the figure \"Every trial\".</p>\n"
         ),
         false => String::new(),
     }

@@ -8,7 +8,7 @@ use plotters::{
 
 use super::{
     axis::Axis,
-    figure::{Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, draw, whole},
+    figure::{Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, Room, csv, draw, label, whole},
 };
 use crate::{
     search::{Inspection, LeaveOneOut},
@@ -16,6 +16,9 @@ use crate::{
     study::{Goal, Study},
     text::{exact, number},
 };
+
+/// Half of a page.
+const SIZE: (u32, u32) = (Room::half(0).width as u32, 400);
 
 /// Every observation against its prediction from all others, with the standard deviation of the prediction; points on
 /// the diagonal were predicted well.
@@ -32,14 +35,15 @@ pub fn predictions(study: &Study, seen: &Inspection) -> Result<Figure, PlotError
     };
     Ok(Figure {
         name: NAME,
-        title: "What the surrogate predicts".into(),
+        title: "How well it predicts".into(),
         caption: format!(
-            "Each trial predicted from all others: correlation {}, of ranks {}; noise of one evaluation {}",
+            "Each trial, predicted from all others: on the line, the prediction is right. Correlation {}, of the ranks {}; \
+             estimated noise of one trial ± {}",
             correlation(pearson(&observed, &predicted)),
             correlation(spearman(&observed, &predicted)),
             number(seen.noise, 3)
         ),
-        svg: draw(NAME, (420, 380), |area, hints| paint_predictions(study, seen, area, hints))?,
+        svg: draw(NAME, SIZE, |area, hints| paint_predictions(study, seen, area, hints))?,
         csv: csv(&["trial", "observed", "predicted", "standard_deviation"], seen.predictions.iter().map(row)),
     })
 }
@@ -49,20 +53,20 @@ fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut 
     let point = |p: &LeaveOneOut| (goal.orient(p.mean), goal.orient(p.observed));
     let axis = Axis::new(seen.predictions.iter().map(point).flat_map(|(x, y)| [x, y]));
     let mut chart = ChartBuilder::on(area)
-        .margin(12)
+        .margin(4)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(axis.range(), axis.range())?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
-        .x_desc("predicted from all other trials")
-        .y_desc("observed")
+        .x_desc(label(&format!("predicted {}", goal.score)))
+        .y_desc(label(&format!("measured {}", goal.score)))
         .x_labels(6)
         .y_labels(6)
         .x_label_formatter(&|x| axis.label(*x, 2))
         .y_label_formatter(&|y| axis.label(*y, 2))
-        .label_style(("sans-serif", 13))
+        .label_style(("sans-serif", 14))
         .draw()?;
     let low = axis.range().start;
     let high = axis.range().end;
@@ -78,7 +82,7 @@ fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut 
         let (mean, observed) = point(p);
         let architecture = study.trial(p.trial).map(|trial| trial.architecture.to_string()).unwrap_or_default();
         let [observed, mean, sd] = [observed, mean, p.sd].map(|value| number(value, 4));
-        let text = format!("{}, {architecture}: observed {observed}, predicted {mean} ± {sd}", p.trial);
+        let text = format!("{}, {architecture}: measured {observed}, predicted {mean} ± {sd}", p.trial);
         hints.point(chart.backend_coord(&place(p)), &text);
     }
     Ok(())
@@ -94,8 +98,8 @@ pub fn importance(seen: &Inspection) -> Result<Figure, PlotError> {
     Ok(Figure {
         name: NAME,
         title: "Which layers matter".into(),
-        caption: "Mean change of the predicted score when one layer alone is changed".into(),
-        svg: draw(NAME, (420, 380), |area, hints| paint_importance(seen, area, hints))?,
+        caption: "How much the predicted score changes, on average, when only this layer is changed".into(),
+        svg: draw(NAME, SIZE, |area, hints| paint_importance(seen, area, hints))?,
         csv: csv(&["layer", "importance"], seen.layers.iter().enumerate().map(row)),
     })
 }
@@ -104,7 +108,7 @@ fn paint_importance(seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn 
     let axis = Axis::upward(seen.layers.iter().copied());
     let layers = seen.layers.len().max(1) as f64;
     let mut chart = ChartBuilder::on(area)
-        .margin(12)
+        .margin(4)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(0.5..layers + 0.5, axis.range())?;
@@ -117,7 +121,7 @@ fn paint_importance(seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn 
         .x_labels(seen.layers.len().clamp(2, 17))
         .x_label_formatter(&|&x| whole(x))
         .y_label_formatter(&|y| axis.label(*y, 3))
-        .label_style(("sans-serif", 13))
+        .label_style(("sans-serif", 14))
         .draw()?;
     let bars = seen
         .layers

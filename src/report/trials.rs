@@ -5,17 +5,19 @@ use plotters::{
     coord::types::RangedCoordf64,
     prelude::{Cartesian2d, Circle, Cross, PathElement, Polygon, SVGBackend},
     series::LineSeries,
-    style::{Color, RGBColor, WHITE, text_anchor::HPos},
+    style::{Color, RGBColor, WHITE},
 };
 
 use super::{
     axis::Axis,
     blocks::{FEW, bins, blocks},
     figure::{
-        Area, BLUE, Drawn, Figure, GREY, Hints, INK, ORANGE, PlotError, csv, draw, fill, label, steps, whole, write,
+        Area, BLUE, Drawn, Figure, GREEN, GREY, Hints, Key, Mark, ORANGE, PlotError, Room, csv, draw, label, legend,
+        legend_height, steps, whole,
     },
 };
 use crate::{
+    space::Architecture,
     study::{Observation, Study, Trial, TrialState},
     text::{exact, number},
 };
@@ -24,21 +26,31 @@ const NAME: &str = "trials";
 
 /// Every trial by its number: a dot per completed one with a bar of one standard error to both sides where it is known,
 /// a line for the best so far, a grey cross on the lower edge per failed one. Trials of parts of sequences, whose
-/// scores do not compare, leave a gap. A study without trials gives empty axes.
+/// scores do not compare, leave a gap. The trials of `result` have a ring. A study without trials gives empty axes.
 ///
 /// Of more than 500 trials, blocks of neighbours are drawn: bands for the middle 50 % and 80 % of their scores, a line
 /// for the median; the numbers remain those of every trial.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
-pub fn trials(study: &Study) -> Result<Figure, PlotError> {
+pub fn trials(study: &Study, result: Option<&Architecture>) -> Result<Figure, PlotError> {
     Ok(Figure {
         name: NAME,
-        title: "Every trial and the best so far".into(),
+        title: "Every trial".into(),
         caption: caption(study),
-        svg: draw(NAME, (930, 380), |area, hints| paint(study, area, hints))?,
+        svg: picture(study, result, Room::wide(380))?,
         csv: table(study),
     })
+}
+
+/// The same for a phone.
+pub(super) fn narrow(study: &Study, result: Option<&Architecture>) -> Result<String, PlotError> {
+    picture(study, result, Room::narrow(320))
+}
+
+fn picture(study: &Study, result: Option<&Architecture>, room: Room) -> Result<String, PlotError> {
+    let size = (room.width as u32, room.height as u32);
+    draw(NAME, size, |area, hints| paint(study, result, room, area, hints))
 }
 
 /// One line per trial of a whole sequence.
@@ -63,7 +75,10 @@ fn table(study: &Study) -> String {
 /// The chart of a study.
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
+/// Left of the plot.
+const LEFT: i32 = 72;
+
+fn paint(study: &Study, result: Option<&Architecture>, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
     let goal = study.goal();
     let scores: Vec<_> =
         study.observations().map(|seen| (goal.orient(seen.value), seen.report.standard_error)).collect();
@@ -72,12 +87,14 @@ fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
         true => Axis::new(scores.iter().map(|&(score, _)| score)),
         false => Axis::with_bars(&scores),
     };
+    let keys = keys(study, result, many);
+    let within = room.width - LEFT - 12;
     let last = study.next_id().0.max(1) as f64;
     let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .margin_top(36)
-        .x_label_area_size(40)
-        .y_label_area_size(64)
+        .margin(4)
+        .margin_top(legend_height(&keys, within) + 8)
+        .x_label_area_size(44)
+        .y_label_area_size(LEFT - 4)
         .build_cartesian_2d(-0.5..last - 0.5, axis.range())?;
     chart
         .configure_mesh()
@@ -85,10 +102,11 @@ fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
         .light_line_style(WHITE)
         .x_desc("trial")
         .y_desc(label(&goal.score))
-        .x_labels(12)
+        .x_labels(room.labels())
+        .y_labels(if room.is_narrow() { 7 } else { 12 })
         .x_label_formatter(&|&x| whole(x))
         .y_label_formatter(&|y| axis.label(*y, 3))
-        .label_style(("sans-serif", 13))
+        .label_style(("sans-serif", 14))
         .draw()?;
     if many {
         paint_blocks(study, axis, &mut chart, hints)?;
@@ -97,8 +115,32 @@ fn paint(study: &Study, area: &Area, hints: &mut Hints) -> Drawn {
     if !many {
         paint_trials(study, axis, &mut chart, hints)?;
     }
-    let failed = paint_failed(study, axis, &mut chart, hints)?;
-    legend(area, many, failed)
+    let own = study.observations().filter(|seen| Some(&seen.trial.architecture) == result);
+    let places = own.map(|seen| (seen.trial.id.0 as f64, axis.at(goal.orient(seen.value))));
+    chart.draw_series(places.map(|at| Circle::new(at, 7, GREEN.stroke_width(2))))?;
+    paint_failed(study, axis, &mut chart, hints)?;
+    legend(area, &keys, (LEFT, 0), within)
+}
+
+/// What the marks mean.
+fn keys(study: &Study, result: Option<&Architecture>, many: bool) -> Vec<Key<'static>> {
+    let mut keys = vec![(Mark::Line, ORANGE, "best so far")];
+    if many {
+        keys.push((Mark::Line, BLUE, "median of a block of trials"));
+        keys.push((Mark::Area, RGBColor(176, 204, 250), "middle 50 %"));
+        keys.push((Mark::Area, RGBColor(229, 238, 254), "middle 80 %"));
+    } else if study.observations().any(|seen| seen.report.standard_error.is_some()) {
+        keys.push((Mark::Dot, BLUE, "trial, ± one standard error"));
+    } else {
+        keys.push((Mark::Dot, BLUE, "trial"));
+    }
+    if study.observations().any(|seen| Some(&seen.trial.architecture) == result) {
+        keys.push((Mark::Ring, GREEN, "result"));
+    }
+    if study.candidates().any(|trial| failure(trial).is_some()) {
+        keys.push((Mark::Cross, GREY, "failed"));
+    }
+    keys
 }
 
 /// Where the line of the best so far has its corners.
@@ -162,14 +204,8 @@ fn paint_blocks(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
     Ok(())
 }
 
-/// Crosses on the lower edge: one per failed trial, or, of many, one per place where some failed. Whether there are
-/// any.
-fn paint_failed(
-    study: &Study,
-    axis: Axis,
-    chart: &mut Chart,
-    hints: &mut Hints,
-) -> Result<bool, Box<dyn std::error::Error>> {
+/// Crosses on the lower edge: one per failed trial, or, of many, one per place where some failed.
+fn paint_failed(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints) -> Drawn {
     const WIDTH: i32 = 10;
     let low = axis.range().start;
     let failed: Vec<_> = study.candidates().filter_map(|trial| failure(trial).map(|reason| (trial, reason))).collect();
@@ -180,7 +216,7 @@ fn paint_failed(
             let text = format!("{}, {}: {reason}", trial.id, trial.architecture);
             hints.point(chart.backend_coord(&point(trial)), &text);
         }
-        return Ok(!failed.is_empty());
+        return Ok(());
     }
     let places = failed.iter().map(|(trial, _)| chart.backend_coord(&(trial.id.0 as f64, low)).0);
     let bins = bins(places, WIDTH);
@@ -190,7 +226,7 @@ fn paint_failed(
         chart.plotting_area().strip_coord_spec().draw(&Cross::new(relative(chart, at), 4, GREY.stroke_width(2)))?;
         hints.point(at, &format!("{count} trials failed"));
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Pixels of the picture as pixels of the plot.
@@ -207,38 +243,13 @@ fn failure(trial: &Trial) -> Option<&str> {
     }
 }
 
-/// What the marks mean, above the plot, where no trial is.
-fn legend(area: &Area, many: bool, failed: bool) -> Drawn {
-    const Y: i32 = 18;
-    let line = |left: i32, style| PathElement::new([(left, Y), (left + 16, Y)], style);
-    area.draw(&line(76, ORANGE.stroke_width(2)))?;
-    write(area, "best so far", (98, Y), 13, INK, HPos::Left)?;
-    let right = if many {
-        area.draw(&line(186, BLUE.stroke_width(2)))?;
-        write(area, "median of a block of trials", (208, Y), 13, INK, HPos::Left)?;
-        fill(area, [(390, Y - 5), (406, Y + 5)], RGBColor(176, 204, 250))?;
-        write(area, "middle 50 %", (412, Y), 13, INK, HPos::Left)?;
-        fill(area, [(502, Y - 5), (518, Y + 5)], RGBColor(229, 238, 254))?;
-        write(area, "middle 80 %", (524, Y), 13, INK, HPos::Left)?;
-        622
-    } else {
-        area.draw(&Circle::new((192, Y), 3, BLUE.filled()))?;
-        write(area, "trial", (202, Y), 13, INK, HPos::Left)?;
-        256
-    };
-    if failed {
-        area.draw(&Cross::new((right, Y), 4, GREY.stroke_width(2)))?;
-        write(area, "failed", (right + 10, Y), 13, INK, HPos::Left)?;
-    }
-    Ok(())
-}
-
 /// Scores, the best, and what does not fit on the scale.
 fn caption(study: &Study) -> String {
-    let what = format!("{} of {} trials", study.goal().score, study.trials().len());
+    let what = format!("{} trials, in the order in which they began", study.trials().len());
     let best =
         study.best().map(|best| (best.trial.architecture.to_string(), number(study.goal().orient(best.value), 4)));
-    let best = best.map(|(architecture, score)| format!(", best {architecture} {score}")).unwrap_or_default();
+    let best = best.map(|(architecture, score)| format!("; best {}: {score}, {architecture}", study.goal().score));
+    let best = best.unwrap_or_default();
     let scores = || study.observations().map(|seen| study.goal().orient(seen.value));
     let axis = Axis::new(scores());
     let outside = match scores().filter(|&score| axis.leaves_out(score)).count() {
@@ -258,11 +269,11 @@ mod tests {
 
     #[test]
     fn every_trial_is_in_the_picture_and_in_the_table() {
-        let figure = trials(&study(&[Some(0.2), None, Some(0.9), Some(0.5)])).unwrap();
+        let figure = trials(&study(&[Some(0.2), None, Some(0.9), Some(0.5)]), None).unwrap();
         // One dot per completed trial, one in the legend, and one hint per trial.
         assert_eq!(figure.svg.matches("<circle").count(), 3 + 1 + 4);
         assert_eq!(figure.svg.matches("<title>").count(), 4);
-        assert_eq!(figure.caption, "accuracy of 4 trials, best 2A+1M+1A 0.9000");
+        assert_eq!(figure.caption, "4 trials, in the order in which they began; best accuracy: 0.9000, 2A+1M+1A");
         let lines: Vec<_> = figure.csv.lines().collect();
         assert_eq!(lines.len(), 5);
         assert_eq!((lines[1], lines[2]), ("0,AAAA,completed,0.2,,0", "1,AAAM,failed,,,"));
@@ -271,21 +282,25 @@ mod tests {
     #[test]
     fn standard_errors_are_bars() {
         let mut study = study(&[Some(0.2), Some(0.4)]);
-        let without = trials(&study).unwrap().svg;
+        let without = trials(&study, None).unwrap().svg;
         let id = study.next_id();
         let architecture = study.space().nth(9).unwrap();
         study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Searcher }).unwrap();
         let report = Report { standard_error: Some(0.1), ..Report::score("accuracy", 0.3) };
         study.apply(Event::Completed { id, report }).unwrap();
         // A dot and a bar.
-        let count = |svg: &str| svg.matches("#4285F4").count();
-        assert_eq!(count(&trials(&study).unwrap().svg), count(&without) + 2);
+        let count = |svg: &str, color: &str| svg.matches(color).count();
+        let with = trials(&study, None).unwrap().svg;
+        assert_eq!(count(&with, "#4285F4"), count(&without, "#4285F4") + 2);
+        // A ring around the result and one in the legend.
+        let ringed = trials(&study, Some(&study.space().nth(9).unwrap())).unwrap().svg;
+        assert_eq!([count(&with, "#009E73"), count(&ringed, "#009E73")], [0, 2]);
     }
 
     #[test]
     fn studies_without_spread_can_be_drawn() {
         for scores in [&[][..], &[Some(0.5)], &[None], &[Some(0.0), Some(0.0)], &[Some(1e300), Some(-1e300)]] {
-            assert!(trials(&study(scores)).is_ok(), "{scores:?}");
+            assert!(trials(&study(scores), None).is_ok() && narrow(&study(scores), None).is_ok(), "{scores:?}");
         }
     }
 }

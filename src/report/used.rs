@@ -91,6 +91,11 @@ impl Known {
         (known.inner().fingerprint() == inner).then_some(known)
     }
 
+    /// Whether a vote looks at the layers before.
+    pub(super) fn conditioned(self) -> bool {
+        self.clustering.is_some_and(|clustering| clustering.context != Context::Layers(0))
+    }
+
     /// What it is called on a page.
     pub(super) fn name(&self) -> String {
         let name = match self.clustering {

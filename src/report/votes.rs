@@ -8,7 +8,9 @@ use plotters::{
 use super::{
     axis::Axis,
     blocks::{FEW, bins},
-    figure::{Area, Drawn, Figure, GREY, Hints, INK, PlotError, color, csv, draw, fill, write},
+    figure::{
+        Area, Drawn, Figure, GREY, Hints, INK, ORANGE, PlotError, Room, color, csv, draw, fill, ink_on, scale, write,
+    },
 };
 use crate::{
     aggregate::Clustering,
@@ -16,12 +18,24 @@ use crate::{
     text::{exact, number},
 };
 
+/// Up to so many layers the vote has half of a page.
+const NARROW_VOTE: usize = 8;
+
+/// Whether clusters and votes stand beside each other.
+pub(super) fn beside_each_other(clustering: &Clustering) -> bool {
+    clustering.layers.len() <= NARROW_VOTE
+}
+
+/// The room of the figures about a vote, on a page.
+fn room(clustering: &Clustering, height: i32) -> Room {
+    if beside_each_other(clustering) { Room::half(height) } else { Room::wide(height) }
+}
+
 /// The clusters of the observations: one dot per trial by its score, the cluster that votes in colour.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
 pub fn clusters(study: &Study, clustering: &Clustering) -> Result<Figure, PlotError> {
-    const NAME: &str = "clusters";
     let goal = study.goal();
     let rows = clustering.clusters.iter().enumerate().flat_map(|(index, cluster)| {
         cluster.trials.iter().map(move |id| {
@@ -31,52 +45,75 @@ pub fn clusters(study: &Study, clustering: &Clustering) -> Result<Figure, PlotEr
         })
     });
     let members = clustering.clusters.get(clustering.chosen).map_or(0, |cluster| cluster.trials.len());
+    let vote = if members == 1 { "the 1 trial of the best one votes" } else { "the trials of the best one vote" };
     Ok(Figure {
-        name: NAME,
-        title: "The clusters".into(),
+        name: CLUSTERS,
+        title: "Trials in clusters".into(),
         caption: format!(
-            "{} clusters of {}; the {members} trials of the best one vote",
+            "{} clusters of similar {}, numbers of trials below; {vote}",
             clustering.clusters.len(),
             goal.score
         ),
         csv: csv(&["cluster", "trial", "score"], rows),
-        svg: draw(NAME, (930, 110), |area, hints| paint_clusters(study, clustering, area, hints))?,
+        svg: clusters_in(study, clustering, room(clustering, 196))?,
     })
 }
 
-const VOTES: RGBColor = RGBColor(217, 95, 2);
+/// The clusters for a phone.
+pub(super) fn narrow_clusters(study: &Study, clustering: &Clustering) -> Result<String, PlotError> {
+    clusters_in(study, clustering, Room::narrow(196))
+}
 
-fn paint_clusters(study: &Study, clustering: &Clustering, area: &Area, hints: &mut Hints) -> Drawn {
+fn clusters_in(study: &Study, clustering: &Clustering, room: Room) -> Result<String, PlotError> {
+    let size = (room.width as u32, room.height as u32);
+    draw(CLUSTERS, size, |area, hints| paint_clusters(study, clustering, room, area, hints))
+}
+
+const CLUSTERS: &str = "clusters";
+
+fn paint_clusters(study: &Study, clustering: &Clustering, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
+    /// Where the scale is.
+    const AXIS: i32 = 126;
     let goal: &Goal = study.goal();
-    let left = 24.0;
-    let right = 906.0;
+    let left = 16;
+    let right = room.width - 16;
     let middle = 44;
     let axis = Axis::new(clustering.clusters.iter().flat_map(|c| [goal.orient(c.low), goal.orient(c.high)]));
-    let place = |score: f64| (left + (right - left) * axis.share(score)) as i32;
+    let place = |score: f64| left + (f64::from(right - left) * axis.share(score)) as i32;
     let many = clustering.clusters.iter().map(|cluster| cluster.trials.len()).sum::<usize>() > FEW;
-    area.draw(&PathElement::new([(left as i32, middle), (right as i32, middle)], GREY))?;
-    for (index, cluster) in clustering.clusters.iter().enumerate() {
-        let tone = if index == clustering.chosen { VOTES } else { GREY };
+    scale(area, &axis, [left, right], AXIS)?;
+    write(area, &goal.score, (i32::midpoint(left, right), AXIS + 36), 14, INK, HPos::Center)?;
+    // The label of the cluster that votes comes first: of labels that overlap, the later ones are left out.
+    let mut labels: Vec<[i32; 2]> = Vec::new();
+    let mut order: Vec<usize> = (0..clustering.clusters.len()).collect();
+    order.sort_by_key(|&index| index != clustering.chosen);
+    for index in order {
+        let cluster = &clustering.clusters[index];
+        let tone = if index == clustering.chosen { ORANGE } else { GREY };
         let from = place(goal.orient(cluster.low));
         let to = place(goal.orient(cluster.high));
-        let (from, to) = (from.min(to) - 5, from.max(to) + 5);
-        area.draw(&PathElement::new(
-            [(from, middle + 16), (from, middle + 22), (to, middle + 22), (to, middle + 16)],
-            tone,
-        ))?;
-        let label = number(goal.orient(cluster.mean), 3);
-        write(area, &label, ((from + to) / 2, middle + 36), 12, tone, HPos::Center)?;
+        let [from, to] = [from.min(to) - 5, from.max(to) + 5];
+        let below = 86;
+        area.draw(&PathElement::new([(from, below), (from, below + 6), (to, below + 6), (to, below)], tone))?;
+        let text = cluster.trials.len().to_string();
+        let half = 5 * text.len() as i32;
+        let center = i32::midpoint(from, to);
+        if !labels.iter().any(|&[low, high]| center - half < high && low < center + half) {
+            let ink = if index == clustering.chosen { ORANGE } else { INK };
+            write(area, &text, (center, below + 18), 13, ink, HPos::Center)?;
+            labels.push([center - half, center + half]);
+        }
         let scores =
             cluster.trials.iter().filter_map(|id| study.trial(*id).ok()?.report()?.scores.get(&goal.score).copied());
         if many {
-            heap(area, hints, scores.map(place), (middle, tone), index)?;
+            heap(area, hints, scores.map(place), (80, tone), index)?;
             continue;
         }
         for (row, id) in cluster.trials.iter().enumerate() {
             let Ok(trial) = study.trial(*id) else { continue };
             let Some(&score) = trial.report().and_then(|report| report.scores.get(&goal.score)) else { continue };
             // Neighbours a little above and below each other.
-            let at = (place(score), middle + [0, -9, 9][row % 3]);
+            let at = (place(score), middle + [0, -24, 24, -12, 12][row % 5]);
             area.draw(&Circle::new(at, 4, tone.mix(0.75).filled()))?;
             hints.point(at, &format!("{id}, {}: {}, cluster {}", trial.architecture, number(score, 4), index + 1));
         }
@@ -97,7 +134,7 @@ fn heap(
     let most = bins.values().copied().max().unwrap_or(1) as f64;
     for (left, count) in bins {
         // Heights by the root: single trials remain visible beside thousands.
-        let height = (36.0 * (count as f64 / most).sqrt()).ceil() as i32;
+        let height = (72.0 * (count as f64 / most).sqrt()).ceil() as i32;
         let corners = [(left, bottom - height), (left + WIDTH - 1, bottom)];
         fill(area, corners, tone)?;
         hints.area(corners, &format!("{count} trials, cluster {}", cluster + 1));
@@ -105,12 +142,11 @@ fn heap(
     Ok(())
 }
 
-/// The vote on each layer: a column per layer, divided by the supporters of each choice; a frame marks the winner.
+/// The vote on each layer: a column per layer, divided by the supporters of each choice; below, the winner.
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
 pub fn votes(clustering: &Clustering) -> Result<Figure, PlotError> {
-    const NAME: &str = "votes";
     let rows = clustering.layers.iter().enumerate().flat_map(|(layer, vote)| {
         vote.votes.iter().map(move |choice| {
             let mean = choice.mean.map(exact).unwrap_or_default();
@@ -119,56 +155,62 @@ pub fn votes(clustering: &Clustering) -> Result<Figure, PlotError> {
             vec![layer, choice.symbol.to_string(), choice.supporters.to_string(), mean, won.to_string()]
         })
     });
-    let width = (720 / clustering.layers.len().max(1) as i32).clamp(16, 64);
-    let size = ((24 + width * clustering.layers.len() as i32).max(200) as u32, 210);
     Ok(Figure {
-        name: NAME,
+        name: VOTES,
         title: "The vote on each layer".into(),
-        caption: format!("Share of the voters for each primitive; below, the winner: {}", clustering.architecture),
+        caption: format!(
+            "How many voters have which letter at this layer; below, the result: {}",
+            clustering.architecture
+        ),
         csv: csv(&["layer", "primitive", "supporters", "mean_value", "won"], rows),
-        svg: draw(NAME, size, |area, hints| paint_votes(clustering, width, area, hints))?,
+        svg: votes_in(clustering, room(clustering, 214))?,
     })
 }
 
+/// The votes for a phone.
+pub(super) fn narrow_votes(clustering: &Clustering) -> Result<String, PlotError> {
+    votes_in(clustering, Room::narrow(214))
+}
+
+fn votes_in(clustering: &Clustering, room: Room) -> Result<String, PlotError> {
+    let width = (room.width / clustering.layers.len().max(1) as i32).max(3);
+    draw(VOTES, (room.width as u32, room.height as u32), |area, hints| paint_votes(clustering, width, area, hints))
+}
+
+const VOTES: &str = "votes";
+
 fn paint_votes(clustering: &Clustering, width: i32, area: &Area, hints: &mut Hints) -> Drawn {
-    let top = 12;
-    let height = 150;
+    const TOP: i32 = 22;
+    const HEIGHT: i32 = 150;
+    let every = 20 / width + 1;
     for (layer, vote) in clustering.layers.iter().enumerate() {
-        let left = 12 + width * layer as i32;
+        let left = width * layer as i32;
+        let middle = left + width / 2 - 1;
+        if (layer as i32 % every) == 0 {
+            write(area, &(layer + 1).to_string(), (middle, TOP / 2), 12, GREY, HPos::Center)?;
+        }
         let all: usize = vote.votes.iter().map(|choice| choice.supporters).sum();
         let mut from = 0;
-        for choice in &vote.votes {
+        for choice in vote.votes.iter().filter(|choice| choice.supporters > 0) {
             let to = from + choice.supporters;
-            let at = |count: usize| top + height * count as i32 / all.max(1) as i32;
-            let corners = [(left, at(from)), (left + width - 3, at(to) - i32::from(to > from))];
-            if to > from {
-                fill(area, corners, color(choice.symbol))?;
-                let text = format!("layer {}: {} of {all} for {}", layer + 1, choice.supporters, choice.symbol);
-                hints.area(corners, &text);
-            }
-            if width >= 30 && at(to) - at(from) >= 18 {
-                let middle = (left + width / 2 - 1, i32::midpoint(at(from), at(to)));
-                write(
-                    area,
-                    &format!("{} {}", choice.supporters, choice.symbol),
-                    middle,
-                    13,
-                    plotters::style::WHITE,
-                    HPos::Center,
-                )?;
+            let at = |count: usize| TOP + HEIGHT * count as i32 / all.max(1) as i32;
+            let corners = [(left, at(from)), (left + width - 3, at(to) - 1)];
+            fill(area, corners, color(choice.symbol))?;
+            let text = format!("layer {}: {} of {all} for {}", layer + 1, choice.supporters, choice.symbol);
+            hints.area(corners, &text);
+            if width >= 34 && at(to) - at(from) >= 18 {
+                let text = format!("{} {}", choice.supporters, choice.symbol);
+                let center = (middle, i32::midpoint(at(from), at(to)));
+                write(area, &text, center, 13, ink_on(color(choice.symbol)), HPos::Center)?;
             }
             from = to;
         }
-        let below = top + height + 6;
-        fill(area, [(left, below), (left + width - 3, below + 24)], color(vote.chosen))?;
-        write(
-            area,
-            &vote.chosen.to_string(),
-            (left + width / 2 - 1, below + 12),
-            14,
-            plotters::style::WHITE,
-            HPos::Center,
-        )?;
+        let below = TOP + HEIGHT + 6;
+        fill(area, [(left, below), (left + width - 3, below + 26)], color(vote.chosen))?;
+        if width >= 12 {
+            let text = vote.chosen.to_string();
+            write(area, &text, (middle, below + 13), 14, ink_on(color(vote.chosen)), HPos::Center)?;
+        }
     }
     if clustering.layers.is_empty() {
         write(area, "no layers", (12, 60), 13, INK, HPos::Left)?;

@@ -150,6 +150,19 @@ impl Study {
         view
     }
 
+    /// Gives completed trials another score, and nothing beside it in their reports, where there is one.
+    pub(crate) fn rescore(&mut self, mut score: impl FnMut(TrialId) -> Option<f64>) {
+        for trial in &mut self.trials {
+            let Trial { id, seed, origin, failed_attempts, .. } = **trial;
+            if let (TrialState::Completed(_), Some(score)) = (&trial.state, score(id)) {
+                let state = TrialState::Completed(Report::score(self.goal.score.clone(), score));
+                let architecture = trial.architecture.clone();
+                let threshold = trial.threshold.clone();
+                *trial = Arc::new(Trial { id, architecture, seed, origin, failed_attempts, state, threshold });
+            }
+        }
+    }
+
     /// Returns a view of the study in which all observations of an architecture are combined into one.
     ///
     /// The first trial of each architecture gets the [pooled](Report::pooled) report. Trials without a value are
