@@ -103,7 +103,7 @@
 //! | another strategy of search | [`search`], or your [`search::Searcher`] |
 //! | another score | [`evaluate`], or your [`evaluate::Evaluator`] |
 //! | your own training, in any language | [`evaluate::Program`] |
-//! | fewer wasted trainings | [`stopping::MedianPruner`], [`evaluate::Cached`] |
+//! | fewer wasted trainings | [`stopping::MedianPruner`], [`stopping::Racing`], [`evaluate::Cached`] |
 //! | to know what a score predicts | [`evidence::Evidence`] |
 //! | less noise | [`evaluate::Repeated`], [`search::Replicate`], [`aggregate::Pooled`] |
 //! | many machines | [`execute::Process`], [`execute::Slurm`] |

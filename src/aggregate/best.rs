@@ -3,8 +3,8 @@
 use super::{AggregateError, Aggregator};
 use crate::{space::Architecture, study::Study};
 
-/// The architecture with the highest observed value; among equals the first in the order of the space. The baseline of
-/// Composer's comparison of aggregators.
+/// The architecture with the highest observed value among the trials that ran to their end; among equals the first in
+/// the order of the space. The baseline of Composer's comparison of aggregators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Best;
 
@@ -17,7 +17,7 @@ impl Aggregator for Best {
         let index = |architecture| study.space().index_of(architecture);
         study
             .observations()
-            .map(|observation| (observation.value, &observation.trial.architecture))
+            .map(|observation| (observation.rank(), &observation.trial.architecture))
             .reduce(|best, next| match () {
                 () if next.0 > best.0 => next,
                 () if next.0 == best.0 && index(next.1) < index(best.1) => next,

@@ -33,7 +33,7 @@ pub struct Setup {
     /// What the known costs of the goal are of, where it names some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<String>,
-    /// Fingerprint of the pruner, where there is one.
+    /// Fingerprints of the rules that end trials early, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
     /// Trials at once, on which the proposals depend; `None` where whoever owns the loop did not say, and in journals

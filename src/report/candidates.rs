@@ -8,7 +8,7 @@ use super::{
     shell::{self, Cell, LISTED, SHOWN},
 };
 use crate::{
-    study::{Observation, Study},
+    study::{Observation, Raced, Study},
     text::{exact, number},
 };
 
@@ -30,7 +30,7 @@ pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
     let pooled = study.pooled();
     let goal = study.goal();
     let mut leaders: Vec<Observation> = pooled.observations().collect();
-    leaders.sort_by(|a, b| b.value.total_cmp(&a.value));
+    leaders.sort_by(Observation::best_first);
     leaders.truncate(count);
     let score = |seen: &Observation| goal.orient(seen.value);
     let rows = leaders.iter().map(|seen| {
@@ -78,6 +78,11 @@ fn extent(leaders: &[Observation], score: impl Fn(&Observation) -> f64) -> Axis 
     Axis::with_bars(&leaders.iter().map(|seen| (score(seen), seen.report.standard_error)).collect::<Vec<_>>())
 }
 
+/// That a trial did not run to its end.
+fn in_words(raced: Raced) -> String {
+    format!(" ({} of {} repetitions)", raced.done, raced.planned)
+}
+
 /// The architectures that were evaluated, best first, with every score; of many the best alone. Empty without any.
 pub(super) fn table(study: &Study) -> String {
     let pooled = study.pooled();
@@ -86,7 +91,7 @@ pub(super) fn table(study: &Study) -> String {
     if leaders.is_empty() {
         return String::new();
     }
-    leaders.sort_by(|a, b| b.value.total_cmp(&a.value));
+    leaders.sort_by(Observation::best_first);
     let mut tasks: Vec<&str> = leaders.iter().flat_map(|o| o.report.scores.keys()).map(String::as_str).collect();
     tasks.sort_unstable();
     tasks.dedup();
@@ -99,7 +104,7 @@ pub(super) fn table(study: &Study) -> String {
         let mut cells = vec![
             Cell::number(rank as f64 + 1.0, (rank + 1).to_string()),
             Cell::strip(&seen.trial.architecture),
-            Cell::text(&seen.trial.architecture.to_string()),
+            Cell::text(&(seen.trial.architecture.to_string() + &seen.report.raced.map(in_words).unwrap_or_default())),
             Cell::measured(goal.orient(seen.value), report.standard_error, &axis),
         ];
         cells.extend(tasks.iter().map(|&task| measured(report.scores.get(task).copied())));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-use super::{Goal, Limit, Measure, TrialId};
+use super::{Goal, Limit, Measure, Raced, TrialId};
 use crate::statistics::{mean, standard_error};
 
 /// What the evaluation of one trial found. A training that diverged scores the worst value of its task and says so in
@@ -32,6 +32,10 @@ pub struct Report {
     /// Standard error of the goal's score, where it was measured more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
+    /// How much was measured where the [race](crate::study::Race) was lost; absent where the trial ran to its end. Such
+    /// a score has a larger error, and errs a little on the bad side: leaders and answers are chosen among the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raced: Option<Raced>,
     /// How the evaluation went: the running value after so many steps of the whole trial, by ascending step. More is
     /// better, whatever the goal; [pruners](crate::stopping) compare trials by it. Set by the executor, from
     /// what the evaluator [told](crate::evaluate::Context::progress).
@@ -184,8 +188,11 @@ impl Report {
 
     /// Evaluations of one architecture as one: means of the scores that all have, and of the trainings; the standard
     /// error of the goal's score from its spread; sums of steps, work and time. One report stays as it is, its own
-    /// standard error included; the curve does not apply to several.
+    /// standard error included; the curve does not apply to several. Where some ran to their end, those that lost a
+    /// [race](Self::raced) are left out.
     pub fn pooled(reports: &[&Report], goal: &Goal) -> Report {
+        let whole: Vec<&Report> = reports.iter().copied().filter(|report| report.raced.is_none()).collect();
+        let reports = if whole.is_empty() { reports } else { whole.as_slice() };
         let Some((&first, others)) = reports.split_first() else { return Report::default() };
         if others.is_empty() {
             return first.clone();
@@ -198,6 +205,7 @@ impl Report {
             scores: means.collect(),
             costs: first.costs.clone(),
             standard_error: all(&goal.score).and_then(|scores| standard_error(&scores)),
+            raced: Raced::pooled(reports.iter().map(|report| report.raced)),
             curve: Vec::new(),
             tasks: first.tasks.iter().map(|task| task.pooled_over(reports)).collect(),
             parameters: reports.iter().map(|report| report.parameters).max().unwrap_or(0),

@@ -1,6 +1,6 @@
 //! The trials of one search.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use thiserror::Error;
 
@@ -32,6 +32,23 @@ pub struct Observation<'a> {
     pub report: &'a Report,
     /// The goal's score, turned so that larger is better.
     pub value: f64,
+}
+
+impl Observation<'_> {
+    /// Whether the trial ran to its end, rather than losing a [race](crate::study::Race).
+    pub fn is_whole(&self) -> bool {
+        self.report.raced.is_none()
+    }
+
+    /// What ran to its end is above the rest, then by value.
+    pub(crate) fn rank(&self) -> (bool, f64) {
+        (self.is_whole(), self.value)
+    }
+
+    /// The order of leaders, best first.
+    pub(crate) fn best_first(&self, other: &Self) -> Ordering {
+        other.is_whole().cmp(&self.is_whole()).then(other.value.total_cmp(&self.value))
+    }
 }
 
 impl Study {
@@ -96,10 +113,11 @@ impl Study {
         self.trials.iter().filter(|trial| !trial.is_invalid() && trial.origin != Origin::Merged).count()
     }
 
-    /// The best observation by the goal's score, within its bounds; among equals the earliest.
+    /// The best observation by the goal's score, within its bounds; among equals the earliest. Trials that ran to their
+    /// end come before those that lost a [race](crate::study::Race).
     pub fn best(&self) -> Option<Observation<'_>> {
         let within = self.observations().filter(|seen| seen.report.excess(&self.goal) <= 0.0);
-        within.reduce(|best, next| if next.value > best.value { next } else { best })
+        within.reduce(|best, next| if next.rank() > best.rank() { next } else { best })
     }
 
     /// Whether the architecture is pending, completed or failed, so that proposing it again would repeat work.
@@ -276,7 +294,7 @@ mod tests {
     use crate::{
         primitive::Symbol,
         seed::Seed,
-        study::{Failure, FailureKind},
+        study::{Failure, FailureKind, Raced},
     };
 
     fn propose(study: &Study, text: &str) -> Event {
@@ -411,6 +429,14 @@ mod tests {
         assert_eq!(seen, [(0, 0.5, None), (1, 0.5, Some(0.25))]);
         assert_eq!((pooled.trials().len(), pooled.pending().count(), pooled.next_id()), (4, 1, TrialId(5)));
         assert_eq!(pooled.pooled(), pooled);
+        // What lost a race adds nothing to what ran to its end, and does not lead.
+        study.apply(propose(&study, "AAM")).unwrap();
+        let raced = Some(Raced { done: 8, planned: 30 });
+        let report = Report { raced, ..Report::score("accuracy", 0.9) };
+        study.apply(Event::Completed { id: TrialId(5), report }).unwrap();
+        let pooled = study.pooled();
+        assert_eq!(pooled.observations().map(|seen| seen.value).collect::<Vec<_>>(), [0.5, 0.5]);
+        assert_eq!(study.best().unwrap().value, 0.75);
     }
 
     #[test]
