@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench ablation -- table.csv --searches 40
 //! cargo bench --bench ablation -- table.csv --wide wide.csv --searches 40
+//! cargo bench --bench ablation -- table.csv --searchers gp_bo --searches 200 --standard-errors
 //! ```
 //!
 //! Every entry is `regret in units of 0.01; rank` of the aggregated architecture, each as mean (95 % bootstrap
@@ -16,13 +17,14 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use composer_nas::{
     aggregate::{Best, Pooled},
-    evaluate::{Table, TabularEvaluator},
+    evaluate::{EvalError, Table, TabularEvaluator},
     pipeline::Ask,
     prelude::*,
     search::{Incremental, RegularizedEvolution, Replicate, Side},
     statistics::{Estimate, bootstrap_mean, mean},
     study::TrialId,
 };
+use rand::RngExt as _;
 use rayon::prelude::*;
 
 /// Makes a searcher for a budget.
@@ -73,6 +75,9 @@ struct Options {
     /// that costs as many seconds, and the judge of both.
     #[arg(long)]
     wide: Option<PathBuf>,
+    /// Only compares searches that know the noise of their observations with searches that do not.
+    #[arg(long)]
+    standard_errors: bool,
     /// Threads of this process.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -95,6 +100,9 @@ fn main() -> anyhow::Result<()> {
         bench.table.seeds().len(),
         options.searches
     );
+    if options.standard_errors {
+        return standard_errors(&bench, &options);
+    }
     let searchers = chosen(&options.searchers)?;
     let aggregators: [(&str, Box<dyn Aggregator>); 6] = [
         ("N_0", Box::new(NcClustering::n0())),
@@ -186,6 +194,66 @@ fn widths(bench: &Bench, options: &Options) -> anyhow::Result<()> {
     )
 }
 
+/// Regret with standard errors of the reports, as [`WithErrors`] states them, by that without; seeds are paired.
+fn standard_errors(bench: &Bench, options: &Options) -> anyhow::Result<()> {
+    println!("\n## Standard errors as known noise: regret with them by regret without\n");
+    head("searcher, answer", &options.budgets);
+    let most = options.budgets.iter().copied().max().unwrap_or(options.trials);
+    for (name, make) in [("gp_bo", GpBo::default as fn() -> GpBo), ("gp_bo_composer", GpBo::composer)] {
+        let evaluator = WithErrors(TabularEvaluator::new(bench.table.clone()));
+        let searched = |gp: GpBo| bench.searched(|| Ok(Box::new(gp.clone())), most, &evaluator);
+        let with = searched(make())?;
+        let without = searched(make().with_standard_errors(false))?;
+        let answer = |gp: GpBo| move |study: &Study| Ok(gp.recommend(study)?);
+        let merged = |study: &Study| Ok(NcClustering::n0().aggregate(study)?);
+        let best = |study: &Study| Ok(Best.aggregate(study)?);
+        let knowing = answer(make());
+        let unknowing = answer(make().with_standard_errors(false));
+        let rows: [(&str, &Answer<'_>, &Answer<'_>); 3] =
+            [("N_0", &merged, &merged), ("best trial", &best, &best), ("posterior mean", &knowing, &unknowing)];
+        for (answer, ours, theirs) in rows {
+            let cell = |&budget: &usize| {
+                ratio(&bench.regrets(&with, budget, ours)?, &bench.regrets(&without, budget, theirs)?)
+            };
+            line(&format!("{name}, {answer}"), options.budgets.iter().map(cell))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a search answers.
+type Answer<'a> = dyn Fn(&Study) -> anyhow::Result<Architecture> + 'a;
+
+/// Means of both in units of 0.01, their ratio with a 95 % interval over resampled pairs.
+fn ratio(ours: &[f64], theirs: &[f64]) -> anyhow::Result<String> {
+    let mut rng = Seed(0).rng("pairs", 0);
+    let mut drawn: Vec<f64> = (0..2000)
+        .map(|_| {
+            let pairs = (0..ours.len()).map(|_| rng.random_range(0..ours.len()));
+            let (one, other) = pairs.fold((0.0, 0.0), |(one, other), at| (one + ours[at], other + theirs[at]));
+            one / other
+        })
+        .collect();
+    drawn.sort_by(f64::total_cmp);
+    let means = (mean(ours), mean(theirs));
+    Ok(format!("{:.2} by {:.2}: {:.2} ({:.2}-{:.2})", means.0, means.1, means.0 / means.1, drawn[50], drawn[1949]))
+}
+
+/// A table whose reports state the standard deviation between the seeds of their sequence as the standard error of the
+/// one measurement that they are.
+struct WithErrors(TabularEvaluator);
+
+impl Evaluator for WithErrors {
+    fn fingerprint(&self) -> String {
+        format!("{} with standard errors", self.0.fingerprint())
+    }
+
+    fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+        let report = self.0.evaluate(trial, context)?;
+        Ok(Report { standard_error: self.0.table().sd(&trial.architecture), ..report })
+    }
+}
+
 /// What is searched, and what judges.
 struct Bench<'a> {
     table: Table,
@@ -207,9 +275,18 @@ impl<'a> Bench<'a> {
 
     /// One search per seed.
     fn searches(&self, make: Make, trials: usize, table: &Table) -> anyhow::Result<Vec<Study>> {
-        let evaluator = TabularEvaluator::new(table.clone());
+        self.searched(|| make(trials), trials, &TabularEvaluator::new(table.clone()))
+    }
+
+    /// The same with any evaluator.
+    fn searched(
+        &self,
+        make: impl Fn() -> anyhow::Result<Box<dyn Searcher>> + Sync,
+        trials: usize,
+        evaluator: &(dyn Evaluator + Sync),
+    ) -> anyhow::Result<Vec<Study>> {
         let search = |&seed: &u64| -> anyhow::Result<Study> {
-            let mut session = Session::in_memory(self.space.clone(), Goal::default(), Seed(seed), make(trials)?);
+            let mut session = Session::in_memory(self.space.clone(), Goal::default(), Seed(seed), make()?);
             while session.study().trials().len() < trials
                 && let Ask::Trial(trial) = session.ask()?
             {
@@ -218,6 +295,16 @@ impl<'a> Bench<'a> {
             Ok(session.study().clone())
         };
         in_parallel(&(0..self.options.searches).collect::<Vec<_>>(), self.options.threads, search)
+    }
+
+    /// Regret of what is answered after the first trials, in units of 0.01.
+    fn regrets(&self, studies: &[Study], trials: usize, answer: &Answer<'_>) -> anyhow::Result<Vec<f64>> {
+        let regret = |study: &Study| {
+            let architecture = answer(&study.before(TrialId(trials as u64)))?;
+            let regret = self.judge.regret(&architecture);
+            Ok(100.0 * regret.with_context(|| format!("{architecture} is not in the table"))?)
+        };
+        studies.iter().map(regret).collect()
     }
 
     /// Regret and rank of what an aggregator makes of the first trials.

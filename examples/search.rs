@@ -35,7 +35,7 @@ use composer_nas::{
     prelude::*,
     report::{LivePage, Page},
     space::notation::Alphabet,
-    stopping::MedianPruner,
+    stopping::{MedianPruner, Racing},
     study::{Failure, StudyError, TrialId, TrialState},
     text::{line, number, quantity},
 };
@@ -205,10 +205,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
         folder: &folder,
         limit: args.trial_time().filter(|_| matches!(args.executor, ExecutorKind::Threads)),
     };
-    let Chosen { evaluator, stop_from, trial_flops, words, size } = args.evaluator.choose(&setting)?;
+    let Chosen { evaluator, stop_from, trial_flops, words, size, .. } = args.evaluator.choose(&setting)?;
     let [at_most, at_least] = [&args.space.at_most, &args.space.at_least]
         .map(|counts| counts.iter().filter(|count| measure(&count.name)).collect::<Vec<_>>());
     let goal = args.goal.goal(&evaluators, &at_most, &at_least)?;
+    ensure!(!(args.evaluator.race && goal.has_several()), "--race is for one objective: leave it out");
     execute::worker(&[&evaluator]);
     shared::check_folder(&folder)?;
     args.check(&space, &path)?;
@@ -249,6 +250,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if args.evaluator.stop_early {
         pipeline = pipeline.stop_early(MedianPruner::after(8, stop_from));
+    }
+    if args.evaluator.race {
+        pipeline = pipeline.racing(Racing::default());
     }
     if let Some(limit) = limit {
         pipeline = pipeline.time_limit(limit);
@@ -399,7 +403,9 @@ fn show(path: &Path) -> anyhow::Result<()> {
             observation.report.standard_error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
         let value = number(value, 4);
         let seconds = number(seconds, 1);
-        println!("{:>4}  {:<28} {value}{error}  {seconds:>6} s", trial.id.0, trial.architecture);
+        let raced = observation.report.raced.map(|raced| format!("  {} of {} repetitions", raced.done, raced.planned));
+        let raced = raced.unwrap_or_default();
+        println!("{:>4}  {:<28} {value}{error}  {seconds:>6} s{raced}", trial.id.0, trial.architecture);
     }
     for trial in study.trials() {
         match &trial.state {

@@ -104,7 +104,7 @@
 //! | change the search strategy | [`search`], or your own [`search::Searcher`] |
 //! | change the score | [`evaluate`], or your own [`evaluate::Evaluator`] |
 //! | run your own training code, in any language | [`evaluate::Program`] |
-//! | waste less training time | [`stopping::MedianPruner`], [`evaluate::Cached`] |
+//! | waste less training time | [`stopping::MedianPruner`], [`stopping::Racing`], [`evaluate::Cached`] |
 //! | learn what a score predicts | [`evidence::Evidence`] |
 //! | reduce noise | [`evaluate::Repeated`], [`search::Replicate`], [`aggregate::Pooled`] |
 //! | use many machines | [`execute::Process`], [`execute::Slurm`] |

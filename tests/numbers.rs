@@ -92,6 +92,7 @@ fn report(rng: &mut Rng, finite: bool) -> Report {
     Report {
         costs: Default::default(),
         scores,
+        raced: None,
         standard_error: maybe(rng, |rng| number(rng, finite)),
         curve: curve(rng, finite),
         tasks: (0..rng.random_range(0..3)).map(|_| task(rng)).collect(),

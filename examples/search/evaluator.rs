@@ -8,6 +8,7 @@ use composer_nas::{
     evaluate::{Program, Repeated, SizeMatched, mad::Protocol},
     extrapolate::Cycle,
     prelude::*,
+    stopping::Racing,
     text::line,
 };
 
@@ -52,6 +53,11 @@ pub struct EvaluatorArgs {
     /// Stop trials whose intermediate score, from a third of their steps on, is below the median of those finished.
     #[arg(long)]
     pub stop_early: bool,
+    /// End the repetitions of a trial once its score cannot reach those of the best trials: it keeps the score of the
+    /// repetitions that were made. Needs a score that is the mean of many trainings, as that of the protocol quick or of
+    /// --repeat 12.
+    #[arg(long)]
+    pub race: bool,
     /// The step from which --stop-early compares; needed for a command, whose steps are not known.
     #[arg(long, value_name = "STEP", requires = "stop_early")]
     stop_from: Option<usize>,
@@ -64,6 +70,8 @@ pub struct Chosen {
     pub stop_from: usize,
     /// Work of a trial, in FLOPs, where it is known.
     pub trial_flops: Option<f64>,
+    /// How often the trainings of a trial are repeated within it, the rarest of them.
+    pub repetitions: usize,
     /// Who evaluates, in words.
     pub words: String,
     /// The size that candidates are grown to, in words.
@@ -112,7 +120,8 @@ impl EvaluatorArgs {
         let blocks = self.blocks.map(|blocks| format!("-blocks{blocks}")).unwrap_or_default();
         let repeat = if self.repeat == 1 { String::new() } else { format!("-repeat{}", self.repeat) };
         let stop = if self.stop_early { "-stop" } else { "" };
-        format!("{blocks}{repeat}{stop}")
+        let race = if self.race { "-race" } else { "" };
+        format!("{blocks}{repeat}{stop}{race}")
     }
 
     /// The goal of the evaluator's one score.
@@ -130,6 +139,14 @@ impl EvaluatorArgs {
             Some(command) => self.program(command, setting)?,
             None => self.mad(setting)?,
         };
+        let repetitions = if self.repeat == 1 { chosen.repetitions } else { self.repeat };
+        let needed = Racing::default().repetitions() + 1;
+        ensure!(
+            !self.race || repetitions >= needed,
+            "--race ends repetitions of a trial, of which it leaves at least {}: there are {repetitions}; ask for more with \
+             --repeat, or leave --race out",
+            needed - 1
+        );
         if self.repeat == 1 {
             return Ok(chosen);
         }
@@ -153,7 +170,7 @@ impl EvaluatorArgs {
         }
         let stop_from = self.stop_from.unwrap_or_default();
         let (evaluator, size) = matched(Arc::new(program), size, setting.primitives)?;
-        Ok(Chosen { evaluator, stop_from, trial_flops: None, words, size })
+        Ok(Chosen { evaluator, stop_from, trial_flops: None, repetitions: 1, words, size })
     }
 
     fn mad(&self, setting: &Setting) -> anyhow::Result<Chosen> {
@@ -165,10 +182,11 @@ impl EvaluatorArgs {
         let stop_from = self.stop_from.unwrap_or(protocol.steps() / 3);
         let size = self.size(&protocol.dims, setting.mixed)?;
         let trial_flops = Some(trial_flops(protocol, size.as_ref(), setting)?);
+        let repetitions = protocol.trainings.iter().map(|training| training.repeats).min().unwrap_or(1);
         let (evaluator, size) = matched(Arc::new(mad), size, setting.primitives)?;
         let size = size.map(|words| format!("protocol {name}; {words}"));
         let words = format!("training on {device}");
-        Ok(Chosen { evaluator, stop_from, trial_flops, words, size })
+        Ok(Chosen { evaluator, stop_from, trial_flops, repetitions, words, size })
     }
 
     /// The size that candidates are grown to, if any.

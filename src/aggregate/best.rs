@@ -3,7 +3,8 @@
 use super::{AggregateError, Aggregator};
 use crate::{space::Architecture, study::Study};
 
-/// Returns the architecture with the highest observed value; on ties, the first in the order of the space.
+/// Returns the architecture with the highest observed value among the trials that ran to their end; on ties, the first
+/// in the order of the space.
 ///
 /// This is the baseline of Composer's comparison of aggregators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ impl Aggregator for Best {
         let index = |architecture| study.space().index_of(architecture);
         study
             .observations()
-            .map(|observation| (observation.value, &observation.trial.architecture))
+            .map(|observation| (observation.rank(), &observation.trial.architecture))
             .reduce(|best, next| match () {
                 () if next.0 > best.0 => next,
                 () if next.0 == best.0 && index(next.1) < index(best.1) => next,

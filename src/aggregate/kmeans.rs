@@ -21,7 +21,7 @@ const FEW: usize = 2048;
 /// Equal values stay together. If there are fewer distinct values than clusters, each value is a cluster. Among
 /// partitions of equal cost, it chooses the one whose last interval (that of the highest values) is longest, then the
 /// one before it, and so on.
-pub(super) fn kmeans(sorted: &[f64], clusters: usize) -> Vec<Range<usize>> {
+pub(crate) fn kmeans(sorted: &[f64], clusters: usize) -> Vec<Range<usize>> {
     let groups = Groups::new(sorted);
     let clusters = clusters.min(groups.values.len());
     if clusters == 0 {

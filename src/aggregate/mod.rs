@@ -6,7 +6,7 @@
 
 mod bands;
 mod best;
-mod kmeans;
+pub(crate) mod kmeans;
 mod nc_clustering;
 mod pooled;
 

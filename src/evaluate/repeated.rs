@@ -11,14 +11,15 @@ use super::{Context, EvalError, Evaluator, Progress};
 use crate::{
     limits::MAX_REPEATS,
     statistics::{mean, standard_error},
-    study::{Goal, Report, Trial},
+    study::{Goal, Raced, Report, Trial},
     text::causes,
 };
 
 /// Evaluates every trial several times, each with a seed of its own, and reports the means and the standard error of
 /// the goal's score.
 ///
-/// How often may depend on what comes out, by a fixed [`Until`]: the report stays a function of the trial alone. To
+/// How often may depend on what comes out, by a fixed [`Until`] and by the trial's [race](crate::study::Race) for that
+/// score: the report stays a function of the trial alone. To
 /// look again at those that lead a search, use [`Replicate`](crate::search::Replicate), which sees the whole study.
 ///
 /// ```
@@ -125,6 +126,13 @@ impl<E> Repeated<E> {
         };
         values.len() >= self.most || (values.len() >= self.least && self.until.is_none_or(judged))
     }
+
+    /// Whether these values, turned so that larger is better, lose the trial's race for the goal's score.
+    fn lost(&self, trial: &Trial, values: &[f64]) -> bool {
+        let race = trial.race.as_ref().filter(|race| race.score() == self.goal.score);
+        let mean = self.goal.orient(mean(values));
+        !self.enough(values) && race.is_some_and(|race| race.is_lost(mean, standard_error(values), values.len()))
+    }
 }
 
 impl<E: Evaluator> Evaluator for Repeated<E> {
@@ -155,7 +163,8 @@ impl<E: Evaluator> Evaluator for Repeated<E> {
                 None => inside,
             };
             let seed = trial.seed.derive("repeated", number as u64);
-            let report = self.inner.evaluate(&Trial { seed, ..trial.clone() }, &inside)?;
+            // A race is run with whole evaluations.
+            let report = self.inner.evaluate(&Trial { seed, race: None, ..trial.clone() }, &inside)?;
             let value = report.value(&self.goal).map_err(|error| EvalError::Infeasible(causes(&error)))?;
             values.push(value);
             reports.push(report);
@@ -168,8 +177,13 @@ impl<E: Evaluator> Evaluator for Repeated<E> {
             if context.stopped().is_some() {
                 return Err(EvalError::Cancelled);
             }
+            if self.lost(trial, &values) {
+                break;
+            }
         }
-        Ok(Report::pooled(&reports.iter().collect::<Vec<_>>(), &self.goal))
+        let raced = (!self.enough(&values)).then_some(Raced { done: values.len(), planned: self.most });
+        let report = Report::pooled(&reports.iter().collect::<Vec<_>>(), &self.goal);
+        Ok(Report { raced, ..report })
     }
 }
 

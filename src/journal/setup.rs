@@ -35,7 +35,7 @@ pub struct Setup {
     /// The fingerprint of the source of the known costs, if the goal names any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<String>,
-    /// The fingerprint of the pruner, if there is one.
+    /// The fingerprints of the rules that end trials early, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
     /// The number of trials in parallel, which affects the proposals; `None` for a

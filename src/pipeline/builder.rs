@@ -18,7 +18,7 @@ use crate::{
     search::{GpBo, Searcher},
     seed::Seed,
     space::{Architecture, SearchSpace},
-    stopping::Pruner,
+    stopping::{Pruner, Racing},
     study::{Goal, KnownCostError, KnownCosts, TrialId},
 };
 
@@ -62,6 +62,7 @@ pub(super) struct Options {
     pub evaluate_merged: bool,
     pub max_attempts: u32,
     pub stopping: Option<Box<dyn Pruner>>,
+    pub racing: Option<Racing>,
     pub journal: Option<PathBuf>,
     pub write_timeout: Duration,
     pub candidates: Vec<Architecture>,
@@ -95,6 +96,7 @@ impl<E: Evaluator> Pipeline<E> {
                 evaluate_merged: false,
                 max_attempts: 3,
                 stopping: None,
+                racing: None,
                 journal: None,
                 write_timeout: Duration::from_secs(60),
                 candidates: Vec::new(),
@@ -208,6 +210,13 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         self
     }
 
+    /// Ends the repetitions of trials that can no longer lead; off by default. The journal records the rule.
+    #[must_use]
+    pub fn racing(mut self, rule: Racing) -> Self {
+        self.options.racing = Some(rule);
+        self
+    }
+
     /// Sets how often a trial is attempted before a transient error is recorded as a failure; 3 by default, at least 1.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
@@ -273,7 +282,7 @@ impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A
             searcher: self.searcher.fingerprint(),
             evaluator: self.evaluator.fingerprint(),
             costs: self.options.named_costs().map(|costs| costs.fingerprint()),
-            stopping: self.options.stopping.as_ref().map(Pruner::fingerprint),
+            stopping: self.options.stopping_fingerprint(),
             workers: Some(self.options.executor.as_ref().map_or(self.options.workers, Executor::capacity)),
             eager: self.options.eager,
             aggregator: Some(self.aggregator.fingerprint()),
@@ -293,6 +302,13 @@ impl<E: Evaluator, S: Searcher, A: Aggregator, X: Extrapolator> Pipeline<E, S, A
 }
 
 impl Options {
+    /// Returns the fingerprints of the rules that end trials early, if there are any.
+    fn stopping_fingerprint(&self) -> Option<String> {
+        let pruner = self.stopping.as_ref().map(Pruner::fingerprint);
+        let rules: Vec<_> = pruner.into_iter().chain(self.racing.as_ref().map(Racing::fingerprint)).collect();
+        (!rules.is_empty()).then(|| rules.join(", "))
+    }
+
     /// Returns the costs if the goal names any.
     fn named_costs(&self) -> Option<Arc<dyn KnownCosts>> {
         self.costs.clone().filter(|_| !self.goal.costs().is_empty())
@@ -312,6 +328,9 @@ impl Options {
         }
         if let Some(rule) = self.stopping {
             session = session.stop_early(rule);
+        }
+        if let Some(rule) = self.racing {
+            session = session.racing(rule);
         }
         session.observers.extend(self.observers);
         for (id, reason) in self.invalid {

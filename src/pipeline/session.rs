@@ -15,7 +15,7 @@ use crate::{
     search::{Proposal, Searcher, check_bounds},
     seed::Seed,
     space::{Architecture, SearchSpace},
-    stopping::Pruner,
+    stopping::{Pruner, Racing},
     study::{
         Event, Failure, FailureKind, Goal, KnownCostError, KnownCosts, Origin, Report, Study, StudyError, Trial,
         TrialId, left_out,
@@ -50,6 +50,7 @@ pub struct Session<S> {
     queue: VecDeque<TrialId>,
     lag: Option<u64>,
     stopping: Option<Box<dyn Pruner>>,
+    racing: Option<Racing>,
     max_attempts: u32,
     /// Whether the bounds of the goal have been checked.
     bounds_checked: bool,
@@ -135,6 +136,7 @@ impl<S: Searcher> Session<S> {
             queue,
             lag: None,
             stopping: None,
+            racing: None,
             max_attempts: MAX_ATTEMPTS,
             bounds_checked: false,
             notices: Vec::new(),
@@ -159,6 +161,14 @@ impl<S: Searcher> Session<S> {
     #[must_use]
     pub fn stop_early(mut self, rule: impl Pruner + 'static) -> Self {
         self.stopping = Some(Box::new(rule));
+        self
+    }
+
+    /// Hands out the searcher's trials with a race for their repetitions by this rule. A journal's `setup` names it. The
+    /// rule sees what the searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
+    #[must_use]
+    pub fn racing(mut self, rule: Racing) -> Self {
+        self.racing = Some(rule);
         self
     }
 
@@ -216,7 +226,8 @@ impl<S: Searcher> Session<S> {
             self.watch(|observer, _| observer.notice(&text));
         }
         if let Some(&id) = self.queue.front() {
-            if self.stopping.is_some() && self.missing(self.hidden(id)).any(|id| !self.queue.contains(&id)) {
+            let barred = self.stopping.is_some() || self.racing.is_some();
+            if barred && self.missing(self.hidden(id)).any(|id| !self.queue.contains(&id)) {
                 return Ok(Ask::Wait);
             }
             let trial = self.with_bar(id)?;
@@ -398,10 +409,17 @@ impl<S: Searcher> Session<S> {
 
     /// Returns the trial with its threshold.
     fn with_bar(&self, id: TrialId) -> Result<Trial, PipelineError> {
-        let trial = self.study.trial(id)?.clone();
-        let Some(rule) = &self.stopping else { return Ok(trial) };
-        let threshold = rule.threshold(&self.study.before(self.hidden(id)), &trial.architecture);
-        Ok(Trial { threshold, ..trial })
+        let mut trial = self.study.trial(id)?.clone();
+        let racing = self.racing.filter(|_| trial.origin == Origin::Searcher);
+        if self.stopping.is_none() && racing.is_none() {
+            return Ok(trial);
+        }
+        let known = self.study.before(self.hidden(id));
+        if let Some(rule) = &self.stopping {
+            trial.threshold = rule.threshold(&known, &trial.architecture);
+        }
+        trial.race = racing.map(|rule| rule.race(&known, &trial.architecture));
+        Ok(trial)
     }
 
     fn submit(&mut self, architecture: Architecture, origin: Origin) -> Result<TrialId, PipelineError> {

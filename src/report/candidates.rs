@@ -10,7 +10,7 @@ use super::{
     units,
 };
 use crate::{
-    study::{Goal, Observation, Study},
+    study::{Goal, Observation, Raced, Study},
     text::{exact, number},
 };
 
@@ -29,7 +29,7 @@ pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
     let pooled = study.pooled();
     let goal = study.goal();
     let mut leaders: Vec<Observation> = pooled.observations().collect();
-    leaders.sort_by(|a, b| b.value.total_cmp(&a.value));
+    leaders.sort_by(Observation::best_first);
     leaders.truncate(count);
     let score = |seen: &Observation| goal.orient(seen.value);
     let rows = leaders.iter().map(|seen| {
@@ -85,6 +85,11 @@ fn extent(leaders: &[Observation], score: impl Fn(&Observation) -> f64) -> Axis 
     Axis::with_bars(&leaders.iter().map(|seen| (score(seen), seen.report.standard_error)).collect::<Vec<_>>())
 }
 
+/// That a trial did not run to its end.
+fn in_words(raced: Raced) -> String {
+    format!(" ({} of {} repetitions)", raced.done, raced.planned)
+}
+
 /// The architectures that were evaluated, best first, with every score; of many the best alone. Empty without any.
 pub(super) fn table(study: &Study) -> String {
     let pooled = study.pooled();
@@ -93,7 +98,7 @@ pub(super) fn table(study: &Study) -> String {
     if leaders.is_empty() {
         return String::new();
     }
-    leaders.sort_by(|a, b| b.value.total_cmp(&a.value));
+    leaders.sort_by(Observation::best_first);
     let mut tasks: Vec<&str> = leaders.iter().flat_map(|o| o.report.scores.keys()).map(String::as_str).collect();
     tasks.sort_unstable();
     tasks.dedup();
@@ -107,6 +112,7 @@ pub(super) fn table(study: &Study) -> String {
         let mut cells = vec![
             Cell::number(rank as f64 + 1.0, (rank + 1).to_string()),
             Cell::layers(&seen.trial.architecture),
+            Cell::text(&(seen.trial.architecture.to_string() + &seen.report.raced.map(in_words).unwrap_or_default())),
             Cell::measured(goal.orient(seen.value), report.standard_error, &axis),
             if rank == 0 { Cell::blank() } else { Cell::number(gap.score, gap.text()) },
         ];

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     space::Architecture,
-    study::{Observation, Study, Trial, TrialState},
+    study::{Observation, Raced, Study, Trial, TrialState},
     text::{exact, number},
 };
 
@@ -58,6 +58,7 @@ fn table(study: &Study) -> String {
     let row = |trial: &Trial| {
         let (state, report) = match &trial.state {
             TrialState::Pending => ("pending", None),
+            TrialState::Completed(report) if report.raced.is_some() => ("raced", Some(report)),
             TrialState::Completed(report) => ("completed", Some(report)),
             TrialState::Failed(_) => ("failed", None),
             TrialState::Invalid { .. } => ("invalid", None),
@@ -146,10 +147,11 @@ fn keys(study: &Study, result: Option<&Architecture>, many: bool) -> Vec<Key<'st
 /// Where the line of the best so far has its corners.
 fn best_so_far(study: &Study, axis: Axis) -> Vec<(f64, f64)> {
     let better = |best: &mut f64, seen: Observation| {
-        *best = best.max(seen.value);
+        *best = if seen.is_whole() { best.max(seen.value) } else { *best };
         Some((seen.trial.id.0 as f64, axis.at(study.goal().orient(*best))))
     };
-    let mut line: Vec<_> = study.observations().scan(f64::NEG_INFINITY, better).collect();
+    let mut line: Vec<_> =
+        study.observations().scan(f64::NEG_INFINITY, better).filter(|(_, best)| best.is_finite()).collect();
     if line.len() > FEW {
         // Only where it changes, and its end.
         let last = line.last().copied();
@@ -172,7 +174,9 @@ fn paint_trials(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
     for seen in study.observations() {
         let error = seen.report.standard_error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
         let score = number(goal.orient(seen.value), 4);
-        let text = format!("{}, {}: {score}{error}", seen.trial.id, seen.trial.architecture);
+        let raced = |Raced { done, planned }: Raced| format!(", {done} of {planned} repetitions");
+        let raced = seen.report.raced.map(raced).unwrap_or_default();
+        let text = format!("{}, {}: {score}{error}{raced}", seen.trial.id, seen.trial.architecture);
         hints.point(chart.backend_coord(&at(&seen)), &text);
     }
     Ok(())

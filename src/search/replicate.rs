@@ -4,11 +4,11 @@ use super::{Proposal, SearchError, Searcher, unknown::Unknown};
 use crate::{
     seed::Rng,
     space::Architecture,
-    study::{Study, ranked},
+    study::{Observation, Study, ranked},
 };
 
 /// Every `every`-th proposal evaluates one of the `leaders` architectures with the best mean so far again, under a new
-/// seed: the one with the fewest observations, among equals the better one. The others are `S`'s.
+/// seed, of those that ran to their end: the one with the fewest observations, among equals the better one. The others are `S`'s.
 ///
 /// Repetitions are trials like any other. Merge them with [`Pooled`](crate::aggregate::Pooled), so that means are
 /// compared and not the luckiest draws. A space that is known to the last sequence is finished: nothing is repeated
@@ -37,7 +37,7 @@ impl<S> Replicate<S> {
     /// The leader that is known least; `None` where all of them are pending.
     fn leader(&self, study: &Study) -> Option<Architecture> {
         let pooled = study.pooled();
-        let leaders = ranked(&pooled, pooled.observations().collect(), self.leaders);
+        let leaders = ranked(&pooled, pooled.observations().filter(Observation::is_whole).collect(), self.leaders);
         let seen = |a: &Architecture| study.observations().filter(|seen| seen.trial.architecture == *a).count();
         let pending = |a: &Architecture| study.pending().any(|trial| trial.architecture == *a);
         let free = leaders.iter().map(|leader| &leader.trial.architecture).filter(|a| !pending(a));

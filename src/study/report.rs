@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-use super::{Goal, Limit, Measure, TrialId};
+use super::{Goal, Limit, Measure, Raced, TrialId};
 use crate::statistics::{mean, standard_error};
 
 /// The result of evaluating one trial.
@@ -32,6 +32,11 @@ pub struct Report {
     /// Standard error of the goal's score, if it was measured more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
+    /// How many of the planned repetitions were made if the trial lost its [race](crate::study::Race); `None` if the
+    /// trial ran to its end. Such a score has a larger error and is biased slightly towards worse values, so leaders
+    /// and results are chosen among the other trials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raced: Option<Raced>,
     /// Intermediate values of the whole trial, as (step, value) by ascending step. Larger is better, whatever the goal.
     ///
     /// [Pruners](crate::stopping) compare trials by them. Set by the executor, from the values that the evaluator
@@ -189,9 +194,12 @@ impl Report {
     /// Combines several evaluations of one architecture into one report.
     ///
     /// It contains the means of the scores that all reports have, the pooled trainings, the standard error of the
-    /// goal's score computed from its spread, and the sums of FLOPs and time. There is no curve. A single report is
-    /// returned unchanged, including its own standard error.
+    /// goal's score computed from its spread, and the sums of FLOPs and time. There is no curve. If some evaluations
+    /// ran to their end, those that lost a [race](Self::raced) are left out. A single report is returned unchanged,
+    /// including its own standard error.
     pub fn pooled(reports: &[&Report], goal: &Goal) -> Report {
+        let whole: Vec<&Report> = reports.iter().copied().filter(|report| report.raced.is_none()).collect();
+        let reports = if whole.is_empty() { reports } else { whole.as_slice() };
         let Some((&first, others)) = reports.split_first() else { return Report::default() };
         if others.is_empty() {
             return first.clone();
@@ -204,6 +212,7 @@ impl Report {
             scores: means.collect(),
             costs: first.costs.clone(),
             standard_error: all(&goal.score).and_then(|scores| standard_error(&scores)),
+            raced: Raced::pooled(reports.iter().map(|report| report.raced)),
             curve: Vec::new(),
             tasks: first.tasks.iter().map(|task| task.pooled_over(reports)).collect(),
             parameters: reports.iter().map(|report| report.parameters).max().unwrap_or(0),

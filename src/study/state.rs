@@ -1,6 +1,6 @@
 //! The trials of a search.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use thiserror::Error;
 
@@ -35,6 +35,23 @@ pub struct Observation<'a> {
     pub report: &'a Report,
     /// The score of the goal, oriented so that larger is better.
     pub value: f64,
+}
+
+impl Observation<'_> {
+    /// Whether the trial ran to its end, rather than losing a [race](crate::study::Race).
+    pub fn is_whole(&self) -> bool {
+        self.report.raced.is_none()
+    }
+
+    /// What ran to its end is above the rest, then by value.
+    pub(crate) fn rank(&self) -> (bool, f64) {
+        (self.is_whole(), self.value)
+    }
+
+    /// The order of leaders, best first.
+    pub(crate) fn best_first(&self, other: &Self) -> Ordering {
+        other.is_whole().cmp(&self.is_whole()).then(other.value.total_cmp(&self.value))
+    }
 }
 
 impl Study {
@@ -100,10 +117,11 @@ impl Study {
         self.trials.iter().filter(|trial| !trial.is_invalid() && trial.origin != Origin::Merged).count()
     }
 
-    /// Returns the best observation by the goal's score that satisfies the goal's bounds; on ties, the earliest.
+    /// Returns the best observation by the goal's score that satisfies the goal's bounds; on ties, the earliest. Trials
+    /// that ran to their end come before those that lost a [race](crate::study::Race).
     pub fn best(&self) -> Option<Observation<'_>> {
         let within = self.observations().filter(|seen| seen.report.excess(&self.goal) <= 0.0);
-        within.reduce(|best, next| if next.value > best.value { next } else { best })
+        within.reduce(|best, next| if next.rank() > best.rank() { next } else { best })
     }
 
     /// Returns whether the architecture has a pending, completed or failed trial, so that proposing it again would
@@ -150,15 +168,14 @@ impl Study {
         view
     }
 
-    /// Gives completed trials another score, and nothing beside it in their reports, where there is one.
+    /// Replaces the reports of completed trials by a score alone, where `score` gives one.
     pub(crate) fn rescore(&mut self, mut score: impl FnMut(TrialId) -> Option<f64>) {
         for trial in &mut self.trials {
-            let Trial { id, seed, origin, failed_attempts, .. } = **trial;
-            if let (TrialState::Completed(_), Some(score)) = (&trial.state, score(id)) {
-                let state = TrialState::Completed(Report::score(self.goal.score.clone(), score));
-                let architecture = trial.architecture.clone();
-                let threshold = trial.threshold.clone();
-                *trial = Arc::new(Trial { id, architecture, seed, origin, failed_attempts, state, threshold });
+            if matches!(trial.state, TrialState::Completed(_))
+                && let Some(score) = score(trial.id)
+            {
+                let trial = Arc::make_mut(trial);
+                trial.state = TrialState::Completed(Report::score(self.goal.score.clone(), score));
             }
         }
     }
@@ -300,7 +317,7 @@ mod tests {
     use crate::{
         primitive::Symbol,
         seed::Seed,
-        study::{Failure, FailureKind},
+        study::{Failure, FailureKind, Raced},
     };
 
     fn propose(study: &Study, text: &str) -> Event {
@@ -435,6 +452,14 @@ mod tests {
         assert_eq!(seen, [(0, 0.5, None), (1, 0.5, Some(0.25))]);
         assert_eq!((pooled.trials().len(), pooled.pending().count(), pooled.next_id()), (4, 1, TrialId(5)));
         assert_eq!(pooled.pooled(), pooled);
+        // What lost a race adds nothing to what ran to its end, and does not lead.
+        study.apply(propose(&study, "AAM")).unwrap();
+        let raced = Some(Raced { done: 8, planned: 30 });
+        let report = Report { raced, ..Report::score("accuracy", 0.9) };
+        study.apply(Event::Completed { id: TrialId(5), report }).unwrap();
+        let pooled = study.pooled();
+        assert_eq!(pooled.observations().map(|seen| seen.value).collect::<Vec<_>>(), [0.5, 0.5]);
+        assert_eq!(study.best().unwrap().value, 0.75);
     }
 
     #[test]

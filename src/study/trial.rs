@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Report, TrialId};
+use super::{Race, Report, TrialId};
 use crate::{seed::Seed, space::Architecture};
 
 /// One evaluation of one architecture: the input of an evaluator, and its result.
@@ -24,6 +24,8 @@ pub struct Trial {
     pub state: TrialState,
     /// Intermediate values below which the evaluation is stopped. Set when the trial is handed out, empty in a study.
     pub threshold: Threshold,
+    /// The bar of its repetitions; set when the trial is handed out, absent in a study.
+    pub race: Option<Race>,
 }
 
 /// The intermediate values that a trial must reach: a step function of the training step.
@@ -124,6 +126,7 @@ impl Trial {
             failed_attempts: 0,
             state: TrialState::Pending,
             threshold: Threshold::default(),
+            race: None,
         }
     }
 

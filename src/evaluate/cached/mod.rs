@@ -152,7 +152,9 @@ impl<E: Evaluator> Evaluator for Cached<E> {
         if context.cancelled() {
             return Err(EvalError::Cancelled);
         }
-        let key = (trial.architecture.clone(), trial.seed);
+        // What a race cut short is not the whole measurement, and depends on the bar.
+        let seed = trial.race.as_ref().map_or(trial.seed, |race| trial.seed.derive(&race.fingerprint(), 0));
+        let key = (trial.architecture.clone(), seed);
         if let Some(report) = self.recall(&key, context)? {
             let steps = report.curve.last().map_or(0, |&(step, _)| step);
             for &(step, value) in &report.curve {

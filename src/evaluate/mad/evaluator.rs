@@ -11,6 +11,7 @@ use super::{
     kept::{Done, Kept},
     live::Live,
     readings::curve_mean,
+    repetitions::{Repetitions, order},
 };
 use crate::{
     cost::{ModelCost, Workload},
@@ -24,12 +25,13 @@ use crate::{
     primitive::{BuildError, Primitives, RegistryError, Symbol},
     seed::Seed,
     space::Architecture,
-    statistics::standard_error,
     study::{Report, TaskReport, Trial},
     train::{Evaluation, Outcome, TokenBatch, TrainConfig, TrainError, Trained, predict, train},
 };
 
 /// Evaluates architectures by training them on the MAD tasks; the score is named `accuracy`.
+///
+/// In a [race](crate::study::Race) for this score the repetitions of the trainings take turns, and end where it is lost.
 ///
 /// Where there is a folder for [checkpoints](Context::checkpoint), trainings that are done are not repeated by the next
 /// attempt.
@@ -144,62 +146,56 @@ impl Evaluator for Mad {
 
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let trainings = &self.protocol.trainings;
-        let mut report = Report::default();
-        let mut train_flops = 0.0;
         let mut live = Live::new(context, self.protocol.steps());
         let mut kept = Kept::in_folder(context.checkpoint());
         let accelerator = device::is_accelerator(&self.device);
-        // Of the score: the sum over trainings, unknown where one is not repeated.
-        let mut variance = Some(0.0);
-        for training in trainings {
-            let share = self.share(training);
+        let mut repetitions = Repetitions::new(self);
+        for (index, repeat) in order(trainings, trial.race.is_some()) {
+            let training = &trainings[index];
             let configs = training.runs();
-            let mut repeats = Vec::new();
-            for repeat in 0..training.repeats {
-                live.begin(training.label(), share / training.repeats as f64);
-                let mut best: Option<TaskReport> = None;
-                for (point, config) in configs.iter().enumerate() {
-                    let index = repeat * configs.len() + point;
-                    let seed = trial.seed.derive(&format!("mad/{}", live.stage), index as u64);
-                    let run = Run { mad: self, training, config, seed };
-                    let done = match kept.next() {
-                        Some(done) => {
-                            live.again(&done.told);
-                            done
-                        }
-                        None => {
-                            let done = guarded(accelerator, || run.carry_out(&trial.architecture, &mut live))?;
-                            kept.keep(&done);
-                            done
-                        }
-                    };
-                    report.parameters = report.parameters.max(done.parameters);
-                    train_flops += done.train_flops;
-                    live.end(config.steps, score(&done.task));
-                    // The first among equals, so that the grid's order decides.
-                    if best.as_ref().is_none_or(|best| score(&done.task) > score(best)) {
-                        best = Some(done.task);
+            live.begin(training.label(), self.share(training) / training.repeats as f64);
+            let mut best: Option<TaskReport> = None;
+            for (point, config) in configs.iter().enumerate() {
+                let number = repeat * configs.len() + point;
+                let seed = trial.seed.derive(&format!("mad/{}", live.stage), number as u64);
+                let run = Run { mad: self, training, config, seed };
+                let done = match kept.next() {
+                    Some(done) => {
+                        live.again(&done.told);
+                        done
                     }
+                    None => {
+                        let done = guarded(accelerator, || run.carry_out(&trial.architecture, &mut live))?;
+                        kept.keep(&done);
+                        done
+                    }
+                };
+                repetitions.parameters = repetitions.parameters.max(done.parameters);
+                repetitions.train_flops += done.train_flops;
+                live.end(config.steps, score(&done.task));
+                // The first among equals, so that the grid's order decides.
+                if best.as_ref().is_none_or(|best| score(&done.task) > score(best)) {
+                    best = Some(done.task);
                 }
-                repeats.extend(best);
             }
-            let scores: Vec<f64> = repeats.iter().map(score).collect();
-            variance = variance.zip(standard_error(&scores)).map(|(sum, error)| sum + (share * error).powi(2));
-            report.tasks.push(TaskReport::pooled(live.stage.clone(), &repeats.iter().collect::<Vec<_>>()));
+            repetitions.add(index, best.unwrap_or_default());
+            if context.stopped().is_some() {
+                return Err(EvalError::Cancelled);
+            }
+            if let Some(report) = trial.race.as_ref().and_then(|race| repetitions.lost(race)) {
+                return Ok(report);
+            }
         }
-        if context.stopped().is_some() {
-            return Err(EvalError::Cancelled);
-        }
-        self.score(&mut report);
-        let train_flops = Some(train_flops);
-        let standard_error = variance.map(f64::sqrt);
-        Ok(Report { standard_error, train_flops, ..report })
+        Ok(repetitions.report())
     }
 }
 
 impl Mad {
+    /// The name of the score.
+    pub(super) const SCORE: &str = "accuracy";
+
     /// The mean of each task, and the mean over tasks.
-    fn score(&self, report: &mut Report) {
+    pub(super) fn score(&self, report: &mut Report) {
         let mut tasks: Vec<(&str, Vec<(f64, f64)>)> = Vec::new();
         for (training, task) in self.protocol.trainings.iter().zip(&report.tasks) {
             let name = training.task.name();
@@ -214,12 +210,12 @@ impl Mad {
             (weight, weighted_mean(trainings))
         });
         let weighed: Vec<(f64, f64)> = weighed.collect();
-        report.scores.insert("accuracy".into(), weighted_mean(&weighed));
+        report.scores.insert(Self::SCORE.into(), weighted_mean(&weighed));
         report.scores.extend(tasks.iter().zip(&weighed).map(|((name, _), &(_, score))| ((*name).into(), score)));
     }
 
     /// What share of the trial's score that of a training is.
-    fn share(&self, training: &Training) -> f64 {
+    pub(super) fn share(&self, training: &Training) -> f64 {
         let trainings = &self.protocol.trainings;
         let counts = |training: &Training| {
             let alike = trainings.iter().filter(|other| other.task.name() == training.task.name()).count();
@@ -236,7 +232,7 @@ fn weighted_mean(weighed: &[(f64, f64)]) -> f64 {
 }
 
 /// What a training counts: trainings here always say.
-fn score(task: &TaskReport) -> f64 {
+pub(super) fn score(task: &TaskReport) -> f64 {
     task.score.unwrap_or_default()
 }
 

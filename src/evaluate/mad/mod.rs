@@ -14,6 +14,7 @@ pub(crate) mod metric;
 mod preset;
 mod protocol;
 mod readings;
+mod repetitions;
 pub mod task;
 
 pub use check::ProtocolError;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     seed::Seed,
     space::Architecture,
-    study::{Origin, Threshold, Trial, TrialId},
+    study::{Origin, Race, Threshold, Trial, TrialId},
 };
 
 /// The version of the crate, which must be the same for driver and worker.
@@ -45,13 +45,15 @@ pub(in crate::execute) struct TrialRequest {
     /// The values are text, because JSON has no infinities.
     #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "stop_below")]
     threshold: Vec<(usize, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    race: Option<Race>,
 }
 
 impl From<&Trial> for TrialRequest {
     fn from(trial: &Trial) -> Self {
-        let Trial { id, architecture, seed, origin, failed_attempts, threshold, .. } = trial.clone();
+        let Trial { id, architecture, seed, origin, failed_attempts, threshold, race, .. } = trial.clone();
         let threshold = threshold.points().iter().map(|&(step, value)| (step, value.to_string())).collect();
-        Self { id, architecture, seed, origin, failed_attempts, threshold }
+        Self { id, architecture, seed, origin, failed_attempts, threshold, race }
     }
 }
 
@@ -62,20 +64,25 @@ impl TrialRequest {
         Trial {
             failed_attempts: self.failed_attempts,
             threshold: Threshold::new(points),
+            race: self.race.clone(),
             ..Trial::new(self.id, self.architecture.clone(), self.seed, self.origin)
         }
     }
 }
 
 impl Spec {
-    /// Returns the name of the task. It depends on everything that the report depends on, and on the failed attempts,
-    /// whose results stay. Timeouts and thresholds are not part of it, so they may change.
+    /// Returns the name of the task. It depends on everything that the report depends on, races included, and on the
+    /// failed attempts, whose results stay. Timeouts and thresholds are not part of it, so they may change.
     pub(in crate::execute) fn name(&self) -> String {
         let digest = |text: &str, index| Seed(0).derive(text, index).0;
         match &self.trial {
-            Some(TrialRequest { id, architecture, seed, failed_attempts, .. }) => {
+            Some(TrialRequest { id, architecture, seed, failed_attempts, race, .. }) => {
                 let letters = architecture.letters();
-                let text = format!("{}\n{}\n{letters}\n{failed_attempts}\n{}", self.version, self.evaluator, seed.0);
+                let mut text =
+                    format!("{}\n{}\n{letters}\n{failed_attempts}\n{}", self.version, self.evaluator, seed.0);
+                if let Some(race) = race {
+                    text += &format!("\n{}", race.fingerprint());
+                }
                 format!("trial-{:05}-{:016x}", id.0, digest(&text, id.0))
             }
             None => format!("probe-{:016x}", digest(&format!("{}\n{}", self.version, self.evaluator), 0)),
@@ -86,12 +93,21 @@ impl Spec {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::study::Goal;
+
+    fn race(bar: f64) -> Option<Race> {
+        Some(Race::new(&Goal::default(), Some(bar), 2.0, 4))
+    }
 
     /// A spec in which every field is set.
     pub(in crate::execute::task) fn spec() -> Spec {
         let trial = Trial::new(TrialId(3), "AM".parse().unwrap(), Seed(u64::MAX), Origin::Manual);
-        let trial =
-            Trial { failed_attempts: 1, threshold: Threshold::new([(2, 0.1), (4, f64::NEG_INFINITY)]), ..trial };
+        let trial = Trial {
+            failed_attempts: 1,
+            threshold: Threshold::new([(2, 0.1), (4, f64::NEG_INFINITY)]),
+            race: race(0.1),
+            ..trial
+        };
         let version = VERSION.into();
         let evaluator = "test".into();
         Spec {
@@ -134,10 +150,12 @@ pub(super) mod tests {
             asked(|asked| asked.seed = Seed(4)),
             asked(|asked| asked.failed_attempts = 0),
             asked(|asked| asked.architecture = "MA".parse().unwrap()),
+            asked(|asked| asked.race = None),
+            asked(|asked| asked.race = race(0.5)),
         ];
         other.sort();
         other.dedup();
-        assert_eq!(other.len(), 8);
+        assert_eq!(other.len(), 10);
         let name = spec.name();
         let parts: Vec<_> = name.split('-').collect();
         assert_eq!((parts[0], parts[1], parts[2].len()), ("trial", "00003", 16));

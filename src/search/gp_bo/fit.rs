@@ -3,14 +3,13 @@
 //! The density has several maxima: what long lengthscales and noise explain, short lengthscales explain without. A
 //! start on either side of that choice finds the better one.
 
-use nalgebra::DVector;
-
 use super::{
     GpError,
     features::Term,
     hyper::{Hyper, NOISE_PRIOR},
     kernel::{Categorical, Given, Kernel, Priors, Rbf, Structured},
     minimise::{Limits, minimise},
+    outcomes::Standardised,
 };
 
 /// Hyperparameters that maximise the posterior density, and what finding them took.
@@ -31,7 +30,7 @@ pub(super) struct Fit<K> {
 /// The error of the last start where no start can be evaluated, and [`GpError::Fit`] where none has a finite density.
 pub(super) fn fit<K: Kernel>(
     points: &K::Points,
-    outcomes: &DVector<f64>,
+    outcomes: &Standardised,
     starts: &[Hyper<K>],
     limits: Limits,
 ) -> Result<Fit<K>, GpError> {
@@ -104,7 +103,7 @@ mod tests {
 
     fn check<K: Kernel<Points = DMatrix<f64>>>(fixture: &Fixture, starts: &[Hyper<K>]) {
         let points = fixture.points();
-        let outcomes = DVector::from_column_slice(&fixture.y_std);
+        let outcomes = Standardised::new(&fixture.y).unwrap();
         let clock = Instant::now();
         let found = fit(&points, &outcomes, starts, Limits::default()).unwrap();
         let time = clock.elapsed().as_secs_f64() * 1e3;
@@ -135,7 +134,7 @@ mod tests {
     #[test]
     fn starts_that_lead_nowhere_are_an_error() {
         let points = DMatrix::zeros(3, 2);
-        let outcomes = DVector::from_vec(vec![1.0, 0.0, -1.0]);
+        let outcomes = Standardised::new(&[1.0, 0.0, -1.0]).unwrap();
         let none: [Hyper<Rbf>; 0] = [];
         assert_eq!(fit(&points, &outcomes, &none, Limits::default()), Err(GpError::Fit { starts: 0 }));
         let start = &Hyper::<Rbf>::starts(2)[0];

@@ -3,18 +3,20 @@
 //! | symbol | meaning |
 //! |---|---|
 //! | N | observations |
-//! | s2 | variance of the noise on the standardised scale, at least 1e-4 |
+//! | s2 | variance of the noise on the standardised scale that all outcomes share, at least 1e-4 |
+//! | V | diagonal of the known variances of the outcomes' own noise, 0 where none is known |
 //! | c | constant mean |
-//! | K, alpha | covariance of the latent function, (K + s2 I)^-1 (y - c) |
+//! | K, alpha | covariance of the latent function, (K + V + s2 I)^-1 (y - c) |
 //! | u | free parameters: ln(s2 - 1e-4), c, then those of the kernel |
 //!
-//! What is maximised is BoTorch's `ExactMarginalLogLikelihood`, (ln N(y; c, K + s2 I) + ln priors) / N, with the
+//! What is maximised is BoTorch's `ExactMarginalLogLikelihood`, (ln N(y; c, K + V + s2 I) + ln priors) / N, with the
 //! priors as densities in s2 and l whichever variables are moved. Its gradient is eq. 5.9 of Rasmussen and Williams
-//! (2006), d/dt = 1/2 tr((alpha alpha' - (K + s2 I)^-1) dK/dt): one factor and one inverse, then cheap passes.
+//! (2006), d/dt = 1/2 tr((alpha alpha' - (K + V + s2 I)^-1) dK/dt): one factor and one inverse, then cheap passes. V is
+//! what GPyTorch's `FixedNoiseGaussianLikelihood` takes, beside which it learns s2 on request.
 
-use nalgebra::DVector;
+use nalgebra::{DMatrix, DVector};
 
-use super::{GpError, kernel::Kernel, posterior::Posterior, prior::LogNormal};
+use super::{GpError, kernel::Kernel, outcomes::Standardised, posterior::Posterior, prior::LogNormal};
 
 /// The smallest variance of the noise, as in BoTorch.
 const NOISE_FLOOR: f64 = 1e-4;
@@ -25,7 +27,7 @@ pub(super) const NOISE_PRIOR: LogNormal = LogNormal { loc: -4.0, scale: 1.0 };
 /// Everything a fit chooses.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Hyper<K> {
-    /// Variance of the noise on the standardised scale; above 1e-4 where a fit starts.
+    /// Variance of the noise that all outcomes share on the standardised scale; above 1e-4 where a fit starts.
     pub(super) noise: f64,
     /// The constant mean on the standardised scale.
     pub(super) mean: f64,
@@ -51,8 +53,13 @@ impl<K: Kernel> Hyper<K> {
     ///
     /// # Errors
     /// [`GpError`], see [`Posterior::fit`].
-    pub(super) fn posterior(&self, points: &K::Points, outcomes: &DVector<f64>) -> Result<Posterior, GpError> {
-        Posterior::fit(self.kernel.gram(points), self.noise, self.mean, outcomes)
+    pub(super) fn posterior(&self, points: &K::Points, outcomes: &Standardised) -> Result<Posterior, GpError> {
+        self.posterior_of(self.kernel.gram(points), outcomes)
+    }
+
+    /// The same, given K.
+    fn posterior_of(&self, gram: DMatrix<f64>, outcomes: &Standardised) -> Result<Posterior, GpError> {
+        Posterior::fit(with_diagonal(gram, &outcomes.noise), self.noise, self.mean, &outcomes.values)
     }
 
     /// The log density of the hyperparameters before anything is observed.
@@ -61,19 +68,19 @@ impl<K: Kernel> Hyper<K> {
         NOISE_PRIOR.log_density(self.noise) + self.kernel.log_prior().0
     }
 
-    /// (ln N(y; c, K + s2 I) + ln priors) / N and its gradient with respect to the free parameters.
+    /// (ln N(y; c, K + V + s2 I) + ln priors) / N and its gradient with respect to the free parameters.
     ///
     /// # Errors
     /// [`GpError`], see [`Posterior::fit`].
     pub(super) fn map_objective(
         &self,
         points: &K::Points,
-        outcomes: &DVector<f64>,
+        outcomes: &Standardised,
     ) -> Result<(f64, Vec<f64>), GpError> {
         let gram = self.kernel.gram(points);
-        let posterior = Posterior::fit(gram.clone(), self.noise, self.mean, outcomes)?;
+        let posterior = self.posterior_of(gram.clone(), outcomes)?;
         let alpha = posterior.alpha();
-        // W = alpha alpha' - (K + s2 I)^-1.
+        // W = alpha alpha' - (K + V + s2 I)^-1.
         let mut weights = posterior.factor().inverse();
         let trace = alpha.norm_squared() - weights.trace();
         weights.ger(1.0, alpha, alpha, -1.0);
@@ -84,11 +91,19 @@ impl<K: Kernel> Hyper<K> {
         let slopes = self.kernel.pull_back(points, &gram, &weights);
         gradient.extend(slopes.iter().zip(&prior_slopes).map(|(slope, prior)| 0.5 * slope + prior));
 
-        let count = outcomes.len() as f64;
+        let count = outcomes.values.len() as f64;
         let log_prior = NOISE_PRIOR.log_density(self.noise) + kernel_prior;
         gradient.iter_mut().for_each(|slope| *slope /= count);
         Ok(((posterior.log_marginal_likelihood() + log_prior) / count, gradient))
     }
+}
+
+/// K + V.
+fn with_diagonal(mut gram: DMatrix<f64>, variances: &DVector<f64>) -> DMatrix<f64> {
+    for (at, variance) in variances.iter().enumerate().take(gram.nrows().min(gram.ncols())) {
+        gram[(at, at)] += variance;
+    }
+    gram
 }
 
 #[cfg(test)]
@@ -97,15 +112,21 @@ mod tests {
     use crate::search::gp_bo::{
         golden::{self, Fixture, Golden, close, difference},
         kernel::{Categorical, Rbf},
-        outcomes::Standardised,
     };
+
+    /// The standardised outcomes of a golden file.
+    fn seen(fixture: &Fixture) -> Standardised {
+        let values = DVector::from_column_slice(&fixture.y_std);
+        let noise = DVector::zeros(values.len());
+        Standardised { values, mean: fixture.y_mean, sd: fixture.y_stdv, noise }
+    }
 
     fn check<K>(fixture: &Fixture, golden: &Golden, hyper: &Hyper<K>)
     where
         K: Kernel<Points = nalgebra::DMatrix<f64>>,
     {
         let points = fixture.points();
-        let outcomes = DVector::from_column_slice(&fixture.y_std);
+        let outcomes = seen(fixture);
         let gram = hyper.kernel.gram(&points);
         let rows = (0..gram.nrows()).flat_map(|i| (0..=i).map(move |j| (i, j)));
         let lower: Vec<_> = rows.map(|at| gram[at]).take(golden.kernel_lower.len()).collect();
@@ -121,18 +142,17 @@ mod tests {
         let expected = DVector::from_vec(golden.free_gradient());
         let slopes = (DVector::from_vec(gradient) - &expected).amax() / expected.amax().max(0.01);
 
-        let scale = Standardised { values: outcomes, mean: fixture.y_mean, sd: fixture.y_stdv };
         let cross = hyper.kernel.cross(&fixture.tests(), &points);
         let tests = fixture.tests();
         let (mean, covariance) = posterior.predict(&cross, &hyper.kernel.gram(&tests)).unwrap();
         let (same, variance) = posterior.predict_diagonal(&cross, &hyper.kernel.variances(&tests)).unwrap();
         assert!((&mean - &same).amax() < 1e-14 * mean.amax().max(1.0));
-        let mean = difference(&scale.restore_mean(&mean), &golden.post_mean);
-        let covariance = scale.restore_covariance(&covariance);
+        let mean = difference(&outcomes.restore_mean(&mean), &golden.post_mean);
+        let covariance = outcomes.restore_covariance(&covariance);
         let expected: Vec<_> = golden.post_cov.iter().flatten().copied().collect();
         let covariance = difference(&covariance, &expected);
         // GPyTorch returns no variance below 1e-10.
-        let variance: Vec<_> = variance.iter().map(|v| (v * scale.sd * scale.sd).max(1e-10)).collect();
+        let variance: Vec<_> = variance.iter().map(|v| (v * outcomes.sd * outcomes.sd).max(1e-10)).collect();
         let variance = difference(&variance, &golden.post_var);
         println!(
             "{:22} {:15} kernel {kernel:.0e} lml {likelihood:.0e} prior {prior:.0e} map {objective:.0e} \
@@ -162,7 +182,7 @@ mod tests {
         }
     }
 
-    fn check_gradient<K>(hyper: &Hyper<K>, points: &K::Points, outcomes: &DVector<f64>)
+    fn check_gradient<K>(hyper: &Hyper<K>, points: &K::Points, outcomes: &Standardised)
     where
         K: Kernel,
     {
@@ -179,15 +199,41 @@ mod tests {
         }
     }
 
+    /// Standard errors of very different sizes, one of them unknown.
+    fn errors(fixture: &Fixture) -> Vec<Option<f64>> {
+        let error = |at: usize| (at != 1).then_some(fixture.y_stdv * [0.0, 0.1, 0.5, 2.0][at % 4]);
+        (0..fixture.y.len()).map(error).collect()
+    }
+
+    #[test]
+    fn known_noise_stands_beside_the_common_one_on_the_diagonal() {
+        let fixture = &golden::fixtures()[0];
+        let hyper = fixture.hyper[0].rbf();
+        let points = fixture.points();
+        let outcomes = seen(fixture).with_errors(&errors(fixture));
+        let covariance = hyper.kernel.gram(&points)
+            + DMatrix::from_diagonal(&outcomes.noise)
+            + DMatrix::identity(points.nrows(), points.nrows()) * hyper.noise;
+        let residuals = outcomes.values.add_scalar(-hyper.mean);
+        let expected = covariance.clone().cholesky().unwrap().solve(&residuals);
+        let posterior = hyper.posterior(&points, &outcomes).unwrap();
+        assert!((posterior.alpha() - &expected).amax() < 1e-9 * expected.amax());
+        let determinant = covariance.cholesky().unwrap().ln_determinant();
+        let count = residuals.len() as f64;
+        let likelihood = -0.5 * (residuals.dot(&expected) + determinant + count * std::f64::consts::TAU.ln());
+        assert!(relative(posterior.log_marginal_likelihood(), likelihood) < 1e-10);
+    }
+
     #[test]
     fn gradients_are_derivatives() {
         for fixture in golden::fixtures() {
-            let outcomes = DVector::from_column_slice(&fixture.y_std);
             let golden = &fixture.hyper[0];
-            if fixture.is_categorical() {
-                check_gradient(&golden.categorical(), &fixture.points(), &outcomes);
-            } else {
-                check_gradient(&golden.rbf(), &fixture.points(), &outcomes);
+            for outcomes in [seen(&fixture), seen(&fixture).with_errors(&errors(&fixture))] {
+                if fixture.is_categorical() {
+                    check_gradient(&golden.categorical(), &fixture.points(), &outcomes);
+                } else {
+                    check_gradient(&golden.rbf(), &fixture.points(), &outcomes);
+                }
             }
         }
     }

@@ -1,8 +1,38 @@
-//! Outcomes with mean 0 and standard deviation 1, and the backward pass.
+//! Outcomes with mean 0 and standard deviation 1, what is known of their noise, and the backward pass.
 
 use nalgebra::DVector;
 
 use super::GpError;
+
+/// The largest variance of an outcome's known noise on the standardised scale: such an outcome says nothing.
+const LARGEST_NOISE: f64 = 1e6;
+
+/// Outcomes of N observations as they were seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Outcomes {
+    /// Larger is better.
+    pub(super) values: Vec<f64>,
+    /// Standard errors of the values, where they are known.
+    pub(super) errors: Vec<Option<f64>>,
+}
+
+impl Outcomes {
+    /// Those at these positions.
+    pub(super) fn at(&self, positions: &[usize]) -> Self {
+        Self {
+            values: positions.iter().map(|&at| self.values[at]).collect(),
+            errors: positions.iter().map(|&at| self.errors[at]).collect(),
+        }
+    }
+
+    /// Standardised, with their known noise.
+    ///
+    /// # Errors
+    /// As [`Standardised::new`].
+    pub(super) fn standardised(&self) -> Result<Standardised, GpError> {
+        Ok(Standardised::new(&self.values)?.with_errors(&self.errors))
+    }
+}
 
 /// Below this standard deviation outcomes count as constant and are only centred, as in BoTorch's `Standardize`.
 const SMALLEST_SD: f64 = 1e-8;
@@ -16,6 +46,8 @@ pub(super) struct Standardised {
     pub(super) mean: f64,
     /// Their sample standard deviation before (divisor N - 1); 1 where N = 1 or where it is below 1e-8.
     pub(super) sd: f64,
+    /// N known variances of their noise, in squares of `sd`; 0 where nothing is known of any.
+    pub(super) noise: DVector<f64>,
 }
 
 impl Standardised {
@@ -42,7 +74,32 @@ impl Standardised {
         let sd = if sd * unit < SMALLEST_SD { 1.0 / unit } else { sd };
         let values = DVector::from_iterator(scaled.len(), scaled.iter().map(|y| (y - mean) / sd));
         // Of opposite numbers near the largest, the standard deviation is beyond it.
-        Ok(Self { values, mean: mean * unit, sd: (sd * unit).min(f64::MAX) })
+        let noise = DVector::zeros(values.len());
+        Ok(Self { values, mean: mean * unit, sd: (sd * unit).min(f64::MAX), noise })
+    }
+
+    /// With the standard errors of the N outcomes as their known noise. One without counts as noisy as the mean of the
+    /// others.
+    #[must_use]
+    pub(super) fn with_errors(self, errors: &[Option<f64>]) -> Self {
+        let variance = |error: f64| (error / self.sd).powi(2).min(LARGEST_NOISE);
+        let known = errors.iter().map(|error| error.filter(|error| error.is_finite()).map(variance));
+        let known: Vec<_> = known.collect();
+        let stated = known.iter().flatten().count().max(1) as f64;
+        let mean = known.iter().flatten().sum::<f64>() / stated;
+        let of = |at: usize| known.get(at).copied().flatten().unwrap_or(mean);
+        let noise = DVector::from_fn(self.values.len(), |at, _| of(at));
+        Self { noise, ..self }
+    }
+
+    /// After more outcomes of the standardised scale, each as noisy as the mean of those before.
+    #[must_use]
+    pub(super) fn and(&self, more: &DVector<f64>) -> Self {
+        let all = |before: &DVector<f64>, more: &DVector<f64>| {
+            DVector::from_iterator(before.len() + more.len(), before.iter().chain(more).copied())
+        };
+        let noise = all(&self.noise, &DVector::from_element(more.len(), self.noise.mean()));
+        Self { values: all(&self.values, more), noise, ..*self }
     }
 
     /// A value of the standardised scale on the original one, at most the largest number.
@@ -90,6 +147,23 @@ mod tests {
                 assert!((ours - expected).abs() <= 1e-9 * expected.abs().max(1e-2), "{ours} {expected}");
             }
         }
+    }
+
+    #[test]
+    fn standard_errors_are_variances_of_the_standardised_scale() {
+        let values = [0.1, 0.3, 0.2, 0.6];
+        let plain = Standardised::new(&values).unwrap();
+        assert_eq!(plain.clone().with_errors(&[None; 4]), plain);
+        let known = plain.clone().with_errors(&[Some(0.1), None, Some(0.3), Some(f64::NAN)]);
+        let unit = plain.sd.powi(2);
+        for (ours, expected) in known.noise.iter().zip([0.01, 0.05, 0.09, 0.05]) {
+            close("noise", *ours, expected / unit, 1e-12);
+        }
+        let more = known.and(&DVector::from_vec(vec![0.0, 0.5]));
+        assert_eq!((more.values.len(), more.values[5]), (6, 0.5));
+        close("noise", more.noise[4], 0.05 / unit, 1e-12);
+        let absurd = plain.with_errors(&[Some(1e300), Some(0.0), None, None]);
+        assert!(absurd.noise.iter().all(|noise| noise.is_finite()) && absurd.noise[1] == 0.0);
     }
 
     #[test]

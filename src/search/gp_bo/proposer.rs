@@ -14,6 +14,7 @@ use super::{
     kernel::Kernel,
     maximise::{MaximiseOptions, Maximiser},
     minimise::Limits,
+    outcomes::Outcomes,
     surrogate::{Marginals, Surrogate},
 };
 use crate::{
@@ -74,26 +75,34 @@ pub(super) struct Plan {
     limits: Limits,
     fit_observations: usize,
     pub(super) observations: usize,
+    standard_errors: bool,
     pub(super) options: MaximiseOptions,
 }
 
-/// What bounds the cost of a proposal.
+/// What a proposal is made from, and may cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cost {
     /// Of the fit and of the search for the best candidate.
     pub(super) budget: AskBudget,
     /// Observations that the process knows at most.
     pub(super) observations: usize,
+    /// Whether standard errors are known noise.
+    pub(super) standard_errors: bool,
 }
 
 impl Plan {
     /// `limits` and `options` within the cost.
-    pub(super) fn new(Cost { budget, observations }: Cost, limits: Limits, options: MaximiseOptions) -> Self {
+    pub(super) fn new(
+        Cost { budget, observations, standard_errors }: Cost,
+        limits: Limits,
+        options: MaximiseOptions,
+    ) -> Self {
         let enumerate = options.enumerate.min(budget.candidates as u128);
         Self {
             limits: Limits { evaluations: budget.fit_evaluations, ..limits },
             fit_observations: budget.fit_observations,
             observations,
+            standard_errors,
             options: MaximiseOptions { enumerate, budget: budget.candidates, ..options },
         }
     }
@@ -114,27 +123,28 @@ const CANDIDATES: usize = 5;
 pub(super) fn fitted<K: Kernel + Clone>(
     encode: &Encode<'_, K>,
     sequences: &[Architecture],
-    values: &[f64],
+    outcomes: &Outcomes,
     starts: &[Hyper<K>],
     plan: Plan,
 ) -> Result<(Surrogate<K>, Option<String>), GpError> {
-    let fitted = if values.len() <= plan.fit_observations {
-        Surrogate::fit(encode(sequences)?, values, starts, plan.limits).map(|(surrogate, _)| surrogate)
+    let all = outcomes.standardised()?;
+    let count = sequences.len();
+    let fitted = if count <= plan.fit_observations {
+        Surrogate::fit(encode(sequences)?, all.clone(), starts, plan.limits).map(|(surrogate, _)| surrogate)
     } else {
-        let spread = || (0..plan.fit_observations).map(|at| at * values.len() / plan.fit_observations);
-        let (some, theirs): (Vec<_>, Vec<_>) = spread().map(|at| (sequences[at].clone(), values[at])).unzip();
-        Surrogate::fit(encode(&some)?, &theirs, starts, plan.limits)
-            .and_then(|(fitted, _)| Surrogate::new(encode(sequences)?, values, fitted.hyper().clone()))
+        let spread: Vec<_> = (0..plan.fit_observations).map(|at| at * count / plan.fit_observations).collect();
+        let some: Vec<_> = spread.iter().map(|&at| sequences[at].clone()).collect();
+        Surrogate::fit(encode(&some)?, outcomes.at(&spread).standardised()?, starts, plan.limits)
+            .and_then(|(fitted, _)| Surrogate::new(encode(sequences)?, all.clone(), fitted.hyper().clone()))
     };
     match fitted {
         Ok(surrogate) => Ok((surrogate, None)),
-        Err(error @ (GpError::NoObservations | GpError::NotFinite { .. })) => Err(error),
         Err(error) => {
             let start = starts.first().ok_or(GpError::Fit { starts: 0 })?;
             let fixed = Hyper { noise: FALLBACK_NOISE, ..start.clone() };
             let why = causes(&error);
             let notice = format!("the fit of the Gaussian process failed ({why}): using its starting values");
-            Ok((Surrogate::new(encode(sequences)?, values, fixed)?, Some(notice)))
+            Ok((Surrogate::new(encode(sequences)?, all, fixed)?, Some(notice)))
         }
     }
 }
@@ -166,10 +176,12 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
     ) -> Result<Self, GpError> {
         let observations = best_and_latest(study, study.observations().collect(), plan.observations);
         let values = prepare(observations.iter().map(|seen| seen.value).collect());
+        let error = |seen: &Observation<'_>| seen.report.standard_error.filter(|_| plan.standard_errors);
+        let outcomes = Outcomes { values, errors: observations.iter().map(error).collect() };
         let sequences: Vec<_> = observations.iter().map(|seen| seen.trial.architecture.clone()).collect();
         let mut met = HashSet::new();
         let distinct = sequences.iter().filter(|sequence| met.insert(*sequence)).cloned().collect();
-        let (surrogate, notice) = fitted(&encode, &sequences, &values, starts, plan)?;
+        let (surrogate, notice) = fitted(&encode, &sequences, &outcomes, starts, plan)?;
         Ok(Self { study, encode, observations, distinct, surrogate, options: plan.options, notice })
     }
 
@@ -366,7 +378,7 @@ impl<K: Kernel + Clone> Process for Proposer<'_, K> {
         Ok(Inspection {
             predictions: self.observations.iter().enumerate().map(prediction).collect(),
             layers: self.importance()?,
-            noise: outcomes.restore_distance(hyper.noise.sqrt()),
+            noise: outcomes.restore_distance((hyper.noise + outcomes.noise.mean()).sqrt()),
             hyperparameters: hyper.kernel.describe(),
             candidates: self.candidates(function, rng)?,
         })

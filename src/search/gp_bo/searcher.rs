@@ -40,6 +40,9 @@ use crate::{
 /// known costs count exactly, their extremes are the first trials, and only what they allow is proposed. Bounds on
 /// scores enter by the probability of being within.
 ///
+/// Where reports state a standard error of the goal's score, it is known noise of that observation, beside the noise
+/// that all observations share and that the fit finds. An observation without one counts as noisy as the others.
+///
 /// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
 /// the process keeps the hyperparameters at which fits start, with much noise, and says so through
 /// [`Searcher::notice`]; it never falls back to a random draw.
@@ -51,6 +54,8 @@ pub struct GpBo {
     budget: AskBudget,
     /// From how many observations a proposal is made at most.
     observations: usize,
+    /// Whether standard errors of reports are known noise.
+    standard_errors: bool,
     notice: Option<String>,
 }
 
@@ -89,6 +94,7 @@ impl Default for GpBo {
             initial: 8,
             budget: AskBudget::STRUCTURED,
             observations: OBSERVATIONS,
+            standard_errors: true,
             notice: None,
         }
     }
@@ -181,6 +187,13 @@ impl GpBo {
         }
     }
 
+    /// Whether the [standard error](crate::study::Report::standard_error) of a report is known noise of its
+    /// observation; yes by default. Without, all observations count as equally noisy, by what the fit makes of them.
+    #[must_use]
+    pub fn with_standard_errors(self, standard_errors: bool) -> Self {
+        Self { standard_errors, ..self }
+    }
+
     /// The most that one proposal may cost.
     pub fn budget(&self) -> AskBudget {
         self.budget
@@ -213,9 +226,9 @@ impl GpBo {
         self.process(study).and_then(|process| process.promise(batch, rng)).map_err(failed)
     }
 
-    /// What bounds the cost of a proposal.
+    /// What a proposal is made from, and may cost.
     fn cost(&self) -> Cost {
-        Cost { budget: self.budget, observations: self.observations }
+        Cost { budget: self.budget, observations: self.observations, standard_errors: self.standard_errors }
     }
 
     /// The process fitted to a study.
@@ -254,10 +267,11 @@ impl Searcher for GpBo {
             OBSERVATIONS => String::new(),
             observations => format!(", observations={observations}"),
         };
+        let errors = if self.standard_errors { "" } else { ", standard_errors=false" };
         let AskBudget { fit_evaluations, fit_observations, candidates } = self.budget;
         format!(
             "{name}(acquisition={acquisition}, initial={}, fit_evaluations={fit_evaluations}, \
-             fit_observations={fit_observations}, candidates={candidates}{observations}{terms})",
+             fit_observations={fit_observations}, candidates={candidates}{observations}{errors}{terms})",
             self.initial
         )
     }
@@ -387,6 +401,27 @@ mod tests {
             {
                 assert_eq!(testkit::searcher::check(|| gp.clone(), &space), Ok(()), "{gp:?} {space:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_lucky_trial_of_large_standard_error_is_not_recommended() {
+        let mut study = Study::new(space(4), Goal::default());
+        let data =
+            [("AAAA", 0.5, 0.01), ("AAMM", 0.6, 0.01), ("AMMA", 0.9, 0.5), ("AMMM", 0.61, 0.01), ("MMMM", 0.5, 0.01)];
+        for (text, accuracy, error) in data {
+            let id = propose(&mut study, text.parse().unwrap());
+            let report = Report { standard_error: Some(error), ..Report::score("accuracy", accuracy) };
+            study.apply(Event::Completed { id, report }).unwrap();
+        }
+        for knowing in all() {
+            let unknowing = knowing.clone().with_standard_errors(false);
+            assert_eq!(knowing.recommend(&study).unwrap().letters(), "AMMM", "{knowing:?}");
+            assert_eq!(unknowing.recommend(&study).unwrap().letters(), "AMMA", "{unknowing:?}");
+            assert_ne!(knowing.fingerprint(), unknowing.fingerprint());
+            let rng = || Seed(1).rng("test", 0);
+            let noise = knowing.inspect(&study, &mut rng()).unwrap().noise;
+            assert!(noise > 0.2, "{noise}");
         }
     }
 

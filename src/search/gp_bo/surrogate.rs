@@ -38,30 +38,28 @@ impl<K: Kernel> Surrogate<K> {
     /// The process whose hyperparameters maximise their posterior density, and what the fit took.
     ///
     /// # Errors
-    /// [`GpError`] for outcomes that are missing or not finite, and for data that no start can explain.
+    /// [`GpError`] for data that no start can explain.
     pub(super) fn fit(
         points: K::Points,
-        outcomes: &[f64],
+        outcomes: Standardised,
         starts: &[Hyper<K>],
         limits: Limits,
     ) -> Result<(Self, Fit<K>), GpError>
     where
         K: Clone,
     {
-        let standardised = Standardised::new(outcomes)?;
-        let found = fit(&points, &standardised.values, starts, limits)?;
-        let posterior = found.hyper.posterior(&points, &standardised.values)?;
+        let found = fit(&points, &outcomes, starts, limits)?;
+        let posterior = found.hyper.posterior(&points, &outcomes)?;
         let hyper = found.hyper.clone();
-        Ok((Self { points, hyper, outcomes: standardised, posterior }, found))
+        Ok((Self { points, hyper, outcomes, posterior }, found))
     }
 
     /// The process with given hyperparameters.
     ///
     /// # Errors
-    /// [`GpError`] for outcomes that are missing or not finite, and where the covariance is not positive definite.
-    pub(super) fn new(points: K::Points, outcomes: &[f64], hyper: Hyper<K>) -> Result<Self, GpError> {
-        let outcomes = Standardised::new(outcomes)?;
-        let posterior = hyper.posterior(&points, &outcomes.values)?;
+    /// [`GpError`] where the covariance is not positive definite.
+    pub(super) fn new(points: K::Points, outcomes: Standardised, hyper: Hyper<K>) -> Result<Self, GpError> {
+        let posterior = hyper.posterior(&points, &outcomes)?;
         Ok(Self { points, hyper, outcomes, posterior })
     }
 
@@ -74,11 +72,9 @@ impl<K: Kernel> Surrogate<K> {
     where
         K: Clone,
     {
-        let seen = self.outcomes.values.iter().chain(believed.iter()).copied();
-        let values = DVector::from_iterator(self.outcomes.values.len() + believed.len(), seen);
         let hyper = self.hyper.clone();
-        let outcomes = Standardised { values, ..self.outcomes.clone() };
-        let posterior = hyper.posterior(&points, &outcomes.values)?;
+        let outcomes = self.outcomes.and(believed);
+        let posterior = hyper.posterior(&points, &outcomes)?;
         Ok(Self { points, hyper, outcomes, posterior })
     }
 
@@ -150,7 +146,7 @@ mod tests {
 
     fn fitted(points: DMatrix<f64>, outcomes: &[f64]) -> Surrogate<Rbf> {
         let starts = Hyper::<Rbf>::starts(points.ncols());
-        Surrogate::fit(points, outcomes, &starts, Limits::default()).unwrap().0
+        Surrogate::fit(points, Standardised::new(outcomes).unwrap(), &starts, Limits::default()).unwrap().0
     }
 
     /// Predictions everywhere are finite and variances are between 0 and the prior's.
@@ -189,13 +185,30 @@ mod tests {
     fn what_is_not_finite_is_refused() {
         let starts = Hyper::<Rbf>::starts(6);
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            let refused = Surrogate::fit(bits(3), &[0.1, value, 0.2], &starts, Limits::default());
+            let refused = Standardised::new(&[0.1, value, 0.2]);
             assert!(matches!(refused, Err(GpError::NotFinite { index: 1, .. })));
         }
-        let refused = Surrogate::fit(bits(0), &[], &starts, Limits::default());
-        assert!(matches!(refused, Err(GpError::NoObservations)));
-        let refused = Surrogate::fit(bits(3), &[0.1, 0.2], &starts, Limits::default());
+        assert!(matches!(Standardised::new(&[]), Err(GpError::NoObservations)));
+        let outcomes = Standardised::new(&[0.1, 0.2]).unwrap();
+        let refused = Surrogate::fit(bits(3), outcomes, &starts, Limits::default());
         assert!(matches!(refused, Err(GpError::Shape { .. })));
+    }
+
+    #[test]
+    fn a_precise_outcome_moves_the_process_more_than_a_noisy_one() {
+        let values = [0.5, 0.2, 0.6, 0.3, 0.9, 0.1, 0.4, 0.7];
+        let at = |error: f64| {
+            let mut errors = vec![Some(0.01); values.len()];
+            errors[4] = Some(error);
+            let outcomes = Standardised::new(&values).unwrap().with_errors(&errors);
+            let hyper = Hyper::<Rbf>::starts(6)[0].clone();
+            let surrogate = Surrogate::new(bits(8), outcomes, hyper).unwrap();
+            let (mean, variance) = surrogate.predict_diagonal(&bits(8)).unwrap();
+            (surrogate.outcomes().restore(mean[4]), variance[4])
+        };
+        let (precise, sure) = at(0.01);
+        let (noisy, unsure) = at(0.5);
+        assert!((precise - 0.9).abs() < 0.05 && noisy < 0.7 && unsure > 2.0 * sure, "{precise} {noisy}");
     }
 
     #[test]
@@ -204,7 +217,8 @@ mod tests {
         let points = bits(48);
         let outcomes: Vec<_> = points.row_iter().map(|row| row[0] - 2.0 * row[1]).collect();
         let starts = Hyper::<Categorical>::starts(6, Some(Priors::dimension_scaled(2)));
-        let (surrogate, _) = Surrogate::fit(points, &outcomes, &starts, Limits::default()).unwrap();
+        let outcomes = Standardised::new(&outcomes).unwrap();
+        let (surrogate, _) = Surrogate::fit(points, outcomes, &starts, Limits::default()).unwrap();
         let lengthscales = &surrogate.hyper().kernel.lengthscales;
         assert!(lengthscales[2..].iter().all(|&l| l > lengthscales[0].max(lengthscales[1])), "{lengthscales:?}");
         let (mean, _) = surrogate.predict_diagonal(&bits(64)).unwrap();

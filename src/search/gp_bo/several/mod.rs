@@ -17,6 +17,7 @@ use super::{
     inspection::{Candidate, Inspection},
     kernel::Kernel,
     maximise::{Found, Maximiser},
+    outcomes::Outcomes,
     proposer::{Encode, Plan, Process, Proposed, Proposer, fitted},
     surrogate::{Marginals, Surrogate},
 };
@@ -142,8 +143,9 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let seen = self.primary.observations();
         let values: Vec<_> = seen.iter().map(|seen| value(seen.report.scores.get(score))).collect();
         let sequences: Vec<_> = seen.iter().map(|seen| seen.trial.architecture.clone()).collect();
-        let values = winsorised(values);
-        let (surrogate, notice) = fitted(&self.encode, &sequences, &values, starts, self.plan)?;
+        // A report has the standard error of the goal's score alone.
+        let outcomes = Outcomes { errors: vec![None; values.len()], values: winsorised(values) };
+        let (surrogate, notice) = fitted(&self.encode, &sequences, &outcomes, starts, self.plan)?;
         self.others.push(Model { score: score.into(), direction, surrogate, notice });
         Ok(self.others.len())
     }

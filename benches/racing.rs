@@ -1,0 +1,270 @@
+//! Regret against seconds of searches that end hopeless trials early, replayed from stored repetitions. Prints Markdown.
+//!
+//! ```text
+//! cargo bench --bench racing -- --searches 100
+//! cargo bench --bench racing -- --searches 100 --race 6:4:1 --race 8:4:2 --at 24,36
+//! ```
+//!
+//! `docs/data/repetitions.csv` has the trainings of the protocol `quick` one by one, of all sequences of six layers. An
+//! evaluation draws 17 and 13 of them with replacement, by the trial's seed: methods are paired. Seconds are those of
+//! one core, and those of `--workers` that wait for each other as in a repeatable search. The regret is that of the N_0
+//! merge and of the best trial, by the means of all stored repetitions, in units of 0.01.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use composer_nas::{
+    aggregate::Best,
+    evaluate::{EvalError, Progress, Table, mad::Protocol},
+    prelude::*,
+    statistics::{mean, standard_error},
+    stopping::{MedianPruner, Racing},
+    study::{Raced, TrialId},
+};
+use rand::RngExt;
+use rayon::prelude::*;
+
+/// Searches that end hopeless trials early.
+#[derive(Parser)]
+struct Options {
+    /// The stored repetitions.
+    #[arg(long, default_value = "docs/data/repetitions.csv")]
+    table: PathBuf,
+    /// Searches per entry.
+    #[arg(long, default_value_t = 20)]
+    searches: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Numbers of trials after which the regret is read.
+    #[arg(long, value_delimiter = ',', default_values_t = [16, 24, 32, 48])]
+    at: Vec<u64>,
+    /// Racing with other settings, as trials:repetitions:errors. May be repeated.
+    #[arg(long, value_parser = race)]
+    race: Vec<Racing>,
+    /// Evaluations that run beside each other.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Searches that run beside each other.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Passed by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What ends trials early.
+#[derive(Clone, Copy)]
+enum Rule {
+    Nothing,
+    Median,
+    Race(Racing),
+}
+
+/// One training that was made.
+#[derive(Clone, Copy)]
+struct Training {
+    score: f64,
+    seconds: f64,
+}
+
+/// The stored trainings, by sequence and task.
+struct Stored(HashMap<Architecture, [Vec<Training>; 2]>);
+
+/// What a search has found and spent after some trials.
+#[derive(Clone, Copy)]
+struct Point {
+    merged: f64,
+    best: f64,
+    core_seconds: f64,
+    seconds: f64,
+    cut: f64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    ensure!(
+        options.searches > 0 && options.workers > 0 && options.threads > 0,
+        "searches, workers, threads: at least 1"
+    );
+    let table = Table::read(&options.table)?;
+    let stored = Arc::new(Stored::new(&table)?);
+    let mut rules = vec![("nothing".to_owned(), Rule::Nothing), ("median".to_owned(), Rule::Median)];
+    let races = if options.race.is_empty() { vec![Racing::default()] } else { options.race.clone() };
+    rules.extend(races.into_iter().map(|racing| (racing.fingerprint(), Rule::Race(racing))));
+    println!("{} searches, {} workers, {:?} trials\n", options.searches, options.workers, options.at);
+    println!(
+        "| ends early by | trials | seconds | core seconds | cut short | regret, N_0 | regret, best | N_0 - nothing | best - nothing |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let mut nothing = Vec::new();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
+    for (name, rule) in rules {
+        let search = |index| search(rule, options.from + index, &stored, &table, &options);
+        let found: Vec<Vec<Point>> = pool.install(|| {
+            (0..options.searches)
+                .collect::<Vec<_>>()
+                .into_par_iter()
+                .with_max_len(1)
+                .map(search)
+                .collect::<anyhow::Result<_>>()
+        })?;
+        if nothing.is_empty() {
+            nothing = found.clone();
+        }
+        for (at, trials) in options.at.iter().enumerate() {
+            let of = |value: fn(&Point) -> f64| found.iter().map(|points| value(&points[at])).collect::<Vec<_>>();
+            let more = |value: fn(&Point) -> f64| -> Vec<f64> {
+                found.iter().zip(&nothing).map(|(one, other)| value(&one[at]) - value(&other[at])).collect()
+            };
+            println!(
+                "| {name} | {trials} | {:.0} | {:.0} | {:.0} % | {} | {} | {} | {} |",
+                mean(&of(|point| point.seconds)),
+                mean(&of(|point| point.core_seconds)),
+                100.0 * mean(&of(|point| point.cut)),
+                cell(&of(|point| point.merged)),
+                cell(&of(|point| point.best)),
+                cell(&more(|point| point.merged)),
+                cell(&more(|point| point.best)),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn race(text: &str) -> Result<Racing, String> {
+    let parts: Vec<_> = text.split(':').collect();
+    let [trials, repetitions, errors] = parts[..] else { return Err("write trials:repetitions:errors".into()) };
+    let whole = |text: &str| text.parse::<usize>().map_err(|error| error.to_string());
+    let errors: f64 = errors.parse().map_err(|error: std::num::ParseFloatError| error.to_string())?;
+    let racing = Racing::default().after_trials(whole(trials)?).after_repetitions(whole(repetitions)?);
+    Ok(racing.standard_errors(errors))
+}
+
+/// Mean ± standard error in units of 0.01.
+fn cell(values: &[f64]) -> String {
+    let values: Vec<f64> = values.iter().map(|value| 100.0 * value).collect();
+    format!("{:.2} ± {:.2}", mean(&values), standard_error(&values).unwrap_or_default())
+}
+
+impl Stored {
+    const COLUMNS: [[&str; 2]; 2] = [["in-context-recall", "recall seconds"], ["selective-copying", "copying seconds"]];
+
+    fn new(table: &Table) -> anyhow::Result<Self> {
+        let at = |name: &str| table.columns().iter().position(|column| column == name).context(name.to_owned());
+        let mut stored: HashMap<Architecture, [Vec<Training>; 2]> = HashMap::new();
+        for row in table.rows() {
+            let tasks = stored.entry(row.architecture).or_default();
+            for (trainings, [score, seconds]) in tasks.iter_mut().zip(Self::COLUMNS) {
+                trainings.push(Training { score: row.values[at(score)?], seconds: row.values[at(seconds)?] });
+            }
+        }
+        Ok(Self(stored))
+    }
+
+    /// Draws an evaluation of `quick` and carries it out as [`Mad`] does; the seconds that it took besides.
+    fn evaluate(&self, trial: &Trial, context: &Context) -> (Result<Report, EvalError>, f64) {
+        let repeats = Protocol::quick().trainings.iter().map(|training| training.repeats).collect::<Vec<_>>();
+        let mut rng = trial.seed.rng("repetitions", 0);
+        let stored = &self.0[&trial.architecture];
+        let mut order: Vec<_> = (0..2).flat_map(|task| (0..repeats[task]).map(move |repeat| (task, repeat))).collect();
+        let drawn: Vec<Training> =
+            order.iter().map(|&(task, _)| stored[task][rng.random_range(0..stored[task].len())]).collect();
+        let mut drawn: HashMap<_, _> = order.iter().copied().zip(drawn).collect();
+        if trial.race.is_some() {
+            let middle = |repeat: usize, other: usize| (2 * repeat + 1) * repeats[other];
+            order.sort_by(|&(one, a), &(other, b)| middle(a, other).cmp(&middle(b, one)));
+        }
+        let mut scores = [Vec::new(), Vec::new()];
+        let mut seconds = 0.0;
+        let mut earned = 0.0;
+        for (done, key) in (1..).zip(&order) {
+            let Some(training) = drawn.remove(key) else { continue };
+            scores[key.0].push(training.score);
+            seconds += training.seconds;
+            earned += 0.5 * training.score / repeats[key.0] as f64;
+            let steps = order.len();
+            context.progress(Progress { step: done, steps, value: Some(earned), ..Progress::default() });
+            if context.cancelled() {
+                return (Err(EvalError::Cancelled), seconds);
+            }
+            let Some(race) = trial.race.as_ref().filter(|_| done < steps && scores.iter().all(|s| s.len() > 1)) else {
+                continue;
+            };
+            let report = report(&scores);
+            let rarest = scores.iter().map(Vec::len).min().unwrap_or_default();
+            if race.is_lost(report.scores["accuracy"], report.standard_error, rarest) {
+                let raced = Some(Raced { done, planned: steps });
+                return (Ok(Report { raced, ..report }), seconds);
+            }
+        }
+        (Ok(report(&scores)), seconds)
+    }
+}
+
+/// Mean over tasks of the means over repetitions, with its standard error.
+fn report(scores: &[Vec<f64>; 2]) -> Report {
+    let accuracy = 0.5 * scores.iter().map(|scores| mean(scores)).sum::<f64>();
+    let error = scores.iter().map(|scores| standard_error(scores).unwrap_or_default()).fold(0.0, f64::hypot);
+    Report { standard_error: Some(0.5 * error), ..Report::score("accuracy", accuracy) }
+}
+
+/// One search, read after each of the numbers of trials.
+fn search(rule: Rule, seed: u64, stored: &Arc<Stored>, table: &Table, options: &Options) -> anyhow::Result<Vec<Point>> {
+    let spent = Arc::new(Mutex::new(HashMap::new()));
+    let evaluator = {
+        let (stored, spent) = (stored.clone(), spent.clone());
+        from_fn("stored repetitions", move |trial, context| {
+            let (outcome, seconds) = stored.evaluate(trial, context);
+            spent.lock().unwrap_or_else(PoisonError::into_inner).insert(trial.id, seconds);
+            outcome
+        })
+    };
+    let layers = table.architectures().next().map_or(0, Architecture::len);
+    let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], layers)?;
+    let trials = options.at.iter().copied().max().unwrap_or(1) as usize;
+    let mut pipeline =
+        Pipeline::new(&Primitives::standard(), space, evaluator).trials(trials).seed(seed).workers(options.workers);
+    pipeline = match rule {
+        Rule::Nothing => pipeline,
+        Rule::Median => pipeline.stop_early(MedianPruner::after(8, 10)),
+        Rule::Race(racing) => pipeline.racing(racing),
+    };
+    let study = pipeline.run(&Target::llama_1b())?.study;
+    let spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
+    let ends = ends(&spent, study.trials().len(), options.workers);
+    let regret = |architecture: &Architecture| {
+        table.regret(architecture).with_context(|| format!("{architecture} is not in the table"))
+    };
+    let read = |&at: &u64| -> anyhow::Result<Point> {
+        let known = study.before(TrialId(at));
+        let first = study.trials().len().min(at as usize);
+        let cut = study.trials()[..first].iter().filter(|trial| trial.report().is_none_or(|r| r.raced.is_some()));
+        Ok(Point {
+            merged: regret(&NcClustering::n0().aggregate(&known)?)?,
+            best: regret(&Best.aggregate(&known)?)?,
+            core_seconds: (0..first as u64).map(|id| spent.get(&TrialId(id)).copied().unwrap_or_default()).sum(),
+            seconds: ends[..first].iter().copied().fold(0.0, f64::max),
+            cut: cut.count() as f64 / first.max(1) as f64,
+        })
+    };
+    options.at.iter().map(read).collect()
+}
+
+/// When each trial ends, were each started once a worker is free and all but the last `workers` before it have ended.
+fn ends(spent: &HashMap<TrialId, f64>, trials: usize, workers: usize) -> Vec<f64> {
+    let mut free = vec![0.0_f64; workers];
+    let mut ends: Vec<f64> = Vec::new();
+    for id in 0..trials {
+        let known = ends[..(id + 1).saturating_sub(workers)].iter().copied().fold(0.0, f64::max);
+        free.sort_by(f64::total_cmp);
+        free[0] = free[0].max(known) + spent.get(&TrialId(id as u64)).copied().unwrap_or_default();
+        ends.push(free[0]);
+    }
+    ends
+}

@@ -1,0 +1,93 @@
+//! The repetitions of a trial's trainings: in which order they are made, and what they amount to.
+
+use super::{Mad, Training, evaluator::score};
+use crate::{
+    statistics::standard_error,
+    study::{Race, Raced, Report, TaskReport},
+};
+
+/// What has been trained of a trial.
+pub(super) struct Repetitions<'a> {
+    mad: &'a Mad,
+    /// By training of the protocol.
+    made: Vec<Vec<TaskReport>>,
+    /// Of the largest candidate.
+    pub parameters: u64,
+    pub train_flops: f64,
+}
+
+/// (training, repetition): one training after the other, or in a race so that every prefix has the same share of the
+/// repetitions of each.
+pub(super) fn order(trainings: &[Training], race: bool) -> Vec<(usize, usize)> {
+    let repeats = |(index, training): (usize, &Training)| (0..training.repeats).map(move |repeat| (index, repeat));
+    let mut all: Vec<_> = trainings.iter().enumerate().flat_map(repeats).collect();
+    if race {
+        // By the middle of each repetition's share, as fractions with a common denominator.
+        let middle = |repeat: usize, other: usize| (2 * repeat + 1) * trainings[other].repeats;
+        all.sort_by(|&(one, a), &(other, b)| middle(a, other).cmp(&middle(b, one)));
+    }
+    all
+}
+
+impl<'a> Repetitions<'a> {
+    pub(super) fn new(mad: &'a Mad) -> Self {
+        let made = vec![Vec::new(); mad.protocol().trainings.len()];
+        Self { mad, made, parameters: 0, train_flops: 0.0 }
+    }
+
+    /// Another repetition of the training with this index.
+    pub(super) fn add(&mut self, training: usize, repetition: TaskReport) {
+        self.made[training].push(repetition);
+    }
+
+    /// The report of a race that is lost by now.
+    pub(super) fn lost(&self, race: &Race) -> Option<Report> {
+        let rarest = self.made.iter().map(Vec::len).min().filter(|&rarest| rarest > 1)?;
+        let done = self.made.iter().map(Vec::len).sum();
+        let planned = self.mad.protocol().trainings.iter().map(|training| training.repeats).sum();
+        let report = self.report();
+        let mean = report.scores.get(race.score()).filter(|_| done < planned && race.score() == Mad::SCORE)?;
+        let lost = race.is_lost(*mean, report.standard_error, rarest);
+        lost.then_some(Report { raced: Some(Raced { done, planned }), ..report })
+    }
+
+    /// The means of what has been trained; at least one repetition of each training.
+    pub(super) fn report(&self) -> Report {
+        let mut report = Report { parameters: self.parameters, ..Report::default() };
+        // Of the score: the sum over trainings, unknown where one is not repeated.
+        let mut variance = Some(0.0);
+        for (training, made) in self.mad.protocol().trainings.iter().zip(&self.made) {
+            let scores: Vec<f64> = made.iter().map(score).collect();
+            let share = self.mad.share(training);
+            variance = variance.zip(standard_error(&scores)).map(|(sum, error)| sum + (share * error).powi(2));
+            report.tasks.push(TaskReport::pooled(training.label(), &made.iter().collect::<Vec<_>>()));
+        }
+        self.mad.score(&mut report);
+        Report { standard_error: variance.map(f64::sqrt), train_flops: Some(self.train_flops), ..report }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::mad::Protocol;
+
+    #[test]
+    fn every_prefix_of_a_race_is_balanced() {
+        let trainings = Protocol::hybrid().trainings;
+        let repeats: Vec<usize> = trainings.iter().map(|training| training.repeats).collect();
+        let all = order(&trainings, true);
+        for done in 1..=all.len() {
+            for (index, &of) in repeats.iter().enumerate() {
+                let made = all[..done].iter().filter(|&&(training, _)| training == index).count();
+                let due = done as f64 * of as f64 / all.len() as f64;
+                assert!((made as f64 - due).abs() <= 1.0, "{made} of {due} of training {index} after {done}");
+            }
+        }
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, order(&trainings, false));
+        // The repetitions of a training keep their order.
+        assert!(all.iter().filter(|&&(training, _)| training == 0).map(|&(_, repeat)| repeat).eq(0..repeats[0]));
+    }
+}
