@@ -49,8 +49,7 @@ pub enum ImportError {
     /// The folder has no weights.
     #[error(
         "{} has no weights (model.safetensors or model.safetensors.index.json): read only its specification with \
-         import::spec, \
-         or convert other formats to safetensors", .folder.display()
+         import::spec, or convert other formats to safetensors", .folder.display()
     )]
     NoWeights {
         /// The folder.
@@ -180,8 +179,7 @@ pub enum ImportError {
     /// Padding has been trained.
     #[error(
         "{tensor} is padding and should be {expected} everywhere, but it is not: the padding was trained with \
-         the model. \
-         Remove composer_nas from config.json to read the padding as layers"
+         the model. Remove composer_nas from config.json to read the padding as layers"
     )]
     Padding {
         /// The tensor.
