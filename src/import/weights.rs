@@ -329,8 +329,8 @@ fn values(name: &str, tensor: &TensorView) -> Result<Vec<f32>, ImportError> {
     }
 }
 
-/// Reorders the rows of every head from adjacent pairs to halves: row `2i` becomes `i`, and row `2i + 1` becomes `i +
-/// C/2`. `row` is the number of values per row.
+/// Reorders the rows of every head from adjacent pairs to halves: row `2i` becomes `i`, and row `2i + 1` becomes
+/// `i + C/2`. `row` is the number of values per row.
 pub(super) fn halves(numbers: &[f32], head_dim: usize, row: usize) -> Vec<f32> {
     let rows: Vec<&[f32]> = numbers.chunks(row.max(1)).collect();
     let mut ordered = Vec::with_capacity(numbers.len());

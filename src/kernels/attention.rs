@@ -46,9 +46,9 @@ impl CausalAttention {
         }
     }
 
-    /// Returns the same attention over a sliding window: position `s` sees the last `keys` positions, from `s + 1 -
-    /// keys` to `s`. Mistral (Jiang et al. 2023, arXiv 2310.06825, section 2) and `sliding_window` of transformers use
-    /// the same convention.
+    /// Returns the same attention over a sliding window: position `s` sees the last `keys` positions, from
+    /// `s + 1 - keys` to `s`. Mistral (Jiang et al. 2023, arXiv 2310.06825, section 2) and `sliding_window` of
+    /// transformers use the same convention.
     #[must_use]
     pub fn window(self, keys: NonZeroUsize) -> Self {
         Self { window: keys, composed: PositionTables::default(), ..self }
@@ -245,8 +245,8 @@ impl CausalAttention {
         mixed.permute([0, 3, 1, 2, 4]).reshape([batch, seq, heads * width])
     }
 
-    /// Returns the mask `[1, 1, (H/K) S, P + S]` after `P` past tokens: zero where query `i` sees key `j` (at most `P +
-    /// i`, and within the window), and minus infinity elsewhere.
+    /// Returns the mask `[1, 1, (H/K) S, P + S]` after `P` past tokens: zero where query `i` sees key `j` (at most
+    /// `P + i`, and within the window), and minus infinity elsewhere.
     fn bias(&self, past: usize, seq: usize, device: &Device) -> Tensor<4> {
         let rows = self.heads / self.kv_heads * seq;
         let total = past + seq;

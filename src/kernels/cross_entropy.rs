@@ -1,7 +1,7 @@
 //! The cross-entropy loss.
 //!
-//! Notation: `N` rows, `V` classes, `z` logits, `p = softmax(z)`, `y` targets, `w` row weights. The loss is `L = -sum_i
-//! w_i log p_i[y_i]`, its gradient `dL/dz_i = w_i (p_i - onehot(y_i))`.
+//! Notation: `N` rows, `V` classes, `z` logits, `p = softmax(z)`, `y` targets, `w` row weights. The loss is
+//! `L = -sum_i w_i log p_i[y_i]`, its gradient `dL/dz_i = w_i (p_i - onehot(y_i))`.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax};
 

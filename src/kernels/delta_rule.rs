@@ -2,14 +2,14 @@
 //!
 //! Notation (Yang et al. 2024, arXiv 2412.06464): `K` key heads with `C` channels each; `V` value heads with `P`
 //! channels each, of which `V / K` share a key head; chunks of `L` tokens. For each value head, `q` and `k` have unit
-//! length, `q` is divided by `sqrt(C)`, `beta = sigmoid(strength)`, and `alpha = exp(-exp(a_log) softplus(decay +
-//! step_bias))`. The state `s`, `[C, P]`, and the output are
+//! length, `q` is divided by `sqrt(C)`, `beta = sigmoid(strength)`, and
+//! `alpha = exp(-exp(a_log) softplus(decay + step_bias))`. The state `s`, `[C, P]`, and the output are
 //!
 //! `s_t = alpha_t s_(t-1) + k_t (beta_t (v_t - alpha_t s_(t-1)^T k_t))^T`, `y_t = s_t^T q_t` (equation 10).
 //!
 //! Inside a chunk (section 3.3), let `c` be the running sum of `ln alpha` and `l_ij = exp(c_i - c_j)`. The corrections
-//! `w = beta (v - ...)` of all tokens solve the triangular system `(I + A) w = beta (v - exp(c) k s)` with `A_ij =
-//! beta_i k_i^T k_j l_ij` for `j < i`; then `y = exp(c) q s + (q k^T * l) w`.
+//! `w = beta (v - ...)` of all tokens solve the triangular system `(I + A) w = beta (v - exp(c) k s)` with
+//! `A_ij = beta_i k_i^T k_j l_ij` for `j < i`; then `y = exp(c) q s + (q k^T * l) w`.
 
 use burn::tensor::{
     Tensor, TensorData,

@@ -1,8 +1,8 @@
 //! The selective state space of Mamba-2, in the chunked dual form.
 //!
 //! Notation (Dao and Gu 2024, arXiv 2405.21060): `H` heads with `P` channels each; `G` groups of adjacent heads that
-//! share `B` and `C`; state size `N`; chunks of `L` tokens. For each head, `dt = softplus(step + step_bias)` and `A =
-//! -exp(a_log)`. The state `h`, `[N, P]`, and the output are
+//! share `B` and `C`; state size `N`; chunks of `L` tokens. For each head, `dt = softplus(step + step_bias)` and
+//! `A = -exp(a_log)`. The state `h`, `[N, P]`, and the output are
 //!
 //! `h_t = exp(dt_t A) h_(t-1) + B_t (dt_t x_t)^T`, `y_t = C_t h_t + skip x_t`.
 //!

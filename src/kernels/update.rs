@@ -5,8 +5,9 @@ use burn::tensor::Tensor;
 #[cfg(feature = "flex")]
 use super::flex::{self, Values, plain};
 
-/// The constants of one step of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2): `m = beta1 m + (1 -
-/// beta1) g`, `v = beta2 v + (1 - beta2) g^2`, `w = decay w - rate m / (sqrt(second_correction v) + eps)`.
+/// The constants of one step of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2):
+/// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
+/// `w = decay w - rate m / (sqrt(second_correction v) + eps)`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdamWStep {
     /// The decay rate of the mean of the gradient.

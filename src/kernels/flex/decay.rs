@@ -49,8 +49,8 @@ pub fn softplus(x: f64) -> (f64, f64) {
     (x.max(0.0) + (-x.abs()).exp().ln_1p(), 1.0 / (1.0 + (-x).exp()))
 }
 
-/// Converts the derivatives with respect to the sums of a chunk to those with respect to the terms: `da_k = sum of ds_i
-/// over i >= k`.
+/// Converts the derivatives with respect to the sums of a chunk to those with respect to the terms:
+/// `da_k = sum of ds_i over i >= k`.
 pub fn terms(ds: &mut [f64]) {
     let mut sum = 0.0;
     for ds in ds.iter_mut().rev() {

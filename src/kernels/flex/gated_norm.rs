@@ -8,8 +8,8 @@ use super::{
 };
 use crate::kernels::{Gate, GatedNorm};
 
-/// The shapes: `x`, `z` and `y`: `[N, D]`, `gamma`: `[n D]`, for groups of `D` channels. Row `i` has the weights `i %
-/// n`.
+/// The shapes: `x`, `z` and `y`: `[N, D]`, `gamma`: `[n D]`, for groups of `D` channels. Row `i` has the weights
+/// `i % n`.
 #[derive(Clone, Copy, Debug)]
 pub struct GatedNormKernel(pub GatedNorm);
 
