@@ -1,4 +1,4 @@
-"""A language model with one residual block per layer, of any kind and in any order, made of transformers' own layers."""
+"""A language model with one residual block per layer, of any kind, in any order, made of transformers' own layers."""
 
 import math
 from dataclasses import dataclass
