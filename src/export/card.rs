@@ -1,4 +1,4 @@
-//! The model card: what the model is, how it was found, how it is loaded.
+//! The model card: what the model is, how it was found, and how to load it.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::{
     text::line,
 };
 
-/// README.md of the folder.
+/// Returns the README.md of the folder.
 pub(super) fn card(
     folder: &str,
     spec: &ModelSpec,
@@ -101,7 +101,7 @@ fn found(provenance: Option<&Provenance>) -> String {
     rows.push(("exported by", format!("composer-nas {exporter}")));
     let rows: String =
         rows.iter().map(|(what, value)| format!("| {what} | {} |\n", line(value).replace('|', "\\|"))).collect();
-    // The protocol is long: a block of its own.
+    // The evaluator's protocol is long, so it gets its own block.
     format!("\n## How it was found\n\n| | |\n|---|---|\n{rows}\nEvaluated by:\n\n```\n{}\n```\n", setup.evaluator)
 }
 
@@ -118,7 +118,7 @@ fn loading(name: &str, chosen: &Chosen, tokens: SpecialTokens) -> String {
         text += "The two Python modules in the folder are the model class; transformers asks before it runs them.\n";
     }
     if tokens.eos.is_none() {
-        text += "No token ends a text: state `eos_token_id` or `max_new_tokens` when generating.\n";
+        text += "No end-of-text token is set: pass `eos_token_id` or `max_new_tokens` when generating.\n";
     }
     text
 }

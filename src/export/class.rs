@@ -1,4 +1,4 @@
-//! Classes of transformers that need no code of ours: which layers they hold, and what they call them.
+//! Model classes built into transformers: the layers they support and the names of their tensors.
 
 use serde_json::Value;
 
@@ -7,26 +7,26 @@ use crate::{
     primitive::{HfMapping, Layout, StoredTensor},
 };
 
-/// A model class of transformers, whose folders load without `trust_remote_code`.
+/// A model class of transformers. Its folders load without `trust_remote_code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// One layer per block: attention without positions, Mamba-2, MLPs, mixtures of MLPs.
+    /// One layer per block: attention without positions, Mamba-2, MLPs, mixtures of experts.
     NemotronH,
-    /// Mamba-2 alone.
+    /// Mamba-2 only.
     Mamba2,
-    /// Short convolutions and attention with norms, each with a SwiGLU.
+    /// Short convolutions and attention with norms, each followed by a SwiGLU.
     Lfm2,
-    /// Attention with norms, each with a SwiGLU.
+    /// Attention with norms, each followed by a SwiGLU.
     Qwen3,
-    /// Mamba-2 and attention that turns half of each head, each with a SwiGLU.
+    /// Mamba-2 and half-rotary attention, each followed by a SwiGLU.
     Bamba,
-    /// Mamba-2 and attention, each with a SwiGLU.
+    /// Mamba-2 and attention, each followed by a SwiGLU.
     GraniteMoeHybrid,
-    /// Gated DeltaNet and gated attention, each with a SwiGLU or a mixture of experts.
+    /// Gated DeltaNet and gated attention, each followed by a SwiGLU or a mixture of experts.
     Qwen3Next,
 }
 
-/// The entries of both objects; the second has the last word.
+/// Merges two objects. Entries of the second override those of the first.
 pub(super) fn merged(mut one: Value, other: Value) -> Value {
     if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
         one.extend(other);
@@ -34,10 +34,10 @@ pub(super) fn merged(mut one: Value, other: Value) -> Value {
     one
 }
 
-/// What a class makes of a layer: the part of a block in which it stands, and how its tensors are called.
+/// How a class stores a layer: its place in a block, and the names of its tensors.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    /// Its name in lists of kinds.
+    /// The name of the layer in lists of kinds.
     pub kind: &'static str,
     /// The name of the module.
     pub module: &'static str,
@@ -48,7 +48,7 @@ impl Class {
     pub(crate) const ALL: [Self; 7] =
         [Self::Qwen3, Self::Lfm2, Self::Mamba2, Self::NemotronH, Self::Bamba, Self::GraniteMoeHybrid, Self::Qwen3Next];
 
-    /// `model_type` of config.json.
+    /// Returns the `model_type` in config.json.
     pub(crate) fn model_type(self) -> &'static str {
         match self {
             Self::NemotronH => "nemotron_h",
@@ -61,7 +61,7 @@ impl Class {
         }
     }
 
-    /// The name of its language model.
+    /// Returns the name of its language model class.
     pub(super) fn architecture(self) -> &'static str {
         match self {
             Self::NemotronH => "NemotronHForCausalLM",
@@ -74,27 +74,27 @@ impl Class {
         }
     }
 
-    /// Whether a file that does not say so ties the embeddings.
+    /// Whether the embeddings are tied if a file does not state it.
     pub(crate) fn tied_by_default(self) -> bool {
         self == Self::Lfm2
     }
 
-    /// Whether its embeddings can be tied. A copy of them is the head where they cannot.
+    /// Whether the class supports tied embeddings. If not, the head is written as a copy of them.
     pub(super) fn ties(self) -> bool {
         self != Self::NemotronH
     }
 
-    /// The standard deviation of initial weights where a file says none.
+    /// Returns the standard deviation of initial weights if a file does not state it.
     pub(crate) fn deviation_by_default(self) -> f64 {
         if self == Self::Mamba2 { 0.1 } else { 0.02 }
     }
 
-    /// Whether a block is a mixer and a feed-forward part, each with its norm.
+    /// Whether a block consists of a mixer and a feed-forward part, each with a norm.
     pub(super) fn is_paired(self) -> bool {
         !matches!(self, Self::NemotronH | Self::Mamba2)
     }
 
-    /// Names of the embedding and of the norm in front of the head.
+    /// Returns the names of the embedding and of the final norm.
     pub(super) fn ends(self) -> [&'static str; 2] {
         match self {
             Self::NemotronH | Self::Mamba2 => ["backbone.embeddings.weight", "backbone.norm_f.weight"],
@@ -106,12 +106,12 @@ impl Class {
         }
     }
 
-    /// The prefix of all layers.
+    /// Returns the prefix of all layers.
     pub(super) fn layers(self) -> &'static str {
         if self.is_paired() { "model.layers" } else { "backbone.layers" }
     }
 
-    /// Names of the norms of a block, in front of the mixer and of the feed-forward part.
+    /// Returns the names of the norms of a block: before the mixer, and before the feed-forward part.
     pub(super) fn norms(self) -> [&'static str; 2] {
         match self {
             Self::NemotronH | Self::Mamba2 => ["norm", "norm"],
@@ -121,15 +121,15 @@ impl Class {
         }
     }
 
-    /// How the norms in front of layers are stored.
+    /// Returns how the norms before layers are stored.
     pub(super) fn norm_layout(self) -> Layout {
         if self == Self::Qwen3Next { Layout::Centred } else { Layout::Same }
     }
 
-    /// The layer in this class.
+    /// Returns the layer as stored by this class.
     ///
     /// # Errors
-    /// What would have to be different.
+    /// Returns what would have to be different.
     pub(super) fn layer(self, mapping: &HfMapping, dims: &Dims) -> Result<Stored, String> {
         let stored = |kind, module, tensors| Ok(Stored { kind, module, tensors });
         let tensors = mapping.tensors.clone();
@@ -188,7 +188,7 @@ impl Class {
                 fixed(&[("norm", "per head")])?;
                 no_bias?;
                 if !even {
-                    return Err(format!("its heads are d_model / heads wide, and head_dim is {}", dims.head_dim));
+                    return Err(format!("its heads have d_model / heads channels, but head_dim is {}", dims.head_dim));
                 }
                 stored(renamed(tensors, |name| {
                     let name = name.replace("o_proj", "out_proj");
@@ -199,7 +199,11 @@ impl Class {
                 let partial = mapping.options.get("positions").is_some_and(|positions| positions != "none");
                 let wanted: &[_] = &[("norm", "per head")];
                 options(mapping, wanted, if partial { &["positions"] } else { &[] })?;
-                if partial { Err("attention that turns all channels would fit".into()) } else { stored(tensors) }
+                if partial {
+                    Err("attention with rotary positions over all channels would fit".into())
+                } else {
+                    stored(tensors)
+                }
             }
             Self::Bamba => {
                 fixed(&[("positions", "50")])?;
@@ -213,7 +217,7 @@ impl Class {
             Self::Qwen3Next => {
                 options(mapping, &[("norm", "per head"), ("gate", "yes")], &["positions"])?;
                 if mapping.options.get("positions").is_some_and(|positions| positions == "none") {
-                    return Err("attention that turns would fit".into());
+                    return Err("attention with rotary positions would fit".into());
                 }
                 stored(gated(mapping, dims))
             }
@@ -221,7 +225,7 @@ impl Class {
     }
 }
 
-/// Refuses options other than these; those in `any` may have any value.
+/// Returns an error for options other than `wanted`. Options in `any` can have any value.
 fn options(mapping: &HfMapping, wanted: &[(&str, &str)], any: &[&str]) -> Result<(), String> {
     let known = ["experts", "top_k", "width", "routing"];
     let is_moe = mapping.family == "moe";
@@ -239,13 +243,13 @@ fn options(mapping: &HfMapping, wanted: &[(&str, &str)], any: &[&str]) -> Result
     }
 }
 
-/// What a change of options would open.
+/// Returns a message about the options that would fit.
 fn change(mapping: &HfMapping, wanted: &[(&str, &str)], found: &str) -> String {
     let layer = if mapping.family == "moe" { "a mixture of experts" } else { "attention" };
     let words = wanted.iter().map(|(key, value)| match (*key, *value) {
         ("positions", "none") => "without positions".to_owned(),
-        ("positions", percent) => format!("that turns {percent} percent of its channels"),
-        ("norm", "per head") => "with norms of queries and keys by head".to_owned(),
+        ("positions", percent) => format!("with rotary positions over {percent} percent of its channels"),
+        ("norm", "per head") => "with query and key norms per head".to_owned(),
         ("gate", _) => "with a gate".to_owned(),
         (key, value) => format!("with {key} {value}"),
     });
@@ -259,10 +263,10 @@ fn renamed(mut tensors: Vec<StoredTensor>, rename: impl Fn(&str) -> String) -> V
     tensors
 }
 
-/// Refuses a SwiGLU with a width of its own.
+/// Returns an error if a SwiGLU has an inner width other than `d_ff`.
 fn own_width(mapping: &HfMapping, tensors: Vec<StoredTensor>) -> Result<Vec<StoredTensor>, String> {
     match mapping.options.get("width") {
-        Some(width) => Err(format!("its SwiGLU layers are d_ff wide, and one is {width}")),
+        Some(width) => Err(format!("its SwiGLU layers have the inner width d_ff, but one has {width}")),
         None => Ok(tensors),
     }
 }
@@ -279,7 +283,7 @@ fn joined_swiglu() -> Vec<StoredTensor> {
     ]
 }
 
-/// Gated attention: query and gate of each head lie behind each other, and norms are written around zero.
+/// Stores gated attention: query and gate are interleaved by head, and norms are stored as their difference from one.
 fn gated(mapping: &HfMapping, dims: &Dims) -> Vec<StoredTensor> {
     let width = dims.head_dim;
     let queries = dims.heads * width;
@@ -306,11 +310,11 @@ fn gated(mapping: &HfMapping, dims: &Dims) -> Vec<StoredTensor> {
     out
 }
 
-/// Gated DeltaNet with two projections, which hold what belongs to one key head behind each other.
+/// Stores gated DeltaNet in two projections, in which the rows that belong to one key head are contiguous.
 fn delta_net(mapping: &HfMapping) -> Result<Vec<StoredTensor>, String> {
     let size = |key: &str| {
         let found = mapping.settings.get(key).and_then(Value::as_u64);
-        found.map(|size| size as usize).ok_or_else(|| format!("its gated DeltaNet states no {key}"))
+        found.map(|size| size as usize).ok_or_else(|| format!("its gated DeltaNet has no {key}"))
     };
     let keys = size("linear_num_key_heads")?;
     let values = size("linear_num_value_heads")?;
@@ -318,7 +322,7 @@ fn delta_net(mapping: &HfMapping) -> Result<Vec<StoredTensor>, String> {
     let value = size("linear_value_head_dim")?;
     let shared = values / keys.max(1);
     let own = shared * value;
-    // Rows of `q | k | v | z`, and of `b | a`.
+    // The first rows of `q`, `k` and `v` in `q | k | v | z`. The rows of `b | a` follow the same scheme.
     let [q, k, v] = [0, keys * key, 2 * keys * key];
     let z = v + values * value;
     let per_head = |head: usize| {

@@ -1,4 +1,4 @@
-//! config.json of the classes that need no code of ours.
+//! The config.json of model classes built into transformers.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,15 @@ use crate::{
     primitive::{HfMapping, Symbol},
 };
 
-/// What fits a class: the kind of every layer of the model, or of every mixer and every feed-forward part.
+/// A model that fits a class: the kind of every layer, or of every mixer and every feed-forward part.
 pub(super) struct Fit {
     pub kinds: Vec<&'static str>,
 }
 
-/// Whether the class holds the model.
+/// Checks whether the class can express the model.
 ///
 /// # Errors
-/// What would have to be different.
+/// Returns what would have to be different.
 pub(super) fn fit(class: Class, spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Fit, String> {
     let dims = &spec.dims;
     if spec.head_bias && !spec.tied_embeddings {
@@ -47,7 +47,7 @@ pub(super) fn fit(class: Class, spec: &ModelSpec, counterparts: &BTreeMap<Symbol
         let is_mixer = |kind: &str| kind != "mlp" && kind != "moe";
         let turns = kinds.iter().enumerate().all(|(at, kind)| is_mixer(kind) == at.is_multiple_of(2));
         if !turns || !kinds.len().is_multiple_of(2) {
-            return Err("its blocks are a mixer and a feed-forward part in turn".into());
+            return Err("its layers must alternate between a mixer and a feed-forward part".into());
         }
     }
     one_each(spec, counterparts, &["full_attention", "moe", "mamba2", "short_conv", "gated_delta_net"])?;
@@ -57,12 +57,12 @@ pub(super) fn fit(class: Class, spec: &ModelSpec, counterparts: &BTreeMap<Symbol
         Class::Lfm2 | Class::Qwen3 | Class::Qwen3Next => {}
     }
     if dims.rope_scaling.is_some() && matches!(class, Class::NemotronH | Class::Mamba2) {
-        return Err("its positions are not scaled".into());
+        return Err("it does not support scaled rotary positions".into());
     }
     Ok(Fit { kinds })
 }
 
-/// Refuses two variants of one layer in one model.
+/// Returns an error if the model has two variants of one kind of layer.
 fn one_each(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>, families: &[&str]) -> Result<(), String> {
     for family in families {
         let of = |symbol: &&Symbol| counterparts.get(*symbol).is_some_and(|mapping| mapping.family == *family);
@@ -70,7 +70,7 @@ fn one_each(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>, famili
         let first = symbols.next();
         if let Some(other) = symbols.find(|symbol| Some(*symbol) != first) {
             let first = first.map(Symbol::to_string).unwrap_or_default();
-            return Err(format!("it has one kind of {family}, and {first} and {other} differ"));
+            return Err(format!("all its {family} layers must be the same, but {first} and {other} differ"));
         }
     }
     Ok(())
@@ -79,12 +79,13 @@ fn one_each(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>, famili
 fn nemotron_mlps(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<(), String> {
     let has = |family: &str| of(counterparts, family).is_some();
     match has("gelu_mlp") && (has("relu2_mlp") || has("moe")) {
-        true => Err("all its MLPs have one activation".into()),
+        true => Err("all its MLPs must have the same activation".into()),
         false => Ok(()),
     }
 }
 
-/// Classes that state an expansion need heads that fill it.
+/// Checks that the heads of Mamba-2 are a whole multiple of the width, for classes that state it as an expansion
+/// factor.
 fn check_inner(class: Class, dims: &Dims, counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<(), String> {
     let Some(mamba) = of(counterparts, "mamba2") else {
         return if class == Class::Mamba2 { Err("it needs Mamba-2".into()) } else { Ok(()) };
@@ -92,16 +93,16 @@ fn check_inner(class: Class, dims: &Dims, counterparts: &BTreeMap<Symbol, HfMapp
     let inner = whole(mamba, "mamba_num_heads") * whole(mamba, "mamba_head_dim");
     match inner.is_multiple_of(dims.d_model as u64) {
         true => Ok(()),
-        false => Err(format!("its Mamba-2 is a multiple of d_model wide, and {inner} is none")),
+        false => Err(format!("the inner width of its Mamba-2 must be a multiple of d_model, but it is {inner}")),
     }
 }
 
-/// The layer of this family.
+/// Returns the layer of this family.
 fn of<'a>(counterparts: &'a BTreeMap<Symbol, HfMapping>, family: &str) -> Option<&'a HfMapping> {
     counterparts.values().find(|mapping| mapping.family == family)
 }
 
-/// A number among the options of a layer.
+/// Returns a numeric option of a layer.
 fn option(mapping: &HfMapping, key: &str) -> u64 {
     mapping.options.get(key).and_then(|value| value.parse().ok()).unwrap_or_default()
 }
@@ -110,7 +111,7 @@ fn whole(mapping: &HfMapping, key: &str) -> u64 {
     mapping.settings.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
 
-/// The entries of the class, on top of those that every format has.
+/// Returns the entries of the class, in addition to those of every format.
 pub(super) fn config(
     class: Class,
     spec: &ModelSpec,
@@ -158,12 +159,12 @@ pub(super) fn config(
     Ok(merged(common, own))
 }
 
-/// An upper bound of steps that bounds none.
+/// An upper limit of `dt` that has no effect.
 pub(crate) const NO_UPPER_BOUND: f64 = 1e30;
-/// A lower bound of steps that bounds none in single precision.
+/// A lower limit of `dt` that has no effect in single precision.
 pub(crate) const NO_BOUND: f64 = 1e-30;
 
-/// Names of transformers 4, which transformers 5 reads as well.
+/// Returns the name in transformers 4, which transformers 5 also reads.
 fn old(kind: &str) -> &str {
     match kind {
         "linear_attention" => "mamba",
@@ -198,7 +199,7 @@ fn nemotron_h(kinds: &[&str], dims: &Dims, counterparts: &BTreeMap<Symbol, HfMap
         all = merged(all, settings(mamba));
         let least = mamba.settings.get("time_step_min").and_then(Value::as_f64).unwrap_or_default();
         if least == 0.0 {
-            // The class takes the logarithm of the bound where it draws weights; the floor is for those.
+            // The class takes the logarithm of the limit when it draws weights; the floor applies there.
             all = merged(all, json!({ "time_step_min": NO_BOUND, "time_step_floor": 0.01 }));
         }
         let inner = whole(mamba, "mamba_num_heads") * whole(mamba, "mamba_head_dim");
@@ -226,16 +227,16 @@ fn nemotron_h(kinds: &[&str], dims: &Dims, counterparts: &BTreeMap<Symbol, HfMap
     Ok(all)
 }
 
-/// `time_step_limit`, where the layer has one.
+/// Returns `time_step_limit` if the layer has limits.
 fn limit(mamba: &HfMapping) -> Map<String, Value> {
     let least = mamba.settings.get("time_step_min").and_then(Value::as_f64).unwrap_or_default();
-    // JSON has no infinity, and what transformers 4 and 5 write for it differs; no step is as large as this.
+    // JSON has no infinity, and transformers 4 and 5 encode it differently. No `dt` is as large as this value.
     let limit = (least > 0.0).then(|| ("time_step_limit".to_owned(), json!([least, NO_UPPER_BOUND])));
     limit.into_iter().collect()
 }
 
-/// Mamba-2 by these names: heads, their width, state, groups, taps, chunk, expansion, biases of projections and of the
-/// convolution.
+/// Returns the entries of Mamba-2 under these names: heads, head width, state size, groups, kernel size, chunk size,
+/// expansion, bias of the projections, bias of the convolution.
 fn mamba_by(names: [&str; 9], dims: &Dims, mamba: &HfMapping) -> Value {
     let flag = |key: &str, default: bool| mamba.settings.get(key).and_then(Value::as_bool).unwrap_or(default);
     let size = |key: &str| whole(mamba, key).into();
@@ -272,7 +273,7 @@ fn mamba2(dims: &Dims, mamba: Option<&HfMapping>) -> Value {
     merged(own, mamba_by(NAMES, dims, mamba))
 }
 
-/// The entries `mamba_*` of Bamba and Granite.
+/// Returns the entries `mamba_*` of Bamba and Granite.
 fn prefixed(dims: &Dims, mamba: Option<&HfMapping>) -> Value {
     const NAMES: [&str; 9] = [
         "mamba_n_heads",
@@ -287,7 +288,7 @@ fn prefixed(dims: &Dims, mamba: Option<&HfMapping>) -> Value {
     ];
     match mamba {
         Some(mamba) => mamba_by(NAMES, dims, mamba),
-        // The class checks the sizes of layers that the model does not have.
+        // The class also checks the sizes of layers that the model does not have.
         None => json!({ "mamba_n_heads": 1, "mamba_d_head": dims.d_model, "mamba_expand": 1 }),
     }
 }

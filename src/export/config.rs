@@ -14,24 +14,24 @@ use crate::{
     primitive::{CacheKind, HfMapping, Primitives, Role},
 };
 
-/// The entry of config.json that other programs pass over: what the standard entries do not say.
+/// The entry of config.json with information that the standard entries cannot express. Other programs ignore it.
 pub(crate) const OURS: &str = "composer_nas";
-/// Model types, as `model_type` of config.json.
+/// The `model_type` values in config.json.
 pub(crate) const FLAT: &str = "composer";
 pub(crate) const DECI: &str = "nemotron-nas";
 pub(crate) const LLAMA: &str = "llama";
-/// How transformers calls rotary positions that are scaled as in Llama 3.1 and later.
+/// The name in transformers of the rotary scaling of Llama 3.1 and later.
 pub(crate) const LLAMA3: &str = "llama3";
-/// DeciLM rounds inner widths up to a multiple of this.
+/// DeciLM rounds inner widths up to a multiple of this number.
 pub(crate) const FF_STEP: usize = 256;
 
-/// A format that fits the model, with its blocks.
+/// A format that can express the model, with its packing.
 pub(super) struct Chosen {
     pub model_type: &'static str,
     pub packing: Packing,
 }
 
-/// The format asked for, or the one that fits.
+/// Returns the requested format, or the first that fits.
 pub(super) fn choose(spec: &ModelSpec, primitives: &Primitives, format: Format) -> Result<Chosen, ExportError> {
     let counterparts = plan::counterparts(spec, primitives)?;
     let kinds: Vec<_> = spec.architecture.layers().iter().map(|symbol| counterparts[symbol].kind.as_str()).collect();
@@ -53,7 +53,7 @@ pub(super) fn choose(spec: &ModelSpec, primitives: &Primitives, format: Format) 
     }
 }
 
-/// Which formats hold the model, each with what it lacks where it does not.
+/// Checks all formats. Returns an error for each one that cannot express the model.
 pub(super) fn formats(spec: &ModelSpec, primitives: &Primitives) -> Vec<(Format, Result<(), ExportError>)> {
     const ALL: [Format; 11] = [
         Format::DeciLm,
@@ -71,7 +71,7 @@ pub(super) fn formats(spec: &ModelSpec, primitives: &Primitives) -> Vec<(Format,
     ALL.into_iter().map(|format| (format, choose(spec, primitives, format).map(drop))).collect()
 }
 
-/// The class of transformers that a format is.
+/// Returns the built-in class of a format.
 fn class_of(format: Format) -> Option<Class> {
     match format {
         Format::NemotronH => Some(Class::NemotronH),
@@ -85,12 +85,12 @@ fn class_of(format: Format) -> Option<Class> {
     }
 }
 
-/// A Llama-like packing.
+/// Returns a Llama-like packing.
 fn paired(spec: &ModelSpec, kinds: &[&str], format: Format) -> Result<Chosen, ExportError> {
     let dims = &spec.dims;
     let refuse = |reason: String| Err(ExportError::Format { format, reason });
     if let Some(kind) = kinds.iter().find(|kind| plan::is_attention(kind).is_none()) {
-        return refuse(format!("it has no layer {kind}, only attention and SwiGLU"));
+        return refuse(format!("it only supports attention and SwiGLU, not {kind}"));
     }
     if spec.head_bias && !spec.tied_embeddings {
         return refuse("its head has no bias".into());
@@ -100,7 +100,7 @@ fn paired(spec: &ModelSpec, kinds: &[&str], format: Format) -> Result<Chosen, Ex
     }
     let deci = format != Format::Llama;
     if deci && ff_of(ff_mult(dims.d_ff, dims), dims) != dims.d_ff {
-        return refuse(format!("d_ff {} is no multiple of {FF_STEP}", dims.d_ff));
+        return refuse(format!("d_ff {} is not a multiple of {FF_STEP}", dims.d_ff));
     }
     let mut pairs = plan::pair(kinds).unwrap_or_default();
     for (at, pair) in pairs.iter_mut().enumerate() {
@@ -119,17 +119,17 @@ fn paired(spec: &ModelSpec, kinds: &[&str], format: Format) -> Result<Chosen, Ex
     Ok(Chosen { model_type: if deci { DECI } else { LLAMA }, packing: Packing::Paired(pairs) })
 }
 
-/// How DeciLM states an inner width: `3 ff / (2 d)`.
+/// Returns the inner width as stated by DeciLM: `3 ff / (2 d)`.
 fn ff_mult(ff: usize, dims: &Dims) -> f64 {
     3.0 * ff as f64 / (2.0 * dims.d_model as f64)
 }
 
-/// The inner width that readers of DeciLM make of it; the largest number where that is beyond it.
+/// Returns the inner width that readers of DeciLM compute from it, saturating at `usize::MAX`.
 pub(crate) fn ff_of(mult: f64, dims: &Dims) -> usize {
     ((2.0 * mult * dims.d_model as f64 / 3.0) as usize).checked_next_multiple_of(FF_STEP).unwrap_or(usize::MAX)
 }
 
-/// config.json.
+/// Returns config.json.
 pub(super) fn config(
     spec: &ModelSpec,
     primitives: &Primitives,
@@ -138,8 +138,8 @@ pub(super) fn config(
 ) -> Result<Value, ExportError> {
     let dims = &spec.dims;
     let tokens = options.tokens;
-    // RoPE twice: `rope_parameters` is how transformers 5 says it, `rope_theta` and `rope_scaling` how everything else
-    // does.
+    // The rotary parameters are written twice: `rope_parameters` for transformers 5, `rope_theta` and `rope_scaling`
+    // for everything else.
     let rope = match dims.rope_scaling {
         None => json!({ "rope_type": "default" }),
         Some(scaling) => merged(json!({ "rope_type": LLAMA3 }), json!(scaling)),
@@ -190,7 +190,7 @@ pub(super) fn config(
     Ok(merged(merged(common, scaled), special))
 }
 
-/// What the flat class reads: the kind of every layer, and what it remembers in the words of transformers' caches.
+/// Returns the entries of the flat class: the kind of every layer, and the type of its cache in transformers.
 fn flat(spec: &ModelSpec, primitives: &Primitives) -> Result<Value, ExportError> {
     let counterparts = plan::counterparts(spec, primitives)?;
     let list = |what: &dyn Fn(&HfMapping) -> String| -> Vec<String> {
@@ -214,7 +214,7 @@ fn flat(spec: &ModelSpec, primitives: &Primitives) -> Result<Value, ExportError>
     Ok(merged(special, Value::Object(plan::settings(&counterparts)?)))
 }
 
-/// What DeciLM reads: which halves a block has, and their widths.
+/// Returns the entries of DeciLM: the halves of every block and their widths.
 fn deci(dims: &Dims, pairs: &[Pair]) -> Value {
     let group = dims.heads / dims.kv_heads;
     let half = |absent: bool, mut more: Map<String, Value>| {
@@ -249,8 +249,8 @@ fn auto_map(config: &str, model: &str) -> Value {
     })
 }
 
-/// Whether transformers can decode the model with a cache: every layer that mixes along the sequence has to, and some
-/// layer has to keep keys, for its caches count tokens by them.
+/// Whether transformers can decode the model with a cache. Every layer that mixes along the sequence must support it,
+/// and at least one layer must cache keys, because transformers counts the cached tokens by them.
 fn caches(spec: &ModelSpec, primitives: &Primitives) -> bool {
     let mut keys = false;
     let all = spec.architecture.layers().iter().filter_map(|&symbol| primitives.get(symbol).ok()).all(|primitive| {
@@ -261,7 +261,7 @@ fn caches(spec: &ModelSpec, primitives: &Primitives) -> bool {
     keys && all
 }
 
-/// generation_config.json.
+/// Returns generation_config.json.
 pub(super) fn generation(spec: &ModelSpec, primitives: &Primitives, options: &Options) -> Value {
     json!({
         "_from_model_config": true,

@@ -1,4 +1,4 @@
-//! What can go wrong, and what may surprise.
+//! Errors and warnings of an export.
 
 use std::{io, path::PathBuf};
 
@@ -7,116 +7,118 @@ use thiserror::Error;
 use super::{Format, HfMappingError, Precision};
 use crate::{limits::MAX_SEQ_LEN, primitive::BuildError};
 
-/// Something about an export that a receiver should know. It goes into the model card.
+/// Information about an export that a receiver should know. It is written into the model card.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Warning {
-    /// vLLM looks for the size of heads in block 0.
+    /// vLLM takes the head size from block 0.
     #[error(
-        "block 0 has no attention, and vLLM needs one there: use Format::LlamaCpp, which adds one of zeros, where vLLM shall \
-         serve the model"
+        "block 0 has no attention, but vLLM needs one there: use Format::LlamaCpp, which adds one of zeros, \
+         if vLLM is to serve the model"
     )]
     FirstBlockWithoutAttention,
-    /// More embeddings than tokens, as when the vocabulary was rounded up.
-    #[error("the tokenizer has {ids} tokens and the model {vocab_size}: the others are never used")]
+    /// The model has more embeddings than the tokenizer has tokens, for example because the vocabulary was rounded up.
+    #[error("the tokenizer has {ids} tokens, but the model has {vocab_size}: the others are never used")]
     UnusedTokens {
-        /// One more than the largest id of the tokenizer.
+        /// The largest token id of the tokenizer plus one.
         ids: u64,
-        /// Tokens of the model.
+        /// The vocabulary size of the model.
         vocab_size: usize,
     },
-    /// A class whose embeddings cannot be tied.
+    /// The class does not support tied embeddings.
     #[error(
-        "the class has a head of its own: it is written as a copy of the embedding, and a training takes them apart"
+        "the class does not support tied embeddings: the head is written as a copy of the embedding, and training \
+         makes them differ"
     )]
     Untied,
-    /// A law of initial weights that config.json cannot state.
+    /// config.json cannot state this initialization.
     #[error(
-        "initial weights by fan-in cannot be stated in config.json: the receiver draws them with standard deviation 0.02"
+        "config.json cannot state fan-in initialization: the receiver draws the weights with standard deviation 0.02"
     )]
     OtherInit,
 }
 
-/// A model that cannot be exported. Nothing is written then.
+/// An export that failed. Nothing was written.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ExportError {
     /// The specification cannot be built.
     #[error(transparent)]
     Spec(#[from] BuildError),
-    /// A layer without a name elsewhere.
+    /// A layer has no name in the target format.
     #[error(transparent)]
     HfMapping(#[from] HfMappingError),
-    /// A format that cannot express the model.
+    /// The format cannot express the model.
     #[error("format {format:?} cannot express the model: {reason}. Use Format::Flat or change the model")]
     Format {
         /// The format.
         format: Format,
-        /// What it lacks.
+        /// The reason.
         reason: String,
     },
-    /// Weights of another model.
-    #[error("the weights are not those of the specification: {reason}")]
+    /// The weights do not match the specification.
+    #[error("the weights do not match the specification: {reason}")]
     Model {
-        /// What differs.
+        /// The difference.
         reason: String,
     },
-    /// A folder that is not empty, or a file.
+    /// The target is a file or a folder that is not empty.
     #[error(
-        "{} is there already: choose another name, empty it, or ask to overwrite (which replaces a folder with a config.json, \
-         and nothing else)", .path.display()
+        "{} already exists: choose another name, empty it, or set overwrite (which only replaces a folder that has a \
+         config.json)", .path.display()
     )]
     Occupied {
-        /// Where.
+        /// The target.
         path: PathBuf,
     },
-    /// A file or folder that cannot be written.
+    /// A file or folder cannot be written.
     #[error("cannot write {}", .path.display())]
     Folder {
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
         /// The I/O error.
         source: io::Error,
     },
-    /// A tokenizer that cannot be read.
+    /// The tokenizer cannot be read.
     #[error("cannot use the tokenizer {}: {reason}", .path.display())]
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// A tokenizer with tokens that the model does not know.
-    #[error("the tokenizer {} has {ids} tokens and the model {vocab_size}: they do not belong together", .path.display())]
+    /// The tokenizer has tokens that are outside the model's vocabulary.
+    #[error("the tokenizer {} has {ids} tokens, but the model has {vocab_size}: use the tokenizer of this model",
+        .path.display())]
     Vocabulary {
         /// The tokenizer.
         path: PathBuf,
-        /// One more than its largest id.
+        /// Its largest token id plus one.
         ids: u64,
-        /// Tokens of the model.
+        /// The vocabulary size of the model.
         vocab_size: usize,
     },
-    /// No positions, or more than any sequence has.
-    #[error("max_positions is {0}: receivers allow between 1 and {MAX_SEQ_LEN} tokens")]
+    /// The number of positions is zero or too large.
+    #[error("max_positions is {0}: it must be between 1 and {MAX_SEQ_LEN}")]
     Positions(usize),
-    /// A special token that is no token.
-    #[error("the {name} token {id} is none of the model's {vocab_size} tokens")]
+    /// A special token is outside the vocabulary.
+    #[error("the {name} token {id} is outside the model's vocabulary of {vocab_size}")]
     Token {
-        /// Which special token.
+        /// The special token.
         name: &'static str,
         /// Its id.
         id: u32,
-        /// Tokens of the model.
+        /// The vocabulary size of the model.
         vocab_size: usize,
     },
-    /// A weight beyond the range of the precision.
+    /// A weight is outside the range of the precision.
     #[error("{tensor} has weights that are too large for {}: use bfloat16 or float32", .precision.name())]
     Overflow {
         /// The tensor.
         tensor: String,
-        /// The precision asked for.
+        /// The requested precision.
         precision: Precision,
     },
-    /// A warning where none is wanted.
-    #[error("refused as asked: {0}")]
+    /// A warning occurred and `strict` is set.
+    #[error("refused because of the option strict: {0}")]
     Refused(Warning),
 }

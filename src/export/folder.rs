@@ -1,4 +1,4 @@
-//! A folder that is complete or not there.
+//! Writes folders atomically.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::ExportError;
 use crate::durable;
 
-/// A folder under construction beside its place. It takes its place when it is finished; dropped before, it is removed.
+/// A folder under construction, beside its final path. It is moved there by [`finish`](Self::finish), and removed if it
+/// is dropped before.
 #[derive(Debug)]
 pub(super) struct Staging {
     target: PathBuf,
@@ -20,8 +21,8 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Starts a folder that will stand at `target`. What stands there is replaced only where that is asked for and it
-    /// is a model, that is, a folder with a config.json.
+    /// Starts a folder that will replace `target`. An existing folder is only replaced if `overwrite` is set and it is
+    /// a model, that is, has a config.json.
     pub fn new(target: &Path, overwrite: bool) -> Result<Self, ExportError> {
         let failed = |source| ExportError::Folder { path: target.into(), source };
         let name = target.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
@@ -42,10 +43,10 @@ impl Staging {
         Err(failed(io::ErrorKind::AlreadyExists.into()))
     }
 
-    /// Adds a file that `write` makes at the path it is given.
+    /// Adds a file. `write` writes it to the given path.
     pub fn file(&mut self, name: &str, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), ExportError> {
         let path = self.path.join(name);
-        // Made here, so that it has the permissions of every other file, whatever `write` replaces it by.
+        // Create the file here, so that it has the same permissions as the others even if `write` replaces it.
         let permissions = File::create(&path).and_then(|file| file.metadata()).map(|metadata| metadata.permissions());
         let written = permissions.and_then(|permissions| {
             write(&path)?;
@@ -57,7 +58,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Adds a file with this text.
+    /// Adds a text file.
     pub fn text(&mut self, name: &str, text: &str) -> Result<(), ExportError> {
         self.file(name, |path| fs::write(path, text))
     }
@@ -71,12 +72,12 @@ impl Staging {
         })
     }
 
-    /// Puts the folder in its place; its files.
+    /// Moves the folder to its final path and returns the names of its files.
     pub fn finish(mut self, overwrite: bool) -> Result<Vec<String>, ExportError> {
         durable::sync_folder(&self.path);
         let placed = match overwrite {
             true => self.exchange(),
-            // A folder that has been filled meanwhile is refused by the system.
+            // The operating system rejects a target that has been filled in the meantime.
             false => durable::replace(&self.path, &self.target),
         };
         placed.map_err(|source| ExportError::Folder { path: self.target.clone(), source })?;
@@ -84,7 +85,7 @@ impl Staging {
         Ok(std::mem::take(&mut self.files))
     }
 
-    /// Takes the place of what is there, which is removed last.
+    /// Replaces the existing folder, which is removed last.
     fn exchange(&self) -> io::Result<()> {
         let old = self.path.with_extension("old");
         durable::remove_folder(&old)?;
@@ -100,12 +101,12 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Gone already when it took its place.
+        // The folder no longer exists if it has been moved.
         let _ = durable::remove_folder(&self.path);
     }
 }
 
-/// Whether something stands at `path` that is not an empty folder.
+/// Whether `path` exists and is not an empty folder.
 fn is_occupied(path: &Path) -> io::Result<bool> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Ok(fs::read_dir(path)?.next().is_some()),
@@ -160,7 +161,7 @@ mod tests {
         for path in [file.join("inside"), PathBuf::from("/proc/none/model"), PathBuf::from("..")] {
             assert!(matches!(Staging::new(&path, false), Err(ExportError::Folder { .. })), "{}", path.display());
         }
-        // A folder that is filled while another is under construction.
+        // The target is filled while its replacement is under construction.
         let target = root.path().join("model");
         let staging = Staging::new(&target, false).unwrap();
         fs::create_dir(&target).unwrap();

@@ -1,4 +1,4 @@
-//! Launch scripts of pre-trainings.
+//! Launch scripts for pre-training.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,42 +13,45 @@ use crate::{
     primitive::{BuildError, HfMapping, PrimitiveId, Primitives, RegistryError, Symbol},
 };
 
-/// The pre-training of one model with Megatron-LM's `pretrain_hybrid.py`: print it, and it is a Bash script.
+/// A launch script for pre-training one model with Megatron-LM's `pretrain_hybrid.py`. Its `Display` output is a Bash
+/// script.
 ///
-/// The names are those of Megatron-LM in August 2026 (commit d98e8a6).
+/// The argument names are those of Megatron-LM in August 2026 (commit d98e8a6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Megatron {
-    /// One letter per layer, as `--hybrid-layer-pattern` takes it. Beware: `M` is Mamba-2 there.
+    /// One letter per layer, for `--hybrid-layer-pattern`. In this pattern, `M` is Mamba-2.
     pub pattern: String,
-    /// What each of our letters became: symbol, primitive, letter in the pattern.
+    /// The mapping of the symbols: symbol, primitive, letter in the pattern.
     pub letters: Vec<(Symbol, PrimitiveId, char)>,
-    /// The arguments that make the model.
+    /// The arguments that define the model.
     pub model: Vec<String>,
-    /// The arguments that train it.
+    /// The arguments that define the training.
     pub training: Vec<String>,
 }
 
-/// How a model is pre-trained. The peak rate and the batch of the published Llama models of this size are good starts.
+/// The settings of a pre-training. The peak learning rate and the batch size of published Llama models of the same size
+/// are good starting points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Length of a sequence in tokens.
+    /// The length of a sequence in tokens.
     pub seq_len: usize,
-    /// Tokens to train on.
+    /// The number of training tokens.
     pub tokens: u64,
     /// Sequences per step, over all GPUs.
     pub global_batch: usize,
-    /// Sequences per GPU at once.
+    /// Sequences per GPU and forward pass.
     pub micro_batch: usize,
-    /// Highest learning rate; the schedule is a cosine down to a tenth of it, after a warm-up over a hundredth of the
-    /// samples.
+    /// The peak learning rate. The schedule is a warm-up over 1 % of the samples, then a cosine decay to a tenth of the
+    /// peak.
     pub peak_rate: f64,
-    /// GPUs that share one layer.
+    /// The number of GPUs that share one layer (tensor parallelism).
     pub tensor_parallel: usize,
 }
 
 impl Default for Training {
-    /// 37.5 billion tokens, as in Composer's comparison at 1B, in steps of 256 sequences of 4096.
+    /// Returns the setting of Composer's comparison at 1B: 37.5 billion tokens, in steps of 256 sequences of 4096
+    /// tokens.
     fn default() -> Self {
         Self {
             seq_len: 4096,
@@ -61,42 +64,43 @@ impl Default for Training {
     }
 }
 
-/// A model that Megatron's hybrid stack cannot express.
+/// A model or training that Megatron-LM's hybrid stack cannot express.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum MegatronError {
     /// The specification cannot be built.
     #[error(transparent)]
     Spec(#[from] BuildError),
-    /// The registry lacks a primitive.
+    /// The registry does not contain a primitive of the architecture.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// A layer without a letter.
+    /// A layer has no letter in the pattern.
     #[error("Megatron's hybrid pattern has no letter for {id} ({symbol}); it has letters for {KNOWN}")]
     Layer {
         /// The primitive.
         id: PrimitiveId,
-        /// Its letter here.
+        /// Its symbol in this crate.
         symbol: Symbol,
     },
-    /// Two layers of one kind with different options.
+    /// Two layers of the same kind have different options.
     #[error(transparent)]
     HfMapping(#[from] HfMappingError),
-    /// Something that is the same for all layers there, or has no argument.
+    /// A setting that Megatron-LM does not support, or supports only for all layers alike.
     #[error("Megatron cannot express this model: {0}")]
     Model(&'static str),
-    /// A training that is none.
+    /// A setting of the training is not positive.
     #[error("{0} must be positive")]
     Training(&'static str),
 }
 
-/// Who has a letter.
+/// The primitives that have a letter in the pattern.
 const KNOWN: &str = "attention, sliding_window, swiglu, relu2, mamba2, gated_delta_net, moe, latent_attention";
 
-/// The launch script of a pre-training with Megatron-LM.
+/// Returns a launch script for pre-training a model with Megatron-LM.
 ///
 /// # Errors
-/// [`MegatronError`] when a layer has no letter there or a setting differs between layers.
+/// Returns a [`MegatronError`] if Megatron-LM does not support a layer or a setting, or if a setting differs between
+/// layers.
 pub fn megatron(spec: &ModelSpec, primitives: &Primitives, training: &Training) -> Result<Megatron, MegatronError> {
     spec.validate()?;
     let mut letters: Vec<(Symbol, PrimitiveId, char)> = Vec::new();
@@ -122,7 +126,7 @@ pub fn megatron(spec: &ModelSpec, primitives: &Primitives, training: &Training) 
     Ok(Megatron { pattern, letters, model, training: arguments(training)? })
 }
 
-/// The letter of a kind of layer.
+/// Returns the letter of a kind of layer.
 fn letter(found: &HfMapping) -> Option<char> {
     match found.family.as_str() {
         "full_attention" | "sliding_attention" => Some('*'),
@@ -136,23 +140,23 @@ fn letter(found: &HfMapping) -> Option<char> {
     }
 }
 
-/// What all attention layers have in common.
+/// The arguments that all attention layers share.
 struct AttentionArguments {
     /// `rope` or `none`.
     positions: &'static str,
-    /// Share of the channels that turn, in percent.
+    /// The percentage of channels with rotary positions.
     percent: u32,
     arguments: Vec<String>,
 }
 
-/// The arguments that the options of attention need: they are the same for all layers there.
+/// Returns the arguments for the options of attention, which are the same for all layers in Megatron-LM.
 fn attention(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<AttentionArguments, MegatronError> {
     let is_attention = |found: &&HfMapping| ["full_attention", "sliding_attention"].contains(&found.family.as_str());
     let mut all = counterparts.values().filter(is_attention).map(|found| &found.options);
     let mut made = AttentionArguments { positions: "rope", percent: 100, arguments: Vec::new() };
     let Some(first) = all.next() else { return Ok(made) };
     if all.any(|other| other != first) {
-        return Err(MegatronError::Model("its attention layers have the same options, those of this model differ"));
+        return Err(MegatronError::Model("all its attention layers must have the same options"));
     }
     for (name, value) in first {
         match (name.as_str(), value.as_str()) {
@@ -160,13 +164,13 @@ fn attention(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<AttentionArgu
             ("positions", percent) => made.percent = percent.parse().unwrap_or(100),
             ("norm", "per head") => made.arguments.push("--qk-layernorm".into()),
             ("gate", _) => made.arguments.push("--attention-output-gate".into()),
-            _ => return Err(MegatronError::Model("its attention has no such option; export names those it has")),
+            _ => return Err(MegatronError::Model("it does not support an option of the attention layers")),
         }
     }
     Ok(made)
 }
 
-/// The arguments of mixtures of experts.
+/// Returns the arguments of mixtures of experts.
 fn mixture(found: &HfMapping) -> Vec<String> {
     let option = |key: &str| found.options.get(key).cloned().unwrap_or_default();
     let mut all = words(&[
@@ -194,10 +198,10 @@ fn mixture(found: &HfMapping) -> Vec<String> {
     all
 }
 
-/// The arguments of multi-head latent attention.
+/// Returns the arguments of multi-head latent attention.
 fn latent(found: &HfMapping) -> Vec<String> {
     let option = |key: &str| found.options.get(key).cloned().unwrap_or_default();
-    // Otherwise positions are scaled there.
+    // Without this argument, Megatron-LM scales the rotary positions.
     let mut all = vec!["--multi-latent-attention".to_owned(), "--rope-type rope".into()];
     all.extend(words(&[
         ("--kv-lora-rank", option("rank")),
@@ -211,7 +215,7 @@ fn latent(found: &HfMapping) -> Vec<String> {
     all
 }
 
-/// The arguments that single kinds of layers need.
+/// Returns the arguments of the other kinds of layers.
 fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Vec<String>, MegatronError> {
     let settings = plan::settings(counterparts)?;
     let kind = |symbol: &Symbol| counterparts.get(symbol).map_or("", |counterpart| &counterpart.kind);
@@ -223,19 +227,18 @@ fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Resul
     let mut all = Vec::new();
     let of = |family: &'static str| counterparts.values().filter(move |found| found.family == family);
     if of("moe").count() > 1 || of("latent_attention").count() > 1 || of("mamba2").count() > 1 {
-        return Err(MegatronError::Model(
-            "it has one kind of experts, Mamba-2 and latent attention, this model has more",
-        ));
+        return Err(MegatronError::Model("it supports only one variant each of experts, Mamba-2 and latent attention"));
     }
     let experts = |expert: &str| of("moe").any(|found| found.options.get("expert").is_some_and(|is| is == expert));
     match (has("swiglu") || experts("swiglu"), has("relu2_mlp") || experts("relu2")) {
-        (true, true) => return Err(MegatronError::Model("its MLP layers have one activation, this model has two")),
+        (true, true) => return Err(MegatronError::Model("all its MLP layers must have the same activation")),
         (true, false) => all.push("--swiglu".into()),
         (false, true) => all.push("--squared-relu".into()),
         (false, false) => {}
     }
     if has("sliding_attention") {
-        // Keys to the left of the own one, which counts here; and the layers to which the window applies.
+        // The window is stated as the number of keys to the left of the current one, which this crate includes. The
+        // list states the layers that use the window.
         let applies = |symbol: &Symbol| if kind(symbol) == "sliding_attention" { "1" } else { "0" };
         let list = spec.architecture.layers().iter().map(applies).collect::<Vec<_>>().join(",");
         all.push(format!("--window-size {},0", number("sliding_window").saturating_sub(1)));
@@ -243,11 +246,11 @@ fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Resul
     }
     if has("mamba2") {
         if number("conv_kernel") != 4 {
-            return Err(MegatronError::Model("its convolutions in Mamba-2 have four taps"));
+            return Err(MegatronError::Model("the convolutions of its Mamba-2 have kernel size 4"));
         }
         let least = settings.get("time_step_min").and_then(Value::as_f64).unwrap_or_default();
         if least > 0.0 || settings.contains_key("use_bias") || settings.contains_key("use_conv_bias") {
-            let text = "its Mamba-2 has no bounds of steps, no biases of projections, and a bias of the convolution";
+            let text = "its Mamba-2 has no limits of dt, no biases in the projections, and a bias in the convolution";
             return Err(MegatronError::Model(text));
         }
         all.extend(named(&[
@@ -260,7 +263,7 @@ fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Resul
     all.extend(of("moe").flat_map(mixture));
     all.extend(of("latent_attention").flat_map(latent));
     if of("latent_attention").count() > 0 && of("full_attention").chain(of("sliding_attention")).count() > 0 {
-        return Err(MegatronError::Model("attention and multi-head latent attention cannot be in one model there"));
+        return Err(MegatronError::Model("it cannot combine attention and multi-head latent attention"));
     }
     if has("gated_delta_net") {
         all.extend(named(&[
@@ -274,7 +277,7 @@ fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Resul
     Ok(all)
 }
 
-/// The arguments that make the model.
+/// Returns the arguments that define the model.
 fn model(
     spec: &ModelSpec,
     pattern: &str,
@@ -284,17 +287,19 @@ fn model(
     let dims = &spec.dims;
     if dims.attention_bias || (spec.head_bias && !spec.tied_embeddings) {
         return Err(MegatronError::Model(
-            "its biases are all or none, and the head has none; use attention_bias: false",
+            "it has biases either in all layers or in none, and none in the head; use attention_bias: false",
         ));
     }
     if dims.rope_theta.fract() != 0.0 {
-        return Err(MegatronError::Model("--rotary-base is a whole number"));
+        return Err(MegatronError::Model("--rotary-base must be a whole number"));
     }
     if dims.rope_scaling.is_some() {
-        return Err(MegatronError::Model("its hybrid model does not scale rotary positions; use rope_scaling: None"));
+        return Err(MegatronError::Model(
+            "its hybrid models do not support scaled rotary positions; use rope_scaling: None",
+        ));
     }
     let InitScheme::Normal(std) = spec.init else {
-        return Err(MegatronError::Model("initial weights are normal: use InitScheme::Normal(0.02)"));
+        return Err(MegatronError::Model("initial weights must be normally distributed; use InitScheme::Normal(0.02)"));
     };
     let mut all = words(&[("--hybrid-layer-pattern", format!("'{pattern}'"))]);
     all.push("--spec megatron.core.models.hybrid.hybrid_layer_specs hybrid_stack_spec".into());
@@ -329,7 +334,7 @@ fn model(
     Ok(all)
 }
 
-/// The arguments that train it.
+/// Returns the arguments that define the training.
 fn arguments(training: &Training) -> Result<Vec<String>, MegatronError> {
     let Training { seq_len, tokens, global_batch, micro_batch, peak_rate, tensor_parallel } = training;
     for (name, value) in [
@@ -388,14 +393,14 @@ fn words(pairs: &[(&str, String)]) -> Vec<String> {
 }
 
 impl Megatron {
-    /// All arguments, those of the model first.
+    /// Returns all arguments, those of the model first.
     pub fn arguments(&self) -> impl Iterator<Item = &str> {
         self.model.iter().chain(&self.training).map(String::as_str)
     }
 }
 
 impl fmt::Display for Megatron {
-    /// A Bash script, to be started in a checkout of Megatron-LM.
+    /// Writes a Bash script, to be run in a checkout of Megatron-LM.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "#!/usr/bin/env bash")?;
         writeln!(f, "# Pre-training with Megatron-LM; start it in a checkout. Letters of the pattern:")?;

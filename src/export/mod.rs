@@ -1,10 +1,10 @@
-//! What was found, in the files of the tools people use.
+//! Exports models to other tools.
 //!
-//! [`hugging_face`] writes a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness load, with the weights
-//! of a [`HybridLm`] or without any (the receiver draws them). [`megatron`] writes the launch script of a pre-training.
-//! [`import`](crate::import) reads the folders back. `docs/export.md` has the commands.
+//! [`hugging_face`] writes a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness can load. The folder
+//! contains the weights of a [`HybridLm`], or none, in which case the receiver draws them. [`megatron`] writes a launch
+//! script for pre-training. [`import`](crate::import) reads the folders back. See `docs/export.md` for the commands.
 //!
-//! | format | layers | loads in | code shipped |
+//! | format | layers | loads in | custom code |
 //! |---|---|---|---|
 //! | [`Format::DeciLm`] | attention, SwiGLU | transformers, vLLM | two modules |
 //! | [`Format::LlamaCpp`] | attention, SwiGLU | llama.cpp, transformers, vLLM | two modules |
@@ -16,7 +16,7 @@
 //! | [`Format::Bamba`] | Mamba-2 or half-rotary attention, and SwiGLU | transformers, vLLM, llama.cpp | none |
 //! | [`Format::GraniteMoeHybrid`] | Mamba-2 or attention, and SwiGLU | transformers, vLLM, llama.cpp | none |
 //! | [`Format::Qwen3Next`] | gated DeltaNet or gated attention, and an MLP | transformers, vLLM, llama.cpp | none |
-//! | [`Format::Flat`] | all with a [counterpart](crate::primitive::HfMapping) | transformers | two modules |
+//! | [`Format::Flat`] | all with an [`HfMapping`](crate::primitive::HfMapping) | transformers | two modules |
 //!
 //! ```
 //! use composer_nas::{export, prelude::*};
@@ -71,30 +71,30 @@ use crate::{
     primitive::{BuildError, Primitives},
 };
 
-/// Bytes of a weight of a model.
+/// Bytes per weight of a model.
 const BYTES_PER_WEIGHT: u64 = 4;
 
-/// What was written.
+/// The result of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
     /// The folder.
     pub folder: PathBuf,
-    /// `model_type` of its config.json.
+    /// The `model_type` in its config.json.
     pub model_type: String,
     /// Its files, sorted by name.
     pub files: Vec<String>,
-    /// What may surprise a receiver.
+    /// Warnings for the receiver.
     pub warnings: Vec<Warning>,
 }
 
-/// Writes the model as a folder of Hugging Face's transformers. Without `weights` there are none in it, and the
-/// receiver draws them (`AutoModelForCausalLM.from_config`).
+/// Writes a model as a folder in the format of Hugging Face transformers. If `weights` is `None`, the folder contains
+/// no weights, and the receiver draws them (`AutoModelForCausalLM.from_config`).
 ///
-/// The folder appears when it is complete: a crash leaves at most a hidden one named `.NAME.partial-...` beside it.
+/// The folder is written atomically. A crash leaves at most a hidden folder `.NAME.partial-...` beside it.
 ///
 /// # Errors
-/// [`ExportError`] when the folder is occupied or cannot be written, the format or transformers cannot express the
-/// model, the weights are not those of the specification, or the tokenizer has more tokens than the model.
+/// Returns an [`ExportError`] if the folder is not empty or cannot be written, if the format cannot express the model,
+/// if the weights do not match the specification, or if the tokenizer has more tokens than the model.
 pub fn hugging_face(
     spec: &ModelSpec,
     weights: Option<&HybridLm>,
@@ -137,8 +137,8 @@ pub fn hugging_face(
     Ok(Exported { folder: folder.as_ref().into(), model_type: chosen.model_type.into(), files, warnings })
 }
 
-/// Which formats hold a model. Where one does not, the error says what would have to be different: attention without
-/// positions, for instance, would open [`Format::NemotronH`].
+/// Returns for every format whether it can express the model. If not, the error states what would have to be different.
+/// For example, attention without positions would fit [`Format::NemotronH`].
 ///
 /// ```
 /// use composer_nas::{export::{self, Format}, prelude::*};
@@ -153,7 +153,7 @@ pub fn formats(spec: &ModelSpec, primitives: &Primitives) -> Vec<(Format, Result
     config::formats(spec, primitives)
 }
 
-/// Special tokens must be tokens of the model.
+/// Checks that special tokens are in the vocabulary.
 fn check_tokens(spec: &ModelSpec, options: &Options) -> Result<(), ExportError> {
     let tokens = options.tokens;
     for (name, id) in [("bos", tokens.bos), ("eos", tokens.eos), ("pad", tokens.pad)] {
@@ -164,8 +164,8 @@ fn check_tokens(spec: &ModelSpec, options: &Options) -> Result<(), ExportError> 
     Ok(())
 }
 
-/// Holds the weights, where they are on the processor, and the largest of them as it is written against the memory that
-/// this process can have.
+/// Checks that the weights (if they are in host memory) and a copy of the largest one fit into the memory available to
+/// this process.
 fn check_memory(model: &HybridLm, parameters: &Parameters, precision: Precision) -> Result<(), ExportError> {
     let shapes = parameters.paths().filter_map(|path| parameters.shape(path));
     let sizes: Vec<u64> = shapes.map(|shape| shape.iter().map(|&size| size as u64).product()).collect();
@@ -174,11 +174,11 @@ fn check_memory(model: &HybridLm, parameters: &Parameters, precision: Precision)
     let held = if elsewhere { 0 } else { sizes.iter().sum() };
     let written = limits::product(&[largest, BYTES_PER_WEIGHT + precision.width() as u64]);
     let bytes = limits::product(&[held, BYTES_PER_WEIGHT]).saturating_add(written);
-    limits::check_memory("the weights, with the largest of them as it is written,", bytes).map_err(BuildError::from)?;
+    limits::check_memory("the weights, with a copy of the largest,", bytes).map_err(BuildError::from)?;
     Ok(())
 }
 
-/// What follows from the model alone.
+/// Returns the warnings that depend only on the model.
 fn surprises(spec: &ModelSpec, packing: &Packing, weights: bool) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if let Packing::Paired(pairs) = packing
@@ -199,7 +199,7 @@ fn surprises(spec: &ModelSpec, packing: &Packing, weights: bool) -> Vec<Warning>
     warnings
 }
 
-/// The parameters of `model`, when they are those of `spec`: every one has a name, and sizes agree.
+/// Returns the parameters of `model` if they match `spec`: every parameter has a name, and the sizes agree.
 fn checked(
     spec: &ModelSpec,
     primitives: &Primitives,
@@ -214,10 +214,12 @@ fn checked(
     plan.shapes(|path| parameters.shape(path)).or_else(wrong)?;
     let named: BTreeSet<&str> = plan.paths().collect();
     if let Some(path) = parameters.paths().find(|path| !named.contains(path)) {
-        return wrong(format!("{path} has no name in the counterpart of its layer, or no layer in the architecture"));
+        return wrong(format!(
+            "{path} is not named by the HfMapping of its layer, or belongs to no layer of the architecture"
+        ));
     }
     if parameters.shape("trunk.embedding") != Some(&[spec.vocab_size, dims.d_model]) {
-        return wrong(format!("its embedding is not [{}, {}]", spec.vocab_size, dims.d_model));
+        return wrong(format!("the shape of the embedding is not [{}, {}]", spec.vocab_size, dims.d_model));
     }
     for (layer, &symbol) in spec.architecture.layers().iter().enumerate() {
         let prefix = format!("trunk.layers.{layer}.mixer.");
@@ -226,7 +228,9 @@ fn checked(
             paths.filter_map(|path| parameters.shape(path)).map(|shape| shape.iter().product::<usize>()).sum();
         let expected = primitives.get(symbol).map(|primitive| primitive.cost(dims, 1).parameters);
         if expected.is_ok_and(|expected| expected != size as u64) {
-            return wrong(format!("layer {layer} has {size} weights, which is not the size of {symbol} at its widths"));
+            return wrong(format!(
+                "layer {layer} has {size} weights, which is not the size of {symbol} with these dimensions"
+            ));
         }
     }
     Ok(parameters)

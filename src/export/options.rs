@@ -1,4 +1,4 @@
-//! What a folder shall be.
+//! The options of an export.
 
 use std::path::PathBuf;
 
@@ -11,31 +11,32 @@ use super::Provenance;
 /// How a model is written. See the [module](super) for the formats.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Title of the model card; the folder's name where there is none.
+    /// The title of the model card. The default is the name of the folder.
     pub name: Option<String>,
-    /// Which model class loads the folder.
+    /// The model class that will load the folder.
     pub format: Format,
-    /// The numbers of the weights; without weights, those that the receiver will make.
+    /// The number type of the weights, or of the weights that the receiver will draw if none are written.
     pub precision: Precision,
-    /// Largest safetensors file, in bytes; a larger model is split.
+    /// The largest size of a safetensors file in bytes. Larger models are split.
     pub shard_bytes: u64,
-    /// The longest sequence that the receiver allows, in tokens (`max_position_embeddings`). Nothing in the model
-    /// depends on it.
+    /// The longest sequence that the receiver allows, in tokens (`max_position_embeddings`). The weights do not depend
+    /// on it.
     pub max_positions: usize,
-    /// Token ids with a meaning.
+    /// The special tokens.
     pub tokens: SpecialTokens,
-    /// A folder with `tokenizer.json`; its tokenizer files are copied.
+    /// A folder with a `tokenizer.json`, whose tokenizer files are copied.
     pub tokenizer: Option<PathBuf>,
     /// How the architecture was found, for the model card.
     pub provenance: Option<Provenance>,
-    /// Whether a folder with a config.json may be replaced.
+    /// Whether to replace an existing folder that has a config.json.
     pub overwrite: bool,
-    /// Whether what would be a [`Warning`](super::Warning) is an error.
+    /// Whether to return an error instead of a [`Warning`](super::Warning).
     pub strict: bool,
 }
 
 impl Default for Options {
-    /// The format that fits, exact weights in files of at most 5 GB, 4096 positions, no tokenizer; nothing is replaced.
+    /// Returns the defaults: the first format that fits, weights in single precision, files of at most 5 GB, 4096
+    /// positions, no tokenizer, no overwriting.
     fn default() -> Self {
         Self {
             name: None,
@@ -52,58 +53,58 @@ impl Default for Options {
     }
 }
 
-/// Which model class loads a folder.
+/// The model class that loads a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// [`DeciLm`](Self::DeciLm) where it can express the model, else the first class of transformers that can, else
+    /// [`DeciLm`](Self::DeciLm) if it can express the model, else the first class of transformers that can, else
     /// [`Flat`](Self::Flat).
     Auto,
-    /// Attention and SwiGLU as blocks with missing halves, the `block_configs` of DeciLM and Nemotron-NAS: no wasted
-    /// weights; loads in transformers (with the two modules that are shipped) and in vLLM.
+    /// Blocks of attention and SwiGLU, in which either half can be missing: the `block_configs` of DeciLM and
+    /// Nemotron-NAS. No weights are wasted. Loads in transformers (with the two included Python modules) and in vLLM.
     DeciLm,
-    /// [`DeciLm`](Self::DeciLm) with layers of zeros where llama.cpp needs them: a SwiGLU 256 wide in blocks without
-    /// one, and an attention in a first block without one.
+    /// [`DeciLm`](Self::DeciLm) with layers of zeros where llama.cpp needs them: a SwiGLU of width 256 in blocks
+    /// without one, and attention in the first block if it has none.
     LlamaCpp,
-    /// Attention and SwiGLU as a plain Llama whose missing halves are zeros: loads everywhere without any code, and
-    /// wastes the weights and the cache of those halves.
+    /// A plain Llama of attention and SwiGLU, in which missing halves are filled with zeros. Loads everywhere without
+    /// custom code, but wastes the weights and the cache of those halves.
     Llama,
-    /// The class `nemotron_h` of transformers: attention without positions, Mamba-2, MLPs of one activation, mixtures
-    /// of them that route by sigmoids, in any order. No code is shipped, as for the six classes below.
+    /// The class `nemotron_h` of transformers: attention without positions, Mamba-2, MLPs with one activation, and
+    /// mixtures of such MLPs with sigmoid routing, in any order. Like the six classes below, it needs no custom code.
     NemotronH,
-    /// The class `mamba2`: Mamba-2 alone.
+    /// The class `mamba2`: Mamba-2 only.
     Mamba2,
-    /// The class `lfm2`: gated convolutions and attention with norms by head, each with a SwiGLU behind it.
+    /// The class `lfm2`: gated convolutions and attention with norms per head, each followed by a SwiGLU.
     Lfm2,
-    /// The class `qwen3`: attention with norms by head, each with a SwiGLU behind it.
+    /// The class `qwen3`: attention with norms per head, each followed by a SwiGLU.
     Qwen3,
-    /// The class `bamba`: Mamba-2 and attention that turns half of each head, each with a SwiGLU behind it.
+    /// The class `bamba`: Mamba-2 and half-rotary attention, each followed by a SwiGLU.
     Bamba,
-    /// The class `granitemoehybrid` without experts: Mamba-2 and attention with positions or without, each with a
-    /// SwiGLU behind it.
+    /// The class `granitemoehybrid` without experts: Mamba-2 and attention with or without positions, each followed by
+    /// a SwiGLU.
     GraniteMoeHybrid,
-    /// The class `qwen3_next`: gated DeltaNet and gated attention with norms by head, each with a SwiGLU or a mixture
-    /// of experts behind it.
+    /// The class `qwen3_next`: gated DeltaNet and gated attention with norms per head, each followed by a SwiGLU or a
+    /// mixture of experts.
     Qwen3Next,
-    /// One layer per block, of every kind that transformers has, in a model class that is shipped: loads in
-    /// transformers.
+    /// One layer per block, of any kind that transformers supports. Loads in transformers with the included model
+    /// class.
     Flat,
 }
 
-/// The kind of number in which weights are written.
+/// The number type of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// Single precision: exact.
+    /// Single precision. Weights are exact.
     F32,
-    /// Half precision, rounded to nearest even; weights beyond 65504 are refused.
+    /// Half precision, rounded to nearest even. Weights beyond 65504 are an error.
     F16,
     /// bfloat16, rounded to nearest even.
     Bf16,
 }
 
 impl Precision {
-    /// What config.json calls it.
+    /// Returns the name in config.json.
     pub fn name(self) -> &'static str {
         match self {
             Precision::F32 => "float32",
@@ -112,7 +113,7 @@ impl Precision {
         }
     }
 
-    /// Bytes of one number.
+    /// Returns the number of bytes per value.
     pub fn width(self) -> usize {
         match self {
             Precision::F32 => 4,
@@ -128,7 +129,7 @@ impl Precision {
         }
     }
 
-    /// The numbers in little-endian bytes; none where a finite one would become infinite.
+    /// Converts numbers to little-endian bytes. Returns `None` if a finite number would become infinite.
     pub(super) fn bytes(self, values: &[f32]) -> Option<Vec<u8>> {
         let mut bytes = Vec::with_capacity(values.len() * self.width());
         for &value in values {
@@ -154,15 +155,15 @@ impl Precision {
     }
 }
 
-/// Token ids with a meaning; those that are none are written as null.
+/// The ids of special tokens. Missing ones are written as null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SpecialTokens {
-    /// Begins a text.
+    /// The token that begins a text.
     pub bos: Option<u32>,
-    /// Ends a text: generation stops there.
+    /// The token that ends a text, at which generation stops.
     pub eos: Option<u32>,
-    /// Fills up batches.
+    /// The padding token.
     pub pad: Option<u32>,
 }
 
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn numbers_are_rounded_to_the_nearest_or_refused() {
-        // 1 + 2^-8 lies between two bfloat16 and goes to the even one.
+        // 1 + 2^-8 is halfway between two bfloat16 numbers and is rounded to the even one.
         assert_eq!(Precision::Bf16.bytes(&[1.0 + 0.5f32.powi(8)]), Some(vec![0x80, 0x3f]));
         assert_eq!(Precision::F16.bytes(&[-2.0]), Some(vec![0x00, 0xc0]));
         assert_eq!(Precision::F32.bytes(&[1.0]), Some(vec![0, 0, 0x80, 0x3f]));

@@ -1,4 +1,4 @@
-//! Which tensor of a checkpoint holds which parameter: one table, read by the exporter and by the importer.
+//! The mapping between tensors of a checkpoint and parameters of a model. Exporter and importer share it.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::{
     primitive::{HfMapping, Layout, PrimitiveId, Primitives, RegistryError, Symbol},
 };
 
-/// The kind of a layer that DeciLM and Llama call `self_attn`.
+/// The kind of layer that DeciLM and Llama call `self_attn`.
 const ATTENTION: &str = "full_attention";
-/// The kind of a layer that DeciLM and Llama call `mlp`.
+/// The kind of layer that DeciLM and Llama call `mlp`.
 const SWIGLU: &str = "swiglu";
 
-/// What Nemotron-H adds to the scores by which experts are chosen: nothing here.
+/// The bias that Nemotron-H adds to the scores when it chooses experts. It is always zero here.
 pub(crate) const CORRECTION: &str = "gate.e_score_correction_bias";
 /// The kind of a linear map.
 const LINEAR: &str = "linear";
@@ -25,11 +25,11 @@ const LINEAR: &str = "linear";
 /// How the layers of a model are packed into the blocks of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Packing {
-    /// One layer, one block.
+    /// One layer per block.
     Flat,
-    /// A block has an attention half and a SwiGLU half, either of which may be missing.
+    /// Each block has an attention half and a SwiGLU half. Either can be missing.
     Paired(Vec<Pair>),
-    /// As this class of transformers stores them.
+    /// The packing of this class of transformers.
     Native(Class),
 }
 
@@ -43,20 +43,20 @@ pub(crate) struct Pair {
 /// One half of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Half {
-    /// Not there.
+    /// The half is missing.
     Absent,
-    /// The layer of this number.
+    /// The layer with this index.
     Layer(usize),
-    /// A layer that adds nothing, with this inner width where it is an MLP.
+    /// A layer that adds nothing. If it is an MLP, this is its inner width.
     Zero(usize),
 }
 
-/// Every tensor of a checkpoint.
+/// All tensors of a checkpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// What the symbols of the architecture are called.
+    /// The mapping of every symbol of the architecture.
     pub counterparts: BTreeMap<Symbol, HfMapping>,
-    /// The tensors, first to last.
+    /// The tensors, in order.
     pub entries: Vec<Entry>,
 }
 
@@ -67,64 +67,64 @@ pub(crate) struct Entry {
     pub source: Source,
 }
 
-/// Where the numbers of a tensor come from.
+/// The source of a tensor's values.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
-    /// The parameters at these paths of the model, behind each other along the first axis.
+    /// The parameters at these paths of the model, concatenated along the first axis.
     Parameters { paths: Vec<String>, layout: Layout, order: Option<Vec<usize>> },
-    /// The same number everywhere.
+    /// A constant.
     Constant { shape: Vec<usize>, value: f32 },
 }
 
-/// A layer that cannot be named in a checkpoint.
+/// A layer that cannot be mapped to a checkpoint.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HfMappingError {
-    /// The registry lacks a primitive of the architecture.
+    /// The registry does not contain a primitive of the architecture.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// transformers has no such layer.
     #[error(
-        "primitive {id} ({symbol}) has no counterpart in transformers; those that have one are: {known}. Give it one with \
-         Primitive::hf_mapping, or choose another architecture"
+        "primitive {id} ({symbol}) has no mapping to transformers; those that have one are: {known}. Implement \
+         Primitive::hf_mapping for it, or choose another architecture"
     )]
     Missing {
         /// The primitive.
         id: PrimitiveId,
-        /// Its letter.
+        /// Its symbol.
         symbol: Symbol,
-        /// Who has one.
+        /// The primitives that have a mapping.
         known: String,
     },
-    /// A class of transformers without such a layer.
-    #[error("{class} cannot hold the model: {reason}")]
+    /// The class of transformers does not support such a layer.
+    #[error("{class} cannot express the model: {reason}")]
     Class {
         /// The class.
         class: &'static str,
-        /// What it lacks.
+        /// The reason.
         reason: String,
     },
-    /// A name that cannot be part of a file name.
-    #[error("the counterpart of {id} calls its kind {kind:?}: use lower-case letters, digits and _")]
+    /// The kind of a layer cannot be part of a file name.
+    #[error("the HfMapping of {id} has the kind {kind:?}: use only lower-case letters, digits and _")]
     Kind {
         /// The primitive.
         id: PrimitiveId,
-        /// The name.
+        /// The kind.
         kind: String,
     },
-    /// Two layers of one model want different values of one entry of config.json.
-    #[error("two layers of the model want {key} to be {one} and {other}, and config.json has one entry for both")]
+    /// Two layers need different values of the same entry of config.json.
+    #[error("two layers of the model need different values of {key} in config.json: {one} and {other}")]
     Conflict {
         /// The entry.
         key: String,
-        /// What one wants.
+        /// The value that one layer needs.
         one: Value,
-        /// What the other wants.
+        /// The value that the other layer needs.
         other: Value,
     },
 }
 
-/// The counterparts of all symbols of an architecture.
+/// Returns the mappings of all symbols of an architecture.
 pub(crate) fn counterparts(
     spec: &ModelSpec,
     primitives: &Primitives,
@@ -149,7 +149,7 @@ pub(crate) fn counterparts(
     Ok(found)
 }
 
-/// The entries of config.json that the layers ask for.
+/// Returns the entries of config.json that the layers need.
 pub(crate) fn settings(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Map<String, Value>, HfMappingError> {
     let mut all = Map::new();
     for (key, value) in counterparts.values().flat_map(|counterpart| &counterpart.settings) {
@@ -166,7 +166,7 @@ pub(crate) fn settings(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Map
     Ok(all)
 }
 
-/// Whether a kind has a place in a Llama-like block.
+/// Whether a kind is the attention half or the MLP half of a Llama-like block. `None` if it is neither.
 pub(crate) fn is_attention(kind: &str) -> Option<bool> {
     match kind {
         ATTENTION => Some(true),
@@ -175,8 +175,8 @@ pub(crate) fn is_attention(kind: &str) -> Option<bool> {
     }
 }
 
-/// Pairs an attention layer with the SwiGLU that follows it directly; every other layer has a block of its own. None
-/// where a layer is neither. `kinds`: one per layer.
+/// Combines each attention layer with the SwiGLU that directly follows it; every other layer gets its own block.
+/// Returns `None` if a layer is neither. `kinds` has one entry per layer.
 pub(crate) fn pair(kinds: &[&str]) -> Option<Vec<Pair>> {
     let attention = kinds.iter().map(|kind| is_attention(kind)).collect::<Option<Vec<bool>>>()?;
     let mut pairs: Vec<Pair> = Vec::new();
@@ -191,7 +191,7 @@ pub(crate) fn pair(kinds: &[&str]) -> Option<Vec<Pair>> {
 }
 
 impl Plan {
-    /// The tensors of this model under this packing.
+    /// Returns the tensors of this model in this packing.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, packing: &Packing) -> Result<Self, HfMappingError> {
         let counterparts = counterparts(spec, primitives)?;
         let mut plan = Self { counterparts, entries: Vec::new() };
@@ -229,7 +229,7 @@ impl Plan {
         }
     }
 
-    /// The tensors of a class that needs no code of ours.
+    /// Adds the tensors of a built-in class.
     fn native(&mut self, spec: &ModelSpec, class: Class) -> Result<(), HfMappingError> {
         let [embedding, norm] = class.ends();
         self.parameter(embedding, "trunk.embedding", Layout::Same);
@@ -272,14 +272,14 @@ impl Plan {
         }
     }
 
-    /// A layer with its norm; `names` are those of norm and layer.
+    /// Adds a layer and its norm. `names` are the names of the norm and the layer.
     fn layer(&mut self, spec: &ModelSpec, layer: usize, prefix: &str, [norm, mixer]: [&str; 2]) {
         let ours = format!("trunk.layers.{layer}");
         self.parameter(&format!("{prefix}{norm}.weight"), &format!("{ours}.norm.gamma"), Layout::Same);
         let counterpart = &self.counterparts[&spec.architecture.layers()[layer]];
         let linear = counterpart.kind == LINEAR;
         for tensor in counterpart.tensors.clone() {
-            // DeciLM names a linear map after the half in whose place it stands.
+            // DeciLM names a linear map after the half that it replaces.
             let name = match mixer {
                 "self_attn" if linear => format!("{prefix}{mixer}.linear_attn.weight"),
                 "mlp" if linear => format!("{prefix}{mixer}.linear_mlp.weight"),
@@ -291,7 +291,7 @@ impl Plan {
         }
     }
 
-    /// A layer that adds nothing to the residual stream.
+    /// Adds a layer that adds nothing to the residual stream.
     fn zero(&mut self, dims: &Dims, width: usize, prefix: &str, [norm, mixer]: [&str; 2], attention: bool) {
         let model = dims.d_model;
         let queries = dims.heads * dims.head_dim;
@@ -314,12 +314,12 @@ impl Plan {
         self.entries.push(Entry { name: name.into(), source });
     }
 
-    /// The stored shape of every tensor, when the parameters have the shapes that `shape` tells by their paths.
+    /// Returns the stored shape of every tensor. `shape` returns the shape of the parameter at a path.
     pub fn shapes<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Vec<Vec<usize>>, String> {
         self.entries.iter().map(|entry| entry.shape(&shape)).collect()
     }
 
-    /// The paths of all parameters that are stored.
+    /// Returns the paths of all stored parameters.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         let paths = self.entries.iter().flat_map(|entry| match &entry.source {
             Source::Parameters { paths, .. } => paths.as_slice(),
@@ -334,7 +334,7 @@ impl Plan {
 }
 
 impl Entry {
-    /// The stored shape; what is wrong where there is none.
+    /// Returns the stored shape, or the reason why there is none.
     fn shape<'a>(&self, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Vec<usize>, String> {
         let (paths, layout) = match &self.source {
             Source::Constant { shape, .. } => return Ok(shape.clone()),
@@ -342,7 +342,7 @@ impl Entry {
         };
         let mut joined: Option<Vec<usize>> = None;
         for path in paths {
-            let own = shape(path).ok_or_else(|| format!("it lacks {path}, which is stored in {}", self.name))?;
+            let own = shape(path).ok_or_else(|| format!("it has no {path}, which is stored in {}", self.name))?;
             let stored = layout.stored(own).ok_or_else(|| format!("{path} of shape {own:?} cannot be {layout:?}"))?;
             joined = Some(match joined {
                 None => stored,
@@ -350,10 +350,12 @@ impl Entry {
                     all[0] += stored[0];
                     all
                 }
-                Some(all) => return Err(format!("{path} as {stored:?} does not fit behind {all:?} in {}", self.name)),
+                Some(all) => {
+                    return Err(format!("{path} with shape {stored:?} cannot be appended to {all:?} in {}", self.name));
+                }
             });
         }
-        joined.ok_or_else(|| format!("{} is made of nothing", self.name))
+        joined.ok_or_else(|| format!("{} has no parameters", self.name))
     }
 }
 
@@ -406,6 +408,6 @@ mod tests {
         };
         assert_eq!(both(1, 1).unwrap()["w"], 1);
         let error = both(1, 2).unwrap_err().to_string();
-        assert!(error.contains("w to be 2 and 1") || error.contains("w to be 1 and 2"), "{error}");
+        assert!(error.contains("w in config.json: 2 and 1") || error.contains("w in config.json: 1 and 2"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! How an architecture was found.
+//! The provenance of an architecture.
 
 use std::path::Path;
 
@@ -9,35 +9,35 @@ use crate::{
     study::Study,
 };
 
-/// How an architecture was found.
+/// How an architecture was found. It is written into the model card.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provenance {
-    /// Space, goal, seed, searcher and evaluator.
+    /// The setup of the search: space, goal, seed, searcher and evaluator.
     pub setup: Setup,
-    /// How many trials the search had.
+    /// The number of trials.
     pub trials: usize,
-    /// The best trial with its score.
+    /// The best trial and its score.
     pub best: Option<(Architecture, f64)>,
-    /// The small architecture that was scaled.
+    /// The small architecture that was scaled up.
     pub small: Option<Architecture>,
-    /// Who merged the trials into it.
+    /// The aggregator that merged the trials into the small architecture.
     pub aggregator: Option<String>,
-    /// The crate's version that searched.
+    /// The version of this crate that ran the search.
     pub version: Option<String>,
 }
 
 impl Provenance {
-    /// What a finished search knows of itself.
+    /// Collects the provenance from a finished search.
     pub fn new(setup: Setup, study: &Study) -> Self {
         let best = study.best().map(|best| (best.trial.architecture.clone(), study.goal().orient(best.value)));
         let aggregator = setup.aggregator.clone();
         Self { setup, trials: study.valid_trials(), best, small: None, aggregator, version: None }
     }
 
-    /// What the journal of a search says, and `architecture.json` beside it where there is one.
+    /// Reads the provenance from the journal of a search, and from `architecture.json` beside it if it exists.
     ///
     /// # Errors
-    /// [`RunFolderError`] when there is no journal, or a file is damaged.
+    /// Returns a [`RunFolderError`] if there is no journal or a file is damaged.
     pub fn read(journal: impl AsRef<Path>) -> Result<Self, RunFolderError> {
         let run = RunFolder::read(&journal)?;
         let version = Some(journal::written_by(journal)?);

@@ -1,14 +1,14 @@
-//! The Python modules that are shipped with a checkpoint.
+//! The Python modules that are included in a checkpoint.
 
 use std::collections::BTreeMap;
 
 use super::{DECI, FLAT};
 use crate::primitive::{HfMapping, Symbol};
 
-/// Ends the flat module's table of layers: the modules of other layers register behind it.
+/// The line at the end of the flat module's table of layers. The modules of other layers are registered after it.
 const REGISTER: &str = "# Layers that come with the checkpoint.\n";
 
-/// Name and source of every module that this model type needs.
+/// Returns the name and the source of every module that this model type needs.
 pub(super) fn modules(model_type: &str, counterparts: &BTreeMap<Symbol, HfMapping>) -> Vec<(String, String)> {
     let mut modules = match model_type {
         DECI => pair(include_str!("python/deci_configuration.py"), include_str!("python/deci_modeling.py").into()),
@@ -33,7 +33,7 @@ fn pair(configuration: &str, modeling: String) -> Vec<(String, String)> {
     vec![("configuration_composer.py".into(), configuration.into()), ("modeling_composer.py".into(), modeling)]
 }
 
-/// Kind and source of the layers that bring their own module.
+/// Returns the kind and the source of the layers that bring their own module.
 fn shipped(counterparts: &BTreeMap<Symbol, HfMapping>) -> impl Iterator<Item = (&str, &str)> {
     let layers = counterparts.values().filter_map(|c| Some((c.kind.as_str(), c.python.as_deref()?)));
     layers.collect::<BTreeMap<_, _>>().into_iter()

@@ -1,4 +1,4 @@
-//! Tokenizer files: copied, and checked against the vocabulary.
+//! Copies tokenizer files and checks them against the vocabulary.
 
 use std::{fs, path::Path};
 
@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::{ExportError, Warning, folder::Staging};
 use crate::limits;
 
-/// The file every fast tokenizer has.
+/// The file that every fast tokenizer has.
 const MAIN: &str = "tokenizer.json";
-/// What may lie beside it.
+/// Optional files.
 const OTHERS: [&str; 8] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -21,7 +21,7 @@ const OTHERS: [&str; 8] = [
     "chat_template.jinja",
 ];
 
-/// Copies the tokenizer files of `folder`. Its largest token id must be one of the model's.
+/// Copies the tokenizer files of `folder`. Its token ids must be below `vocab_size`.
 pub(super) fn copy(staging: &mut Staging, folder: &Path, vocab_size: usize) -> Result<Option<Warning>, ExportError> {
     let path = folder.join(MAIN);
     let failed = |reason: String| ExportError::Tokenizer { path: path.clone(), reason };
@@ -40,8 +40,8 @@ pub(super) fn copy(staging: &mut Staging, folder: &Path, vocab_size: usize) -> R
     Ok((ids < vocab_size as u64).then_some(Warning::UnusedTokens { ids, vocab_size }))
 }
 
-/// One more than the largest token id. The vocabulary of a `tokenizer.json` maps tokens to ids, or lists them
-/// (Unigram).
+/// Returns the largest token id plus one. The vocabulary of a `tokenizer.json` is a map from tokens to ids, or a list
+/// of tokens (Unigram).
 fn ids(tokenizer: &Value) -> Option<u64> {
     let vocabulary = match tokenizer.pointer("/model/vocab")? {
         Value::Object(ids) => ids.values().filter_map(Value::as_u64).map(|id| id + 1).max(),

@@ -1,4 +1,4 @@
-//! safetensors files of the parameters of a model.
+//! Writes the parameters of a model as safetensors files.
 
 use std::{
     borrow::Cow,
@@ -26,29 +26,29 @@ use crate::{
 pub(crate) struct Parameters(BTreeMap<String, Parameter>);
 
 impl Parameters {
-    /// The parameters of `model`; their numbers stay on their device until they are written.
+    /// Collects the parameters of `model`. Their values stay on their device until they are written.
     pub fn of(model: &HybridLm) -> Self {
         Self(weights::parameters(model).into_iter().map(|parameter| (parameter.name.clone(), parameter)).collect())
     }
 
-    /// The shape of a parameter.
+    /// Returns the shape of a parameter.
     pub fn shape(&self, path: &str) -> Option<&[usize]> {
         self.0.get(path).map(|parameter| parameter.shape.as_slice())
     }
 
-    /// All paths.
+    /// Returns all paths.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 }
 
-/// One tensor of a file. Its bytes are made when they are written, so that one tensor at a time is in memory.
+/// One tensor of a file. Its bytes are produced when it is written, so only one tensor at a time is in memory.
 struct Stored<'a> {
     entry: &'a Entry,
     parameters: &'a Parameters,
     precision: Precision,
     shape: Vec<usize>,
-    /// What went wrong first: the library's trait has no place for it.
+    /// The first error. The trait of the safetensors library cannot return it.
     failed: &'a RefCell<Option<ExportError>>,
 }
 
@@ -93,8 +93,8 @@ impl View for &Stored<'_> {
     }
 }
 
-/// Writes `model.safetensors`, or several files of at most `shard_bytes` (a larger tensor has a file of its own) and
-/// their index.
+/// Writes `model.safetensors`, or several files of at most `shard_bytes` and their index. A tensor that is larger gets
+/// its own file.
 pub(super) fn write(
     staging: &mut Staging,
     plan: &Plan,

@@ -1,4 +1,4 @@
-//! From config.json to a specification.
+//! Converts a config.json to a specification.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub(super) struct Described {
     pub primitives: Primitives,
 }
 
-/// What config.json may say. Defaults are those of transformers.
+/// The entries of config.json. The defaults are those of transformers.
 #[derive(Debug, Deserialize)]
 struct Config {
     model_type: String,
@@ -58,7 +58,7 @@ struct Config {
     ours: Option<Ours>,
 }
 
-/// How positions turn queries and keys.
+/// Rotary positions.
 #[derive(Debug, Deserialize)]
 struct Rotation {
     #[serde(alias = "type")]
@@ -71,7 +71,7 @@ struct Rotation {
 }
 
 impl Rotation {
-    /// The four numbers of [`LLAMA3`], where all are there.
+    /// Returns the scaling of [`LLAMA3`] if all its four numbers are present.
     fn scaling(&self) -> Option<RopeScaling> {
         Some(RopeScaling {
             factor: self.factor?,
@@ -108,21 +108,21 @@ struct FfnConfig {
     intermediate_size: Option<usize>,
 }
 
-/// What the exporter adds.
+/// The entries that the exporter of this crate adds.
 #[derive(Debug, Deserialize)]
 struct Ours {
     architecture: Option<Architecture>,
     init: Option<InitScheme>,
 }
 
-/// A half of a block as the file has it: whether it is an attention, and the width of an MLP.
+/// One half of a block in the file: whether it is attention, and the inner width if it is an MLP.
 #[derive(Clone, Copy, Debug)]
 struct Found {
     attention: bool,
     width: usize,
 }
 
-/// Reads config.json of a folder.
+/// Reads the config.json of a folder.
 pub(super) fn read(folder: &Path, primitives: &Primitives) -> Result<Described, ImportError> {
     let path = folder.join("config.json");
     let text = limits::read_text(&path, limits::MAX_DESCRIPTION);
@@ -160,15 +160,15 @@ pub(super) fn read(folder: &Path, primitives: &Primitives) -> Result<Described, 
 }
 
 impl Config {
-    /// The widths, when the rest is as in every model of ours.
+    /// Returns the dimensions, if the remaining entries are supported.
     fn dims(&self) -> Result<Dims, ImportError> {
         let refuse =
             |key, value: &dyn ToString, reason| Err(ImportError::Setting { key, value: value.to_string(), reason });
         if let Some(act) = self.hidden_act.as_ref().filter(|act| !["silu", "swish"].contains(&act.as_str())) {
-            return refuse("hidden_act", act, "SwiGLU has silu");
+            return refuse("hidden_act", act, "only silu is supported");
         }
         if self.mlp_bias {
-            return refuse("mlp_bias", &true, "SwiGLU has no bias");
+            return refuse("mlp_bias", &true, "only SwiGLU without bias is supported");
         }
         let rotations = [("rope_scaling", &self.rope_scaling), ("rope_parameters", &self.rope_parameters)];
         let mut rope_scaling = None;
@@ -178,9 +178,11 @@ impl Config {
                 None | Some("default") => {}
                 Some(LLAMA3) => match rotation.scaling() {
                     Some(scaling) => rope_scaling = rope_scaling.or(Some(scaling)),
-                    None => return refuse(key, &LLAMA3, "one of its four numbers is missing"),
+                    None => return refuse(key, &LLAMA3, "one of the four numbers of its scaling is missing"),
                 },
-                Some(kind) => return refuse(key, &kind, "rotary positions are scaled as in Llama 3 or not at all"),
+                Some(kind) => {
+                    return refuse(key, &kind, "the only supported scaling of rotary positions is that of Llama 3");
+                }
             }
         }
         let heads = self.num_attention_heads;
@@ -199,7 +201,7 @@ impl Config {
         })
     }
 
-    /// The architecture of the flat class.
+    /// Returns the architecture of the flat class.
     fn flat(
         &self,
         dims: &Dims,
@@ -208,7 +210,7 @@ impl Config {
     ) -> Result<Architecture, ImportError> {
         let kinds = self.layers_block_type.as_ref().ok_or(ImportError::Incomplete("layers_block_type"))?;
         let layers = kinds.iter().map(|kind| symbol(kind, dims, primitives)).collect::<Result<Vec<_>, _>>()?;
-        // Several primitives may share a kind: the exporter says which they were.
+        // Several primitives can have the same kind; the exporter states which ones they were.
         let layers = match self.ours.as_ref().and_then(|ours| ours.architecture.as_ref()) {
             Some(stated) => stated.layers().to_vec(),
             None => layers,
@@ -220,14 +222,14 @@ impl Config {
             let counterpart = primitives.get(layer).ok().and_then(|primitive| primitive.hf_mapping(dims));
             let Some(counterpart) = counterpart.filter(|counterpart| counterpart.kind == *kind) else {
                 return Err(ImportError::Blocks(format!(
-                    "{OURS}.architecture has {layer} where layers_block_type has {kind}"
+                    "{OURS}.architecture has {layer}, but layers_block_type has {kind}"
                 )));
             };
             for (key, expected) in &counterpart.settings {
                 if raw.get(key) != Some(expected) {
                     let found = raw.get(key).cloned().unwrap_or_default();
-                    let own = format!("{expected} in the primitive {layer} of the registry");
-                    let text = format!("{key} is {found}, and {own}: add a primitive with this option to the registry");
+                    let own = format!("the primitive {layer} of the registry has {expected}");
+                    let text = format!("{key} is {found}, but {own}: add a primitive with this option to the registry");
                     return Err(ImportError::Blocks(text));
                 }
             }
@@ -235,14 +237,14 @@ impl Config {
         Ok(Architecture::new(layers))
     }
 
-    /// The architecture and the blocks of a Llama-like model.
+    /// Returns the architecture and the blocks of a Llama-like model.
     fn paired(&self, dims: &Dims, primitives: &Primitives) -> Result<(Architecture, Vec<Pair>), ImportError> {
         let blocks = match self.model_type.as_str() {
             LLAMA => {
                 let count = self.num_hidden_layers.ok_or(ImportError::Incomplete("num_hidden_layers"))?;
                 let found = |attention| Some(Found { attention, width: dims.d_ff });
                 if count > Architecture::MAX_LAYERS / 2 {
-                    return Err(ImportError::Blocks(format!("{count} blocks are more than any model has")));
+                    return Err(ImportError::Blocks(format!("{count} blocks are too many")));
                 }
                 vec![[found(true), found(false)]; count]
             }
@@ -255,7 +257,7 @@ impl Config {
         let mut place = |found: Option<Found>| {
             let Some(Found { attention: is, width }) = found else { return Ok(Half::Absent) };
             let symbol = if is { attention } else { swiglu };
-            // Of the layers that the exporter names, those that do not come next are padding.
+            // The exporter states the architecture. A half that is not the next layer in it is padding.
             let is_layer = stated.is_none_or(|stated| {
                 let next = stated.layers().get(layers.len());
                 next.is_some_and(|&next| is_attention(&kind(next, dims, primitives)) == Some(is)) && width == dims.d_ff
@@ -272,21 +274,21 @@ impl Config {
                 half.map_err(|width| ImportError::Setting {
                     key: "block_configs",
                     value: format!("an inner width of {width}"),
-                    reason: "all SwiGLU layers have the width intermediate_size",
+                    reason: "all SwiGLU layers must have the inner width intermediate_size",
                 })
             };
             pairs.push(Pair { attention: half(place(attention))?, mlp: half(place(mlp))? });
         }
         match stated {
             Some(stated) if stated.len() != layers.len() => {
-                Err(ImportError::Blocks(format!("{OURS}.architecture {stated} does not fit the blocks")))
+                Err(ImportError::Blocks(format!("{OURS}.architecture {stated} does not match the blocks")))
             }
             Some(stated) => Ok((stated.clone(), pairs)),
             None => Ok((Architecture::new(layers), pairs)),
         }
     }
 
-    /// The halves of DeciLM's blocks.
+    /// Returns the halves of DeciLM's blocks.
     fn deci(&self, dims: &Dims) -> Result<Vec<[Option<Found>; 2]>, ImportError> {
         let blocks = self.block_configs.as_ref().ok_or(ImportError::Incomplete("block_configs"))?;
         let group = dims.heads.checked_div(dims.kv_heads);
@@ -295,14 +297,14 @@ impl Config {
                 return Err(ImportError::Setting {
                     key: "replace_with_linear",
                     value: "true".into(),
-                    reason: "there is no such layer here",
+                    reason: "this kind of layer is not supported",
                 });
             }
             if !attention.no_op && attention.n_heads_in_group != group {
                 return Err(ImportError::Setting {
                     key: "n_heads_in_group",
                     value: format!("{:?}", attention.n_heads_in_group),
-                    reason: "all attention layers share num_attention_heads / num_key_value_heads",
+                    reason: "it must be num_attention_heads / num_key_value_heads in all attention layers",
                 });
             }
             let width = ffn.ffn_mult.map(|mult| ff_of(mult, dims)).or(ffn.intermediate_size);
@@ -317,13 +319,13 @@ impl Config {
     }
 }
 
-/// The kind of a primitive; empty where it has none.
+/// Returns the kind of a primitive, or an empty string if it has none.
 fn kind(symbol: Symbol, dims: &Dims, primitives: &Primitives) -> String {
     let counterpart = primitives.get(symbol).ok().and_then(|primitive| primitive.hf_mapping(dims));
     counterpart.map(|counterpart| counterpart.kind).unwrap_or_default()
 }
 
-/// The first primitive with a counterpart of this kind.
+/// Returns the first primitive with this kind.
 fn symbol(wanted: &str, dims: &Dims, primitives: &Primitives) -> Result<Symbol, ImportError> {
     let mut all = primitives.iter().map(|primitive| (primitive.symbol(), kind(primitive.symbol(), dims, primitives)));
     let found = all.find(|(_, kind)| kind == wanted);

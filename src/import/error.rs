@@ -1,4 +1,4 @@
-//! What can be wrong with a folder.
+//! Errors of an import.
 
 use std::{io, path::PathBuf};
 
@@ -13,7 +13,7 @@ use crate::{
     weights::WeightsError,
 };
 
-/// Model types that are read here; the reader of Llama and of the exporter's own classes has the others.
+/// The model types that are read as a built-in class. Llama and the exporter's own classes have another reader.
 const KNOWN: [&str; 9] = [
     "nemotron_h",
     "mamba2",
@@ -26,11 +26,11 @@ const KNOWN: [&str; 9] = [
     "nemotron-nas (DeciLM)",
 ];
 
-/// A model that cannot be read.
+/// An error in importing a model.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// A file that cannot be read or written.
+    /// A file cannot be read or written.
     #[error("cannot read or write {}", .path.display())]
     File {
         /// The file.
@@ -38,156 +38,158 @@ pub enum ImportError {
         /// The I/O error.
         source: io::Error,
     },
-    /// A file with another content than its name says.
+    /// A file is damaged, or its content does not match its name.
     #[error("{} is damaged: {reason}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// No weights in the folder.
+    /// The folder has no weights.
     #[error(
-        "{} holds no weights (model.safetensors or model.safetensors.index.json): read its specification with import::spec, \
-         or convert other formats to safetensors", .folder.display()
+        "{} has no weights (model.safetensors or model.safetensors.index.json): read only its specification with \
+         import::spec, or convert other formats to safetensors", .folder.display()
     )]
     NoWeights {
         /// The folder.
         folder: PathBuf,
     },
-    /// A safetensors file that is cut or inconsistent.
-    #[error("{} is no complete safetensors file; fetch or copy it again", .path.display())]
+    /// A safetensors file is truncated or inconsistent.
+    #[error("{} is not a complete safetensors file; download or copy it again", .path.display())]
     Weights {
         /// The file.
         path: PathBuf,
-        /// The reader's words.
+        /// The error of the safetensors library.
         source: SafeTensorError,
     },
-    /// A model of another kind.
-    #[error("model_type {found:?} is not known; known are llama, composer, {}", KNOWN.join(", "))]
+    /// The model type is not supported.
+    #[error("model_type {found:?} is not supported; supported are llama, composer, {}", KNOWN.join(", "))]
     ModelType {
-        /// What config.json says.
+        /// The model type in config.json.
         found: String,
     },
-    /// A setting that a specification has no place for.
+    /// A setting cannot be expressed by a specification.
     #[error("config.json says {key} is {value}, which a ModelSpec cannot express: {reason}")]
     Setting {
         /// The entry.
         key: &'static str,
         /// Its value.
         value: String,
-        /// What would be possible.
+        /// The supported values, or the reason.
         reason: &'static str,
     },
-    /// An entry that is needed and not there.
+    /// A required entry is missing.
     #[error("config.json lacks {0}")]
     Incomplete(&'static str),
-    /// A kind of layer that no primitive has.
+    /// No primitive in the registry has this kind of layer.
     #[error(
-        "config.json names a layer {kind:?}, and no primitive of the registry is its counterpart; they have: {known}"
+        "config.json names a layer {kind:?}, but no primitive in the registry maps to it; the registry has: {known}"
     )]
     Kind {
         /// The kind.
         kind: String,
-        /// The kinds of the registry.
+        /// The kinds in the registry.
         known: String,
     },
-    /// An architecture of ours that does not match its blocks.
+    /// Entries of config.json contradict each other.
     #[error("config.json contradicts itself: {0}")]
     Blocks(String),
-    /// A pattern that is none.
+    /// A layer pattern is invalid.
     #[error(transparent)]
     Pattern(#[from] NotationError),
-    /// Layers with options that the registry does not have.
+    /// A layer has options that the registry does not contain.
     #[error(
-        "the model's {symbol} is {id}, which the registry does not have: read it with import::describe, which gives the \
-         registry along"
+        "the model's {symbol} is {id}, which the registry does not have: read it with import::describe, which also \
+         returns a matching registry"
     )]
     Options {
         /// The letter.
         symbol: Symbol,
-        /// The layer behind it.
+        /// The primitive with these options.
         id: PrimitiveId,
     },
-    /// A layer without a name.
+    /// A layer has no [`HfMapping`](crate::primitive::HfMapping), or an invalid one.
     #[error(transparent)]
     HfMapping(#[from] HfMappingError),
-    /// Widths that contradict each other.
+    /// The dimensions are inconsistent, or the model cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// A primitive whose counterpart does not fit the layer it builds.
-    #[error("the model cannot be named: {0}; mend Primitive::hf_mapping")]
+    /// The [`HfMapping`](crate::primitive::HfMapping) of a primitive does not match the layer it builds.
+    #[error("the tensors cannot be assigned to the model: {0}; fix Primitive::hf_mapping")]
     Model(String),
-    /// Tensors that the model needs.
-    #[error("the weights lack {count} tensors, first {first}: is a file missing, or config.json of another model?")]
-    Missing {
-        /// How many.
-        count: usize,
-        /// One of them.
-        first: String,
-    },
-    /// Tensors that the model has no place for.
+    /// Tensors are missing.
     #[error(
-        "the weights have {count} tensors that the model has no place for, first {first}: is config.json of another model?"
+        "{count} tensors are missing, the first is {first}: a file may be missing, or config.json may belong \
+         to another model"
     )]
-    Extra {
-        /// How many.
+    Missing {
+        /// The number of missing tensors.
         count: usize,
-        /// One of them.
+        /// The first one.
         first: String,
     },
-    /// A tensor of another shape.
-    #[error("{tensor} has shape {found:?}, the model needs {expected:?}")]
+    /// There are tensors that the model does not use.
+    #[error("{count} tensors are not part of the model, the first is {first}: config.json may belong to another model")]
+    Extra {
+        /// The number of unused tensors.
+        count: usize,
+        /// The first one.
+        first: String,
+    },
+    /// A tensor has the wrong shape.
+    #[error("{tensor} has shape {found:?}, but the model needs {expected:?}")]
     Shape {
         /// The tensor.
         tensor: String,
         /// Its shape in the file.
         found: Vec<usize>,
-        /// The shape by config.json.
+        /// The shape according to config.json.
         expected: Vec<usize>,
     },
-    /// A layer with fewer numbers than it has parameters.
+    /// A layer has more parameters than the weights provide.
     #[error(
-        "the weights have {found} numbers for layer {layer} ({id}), which needs {needed}: is config.json of another model?"
+        "the weights have {found} numbers for layer {layer} ({id}), which needs {needed}: config.json may belong \
+         to another model"
     )]
     TooFew {
-        /// The layer, from zero.
+        /// The index of the layer, from 0.
         layer: usize,
         /// Its primitive.
         id: PrimitiveId,
-        /// Numbers in the file.
+        /// The numbers in the file.
         found: u128,
-        /// Parameters of the layer.
+        /// The parameters of the layer.
         needed: u128,
     },
-    /// Numbers that are not read.
-    #[error("{tensor} has numbers of type {found}: convert it to float32, float16 or bfloat16")]
+    /// The number type is not supported.
+    #[error("{tensor} has the number type {found}: convert it to float32, float16 or bfloat16")]
     Dtype {
         /// The tensor.
         tensor: String,
         /// The type.
         found: String,
     },
-    /// A correction of the choice of experts that has been trained.
-    #[error("{tensor} is not zero: it corrects the choice of experts, and mixtures here choose by their scores alone")]
+    /// The model uses a trained bias for the choice of experts.
+    #[error("{tensor} is not zero: it biases the choice of experts, which is not supported")]
     Correction {
         /// The tensor.
         tensor: String,
     },
-    /// Padding that has been trained.
+    /// Padding has been trained.
     #[error(
-        "{tensor} should be padding, all {expected}, and is not: the model was trained with its padding and is another one \
-         now. Remove composer_nas from config.json to read the padding as layers"
+        "{tensor} is padding and should be {expected} everywhere, but it is not: the padding was trained with \
+         the model. Remove composer_nas from config.json to read the padding as layers"
     )]
     Padding {
         /// The tensor.
         tensor: String,
-        /// What padding is.
+        /// The value of the padding.
         expected: f32,
     },
 }
 
-/// What the header of a file says.
+/// Converts an error in reading the header of a file.
 impl From<WeightsError> for ImportError {
     fn from(error: WeightsError) -> Self {
         match error {

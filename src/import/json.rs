@@ -1,27 +1,26 @@
-//! config.json as transformers writes it.
+//! Reads config.json as written by transformers.
 
 use serde_json::{Map, Value};
 
 use super::ImportError;
 
-/// How numbers that JSON does not have are written: transformers 4 writes the bare words, transformers 5 an object with
-/// this key.
+/// The key that transformers 5 uses for numbers that JSON cannot represent. transformers 4 writes bare words.
 const TAG: &str = "__float__";
 
-/// The entries of a config.json. A bare `Infinity`, `-Infinity` or `NaN`, and what transformers 5 writes for them,
-/// become strings of these words.
+/// Parses the entries of a config.json. Bare `Infinity`, `-Infinity` and `NaN`, and their encoding in transformers 5,
+/// become strings.
 pub(super) fn parse(text: &str) -> Result<Map<String, Value>, serde_json::Error> {
     let plain: Result<Map<String, Value>, _> = serde_json::from_str(text);
     let mut map = match plain {
         Ok(map) => map,
-        // The error is that of the text as it is, unless the words are all that is wrong.
+        // Report the error in the original text, unless the bare words are the only problem.
         Err(error) => serde_json::from_str(&quoted(text)).map_err(|_: serde_json::Error| error)?,
     };
     map.values_mut().for_each(untag);
     Ok(map)
 }
 
-/// The text with the bare words in quotes.
+/// Returns the text with the bare words in quotes.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
@@ -49,7 +48,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// Puts the word in place of `{"__float__": word}`, however deep.
+/// Replaces `{"__float__": word}` by the word, at any depth.
 fn untag(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(untag),
@@ -64,8 +63,8 @@ fn untag(value: &mut Value) {
     }
 }
 
-/// The entries of a config.json, read with a reason for everything that is not as it should be. An entry that is null
-/// is one that is not there.
+/// The entries of a config.json, with typed access and an error for every invalid value. An entry that is null counts
+/// as missing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields<'a>(pub &'a Map<String, Value>);
 
@@ -74,19 +73,19 @@ impl<'a> Fields<'a> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
-    /// A whole number that has to be there.
+    /// Returns a required whole number.
     pub fn size(self, key: &'static str) -> Result<usize, ImportError> {
         self.size_if(key)?.ok_or(ImportError::Incomplete(key))
     }
 
-    /// A whole number.
+    /// Returns an optional whole number.
     pub fn size_if(self, key: &'static str) -> Result<Option<usize>, ImportError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let whole =
             value.as_u64().or_else(|| value.as_f64().filter(|x| *x >= 0.0 && x.fract() == 0.0).map(|x| x as u64));
         match whole.and_then(|whole| usize::try_from(whole).ok()) {
             Some(size) => Ok(Some(size)),
-            None => Err(refuse(key, value, "a whole number is needed here")),
+            None => Err(refuse(key, value, "it must be a whole number")),
         }
     }
 
@@ -94,25 +93,26 @@ impl<'a> Fields<'a> {
         Ok(self.size_if(key)?.unwrap_or(default))
     }
 
-    /// Heads of keys and values: those stated, `default` where nothing is, as many as `heads` where null is.
+    /// Returns the number of key/value heads: the stated value, `default` if the entry is missing, or `heads` if it is
+    /// null.
     pub fn kv_heads(self, heads: usize, default: usize) -> Result<usize, ImportError> {
         let key = "num_key_value_heads";
         let absent = if self.0.get(key).is_some_and(Value::is_null) { heads } else { default };
         self.size_or(key, absent)
     }
 
-    /// A whole number by which something is divided.
+    /// Returns a whole number that is used as a divisor.
     pub fn divisor_or(self, key: &'static str, default: usize) -> Result<usize, ImportError> {
         match self.size_or(key, default)? {
-            0 => Err(refuse(key, &Value::from(0), "a positive number is needed here")),
+            0 => Err(refuse(key, &Value::from(0), "it must be a positive number")),
             size => Ok(size),
         }
     }
 
-    /// A number, which may be infinite.
+    /// Returns an optional number, which can be infinite.
     pub fn number_if(self, key: &'static str) -> Result<Option<f64>, ImportError> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        number(value).map(Some).ok_or_else(|| refuse(key, value, "a number is needed here"))
+        number(value).map(Some).ok_or_else(|| refuse(key, value, "it must be a number"))
     }
 
     pub fn number_or(self, key: &'static str, default: f64) -> Result<f64, ImportError> {
@@ -121,40 +121,40 @@ impl<'a> Fields<'a> {
 
     pub fn flag_or(self, key: &'static str, default: bool) -> Result<bool, ImportError> {
         let Some(value) = self.get(key) else { return Ok(default) };
-        value.as_bool().ok_or_else(|| refuse(key, value, "true or false is needed here"))
+        value.as_bool().ok_or_else(|| refuse(key, value, "it must be true or false"))
     }
 
     pub fn text_or(self, key: &'static str, default: &'a str) -> Result<&'a str, ImportError> {
         let Some(value) = self.get(key) else { return Ok(default) };
-        value.as_str().ok_or_else(|| refuse(key, value, "a text is needed here"))
+        value.as_str().ok_or_else(|| refuse(key, value, "it must be a string"))
     }
 
     pub fn list_if(self, key: &'static str) -> Result<Option<&'a [Value]>, ImportError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_array() {
             Some(items) => Ok(Some(items)),
-            None => Err(refuse(key, value, "a list is needed here")),
+            None => Err(refuse(key, value, "it must be a list")),
         }
     }
 
-    /// A list of names.
+    /// Returns an optional list of names.
     pub fn names_if(self, key: &'static str) -> Result<Option<Vec<&'a str>>, ImportError> {
         let Some(items) = self.list_if(key)? else { return Ok(None) };
-        let name = |item: &'a Value| item.as_str().ok_or_else(|| refuse(key, item, "a list of names is needed here"));
+        let name = |item: &'a Value| item.as_str().ok_or_else(|| refuse(key, item, "it must be a list of names"));
         items.iter().map(name).collect::<Result<_, _>>().map(Some)
     }
 
-    /// A list of whole numbers.
+    /// Returns an optional list of whole numbers.
     pub fn sizes_if(self, key: &'static str) -> Result<Option<Vec<usize>>, ImportError> {
         let Some(items) = self.list_if(key)? else { return Ok(None) };
         let size = |item: &Value| {
             let whole = item.as_u64().and_then(|whole| usize::try_from(whole).ok());
-            whole.ok_or_else(|| refuse(key, item, "a list of whole numbers is needed here"))
+            whole.ok_or_else(|| refuse(key, item, "it must be a list of whole numbers"))
         };
         items.iter().map(size).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Refuses a value other than this one.
+    /// Returns an error if the entry has a value other than `only`.
     pub fn must_be(self, key: &'static str, only: &Value, reason: &'static str) -> Result<(), ImportError> {
         match self.get(key) {
             Some(value) if !same(value, only) => Err(refuse(key, value, reason)),
@@ -163,7 +163,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether two values are equal, an integer and a float of the same value among them.
+/// Whether two values are equal. An integer and a float can be equal.
 fn same(one: &Value, other: &Value) -> bool {
     match (one.as_f64(), other.as_f64()) {
         (Some(one), Some(other)) => one == other,
@@ -171,7 +171,7 @@ fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// A number, or one of the words for those that JSON does not have.
+/// Returns a number, which can also be one of the words for values that JSON cannot represent.
 pub(super) fn number(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some("Infinity") => Some(f64::INFINITY),
@@ -181,7 +181,7 @@ pub(super) fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// The error that an entry cannot be expressed.
+/// Returns the error for an entry with an unsupported value.
 pub(super) fn refuse(key: &'static str, value: &Value, reason: &'static str) -> ImportError {
     let shown = value.to_string();
     let short: String = shown.chars().take(80).collect();

@@ -1,9 +1,9 @@
-//! Models from folders of Hugging Face's transformers.
+//! Imports models from folders in the format of Hugging Face transformers.
 //!
-//! [`hugging_face`] reads back what [`export`](crate::export) writes, bit for bit where the weights are in single
-//! precision, and any checkpoint of the Llama architecture that a [`ModelSpec`] can express: one file or several, 16 or
-//! 32 bits, tied or not. [`spec`] reads the configuration alone; [`unpack_gguf`] makes such a folder of a file of
-//! llama.cpp.
+//! [`hugging_face`] reads the folders that [`export`](crate::export) writes, bit for bit if the weights are in single
+//! precision. It also reads any checkpoint of the Llama architecture, and of several hybrid architectures, that a
+//! [`ModelSpec`] can express: in one file or several, in 16 or 32 bits, with tied embeddings or not. [`describe`] and
+//! [`spec`] read only the configuration. [`unpack_gguf`] converts a file of llama.cpp to such a folder.
 //!
 //! ```
 //! use composer_nas::{export, import, prelude::*};
@@ -49,45 +49,48 @@ use crate::{
     seed::Seed,
 };
 
-/// A model with its specification.
+/// An imported model with its specification.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// What it is.
+    /// The specification.
     pub spec: ModelSpec,
-    /// What its letters mean: the registry that was given, and in it the layers of the model where it did not have
-    /// them.
+    /// The registry in which the symbols of the specification denote its layers: the given registry, extended by layers
+    /// of the model that it did not contain.
     pub primitives: Primitives,
-    /// Itself.
+    /// The model.
     pub model: HybridLm,
 }
 
-/// A specification, and what its letters mean.
+/// A specification and the meaning of its symbols.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// What the model is.
+    /// The specification.
     pub spec: ModelSpec,
-    /// The registry that was given, and in it the layers of the model where it did not have them: a layer with other
-    /// options takes the letter of its kind, or a free one where the model has several.
+    /// The registry in which the symbols of the specification denote its layers: the given registry, extended by layers
+    /// of the model that it did not contain. A layer with other options takes the symbol of its kind, or an unused one
+    /// if the model has several variants.
     pub primitives: Primitives,
 }
 
-/// Which channels of a head the rows of query and key projections turn together.
+/// The pairs of channels in a head that rotary positions rotate, as stored in the query and key projections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rope {
-    /// Channel `i` with `i + C/2`: the convention of transformers, and of this crate.
+    /// Channels `i` and `i + C/2`, the convention of transformers and of this crate.
     #[default]
     Halves,
-    /// Channel `2i` with `2i + 1`: the convention of the published code of Llama and of RoFormer (Su et al. 2021, arXiv
-    /// 2104.09864). The rows are reordered.
+    /// Channels `2i` and `2i + 1`, the convention of Llama's published code and of RoFormer (Su et al. 2021, arXiv
+    /// 2104.09864). The rows are reordered on import.
     Pairs,
 }
 
-/// Reads a model. Layers are found by their [counterparts](crate::primitive::HfMapping), so that a primitive of
-/// another crate that has one is read as well.
+/// Imports a model from a folder.
+///
+/// Layers are identified by their [`HfMapping`](crate::primitive::HfMapping), so a primitive from another crate can be
+/// imported too if it has one.
 ///
 /// # Errors
-/// [`ImportError`] when the folder is no model, is damaged or incomplete, or is a model that a [`ModelSpec`] cannot
-/// express.
+/// Returns an [`ImportError`] if the folder has no model, is damaged or incomplete, or has a model that a [`ModelSpec`]
+/// cannot express.
 pub fn hugging_face(
     folder: impl AsRef<Path>,
     primitives: &Primitives,
@@ -97,7 +100,7 @@ pub fn hugging_face(
     let folder = folder.as_ref();
     let Described { spec, packing, primitives } = config::read(folder, primitives)?;
     let primitives = &primitives;
-    // Before the model is made: it may be large.
+    // Check the headers before building the model, which can be large.
     let headers = Headers::read(folder)?;
     headers.check_total(&spec, primitives)?;
     let mut plan = Plan::new(&spec, primitives, &packing)?;
@@ -108,8 +111,8 @@ pub fn hugging_face(
     Ok(Imported { spec, primitives: primitives.clone(), model })
 }
 
-/// Reads the specification from config.json, with the registry in which its letters mean its layers; there need be no
-/// weights.
+/// Reads the specification from config.json, with the registry in which its symbols denote its layers. The folder needs
+/// no weights.
 ///
 /// ```
 /// use composer_nas::{import, prelude::*};
@@ -126,18 +129,18 @@ pub fn hugging_face(
 /// ```
 ///
 /// # Errors
-/// [`ImportError`] when there is no config.json, or no sequence of layers can be what it says; the message names the
-/// entry.
+/// Returns an [`ImportError`] if there is no config.json, or if a sequence of layers cannot express it; the message
+/// names the entry.
 pub fn describe(folder: impl AsRef<Path>, primitives: &Primitives) -> Result<Description, ImportError> {
     let Described { spec, primitives, .. } = config::read(folder.as_ref(), primitives)?;
     Ok(Description { spec, primitives })
 }
 
-/// Reads the specification alone, from config.json; there need be no weights. All its layers are those of `primitives`.
+/// Reads only the specification, from config.json. The folder needs no weights. All layers must be in `primitives`.
 ///
 /// # Errors
-/// [`ImportError`] when there is no config.json, a [`ModelSpec`] cannot express what it says, or a layer has options
-/// that the registry does not have ([`describe`] reads it then).
+/// Returns an [`ImportError`] if there is no config.json, if a [`ModelSpec`] cannot express it, or if a layer has
+/// options that the registry does not contain; use [`describe`] in the last case.
 pub fn spec(folder: impl AsRef<Path>, primitives: &Primitives) -> Result<ModelSpec, ImportError> {
     let Description { spec, primitives: needed } = describe(folder, primitives)?;
     for &symbol in spec.architecture.layers() {
@@ -149,7 +152,7 @@ pub fn spec(folder: impl AsRef<Path>, primitives: &Primitives) -> Result<ModelSp
     Ok(spec)
 }
 
-/// The model with zeros in place of most weights, which are all replaced: drawing them would take longer than reading.
+/// Builds the model with most weights zero. All of them are replaced, and drawing them would take longer than reading.
 fn empty(spec: &ModelSpec, primitives: &Primitives, device: &Device) -> Result<HybridLm, ImportError> {
     let dims = &spec.dims;
     let vocabulary = spec.vocab_size;

@@ -1,4 +1,4 @@
-//! The layers that a model needs, and the registry that has them.
+//! The layers that a model needs, and the registry that contains them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     space::Architecture,
 };
 
-/// A layer as a configuration describes it.
+/// A layer, as described by a configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Recipe {
     Attention(CustomAttention),
@@ -43,7 +43,7 @@ impl Recipe {
         }
     }
 
-    /// Checks that the layer can be built at these widths.
+    /// Checks that the layer can be built with these dimensions.
     fn check(&self, dims: &Dims) -> Result<(), BuildError> {
         match self {
             Recipe::Attention(attention) => attention.check(dims),
@@ -56,7 +56,7 @@ impl Recipe {
         }
     }
 
-    /// The layer under this letter.
+    /// Returns the layer as a primitive with this symbol.
     fn under(self, symbol: Symbol) -> Arc<dyn Primitive> {
         match self {
             Recipe::Attention(attention) => Arc::new(attention.with_symbol(symbol)),
@@ -73,18 +73,19 @@ impl Recipe {
     }
 }
 
-/// Gives every layer a letter: that of the same primitive in the registry, else its own, which then means this layer,
-/// else a free one. Returns the sequence and the registry in which the letters mean these layers.
+/// Assigns a symbol to every layer: the symbol of the same primitive in the registry if there is one, else the layer's
+/// default symbol (which it then replaces in the registry), else an unused one. Returns the sequence and the registry
+/// in which the symbols denote these layers.
 pub(super) fn named(
     recipes: &[Recipe],
     dims: &Dims,
     primitives: &Primitives,
 ) -> Result<(Architecture, Primitives), ImportError> {
     if recipes.len() > Architecture::MAX_LAYERS {
-        return Err(ImportError::Blocks(format!("{} layers are more than any model has", recipes.len())));
+        return Err(ImportError::Blocks(format!("{} layers are too many", recipes.len())));
     }
     let letters: Vec<Symbol> = ('A'..='Z').chain('a'..='z').filter_map(|letter| letter.try_into().ok()).collect();
-    let too_many = || ImportError::Blocks("its layers are of more kinds than there are letters".into());
+    let too_many = || ImportError::Blocks("there are more kinds of layers than letters".into());
     let mut kinds: Vec<(Recipe, Option<Symbol>)> = Vec::new();
     for recipe in recipes {
         if kinds.iter().all(|(kind, _)| kind != recipe) {
@@ -124,7 +125,7 @@ mod tests {
         let dims = Dims::new(8, 12, 2).unwrap();
         let letters = |recipes: &[Recipe]| named(recipes, &dims, &standard).map(|(found, _)| found.letters()).unwrap();
         assert_eq!(letters(&[plain, Recipe::SwiGlu, Recipe::Relu2]), "AMR");
-        // Alone, a variant takes the letter; beside plain attention it takes a free one.
+        // A variant that is the only attention takes its letter; beside plain attention it takes an unused one.
         assert_eq!(letters(&[nope, Recipe::SwiGlu]), "AM");
         assert_eq!(letters(&[nope, plain, nope]), "DAD");
         let (_, registry) = named(&[nope, plain], &dims, &standard).unwrap();

@@ -1,4 +1,4 @@
-//! From safetensors files to the parameters of a model.
+//! Loads the parameters of a model from safetensors files.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,18 +22,18 @@ use crate::{
     weights::{Header, elements, replaced},
 };
 
-/// One file.
+/// The name of a single weights file.
 const SINGLE: &str = "model.safetensors";
-/// Which of several files holds a tensor.
+/// The index that states which of several files contains a tensor.
 const INDEX: &str = "model.safetensors.index.json";
-/// A buffer that older checkpoints carry along; it follows from the configuration.
+/// A buffer in older checkpoints. It can be derived from the configuration.
 const BUFFER: &str = "rotary_emb.inv_freq";
 
-/// How many times as many numbers as there are a model may have before its tensors are named, which takes memory. What
-/// is missing in smaller ones is told by tensor.
+/// The ratio of needed to available numbers above which a model is rejected early, because naming its tensors takes
+/// memory. Below it, missing tensors are reported by name.
 const SLACK: u128 = 2;
 
-/// The weights of a folder, of which nothing has been read but the headers.
+/// The weights of a folder. Only the headers of the files have been read.
 pub(super) struct Headers {
     pub files: Vec<PathBuf>,
     /// Names and shapes.
@@ -50,7 +50,7 @@ impl Headers {
         Ok(Self { files, tensors })
     }
 
-    /// Refuses a model that is far larger than what is there, before anything is made for it.
+    /// Returns an error if the model is far larger than its weights, before memory is allocated for it.
     pub fn check_total(&self, spec: &ModelSpec, primitives: &Primitives) -> Result<(), ImportError> {
         let numbers = self.tensors.iter().fold(0u128, |all, (_, shape)| all.saturating_add(elements(shape)));
         let mut before = 0u128;
@@ -66,13 +66,13 @@ impl Headers {
         Ok(())
     }
 
-    /// Checks that the tensors have the names, and as many numbers, as the model needs: what is made for it is no
-    /// larger than they are.
+    /// Checks that the tensors have the names that the model needs and enough numbers. The memory allocated for the
+    /// model is then bounded by the size of the files.
     pub fn check(&self, plan: &Plan, spec: &ModelSpec, primitives: &Primitives) -> Result<(), ImportError> {
         let (mut found, mut extra): (HashMap<&str, &[usize]>, Vec<&str>) = (HashMap::new(), Vec::new());
         let wanted: BTreeSet<&str> = plan.entries.iter().map(|entry| entry.name.as_str()).collect();
         for (name, shape) in &self.tensors {
-            // A tensor that is in two files has no more place than one that is unknown.
+            // A tensor that occurs in two files is reported like an unknown one.
             if wanted.contains(name.as_str()) && !found.contains_key(name.as_str()) {
                 found.insert(name, shape);
             } else if !is_needless(name, spec) {
@@ -89,8 +89,8 @@ impl Headers {
         check_sizes(plan, &found, spec, primitives)
     }
 
-    /// Calls the tensors of a plan as the files do: transformers 5 has another prefix for what published files call
-    /// `backbone`.
+    /// Renames the tensors of a plan to match the files. Published files use the prefix `backbone`, transformers 5
+    /// another one.
     pub fn rename(&self, plan: &mut Plan) {
         const PREFIXES: [&str; 2] = ["backbone.", "model."];
         let [published, newer] = PREFIXES;
@@ -105,8 +105,8 @@ impl Headers {
     }
 }
 
-/// Holds the tensors against the closed forms of the layers, and those whose shapes are known without a model against
-/// these.
+/// Checks the sizes of the tensors against the parameter counts of the layers, and the shapes that are known without
+/// building the model.
 fn check_sizes(
     plan: &Plan,
     found: &HashMap<&str, &[usize]>,
@@ -146,7 +146,7 @@ fn check_sizes(
     Ok(())
 }
 
-/// Replaces every parameter of `model`. One file at a time is in memory beside it.
+/// Replaces every parameter of `model`. Only one file at a time is in memory, in addition to the model.
 pub(super) fn load(
     mut model: HybridLm,
     files: &[PathBuf],
@@ -182,20 +182,20 @@ pub(super) fn load(
     Ok(model)
 }
 
-/// Where a parameter lies.
+/// The location of a parameter.
 struct Slot {
-    /// The tensor.
+    /// The name of the tensor.
     name: String,
-    /// Its shape.
+    /// The shape of the tensor.
     shape: Vec<usize>,
-    /// How many of its numbers come before those of the parameter.
+    /// The offset of the parameter in the tensor, in numbers.
     start: usize,
     layout: Layout,
-    /// The order of its rows.
+    /// The order of the tensor's rows.
     order: Option<Vec<usize>>,
 }
 
-/// Where every parameter lies, by its path.
+/// Returns the location of every parameter, by its path.
 fn slots(model: &HybridLm, plan: &Plan) -> Result<HashMap<String, Slot>, ImportError> {
     let parameters = Parameters::of(model);
     let shapes = plan.shapes(|path| parameters.shape(path)).map_err(ImportError::Model)?;
@@ -211,12 +211,12 @@ fn slots(model: &HybridLm, plan: &Plan) -> Result<HashMap<String, Slot>, ImportE
         }
     }
     match parameters.paths().find(|path| !slots.contains_key(*path)) {
-        Some(path) => Err(ImportError::Model(format!("{path} has no name in the counterpart of its layer"))),
+        Some(path) => Err(ImportError::Model(format!("the HfMapping of its layer does not name {path}"))),
         None => Ok(slots),
     }
 }
 
-/// Name, shape and number of a padding.
+/// Returns the name, the shape and the value of a padding tensor.
 fn constant(entry: &Entry) -> Option<(&str, &[usize], f32)> {
     match &entry.source {
         Source::Constant { shape, value } => Some((&entry.name, shape, *value)),
@@ -224,12 +224,12 @@ fn constant(entry: &Entry) -> Option<(&str, &[usize], f32)> {
     }
 }
 
-/// Tensors that follow from others: a head that is tied, and rotary frequencies.
+/// Whether a tensor can be derived from others: a tied head, or rotary frequencies.
 fn is_needless(name: &str, spec: &ModelSpec) -> bool {
     name.ends_with(BUFFER) || (spec.tied_embeddings && name == "lm_head.weight")
 }
 
-/// The safetensors files of a folder.
+/// Returns the safetensors files of a folder.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     #[derive(Deserialize)]
     struct Index {
@@ -250,12 +250,12 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let names: BTreeSet<&String> = index.weight_map.values().collect();
     let file = |name: &String| {
         let plain = Path::new(name).file_name().is_some_and(|plain| plain == name.as_str());
-        if plain { Ok(folder.join(name)) } else { Err(damaged(format!("{name:?} is no file of the folder"))) }
+        if plain { Ok(folder.join(name)) } else { Err(damaged(format!("{name:?} is not a file in the folder"))) }
     };
     names.into_iter().map(file).collect()
 }
 
-/// Puts the tensors of one file into a model.
+/// Assigns the tensors of one file to a model.
 struct Assign<'a> {
     path: Vec<String>,
     tensors: &'a SafeTensors<'a>,
@@ -266,7 +266,7 @@ struct Assign<'a> {
 }
 
 impl Assign<'_> {
-    /// The numbers for the parameter at the current path, if they are in this file.
+    /// Returns the values of the parameter at the current path, if they are in this file.
     fn find(&self, shape: &[usize]) -> Result<Option<Vec<f32>>, ImportError> {
         let Some(slot) = self.slots.get(&self.path.join(".")) else { return Ok(None) };
         let Ok(tensor) = self.tensors.tensor(&slot.name) else { return Ok(None) };
@@ -315,7 +315,7 @@ fn check_shape(tensor: &str, found: &[usize], expected: &[usize]) -> Result<(), 
     Err(ImportError::Shape { tensor: tensor.into(), found: found.into(), expected: expected.into() })
 }
 
-/// The numbers of a tensor in single precision.
+/// Returns the numbers of a tensor in single precision.
 fn values(name: &str, tensor: &TensorView) -> Result<Vec<f32>, ImportError> {
     fn each<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec<f32> {
         bytes.as_chunks::<N>().0.iter().map(|chunk| number(*chunk)).collect()
@@ -329,8 +329,8 @@ fn values(name: &str, tensor: &TensorView) -> Result<Vec<f32>, ImportError> {
     }
 }
 
-/// Reorders the rows of every head from pairs of neighbours to pairs of halves: row `2i` becomes `i`, and `2i + 1`
-/// becomes `i + C/2`. `row`: numbers per row.
+/// Reorders the rows of every head from adjacent pairs to halves: row `2i` becomes `i`, and row `2i + 1` becomes
+/// `i + C/2`. `row` is the number of values per row.
 pub(super) fn halves(numbers: &[f32], head_dim: usize, row: usize) -> Vec<f32> {
     let rows: Vec<&[f32]> = numbers.chunks(row.max(1)).collect();
     let mut ordered = Vec::with_capacity(numbers.len());

@@ -1,4 +1,4 @@
-//! Causal attention with grouped queries and rotary positions, over all keys or a window of them.
+//! Causal attention with grouped queries and rotary positions, over all keys or a sliding window.
 
 use std::{num::NonZeroUsize, sync::Arc};
 
@@ -10,20 +10,19 @@ use super::{
 };
 use crate::dims::{Dims, Positions, RopeScaling};
 
-/// Causal attention of projected queries over projected keys and values, with grouped queries (Ainslie et al. 2023,
-/// arXiv 2305.13245) and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of
-/// Llama.
+/// Causal attention of projected queries, keys and values, with grouped queries (Ainslie et al. 2023, arXiv 2305.13245)
+/// and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) in the rotate-half convention of Llama.
 ///
-/// It has no parameters: keep it in a field marked `#[module(skip)]`. Letters: `H` query heads, `K` KV heads, `C` head
-/// width.
+/// It has no parameters. Keep it in a field with `#[module(skip)]`. Letters: `H` query heads, `K` key/value heads, `C`
+/// channels per head.
 #[derive(Clone, Debug)]
 pub struct CausalAttention {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    /// Radians per position, of each pair of channels.
+    /// The rotation of each pair of channels, in radians per position.
     frequencies: Arc<[f64]>,
-    /// How many keys a query sees, its own included.
+    /// The number of keys that a query sees, including its own.
     window: NonZeroUsize,
     composed: PositionTables<Tables>,
     #[cfg(feature = "flex")]
@@ -31,9 +30,9 @@ pub struct CausalAttention {
 }
 
 impl CausalAttention {
-    /// `heads` query heads in groups that share one of `kv_heads` KV heads; heads are `head_dim` wide, an even number,
-    /// and the pairs of their channels turn by `rope_theta^(-2c/C)` radians per position, which `scaling` may slow
-    /// down.
+    /// Creates attention with `heads` query heads that share `kv_heads` key/value heads, with `head_dim` channels per
+    /// head, an even number. Channel pair `c` rotates by `rope_theta^(-2c/C)` radians per position, scaled by `scaling`
+    /// if given.
     pub fn new(heads: usize, kv_heads: usize, head_dim: usize, rope_theta: f64, scaling: Option<RopeScaling>) -> Self {
         Self {
             heads,
@@ -47,21 +46,23 @@ impl CausalAttention {
         }
     }
 
-    /// The same, but position `s` sees the last `keys` positions only, its own included: from `s + 1 - keys` to `s`.
-    /// Mistral (Jiang et al. 2023, arXiv 2310.06825, section 2) and the option `sliding_window` of transformers count
-    /// alike.
+    /// Returns the same attention over a sliding window: position `s` sees the last `keys` positions, from
+    /// `s + 1 - keys` to `s`. Mistral (Jiang et al. 2023, arXiv 2310.06825, section 2) and `sliding_window` of
+    /// transformers use the same convention.
     #[must_use]
     pub fn window(self, keys: NonZeroUsize) -> Self {
         Self { window: keys, composed: PositionTables::default(), ..self }
     }
 
-    /// The same, but these channels of every head turn: for a share of them pairs `(c, c + C/2)` with the first `c`.
+    /// Returns the same attention with these positions. If only a share of the `C` channels is rotary, these are the
+    /// pairs `(c, c + C/2)` with the smallest `c`.
     pub(crate) fn positions(self, dims: &Dims, positions: Positions) -> Self {
         let channels = positions.channels(self.head_dim);
         self.turning(dims, channels)
     }
 
-    /// The same, but only `channels` of every head turn, pairs `(c, c + C/2)` with `c` below half their number.
+    /// Returns the same attention with only `channels` rotary channels per head: the pairs `(c, c + C/2)` with `c`
+    /// below half their number.
     pub(crate) fn turning(self, dims: &Dims, channels: usize) -> Self {
         let mut turning = frequencies(channels, dims.rope_theta, dims.rope_scaling);
         turning.resize(self.head_dim / 2, 0.0);
@@ -74,7 +75,7 @@ impl CausalAttention {
         }
     }
 
-    /// The outputs of the last `S` tokens of `T`, whose keys and values are all there.
+    /// Returns the outputs of the last `S` of `T` tokens, given the keys and values of all.
     ///
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, T, K C]`, to `[B, S, H C]`.
@@ -90,8 +91,8 @@ impl CausalAttention {
         self.mix([query, key, value], bias, None)
     }
 
-    /// As [`forward`](Self::forward), and every head may look at nothing at all: `sinks`, `[H]`, are the scores of that
-    /// (the learned sinks of gpt-oss).
+    /// Like [`forward`](Self::forward), with learned attention sinks as in gpt-oss: `sinks`, `[H]`, are additional
+    /// logits in the softmax, with a value of zero.
     pub(crate) fn forward_with_sinks(
         &self,
         query: Tensor<3>,
@@ -102,7 +103,8 @@ impl CausalAttention {
         self.compose(query, key, value, Some(sinks))
     }
 
-    /// Position `s` sees positions `0..=s`, or the window's share of them; scores are divided by `sqrt(C)`.
+    /// Returns the attention outputs. Position `s` sees positions `0..=s`, or those of them in the window. Scores are
+    /// divided by `sqrt(C)`.
     ///
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, S, K C]`, to `[B, S, H C]`.
@@ -131,8 +133,8 @@ impl CausalAttention {
         Some(apply(Attention { seq, heads, kv_heads, width, window: window.get(), angles }, inputs, shape))
     }
 
-    /// Decodes: the queries of the tokens that follow those in `past` see these and each other causally; `past` then
-    /// holds their keys and values too, as far back as the window reaches.
+    /// Returns the outputs of the next tokens, which see the tokens in `past` and each other causally. Appends their
+    /// keys and values to `past`, which keeps as many as the window needs.
     ///
     /// # Shapes
     /// As in [`forward`](Self::forward), for the next `S` tokens.
@@ -140,7 +142,7 @@ impl CausalAttention {
         self.extend_with_sinks([query, key, value], past, None)
     }
 
-    /// As [`extend`](Self::extend), with the scores of looking at nothing, `[H]`, where there are any.
+    /// Like [`extend`](Self::extend), with optional attention sinks, `[H]`.
     pub(crate) fn extend_with_sinks(
         &self,
         [query, key, value]: [Tensor<3>; 3],
@@ -150,7 +152,7 @@ impl CausalAttention {
         let seq = query.dims()[1];
         let window = self.window.get();
         if seq > window {
-            // In pieces, so that none looks at more keys than two windows hold.
+            // In pieces, so that none sees more keys than two windows contain.
             let piece = |x: &Tensor<3>, at| x.clone().narrow(1, at, window.min(seq - at));
             let mut next = |at| {
                 let pieces = [piece(&query, at), piece(&key, at), piece(&value, at)];
@@ -179,15 +181,15 @@ impl CausalAttention {
         }
     }
 
-    /// As [`mix`](Self::mix), for more queries than the window `W` holds: blocks of `W` queries look at the keys of
-    /// their own block and of the one before, so nothing is of size `S^2`.
+    /// Like [`mix`](Self::mix), for more queries than the window `W`. Blocks of `W` queries see the keys of their own
+    /// block and of the previous one, so no tensor has size `S^2`.
     ///
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, S, K C]`, `bias`: `[1, 1, (H/K) W, 2 W]`, to `[B, S, H C]`.
     fn mix_blocks(&self, [query, key, value]: [Tensor<3>; 3], bias: Tensor<4>, sinks: Option<&Tensor<1>>) -> Tensor<3> {
         let ([batch, seq, width], window) = (query.dims(), self.window.get());
         let later = seq.div_ceil(window) - 1;
-        // Zeros behind the end make the last block whole; nobody in front of them sees them.
+        // Pad the last block with zeros at the end, which no earlier token sees.
         let [query, key, value] = [query, key, value].map(|x| {
             let [_, _, width] = x.dims();
             let missing = (later + 1) * window - seq;
@@ -196,7 +198,7 @@ impl CausalAttention {
         });
         let first = |x: &Tensor<3>| x.clone().narrow(1, 0, window);
         let head = self.mix([first(&query), first(&key), first(&value)], bias.clone().narrow(3, window, window), sinks);
-        // The blocks from token `start` on become sequences of their own: [B, ..] -> [B N, W, ..].
+        // Turns the blocks from token `start` on into separate sequences: [B, ..] -> [B N, W, ..].
         let blocks = |x: &Tensor<3>, start| {
             let [_, _, width] = x.dims();
             x.clone().narrow(1, start, later * window).reshape([batch * later, window, width])
@@ -206,7 +208,7 @@ impl CausalAttention {
         Tensor::cat(vec![head, rest.reshape([batch, later * window, width])], 1).narrow(1, 0, seq)
     }
 
-    /// Attention of rotated queries, which are scaled, over rotated keys.
+    /// Returns the attention of rotated and scaled queries over rotated keys.
     ///
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, T, K C]`, `bias`: `[1, 1, (H/K) S, T]`, to `[B, S, H C]`.
@@ -218,7 +220,7 @@ impl CausalAttention {
         // [B, T, K C] -> [B, K, T, C]
         let split = |x: Tensor<3>, tokens| x.reshape([batch, tokens, kv_heads, width]).swap_dims(1, 2);
         let dtype = query.dtype();
-        // Query heads that share a KV head line up as rows of one product: [B, S, H C] -> [B, K, (H/K) S, C].
+        // Query heads that share a key/value head become rows of one product: [B, S, H C] -> [B, K, (H/K) S, C].
         let group = heads / kv_heads;
         let query = match group {
             1 => split(query, seq),
@@ -227,7 +229,7 @@ impl CausalAttention {
                 query.reshape([batch, kv_heads, group * seq, width])
             }
         };
-        // Weights are taken in 32 bits, products in the precision of the tensors.
+        // Attention weights are computed in single precision, products in the precision of the tensors.
         let scores = query.matmul(split(key, total).transpose()).cast(DType::F32);
         let value = split(value, total);
         let mixed = match sinks {
@@ -243,8 +245,8 @@ impl CausalAttention {
         mixed.permute([0, 3, 1, 2, 4]).reshape([batch, seq, heads * width])
     }
 
-    /// `[1, 1, (H/K) S, P + S]` after `P` tokens of the past: zero where query `i` sees key `j`, which is no later than
-    /// `P + i` and within the window; minus infinity elsewhere.
+    /// Returns the mask `[1, 1, (H/K) S, P + S]` after `P` past tokens: zero where query `i` sees key `j` (at most
+    /// `P + i`, and within the window), and minus infinity elsewhere.
     fn bias(&self, past: usize, seq: usize, device: &Device) -> Tensor<4> {
         let rows = self.heads / self.kv_heads * seq;
         let total = past + seq;
@@ -263,14 +265,14 @@ impl CausalAttention {
     }
 }
 
-/// Constants of one sequence length.
+/// The constants of one sequence length.
 #[derive(Clone, Debug)]
 struct Tables {
-    /// Scaled by `1 / sqrt(C)`.
+    /// Includes the factor `1 / sqrt(C)`.
     query: Rotation,
     key: Rotation,
-    /// Which keys a query sees, see [`CausalAttention::bias`]: `[1, 1, (H/K) S, S]`, or `[1, 1, (H/K) W, 2 W]` for
-    /// blocks of a window that is shorter than the sequence.
+    /// The mask of [`CausalAttention::bias`]: `[1, 1, (H/K) S, S]`, or `[1, 1, (H/K) W, 2 W]` for blocks of a window
+    /// that is shorter than the sequence.
     bias: Tensor<4>,
 }
 
@@ -288,13 +290,12 @@ impl Tables {
     }
 }
 
-/// Attention weights: the softmax of `scores + bias` over the last axis, where `bias` is a constant that may be minus
-/// infinity.
+/// Returns the attention weights: the softmax of `scores + bias` over the last axis. `bias` is a constant that can be
+/// minus infinity.
 ///
-/// Autodiff sees `weights + weights * (scores - constant(scores))`, whose last term is zero, and so multiplies once on
-/// the backward pass instead of walking through the softmax. The derivative is that of `exp(scores + bias - c)` with
-/// the normalizer `c` held constant, so the rows are not normalized in the backward pass: divide by their sum, which is
-/// one, as
+/// Autodiff sees `weights + weights * (scores - constant(scores))`, whose last term is zero. The backward pass is then
+/// one multiplication instead of the backward pass of the softmax. The derivative is that of `exp(scores + bias - c)`
+/// with a constant normalizer `c`, so it lacks the normalization: divide by the sum of each row, which is one, as
 /// [`attend`] does.
 ///
 /// # Shapes
@@ -308,7 +309,7 @@ fn exponential_weights(scores: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
     weights.clone() + weights * (scores - constant)
 }
 
-/// `softmax(scores + bias) value`, with a constant `bias` that may be minus infinity.
+/// Returns `softmax(scores + bias) value`. `bias` is a constant that can be minus infinity.
 ///
 /// # Shapes
 /// `scores`: `[B, N, Q, S]`, `bias`: `[1, 1, Q, S]`, `value`: `[B, N, S, C]`, to `[B, N, Q, C]`.
@@ -318,7 +319,7 @@ fn attend(scores: Tensor<4>, bias: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
     if !weights.is_autodiff() { mixed } else { mixed / weights.sum_dim(3) }
 }
 
-/// As [`attend`], where the softmax has one more entry, which adds nothing to the output.
+/// Like [`attend`], with one more entry in the softmax that adds nothing to the output.
 ///
 /// # Shapes
 /// `scores`: `[B, N, Q, S]`, `sinks`: `[1, N, Q, 1]`, `value`: `[B, N, S, C]`, to `[B, N, Q, C]`.

@@ -1,14 +1,14 @@
-//! The loss of a classification.
+//! The cross-entropy loss.
 //!
-//! Notation: `N` rows, `V` classes, `z` logits, `p = softmax(z)`, `y` the targets, `w` the weights of the rows. The
-//! loss is `L = -sum_i w_i log p_i[y_i]`, its gradient `dL/dz_i = w_i (p_i - onehot(y_i))`.
+//! Notation: `N` rows, `V` classes, `z` logits, `p = softmax(z)`, `y` targets, `w` row weights. The loss is
+//! `L = -sum_i w_i log p_i[y_i]`, its gradient `dL/dz_i = w_i (p_i - onehot(y_i))`.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax};
 
-/// The weighted sum of the negative log-likelihoods of the targets, in nats; one element. Rows of weight zero
-/// contribute nothing, whatever their logits and their target.
+/// Returns the weighted sum of the negative log-likelihoods of the targets, in nats (one element). Rows of weight zero
+/// contribute nothing, regardless of their logits and targets.
 ///
-/// The targets lie in `0..V`; there are as many as weights and rows.
+/// The targets must be in `0..V`. There is one target and one weight per row.
 ///
 /// # Shapes
 /// `logits`: `[N, V]`, `targets` and `weights`: `N` elements, to `[1]`.
@@ -24,8 +24,8 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Vec<i32>, weights: Vec<f32>) ->
     composed(logits, targets, weights)
 }
 
-/// The gradient is put in by its closed form, which spares the backward pass of the softmax: the value is computed
-/// without a graph, and the only differentiable term is `sum z * dL/dz` with `dL/dz` as a constant.
+/// Uses the closed form of the gradient instead of the backward pass of the softmax. The value is computed without a
+/// graph; the only differentiable term is `sum z * dL/dz` with a constant `dL/dz`.
 fn composed(logits: Tensor<2>, targets: Vec<i32>, weights: Vec<f32>) -> Tensor<1> {
     let device = logits.device();
     let shape = [targets.len(), 1];

@@ -1,28 +1,28 @@
-//! What the chunked forms of recurrences share: chunks, and how much of a state is left between two tokens.
+//! What the chunked forms of recurrences share: chunks, and the decay of a state between two tokens.
 
 use burn::tensor::{DType, Tensor, TensorData};
 
-/// A sequence cut into chunks of equal length, padded with zeros behind its end.
+/// The division of sequences into chunks of equal length, with zero padding at the end.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunks {
-    /// Sequences.
+    /// The number of sequences.
     pub batch: usize,
-    /// Tokens of a sequence.
+    /// The number of tokens per sequence.
     pub seq: usize,
-    /// Tokens of a chunk: not more than there are.
+    /// The number of tokens per chunk, at most that of the sequence.
     pub len: usize,
-    /// Chunks of a sequence.
+    /// The number of chunks per sequence.
     pub count: usize,
 }
 
 impl Chunks {
-    /// Of sequences `[batch, seq, _]`, at most `len` tokens long.
+    /// Divides sequences `[batch, seq, _]` into chunks of at most `len` tokens.
     pub fn new(batch: usize, seq: usize, len: usize) -> Self {
         let len = len.clamp(1, seq.max(1));
         Self { batch, seq, len, count: seq.div_ceil(len) }
     }
 
-    /// Heads of all chunks. `x`: `[B, S, H C]` to `[B N, H, L, C]`, `N` chunks of `L` tokens.
+    /// Splits `x` into chunks and heads: `[B, S, H C]` to `[B N, H, L, C]`, for `N` chunks of `L` tokens.
     pub fn cut(&self, x: Tensor<3>, heads: usize) -> Tensor<4> {
         let ([_, _, width], padding) = (x.dims(), self.count * self.len - self.seq);
         let whole = match padding {
@@ -43,8 +43,8 @@ impl Chunks {
     }
 }
 
-/// `l_ij = exp(sum of a_k over j < k <= i)` for `j <= i`, and 0 elsewhere. The sums are taken pair by pair, so a large
-/// `a_k` costs no precision in sums without it.
+/// Returns `l_ij = exp(sum of a_k over j < k <= i)` for `j <= i`, and 0 elsewhere. Each sum is computed separately, so
+/// a large `a_k` does not reduce the precision of sums without it.
 ///
 /// # Shapes
 /// `a`: `[Z, H, L]`, not positive, to `[Z, H, L, L]`.
@@ -62,7 +62,7 @@ pub fn decays(a: Tensor<3>) -> Tensor<4> {
     (sums + causal).exp()
 }
 
-/// `x` for every head: groups of neighbouring heads share one. `x`: `[Z, G, L, C]` to `[Z, H, L, C]`.
+/// Repeats `x` for every head. Groups of adjacent heads share one row. `x`: `[Z, G, L, C]` to `[Z, H, L, C]`.
 pub fn share(x: Tensor<4>, heads: usize) -> Tensor<4> {
     let [rows, groups, len, width] = x.dims();
     if groups == heads {
@@ -72,7 +72,7 @@ pub fn share(x: Tensor<4>, heads: usize) -> Tensor<4> {
     shared.reshape([rows, heads, len, width])
 }
 
-/// In single precision: states and decays are never kept in less.
+/// Converts to single precision. States and decays are never kept in less.
 pub fn single<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.cast(DType::F32)
 }

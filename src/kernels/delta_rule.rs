@@ -1,16 +1,15 @@
 //! The gated delta rule, in chunks.
 //!
-//! Notation (Yang et al. 2024, arXiv 2412.06464): `K` key heads of width `C`, `V` value heads of width `P`, `V / K` of
-//! which share a key head; chunks of `L` tokens. Per value head, with `q` and `k` of unit length, `q` divided by
-//! `sqrt(C)`, `beta = sigmoid(strength)` and `alpha = exp(-exp(a_log) softplus(decay + step_bias))`, the state `s`,
-//! `[C, P]`, and the output are
+//! Notation (Yang et al. 2024, arXiv 2412.06464): `K` key heads with `C` channels each; `V` value heads with `P`
+//! channels each, of which `V / K` share a key head; chunks of `L` tokens. For each value head, `q` and `k` have unit
+//! length, `q` is divided by `sqrt(C)`, `beta = sigmoid(strength)`, and
+//! `alpha = exp(-exp(a_log) softplus(decay + step_bias))`. The state `s`, `[C, P]`, and the output are
 //!
 //! `s_t = alpha_t s_(t-1) + k_t (beta_t (v_t - alpha_t s_(t-1)^T k_t))^T`, `y_t = s_t^T q_t` (equation 10).
 //!
-//! Inside a chunk (section 3.3), with `c` the running sum of `ln alpha` and `l_ij = exp(c_i - c_j)`, the corrections
-//! `w = beta (v - ...)` of all tokens solve the triangular system
-//! `(I + A) w = beta (v - exp(c) k s)` with `A_ij = beta_i k_i^T k_j l_ij` for `j < i`, then
-//! `y = exp(c) q s + (q k^T * l) w`.
+//! Inside a chunk (section 3.3), let `c` be the running sum of `ln alpha` and `l_ij = exp(c_i - c_j)`. The corrections
+//! `w = beta (v - ...)` of all tokens solve the triangular system `(I + A) w = beta (v - exp(c) k s)` with
+//! `A_ij = beta_i k_i^T k_j l_ij` for `j < i`; then `y = exp(c) q s + (q k^T * l) w`.
 
 use burn::tensor::{
     Tensor, TensorData,
@@ -21,18 +20,18 @@ use crate::dims::DeltaRule;
 
 use super::decay::{Chunks, decays, share, single};
 
-/// What a delta rule mixes, and how.
+/// The inputs of the delta rule.
 #[derive(Clone, Debug)]
 pub struct DeltaRuleInputs {
-    /// `q | k | v`, `[B, S, 2 K C + V P]`.
+    /// `q | k | v`: `[B, S, 2 K C + V P]`.
     pub mixed: Tensor<3>,
-    /// Before the sigmoid, `[B, S, V]`.
+    /// Beta before the sigmoid: `[B, S, V]`.
     pub strength: Tensor<3>,
-    /// Before bias and softplus, `[B, S, V]`.
+    /// The decay before bias and softplus: `[B, S, V]`.
     pub decay: Tensor<3>,
-    /// `[V]`.
+    /// The bias of the decay: `[V]`.
     pub step_bias: Tensor<1>,
-    /// `[V]`.
+    /// The logarithm of the decay rate: `[V]`.
     pub a_log: Tensor<1>,
 }
 
@@ -40,7 +39,7 @@ pub struct DeltaRuleInputs {
 pub(crate) const LENGTH_EPSILON: f32 = 1e-6;
 
 impl DeltaRule {
-    /// The outputs of whole sequences, `[B, S, V P]`.
+    /// Returns the outputs of whole sequences: `[B, S, V P]`.
     pub fn forward(&self, inputs: DeltaRuleInputs) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if let Some(y) = self.kernel(&inputs) {
@@ -50,12 +49,12 @@ impl DeltaRule {
         self.extend(inputs, start).0
     }
 
-    /// The state before the first token, for the batch and on the device of `x`: `[B, V, C, P]`.
+    /// Returns the state before the first token, with the batch size and the device of `x`: `[B, V, C, P]`.
     pub fn start(&self, x: &Tensor<3>) -> Tensor<4> {
         single(Tensor::zeros([x.dims()[0], self.value_heads, self.key_width, self.value_width], &x.device()))
     }
 
-    /// Decodes: the outputs of the tokens that follow `past`, and the state behind them.
+    /// Returns the outputs of the tokens that follow `past`, and the state after them.
     ///
     /// # Shapes
     /// `past`: `[B, V, C, P]`, to `[B, S, V P]` and `[B, V, C, P]`.
@@ -120,7 +119,7 @@ impl DeltaRule {
     }
 }
 
-/// What a chunk does to a state, `[_, V, _, _]` each.
+/// The terms by which a chunk updates a state, `[_, V, _, _]` each.
 #[derive(Clone)]
 struct Step {
     /// `(I + A)^-1 beta v`, `[L, P]`.
@@ -138,7 +137,7 @@ struct Step {
 }
 
 impl Step {
-    /// Of chunk `at` alone, `[B, V, _, _]`.
+    /// Returns the terms of chunk `at` only: `[B, V, _, _]`.
     fn of(&self, chunks: Chunks, at: usize) -> Self {
         let one = |x: &Tensor<4>| {
             let [_, heads, rows, columns] = x.dims();
@@ -150,7 +149,7 @@ impl Step {
         Self { wanted, known, scores, q, k, passed }
     }
 
-    /// The outputs, `[B, V, L, P]`, and the state behind the chunk.
+    /// Returns the outputs, `[B, V, L, P]`, and the state after the chunk.
     fn apply(self, state: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let corrections = self.wanted - self.known.matmul(state.clone());
         let y = self.q.matmul(state.clone()) + self.scores.matmul(corrections.clone());
@@ -158,17 +157,17 @@ impl Step {
     }
 }
 
-/// Rows of unit length.
+/// Scales the rows to unit length.
 fn unit(x: Tensor<4>) -> Tensor<4> {
     let square = (x.clone() * x.clone()).sum_dim(3);
     x * (square + LENGTH_EPSILON).sqrt().recip()
 }
 
-/// `(I + a)^-1` for `a` below the diagonal: blocks of 1, 2, 4, ... on the diagonal are inverted one after the other,
-/// since `[[t, 0], [b, u]]^-1 = [[t^-1, 0], [-u^-1 b t^-1, u^-1]]`. Powers of `a`, which a product of `I + a^(2^n)`
-/// would take, grow beyond any precision where keys repeat.
+/// Returns `(I + a)^-1` for `a` below the diagonal. Diagonal blocks of size 1, 2, 4, ... are inverted in turn, using
+/// `[[t, 0], [b, u]]^-1 = [[t^-1, 0], [-u^-1 b t^-1, u^-1]]`. The alternative, a product of `I + a^(2^n)`, needs powers
+/// of `a`, which exceed any precision if keys repeat.
 ///
-/// Autodiff sees `t - t (a - constant(a)) t`, whose last term is zero, and so takes two products in the backward pass.
+/// Autodiff sees `t - t (a - constant(a)) t`, whose last term is zero, so the backward pass needs only two products.
 fn inverse(a: Tensor<4>) -> Tensor<4> {
     let constant = a.clone().inner();
     let len = a.dims()[3];
@@ -198,7 +197,7 @@ mod tests {
     use super::*;
     use crate::kernels::testing::{Case, check, check_reference, lift, lower};
 
-    /// One sequence after the other, token by token.
+    /// Computes each sequence token by token.
     fn recurrence(sizes: DeltaRule, seq: usize, t: &[Vec<f64>]) -> Vec<f64> {
         let DeltaRule { key_heads, value_heads, key_width, value_width, .. } = sizes;
         let keys = key_heads * key_width;
@@ -295,7 +294,7 @@ mod tests {
         agrees(DeltaRule { key_heads: 1, value_heads: 1, key_width: 33, value_width: 3, chunk: 64 }, 2, 64, 1.0);
     }
 
-    /// Gates that are shut or open, and steps from none at all to those that forget everything, side by side.
+    /// Closed and open gates, with decays from none to complete, in one batch.
     #[test]
     fn extreme_gates_stay_right_and_finite() {
         let sizes = sizes(1, 2, 8);
@@ -318,8 +317,8 @@ mod tests {
         check_reference(case(), &|t| lower(composed(sizes, extreme(t))), &want);
     }
 
-    /// One key again and again, written in full and never forgotten: the worst case of the triangular system. Every
-    /// token then reads back the value it has just written.
+    /// The same key repeated, written in full and never forgotten: the worst case of the triangular system. Every token
+    /// reads back the value that it has just written.
     #[test]
     fn repeated_keys_are_overwritten_exactly() {
         let sizes = DeltaRule { key_heads: 1, value_heads: 1, key_width: 4, value_width: 2, chunk: 64 };
@@ -369,9 +368,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
-        // A key of one channel is normalised to its sign: the gradient is zero, and what either form returns is its
-        // rounding.
-        // An argument per axis.
+        // A key with one channel is normalized to its sign. Its gradient is zero, and both forms return rounding
+        // errors.
         #[test]
         fn any_shape_agrees(
             batch in 1usize..3, seq in 1usize..40, key_heads in 1usize..3, shared in 1usize..3,

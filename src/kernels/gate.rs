@@ -1,6 +1,6 @@
-//! A gated norm as a plain value.
+//! The settings of a gated norm.
 
-/// Where the gate stands.
+/// The position of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// `norm(x * silu(z))`, as in Mamba-2.
@@ -9,14 +9,14 @@ pub enum Gate {
     AfterNorm,
 }
 
-/// The RMS norm of groups of neighbouring channels (Zhang and Sennrich 2019, arXiv 1910.07467), with the gate `silu(z)`
-/// before or behind it. The norm is taken in 32 bits. It has no parameters: keep it in a field marked
+/// An RMS norm over groups of adjacent channels (Zhang and Sennrich 2019, arXiv 1910.07467), with the gate `silu(z)`
+/// before or after it. The norm is computed in single precision. It has no parameters. Keep it in a field with
 /// `#[module(skip)]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GatedNorm {
-    /// Before or behind the norm.
+    /// The position of the gate.
     pub gate: Gate,
-    /// Channels of a group.
+    /// The number of channels per group.
     pub width: usize,
     /// Added to the mean square.
     pub epsilon: f64,

@@ -5,7 +5,8 @@ use burn::tensor::{DType, Tensor};
 use super::{Gate, GatedNorm, swiglu::silu};
 
 impl GatedNorm {
-    /// Normalizes `x`. Weights are for all channels or, where there are fewer, for the channels of each group alike.
+    /// Normalizes and gates `x`. `gamma` has one weight per channel, or one per channel of a group, shared by all
+    /// groups.
     ///
     /// # Shapes
     /// `x` and `z`: `[B, S, C]`, `gamma`: `[C]` or `[width]`, to `[B, S, C]`.
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
     use crate::kernels::testing::{Case, check, lift, lower};
 
-    /// Straight from the definition, with Burn's own operations.
+    /// The definition, in Burn's operations.
     fn plain(norm: GatedNorm, x: Tensor<3>, z: Tensor<3>, gamma: Tensor<1>) -> Tensor<3> {
         let ([batch, seq, channels], [weights], width) = (x.dims(), gamma.dims(), norm.width);
         let gate_values = burn::tensor::activation::silu(z);

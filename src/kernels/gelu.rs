@@ -1,8 +1,9 @@
-//! The activation GELU in its tanh form.
+//! The GELU activation in its tanh form.
 
 use burn::tensor::{Tensor, activation::gelu_approximate};
 
-/// `x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2` (Hendrycks and Gimpel 2016, arXiv 1606.08415), element by element.
+/// Returns `x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2` (Hendrycks and Gimpel 2016, arXiv 1606.08415),
+/// elementwise.
 ///
 /// # Shapes
 /// `x`: `[B, S, F]` to `[B, S, F]`.

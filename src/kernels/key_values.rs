@@ -1,19 +1,19 @@
-//! What attention remembers of a sequence.
+//! The key/value cache of attention.
 
 use burn::tensor::Tensor;
 
-/// Keys and values of the tokens that attention has seen; empty before the first.
+/// The cached keys and values of the tokens seen so far. Empty at first.
 #[derive(Clone, Debug, Default)]
 pub struct KeyValues {
-    /// Rotated keys and values of the last `T` tokens, `[B, T, K C]` each.
+    /// Rotated keys, and values, of the last `T` tokens: `[B, T, K C]` each.
     kept: Option<(Tensor<3>, Tensor<3>)>,
-    /// Tokens seen.
+    /// The number of tokens seen.
     pub(super) tokens: usize,
 }
 
 impl KeyValues {
-    /// Adds keys and values, `[B, S, K C]`, and keeps those of the last `window` tokens; returns the ones kept before
-    /// and the new ones.
+    /// Appends keys and values, `[B, S, K C]`, and keeps those of the last `window` tokens. Returns the previously
+    /// cached ones with the new ones.
     pub(super) fn push(&mut self, key: Tensor<3>, value: Tensor<3>, window: usize) -> (Tensor<3>, Tensor<3>) {
         self.tokens += key.dims()[1];
         let (keys, values) = match self.kept.take() {
@@ -26,7 +26,7 @@ impl KeyValues {
         (keys, values)
     }
 
-    /// Numbers kept, over the whole batch.
+    /// Returns the number of stored elements, over the whole batch.
     pub fn elements(&self) -> usize {
         self.kept.as_ref().map_or(0, |(keys, values)| keys.shape().num_elements() + values.shape().num_elements())
     }

@@ -2,7 +2,7 @@
 
 use burn::{nn, tensor::Tensor};
 
-/// `x w + b`.
+/// Returns `x w + b`.
 ///
 /// # Shapes
 /// `x`: `[B, S, I]`, `weight`: `[I, O]`, `bias`: `[O]`, to `[B, S, O]`.
@@ -14,8 +14,8 @@ pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
     burn::tensor::module::linear(x, weight, bias)
 }
 
-/// `x w^T`: the products of `x` with the rows of `weight`, such as a head that shares the embedding's weights. The
-/// weight is read where it lies: transposing it first would copy it at every call.
+/// Returns `x w^T`, for example for a head that shares the embedding's weights. The weight is read in place;
+/// transposing it first would copy it in every call.
 ///
 /// # Shapes
 /// `x`: `[B, S, I]`, `weight`: `[O, I]`, to `[B, S, O]`.
@@ -27,7 +27,7 @@ pub fn linear_transposed(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
     burn::tensor::module::linear(x, weight.transpose(), None)
 }
 
-/// [`linear`] with the weights of a layer of Burn.
+/// Applies [`linear`] with the weights of a Burn layer.
 ///
 /// # Shapes
 /// `x`: `[B, S, I]` to `[B, S, O]`.

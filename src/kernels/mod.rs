@@ -1,11 +1,11 @@
-//! What layers compute, as fast as the device allows.
+//! The computations of the layers, optimized for the device.
 //!
-//! Every function takes Burn tensors and chooses by them. On the backend `flex` in single precision it runs one kernel
-//! that has its own backward pass; elsewhere, and where autodiff recomputes forward passes (gradient checkpointing), it
-//! composes Burn's operations, which every backend has. Both agree up to rounding. Only first derivatives exist, as
-//! everywhere in Burn's autodiff.
+//! Every function takes Burn tensors. On the backend `flex` in single precision, it runs one kernel with its own
+//! backward pass. On all other backends, and if autodiff recomputes forward passes (gradient checkpointing), it
+//! composes Burn's operations. Both agree up to rounding. As everywhere in Burn's autodiff, only first derivatives are
+//! supported.
 //!
-//! The kernels compute on the calling thread alone, and repeat bit for bit whatever runs beside them.
+//! The kernels run on the calling thread. Their results are reproducible bit for bit, regardless of other threads.
 
 mod attention;
 mod cross_entropy;

@@ -2,8 +2,8 @@
 
 use burn::tensor::{DType, Tensor, module::linear};
 
-/// `x / sqrt(mean(x^2) + epsilon) * gamma` over the channels (Zhang and Sennrich 2019, arXiv 1910.07467). The mean
-/// square is taken in 32 bits whatever the precision of `x`.
+/// Returns `x / sqrt(mean(x^2) + epsilon) * gamma` over the channels (Zhang and Sennrich 2019, arXiv 1910.07467). The
+/// mean square is computed in single precision, regardless of the precision of `x`.
 ///
 /// # Shapes
 /// `x`: `[B, S, D]`, `gamma`: `[D]`, to `[B, S, D]`.
@@ -28,8 +28,8 @@ fn kernel(x: &Tensor<3>, gamma: &Tensor<1>, epsilon: f64) -> Option<Tensor<3>> {
 
 fn composed(x: Tensor<3>, gamma: Tensor<1>, epsilon: f64) -> Tensor<3> {
     let [_, _, width] = x.dims();
-    // mean(x^2) with one factor held constant has half the derivative; 2m - constant(m) has all of it. This and the
-    // product with 1/D in place of a sum spare four passes over x in the backward pass.
+    // `mean(x^2)` with one factor held constant has half the derivative; `2m - constant(m)` has the full one. Together
+    // with the product with 1/D in place of a sum, this saves four passes over x in the backward pass.
     let average = Tensor::<2>::full([width, 1], 1.0 / width as f64, &x.device()).cast(DType::F32);
     let wide = x.clone().cast(DType::F32);
     let half = linear(wide.clone() * wide.inner(), average, None);
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::kernels::testing::{Case, check, lift, lower};
 
-    /// Straight from the definition.
+    /// The definition.
     fn plain(x: Tensor<3>, gamma: Tensor<1>, epsilon: f64) -> Tensor<3> {
         let mean_square = x.clone().square().mean_dim(2);
         x / (mean_square + epsilon).sqrt() * gamma.unsqueeze()

@@ -1,13 +1,13 @@
-//! Tables over positions, computed once per sequence length and device.
+//! Tables over positions, cached by sequence length and device.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Device;
 
-/// A small cache of tables `T` by sequence length and device.
+/// A small cache of tables `T`, by sequence length and device.
 ///
-/// It is no parameter: keep it in a field marked `#[module(skip)]`. Clones share it, from any thread. Tables live
-/// outside autodiff, where Burn treats them as constants, so training and evaluation share them as well.
+/// It has no parameters. Keep it in a field with `#[module(skip)]`. Clones share it across threads. The tables are
+/// outside autodiff, where Burn treats them as constants, so training and evaluation share them too.
 #[derive(Debug)]
 pub(crate) struct PositionTables<T>(Arc<Mutex<Vec<Entry<T>>>>);
 
@@ -18,12 +18,12 @@ struct Entry<T> {
     table: T,
 }
 
-/// Training and evaluation at one or two lengths; the oldest goes first.
+/// Enough for training and evaluation at one or two lengths. The oldest table is evicted first.
 const CAPACITY: usize = 4;
 
 impl<T: Clone> PositionTables<T> {
-    /// The table for this length and device, from `build` where it is not there yet. `build` gets the device without
-    /// autodiff.
+    /// Returns the table for this length and device, and builds it if it is missing. `build` receives the device
+    /// without autodiff.
     pub fn get(&self, seq: usize, device: &Device, build: impl FnOnce(&Device) -> T) -> T {
         let device = device.clone().without_autodiff();
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);

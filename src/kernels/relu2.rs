@@ -1,8 +1,8 @@
-//! The activation squared ReLU.
+//! The squared ReLU activation.
 
 use burn::tensor::{Tensor, activation::relu};
 
-/// `max(x, 0)^2` (So et al. 2021, arXiv 2109.08668), element by element.
+/// Returns `max(x, 0)^2` (So et al. 2021, arXiv 2109.08668), elementwise.
 ///
 /// # Shapes
 /// `x`: `[B, S, F]` to `[B, S, F]`.

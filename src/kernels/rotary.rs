@@ -6,14 +6,14 @@ use burn::tensor::{DType, Device, Tensor, TensorData, module::linear};
 
 use crate::dims::RopeScaling;
 
-/// The frequency of each pair of channels, in radians per position: `theta^(-2c/C)` for `c` from 0 to `C/2`, slowed
-/// down on request.
+/// Returns the frequency of each pair of channels, in radians per position: `theta^(-2c/C)` for `c` from 0 to `C/2`,
+/// scaled if requested.
 pub(super) fn frequencies(width: usize, theta: f64, scaling: Option<RopeScaling>) -> Vec<f64> {
     let original = (0..width / 2).map(|channel| theta.powf(-2.0 * channel as f64 / width as f64));
     original.map(|frequency| scaling.map_or(frequency, |scaling| scaling.frequency(frequency))).collect()
 }
 
-/// Rotary embedding of `S` positions for `N` heads: channel pairs `(c, c + C/2)` turn by `position * frequencies[c]`.
+/// Rotary embedding of `S` positions for `N` heads. Channel pair `(c, c + C/2)` rotates by `position * frequencies[c]`.
 #[derive(Clone, Debug)]
 pub(super) struct Rotation {
     /// `[1, S, N C]`.
@@ -25,14 +25,14 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// Tables for `[S, N, C]`, multiplied by `scale` and computed in 64 bits. `frequencies` are `C/2` radians per
-    /// position.
+    /// Computes tables for `[S, N, C]` in double precision, multiplied by `scale`. `frequencies` are the `C/2`
+    /// rotations in radians per position.
     pub fn new(positions: Range<usize>, heads: usize, frequencies: &[f64], scale: f64, device: &Device) -> Self {
         let seq = positions.len();
         let half = frequencies.len();
         let width = 2 * frequencies.len();
         let table = |f: fn(f64) -> f64| {
-            // One head's row serves all of them.
+            // All heads have the same row.
             let row = |position: usize| {
                 let value = |frequency: &f64| (scale * f(position as f64 * frequency)) as f32;
                 frequencies.iter().map(value).collect::<Vec<_>>().repeat(2 * heads)
@@ -50,7 +50,7 @@ impl Rotation {
         Self { cos: table(f64::cos), sin: table(f64::sin), quarter_turn }
     }
 
-    /// `x`: `[B, S, N C]`, rotated in 32 bits whatever its precision.
+    /// Rotates `x`, `[B, S, N C]`, in single precision, regardless of the precision of `x`.
     pub fn apply(&self, x: Tensor<3>) -> Tensor<3> {
         let shape = x.dims();
         let dtype = x.dtype();
@@ -66,8 +66,8 @@ impl Rotation {
 mod tests {
     use super::*;
 
-    /// Values of transformers 5.23 for Llama 3.2, `ROPE_INIT_FUNCTIONS["llama3"]` with heads of 64 channels, in 32
-    /// bits.
+    /// Values of transformers 5.23 for Llama 3.2, `ROPE_INIT_FUNCTIONS["llama3"]` with heads of 64 channels, in single
+    /// precision.
     #[test]
     fn scaled_frequencies_are_those_of_llama() {
         let scaling = RopeScaling {

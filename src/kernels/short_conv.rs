@@ -1,14 +1,15 @@
-//! Causal depthwise convolutions over a few tokens.
+//! Causal depthwise convolutions with a small kernel.
 //!
-//! Notation: `K` taps `w`, `[K, C]`. Per channel `conv(x)_t = sum_j w_j x_(t-K+1+j)` with zeros before the first token:
-//! the last tap meets the present token, as in PyTorch's `Conv1d` with `K - 1` zeros in front, whose weight is `w`
-//! transposed.
+//! Notation: kernel `w`, `[K, C]`, with kernel size `K`. Per channel, `conv(x)_t = sum_j w_j x_(t-K+1+j)`, with zeros
+//! before the first token. The last entry of the kernel applies to the current token, as in PyTorch's `Conv1d` with
+//! left padding `K - 1`, whose weight is `w` transposed.
 
 use burn::tensor::Tensor;
 
 use super::swiglu::silu;
 
-/// `silu(conv(x) + bias)`, as in front of the recurrences of Mamba-2 (Dao and Gu 2024, arXiv 2405.21060, section 7).
+/// Returns `silu(conv(x) + bias)`, as used before the recurrence of Mamba-2 (Dao and Gu 2024, arXiv 2405.21060, section
+/// 7).
 ///
 /// # Shapes
 /// `x`: `[B, S, C]`, `weight`: `[K, C]`, `bias`: `[C]`, to `[B, S, C]`.
@@ -20,8 +21,8 @@ pub fn conv_silu(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Te
     ConvWindow::empty(&x, weight.dims()).silu(x, weight, bias)
 }
 
-/// `c * conv(b * x)`, where `b`, `c` and `x` stand side by side in the channels of `bcx`: the short convolution of LFM2
-/// (Liquid AI 2025, arXiv 2511.23404) between its projections.
+/// Returns `c * conv(b * x)`, where `b`, `c` and `x` are concatenated in the channels of `bcx`: the short convolution
+/// of LFM2 (Liquid AI 2025, arXiv 2511.23404) without its projections.
 ///
 /// # Shapes
 /// `bcx`: `[B, S, 3 C]`, `weight`: `[K, C]`, to `[B, S, C]`.
@@ -33,17 +34,18 @@ pub fn gated_conv(bcx: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
     ConvWindow::empty(&bcx, weight.dims()).gated(bcx, weight)
 }
 
-/// The inputs of a convolution that later tokens still see: the last `K - 1`, zeros before the first token.
+/// The last `K - 1` inputs of a convolution, which later tokens need. Zeros before the first token.
 #[derive(Clone, Debug)]
 pub struct ConvWindow(Tensor<3>);
 
 impl ConvWindow {
-    /// Before the first token, for the batch and on the device of `x`; `K` taps, at least 2, over `C` channels.
+    /// Creates the window before the first token, with the batch size and the device of `x`, for kernel size `K` (at
+    /// least 2) and `C` channels.
     pub fn empty(x: &Tensor<3>, [taps, channels]: [usize; 2]) -> Self {
         Self(Tensor::zeros([x.dims()[0], taps - 1, channels], (&x.device(), x.dtype())))
     }
 
-    /// `silu(conv(x) + bias)` of the tokens that follow, which the window then holds; see [`conv_silu`].
+    /// Returns `silu(conv(x) + bias)` for the next tokens and appends them to the window; see [`conv_silu`].
     pub fn silu(&mut self, x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
         let mixed = self.conv(x, weight);
         silu(match bias {
@@ -52,14 +54,14 @@ impl ConvWindow {
         })
     }
 
-    /// `c * conv(b * x)` of the tokens that follow; see [`gated_conv`].
+    /// Returns `c * conv(b * x)` for the next tokens and appends them to the window; see [`gated_conv`].
     pub fn gated(&mut self, bcx: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
         let width = weight.dims()[1];
         let [b, c, x] = [0, 1, 2].map(|part| bcx.clone().narrow(2, part * width, width));
         c * self.conv(b * x, weight)
     }
 
-    /// Numbers kept, over the whole batch.
+    /// Returns the number of stored elements, over the whole batch.
     pub fn elements(&self) -> usize {
         self.0.shape().num_elements()
     }
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
     use crate::kernels::testing::{Case, check, lift, lower};
 
-    /// Batch, length, channels, taps.
+    /// Batch, length, channels, kernel size.
     fn agrees([batch, seq, width, taps]: [usize; 4], scale: f32) {
         let x = [batch, seq, width];
         let bcx = [batch, seq, 3 * width];

@@ -1,13 +1,13 @@
 //! The selective state space of Mamba-2, in the chunked dual form.
 //!
-//! Notation (Dao and Gu 2024, arXiv 2405.21060): `H` heads of width `P`, `G` groups of neighbouring heads that share
-//! `B` and `C`, state size `N`, chunks of `L` tokens. Per head, with `dt = softplus(step + step_bias)` and
-//! `A = -exp(a_log)`, the state `h`, `[N, P]`, and the output are
+//! Notation (Dao and Gu 2024, arXiv 2405.21060): `H` heads with `P` channels each; `G` groups of adjacent heads that
+//! share `B` and `C`; state size `N`; chunks of `L` tokens. For each head, `dt = softplus(step + step_bias)` and
+//! `A = -exp(a_log)`. The state `h`, `[N, P]`, and the output are
 //!
 //! `h_t = exp(dt_t A) h_(t-1) + B_t (dt_t x_t)^T`, `y_t = C_t h_t + skip x_t`.
 //!
-//! Inside a chunk that is `y = (C B^T * l) (dt x)` with `l_ij = exp(sum of dt_k A over j < k <= i)` below the diagonal
-//! (equation 6 and section 6); a state of size `N P` passes from chunk to chunk, so work grows linearly with the
+//! Inside a chunk, this is `y = (C B^T * l) (dt x)` with `l_ij = exp(sum of dt_k A over j < k <= i)` below the diagonal
+//! (equation 6 and section 6). A state of size `N P` is passed from chunk to chunk, so the work is linear in the
 //! length.
 
 use burn::tensor::{Tensor, activation::softplus};
@@ -16,23 +16,23 @@ use crate::dims::StateSpace;
 
 use super::decay::{Chunks, decays, share, single};
 
-/// What a state space mixes, and how.
+/// The inputs of a state space.
 #[derive(Clone, Debug)]
 pub struct StateSpaceInputs {
-    /// `x | B | C`, `[B, S, H P + 2 G N]`.
+    /// `x | B | C`: `[B, S, H P + 2 G N]`.
     pub mixed: Tensor<3>,
-    /// Before bias and softplus, `[B, S, H]`.
+    /// `dt` before bias and softplus: `[B, S, H]`.
     pub step: Tensor<3>,
-    /// `[H]`.
+    /// The bias of `dt`: `[H]`.
     pub step_bias: Tensor<1>,
-    /// `ln(-A)`, `[H]`.
+    /// `ln(-A)`: `[H]`.
     pub a_log: Tensor<1>,
-    /// `[H]`.
+    /// The skip connection, `D` in the paper: `[H]`.
     pub skip: Tensor<1>,
 }
 
 impl StateSpace {
-    /// The outputs of whole sequences, `[B, S, H P]`.
+    /// Returns the outputs of whole sequences: `[B, S, H P]`.
     pub fn forward(&self, inputs: StateSpaceInputs) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if let Some(y) = self.kernel(&inputs) {
@@ -42,12 +42,12 @@ impl StateSpace {
         self.extend(inputs, start).0
     }
 
-    /// The state before the first token, for the batch and on the device of `x`: `[B, H, N, P]`.
+    /// Returns the state before the first token, with the batch size and the device of `x`: `[B, H, N, P]`.
     pub fn start(&self, x: &Tensor<3>) -> Tensor<4> {
         single(Tensor::zeros([x.dims()[0], self.heads, self.state, self.width], &x.device()))
     }
 
-    /// Decodes: the outputs of the tokens that follow `past`, and the state behind them.
+    /// Returns the outputs of the tokens that follow `past`, and the state after them.
     ///
     /// # Shapes
     /// `past`: `[B, H, N, P]`, to `[B, S, H P]` and `[B, H, N, P]`.
@@ -97,8 +97,8 @@ impl StateSpace {
     }
 }
 
-/// The states before every chunk, and the one behind the last: each chunk lets `exp(total)` of its state through and
-/// adds to it. All of them are one product with the matrix of the decays between chunks.
+/// Returns the state before every chunk and the state after the last one. Each chunk multiplies its state by
+/// `exp(total)` and adds `added`. All states are computed as one product with the matrix of the decays between chunks.
 ///
 /// # Shapes
 /// `past`: `[B, H, N, P]`, `added`: `[B M, H, N, P]` for `M` chunks, `total`: `[B M, H, 1]`, to `[B M, H, N, P]` and
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::kernels::testing::{Case, check, check_reference, lift, lower};
 
-    /// One sequence after the other, token by token.
+    /// Computes each sequence token by token.
     fn recurrence(sizes: StateSpace, seq: usize, t: &[Vec<f64>]) -> Vec<f64> {
         let StateSpace { heads, width, groups, state, .. } = sizes;
         let inner = heads * width;
@@ -214,7 +214,7 @@ mod tests {
         agrees(StateSpace { heads: 1, width: 33, groups: 1, state: 3, chunk: 64 }, 2, 64, 1.0);
     }
 
-    /// Steps from none at all to those that forget everything, side by side.
+    /// Decays from none to complete, in one batch.
     #[test]
     fn extreme_steps_stay_right_and_finite() {
         let sizes = sizes(2, 1, 8);

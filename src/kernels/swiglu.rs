@@ -1,10 +1,10 @@
-//! The gated multi-layer perceptron.
+//! The SwiGLU multi-layer perceptron.
 
 use burn::tensor::{Tensor, activation::sigmoid};
 
 use super::linear;
 
-/// `(silu(x g) * (x u)) d` (Shazeer 2020, arXiv 2002.05202, equation 6).
+/// Returns `(silu(x g) * (x u)) d` (Shazeer 2020, arXiv 2002.05202, equation 6).
 ///
 /// # Shapes
 /// `x`: `[B, S, D]`, `gate` and `up`: `[D, F]`, `down`: `[F, D]`, to `[B, S, D]`.
@@ -34,10 +34,10 @@ fn composed(x: Tensor<3>, gate: Tensor<2>, up: Tensor<2>, down: Tensor<2>) -> Te
     linear(gate * linear(x, up, None), down, None)
 }
 
-/// `x * sigmoid(x)`, with derivative `s + w (1 - s)` for `s = sigmoid(x)` and `w = x s`.
+/// Returns `x * sigmoid(x)`, with derivative `s + w (1 - s)` for `s = sigmoid(x)` and `w = x s`.
 ///
-/// Autodiff differentiates what it sees. Shown `value + slope * (x - constant(x))`, whose last term is zero, it keeps
-/// one constant and multiplies once in the backward pass, instead of walking through every operation that made `value`.
+/// Autodiff sees `value + slope * (x - constant(x))`, whose last term is zero. It then keeps one constant and
+/// multiplies once in the backward pass, instead of differentiating every operation that computed `value`.
 pub(super) fn silu(x: Tensor<3>) -> Tensor<3> {
     let constant = x.clone().inner();
     let gate = sigmoid(constant.clone());
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::kernels::testing::{Case, check, lift, lower};
 
-    /// Burn's operations alone.
+    /// Burn's operations only.
     fn plain(x: Tensor<3>, gate: Tensor<2>, up: Tensor<2>, down: Tensor<2>) -> Tensor<3> {
         let gate = burn::tensor::activation::silu(module::linear(x.clone(), gate, None));
         module::linear(gate * module::linear(x, up, None), down, None)

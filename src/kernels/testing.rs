@@ -1,49 +1,49 @@
-//! Comparison of a kernel with the composed form: values and gradients.
+//! Compares the values and gradients of a kernel with those of the composed form.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// The arguments of a comparison.
 pub struct Case<'a> {
-    /// Of each argument.
+    /// The shape of each argument.
     pub shapes: &'a [Vec<usize>],
     /// The largest element of the arguments.
     pub scale: f32,
-    /// Of the largest difference, as a share of the largest element; small results are measured by what they are summed
-    /// from.
+    /// The allowed difference, relative to the largest element. Small results are compared relative to the size of
+    /// their terms.
     pub tolerance: f32,
 }
 
 impl Case<'_> {
-    /// The size by which a list of `len` results is measured: of its largest element, unless that is small because its
-    /// terms cancel. An element of a gradient is a sum over some `outputs / len` terms, with rounding errors of the
-    /// root of as many.
+    /// Returns the scale of the errors in `len` results: that of the largest element, unless this is small because its
+    /// terms cancel. An element of a gradient is a sum of about `outputs / len` terms, so its rounding error grows with
+    /// the square root of this number.
     fn measure(&self, largest: f64, len: usize, outputs: usize) -> f64 {
         let terms = (outputs as f64 / len as f64).max(1.0);
         largest.max(0.05 * f64::from(self.scale) * terms.sqrt())
     }
 }
 
-/// A function of flat tensors, to a flat tensor.
+/// A function from flat tensors to a flat tensor.
 pub type Function<'a> = &'a dyn Fn(&[Tensor<1>]) -> Tensor<1>;
 
-/// Gives a flat tensor its shape.
+/// Reshapes a flat tensor.
 pub fn lift<const D: usize>(x: &Tensor<1>, shape: [usize; D]) -> Tensor<D> {
     x.clone().reshape(shape)
 }
 
-/// Flattens.
+/// Flattens a tensor.
 pub fn lower<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     let count = x.dims().iter().product::<usize>();
     x.reshape([count])
 }
 
-/// Deterministic values without a pattern that a layout could hide.
+/// Returns deterministic values without a pattern that could hide an error in the layout.
 fn values(count: usize, phase: f32, scale: f32) -> TensorData {
     let value = |i: usize| scale * (1.7 * i as f32 + phase + (0.37 * i as f32).cos()).sin();
     TensorData::new((0..count).map(value).collect::<Vec<f32>>(), [count])
 }
 
-/// Value, gradients by every argument, and the value without autodiff.
+/// Returns the value, the gradients with respect to every argument, and the value without autodiff.
 fn run(case: &Case, f: Function) -> Vec<Vec<f32>> {
     let device = Device::flex();
     let arguments: Vec<Tensor<1>> = case
@@ -62,7 +62,7 @@ fn run(case: &Case, f: Function) -> Vec<Vec<f32>> {
     [y.inner(), inference].into_iter().chain(leaves.iter().map(of)).map(host).collect()
 }
 
-/// Asserts that `got` and `want` agree with and without autodiff, and that their gradients do.
+/// Asserts that the values of `got` and `want` agree with and without autodiff, and that their gradients agree.
 pub fn check(case: Case, got: Function, want: Function) {
     let want = run(&case, want);
     let outputs = want[0].len();
@@ -76,10 +76,10 @@ pub fn check(case: Case, got: Function, want: Function) {
     }
 }
 
-/// A function of flat lists in 64 bits, to a flat list.
+/// A function from flat lists to a flat list, in double precision.
 pub type Reference<'a> = &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>;
 
-/// Asserts that `got` agrees with `want`, and its gradients with central differences of `want`.
+/// Asserts that `got` agrees with `want`, and that its gradients agree with central differences of `want`.
 pub fn check_reference(case: Case, got: Function, want: Reference) {
     let host = |count, phase, scale| -> Vec<f64> {
         values(count, phase, scale).try_into_vec::<f32>().unwrap().into_iter().map(f64::from).collect()

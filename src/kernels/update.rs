@@ -1,30 +1,31 @@
-//! What an optimizer does to the parameters.
+//! Parameter updates of the optimizer.
 
 use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use super::flex::{self, Values, plain};
 
-/// The numbers of one step of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2):
+/// The constants of one step of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2):
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 /// `w = decay w - rate m / (sqrt(second_correction v) + eps)`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdamWStep {
-    /// Decay rate of the mean of the gradient.
+    /// The decay rate of the mean of the gradient.
     pub beta1: f64,
-    /// Decay rate of the mean of the squared gradient.
+    /// The decay rate of the mean of the squared gradient.
     pub beta2: f64,
-    /// Added to the root.
+    /// Added to the square root.
     pub eps: f64,
     /// `1 - rate weight_decay`.
     pub decay: f64,
-    /// The learning rate over `1 - beta1^t`.
+    /// The learning rate divided by `1 - beta1^t`.
     pub rate: f64,
     /// `1 / (1 - beta2^t)`.
     pub second_correction: f64,
 }
 
-/// One step of AdamW: the new weights and moments. Outside autodiff; on `flex` in place where nobody else holds them.
+/// Returns the new weights and moments after one step of AdamW. Works outside autodiff. On `flex`, it updates in place
+/// if there are no other handles.
 ///
 /// # Shapes
 /// All `[N]`; `moments` are `m` and `v`.
@@ -36,7 +37,7 @@ pub(crate) fn adamw(
 ) -> (Tensor<1>, [Tensor<1>; 2]) {
     #[cfg(feature = "flex")]
     if let (Some(w), Some(g), Some(m), Some(v)) = (plain(&weights), plain(&gradient), plain(&first), plain(&second)) {
-        // The kernel shall hold the only handles, so that it need not copy.
+        // The kernel must hold the only handles to avoid a copy.
         drop((weights, first, second));
         let [mut w, mut m, mut v] = [w, m, v].map(Values::new);
         flex::adamw(w.slice_mut(), &Values::new(g), m.slice_mut(), v.slice_mut(), step);
@@ -49,7 +50,7 @@ pub(crate) fn adamw(
     (weights * decay - update * rate, [first, second])
 }
 
-/// The sum of the squares of all elements, one element; without a graph.
+/// Returns the sum of the squares of all elements (one element), without a graph.
 pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     #[cfg(feature = "flex")]
     if let Some(values) = plain(&x) {
@@ -58,7 +59,7 @@ pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     x.square().sum()
 }
 
-/// `x` times the one element of `factor`; outside autodiff.
+/// Multiplies `x` by the one element of `factor`, outside autodiff.
 pub(crate) fn scale<const D: usize>(x: Tensor<D>, factor: &Tensor<1>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if let (Some(values), Some(factor)) = (plain(&x), plain(factor))

@@ -113,8 +113,8 @@ impl Network for AutoEncoder {
     }
 }
 
-/// Returns the position encoding, `[1, S, D]`: `sin(p f_i)` for `i < D/2`, then `cos(p f_i)`, where `f_i = exp(-i
-/// ln(10^4) / (D/2 - 1))`.
+/// Returns the position encoding, `[1, S, D]`: `sin(p f_i)` for `i < D/2`, then `cos(p f_i)`, where
+/// `f_i = exp(-i ln(10^4) / (D/2 - 1))`.
 fn position_code(seq: usize, width: usize, device: &Device) -> Tensor<3> {
     let half = width / 2;
     let value = |at: usize| {

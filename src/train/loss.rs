@@ -42,8 +42,8 @@ pub fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBatch) -> 
     negative_entropy - (weighted * own).sum()
 }
 
-/// Returns the negative log-likelihood of the target at every position, or zero where none is scored. `logits`: `[B, S,
-/// V]` to `[B S, 1]`.
+/// Returns the negative log-likelihood of the target at every position, or zero where none is scored. `logits`:
+/// `[B, S, V]` to `[B S, 1]`.
 pub(super) fn negative_log_likelihood(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
     let [_, _, vocab] = logits.dims();
     let logits = logits.reshape([batch.batch * batch.seq, vocab]).cast(DType::F32);

@@ -169,7 +169,7 @@ fn files_that_cannot_be_read_are_refused_by_name() {
     huge[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
     assert!(refused(&huge).contains("entries"));
     // Less data than all tensors have together, wherever they begin.
-    assert!(refused(&whole[..whole.len() * 2 / 3]).contains("its tensors have"));
+    assert!(refused(&whole[..whole.len() * 2 / 3]).contains("its tensors need"));
     let scaled = key("llama.rope.scaling.type", 8, &text("yarn"));
     assert!(refused(&gguf(&folder, &[scaled])).contains("yarn"));
     let experts = key("llama.expert_count", 4, &8_u32.to_le_bytes());

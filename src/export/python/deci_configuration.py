@@ -1,4 +1,4 @@
-"""Configuration of a Llama whose blocks may lack attention or MLP, in the schema of DeciLM and Nemotron-NAS."""
+"""Configuration of a Llama whose blocks can lack attention or MLP, in the schema of DeciLM and Nemotron-NAS."""
 
 from types import SimpleNamespace
 
@@ -21,8 +21,8 @@ def as_block(block):
 
 @strict
 class ComposerDeciConfig(LlamaConfig):
-    """`block_configs` has one entry per block. `attention.no_op` and `ffn.no_op` say which halves are missing,
-    `attention.n_heads_in_group` how many query heads share a KV head, `ffn.ffn_mult` the inner width."""
+    """`block_configs` has one entry per block. `attention.no_op` and `ffn.no_op` state which halves are missing,
+    `attention.n_heads_in_group` is the number of query heads per KV head, `ffn.ffn_mult` sets the inner width."""
 
     model_type = "nemotron-nas"
     block_configs: list | None = None
@@ -33,14 +33,14 @@ class ComposerDeciConfig(LlamaConfig):
 
     @property
     def layer_types(self):
-        """What each block keeps in a cache: without this, transformers would look for the length of a text in block 0.
-        A model without any attention says that all keep keys, and keeps none."""
+        """The cache type of each block. Without it, transformers would read the sequence length from block 0. A model
+        without attention states that all blocks cache keys, but caches none."""
         absent = [block.attention.no_op for block in map(as_block, self.block_configs or [])]
         return ["mlp" if none and not all(absent) else "full_attention" for none in absent]
 
     @staticmethod
     def validate_layer_type(self):
-        """The usual check knows no blocks that keep nothing."""
+        """The default check does not allow blocks without a cache."""
 
     def to_dict(self):
         plain = super().to_dict()

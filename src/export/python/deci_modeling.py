@@ -1,4 +1,4 @@
-"""A Llama whose blocks may lack attention or MLP. Everything but the missing halves is transformers' Llama."""
+"""A Llama whose blocks can lack attention or MLP. Everything else is transformers' Llama."""
 
 import copy
 
@@ -16,13 +16,13 @@ from .configuration_composer import ComposerDeciConfig
 
 
 def inner_width(ffn, config):
-    """The inner width that `ffn_mult` stands for, rounded up to a multiple of 256."""
+    """The inner width for `ffn_mult`, rounded up to a multiple of 256."""
     width = int(2 * ffn.ffn_mult * config.hidden_size / 3)
     return -(-width // 256) * 256
 
 
 class DeciBlock(LlamaDecoderLayer):
-    """`x + attention(norm(x))`, then `x + mlp(norm(x))`, each where the configuration has it."""
+    """`x + attention(norm(x))`, then `x + mlp(norm(x))`, each if the configuration has it."""
 
     def __init__(self, config, layer_idx):
         nn.Module.__init__(self)

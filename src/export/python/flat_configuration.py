@@ -1,4 +1,4 @@
-"""Configuration of a language model with one residual block per layer, of any kinds in any order."""
+"""Configuration of a language model with one residual block per layer, of any kind and in any order."""
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -6,8 +6,8 @@ from transformers import PreTrainedConfig
 
 @strict
 class ComposerConfig(PreTrainedConfig):
-    """`layers_block_type` names the kind of every layer, `layers_cache_type` what each keeps in a cache (mlp: nothing).
-    transformers knows the latter as `layer_types`, whose entries it would check under that name, without this class, too."""
+    """`layers_block_type` is the kind of every layer, `layers_cache_type` the type of its cache (mlp: none).
+    transformers calls the latter `layer_types`, but would check entries of that name even without this class."""
 
     model_type = "composer"
     attribute_map = {"layer_types": "layers_cache_type"}
@@ -37,11 +37,11 @@ class ComposerConfig(PreTrainedConfig):
     eos_token_id: int | list | None = None
     pad_token_id: int | None = None
 
-    # Short convolutions, by the names of transformers' Lfm2.
+    # Short convolutions, under the names of transformers' Lfm2.
     conv_L_cache: int = 3
     conv_bias: bool = False
 
-    # Mamba-2, by the names of transformers' NemotronH.
+    # Mamba-2, under the names of transformers' NemotronH.
     mamba_num_heads: int = 0
     mamba_head_dim: int = 0
     ssm_state_size: int = 0
@@ -55,7 +55,7 @@ class ComposerConfig(PreTrainedConfig):
     time_step_min: float = 0.0
     layer_norm_epsilon: float = 1e-5
 
-    # Gated delta net, by the names of transformers' Qwen3.5.
+    # Gated delta net, under the names of transformers' Qwen3.5.
     linear_num_key_heads: int = 0
     linear_num_value_heads: int = 0
     linear_key_head_dim: int = 0
@@ -64,7 +64,7 @@ class ComposerConfig(PreTrainedConfig):
 
     @staticmethod
     def validate_layer_type(self):
-        """The usual check knows no layers that keep nothing."""
+        """The default check does not allow layers without a cache."""
         known = {"full_attention", "sliding_attention", "linear_attention", "conv", "mlp"}
         kept, kinds = self.layers_cache_type or [], self.layers_block_type or []
         if set(kept) - known or not len(kept) == len(kinds) == self.num_hidden_layers:

@@ -1,4 +1,4 @@
-"""A language model with one residual block per layer, of any kinds in any order, made of transformers' own layers."""
+"""A language model with one residual block per layer, of any kind, in any order, made of transformers' own layers."""
 
 import math
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ MASKS = {
 
 @dataclass
 class Context:
-    """What a layer may look at besides its input."""
+    """The inputs of a layer in addition to the hidden states."""
 
     masks: dict
     positions: tuple
@@ -41,7 +41,7 @@ class Context:
 
 
 class Attention(LlamaAttention):
-    """Causal attention, over a window where the layer's type says so."""
+    """Causal attention, over a window if the layer's type requires it."""
 
     def __init__(self, config, index):
         super().__init__(config, index)
@@ -98,7 +98,7 @@ class Mamba2(NemotronHMamba2Mixer):
         return super().forward(x, cache_params=context.cache, attention_mask=context.masks["linear_attention"])
 
     def start(self):
-        """Initial decays and steps, as in the paper's code."""
+        """Initial decays and step sizes, as in the reference implementation."""
         init.copy_(self.A_log, torch.empty_like(self.A_log).uniform_(1, 16).log_())
         init.ones_(self.D)
         init.copy_(self.dt_bias, step_bias(self.dt_bias))
@@ -109,7 +109,7 @@ class GatedDeltaNet(Qwen3_5GatedDeltaNet):
         return super().forward(x, cache_params=context.cache, attention_mask=context.masks["linear_attention"])
 
     def start(self):
-        """Initial decays and steps, as in the paper's code."""
+        """Initial decays and step sizes, as in the reference implementation."""
         init.copy_(self.A_log, torch.empty_like(self.A_log).uniform_(0.01, 16).log_())
         init.copy_(self.dt_bias, step_bias(self.dt_bias))
 
@@ -228,7 +228,7 @@ class ComposerForCausalLM(ComposerPreTrainedModel, GenerationMixin):
 
 
 def make_masks(config, x, attention_mask, cache, position_ids):
-    """One mask for every type of layer that the model has."""
+    """One mask for every type of layer in the model."""
     return {
         kind: make(
             config=config,
@@ -243,7 +243,7 @@ def make_masks(config, x, attention_mask, cache, position_ids):
 
 
 def seen_tokens(config, cache):
-    """Tokens in the cache. Where no layer keeps keys, positions matter to none."""
+    """Tokens in the cache. If no layer caches keys, no layer uses positions."""
     if cache is None or not {"full_attention", "sliding_attention"} & set(config.layer_types):
         return 0
     return cache.get_seq_length()

@@ -1,5 +1,4 @@
-//! Bamba (IBM, Princeton, CMU and UIUC 2024): Mamba-2 and attention that turns half of each head, each with a SwiGLU
-//! behind it.
+//! Bamba (IBM, Princeton, CMU and UIUC 2024): Mamba-2 and half-rotary attention, each followed by a SwiGLU.
 
 use serde_json::json;
 
@@ -24,7 +23,7 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
         return Err(refuse(
             "partial_rotary_factor",
             &json!(share),
-            "the class turns half of each head, whatever is stated",
+            "the class always uses rotary positions for half of each head",
         ));
     }
     let dims =
@@ -32,7 +31,11 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     if let Some(turned) =
         fields.size_if("attn_rotary_emb")?.filter(|turned| turned.checked_mul(2) != Some(dims.head_dim))
     {
-        return Err(refuse("attn_rotary_emb", &json!(turned), "the class turns half of each head, whatever is stated"));
+        return Err(refuse(
+            "attn_rotary_emb",
+            &json!(turned),
+            "the class always uses rotary positions for half of each head",
+        ));
     }
     let count = blocks(fields)?;
     let kind = |attends: bool| if attends { "full_attention" } else { "linear_attention" };

@@ -1,5 +1,5 @@
-//! DeciLM and Nemotron-NAS (NVIDIA 2024, arXiv 2411.19146): attention and SwiGLU of other widths in every block, linear
-//! maps or nothing in their place.
+//! DeciLM and Nemotron-NAS (NVIDIA 2024, arXiv 2411.19146): blocks of attention and SwiGLU whose widths differ between
+//! blocks. Either half can be replaced by a linear map or omitted.
 
 use std::num::NonZeroUsize;
 
@@ -20,7 +20,7 @@ use crate::{
     primitive::CustomAttention,
 };
 
-/// What stands in one half of a block.
+/// One half of a block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Part<T> {
     Nothing,
@@ -32,13 +32,17 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     check_swiglu(fields)?;
     let rotary = rotary(fields, 10_000.0)?;
     if rotary.share.is_some_and(|share| share != 1.0) {
-        return Err(refuse("partial_rotary_factor", &json!(rotary.share), "its attention turns all channels"));
+        return Err(refuse(
+            "partial_rotary_factor",
+            &json!(rotary.share),
+            "only rotary positions over all channels are supported",
+        ));
     }
     let list = fields.list_if("block_configs")?.ok_or(ImportError::Incomplete("block_configs"))?;
     if fields.get("num_hidden_layers").is_some() && blocks(fields)? != list.len() {
         let count = blocks(fields)?;
         return Err(ImportError::Blocks(format!(
-            "block_configs has {} blocks, and num_hidden_layers is {count}",
+            "block_configs has {} blocks, but num_hidden_layers is {count}",
             list.len()
         )));
     }
@@ -87,11 +91,11 @@ impl Inner {
     }
 }
 
-/// The halves of a block: query heads per KV head, and the inner width.
+/// Reads the halves of a block: query heads per key/value head, and the inner width.
 fn part(block: &Value) -> Result<(Part<usize>, Part<Inner>), ImportError> {
     let half = |key: &'static str| match block.get(key).and_then(Value::as_object) {
         Some(half) => Ok(Fields(half)),
-        None => Err(refuse("block_configs", block, "every block needs an attention and an ffn")),
+        None => Err(refuse("block_configs", block, "every block needs an attention entry and an ffn entry")),
     };
     let attention = half("attention")?;
     let ffn = half("ffn")?;
@@ -105,7 +109,7 @@ fn part(block: &Value) -> Result<(Part<usize>, Part<Inner>), ImportError> {
         (false, true) => Part::Linear,
         (false, false) => match (ffn.number_if("ffn_mult")?, ffn.size_if("intermediate_size")?) {
             (Some(factor), _) if factor.is_finite() && factor > 0.0 => Part::Layer(Inner::Factor(factor)),
-            (Some(factor), _) => return Err(refuse("ffn_mult", &json!(factor), "a positive number is needed here")),
+            (Some(factor), _) => return Err(refuse("ffn_mult", &json!(factor), "it must be a positive number")),
             (None, Some(width)) => Part::Layer(Inner::Width(width)),
             (None, None) => return Err(ImportError::Incomplete("ffn_mult")),
         },
@@ -113,7 +117,8 @@ fn part(block: &Value) -> Result<(Part<usize>, Part<Inner>), ImportError> {
     Ok((group, inner))
 }
 
-/// The widths of most layers: where config.json states none, those of the first layer that has one.
+/// Returns the dimensions of most layers. If config.json does not state one, it is taken from the first layer that has
+/// it.
 fn widths(fields: Fields, rotary: &Rotary, parts: &[(Part<usize>, Part<Inner>)]) -> Result<Dims, ImportError> {
     let width = fields.size("hidden_size")?;
     let heads = fields.size("num_attention_heads")?;
@@ -141,10 +146,10 @@ fn widths(fields: Fields, rotary: &Rotary, parts: &[(Part<usize>, Part<Inner>)])
     Ok(Dims { d_ff, ..dims })
 }
 
-/// Attention in which this many query heads share a KV head.
+/// Returns attention with `group` query heads per key/value head.
 fn attention(group: usize, dims: &Dims) -> Result<Recipe, ImportError> {
     if group == 0 || !dims.heads.is_multiple_of(group) {
-        return Err(refuse("n_heads_in_group", &json!(group), "a divisor of num_attention_heads is needed"));
+        return Err(refuse("n_heads_in_group", &json!(group), "it must be a divisor of num_attention_heads"));
     }
     let kv_heads = dims.heads / group;
     let own = if kv_heads == dims.kv_heads { None } else { NonZeroUsize::new(kv_heads) };

@@ -1,4 +1,4 @@
-//! LFM2 (Liquid AI 2025, arXiv 2511.23404): short convolutions and attention with norms, each with a SwiGLU behind it.
+//! LFM2 (Liquid AI 2025, arXiv 2511.23404): short convolutions, and attention with norms, each followed by a SwiGLU.
 
 use serde_json::json;
 
@@ -17,9 +17,9 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let stated = if fields.get("block_ff_dim").is_some() { "block_ff_dim" } else { "intermediate_size" };
     let mut dims = dims(fields, &rotary, &Names { epsilon: "norm_eps", inner: stated, kv_heads: Some(8) }, 1e-5)?;
     dims.d_ff = effective(fields, dims.d_ff)?;
-    fields.must_be("conv_bias", &json!(false), "the convolution has no bias")?;
-    fields.must_be("block_use_swiglu", &json!(true), "the blocks have a SwiGLU")?;
-    fields.must_be("use_pos_enc", &json!(true), "its attention turns")?;
+    fields.must_be("conv_bias", &json!(false), "only convolutions without bias are supported")?;
+    fields.must_be("block_use_swiglu", &json!(true), "only SwiGLU is supported")?;
+    fields.must_be("use_pos_enc", &json!(true), "only attention with rotary positions is supported")?;
     let conv = Recipe::GatedConv(GatedConv { taps: fields.size_or("conv_L_cache", 3)? });
     let attention = Recipe::Attention(CustomAttention { norm: QueryKeyNorm::PerHead, ..CustomAttention::default() });
     let count = blocks(fields)?;
@@ -37,13 +37,13 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
         });
         recipes.push(Recipe::SwiGlu);
     }
-    // Old files tie by another name, and say nothing where it is true.
+    // Old files use another name for tied embeddings, and omit it if it is true.
     let mut found = Found::native(Class::Lfm2, recipes, dims, fields)?;
     found.tied = fields.flag_or("tie_embedding", found.tied)?;
     Ok(found)
 }
 
-/// The width that the class makes of the stated one.
+/// Returns the actual inner width, which the class computes from the stated one.
 fn effective(fields: Fields, stated: usize) -> Result<usize, ImportError> {
     if !fields.flag_or("block_auto_adjust_ff_dim", true)? {
         return Ok(stated);

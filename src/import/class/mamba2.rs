@@ -1,4 +1,4 @@
-//! Mamba-2 (Dao and Gu 2024, arXiv 2405.21060): nothing but its layer.
+//! Mamba-2 (Dao and Gu 2024, arXiv 2405.21060): a model of Mamba-2 layers only.
 
 use serde_json::json;
 
@@ -24,16 +24,16 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let expand = fields.number_or("expand", 2.0)?;
     if (width as f64 * expand - heads as f64 * head_dim as f64).abs() > 0.5 {
         let text = format!(
-            "num_heads times head_dim is {}, and expand times hidden_size {}",
+            "num_heads times head_dim is {}, but expand times hidden_size is {}",
             heads.saturating_mul(head_dim),
             width as f64 * expand
         );
         return Err(ImportError::Blocks(text));
     }
     if !["silu", "swish"].contains(&fields.text_or("hidden_act", "silu")?) {
-        return Err(refuse("hidden_act", &json!(fields.text_or("hidden_act", "silu")?), "Mamba-2 has silu"));
+        return Err(refuse("hidden_act", &json!(fields.text_or("hidden_act", "silu")?), "only silu is supported"));
     }
-    fields.must_be("rms_norm", &json!(true), "the layer has its norm")?;
+    fields.must_be("rms_norm", &json!(true), "only layers with the gated norm are supported")?;
     let mamba = Mamba2 {
         head_dim,
         state: fields.size_or("state_size", 128)?,
@@ -46,8 +46,8 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
         steps: steps(fields, "time_step_limit", 0.0)?,
         ..Mamba2::default()
     };
-    // Nothing but the state has heads; the widths are those that a layer of attention would have. Files of the exporter
-    // state them.
+    // The model has no attention; these are the dimensions that attention layers would have. Files written by this
+    // crate state them.
     let attention_heads = fields.size_or("num_attention_heads", 1)?;
     let dims = Dims {
         d_model: width,

@@ -1,7 +1,7 @@
-//! Classes of transformers that need no code of ours: what their configurations say, as a sequence of layers.
+//! Model classes built into transformers: reads their configurations as sequences of layers.
 //!
-//! Each class has a file, which reads what the class reads, with its defaults, and refuses by name what a sequence of
-//! layers cannot be.
+//! There is one file per class. It reads the entries that the class reads, with the same defaults, and returns an error
+//! that names any entry that a sequence of layers cannot express.
 
 mod bamba;
 mod deci;
@@ -28,28 +28,28 @@ use crate::{
     primitive::Primitives,
 };
 
-/// What a configuration says.
+/// The content of a configuration.
 #[derive(Debug)]
 struct Found {
     packing: Packing,
     recipes: Vec<Recipe>,
     dims: Dims,
     tied: bool,
-    /// Standard deviation of the initial weights.
+    /// The standard deviation of the initial weights.
     deviation: f64,
 }
 
-/// A specification, the registry in which its letters mean its layers, and the blocks in which they are stored.
+/// A specification, the registry in which its symbols denote its layers, and the blocks in which the layers are stored.
 pub(super) struct Read {
     pub spec: ModelSpec,
     pub primitives: Primitives,
     pub packing: Packing,
 }
 
-/// Reads a configuration of this model type; none where it is of no class here.
+/// Reads a configuration with this model type. Returns `None` if this module does not support the model type.
 ///
 /// # Errors
-/// [`ImportError`] names the entry that cannot be expressed or is missing.
+/// Returns an [`ImportError`] that names an unsupported or missing entry.
 pub(super) fn read(kind: &str, raw: &Map<String, Value>, primitives: &Primitives) -> Result<Option<Read>, ImportError> {
     let fields = Fields(raw);
     let found = match kind {
@@ -60,7 +60,7 @@ pub(super) fn read(kind: &str, raw: &Map<String, Value>, primitives: &Primitives
         "bamba" => bamba::read(fields)?,
         "granitemoehybrid" => granite::read(fields)?,
         "qwen3_next" => qwen3_next::read(fields)?,
-        // The exporter's own DeciLM folders have padding, which the other reader knows.
+        // DeciLM folders written by this crate can contain padding, which only the other reader handles.
         "deci" => deci::read(fields)?,
         "nemotron-nas" if fields.get(OURS).is_none() => deci::read(fields)?,
         _ => return refused::check(kind, fields).map(|()| None),
@@ -69,7 +69,8 @@ pub(super) fn read(kind: &str, raw: &Map<String, Value>, primitives: &Primitives
     let (architecture, primitives) = named(&recipes, &dims, primitives)?;
     let init = fields.get(OURS).and_then(|ours| ours.get("init")).filter(|init| !init.is_null()).cloned();
     let init = init.map(|init| {
-        serde_json::from_value(init.clone()).map_err(|_| refuse("composer_nas.init", &init, "there is no such law"))
+        serde_json::from_value(init.clone())
+            .map_err(|_| refuse("composer_nas.init", &init, "there is no such InitScheme"))
     });
     let spec = ModelSpec {
         architecture,
@@ -84,7 +85,7 @@ pub(super) fn read(kind: &str, raw: &Map<String, Value>, primitives: &Primitives
 }
 
 impl Found {
-    /// A model of a class that stores its layers by the class's own names.
+    /// Creates the description of a model whose layers are stored under the names of its class.
     fn native(class: Class, recipes: Vec<Recipe>, dims: Dims, fields: Fields) -> Result<Self, ImportError> {
         let tied = fields.flag_or("tie_word_embeddings", class.tied_by_default())?;
         let deviation = fields.number_or("initializer_range", class.deviation_by_default())?;

@@ -33,16 +33,16 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
         attention_bias: false,
     };
     for key in ["attention_bias", "mlp_bias"] {
-        fields.must_be(key, &json!(false), "the layers have no such bias here")?;
+        fields.must_be(key, &json!(false), "this bias is not supported")?;
     }
     for key in ["moe_latent_size", "sliding_window"] {
         if let Some(value) = fields.get(key) {
-            return Err(refuse(key, value, "the layers have no such option here"));
+            return Err(refuse(key, value, "this option is not supported"));
         }
     }
     if fields.size_or("num_nextn_predict_layers", 0)? > 0 {
         let value = json!(fields.size_or("num_nextn_predict_layers", 0)?);
-        return Err(refuse("num_nextn_predict_layers", &value, "layers that predict later tokens are not read"));
+        return Err(refuse("num_nextn_predict_layers", &value, "layers for multi-token prediction are not supported"));
     }
     let list = layers(fields)?;
     let has = |kind: &str| list.contains(&kind);
@@ -51,7 +51,11 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
         "relu2" => Recipe::Relu2,
         "gelu_pytorch_tanh" | "gelu_new" if !has("moe") => Recipe::Mlp,
         act => {
-            return Err(refuse("mlp_hidden_act", &json!(act), "MLPs with squared ReLU or the tanh form of GELU exist"));
+            return Err(refuse(
+                "mlp_hidden_act",
+                &json!(act),
+                "only squared ReLU and the tanh form of GELU are supported",
+            ));
         }
     };
     let moe = if has("moe") { Some(moe(fields)?) } else { None };
@@ -66,7 +70,7 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     Found::native(Class::NemotronH, recipes, dims, fields)
 }
 
-/// The kinds of all layers, from a list, a pattern, or both where they agree.
+/// Returns the kinds of all layers, from a list, a pattern, or both if they agree.
 fn layers(fields: Fields<'_>) -> Result<Vec<&str>, ImportError> {
     let keys = ["layers_block_type", "layer_types"];
     let pattern = fields.text_or("hybrid_override_pattern", "")?;
@@ -78,14 +82,14 @@ fn layers(fields: Fields<'_>) -> Result<Vec<&str>, ImportError> {
     agreed(fields, &keys, Some(("hybrid_override_pattern", spelled.clone())))?;
     match fields.size_if("num_hidden_layers")? {
         Some(count) if count != spelled.len() => Err(ImportError::Blocks(format!(
-            "hybrid_override_pattern has {} layers, and num_hidden_layers is {count}",
+            "hybrid_override_pattern has {} layers, but num_hidden_layers is {count}",
             spelled.len()
         ))),
         _ => Ok(spelled),
     }
 }
 
-/// What a letter of the pattern means.
+/// Returns the kind of layer that a symbol of the pattern denotes.
 fn kind(symbol: Symbol) -> &'static str {
     match symbol {
         Symbol::MAMBA2 => "linear_attention",
@@ -95,11 +99,11 @@ fn kind(symbol: Symbol) -> &'static str {
     }
 }
 
-/// Published files, and the arguments of the class, have other names for the same.
+/// Reads an entry that has one name in published files and another as an argument of the class.
 fn either(fields: Fields, one: &'static str, other: &'static str, default: usize) -> Result<usize, ImportError> {
     match (fields.size_if(one)?, fields.size_if(other)?) {
         (Some(one_value), Some(other_value)) if one_value != other_value => {
-            Err(ImportError::Blocks(format!("{one} is {one_value} and {other} is {other_value}")))
+            Err(ImportError::Blocks(format!("{one} is {one_value}, but {other} is {other_value}")))
         }
         (one, other) => Ok(one.or(other).unwrap_or(default)),
     }
@@ -111,7 +115,7 @@ fn mamba(fields: Fields) -> Result<Mamba2, ImportError> {
         None => fields.number_or("mamba_dt_min", 0.001)?,
     };
     let conv_bias = fields.flag_or("use_conv_bias", fields.flag_or("mamba_conv_bias", true)?)?;
-    fields.must_be("mamba_hidden_act", &json!("silu"), "Mamba-2 has silu")?;
+    fields.must_be("mamba_hidden_act", &json!("silu"), "only silu is supported")?;
     Ok(Mamba2 {
         head_dim: fields.size_or("mamba_head_dim", 64)?,
         state: fields.size_or("ssm_state_size", 128)?,
@@ -121,7 +125,7 @@ fn mamba(fields: Fields) -> Result<Mamba2, ImportError> {
         heads: Some(fields.size_or("mamba_num_heads", 128)?),
         conv_bias,
         projection_bias: fields.flag_or("use_bias", false)? || fields.flag_or("mamba_proj_bias", false)?,
-        // The class bounds steps by `time_step_min` and heeds no `time_step_limit`.
+        // The class limits `dt` by `time_step_min` and ignores `time_step_limit`.
         steps: (least > NO_BOUND).then_some(StepLimits { least, most: f64::INFINITY }),
         ..Mamba2::default()
     })
@@ -129,17 +133,17 @@ fn mamba(fields: Fields) -> Result<Mamba2, ImportError> {
 
 fn moe(fields: Fields) -> Result<Moe, ImportError> {
     for key in ["n_group", "topk_group"] {
-        fields.must_be(key, &json!(1), "experts are chosen from one group")?;
+        fields.must_be(key, &json!(1), "only one group of experts is supported")?;
     }
-    fields.must_be("norm_topk_prob", &json!(true), "the gates of sigmoids are divided by their sum")?;
+    fields.must_be("norm_topk_prob", &json!(true), "only gates that are normalized to sum to one are supported")?;
     let scale = fields.number_or("routed_scaling_factor", 1.0)?;
     let hundredths = (scale * 100.0).round();
     if (hundredths - scale * 100.0).abs() > 1e-6 || !(1.0..=1e6).contains(&hundredths) {
-        return Err(refuse("routed_scaling_factor", &json!(scale), "a positive number of hundredths is needed"));
+        return Err(refuse("routed_scaling_factor", &json!(scale), "it must be a positive multiple of 0.01"));
     }
     let shared = fields.size_or("n_shared_experts", 1)?;
     if shared == 0 {
-        return Err(refuse("n_shared_experts", &json!(0), "the class has a shared expert always"));
+        return Err(refuse("n_shared_experts", &json!(0), "the class always has a shared expert"));
     }
     Ok(Moe {
         experts: fields.size_or("n_routed_experts", 8)?,

@@ -1,5 +1,4 @@
-//! Qwen3-Next (Qwen team 2025): gated DeltaNet and gated attention, each with a mixture of experts or a SwiGLU behind
-//! it.
+//! Qwen3-Next (Qwen team 2025): gated DeltaNet and gated attention, each followed by a mixture of experts or a SwiGLU.
 
 use serde_json::json;
 
@@ -55,7 +54,11 @@ fn net(fields: Fields) -> Result<GatedDeltaNet, ImportError> {
     let keys = fields.size_or("linear_num_key_heads", 16)?;
     let values = fields.size_or("linear_num_value_heads", 32)?;
     if keys == 0 || values == 0 || !values.is_multiple_of(keys) {
-        return Err(refuse("linear_num_value_heads", &json!(values), "a multiple of linear_num_key_heads is needed"));
+        return Err(refuse(
+            "linear_num_value_heads",
+            &json!(values),
+            "it must be a positive multiple of linear_num_key_heads",
+        ));
     }
     let key_width = fields.size_or("linear_key_head_dim", 128)?;
     let value_width = fields.size_or("linear_value_head_dim", 128)?;

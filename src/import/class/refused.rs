@@ -1,11 +1,12 @@
-//! Classes that no sequence of layers can be, and what stands in the way.
+//! Model classes that a sequence of layers cannot express, with the reasons.
 
 use crate::import::{
     ImportError,
     json::{Fields, refuse},
 };
 
-/// Refuses the classes that are known not to fit, by the entry that says so; any other passes.
+/// Returns an error for a class that is known to be unsupported, naming the entry that shows it. All other classes
+/// pass.
 pub(super) fn check(kind: &str, fields: Fields) -> Result<(), ImportError> {
     let rules: &[(&'static str, &'static str)] = match kind {
         "falcon_h1" => {
@@ -24,8 +25,9 @@ pub(super) fn check(kind: &str, fields: Fields) -> Result<(), ImportError> {
     }
 }
 
-const PARALLEL: &str = "attention and Mamba-2 stand side by side in each of its blocks, with multipliers; layers here \
-    follow each other";
-const SHARED: &str = "its attention blocks share their weights, and layers here have weights of their own";
-const MAMBA_1: &str = "its recurrent layers are Mamba-1, and the layer here is Mamba-2";
-const NO_TYPE: &str = "config.json has no model_type, and this entry is Jamba's, whose recurrent layers are Mamba-1";
+const PARALLEL: &str = "each of its blocks runs attention and Mamba-2 in parallel, with multipliers; a ModelSpec is a \
+    sequence of layers";
+const SHARED: &str = "its attention blocks share their weights, but every layer of a ModelSpec has its own";
+const MAMBA_1: &str = "its recurrent layers are Mamba-1; only Mamba-2 is supported";
+const NO_TYPE: &str =
+    "config.json has no model_type, and this entry belongs to Jamba, whose recurrent layers are Mamba-1";

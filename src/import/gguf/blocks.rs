@@ -1,13 +1,13 @@
-//! The types of numbers in GGUF files: plain ones, and blocks of 32 quantized numbers that share a scale.
+//! The number types of GGUF files: plain ones, and blocks of 32 quantized numbers that share a scale.
 //!
-//! The layouts are those of `ggml-quants.c` in the repository of ggml: a block has a scale `d` in half precision, some
-//! also a minimum `m`, and numbers `q` of a few bits; a weight is `d q` or `d q + m`.
+//! The layouts are those of `ggml-quants.c` in the repository of ggml. A block has a scale `d` in half precision, for
+//! some types also a minimum `m`, and quantized numbers `q` of a few bits. A weight is `d q` or `d q + m`.
 
 use half::{bf16, f16};
 
-/// Numbers of a block.
+/// Numbers per block.
 const BLOCK: usize = 32;
-/// Bytes of the four-bit numbers of a block.
+/// Bytes of the 4-bit numbers of a block.
 const NIBBLES: usize = BLOCK / 2;
 
 /// How numbers are stored.
@@ -16,20 +16,20 @@ pub(super) enum BlockType {
     F32,
     F16,
     Bf16,
-    /// `d (q - 8)` of four bits.
+    /// `d (q - 8)`, 4 bits.
     Q4Zero,
-    /// `d q + m` of four bits.
+    /// `d q + m`, 4 bits.
     Q4One,
-    /// `d (q - 16)` of five bits.
+    /// `d (q - 16)`, 5 bits.
     Q5Zero,
-    /// `d q + m` of five bits.
+    /// `d q + m`, 5 bits.
     Q5One,
-    /// `d q` of eight bits with a sign.
+    /// `d q`, 8 bits, signed.
     Q8Zero,
 }
 
 impl BlockType {
-    /// The type with this number in `enum ggml_type`.
+    /// Returns the type with this number in `enum ggml_type`.
     pub fn from_number(number: u64) -> Option<Self> {
         Some(match number {
             0 => Self::F32,
@@ -44,7 +44,7 @@ impl BlockType {
         })
     }
 
-    /// Numbers and bytes of a block.
+    /// Returns the number of values and of bytes per block.
     fn block(self) -> [usize; 2] {
         match self {
             Self::F32 => [1, 4],
@@ -57,7 +57,8 @@ impl BlockType {
         }
     }
 
-    /// Bytes of a tensor of this shape; none where its rows are no whole number of blocks, or there are too many.
+    /// Returns the size in bytes of a tensor with this shape, or `None` if its rows are not a whole number of blocks or
+    /// the size overflows.
     pub fn bytes(self, shape: &[usize]) -> Option<u64> {
         let [numbers, bytes] = self.block();
         if !shape.last().copied().unwrap_or(1).is_multiple_of(numbers) {
@@ -67,7 +68,7 @@ impl BlockType {
         (all / numbers as u64).checked_mul(bytes as u64)
     }
 
-    /// The numbers in single precision.
+    /// Converts the stored numbers to single precision.
     pub fn numbers(self, bytes: &[u8]) -> Vec<f32> {
         let [count, size] = self.block();
         let mut numbers = Vec::with_capacity(bytes.len() / size * count);
@@ -92,12 +93,12 @@ impl BlockType {
     }
 }
 
-/// The low halves of all bytes, then the high ones.
+/// Returns the low halves of all bytes, then the high halves.
 fn nibbles(bytes: &[u8]) -> impl Iterator<Item = u8> {
     bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4))
 }
 
-/// Four bytes with the fifth bits, then the nibbles.
+/// Decodes 5-bit numbers: four bytes with the fifth bits, then the nibbles.
 fn fives(bytes: &[u8]) -> impl Iterator<Item = u8> {
     let (high, low) = bytes.split_at(4);
     nibbles(low).enumerate().map(move |(at, q)| q | ((high[at / 8] >> (at % 8) & 1) << 4))
@@ -107,7 +108,7 @@ fn fives(bytes: &[u8]) -> impl Iterator<Item = u8> {
 mod tests {
     use super::*;
 
-    /// A block with scale 0.5, minimum -1 where there is one, and the bytes behind them.
+    /// A block with scale 0.5, minimum -1 if it has one, and the remaining bytes.
     fn block(head: &[f32], rest: impl IntoIterator<Item = u8>) -> Vec<u8> {
         let head = head.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes());
         head.chain(rest).collect()
@@ -121,7 +122,7 @@ mod tests {
         let four = BlockType::Q4Zero.numbers(&block(&[0.5], ramp.clone()));
         assert_eq!(four, want(&|q| 0.5 * (q - 8.0)));
         assert_eq!(BlockType::Q4One.numbers(&block(&[0.5, -1.0], ramp.clone())), want(&|q| 0.5 * q - 1.0));
-        // The fifth bit of the first and the last number.
+        // The fifth bit of the first and of the last number.
         let bits = [1, 0, 0, 128];
         let five = BlockType::Q5One.numbers(&block(&[0.5, -1.0], bits.into_iter().chain(ramp.clone())));
         assert_eq!((five[0], five[1], five[31]), (7.0, -0.5, 7.0));

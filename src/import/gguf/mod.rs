@@ -1,4 +1,4 @@
-//! Checkpoints in the format of llama.cpp.
+//! Checkpoints in the GGUF format of llama.cpp.
 
 mod blocks;
 mod reader;
@@ -16,26 +16,27 @@ use serde_json::{Value as Json, json};
 use super::{ImportError, weights::halves};
 use crate::{durable, export::LLAMA, weights};
 
-/// What [`unpack_gguf`] wrote.
+/// The files that [`unpack_gguf`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unpacked {
-    /// The folder, for [`hugging_face`](super::hugging_face).
+    /// The folder. Pass it to [`hugging_face`](super::hugging_face).
     pub folder: PathBuf,
-    /// Its tokenizer.json; none where the file has no byte-level BPE, or one whose rule for cutting text into words is
-    /// not known here (known are those of GPT-2, SmolLM and Llama 3).
+    /// The path of its tokenizer.json. `None` if the file has no byte-level BPE, or if its pre-tokenizer is not
+    /// supported (supported are those of GPT-2, SmolLM and Llama 3).
     pub tokenizer: Option<PathBuf>,
 }
 
-/// Writes a GGUF file of the Llama architecture, as llama.cpp reads it, as a folder of transformers, which
-/// [`hugging_face`](super::hugging_face) reads: config.json, model.safetensors in single precision, tokenizer.json.
+/// Converts a GGUF file of the Llama architecture to a folder in the format of transformers, which
+/// [`hugging_face`](super::hugging_face) can read. The folder contains config.json, model.safetensors in single
+/// precision, and tokenizer.json.
 ///
-/// Numbers may be plain or of the types Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0; a quantized number becomes the one it stands
-/// for. All weights are in memory once in single precision and once as the file. The folder appears when it is
-/// complete; what stood there is an error.
+/// Supported number types are plain floats, Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0; quantized numbers are dequantized. The
+/// conversion holds all weights in memory twice: in single precision and as the file to write. The folder is written
+/// atomically and must not exist yet.
 ///
 /// # Errors
-/// [`ImportError`] when the file cannot be read, is damaged or is another architecture, names a setting that a
-/// [`ModelSpec`](crate::model::ModelSpec) cannot express, or the folder cannot be written.
+/// Returns an [`ImportError`] if the file cannot be read, is damaged, or has another architecture; if it has a setting
+/// that a [`ModelSpec`](crate::model::ModelSpec) cannot express; or if the folder cannot be written.
 pub fn unpack_gguf(file: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<Unpacked, ImportError> {
     let folder = folder.as_ref();
     let io = |path: &Path| {
@@ -62,7 +63,7 @@ pub fn unpack_gguf(file: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<U
 
 const TOKENIZER: &str = "tokenizer.json";
 
-/// The config.json of a plain Llama.
+/// Returns the config.json of a plain Llama.
 fn config(file: &Gguf) -> Result<Json, ImportError> {
     let architecture = file.text("general.architecture").unwrap_or_default();
     if architecture != LLAMA {
@@ -77,15 +78,27 @@ fn config(file: &Gguf) -> Result<Json, ImportError> {
     let head_dim = file.size("llama.attention.key_length").or(width.checked_div(heads)).unwrap_or_default();
     let refuse = |key, value: String, reason| Err(ImportError::Setting { key, value, reason });
     if let Some(turned) = file.size("llama.rope.dimension_count").filter(|&turned| turned != head_dim) {
-        return refuse("llama.rope.dimension_count", turned.to_string(), "attention rotates whole heads");
+        return refuse(
+            "llama.rope.dimension_count",
+            turned.to_string(),
+            "only rotary positions over the whole head are supported",
+        );
     }
     if let Some(experts) = file.size("llama.expert_count").filter(|&experts| experts > 0) {
-        return refuse("llama.expert_count", experts.to_string(), "the experts of Mixtral are no layer here");
+        return refuse(
+            "llama.expert_count",
+            experts.to_string(),
+            "mixtures of experts as in Mixtral are not supported",
+        );
     }
     let scaled = file.text("llama.rope.scaling.type").filter(|&kind| kind != "none");
     if scaled.is_some() || file.tensors().contains_key("rope_freqs.weight") {
         let value = scaled.unwrap_or("rope_freqs.weight").into();
-        return refuse("llama.rope.scaling.type", value, "scaled positions are not read from GGUF: take safetensors");
+        return refuse(
+            "llama.rope.scaling.type",
+            value,
+            "scaled rotary positions cannot be read from GGUF: use the safetensors files of the model",
+        );
     }
     let embedding = file.tensors().get("token_embd.weight").and_then(|stored| stored.shape.first().copied());
     let vocabulary = match embedding {
@@ -116,13 +129,14 @@ fn config(file: &Gguf) -> Result<Json, ImportError> {
     }))
 }
 
-/// The number that a setting in single precision was written as: 1e-5, not 9.999999747378752e-6.
+/// Returns the shortest decimal that rounds to the stored single-precision number: 1e-5, not 9.999999747378752e-6.
 fn rounded(value: f64) -> f64 {
     let single = value as f32;
     if f64::from(single) == value { single.to_string().parse().unwrap_or(value) } else { value }
 }
 
-/// All tensors under the names of transformers, rotary pairs as halves of a head.
+/// Returns all tensors under their names in transformers. The rows of query and key projections are reordered from
+/// rotary pairs to halves.
 fn tensors(file: &mut Gguf) -> Result<Vec<(String, TensorData)>, ImportError> {
     let heads = file.size("llama.attention.head_count").unwrap_or_default();
     let width = file.size("llama.embedding_length").unwrap_or_default();
@@ -144,7 +158,7 @@ fn tensors(file: &mut Gguf) -> Result<Vec<(String, TensorData)>, ImportError> {
     Ok(tensors)
 }
 
-/// The name that transformers gives a tensor.
+/// Returns the name of a tensor in transformers.
 fn renamed(name: &str) -> Option<String> {
     let (stem, kind) = name.rsplit_once('.')?;
     let whole = match stem {

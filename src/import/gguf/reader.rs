@@ -1,8 +1,8 @@
-//! The header of a GGUF file, and the numbers of its tensors.
+//! Reads the header of a GGUF file and the values of its tensors.
 //!
-//! The format is that of `docs/gguf.md` in the repository of ggml, versions 2 and 3, little endian. What follows is the
-//! notation there: a key has a value of a type; a tensor has dimensions, the innermost first, a type and an offset from
-//! the start of the data.
+//! The format is described in `docs/gguf.md` in the repository of ggml. Versions 2 and 3 are supported, little-endian
+//! only. A key has a typed value. A tensor has dimensions (innermost first), a type, and an offset from the start of
+//! the data.
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +14,11 @@ use std::{
 use super::{super::ImportError, blocks::BlockType};
 use crate::limits;
 
-/// Keys, tensors and entries of a list that a file has at most.
+/// The largest number of keys, of tensors, and of entries of a list.
 const MOST: u64 = 1 << 24;
-/// Bytes of a text.
+/// The largest length of a string in bytes.
 const LONGEST: u64 = 1 << 26;
-/// Where tensors begin, unless the file says otherwise.
+/// The default alignment of the data in bytes.
 const ALIGNMENT: i64 = 32;
 
 /// The value of a key.
@@ -40,7 +40,7 @@ impl Value {
     }
 }
 
-/// Where a tensor lies.
+/// The location of a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     /// The outermost axis first.
@@ -49,19 +49,19 @@ pub(super) struct Stored {
     offset: u64,
 }
 
-/// An open file whose header was read.
+/// An open file whose header has been read.
 #[derive(Debug)]
 pub(super) struct Gguf {
     path: PathBuf,
     file: BufReader<File>,
     keys: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Stored>,
-    /// The first byte of the data.
+    /// The offset of the data in bytes.
     start: u64,
 }
 
 impl Gguf {
-    /// Reads the header.
+    /// Opens a file and reads its header.
     pub fn open(path: &Path) -> Result<Self, ImportError> {
         let io = |source| ImportError::File { path: path.into(), source };
         let file = limits::open(path, u64::MAX).map_err(io)?;
@@ -71,7 +71,7 @@ impl Gguf {
         }
         let version = header.number::<4>()?;
         if !(2..=3).contains(&version) {
-            return Err(header.damaged(&format!("its version is {version}; versions 2 and 3 are read")));
+            return Err(header.damaged(&format!("its version is {version}; only versions 2 and 3 are supported")));
         }
         let tensor_count = header.count()?;
         let key_count = header.count()?;
@@ -88,27 +88,27 @@ impl Gguf {
         }
         let alignment = match keys.get("general.alignment") {
             Some(&Value::Int(alignment)) if alignment > 0 => alignment,
-            Some(_) => return Err(header.damaged("its alignment is no positive number")),
+            Some(_) => return Err(header.damaged("its alignment is not a positive number")),
             None => ALIGNMENT,
         };
         let end = header.file.stream_position().map_err(io)?;
         let start = end.next_multiple_of(alignment.unsigned_abs());
-        // No two tensors share bytes, so that a small file takes little memory.
+        // Tensors must not overlap, so that the memory needed is bounded by the size of the file.
         let sizes = tensors.values().map(|stored| stored.kind.bytes(&stored.shape).unwrap_or_default());
         let data = sizes.fold(0, u64::saturating_add);
         let length = header.file.get_ref().metadata().map_err(io)?.len();
         if data > length.saturating_sub(end) {
-            return Err(header.damaged(&format!("its tensors have {data} bytes, it has {length}")));
+            return Err(header.damaged(&format!("its tensors need {data} bytes, but the file has {length}")));
         }
         Ok(Self { path: path.into(), file: header.file, keys, tensors, start })
     }
 
-    /// A value by its key.
+    /// Returns the value of a key.
     pub fn key(&self, key: &str) -> Option<&Value> {
         self.keys.get(key)
     }
 
-    /// A whole number that is not negative.
+    /// Returns a non-negative integer.
     pub fn size(&self, key: &str) -> Option<usize> {
         match self.key(key)? {
             &Value::Int(value) => usize::try_from(value).ok(),
@@ -116,7 +116,7 @@ impl Gguf {
         }
     }
 
-    /// A number.
+    /// Returns a number.
     pub fn float(&self, key: &str) -> Option<f64> {
         match *self.key(key)? {
             Value::Float(value) => Some(value),
@@ -125,31 +125,31 @@ impl Gguf {
         }
     }
 
-    /// A text.
+    /// Returns a string.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.key(key)?.text()
     }
 
-    /// A list of texts.
+    /// Returns a list of strings.
     pub fn texts(&self, key: &str) -> Option<Vec<&str>> {
         let Value::List(list) = self.key(key)? else { return None };
         list.iter().map(Value::text).collect()
     }
 
-    /// All tensors by name.
+    /// Returns all tensors by name.
     pub fn tensors(&self) -> &BTreeMap<String, Stored> {
         &self.tensors
     }
 
-    /// The numbers of a tensor.
+    /// Reads the values of a tensor.
     pub fn numbers(&mut self, name: &str) -> Result<Vec<f32>, ImportError> {
         let Self { path, file, tensors, start, .. } = self;
         let damaged = |reason: String| ImportError::Damaged { path: path.clone(), reason };
         let stored = tensors.get(name).ok_or_else(|| damaged(format!("it has no tensor {name}")))?;
         let bytes = stored.kind.bytes(&stored.shape).filter(|&bytes| bytes <= limits::MAX_WEIGHTS);
-        let bytes = bytes.ok_or_else(|| damaged(format!("{name} is no whole number of blocks, or too large")))?;
+        let bytes = bytes.ok_or_else(|| damaged(format!("{name} is not a whole number of blocks, or is too large")))?;
         let io = |source: io::Error| match source.kind() {
-            io::ErrorKind::UnexpectedEof => damaged(format!("it ends within the tensor {name}")),
+            io::ErrorKind::UnexpectedEof => damaged(format!("it is truncated in the tensor {name}")),
             _ => ImportError::File { path: path.clone(), source },
         };
         file.seek(SeekFrom::Start(start.saturating_add(stored.offset))).map_err(io)?;
@@ -161,13 +161,13 @@ impl Gguf {
         Ok(stored.kind.numbers(&content))
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Reads forward.
+/// Reads a header from start to end.
 struct Header<'a> {
     path: &'a Path,
     file: BufReader<File>,
@@ -187,7 +187,7 @@ impl Header<'_> {
         Ok(bytes)
     }
 
-    /// An unsigned number of up to eight bytes.
+    /// Reads an unsigned integer of up to eight bytes.
     fn number<const N: usize>(&mut self) -> Result<u64, ImportError> {
         let bytes = self.bytes::<N>()?;
         Ok(bytes.iter().rev().fold(0, |number, &byte| (number << 8) | u64::from(byte)))
@@ -195,13 +195,17 @@ impl Header<'_> {
 
     fn count(&mut self) -> Result<u64, ImportError> {
         let count = self.number::<8>()?;
-        if count <= MOST { Ok(count) } else { Err(self.damaged(&format!("it has a list of {count} entries"))) }
+        if count <= MOST {
+            Ok(count)
+        } else {
+            Err(self.damaged(&format!("a list has {count} entries, which is too many")))
+        }
     }
 
     fn text(&mut self) -> Result<String, ImportError> {
         let length = self.number::<8>()?;
         if length > LONGEST {
-            return Err(self.damaged(&format!("it has a text of {length} bytes")));
+            return Err(self.damaged(&format!("a string has {length} bytes, which is too many")));
         }
         let mut bytes = Vec::new();
         let read = (&mut self.file).take(length).read_to_end(&mut bytes);
@@ -209,7 +213,7 @@ impl Header<'_> {
         if (bytes.len() as u64) < length {
             return Err(self.damaged("it ends within its header"));
         }
-        String::from_utf8(bytes).map_err(|_| self.damaged("it has a text that is not UTF-8"))
+        String::from_utf8(bytes).map_err(|_| self.damaged("a string is not UTF-8"))
     }
 
     fn value(&mut self, kind: u64) -> Result<Value, ImportError> {
@@ -238,7 +242,7 @@ impl Header<'_> {
             10 => int(self.number::<8>()?),
             11 => Value::Int(i64::from_le_bytes(self.bytes()?)),
             12 => Value::Float(f64::from_le_bytes(self.bytes()?)),
-            other => return Err(self.damaged(&format!("it has a value of the unknown type {other}"))),
+            other => return Err(self.damaged(&format!("a value has the unknown type {other}"))),
         })
     }
 
@@ -252,7 +256,7 @@ impl Header<'_> {
         let mut shape = Vec::new();
         for _ in 0..axes {
             let size = self.number::<8>()?;
-            shape.push(usize::try_from(size).map_err(|_| self.damaged(&format!("its tensor {name} is too large")))?);
+            shape.push(usize::try_from(size).map_err(|_| self.damaged(&format!("the tensor {name} is too large")))?);
         }
         shape.reverse();
         let kind = self.number::<4>()?;

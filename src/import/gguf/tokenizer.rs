@@ -1,13 +1,13 @@
-//! The tokenizer of a GGUF file as a `tokenizer.json`.
+//! Converts the tokenizer of a GGUF file to a `tokenizer.json`.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::reader::{Gguf, Value};
 
-/// Types of tokens that stand for themselves, whatever text is around them: control and user-defined.
+/// Types of special tokens, which match regardless of the surrounding text: control and user-defined.
 const SPECIAL: [i64; 2] = [3, 4];
 
-/// The tokenizer, where it is a byte-level BPE whose rule for cutting text into words is known.
+/// Returns the tokenizer if it is a byte-level BPE with a supported pre-tokenizer.
 pub(super) fn tokenizer(file: &Gguf) -> Option<Json> {
     if file.text("tokenizer.ggml.model") != Some("gpt2") {
         return None;
@@ -45,14 +45,14 @@ pub(super) fn tokenizer(file: &Gguf) -> Option<Json> {
     }))
 }
 
-/// How text is cut into words before pairs are merged.
+/// How text is split into words before BPE merges.
 struct Words {
     cut: Json,
-    /// Whether a word that is a token stands for itself, whatever pairs it is made of.
+    /// Whether a word that is itself a token is not split, regardless of the merges.
     whole: bool,
 }
 
-/// The rule by the name that llama.cpp gives it.
+/// Returns the pre-tokenizer with this name in llama.cpp.
 fn words(rule: &str) -> Option<Words> {
     let cut = match rule {
         "gpt-2" | "gpt2" => byte_level(true),
@@ -69,7 +69,7 @@ fn words(rule: &str) -> Option<Words> {
     Some(Words { cut, whole: rule.starts_with("llama") })
 }
 
-/// The words of Llama 3.
+/// The pre-tokenizer regex of Llama 3.
 const LLAMA_3: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| \
                        ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 

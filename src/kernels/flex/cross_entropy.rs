@@ -1,5 +1,5 @@
-//! `L = -sum_i w_i log p_i[y_i]` with `p = softmax(z)`; its gradient `dL/dz_i = w_i (p_i - onehot(y_i))` is computed
-//! with the value.
+//! `L = -sum_i w_i log p_i[y_i]` with `p = softmax(z)`. Its gradient, `dL/dz_i = w_i (p_i - onehot(y_i))`, is computed
+//! in the forward pass.
 
 use super::{
     Kernel,
@@ -14,7 +14,7 @@ pub struct CrossEntropy {
     pub vocab: usize,
     /// `y`: `[N]`.
     pub targets: Vec<i32>,
-    /// `w`: `[N]`; rows of weight zero are left alone.
+    /// `w`: `[N]`; rows of weight zero are skipped.
     pub weights: Vec<f32>,
 }
 

@@ -1,4 +1,4 @@
-//! Sums of logarithms of decays over the tokens of a chunk, and the exponentials of their differences.
+//! Running sums of logarithmic decays over the tokens of a chunk, and the exponentials of their differences.
 
 use super::simd::{Simd, exp, load};
 
@@ -6,13 +6,13 @@ use super::simd::{Simd, exp, load};
 #[derive(Debug, Default)]
 pub struct Sums {
     sums: Vec<f64>,
-    /// `s` in two floats each: differences of large sums keep their precision.
+    /// Each `s` is stored in two floats, so that differences of large sums keep their precision.
     high: Vec<f32>,
     low: Vec<f32>,
 }
 
 impl Sums {
-    /// Over the tokens of a chunk.
+    /// Computes the sums over the tokens of a chunk.
     pub fn fill(&mut self, a: impl Iterator<Item = f64>) {
         [&mut self.high, &mut self.low].into_iter().for_each(Vec::clear);
         self.sums.clear();
@@ -25,17 +25,17 @@ impl Sums {
         }
     }
 
-    /// `exp(s_i)`.
+    /// Returns `exp(s_i)`.
     pub fn since_start(&self, i: usize) -> f32 {
         self.sums[i].exp() as f32
     }
 
-    /// `exp(s_last - s_i)`.
+    /// Returns `exp(s_last - s_i)`.
     pub fn to_end(&self, i: usize) -> f32 {
         (self.sums.last().copied().unwrap_or(0.0) - self.sums[i]).exp() as f32
     }
 
-    /// `exp(s_i - s_j)` for the `j` of one vector from `at` on.
+    /// Returns `exp(s_i - s_j)` for the `j` of one vector, starting at `at`.
     #[inline(always)]
     pub fn between<S: Simd>(&self, simd: S, i: usize, at: usize) -> S::f32s {
         let high = simd.sub_f32s(simd.splat_f32s(self.high[i]), load(simd, &self.high, at));
@@ -44,12 +44,13 @@ impl Sums {
     }
 }
 
-/// `ln(1 + e^x)`, and its derivative.
+/// Returns `ln(1 + e^x)` and its derivative.
 pub fn softplus(x: f64) -> (f64, f64) {
     (x.max(0.0) + (-x.abs()).exp().ln_1p(), 1.0 / (1.0 + (-x).exp()))
 }
 
-/// From the derivatives by the sums of a chunk to those by the terms: `da_k = sum of ds_i over i >= k`.
+/// Converts the derivatives with respect to the sums of a chunk to those with respect to the terms:
+/// `da_k = sum of ds_i over i >= k`.
 pub fn terms(ds: &mut [f64]) {
     let mut sum = 0.0;
     for ds in ds.iter_mut().rev() {
@@ -58,8 +59,9 @@ pub fn terms(ds: &mut [f64]) {
     }
 }
 
-/// Adds the derivative by `s_i - s_j`, given for the `j` before `i`, to those by the sums. In 64 bits: what is added
-/// for `i` and taken away for `j` cancels between two tokens that no large decay separates, and only there.
+/// Adds the derivatives with respect to `s_i - s_j`, given for all `j` before `i`, to those with respect to the sums.
+/// Uses double precision: the amounts added for `i` and subtracted for `j` cancel unless a large decay is between the
+/// two tokens.
 #[inline(always)]
 pub fn spread(ds: &mut [f64], i: usize, differences: &[f32]) {
     let (lanes, rest) = differences.as_chunks::<8>();

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::kernels::{Gate, GatedNorm};
 
-/// The shapes: `x`, `z` and `y`: `[N, D]`, `gamma`: `[n D]`, for groups of `D` channels; row `i` has the weights
+/// The shapes: `x`, `z` and `y`: `[N, D]`, `gamma`: `[n D]`, for groups of `D` channels. Row `i` has the weights
 /// `i % n`.
 #[derive(Clone, Copy, Debug)]
 pub struct GatedNormKernel(pub GatedNorm);
@@ -109,7 +109,7 @@ impl WithSimd for Backward<'_> {
             let dgamma = &mut dgamma[weight];
             let scale = simd.splat_f32s(r);
             let mut sum = simd.splat_f32s(0.0);
-            // e * gamma waits in dx for the second pass.
+            // Store `e * gamma` in dx for the second pass.
             for at in starts::<S>(width) {
                 let x = load(simd, x, at);
                 let z = load(simd, z, at);

@@ -13,7 +13,7 @@ use super::{
 const SLOPE: f32 = std::f32::consts::SQRT_2 * FRAC_2_SQRT_PI;
 const CUBIC: f32 = 0.044_715;
 
-/// Element by element.
+/// Elementwise GELU.
 #[derive(Clone, Copy, Debug)]
 pub struct Gelu;
 
@@ -34,7 +34,7 @@ impl Kernel<1> for Gelu {
     }
 }
 
-/// `2 t` and `2 t'` at `x`.
+/// Returns `2 t` and `2 t'` at `x`.
 #[inline(always)]
 fn argument<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let square = simd.mul_f32s(x, x);

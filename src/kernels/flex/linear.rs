@@ -1,4 +1,4 @@
-//! `y = x w + b`, with `w` stored as it is or transposed.
+//! `y = x w + b`, with `w` stored directly or transposed.
 
 use faer::MatRef;
 
@@ -8,7 +8,7 @@ use super::{
     pool::{buffer, zeros},
 };
 
-/// The shapes: `x`: `[N, I]`, `w`: `[I, O]`, or stored as `[O, I]` where it is transposed, `b`: `[O]`, `y`: `[N, O]`.
+/// The shapes: `x`: `[N, I]`, `w`: `[I, O]` (or `[O, I]` if stored transposed), `b`: `[O]`, `y`: `[N, O]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
     /// `I`.

@@ -1,9 +1,8 @@
 //! The kernels for Burn's CPU backend `flex` in single precision.
 //!
-//! [`op`] makes a [`Kernel`] an operation of Burn. Matrix products are `faer`'s, on one thread; everything else runs on
-//! the widest vectors of the processor, chosen at run time. Sums have a fixed order, so results repeat bit for bit
-//! whatever runs beside them.
-//! [`pool`] keeps buffers from one step to the next.
+//! [`op`] turns a [`Kernel`] into an operation of Burn. Matrix products are computed by `faer` on one thread;
+//! everything else uses the widest SIMD vectors of the processor, chosen at run time. Sums have a fixed order, so
+//! results are reproducible bit for bit, regardless of other threads. [`pool`] keeps buffers from one step to the next.
 
 mod attention;
 mod cross_entropy;

@@ -1,4 +1,4 @@
-//! How a kernel becomes an operation of Burn: with its own backward pass where gradients are wanted, alone where not.
+//! Turns a kernel into an operation of Burn. The operation is tracked by autodiff only if gradients are needed.
 
 use std::{fmt::Debug, marker::PhantomData, ops::Deref};
 
@@ -19,32 +19,33 @@ use super::pool;
 
 /// A tensor of the backend `flex`.
 type Plain = FloatTensor<Flex>;
-/// The same with its place in the graph of autodiff.
+/// A tensor of the backend `flex` that is tracked by autodiff.
 type Tracked = FloatTensor<Autodiff<Flex>>;
 
-/// A function of `N` tensors, written over slices in row-major order, with its first derivative.
+/// A function of `N` tensors and its first derivative, on slices in row-major order.
 pub trait Kernel<const N: usize>: Clone + Debug + Send + 'static {
-    /// What the backward pass needs besides the inputs.
+    /// What the backward pass needs in addition to the inputs.
     type Saved: Clone + Debug + Default + Send + 'static;
 
-    /// The result, and what the backward pass needs of it if `keep` is set.
+    /// Returns the result. If `keep` is set, also returns what the backward pass needs.
     fn forward(&self, inputs: [&[f32]; N], keep: bool) -> (Vec<f32>, Self::Saved);
 
-    /// The gradient of each input that is `wanted`, from the gradient `dy` of the result. Others may be left out.
+    /// Returns the gradient of each input that is `wanted`, given the gradient `dy` of the result. Other gradients can
+    /// be omitted.
     fn backward(&self, inputs: [&[f32]; N], saved: Self::Saved, dy: &[f32], wanted: [bool; N])
     -> [Option<Vec<f32>>; N];
 }
 
 /// An argument of a kernel.
 pub enum Input {
-    /// Outside autodiff.
+    /// Not tracked by autodiff.
     Constant(Plain),
-    /// Known to autodiff, which may or may not want its gradient.
+    /// Tracked by autodiff. Its gradient may or may not be needed.
     Variable(Tracked),
 }
 
-/// `x` for a kernel; none where it is not on `flex`, not in single precision, or where autodiff recomputes forward
-/// passes (gradient checkpointing).
+/// Returns `x` as an argument of a kernel. Returns `None` if it is not on `flex` in single precision, or if autodiff
+/// recomputes forward passes (gradient checkpointing).
 pub fn input<const D: usize>(x: &Tensor<D>) -> Option<Input> {
     if x.dtype() != DType::F32 {
         return None;
@@ -56,12 +57,12 @@ pub fn input<const D: usize>(x: &Tensor<D>) -> Option<Input> {
     }
 }
 
-/// The tensor inside, where it is one of `flex` in single precision and outside autodiff.
+/// Returns the inner tensor if it is on `flex` in single precision and not tracked by autodiff.
 pub fn plain<const D: usize>(x: &Tensor<D>) -> Option<Plain> {
     if x.dtype() == DType::F32 { x.clone().try_into_primitive::<Flex>().ok() } else { None }
 }
 
-/// Applies `kernel`; `shape` is that of the result.
+/// Applies `kernel`. `shape` is the shape of the result.
 pub fn apply<K: Kernel<N>, const N: usize, const D: usize>(
     kernel: K,
     inputs: [Input; N],
@@ -93,7 +94,7 @@ pub fn apply<K: Kernel<N>, const N: usize, const D: usize>(
     Tensor::from_primitive::<Autodiff<Flex>>(y)
 }
 
-/// The backward pass of `K` in Burn's graph.
+/// The backward pass of `K` in Burn's autodiff graph.
 #[derive(Debug)]
 struct Step<K>(PhantomData<K>);
 
@@ -115,12 +116,12 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for Step<K> {
     }
 }
 
-/// A tensor whose elements lie in row-major order without gaps.
+/// A contiguous tensor in row-major order.
 #[derive(Clone, Debug)]
 pub struct Values(Plain);
 
 impl Values {
-    /// Copies only where the elements of `x` do not lie in order.
+    /// Wraps `x`. Copies it only if it is not contiguous.
     pub fn new(x: Plain) -> Self {
         Self(if x.is_contiguous() { x } else { x.to_contiguous() })
     }
@@ -129,14 +130,14 @@ impl Values {
         self.0.layout().shape().clone()
     }
 
-    /// The elements, to be changed; copied before if anybody else holds them.
+    /// Returns the elements as a mutable slice. Copies them first if there are other handles.
     pub fn slice_mut(&mut self) -> &mut [f32] {
         let start = self.0.layout().start_offset();
         let count = self.0.layout().num_elements();
         &mut self.0.storage_mut()[start..start + count]
     }
 
-    /// Gives the buffer back to the pool, if nobody else holds it.
+    /// Returns the buffer to the pool if there are no other handles.
     fn give_back(self) {
         let whole = self.0.bytes().len() == size_of_val(&*self);
         if whole
@@ -147,7 +148,7 @@ impl Values {
         }
     }
 
-    /// Back to a tensor of Burn.
+    /// Converts to a tensor of Burn.
     pub fn into_tensor<const D: usize>(self) -> Tensor<D> {
         Tensor::from_primitive::<Flex>(self.0)
     }
@@ -162,7 +163,7 @@ impl Deref for Values {
     }
 }
 
-/// Takes the vector over without a copy.
+/// Wraps the vector without copying it.
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Plain {
     Plain::from_data(TensorData::new(values, shape))
 }

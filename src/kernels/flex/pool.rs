@@ -1,19 +1,19 @@
-//! Buffers of this thread, taken back from tensors that nobody needs any more. A training step asks for the same sizes
-//! again and again; without this the system would hand out, and clear, fresh pages every time.
+//! A thread-local pool of buffers from dropped tensors. A training step requests the same sizes again and again.
+//! Without the pool, the operating system would allocate and clear new pages every time.
 
 use std::cell::RefCell;
 
-/// Elements kept per thread at most: 64 MiB.
+/// The largest number of elements kept per thread: 64 MiB.
 const CAPACITY: usize = 1 << 24;
 /// Smaller buffers are left to the allocator.
 const SMALLEST: usize = 1 << 10;
 
 thread_local! {
-    /// From the one that has waited longest.
+    /// Free buffers, oldest first.
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `len` elements with any content: for results that are written in full.
+/// Returns `len` elements with arbitrary content, for results that are fully overwritten.
 pub fn buffer(len: usize) -> Vec<f32> {
     match reuse(len) {
         Some(mut buffer) => {
@@ -24,7 +24,7 @@ pub fn buffer(len: usize) -> Vec<f32> {
     }
 }
 
-/// `len` zeros: for sums.
+/// Returns `len` zeros, for sums.
 pub fn zeros(len: usize) -> Vec<f32> {
     match reuse(len) {
         Some(mut buffer) => {
@@ -36,7 +36,7 @@ pub fn zeros(len: usize) -> Vec<f32> {
     }
 }
 
-/// Keeps `buffer` for later; the oldest go where there are too many.
+/// Returns `buffer` to the pool. The oldest buffers are dropped if the pool is full.
 pub fn give_back(buffer: Vec<f32>) {
     if !(SMALLEST..=CAPACITY).contains(&buffer.capacity()) {
         return;
@@ -50,7 +50,7 @@ pub fn give_back(buffer: Vec<f32>) {
     });
 }
 
-/// The youngest that has the room and is not twice too large.
+/// Returns the most recent buffer that is large enough and at most twice as large as needed.
 fn reuse(len: usize) -> Option<Vec<f32>> {
     if len < SMALLEST {
         return None;

@@ -6,7 +6,7 @@ use super::{
     simd::{Arch, Simd, WithSimd, load, starts, store},
 };
 
-/// Element by element.
+/// Elementwise squared ReLU.
 #[derive(Clone, Copy, Debug)]
 pub struct Relu2;
 
@@ -42,7 +42,7 @@ impl WithSimd for Multiply<'_> {
         let zero = simd.splat_f32s(0.0);
         for at in starts::<S>(self.x.len()) {
             let x = load(simd, self.x, at);
-            // Not the maximum, which may lose NaN.
+            // Not the maximum, which may drop NaN.
             let positive = simd.select_f32s(simd.less_than_f32s(x, zero), zero, x);
             let factor = match self.by {
                 None => positive,

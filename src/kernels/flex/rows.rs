@@ -1,23 +1,24 @@
-//! Rows of matrices: columns taken out and put back, and a factor for each row. A matrix has as many rows as there are
-//! factors.
+//! Operations on the rows of matrices: copying columns, and scaling by one factor per row. A matrix has as many rows as
+//! there are factors.
 
 use super::simd::Arch;
 
-/// `width` columns of `x` from column `from` on, whose rows are `stride` long, without gaps.
+/// Copies `width` columns of `x`, from column `from` on, into the contiguous `out`. The rows of `x` have length
+/// `stride`.
 pub fn take(x: &[f32], stride: usize, from: usize, width: usize, out: &mut [f32]) {
     for (x, out) in x.chunks(stride).zip(out.chunks_exact_mut(width)) {
         out.copy_from_slice(&x[from..from + width]);
     }
 }
 
-/// The reverse of [`take`].
+/// The inverse of [`take`].
 pub fn put(x: &[f32], out: &mut [f32], stride: usize, from: usize, width: usize) {
     for (x, out) in x.chunks_exact(width).zip(out.chunks_mut(stride)) {
         out[from..from + width].copy_from_slice(x);
     }
 }
 
-/// `x_r *= f_r`.
+/// Computes `x_r *= f_r`.
 pub fn scale(x: &mut [f32], factors: &[f32]) {
     let width = x.len() / factors.len().max(1);
     Arch::new().dispatch(|| {
@@ -27,7 +28,7 @@ pub fn scale(x: &mut [f32], factors: &[f32]) {
     });
 }
 
-/// `out_r += f_r x_r`.
+/// Computes `out_r += f_r x_r`.
 pub fn add_scaled(out: &mut [f32], x: &[f32], factors: &[f32]) {
     let width = x.len() / factors.len().max(1);
     Arch::new().dispatch(|| {
@@ -37,7 +38,7 @@ pub fn add_scaled(out: &mut [f32], x: &[f32], factors: &[f32]) {
     });
 }
 
-/// The inner products of the rows of `x` and `y`, each given to `each` with its number.
+/// Calls `each` with the index of every row and the inner product of this row of `x` and `y`.
 pub fn products(x: &[f32], y: &[f32], width: usize, mut each: impl FnMut(usize, f64)) {
     Arch::new().dispatch(|| {
         for (row, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact(width)).enumerate() {

@@ -1,4 +1,4 @@
-//! Causal depthwise convolutions. Rows are tokens; a tap multiplies whole rows.
+//! Causal depthwise convolutions. Rows are tokens; every kernel entry multiplies whole rows.
 
 use super::{
     Kernel,
@@ -63,19 +63,19 @@ impl Kernel<3> for ConvSilu {
     }
 }
 
-/// The taps that meet token `t` of a sequence, each with the token that it meets.
+/// Returns the kernel entries that apply to output token `t`, each with its input token.
 #[inline(always)]
 fn met(t: usize, taps: usize) -> impl Iterator<Item = (usize, usize)> {
     ((taps - 1).saturating_sub(t)..taps).map(move |j| (j, t + j + 1 - taps))
 }
 
-/// The taps by which token `t` is met, each with the token that meets it.
+/// Returns the kernel entries that apply to input token `t`, each with its output token.
 #[inline(always)]
 fn meeting(t: usize, taps: usize, seq: usize) -> impl Iterator<Item = (usize, usize)> {
     ((taps + t).saturating_sub(seq)..taps).map(move |j| (j, t + taps - 1 - j))
 }
 
-/// Row `t` of a matrix of `width` columns.
+/// Returns row `t` of a matrix with `width` columns.
 #[inline(always)]
 fn row(x: &[f32], t: usize, width: usize) -> &[f32] {
     &x[t * width..(t + 1) * width]

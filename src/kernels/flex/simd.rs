@@ -1,11 +1,11 @@
-//! Vectors of the processor, chosen at run time, and the exponential function on them.
+//! SIMD vectors, chosen at run time, and the exponential function on them.
 
 pub use pulp::{
     Arch, Simd, WithSimd,
     bytemuck::{cast_slice, cast_slice_mut},
 };
 
-/// The vector of `x` that begins at element `at`, padded with zeros behind the end.
+/// Loads the vector of `x` that begins at element `at`, padded with zeros.
 #[inline(always)]
 pub fn load<S: Simd>(simd: S, x: &[f32], at: usize) -> S::f32s {
     let rest = &x[at..];
@@ -15,7 +15,7 @@ pub fn load<S: Simd>(simd: S, x: &[f32], at: usize) -> S::f32s {
     }
 }
 
-/// Writes to `x` from element `at` on; what would lie behind the end is dropped.
+/// Stores a vector into `x` from element `at` on. Values beyond the end are dropped.
 #[inline(always)]
 pub fn store<S: Simd>(simd: S, x: &mut [f32], at: usize, values: S::f32s) {
     let rest = &mut x[at..];
@@ -25,21 +25,21 @@ pub fn store<S: Simd>(simd: S, x: &mut [f32], at: usize, values: S::f32s) {
     }
 }
 
-/// Where the vectors of a slice of `len` elements begin.
+/// Returns the positions at which the vectors of a slice of `len` elements begin.
 #[inline(always)]
 pub fn starts<S: Simd>(len: usize) -> impl Iterator<Item = usize> {
     (0..len).step_by(S::F32_LANES)
 }
 
-/// `e^x`.
+/// Returns `e^x`.
 ///
-/// The argument is split as `n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` is the polynomial of Cephes' `expf` (Moshier
-/// 1989), and `2^n` is applied as two factors, so that results below the smallest normal number are rounded once. The
-/// relative error is below 2e-7, or half a unit in the last place of a subnormal result. NaN stays NaN.
+/// The argument is split as `n ln 2 + r` with `|r| <= ln 2 / 2`. `e^r` is the polynomial of Cephes' `expf` (Moshier
+/// 1989). `2^n` is applied as two factors, so that subnormal results are rounded only once. The relative error is below
+/// 2e-7, or half a unit in the last place for subnormal results. NaN stays NaN.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value| simd.splat_f32s(value);
-    // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+    // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let clamped = simd.max_f32s(splat(-104.5), simd.min_f32s(splat(88.8), x));
     let shifted = simd.mul_add_e_f32s(clamped, splat(std::f32::consts::LOG2_E), splat(ROUND));
@@ -50,7 +50,7 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1, 1.0, 1.0] {
         p = simd.mul_add_e_f32s(p, r, splat(coefficient));
     }
-    // 256 keeps the exponent positive while it is halved: n = half + (n - half).
+    // 256 keeps the exponent positive when it is halved: n = half + (n - half).
     let biased = simd.sub_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(ROUND.to_bits() - 256));
     let half = simd.wrapping_dyn_shr_u32s(biased, simd.splat_u32s(1));
     let power = |n| {
@@ -61,7 +61,7 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.select_f32s(simd.equal_f32s(x, x), y, x)
 }
 
-/// `1 / (1 + e^-x)`.
+/// Returns `1 / (1 + e^-x)`.
 #[inline(always)]
 pub fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let one = simd.splat_f32s(1.0);
@@ -84,7 +84,7 @@ mod tests {
         }
     }
 
-    /// On every instruction set that this machine has.
+    /// On every instruction set that this machine supports.
     fn exponentials(x: &[f32]) -> Vec<Vec<f32>> {
         let mut all = vec![x.to_vec(), x.to_vec()];
         Arch::new().dispatch(Exp(&mut all[0]));

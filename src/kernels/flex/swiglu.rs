@@ -1,5 +1,4 @@
-//! `y = (silu(x g) * (x u)) d`, block of rows by block of rows, so that what lies between the products stays in the
-//! cache.
+//! `y = (silu(x g) * (x u)) d`, one block of rows at a time, so that the intermediate results stay in the cache.
 
 use super::{
     Kernel,
@@ -107,7 +106,7 @@ impl WithSimd for Gate<'_> {
     }
 }
 
-/// From `da` in `a`: `a`, `dh` and `dv` in the places of `da`, `h` and `v`.
+/// From `da` in `a`, computes `a`, `dh` and `dv` in place of `da`, `h` and `v`.
 struct GateBackward<'a> {
     a: &'a mut [f32],
     h: &'a mut [f32],

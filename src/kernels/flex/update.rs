@@ -1,14 +1,14 @@
-//! What an optimizer does to one parameter, in one pass.
+//! Optimizer updates of one parameter, in one pass over memory.
 
 use super::simd::{Arch, Simd, WithSimd, load, starts, store};
 use crate::kernels::AdamWStep;
 
-/// One step of AdamW on `weights`, with the moments kept up to date.
+/// Applies one step of AdamW to `weights` and the moments.
 pub fn adamw(weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], step: AdamWStep) {
     Arch::new().dispatch(AdamW { weights, gradient, first, second, step });
 }
 
-/// The sum of the squares.
+/// Returns the sum of the squares.
 pub fn sum_of_squares(x: &[f32]) -> f32 {
     Arch::new().dispatch(SumOfSquares(x))
 }

@@ -1,5 +1,5 @@
-//! Causal attention with grouped queries, rotary positions and, on request, a window of keys; one head and one block of
-//! queries at a time. The weights of a block are computed anew in the backward pass, so nothing of size `S^2` is kept.
+//! Causal attention with grouped queries, rotary positions and an optional sliding window, one head and one block of
+//! queries at a time. The backward pass recomputes the weights of a block, so nothing of size `S^2` is stored.
 
 mod narrow;
 mod wide;
@@ -8,7 +8,7 @@ use std::{ops::Range, sync::Arc};
 
 use super::Kernel;
 
-/// The longest sequence for which heads of 16 channels count as narrow: from there on products of matrices are as fast.
+/// The longest sequence for which heads of 16 channels count as narrow. For longer ones, matrix products are as fast.
 const SHORT: usize = 512;
 
 /// The shapes: `q`: `[B, S, H C]`, `k` and `v`: `[B, S, K C]`, the result `[B, S, H C]`.
@@ -22,9 +22,9 @@ pub struct Attention {
     pub kv_heads: usize,
     /// `C`, even.
     pub width: usize,
-    /// How many keys a query sees, its own included; at least 1.
+    /// The number of keys that a query sees, including its own; at least 1.
     pub window: usize,
-    /// Of this length and width.
+    /// The angles for this length and width.
     pub angles: Arc<Angles>,
 }
 
@@ -36,7 +36,7 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// Computed in 64 bits. `frequencies` are `C/2` radians per position.
+    /// Computes the tables in double precision. `frequencies` are the `C/2` rotations in radians per position.
     pub fn new(seq: usize, frequencies: &[f64]) -> Self {
         let table = |f: fn(f64) -> f64| {
             let row = |position: usize| frequencies.iter().map(move |frequency| f(position as f64 * frequency) as f32);
@@ -50,10 +50,10 @@ impl Angles {
     }
 }
 
-/// Queries that are worked on together.
+/// Queries that are processed together.
 #[derive(Clone)]
 struct Block {
-    /// Their positions.
+    /// The positions of the queries.
     queries: Range<usize>,
     /// The positions of the keys that they see.
     keys: Range<usize>,
@@ -61,18 +61,18 @@ struct Block {
 
 /// One query head of one sequence.
 struct Head {
-    /// From its first number in `q` to the end of the sequence.
+    /// The range from the first number of the head in `q` to the end of the sequence.
     rows: Range<usize>,
-    /// The same of its KV head in `k` and `v`.
+    /// The same range for its key/value head in `k` and `v`.
     kv_rows: Range<usize>,
-    /// Whether it is the first of those that share the KV head.
+    /// Whether it is the first of the heads that share the key/value head.
     opens: bool,
     /// Whether it is the last of them.
     closes: bool,
 }
 
 impl Attention {
-    /// Blocks of so many queries.
+    /// Returns the blocks of at most `queries` queries.
     fn blocks(&self, queries: usize) -> impl Iterator<Item = Block> + use<> {
         let seq = self.seq;
         let before = self.window - 1;
@@ -82,8 +82,8 @@ impl Attention {
         })
     }
 
-    /// Every query head of the sequences in `q`, which has so many numbers; those that share a KV head follow each
-    /// other.
+    /// Returns every query head of the sequences in `q`, which has `numbers` elements. Heads that share a key/value
+    /// head are consecutive.
     fn each_head(&self, numbers: usize) -> impl Iterator<Item = Head> + use<> {
         let Self { seq, heads, width, .. } = *self;
         let (stride, kv_stride) = self.strides();
@@ -99,7 +99,7 @@ impl Attention {
         })
     }
 
-    /// Strides of the rows of `q`, and of `k` and `v`.
+    /// Returns the row strides of `q`, and of `k` and `v`.
     fn strides(&self) -> (usize, usize) {
         (self.heads * self.width, self.kv_heads * self.width)
     }
@@ -110,7 +110,7 @@ impl Attention {
 }
 
 impl Kernel<3> for Attention {
-    /// What makes the scores of every query its weights: one number, of narrow heads two.
+    /// What turns the scores of every query into weights: one number, or two for narrow heads.
     type Saved = Vec<f32>;
 
     fn forward(&self, inputs: [&[f32]; 3], _: bool) -> (Vec<f32>, Vec<f32>) {
@@ -122,7 +122,7 @@ impl Kernel<3> for Attention {
     }
 
     /// With the weights `p` and `dp = dy v^T`: `ds = p (dp - sum p dp)`, `dq = ds k`, `dk = ds^T q`, `dv = p^T dy`,
-    /// where `q` and `k` are the turned ones.
+    /// where `q` and `k` are rotated.
     fn backward(&self, inputs: [&[f32]; 3], saved: Vec<f32>, dy: &[f32], _: [bool; 3]) -> [Option<Vec<f32>>; 3] {
         let gradients = match (self.width, self.seq) {
             (8, _) => narrow::backward::<8>(self, inputs, &saved, dy),

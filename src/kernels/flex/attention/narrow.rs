@@ -1,5 +1,5 @@
-//! Attention of heads so narrow that products of whole matrices would spend their time on setting out: as many queries
-//! at a time as a vector of the processor has lanes. The width `C` of a head is known to the compiler.
+//! Attention for heads too narrow for matrix products to pay off. It processes as many queries at a time as a vector
+//! has lanes. The width `C` of a head is a compile-time constant.
 
 use super::{
     super::{
@@ -12,8 +12,8 @@ use super::{
 /// One head of one sequence, `[S, C]`.
 type Rows<const C: usize> = Vec<[f32; C]>;
 
-/// The same across: blocks of as many rows as a vector has lanes, `C` vectors each, of which the first holds column 0.
-/// Behind row `S` are zeros.
+/// The transpose: blocks of as many rows as a vector has lanes, `C` vectors each, where the first vector holds column
+/// 0. Rows after `S` are zero.
 #[derive(Clone)]
 struct Across<S: Simd, const C: usize>(Vec<S::f32s>);
 
@@ -46,7 +46,7 @@ impl<S: Simd, const C: usize> Across<S, C> {
         row
     }
 
-    /// The block of rows that begins with row `at`.
+    /// Returns the block of rows that begins with row `at`.
     #[inline(always)]
     fn block(&self, at: usize) -> &[S::f32s; C] {
         &self.0.as_chunks().0[at / S::F32_LANES]
@@ -58,7 +58,7 @@ impl<S: Simd, const C: usize> Across<S, C> {
     }
 }
 
-/// The inner products of `row` with the rows of `block`.
+/// Returns the inner products of `row` with the rows of `block`.
 #[inline(always)]
 fn products<S: Simd, const C: usize>(simd: S, block: &[S::f32s; C], row: &[f32; C]) -> S::f32s {
     let mut sum = simd.mul_f32s(block[0], simd.splat_f32s(row[0]));
@@ -68,7 +68,7 @@ fn products<S: Simd, const C: usize>(simd: S, block: &[S::f32s; C], row: &[f32; 
     sum
 }
 
-/// For each lane the sum of `rows`, times a factor each.
+/// Returns, for each lane, the sum of `rows` weighted by `factors`.
 #[inline(always)]
 fn sums<S: Simd, const C: usize>(simd: S, factors: &[S::f32s], rows: &[[f32; C]]) -> [S::f32s; C] {
     let mut sums = [simd.splat_f32s(0.0); C];
@@ -80,7 +80,7 @@ fn sums<S: Simd, const C: usize>(simd: S, factors: &[S::f32s], rows: &[[f32; C]]
     sums
 }
 
-/// `sum` and `rows`, times a factor each.
+/// Adds `rows`, weighted by `factors`, to `sum`.
 #[inline(always)]
 fn add<const C: usize>(mut sum: [f32; C], factors: &[f32], rows: &[[f32; C]]) -> [f32; C] {
     for (factor, row) in factors.iter().zip(rows) {
@@ -96,7 +96,7 @@ fn row<const C: usize>(x: &[f32], at: usize) -> &[f32; C] {
     &x[at..].as_chunks().0[0]
 }
 
-/// `C` columns of `x` from `at` on, whose rows begin `stride` apart.
+/// Copies `C` columns of `x`, whose rows begin `stride` apart, starting at `at`.
 #[inline(always)]
 fn take<const C: usize>(x: &[f32], at: usize, stride: usize, rows: &mut [[f32; C]]) {
     for (position, out) in rows.iter_mut().enumerate() {
@@ -104,12 +104,12 @@ fn take<const C: usize>(x: &[f32], at: usize, stride: usize, rows: &mut [[f32; C
     }
 }
 
-/// Rotary positions: column `c` of a row is multiplied by the first factor, and its partner in the other half by the
+/// Rotary positions. Column `c` of a row is multiplied by the first factor, and its partner in the other half by the
 /// second.
 struct Turn<const C: usize>(Vec<[[f32; C]; 2]>);
 
 impl<const C: usize> Turn<C> {
-    /// Cosines and sines, each with a factor.
+    /// Creates the table from cosines and sines, each multiplied by a factor.
     fn new(angles: &Angles, [cos_factor, sin_factor]: [f32; 2]) -> Self {
         let factors = angles.rows(C).map(|(cos, sin)| {
             let mut factors = [[0.0; C]; 2];
@@ -133,7 +133,7 @@ impl<const C: usize> Turn<C> {
         out
     }
 
-    /// As [`take`], turned.
+    /// Like [`take`], rotated.
     #[inline(always)]
     fn take(&self, x: &[f32], at: usize, stride: usize, rows: &mut [[f32; C]]) {
         for (position, out) in rows.iter_mut().enumerate() {
@@ -143,8 +143,8 @@ impl<const C: usize> Turn<C> {
 }
 
 impl Attention {
-    /// The scores of a key for the queries from position `first` on, minus infinity for those that do not see it.
-    /// Positions are exact up to 2^24.
+    /// Masks the scores of a key: minus infinity for queries, from position `first` on, that do not see it. Positions
+    /// are exact up to 2^24.
     #[inline(always)]
     fn cut<S: Simd>(&self, simd: S, scores: S::f32s, first: usize, key: usize) -> S::f32s {
         const LANES: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
@@ -156,8 +156,8 @@ impl Attention {
     }
 }
 
-/// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the largest score and the weight of that
-/// key, `[2, B, H, S]`. One number would do, but takes a logarithm, for which there is no vector function.
+/// Like [`Kernel::forward`](super::Kernel::forward). Saves for every query the largest score and the weight of that
+/// key, `[2, B, H, S]`. One number would be enough, but would need a logarithm, for which there is no vector function.
 pub fn forward<const C: usize>(shape: &Attention, inputs: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
     Arch::new().dispatch(Forward::<C> { shape, inputs })
 }
@@ -221,7 +221,7 @@ impl<const C: usize> WithSimd for Forward<'_, C> {
     }
 }
 
-/// As [`Kernel::backward`](super::Kernel::backward).
+/// Like [`Kernel::backward`](super::Kernel::backward).
 pub fn backward<const C: usize>(shape: &Attention, inputs: [&[f32]; 3], saved: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
     Arch::new().dispatch(Backward::<C> { shape, inputs, saved, dy })
 }
@@ -280,21 +280,21 @@ impl<const C: usize> WithSimd for Backward<'_, C> {
     }
 }
 
-/// One query head in the backward pass.
+/// The backward pass of one query head.
 struct HeadBack<S: Simd, const C: usize> {
     queries: Rows<C>,
     keys: Rows<C>,
     values: Rows<C>,
-    /// Gradients of the outputs.
+    /// The gradients of the outputs.
     outputs: Rows<C>,
     key_gradients: Rows<C>,
     value_gradients: Rows<C>,
     queries_across: Across<S, C>,
     outputs_across: Across<S, C>,
     query_gradients: Across<S, C>,
-    /// Of one block of queries, a vector per key.
+    /// The weights of one block of queries, one vector per key.
     weights: Vec<S::f32s>,
-    /// Gradients of the scores.
+    /// The gradients of the scores.
     slopes: Vec<S::f32s>,
 }
 
@@ -319,8 +319,8 @@ impl<S: Simd, const C: usize> HeadBack<S, C> {
         }
     }
 
-    /// The weights of a block of queries and the gradients of its scores, from their largest scores and the weights of
-    /// those.
+    /// Recomputes the weights of a block of queries from their largest scores and the weights of these, and computes
+    /// the gradients of the scores.
     #[inline(always)]
     fn weigh(&mut self, simd: S, shape: &Attention, block: &Block, [most, share]: [S::f32s; 2]) {
         let seen = block.keys.clone();
@@ -342,7 +342,8 @@ impl<S: Simd, const C: usize> HeadBack<S, C> {
         }
     }
 
-    /// The gradients of the queries of a block, and its part of those of the keys and values that they see.
+    /// Computes the gradients of the queries of a block, and its contribution to those of the keys and values that they
+    /// see.
     #[inline(always)]
     fn add_up(&mut self, simd: S, block: &Block) {
         let Block { queries, keys: seen } = block;

@@ -1,4 +1,4 @@
-//! Attention by products of whole matrices, for heads of any width.
+//! Attention by matrix products, for heads of any width.
 
 use super::{
     super::{
@@ -9,18 +9,18 @@ use super::{
     Angles, Attention, Block, Head,
 };
 
-/// Queries whose scores are worked on together. Keys that none of them sees are left out.
+/// The number of queries whose scores are computed together. Keys that none of them sees are skipped.
 const QUERIES: usize = 32;
 
 impl Angles {
-    /// Turns the rows of `x`, which begin `stride` apart, and multiplies them by `scale`; `out` has no gaps.
+    /// Rotates the rows of `x`, which begin `stride` apart, and multiplies them by `scale`. `out` is contiguous.
     fn turn(&self, x: &[f32], stride: usize, out: &mut [f32], width: usize, scale: f32) {
         for ((x, out), (cos, sin)) in x.chunks(stride).zip(out.chunks_exact_mut(width)).zip(self.rows(width)) {
             turn_row(&x[..width], [cos, sin], [scale, scale], out);
         }
     }
 
-    /// The transpose of [`turn`](Self::turn): from `x` without gaps to rows that begin `stride` apart.
+    /// The transpose of [`turn`](Self::turn): from contiguous `x` to rows that begin `stride` apart.
     fn turn_back(&self, x: &[f32], out: &mut [f32], stride: usize, width: usize, scale: f32) {
         for ((x, out), (cos, sin)) in x.chunks_exact(width).zip(out.chunks_mut(stride)).zip(self.rows(width)) {
             turn_row(x, [cos, sin], [scale, -scale], &mut out[..width]);
@@ -28,12 +28,12 @@ impl Angles {
     }
 }
 
-/// Turns pairs `(c, c + C/2)` of `x` by angles of which cosine and sine are given, each with a factor.
+/// Rotates the pairs `(c, c + C/2)` of `x` by angles given as cosines and sines, each multiplied by a factor.
 #[inline(always)]
 fn turn_row(x: &[f32], [cos, sin]: [&[f32]; 2], factors: [f32; 2], out: &mut [f32]) {
     let half = x.len() / 2;
     let ((low, high), (out_low, out_high)) = (x.split_at(half), out.split_at_mut(half));
-    // Four at a time, because heads are too narrow for loops of unknown length.
+    // Four at a time, because heads are too narrow for loops of unknown length to be fast.
     let ((low, low_rest), (high, high_rest)) = (low.as_chunks::<4>(), high.as_chunks::<4>());
     let ((cos, cos_rest), (sin, sin_rest)) = (cos.as_chunks::<4>(), sin.as_chunks::<4>());
     let (out_low, out_low_rest) = out_low.as_chunks_mut::<4>();
@@ -59,11 +59,11 @@ fn turn_pair([low, high]: [f32; 2], [cos, sin]: [f32; 2], factors: [f32; 2]) -> 
 
 /// Buffers for one head.
 struct Scratch {
-    /// `[S, C]`, turned.
+    /// `[S, C]`, rotated.
     q: Vec<f32>,
-    /// `[S, C]`, turned.
+    /// `[S, C]`, rotated.
     k: Vec<f32>,
-    /// `[QUERIES, T]`, where a block of queries sees at most `T` keys: scores, then weights.
+    /// `[QUERIES, T]`, where a block of queries sees at most `T` keys: first scores, then weights.
     weights: Vec<f32>,
 }
 
@@ -77,14 +77,13 @@ impl Attention {
         }
     }
 
-    /// What the queries of a block see, counted from the first key of the block.
+    /// Returns the keys that the queries of a block see, counted from the first key of the block.
     fn sight(&self, block: &Block) -> Sight {
         Sight { first: block.queries.start - block.keys.start, keys: block.keys.len(), window: self.window }
     }
 }
 
-/// As [`Kernel::forward`](super::Kernel::forward); saved is of every query the logarithm of the sum of the exponentials
-/// of its scores: `[B, H, S]`.
+/// Like [`Kernel::forward`](super::Kernel::forward). Saves for every query the log-sum-exp of its scores: `[B, H, S]`.
 pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
     let width = shape.width;
     let (stride, kv_stride) = shape.strides();
@@ -112,7 +111,7 @@ pub fn forward(shape: &Attention, [q, k, v]: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>
     (y, log_sums)
 }
 
-/// As [`Kernel::backward`](super::Kernel::backward).
+/// Like [`Kernel::backward`](super::Kernel::backward).
 pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], log_sums: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
     let width = shape.width;
     let (stride, kv_stride) = shape.strides();
@@ -159,19 +158,19 @@ pub fn backward(shape: &Attention, [q, k, v]: [&[f32]; 3], log_sums: &[f32], dy:
     [dq, dk, dv]
 }
 
-/// Which keys the queries of a block see. Positions count from the first key of the block.
+/// The keys that the queries of a block see. Positions are counted from the first key of the block.
 #[derive(Clone, Copy)]
 struct Sight {
     /// The position of the first query.
     first: usize,
-    /// The keys of the block.
+    /// The number of keys in the block.
     keys: usize,
-    /// How many keys a query sees, its own included.
+    /// The number of keys that a query sees, including its own.
     window: usize,
 }
 
 impl Sight {
-    /// The keys that query `row` sees. The others of the row, before and behind them, are set to zero.
+    /// Returns the keys that query `row` sees, and sets all others in the row to zero.
     #[inline(always)]
     fn cut<'a>(&self, row: usize, keys: &'a mut [f32]) -> &'a mut [f32] {
         let end = self.first + row + 1;
@@ -183,7 +182,7 @@ impl Sight {
     }
 }
 
-/// Scores to weights, in place.
+/// Converts scores to weights in place.
 struct Softmax<'a> {
     weights: &'a mut [f32],
     sight: Sight,
@@ -223,7 +222,8 @@ impl WithSimd for Softmax<'_> {
     }
 }
 
-/// Scores to weights, and gradients of the weights to gradients of the scores, both in place.
+/// Recomputes the weights from the scores, and converts gradients of the weights to gradients of the scores, both in
+/// place.
 struct SoftmaxBackward<'a> {
     weights: &'a mut [f32],
     slopes: &'a mut [f32],
@@ -246,7 +246,7 @@ impl WithSimd for SoftmaxBackward<'_> {
             for at in starts::<S>(weights.len()) {
                 let p = exp(simd, simd.sub_f32s(load(simd, weights, at), shift));
                 store(simd, weights, at, p);
-                // Read back, because behind the end `p` is not zero and may be infinite.
+                // Load the stored values, because beyond the end `p` is not zero and may be infinite.
                 sum = simd.mul_add_e_f32s(load(simd, weights, at), load(simd, slopes, at), sum);
             }
             let mean = simd.splat_f32s(simd.reduce_sum_f32s(sum));

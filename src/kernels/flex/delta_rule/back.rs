@@ -20,24 +20,24 @@ pub(super) struct Spot<'a> {
     pub(super) head: usize,
 }
 
-/// The gradients, and buffers for one chunk of `L` tokens.
+/// The gradients of a chunk, and the buffers for one chunk of `L` tokens.
 pub(super) struct Back {
     pub(super) keys: Keys,
     own: Head,
-    /// Of `q` and `k`, `[2 L, C]`, and of their inner products, `[2 L, L]`.
+    /// The gradients of `q` and `k`, `[2 L, C]`, and of their inner products, `[2 L, L]`.
     dunit: Vec<f32>,
     doverlap: Vec<f32>,
     /// `[2 L, L]`.
     dweights: Vec<f32>,
-    /// Of the running sums, `[L]`.
+    /// The gradients of the running sums: `[L]`.
     ds: Vec<f64>,
-    /// `[2 L, P]`: the gradient of the outputs above that of the right side of the system with a minus.
+    /// `[2 L, P]`: the gradient of the outputs, above the negated gradient of the right-hand side of the system.
     both: Vec<f32>,
     /// `[2 L, P]`.
     dread: Vec<f32>,
     pub(super) dmixed: Vec<f32>,
     pub(super) dstrength: Vec<f32>,
-    /// Of `g`, `[B, S, V]`.
+    /// The gradient of `g`: `[B, S, V]`.
     pub(super) dg: Vec<f64>,
 }
 
@@ -64,8 +64,8 @@ impl Back {
         }
     }
 
-    /// One value head: from the gradient of its state behind the chunk, which is that of none behind the last, to the
-    /// one before it.
+    /// Backward pass of one value head: converts the gradient of its state after the chunk (which is zero after the
+    /// last chunk) to that of the state before it.
     pub(super) fn head(&mut self, spot: Spot, [mixed, before, w, dy]: [&[f32]; 4], gates: &Gates, dstate: &mut [f32]) {
         let Spot { scan, place, head } = spot;
         let width = scan.sizes.value_width;
@@ -93,8 +93,8 @@ impl Back {
         self.weights(spot, w, dbeta);
     }
 
-    /// From the gradient of the state behind the chunk, `exp(c_last) s + k^T (exp(c_last - c) w)`, to those of `w`, of
-    /// the keys and of the running sums.
+    /// Converts the gradient of the state after the chunk, `exp(c_last) s + k^T (exp(c_last - c) w)`, to those of `w`,
+    /// the keys and the running sums.
     fn behind_chunk(&mut self, spot: Spot, w: &[f32], dstate: &[f32]) {
         let DeltaRule { key_width, value_width: width, .. } = spot.scan.sizes;
         let len = spot.place.tokens.len();
@@ -115,8 +115,9 @@ impl Back {
         add(dkeys, matrix(scaled, width), matrix(dstate, width).transpose());
     }
 
-    /// From the gradient of the right side of the system to those of `v`, and of `beta` as a factor of it. Behind it,
-    /// `dread` is a gradient: of what the outputs read, and of the surprise, which is also that of `v`.
+    /// Converts the gradient of the right-hand side of the system to those of `v` and of `beta` as its factor.
+    /// Afterwards, `dread` is the gradient of the values that the outputs read, and of the surprise, which is also that
+    /// of `v`.
     fn values(&mut self, spot: Spot, before: &[f32]) -> Vec<f64> {
         let Spot { scan, place, head } = spot;
         let width = scan.sizes.value_width;
@@ -140,7 +141,8 @@ impl Back {
         dbeta
     }
 
-    /// Through what was read of the state before the chunk, and what passed from it to the one `behind`.
+    /// Backward pass through the reads of the state before the chunk, and through its decayed part in the state
+    /// `behind`.
     fn before_chunk(&mut self, spot: Spot, before: &[f32], dstate: &mut [f32], behind: bool) {
         let DeltaRule { key_width, value_width: width, .. } = spot.scan.sizes;
         let len = spot.place.tokens.len();
@@ -157,7 +159,8 @@ impl Back {
         add(dstate, matrix(&keys.unit, key_width).transpose(), dread);
     }
 
-    /// Through the weights to the inner products, the running sums and `beta`, whose gradient so far is given.
+    /// Backward pass through the weights, to the inner products, the running sums and `beta`, whose gradient so far is
+    /// given.
     fn weights(&mut self, spot: Spot, w: &[f32], mut dbeta: Vec<f64>) {
         let Spot { scan, place, head } = spot;
         let DeltaRule { value_width: width, value_heads, .. } = scan.sizes;
@@ -181,7 +184,7 @@ impl Back {
         }
     }
 
-    /// Through the inner products and the lengths of queries and keys.
+    /// Backward pass through the inner products and the lengths of queries and keys.
     pub(super) fn end(&mut self, scan: &DeltaScan, place: &Place, key_head: usize) {
         let width = scan.sizes.key_width;
         let columns = scan.columns();
@@ -206,11 +209,11 @@ impl Back {
     }
 }
 
-/// From the gradients of both to those of the inner products, of `beta` and of the running sums.
+/// Converts the gradients of both weight matrices to those of the inner products, of `beta` and of the running sums.
 struct WeighBackward<'a> {
     overlap: &'a [f32],
     own: &'a Head,
-    /// Becomes what is spread over the sums.
+    /// Becomes the gradient that is distributed over the sums.
     dweights: &'a mut [f32],
     doverlap: &'a mut [f32],
     dbeta: &'a mut [f64],
@@ -233,14 +236,14 @@ impl WithSimd for WeighBackward<'_> {
             let [keys, scores, a] = [keys, scores, a].map(|x| &x[row.clone()]);
             let [dscores, da, dqueries, dkeys] =
                 [&mut *dscores, &mut *da, &mut *dqueries, &mut *dkeys].map(|x| &mut x[row.clone()]);
-            // On the diagonal only the scores have a weight.
+            // On the diagonal, only the scores have a weight.
             da[i] = 0.0;
             let seen = &mut l[..=i];
             let strength = simd.splat_f32s(beta[i]);
             let mut sum = simd.splat_f32s(0.0);
             for at in starts::<S>(i + 1) {
                 store(simd, seen, at, sums.between(simd, i, at));
-                // Read back, because behind the end it is not zero and may be infinite.
+                // Load the stored values, because beyond the end they are not zero and may be infinite.
                 let l = load(simd, seen, at);
                 let dscore = load(simd, dscores, at);
                 let da_now = load(simd, da, at);

@@ -1,6 +1,6 @@
-//! The gated delta rule in chunks; see `kernels::delta_rule` for the notation. One sequence, one chunk and one key head
-//! at a time; the backward pass computes the matrices of a chunk anew and keeps the corrections `w` and the states
-//! before chunks.
+//! The gated delta rule in chunks; see `kernels::delta_rule` for the notation. It processes one sequence, one chunk and
+//! one key head at a time. The backward pass recomputes the matrices of a chunk; the corrections `w` and the states
+//! before chunks are stored.
 
 mod back;
 
@@ -23,20 +23,21 @@ use crate::{dims::DeltaRule, kernels::LENGTH_EPSILON};
 pub struct DeltaScan {
     /// `S`.
     pub seq: usize,
-    /// The others.
+    /// The other sizes.
     pub sizes: DeltaRule,
 }
 
-/// What is kept for the backward pass.
+/// What is stored for the backward pass.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
-    /// Before every chunk but the first: `[B, chunks - 1, V, C, P]`.
+    /// The states before every chunk but the first: `[B, chunks - 1, V, C, P]`.
     states: Vec<f32>,
-    /// `w`, head by head in every chunk: `[B, chunks, V, L, P]`.
+    /// `w`, ordered by head in every chunk: `[B, chunks, V, L, P]`.
     corrections: Vec<f32>,
 }
 
-/// Of all tokens and value heads, `[B, S, V]`: `beta`, `g = ln alpha`, and the derivative of `g` by `decay`.
+/// For all tokens and value heads, `[B, S, V]`: `beta`, `g = ln alpha`, and the derivative of `g` with respect to
+/// `decay`.
 struct Gates {
     beta: Vec<f32>,
     g: Vec<f64>,
@@ -48,29 +49,29 @@ struct Gates {
 struct Place {
     sequence: usize,
     chunk: usize,
-    /// Counted over the batch.
+    /// The tokens, counted over the batch.
     tokens: Range<usize>,
 }
 
 impl DeltaScan {
-    /// `V P`.
+    /// Returns `V P`.
     fn values(&self) -> usize {
         self.sizes.value_heads * self.sizes.value_width
     }
 
-    /// Columns of `q | k | v`.
+    /// Returns the number of columns of `q | k | v`.
     fn columns(&self) -> usize {
         2 * self.sizes.key_heads * self.sizes.key_width + self.values()
     }
 
-    /// The first columns of a query head, its keys, and a value head.
+    /// Returns the first columns of a query head, of its keys, and of a value head.
     fn first(&self, key_head: usize, head: usize) -> [usize; 3] {
         let DeltaRule { key_heads, key_width, value_width, .. } = self.sizes;
         let keys = key_heads * key_width;
         [key_head * key_width, keys + key_head * key_width, 2 * keys + head * value_width]
     }
 
-    /// Chunks of a sequence.
+    /// Returns the number of chunks per sequence.
     fn count(&self) -> usize {
         self.seq.div_ceil(self.sizes.chunk)
     }
@@ -87,25 +88,25 @@ impl DeltaScan {
         })
     }
 
-    /// The value heads that share a key head.
+    /// Returns the value heads that share a key head.
     fn sharing(&self, key_head: usize) -> Range<usize> {
         let count = self.sizes.value_heads / self.sizes.key_heads;
         key_head * count..(key_head + 1) * count
     }
 
-    /// The states of a head among those of a sequence.
+    /// Returns the range of a head's state among those of a sequence.
     fn state(&self, head: usize) -> Range<usize> {
         let size = self.sizes.key_width * self.sizes.value_width;
         head * size..(head + 1) * size
     }
 
-    /// The state of a head before a chunk, where there is one, among those kept.
+    /// Returns the range of a head's stored state before a chunk. `None` for the first chunk.
     fn before(&self, place: &Place, head: usize) -> Option<Range<usize>> {
         let row = place.sequence * (self.count() - 1) + place.chunk.checked_sub(1)?;
         Some(self.state(row * self.sizes.value_heads + head))
     }
 
-    /// The corrections of a head in a chunk, among those kept.
+    /// Returns the range of a head's stored corrections in a chunk.
     fn corrections(&self, place: &Place, head: usize) -> Range<usize> {
         let width = self.sizes.value_width;
         let len = place.tokens.len();
@@ -127,12 +128,12 @@ impl DeltaScan {
     }
 }
 
-/// One key head of a chunk of `L` tokens: queries above keys.
+/// One key head of a chunk of `L` tokens. Queries are stored above keys.
 #[derive(Default)]
 struct Keys {
     /// `[2 L, C]`: `q` and `k`.
     unit: Vec<f32>,
-    /// `[2 L]`: one over the lengths that they had.
+    /// `[2 L]`: the reciprocals of the original lengths.
     lengths: Vec<f32>,
     /// `[2 L, L]`: `q k^T` and `k k^T`.
     overlap: Vec<f32>,
@@ -170,7 +171,7 @@ struct Head {
     sums: Sums,
     /// `[L]`.
     beta: Vec<f32>,
-    /// `[2 L]`: `exp(c)`, and the same with a minus.
+    /// `[2 L]`: `exp(c)`, and `-exp(c)`.
     from_start: Vec<f32>,
     /// `[L]`: `exp(c_last - c)`.
     to_end: Vec<f32>,
@@ -222,12 +223,12 @@ impl Head {
         }
     }
 
-    /// What is left of the state behind the chunk.
+    /// Returns the decay of the state over the chunk.
     fn passed(&self) -> f32 {
         self.sums.since_start(self.beta.len() - 1)
     }
 
-    /// `v - exp(c) k s` in the place of the values.
+    /// Replaces the values by `v - exp(c) k s`.
     fn surprise(&mut self, decayed: &[f32]) {
         self.values.iter_mut().zip(decayed).for_each(|(v, read)| *v += read);
     }
@@ -288,8 +289,8 @@ impl Kernel<5> for DeltaScan {
         (y, kept)
     }
 
-    /// With `dw` the gradient of the corrections, `dr = (I + A)^-T dw` is that of the right side and `-dr w^T` that of
-    /// `A`.
+    /// With the gradient `dw` of the corrections, `dr = (I + A)^-T dw` is that of the right-hand side and `-dr w^T`
+    /// that of `A`.
     fn backward(
         &self,
         [mixed, strength, decay, bias, a_log]: [&[f32]; 5],

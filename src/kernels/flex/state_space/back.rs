@@ -12,23 +12,23 @@ use super::{
 };
 use crate::dims::StateSpace;
 
-/// The gradients, and buffers for one [`Place`].
+/// The gradients of a chunk, and the buffers for one [`Place`].
 pub(super) struct Back {
     work: Work,
-    /// Of `y`, `[L, K P]`.
+    /// The gradient of `y`: `[L, K P]`.
     dy: Vec<f32>,
-    /// Of `u`, `[L, K P]`.
+    /// The gradient of `u`: `[L, K P]`.
     du: Vec<f32>,
-    /// Of `C B^T`, `[L, L]`.
+    /// The gradient of `C B^T`: `[L, L]`.
     dscores: Vec<f32>,
-    /// Of one head's `C B^T * l`, `[L, L]`.
+    /// The gradient of one head's `C B^T * l`: `[L, L]`.
     dweights: Vec<f32>,
-    /// Of the sums `s` of every head, `[K][L]`.
+    /// The gradients of the sums `s` of every head: `[K][L]`.
     ds: Vec<Vec<f64>>,
     /// `[L, K P]`.
     scratch: [Vec<f32>; 2],
     pub(super) dmixed: Vec<f32>,
-    /// First of `dt`.
+    /// The gradient of `dt`, and then of `step`.
     pub(super) dstep: Vec<f32>,
     pub(super) da_log: Vec<f64>,
     pub(super) dskip: Vec<f64>,
@@ -72,8 +72,8 @@ impl Back {
         take(&dy[place.rows(inner)], inner, place.channel(), channels, &mut self.dy);
     }
 
-    /// `h = exp(s_last) h_before + B^T v` with `v_j = exp(s_last - s_j) u_j`: from the gradient of the state behind the
-    /// chunk to that of the state before it.
+    /// Backward pass of `h = exp(s_last) h_before + B^T v` with `v_j = exp(s_last - s_j) u_j`: from the gradient of the
+    /// state after the chunk to that of the state before it.
     pub(super) fn write_state(&mut self, place: &Place, mixed: &[f32], before: Option<&[f32]>, dstates: &mut [f32]) {
         let ((heads, channels), StateSpace { width, .. }) = (place.scan.shared(), place.scan.sizes);
         let ([b, _], [db, _], last) = (place.matrices(mixed), place.columns(), place.tokens.len() - 1);
@@ -97,7 +97,7 @@ impl Back {
         }
     }
 
-    /// `y_i += exp(s_i) C_i h_before`.
+    /// Backward pass of `y_i += exp(s_i) C_i h_before`.
     pub(super) fn read_state(&mut self, place: &Place, mixed: &[f32], before: &[f32], dstates: &mut [f32]) {
         let ((heads, channels), StateSpace { width, .. }) = (place.scan.shared(), place.scan.sizes);
         let ([_, c], [_, dc]) = (place.matrices(mixed), place.columns());
@@ -112,7 +112,7 @@ impl Back {
         add(dstates, c.transpose(), dread);
     }
 
-    /// `y += (C B^T * l) u`.
+    /// Backward pass of `y += (C B^T * l) u`.
     pub(super) fn within(&mut self, place: &Place, mixed: &[f32]) {
         let ((_, channels), StateSpace { width, .. }, len) =
             (place.scan.shared(), place.scan.sizes, place.tokens.len());
@@ -137,7 +137,7 @@ impl Back {
         add_strided(&mut self.dmixed[dc..], columns, dscores, b);
     }
 
-    /// `u = dt x`, `y += skip x`, and the gradients of the heads.
+    /// Backward pass of `u = dt x` and `y += skip x`, and the gradients of the per-head parameters.
     pub(super) fn end(&mut self, place: &Place, steps: &Steps, skip: &[f32]) {
         let ((heads, channels), StateSpace { width, heads: all, .. }) = (place.scan.shared(), place.scan.sizes);
         let first = place.heads().start;
@@ -158,7 +158,7 @@ impl Back {
     }
 }
 
-/// The weights anew, and from their gradients those of the scores and of the sums.
+/// Recomputes the weights, and converts their gradients to those of the scores and the sums.
 struct WeighBackward<'a> {
     scores: &'a [f32],
     sums: &'a Sums,
@@ -182,7 +182,7 @@ impl WithSimd for WeighBackward<'_> {
             hidden.fill(0.0);
             for at in starts::<S>(i + 1) {
                 store(simd, seen, at, self.sums.between(simd, i, at));
-                // Read back, because behind the end it is not zero and may be infinite.
+                // Load the stored values, because beyond the end they are not zero and may be infinite.
                 let l = load(simd, seen, at);
                 let score = load(simd, scores, at);
                 let slope = simd.mul_f32s(load(simd, dweights, at), l);

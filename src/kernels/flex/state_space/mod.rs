@@ -1,6 +1,6 @@
 //! The chunked dual form of Mamba-2's state space: `h_t = exp(a_t) h_(t-1) + B_t u_t^T`, `y_t = C_t h_t + skip x_t`,
-//! with `u = dt x` and `a = dt A`. One sequence, one chunk and one group of heads at a time; the backward pass computes
-//! the matrices of a chunk anew and keeps only the states before chunks.
+//! with `u = dt x` and `a = dt A`. It processes one sequence, one chunk and one group of heads at a time. The backward
+//! pass recomputes the matrices of a chunk; only the states before chunks are stored.
 
 mod back;
 
@@ -25,11 +25,11 @@ use crate::dims::StateSpace;
 pub struct StateSpaceScan {
     /// `S`.
     pub seq: usize,
-    /// The others.
+    /// The other sizes.
     pub sizes: StateSpace,
 }
 
-/// Of all tokens and heads, `[B, S, H]`: `dt`, its derivative by `step`, and `a`.
+/// For all tokens and heads, `[B, S, H]`: `dt`, its derivative with respect to `step`, and `a`.
 struct Steps {
     dt: Vec<f32>,
     slope: Vec<f32>,
@@ -38,31 +38,31 @@ struct Steps {
     rates: Vec<f64>,
 }
 
-/// One group of one chunk of one sequence.
+/// One group of heads in one chunk of one sequence.
 struct Place<'a> {
     scan: &'a StateSpaceScan,
-    /// Tokens, counted over the batch.
+    /// The tokens, counted over the batch.
     tokens: Range<usize>,
     group: usize,
 }
 
 impl StateSpaceScan {
-    /// `H P`.
+    /// Returns `H P`.
     fn inner(&self) -> usize {
         self.sizes.heads * self.sizes.width
     }
 
-    /// Columns of `x | B | C`.
+    /// Returns the number of columns of `x | B | C`.
     fn columns(&self) -> usize {
         self.inner() + 2 * self.sizes.groups * self.sizes.state
     }
 
-    /// Chunks of a sequence.
+    /// Returns the number of chunks per sequence.
     fn count(&self) -> usize {
         self.seq.div_ceil(self.sizes.chunk)
     }
 
-    /// Heads of a group, and their channels.
+    /// Returns the number of heads per group, and of their channels.
     fn shared(&self) -> (usize, usize) {
         let heads = self.sizes.heads / self.sizes.groups;
         (heads, heads * self.sizes.width)
@@ -94,35 +94,35 @@ impl Place<'_> {
         self.group * heads..(self.group + 1) * heads
     }
 
-    /// The first channel of the group in `x` and `y`.
+    /// Returns the first channel of the group in `x` and `y`.
     fn channel(&self) -> usize {
         self.group * self.scan.shared().1
     }
 
-    /// The states of the group among those of a sequence, `[N, channels]`.
+    /// Returns the range of the group's states among those of a sequence, `[N, channels]`.
     fn states(&self) -> Range<usize> {
         let size = self.scan.shared().1 * self.scan.sizes.state;
         self.group * size..(self.group + 1) * size
     }
 
-    /// Where `B` and `C` of the group begin.
+    /// Returns the first columns of `B` and `C` of the group.
     fn columns(&self) -> [usize; 2] {
         let (start, StateSpace { groups, state, .. }) = (self.tokens.start * self.scan.columns(), self.scan.sizes);
         [0, groups].map(|skipped| start + self.scan.inner() + (skipped + self.group) * state)
     }
 
-    /// `B` and `C`, `[L, N]` each.
+    /// Returns `B` and `C`, `[L, N]` each.
     fn matrices<'a>(&self, mixed: &'a [f32]) -> [MatRef<'a, f32>; 2] {
         self.columns().map(|at| strided(&mixed[at..], self.tokens.len(), self.scan.sizes.state, self.scan.columns()))
     }
 
-    /// The rows of the chunk in a tensor of `columns` columns.
+    /// Returns the range of the chunk's rows in a tensor with `columns` columns.
     fn rows(&self, columns: usize) -> Range<usize> {
         self.tokens.start * columns..self.tokens.end * columns
     }
 }
 
-/// Buffers for one [`Place`]: `L` tokens, `K` heads of width `P`.
+/// Buffers for one [`Place`]: `L` tokens, `K` heads with `P` channels each.
 struct Work {
     /// `[L, K P]`.
     x: Vec<f32>,
@@ -172,7 +172,7 @@ impl Work {
         set(&mut self.scores, c, b.transpose());
     }
 
-    /// What is left of the state behind the chunk, of every head.
+    /// Returns the decay of the state over the chunk, per head.
     fn passed(&self) -> &[f32] {
         &self.from_start[self.from_start.len() - self.sums.len()..]
     }
