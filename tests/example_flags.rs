@@ -329,8 +329,8 @@ fn folders_that_cannot_be_made_are_named() {
     {
         std::os::unix::fs::symlink("/nowhere", runs.join("dangling")).unwrap();
         std::os::unix::fs::symlink("loop", runs.join("loop")).unwrap();
-        refuse(&mut search(runs, &["--run", "dangling"]), "a link to no folder");
-        refuse(&mut search(runs, &["--run", "loop"]), "a link to no folder");
+        refuse(&mut search(runs, &["--run", "dangling"]), "a link, but not to a folder");
+        refuse(&mut search(runs, &["--run", "loop"]), "a link, but not to a folder");
     }
     succeed(&mut search(runs, &["--run", "tiny"]));
     let mut report = program("report");
