@@ -99,7 +99,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Budget::Flops(flops) => flops,
         Budget::Tokens(_) => 0.0,
     });
-    println!("{} trainings from nothing: {}", cells.len(), shared::expected(work.sum()));
+    println!("{} trainings in total: {}", cells.len(), shared::expected(work.sum()));
     let path = folder.join("measurements.jsonl");
     let bar = Bar::new(cells.len() as u64);
     let tell = |done: usize, measured: &Measurement| {

@@ -77,7 +77,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         {
             let start = Instant::now();
             Page::new(&study).title("A soak").write(path)?;
-            let bytes = fs::metadata(path).context("the page is not there")?.len();
+            let bytes = fs::metadata(path).context("the page does not exist")?.len();
             println!(
                 "page of {} trials: {bytes} bytes in {:.2} s",
                 study.trials().len(),
