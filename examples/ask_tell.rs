@@ -1,4 +1,4 @@
-//! You own the loop: ask for a trial, evaluate it wherever you like, tell what came of it.
+//! Write the loop yourself: ask for a trial, evaluate it anywhere, tell the result.
 //!
 //! `cargo run --release --example ask_tell`
 
@@ -14,7 +14,9 @@ fn accuracy_of(architecture: &Architecture) -> f64 {
 }
 
 fn main() -> anyhow::Result<()> {
-    shared::no_arguments("Asks a session for trials, scores them, tells what came of them, and scales the result.");
+    shared::no_arguments(
+        "Asks a session for trials, evaluates them, tells the results, and scales the best architecture.",
+    );
     let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6)?;
     let searcher = RegularizedEvolution::new(8, 3)?;
     let mut session = Session::in_memory(space, Goal::default(), Seed(7), searcher);

@@ -1,8 +1,8 @@
-//! From the result of a search to a folder that other tools load.
+//! Exports the result of a search to a folder that other tools can load.
 //!
 //! `cargo run --release --example export -- runs/NAME` reads `runs/NAME/target.json`, which the example `search` wrote,
-//! and writes `runs/NAME/export`: a folder of Hugging Face's transformers with a model card and without weights, and a
-//! launch script for Megatron-LM where it can express the model. `--help` lists what can be changed.
+//! and writes `runs/NAME/export`: a Hugging Face transformers folder with a model card but without weights and, if
+//! Megatron-LM can express the model, a launch script for it. `--help` lists the options.
 
 #[macro_use]
 mod shared;
@@ -26,47 +26,48 @@ use composer_nas::{
     weights,
 };
 
-/// Writes what a search found as a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness load.
+/// Writes the result of a search as a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness can load.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Folder of a run with its target.json, or a file with a model's specification.
+    /// Folder of a run that contains target.json, or a file with a model specification.
     run: PathBuf,
-    /// The folder to write; `export` inside the run's folder by default.
+    /// The folder to write; by default `export` in the folder of the run.
     out: Option<PathBuf>,
-    /// Which model class shall load it.
+    /// The model class that the folder is for.
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
     format: FormatArg,
-    /// What A is: a change that opens other formats. A training of the weights has to be with the same one.
+    /// The attention variant of the symbol A, which makes other formats possible. Train the weights with the same
+    /// variant.
     #[arg(long, value_enum, default_value_t = AttentionArg::Plain, conflicts_with = "weights")]
     attention: AttentionArg,
-    /// Numbers of the weights.
+    /// Number format of the weights.
     #[arg(long, value_enum, default_value_t = PrecisionArg::Bf16)]
     precision: PrecisionArg,
-    /// Draw initial weights from this seed and write them too.
+    /// Also write weights, initialised at random with this seed.
     #[arg(long, value_name = "SEED", conflicts_with = "weights")]
     draw: Option<u64>,
-    /// Take the weights of this folder: a checkpoint of a pre-training, or an exported model.
+    /// Take the weights from this folder: a checkpoint of a pre-training or an exported model.
     #[arg(long, value_name = "FOLDER")]
     weights: Option<PathBuf>,
-    /// Largest file of weights, in megabytes.
+    /// Maximum size of a weights file, in megabytes.
     #[arg(long, default_value_t = 5000)]
     shard: u64,
-    /// Longest sequence that receivers allow.
+    /// Maximum sequence length to declare.
     #[arg(long, default_value_t = 4096)]
     positions: usize,
     /// Folder with a tokenizer.json.
     #[arg(long)]
     tokenizer: Option<PathBuf>,
-    /// Id of the token that begins a text.
+    /// Token id that starts a text.
     #[arg(long)]
     bos: Option<u32>,
-    /// Id of the token that ends a text.
+    /// Token id that ends a text.
     #[arg(long)]
     eos: Option<u32>,
-    /// Replace a model that is there.
+    /// Replace an existing model.
     #[arg(long)]
     overwrite: bool,
-    /// Refuse what would only be warned of.
+    /// Turn warnings into errors.
     #[arg(long)]
     strict: bool,
 }
@@ -87,23 +88,23 @@ enum FormatArg {
     Flat,
 }
 
-/// What `A` is.
+/// The attention variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum AttentionArg {
-    /// All channels turn, as in Llama.
+    /// Rotary embedding on all channels, as in Llama.
     Plain,
-    /// Without positions, as in Nemotron-H.
+    /// No position embedding, as in Nemotron-H.
     NoPositions,
-    /// With norms of queries and keys by head, as in Qwen3 and LFM2.
+    /// Query and key norms per head, as in Qwen3 and LFM2.
     Norms,
-    /// Half of each head turns, as in Bamba.
+    /// Rotary embedding on half of each head, as in Bamba.
     Half,
-    /// A quarter of each head turns; norms and a gate, as in Qwen3-Next.
+    /// Rotary embedding on a quarter of each head, with norms and a gate, as in Qwen3-Next.
     Gated,
 }
 
 impl AttentionArg {
-    /// The standard layers with this attention.
+    /// Returns the standard layers with this attention.
     fn primitives(self) -> Primitives {
         let usual = CustomAttention::default();
         let norm = QueryKeyNorm::PerHead;
@@ -130,7 +131,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    // A run is read with the layers it was searched with, whatever is to be written.
+    // Read the run with the layers of the search, whatever is exported.
     let spec = read_model(&args.run, &Primitives::standard())?;
     let primitives = args.attention.primitives();
     let run = if args.run.is_dir() { &args.run } else { args.run.parent().unwrap_or(Path::new(".")) };
@@ -198,7 +199,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How the architecture was found, as far as the run's folder tells.
+/// Returns how the architecture was found, if the folder is that of a run.
 fn provenance(run: &Path) -> anyhow::Result<Option<Provenance>> {
     let journal = run.join("journal.jsonl");
     Ok(if journal.is_file() { Some(Provenance::read(journal)?) } else { None })

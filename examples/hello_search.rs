@@ -1,4 +1,4 @@
-//! The smallest search: six layers of attention and SwiGLU, trained on MAD, scaled to Llama 1B.
+//! The smallest search: six layers of attention and SwiGLU, trained on MAD, then scaled to Llama 1B.
 //!
 //! `cargo run --release --example hello_search [TRIALS]`
 
@@ -13,7 +13,7 @@ use composer_nas::prelude::*;
 /// Searches six layers of attention and SwiGLU, and scales the result to Llama 1B.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Trials in all.
+    /// Total number of trials.
     #[arg(default_value_t = 8)]
     trials: usize,
 }

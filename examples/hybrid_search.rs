@@ -1,7 +1,7 @@
-//! A search over attention, SwiGLU and Mamba-2: six layers, at most two of them attention, compared at equal
-//! parameters, and the result beside published hybrids of the same size.
+//! Searches six layers of attention, SwiGLU and Mamba-2, with at most two attention layers, at equal parameters, and
+//! compares the result with published hybrids of the same size.
 //!
-//! `cargo run --release --example hybrid_search [TRIALS]`; the same command again resumes `runs/hybrid_search`.
+//! `cargo run --release --example hybrid_search [TRIALS]`; run it again to resume `runs/hybrid_search`.
 
 #[macro_use]
 mod shared;
@@ -15,19 +15,19 @@ use composer_nas::{cost::Workload, pipeline::PipelineError, prelude::*, space::b
 /// Searches six layers of attention (at most two), SwiGLU and Mamba-2 at equal parameters, and compares the result with
 /// published hybrids.
 ///
-/// The same command again resumes the run; a larger number of trials continues it.
+/// Run the same command again to resume, or use a larger number of trials to continue.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Trials in all, those of earlier runs included.
+    /// Total number of trials, including those of earlier runs.
     #[arg(default_value_t = 24)]
     trials: usize,
-    /// Root of everything random. Another seed needs another --run.
+    /// Seed of all random numbers. Another seed needs another --run.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Name of the run: its folder inside --runs.
+    /// Name of the run, which is its folder in --runs.
     #[arg(long, value_name = "NAME", default_value = "hybrid_search", value_parser = shared::folder_name)]
     run: String,
-    /// Folder that holds the runs.
+    /// Folder that contains the runs.
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
 }
@@ -43,7 +43,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let primitives = Primitives::hybrid();
     let target = Target::llama_1b();
     let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu", "mamba2"])?, 6)?;
-    // Sequences of the proxy are so short that attention costs nothing there: what its cache may cost is said here.
+    // The short sequences of the proxy do not penalise attention for its cache, so limit it here.
     let space = space.count(Symbol::ATTENTION, 0..=2)?;
     let evaluator = Mad::hybrid(&primitives, &device::best()?.device).of_blocks(5)?;
     let found = Pipeline::new(&primitives, space, evaluator)

@@ -1,9 +1,8 @@
-//! A scaling study at toy size: stacked, stretched, Llama-like and sandwich sequences, each at several sizes and
-//! amounts of work.
+//! A scaling study at toy size: stacked, stretched, Llama-like and sandwich architectures, each at several sizes and
+//! training budgets.
 //!
 //! `examples/fetch_corpus.sh && cargo run --release --example isoflop` trains the grid on a CPU, prints the fits and
-//! draws `isoflop.svg`. The same command again goes on where it was stopped; `--plan` shows the grid and trains
-//! nothing.
+//! draws `isoflop.svg`. Run it again to continue an interrupted study; `--plan` prints the grid without training.
 
 #[macro_use]
 mod shared;
@@ -28,23 +27,23 @@ use composer_nas::{
 };
 use indicatif::ProgressBar as Bar;
 
-/// Training allocates much and briefly, which this allocator takes well.
+/// Training makes many short-lived allocations, which this allocator handles well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Compares how architectures scale: several sizes and amounts of work each.
+/// Compares how architectures scale, at several sizes and training budgets.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Training work per model, in floating-point operations.
+    /// Training budgets per model, in FLOPs.
     #[arg(long, value_delimiter = ',', default_value = "1.5e11,3e11,6e11", value_parser = shared::flops)]
     budgets: Vec<f64>,
-    /// Widths of the sizes.
+    /// Model widths.
     #[arg(long, value_delimiter = ',', default_value = "8,12,16,24,32")]
     widths: Vec<usize>,
-    /// Blocks of attention and MLP of every size.
+    /// Number of blocks of attention and MLP at every size.
     #[arg(long, default_value_t = 6, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_LAYERS as u64 / 2))]
     blocks: usize,
-    /// Trainings of every cell, each with draws of its own.
+    /// Number of trainings of every cell, each with its own random numbers.
     #[arg(long, value_name = "TIMES", default_value_t = 1)]
     repeat: u64,
     /// Tokens per sequence.
@@ -53,31 +52,31 @@ struct Args {
     /// Sequences per step.
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
-    /// The highest learning rate.
+    /// Peak learning rate.
     #[arg(long, default_value_t = 4e-3)]
     learning_rate: f64,
-    /// Folder of the corpus. Made from --text where it does not exist.
+    /// Folder of the corpus. Created from --text if it does not exist.
     #[arg(long, default_value = "runs/corpus/tokens-512")]
     corpus: PathBuf,
-    /// Folder of .txt files to make the corpus of.
+    /// Folder of .txt files from which to create the corpus.
     #[arg(long, default_value = "runs/corpus/text")]
     text: PathBuf,
-    /// Token ids of the tokenizer that is trained on the text.
+    /// Vocabulary size of the tokenizer that is trained on the text.
     #[arg(long, default_value_t = 512)]
     vocabulary: usize,
-    /// Trainings at once; on a CPU each has one core.
+    /// Number of trainings in parallel; each uses one core on a CPU.
     #[arg(long, default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(1..=Threads::MOST as u64))]
     workers: usize,
     /// Where to train: auto, flex, cuda:0, ...
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Name of the run: its folder inside --runs.
+    /// Name of the run, which is its folder in --runs.
     #[arg(long, value_name = "NAME", default_value = "isoflop", value_parser = shared::folder_name)]
     run: String,
-    /// Folder that holds the runs.
+    /// Folder that contains the runs.
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
-    /// Print the grid and stop.
+    /// Print the grid and exit.
     #[arg(long)]
     plan: bool,
 }
@@ -100,7 +99,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Budget::Flops(flops) => flops,
         Budget::Tokens(_) => 0.0,
     });
-    println!("{} trainings from nothing: {}", cells.len(), shared::expected(work.sum()));
+    println!("{} trainings in total: {}", cells.len(), shared::expected(work.sum()));
     let path = folder.join("measurements.jsonl");
     let bar = Bar::new(cells.len() as u64);
     let tell = |done: usize, measured: &Measurement| {
@@ -120,7 +119,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Args {
-    /// Where the study lies.
+    /// Returns the folder of the study.
     fn folder(&self) -> PathBuf {
         self.runs.join(&self.run)
     }
@@ -155,7 +154,7 @@ impl Args {
                 Family::extrapolated("stacked", "2A+4M".parse()?, Stack, primitives),
                 Family::extrapolated("stretched", "2A+5M+2A+3M+1A+3M".parse()?, Stretch, primitives),
                 Family::of_blocks("llama", baseline::llama),
-                // The coefficient of the paper's best sandwich: 6 of 16 sublayers.
+                // The coefficient of the best sandwich in the paper: 6 of 16 sublayers.
                 Family::of_blocks("sandwich", |blocks| baseline::sandwich(blocks, 3 * blocks / 8)),
             ],
             sizes,
@@ -220,7 +219,7 @@ fn conclude(args: &Args, measurements: &[Measurement]) -> anyhow::Result<()> {
     for scaling in &scalings {
         println!("{:<10} {:<30} {}", scaling.family, shown(scaling.parameters.slope), shown(scaling.loss.slope));
     }
-    // Every sequence and size that both budgets have, ranked by its loss.
+    // Rank all sequences and sizes that both budgets have by their losses.
     let (least, most) = args.budgets.iter().fold((f64::INFINITY, 0f64), |(low, high), &b| (low.min(b), high.max(b)));
     let pairs = measurements.iter().filter(|m| m.budget() == least).filter_map(|small| {
         let same = |m: &&Measurement| {

@@ -1,10 +1,10 @@
-//! How fast a found model is on this device, beside Llama:
-//! `cargo run --release --example latency -- runs/NAME`, or any sequence at the widths of a named target:
-//! `... -- --architecture 18A+36M --like llama_8b`.
+//! Measures the speed of a model on this device and compares it with Llama: `cargo run --release --example latency --
+//! runs/NAME` for the result of a search, or `... -- --architecture 18A+36M --like llama_8b` for any sequence at the
+//! widths of a named target.
 //!
-//! Every kind of layer is timed once, reading a prompt and decoding with a full cache; a model takes the sum of its
-//! layers. The times are left beside the model as `latency.json`, or in the folder that `--latency` names, and the page
-//! of the run shows them: `report -- runs/NAME`.
+//! Every kind of layer is timed once, for reading a prompt and for decoding with a full cache. The time of a model is
+//! the sum over its layers. The times are written to `latency.json` beside the model, or in the folder given by
+//! `--latency`, and the page of the run shows them: `report -- runs/NAME`.
 
 #[macro_use]
 mod shared;
@@ -28,47 +28,47 @@ use composer_nas::{
 };
 use shared::letters::Written;
 
-/// Training allocates much and briefly, which this allocator takes well.
+/// Training makes many short-lived allocations, which this allocator handles well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Times a model against Llama's sequence of the same number of blocks.
+/// Measures the time of a model and of the Llama architecture with the same number of blocks.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A run's folder, or the target.json in it: what a search found.
+    /// Folder of a run, or the target.json in it.
     #[arg(required_unless_present = "architecture", conflicts_with = "architecture")]
     run: Option<PathBuf>,
-    /// Layers to be timed in place of a file, at full size.
+    /// Measure these layers, at full size, instead of a file.
     #[arg(long)]
     architecture: Option<Written>,
     /// The alphabet of --architecture: ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M.
     #[arg(long, value_name = "ALPHABET")]
     letters: Option<Alphabet>,
-    /// The target whose widths and Llama these layers are compared at.
+    /// Target that gives the widths and the Llama architecture for these layers.
     #[arg(long, default_value = "llama_1b", requires = "architecture")]
     like: String,
     /// Where to measure: auto, flex, cuda:0, ...
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
-    /// Sequences at once.
+    /// Number of sequences in a batch.
     #[arg(long, default_value_t = 1)]
     batch: usize,
-    /// Tokens of the prompt, and of the cache while decoding.
+    /// Length of the prompt, and of the cache when decoding, in tokens.
     #[arg(long, default_value_t = 1024)]
     seq_len: usize,
-    /// Measurements of each layer; the median counts.
+    /// Number of measurements of each layer, of which the median is used.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
-    /// Blocks of attention and MLP in Llama's sequence beside a file; 16 for Llama 1B.
+    /// Number of blocks of attention and MLP in the Llama architecture to compare a file with; 16 for Llama 1B.
     #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_LAYERS as u64 / 2))]
     baseline_blocks: usize,
-    /// Folder of latency.json, which is written with the times; by default beside the target.json.
+    /// Folder in which to write latency.json; by default that of target.json.
     #[arg(long, value_name = "FOLDER")]
     latency: Option<PathBuf>,
 }
 
 impl Args {
-    /// The model to be timed, and Llama's sequence.
+    /// Returns the model and the Llama architecture to compare it with.
     fn models(&self, primitives: &Primitives) -> anyhow::Result<(ModelSpec, Architecture)> {
         if let Some(architecture) = &self.architecture {
             let target = Target::named(&self.like)?;
@@ -78,7 +78,7 @@ impl Args {
         Ok((read_model(run, primitives)?, baseline::llama(self.baseline_blocks)))
     }
 
-    /// The folder for the times, if any.
+    /// Returns the folder for the times, if any.
     fn folder(&self) -> Option<&Path> {
         fn beside(run: &Path) -> &Path {
             if run.is_dir() { run } else { run.parent().unwrap_or(Path::new("")) }
@@ -117,8 +117,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Floating-point operations of reading the prompt with both models as often as it is measured, which is more than with
-/// each of their layers once.
+/// Returns an upper bound on the floating-point operations: those of reading the prompt with both models as often as it
+/// is measured. Only one layer of each kind is measured.
 fn work(models: &[(&str, &ModelSpec)], primitives: &Primitives, timing: Timing) -> anyhow::Result<f64> {
     let Timing { batch, seq_len, repeats } = timing;
     let mut per_token = 0.0;

@@ -1,9 +1,9 @@
-//! From a found sequence to a trained model, beside the Llama-like baseline at equal work.
+//! Pre-trains the result of a search, and the Llama-like baseline with the same training FLOPs.
 //!
 //! `examples/fetch_corpus.sh && cargo run --release --example pretrain` tokenizes a corpus of 11 MB, trains the
-//! searched sequence 2A+4M and the baseline at a few million parameters each, side by side on two cores of a CPU, and
-//! prints losses, speed and samples. `--model runs/<name>/target.json` takes what a search wrote, at its full size, on
-//! an accelerator. The same command again goes on where it was stopped.
+//! searched sequence 2A+4M and the baseline in parallel on two CPU cores, with a few million parameters each, and
+//! prints losses, speed and samples. `--model runs/<name>/target.json` trains the result of a search at full size, on
+//! an accelerator. Run the same command again to continue an interrupted training.
 
 #[macro_use]
 mod shared;
@@ -29,38 +29,38 @@ use composer_nas::{
 use indicatif::{MultiProgress, ProgressBar as Bar, ProgressStyle};
 use shared::letters::Written;
 
-/// Training allocates much and briefly, which this allocator takes well.
+/// Training makes many short-lived allocations, which this allocator handles well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Pre-trains a searched architecture and the Llama-like baseline on the same text, at equal work.
+/// Pre-trains a searched architecture and the Llama-like baseline on the same text with the same training FLOPs.
 #[derive(Clone, Debug, Parser)]
 struct Args {
-    /// The searched sequence, grown to the small size.
+    /// The searched sequence, scaled to the small size.
     #[arg(long, default_value = "2A+4M", conflicts_with = "model")]
     architecture: Written,
     /// The alphabet of --architecture: ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M.
     #[arg(long, value_name = "ALPHABET")]
     letters: Option<Alphabet>,
-    /// Train the model in this file instead, a target.json as the example `search` wrote it, at its own size.
+    /// Train the model in this file at its own size instead; a target.json written by the example `search`.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Width of the small size.
+    /// Width at the small size.
     #[arg(long, default_value_t = 192)]
     width: usize,
-    /// Blocks of attention and MLP of the small size.
+    /// Number of blocks of attention and MLP at the small size.
     #[arg(long, default_value_t = 6)]
     blocks: usize,
-    /// Folder of the corpus: token file, description, tokenizer. Made from --text where it does not exist.
+    /// Folder of the corpus: token file, description, tokenizer. Created from --text if it does not exist.
     #[arg(long, default_value = "runs/corpus/tokens")]
     corpus: PathBuf,
-    /// Text to make the corpus of: a file, or a folder with .txt and .jsonl files.
+    /// Text from which to create the corpus: a file, or a folder with .txt and .jsonl files.
     #[arg(long, default_value = "runs/corpus/text")]
     text: PathBuf,
-    /// Token ids of the tokenizer that is trained on the text.
+    /// Vocabulary size of the tokenizer that is trained on the text.
     #[arg(long, default_value_t = 2048)]
     vocabulary: usize,
-    /// Training work per model, in floating-point operations.
+    /// Training budget per model, in FLOPs.
     #[arg(long, default_value = "2e13", value_parser = shared::flops)]
     flops: f64,
     /// Tokens per sequence.
@@ -69,28 +69,28 @@ struct Args {
     /// Sequences per step.
     #[arg(long, default_value_t = 16)]
     batch_size: usize,
-    /// Sequences on a device at once.
+    /// Number of sequences on a device at a time.
     #[arg(long, default_value_t = 16)]
     micro_batch: usize,
-    /// The highest learning rate.
+    /// Peak learning rate.
     #[arg(long, default_value_t = 3e-3)]
     learning_rate: f64,
-    /// Where to train: auto, flex, cuda:0, ... Several, separated by commas, share every step.
+    /// Devices to train on: auto, flex, cuda:0, ... If several are given, separated by commas, they share every step.
     #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', default_value = "auto")]
     devices: Vec<String>,
-    /// Compute in 16 bits (accelerators).
+    /// Compute in bfloat16 (accelerators only).
     #[arg(long)]
     bf16: bool,
-    /// Compute activations again in the backward pass, to save memory.
+    /// Recompute activations in the backward pass to save memory.
     #[arg(long)]
     recompute: bool,
-    /// Root of everything random.
+    /// Seed of all random numbers.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Name of the run: its folder inside --runs.
+    /// Name of the run, which is its folder in --runs.
     #[arg(long, value_name = "NAME", default_value = "pretrain", value_parser = shared::folder_name)]
     run: String,
-    /// Folder that holds the runs.
+    /// Folder that contains the runs.
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
 }
@@ -121,7 +121,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
 
     let bars = MultiProgress::new();
     let train = |name: &'static str, spec: &ModelSpec| args.train(name, spec, &corpus, &primitives, &bars);
-    // A CPU trains one model per core; an accelerator takes one after the other.
+    // On a CPU, train both models in parallel, one per core; on an accelerator, one after the other.
     let devices = args.devices()?;
     let results = if devices.iter().any(device::is_accelerator) {
         [train("found", &found), train("llama", &llama)]
@@ -151,12 +151,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Args {
-    /// Where the run lies.
+    /// Returns the folder of the run.
     fn folder(&self) -> PathBuf {
         self.runs.join(&self.run)
     }
 
-    /// The corpus, made of the text where there is none yet.
+    /// Opens the corpus, or creates it from the text.
     fn corpus(&self) -> anyhow::Result<Corpus> {
         if !self.corpus.join("corpus.json").exists() {
             let files = shared::texts(&self.text).with_context(|| {
@@ -174,7 +174,7 @@ impl Args {
         Ok(Corpus::open(&self.corpus)?)
     }
 
-    /// The found model and the baseline at its widths, of about as many parameters.
+    /// Returns the found model, and the baseline with the same widths and about the same number of parameters.
     fn models(&self, corpus: &Corpus, primitives: &Primitives) -> anyhow::Result<(ModelSpec, ModelSpec)> {
         let found: ModelSpec = match &self.model {
             Some(path) => read_model(path, primitives)?,
@@ -183,7 +183,8 @@ impl Args {
                 let dims = Dims::new(self.width, self.width.saturating_mul(3), heads)?;
                 let target = Target::custom("small", dims, corpus.vocab_size, true, self.blocks)?;
                 let small = self.architecture.read(self.letters.as_ref())?;
-                // The standard deviation of 0.02 that large models start with leaves narrow ones asleep for long.
+                // Narrow models learn very slowly at first with the standard deviation of 0.02 that large models start
+                // with.
                 ModelSpec { init: InitScheme::FanIn, ..Auto.extrapolate(&small, &target, primitives)? }
             }
         };
@@ -259,7 +260,7 @@ impl Args {
                 Measured::Training { loss, tokens_per_second, .. } => {
                     bar.set_message(format!("loss {loss:.3}, {tokens_per_second:.0} tokens/s"));
                 }
-                // A log has a line per validation in place of the bar.
+                // In a log, print a line per validation instead of the bar.
                 Measured::Validation(seen) if bar.is_hidden() => {
                     eprintln!("{name} {}/{}: validation loss {:.3}", record.step, config.train.steps, seen.loss);
                 }

@@ -1,4 +1,4 @@
-//! A journal makes a search durable: stop it whenever you like, run it again, ask for more.
+//! A search with a journal can be stopped at any time, resumed, and continued with more trials.
 //!
 //! `cargo run --release --example resume`
 
@@ -8,7 +8,9 @@ mod shared;
 use composer_nas::{journal, prelude::*, study::TrialId};
 
 fn main() -> anyhow::Result<()> {
-    shared::no_arguments("Searches with a journal, then goes on with more trials, a candidate and a correction.");
+    shared::no_arguments(
+        "Searches with a journal, then continues with more trials, a candidate and an invalidated trial.",
+    );
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("journal.jsonl");
     let search = |trials: usize| {
@@ -21,11 +23,12 @@ fn main() -> anyhow::Result<()> {
     };
     search(8)?.run(&Target::llama_1b())?;
 
-    // A larger budget continues; a hand-made candidate goes first; a trial that was measured wrongly is set aside.
+    // Continue with a larger budget and a candidate of our own, and mark a trial as invalid that was measured
+    // incorrectly.
     let more = search(12)?.candidates(["AMAMAM".parse()?]).invalidate(TrialId(0), "measured on a broken node");
     more.run(&Target::llama_1b())?;
 
-    // Anyone may read the journal, also while a search writes it.
+    // Other programs can read the journal, even while a search is writing it.
     let (_, study) = journal::read(&path)?;
     println!("{} trials, {} of them valid", study.trials().len(), study.valid_trials());
     Ok(())

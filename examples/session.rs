@@ -1,9 +1,9 @@
-//! A search whose loop is another program's: requests and answers are lines of JSON on standard input and output.
+//! Serves a search to a program in any language: requests and answers are JSON lines on standard input and output.
 //!
-//! `cargo run --release --example session -- --journal runs/mine/journal.jsonl --score loss --minimize`, and then
-//! `{"ask": {}}` gives a trial, `{"tell": {"trial": 0, "result": {"scores": {"loss": 2.5}}}}` says what came of it. The
-//! same command again goes on where the last one stopped; `--help` lists what can be changed. `docs/program.md` has all
-//! requests, and `examples/python/composer_nas.py` a client.
+//! Start `cargo run --release --example session -- --journal runs/mine/journal.jsonl --score loss --minimize`. Then
+//! `{"ask": {}}` returns a trial, and `{"tell": {"trial": 0, "result": {"scores": {"loss": 2.5}}}}` reports its result.
+//! Run the same command again to continue the session; `--help` lists the options. `docs/program.md` describes all
+//! requests, and `examples/python/composer_nas.py` is a client.
 
 #[macro_use]
 mod shared;
@@ -33,21 +33,21 @@ use serde_json::{Value, json};
 use searcher::SearcherKind;
 use space::SpaceArgs;
 
-/// Proposes architectures and takes in what came of them: lines of JSON on standard input and output.
+/// Proposes architectures and records their results, through JSON lines on standard input and output.
 #[derive(Debug, Parser)]
 struct Args {
     #[command(flatten)]
     space: SpaceArgs,
-    /// The file that remembers the session; where it exists, the session goes on.
+    /// Journal of the session. If the file exists, the session continues.
     #[arg(long)]
     journal: PathBuf,
-    /// The score that is optimised.
+    /// Name of the score to optimise.
     #[arg(long, value_name = "NAME", default_value = "score", value_parser = NonEmptyStringValueParser::new())]
     score: String,
-    /// Less of the score is better, as of a loss.
+    /// Minimise the score, for example a loss.
     #[arg(long)]
     minimize: bool,
-    /// What the scores depend on, such as the version of your data: a session goes on only with the same.
+    /// What the scores depend on, such as the version of your data. A session can be continued only with the same text.
     #[arg(long, value_name = "TEXT", default_value = "")]
     evaluator_version: String,
     /// Widths and vocabulary of the candidates: small (width 256), a target's name, or a JSON file with a target.
@@ -56,15 +56,15 @@ struct Args {
     /// Size of the result: a target's name, or a JSON file with a target.
     #[arg(long, value_name = "SIZE", default_value = "llama_1b")]
     target: String,
-    /// Who proposes the next architecture.
+    /// Searcher that proposes architectures.
     #[arg(long, value_enum, default_value_t = SearcherKind::Gp)]
     searcher: SearcherKind,
-    /// Root of everything random.
+    /// Seed of all random numbers.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
-/// A line of the other program.
+/// A request of the other program.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Request {
@@ -76,7 +76,7 @@ enum Request {
     Aggregate {},
 }
 
-/// What came of a trial.
+/// The result of a trial.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Outcome {
@@ -90,7 +90,7 @@ struct Outcome {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Found {
-    /// `None` where a score is no number.
+    /// `None` if a score is not finite.
     scores: BTreeMap<String, Option<f64>>,
     #[serde(default)]
     standard_error: Option<f64>,
@@ -107,7 +107,7 @@ enum Refusal {
     Transient { reason: String },
 }
 
-/// Stands for the evaluations of the other program in the journal.
+/// Represents the evaluations of the other program in the journal.
 struct Elsewhere {
     version: String,
     candidates: Target,
@@ -121,7 +121,7 @@ impl Evaluator for Elsewhere {
     }
 
     fn evaluate(&self, _: &Trial, _: &Context) -> Result<Report, EvalError> {
-        Err(EvalError::Fatal("the program that owns the session evaluates".into()))
+        Err(EvalError::Fatal("trials are evaluated by the program that owns the session".into()))
     }
 }
 
@@ -152,7 +152,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What requests are about.
+/// The state behind the requests.
 struct Owner {
     session: Session<Box<dyn Searcher>>,
     primitives: Primitives,
@@ -166,7 +166,7 @@ impl Owner {
         json!({"session": {
             "trials": study.trials().len(),
             "pending": study.pending().count(),
-            // A number of up to 128 bits.
+            // A number of up to 128 bits, as text.
             "architectures": study.space().size().to_string(),
             "score": study.goal().score,
             "direction": study.goal().direction,
@@ -197,7 +197,7 @@ impl Owner {
     }
 
     fn trial(&self, trial: &Trial) -> anyhow::Result<Value> {
-        /// Seeds are below this, so that every reader of JSON has them exactly.
+        /// Seeds are below this value, which every JSON parser reads exactly.
         const SEEDS: u64 = 1 << 53;
         let architecture = &trial.architecture;
         let id = |&symbol: &Symbol| Ok(self.primitives.get(symbol)?.id());
@@ -219,14 +219,14 @@ impl Owner {
                 let names = || text::shortened(&scores.keys().cloned().collect::<Vec<_>>().join(", "), 200);
                 ensure!(scores.contains_key(score), "the result has no score {score:?}, only [{}]", names());
                 let negative = [standard_error, train_flops].into_iter().flatten().any(|number| number < 0.0);
-                ensure!(!negative, "a standard error or work below zero");
+                ensure!(!negative, "the standard error or the FLOPs are negative");
                 let number = |(name, value): (String, Option<f64>)| (name, value.unwrap_or(f64::NAN));
                 let scores = scores.into_iter().map(number).collect();
                 Ok(Report { scores, standard_error, parameters, train_flops, ..Report::default() })
             }
             (None, Some(Refusal::Infeasible { reason })) => Err(EvalError::Infeasible(reason)),
             (None, Some(Refusal::Transient { reason })) => Err(EvalError::Transient(reason)),
-            _ => bail!("tell either a result or an error"),
+            _ => bail!("tell exactly one of a result and an error"),
         };
         let told = match self.session.tell(TrialId(outcome.trial), told)? {
             Told::Completed => "completed",

@@ -1,8 +1,8 @@
-//! Ten thousand trials of an instant evaluator with every searcher: what an ask costs as the study grows, and what
-//! memory is kept.
+//! Runs ten thousand trials of an instant evaluator with every searcher, and measures the time of an ask and the memory
+//! in use as the study grows.
 //!
-//! `cargo run --release --example soak`; `-- --trials 2000` is shorter, `--page FILE` writes the page of the random
-//! search. It fails where memory grows with the trials: by more than a tenth between the last two sizes.
+//! `cargo run --release --example soak`; `-- --trials 2000` is shorter, and `--page FILE` writes the page of the random
+//! search. It fails if memory grows with the trials: by more than a tenth between the last two sizes.
 
 #[macro_use]
 mod shared;
@@ -22,29 +22,29 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Ten thousand trials of an instant evaluator with every searcher.
+/// Runs ten thousand trials of an instant evaluator with every searcher.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Trials of each search.
+    /// Number of trials of each search.
     #[arg(long, default_value_t = 10_000)]
     trials: usize,
-    /// Asks of Bayesian optimisation that are timed at each size; between them its study grows by random trials.
+    /// Number of timed asks of Bayesian optimisation at each size; random trials fill the study in between.
     #[arg(long, default_value_t = 3)]
     asks: usize,
-    /// Where the page of the random search is written.
+    /// File for the page of the random search.
     #[arg(long)]
     page: Option<PathBuf>,
 }
 
-/// Bytes that are no growth.
+/// Growth in bytes that is ignored.
 const SLACK: i64 = 1 << 16;
 
-/// What was seen when a study had so many trials.
+/// Measurements at this number of trials.
 struct Seen {
     trials: usize,
-    /// Milliseconds of an ask, the mean of those since the last look, at most of the last hundred.
+    /// Mean time of an ask in milliseconds, since the last measurement but over at most 100 asks.
     ask: f64,
-    /// Bytes in use beyond the study itself and what was in use before the search.
+    /// Bytes in use, without those of the study and those before the search.
     beyond: i64,
 }
 
@@ -77,7 +77,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         {
             let start = Instant::now();
             Page::new(&study).title("A soak").write(path)?;
-            let bytes = fs::metadata(path).context("the page is not there")?.len();
+            let bytes = fs::metadata(path).context("the page does not exist")?.len();
             println!(
                 "page of {} trials: {bytes} bytes in {:.2} s",
                 study.trials().len(),
@@ -92,7 +92,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what was seen of a searcher, and refuses memory that grows.
+/// Prints the measurements of a searcher. Fails if memory grows.
 fn line(name: &str, sizes: &[usize], study: &Study, seen: &[Seen]) -> anyhow::Result<()> {
     let cell = |size: &usize| {
         let there = seen.iter().find(|seen| seen.trials == *size);
@@ -108,8 +108,8 @@ fn line(name: &str, sizes: &[usize], study: &Study, seen: &[Seen]) -> anyhow::Re
     Ok(())
 }
 
-/// Runs a search up to the last of the sizes. The searcher is asked for the last `asks` trials before each size; a
-/// random search proposes the others.
+/// Runs a search up to the last size. The searcher makes the last `asks` proposals before each size, a random search
+/// all others.
 fn soak(
     mut searcher: Box<dyn Searcher>,
     space: &SearchSpace,
@@ -140,7 +140,7 @@ fn soak(
     Ok((study, seen))
 }
 
-/// Tells the study of a trial that took no time: more runs are better, and the seed adds noise.
+/// Records a result in the study: more runs are better, and the seed adds noise.
 fn evaluate(study: &mut Study, architecture: Architecture) -> anyhow::Result<()> {
     let id = study.next_id();
     let seed = Seed(2).derive("soak", id.0);
@@ -151,7 +151,7 @@ fn evaluate(study: &mut Study, architecture: Architecture) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Bytes that the study takes: those of another one that the same trials were told to.
+/// Returns the size of the study in bytes, measured by building another one with the same trials.
 fn bytes(study: &Study) -> anyhow::Result<i64> {
     let before = MEMORY.current_usage() as i64;
     let mut copy = Study::new(study.space().clone(), study.goal().clone());

@@ -101,7 +101,7 @@ fn scores_are_judged_by_comparisons_of_ones_own() {
     let table = folder.path().join("table.csv");
     let text = succeed(&table, &["--evidence", &path("ours.json"), "--seeds", "0..2"]);
     for words in [
-        "1 layouts have letters that no primitive has",
+        "1 layouts have letters without a primitive",
         "4 evaluations to do",
         "| ours | 6 | ",
         "ours: no score of strange, secret",

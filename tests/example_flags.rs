@@ -318,23 +318,23 @@ fn folders_that_cannot_be_made_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let runs = folder.path();
     fs::write(runs.join("file"), "").unwrap();
-    refuse(&mut search(runs, &["--run", "file"]), "file is no folder");
-    refuse(&mut search(&runs.join("file"), &["--run", "in"]), "file is no folder");
+    refuse(&mut search(runs, &["--run", "file"]), "file is not a folder");
+    refuse(&mut search(&runs.join("file"), &["--run", "in"]), "file is not a folder");
     refuse(&mut search(runs, &["--run", "a\nb\u{1b}[31m"]), r#""a\nb\u{1b}[31m" is not a folder name"#);
     for name in ["pretrain", "isoflop", "hybrid_search", "plug_in_primitive"] {
-        refuse(program(name).arg("--runs").arg(runs).args(["--run", "file"]), "file is no folder");
+        refuse(program(name).arg("--runs").arg(runs).args(["--run", "file"]), "file is not a folder");
         refuse(program(name).args(["--run", "../x"]), "is not a folder name");
     }
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("/nowhere", runs.join("dangling")).unwrap();
         std::os::unix::fs::symlink("loop", runs.join("loop")).unwrap();
-        refuse(&mut search(runs, &["--run", "dangling"]), "a link to no folder");
-        refuse(&mut search(runs, &["--run", "loop"]), "a link to no folder");
+        refuse(&mut search(runs, &["--run", "dangling"]), "a link, but not to a folder");
+        refuse(&mut search(runs, &["--run", "loop"]), "a link, but not to a folder");
     }
     succeed(&mut search(runs, &["--run", "tiny"]));
     let mut report = program("report");
-    refuse(report.arg(runs.join("tiny")).arg("--pictures").arg(runs.join("file")), "file is no folder");
+    refuse(report.arg(runs.join("tiny")).arg("--pictures").arg(runs.join("file")), "file is not a folder");
 }
 
 #[cfg(unix)]

@@ -683,7 +683,7 @@ fn a_file_in_the_place_of_the_tasks_is_named_and_told_once() {
     let folder = folder.path();
     fs::write(folder.join("tasks"), "").unwrap();
     let words = stop(driver(folder, "process", "slow=0").env(PATIENCE, "500").spawn().unwrap());
-    assert!(words.contains("tasks is no folder") && !words.contains("link"), "{words}");
+    assert!(words.contains("tasks is not a folder") && !words.contains("link"), "{words}");
     assert_told_sparingly(&words);
     fs::remove_file(folder.join("tasks")).unwrap();
     assert_ends_well(folder, "process", 12);

@@ -203,7 +203,7 @@ fn another_number_of_workers_goes_on_and_is_told() {
     assert_eq!(notices(&with(Some(2), "other")), Vec::<String>::new());
     assert_eq!(notices(&with(None, "best")), Vec::<String>::new());
     let told = notices(&with(Some(3), "best"));
-    assert!(told.len() == 1 && told[0].contains("began with 2 workers and goes on with 3"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("began with 2 workers and continues with 3"), "{told:?}");
     let told = notices(&Setup { eager: true, ..with(Some(2), "best") });
     assert!(told.len() == 1 && told[0].contains("each outcome used at once"), "{told:?}");
     // Where it began is kept, and old journals say nothing.

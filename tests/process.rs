@@ -189,7 +189,7 @@ fn workers_say_by_their_exit_code_what_is_wrong() {
     let version = format!(r#""version":"{}""#, env!("CARGO_PKG_VERSION"));
     fs::write(task.join("spec.json"), spec.replace(&version, r#""version":"0.0.9""#)).unwrap();
     let (code, words) = exit(&task);
-    let both = [r#"driver has composer-nas 0.0.9"#, &format!("worker {}", env!("CARGO_PKG_VERSION"))];
+    let both = [r#"driver uses composer-nas 0.0.9"#, &format!("worker {}", env!("CARGO_PKG_VERSION"))];
     assert!(code == 78 && both.iter().all(|part| words.contains(part)), "{code} {words}");
     fs::remove_file(task.join("result.json")).unwrap();
     fs::write(task.join("spec.json"), spec.replace("mad {", "mad3 {")).unwrap();

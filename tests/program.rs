@@ -312,7 +312,7 @@ fn one_that_ignores_the_request_is_ended() {
     );
     let outcome = script.program().time_limit(Duration::from_millis(200)).evaluate(&trial(0), &Context::default());
     let reason = outcome.unwrap_err().to_string();
-    assert!(reason.starts_with("infeasible: the program ran into its time limit and kept no checkpoint"), "{reason}");
+    assert!(reason.starts_with("infeasible: the program reached its time limit without a checkpoint"), "{reason}");
     assert!(!is_alive(&pid(&script.path("pid"))));
 }
 

@@ -172,7 +172,7 @@ fn bad_flags_get_a_clear_error() {
         (&["--protocol", "slow"], "neither quick, hybrid, reference, full nor a file of one"),
         (&["--protocol", "Cargo.toml"], "holds no protocol"),
         (&["--run", "../elsewhere"], "not a folder name"),
-        (&["--runs", file.to_str().unwrap()], "file is no folder"),
+        (&["--runs", file.to_str().unwrap()], "file is not a folder"),
         (&["--add", "2A+"], "a layer is missing"),
         (&["--add", "AMAM"], "not in the search space"),
         (&["--invalidate", "0"], "--reason"),

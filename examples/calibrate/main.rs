@@ -1,12 +1,13 @@
-//! How far can the ranking of a proxy be trusted?
+//! Measures how reliable the ranking of a proxy is.
 //!
 //! `cargo run --release --example calibrate -- table.csv --seeds 0..8` evaluates all 64 six-layer architectures of
-//! attention and SwiGLU with eight seeds and appends a row to the table for each; the same command again goes on where
-//! it stopped. `--analyse` says how reliable the ranking is, `--against other.csv` how well it agrees with another.
-//! `--corpus` measures on text instead of synthetic tasks; `--help` lists what can be changed.
+//! attention and SwiGLU with eight seeds and appends a row to the table for each. Run it again to continue. `--analyse`
+//! reports the reliability of the ranking, and `--against other.csv` its agreement with another one. `--corpus`
+//! measures on text instead of synthetic tasks; `--help` lists the options.
 //!
-//! `-- published.csv --published --seeds 0..3` measures the layouts of published comparisons instead, says how far the
-//! scores order them as their pre-trainings did, and draws it; `--evidence FILE` takes comparisons of your own.
+//! `-- published.csv --published --seeds 0..3` measures the layouts of published comparisons instead, reports how well
+//! the scores agree with the results of their pre-trainings, and draws a plot. `--evidence FILE` uses comparisons of
+//! your own.
 
 #[macro_use]
 #[path = "../shared/mod.rs"]
@@ -48,23 +49,24 @@ use composer_nas::{
 use indicatif::{ProgressBar as Bar, ProgressStyle};
 use shared::{letters::Written, shown};
 
-/// Training on a CPU allocates much and briefly; this allocator is a third faster at it than glibc's.
+/// Training on a CPU makes many short-lived allocations; with this allocator it is a third faster than with glibc's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The column of CPU seconds.
+/// The name of the column with CPU seconds.
 const CPU: &str = "cpu_seconds";
 
-/// Measures a table of scores by architecture and seed, and how far its ranking can be trusted.
+/// Measures a table of scores by architecture and seed, and analyses the reliability of its ranking.
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 struct Args {
-    /// The table: measured into, or analysed.
+    /// The table to append to or to analyse.
     table: PathBuf,
-    /// Layers of the architectures, all of which are measured; several lengths for incremental strategies.
+    /// Number of layers; all architectures of this length are measured. Give several lengths for incremental
+    /// strategies.
     #[arg(long, value_delimiter = ',', default_value = "6")]
     layers: Vec<usize>,
-    /// Primitives to choose from, by name or letter.
+    /// Primitives to choose from, by name or symbol.
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     primitives: Vec<String>,
     /// Measure these architectures instead, such as AAMMMM,AMAMAM.
@@ -79,34 +81,34 @@ struct Args {
     /// The same with the comparisons of this file.
     #[arg(long, conflicts_with = "published")]
     evidence: Option<PathBuf>,
-    /// Seeds, from..to, without the last.
+    /// Range of seeds, without the last one.
     #[arg(long, value_name = "FROM..TO", default_value = "0..4", value_parser = seeds)]
     seeds: Range<u64>,
-    /// Let a seed stand for the same draws in all architectures, such as the same training data. Without it every
-    /// evaluation draws on its own, as in a search.
+    /// Use the same random numbers for a seed in all architectures, for example the same training data. By default,
+    /// every evaluation has its own, as in a search.
     #[arg(long)]
     common_seeds: bool,
     /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol.
     #[arg(long, default_value = "quick")]
     protocol: String,
-    /// Train on the text of this corpus instead, a folder as the example `pretrain` makes it; the score is the
-    /// geometric mean of the probabilities of the right tokens.
+    /// Train on the text of this corpus instead, a folder created by the example `pretrain`. The score is the geometric
+    /// mean of the probabilities of the correct tokens.
     #[arg(long, conflicts_with = "protocol")]
     corpus: Option<PathBuf>,
-    /// Tokens of text that a candidate trains on.
+    /// Number of tokens on which a candidate is trained.
     #[arg(long, requires = "corpus", default_value_t = 4_000_000)]
     tokens: u64,
-    /// Width of a candidate on text, with heads of 16 and an inner width three times as large.
+    /// Width of candidates trained on text, with heads of width 16 and a three times larger inner width.
     #[arg(long, requires = "corpus", default_value_t = 64)]
     width: usize,
-    /// Grow every candidate to the size of so many blocks of attention and SwiGLU, so that sequences of different kinds
-    /// of layers are compared at equal parameters.
+    /// Grow every candidate to the size of this number of blocks of attention and SwiGLU, to compare sequences with
+    /// different kinds of layers at equal parameters.
     #[arg(long, conflicts_with = "corpus")]
     blocks: Option<usize>,
-    /// The accuracy that the reading `early` waits for.
+    /// Accuracy for the reading `early`.
     #[arg(long, default_value_t = 0.9, value_parser = accuracy)]
     threshold: f64,
-    /// Trials at once; on a CPU each trains on one core.
+    /// Number of trials in parallel; each uses one core on a CPU.
     #[arg(long, default_value_t = 2)]
     workers: usize,
     /// Where to train: auto, flex, cuda:0, ...
@@ -118,7 +120,7 @@ struct Args {
     /// Compare the ranking with that of this table.
     #[arg(long, requires = "analyse")]
     against: Option<PathBuf>,
-    /// Random splits behind every reliability.
+    /// Number of random splits for every reliability.
     #[arg(long, default_value_t = 50, value_parser = value_parser!(u64).range(1..=10_000))]
     splits: u64,
 }
@@ -140,7 +142,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
 
 fn accuracy(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().map_err(|error| error.to_string())?;
-    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("an accuracy lies between 0 and 1".into()) }
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("an accuracy must be between 0 and 1".into()) }
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -159,7 +161,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let empty = Table::new(&judge.columns)?.measured_by(args.described(&judge));
     let mut file = TableFile::open(&args.table, empty)?;
 
-    // Seed after seed, so that an unfinished table has all architectures.
+    // Seed by seed, so that an unfinished table has all architectures.
     let all = args.seeds.clone().flat_map(|seed| architectures.iter().map(move |a| (a.clone(), seed)));
     let mut queue: VecDeque<_> = all.filter(|(a, seed)| !file.table().contains(a, *seed)).collect();
     let work = queue.iter().map(|(architecture, _)| judge.train_flops(architecture, &primitives));
@@ -194,8 +196,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds to a report the CPU seconds of the thread that found it: unlike `seconds` they hold on a busy machine. 0 where
-/// the system does not tell (only Linux does) and on an accelerator, which they leave out.
+/// Adds the CPU seconds of the evaluating thread to a report. Unlike `seconds`, they are reliable on a busy machine.
+/// They are 0 if the system does not provide them (only Linux does) and do not include work on an accelerator.
 struct Clocked(Arc<dyn Evaluator>);
 
 impl Evaluator for Clocked {
@@ -211,26 +213,26 @@ impl Evaluator for Clocked {
     }
 }
 
-/// CPU seconds of this thread.
+/// Returns the CPU seconds of this thread.
 fn cpu_seconds() -> f64 {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split_whitespace().next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(0.0) * 1e-9
 }
 
-/// What the architectures are trained on.
+/// The data that architectures are trained on.
 enum TrainsOn {
     Tasks(Protocol),
     Text(CorpusProtocol, usize),
 }
 
-/// Who trains the architectures, and what the table has of it.
+/// The evaluator, with the parts of its reports that the table records.
 struct Judge {
     evaluator: Arc<dyn Evaluator>,
-    /// The size that candidates are grown to, if any.
+    /// The size to which candidates are grown, if any.
     size: Option<Target>,
     trains_on: TrainsOn,
     columns: Vec<String>,
-    /// The number that ranks.
+    /// The score for the ranking.
     score: &'static str,
 }
 
@@ -254,7 +256,7 @@ impl Judge {
         Ok(Self { evaluator, size: None, trains_on: TrainsOn::Tasks(protocol), columns, score: "accuracy" })
     }
 
-    /// The same with every candidate grown to the size of so many blocks of attention and SwiGLU.
+    /// Grows every candidate to the size of this number of blocks of attention and SwiGLU.
     fn of_equal_size(self, blocks: usize, primitives: &Primitives) -> anyhow::Result<Self> {
         let TrainsOn::Tasks(protocol) = &self.trains_on else { return Ok(self) };
         let target = Target::custom("candidates", protocol.dims.clone(), 1, false, blocks)?;
@@ -280,7 +282,7 @@ impl Judge {
         Ok(Self { evaluator, size: None, trains_on, columns, score: "likelihood" })
     }
 
-    /// The protocol of synthetic tasks, if these are what is trained on.
+    /// Returns the protocol if the tasks are synthetic.
     fn protocol(&self) -> Option<&Protocol> {
         match &self.trains_on {
             TrainsOn::Tasks(protocol) => Some(protocol),
@@ -288,7 +290,7 @@ impl Judge {
         }
     }
 
-    /// Floating-point operations of one evaluation.
+    /// Returns the floating-point operations of one evaluation.
     fn train_flops(&self, architecture: &Architecture, primitives: &Primitives) -> anyhow::Result<f64> {
         match &self.trains_on {
             TrainsOn::Tasks(protocol) => match &self.size {
@@ -306,7 +308,7 @@ impl Judge {
         }
     }
 
-    /// The numbers of a row, in the order of the columns, the score last.
+    /// Returns the values of a row in the order of the columns, with the score last.
     fn values(&self, report: &Report, threshold: f64) -> anyhow::Result<Vec<f64>> {
         let mut known = report.scores.clone();
         for (label, readings) in self.protocol().iter().flat_map(|protocol| protocol.readings(report, threshold)) {
@@ -323,7 +325,7 @@ impl Judge {
 }
 
 impl Args {
-    /// What the numbers of a table depend on: only the same may be added to it.
+    /// Describes everything that the values of a table depend on. Rows can be added only if it is the same.
     fn described(&self, judge: &Judge) -> String {
         let seeds = if self.common_seeds { "common seeds" } else { "seeds of their own" };
         let early = judge.protocol().map_or(String::new(), |_| format!("; early at {}", self.threshold));
@@ -348,12 +350,12 @@ impl Args {
         }
     }
 
-    /// The root of everything random in one evaluation.
+    /// Returns the seed of one evaluation.
     fn seed(&self, architecture: &Architecture, seed: u64) -> Seed {
         if self.common_seeds { Seed(seed) } else { Seed(seed).derive(&architecture.letters(), 0) }
     }
 
-    /// Refuses more evaluations than anyone has time for.
+    /// Rejects an unreasonable number of evaluations.
     fn check_number(&self, architectures: &[Architecture]) -> Result<(), LimitError> {
         let what = "architectures times --seeds";
         let limit = MAX_TRAININGS as u64;
@@ -361,7 +363,7 @@ impl Args {
         if value <= limit { Ok(()) } else { Err(LimitError::TooLarge { what, value, limit }) }
     }
 
-    /// The comparisons to judge by, if any.
+    /// Returns the comparisons to judge by, if any.
     fn evidence(&self) -> anyhow::Result<Option<Evidence>> {
         let Some(path) = &self.evidence else { return Ok(self.published.then(Evidence::published)) };
         let evidence = Evidence::read(path)?;
@@ -394,7 +396,7 @@ impl Args {
     }
 }
 
-/// Prints everything that the table says about its ranking.
+/// Prints the analysis of a table.
 fn analyse(args: &Args) -> anyhow::Result<()> {
     let table = Table::read(&args.table)?;
     let layers = args.layers.last().copied().unwrap_or(6);
@@ -432,7 +434,7 @@ fn analyse(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Split-half reliability of the score, of each reading's mean over the tasks, and of each column.
+/// Prints the split-half reliability of the score, of the mean over tasks of each reading, and of each column.
 fn reliabilities(table: &Table, splits: u64) -> anyhow::Result<()> {
     let numbers: Vec<usize> = [1, 2, 4, 8, 16].into_iter().filter(|&n| n <= 2 * table.seeds().len()).collect();
     println!("\nsplit-half reliability (Spearman) by number of seeds, 95 % bootstrap interval over architectures\n");
@@ -457,7 +459,7 @@ fn reliabilities(table: &Table, splits: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where known architectures stand, and what aggregators make of the whole table.
+/// Prints the ranks of known architectures, and the results of aggregators on the whole table.
 fn ranks(table: &Table, space: &SearchSpace) -> anyhow::Result<()> {
     let half = space.layers() / 2;
     let study = table.study(space)?;

@@ -1,4 +1,4 @@
-//! What a table says about published comparisons.
+//! Judging a table by published comparisons.
 
 use std::{fs, path::Path};
 
@@ -15,19 +15,19 @@ use composer_nas::{
 
 use crate::shared::shown;
 
-/// The layouts of the comparisons that can be built from these primitives; says which cannot.
+/// Returns the layouts of the comparisons that can be built from these primitives, and prints the others.
 pub fn layouts(evidence: &Evidence, primitives: &Primitives) -> Vec<Architecture> {
     let known = |layout: &Architecture| layout.layers().iter().all(|&letter| primitives.get(letter).is_ok());
     let (known, unknown): (Vec<_>, Vec<_>) = evidence.architectures().into_iter().partition(known);
     if !unknown.is_empty() {
-        println!("note: {} layouts have letters that no primitive has, and are not judged:", unknown.len());
+        println!("note: {} layouts have letters without a primitive and are not judged:", unknown.len());
         unknown.iter().for_each(|layout| println!("      {layout}"));
     }
     known
 }
 
-/// Prints how far the scores of the table agree with the comparisons, beside each of its columns and rules that need no
-/// training, and draws the scores over the published numbers into a file beside the table.
+/// Prints how well the scores of the table agree with the comparisons, next to each of its columns and simple rules,
+/// and plots the scores against the published numbers to a file beside the table.
 pub fn judge(evidence: &Evidence, table: &Table, path: &Path) -> anyhow::Result<()> {
     let judgement = evidence.judge(|layout| table.scores(layout))?;
     println!("\n{judgement}\n");
@@ -48,7 +48,7 @@ pub fn judge(evidence: &Evidence, table: &Table, path: &Path) -> anyhow::Result<
     Ok(())
 }
 
-/// A line for the score, for every column, and for every judge that looks at the letters alone.
+/// Prints a line for the score, for every column and for every rule that needs no training.
 fn compare(evidence: &Evidence, table: &Table, judgement: &Judgement) -> anyhow::Result<()> {
     println!("\nagreement with the pairs of each group, ties counting half (chance: 0.50)\n");
     let names: Vec<_> = judgement.groups.iter().map(|group| text::markdown(&group.name)).collect();
@@ -77,7 +77,7 @@ fn compare(evidence: &Evidence, table: &Table, judgement: &Judgement) -> anyhow:
     Ok(())
 }
 
-/// Non-embedding parameters at the widths of `quick`.
+/// Returns the number of non-embedding parameters at the widths of `quick`.
 fn parameters(layout: &Architecture, primitives: &Primitives) -> anyhow::Result<f64> {
     let spec = ModelSpec {
         architecture: layout.clone(),

@@ -1,4 +1,4 @@
-//! The flags.
+//! The command line options.
 
 use std::path::PathBuf;
 
@@ -14,125 +14,128 @@ use composer_nas::{
 
 use crate::shared;
 
-/// Turns a trained model into a hybrid with a smaller cache.
+/// Converts a trained model to a hybrid with a smaller cache.
 #[derive(Clone, Debug, Parser)]
 pub struct Args {
-    /// The trained model: a GGUF file, or a folder of transformers with its tokenizer.json.
+    /// Trained model: a GGUF file, or a Hugging Face transformers folder with its tokenizer.json.
     #[arg(long, value_name = "PATH", default_value = "runs/models/SmolLM2-135M-Instruct.Q4_1.gguf")]
     pub parent: PathBuf,
     /// Text: a file, or a folder with .txt and .jsonl files.
     #[arg(long, default_value = "runs/corpus/text")]
     pub text: PathBuf,
-    /// Tokens that a window sees; 0 allows no windows.
+    /// Size of the sliding window in tokens; 0 to use no windows.
     #[arg(long, default_value_t = 64)]
     pub window: usize,
-    /// Recurrent layers that attention may become as well.
+    /// Recurrent layers that can also replace attention.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub recurrent: Vec<Recurrent>,
-    /// Attention may also be left out.
+    /// Also allow to leave out attention layers.
     #[arg(long)]
     pub leave_out: bool,
-    /// Shares of the parent's cache that are kept, in percent.
+    /// Fractions of the parent's cache to keep, in percent.
     #[arg(long, value_name = "PERCENT,...", value_delimiter = ',', default_value = "25,50,75")]
     pub keep: Vec<u32>,
-    /// Length of a sequence, in tokens, at which the cache is counted.
+    /// Sequence length at which the cache is counted, in tokens.
     #[arg(long, default_value_t = 4096)]
     pub length: u64,
-    /// Tokens of a window of text.
+    /// Length of a window of text, in tokens.
     #[arg(long, default_value_t = 512)]
     pub seq_len: usize,
-    /// Windows of text on which is chosen.
+    /// Number of windows of text for choosing layers.
     #[arg(long, default_value_t = 6)]
     pub choose_windows: u64,
-    /// Further windows of text, on which the best trials of a search are judged once more.
+    /// Number of other windows of text, on which the best trials of a search are evaluated again.
     #[arg(long, default_value_t = 6)]
     pub decide_windows: u64,
-    /// Trials that are.
+    /// Number of trials that are evaluated again.
     #[arg(long, default_value_t = 4)]
     pub finalists: usize,
-    /// Windows of text on which choices are compared.
+    /// Number of windows of text for comparing the methods.
     #[arg(long, default_value_t = 8)]
     pub test_windows: u64,
-    /// Trials of a search.
+    /// Number of trials per search.
     #[arg(long, default_value_t = 40)]
     pub trials: usize,
-    /// Trials near the KL-guided choice with which a search starts.
+    /// Number of trials near the KL-guided choice with which a search starts.
     #[arg(long, default_value_t = 8)]
     pub starts: usize,
-    /// Searches per budget, with seeds from 0 on.
+    /// Number of searches per budget, with seeds from 0.
     #[arg(long, default_value_t = 1)]
     pub searches: u64,
-    /// Leave the greedy choice out, which takes the most evaluations.
+    /// Skip the greedy choice, which needs the most evaluations.
     #[arg(long)]
     pub no_greedy: bool,
-    /// Steps of training gates beside all layers, to choose by them; 0 leaves that out.
+    /// Number of steps for training gates, to choose by them; 0 to skip.
     #[arg(long, default_value_t = 0)]
     pub gate_steps: usize,
-    /// Windows of text on which recurrent blocks learn.
+    /// Number of windows of text for training recurrent blocks.
     #[arg(long, default_value_t = 48)]
     pub block_windows: u64,
-    /// Steps of training per recurrent block.
+    /// Number of training steps per recurrent block.
     #[arg(long, default_value_t = 100)]
     pub block_steps: usize,
-    /// The highest learning rate of recurrent blocks.
+    /// Peak learning rate for recurrent blocks.
     #[arg(long, default_value_t = 2e-3)]
     pub block_rate: f64,
-    /// Steps of healing of the best choice at the smallest budget; 0 leaves that out.
+    /// Number of steps for healing the best choice at the smallest budget; 0 to skip.
     #[arg(long, default_value_t = 0)]
     pub heal_steps: usize,
-    /// The highest learning rate of the healing.
+    /// Peak learning rate for healing.
     #[arg(long, default_value_t = 1e-4)]
     pub heal_rate: f64,
-    /// Heal all weights, not those of replaced layers alone.
+    /// Heal all weights instead of only those of replaced layers.
     #[arg(long)]
     pub heal_everything: bool,
-    /// Evaluations and trainings of blocks beside each other.
+    /// Number of evaluations and block trainings in parallel.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
-    /// Name of the run: its folder inside --runs.
+    /// Name of the run, which is its folder in --runs.
     #[arg(long, value_name = "NAME", default_value = "convert", value_parser = shared::folder_name)]
     pub run: String,
-    /// Folder that holds the runs.
+    /// Folder that contains the runs.
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     pub runs: PathBuf,
 }
 
-/// Recurrent layers that start from attention's projections.
+/// Recurrent layers that start from the projections of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Recurrent {
     Mamba2,
     GatedDeltaNet,
 }
 
-/// The share of the text, at its end, on which nothing learns.
+/// The fraction of the text, at its end, that is not used for training.
 pub const HELD_OUT: f64 = 0.1;
 
 impl Args {
-    /// Where the run lies.
+    /// Returns the folder of the run.
     pub fn folder(&self) -> PathBuf {
         self.runs.join(&self.run)
     }
 
-    /// Refuses what no stage could use, before anything is made.
+    /// Checks the options before anything is created.
     pub fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.keep.is_empty() && self.keep.iter().all(|&percent| percent <= 100), "--keep is 0 to 100 percent");
+        ensure!(
+            !self.keep.is_empty() && self.keep.iter().all(|&percent| percent <= 100),
+            "--keep must be from 0 to 100 percent"
+        );
         ensure!(self.threads >= 1, "--threads is 0: use at least 1");
         ensure!(self.seq_len >= 2, "--seq-len is {}: use at least 2", self.seq_len);
         let windows = [self.choose_windows, self.decide_windows, self.test_windows];
-        ensure!(!windows.contains(&0), "windows of text are 0: use at least 1");
+        ensure!(!windows.contains(&0), "a number of windows of text is 0: use at least 1");
         ensure!(self.trials >= 1, "--trials is 0: use at least 1");
         ensure!(self.finalists >= 1, "--finalists is 0: use at least 1");
         let nothing = self.window == 0 && self.recurrent.is_empty() && !self.leave_out;
-        ensure!(!nothing, "attention may become nothing else: use --window, --recurrent or --leave-out");
+        ensure!(!nothing, "nothing can replace attention: use --window, --recurrent or --leave-out");
         Ok(())
     }
 
-    /// How the cache is counted.
+    /// Returns the workload for counting the cache.
     pub fn workload(&self) -> Workload {
         Workload::bf16(self.length)
     }
 
-    /// How recurrent blocks learn.
+    /// Returns the training settings of recurrent blocks.
     pub fn blocks(&self) -> LocalDistillation {
         LocalDistillation {
             windows: self.block_windows,
@@ -144,7 +147,7 @@ impl Args {
         }
     }
 
-    /// How the result is healed.
+    /// Returns the settings for healing.
     pub fn healing(&self) -> PretrainConfig {
         let steps = self.heal_steps;
         let schedule =

@@ -1,9 +1,9 @@
-//! From a trained model to a hybrid: which layers keep their attention, as a search.
+//! Converts a trained model to a hybrid, with a search over which layers keep their attention.
 //!
-//! `examples/fetch_model.sh && examples/fetch_corpus.sh && cargo run --release --example convert` takes SmolLM2-135M,
-//! replaces attention by windows (`--recurrent` also by Mamba-2 or gated DeltaNet) so that a share of the cache is
-//! kept, and compares the search with uniform, first, last, KL-guided and greedy choices on text that was kept apart.
-//! The same command again goes on where it was stopped.
+//! `examples/fetch_model.sh && examples/fetch_corpus.sh && cargo run --release --example convert` replaces attention in
+//! SmolLM2-135M by sliding windows (with `--recurrent` also by Mamba-2 or gated DeltaNet) to keep a fraction of its
+//! cache. It compares the search with uniform, first, last, KL-guided and greedy choices on held-out text. Run it again
+//! to continue an interrupted run.
 
 #[macro_use]
 #[path = "../shared/mod.rs"]
@@ -33,11 +33,11 @@ use composer_nas::{
 };
 use prepare::Prepared;
 
-/// Training allocates much and briefly, which this allocator takes well.
+/// Training makes many short-lived allocations, which this allocator handles well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What evaluates candidates, remembered in a file.
+/// The evaluator of candidates, with a cache on disk.
 type Judge = Arc<OneSeed<Cached<Distillation>>>;
 
 fn main() -> ExitCode {
@@ -49,7 +49,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     shared::check_folder(&args.folder())?;
     let prepared = Prepared::new(args)?;
     let letters = prepared.others.iter().map(Symbol::to_string).collect::<Vec<_>>().join(", ");
-    println!("parent {}; attention may become {letters}", prepared.parent.spec().architecture);
+    println!("parent {}; attention can become {letters}", prepared.parent.spec().architecture);
     let judge = judge(args, &prepared, "choosing", &prepared.parts.choosing)?;
     let decider = crate::judge(args, &prepared, "deciding", &prepared.parts.deciding)?;
     let began = Instant::now();
@@ -71,15 +71,15 @@ fn run(args: &Args) -> anyhow::Result<()> {
     heal(args, &prepared, &choices)
 }
 
-/// The evaluator on one part of the text, and what it has evaluated already.
+/// Returns the evaluator on one part of the text, with its cache.
 fn judge(args: &Args, prepared: &Prepared, part: &str, windows: &[TokenBatch]) -> anyhow::Result<Judge> {
     let evaluator = Distillation::new(prepared.library.clone(), &prepared.alternatives, windows.to_vec())?;
     let cached = Cached::on_disk(evaluator, args.folder().join(format!("{part}.jsonl")))?;
     Ok(Arc::new(OneSeed(cached)))
 }
 
-/// What every method chooses. The best trials of a search, the choice by damages and the greedy one are judged once
-/// more, by the second judge, and the best of them is what the search chose.
+/// Returns the choice of every method. The best trials of a search, the KL-guided choice and the greedy one are
+/// evaluated again by the second evaluator, and the best of them is the choice of the search.
 fn choose(
     args: &Args,
     prepared: &Prepared,
@@ -128,7 +128,7 @@ fn choose(
     Ok(all)
 }
 
-/// Measures all choices on the text that was kept apart.
+/// Evaluates all choices on held-out text.
 fn measure(
     args: &Args,
     prepared: &Prepared,
@@ -139,7 +139,7 @@ fn measure(
     let mut architectures: Vec<Architecture> = vec![parent];
     architectures.extend(chosen.iter().map(|(_, _, _, architecture)| architecture.clone()));
     let reports = evaluate_all(&judge, &architectures, args.threads)?;
-    println!("\non text kept apart; the parent's loss is {:.4}", reports[0].scores[LOSS]);
+    println!("\non held-out text; the parent's loss is {:.4}", reports[0].scores[LOSS]);
     let mut choices = Vec::new();
     for ((percent, budget, method, architecture), report) in chosen.iter().zip(&reports[1..]) {
         let spec = prepared.library.spec(architecture);
@@ -152,7 +152,7 @@ fn measure(
     Ok(choices)
 }
 
-/// The numbers and the page.
+/// Writes the numbers and the page.
 fn write_results(args: &Args, damages: &Damages, choices: &[Choice]) -> anyhow::Result<()> {
     let path = args.folder().join("choices.json");
     durable::write(&path, &serde_json::to_vec_pretty(choices)?).with_context(|| shared::shown(&path))?;
@@ -164,7 +164,7 @@ fn write_results(args: &Args, damages: &Damages, choices: &[Choice]) -> anyhow::
     Ok(())
 }
 
-/// Heals the best choice of the smallest budget and writes it as a folder of transformers.
+/// Heals the best choice at the smallest budget and writes it as a Hugging Face transformers folder.
 fn heal(args: &Args, prepared: &Prepared, choices: &[Choice]) -> anyhow::Result<()> {
     let least = choices.iter().map(|choice| choice.budget).min();
     let best = choices.iter().filter(|choice| Some(choice.budget) == least && choice.kl.is_finite());
@@ -212,7 +212,7 @@ fn write_model(args: &Args, prepared: &Prepared, spec: &ModelSpec, model: &Hybri
     Ok(())
 }
 
-/// Reads a JSON file that an earlier run left.
+/// Reads a JSON file of an earlier run.
 fn left<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     if !path.exists() {
         return Ok(None);

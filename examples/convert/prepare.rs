@@ -1,4 +1,4 @@
-//! Parent, text and library.
+//! The parent, the text and the library.
 
 use std::{
     fs,
@@ -27,24 +27,25 @@ use crate::{
     left, shared,
 };
 
-/// What the choosing starts from.
+/// The inputs of all methods.
 pub struct Prepared {
     pub parent_folder: PathBuf,
     pub parent: Parent,
     pub primitives: Primitives,
     pub corpus: Corpus,
-    /// Of the text that blocks and gates learn on.
+    /// The text for training blocks and gates.
     pub training: Windows,
     pub parts: Parts,
     pub alternatives: Alternatives,
-    /// What attention may become.
+    /// The possible replacements of attention.
     pub others: Vec<Symbol>,
     pub library: Arc<BlockLibrary>,
 }
 
 impl Prepared {
     pub fn new(args: &Args) -> anyhow::Result<Self> {
-        fs::create_dir_all(args.folder()).with_context(|| format!("cannot make {}", shared::shown(&args.folder())))?;
+        fs::create_dir_all(args.folder())
+            .with_context(|| format!("cannot create {}", shared::shown(&args.folder())))?;
         let parent_folder = parent_folder(args)?;
         let described = import::describe(&parent_folder, &Primitives::paper())?;
         let (primitives, others) = primitives(args, described)?;
@@ -71,7 +72,7 @@ impl Prepared {
         Ok(Self { parent_folder, parent, primitives, corpus, training, parts, alternatives, others, library })
     }
 
-    /// The budget in bytes, and the architectures that keep it.
+    /// Returns the budget in bytes, and the space of architectures within it.
     pub fn space(&self, args: &Args, percent: u32) -> anyhow::Result<(u64, SearchSpace)> {
         let whole = ModelCost::new(self.parent.spec(), &self.primitives, args.workload())?.cache_bytes_per_sequence;
         let max = (u128::from(whole) * u128::from(percent) / 100) as u64;
@@ -85,7 +86,7 @@ impl Prepared {
         Ok((max, self.alternatives.space([constraint])?))
     }
 
-    /// Gates beside all layers, trained or read from `path`.
+    /// Trains gates for all layers, or reads them from `path`.
     pub fn gates(&self, other: Symbol, settings: &Gates, path: &Path) -> anyhow::Result<Damages> {
         let library = self.library.fingerprint();
         if let Some((used, whose, gates)) = left::<(Gates, String, Vec<(usize, f64)>)>(path)?
@@ -102,19 +103,19 @@ impl Prepared {
     }
 }
 
-/// Windows of text on which nothing learns, each a batch of its own.
+/// Held-out windows of text, each of which is one batch.
 pub struct Parts {
-    /// For every candidate.
+    /// Windows for evaluating candidates.
     pub choosing: Vec<TokenBatch>,
-    /// For the best trials of a search.
+    /// Windows for the best trials of a search.
     pub deciding: Vec<TokenBatch>,
-    /// For what every method chose.
+    /// Windows for comparing the methods.
     pub testing: Vec<TokenBatch>,
 }
 
 impl Parts {
-    /// Windows spread evenly over the text: every second one is for deciding, as far as wanted; of the others, those
-    /// for choosing lie evenly among those for testing.
+    /// Chooses windows that are spread evenly over the text: every second one for deciding, as many as needed; of the
+    /// others, those for choosing are spread evenly among those for testing.
     fn new(args: &Args, text: &Windows) -> anyhow::Result<Self> {
         let wanted = args.choose_windows.saturating_add(args.test_windows).max(args.decide_windows);
         let both = wanted.saturating_mul(2);
@@ -146,14 +147,14 @@ impl Parts {
     }
 }
 
-/// The folder of the parent, made of a GGUF file where it is one.
+/// Returns the folder of the parent, which is created if the parent is a GGUF file.
 fn parent_folder(args: &Args) -> anyhow::Result<PathBuf> {
     if args.parent.is_dir() {
         return Ok(args.parent.clone());
     }
     ensure!(
         args.parent.is_file(),
-        "{} is not there: run examples/fetch_model.sh, or name --parent",
+        "{} does not exist: run examples/fetch_model.sh, or set --parent",
         shared::shown(&args.parent)
     );
     check_source(&args.folder().join("parent.json"), std::slice::from_ref(&args.parent))?;
@@ -165,15 +166,18 @@ fn parent_folder(args: &Args) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// The parent's text in its own tokens.
+/// Returns the text in the tokens of the parent.
 fn corpus(args: &Args, parent: &Path) -> anyhow::Result<Corpus> {
     let folder = args.folder().join("tokens");
     let tokenizer = parent.join("tokenizer.json");
     if !tokenizer.is_file() {
-        bail!("{} is not there: text can only be read with the parent's own tokenizer", shared::shown(&tokenizer));
+        bail!(
+            "{} does not exist: the text must be tokenized with the parent's own tokenizer",
+            shared::shown(&tokenizer)
+        );
     }
     let files = shared::texts(&args.text).with_context(|| {
-        format!("no text in {}: run examples/fetch_corpus.sh, or name --text", shared::shown(&args.text))
+        format!("no text in {}: run examples/fetch_corpus.sh, or set --text", shared::shown(&args.text))
     })?;
     let sources: Vec<PathBuf> = files.iter().cloned().chain([tokenizer.clone()]).collect();
     check_source(&args.folder().join("text.json"), &sources)?;
@@ -184,7 +188,8 @@ fn corpus(args: &Args, parent: &Path) -> anyhow::Result<Corpus> {
     Ok(Corpus::open(&folder)?)
 }
 
-/// Writes down of which files a part of the run is made, by name and size, or refuses others: it is made once.
+/// Records the names and sizes of the files that a part of the run was created from; returns an error if they have
+/// changed.
 fn check_source(path: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
     let size = |file: &PathBuf| {
         let bytes = fs::metadata(file).with_context(|| shared::shown(file))?.len();
@@ -194,11 +199,13 @@ fn check_source(path: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
     match left::<Vec<(String, u64)>>(path)? {
         None => durable::write(path, &serde_json::to_vec(&files)?).with_context(|| shared::shown(path)),
         Some(known) if known == files => Ok(()),
-        Some(_) => bail!("{} says that the run is made of other files: choose another --run", shared::shown(path)),
+        Some(_) => {
+            bail!("according to {}, the run was created from other files: choose another --run", shared::shown(path))
+        }
     }
 }
 
-/// What layers can be, and which of them attention may become.
+/// Returns the primitives, and which of them can replace attention.
 fn primitives(args: &Args, parent: Description) -> anyhow::Result<(Primitives, Vec<Symbol>)> {
     let Description { spec: ModelSpec { architecture, dims, .. }, primitives: mut all } = parent;
     let dims = &dims;
@@ -206,16 +213,18 @@ fn primitives(args: &Args, parent: Description) -> anyhow::Result<(Primitives, V
     let has_attention = architecture.count(Symbol::ATTENTION) > 0 && id == Attention.id();
     ensure!(
         has_attention,
-        "the parent has no plain attention that could be replaced: its layers are {architecture}, and A is {id}"
+        "the parent has no plain attention to replace: its layers are {architecture}, and A is {id}"
     );
     let mut others = Vec::new();
-    let fits = |layer: Option<_>| layer.context("the parent's heads are not as wide together as the model");
+    let fits = |layer: Option<_>| layer.context("the total width of the parent's heads differs from its model width");
     if args.window > 0 {
         all = all.with(SlidingWindow::new(args.window)?)?;
         others.push(Symbol::SLIDING_WINDOW);
     }
     if args.recurrent.contains(&Recurrent::Mamba2) {
-        all = all.with(mamba2_like(dims).context("the parent's queries are no multiple of its width")?)?;
+        all = all.with(
+            mamba2_like(dims).context("the width of the parent's queries is not a multiple of its model width")?,
+        )?;
         others.push(Symbol::MAMBA2);
     }
     if args.recurrent.contains(&Recurrent::GatedDeltaNet) {

@@ -1,11 +1,12 @@
-//! Fuzzing: mutated inputs for every parser, and for what is done with what was read.
+//! Fuzzing: tries mutated inputs on all parsers and on the code that uses what was read.
 //!
-//! `cargo run --release --example fuzz` gives each target ten seconds; `-- journal search --seconds 3600` gives two of
-//! them an hour. What breaks a promise is written to `fuzz-findings/`, and the program ends with status 1.
-//! `docs/fuzzing.md` has more.
+//! `cargo run --release --example fuzz` runs each target for ten seconds; `-- journal search --seconds 3600` runs two
+//! of them for an hour. Findings, inputs that violate a guarantee, are written to `fuzz-findings/`, and the program
+//! exits with status
+//! 1. `docs/fuzzing.md` has details.
 //!
-//! Inputs run in processes of their own, one target at a time in each, so that a stack that overflows, memory that runs
-//! out or a loop without end costs one input, not the run.
+//! Inputs are tried in separate processes, one target per process, so a stack overflow, an out-of-memory error or an
+//! endless loop affects one input, not the run.
 
 mod mutate;
 #[macro_use]
@@ -29,64 +30,64 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 use targets::Target;
 
-/// Counts what an input makes the program allocate.
+/// Counts the memory that an input allocates.
 #[global_allocator]
 pub static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
-/// Tries mutated inputs on the crate's parsers and what comes behind them.
+/// Tries mutated inputs on the parsers of the crate and on the code that uses what was read.
 #[derive(Clone, Debug, Parser)]
 struct Args {
-    /// Which targets; all where none is named.
+    /// The targets to run; all by default.
     targets: Vec<String>,
-    /// Lists the targets and ends.
+    /// List the targets and exit.
     #[arg(long)]
     list: bool,
-    /// Seconds for each target. All stored inputs are tried, however long that takes.
+    /// Seconds per target. All stored inputs are tried, however long that takes.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Stored inputs, in a folder per target.
+    /// Folder of stored inputs, with one folder per target.
     #[arg(long, value_name = "FOLDER", default_value = "tests/fixtures/fuzz")]
     inputs: PathBuf,
-    /// Where findings go.
+    /// Folder for findings.
     #[arg(long, default_value = "fuzz-findings")]
     findings: PathBuf,
-    /// Tries these files on the one target that is named, and nothing else.
+    /// Only try these files, on the one target that is given.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Root of all mutations: input N of a target is the same for the same seed and inputs.
+    /// Seed of all mutations. Input N of a target is the same for the same seed and inputs.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Targets tried at the same time; as many as there are cores by default.
+    /// Number of targets to run in parallel; by default the number of cores.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Seconds that an input may take.
+    /// Maximum time per input, in seconds.
     #[arg(long, default_value_t = 10.0)]
     patience: f64,
-    /// Memory that an input may allocate, in MiB.
+    /// Maximum memory that an input may allocate, in MiB.
     #[arg(long, default_value_t = 256)]
     memory: usize,
-    /// For the processes that this program starts: the folder in which one works, and its first input.
+    /// For internal use: the working folder of a worker process and the number of its first input.
     #[arg(long, hide = true, num_args = 2)]
     worker: Vec<String>,
 }
 
-/// What a worker ends with when an input takes too long.
+/// The exit code of a worker if an input takes too long.
 const HANGS: i32 = 86;
-/// Deaths of workers, of one kind, after which a target is given up.
+/// The number of worker deaths of one kind after which a target is abandoned.
 const DEATHS: u64 = 10;
-/// Memory that a worker can have at all, in KiB: what allocates more at once dies.
+/// The address space of a worker, in KiB. A worker that needs more dies.
 const ADDRESS_SPACE: u64 = 6 << 20;
 
-/// What has become of a target; a worker keeps it in a file, so that it outlives the worker.
+/// The statistics of a target. A worker keeps them in a file that outlives it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Tally {
-    /// Inputs tried.
+    /// The number of inputs tried.
     tried: u64,
-    /// Those of them that were read, not refused.
+    /// The number of inputs that were accepted.
     read: u64,
-    /// Inputs that mutation starts from.
+    /// The number of inputs available for mutation.
     known: usize,
-    /// Kinds of findings: how many inputs, and the file with the first of them.
+    /// For every kind of finding, the number of inputs and the file of the first one.
     found: BTreeMap<String, (u64, PathBuf)>,
 }
 
@@ -101,7 +102,7 @@ impl Tally {
     }
 }
 
-/// Files in the folder of a worker.
+/// The files in the folder of a worker.
 const INPUT: &str = "input";
 const NUMBER: &str = "number";
 const TALLY: &str = "tally.json";
@@ -156,9 +157,9 @@ fn wanted(names: &[String]) -> anyhow::Result<Vec<&'static Target>> {
     if names.is_empty() { Ok(targets::ALL.iter().collect()) } else { names.iter().map(named).collect() }
 }
 
-/// Tries a target until its time is over, with as many workers as die on the way.
+/// Runs a target until its time is over, and restarts the worker whenever it dies.
 fn try_target(args: &Args, target: &Target) -> anyhow::Result<Tally> {
-    // In memory, where the system has such a folder.
+    // In memory if the system has such a folder.
     let scratch = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
     let begun = Instant::now();
     let mut tally = Tally::default();
@@ -202,12 +203,12 @@ fn try_target(args: &Args, target: &Target) -> anyhow::Result<Tally> {
     Ok(tally)
 }
 
-/// Runs a worker to its end.
+/// Runs a worker until it exits.
 fn start(args: &Args, target: &Target, scratch: &Path, from: u64, left: f64) -> anyhow::Result<ExitStatus> {
     let program = std::env::current_exe()?;
     let mut command = if cfg!(unix) {
         let mut shell = Command::new("sh");
-        // The shell limits itself and becomes the worker. A system without that limit does without it.
+        // The shell sets the limit and becomes the worker. On a system without such limits, there is none.
         shell.args(["-c", &format!("ulimit -v {ADDRESS_SPACE} 2> /dev/null; exec \"$@\""), "sh"]).arg(program);
         shell
     } else {
@@ -230,7 +231,7 @@ fn start(args: &Args, target: &Target, scratch: &Path, from: u64, left: f64) -> 
     Ok(command.env_remove("RUST_BACKTRACE").stdin(Stdio::null()).stderr(stderr).status()?)
 }
 
-/// What a worker died of.
+/// Describes the death of a worker.
 fn death(status: ExitStatus, scratch: &Path) -> String {
     if status.code() == Some(HANGS) {
         return "hang: an input takes too long".into();
@@ -245,7 +246,7 @@ fn last_words(scratch: &Path) -> String {
     told.unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).take(200).collect()
 }
 
-/// The time that an input may take.
+/// Returns the maximum time per input.
 fn patience(args: &Args) -> Duration {
     Duration::try_from_secs_f64(args.patience).unwrap_or(Duration::MAX)
 }

@@ -1,8 +1,8 @@
-//! New inputs from known ones.
+//! Mutating inputs.
 //!
-//! Most formats of the crate are JSON, lines of JSON or other text; of random bytes a parser refuses nearly all at its
-//! first look. So inputs are changed where they have meaning: numbers, lines, nodes of a JSON tree, the header of a
-//! tensor file.
+//! Most formats of the crate are JSON, JSON lines or other text, and parsers reject almost all random bytes
+//! immediately. So mutations change meaningful parts: numbers, lines, nodes of a JSON tree, the header of a tensor
+//! file.
 
 use composer_nas::Rng;
 use rand::{
@@ -11,10 +11,10 @@ use rand::{
 };
 use serde_json::{Map, Value, json};
 
-/// No input grows beyond this many bytes.
+/// The maximum size of an input, in bytes.
 pub const MAX_BYTES: usize = 1 << 16;
 
-/// Numbers at which code breaks, as text: JSON has no others, and CSV and names take any.
+/// Critical numbers, as text: JSON has no others, and CSV and names accept any text.
 const NUMBERS: [&str; 30] = [
     "0",
     "-0",
@@ -48,7 +48,7 @@ const NUMBERS: [&str; 30] = [
     "-9223372036854775808",
 ];
 
-/// Words that formats give a meaning, or that break what shows them.
+/// Words that have a meaning in a format, or that are difficult to display.
 const WORDS: [&str; 24] = [
     "null",
     "NaN",
@@ -76,7 +76,7 @@ const WORDS: [&str; 24] = [
     "\"",
 ];
 
-/// A mutated copy of `input`; pieces may come from `other`, a second input.
+/// Returns a mutated copy of `input`, possibly with pieces of a second input `other`.
 pub fn mutate(input: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = input.to_vec();
     loop {
@@ -102,14 +102,14 @@ fn once(bytes: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
     }
 }
 
-/// The JSON header and the data of a safetensors file.
+/// Splits a safetensors file into its JSON header and its data.
 fn tensors(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
     std::str::from_utf8(header).ok().filter(|header| header.starts_with('{')).map(|header| (header, data))
 }
 
-/// Mostly with the right length, so that the reader gets as far as the header.
+/// Adds the length of the header. It is usually correct, so that the reader gets to the header.
 fn with_header(header: &str, data: &[u8], rng: &mut Rng) -> Vec<u8> {
     let length = if rng.random_bool(0.95) { header.len() as u64 } else { number(rng) };
     [&length.to_le_bytes(), header.as_bytes(), data].concat()
@@ -126,7 +126,7 @@ fn text(known: &str, other: &str, rng: &mut Rng) -> String {
     }
 }
 
-/// Changes a node of the JSON tree of the whole or of a line; a number where there is no tree.
+/// Changes a node in the JSON tree of the whole text or of a line; a number if there is no JSON.
 fn json_or_numbers(known: &str, other: &str, rng: &mut Rng) -> String {
     if let Ok(mut value) = serde_json::from_str::<Value>(known) {
         change_node(&mut value, serde_json::from_str(other).ok(), rng);
@@ -149,7 +149,7 @@ fn nodes(value: &Value) -> usize {
     }
 }
 
-/// The node of this number in order of the text.
+/// Returns a node by its position in the text.
 fn node<'a>(value: &'a mut Value, at: &mut usize) -> Option<&'a mut Value> {
     if *at == 0 {
         return Some(value);
@@ -177,7 +177,7 @@ fn change_node(value: &mut Value, other: Option<Value>, rng: &mut Rng) {
         (0 | 1, Value::Array(items)) if !items.is_empty() => {
             let at = rng.random_range(0..items.len());
             let item = items.remove(at);
-            // None, or more than there were.
+            // Zero copies, or more than there were.
             items.extend(std::iter::repeat_n(item, *[0, 2, 3, 40].choose(rng).unwrap_or(&0)));
         }
         (0 | 1, Value::String(word)) => *word = insert(word, WORDS.choose(rng).unwrap_or(&""), rng),
@@ -199,7 +199,7 @@ fn key(fields: &Map<String, Value>, rng: &mut Rng) -> String {
     fields.keys().choose(rng).cloned().unwrap_or_default()
 }
 
-/// Gives a field another's name, or a name of no meaning.
+/// Renames a field to another's name or to a meaningless one.
 fn rename(fields: &mut Map<String, Value>, rng: &mut Rng) {
     let from = key(fields, rng);
     let to = key(fields, rng);
@@ -214,12 +214,12 @@ fn scalar(rng: &mut Rng) -> Value {
     parsed(word.unwrap_or(&"null"))
 }
 
-/// The JSON value, or else the text itself as one.
+/// Parses a JSON value; other text becomes a JSON string.
 fn parsed(word: &str) -> Value {
     serde_json::from_str(word).unwrap_or_else(|_| word.into())
 }
 
-/// A small number, or one at which code breaks.
+/// Returns a small or critical number.
 fn any_number(rng: &mut Rng) -> String {
     match rng.random_range(0..3) {
         0 => rng.random_range(0..20).to_string(),
@@ -227,7 +227,7 @@ fn any_number(rng: &mut Rng) -> String {
     }
 }
 
-/// Replaces one number of the text, or turns one of its digits.
+/// Replaces a number in the text, or changes one of its digits.
 fn numbers(known: &str, rng: &mut Rng) -> String {
     let part = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
     let mut spans = Vec::new();
@@ -246,7 +246,7 @@ fn numbers(known: &str, rng: &mut Rng) -> String {
     [&known[..span.start], &any_number(rng), &known[span.end..]].concat()
 }
 
-/// Removes, repeats, swaps or borrows lines.
+/// Removes, repeats, swaps or inserts lines.
 fn lines(known: &str, other: &str, rng: &mut Rng) -> String {
     let mut lines: Vec<&str> = known.split_inclusive('\n').collect();
     let [at, to] = [0; 2].map(|_| rng.random_range(0..lines.len()));
@@ -272,12 +272,12 @@ fn insert(known: &str, word: &str, rng: &mut Rng) -> String {
     [&known[..at], &word.repeat(often), &known[at..]].concat()
 }
 
-/// The beginning of one and the end of another.
+/// Joins the start of one text and the end of another.
 fn splice(known: &str, other: &str, rng: &mut Rng) -> String {
     [&known[..boundary(known, rng)], &other[boundary(other, rng)..]].concat()
 }
 
-/// Without a piece, which is sometimes the rest.
+/// Removes a piece, sometimes the whole rest.
 fn cut(known: &str, rng: &mut Rng) -> String {
     let [a, b] = [0; 2].map(|_| boundary(known, rng));
     let from = a.min(b);
@@ -285,7 +285,7 @@ fn cut(known: &str, rng: &mut Rng) -> String {
     [&known[..from], &known[to..]].concat()
 }
 
-/// A number of 64 bits at which code breaks.
+/// Returns a critical 64-bit number.
 fn number(rng: &mut Rng) -> u64 {
     let near = |power: u32, rng: &mut Rng| (1u64 << power).wrapping_add(rng.random_range(0..3)).wrapping_sub(1);
     match rng.random_range(0..4) {

@@ -1,7 +1,7 @@
-//! What is tried.
+//! The fuzz targets.
 //!
-//! A target reads an input, checks what was promised of whatever was read, and says what it saw. A panic, an error of
-//! [`run`](Target::run) and a process that dies are findings; that an input is refused is none.
+//! A target reads an input, checks the guarantees for whatever was read, and describes what it saw. A panic, an error
+//! from [`run`](Target::run) and the death of the process are findings; rejecting an input is not.
 
 mod data;
 mod execute;
@@ -22,41 +22,41 @@ use anyhow::ensure;
 use composer_nas::text::causes;
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Inputs that are right, made by the crate's own writers. The folder is the worker's.
+/// Valid inputs, created by the crate's own writers. The folder is that of the worker.
 pub type Seeds = anyhow::Result<Vec<Vec<u8>>>;
 
-/// One thing that reads inputs.
+/// Code that reads inputs.
 pub struct Target {
-    /// Its name, and that of the folder of its stored inputs.
+    /// The name, which is also that of the folder with stored inputs.
     pub name: &'static str,
-    /// What is tried, in a line.
+    /// A short description.
     pub what: &'static str,
-    /// Inputs to begin with, beside the stored ones.
+    /// Creates initial inputs, in addition to the stored ones.
     pub seeds: fn(&Path) -> Seeds,
-    /// Tries an input, which also is the file `input` in the folder. An error is a broken promise.
+    /// Tries an input, which is also in the folder as the file `input`. An error is a finding.
     pub run: fn(&[u8], &Path) -> anyhow::Result<Seen>,
 }
 
 /// What a target saw.
 pub struct Seen {
-    /// Whether the input was read, not refused.
+    /// Whether the input was accepted.
     pub read: bool,
-    /// In words: an input with which something new is seen is mutated further.
+    /// A description. An input with a new description is used for further mutations.
     pub what: String,
 }
 
 impl Seen {
-    /// It was read; `what` tells apart what came of it.
+    /// The input was accepted; `what` describes the outcome.
     pub fn read(what: impl Into<String>) -> anyhow::Result<Self> {
         Ok(Self { read: true, what: what.into() })
     }
 
-    /// It was refused, for these causes.
+    /// The input was rejected with this error.
     pub fn refused(error: impl Error + 'static) -> anyhow::Result<Self> {
         Self::refused_as(causes(&error))
     }
 
-    /// It was refused, in these words.
+    /// The input was rejected with this message.
     pub fn refused_as(words: impl Into<String>) -> anyhow::Result<Self> {
         Ok(Self { read: false, what: words.into() })
     }
@@ -100,7 +100,7 @@ pub const ALL: &[Target] = &[
     study::SEARCH,
 ];
 
-/// The stored inputs in a folder, by name; none where there is no such folder.
+/// Returns the stored inputs in a folder, sorted by name; none if the folder does not exist.
 pub fn fixtures(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -111,12 +111,12 @@ pub fn fixtures(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The seeds of a target that reads one JSON value.
+/// Returns the seeds of a target that reads one JSON value.
 pub fn json(values: impl IntoIterator<Item = impl Serialize>) -> Seeds {
     values.into_iter().map(|value| Ok(serde_json::to_vec(&value)?)).collect()
 }
 
-/// Reads a JSON value that must come back the same when it is written, and looks at it.
+/// Reads a JSON value, checks that it survives writing and reading, and passes it on.
 pub fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(
     input: &[u8],
     look: impl FnOnce(T) -> anyhow::Result<Seen>,

@@ -26,17 +26,17 @@ use crate::{
     targets::{Seen, Target, fixtures},
 };
 
-/// Inputs with a new kind of answer that are kept as beginnings of further ones: so many that were read, and that were
-/// not.
+/// The maximum number of inputs with a new description that are kept for mutation, both for accepted and for rejected
+/// ones.
 const MOST_KEPT: usize = 200;
-/// How often progress is told.
+/// The interval of progress messages.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
-/// Attempts to make a finding smaller.
+/// The maximum number of attempts to shrink a finding.
 const SHRINKS: usize = 400;
-/// Inputs after which the file of the worker's messages is emptied.
+/// The number of inputs after which the file with the worker's messages is truncated.
 const CLEANED_EVERY: u64 = 10_000;
 
-/// Tries what is stored, then mutations of it until the time is over, beginning with input number `from`.
+/// Tries the stored inputs, then mutations until the time is over, starting with input number `from`.
 pub fn run(args: &Args, folder: &Path, from: u64) -> anyhow::Result<()> {
     let target = *crate::wanted(&args.targets)?.first().context("a worker has a target")?;
     panic::set_hook(Box::new(remember));
@@ -66,13 +66,13 @@ struct Worker<'a> {
     args: &'a Args,
     target: &'static Target,
     folder: &'a Path,
-    /// Input and its number, as the driver finds them when this process dies.
+    /// The input and its number, for the driver if this process dies.
     files: [File; 2],
-    /// What is stored. It is tried as it is, then mutated.
+    /// The stored inputs, which are tried unchanged first and then mutated.
     stored: Vec<Vec<u8>>,
-    /// Further inputs to mutate: those that were not read, and those that were.
+    /// Further inputs for mutation: rejected and accepted ones.
     kept: [Vec<Vec<u8>>; 2],
-    /// The kinds of answers so far.
+    /// All descriptions so far.
     answers: BTreeSet<String>,
     tally: Tally,
     watch: &'static Watch,
@@ -81,7 +81,7 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(args: &'a Args, target: &'static Target, folder: &'a Path) -> anyhow::Result<Self> {
         let open = |name| File::options().create(true).truncate(true).write(true).read(true).open(folder.join(name));
-        // They also leave in the folder what the target works with, whichever inputs it then gets.
+        // Seeds also create files in the folder that the target needs, whatever its inputs.
         let mut stored = (target.seeds)(folder).map_err(|error| error.context("seeds"))?;
         if args.files.is_empty() {
             for path in fixtures(&args.inputs.join(target.name))? {
@@ -101,11 +101,11 @@ impl<'a> Worker<'a> {
         Ok(Self { args, target, folder, files, stored, kept, answers, tally, watch })
     }
 
-    /// Input `number`, a function of it, the seed and the inputs before.
+    /// Returns input `number`. It depends only on this number, the seed and the inputs before.
     fn mutation(&self, seed: u64, number: u64) -> Vec<u8> {
         let mut rng = Seed(seed).rng(&format!("fuzz/{}", self.target.name), number);
         let [one, other] = [0; 2].map(|_| {
-            // Mostly near what is right: what is refused early shows little.
+            // Mostly mutate accepted inputs: those that are rejected early reveal little.
             let from = match rng.random_range(0..8) {
                 0 => &self.kept[0],
                 1..=3 => &self.kept[1],
@@ -119,7 +119,7 @@ impl<'a> Worker<'a> {
         mutate(one, other, &mut rng)
     }
 
-    /// Tries one input and keeps what is new about it.
+    /// Tries one input and records what is new.
     fn attempt(&mut self, number: u64, input: &[u8]) -> anyhow::Result<()> {
         rewrite(&mut self.files[1], &number.to_le_bytes())?;
         let outcome = self.outcome(input)?;
@@ -143,7 +143,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Runs the target; the error is a kind of finding.
+    /// Runs the target. The error is a kind of finding.
     fn outcome(&mut self, input: &[u8]) -> anyhow::Result<Result<Seen, String>> {
         rewrite(&mut self.files[0], input)?;
         MEMORY.reset_peak_usage();
@@ -162,7 +162,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// A message without the worker's folder and what else differs between inputs.
+    /// Returns a message without the worker's folder and other parts that differ between inputs.
     fn skeleton(&self, message: &str) -> String {
         skeleton(&message.replace(&*self.folder.to_string_lossy(), ""))
     }
@@ -179,7 +179,7 @@ impl<'a> Worker<'a> {
         self.note()
     }
 
-    /// The input without what is not needed for the same finding: pieces are left out, large ones first.
+    /// Shrinks an input while it has the same finding, by removing pieces, large ones first.
     fn shrunk(&mut self, kind: &str, input: &[u8]) -> anyhow::Result<Vec<u8>> {
         let mut small = input.to_vec();
         let mut piece = input.len() / 2;
@@ -203,7 +203,7 @@ impl<'a> Worker<'a> {
         Ok(small)
     }
 
-    /// Writes down what the driver is to know.
+    /// Writes the statistics for the driver.
     fn note(&self) -> anyhow::Result<()> {
         let beside = self.folder.join("tally.part");
         fs::write(&beside, serde_json::to_vec(&self.tally)?)?;
@@ -211,14 +211,14 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Replaces what an open file holds.
+/// Replaces the contents of an open file.
 fn rewrite(file: &mut File, bytes: &[u8]) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
     file.write_all(bytes)?;
     file.set_len(bytes.len() as u64)
 }
 
-/// Writes a finding into the folder of its target, under a name that its kind gives.
+/// Writes a finding to the folder of its target, under a name derived from its kind.
 pub fn keep(findings: &Path, target: &Target, kind: &str, input: &[u8]) -> anyhow::Result<PathBuf> {
     let folder = findings.join(target.name);
     fs::create_dir_all(&folder)?;
@@ -228,12 +228,12 @@ pub fn keep(findings: &Path, target: &Target, kind: &str, input: &[u8]) -> anyho
     Ok(path)
 }
 
-/// Tells of a finding and of how to see it again.
+/// Prints a finding and how to reproduce it.
 pub fn announce(target: &Target, kind: &str, file: &Path) {
     println!("FOUND {}: {kind}\n  cargo run --release --example fuzz -- {0} --files {}", target.name, file.display());
 }
 
-/// A message without what differs between inputs: numbers, and what stands in quotes.
+/// Returns a message without the parts that differ between inputs: numbers and quoted text.
 fn skeleton(message: &str) -> String {
     let mut quote = None;
     let mut escaped = false;
@@ -252,12 +252,12 @@ fn skeleton(message: &str) -> String {
     kept.chars().take(160).collect()
 }
 
-/// Where and why the program panicked last.
+/// Location and message of the last panic.
 static PANIC: Mutex<String> = Mutex::new(String::new());
 
 fn remember(info: &PanicHookInfo) {
     let place = info.location().map(|place| {
-        // Below the sources of a crate, wherever those are.
+        // The path from the crate's folder on, wherever that is.
         let file = place.file();
         let file = file.rfind("/src/").and_then(|at| file[..at].rfind('/')).map_or(file, |at| &file[at + 1..]);
         format!("{file}:{}", place.line())
@@ -267,9 +267,9 @@ fn remember(info: &PanicHookInfo) {
     *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = text;
 }
 
-/// Ends the process when an input takes too long.
+/// Ends the process if an input takes too long.
 struct Watch {
-    /// When the input was begun, in milliseconds from `start`, plus one; zero between inputs.
+    /// When the input was started, in milliseconds since `start`, plus one; zero between inputs.
     since: AtomicU64,
     start: Instant,
 }

@@ -1,7 +1,7 @@
-//! A layer of your own in a search over three primitives, and the page of its result. `docs/plug_in.md` walks through
+//! Searches with a custom layer among three primitives, and writes the page of the result. `docs/plug_in.md` explains
 //! it.
 //!
-//! `cargo run --release --example plug_in_primitive`; the same command again goes on with `runs/plug_in_primitive`.
+//! `cargo run --release --example plug_in_primitive`; run it again to continue `runs/plug_in_primitive`.
 
 mod layer;
 #[macro_use]
@@ -13,13 +13,13 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use composer_nas::{evaluate::mad::Protocol, pipeline::RunFolder, prelude::*, report::Page};
 
-/// Searches four layers of attention, SwiGLU and a layer of its own, and draws the result at full size.
+/// Searches four layers of attention, SwiGLU and a custom layer, and draws the result at full size.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Name of the run: its folder inside --runs.
+    /// Name of the run, which is its folder in --runs.
     #[arg(long, value_name = "NAME", default_value = "plug_in_primitive", value_parser = shared::folder_name)]
     run: String,
-    /// Folder that holds the runs.
+    /// Folder that contains the runs.
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
 }
@@ -41,7 +41,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let found = Pipeline::new(&primitives, space, mad).trials(4).journal(folder.join("journal.jsonl")).run(&target)?;
     println!("{} -> {}", found.aggregated, found.target.architecture);
 
-    // The example `report` does not know the layer. A program that does needs no more than this, also later.
+    // The example `report` does not know the custom layer. A program that does can read the run like this at any time.
     found.write(&folder, &target)?;
     let run = RunFolder::read(&folder)?;
     Page::of(&run, &primitives).write(folder.join("report.html"))?;

@@ -1,4 +1,4 @@
-//! Sequences in the letters of whoever writes them.
+//! Sequences in any alphabet.
 
 use std::{convert::Infallible, str::FromStr};
 
@@ -11,7 +11,7 @@ use composer_nas::{
     },
 };
 
-/// A sequence as it was written, before it is known in which letters.
+/// A sequence as written, before its alphabet is known.
 #[derive(Clone, Debug)]
 pub struct Written(String);
 
@@ -23,9 +23,9 @@ impl FromStr for Written {
 }
 
 impl Written {
-    /// The sequence: by the name of a published model, in our letters, with counts where they are wanted, or in those
-    /// of `--letters`, one per layer. Megatron's patterns may have stages and layers that predict later tokens, which
-    /// are told and left out.
+    /// Parses the sequence: the name of a published model, a sequence in our letters with optional counts, or one
+    /// letter per layer in the alphabet given by `--letters`. Stages and multi-token prediction layers in Megatron
+    /// patterns are ignored with a note.
     pub fn read(&self, letters: Option<&Alphabet>) -> anyhow::Result<Architecture> {
         let text = &self.0;
         if let Some(published) = baseline::published().into_iter().find(|layout| layout.name == text) {
@@ -42,7 +42,7 @@ impl Written {
             let pattern: Pattern = text.parse()?;
             let Pattern { stages, predicted, architecture, .. } = pattern;
             super::tell(format_args!(
-                "of {text} the sequence counts: {} stages and {predicted} depths of multi-token prediction are left out",
+                "only the sequence of {text} is used: {} stages and {predicted} depths of multi-token prediction are ignored",
                 stages.len()
             ));
             return Ok(architecture);
@@ -51,7 +51,7 @@ impl Written {
     }
 }
 
-/// All of them.
+/// Parses all sequences.
 pub fn read_all(written: &[Written], letters: Option<&Alphabet>) -> anyhow::Result<Vec<Architecture>> {
     written.iter().map(|written| written.read(letters)).collect()
 }

@@ -1,8 +1,7 @@
-//! What the examples share: printing where nobody reads any more, errors as lines, how letters are read, how long work
-//! takes.
+//! Helpers for the examples: printing to closed pipes, errors as text, alphabets, estimates of time.
 //!
-//! `#[macro_use] mod shared;` replaces `println!` and `eprintln!` of the standard library, which panic where the reader
-//! has gone away, as in `| head -1`. Without these two lines an example works as well, but for that.
+//! `#[macro_use] mod shared;` replaces `println!` and `eprintln!` of the standard library, which panic if the reader
+//! has exited, as in `| head -1`. This is the only purpose of these two lines; the examples also work without them.
 
 #![allow(dead_code, unused_macros, reason = "each example takes what it needs")]
 
@@ -26,18 +25,18 @@ use composer_nas::{
     text,
 };
 
-/// Prints a line; where nobody reads any more, the program ends quietly.
+/// Prints a line. If the reader has exited, the program ends quietly.
 macro_rules! println {
     () => { $crate::shared::print(format_args!("")) };
     ($($text:tt)*) => { $crate::shared::print(format_args!($($text)*)) };
 }
 
-/// Prints a line to the standard error; where nobody reads any more, it is lost.
+/// Prints a line to standard error. If the reader has exited, it is lost.
 macro_rules! eprintln {
     ($($text:tt)*) => { $crate::shared::tell(format_args!($($text)*)) };
 }
 
-/// Prints a line or ends the program, quietly where nobody reads any more. What was finished is on the disk by then.
+/// Prints a line, or ends the program if the reader has exited. All results are on disk by then.
 pub fn print(line: fmt::Arguments<'_>) {
     match writeln!(io::stdout().lock(), "{line}") {
         Ok(()) => {}
@@ -49,13 +48,13 @@ pub fn print(line: fmt::Arguments<'_>) {
     }
 }
 
-/// Prints a line to the standard error. Nothing can be done where that fails.
+/// Prints a line to standard error; errors are ignored.
 pub fn tell(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Carries out a program. An error is told with its causes, a line each, whatever text from files they quote; a limit
-/// on file sizes is such an error.
+/// Runs a program. An error is printed with its causes, one line each, with unprintable characters escaped. Exceeding a
+/// limit on file sizes is also reported as an error.
 pub fn carry_out(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     limits::outlive_file_size_limit();
     let Err(error) = program() else { return ExitCode::SUCCESS };
@@ -66,40 +65,40 @@ pub fn carry_out(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Answers `--help` of a program that takes no arguments, and refuses any.
+/// Handles `--help` for a program without arguments, and rejects any.
 pub fn no_arguments(about: &'static str) {
     clap::Command::new(env!("CARGO_CRATE_NAME")).about(about).get_matches();
 }
 
-/// A path on a line of its own words, whatever characters are in it.
+/// Returns a path as printable text in one line.
 pub fn shown(path: &Path) -> String {
     text::line(&path.display().to_string())
 }
 
-/// A word as a shell reads it back.
+/// Quotes a word for the shell.
 pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=.,:/+".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// A flag with the name of a folder, which lies where the program says.
+/// Parses a flag that is the name of a folder, without a path.
 pub fn folder_name(name: &str) -> Result<String, String> {
     let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\']);
     let plain = plain && !name.contains(char::is_control);
     if plain { Ok(name.into()) } else { Err(format!("{name:?} is not a folder name")) }
 }
 
-/// Refuses a folder that cannot be made or used, because something else has its place.
+/// Checks that a folder exists or can be created.
 pub fn check_folder(path: &Path) -> anyhow::Result<()> {
     let taken = path.ancestors().find(|above| fs::symlink_metadata(above).is_ok()).filter(|above| !above.is_dir());
     match taken {
-        Some(taken) if taken.is_symlink() => bail!("{} is a link to no folder: remove it", taken.display()),
-        Some(taken) => bail!("{} is no folder: remove it, or choose another folder", taken.display()),
+        Some(taken) if taken.is_symlink() => bail!("{} is a link, but not to a folder: remove it", taken.display()),
+        Some(taken) => bail!("{} is not a folder: remove it, or choose another folder", taken.display()),
         None => Ok(()),
     }
 }
 
-/// The protocol that a flag names: a preset, or a JSON file.
+/// Returns the protocol given by a flag: a preset or a JSON file.
 #[cfg(feature = "model")]
 pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
     if let Some(preset) = Protocol::preset(name) {
@@ -110,7 +109,7 @@ pub fn protocol(name: &str) -> anyhow::Result<Protocol> {
     serde_json::from_str(&text).with_context(|| format!("{name} holds no protocol"))
 }
 
-/// The target that a flag names: small, a preset, or a JSON file.
+/// Returns the target given by a flag: small, a preset or a JSON file.
 pub fn target(name: &str, flag: &str) -> anyhow::Result<Target> {
     if name == "small" {
         return Ok(Target::custom("small", Dims::new(256, 768, 4)?, 4096, true, 3)?);
@@ -127,7 +126,7 @@ pub fn target(name: &str, flag: &str) -> anyhow::Result<Target> {
     Ok(target)
 }
 
-/// The measured times in a run's folder. What cannot be read is told and left out: nothing else needs it.
+/// Reads the measured times in the folder of a run. They are optional: errors are printed and ignored.
 pub fn latency(folder: &Path) -> Option<Latency> {
     let read = Latency::read(folder);
     if let Err(error) = &read {
@@ -136,7 +135,7 @@ pub fn latency(folder: &Path) -> Option<Latency> {
     read.ok().flatten()
 }
 
-/// A flag with an amount of training work, in floating-point operations.
+/// Parses a flag with a training budget in FLOPs.
 pub fn flops(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().map_err(|error| error.to_string())?;
     let what = "the work of a training, in FLOPs,";
@@ -144,14 +143,14 @@ pub fn flops(text: &str) -> Result<f64, String> {
     if value > 0.0 && value <= MAX_FLOPS { Ok(value) } else { Err(refused.to_string()) }
 }
 
-/// Says how the first of these architectures that could be read otherwise was read: `M` is Mamba for some.
+/// Prints how an architecture was read if it could be misunderstood: `M` is Mamba for some.
 pub fn say_reading<'a>(given: impl IntoIterator<Item = &'a Architecture>, primitives: &Primitives) {
     if let Some(reading) = given.into_iter().find_map(|architecture| reading(architecture, primitives)) {
         tell(format_args!("{reading}"));
     }
 }
 
-/// How an architecture was read, where its letters mean something else to others.
+/// Describes how an architecture was read if its letters have another meaning elsewhere.
 fn reading(architecture: &Architecture, primitives: &Primitives) -> Option<String> {
     if architecture.count(Symbol::SWIGLU) == 0 {
         return None;
@@ -168,16 +167,16 @@ fn reading(architecture: &Architecture, primitives: &Primitives) -> Option<Strin
     ))
 }
 
-/// Floating-point operations per second of one core of a CPU that trains a small model, roughly; an accelerator has a
-/// thousand times as many.
+/// The approximate number of floating-point operations per second of one CPU core that trains a small model. An
+/// accelerator has a thousand times as many.
 const CORE: f64 = 2e10;
 
-/// Work and a guess of its time, to be said before it begins.
+/// Describes the number of floating-point operations and an estimate of their time.
 pub fn expected(flops: f64) -> String {
     format!("{flops:.1e} FLOPs, some {} of one CPU core at {:.0} GFLOP/s", duration(flops / CORE), CORE / 1e9)
 }
 
-/// Seconds in the unit that suits them.
+/// Formats seconds in a suitable unit.
 fn duration(seconds: f64) -> String {
     const UNITS: [(&str, f64); 4] = [("years", 31_557_600.0), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)];
     let Some((unit, size)) = UNITS.into_iter().find(|(_, size)| seconds >= 2.0 * size) else {
@@ -186,7 +185,7 @@ fn duration(seconds: f64) -> String {
     format!("{} {unit}", text::number((seconds / size).ceil(), 0))
 }
 
-/// The text files at `path`, by name.
+/// Returns the text files at `path`, sorted by name.
 pub fn texts(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.into()]);

@@ -208,7 +208,7 @@ fn settings_and_layers_that_no_library_can_have_are_refused() {
     };
     for _ in 0..2 {
         let error = BlockLibrary::build(&recipe, folder.join("library"), 1, &|_| {}).unwrap_err().to_string();
-        assert!(error.contains("what broken adds at layer 0 is not finite"), "{error}");
+        assert!(error.contains("the output of broken at layer 0 is not finite"), "{error}");
     }
     let vast = LocalDistillation { batch_size: usize::MAX, ..settings.clone() };
     let error = BlockLibrary::build(&LibraryRecipe { settings: &vast, ..recipe }, folder.join("vast"), 1, &|_| {});

@@ -14,7 +14,7 @@ use crate::INPUT;
 
 const WIDTHS: [TokenWidth; 5] = [TokenWidth::U8, TokenWidth::U16, TokenWidth::U32, TokenWidth::I32, TokenWidth::I64];
 
-/// The bytes of a file with some tokens.
+/// Returns the bytes of a file with some tokens.
 fn tokens(path: &Path, format: TokenFormat, width: TokenWidth) -> anyhow::Result<()> {
     let mut writer = TokenWriter::create(path, format, width)?;
     writer.document(&[1, 2, 3, 4, 5])?;
@@ -23,7 +23,7 @@ fn tokens(path: &Path, format: TokenFormat, width: TokenWidth) -> anyhow::Result
     Ok(())
 }
 
-/// Reads every token in the ways there are; an open file must keep what it says of itself.
+/// Reads every token in all possible ways and checks that they agree.
 fn read(file: TokenFile) -> anyhow::Result<Seen> {
     const VOCABULARY: usize = 301;
     let digest = file.digest()?;

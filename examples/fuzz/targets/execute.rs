@@ -1,4 +1,4 @@
-//! The files between a driver and its workers.
+//! Files exchanged by a driver and its workers.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ fn trial() -> anyhow::Result<Trial> {
     Ok(Trial::new(TrialId(0), "AM".parse()?, Seed(1), Origin::Searcher))
 }
 
-/// An engine whose jobs leave these bytes in one of the files of their task, and are gone.
+/// An engine whose jobs write these bytes to a file of their task and end.
 struct Leaves {
     file: &'static str,
     bytes: Vec<u8>,
@@ -51,7 +51,7 @@ impl Engine for Leaves {
     }
 }
 
-/// The remote executor with a job that leaves these bytes: the trial must come back, or the executor say why not.
+/// Runs the remote executor with a job that writes these bytes: the trial must come back, or the executor must fail.
 fn remote(folder: PathBuf, file: &'static str, bytes: &[u8]) -> anyhow::Result<Seen> {
     const ENOUGH: Duration = Duration::from_secs(5);
     let _ = fs::remove_dir_all(&folder);
@@ -97,7 +97,7 @@ pub const TASK: Target = Target {
     name: "task_spec",
     what: "what a worker is asked for, carried out by one",
     seeds: |folder| {
-        // As the driver writes it.
+        // As written by the driver.
         let folder = folder.join("asked");
         let engine = Leaves { file: "result.json", bytes: b"{\"outcome\":\"ready\"}".into() };
         let mut remote = Remote::with_engine(engine, 1, &folder)?.command(["true"]).poll(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! Specifications of models, their sizes, times and launch scripts.
+//! Model specifications, sizes, times and launch scripts.
 
 use anyhow::ensure;
 use composer_nas::{
@@ -14,12 +14,12 @@ use std::fs;
 
 use super::{Seen, Target, json, round_trip};
 
-/// Widths of a model that takes no time.
+/// Returns the widths of a model that takes no time.
 pub fn tiny() -> anyhow::Result<Dims> {
     Ok(Dims::new(16, 32, 2)?)
 }
 
-/// A model of one layer of each kind, at these widths.
+/// Returns a model with one layer of each kind at these widths.
 pub fn spec() -> anyhow::Result<ModelSpec> {
     Ok(Size::custom("tiny", tiny()?, 40, true, 1)?.model("1A+1M".parse()?))
 }

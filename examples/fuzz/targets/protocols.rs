@@ -1,4 +1,4 @@
-//! How candidates are trained.
+//! Training settings.
 
 use std::path::Path;
 
@@ -20,14 +20,14 @@ use composer_nas::{
 
 use super::{Seen, Target, json, models, round_trip};
 
-/// Settings of a training that takes no time.
+/// Returns settings of a training that takes no time.
 pub fn training() -> anyhow::Result<TrainConfig> {
     let text = r#"{"steps": 2, "batch_size": 2, "evaluate_every": 1, "log_every": 1,
         "schedule": {"peak": 0.01, "floor": 0.0, "warmup_steps": 0, "total_steps": 2, "interval": 1}}"#;
     Ok(serde_json::from_str(text)?)
 }
 
-/// Settings of a pre-training that takes no time.
+/// Returns settings of a pre-training that takes no time.
 pub fn pretraining() -> anyhow::Result<PretrainConfig> {
     Ok(PretrainConfig {
         seq_len: 8,
@@ -41,7 +41,7 @@ pub fn pretraining() -> anyhow::Result<PretrainConfig> {
     })
 }
 
-/// A corpus of some hundred tokens below 40, in the worker's folder.
+/// Returns a corpus of some hundred tokens below 40, in the worker's folder.
 pub fn corpus(folder: &Path) -> anyhow::Result<Corpus> {
     let path = folder.join("corpus.bin");
     if !path.exists() {

@@ -1,4 +1,4 @@
-//! Names, sequences, and the spaces of them.
+//! Names, sequences and search spaces.
 
 use anyhow::{Context as _, ensure};
 use composer_nas::{
@@ -80,7 +80,7 @@ pub const SPACE: Target = Target {
             ensure!(space.nth(last.saturating_add(1)).is_none() || last == u128::MAX, "more sequences than the size");
             let drawn = space.sample(&mut Seed(0).rng("fuzz/space", 0));
             ensure!(space.contains(&drawn), "a drawn sequence lies outside");
-            // Neighbours are as many as layers squared.
+            // The number of neighbours is quadratic in the number of layers.
             if space.layers() <= 32 {
                 ensure!(space.neighbors(&drawn).iter().all(|near| space.contains(near)), "a neighbour lies outside");
                 let next = space.next_choices(&drawn.layers()[..space.layers() - 1]);
@@ -117,14 +117,14 @@ pub const CONSTRAINTS: Target = Target {
                     ensure!(space.iter().eq(right), "other sequences than the right ones");
                     Seen::read(format!("{}", space.size() < all.size()))
                 }
-                // A budget without an entry for every symbol is refused as such.
+                // A budget that lacks a symbol is rejected.
                 Err(error) => Seen::refused(error),
             }
         })
     },
 };
 
-/// The rule by its documentation, a whole sequence at once.
+/// Applies the documented rule to a whole sequence.
 fn keeps(rule: &Constraint, architecture: &Architecture) -> bool {
     match rule {
         &Constraint::Count { symbol, min, max } => (min..=max).contains(&architecture.count(symbol)),

@@ -1,4 +1,4 @@
-//! Reports, journals, tables, caches, and what is made of them.
+//! Reports, journals, tables, caches and what is derived from them.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -20,7 +20,7 @@ use composer_nas::{
 use super::{Seen, Target, json};
 use crate::INPUT;
 
-/// The inputs that are known to the crate's own searches: a journal with every kind of event.
+/// Returns a journal with every kind of event, written by searches of the crate.
 fn journals(folder: &Path) -> anyhow::Result<Vec<u8>> {
     let path = folder.join("seed.jsonl");
     let _ = fs::remove_file(&path);
@@ -83,7 +83,7 @@ pub const REPORT: Target = Target {
     },
 };
 
-/// JSON has no NaN and no infinities, evaluators do: two numbers stand for them.
+/// JSON has no NaN and no infinities, but evaluators do: two numbers stand for them.
 fn unbounded(report: &mut Report) {
     let change = |number: &mut f64| match *number {
         1e308 => *number = f64::NAN,
@@ -124,7 +124,7 @@ pub const JOURNAL: Target = Target {
     },
 };
 
-/// More trials than this make every proposal slow, which is no fault.
+/// With more trials, every proposal is slow, which is not a finding.
 const MOST_TRIALS: usize = 60;
 
 pub const SEARCH: Target = Target {

@@ -1,4 +1,4 @@
-//! Weights, checkpoints and models in the files of other tools.
+//! Weights, checkpoints and models in the formats of other tools.
 
 use std::{fs, ops::ControlFlow, path::Path, path::PathBuf};
 
@@ -41,7 +41,7 @@ const CONFIG_JSON: &str = "config.json";
 const WEIGHTS_FILE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Exports a tiny model, in files of at most so many bytes, and gives the bytes of one of the folder's files.
+/// Exports a tiny model in files of at most `shard_bytes` bytes, and returns the bytes of one file.
 fn exported(folder: &Path, shard_bytes: u64, file: &str) -> anyhow::Result<Vec<u8>> {
     let target = folder.join(FOLDER);
     let options = export::Options { overwrite: true, shard_bytes, ..Default::default() };
@@ -50,7 +50,7 @@ fn exported(folder: &Path, shard_bytes: u64, file: &str) -> anyhow::Result<Vec<u
     fs::read(&path).with_context(|| path.display().to_string())
 }
 
-/// Imports the folder, in which the input stands in place of a file.
+/// Imports the folder with the input in place of one file.
 fn import(folder: &Path, file: &str, input: &[u8]) -> anyhow::Result<Seen> {
     let folder = folder.join(FOLDER);
     fs::write(folder.join(file), input)?;
@@ -85,7 +85,7 @@ pub const SHARDS: Target = Target {
     run: |input, folder| import(folder, INDEX, input),
 };
 
-/// The state of the newest checkpoint of the run in this folder.
+/// Returns the state file of the newest checkpoint of the run in this folder.
 fn state(run: &Path) -> anyhow::Result<PathBuf> {
     let newest =
         fs::read_dir(run.join(CHECKPOINTS))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
