@@ -99,14 +99,16 @@ pub(super) fn table(study: &Study) -> String {
     tasks.dedup();
     tasks.retain(|&task| task != goal.score);
     let heads = [&["rank", "architecture", &goal.score, DIFFERENCE][..], &tasks, &["parameters", "time"]].concat();
-    let axis = extent(&leaders, |seen| goal.orient(seen.value));
+    // One bad trial would flatten the scale of all: it begins with those that show at once.
+    let axis = extent(&leaders[..leaders.len().min(SHOWN)], |seen| goal.orient(seen.value));
+    let wide = tasks.len() > WIDEST || study.space().layers() > LONGEST;
     let row = |(rank, seen): (usize, &Observation)| {
         let report = seen.report;
         let measured = |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, number(value, 4)));
         let gap = Gap::new(seen, &leaders[0], goal);
         let mut cells = vec![
             Cell::number(rank as f64 + 1.0, (rank + 1).to_string()),
-            Cell::layers(&seen.trial.architecture),
+            if wide { Cell::strip(&seen.trial.architecture) } else { Cell::layers(&seen.trial.architecture) },
             Cell::measured(goal.orient(seen.value), report.standard_error, &axis),
             if rank == 0 { Cell::blank() } else { Cell::number(gap.score, gap.text()) },
         ];
@@ -120,6 +122,10 @@ pub(super) fn table(study: &Study) -> String {
     shell::note_of_rest("best", rows.len(), leaders.len()) + &explanation(&leaders, goal) + &table
 }
 
+/// Scores of tasks beside which a sequence has room for letters and runs.
+const WIDEST: usize = 2;
+/// Layers up to which it has.
+const LONGEST: usize = 12;
 /// The head of the column of differences.
 const DIFFERENCE: &str = "difference to the best";
 
