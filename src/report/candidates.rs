@@ -85,9 +85,9 @@ fn extent(leaders: &[Observation], score: impl Fn(&Observation) -> f64) -> Axis 
     Axis::with_bars(&leaders.iter().map(|seen| (score(seen), seen.report.standard_error)).collect::<Vec<_>>())
 }
 
-/// That a trial did not run to its end.
+/// How far a trial got that did not run to its end.
 fn in_words(raced: Raced) -> String {
-    format!(" ({} of {} repetitions)", raced.done, raced.planned)
+    format!("{} of {} repetitions", raced.done, raced.planned)
 }
 
 /// The architectures that were evaluated, best first, with every score; of many the best alone. Empty without any.
@@ -104,15 +104,17 @@ pub(super) fn table(study: &Study) -> String {
     tasks.dedup();
     tasks.retain(|&task| task != goal.score);
     let heads = [&["rank", "architecture", &goal.score, DIFFERENCE][..], &tasks, &["parameters", "time"]].concat();
-    let axis = extent(&leaders, |seen| goal.orient(seen.value));
+    // One bad trial would flatten the scale of all: it begins with those that show at once.
+    let axis = extent(&leaders[..leaders.len().min(SHOWN)], |seen| goal.orient(seen.value));
+    let wide = tasks.len() > WIDEST || study.space().layers() > LONGEST;
     let row = |(rank, seen): (usize, &Observation)| {
         let report = seen.report;
         let measured = |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, number(value, 4)));
         let gap = Gap::new(seen, &leaders[0], goal);
+        let layers = if wide { Cell::strip(&seen.trial.architecture) } else { Cell::layers(&seen.trial.architecture) };
         let mut cells = vec![
             Cell::number(rank as f64 + 1.0, (rank + 1).to_string()),
-            Cell::layers(&seen.trial.architecture),
-            Cell::text(&(seen.trial.architecture.to_string() + &seen.report.raced.map(in_words).unwrap_or_default())),
+            layers.noted(&report.raced.map(in_words).unwrap_or_default()),
             Cell::measured(goal.orient(seen.value), report.standard_error, &axis),
             if rank == 0 { Cell::blank() } else { Cell::number(gap.score, gap.text()) },
         ];
@@ -126,6 +128,10 @@ pub(super) fn table(study: &Study) -> String {
     shell::note_of_rest("best", rows.len(), leaders.len()) + &explanation(&leaders, goal) + &table
 }
 
+/// Scores of tasks beside which a sequence has room for letters and runs.
+const WIDEST: usize = 2;
+/// Layers up to which it has.
+const LONGEST: usize = 12;
 /// The head of the column of differences.
 const DIFFERENCE: &str = "difference to the best";
 

@@ -155,7 +155,7 @@ pub(super) fn draw(
         Ok(root.present()?)
     };
     paint().map_err(|error| PlotError { name, reason: error.to_string() })?;
-    let hints = format!("<g class=\"hints\" fill=\"transparent\">\n{}</g>\n</svg>", hints.0);
+    let hints = format!("<g class=\"hints\" fill=\"black\" fill-opacity=\"0\">\n{}</g>\n</svg>", hints.0);
     Ok(svg.replacen("</svg>", &hints, 1))
 }
 

@@ -205,7 +205,7 @@ impl<'a> Page<'a> {
     /// [`PlotError`] when the drawing library refuses.
     pub fn html(&self) -> Result<String, PlotError> {
         let target = self.result.as_ref().map(|(target, ..)| &**target);
-        let mut sections = vec![
+        let mut sections = [
             ("why", "Why this result", self.why()?),
             ("compromises", "Trade-offs", self.compromises()?),
             ("result", "The result at full size", self.at_full_size()?),

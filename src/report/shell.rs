@@ -126,9 +126,14 @@ impl Cell {
         let soft = |error| format!(" <span class=\"soft\">± {}</span>", number(error, 4));
         let value_text = number(value, 4);
         let text = error.map(soft).unwrap_or_default();
+        let mark = match axis.leaves_out(value) {
+            // An arrow to where it lies.
+            true if at < SCALE / 2.0 => "<path d=\"M9 2L3 6L9 10\"/>".into(),
+            true => format!("<path d=\"M{0:.1} 2L{1:.1} 6L{0:.1} 10\"/>", SCALE - 9.0, SCALE - 3.0),
+            false => format!("<path d=\"M{from:.1} 6H{to:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"2.5\"/>"),
+        };
         let html = format!(
-            "{value_text}{text} <svg class=\"mark\" width=\"{SCALE}\" height=\"12\" aria-hidden=\"true\">\
-             <path d=\"M{from:.1} 6H{to:.1}\"/><circle cx=\"{at:.1}\" cy=\"6\" r=\"2.5\"/></svg>"
+            "{value_text}{text} <svg class=\"mark\" width=\"{SCALE}\" height=\"12\" aria-hidden=\"true\">{mark}</svg>"
         );
         Self { html, key: Some(value) }
     }
@@ -142,6 +147,14 @@ impl Cell {
     pub(super) fn layers(architecture: &Architecture) -> Self {
         let html = format!("{} <span class=\"soft runs\">{architecture}</span>", strip(architecture));
         Self { html, key: None }
+    }
+
+    /// The cell with a note behind it, if there is one.
+    pub(super) fn noted(mut self, note: &str) -> Self {
+        if !note.is_empty() {
+            self.html += &format!(" <span class=\"soft\">{}</span>", escape(note));
+        }
+        self
     }
 
     fn html(&self) -> String {
@@ -165,11 +178,16 @@ fn on_scale(share: f64) -> f64 {
 
 /// The labels of the scale in a table.
 fn scale(axis: &Axis) -> String {
-    let tick = |(share, label): (f64, String)| {
+    let mut ticks = String::new();
+    let mut end = f64::NEG_INFINITY;
+    for (share, label) in axis.ticks(4) {
         let x = on_scale(share);
-        format!("<path d=\"M{x:.1} 13V18\"/><text x=\"{x:.1}\" y=\"10\">{}</text>", escape(&label))
-    };
-    let ticks: String = axis.ticks(3).into_iter().map(tick).collect();
+        let half = 3.5 * label.chars().count() as f64;
+        if x - half > end {
+            ticks += &format!("<path d=\"M{x:.1} 13V18\"/><text x=\"{x:.1}\" y=\"10\">{}</text>", escape(&label));
+            end = x + half;
+        }
+    }
     format!("<br><svg class=\"scale\" width=\"{SCALE}\" height=\"18\" aria-hidden=\"true\">{ticks}</svg>")
 }
 

@@ -103,7 +103,7 @@ fn paint(study: &Study, result: Option<&Architecture>, room: Room, area: &Area, 
         .light_line_style(WHITE)
         .x_desc("trial")
         .y_desc(label(&goal.score))
-        .x_labels(room.labels())
+        .x_labels(room.labels().min(last as usize + 1))
         .y_labels(if room.is_narrow() { 7 } else { 12 })
         .x_label_formatter(&|&x| whole(x))
         .y_label_formatter(&|y| axis.label(*y, 3))

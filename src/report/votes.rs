@@ -45,7 +45,7 @@ pub fn clusters(study: &Study, clustering: &Clustering) -> Result<Figure, PlotEr
         })
     });
     let members = clustering.clusters.get(clustering.chosen).map_or(0, |cluster| cluster.trials.len());
-    let vote = if members == 1 { "the 1 trial of the best one votes" } else { "the trials of the best one vote" };
+    let vote = if members == 1 { "the single trial of the best one votes" } else { "the trials of the best one vote" };
     Ok(Figure {
         name: CLUSTERS,
         title: "Trials in clusters".into(),
