@@ -101,23 +101,23 @@ impl Comparison {
         let mut lines = vec![
             line("", &|row| row.name.clone()),
             line("layers", &|row| row.cost.layers.to_string()),
-            line("of each kind", &of_each),
-            line("mixing the sequence", &|row| row.cost.sequence_layers.to_string()),
-            count("parameters of the body", |cost| cost.non_embedding_parameters),
-            count("of embedding and head", |cost| cost.embedding_parameters.saturating_add(cost.head_parameters)),
-            count("parameters in all", |cost| cost.total_parameters),
-            line("relative", &|row| times(self.relative_parameters(row))),
+            line("layers by kind", &of_each),
+            line("sequence mixers", &|row| row.cost.sequence_layers.to_string()),
+            count("non-embedding parameters", |cost| cost.non_embedding_parameters),
+            count("embedding and head parameters", |cost| cost.embedding_parameters.saturating_add(cost.head_parameters)),
+            count("total parameters", |cost| cost.total_parameters),
+            line("relative parameters", &|row| times(self.relative_parameters(row))),
         ];
         if self.rows.iter().any(|row| row.cost.active_parameters < row.cost.total_parameters) {
-            lines.push(count("that a token meets", |cost| cost.active_parameters));
+            lines.push(count("active parameters", |cost| cost.active_parameters));
         }
         lines.extend([
             count("cache bytes per token", |cost| cost.cache_bytes_per_token),
             count("cache bytes per sequence", |cost| cost.cache_bytes_per_sequence),
-            line("times smaller", &|row| times(self.cache_reduction(row))),
+            line("cache reduction", &|row| times(self.cache_reduction(row))),
             gflops("forward GFLOPs per token", |cost| cost.forward_flops_per_token),
             gflops("training GFLOPs per token", |cost| cost.train_flops_per_token),
-            line("relative", &|row| times(self.relative_work(row))),
+            line("relative FLOPs", &|row| times(self.relative_work(row))),
             count("activation bytes per sequence", |cost| cost.activation_bytes_per_sequence),
             count("with recomputation", |cost| cost.recomputed_activation_bytes_per_sequence),
         ]);
@@ -125,12 +125,12 @@ impl Comparison {
             let first = self.rows.first().and_then(|row| row.seconds);
             type Part = fn(Seconds) -> f64;
             let parts: [(_, Part); 2] =
-                [("prefill, ms", |time| time.prefill), ("decoding a token, ms", |time| time.decode)];
+                [("prefill, ms", |time| time.prefill), ("decode per token, ms", |time| time.decode)];
             for (label, part) in parts {
                 let milliseconds = |time| format!("{:.2}", 1e3 * part(time));
                 let faster = |time| Some(part(first?) / part(time));
                 lines.push(line(label, &|row| row.seconds.map_or("-".into(), milliseconds)));
-                lines.push(line("times as fast", &|row| times(row.seconds.and_then(faster))));
+                lines.push(line("speedup", &|row| times(row.seconds.and_then(faster))));
             }
         }
         lines
@@ -242,21 +242,21 @@ mod tests {
         assert!(table.iter().all(|line| line.chars().count() == table[0].chars().count()), "{text}");
         assert!(table.iter().all(|line| line.matches('|').count() == 5), "{text}");
         assert!(table[1].chars().all(|c| "|-:".contains(c)), "{text}");
-        assert_eq!(cells(&text, "of each kind"), ["16A 16M", "9A 18M", "10A 19M"]);
-        assert_eq!(cells(&text, "parameters of the body")[0], "973,144,064");
-        assert_eq!(cells(&text, "of embedding and head")[0], "262,668,288");
-        assert_eq!(cells(&text, "parameters in all")[0], "1,235,814,400");
+        assert_eq!(cells(&text, "layers by kind"), ["16A 16M", "9A 18M", "10A 19M"]);
+        assert_eq!(cells(&text, "non-embedding parameters")[0], "973,144,064");
+        assert_eq!(cells(&text, "embedding and head parameters")[0], "262,668,288");
+        assert_eq!(cells(&text, "total parameters")[0], "1,235,814,400");
         assert_eq!(cells(&text, "cache bytes per token"), ["32,768", "18,432", "20,480"]);
-        assert_eq!(cells(&text, "times smaller"), ["1.00x", "1.78x", "1.60x"]);
+        assert_eq!(cells(&text, "cache reduction"), ["1.00x", "1.78x", "1.60x"]);
         assert_eq!(cells(&text, "training GFLOPs per token")[0], "8.22");
         assert!(text.contains("At 4096 tokens, 2 bytes") && text.contains("Megatron's convention"), "{text}");
-        assert!(!text.contains("times as fast") && !text.contains("that a token meets"), "{text}");
+        assert!(!text.contains("speedup") && !text.contains("active parameters"), "{text}");
         let target = Target::llama_1b();
         let workload = Workload { flops: FlopConvention::TorchTitan, ..Workload::bf16(4096) };
         let experts: Architecture = "AE".parse().unwrap();
         let text = target.compare([("a|b", &experts)], &Primitives::standard(), workload).unwrap().to_string();
         assert!(text.contains("TorchTitan's convention") && text.contains(" a/b |"), "{text}");
-        assert_eq!(cells(&text, "that a token meets")[0], "1,235,814,400");
+        assert_eq!(cells(&text, "active parameters")[0], "1,235,814,400");
     }
 
     #[test]
@@ -272,9 +272,9 @@ mod tests {
         let comparison = plain.with_times(&times);
         let text = comparison.to_string();
         assert_eq!(cells(&text, "prefill, ms"), ["8000.00", "6300.00", "-"]);
-        assert_eq!(cells(&text, "decoding a token, ms"), ["64.00", "45.00", "-"]);
+        assert_eq!(cells(&text, "decode per token, ms"), ["64.00", "45.00", "-"]);
         // 8 / 6.3, 64 / 45.
-        assert_eq!(cells(&text, "times as fast"), ["1.00x", "1.27x", "-"]);
+        assert_eq!(cells(&text, "speedup"), ["1.00x", "1.27x", "-"]);
         assert!(text.contains("1.42x") && text.contains("at batch 2; prefill reads 64 tokens"), "{text}");
         let read: Comparison = serde_json::from_str(&serde_json::to_string(&comparison).unwrap()).unwrap();
         assert_eq!(read, comparison);
@@ -288,7 +288,7 @@ mod tests {
         let primitives = Primitives::standard();
         let comparison = Comparison::new([("mlps", &mlps)], &primitives, Workload::bf16(8)).unwrap();
         assert_eq!(comparison.cache_reduction(&comparison.rows[0]), None);
-        assert!(comparison.to_string().lines().any(|line| line.contains("times smaller") && line.ends_with("- |")));
+        assert!(comparison.to_string().lines().any(|line| line.contains("cache reduction") && line.ends_with("- |")));
         assert!(Comparison::new(none, &primitives, Workload::bf16(8)).unwrap().rows.is_empty());
     }
 }

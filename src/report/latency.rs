@@ -74,7 +74,7 @@ impl Latency {
             })
             .collect();
         let timing = &self.times.timing;
-        let heads = ["model", "prompt, ms", "next token, ms", "prompt, times as fast", "next token, times as fast"];
+        let heads = ["model", "prefill, ms", "decode per token, ms", "prefill speedup", "decode speedup"];
         format!(
             "<h3>Measured on {}</h3>\n<p class=\"soft\">Batches of {}, prompts and caches of {} tokens; the sum of the \
              layers, each the median of {} measurements.</p>\n{}",
