@@ -122,8 +122,8 @@ impl Parts {
         let windows = text.sample(both.min(text.count()), 1)?;
         ensure!(
             windows.len() as u64 == both,
-            "the text has {} windows of {} tokens on which nothing learns, and {} are wanted: give more text, or lower \
-             --choose-windows, --decide-windows or --test-windows",
+            "the text has {} held-out windows of {} tokens, but {} are needed: use more text, or lower --choose-windows, \
+             --decide-windows or --test-windows",
             windows.len(),
             args.seq_len,
             both

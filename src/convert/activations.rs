@@ -74,7 +74,7 @@ impl Activations {
                 return Err(damaged("its stream has another width"));
             }
             if stream.iter::<f32>().any(|number| !number.is_finite()) {
-                return Err(damaged("it contains NaN or infinite values"));
+                return Err(damaged("it contains values that are not finite"));
             }
             let input = own.norm.forward(Tensor::<3>::from_data(stream, &parent.device()));
             Ok(Pair { target: own.mixer.forward(input.clone()), input })

@@ -112,7 +112,7 @@ mod tests {
         let budget = |max| Constraint::Budget { what: "bytes".into(), costs: costs.clone(), max };
         assert_eq!(alternatives.space([budget(13)]).unwrap().size(), 3);
         let error = alternatives.space([budget(5)]).unwrap_err().to_string();
-        assert!(error.contains("needs 6") && error.contains("at most 5 of bytes"), "{error}");
+        assert!(error.contains("the least is 6") && error.contains("at most 5 of bytes"), "{error}");
         assert!(alternatives.clone().at(4, [s]).unwrap_err().to_string().contains("the parent has 4"));
         let singles: Vec<_> = alternatives.single_replacements().iter().map(Architecture::letters).collect();
         assert_eq!(singles, ["SMAM", "AMSM"]);

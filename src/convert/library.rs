@@ -287,7 +287,7 @@ impl Work<'_> {
             for parameter in parameters(&block) {
                 let data = (parameter.read)().map_err(TrainError::from)?;
                 if data.iter::<f32>().any(|number| !number.is_finite()) {
-                    return damaged(&weights_path, &format!("{} contains NaN or infinite values", parameter.name));
+                    return damaged(&weights_path, &format!("{} contains values that are not finite", parameter.name));
                 }
             }
         }

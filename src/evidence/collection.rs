@@ -240,16 +240,16 @@ mod tests {
         let third = r#", {"name": "c", "layers": "AA"}"#;
         let long = format!(r#"{TWO}, {{"name": "c", "layers": "513A"}}"#);
         for (layouts, rest, words) in [
-            (r#"{"name": "a", "layers": "AM", "value": 1.0}"#.to_owned(), "", "two layouts or more"),
+            (r#"{"name": "a", "layers": "AM", "value": 1.0}"#.to_owned(), "", "at least two layouts"),
             (format!("{TWO}, {TWO}"), "", "rename one"),
             (long, "", "513 layers"),
-            (TWO.to_owned(), r#", "gap": -1"#, "not negative"),
-            (TWO.to_owned(), r#", "pairs": [["a", "z"]]"#, "\"z\", which is no layout"),
+            (TWO.to_owned(), r#", "gap": -1"#, "at least 0"),
+            (TWO.to_owned(), r#", "pairs": [["a", "z"]]"#, "\"z\", which is not a layout"),
             (TWO.to_owned(), r#", "pairs": [["a", "a"]]"#, "contradicts"),
             (TWO.to_owned(), r#", "pairs": [["b", "a"]]"#, "contradicts"),
             (TWO.to_owned(), r#", "pairs": [["a", "b"], ["a", "b"]]"#, "twice"),
             (format!("{TWO}{third}"), r#", "pairs": [["a", "c"], ["c", "a"]]"#, "contradicts"),
-            (format!("{TWO}{third}"), r#", "pairs": [["a", "b"], ["b", "c"], ["c", "a"]]"#, "circle"),
+            (format!("{TWO}{third}"), r#", "pairs": [["a", "b"], ["b", "c"], ["c", "a"]]"#, "cycle"),
             (TWO.replace("AM", "A?"), "", "position 1"),
             (TWO.replace("1.0", "1e999"), "", "not a file of comparisons"),
             (TWO.to_owned(), r#", "colour": 1"#, "unknown field"),

@@ -166,7 +166,7 @@ pub enum Location {
 #[non_exhaustive]
 pub enum ExecuteError {
     /// The number of workers is 0.
-    #[error("the number of workers is 0: use at least 1")]
+    #[error("the number of workers is 0: use at least one")]
     NoWorkers,
     /// The number of workers is too large.
     #[error("{asked} workers are too many: there can be at most {most} {what}")]

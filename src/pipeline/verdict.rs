@@ -83,7 +83,7 @@ mod tests {
                 ["was not evaluated", "error is not known", "error is not known", "within two standard"][id.0 as usize];
             assert!(text.contains(part), "{text}");
         }
-        assert!(verdict(&study, &"AMM".parse().unwrap()).unwrap().contains("best trial as well"));
+        assert!(verdict(&study, &"AMM".parse().unwrap()).unwrap().contains("also the best trial"));
         assert_eq!((study.valid_trials(), study.searched().trials().len()), (0, 0));
         let bounded = Goal::default().at_most(Measure::score("accuracy"), 0.5).unwrap();
         let mut beyond = Study::new(study.space().clone(), bounded);

@@ -106,7 +106,7 @@ fn parents_and_trainings_without_numbers_are_refused() {
     );
     let least =
         Rule::Budget { what: "bytes".into(), costs: [(Symbol::ATTENTION, 9), (Symbol::MAMBA2, 4)].into(), max: 3 };
-    assert!(alternatives.space([least]).unwrap_err().to_string().contains("needs 4"));
+    assert!(alternatives.space([least]).unwrap_err().to_string().contains("the least is 4"));
 }
 
 #[test]

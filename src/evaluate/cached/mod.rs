@@ -350,11 +350,11 @@ mod tests {
         let error = Cached::on_disk(other, &path).err().unwrap();
         assert!(matches!(&error, CacheError::Changed { was, .. } if was == "counting"), "{error}");
         for (text, words) in [
-            ("Dear diary\n".into(), "no cache"),
-            ("Dear diary".into(), "no cache"),
-            (good.replace('\n', "\r"), "no cache"),
+            ("Dear diary\n".into(), "not a cache"),
+            ("Dear diary".into(), "not a cache"),
+            (good.replace('\n', "\r"), "not a cache"),
             (format!("{good}Dear diary"), "line 3"),
-            (good.replace("\"version\":1", "\"version\":2"), "no cache"),
+            (good.replace("\"version\":1", "\"version\":2"), "not a cache"),
             (good.replace("\"seed\"", "\"sead\""), "line 2"),
         ] {
             fs::write(&path, &text).unwrap();

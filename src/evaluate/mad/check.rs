@@ -233,7 +233,7 @@ mod tests {
             (|p| p.init = InitScheme::FanInEmbedding(f64::NAN), "standard deviation"),
             (|p| p.trainings.clear(), "at least one task"),
             (|p| p.trainings[1] = p.trainings[0].clone(), "twice"),
-            (|p| p.trainings[0].repeats = 0, "at least once"),
+            (|p| p.trainings[0].repeats = 0, "repeats is 0"),
             (|p| p.trainings[0].test_examples = 0, "test_examples"),
             (|p| p.trainings[0].data = TrainData::Fixed(0), "fixed training set"),
             (|p| p.trainings[0].train.steps = 0, "steps"),
