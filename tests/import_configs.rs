@@ -268,7 +268,7 @@ fn more_kinds_of_layers_than_letters_are_refused() {
     config["block_configs"] = (0..30_000).map(block).collect();
     config["num_hidden_layers"] = Value::Null;
     let error = described(&config.to_string()).unwrap_err().to_string();
-    assert!(error.contains("more kinds than there are letters"), "{error}");
+    assert!(error.contains("more kinds of layers than letters"), "{error}");
 }
 
 /// Every place of a value, below lists by their first item.
