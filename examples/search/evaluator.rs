@@ -19,8 +19,8 @@ const MIXED_BLOCKS: usize = 5;
 /// The flags about the evaluation.
 #[derive(Debug, Args)]
 pub struct EvaluatorArgs {
-    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. The default
-    /// is quick, or hybrid if kinds of layers other than attention and SwiGLU are searched.
+    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. The
+    /// default is quick, or hybrid if kinds of layers other than attention and SwiGLU are searched.
     #[arg(long)]
     protocol: Option<String>,
     /// Evaluate candidates with this command instead of a protocol, for example "python train.py". It receives the path

@@ -23,9 +23,9 @@ pub const COSTS: [&str; 6] = ["parameters", "active_parameters", "work", "cache"
 #[derive(Debug, Args)]
 pub struct GoalArgs {
     /// What to optimise: a score of the evaluator, such as accuracy, or a cost of the model at the target's size:
-    /// parameters, active_parameters, work (forward FLOPs per token), cache (bytes per sequence of 4,096 tokens), prefill
-    /// or decode (seconds, with --layer-times). Repeat it to search for the best trade-offs. Costs are minimized and
-    /// scores maximized, unless you write, for example, loss:min.
+    /// parameters, active_parameters, work (forward FLOPs per token), cache (bytes per sequence of 4,096 tokens),
+    /// prefill or decode (seconds, with --layer-times). Repeat it to search for the best trade-offs. Costs are
+    /// minimized and scores maximized, unless you write, for example, loss:min.
     #[arg(long, value_name = "NAME")]
     objective: Vec<String>,
     /// JSON file with the times of layers, written by the example `latency`; needed for prefill and decode.

@@ -20,12 +20,12 @@ pub struct SpaceArgs {
     /// Number of layers in the architectures that are searched.
     #[arg(long, default_value_t = 6)]
     pub layers: usize,
-    /// Kinds of layers to choose from, by name or letter: attention (A), sliding_window (S), mamba2 (B), gated_delta_net
-    /// (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
+    /// Kinds of layers to choose from, by name or letter: attention (A), sliding_window (S), mamba2 (B),
+    /// gated_delta_net (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     pub primitives: Vec<String>,
-    /// Allow at most this many layers of a kind: --at-most attention=2. Where a search can have objectives, also limit
-    /// a cost at the target's size or a score: --at-most cache=2e8. Can be repeated.
+    /// Allow at most this many layers of a kind: --at-most attention=2. Where a search can have objectives, also
+    /// limit a cost at the target's size or a score: --at-most cache=2e8. Can be repeated.
     #[arg(long, value_name = "NAME=NUMBER")]
     pub at_most: Vec<Count>,
     /// Require at least this many layers of a kind, or at least this much of a cost or score. Can be repeated.
