@@ -31,22 +31,22 @@ use composer_nas::{
 /// Those of the README.
 const PICTURES: [&str; 3] = ["trials", "votes", "models"];
 
-/// Writes pages about searches.
+/// Writes the page of a search, or a page that compares searches.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A run's folder or journal; or groups to compare, NAME=RUN,RUN,...
+    /// Folder or journal of a run; to compare searches, groups of runs: NAME=RUN,RUN,...
     #[arg(required = true)]
     runs: Vec<String>,
-    /// Where the page goes: by default report.html in the run's folder, or compare.html.
+    /// File for the page; by default report.html in the run's folder, or compare.html.
     #[arg(long, value_name = "PAGE")]
     output: Option<PathBuf>,
-    /// Where every figure of a run goes; by default into its folder, or nowhere with --output.
+    /// Folder for all figures of the run; by default the run's folder, or none with --output.
     #[arg(long, value_name = "FOLDER")]
     figures: Option<PathBuf>,
-    /// Folder of latency.json, the times that the example `latency` measured; by default the run's.
+    /// Folder with latency.json, the times measured by the example `latency`; by default the run's folder.
     #[arg(long, value_name = "FOLDER")]
     latency: Option<PathBuf>,
-    /// Writes the pictures of the README into this folder: trials, the vote, the result at full size.
+    /// Folder for the pictures of the README: trials, the vote on each layer, the result at full size.
     #[arg(long, value_name = "FOLDER")]
     pictures: Option<PathBuf>,
 }
@@ -67,7 +67,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     let output = args.output.clone().unwrap_or_else(|| "compare.html".into());
     let group = |text: &String| {
-        let Some((name, runs)) = text.split_once('=') else { bail!("{text:?} is no group: write NAME=RUN,RUN,...") };
+        let Some((name, runs)) = text.split_once('=') else { bail!("{text:?} is not a group: write NAME=RUN,RUN,...") };
         let read = |run: &str| {
             let (setup, study) = journal::read(journal_of(Path::new(run)))?;
             Ok(((run.to_owned(), setup), study))
@@ -89,7 +89,7 @@ fn page(run: &Path, args: &Args) -> anyhow::Result<()> {
     let run = RunFolder::read(run)?;
     let primitives = Primitives::standard();
     if let Err(error) = run.check(&primitives) {
-        eprintln!("the result is not drawn at full size: {}", line(&causes(&error)));
+        eprintln!("the page does not show the result at full size: {}", line(&causes(&error)));
     }
     let mut page = report::Page::of(&run, &primitives);
     let latency = shared::latency(args.latency.as_deref().unwrap_or(&run.folder));
@@ -114,7 +114,7 @@ fn page(run: &Path, args: &Args) -> anyhow::Result<()> {
 }
 
 /// What helps where a folder cannot be written.
-const ELSEWHERE: &str = "the page is not written: name another place with --output PAGE";
+const ELSEWHERE: &str = "the page cannot be written: choose another place with --output PAGE";
 
 /// A folder, which is made where it is not there.
 fn made(folder: &Path) -> anyhow::Result<&Path> {

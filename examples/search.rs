@@ -6,6 +6,8 @@
 
 #[path = "search/evaluator.rs"]
 mod evaluator;
+#[path = "search/executor.rs"]
+mod executor;
 #[path = "search/goal.rs"]
 mod goal;
 #[macro_use]
@@ -18,17 +20,16 @@ mod space;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
-use clap::{Parser, ValueEnum, value_parser};
+use clap::{Parser, ValueEnum};
 use composer_nas::{
     aggregate::Best,
     cost::Workload,
     evaluate::mad::Protocol,
-    execute::{self, Executor, Process, Resources, Slurm, SlurmOptions, Threads},
+    execute,
     extrapolate::{Cycle, EqualSize},
     journal,
     pipeline::{MetricsFile, PipelineError},
@@ -42,6 +43,7 @@ use composer_nas::{
 use shared::{letters::Written, shown};
 
 use evaluator::{Chosen, EvaluatorArgs, Setting};
+use executor::{ExecutorArgs, MOST_MINUTES};
 use goal::GoalArgs;
 use searcher::SearcherKind;
 use space::SpaceArgs;
@@ -50,126 +52,92 @@ use space::SpaceArgs;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Searches a hybrid architecture on small synthetic tasks and scales it to a language model of Llama's size.
+/// Searches for a hybrid architecture on small synthetic tasks and scales it to a language model of Llama's size.
 ///
-/// The same command again resumes the run; a larger --trials continues it.
+/// Run the same command again to resume the run, or with a larger --trials to extend it.
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 struct Args {
-    #[command(flatten)]
-    space: SpaceArgs,
-    #[command(flatten)]
-    evaluator: EvaluatorArgs,
-    #[command(flatten)]
-    goal: GoalArgs,
-    /// Trials in all, those of earlier runs included.
+    /// Total number of trials, including those already in the run.
     #[arg(long, default_value_t = 24)]
     trials: usize,
-    /// Trials at once; on a CPU each trains on one core. For Slurm: jobs at once.
-    #[arg(long, default_value_t = 2)]
-    workers: usize,
-    /// Where trials run: on threads of this process, in processes of this machine, or as Slurm jobs.
-    #[arg(long, value_enum, default_value_t = ExecutorKind::Threads)]
-    executor: ExecutorKind,
-    /// An option of Slurm's sbatch for every job, such as --sbatch=--partition=gpu. May be repeated.
-    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
-    sbatch: Vec<String>,
-    /// GPUs per Slurm job.
-    #[arg(long, default_value_t = 0)]
-    gpus: u32,
-    /// Where processes train, such as cuda:0,cuda:1: each running trial has one of them for itself, and sees it as
-    /// cuda:0.
-    #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', value_parser = cuda_number)]
-    devices: Vec<String>,
-    /// Minutes per trial, for processes and jobs, and for the command of --evaluator; a trial that needs more goes on
-    /// where it was.
-    #[arg(long, value_parser = value_parser!(u64).range(1..=MOST_MINUTES))]
-    trial_minutes: Option<u64>,
-    /// The folder of a task: processes and jobs are started with it.
-    #[arg(long, hide = true)]
-    worker: Option<PathBuf>,
-    /// Where to train: auto, flex, cuda:0, ... (other kinds than flex need their cargo feature).
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Root of everything random: the same seed and number of workers give the same search.
+    /// Seed of all randomness: the same seed and number of workers give the same search.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Size of the result: llama_350m, llama_1b, llama_3b, llama_8b, or a JSON file with a target of your own.
+    /// Size of the final model: llama_350m, llama_1b, llama_3b, llama_8b, or a JSON file with your own target.
     #[arg(long, value_name = "SIZE", default_value = "llama_1b")]
     target: String,
-    /// Who proposes the next architecture.
+    /// How the next architecture is chosen.
     #[arg(long, value_enum, default_value_t = SearcherKind::Gp)]
     searcher: SearcherKind,
     /// How the trials are merged into one architecture.
     #[arg(long, value_enum, default_value_t = AggregatorKind::N0)]
     aggregator: AggregatorKind,
-    /// How a sequence becomes a model of the target's size: auto as the paper advises, within a layer per run; cycle
-    /// and equal-size hold the size, the one with whole layers, the other by d_ff as well.
+    /// How the merged architecture is scaled to the target's size.
     #[arg(long, value_enum, default_value_t = ExtrapolatorKind::Auto)]
     extrapolator: ExtrapolatorKind,
-    /// Do not evaluate what was merged, where no trial has done so.
+    /// Do not evaluate the merged architecture if no trial has.
     #[arg(long)]
     merged_unseen: bool,
-    /// Start no new trial after this many minutes.
+    /// Start no new trials after this many minutes.
     #[arg(long)]
     minutes: Option<f64>,
-    /// Name of the run; by default made of the settings that may not change within a run.
+    /// Name of the run; by default made from the settings that must not change within a run.
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
     /// Folder that holds the runs.
     #[arg(long, value_name = "FOLDER", default_value = "runs")]
     runs: PathBuf,
-    /// Evaluate this architecture next, for example AMAMAM or 3A+3M. May be repeated.
+    /// Evaluate this architecture next, for example AMAMAM or 3A+3M. Can be repeated.
     #[arg(long, value_name = "ARCHITECTURE")]
     add: Vec<Written>,
-    /// The alphabet of --add: ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M.
+    /// Alphabet in which --add is written: ours, megatron, nemotron-h, or pairs such as M=B,*=A,-=M.
     #[arg(long, value_name = "ALPHABET")]
     letters: Option<Alphabet>,
-    /// Set this finished trial aside, with a --reason. May be repeated.
+    /// Exclude this finished trial from the search; needs --reason. Can be repeated.
     #[arg(long, value_name = "TRIAL", requires = "reason")]
     invalidate: Vec<u64>,
-    /// Why trials are set aside.
+    /// Why the trials are excluded.
     #[arg(long, requires = "invalidate")]
     reason: Option<String>,
-    /// Print the trials of the run and stop; works while another process searches.
+    /// Print the trials of the run and exit; works while another process is searching.
     #[arg(long)]
     show: bool,
-    /// Print this protocol as JSON, to be edited and given to --protocol, and stop.
+    /// Print this protocol as JSON and exit; edit it and pass it to --protocol.
     #[arg(long, value_name = "NAME")]
     print_protocol: Option<String>,
-    /// Print this target as JSON, to be edited and given to --target or --candidates, and stop.
+    /// Print this target as JSON and exit; edit it and pass it to --target or --candidates.
     #[arg(long, value_name = "NAME")]
     print_target: Option<String>,
-}
-
-/// A year.
-const MOST_MINUTES: u64 = 365 * 24 * 60;
-
-/// The number of a CUDA device, which `CUDA_VISIBLE_DEVICES` wants.
-fn cuda_number(name: &str) -> Result<String, String> {
-    let number = name.strip_prefix("cuda:").filter(|number| number.parse::<u16>().is_ok());
-    number.map(Into::into).ok_or_else(|| "write CUDA devices with their numbers, such as cuda:0,cuda:1".into())
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ExecutorKind {
-    Threads,
-    Process,
-    Slurm,
+    #[command(flatten, next_help_heading = "What is searched")]
+    space: SpaceArgs,
+    #[command(flatten, next_help_heading = "How candidates are evaluated")]
+    evaluator: EvaluatorArgs,
+    #[command(flatten, next_help_heading = "What is optimised")]
+    goal: GoalArgs,
+    #[command(flatten, next_help_heading = "Where trials run")]
+    executor: ExecutorArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum AggregatorKind {
+    /// Each layer is a vote of the best cluster of trials.
     N0,
+    /// The same, given the layer before.
     N1,
+    /// The same, given all layers before.
     FullPrefix,
+    /// The best trial.
     Best,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ExtrapolatorKind {
+    /// As in the paper; the size may differ by a layer per run.
     Auto,
+    /// Repeats the sequence until the size is right to within half a layer.
     Cycle,
+    /// Holds the size more closely, by changing d_ff as well.
     EqualSize,
 }
 
@@ -178,13 +146,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    if let Some(name) = &args.print_protocol {
-        let protocol: Protocol = shared::protocol(name)?;
-        println!("{}", serde_json::to_string_pretty(&protocol)?);
-        return Ok(());
-    }
-    if let Some(name) = &args.print_target {
-        println!("{}", serde_json::to_string_pretty(&shared::target(name, "--print-target")?)?);
+    if let Some(description) = args.description()? {
+        println!("{description}");
         return Ok(());
     }
     let folder = args.runs.join(args.run_name()?);
@@ -194,77 +157,109 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     let primitives = Primitives::standard();
     let target = shared::target(&args.target, "--target")?;
+    let found = search(args, &folder, &path, &target, &primitives)?;
+    conclude(args, &folder, &found, &target, &primitives)
+}
+
+/// Checks all flags, says what is about to run, and runs it.
+fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: &Primitives) -> anyhow::Result<Found> {
     let evaluators = args.evaluator.goal()?;
     let measure = |name: &str| args.goal.measures(name, &evaluators);
-    let space = args.space.space_without(&primitives, &target, measure)?;
+    let space = args.space.space_without(primitives, target, measure)?;
     let setting = Setting {
         space: &space,
-        primitives: &primitives,
+        primitives,
         mixed: args.space.mixed(),
-        device: &args.device,
-        folder: &folder,
-        limit: args.trial_time().filter(|_| matches!(args.executor, ExecutorKind::Threads)),
+        device: &args.executor.device,
+        folder,
+        limit: args.executor.command_time(),
     };
-    let Chosen { evaluator, stop_from, trial_flops, words, size, .. } = args.evaluator.choose(&setting)?;
+    let chosen = args.evaluator.choose(&setting)?;
     let [at_most, at_least] = [&args.space.at_most, &args.space.at_least]
         .map(|counts| counts.iter().filter(|count| measure(&count.name)).collect::<Vec<_>>());
     let goal = args.goal.goal(&evaluators, &at_most, &at_least)?;
-    ensure!(!(args.evaluator.race && goal.has_several()), "--race is for one objective: leave it out");
-    execute::worker(&[&evaluator]);
-    shared::check_folder(&folder)?;
-    args.check(&space, &path)?;
+    ensure!(!(args.evaluator.race && goal.has_several()), "--race works with one objective only: remove it, or the other objectives");
+    execute::worker(&[&chosen.evaluator]);
+    shared::check_folder(folder)?;
+    args.check(&space, path)?;
     let added = args.added()?;
-    shared::say_reading(&added, &primitives);
+    shared::say_reading(&added, primitives);
     let limit = args.time_limit()?;
-    let executor = args.executor(&folder, &evaluator)?;
-    println!("{} architectures; {words}; everything goes to {}", space.size(), shown(&folder));
-    if let Some(size) = size {
-        println!("{size}");
-    }
-    if let Some(flops) = trial_flops {
-        let trials = space.size().min(args.trials as u128) as f64;
-        println!("{trials:.0} trials from nothing: {}", shared::expected(trials * flops));
-    }
-
-    let reason = args.reason.clone().unwrap_or_default();
-    let metrics = folder.join("metrics.jsonl");
-    let metrics = MetricsFile::append(&metrics).with_context(|| format!("cannot open {}", metrics.display()))?;
-    let live = LivePage::new(folder.join("report.html")).command(command());
-    let live = live.title(format!("Search {}", args.run_name()?));
-    let mut pipeline = Pipeline::new(&primitives, space, evaluator)
+    let executor = args.executor.executor(folder, &chosen.evaluator)?;
+    args.announce(&space, &chosen, folder);
+    let pipeline = Pipeline::new(primitives, space, chosen.evaluator)
         .searcher(args.searcher.searcher())
         .aggregator(args.aggregator())
         .extrapolator(args.extrapolator())
-        .costs(args.goal.costs(args.extrapolator(), &target, &primitives)?)
+        .costs(args.goal.costs(args.extrapolator(), target, primitives)?)
         .goal(goal)
         .trials(args.trials)
         .seed(args.seed)
         .executor(executor)
-        .journal(&path)
-        .candidates(added)
-        .observer(ProgressBar::new())
-        .observer(metrics)
-        .observer(live);
-    for &id in &args.invalidate {
-        pipeline = pipeline.invalidate(TrialId(id), reason.as_str());
-    }
-    if args.evaluator.stop_early {
-        pipeline = pipeline.stop_early(MedianPruner::after(8, stop_from));
-    }
-    if args.evaluator.race {
-        pipeline = pipeline.racing(Racing::default());
-    }
-    if let Some(limit) = limit {
-        pipeline = pipeline.time_limit(limit);
-    }
-    if !args.merged_unseen {
-        pipeline = pipeline.evaluate_merged();
-    }
-    let found = pipeline.run(&target)?;
-    conclude(args, &folder, &found, &target, &primitives)
+        .journal(path)
+        .candidates(added);
+    let pipeline = args.choices(pipeline, limit, chosen.stop_from);
+    Ok(args.watched(pipeline, folder)?.run(target)?)
 }
 
 impl Args {
+    /// The protocol or target that is to be printed.
+    fn description(&self) -> anyhow::Result<Option<String>> {
+        if let Some(name) = &self.print_protocol {
+            let protocol: Protocol = shared::protocol(name)?;
+            return Ok(Some(serde_json::to_string_pretty(&protocol)?));
+        }
+        let Some(name) = &self.print_target else { return Ok(None) };
+        Ok(Some(serde_json::to_string_pretty(&shared::target(name, "--print-target")?)?))
+    }
+
+    /// Says what is about to run.
+    fn announce(&self, space: &SearchSpace, chosen: &Chosen, folder: &Path) {
+        println!("{} architectures; {}; everything goes to {}", space.size(), chosen.words, shown(folder));
+        if let Some(size) = &chosen.size {
+            println!("{size}");
+        }
+        if let Some(flops) = chosen.trial_flops {
+            let trials = space.size().min(self.trials as u128) as f64;
+            println!("{trials:.0} trials from nothing: {}", shared::expected(trials * flops));
+        }
+    }
+
+    /// With what some flags ask for.
+    fn choices<E, S, A, X>(
+        &self,
+        mut pipeline: Pipeline<E, S, A, X>,
+        limit: Option<Duration>,
+        stop_from: usize,
+    ) -> Pipeline<E, S, A, X> {
+        for &id in &self.invalidate {
+            pipeline = pipeline.invalidate(TrialId(id), self.reason.as_deref().unwrap_or_default());
+        }
+        if self.evaluator.stop_early {
+            pipeline = pipeline.stop_early(MedianPruner::after(8, stop_from));
+        }
+        if self.evaluator.race {
+            pipeline = pipeline.racing(Racing::default());
+        }
+        if let Some(limit) = limit {
+            pipeline = pipeline.time_limit(limit);
+        }
+        if self.merged_unseen { pipeline } else { pipeline.evaluate_merged() }
+    }
+
+    /// With a progress bar, a file of metrics and a page.
+    fn watched<E, S, A, X>(
+        &self,
+        pipeline: Pipeline<E, S, A, X>,
+        folder: &Path,
+    ) -> anyhow::Result<Pipeline<E, S, A, X>> {
+        let metrics = folder.join("metrics.jsonl");
+        let metrics = MetricsFile::append(&metrics).with_context(|| format!("cannot open {}", metrics.display()))?;
+        let live = LivePage::new(folder.join("report.html")).command(command());
+        let live = live.title(format!("Search {}", self.run_name()?));
+        Ok(pipeline.observer(ProgressBar::new()).observer(metrics).observer(live))
+    }
+
     fn run_name(&self) -> anyhow::Result<String> {
         let name = self.run.clone().unwrap_or_else(|| {
             let evaluator = self.evaluator.name(self.space.mixed());
@@ -300,74 +295,21 @@ impl Args {
     /// Refuses what a search would refuse once its folder is there.
     fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
         ensure!(self.trials > 0, PipelineError::NoTrials);
-        self.check_executor()?;
+        self.executor.check(self.evaluator.is_program())?;
         let added = self.added()?;
         if let Some(architecture) = added.into_iter().find(|a| !space.contains(a)) {
             return Err(StudyError::OutsideSpace(architecture).into());
         }
         let corrects = self.invalidate.is_empty() || journal.exists();
-        ensure!(corrects, "--invalidate corrects a run, and there is none in {}", journal.display());
+        ensure!(corrects, "--invalidate needs a run, and there is none at {}", journal.display());
         Ok(())
-    }
-
-    /// Refuses flags that the executor would pass over.
-    fn check_executor(&self) -> anyhow::Result<()> {
-        let threads = matches!(self.executor, ExecutorKind::Threads);
-        let processes = matches!(self.executor, ExecutorKind::Process);
-        let slurm = matches!(self.executor, ExecutorKind::Slurm);
-        ensure!(processes || self.devices.is_empty(), "--devices is for --executor process; name one --device");
-        ensure!(slurm || self.sbatch.is_empty(), "--sbatch is for --executor slurm");
-        ensure!(slurm || self.gpus == 0, "--gpus is for --executor slurm");
-        let timed = !threads || self.evaluator.is_program();
-        ensure!(
-            timed || self.trial_minutes.is_none(),
-            "--trial-minutes is for --evaluator, --executor process or slurm"
-        );
-        Ok(())
-    }
-
-    /// The time that a trial has.
-    fn trial_time(&self) -> Option<Duration> {
-        self.trial_minutes.map(|minutes| Duration::from_secs(60 * minutes))
     }
 
     fn time_limit(&self) -> anyhow::Result<Option<Duration>> {
         let Some(minutes) = self.minutes else { return Ok(None) };
         let usable = minutes > 0.0 && minutes <= MOST_MINUTES as f64;
-        ensure!(usable, "--minutes {minutes:e}: give a positive number, at most {MOST_MINUTES}, a year");
+        ensure!(usable, "--minutes {minutes:e}: must be a positive number of at most {MOST_MINUTES}, a year");
         Ok(Some(Duration::from_secs_f64(60.0 * minutes)))
-    }
-
-    /// What runs the trials.
-    fn executor(&self, folder: &Path, evaluator: &Arc<dyn Evaluator>) -> anyhow::Result<Box<dyn Executor>> {
-        let resources = Resources { time: self.trial_time(), gpus: self.gpus, ..Resources::default() };
-        Ok(match self.executor {
-            ExecutorKind::Threads => Box::new(Threads::new(evaluator.clone(), self.workers)?),
-            ExecutorKind::Process => {
-                let process = Process::new(self.workers, folder)?.resources(resources);
-                Box::new(if self.devices.is_empty() { process } else { process.devices(self.visible_devices()?) })
-            }
-            ExecutorKind::Slurm => {
-                let jobs = self.workers;
-                let extra = self.sbatch.clone();
-                let options = SlurmOptions { jobs, extra, resources, ..SlurmOptions::default() };
-                Box::new(Slurm::new(options, folder)?)
-            }
-        })
-    }
-
-    /// The devices as `CUDA_VISIBLE_DEVICES` names them: `cuda:1` is the second of those that this process may use.
-    fn visible_devices(&self) -> anyhow::Result<Vec<String>> {
-        let Some(visible) = std::env::var("CUDA_VISIBLE_DEVICES").ok().filter(|visible| !visible.is_empty()) else {
-            return Ok(self.devices.clone());
-        };
-        let visible: Vec<_> = visible.split(',').map(str::trim).collect();
-        let nth = |number: &String| {
-            let name = visible.get(number.parse::<usize>()?).copied();
-            let few = || format!("--devices cuda:{number}: CUDA_VISIBLE_DEVICES has {} devices", visible.len());
-            name.map(Into::into).with_context(few)
-        };
-        self.devices.iter().map(nth).collect()
     }
 
     fn extrapolator(&self) -> Box<dyn Extrapolator + Send + Sync> {

@@ -112,7 +112,7 @@ fn told(journal: &Path) -> BTreeMap<String, usize> {
 fn a_search_is_run_resumed_and_kept_apart_from_others() {
     let search = Search::new("");
     let text = search.succeed(&["--trials", "4"]);
-    assert!(text.contains("script.sh builds candidates at the widths of small") && text.contains("loss"), "{text}");
+    assert!(text.contains("script.sh trains candidates at the widths of small") && text.contains("loss"), "{text}");
     search.succeed(&["--trials", "6"]);
     assert_eq!((search.study().trials().len(), search.starts().len()), (6, 6));
     let study = search.study();

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use composer_nas::{
     prelude::*,
     report::{Page, write_comparison},
+    study::TaskReport,
 };
 
 /// A search over a made-up score, with a failed trial.
@@ -18,7 +19,10 @@ fn found() -> Found {
         }
         let score =
             layers.bytes().enumerate().map(|(at, layer)| if layer == b'A' { 1.0 / (at + 1) as f64 } else { 0.3 });
-        Ok(Report { standard_error: Some(0.01), ..Report::score("accuracy", score.sum::<f64>() / 3.0) })
+        let score = score.sum::<f64>() / 3.0;
+        let curve = (1..=10).map(|step| (20 * step, score * (step as f64 / 10.0).sqrt())).collect();
+        let task = TaskReport { name: "made-up size=3".into(), curve, ..TaskReport::default() };
+        Ok(Report { standard_error: Some(0.01), tasks: vec![task], ..Report::score("accuracy", score) })
     });
     let candidate: Architecture = "MMMMMM".parse().unwrap();
     let pipeline = Pipeline::new(&primitives, space, evaluator).trials(20).workers(1).candidates([candidate]);
@@ -33,6 +37,7 @@ fn open(path: &std::path::Path) -> (String, String) {
         .expect("Chromium is not installed");
     let output = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"])
+        .args(["--allow-file-access-from-files", "--virtual-time-budget=20000"])
         .arg(format!("file://{}", path.display()))
         .output()
         .unwrap();
@@ -51,9 +56,18 @@ fn pages_open_without_errors_and_their_scripts_run() {
     Page::new(&found.study).target(&target, &found.target, &primitives).write(&page).unwrap();
     let (document, console) = open(&page);
     assert_eq!(console, "");
-    for part in
-        ["trials", "leaders", "predictions", "importance", "layers", "clusters", "votes", "models", "unfinished"]
-    {
+    for part in [
+        "trials",
+        "curves",
+        "leaders",
+        "predictions",
+        "importance",
+        "layers",
+        "clusters",
+        "votes",
+        "models",
+        "unfinished",
+    ] {
         assert!(document.contains(&format!("id=\"{part}\"")), "{part}");
     }
     // The script turned titles of figures into hints.
@@ -64,4 +78,53 @@ fn pages_open_without_errors_and_their_scripts_run() {
     let (document, console) = open(&compared);
     assert_eq!(console, "");
     assert!(document.contains("data-hint=\"default, 1 evaluations"));
+}
+
+/// Measures the page beside it in frames of several widths: a line per frame with what does not fit.
+const FRAMES: &str = r#"<!doctype html><body><pre id="said"></pre><script>
+const said = document.getElementById("said");
+for (const width of [390, 800, 1440]) {
+  const frame = document.createElement("iframe");
+  frame.style = `width: ${width}px; height: 900px; border: 0`;
+  frame.onload = () => {
+    const page = frame.contentDocument, root = page.documentElement, faults = [];
+    if (root.scrollWidth > width) faults.push(`the page is ${root.scrollWidth} wide`);
+    let pictures = 0;
+    for (const figure of page.querySelectorAll("figure")) {
+      const style = frame.contentWindow.getComputedStyle(figure);
+      const room = figure.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+      const shown = [...figure.querySelectorAll(":scope > svg")].filter((picture) => picture.clientWidth > 0);
+      pictures += shown.length;
+      if (shown.length !== 1) faults.push(`${figure.id} shows ${shown.length} pictures`);
+      for (const picture of shown) {
+        const own = picture.getBoundingClientRect().width;
+        if (Math.abs(own - room) > 2) faults.push(`${figure.id} is ${own} wide in ${room}`);
+        const letters = [...picture.querySelectorAll("text")].map((text) => text.getBoundingClientRect().height);
+        if (Math.min(...letters) < 7) faults.push(`${figure.id} has text ${Math.min(...letters)} high`);
+      }
+    }
+    said.textContent += `${width}: ${pictures} pictures ${faults.join("; ")}\n`;
+  };
+  frame.src = "report.html";
+  document.body.append(frame);
+}
+</script></body>"#;
+
+#[test]
+#[ignore = "needs Chromium"]
+fn pictures_fill_their_cards_at_every_width() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = found();
+    let target = Target::llama_1b();
+    let primitives = Primitives::standard();
+    let page = Page::new(&found.study).target(&target, &found.target, &primitives);
+    page.write(folder.path().join("report.html")).unwrap();
+    let frames = folder.path().join("frames.html");
+    std::fs::write(&frames, FRAMES).unwrap();
+    let (document, console) = open(&frames);
+    assert_eq!(console, "");
+    let said = document.split("<pre id=\"said\">").nth(1).unwrap().split("</pre>").next().unwrap();
+    let mut lines: Vec<_> = said.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["1440: 8 pictures ", "390: 8 pictures ", "800: 8 pictures "]);
 }

@@ -20,45 +20,45 @@ const MIXED_BLOCKS: usize = 5;
 /// The flags about the evaluation.
 #[derive(Debug, Args)]
 pub struct EvaluatorArgs {
-    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. By
-    /// default hybrid where other layers than attention and SwiGLU are searched, and quick otherwise.
+    /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. The
+    /// default is quick, or hybrid if kinds of layers other than attention and SwiGLU are searched.
     #[arg(long)]
     protocol: Option<String>,
-    /// Evaluate by this command instead of a protocol: "python train.py". It gets the path of a JSON file as its last
-    /// argument and answers with lines of JSON; docs/program.md describes both.
+    /// Evaluate candidates with this command instead of a protocol, for example "python train.py". It receives the path
+    /// of a JSON file as its last argument and answers with lines of JSON; docs/program.md describes both.
     #[arg(long, value_name = "COMMAND", conflicts_with = "protocol", requires = "score")]
     evaluator: Option<String>,
-    /// What the command's scores depend on besides it, such as the version of your data: a run is resumed only with the
-    /// same.
+    /// Whatever else the command's scores depend on, such as the version of your data. A run can be resumed only with
+    /// the same text.
     #[arg(long, value_name = "TEXT", requires = "evaluator", default_value = "")]
     evaluator_version: String,
-    /// The command's score that is optimised.
+    /// Name of the command's score to optimise.
     #[arg(long, value_name = "NAME", requires = "evaluator", value_parser = NonEmptyStringValueParser::new())]
     score: Option<String>,
-    /// Less of the score is better, as of a loss.
+    /// Lower scores are better, as with a loss.
     #[arg(long, requires = "evaluator")]
     minimize: bool,
-    /// Widths and vocabulary of the candidates that the command trains: a target's name or JSON file, as --target;
-    /// small, the default, has width 256.
+    /// Widths and vocabulary of the candidates that the command trains: the name or JSON file of a target, as for
+    /// --target. The default, small, has a width of 256.
     #[arg(long, value_name = "SIZE", requires = "evaluator", default_value = "small")]
     candidates: String,
-    /// Grow every candidate to the size of so many blocks of attention and SwiGLU before it is trained; 0: train it as
-    /// it stands. By default 5 where other layers than these two are searched, so that kinds are compared at equal
-    /// parameters, and 0 otherwise.
+    /// Scale every candidate to the size of this many blocks of attention and SwiGLU before training; 0 trains it as it
+    /// is. The default is 0, or 5 if kinds of layers other than these two are searched, so that they are compared at
+    /// equal numbers of parameters.
     #[arg(long)]
     blocks: Option<usize>,
-    /// Trainings per trial, each with draws of its own: the score is their mean.
+    /// How many times each trial is trained, with different random draws; its score is the mean.
     #[arg(long, value_name = "TIMES", default_value_t = 1)]
     repeat: usize,
-    /// Stop trials whose intermediate score, from a third of their steps on, is below the median of those finished.
+    /// After a third of its steps, stop a trial whose intermediate score is below the median of the finished trials.
     #[arg(long)]
     pub stop_early: bool,
-    /// End the repetitions of a trial once its score cannot reach those of the best trials: it keeps the score of the
-    /// repetitions that were made. Needs a score that is the mean of many trainings, as that of the protocol quick or of
-    /// --repeat 12.
+    /// Stop the repetitions of a trial once its score can no longer reach those of the best trials. The trial keeps the
+    /// score of the repetitions that were made. Needs a score that is the mean of many trainings, as that of the
+    /// protocol quick or of --repeat 12.
     #[arg(long)]
     pub race: bool,
-    /// The step from which --stop-early compares; needed for a command, whose steps are not known.
+    /// Step from which --stop-early compares trials; required for a command, whose number of steps is not known.
     #[arg(long, value_name = "STEP", requires = "stop_early")]
     stop_from: Option<usize>,
 }
@@ -128,7 +128,7 @@ impl EvaluatorArgs {
     pub fn goal(&self) -> anyhow::Result<Goal> {
         // Clap asks for no flag that another one excludes.
         let alone = self.evaluator.is_none() && (self.score.is_some() || self.minimize);
-        ensure!(!alone, "--score and --minimize speak of the scores of --evaluator, and there is none");
+        ensure!(!alone, "--score and --minimize need --evaluator");
         let Some(score) = &self.score else { return Ok(Goal::default()) };
         Ok(if self.minimize { Goal::minimize(score) } else { Goal::maximize(score) })
     }
@@ -158,11 +158,14 @@ impl EvaluatorArgs {
 
     fn program(&self, command: &str, setting: &Setting) -> anyhow::Result<Chosen> {
         let needed = self.stop_from.is_some() || !self.stop_early;
-        ensure!(needed, "--stop-early: say with --stop-from STEP from which step on trials are compared");
+        ensure!(
+            needed,
+            "--stop-early with --evaluator needs --stop-from STEP, the step from which trials are compared"
+        );
         let candidates = shared::target(&self.candidates, "--candidates")?;
         let size = self.size(&candidates.dims, setting.mixed)?;
         let trials = setting.folder.join("trials");
-        let words = format!("{} builds candidates at the widths of {}", line(command), line(&candidates.name));
+        let words = format!("{} trains candidates at the widths of {}", line(command), line(&candidates.name));
         let program = Program::shell(command, &trials, self.goal()?).context("--evaluator")?;
         let mut program = program.version(&self.evaluator_version).candidates(candidates, setting.primitives)?;
         if let Some(limit) = setting.limit {
@@ -228,7 +231,8 @@ fn matched(
     let Some(size) = size else { return Ok((evaluator, None)) };
     let blocks = size.baseline.len() / 2;
     let parameters = size.non_embedding_parameters;
-    let words =
-        format!("candidates are grown to the {parameters} parameters of {blocks} blocks of attention and SwiGLU");
+    let words = format!(
+        "candidates are scaled to {parameters} parameters, the size of {blocks} blocks of attention and SwiGLU"
+    );
     Ok((Arc::new(SizeMatched::new(evaluator, Cycle, size, primitives)?), Some(words)))
 }

@@ -22,13 +22,13 @@ pub const COSTS: [&str; 6] = ["parameters", "active_parameters", "work", "cache"
 /// The flags about the goal.
 #[derive(Debug, Args)]
 pub struct GoalArgs {
-    /// What is optimised: a score of the evaluator, such as accuracy, or a cost of the model at the target's size:
-    /// parameters, active_parameters, work (forward FLOPs per token), cache (bytes of a sequence of 4,096 tokens),
-    /// prefill and decode (seconds, with --layer-times). Given more than once, the search looks for the front. Of costs
-    /// less is better, of other scores more: write loss:min where it is not so.
+    /// What to optimise: a score of the evaluator, such as accuracy, or a cost of the model at the target's size:
+    /// parameters, active_parameters, work (forward FLOPs per token), cache (bytes per sequence of 4,096 tokens),
+    /// prefill or decode (seconds, with --layer-times). Repeat it to search for the best trade-offs. Costs are
+    /// minimized and scores maximized, unless you write, for example, loss:min.
     #[arg(long, value_name = "NAME")]
     objective: Vec<String>,
-    /// Times of layers, a JSON file that the example `latency` writes, for prefill and decode.
+    /// JSON file with the times of layers, written by the example `latency`; needed for prefill and decode.
     #[arg(long, value_name = "FILE")]
     layer_times: Option<PathBuf>,
 }
@@ -71,8 +71,9 @@ impl GoalArgs {
         let costs = TargetCosts::new(extrapolator, target, primitives, Workload::bf16(COST_TOKENS))?;
         let Some(path) = &self.layer_times else { return Ok(costs) };
         let text = std::fs::read_to_string(path).with_context(|| format!("--layer-times {}", path.display()))?;
-        let times: LayerTimes =
-            serde_json::from_str(&text).with_context(|| format!("{} holds no times of layers", path.display()))?;
+        let times: LayerTimes = serde_json::from_str(&text).with_context(|| {
+            format!("{} is not a file with times of layers; the example latency writes one", path.display())
+        })?;
         Ok(costs.times(times))
     }
 

@@ -9,11 +9,17 @@ use composer_nas::{
 /// A searcher by name.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum SearcherKind {
+    /// Bayesian optimisation with a Gaussian process.
     Gp,
+    /// The searcher of the Composer paper, as BoTorch would run it.
     Composer,
+    /// Regularised evolution.
     Evolution,
+    /// Architectures one step away from the best so far.
     LocalSearch,
+    /// Random architectures.
     Random,
+    /// All architectures in order.
     Exhaustive,
 }
 

@@ -17,35 +17,35 @@ const BUDGET_TOKENS: u64 = 4096;
 /// The flags about the space.
 #[derive(Debug, Args)]
 pub struct SpaceArgs {
-    /// Layers of the small architectures that are searched.
+    /// Number of layers in the architectures that are searched.
     #[arg(long, default_value_t = 6)]
     pub layers: usize,
-    /// Primitives to choose from, by name or letter: attention (A), sliding_window (S), mamba2 (B), gated_delta_net
-    /// (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
+    /// Kinds of layers to choose from, by name or letter: attention (A), sliding_window (S), mamba2 (B),
+    /// gated_delta_net (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     pub primitives: Vec<String>,
-    /// At most so many layers are this primitive: --at-most attention=2. Where the goal can have objectives, also at
-    /// most so much of a cost of the target or of a score: --at-most cache=2e8. May be repeated.
+    /// Allow at most this many layers of a kind: --at-most attention=2. Where a search can have objectives, also
+    /// limit a cost at the target's size or a score: --at-most cache=2e8. Can be repeated.
     #[arg(long, value_name = "NAME=NUMBER")]
     pub at_most: Vec<Count>,
-    /// At least so many layers are this primitive, or at least so much of a cost or score. May be repeated.
+    /// Require at least this many layers of a kind, or at least this much of a cost or score. Can be repeated.
     #[arg(long, value_name = "NAME=NUMBER", allow_negative_numbers = true)]
     pub at_least: Vec<Count>,
-    /// Exactly so many layers are this primitive. With two primitives and one of them fixed, the search is for the
-    /// places alone: --layers 12 --exactly attention=3. May be repeated.
+    /// Require exactly this many layers of a kind. With two kinds, of which one is fixed, only the positions are
+    /// searched: --layers 12 --exactly attention=3. Can be repeated.
     #[arg(long, value_name = "PRIMITIVE=NUMBER")]
     exactly: Vec<Count>,
-    /// At most so many layers of this primitive follow each other: --max-run attention=1. May be repeated.
+    /// Allow at most this many layers of a kind in a row: --max-run attention=1. Can be repeated.
     #[arg(long, value_name = "PRIMITIVE=NUMBER")]
     max_run: Vec<Count>,
-    /// The first layer is this primitive.
+    /// Kind of the first layer.
     #[arg(long, value_name = "PRIMITIVE")]
     first: Option<String>,
-    /// The last layer is this primitive.
+    /// Kind of the last layer.
     #[arg(long, value_name = "PRIMITIVE")]
     last: Option<String>,
-    /// The layers together cost at most so much at the target's widths and 4,096 tokens: parameters=NUMBER,
-    /// flops=NUMBER (forward, per token), cache=BYTES (per sequence). May be repeated.
+    /// Limit the cost of all layers together, at the target's widths and 4,096 tokens: parameters=NUMBER,
+    /// flops=NUMBER (forward pass, per token) or cache=BYTES (per sequence). Can be repeated.
     #[arg(long, value_name = "COST=NUMBER")]
     budget: Vec<Limit>,
 }
@@ -71,7 +71,7 @@ impl Count {
     /// The number, as one of layers.
     fn layers(&self, flag: &str) -> anyhow::Result<usize> {
         let whole = self.number >= 0.0 && self.number.fract() == 0.0 && self.number <= Architecture::MAX_LAYERS as f64;
-        ensure!(whole, "{flag} {}={}: give a number of layers", self.name, self.number);
+        ensure!(whole, "{flag} {}={}: the number of layers must be a whole number", self.name, self.number);
         Ok(self.number as usize)
     }
 }
@@ -137,7 +137,11 @@ impl SpaceArgs {
         let searched = |flag: &str, primitive: &String| {
             let symbol = primitives.symbols([primitive.as_str()])?[0];
             let searched = space.symbols().contains(&symbol);
-            ensure!(searched, "{flag} {primitive}: it is not among --primitives {}", self.primitives.join(","));
+            ensure!(
+                searched,
+                "{flag} {primitive}: {primitive} is not among --primitives {}",
+                self.primitives.join(",")
+            );
             Ok(symbol)
         };
         let counts = [("--at-most", &self.at_most), ("--at-least", &self.at_least), ("--exactly", &self.exactly)];

@@ -199,8 +199,8 @@ pub(super) fn color(symbol: Symbol) -> RGBColor {
     }
 }
 
-/// Whether dark letters are easier to read on this colour than white ones, by its relative luminance (WCAG 2.2). Between
-/// the two, white ones look better.
+/// Whether dark letters are easier to read on this colour than white ones, by its relative luminance (WCAG 2.2).
+/// Between the two, white ones look better.
 pub(super) fn is_pale(RGBColor(red, green, blue): RGBColor) -> bool {
     let linear = |part: u8| (f64::from(part) / 255.0).powf(2.2);
     0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue) > 0.22
