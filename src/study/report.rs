@@ -32,6 +32,9 @@ pub struct Report {
     /// Standard error of the goal's score, where it was measured more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
+    /// Standard errors of other scores, by name, where they are known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub standard_errors: BTreeMap<String, f64>,
     /// How the evaluation went: the running value after so many steps of the whole trial, by ascending step. More is
     /// better, whatever the goal; [pruners](crate::stopping) compare trials by it. Set by the executor, from
     /// what the evaluator [told](crate::evaluate::Context::progress).
@@ -120,6 +123,11 @@ impl Report {
         goal.limits().iter().map(excess).sum()
     }
 
+    /// The standard error of a score, where it is known.
+    pub fn error_of(&self, score: &str, goal: &Goal) -> Option<f64> {
+        if score == goal.score { self.standard_error } else { self.standard_errors.get(score).copied() }
+    }
+
     /// A score or cost.
     pub(crate) fn measured(&self, of: &Measure) -> Result<f64, ReportError> {
         let (numbers, name) = match of {
@@ -143,6 +151,7 @@ impl Report {
         let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
         self.costs.retain(|_, cost| cost.is_finite());
         self.standard_error = finite(self.standard_error);
+        self.standard_errors.retain(|_, error| error.is_finite());
         self.curve.retain(|(_, value)| value.is_finite());
         self.train_flops = finite(self.train_flops);
         self.wall_seconds = finite(Some(self.wall_seconds)).unwrap_or_default();
@@ -160,6 +169,7 @@ impl Report {
         let curve = |curve: &[(usize, f64)]| curve.iter().map(|&(_, value)| value).find(|value| !value.is_finite());
         let mut numbers = vec![
             ("standard_error".into(), self.standard_error),
+            ("standard_errors".into(), self.standard_errors.values().copied().find(|error| !error.is_finite())),
             ("curve".into(), curve(&self.curve)),
             ("train_flops".into(), self.train_flops),
             ("wall_seconds".into(), Some(self.wall_seconds)),
@@ -182,8 +192,8 @@ impl Report {
         self.curve.iter().take_while(|&&(done, _)| done <= step).last().map(|&(_, value)| value)
     }
 
-    /// Evaluations of one architecture as one: means of the scores that all have, and of the trainings; the standard
-    /// error of the goal's score from its spread; sums of steps, work and time. One report stays as it is, its own
+    /// Evaluations of one architecture as one: means of the scores that all have, and of the trainings; standard errors
+    /// of the scores from their spread; sums of steps, work and time. One report stays as it is, its own
     /// standard error included; the curve does not apply to several.
     pub fn pooled(reports: &[&Report], goal: &Goal) -> Report {
         let Some((&first, others)) = reports.split_first() else { return Report::default() };
@@ -194,10 +204,13 @@ impl Report {
             reports.iter().map(|report| report.scores.get(name).copied()).collect()
         };
         let means = first.scores.keys().filter_map(|name| Some((name.clone(), mean(&all(name)?))));
+        let others = first.scores.keys().filter(|name| **name != goal.score);
+        let errors = others.filter_map(|name| Some((name.clone(), standard_error(&all(name)?)?)));
         Report {
             scores: means.collect(),
             costs: first.costs.clone(),
             standard_error: all(&goal.score).and_then(|scores| standard_error(&scores)),
+            standard_errors: errors.collect(),
             curve: Vec::new(),
             tasks: first.tasks.iter().map(|task| task.pooled_over(reports)).collect(),
             parameters: reports.iter().map(|report| report.parameters).max().unwrap_or(0),
@@ -330,6 +343,11 @@ mod tests {
         let b = report(0.75, &[(2, 1.0)]);
         let pooled = Report::pooled(&[&a, &b], &Goal::default());
         assert_eq!((pooled.scores["accuracy"], pooled.standard_error), (0.5, Some(0.25)));
+        let other = Goal::minimize("loss");
+        let pooled_for_other = Report::pooled(&[&a, &b], &other);
+        assert_eq!((pooled_for_other.standard_error, pooled.standard_errors.len()), (None, 0));
+        assert_eq!(pooled_for_other.standard_errors["accuracy"], 0.25);
+        assert_eq!(pooled_for_other.error_of("accuracy", &other), Some(0.25));
         assert_eq!((pooled.parameters, pooled.train_flops, pooled.curve.len()), (5, Some(6.0), 0));
         let task = &pooled.tasks[0];
         assert_eq!((task.score, task.loss, task.steps), (Some(0.5), Some(0.5), 8));

@@ -1,6 +1,6 @@
 //! Trains a candidate as a protocol says.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use burn::tensor::Device;
 use thiserror::Error;
@@ -151,6 +151,7 @@ impl Evaluator for Mad {
         let accelerator = device::is_accelerator(&self.device);
         // Of the score: the sum over trainings, unknown where one is not repeated.
         let mut variance = Some(0.0);
+        let mut errors = Vec::new();
         for training in trainings {
             let share = self.share(training);
             let configs = training.runs();
@@ -184,13 +185,16 @@ impl Evaluator for Mad {
                 repeats.extend(best);
             }
             let scores: Vec<f64> = repeats.iter().map(score).collect();
-            variance = variance.zip(standard_error(&scores)).map(|(sum, error)| sum + (share * error).powi(2));
+            let error = standard_error(&scores);
+            variance = variance.zip(error).map(|(sum, error)| sum + (share * error).powi(2));
+            errors.push(error);
             report.tasks.push(TaskReport::pooled(live.stage.clone(), &repeats.iter().collect::<Vec<_>>()));
         }
         if context.stopped().is_some() {
             return Err(EvalError::Cancelled);
         }
         self.score(&mut report);
+        report.standard_errors = self.errors(&errors);
         let train_flops = Some(train_flops);
         let standard_error = variance.map(f64::sqrt);
         Ok(Report { standard_error, train_flops, ..report })
@@ -216,6 +220,20 @@ impl Mad {
         let weighed: Vec<(f64, f64)> = weighed.collect();
         report.scores.insert("accuracy".into(), weighted_mean(&weighed));
         report.scores.extend(tasks.iter().zip(&weighed).map(|((name, _), &(_, score))| ((*name).into(), score)));
+    }
+
+    /// Standard errors of the tasks' scores from those of the trainings; of a task without repetitions there is none.
+    fn errors(&self, errors: &[Option<f64>]) -> BTreeMap<String, f64> {
+        let mut tasks: BTreeMap<String, Vec<(f64, Option<f64>)>> = BTreeMap::new();
+        for (training, &error) in self.protocol.trainings.iter().zip(errors) {
+            tasks.entry(training.task.name().into()).or_default().push((training.weight, error));
+        }
+        let of_task = |trainings: Vec<(f64, Option<f64>)>| {
+            let total: f64 = trainings.iter().map(|(weight, _)| weight).sum();
+            let parts = trainings.into_iter().map(|(weight, error)| Some((weight / total * error?).powi(2)));
+            Some(parts.sum::<Option<f64>>()?.sqrt())
+        };
+        tasks.into_iter().filter_map(|(name, trainings)| Some((name, of_task(trainings)?))).collect()
     }
 
     /// What share of the trial's score that of a training is.
