@@ -13,6 +13,7 @@ mod conversion;
 mod evidence;
 mod figure;
 mod front;
+mod references;
 #[cfg(feature = "model")]
 mod isoflop;
 mod latency;

@@ -36,6 +36,20 @@ impl Study {
         }
     }
 
+    /// Refuses a goal that names costs which nothing states.
+    ///
+    /// # Errors
+    /// [`KnownCostError::Missing`].
+    pub(crate) fn check_costs(&self) -> Result<(), KnownCostError> {
+        let unstated = self.goal().costs().into_iter().next().filter(|_| self.costs.is_none());
+        unstated.map_or(Ok(()), |name| Err(KnownCostError::Missing(name)))
+    }
+
+    /// Whether sequences of other lengths than the space's have comparable costs.
+    pub(crate) fn compares_lengths(&self) -> bool {
+        self.costs.as_ref().is_some_and(|attached| attached.costs.any_length())
+    }
+
     /// The costs that the goal names, of one sequence, by name in alphabetical order.
     ///
     /// # Errors

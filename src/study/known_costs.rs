@@ -19,6 +19,12 @@ pub trait KnownCosts: Send + Sync {
     /// What the costs are of, such as `stack to llama_1b, 4096 tokens`: what a resumed search compares.
     fn fingerprint(&self) -> String;
 
+    /// Whether costs are those of a model of one size, whatever the length of the small sequence: sequences of other
+    /// lengths than the space's can be compared then. Not so, unless said otherwise.
+    fn any_length(&self) -> bool {
+        false
+    }
+
     /// The names of the costs there are.
     fn names(&self) -> Vec<String>;
 
