@@ -6,6 +6,9 @@ use crate::{
     study::{Measure, Study},
 };
 
+/// Bands of a front, unless said otherwise.
+pub(crate) const BANDS: usize = 5;
+
 /// What the observations of a band of cost speak for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Band {

@@ -3,6 +3,7 @@
 //! A [`Pipeline`] runs a whole search: it is a loop around a [`Session`], which proposes trials and takes in what came
 //! of them. Whoever wants the loop for themselves, in a notebook or a scheduler, uses the session.
 
+mod along;
 mod builder;
 mod metrics;
 mod observer;
@@ -13,6 +14,7 @@ mod session;
 mod trace;
 mod verdict;
 
+pub use along::FrontModel;
 pub use builder::Pipeline;
 pub use metrics::MetricsFile;
 pub use observer::Observer;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Ask, Finished, Pipeline, PipelineError, Session, few_voters, verdict};
+use super::{Ask, Finished, FrontModel, Pipeline, PipelineError, Session, along, few_voters, verdict};
 use crate::{
     aggregate::Aggregator,
     evaluate::{CancelToken, Evaluator},
@@ -35,6 +35,8 @@ pub struct Found {
     pub voters: Option<usize>,
     /// The architecture at the target's size, ready to be built.
     pub target: ModelSpec,
+    /// With several objectives, a model for each of some bands of the second one, its smallest values first.
+    pub front: Vec<FrontModel>,
     /// Its weights, where it has any: a search that converts a trained model leaves them.
     #[cfg(feature = "model")]
     pub weights: Option<crate::model::HybridLm>,
@@ -71,6 +73,7 @@ where
         let searched = within_bounds(&study.searched())?;
         let aggregated = allowed(&searched, aggregator.aggregate(&searched)?);
         let voters = aggregator.voters(&searched);
+        let front = along::models(&study, &aggregator, &extrapolator, target, &primitives)?;
         let target = extrapolator.extrapolate(&aggregated, target, &primitives)?;
         Ok(Found {
             setup,
@@ -78,6 +81,7 @@ where
             aggregated,
             voters,
             target,
+            front,
             #[cfg(feature = "model")]
             weights: None,
         })

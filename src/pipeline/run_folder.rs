@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::Found;
+use super::{Found, along};
 use crate::{
     durable,
     extrapolate::Target,
@@ -119,8 +119,9 @@ const MODEL: &str = "target.json";
 
 impl Found {
     /// Writes the result into the folder of the run, where the programs that go on from there find it:
-    /// `architecture.json`, a [`Summary`], and `target.json`, the model. `target` is what [`run`](super::Pipeline::run)
-    /// was given. The journal should be `journal.jsonl` in the same folder.
+    /// `architecture.json`, a [`Summary`], and `target.json`, the model. With several objectives also `front1.json`,
+    /// `front2.json` and so on, the models of [`Found::front`], and `front.json`, a table of them. `target` is what
+    /// [`run`](super::Pipeline::run) was given. The journal should be `journal.jsonl` in the same folder.
     ///
     /// # Errors
     /// [`RunFolderError::Write`]; earlier files are whole then.
@@ -138,6 +139,7 @@ impl Found {
             trials: self.study.valid_trials(),
         };
         write(&folder.join(SUMMARY), &summary)?;
+        along::write_front(self, folder)?;
         write(&folder.join(MODEL), &self.target)
     }
 }
@@ -219,7 +221,7 @@ fn read<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Option<T
     serde_json::from_str(&text).map(Some).map_err(content)
 }
 
-fn write(path: &Path, value: &impl Serialize) -> Result<(), RunFolderError> {
+pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), RunFolderError> {
     let failed = |source| RunFolderError::Write { path: path.into(), source };
     let text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
     durable::write_in(path, &text).map_err(failed)
