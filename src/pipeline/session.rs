@@ -84,7 +84,8 @@ pub enum Told {
 const MAX_ATTEMPTS: u32 = 3;
 
 impl<S: Searcher> Session<S> {
-    /// A session without a journal.
+    /// A session without a journal. Where the goal names costs, [`costs`](Self::costs) has to state them: without,
+    /// everything that would change the study is refused.
     pub fn in_memory(space: SearchSpace, goal: Goal, seed: Seed, searcher: S) -> Self {
         let primitives = BTreeMap::new();
         let searcher_fingerprint = searcher.fingerprint();
@@ -115,8 +116,12 @@ impl<S: Searcher> Session<S> {
     /// about the journal is a notice at the first [`ask`](Self::ask).
     ///
     /// # Errors
+    /// [`PipelineError::Costs`] where the goal names costs and the setup none,
     /// [`PipelineError::Journal`] when the journal cannot be used or belongs to another setup.
     pub fn open(path: impl AsRef<Path>, setup: Setup, searcher: S) -> Result<Self, PipelineError> {
+        if setup.costs.is_none() {
+            Study::new(setup.space.clone(), setup.goal.clone()).check_costs()?;
+        }
         let (journal, study) = Journal::open(path, &setup)?;
         let notices = journal.notices().to_vec();
         Ok(Self { notices, ..Self::new(setup, study, searcher, Some(journal)) })
@@ -203,8 +208,10 @@ impl<S: Searcher> Session<S> {
     /// The next trial to evaluate: one that waits, or else a new proposal.
     ///
     /// # Errors
-    /// [`PipelineError`] when the searcher fails, proposes something impossible, or the journal cannot be written.
+    /// [`PipelineError`] when the searcher fails, proposes something impossible, the journal cannot be written, or
+    /// nothing states the [costs](Self::costs) that the goal names.
     pub fn ask(&mut self) -> Result<Ask, PipelineError> {
+        self.study.check_costs()?;
         for text in std::mem::take(&mut self.notices) {
             self.watch(|observer, _| observer.notice(&text));
         }
@@ -395,6 +402,7 @@ impl<S: Searcher> Session<S> {
     }
 
     fn submit(&mut self, architecture: Architecture, origin: Origin) -> Result<TrialId, PipelineError> {
+        self.study.check_costs()?;
         let id = self.study.next_id();
         let seed = self.setup.seed.derive("trial", id.0);
         self.record(Event::Proposed { id, architecture, seed, origin })?;
