@@ -2,7 +2,9 @@
 //!
 //! `cargo run --release --example export -- runs/NAME` reads `runs/NAME/target.json`, which the example `search` wrote,
 //! and writes `runs/NAME/export`: a Hugging Face transformers folder with a model card but without weights and, if
-//! Megatron-LM can express the model, a launch script for it. `--help` lists the options.
+//! Megatron-LM can express the model, a launch script for it. `runs/NAME/front2.json` instead of the run exports the
+//! second model along the front of a search with several objectives, to `runs/NAME/export-front2`; `--front` exports
+//! all of them. `--help` lists the options.
 
 #[macro_use]
 mod shared;
@@ -13,7 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 use composer_nas::{
     dims::Positions,
@@ -31,8 +33,11 @@ use composer_nas::{
 struct Args {
     /// Folder of a run that contains target.json, or a file with a model specification.
     run: PathBuf,
-    /// The folder to write; by default `export` in the folder of the run.
+    /// The folder to write; by default `export` in the folder of the run, or `export-NAME` for a file NAME.json.
     out: Option<PathBuf>,
+    /// Export every model along the front of a search with several objectives.
+    #[arg(long, conflicts_with_all = ["out", "weights"])]
+    front: bool,
     /// The model class that the folder is for.
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
     format: FormatArg,
@@ -131,11 +136,26 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    if !args.front {
+        return export(args, &args.run);
+    }
+    ensure!(args.run.is_dir(), "--front: name the folder of a run, not {}", args.run.display());
+    let models = (1..).map(|band| args.run.join(format!("front{band}.json"))).take_while(|file| file.is_file());
+    let models: Vec<_> = models.collect();
+    let none = "--front: there is no front1.json in";
+    ensure!(!models.is_empty(), "{none} {}: only a search with several objectives writes it", args.run.display());
+    models.iter().try_for_each(|model| export(args, model))
+}
+
+/// Exports one model, that of a run's folder or of a file.
+fn export(args: &Args, of: &Path) -> anyhow::Result<()> {
     // Read the run with the layers of the search, whatever is exported.
-    let spec = read_model(&args.run, &Primitives::standard())?;
+    let spec = read_model(of, &Primitives::standard())?;
     let primitives = args.attention.primitives();
-    let run = if args.run.is_dir() { &args.run } else { args.run.parent().unwrap_or(Path::new(".")) };
-    let out = args.out.clone().unwrap_or_else(|| run.join("export"));
+    let run = if of.is_dir() { of } else { of.parent().unwrap_or(Path::new(".")) };
+    let stem = of.file_stem().filter(|stem| of.is_file() && *stem != "target");
+    let folder = stem.map_or("export".into(), |stem| format!("export-{}", stem.to_string_lossy()));
+    let out = args.out.clone().unwrap_or_else(|| run.join(folder));
     let name = run.canonicalize().ok().and_then(|run| Some(run.file_name()?.to_string_lossy().into_owned()));
     let options = Options {
         name,

@@ -26,7 +26,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 use composer_nas::{
-    aggregate::Best,
+    aggregate::{Band, Best},
     cost::Workload,
     evaluate::mad::Protocol,
     execute,
@@ -284,7 +284,7 @@ impl Args {
         };
         let target = Path::new(&self.target).file_stem().unwrap_or_default().to_string_lossy();
         let target = if target == "llama_1b" { String::new() } else { format!("-{target}") };
-        extrapolator.to_owned() + &target
+        extrapolator.to_owned() + &target + &self.goal.times_name()
     }
 
     /// The architectures of --add.
@@ -383,7 +383,8 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     }
     println!("merged       {}", found.aggregated);
     found.notices(target, primitives).iter().for_each(|notice| println!("             {}", line(notice)));
-    if study.goal().has_several() {
+    if let Some(second) = study.goal().objectives().nth(1) {
+        let second = second.of.name().to_owned();
         println!("\nfront        {}", study.goal());
         for seen in study.pooled().front() {
             let named = |name: &String| study.goal().objectives().any(|objective| objective.of.name() == name);
@@ -392,10 +393,17 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
             println!("             {:<28} {}", seen.trial.architecture, numbers.collect::<Vec<_>>().join(", "));
         }
         println!();
+        for (band, along) in found.front.iter().enumerate() {
+            let Band { low, high, architecture, .. } = &along.band;
+            let range = format!("{} to {}", quantity(*low), quantity(*high));
+            println!("front{}.json  {:<28} for {second} {range}", band + 1, architecture.to_string());
+        }
+        println!();
     }
     println!("at {:<9} {}\n", target.name, found.target.architecture);
     println!("{}", target.compare([("found", &found.target.architecture)], primitives, Workload::bf16(4096))?);
-    println!("written to {}: architecture.json, target.json, journal.jsonl, every figure", shown(folder));
+    let front = if found.front.is_empty() { "" } else { "front.json and a model per band, " };
+    println!("written to {}: architecture.json, target.json, {front}journal.jsonl, every figure", shown(folder));
     println!("look at      {}", shown(&folder.join("report.html")));
     Ok(())
 }

@@ -95,6 +95,8 @@ struct Found {
     #[serde(default)]
     standard_error: Option<f64>,
     #[serde(default)]
+    standard_errors: BTreeMap<String, Option<f64>>,
+    #[serde(default)]
     parameters: u64,
     #[serde(default)]
     train_flops: Option<f64>,
@@ -214,15 +216,18 @@ impl Owner {
 
     fn tell(&mut self, outcome: Outcome) -> anyhow::Result<Value> {
         let told = match (outcome.result, outcome.error) {
-            (Some(Found { scores, standard_error, parameters, train_flops }), None) => {
+            (Some(Found { scores, standard_error, standard_errors, parameters, train_flops }), None) => {
                 let score = &self.session.study().goal().score;
                 let names = || text::shortened(&scores.keys().cloned().collect::<Vec<_>>().join(", "), 200);
                 ensure!(scores.contains_key(score), "the result has no score {score:?}, only [{}]", names());
-                let negative = [standard_error, train_flops].into_iter().flatten().any(|number| number < 0.0);
-                ensure!(!negative, "the standard error or the FLOPs are negative");
+                let errors = standard_errors.values().copied().chain([standard_error, train_flops]);
+                let negative = errors.flatten().any(|number| number < 0.0);
+                ensure!(!negative, "a standard error or the FLOPs are negative");
                 let number = |(name, value): (String, Option<f64>)| (name, value.unwrap_or(f64::NAN));
                 let scores = scores.into_iter().map(number).collect();
-                Ok(Report { scores, standard_error, parameters, train_flops, ..Report::default() })
+                let known = |(name, error): (String, Option<f64>)| Some((name, error?));
+                let standard_errors = standard_errors.into_iter().filter_map(known).collect();
+                Ok(Report { scores, standard_error, standard_errors, parameters, train_flops, ..Report::default() })
             }
             (None, Some(Refusal::Infeasible { reason })) => Err(EvalError::Infeasible(reason)),
             (None, Some(Refusal::Transient { reason })) => Err(EvalError::Transient(reason)),

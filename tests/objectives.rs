@@ -181,7 +181,20 @@ fn costs_that_nobody_states_are_refused_before_anything_runs() {
     let error = pipeline().costs(other).run(&Target::llama_1b()).unwrap_err();
     assert!(matches!(error, PipelineError::Costs(KnownCostError::Unknown { .. })), "{error}");
     let mut session = Session::in_memory(space(4), two(), Seed(0), RandomSearch);
-    assert!(session.ask().unwrap_err().to_string().contains("searcher failed"));
+    let missing = |error: PipelineError| matches!(error, PipelineError::Costs(KnownCostError::Missing(_)));
+    assert!(missing(session.ask().unwrap_err()) && missing(session.add("AAMM".parse().unwrap()).unwrap_err()));
+    assert!(session.study().trials().is_empty());
+    // A setup that names none is refused before there is a journal.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let error = Session::open(&path, session.setup().clone(), RandomSearch).err().unwrap();
+    assert!(missing(error) && !path.exists());
+    let cost = FnCost::new("cache", "attention", attention);
+    let session = Session::in_memory(space(4), two(), Seed(0), RandomSearch).costs(Arc::new(cost)).unwrap();
+    let costs = || Arc::new(FnCost::new("cache", "attention", attention));
+    let open = || Session::open(&path, session.setup().clone(), RandomSearch).unwrap().costs(costs()).unwrap();
+    assert!(matches!(open().ask().unwrap(), Ask::Trial(_)));
+    assert_eq!(open().study().trials().len(), 1);
 }
 
 #[test]

@@ -51,6 +51,22 @@ fn a_front_is_searched_by_costs_of_the_target() {
     assert_eq!(first.trials().len(), 4 + merged);
     let page = fs::read_to_string(runs.join("tiny/report.html")).unwrap();
     assert!(page.contains("id=\"front\"") && page.contains("id=\"hypervolume\""));
+    // A model for every band, each of which can be exported.
+    assert!(text.contains("front1.json") && text.contains("front.json and a model per band"), "{text}");
+    let run = runs.join("tiny");
+    let export = |arguments: &[&str]| {
+        let mut command = Command::new(program().with_file_name("export"));
+        let output = command.current_dir(&run).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (good, error) = export(&[".", "--front"]);
+    assert!(good, "{error}");
+    let bands = (1..).take_while(|band| run.join(format!("front{band}.json")).exists()).count();
+    assert!(bands > 0 && (1..=bands).all(|band| run.join(format!("export-front{band}/config.json")).exists()));
+    let (good, error) = export(&["front1.json", "--front"]);
+    assert!(!good && error.contains("name the folder of a run"), "{error}");
+    let (good, error) = export(&["front1.json", "one"]);
+    assert!(good && run.join("one/config.json").exists(), "{error}");
     // The same command again changes nothing.
     whole_search(runs, &arguments);
     assert_eq!(study(runs), first);

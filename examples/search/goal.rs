@@ -86,6 +86,12 @@ impl GoalArgs {
     pub fn name(&self) -> String {
         self.objective.iter().map(|text| format!("-{}", text.replace(':', "-"))).collect()
     }
+
+    /// The table of times as a part of the name of a run whose goal names costs: the name of its file.
+    pub fn times_name(&self) -> String {
+        let stem = self.layer_times.as_ref().and_then(|path| path.file_stem());
+        stem.map(|stem| format!("-{}", stem.to_string_lossy())).unwrap_or_default()
+    }
 }
 
 /// `accuracy`, `loss:min`, `cache`.

@@ -6,6 +6,9 @@ use crate::{
     study::{Measure, Study},
 };
 
+/// The default number of bands of a front.
+pub(crate) const BANDS: usize = 5;
+
 /// A range of a measure, with the architecture aggregated from its observations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Band {

@@ -10,6 +10,7 @@ pub(crate) mod kmeans;
 mod nc_clustering;
 mod pooled;
 
+pub(crate) use bands::BANDS;
 pub use bands::{Band, along_front};
 pub use best::Best;
 pub use nc_clustering::{Cluster, Clustering, Context, LayerVote, NcClustering, Vote};

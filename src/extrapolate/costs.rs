@@ -124,6 +124,10 @@ impl<X: Extrapolator + Send + Sync> KnownCosts for TargetCosts<X> {
         format!("{extrapolator} to {}, workload {}{times}", text(&self.target), text(&self.workload))
     }
 
+    fn any_length(&self) -> bool {
+        true
+    }
+
     fn names(&self) -> Vec<String> {
         let there = if self.times.is_some() { COSTS.len() } else { CLOSED_FORMS };
         COSTS[..there].iter().map(|&name| name.into()).collect()

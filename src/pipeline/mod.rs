@@ -4,6 +4,7 @@
 //! which proposes trials and records their results. Use the session directly if you want to write the loop yourself,
 //! for example in a notebook or a scheduler.
 
+mod along;
 mod builder;
 mod metrics;
 mod observer;
@@ -14,6 +15,7 @@ mod session;
 mod trace;
 mod verdict;
 
+pub use along::FrontModel;
 pub use builder::Pipeline;
 pub use metrics::MetricsFile;
 pub use observer::Observer;

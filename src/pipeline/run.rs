@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Ask, Finished, Pipeline, PipelineError, Session, few_voters, verdict};
+use super::{Ask, Finished, FrontModel, Pipeline, PipelineError, Session, along, few_voters, verdict};
 use crate::{
     aggregate::Aggregator,
     evaluate::{CancelToken, Evaluator},
@@ -35,6 +35,8 @@ pub struct Found {
     pub voters: Option<usize>,
     /// The model at the target's size, ready to be built.
     pub target: ModelSpec,
+    /// With several objectives, one model for each band of the second objective, starting with its smallest values.
+    pub front: Vec<FrontModel>,
     /// Its weights, if there are any: a search that converts a trained model returns them.
     #[cfg(feature = "model")]
     pub weights: Option<crate::model::HybridLm>,
@@ -72,6 +74,7 @@ where
         let searched = within_bounds(&study.searched())?;
         let aggregated = allowed(&searched, aggregator.aggregate(&searched)?);
         let voters = aggregator.voters(&searched);
+        let front = along::models(&study, &aggregator, &extrapolator, target, &primitives)?;
         let target = extrapolator.extrapolate(&aggregated, target, &primitives)?;
         Ok(Found {
             setup,
@@ -79,6 +82,7 @@ where
             aggregated,
             voters,
             target,
+            front,
             #[cfg(feature = "model")]
             weights: None,
         })

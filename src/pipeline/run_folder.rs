@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::Found;
+use super::{Found, along};
 use crate::{
     durable,
     extrapolate::Target,
@@ -121,8 +121,9 @@ const MODEL: &str = "target.json";
 impl Found {
     /// Writes the result into the run folder: `architecture.json`, a [`Summary`], and `target.json`, the model.
     ///
-    /// `target` is the argument that was passed to [`run`](super::Pipeline::run). The journal should be `journal.jsonl`
-    /// in the same folder.
+    /// With several objectives it also writes `front1.json`, `front2.json` and so on, the models of [`Found::front`],
+    /// and `front.json`, a table of them. `target` is the argument that was passed to [`run`](super::Pipeline::run).
+    /// The journal should be `journal.jsonl` in the same folder.
     ///
     /// # Errors
     /// [`RunFolderError::Write`]. Files are replaced atomically, so an earlier file is never left half written.
@@ -140,6 +141,7 @@ impl Found {
             trials: self.study.valid_trials(),
         };
         write(&folder.join(SUMMARY), &summary)?;
+        along::write_front(self, folder)?;
         write(&folder.join(MODEL), &self.target)
     }
 }
@@ -225,7 +227,7 @@ fn read<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Option<T
     serde_json::from_str(&text).map(Some).map_err(content)
 }
 
-fn write(path: &Path, value: &impl Serialize) -> Result<(), RunFolderError> {
+pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), RunFolderError> {
     let failed = |source| RunFolderError::Write { path: path.into(), source };
     let text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
     durable::write_in(path, &text).map_err(failed)

@@ -86,7 +86,8 @@ pub enum Told {
 const MAX_ATTEMPTS: u32 = 3;
 
 impl<S: Searcher> Session<S> {
-    /// Creates a session without a journal.
+    /// Creates a session without a journal. If the goal names costs, [`costs`](Self::costs) must state them; otherwise
+    /// every call that would change the study returns an error.
     pub fn in_memory(space: SearchSpace, goal: Goal, seed: Seed, searcher: S) -> Self {
         let primitives = BTreeMap::new();
         let searcher_fingerprint = searcher.fingerprint();
@@ -119,8 +120,12 @@ impl<S: Searcher> Session<S> {
     /// [`ask`](Self::ask).
     ///
     /// # Errors
-    /// [`PipelineError::Journal`] if the journal cannot be used or belongs to another setup.
+    /// [`PipelineError::Costs`] if the goal names costs and the setup names none; [`PipelineError::Journal`] if the
+    /// journal cannot be used or belongs to another setup.
     pub fn open(path: impl AsRef<Path>, setup: Setup, searcher: S) -> Result<Self, PipelineError> {
+        if setup.costs.is_none() {
+            Study::new(setup.space.clone(), setup.goal.clone()).check_costs()?;
+        }
         let (journal, study) = Journal::open(path, &setup)?;
         let notices = journal.notices().to_vec();
         Ok(Self { notices, ..Self::new(setup, study, searcher, Some(journal)) })
@@ -219,9 +224,10 @@ impl<S: Searcher> Session<S> {
     /// Returns the next trial to evaluate: a queued one if there is any, otherwise a new proposal.
     ///
     /// # Errors
-    /// [`PipelineError`] if the searcher fails or proposes an invalid architecture, or if the journal cannot be
-    /// written.
+    /// [`PipelineError`] if the searcher fails or proposes an invalid architecture, if the journal cannot be written,
+    /// or if nothing states the [costs](Self::costs) that the goal names.
     pub fn ask(&mut self) -> Result<Ask, PipelineError> {
+        self.study.check_costs()?;
         for text in std::mem::take(&mut self.notices) {
             self.watch(|observer, _| observer.notice(&text));
         }
@@ -423,6 +429,7 @@ impl<S: Searcher> Session<S> {
     }
 
     fn submit(&mut self, architecture: Architecture, origin: Origin) -> Result<TrialId, PipelineError> {
+        self.study.check_costs()?;
         let id = self.study.next_id();
         let seed = self.setup.seed.derive("trial", id.0);
         self.record(Event::Proposed { id, architecture, seed, origin })?;

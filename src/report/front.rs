@@ -2,7 +2,7 @@
 
 use plotters::{
     chart::ChartBuilder,
-    prelude::{Circle, PathElement, Rectangle, TriangleMarker},
+    prelude::{Circle, Cross, PathElement, Rectangle, TriangleMarker},
     series::LineSeries,
     style::{Color, RGBColor, WHITE, text_anchor::HPos},
 };
@@ -10,22 +10,26 @@ use plotters::{
 use super::{
     axis::Axis,
     figure::{Area, BLUE, Drawn, Figure, GREY, Hints, INK, ORANGE, PlotError, csv, draw, label, steps, whole, write},
+    references::{Names, references},
     shell::{self, Cell, SHOWN},
 };
 use crate::{
-    aggregate::{Band, NcClustering, along_front},
+    aggregate::{BANDS, Band, NcClustering, along_front},
     study::{Measure, Objective, Observation, Origin, Study, Volume},
     text::{exact, number, quantity},
 };
 
 const NAME: &str = "front";
-/// Bands of cost, each with an architecture of its own.
-const BANDS: usize = 5;
+/// Pixels of the picture of the front: its width, around it, and left of the plot.
+const WIDTH: i32 = 930;
+const MARGIN: i32 = 12;
+const LEFT: i32 = MARGIN + 64;
 /// The colour of a band.
 const SHADE: RGBColor = RGBColor(242, 244, 248);
 
 /// The goal's score of every trial against the second objective, with bars of one standard error: the front as a line,
-/// bands of the second objective as shades, trials that were added by hand, such as published layouts, as triangles,
+/// bands of the second objective as shades, baselines and published hybrids as lines at their known costs, with a cross
+/// where they were evaluated, trials that were added by hand, such as published layouts, as triangles,
 /// and what was merged as squares. `None` for a goal of one objective.
 ///
 /// # Errors
@@ -40,7 +44,7 @@ pub fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
         name: NAME,
         title: "The front".into(),
         caption: format!("{count} of {} sequences are beaten by no other{rest}", pooled.observations().count()),
-        svg: draw(NAME, (930, 380), |area, hints| paint(&pooled, &second, area, hints))?,
+        svg: draw(NAME, (WIDTH as u32, 380), |area, hints| paint(&pooled, &second, area, hints))?,
         csv: numbers(&pooled),
     }))
 }
@@ -119,14 +123,17 @@ fn first(study: &Study) -> Objective {
 
 fn paint(study: &Study, second: &Objective, area: &Area, hints: &mut Hints) -> Drawn {
     let first = first(study);
-    let xs: Vec<_> = study.observations().filter_map(|seen| value(&seen, second)).collect();
+    let known = references(study, second);
+    let xs = study.observations().filter_map(|seen| value(&seen, second));
+    let xs: Vec<_> = xs.chain(known.iter().map(|reference| reference.cost)).collect();
     let ys: Vec<_> =
         study.observations().filter_map(|seen| Some((value(&seen, &first)?, seen.report.standard_error))).collect();
     let across = Axis::new(xs);
     let up = Axis::with_bars(&ys);
+    let names = Names::new(&known, WIDTH, |cost| LEFT + (across.share(cost) * f64::from(WIDTH - LEFT - MARGIN)) as i32);
     let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .margin_top(36)
+        .margin(MARGIN)
+        .margin_top(36 + names.height())
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(across.range(), up.range())?;
@@ -143,6 +150,11 @@ fn paint(study: &Study, second: &Objective, area: &Area, hints: &mut Hints) -> D
     for band in bands(study, &second.of).iter().step_by(2) {
         let [left, right] = [band.low, band.high].map(|edge| across.at(edge));
         chart.draw_series([Rectangle::new([(left, up.range().start), (right, up.range().end)], SHADE.filled())])?;
+    }
+    names.draw(area, 36, chart.backend_coord(&(across.range().start, up.range().start)).1)?;
+    for reference in &known {
+        let Some(score) = reference.score else { continue };
+        chart.draw_series([Cross::new((across.at(reference.cost), up.at(score)), 8, INK.stroke_width(1))])?;
     }
     let at = |seen: &Observation<'_>| Some((across.at(value(seen, second)?), up.at(value(seen, &first)?)));
     let mut best: Vec<_> = study.front().iter().filter_map(at).collect();
@@ -163,7 +175,7 @@ fn paint(study: &Study, second: &Objective, area: &Area, hints: &mut Hints) -> D
         let pixel = chart.backend_coord(&place);
         hints.point(pixel, &hint(&seen, [&first, second]));
     }
-    legend(area)
+    legend(area, !known.is_empty())
 }
 
 fn hint(seen: &Observation<'_>, objectives: [&Objective; 2]) -> String {
@@ -175,7 +187,7 @@ fn hint(seen: &Observation<'_>, objectives: [&Objective; 2]) -> String {
 }
 
 /// What the marks mean, above the plot.
-fn legend(area: &Area) -> Drawn {
+fn legend(area: &Area, references: bool) -> Drawn {
     const Y: i32 = 18;
     area.draw(&PathElement::new([(76, Y), (92, Y)], ORANGE.stroke_width(2)))?;
     write(area, "front", (98, Y), 13, INK, HPos::Left)?;
@@ -185,7 +197,9 @@ fn legend(area: &Area) -> Drawn {
     write(area, "added by hand", (222, Y), 13, INK, HPos::Left)?;
     area.draw(&Circle::new((332, Y), 6, BLUE.stroke_width(2)))?;
     write(area, "merged", (344, Y), 13, INK, HPos::Left)?;
-    write(area, "shaded: every other band of the table below", (404, Y), 13, GREY, HPos::Left)
+    write(area, "shaded: every other band below", (404, Y), 13, GREY, HPos::Left)?;
+    let known = "dashed: cost of a known layout, cross: its score";
+    if references { write(area, known, (604, Y), 13, GREY, HPos::Left) } else { Ok(()) }
 }
 
 /// One line per sequence: objectives, standard error, whether it is on the front.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What repeats in published hybrids, to be grown to the target's size beside the result.
-fn published_hybrids() -> [(&'static str, Architecture); 4] {
+pub(super) fn published_hybrids() -> [(&'static str, Architecture); 4] {
     [
         ("Nemotron-H", baseline::nemotron_h(6, 1)),
         ("Jamba", baseline::jamba(1)),

@@ -36,6 +36,20 @@ impl Study {
         }
     }
 
+    /// Checks that the costs that the goal names are stated.
+    ///
+    /// # Errors
+    /// [`KnownCostError::Missing`] if they are not.
+    pub(crate) fn check_costs(&self) -> Result<(), KnownCostError> {
+        let unstated = self.goal().costs().into_iter().next().filter(|_| self.costs.is_none());
+        unstated.map_or(Ok(()), |name| Err(KnownCostError::Missing(name)))
+    }
+
+    /// Returns whether the costs of sequences of other lengths than the space's are comparable.
+    pub(crate) fn compares_lengths(&self) -> bool {
+        self.costs.as_ref().is_some_and(|attached| attached.costs.any_length())
+    }
+
     /// Returns the costs of a sequence that the goal names, in alphabetical order of their names.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand_distr::StandardNormal;
 
 use super::{
-    Direction, Goal, Observation, Study,
+    Direction, Goal, Measure, Objective, Observation, Study,
     hypervolume::{dominates, hypervolume, non_dominated},
 };
 use crate::{
@@ -67,23 +67,23 @@ impl Study {
     /// Returns the volume that the front dominates above `reference`, whose values are oriented so that larger is
     /// better.
     ///
-    /// For the interval, the goal's score of every observation is redrawn within its standard error. Without any
-    /// standard errors, there is no interval.
+    /// For the interval, every score of every sequence is redrawn within its standard error; known costs stay the same.
+    /// Without any standard errors, there is no interval.
     pub fn hypervolume(&self, reference: &[f64]) -> Volume {
         let inside = self.feasible();
         let points: Vec<_> = inside.iter().map(|(_, values)| values.clone()).collect();
         let value = hypervolume(&points, reference);
-        let errors: Vec<_> = inside.iter().map(|(seen, _)| seen.report.standard_error).collect();
-        if errors.iter().all(Option::is_none) {
+        let errors: Vec<_> = inside.iter().map(|(seen, _)| self.errors(seen)).collect();
+        if errors.iter().flatten().all(Option::is_none) {
             return Volume { value, interval: None };
         }
         let again = |draw: u64| {
             let mut rng = Seed(0).rng("study/hypervolume", draw);
-            let moved = points.iter().zip(&errors).map(|(point, error)| {
-                let mut point = point.clone();
-                let normal: f64 = rng.sample(StandardNormal);
-                point[0] += error.unwrap_or(0.0) * normal;
-                point
+            let mut drawn = |value: f64, error: Option<f64>| {
+                error.map_or(value, |error| value + error * rng.sample::<f64, _>(StandardNormal))
+            };
+            let moved = points.iter().zip(&errors).map(|(point, errors)| {
+                point.iter().zip(errors).map(|(&value, &error)| drawn(value, error)).collect::<Vec<_>>()
             });
             hypervolume(&moved.collect::<Vec<_>>(), reference)
         };
@@ -92,6 +92,15 @@ impl Study {
         let shift = mean(&draws) - value;
         let Estimate { low, high, .. } = Estimate::from_draws(value, draws);
         Volume { value, interval: Some([(low - shift).max(0.0), high - shift]) }
+    }
+
+    /// Returns the standard errors of an observation's objectives, if known.
+    fn errors(&self, seen: &Observation<'_>) -> Vec<Option<f64>> {
+        let error = |objective: Objective| match &objective.of {
+            Measure::Score(score) => seen.report.error_of(score, self.goal()),
+            Measure::Cost(_) => None,
+        };
+        self.goal().objectives().map(error).collect()
     }
 
     /// Returns the volume that the front dominates above `reference`, without an interval.
@@ -268,6 +277,31 @@ mod tests {
         let Volume { value, interval } = study.hypervolume(&reference);
         let [low, high] = interval.unwrap();
         assert!(low < value && value < high && high - low > 0.1, "{low} {value} {high}");
+    }
+
+    #[test]
+    fn every_score_is_redrawn_within_its_own_standard_error() {
+        let loss = Measure::score("loss");
+        let width = |accuracy: Option<f64>, other: Option<f64>| {
+            let goal = Goal::default().and(Objective::minimize(loss.clone())).unwrap();
+            let mut study = study(goal, &[]);
+            for (text, at) in [("AAA", 0.9), ("AMM", 0.5), ("MMM", 0.2)] {
+                let mut report = Report { standard_error: accuracy, ..Report::score("accuracy", at) };
+                report.scores.insert("loss".into(), at);
+                report.standard_errors.extend(other.map(|error| ("loss".to_owned(), error)));
+                let id = study.next_id();
+                let architecture: Architecture = text.parse().unwrap();
+                study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Manual }).unwrap();
+                study.apply(Event::Completed { id, report }).unwrap();
+            }
+            let reference = study.reference().unwrap();
+            study.hypervolume(&reference).interval.map(|[low, high]| high - low)
+        };
+        assert_eq!(width(None, None), None);
+        let first = width(Some(0.05), None).unwrap();
+        let second = width(None, Some(0.05)).unwrap();
+        let both = width(Some(0.05), Some(0.05)).unwrap();
+        assert!(both > 1.1 * first.max(second) && first > 0.01 && second > 0.01, "{first} {second} {both}");
     }
 
     #[test]

@@ -46,6 +46,12 @@ pub trait KnownCosts: Send + Sync {
     /// of the same fingerprint.
     fn fingerprint(&self) -> String;
 
+    /// Returns whether the costs are those of a model of one size, whatever the length of the small sequence, so that
+    /// sequences of different lengths can be compared; `false` by default.
+    fn any_length(&self) -> bool {
+        false
+    }
+
     /// Returns the names of the available costs.
     fn names(&self) -> Vec<String>;
 

@@ -32,6 +32,9 @@ pub struct Report {
     /// Standard error of the goal's score, if it was measured more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
+    /// The standard errors of other scores, by name, if known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub standard_errors: BTreeMap<String, f64>,
     /// How many of the planned repetitions were made if the trial lost its [race](crate::study::Race); `None` if the
     /// trial ran to its end. Such a score has a larger error and is biased slightly towards worse values, so leaders
     /// and results are chosen among the other trials.
@@ -128,6 +131,11 @@ impl Report {
         goal.limits().iter().map(excess).sum()
     }
 
+    /// Returns the standard error of a score, if known.
+    pub fn error_of(&self, score: &str, goal: &Goal) -> Option<f64> {
+        if score == goal.score { self.standard_error } else { self.standard_errors.get(score).copied() }
+    }
+
     /// Returns a score or cost.
     pub(crate) fn measured(&self, of: &Measure) -> Result<f64, ReportError> {
         let (numbers, name) = match of {
@@ -152,6 +160,7 @@ impl Report {
         let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
         self.costs.retain(|_, cost| cost.is_finite());
         self.standard_error = finite(self.standard_error);
+        self.standard_errors.retain(|_, error| error.is_finite());
         self.curve.retain(|(_, value)| value.is_finite());
         self.train_flops = finite(self.train_flops);
         self.wall_seconds = finite(Some(self.wall_seconds)).unwrap_or_default();
@@ -169,6 +178,7 @@ impl Report {
         let curve = |curve: &[(usize, f64)]| curve.iter().map(|&(_, value)| value).find(|value| !value.is_finite());
         let mut numbers = vec![
             ("standard_error".into(), self.standard_error),
+            ("standard_errors".into(), self.standard_errors.values().copied().find(|error| !error.is_finite())),
             ("curve".into(), curve(&self.curve)),
             ("train_flops".into(), self.train_flops),
             ("wall_seconds".into(), Some(self.wall_seconds)),
@@ -193,8 +203,8 @@ impl Report {
 
     /// Combines several evaluations of one architecture into one report.
     ///
-    /// It contains the means of the scores that all reports have, the pooled trainings, the standard error of the
-    /// goal's score computed from its spread, and the sums of FLOPs and time. There is no curve. If some evaluations
+    /// It contains the means of the scores that all reports have, the pooled trainings, the standard errors
+    /// of the scores computed from their spread, and the sums of FLOPs and time. There is no curve. If some evaluations
     /// ran to their end, those that lost a [race](Self::raced) are left out. A single report is returned unchanged,
     /// including its own standard error.
     pub fn pooled(reports: &[&Report], goal: &Goal) -> Report {
@@ -208,11 +218,14 @@ impl Report {
             reports.iter().map(|report| report.scores.get(name).copied()).collect()
         };
         let means = first.scores.keys().filter_map(|name| Some((name.clone(), mean(&all(name)?))));
+        let others = first.scores.keys().filter(|name| **name != goal.score);
+        let errors = others.filter_map(|name| Some((name.clone(), standard_error(&all(name)?)?)));
         Report {
             scores: means.collect(),
             costs: first.costs.clone(),
             standard_error: all(&goal.score).and_then(|scores| standard_error(&scores)),
             raced: Raced::pooled(reports.iter().map(|report| report.raced)),
+            standard_errors: errors.collect(),
             curve: Vec::new(),
             tasks: first.tasks.iter().map(|task| task.pooled_over(reports)).collect(),
             parameters: reports.iter().map(|report| report.parameters).max().unwrap_or(0),
@@ -347,6 +360,11 @@ mod tests {
         let b = report(0.75, &[(2, 1.0)]);
         let pooled = Report::pooled(&[&a, &b], &Goal::default());
         assert_eq!((pooled.scores["accuracy"], pooled.standard_error), (0.5, Some(0.25)));
+        let other = Goal::minimize("loss");
+        let pooled_for_other = Report::pooled(&[&a, &b], &other);
+        assert_eq!((pooled_for_other.standard_error, pooled.standard_errors.len()), (None, 0));
+        assert_eq!(pooled_for_other.standard_errors["accuracy"], 0.25);
+        assert_eq!(pooled_for_other.error_of("accuracy", &other), Some(0.25));
         assert_eq!((pooled.parameters, pooled.train_flops, pooled.curve.len()), (5, Some(6.0), 0));
         let task = &pooled.tasks[0];
         assert_eq!((task.score, task.loss, task.steps), (Some(0.5), Some(0.5), 8));

@@ -1,6 +1,6 @@
 //! Trains a candidate as a protocol says.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use burn::tensor::Device;
 use thiserror::Error;
@@ -212,6 +212,21 @@ impl Mad {
         let weighed: Vec<(f64, f64)> = weighed.collect();
         report.scores.insert(Self::SCORE.into(), weighted_mean(&weighed));
         report.scores.extend(tasks.iter().zip(&weighed).map(|((name, _), &(_, score))| ((*name).into(), score)));
+    }
+
+    /// Returns the standard errors of the tasks' scores, computed from those of the trainings. A task without
+    /// repetitions has none.
+    pub(super) fn errors(&self, errors: &[Option<f64>]) -> BTreeMap<String, f64> {
+        let mut tasks: BTreeMap<String, Vec<(f64, Option<f64>)>> = BTreeMap::new();
+        for (training, &error) in self.protocol.trainings.iter().zip(errors) {
+            tasks.entry(training.task.name().into()).or_default().push((training.weight, error));
+        }
+        let of_task = |trainings: Vec<(f64, Option<f64>)>| {
+            let total: f64 = trainings.iter().map(|(weight, _)| weight).sum();
+            let parts = trainings.into_iter().map(|(weight, error)| Some((weight / total * error?).powi(2)));
+            Some(parts.sum::<Option<f64>>()?.sqrt())
+        };
+        tasks.into_iter().filter_map(|(name, trainings)| Some((name, of_task(trainings)?))).collect()
     }
 
     /// What share of the trial's score that of a training is.

@@ -56,13 +56,17 @@ impl<'a> Repetitions<'a> {
         let mut report = Report { parameters: self.parameters, ..Report::default() };
         // Of the score: the sum over trainings, unknown where one is not repeated.
         let mut variance = Some(0.0);
+        let mut errors = Vec::new();
         for (training, made) in self.mad.protocol().trainings.iter().zip(&self.made) {
             let scores: Vec<f64> = made.iter().map(score).collect();
             let share = self.mad.share(training);
-            variance = variance.zip(standard_error(&scores)).map(|(sum, error)| sum + (share * error).powi(2));
+            let error = standard_error(&scores);
+            variance = variance.zip(error).map(|(sum, error)| sum + (share * error).powi(2));
+            errors.push(error);
             report.tasks.push(TaskReport::pooled(training.label(), &made.iter().collect::<Vec<_>>()));
         }
         self.mad.score(&mut report);
+        report.standard_errors = self.mad.errors(&errors);
         Report { standard_error: variance.map(f64::sqrt), train_flops: Some(self.train_flops), ..report }
     }
 }

@@ -39,6 +39,9 @@ pub(super) struct Found {
     pub scores: BTreeMap<String, Option<f64>>,
     #[serde(default)]
     pub standard_error: Option<f64>,
+    /// Of other scores.
+    #[serde(default)]
+    pub standard_errors: BTreeMap<String, Option<f64>>,
     #[serde(default)]
     pub parameters: u64,
     #[serde(default)]
@@ -49,7 +52,9 @@ impl Found {
     /// Returns a message if a number is negative that must not be.
     pub(super) fn negative(&self) -> Option<String> {
         let numbers = [("standard_error", self.standard_error), ("train_flops", self.train_flops)];
-        let (name, value) = numbers.into_iter().find(|(_, value)| value.is_some_and(|value| value < 0.0))?;
+        let others = self.standard_errors.values().map(|&error| ("standard error", error));
+        let (name, value) =
+            numbers.into_iter().chain(others).find(|(_, value)| value.is_some_and(|value| value < 0.0))?;
         Some(format!("its result has a negative {name}, {}", value.unwrap_or_default()))
     }
 }

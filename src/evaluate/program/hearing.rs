@@ -169,8 +169,9 @@ impl<'a> Hearing<'a> {
                 Kind::Fatal => EvalError::Fatal(reason),
             }));
         }
-        let Found { scores, standard_error, parameters, train_flops } = self.found?;
+        let Found { scores, standard_error, standard_errors, parameters, train_flops } = self.found?;
         let mut report = Report { standard_error, parameters, train_flops, ..Report::default() };
+        report.standard_errors.extend(standard_errors.into_iter().filter_map(|(name, error)| Some((name, error?))));
         report.scores.extend(self.metrics);
         report.scores.extend(scores.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))));
         Some(Ok(report))

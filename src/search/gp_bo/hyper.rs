@@ -3,16 +3,16 @@
 //! | symbol | meaning |
 //! |---|---|
 //! | N | observations |
-//! | s2 | variance of the noise on the standardised scale that all outcomes share, at least 1e-4 |
-//! | V | diagonal of the known variances of the outcomes' own noise, 0 where none is known |
+//! | s2 | variance of the noise on the standardised scale, at least 1e-4 |
+//! | S | diagonal of the noise: s2 I, or known variances of every outcome's own, plus 1e-4, where they are known |
 //! | c | constant mean |
-//! | K, alpha | covariance of the latent function, (K + V + s2 I)^-1 (y - c) |
+//! | K, alpha | covariance of the latent function, (K + S)^-1 (y - c) |
 //! | u | free parameters: ln(s2 - 1e-4), c, then those of the kernel |
 //!
-//! What is maximised is BoTorch's `ExactMarginalLogLikelihood`, (ln N(y; c, K + V + s2 I) + ln priors) / N, with the
+//! What is maximised is BoTorch's `ExactMarginalLogLikelihood`, (ln N(y; c, K + S) + ln priors) / N, with the
 //! priors as densities in s2 and l whichever variables are moved. Its gradient is eq. 5.9 of Rasmussen and Williams
-//! (2006), d/dt = 1/2 tr((alpha alpha' - (K + V + s2 I)^-1) dK/dt): one factor and one inverse, then cheap passes. V is
-//! what GPyTorch's `FixedNoiseGaussianLikelihood` takes, beside which it learns s2 on request.
+//! (2006), d/dt = 1/2 tr((alpha alpha' - (K + S)^-1) dK/dt): one factor and one inverse, then cheap passes. Known noise
+//! is what BoTorch's `train_Yvar` is: s2 and its prior are then no part of the model.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -27,7 +27,7 @@ pub(super) const NOISE_PRIOR: LogNormal = LogNormal { loc: -4.0, scale: 1.0 };
 /// Everything a fit chooses.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Hyper<K> {
-    /// Variance of the noise that all outcomes share on the standardised scale; above 1e-4 where a fit starts.
+    /// Variance of the noise on the standardised scale where it is not known; above 1e-4 where a fit starts.
     pub(super) noise: f64,
     /// The constant mean on the standardised scale.
     pub(super) mean: f64,
@@ -59,7 +59,10 @@ impl<K: Kernel> Hyper<K> {
 
     /// The same, given K.
     fn posterior_of(&self, gram: DMatrix<f64>, outcomes: &Standardised) -> Result<Posterior, GpError> {
-        Posterior::fit(with_diagonal(gram, &outcomes.noise), self.noise, self.mean, &outcomes.values)
+        match &outcomes.noise {
+            None => Posterior::fit(gram, self.noise, self.mean, &outcomes.values),
+            Some(known) => Posterior::fit(with_diagonal(gram, known), NOISE_FLOOR, self.mean, &outcomes.values),
+        }
     }
 
     /// The log density of the hyperparameters before anything is observed.
@@ -68,7 +71,7 @@ impl<K: Kernel> Hyper<K> {
         NOISE_PRIOR.log_density(self.noise) + self.kernel.log_prior().0
     }
 
-    /// (ln N(y; c, K + V + s2 I) + ln priors) / N and its gradient with respect to the free parameters.
+    /// (ln N(y; c, K + S) + ln priors) / N and its gradient with respect to the free parameters.
     ///
     /// # Errors
     /// [`GpError`], see [`Posterior::fit`].
@@ -80,25 +83,28 @@ impl<K: Kernel> Hyper<K> {
         let gram = self.kernel.gram(points);
         let posterior = self.posterior_of(gram.clone(), outcomes)?;
         let alpha = posterior.alpha();
-        // W = alpha alpha' - (K + V + s2 I)^-1.
+        // W = alpha alpha' - (K + S)^-1.
         let mut weights = posterior.factor().inverse();
         let trace = alpha.norm_squared() - weights.trace();
         weights.ger(1.0, alpha, alpha, -1.0);
 
         let (kernel_prior, prior_slopes) = self.kernel.log_prior();
-        let noise_slope = 0.5 * trace + NOISE_PRIOR.slope(self.noise);
+        // Where the noise is known, s2 is no part of the model.
+        let free = outcomes.noise.is_none();
+        let noise_slope = if free { 0.5 * trace + NOISE_PRIOR.slope(self.noise) } else { 0.0 };
+        let noise_prior = if free { NOISE_PRIOR.log_density(self.noise) } else { 0.0 };
         let mut gradient = vec![noise_slope * (self.noise - NOISE_FLOOR), alpha.sum()];
         let slopes = self.kernel.pull_back(points, &gram, &weights);
         gradient.extend(slopes.iter().zip(&prior_slopes).map(|(slope, prior)| 0.5 * slope + prior));
 
         let count = outcomes.values.len() as f64;
-        let log_prior = NOISE_PRIOR.log_density(self.noise) + kernel_prior;
+        let log_prior = noise_prior + kernel_prior;
         gradient.iter_mut().for_each(|slope| *slope /= count);
         Ok(((posterior.log_marginal_likelihood() + log_prior) / count, gradient))
     }
 }
 
-/// K + V.
+/// K with more on its diagonal.
 fn with_diagonal(mut gram: DMatrix<f64>, variances: &DVector<f64>) -> DMatrix<f64> {
     for (at, variance) in variances.iter().enumerate().take(gram.nrows().min(gram.ncols())) {
         gram[(at, at)] += variance;
@@ -117,8 +123,7 @@ mod tests {
     /// The standardised outcomes of a golden file.
     fn seen(fixture: &Fixture) -> Standardised {
         let values = DVector::from_column_slice(&fixture.y_std);
-        let noise = DVector::zeros(values.len());
-        Standardised { values, mean: fixture.y_mean, sd: fixture.y_stdv, noise }
+        Standardised { values, mean: fixture.y_mean, sd: fixture.y_stdv, noise: None }
     }
 
     fn check<K>(fixture: &Fixture, golden: &Golden, hyper: &Hyper<K>)
@@ -206,14 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn known_noise_stands_beside_the_common_one_on_the_diagonal() {
+    fn known_noise_takes_the_place_of_the_common_one() {
         let fixture = &golden::fixtures()[0];
         let hyper = fixture.hyper[0].rbf();
         let points = fixture.points();
         let outcomes = seen(fixture).with_errors(&errors(fixture));
-        let covariance = hyper.kernel.gram(&points)
-            + DMatrix::from_diagonal(&outcomes.noise)
-            + DMatrix::identity(points.nrows(), points.nrows()) * hyper.noise;
+        let known = outcomes.noise.clone().unwrap().add_scalar(NOISE_FLOOR);
+        let covariance = hyper.kernel.gram(&points) + DMatrix::from_diagonal(&known);
         let residuals = outcomes.values.add_scalar(-hyper.mean);
         let expected = covariance.clone().cholesky().unwrap().solve(&residuals);
         let posterior = hyper.posterior(&points, &outcomes).unwrap();
@@ -222,6 +226,9 @@ mod tests {
         let count = residuals.len() as f64;
         let likelihood = -0.5 * (residuals.dot(&expected) + determinant + count * std::f64::consts::TAU.ln());
         assert!(relative(posterior.log_marginal_likelihood(), likelihood) < 1e-10);
+        let louder = Hyper { noise: 1.0, ..hyper.clone() };
+        let objective = |hyper: &Hyper<Rbf>| hyper.map_objective(&points, &outcomes).unwrap().0;
+        assert_eq!(objective(&hyper), objective(&louder));
     }
 
     #[test]

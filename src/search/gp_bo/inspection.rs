@@ -13,7 +13,8 @@ pub struct Inspection {
     /// How much each layer matters: the mean change of the predicted value when the layer alone is changed, over the
     /// observed sequences and all other choices.
     pub layers: Vec<f64>,
-    /// Standard deviation of the noise of one observation: what is known of it in the mean, and what all share.
+    /// Standard deviation of the noise of one observation: what the fit found, or, where standard errors are known, the
+    /// root of their mean square.
     pub noise: f64,
     /// The hyperparameters by name; variances and lengthscales on the scale of standardised values.
     pub hyperparameters: Vec<(String, f64)>,

@@ -3,9 +3,13 @@
 use nalgebra::DVector;
 
 use super::GpError;
+use crate::statistics::median;
 
 /// The largest variance of an outcome's known noise on the standardised scale: such an outcome says nothing.
 const LARGEST_NOISE: f64 = 1e6;
+
+/// The smallest known variance, as a share of the median of all: that of few repetitions can be small by chance.
+const LEAST_SHARE: f64 = 0.1;
 
 /// Outcomes of N observations as they were seen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,8 +50,8 @@ pub(super) struct Standardised {
     pub(super) mean: f64,
     /// Their sample standard deviation before (divisor N - 1); 1 where N = 1 or where it is below 1e-8.
     pub(super) sd: f64,
-    /// N known variances of their noise, in squares of `sd`; 0 where nothing is known of any.
-    pub(super) noise: DVector<f64>,
+    /// N known variances of their noise, in squares of `sd`; `None` where nothing is known of any.
+    pub(super) noise: Option<DVector<f64>>,
 }
 
 impl Standardised {
@@ -74,32 +78,31 @@ impl Standardised {
         let sd = if sd * unit < SMALLEST_SD { 1.0 / unit } else { sd };
         let values = DVector::from_iterator(scaled.len(), scaled.iter().map(|y| (y - mean) / sd));
         // Of opposite numbers near the largest, the standard deviation is beyond it.
-        let noise = DVector::zeros(values.len());
-        Ok(Self { values, mean: mean * unit, sd: (sd * unit).min(f64::MAX), noise })
+        Ok(Self { values, mean: mean * unit, sd: (sd * unit).min(f64::MAX), noise: None })
     }
 
-    /// With the standard errors of the N outcomes as their known noise. One without counts as noisy as the mean of the
-    /// others.
+    /// With the standard errors of the N outcomes as their known noise, where there are any. One without counts as noisy
+    /// as the median of the others, and none as less noisy than a tenth of it in variance.
     #[must_use]
     pub(super) fn with_errors(self, errors: &[Option<f64>]) -> Self {
         let variance = |error: f64| (error / self.sd).powi(2).min(LARGEST_NOISE);
         let known = errors.iter().map(|error| error.filter(|error| error.is_finite()).map(variance));
         let known: Vec<_> = known.collect();
-        let stated = known.iter().flatten().count().max(1) as f64;
-        let mean = known.iter().flatten().sum::<f64>() / stated;
-        let of = |at: usize| known.get(at).copied().flatten().unwrap_or(mean);
+        let stated: Vec<_> = known.iter().copied().flatten().collect();
+        let Some(median) = median(&stated) else { return self };
+        let of = |at: usize| known.get(at).copied().flatten().unwrap_or(median).max(LEAST_SHARE * median);
         let noise = DVector::from_fn(self.values.len(), |at, _| of(at));
-        Self { noise, ..self }
+        Self { noise: Some(noise), ..self }
     }
 
-    /// After more outcomes of the standardised scale, each as noisy as the mean of those before.
+    /// After more outcomes of the standardised scale, each as noisy as those before in the mean.
     #[must_use]
     pub(super) fn and(&self, more: &DVector<f64>) -> Self {
         let all = |before: &DVector<f64>, more: &DVector<f64>| {
             DVector::from_iterator(before.len() + more.len(), before.iter().chain(more).copied())
         };
-        let noise = all(&self.noise, &DVector::from_element(more.len(), self.noise.mean()));
-        Self { values: all(&self.values, more), noise, ..*self }
+        let longer = |noise: &DVector<f64>| all(noise, &DVector::from_element(more.len(), noise.mean()));
+        Self { values: all(&self.values, more), noise: self.noise.as_ref().map(longer), ..*self }
     }
 
     /// A value of the standardised scale on the original one, at most the largest number.
@@ -156,14 +159,16 @@ mod tests {
         assert_eq!(plain.clone().with_errors(&[None; 4]), plain);
         let known = plain.clone().with_errors(&[Some(0.1), None, Some(0.3), Some(f64::NAN)]);
         let unit = plain.sd.powi(2);
-        for (ours, expected) in known.noise.iter().zip([0.01, 0.05, 0.09, 0.05]) {
+        for (ours, expected) in known.noise.clone().unwrap().iter().zip([0.01, 0.05, 0.09, 0.05]) {
             close("noise", *ours, expected / unit, 1e-12);
         }
         let more = known.and(&DVector::from_vec(vec![0.0, 0.5]));
         assert_eq!((more.values.len(), more.values[5]), (6, 0.5));
-        close("noise", more.noise[4], 0.05 / unit, 1e-12);
-        let absurd = plain.with_errors(&[Some(1e300), Some(0.0), None, None]);
-        assert!(absurd.noise.iter().all(|noise| noise.is_finite()) && absurd.noise[1] == 0.0);
+        close("noise", more.noise.unwrap()[4], 0.05 / unit, 1e-12);
+        // One that is exact by chance is not believed; of exact values all are.
+        let absurd = plain.clone().with_errors(&[Some(1e300), Some(0.0), None, None]).noise.unwrap();
+        assert!(absurd.iter().all(|noise| noise.is_finite()) && absurd[1] == 0.1 * absurd[2]);
+        assert_eq!(plain.with_errors(&[Some(0.0); 4]).noise.unwrap().max(), 0.0);
     }
 
     #[test]

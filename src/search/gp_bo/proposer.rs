@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, DVector};
 
 use super::{
     AcquisitionFunction, GpError,
@@ -14,7 +14,7 @@ use super::{
     kernel::Kernel,
     maximise::{MaximiseOptions, Maximiser},
     minimise::Limits,
-    outcomes::Outcomes,
+    outcomes::{Outcomes, Standardised},
     surrogate::{Marginals, Surrogate},
 };
 use crate::{
@@ -75,7 +75,7 @@ pub(super) struct Plan {
     limits: Limits,
     fit_observations: usize,
     pub(super) observations: usize,
-    standard_errors: bool,
+    pub(super) standard_errors: bool,
     pub(super) options: MaximiseOptions,
 }
 
@@ -144,7 +144,8 @@ pub(super) fn fitted<K: Kernel + Clone>(
             let fixed = Hyper { noise: FALLBACK_NOISE, ..start.clone() };
             let why = causes(&error);
             let notice = format!("the fit of the Gaussian process failed ({why}): using its starting values");
-            Ok((Surrogate::new(encode(sequences)?, all, fixed)?, Some(notice)))
+            let unknown = Standardised { noise: None, ..all };
+            Ok((Surrogate::new(encode(sequences)?, unknown, fixed)?, Some(notice)))
         }
     }
 }
@@ -378,7 +379,7 @@ impl<K: Kernel + Clone> Process for Proposer<'_, K> {
         Ok(Inspection {
             predictions: self.observations.iter().enumerate().map(prediction).collect(),
             layers: self.importance()?,
-            noise: outcomes.restore_distance((hyper.noise + outcomes.noise.mean()).sqrt()),
+            noise: outcomes.restore_distance(outcomes.noise.as_ref().map_or(hyper.noise, DVector::mean).sqrt()),
             hyperparameters: hyper.kernel.describe(),
             candidates: self.candidates(function, rng)?,
         })

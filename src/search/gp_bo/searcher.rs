@@ -40,8 +40,9 @@ use crate::{
 /// known costs count exactly, their extremes are the first trials, and only what they allow is proposed. Bounds on
 /// scores enter by the probability of being within.
 ///
-/// Where reports state a standard error of the goal's score, it is known noise of that observation, beside the noise
-/// that all observations share and that the fit finds. An observation without one counts as noisy as the others.
+/// Where reports state a standard error of the goal's score, it is the noise of that observation, as BoTorch's
+/// `train_Yvar`, and the fit finds none. An observation without one counts as noisy as the median of the others, and
+/// none as less noisy than a tenth of that in variance.
 ///
 /// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
 /// the process keeps the hyperparameters at which fits start, with much noise, and says so through
@@ -408,7 +409,7 @@ mod tests {
     fn a_lucky_trial_of_large_standard_error_is_not_recommended() {
         let mut study = Study::new(space(4), Goal::default());
         let data =
-            [("AAAA", 0.5, 0.01), ("AAMM", 0.6, 0.01), ("AMMA", 0.9, 0.5), ("AMMM", 0.61, 0.01), ("MMMM", 0.5, 0.01)];
+            [("AAAA", 0.5, 0.01), ("AAMM", 0.6, 0.01), ("AMMA", 0.9, 0.5), ("AMMM", 0.8, 0.01), ("MMMM", 0.5, 0.01)];
         for (text, accuracy, error) in data {
             let id = propose(&mut study, text.parse().unwrap());
             let report = Report { standard_error: Some(error), ..Report::score("accuracy", accuracy) };

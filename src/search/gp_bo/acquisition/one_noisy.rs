@@ -28,17 +28,18 @@ const HOPELESS: f64 = 1e-8;
 #[derive(Clone, Debug)]
 pub(crate) struct OneNoisy {
     root: (DMatrix<f64>, DMatrix<f64>),
-    grid: Vec<Patch>,
-    /// What the baseline reaches over a patch in each sample, one column for every set of points that cover one.
+    grid: Grid,
+    /// What the baseline reaches over a cell in each sample, one column for every set of points that cover one.
     heights: Vec<Vec<f64>>,
 }
 
-/// A cell of the grid of known values.
+/// The grid of known values.
 #[derive(Clone, Debug)]
-struct Patch {
-    lower: Vec<f64>,
-    upper: Vec<f64>,
-    height: usize,
+struct Grid {
+    /// Where the intervals of each coordinate begin, ascending; the last one is open.
+    starts: Vec<Vec<f64>>,
+    /// Which set of points covers a cell, the last coordinate running fastest.
+    sets: Vec<usize>,
 }
 
 /// The baseline: mean b and covariance b x b of the noisy objective, base samples M x (at least b + 1), and the known
@@ -70,22 +71,15 @@ impl OneNoisy {
             return Err(AcquisitionError::Empty { what: "the reference point" });
         };
         let (root, draws) = drawn(mean, covariance, &z)?;
-        let mut sets: HashMap<Vec<usize>, usize> = HashMap::new();
-        let mut heights = Vec::new();
-        let mut grid = Vec::new();
-        for (lower, upper) in patches(known, corner) {
-            let covers = |&at: &usize| known[at].iter().zip(&upper).all(|(value, upper)| value >= upper);
-            let set: Vec<_> = (0..known.len()).filter(covers).collect();
-            let height = *sets.entry(set).or_insert_with_key(|set| {
-                let mut highest = vec![floor; z.nrows()];
-                for &at in set {
-                    highest.iter_mut().zip(draws.column(at)).for_each(|(high, &value)| *high = high.max(value));
-                }
-                heights.push(highest);
-                heights.len() - 1
-            });
-            grid.push(Patch { lower, upper, height });
-        }
+        let (grid, sets) = Grid::new(known, corner);
+        let height = |set: &Points| {
+            let mut highest = vec![floor; z.nrows()];
+            for at in (0..known.len()).filter(|&at| set.holds(at)) {
+                highest.iter_mut().zip(draws.column(at)).for_each(|(high, &value)| *high = high.max(value));
+            }
+            highest
+        };
+        let heights = sets.iter().map(height).collect();
         Ok(Self { root: (root, z), grid, heights })
     }
 
@@ -112,11 +106,7 @@ impl OneNoisy {
     /// The logarithm of the mean over samples of what one candidate adds.
     fn log_mean(&self, draws: &[f64], known: &[f64]) -> f64 {
         let mut weights = vec![0.0; self.heights.len()];
-        for patch in &self.grid {
-            let sides = patch.lower.iter().zip(&patch.upper).zip(known);
-            weights[patch.height] +=
-                sides.map(|((lower, upper), value)| (value.min(*upper) - lower).max(0.0)).product::<f64>();
-        }
+        self.grid.add_volumes(known, &mut weights);
         let all: f64 = weights.iter().sum();
         let weighted = |rise: &dyn Fn(&[f64], &[f64]) -> f64| {
             let columns = weights.iter().zip(&self.heights).filter(|&(&weight, _)| weight > 0.0);
@@ -146,22 +136,84 @@ fn smooth_rise(draws: &[f64], heights: &[f64]) -> f64 {
     draws.iter().zip(heights).map(|(draw, height)| TAU_RAMP * ramp((draw - height) / TAU_RAMP)).sum()
 }
 
-/// The grid that the points' coordinates make above `corner`; the last cells are open. One cell without coordinates.
-fn patches(points: &[Vec<f64>], corner: &[f64]) -> Vec<(Vec<f64>, Vec<f64>)> {
-    let mut patches = vec![(Vec::new(), Vec::new())];
-    for (at, &start) in corner.iter().enumerate() {
-        let mut edges: Vec<_> = points.iter().map(|point| point[at]).filter(|&edge| edge > start).collect();
-        edges.sort_by(f64::total_cmp);
-        edges.dedup();
-        edges.insert(0, start);
-        edges.push(f64::INFINITY);
-        let longer = |(lower, upper): &(Vec<f64>, Vec<f64>)| {
-            let with = |side: &Vec<f64>, edge: f64| [side.as_slice(), &[edge]].concat();
-            edges.windows(2).map(|pair| (with(lower, pair[0]), with(upper, pair[1]))).collect::<Vec<_>>()
-        };
-        patches = patches.iter().flat_map(longer).collect();
+/// A set of points, a bit for each.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Points(Vec<u64>);
+
+impl Points {
+    /// Those of `count` that fulfil a condition.
+    fn of(count: usize, belongs: impl Fn(usize) -> bool) -> Self {
+        let mut words = vec![0; count.div_ceil(64)];
+        (0..count).filter(|&at| belongs(at)).for_each(|at| words[at / 64] |= 1 << (at % 64));
+        Self(words)
     }
-    patches
+
+    fn holds(&self, at: usize) -> bool {
+        self.0[at / 64] >> (at % 64) & 1 == 1
+    }
+
+    /// Those of both.
+    fn and(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one & other).collect())
+    }
+}
+
+impl Grid {
+    /// The grid that the points' coordinates make above `corner`, and the sets of points that cover its cells. One cell
+    /// without coordinates.
+    fn new(points: &[Vec<f64>], corner: &[f64]) -> (Self, Vec<Points>) {
+        let mut starts = Vec::new();
+        let mut covers = vec![Points::of(points.len(), |_| true)];
+        for (k, &corner) in corner.iter().enumerate() {
+            let mut edges: Vec<_> = points.iter().map(|point| point[k]).filter(|&edge| edge > corner).collect();
+            edges.sort_by(f64::total_cmp);
+            edges.dedup();
+            // A point covers the interval that ends at its value, and those below; the open one none.
+            let ends = edges.iter().copied().chain([f64::INFINITY]);
+            let intervals: Vec<_> = ends.map(|end| Points::of(points.len(), |at| points[at][k] >= end)).collect();
+            covers = covers.iter().flat_map(|cover| intervals.iter().map(|interval| cover.and(interval))).collect();
+            edges.insert(0, corner);
+            starts.push(edges);
+        }
+        let mut known: HashMap<Points, usize> = HashMap::new();
+        let mut sets = Vec::new();
+        let mut number = |cover: Points| {
+            *known.entry(cover).or_insert_with_key(|cover| {
+                sets.push(cover.clone());
+                sets.len() - 1
+            })
+        };
+        let cells = covers.into_iter().map(&mut number).collect();
+        (Self { starts, sets: cells }, sets)
+    }
+
+    /// Adds the volume of every cell below these values to the weight of the set that covers it.
+    fn add_volumes(&self, values: &[f64], weights: &mut [f64]) {
+        let sides = |(starts, &value): (&Vec<f64>, &f64)| {
+            let below = starts.partition_point(|&start| start < value);
+            let end = |at: usize| starts.get(at + 1).map_or(value, |&end| end.min(value));
+            (0..below).map(|at| end(at) - starts[at]).collect::<Vec<_>>()
+        };
+        let sides: Vec<_> = self.starts.iter().zip(values).map(sides).collect();
+        self.add_below(&sides, 0, 1.0, weights);
+    }
+
+    /// The same for the cells from number `first` on, of the coordinates that are left.
+    fn add_below(&self, sides: &[Vec<f64>], first: usize, volume: f64, weights: &mut [f64]) {
+        let Some((own, rest)) = sides.split_first() else {
+            weights[self.sets[first]] += volume;
+            return;
+        };
+        let stride = self.starts[self.starts.len() - rest.len()..].iter().map(Vec::len).product::<usize>();
+        if rest.is_empty() {
+            let sets = &self.sets[first..first + own.len()];
+            sets.iter().zip(own).for_each(|(&set, side)| weights[set] += volume * side);
+            return;
+        }
+        for (at, side) in own.iter().enumerate() {
+            self.add_below(rest, first + at * stride, volume * side, weights);
+        }
+    }
 }
 
 #[cfg(test)]

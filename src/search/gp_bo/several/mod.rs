@@ -25,7 +25,7 @@ use crate::{
     search::unknown::Unknown,
     seed::Rng,
     space::Architecture,
-    study::{Bound, Direction, Measure, Study, non_dominated},
+    study::{Bound, Direction, Measure, Observation, Study, non_dominated},
 };
 
 /// Base samples where two objectives or more are noisy, or two or more are known: BoTorch's number.
@@ -143,8 +143,9 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let seen = self.primary.observations();
         let values: Vec<_> = seen.iter().map(|seen| value(seen.report.scores.get(score))).collect();
         let sequences: Vec<_> = seen.iter().map(|seen| seen.trial.architecture.clone()).collect();
-        // A report has the standard error of the goal's score alone.
-        let outcomes = Outcomes { errors: vec![None; values.len()], values: winsorised(values) };
+        let goal = self.study.goal();
+        let error = |seen: &Observation<'_>| seen.report.error_of(score, goal).filter(|_| self.plan.standard_errors);
+        let outcomes = Outcomes { values: winsorised(values), errors: seen.iter().map(error).collect() };
         let (surrogate, notice) = fitted(&self.encode, &sequences, &outcomes, starts, self.plan)?;
         self.others.push(Model { score: score.into(), direction, surrogate, notice });
         Ok(self.others.len())
