@@ -178,7 +178,10 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
     let [at_most, at_least] = [&args.space.at_most, &args.space.at_least]
         .map(|counts| counts.iter().filter(|count| measure(&count.name)).collect::<Vec<_>>());
     let goal = args.goal.goal(&evaluators, &at_most, &at_least)?;
-    ensure!(!(args.evaluator.race && goal.has_several()), "--race works with one objective only: remove it, or the other objectives");
+    ensure!(
+        !(args.evaluator.race && goal.has_several()),
+        "--race works with one objective only: remove it, or the other objectives"
+    );
     execute::worker(&[&chosen.evaluator]);
     shared::check_folder(folder)?;
     args.check(&space, path)?;

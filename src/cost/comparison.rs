@@ -104,7 +104,9 @@ impl Comparison {
             line("layers by kind", &of_each),
             line("sequence mixers", &|row| row.cost.sequence_layers.to_string()),
             count("non-embedding parameters", |cost| cost.non_embedding_parameters),
-            count("embedding and head parameters", |cost| cost.embedding_parameters.saturating_add(cost.head_parameters)),
+            count("embedding and head parameters", |cost| {
+                cost.embedding_parameters.saturating_add(cost.head_parameters)
+            }),
             count("total parameters", |cost| cost.total_parameters),
             line("relative parameters", &|row| times(self.relative_parameters(row))),
         ];
