@@ -105,7 +105,7 @@ impl Page<'_> {
         let ended = study.trials().len() - pending;
         let space = study.space();
         let goal = escape(&study.goal().to_string());
-        let sequences = format!("sequences of {} layers, {} in all", space.layers(), space.size());
+        let sequences = format!("sequences of {} layers, {} in all", space.layers(), units::many(space.size()));
         format!("<p>{ended}{budget} trials{failed}{waiting}. Searched: {sequences}. Goal: {goal}.</p>\n")
     }
 
@@ -167,7 +167,7 @@ impl Page<'_> {
         let done = study.observations().count();
         cards.push(Card::new(
             "evaluated",
-            format!("{done} of {}", study.space().size()),
+            format!("{done} of {}", units::many(study.space().size())),
             "trials with a score, of all sequences",
         ));
         cards
