@@ -5,8 +5,8 @@ use plotters::style::text_anchor::HPos;
 use super::{
     axis::Axis,
     figure::{BLUE, Figure, GREY, INK, PlotError, Room, csv, draw, scale, strip, whisker, write},
+    gap::Gap,
     shell::{self, Cell, LISTED, SHOWN},
-    summary::Gap,
     units,
 };
 use crate::{
