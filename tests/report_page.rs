@@ -8,13 +8,13 @@ use composer_nas::{
     study::TaskReport,
 };
 
-/// A search over a made-up score, with a failed trial.
-fn found() -> Found {
+/// A search among so many layers over a made-up score, with a failed trial.
+fn found(layers: usize) -> Found {
     let primitives = Primitives::standard();
-    let space = SearchSpace::uniform(primitives.symbols(["A", "M"]).unwrap(), 6).unwrap();
+    let space = SearchSpace::uniform(primitives.symbols(["A", "M"]).unwrap(), layers).unwrap();
     let evaluator = from_fn("made up", |trial: &Trial, _: &Context| {
         let layers = trial.architecture.letters();
-        if layers == "MMMMMM" {
+        if !layers.contains('A') {
             return Err(EvalError::Infeasible("no attention <at all>".into()));
         }
         let score =
@@ -24,7 +24,7 @@ fn found() -> Found {
         let task = TaskReport { name: "made-up size=3".into(), curve, ..TaskReport::default() };
         Ok(Report { standard_error: Some(0.01), tasks: vec![task], ..Report::score("accuracy", score) })
     });
-    let candidate: Architecture = "MMMMMM".parse().unwrap();
+    let candidate = Architecture::new([Symbol::SWIGLU].repeat(layers));
     let pipeline = Pipeline::new(&primitives, space, evaluator).trials(20).workers(1).candidates([candidate]);
     pipeline.run(&Target::llama_1b()).unwrap()
 }
@@ -49,7 +49,7 @@ fn open(path: &std::path::Path) -> (String, String) {
 #[ignore = "needs Chromium"]
 fn pages_open_without_errors_and_their_scripts_run() {
     let folder = tempfile::tempdir().unwrap();
-    let found = found();
+    let found = found(6);
     let target = Target::llama_1b();
     let primitives = Primitives::standard();
     let page = folder.path().join("report.html");
@@ -113,18 +113,20 @@ for (const width of [390, 800, 1440]) {
 #[test]
 #[ignore = "needs Chromium"]
 fn pictures_fill_their_cards_at_every_width() {
-    let folder = tempfile::tempdir().unwrap();
-    let found = found();
     let target = Target::llama_1b();
     let primitives = Primitives::standard();
-    let page = Page::new(&found.study).target(&target, &found.target, &primitives);
-    page.write(folder.path().join("report.html")).unwrap();
-    let frames = folder.path().join("frames.html");
-    std::fs::write(&frames, FRAMES).unwrap();
-    let (document, console) = open(&frames);
-    assert_eq!(console, "");
-    let said = document.split("<pre id=\"said\">").nth(1).unwrap().split("</pre>").next().unwrap();
-    let mut lines: Vec<_> = said.lines().collect();
-    lines.sort_unstable();
-    assert_eq!(lines, ["1440: 8 pictures ", "390: 8 pictures ", "800: 8 pictures "]);
+    for layers in [6, 40] {
+        let folder = tempfile::tempdir().unwrap();
+        let found = found(layers);
+        let page = Page::new(&found.study).target(&target, &found.target, &primitives);
+        page.write(folder.path().join("report.html")).unwrap();
+        let frames = folder.path().join("frames.html");
+        std::fs::write(&frames, FRAMES).unwrap();
+        let (document, console) = open(&frames);
+        assert_eq!(console, "");
+        let said = document.split("<pre id=\"said\">").nth(1).unwrap().split("</pre>").next().unwrap();
+        let mut lines: Vec<_> = said.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["1440: 8 pictures ", "390: 8 pictures ", "800: 8 pictures "], "{layers} layers");
+    }
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     extrapolate::Target,
     journal::Setup,
+    space::Constraint,
     study::{Origin, Study, Trial, TrialState},
     text::html as escape,
 };
@@ -18,7 +19,7 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target
     let flops = sum(reports().filter_map(|report| report.train_flops));
     let space = study.space();
     let mut facts = vec![
-        ("space", format!("{} sequences of {} layers", space.size(), space.layers())),
+        ("space", format!("{} sequences of {} layers", units::many(space.size()), space.layers())),
         ("goal", study.goal().to_string()),
         ("time, summed over workers", units::duration(seconds)),
         ("training work", units::flops(flops)),
@@ -38,7 +39,7 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target
 fn decided(setup: &Setup) -> Vec<(&'static str, String)> {
     let primitives = setup.primitives.iter().map(|(symbol, id)| format!("{symbol} = {}", id.as_str()));
     let config = setup.space.config();
-    let constraints = config.constraints.iter().map(|constraint| serde_json::to_string(constraint).unwrap_or_default());
+    let constraints = config.constraints.iter().map(constraint);
     let constraints = constraints.collect::<Vec<_>>().join(", ");
     let workers = match (setup.workers, setup.eager) {
         (None, _) => "not recorded".into(),
@@ -59,6 +60,18 @@ fn decided(setup: &Setup) -> Vec<(&'static str, String)> {
     facts.extend(setup.aggregator.clone().map(|aggregator| ("aggregator", aggregator)));
     facts.extend(setup.extrapolator.clone().map(|extrapolator| ("extrapolator", extrapolator)));
     facts
+}
+
+/// A constraint in words.
+fn constraint(constraint: &Constraint) -> String {
+    match constraint {
+        Constraint::Count { symbol, min, max } if min == max => format!("exactly {min} of {symbol}"),
+        Constraint::Count { symbol, min: 0, max } => format!("at most {max} of {symbol}"),
+        Constraint::Count { symbol, min, max: usize::MAX } => format!("at least {min} of {symbol}"),
+        Constraint::Count { symbol, min, max } => format!("{min} to {max} of {symbol}"),
+        Constraint::MaxRun { symbol, max } => format!("at most {max} of {symbol} in a row"),
+        Constraint::Budget { what, max, .. } => format!("{what}: at most {max}"),
+    }
 }
 
 /// What persons did to the search.
@@ -107,4 +120,21 @@ pub(super) fn without_result(study: &Study) -> String {
     let heads = ["trial", "architecture", "reason"];
     let note = shell::note_of_rest("last", rows.len(), all);
     format!("<h3>Trials without a result</h3>\n{note}{}", shell::table("unfinished", &heads, &rows, SHOWN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primitive::Symbol;
+
+    #[test]
+    fn constraints_are_words() {
+        let symbol = Symbol::ATTENTION;
+        let words = [(2, 2), (0, 3), (1, usize::MAX), (1, 3)].map(|(min, max)| {
+            let count = Constraint::Count { symbol, min, max };
+            constraint(&count)
+        });
+        assert_eq!(words, ["exactly 2 of A", "at most 3 of A", "at least 1 of A", "1 to 3 of A"]);
+        assert_eq!(constraint(&Constraint::MaxRun { symbol, max: 1 }), "at most 1 of A in a row");
+    }
 }

@@ -3,8 +3,8 @@
 use super::{
     Page,
     figure::{Figure, PlotError},
+    gap::Gap,
     shell::{self, Cell, SHOWN},
-    summary::Gap,
     used::Known,
     votes::{self, clusters, votes},
 };

@@ -5,8 +5,8 @@ use plotters::style::text_anchor::HPos;
 use super::{
     axis::Axis,
     figure::{BLUE, Figure, GREY, INK, PlotError, Room, csv, draw, scale, strip, whisker, write},
+    gap::Gap,
     shell::{self, Cell, LISTED, SHOWN},
-    summary::Gap,
     units,
 };
 use crate::{
@@ -106,7 +106,7 @@ pub(super) fn table(study: &Study) -> String {
     let heads = [&["rank", "architecture", &goal.score, DIFFERENCE][..], &tasks, &["parameters", "time"]].concat();
     // One bad trial would flatten the scale of all: it begins with those that show at once.
     let axis = extent(&leaders[..leaders.len().min(SHOWN)], |seen| goal.orient(seen.value));
-    let wide = tasks.len() > WIDEST || study.space().layers() > LONGEST;
+    let wide = tasks.len() > WIDEST;
     let row = |(rank, seen): (usize, &Observation)| {
         let report = seen.report;
         let measured = |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, number(value, 4)));
@@ -130,8 +130,6 @@ pub(super) fn table(study: &Study) -> String {
 
 /// Scores of tasks beside which a sequence has room for letters and runs.
 const WIDEST: usize = 2;
-/// Layers up to which it has.
-const LONGEST: usize = 12;
 /// The head of the column of differences.
 const DIFFERENCE: &str = "difference to the best";
 

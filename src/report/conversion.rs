@@ -74,7 +74,7 @@ fn table(choices: &[Choice], cost: &str) -> String {
     };
     let rows: Vec<_> = choices.iter().map(row).collect();
     let heads = ["method", "budget", cost, "KL, nats per token", "loss", "layers"];
-    shell::table("choices", &heads, &rows, shell::SHOWN)
+    shell::table_with_scale("choices", &heads, &rows, shell::SHOWN, Some((3, &axis)))
 }
 
 /// A heat map: the divergence of the parent with one layer replaced, by layer and what stands there. Darker is worse,

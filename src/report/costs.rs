@@ -37,7 +37,7 @@ fn lines(costs: &Comparison) -> Vec<Line> {
     let mut lines: Vec<Line> = vec![
         line("layers".into(), &|row| format!("{}: {}", row.cost.layers, kinds(row))),
         line("parameters".into(), &|row| units::count(row.cost.total_parameters)),
-        line("of them in layers".into(), &|row| units::count(row.cost.non_embedding_parameters)),
+        line("of these, in layers".into(), &|row| units::count(row.cost.non_embedding_parameters)),
         line(format!("parameters relative to {first}"), &|row| times(costs.relative_parameters(row))),
     ];
     if costs.rows.iter().any(|row| row.cost.active_parameters < row.cost.total_parameters) {

@@ -138,12 +138,12 @@ fn paint(panel: &Panel, area: &Area, room: Room, hints: &mut Hints) -> Drawn {
     let steps = panel.lines.iter().flatten().map(|&(step, _)| step).max().unwrap_or(1).max(1) as f64;
     let axis = Axis::new(panel.lines.iter().flatten().map(|&(_, value)| value));
     let width = area.dim_in_pixel().0 as i32;
-    write(area, short(&panel.name), (width / 2 + 20, 14), 14, INK, HPos::Center)?;
+    write(area, short(&panel.name), (width / 2 + 20, 14), 15, INK, HPos::Center)?;
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .margin_top(26)
         .x_label_area_size(40)
-        .y_label_area_size(52)
+        .y_label_area_size(56)
         .build_cartesian_2d(0.0..1.02 * steps, axis.range())?;
     chart
         .configure_mesh()
@@ -154,7 +154,7 @@ fn paint(panel: &Panel, area: &Area, room: Room, hints: &mut Hints) -> Drawn {
         .y_labels(if room.is_narrow() { 5 } else { 7 })
         .x_label_formatter(&|&x| whole(x))
         .y_label_formatter(&|y| axis.label(*y, 2))
-        .label_style(("sans-serif", 13))
+        .label_style(("sans-serif", room.letters()))
         .draw()?;
     // The best in front.
     for ((which, color), line) in LINES.iter().zip(&panel.lines).rev() {

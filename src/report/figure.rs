@@ -78,6 +78,11 @@ impl Room {
         self.width <= Self::narrow(0).width
     }
 
+    /// Height of the labels of an axis: on most screens a wide picture is made smaller.
+    pub(super) fn letters(self) -> i32 {
+        if self.is_narrow() { 13 } else { 15 }
+    }
+
     /// How many labels an axis over the whole width has.
     pub(super) fn labels(self) -> usize {
         (self.width / 85) as usize
@@ -273,7 +278,7 @@ fn lay_out(keys: &[Key], width: i32) -> (Vec<(i32, i32)>, i32) {
     let mut x = 0;
     let mut y = 0;
     for (_, _, text) in keys {
-        let own = 40 + 13 * text.chars().count() as i32 / 2;
+        let own = 40 + 7 * text.chars().count() as i32;
         if x > 0 && x + own > width + 16 {
             x = 0;
             y += LINE;
@@ -302,7 +307,7 @@ pub(super) fn legend(area: &Area, keys: &[Key], (left, top): (i32, i32), width: 
             Mark::Cross => area.draw(&Cross::new(at, 4, color.stroke_width(2)))?,
             Mark::Area => fill(area, [(from, middle - 5), (from + 16, middle + 5)], color)?,
         }
-        write(area, text, (from + 22, middle), 13, INK, HPos::Left)?;
+        write(area, text, (from + 22, middle), 14, INK, HPos::Left)?;
     }
     Ok(())
 }
@@ -356,7 +361,7 @@ mod tests {
     #[test]
     fn legends_go_on_in_the_next_line() {
         let keys = [(Mark::Line, INK, "a line"), (Mark::Dot, INK, "a dot")];
-        assert_eq!(lay_out(&keys, 500), (vec![(0, 0), (79, 0)], 22));
+        assert_eq!(lay_out(&keys, 500), (vec![(0, 0), (82, 0)], 22));
         assert_eq!(lay_out(&keys, 100), (vec![(0, 0), (0, 22)], 44));
         assert!(!is_pale(color(Symbol::ATTENTION)) && is_pale(color(Symbol::SWIGLU)));
     }

@@ -16,6 +16,7 @@ mod evidence;
 mod figure;
 mod front;
 mod full_size;
+mod gap;
 mod references;
 #[cfg(feature = "model")]
 mod isoflop;

@@ -85,6 +85,11 @@ pub(super) fn cards(cards: &[Card]) -> String {
     format!("<div class=\"{class}\">{}</div>\n", cards.iter().map(card).collect::<String>())
 }
 
+/// Layers beyond which letters are small.
+const LONG_STRIP: usize = 24;
+/// Layers up to which a sequence stands in a table as letters and as runs.
+const WITH_RUNS: usize = 12;
+
 /// The layers of a sequence as coloured letters.
 pub(super) fn strip(architecture: &Architecture) -> String {
     let layer = |&symbol| {
@@ -93,7 +98,8 @@ pub(super) fn strip(architecture: &Architecture) -> String {
         format!("<i{class} style=\"background:rgb({},{},{})\">{symbol}</i>", tone.0, tone.1, tone.2)
     };
     let layers: String = architecture.layers().iter().map(layer).collect();
-    format!("<span class=\"strip\" title=\"{architecture}\">{layers}</span>")
+    let class = if architecture.len() > LONG_STRIP { "strip long" } else { "strip" };
+    format!("<span class=\"{class}\" title=\"{architecture}\">{layers}</span>")
 }
 
 /// One cell of a table: what it shows, and by what it is sorted.
@@ -143,8 +149,11 @@ impl Cell {
         Self { html: strip(architecture), key: None }
     }
 
-    /// The same with its runs.
+    /// The same with its runs, where it is short.
     pub(super) fn layers(architecture: &Architecture) -> Self {
+        if architecture.len() > WITH_RUNS {
+            return Self::strip(architecture);
+        }
         let html = format!("{} <span class=\"soft runs\">{architecture}</span>", strip(architecture));
         Self { html, key: None }
     }

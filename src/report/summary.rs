@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Page,
+    gap::Gap,
     shell::{self, Card},
     units,
 };
@@ -36,37 +37,6 @@ fn letter(symbol: Symbol, name: &str) -> String {
     let meaning = meaning.map(|(_, meaning)| format!(" <span class=\"soft\">({meaning})</span>"));
     let letter = shell::strip(&Architecture::new([symbol]));
     format!("<li>{letter} {}{}</li>", escape(name), meaning.unwrap_or_default())
-}
-
-/// The difference of one observation's score to another's, and its standard error where both have one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Gap {
-    /// Of the scores as they are.
-    pub(super) score: f64,
-    /// The same, turned so that larger is better.
-    pub(super) value: f64,
-    pub(super) error: Option<f64>,
-}
-
-impl Gap {
-    pub(super) fn new(seen: &Observation<'_>, other: &Observation<'_>, goal: &Goal) -> Self {
-        let error = match (seen.report.standard_error, other.report.standard_error) {
-            (Some(one), Some(another)) => Some(one.hypot(another)),
-            _ => None,
-        };
-        Self { score: goal.orient(seen.value) - goal.orient(other.value), value: seen.value - other.value, error }
-    }
-
-    /// `-0.0070 ± 0.0130`.
-    pub(super) fn text(&self) -> String {
-        let error = self.error.map(|error| format!(" ± {}", number(error, 4)));
-        units::signed(self.score, 4) + &error.unwrap_or_default()
-    }
-
-    /// Whether the difference is beyond two standard errors; `None` where there is none known.
-    pub(super) fn is_clear(&self) -> Option<bool> {
-        self.error.map(|error| self.value.abs() > 2.0 * error)
-    }
 }
 
 /// How far the result is from the best trial.
@@ -105,7 +75,7 @@ impl Page<'_> {
         let ended = study.trials().len() - pending;
         let space = study.space();
         let goal = escape(&study.goal().to_string());
-        let sequences = format!("sequences of {} layers, {} in all", space.layers(), space.size());
+        let sequences = format!("sequences of {} layers, {} in all", space.layers(), units::many(space.size()));
         format!("<p>{ended}{budget} trials{failed}{waiting}. Searched: {sequences}. Goal: {goal}.</p>\n")
     }
 
@@ -167,7 +137,7 @@ impl Page<'_> {
         let done = study.observations().count();
         cards.push(Card::new(
             "evaluated",
-            format!("{done} of {}", study.space().size()),
+            format!("{done} of {}", units::many(study.space().size())),
             "trials with a score, of all sequences",
         ));
         cards

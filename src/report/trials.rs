@@ -107,7 +107,7 @@ fn paint(study: &Study, result: Option<&Architecture>, room: Room, area: &Area, 
         .y_labels(if room.is_narrow() { 7 } else { 12 })
         .x_label_formatter(&|&x| whole(x))
         .y_label_formatter(&|y| axis.label(*y, 3))
-        .label_style(("sans-serif", 14))
+        .label_style(("sans-serif", room.letters()))
         .draw()?;
     if many {
         paint_blocks(study, axis, &mut chart, hints)?;

@@ -14,6 +14,15 @@ pub(super) fn count(count: u64) -> String {
     scaled(count as f64, 1000.0, &["", "k", "M", "B", "T"]).trim_end().to_owned()
 }
 
+/// Many things of any number, such as sequences of a space: `64`, `4.29 B`, `7.9e28`.
+pub(super) fn many(count: u128) -> String {
+    match count {
+        0..=9_999 => count.to_string(),
+        10_000..=999_999_999_999_999 => self::count(count as u64),
+        _ => format!("{:.1e}", count as f64),
+    }
+}
+
 /// Floating-point operations: `15.4 TFLOP`.
 pub(super) fn flops(flops: f64) -> String {
     scaled(flops, 1000.0, &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"])
@@ -88,6 +97,7 @@ mod tests {
             [1.536e13, 0.0, 1e300].map(flops).map(plain),
             ["15.4 TFLOP", "0 FLOP", "1e279 ZFLOP"].map(String::from)
         );
+        assert_eq!([64, 1 << 32, 1 << 96].map(many).map(plain), ["64", "4.29 B", "7.9e28"]);
         assert_eq!(
             [0.42, 7.2, 9.97, 59.6, 364.0, 3600.0, 7530.0, 273_600.0, 1e308, -1.0].map(duration).map(plain),
             ["0.4 s", "7.2 s", "10 s", "1 min", "6 min 4 s", "1 h", "2 h 5 min", "3 d 4 h", "1e303 d", "-1.0 s"]

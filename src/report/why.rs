@@ -2,7 +2,7 @@
 
 use rand_distr::{Distribution as _, StandardNormal};
 
-use super::{Page, summary::Gap, used::Known};
+use super::{Page, gap::Gap, used::Known};
 use crate::{
     aggregate::{Clustering, LayerVote},
     pipeline::{few_voters, verdict},
