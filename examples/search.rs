@@ -41,7 +41,7 @@ use composer_nas::{
 };
 use shared::{letters::Written, shown};
 
-use evaluator::{Chosen, EvaluatorArgs, Setting};
+use evaluator::{Chosen, EvaluatorArgs, LONG, Setting};
 use goal::GoalArgs;
 use searcher::SearcherKind;
 use space::SpaceArgs;
@@ -62,9 +62,9 @@ struct Args {
     evaluator: EvaluatorArgs,
     #[command(flatten)]
     goal: GoalArgs,
-    /// Trials in all, those of earlier runs included.
-    #[arg(long, default_value_t = 24)]
-    trials: usize,
+    /// Trials in all, those of earlier runs included; by default 24, and 60 from 16 layers on.
+    #[arg(long)]
+    trials: Option<usize>,
     /// Trials at once; on a CPU each trains on one core. For Slurm: jobs at once.
     #[arg(long, default_value_t = 2)]
     workers: usize,
@@ -142,6 +142,12 @@ struct Args {
     print_target: Option<String>,
 }
 
+/// Trials where none are asked for: some four minutes on two cores for six layers.
+const TRIALS: usize = 24;
+
+/// The same for long sequences: at most half an hour for sixteen layers.
+const LONG_TRIALS: usize = 60;
+
 /// A year.
 const MOST_MINUTES: u64 = 365 * 24 * 60;
 
@@ -205,11 +211,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
         folder: &folder,
         limit: args.trial_time().filter(|_| matches!(args.executor, ExecutorKind::Threads)),
     };
-    let Chosen { evaluator, stop_from, trial_flops, words, size, .. } = args.evaluator.choose(&setting)?;
+    let Chosen { evaluator, stop_from, trial_flops, words, size } = args.evaluator.choose(&setting)?;
     let [at_most, at_least] = [&args.space.at_most, &args.space.at_least]
         .map(|counts| counts.iter().filter(|count| measure(&count.name)).collect::<Vec<_>>());
     let goal = args.goal.goal(&evaluators, &at_most, &at_least)?;
-    ensure!(!(args.evaluator.race && goal.has_several()), "--race is for one objective: leave it out");
+    let races = args.evaluator.races(args.space.layers, goal.has_several())?;
     execute::worker(&[&evaluator]);
     shared::check_folder(&folder)?;
     args.check(&space, &path)?;
@@ -222,8 +228,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         println!("{size}");
     }
     if let Some(flops) = trial_flops {
-        let trials = space.size().min(args.trials as u128) as f64;
-        println!("{trials:.0} trials from nothing: {}", shared::expected(trials * flops));
+        let trials = space.size().min(args.trials() as u128) as f64;
+        let race = if races { ", less for those that lose a race" } else { "" };
+        println!("{trials:.0} trials from nothing: {}{race}", shared::expected(trials * flops));
     }
 
     let reason = args.reason.clone().unwrap_or_default();
@@ -237,7 +244,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         .extrapolator(args.extrapolator())
         .costs(args.goal.costs(args.extrapolator(), &target, &primitives)?)
         .goal(goal)
-        .trials(args.trials)
+        .trials(args.trials())
         .seed(args.seed)
         .executor(executor)
         .journal(&path)
@@ -251,7 +258,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if args.evaluator.stop_early {
         pipeline = pipeline.stop_early(MedianPruner::after(8, stop_from));
     }
-    if args.evaluator.race {
+    if races {
         pipeline = pipeline.racing(Racing::default());
     }
     if let Some(limit) = limit {
@@ -269,7 +276,10 @@ impl Args {
         let name = self.run.clone().unwrap_or_else(|| {
             let evaluator = self.evaluator.name(self.space.mixed());
             let goal = self.goal.name() + &self.costs_name();
-            format!("{evaluator}-{}{}{goal}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
+            // What is refused here is refused when the search begins.
+            let several = self.goal.objectives().count() > 1;
+            let race = if self.evaluator.races(self.space.layers, several).unwrap_or(false) { "-race" } else { "" };
+            format!("{evaluator}-{}{}{race}{goal}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
         });
         let inside = || format!("--run names a folder that is created inside {}", self.runs.display());
         shared::folder_name(&name).map_err(anyhow::Error::msg).with_context(inside)
@@ -292,6 +302,11 @@ impl Args {
         extrapolator.to_owned() + &target
     }
 
+    /// How many trials there are to be.
+    fn trials(&self) -> usize {
+        self.trials.unwrap_or(if self.space.layers >= LONG { LONG_TRIALS } else { TRIALS })
+    }
+
     /// The architectures of --add.
     fn added(&self) -> anyhow::Result<Vec<Architecture>> {
         shared::letters::read_all(&self.add, self.letters.as_ref())
@@ -299,7 +314,7 @@ impl Args {
 
     /// Refuses what a search would refuse once its folder is there.
     fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
-        ensure!(self.trials > 0, PipelineError::NoTrials);
+        ensure!(self.trials() > 0, PipelineError::NoTrials);
         self.check_executor()?;
         let added = self.added()?;
         if let Some(architecture) = added.into_iter().find(|a| !space.contains(a)) {
