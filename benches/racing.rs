@@ -1,8 +1,9 @@
-//! Regret against seconds of searches that end hopeless trials early, replayed from stored repetitions. Prints Markdown.
+//! Regret against seconds of searches that end hopeless trials early, replayed from stored repetitions. Prints
+//! Markdown.
 //!
 //! ```text
 //! cargo bench --bench racing -- --searches 100
-//! cargo bench --bench racing -- --searches 100 --race 6:4:1 --race 8:4:2 --at 24,36
+//! cargo bench --bench racing -- --searches 100 --race 4:3:1 --race 8:4:2 --halving 2:8 --at 24,36
 //! ```
 //!
 //! `docs/data/repetitions.csv` has the trainings of the protocol `quick` one by one, of all sequences of six layers. An

@@ -5,9 +5,10 @@
 //! ```
 //!
 //! Every method evaluates the same ten first points, unless `--own-start` leaves them to the searcher, then what it
-//! proposes; evaluation `t` under seed `s` has the same noise for all. An entry is the regret of the best point evaluated, without noise, in units of 0.01, as mean ±
-//! standard error over the seeds, after each of the `--at` evaluations. With `--workers q` a proposal sees all but the
-//! last `q - 1` outcomes, as when q workers evaluate in step.
+//! proposes; evaluation `t` under seed `s` has the same noise for all. An entry is the regret of the best point
+//! evaluated, without noise, in units of 0.01, as mean ± standard error over the seeds, after each of the `--at`
+//! evaluations. With `--workers q` a proposal sees all but the last `q - 1` outcomes, as when q workers evaluate in
+//! step.
 
 use std::time::Instant;
 

@@ -179,7 +179,7 @@ fn bad_flags_get_a_clear_error() {
         (&["--minutes=-1"], "positive"),
         (&["--trails", "4"], "--trials"),
         (&["--race"], "there are 1; ask for more with --repeat"),
-        (&["--race", "--repeat", "4"], "there are 4; ask for more"),
+        (&["--race", "--repeat", "3"], "there are 3; ask for more"),
         (&["--race", "--repeat", "6", "--objective", "accuracy", "--objective", "cache"], "for one objective"),
         (&["--race=maybe"], "invalid value"),
     ];

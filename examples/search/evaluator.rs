@@ -57,9 +57,9 @@ pub struct EvaluatorArgs {
     #[arg(long)]
     pub stop_early: bool,
     /// End the repetitions of a trial once its score cannot reach those of the best trials: it keeps the score of the
-    /// repetitions that were made. Needs a score that is the mean of many trainings, as that of the protocol quick or of
-    /// --repeat 12. By default from 16 layers on, where there is such a score and one objective; --race=false leaves it
-    /// out.
+    /// repetitions that were made. Needs a score that is the mean of many trainings, as that of the protocol quick or
+    /// of --repeat 12. By default from 16 layers on, where there is such a score and one objective; --race=false leaves
+    /// it out.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     race: Option<bool>,
     /// The step from which --stop-early compares; needed for a command, whose steps are not known.

@@ -202,7 +202,8 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         self
     }
 
-    /// Ends the repetitions of trials that cannot lead any more by this rule; none by default. The journal remembers it.
+    /// Ends the repetitions of trials that cannot lead any more by this rule; none by default. The journal remembers
+    /// it.
     #[must_use]
     pub fn racing(mut self, rule: Racing) -> Self {
         self.options.racing = Some(rule);

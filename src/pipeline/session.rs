@@ -158,8 +158,8 @@ impl<S: Searcher> Session<S> {
         self
     }
 
-    /// Hands out the searcher's trials with a bar for their repetitions by this rule, which `setup` names where there is
-    /// a journal. It sees what the searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
+    /// Hands out the searcher's trials with a bar for their repetitions by this rule, which `setup` names where there
+    /// is a journal. It sees what the searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
     #[must_use]
     pub fn racing(mut self, rule: Racing) -> Self {
         self.racing = Some(rule);

@@ -72,8 +72,8 @@ impl TrialRequest {
 
 impl Spec {
     /// The name of the task: the same for all that a report depends on, and another one after a failed attempt, whose
-    /// result stands. How long to wait and when to stop are no part of it, so that they may change; what a race is lost by is, for
-    /// the report of a lost race depends on it.
+    /// result stands. How long to wait and when to stop are no part of it, so that they may change; what a race is lost
+    /// by is, for the report of a lost race depends on it.
     pub(in crate::execute) fn name(&self) -> String {
         let digest = |text: &str, index| Seed(0).derive(text, index).0;
         match &self.trial {
