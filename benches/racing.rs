@@ -1,8 +1,9 @@
-//! Regret against seconds of searches that end hopeless trials early, replayed from stored repetitions. Prints Markdown.
+//! Regret against seconds of searches that end hopeless trials early, replayed from stored repetitions. Prints
+//! Markdown.
 //!
 //! ```text
 //! cargo bench --bench racing -- --searches 100
-//! cargo bench --bench racing -- --searches 100 --race 6:4:1 --race 8:4:2 --at 24,36
+//! cargo bench --bench racing -- --searches 100 --race 4:3:1 --race 8:4:2 --halving 2:8 --at 24,36
 //! ```
 //!
 //! `docs/data/repetitions.csv` has the trainings of the protocol `quick` one by one, of all sequences of six layers. An
@@ -20,11 +21,11 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use composer_nas::{
     aggregate::Best,
-    evaluate::{EvalError, Progress, Table, mad::Protocol},
+    evaluate::{EvalError, Progress, Table},
     prelude::*,
     statistics::{mean, standard_error},
-    stopping::{MedianPruner, Racing},
-    study::{Raced, TrialId},
+    stopping::{MedianPruner, Pruner, Racing},
+    study::{Raced, Threshold, TrialId},
 };
 use rand::RngExt;
 use rayon::prelude::*;
@@ -47,6 +48,9 @@ struct Options {
     /// Racing with other settings, as trials:repetitions:errors. May be repeated.
     #[arg(long, value_parser = race)]
     race: Vec<Racing>,
+    /// Successive halving with these settings, as factor:first, the first rung in trainings of 30. May be repeated.
+    #[arg(long, value_parser = halving)]
+    halving: Vec<(usize, usize)>,
     /// Evaluations that run beside each other.
     #[arg(long, default_value_t = 2)]
     workers: usize,
@@ -58,12 +62,45 @@ struct Options {
     bench: bool,
 }
 
+/// How often `quick` repeats recall and copying.
+const REPEATS: [usize; 2] = [17, 13];
+
 /// What ends trials early.
 #[derive(Clone, Copy)]
 enum Rule {
     Nothing,
     Median,
     Race(Racing),
+    /// Factor, and trainings of the first rung.
+    Halving(usize, usize),
+}
+
+/// Successive halving without waiting (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"), in the
+/// form that stops trials: at each rung a trial goes on if it is among the best of a factor of those that were there.
+/// A trial that does not keeps its score, as in a race.
+struct Halving {
+    factor: usize,
+    rungs: Vec<usize>,
+    /// Means after each training, by trial.
+    means: Arc<Mutex<HashMap<TrialId, Vec<f64>>>>,
+}
+
+impl Pruner for Halving {
+    fn fingerprint(&self) -> String {
+        format!("halving(factor={}, rungs={:?})", self.factor, self.rungs)
+    }
+
+    fn threshold(&self, study: &Study, _: &Architecture) -> Threshold {
+        let means = self.means.lock().unwrap_or_else(PoisonError::into_inner);
+        let points = self.rungs.iter().filter_map(|&rung| {
+            let told = study.trials().iter().filter(|trial| trial.report().is_some());
+            let mut there: Vec<f64> = told.filter_map(|trial| means.get(&trial.id)?.get(rung - 1).copied()).collect();
+            there.sort_by(|a, b| b.total_cmp(a));
+            let bar = there.get((there.len() / self.factor).checked_sub(1)?)?;
+            Some([(rung, *bar), (rung + 1, f64::NEG_INFINITY)])
+        });
+        Threshold::new(points.flatten())
+    }
 }
 
 /// One training that was made.
@@ -94,9 +131,11 @@ fn main() -> anyhow::Result<()> {
     );
     let table = Table::read(&options.table)?;
     let stored = Arc::new(Stored::new(&table)?);
-    let mut rules = vec![("nothing".to_owned(), Rule::Nothing), ("median".to_owned(), Rule::Median)];
+    let mut rules: Vec<_> = [Rule::Nothing, Rule::Median].map(|rule| (rule.name(), rule)).into();
     let races = if options.race.is_empty() { vec![Racing::default()] } else { options.race.clone() };
-    rules.extend(races.into_iter().map(|racing| (racing.fingerprint(), Rule::Race(racing))));
+    let halvings = options.halving.iter().map(|&(factor, first)| Rule::Halving(factor, first));
+    rules.extend(halvings.map(|rule| (rule.name(), rule)));
+    rules.extend(races.into_iter().map(|racing| (Rule::Race(racing).name(), Rule::Race(racing))));
     println!("{} searches, {} workers, {:?} trials\n", options.searches, options.workers, options.at);
     println!(
         "| ends early by | trials | seconds | core seconds | cut short | regret, N_0 | regret, best | N_0 - nothing | best - nothing |"
@@ -137,6 +176,28 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+impl Rule {
+    fn name(self) -> String {
+        match self {
+            Self::Nothing => "nothing".into(),
+            Self::Median => "median".into(),
+            Self::Race(racing) => racing.fingerprint(),
+            Self::Halving(factor, first) => format!("halving(factor={factor}, first={first})"),
+        }
+    }
+
+    /// Whether the trainings of the tasks take turns.
+    fn takes_turns(self) -> bool {
+        matches!(self, Self::Race(_) | Self::Halving(..))
+    }
+}
+
+fn halving(text: &str) -> Result<(usize, usize), String> {
+    let whole = |text: &str| text.parse::<usize>().ok().filter(|&number| number > 1);
+    let parts = text.split_once(':').and_then(|(factor, first)| Some((whole(factor)?, whole(first)?)));
+    parts.ok_or_else(|| "write factor:first, both at least 2".into())
+}
+
 fn race(text: &str) -> Result<Racing, String> {
     let parts: Vec<_> = text.split(':').collect();
     let [trials, repetitions, errors] = parts[..] else { return Err("write trials:repetitions:errors".into()) };
@@ -167,49 +228,60 @@ impl Stored {
         Ok(Self(stored))
     }
 
-    /// Draws an evaluation of `quick` and carries it out as [`Mad`] does; the seconds that it took besides.
-    fn evaluate(&self, trial: &Trial, context: &Context) -> (Result<Report, EvalError>, f64) {
-        let repeats = Protocol::quick().trainings.iter().map(|training| training.repeats).collect::<Vec<_>>();
-        let mut rng = trial.seed.rng("repetitions", 0);
-        let stored = &self.0[&trial.architecture];
-        let mut order: Vec<_> = (0..2).flat_map(|task| (0..repeats[task]).map(move |repeat| (task, repeat))).collect();
-        let drawn: Vec<Training> =
-            order.iter().map(|&(task, _)| stored[task][rng.random_range(0..stored[task].len())]).collect();
-        let mut drawn: HashMap<_, _> = order.iter().copied().zip(drawn).collect();
-        if trial.race.is_some() {
-            let middle = |repeat: usize, other: usize| (2 * repeat + 1) * repeats[other];
-            order.sort_by(|&(one, a), &(other, b)| middle(a, other).cmp(&middle(b, one)));
-        }
+    /// Draws an evaluation of `quick` and carries it out as [`Mad`] does; the seconds that it took, and the means after
+    /// each training besides.
+    fn evaluate(&self, rule: Rule, trial: &Trial, context: &Context) -> (Result<Report, EvalError>, f64, Vec<f64>) {
+        let (order, drawn) = self.draw(rule, trial);
+        let steps = order.len();
         let mut scores = [Vec::new(), Vec::new()];
         let mut seconds = 0.0;
-        let mut earned = 0.0;
-        for (done, key) in (1..).zip(&order) {
-            let Some(training) = drawn.remove(key) else { continue };
-            scores[key.0].push(training.score);
-            seconds += training.seconds;
-            earned += 0.5 * training.score / repeats[key.0] as f64;
-            let steps = order.len();
-            context.progress(Progress { step: done, steps, value: Some(earned), ..Progress::default() });
-            if context.cancelled() {
-                return (Err(EvalError::Cancelled), seconds);
-            }
-            let Some(race) = trial.race.as_ref().filter(|_| done < steps && scores.iter().all(|s| s.len() > 1)) else {
-                continue;
-            };
-            let report = report(&scores);
+        let mut means = Vec::new();
+        for (done, &(task, repeat)) in (1..).zip(&order) {
+            let Training { score, seconds: more } = drawn[task][repeat];
+            scores[task].push(score);
+            seconds += more;
+            let sum = |task: usize| scores[task].iter().sum::<f64>();
+            // One after the other: what has been earned of the whole score.
+            let earned = 0.5 * (0..2).map(|task| sum(task) / drawn[task].len() as f64).sum::<f64>();
+            let known = report(&scores);
+            means.push(known.scores["accuracy"]);
+            let value = Some(if rule.takes_turns() { known.scores["accuracy"] } else { earned });
+            context.progress(Progress { step: done, steps, value, ..Progress::default() });
             let rarest = scores.iter().map(Vec::len).min().unwrap_or_default();
-            if race.is_lost(report.scores["accuracy"], report.standard_error, rarest) {
-                let raced = Some(Raced { done, planned: steps });
-                return (Ok(Report { raced, ..report }), seconds);
+            let race = trial.race.as_ref().filter(|_| done < steps && rarest > 1);
+            let lost = race.is_some_and(|race| race.is_lost(known.scores["accuracy"], known.standard_error, rarest));
+            let raced = Some(Raced { done, planned: steps });
+            match context.cancelled() {
+                true if rule.takes_turns() => return (Ok(Report { raced, ..known }), seconds, means),
+                true => return (Err(EvalError::Cancelled), seconds, means),
+                false if lost => return (Ok(Report { raced, ..known }), seconds, means),
+                false => {}
             }
         }
-        (Ok(report(&scores)), seconds)
+        (Ok(report(&scores)), seconds, means)
+    }
+
+    /// The trainings of both tasks, and the order in which they are made, as (task, repetition).
+    fn draw(&self, rule: Rule, trial: &Trial) -> (Vec<(usize, usize)>, [Vec<Training>; 2]) {
+        let mut rng = trial.seed.rng("repetitions", 0);
+        let stored = &self.0[&trial.architecture];
+        let drawn = [0, 1].map(|task| {
+            let mut one = || stored[task][rng.random_range(0..stored[task].len())];
+            (0..REPEATS[task]).map(|_| one()).collect::<Vec<_>>()
+        });
+        let mut order: Vec<_> = (0..2).flat_map(|task| (0..REPEATS[task]).map(move |repeat| (task, repeat))).collect();
+        if rule.takes_turns() {
+            let middle = |repeat: usize, other: usize| (2 * repeat + 1) * REPEATS[other];
+            order.sort_by(|&(one, a), &(other, b)| middle(a, other).cmp(&middle(b, one)));
+        }
+        (order, drawn)
     }
 }
 
 /// Mean over tasks of the means over repetitions, with its standard error.
 fn report(scores: &[Vec<f64>; 2]) -> Report {
-    let accuracy = 0.5 * scores.iter().map(|scores| mean(scores)).sum::<f64>();
+    let mean = |scores: &Vec<f64>| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+    let accuracy = 0.5 * scores.iter().map(mean).sum::<f64>();
     let error = scores.iter().map(|scores| standard_error(scores).unwrap_or_default()).fold(0.0, f64::hypot);
     Report { standard_error: Some(0.5 * error), ..Report::score("accuracy", accuracy) }
 }
@@ -217,11 +289,15 @@ fn report(scores: &[Vec<f64>; 2]) -> Report {
 /// One search, read after each of the numbers of trials.
 fn search(rule: Rule, seed: u64, stored: &Arc<Stored>, table: &Table, options: &Options) -> anyhow::Result<Vec<Point>> {
     let spent = Arc::new(Mutex::new(HashMap::new()));
+    let means = Arc::new(Mutex::new(HashMap::new()));
     let evaluator = {
-        let (stored, spent) = (stored.clone(), spent.clone());
+        let stored = stored.clone();
+        let spent = spent.clone();
+        let means = means.clone();
         from_fn("stored repetitions", move |trial, context| {
-            let (outcome, seconds) = stored.evaluate(trial, context);
+            let (outcome, seconds, after) = stored.evaluate(rule, trial, context);
             spent.lock().unwrap_or_else(PoisonError::into_inner).insert(trial.id, seconds);
+            means.lock().unwrap_or_else(PoisonError::into_inner).insert(trial.id, after);
             outcome
         })
     };
@@ -234,6 +310,10 @@ fn search(rule: Rule, seed: u64, stored: &Arc<Stored>, table: &Table, options: &
         Rule::Nothing => pipeline,
         Rule::Median => pipeline.stop_early(MedianPruner::after(8, 10)),
         Rule::Race(racing) => pipeline.racing(racing),
+        Rule::Halving(factor, first) => {
+            let rungs = std::iter::successors(Some(first), |rung| Some(rung * factor));
+            pipeline.stop_early(Halving { factor, rungs: rungs.take_while(|&rung| rung < 30).collect(), means })
+        }
     };
     let study = pipeline.run(&Target::llama_1b())?.study;
     let spent = spent.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,10 +4,11 @@
 //! cargo bench --bench regret -- --searchers random,evolution --landscapes L16Z2,L16Z3,L32Z3 --seeds 40
 //! ```
 //!
-//! Every method evaluates the same ten first points, then what it proposes; evaluation `t` under seed `s` has the same
-//! noise for all. An entry is the regret of the best point evaluated, without noise, in units of 0.01, as mean ±
-//! standard error over the seeds, after each of the `--at` evaluations. With `--workers q` a proposal sees all but the
-//! last `q - 1` outcomes, as when q workers evaluate in step.
+//! Every method evaluates the same ten first points, unless `--own-start` leaves them to the searcher, then what it
+//! proposes; evaluation `t` under seed `s` has the same noise for all. An entry is the regret of the best point
+//! evaluated, without noise, in units of 0.01, as mean ± standard error over the seeds, after each of the `--at`
+//! evaluations. With `--workers q` a proposal sees all but the last `q - 1` outcomes, as when q workers evaluate in
+//! step.
 
 use std::time::Instant;
 
@@ -80,6 +81,9 @@ struct Options {
     /// Also prints how much more regret than this searcher's the others have: seeds are paired.
     #[arg(long)]
     against: Option<String>,
+    /// Lets every searcher choose its first points itself.
+    #[arg(long)]
+    own_start: bool,
     /// Evaluations that run beside each other.
     #[arg(long, default_value_t = 1)]
     workers: u64,
@@ -162,7 +166,8 @@ fn search(make: &Make, landscape: &Landscape, seed: u64, options: &Options) -> a
     let budget = options.at.iter().copied().max().unwrap_or(0);
     let lag = Some(options.workers as usize);
     let mut session = Session::in_memory(landscape.space().clone(), Goal::default(), Seed(seed), make()).lag(lag);
-    for index in 0..Landscape::FIRST_POINTS.min(budget) {
+    let given = if options.own_start { 0 } else { Landscape::FIRST_POINTS.min(budget) };
+    for index in 0..given {
         session.add(landscape.first_point(seed, index))?;
     }
     let mut regret = Vec::new();

@@ -42,7 +42,7 @@ use composer_nas::{
 };
 use shared::{letters::Written, shown};
 
-use evaluator::{Chosen, EvaluatorArgs, Setting};
+use evaluator::{Chosen, EvaluatorArgs, LONG, Setting};
 use executor::{ExecutorArgs, MOST_MINUTES};
 use goal::GoalArgs;
 use searcher::SearcherKind;
@@ -55,12 +55,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Searches for a hybrid architecture on small synthetic tasks and scales it to a language model of Llama's size.
 ///
 /// Run the same command again to resume the run, or with a larger --trials to extend it.
+/// The default number of trials: about four minutes on two cores for six layers.
+const TRIALS: usize = 24;
+
+/// The default number of trials for long sequences: at most half an hour for sixteen layers.
+const LONG_TRIALS: usize = 60;
+
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 struct Args {
-    /// Total number of trials, including those already in the run.
-    #[arg(long, default_value_t = 24)]
-    trials: usize,
+    /// Total number of trials, including those already in the run. The default is 24, or 60 from 16 layers.
+    #[arg(long)]
+    trials: Option<usize>,
     /// Seed of all randomness: the same seed and number of workers give the same search.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -178,10 +184,7 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
     let [at_most, at_least] = [&args.space.at_most, &args.space.at_least]
         .map(|counts| counts.iter().filter(|count| measure(&count.name)).collect::<Vec<_>>());
     let goal = args.goal.goal(&evaluators, &at_most, &at_least)?;
-    ensure!(
-        !(args.evaluator.race && goal.has_several()),
-        "--race works with one objective only: remove it, or the other objectives"
-    );
+    let races = args.evaluator.races(args.space.layers, goal.has_several())?;
     execute::worker(&[&chosen.evaluator]);
     shared::check_folder(folder)?;
     args.check(&space, path)?;
@@ -189,19 +192,19 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
     shared::say_reading(&added, primitives);
     let limit = args.time_limit()?;
     let executor = args.executor.executor(folder, &chosen.evaluator)?;
-    args.announce(&space, &chosen, folder);
+    args.announce(&space, &chosen, races, folder);
     let pipeline = Pipeline::new(primitives, space, chosen.evaluator)
         .searcher(args.searcher.searcher())
         .aggregator(args.aggregator())
         .extrapolator(args.extrapolator())
         .costs(args.goal.costs(args.extrapolator(), target, primitives)?)
         .goal(goal)
-        .trials(args.trials)
+        .trials(args.trials())
         .seed(args.seed)
         .executor(executor)
         .journal(path)
         .candidates(added);
-    let pipeline = args.choices(pipeline, limit, chosen.stop_from);
+    let pipeline = args.choices(pipeline, limit, chosen.stop_from, races);
     Ok(args.watched(pipeline, folder)?.run(target)?)
 }
 
@@ -217,14 +220,15 @@ impl Args {
     }
 
     /// Says what is about to run.
-    fn announce(&self, space: &SearchSpace, chosen: &Chosen, folder: &Path) {
+    fn announce(&self, space: &SearchSpace, chosen: &Chosen, races: bool, folder: &Path) {
         println!("{} architectures; {}; everything goes to {}", space.size(), chosen.words, shown(folder));
         if let Some(size) = &chosen.size {
             println!("{size}");
         }
         if let Some(flops) = chosen.trial_flops {
-            let trials = space.size().min(self.trials as u128) as f64;
-            println!("{trials:.0} trials from nothing: {}", shared::expected(trials * flops));
+            let trials = space.size().min(self.trials() as u128) as f64;
+            let race = if races { ", less for those that lose a race" } else { "" };
+            println!("{trials:.0} trials from nothing: {}{race}", shared::expected(trials * flops));
         }
     }
 
@@ -234,6 +238,7 @@ impl Args {
         mut pipeline: Pipeline<E, S, A, X>,
         limit: Option<Duration>,
         stop_from: usize,
+        races: bool,
     ) -> Pipeline<E, S, A, X> {
         for &id in &self.invalidate {
             pipeline = pipeline.invalidate(TrialId(id), self.reason.as_deref().unwrap_or_default());
@@ -241,7 +246,7 @@ impl Args {
         if self.evaluator.stop_early {
             pipeline = pipeline.stop_early(MedianPruner::after(8, stop_from));
         }
-        if self.evaluator.race {
+        if races {
             pipeline = pipeline.racing(Racing::default());
         }
         if let Some(limit) = limit {
@@ -267,7 +272,10 @@ impl Args {
         let name = self.run.clone().unwrap_or_else(|| {
             let evaluator = self.evaluator.name(self.space.mixed());
             let goal = self.goal.name() + &self.costs_name();
-            format!("{evaluator}-{}{}{goal}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
+            // What is refused here is refused when the search begins.
+            let several = self.goal.objectives().count() > 1;
+            let race = if self.evaluator.races(self.space.layers, several).unwrap_or(false) { "-race" } else { "" };
+            format!("{evaluator}-{}{}{race}{goal}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
         });
         let inside = || format!("--run names a folder that is created inside {}", self.runs.display());
         shared::folder_name(&name).map_err(anyhow::Error::msg).with_context(inside)
@@ -290,6 +298,11 @@ impl Args {
         extrapolator.to_owned() + &target + &self.goal.times_name()
     }
 
+    /// The total number of trials.
+    fn trials(&self) -> usize {
+        self.trials.unwrap_or(if self.space.layers >= LONG { LONG_TRIALS } else { TRIALS })
+    }
+
     /// The architectures of --add.
     fn added(&self) -> anyhow::Result<Vec<Architecture>> {
         shared::letters::read_all(&self.add, self.letters.as_ref())
@@ -297,7 +310,7 @@ impl Args {
 
     /// Refuses what a search would refuse once its folder is there.
     fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
-        ensure!(self.trials > 0, PipelineError::NoTrials);
+        ensure!(self.trials() > 0, PipelineError::NoTrials);
         self.executor.check(self.evaluator.is_program())?;
         let added = self.added()?;
         if let Some(architecture) = added.into_iter().find(|a| !space.contains(a)) {

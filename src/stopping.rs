@@ -5,7 +5,7 @@
 //! searcher may know, so a search stays repeatable with any number of workers. A trial that runs to its end has the
 //! score that it would have had without a rule.
 //!
-//! [`Racing`] does the same with the repetitions of a trial, and leaves a score: that of the repetitions that were made.
+//! [`Racing`] does the same with the repetitions of a trial, and leaves a score: that of those that were made.
 //!
 //! A stopped trial is recorded as failed, with its last value in the reason, and has no value: a score cut short does
 //! not compare with whole ones, and an invented one would mislead a searcher's model. It costs budget and is not

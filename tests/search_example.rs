@@ -194,6 +194,10 @@ fn bad_flags_get_a_clear_error() {
         (&["--invalidate", "0"], "--reason"),
         (&["--minutes=-1"], "positive"),
         (&["--trails", "4"], "--trials"),
+        (&["--race"], "there are 1; ask for more with --repeat"),
+        (&["--race", "--repeat", "3"], "there are 3; ask for more"),
+        (&["--race", "--repeat", "6", "--objective", "accuracy", "--objective", "cache"], "for one objective"),
+        (&["--race=maybe"], "invalid value"),
     ];
     for (arguments, words) in bad {
         let output = search(runs, arguments).output().unwrap();
@@ -212,6 +216,29 @@ fn bad_flags_get_a_clear_error() {
     assert!(text.contains("seed was 0, is 1"), "{text}");
     let output = search(runs, &["--invalidate", "99", "--reason", "x"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no trial 99"));
+}
+
+#[test]
+fn races_are_asked_for_or_come_with_length() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(program());
+        command.arg("--runs").arg(runs.path()).args(["--device", "flex", "--repeat", "6", "--merged-unseen"]);
+        command.args(["--protocol", "tests/fixtures/tiny_protocol.json"]).args(arguments);
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
+    };
+    let stopping = |name: &str| journal::read(runs.path().join(name).join("journal.jsonl")).unwrap().0.stopping;
+    let racing = |name: &str| stopping(name).is_some_and(|rules| rules.starts_with("racing("));
+    assert!(run(&["--layers", "3", "--trials", "8", "--race"]).contains("less for those that lose a race"));
+    assert!(racing("tiny_protocol-3xattention-swiglu-repeat6-race-seed0"));
+    run(&["--layers", "16", "--trials", "1"]);
+    assert!(racing("tiny_protocol-16xattention-swiglu-repeat6-race-seed0"));
+    run(&["--layers", "16", "--trials", "1", "--race=false"]);
+    assert_eq!(stopping("tiny_protocol-16xattention-swiglu-repeat6-seed0"), None);
+    run(&["--layers", "15", "--trials", "1"]);
+    assert_eq!(stopping("tiny_protocol-15xattention-swiglu-repeat6-seed0"), None);
 }
 
 /// A pipe is not waited for, and times that cannot be read cost no result.

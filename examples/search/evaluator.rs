@@ -17,6 +17,9 @@ use super::shared;
 /// Blocks to whose size candidates are grown where kinds of layers are mixed.
 const MIXED_BLOCKS: usize = 5;
 
+/// From so many layers on trials race unless told otherwise, and there are more of them.
+pub const LONG: usize = 16;
+
 /// The flags about the evaluation.
 #[derive(Debug, Args)]
 pub struct EvaluatorArgs {
@@ -55,9 +58,10 @@ pub struct EvaluatorArgs {
     pub stop_early: bool,
     /// Stop the repetitions of a trial once its score can no longer reach those of the best trials. The trial keeps the
     /// score of the repetitions that were made. Needs a score that is the mean of many trainings, as that of the
-    /// protocol quick or of --repeat 12.
-    #[arg(long)]
-    pub race: bool,
+    /// protocol quick or of --repeat 12. On by default from 16 layers, with such a score and one objective; --race=false
+    /// turns it off.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    race: Option<bool>,
     /// Step from which --stop-early compares trials; required for a command, whose number of steps is not known.
     #[arg(long, value_name = "STEP", requires = "stop_early")]
     stop_from: Option<usize>,
@@ -70,8 +74,6 @@ pub struct Chosen {
     pub stop_from: usize,
     /// Work of a trial, in FLOPs, where it is known.
     pub trial_flops: Option<f64>,
-    /// How often the trainings of a trial are repeated within it, the rarest of them.
-    pub repetitions: usize,
     /// Who evaluates, in words.
     pub words: String,
     /// The size that candidates are grown to, in words.
@@ -120,8 +122,7 @@ impl EvaluatorArgs {
         let blocks = self.blocks.map(|blocks| format!("-blocks{blocks}")).unwrap_or_default();
         let repeat = if self.repeat == 1 { String::new() } else { format!("-repeat{}", self.repeat) };
         let stop = if self.stop_early { "-stop" } else { "" };
-        let race = if self.race { "-race" } else { "" };
-        format!("{blocks}{repeat}{stop}{race}")
+        format!("{blocks}{repeat}{stop}")
     }
 
     /// The goal of the evaluator's one score.
@@ -133,20 +134,43 @@ impl EvaluatorArgs {
         Ok(if self.minimize { Goal::minimize(score) } else { Goal::maximize(score) })
     }
 
+    /// Whether trials race, in a space of so many layers.
+    pub fn races(&self, layers: usize, several: bool) -> anyhow::Result<bool> {
+        let needed = Racing::default().repetitions() + 1;
+        let repetitions = if self.repeat == 1 { self.repetitions()? } else { self.repeat };
+        let possible = repetitions >= needed && !several;
+        match self.race {
+            None => Ok(possible && layers >= LONG),
+            Some(false) => Ok(false),
+            Some(true) => {
+                ensure!(!several, "--race is for one objective: leave it out");
+                ensure!(
+                    possible,
+                    "--race ends repetitions of a trial, of which it leaves at least {}: there are {repetitions}; ask for \
+                     more with --repeat, or leave --race out",
+                    needed - 1
+                );
+                Ok(true)
+            }
+        }
+    }
+
+    /// How often the trainings of a trial are repeated within it, the rarest of them.
+    fn repetitions(&self) -> anyhow::Result<usize> {
+        // A command that repeats does not say so; both protocols that are chosen by themselves do.
+        if self.evaluator.is_some() {
+            return Ok(1);
+        }
+        let protocol: Protocol = shared::protocol(self.protocol(false))?;
+        Ok(protocol.trainings.iter().map(|training| training.repeats).min().unwrap_or(1))
+    }
+
     /// What evaluates the candidates.
     pub fn choose(&self, setting: &Setting) -> anyhow::Result<Chosen> {
         let chosen = match &self.evaluator {
             Some(command) => self.program(command, setting)?,
             None => self.mad(setting)?,
         };
-        let repetitions = if self.repeat == 1 { chosen.repetitions } else { self.repeat };
-        let needed = Racing::default().repetitions() + 1;
-        ensure!(
-            !self.race || repetitions >= needed,
-            "--race ends repetitions of a trial, of which it leaves at least {}: there are {repetitions}; ask for more with \
-             --repeat, or leave --race out",
-            needed - 1
-        );
         if self.repeat == 1 {
             return Ok(chosen);
         }
@@ -173,7 +197,7 @@ impl EvaluatorArgs {
         }
         let stop_from = self.stop_from.unwrap_or_default();
         let (evaluator, size) = matched(Arc::new(program), size, setting.primitives)?;
-        Ok(Chosen { evaluator, stop_from, trial_flops: None, repetitions: 1, words, size })
+        Ok(Chosen { evaluator, stop_from, trial_flops: None, words, size })
     }
 
     fn mad(&self, setting: &Setting) -> anyhow::Result<Chosen> {
@@ -185,11 +209,10 @@ impl EvaluatorArgs {
         let stop_from = self.stop_from.unwrap_or(protocol.steps() / 3);
         let size = self.size(&protocol.dims, setting.mixed)?;
         let trial_flops = Some(trial_flops(protocol, size.as_ref(), setting)?);
-        let repetitions = protocol.trainings.iter().map(|training| training.repeats).min().unwrap_or(1);
         let (evaluator, size) = matched(Arc::new(mad), size, setting.primitives)?;
         let size = size.map(|words| format!("protocol {name}; {words}"));
         let words = format!("training on {device}");
-        Ok(Chosen { evaluator, stop_from, trial_flops, repetitions, words, size })
+        Ok(Chosen { evaluator, stop_from, trial_flops, words, size })
     }
 
     /// The size that candidates are grown to, if any.

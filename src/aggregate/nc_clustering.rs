@@ -1,7 +1,5 @@
 //! N_c clustering (Composer, arXiv 2510.00379, HNAS Aggregator).
 
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 
 use super::{AggregateError, Aggregator, kmeans::kmeans};
@@ -25,8 +23,8 @@ use crate::{
 /// - If no member of `C` matches the context, which can only happen with constraints, the context is shortened by one
 ///   layer until one matches.
 /// - If there are fewer distinct values than clusters, each value is a cluster.
-/// - Trials that lost a [race](crate::study::Race) take part in the clustering but do not vote. If a cluster has no
-///   other members, the next lower cluster votes; if all trials lost their race, they vote.
+/// - Trials that lost a [race](crate::study::Race) are left out if there are any others: with them in the clusters, the
+///   best cluster is wider and its vote is worse (`docs/benchmarks.md`).
 /// - With constraints, a majority vote may lead out of the space. So only choices are eligible that can still be
 ///   completed to a sequence of the space. If no member of `C` votes for an eligible choice, the context is shortened
 ///   in the same way; if there is still no vote, the first eligible choice is taken.
@@ -104,8 +102,6 @@ struct Candidate<'a> {
     value: f64,
     architecture: &'a Architecture,
     trial: TrialId,
-    /// Whether it ran to its end.
-    whole: bool,
 }
 
 impl NcClustering {
@@ -149,19 +145,17 @@ impl NcClustering {
         let candidates = sorted_candidates(study);
         let values: Vec<_> = candidates.iter().map(|candidate| candidate.value).collect();
         let ranges = kmeans(&values, self.clusters);
-        let may_vote = voting(&candidates);
-        let votes = |range: &Range<usize>| candidates[range.clone()].iter().any(&may_vote);
-        let chosen = ranges.iter().rposition(votes).ok_or_else(|| AggregateError::no_observations(study))?;
+        let Some(best) = ranges.last() else { return Err(AggregateError::no_observations(study)) };
 
-        let members: Vec<_> = candidates[ranges[chosen].clone()].iter().filter(|a| may_vote(a)).collect();
+        let members = &candidates[best.clone()];
         let mut prefix = Vec::new();
         let mut layers = Vec::new();
-        while let Some(vote) = self.vote(study.space(), &members, &prefix) {
+        while let Some(vote) = self.vote(study.space(), members, &prefix) {
             prefix.push(vote.chosen);
             layers.push(vote);
         }
         Ok(Clustering {
-            chosen,
+            chosen: ranges.len() - 1,
             clusters: ranges.into_iter().map(|range| Cluster::new(&candidates[range])).collect(),
             layers,
             architecture: Architecture::new(prefix),
@@ -169,7 +163,7 @@ impl NcClustering {
     }
 
     /// Returns the vote on the layer after `prefix`, or `None` if the prefix is complete.
-    fn vote(&self, space: &SearchSpace, members: &[&Candidate], prefix: &[Symbol]) -> Option<LayerVote> {
+    fn vote(&self, space: &SearchSpace, members: &[Candidate], prefix: &[Symbol]) -> Option<LayerVote> {
         let layer = prefix.len();
         let feasible = space.next_choices(prefix);
         let mut context = match self.context {
@@ -180,7 +174,6 @@ impl NcClustering {
             let given = layer - context..layer;
             let matching: Vec<_> = members
                 .iter()
-                .copied()
                 .filter(|a| a.architecture.layers().get(given.clone()) == Some(&prefix[given.clone()]))
                 .collect();
             let count = |&symbol| Vote::new(symbol, layer, &matching, feasible.contains(&symbol));
@@ -216,17 +209,8 @@ impl Aggregator for NcClustering {
     }
 
     fn voters(&self, study: &Study) -> Option<usize> {
-        self.explain(study).ok()?.voters(study)
-    }
-}
-
-impl Clustering {
-    /// How many trials vote, of the study that was clustered.
-    pub(crate) fn voters(&self, study: &Study) -> Option<usize> {
-        let candidates = sorted_candidates(study);
-        let may_vote = voting(&candidates);
-        let chosen = self.clusters.get(self.chosen)?;
-        Some(candidates.iter().filter(|a| may_vote(a) && chosen.trials.contains(&a.trial)).count())
+        let clustering = self.explain(study).ok()?;
+        clustering.clusters.get(clustering.chosen).map(|cluster| cluster.trials.len())
     }
 }
 
@@ -249,27 +233,18 @@ impl Vote {
     }
 }
 
-/// Returns the observations by ascending value, then by sequence, so that sums do not depend on the order of the
+/// Returns the observations that count, by ascending value, then by sequence, so that sums do not depend on the order of the
 /// trials.
 fn sorted_candidates(study: &Study) -> Vec<Candidate<'_>> {
+    let any_whole = study.observations().any(|seen| seen.is_whole());
     let mut candidates: Vec<_> = study
         .observations()
+        .filter(|seen| seen.is_whole() || !any_whole)
         // Adding zero turns -0 into 0, so that equal values have equal bits.
-        .map(|seen| Candidate {
-            value: seen.value + 0.0,
-            architecture: &seen.trial.architecture,
-            trial: seen.trial.id,
-            whole: seen.is_whole(),
-        })
+        .map(|seen| Candidate { value: seen.value + 0.0, architecture: &seen.trial.architecture, trial: seen.trial.id })
         .collect();
     candidates.sort_by(|a, b| a.value.total_cmp(&b.value).then_with(|| a.architecture.cmp(b.architecture)));
     candidates
-}
-
-/// Returns which candidates may vote: those that ran to their end, or all if none did.
-fn voting(candidates: &[Candidate]) -> impl Fn(&Candidate) -> bool + use<> {
-    let any = candidates.iter().any(|candidate| candidate.whole);
-    move |candidate| candidate.whole || !any
 }
 
 /// Returns the mean, or `None` without values.
@@ -308,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn trials_that_lost_a_race_shape_the_clusters_and_have_no_vote() {
+    fn trials_that_lost_a_race_are_in_no_cluster() {
         let seen = [("AAM", 0.9), ("AAA", 0.89), ("AAA", 0.88), ("MMM", 0.5), ("MMA", 0.1)];
         let raced = |lost: &[usize]| {
             let mut study = Study::new(SearchSpace::uniform([A, M], 3).unwrap(), Goal::default());
@@ -325,12 +300,13 @@ mod tests {
         let n0 = NcClustering::n0().with_clusters(3);
         let answer = |lost: &[usize]| {
             let study = raced(lost);
-            (aggregated(n0, &study), n0.voters(&study).unwrap(), n0.explain(&study).unwrap().chosen)
+            let clusters = n0.explain(&study).unwrap().clusters.len();
+            (aggregated(n0, &study), n0.voters(&study).unwrap(), clusters)
         };
-        assert_eq!(answer(&[]), ("AAA".into(), 3, 2));
+        assert_eq!(answer(&[]), ("AAA".into(), 3, 3));
         assert_eq!(answer(&[1, 2, 4]), ("AAM".into(), 1, 2));
-        assert_eq!(answer(&[0, 1, 2]), ("MMM".into(), 1, 1));
-        assert_eq!(answer(&[0, 1, 2, 3, 4]), ("AAA".into(), 3, 2));
+        assert_eq!(answer(&[0, 1, 2]), ("MMM".into(), 1, 2));
+        assert_eq!(answer(&[0, 1, 2, 3, 4]), ("AAA".into(), 3, 3));
     }
 
     #[test]
@@ -362,7 +338,6 @@ mod tests {
     fn a_context_that_nobody_matches_is_shortened() {
         let study = study(&[("AMA", 0.5), ("MMM", 0.4), ("MMM", 0.4)]);
         let members = sorted_candidates(&study);
-        let members: Vec<_> = members.iter().collect();
         let vote = |prefix: &[Symbol]| NcClustering::full_prefix().vote(study.space(), &members, prefix);
         let given_am = vote(&[A, M]).unwrap();
         assert_eq!((given_am.context, given_am.chosen), (2, A));

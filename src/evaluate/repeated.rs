@@ -19,8 +19,8 @@ use crate::{
 /// the goal's score.
 ///
 /// How often may depend on what comes out, by a fixed [`Until`] and by the trial's [race](crate::study::Race) for that
-/// score: the report stays a function of the trial alone. To
-/// look again at those that lead a search, use [`Replicate`](crate::search::Replicate), which sees the whole study.
+/// score: the report stays a function of the trial alone. To look again at those that lead a search, use
+/// [`Replicate`](crate::search::Replicate), which sees the whole study.
 ///
 /// ```
 /// use composer_nas::{evaluate::{Repeated, Until}, prelude::*, study::{Origin, TrialId}};

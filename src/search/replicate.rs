@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// Every `every`-th proposal evaluates one of the `leaders` architectures with the best mean so far again, under a new
-/// seed, of those that ran to their end: the one with the fewest observations, among equals the better one. The others are `S`'s.
+/// seed, of those that ran to their end: the one with the fewest observations, among equals the better one. The others
+/// are `S`'s.
 ///
 /// Repetitions are trials like any other. Merge them with [`Pooled`](crate::aggregate::Pooled), so that means are
 /// compared and not the luckiest draws. A space that is known to the last sequence is finished: nothing is repeated

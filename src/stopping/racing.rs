@@ -29,10 +29,10 @@ pub struct Racing {
 }
 
 impl Default for Racing {
-    /// After 4 trials that ran to their end; from 4 repetitions of everything on; beyond one standard error. With more
-    /// trials fewer seconds are saved, with fewer repetitions leaders are lost (`docs/benchmarks.md`).
+    /// After 4 trials that ran to their end; from 3 repetitions of everything on; beyond one standard error. What other
+    /// settings save and cost is in `docs/benchmarks.md`.
     fn default() -> Self {
-        Self { trials: 4, repetitions: 4, errors: 1.0, clusters: NcClustering::CLUSTERS }
+        Self { trials: 4, repetitions: 3, errors: 1.0, clusters: NcClustering::CLUSTERS }
     }
 }
 
@@ -61,7 +61,7 @@ impl Racing {
         Self { errors: if errors.is_finite() { errors.max(0.0) } else { 0.0 }, ..self }
     }
 
-    /// Name and settings, such as `racing(trials=4, repetitions=4, errors=1)`: what a resumed search compares.
+    /// Name and settings, such as `racing(trials=4, repetitions=3, errors=1)`: what a resumed search compares.
     pub fn fingerprint(&self) -> String {
         let Self { trials, repetitions, errors, clusters: _ } = self;
         format!("racing(trials={trials}, repetitions={repetitions}, errors={errors})")

@@ -31,7 +31,8 @@ use crate::{
 
 /// Evaluates architectures by training them on the MAD tasks; the score is named `accuracy`.
 ///
-/// In a [race](crate::study::Race) for this score the repetitions of the trainings take turns, and end where it is lost.
+/// In a [race](crate::study::Race) for this score the repetitions of the trainings take turns, and end where it is
+/// lost.
 ///
 /// Where there is a folder for [checkpoints](Context::checkpoint), trainings that are done are not repeated by the next
 /// attempt.
