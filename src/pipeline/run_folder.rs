@@ -8,7 +8,6 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{Found, along};
 use crate::{
     durable,
     extrapolate::Target,
@@ -21,7 +20,7 @@ use crate::{
 };
 
 /// The folder of a search: `journal.jsonl`, and `architecture.json` and `target.json` where the search has ended and
-/// [`Found::write`] put them there.
+/// [`Found::write`](super::Found::write) put them there.
 ///
 /// ```no_run
 /// use composer_nas::{pipeline::RunFolder, prelude::*, report::Page};
@@ -114,35 +113,8 @@ pub enum RunFolderError {
 }
 
 const JOURNAL: &str = "journal.jsonl";
-const SUMMARY: &str = "architecture.json";
-const MODEL: &str = "target.json";
-
-impl Found {
-    /// Writes the result into the folder of the run, where the programs that go on from there find it:
-    /// `architecture.json`, a [`Summary`], and `target.json`, the model. With several objectives also `front1.json`,
-    /// `front2.json` and so on, the models of [`Found::front`], and `front.json`, a table of them. `target` is what
-    /// [`run`](super::Pipeline::run) was given. The journal should be `journal.jsonl` in the same folder.
-    ///
-    /// # Errors
-    /// [`RunFolderError::Write`]; earlier files are whole then.
-    pub fn write(&self, folder: impl AsRef<Path>, target: &Target) -> Result<(), RunFolderError> {
-        let folder = folder.as_ref();
-        let best = self.study.best();
-        let summary = Summary {
-            architecture: self.aggregated.clone(),
-            layers: self.aggregated.letters(),
-            aggregator: self.setup.aggregator.clone().unwrap_or_default(),
-            extrapolator: self.setup.extrapolator.clone(),
-            target: Some(target.clone()),
-            best_trial: best.as_ref().map(|best| best.trial.architecture.clone()),
-            best_score: best.as_ref().map(|best| self.study.goal().orient(best.value)),
-            trials: self.study.valid_trials(),
-        };
-        write(&folder.join(SUMMARY), &summary)?;
-        along::write_front(self, folder)?;
-        write(&folder.join(MODEL), &self.target)
-    }
-}
+pub(super) const SUMMARY: &str = "architecture.json";
+pub(super) const MODEL: &str = "target.json";
 
 impl RunFolder {
     /// Reads a run that is named by its folder or by the journal in it, also while the search writes it. Nothing is
@@ -232,7 +204,12 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{aggregate::Best, pipeline::Pipeline, space::SearchSpace, study};
+    use crate::{
+        aggregate::Best,
+        pipeline::{Found, Pipeline},
+        space::SearchSpace,
+        study,
+    };
 
     fn found(folder: &Path, target: &Target) -> Found {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 3).unwrap();

@@ -15,6 +15,7 @@ use super::{
     candidates,
     figure::{Figure, PlotError},
     front, importance, layers, models, predictions,
+    references::published_hybrids,
     running::Running,
     shell::{self, SHOWN},
     trials, used,
@@ -33,16 +34,6 @@ use crate::{
     study::{Study, TrialState},
     text::{self, html as escape, number},
 };
-
-/// What repeats in published hybrids, to be grown to the target's size beside the result.
-pub(super) fn published_hybrids() -> [(&'static str, Architecture); 4] {
-    [
-        ("Nemotron-H", baseline::nemotron_h(6, 1)),
-        ("Jamba", baseline::jamba(1)),
-        ("Qwen3-Next", baseline::qwen3_next(1)),
-        ("Samba", baseline::samba(2)),
-    ]
-}
 
 /// A page about one search, finished or running: one HTML file that needs nothing else.
 ///
