@@ -65,11 +65,11 @@ fn layouts(study: &Study) -> Vec<(&'static str, Architecture)> {
     let layers = space.layers();
     let blocks = layers / 2;
     let mut layouts = Vec::new();
-    if layers % 2 == 0 {
+    if layers.is_multiple_of(2) {
         layouts.push(("Llama-like", baseline::llama(blocks)));
         layouts.push(("sandwich", baseline::sandwich(blocks, (blocks / 3).max(1))));
     }
-    if layers % 3 == 0 {
+    if layers.is_multiple_of(3) {
         layouts.push(("striped 1:2", baseline::striped(layers / 3, 2)));
     }
     let mixers = space.symbols();
