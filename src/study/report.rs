@@ -33,7 +33,7 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
     /// Standard errors of other scores, by name, where they are known.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "BTreeMap::is_empty")]
     pub standard_errors: BTreeMap<String, f64>,
     /// How the evaluation went: the running value after so many steps of the whole trial, by ascending step. More is
     /// better, whatever the goal; [pruners](crate::stopping) compare trials by it. Set by the executor, from
@@ -268,6 +268,12 @@ pub(crate) fn left_out(id: TrialId, names: &[String]) -> Option<String> {
 fn points<'de, D: Deserializer<'de>>(file: D) -> Result<Vec<(usize, f64)>, D::Error> {
     let points = Vec::<(usize, Option<f64>)>::deserialize(file)?;
     Ok(points.into_iter().filter_map(|(step, value)| Some((step, value?))).collect())
+}
+
+/// Numbers by name in a file; those without a value are absent.
+fn known<'de, D: Deserializer<'de>>(file: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let numbers = BTreeMap::<String, Option<f64>>::deserialize(file)?;
+    Ok(numbers.into_iter().filter_map(|(name, number)| Some((name, number?))).collect())
 }
 
 /// Seconds in a file; 0 where they are absent.
