@@ -14,6 +14,7 @@ mod run_folder;
 mod session;
 mod trace;
 mod verdict;
+mod written;
 
 pub use along::FrontModel;
 pub use builder::Pipeline;

@@ -8,7 +8,6 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{Found, along};
 use crate::{
     durable,
     extrapolate::Target,
@@ -20,8 +19,8 @@ use crate::{
     study::Study,
 };
 
-/// The folder of a search: `journal.jsonl` and, once the search has ended and [`Found::write`] was called,
-/// `architecture.json` and `target.json`.
+/// The folder of a search: `journal.jsonl` and, once the search has ended and
+/// [`Found::write`](super::Found::write) was called, `architecture.json` and `target.json`.
 ///
 /// ```no_run
 /// use composer_nas::{pipeline::RunFolder, prelude::*, report::Page};
@@ -115,36 +114,8 @@ pub enum RunFolderError {
 }
 
 const JOURNAL: &str = "journal.jsonl";
-const SUMMARY: &str = "architecture.json";
-const MODEL: &str = "target.json";
-
-impl Found {
-    /// Writes the result into the run folder: `architecture.json`, a [`Summary`], and `target.json`, the model.
-    ///
-    /// With several objectives it also writes `front1.json`, `front2.json` and so on, the models of [`Found::front`],
-    /// and `front.json`, a table of them. `target` is the argument that was passed to [`run`](super::Pipeline::run).
-    /// The journal should be `journal.jsonl` in the same folder.
-    ///
-    /// # Errors
-    /// [`RunFolderError::Write`]. Files are replaced atomically, so an earlier file is never left half written.
-    pub fn write(&self, folder: impl AsRef<Path>, target: &Target) -> Result<(), RunFolderError> {
-        let folder = folder.as_ref();
-        let best = self.study.best();
-        let summary = Summary {
-            architecture: self.aggregated.clone(),
-            layers: self.aggregated.letters(),
-            aggregator: self.setup.aggregator.clone().unwrap_or_default(),
-            extrapolator: self.setup.extrapolator.clone(),
-            target: Some(target.clone()),
-            best_trial: best.as_ref().map(|best| best.trial.architecture.clone()),
-            best_score: best.as_ref().map(|best| self.study.goal().orient(best.value)),
-            trials: self.study.valid_trials(),
-        };
-        write(&folder.join(SUMMARY), &summary)?;
-        along::write_front(self, folder)?;
-        write(&folder.join(MODEL), &self.target)
-    }
-}
+pub(super) const SUMMARY: &str = "architecture.json";
+pub(super) const MODEL: &str = "target.json";
 
 impl RunFolder {
     /// Reads a run, given its folder or its journal. A running search can be read too. Nothing is changed.
@@ -238,7 +209,12 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{aggregate::Best, pipeline::Pipeline, space::SearchSpace, study};
+    use crate::{
+        aggregate::Best,
+        pipeline::{Found, Pipeline},
+        space::SearchSpace,
+        study,
+    };
 
     fn found(folder: &Path, target: &Target) -> Found {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 3).unwrap();

@@ -4,6 +4,7 @@ use super::{
     Page, costs,
     figure::{Figure, PlotError},
     models::{self, models},
+    references::published_hybrids,
     shell,
 };
 use crate::{
@@ -14,16 +15,6 @@ use crate::{
     space::{Architecture, baseline},
     text::{self, html as escape},
 };
-
-/// What repeats in published hybrids, to be grown to the target's size beside the result.
-pub(super) fn published_hybrids() -> [(&'static str, Architecture); 4] {
-    [
-        ("Nemotron-H", baseline::nemotron_h(6, 1)),
-        ("Jamba", baseline::jamba(1)),
-        ("Qwen3-Next", baseline::qwen3_next(1)),
-        ("Samba", baseline::samba(2)),
-    ]
-}
 
 impl Page<'_> {
     /// The result and the baselines at the target's size.

@@ -5,10 +5,7 @@ use plotters::{
     style::{Color, text_anchor::HPos},
 };
 
-use super::{
-    figure::{Area, Drawn, GREY, INK, write},
-    full_size::published_hybrids,
-};
+use super::figure::{Area, Drawn, GREY, INK, write};
 use crate::{
     primitive::Symbol,
     space::{Architecture, baseline},
@@ -24,6 +21,16 @@ pub(super) struct Reference {
     pub(super) cost: f64,
     /// The goal's score, where the sequence was evaluated.
     pub(super) score: Option<f64>,
+}
+
+/// What repeats in published hybrids, to be grown to the target's size beside the result.
+pub(super) fn published_hybrids() -> [(&'static str, Architecture); 4] {
+    [
+        ("Nemotron-H", baseline::nemotron_h(6, 1)),
+        ("Jamba", baseline::jamba(1)),
+        ("Qwen3-Next", baseline::qwen3_next(1)),
+        ("Samba", baseline::samba(2)),
+    ]
 }
 
 /// What mixes positions in published hybrids beside attention.

@@ -33,7 +33,7 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
     /// The standard errors of other scores, by name, if known.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "BTreeMap::is_empty")]
     pub standard_errors: BTreeMap<String, f64>,
     /// How many of the planned repetitions were made if the trial lost its [race](crate::study::Race); `None` if the
     /// trial ran to its end. Such a score has a larger error and is biased slightly towards worse values, so leaders
@@ -284,6 +284,12 @@ pub(crate) fn left_out(id: TrialId, names: &[String]) -> Option<String> {
 fn points<'de, D: Deserializer<'de>>(file: D) -> Result<Vec<(usize, f64)>, D::Error> {
     let points = Vec::<(usize, Option<f64>)>::deserialize(file)?;
     Ok(points.into_iter().filter_map(|(step, value)| Some((step, value?))).collect())
+}
+
+/// Reads numbers by name; those without a value are dropped.
+fn known<'de, D: Deserializer<'de>>(file: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let numbers = BTreeMap::<String, Option<f64>>::deserialize(file)?;
+    Ok(numbers.into_iter().filter_map(|(name, number)| Some((name, number?))).collect())
 }
 
 /// Reads seconds; 0 if they are missing.

@@ -81,8 +81,8 @@ impl Standardised {
         Ok(Self { values, mean: mean * unit, sd: (sd * unit).min(f64::MAX), noise: None })
     }
 
-    /// With the standard errors of the N outcomes as their known noise, where there are any. One without counts as noisy
-    /// as the median of the others, and none as less noisy than a tenth of it in variance.
+    /// With the standard errors of the N outcomes as their known noise, where there are any. One without counts as
+    /// noisy as the median of the others, and none as less noisy than a tenth of it in variance.
     #[must_use]
     pub(super) fn with_errors(self, errors: &[Option<f64>]) -> Self {
         let variance = |error: f64| (error / self.sd).powi(2).min(LARGEST_NOISE);
