@@ -1,6 +1,6 @@
 //! Trains a candidate as a protocol says.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::cell::RefCell;
 
 use burn::tensor::Device;
 use thiserror::Error;
@@ -11,7 +11,7 @@ use super::{
     kept::{Done, Kept},
     live::Live,
     readings::curve_mean,
-    repetitions::{Repetitions, order},
+    repetitions::{Repetitions, order, score, share},
 };
 use crate::{
     cost::{ModelCost, Workload},
@@ -150,11 +150,11 @@ impl Evaluator for Mad {
         let mut live = Live::new(context, self.protocol.steps());
         let mut kept = Kept::in_folder(context.checkpoint());
         let accelerator = device::is_accelerator(&self.device);
-        let mut repetitions = Repetitions::new(self);
+        let mut repetitions = Repetitions::new(&self.protocol);
         for (index, repeat) in order(trainings, trial.race.is_some()) {
             let training = &trainings[index];
             let configs = training.runs();
-            live.begin(training.label(), self.share(training) / training.repeats as f64);
+            live.begin(training.label(), share(trainings, training) / training.repeats as f64);
             let mut best: Option<TaskReport> = None;
             for (point, config) in configs.iter().enumerate() {
                 let number = repeat * configs.len() + point;
@@ -189,67 +189,6 @@ impl Evaluator for Mad {
         }
         Ok(repetitions.report())
     }
-}
-
-impl Mad {
-    /// The name of the score.
-    pub(super) const SCORE: &str = "accuracy";
-
-    /// The mean of each task, and the mean over tasks.
-    pub(super) fn score(&self, report: &mut Report) {
-        let mut tasks: Vec<(&str, Vec<(f64, f64)>)> = Vec::new();
-        for (training, task) in self.protocol.trainings.iter().zip(&report.tasks) {
-            let name = training.task.name();
-            let weighed = (training.weight, score(task));
-            match tasks.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, trainings)) => trainings.push(weighed),
-                None => tasks.push((name, vec![weighed])),
-            }
-        }
-        let weighed = tasks.iter().map(|(_, trainings)| {
-            let weight = trainings.iter().map(|(weight, _)| weight).sum::<f64>() / trainings.len() as f64;
-            (weight, weighted_mean(trainings))
-        });
-        let weighed: Vec<(f64, f64)> = weighed.collect();
-        report.scores.insert(Self::SCORE.into(), weighted_mean(&weighed));
-        report.scores.extend(tasks.iter().zip(&weighed).map(|((name, _), &(_, score))| ((*name).into(), score)));
-    }
-
-    /// Returns the standard errors of the tasks' scores, computed from those of the trainings. A task without
-    /// repetitions has none.
-    pub(super) fn errors(&self, errors: &[Option<f64>]) -> BTreeMap<String, f64> {
-        let mut tasks: BTreeMap<String, Vec<(f64, Option<f64>)>> = BTreeMap::new();
-        for (training, &error) in self.protocol.trainings.iter().zip(errors) {
-            tasks.entry(training.task.name().into()).or_default().push((training.weight, error));
-        }
-        let of_task = |trainings: Vec<(f64, Option<f64>)>| {
-            let total: f64 = trainings.iter().map(|(weight, _)| weight).sum();
-            let parts = trainings.into_iter().map(|(weight, error)| Some((weight / total * error?).powi(2)));
-            Some(parts.sum::<Option<f64>>()?.sqrt())
-        };
-        tasks.into_iter().filter_map(|(name, trainings)| Some((name, of_task(trainings)?))).collect()
-    }
-
-    /// What share of the trial's score that of a training is.
-    pub(super) fn share(&self, training: &Training) -> f64 {
-        let trainings = &self.protocol.trainings;
-        let counts = |training: &Training| {
-            let alike = trainings.iter().filter(|other| other.task.name() == training.task.name()).count();
-            training.weight / alike as f64
-        };
-        counts(training) / trainings.iter().map(counts).sum::<f64>()
-    }
-}
-
-/// Of (weight, score).
-fn weighted_mean(weighed: &[(f64, f64)]) -> f64 {
-    let total: f64 = weighed.iter().map(|(weight, _)| weight).sum();
-    weighed.iter().map(|(weight, score)| weight * score).sum::<f64>() / total
-}
-
-/// What a training counts: trainings here always say.
-pub(super) fn score(task: &TaskReport) -> f64 {
-    task.score.unwrap_or_default()
 }
 
 /// One training with one configuration.

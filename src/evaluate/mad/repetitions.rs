@@ -1,14 +1,19 @@
 //! The repetitions of a trial's trainings: in which order they are made, and what they amount to.
 
-use super::{Mad, Training, evaluator::score};
+use std::collections::BTreeMap;
+
+use super::{Protocol, Training};
 use crate::{
     statistics::standard_error,
     study::{Race, Raced, Report, TaskReport},
 };
 
+/// The name of the score.
+const SCORE: &str = "accuracy";
+
 /// What has been trained of a trial.
 pub(super) struct Repetitions<'a> {
-    mad: &'a Mad,
+    protocol: &'a Protocol,
     /// By training of the protocol.
     made: Vec<Vec<TaskReport>>,
     /// Of the largest candidate.
@@ -30,9 +35,9 @@ pub(super) fn order(trainings: &[Training], race: bool) -> Vec<(usize, usize)> {
 }
 
 impl<'a> Repetitions<'a> {
-    pub(super) fn new(mad: &'a Mad) -> Self {
-        let made = vec![Vec::new(); mad.protocol().trainings.len()];
-        Self { mad, made, parameters: 0, train_flops: 0.0 }
+    pub(super) fn new(protocol: &'a Protocol) -> Self {
+        let made = vec![Vec::new(); protocol.trainings.len()];
+        Self { protocol, made, parameters: 0, train_flops: 0.0 }
     }
 
     /// Another repetition of the training with this index.
@@ -44,9 +49,9 @@ impl<'a> Repetitions<'a> {
     pub(super) fn lost(&self, race: &Race) -> Option<Report> {
         let rarest = self.made.iter().map(Vec::len).min().filter(|&rarest| rarest > 1)?;
         let done = self.made.iter().map(Vec::len).sum();
-        let planned = self.mad.protocol().trainings.iter().map(|training| training.repeats).sum();
+        let planned = self.protocol.trainings.iter().map(|training| training.repeats).sum();
         let report = self.report();
-        let mean = report.scores.get(race.score()).filter(|_| done < planned && race.score() == Mad::SCORE)?;
+        let mean = report.scores.get(race.score()).filter(|_| done < planned && race.score() == SCORE)?;
         let lost = race.is_lost(*mean, report.standard_error, rarest);
         lost.then_some(Report { raced: Some(Raced { done, planned }), ..report })
     }
@@ -57,18 +62,73 @@ impl<'a> Repetitions<'a> {
         // Of the score: the sum over trainings, unknown where one is not repeated.
         let mut variance = Some(0.0);
         let mut errors = Vec::new();
-        for (training, made) in self.mad.protocol().trainings.iter().zip(&self.made) {
+        for (training, made) in self.protocol.trainings.iter().zip(&self.made) {
             let scores: Vec<f64> = made.iter().map(score).collect();
-            let share = self.mad.share(training);
+            let share = share(&self.protocol.trainings, training);
             let error = standard_error(&scores);
             variance = variance.zip(error).map(|(sum, error)| sum + (share * error).powi(2));
             errors.push(error);
             report.tasks.push(TaskReport::pooled(training.label(), &made.iter().collect::<Vec<_>>()));
         }
-        self.mad.score(&mut report);
-        report.standard_errors = self.mad.errors(&errors);
+        self.score(&mut report);
+        report.standard_errors = self.errors(&errors);
         Report { standard_error: variance.map(f64::sqrt), train_flops: Some(self.train_flops), ..report }
     }
+
+    /// Returns the standard errors of the tasks' scores, computed from those of the trainings. A task without
+    /// repetitions has none.
+    fn errors(&self, errors: &[Option<f64>]) -> BTreeMap<String, f64> {
+        let mut tasks: BTreeMap<String, Vec<(f64, Option<f64>)>> = BTreeMap::new();
+        for (training, &error) in self.protocol.trainings.iter().zip(errors) {
+            tasks.entry(training.task.name().into()).or_default().push((training.weight, error));
+        }
+        let of_task = |trainings: Vec<(f64, Option<f64>)>| {
+            let total: f64 = trainings.iter().map(|(weight, _)| weight).sum();
+            let parts = trainings.into_iter().map(|(weight, error)| Some((weight / total * error?).powi(2)));
+            Some(parts.sum::<Option<f64>>()?.sqrt())
+        };
+        tasks.into_iter().filter_map(|(name, trainings)| Some((name, of_task(trainings)?))).collect()
+    }
+
+    /// The mean of each task, and the mean over tasks.
+    fn score(&self, report: &mut Report) {
+        let mut tasks: Vec<(&str, Vec<(f64, f64)>)> = Vec::new();
+        for (training, task) in self.protocol.trainings.iter().zip(&report.tasks) {
+            let name = training.task.name();
+            let weighed = (training.weight, score(task));
+            match tasks.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, trainings)) => trainings.push(weighed),
+                None => tasks.push((name, vec![weighed])),
+            }
+        }
+        let weighed = tasks.iter().map(|(_, trainings)| {
+            let weight = trainings.iter().map(|(weight, _)| weight).sum::<f64>() / trainings.len() as f64;
+            (weight, weighted_mean(trainings))
+        });
+        let weighed: Vec<(f64, f64)> = weighed.collect();
+        report.scores.insert(SCORE.into(), weighted_mean(&weighed));
+        report.scores.extend(tasks.iter().zip(&weighed).map(|((name, _), &(_, score))| ((*name).into(), score)));
+    }
+}
+
+/// What share of the trial's score that of one of its trainings is.
+pub(super) fn share(trainings: &[Training], training: &Training) -> f64 {
+    let counts = |training: &Training| {
+        let alike = trainings.iter().filter(|other| other.task.name() == training.task.name()).count();
+        training.weight / alike as f64
+    };
+    counts(training) / trainings.iter().map(counts).sum::<f64>()
+}
+
+/// Of (weight, score).
+fn weighted_mean(weighed: &[(f64, f64)]) -> f64 {
+    let total: f64 = weighed.iter().map(|(weight, _)| weight).sum();
+    weighed.iter().map(|(weight, score)| weight * score).sum::<f64>() / total
+}
+
+/// What a training counts: trainings here always say.
+pub(super) fn score(task: &TaskReport) -> f64 {
+    task.score.unwrap_or_default()
 }
 
 #[cfg(test)]
