@@ -146,7 +146,8 @@ impl Distillation {
         let kl: Vec<f64> = found.iter().map(|divergence| divergence.kl).collect();
         let loss: Vec<f64> = found.iter().map(|divergence| divergence.loss).collect();
         let scores = BTreeMap::from([(KL.to_owned(), mean(&kl)), (LOSS.to_owned(), mean(&loss))]);
-        Ok(Report { scores, standard_error: standard_error(&kl), ..Report::default() })
+        // The windows are the same for every candidate.
+        Ok(Report { scores, standard_error: standard_error(&kl), shared_error: true, ..Report::default() })
     }
 
     /// The first layer in which an architecture differs from the parent's, or the number of layers.
