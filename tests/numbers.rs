@@ -94,6 +94,7 @@ fn report(rng: &mut Rng, finite: bool) -> Report {
         scores,
         raced: None,
         standard_error: maybe(rng, |rng| number(rng, finite)),
+        shared_error: rng.random_bool(0.5),
         standard_errors: (0..rng.random_range(0..3)).map(|_| (text(rng), number(rng, finite))).collect(),
         curve: curve(rng, finite),
         tasks: (0..rng.random_range(0..3)).map(|_| task(rng)).collect(),

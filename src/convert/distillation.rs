@@ -148,7 +148,8 @@ impl Distillation {
         let kl: Vec<f64> = found.iter().map(|divergence| divergence.kl).collect();
         let loss: Vec<f64> = found.iter().map(|divergence| divergence.loss).collect();
         let scores = BTreeMap::from([(KL.to_owned(), mean(&kl)), (LOSS.to_owned(), mean(&loss))]);
-        Ok(Report { scores, standard_error: standard_error(&kl), ..Report::default() })
+        // The windows are the same for every candidate.
+        Ok(Report { scores, standard_error: standard_error(&kl), shared_error: true, ..Report::default() })
     }
 
     /// Returns the first layer that differs from the parent, or the number of layers if none does.

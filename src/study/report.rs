@@ -32,6 +32,10 @@ pub struct Report {
     /// Standard error of the goal's score, if it was measured more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
+    /// Whether the standard errors are over data that all trials share. Such errors say how well the scores hold for
+    /// other data; they are not noise between trials.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared_error: bool,
     /// The standard errors of other scores, by name, if known.
     #[serde(default, deserialize_with = "known", skip_serializing_if = "BTreeMap::is_empty")]
     pub standard_errors: BTreeMap<String, f64>,
@@ -136,6 +140,11 @@ impl Report {
         if score == goal.score { self.standard_error } else { self.standard_errors.get(score).copied() }
     }
 
+    /// Returns the standard error of a score, if it is known and is noise between trials.
+    pub(crate) fn noise_of(&self, score: &str, goal: &Goal) -> Option<f64> {
+        self.error_of(score, goal).filter(|_| !self.shared_error)
+    }
+
     /// Returns a score or cost.
     pub(crate) fn measured(&self, of: &Measure) -> Result<f64, ReportError> {
         let (numbers, name) = match of {
@@ -225,6 +234,7 @@ impl Report {
             costs: first.costs.clone(),
             standard_error: all(&goal.score).and_then(|scores| standard_error(&scores)),
             raced: Raced::pooled(reports.iter().map(|report| report.raced)),
+            shared_error: false,
             standard_errors: errors.collect(),
             curve: Vec::new(),
             tasks: first.tasks.iter().map(|task| task.pooled_over(reports)).collect(),

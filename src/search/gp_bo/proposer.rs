@@ -177,7 +177,8 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
     ) -> Result<Self, GpError> {
         let observations = best_and_latest(study, study.observations().collect(), plan.observations);
         let values = prepare(observations.iter().map(|seen| seen.value).collect());
-        let error = |seen: &Observation<'_>| seen.report.standard_error.filter(|_| plan.standard_errors);
+        let goal = study.goal();
+        let error = |seen: &Observation<'_>| seen.report.noise_of(&goal.score, goal).filter(|_| plan.standard_errors);
         let outcomes = Outcomes { values, errors: observations.iter().map(error).collect() };
         let sequences: Vec<_> = observations.iter().map(|seen| seen.trial.architecture.clone()).collect();
         let mut met = HashSet::new();

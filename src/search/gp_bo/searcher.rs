@@ -42,7 +42,8 @@ use crate::{
 ///
 /// Where reports state a standard error of the goal's score, it is the noise of that observation, as BoTorch's
 /// `train_Yvar`, and the fit finds none. An observation without one counts as noisy as the median of the others, and
-/// none as less noisy than a tenth of that in variance.
+/// none as less noisy than a tenth of that in variance. Errors over data that all trials
+/// [share](crate::study::Report::shared_error) are none of this noise.
 ///
 /// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
 /// the process keeps the hyperparameters at which fits start, with much noise, and says so through
@@ -415,7 +416,14 @@ mod tests {
             let report = Report { standard_error: Some(error), ..Report::score("accuracy", accuracy) };
             study.apply(Event::Completed { id, report }).unwrap();
         }
+        let shared = study.trials().iter().fold(Study::new(space(4), Goal::default()), |mut shared, trial| {
+            let id = propose(&mut shared, trial.architecture.clone());
+            let report = Report { shared_error: true, ..trial.report().unwrap().clone() };
+            shared.apply(Event::Completed { id, report }).unwrap();
+            shared
+        });
         for knowing in all() {
+            assert_eq!(knowing.recommend(&shared).unwrap().letters(), "AMMA", "{knowing:?}");
             let unknowing = knowing.clone().with_standard_errors(false);
             assert_eq!(knowing.recommend(&study).unwrap().letters(), "AMMM", "{knowing:?}");
             assert_eq!(unknowing.recommend(&study).unwrap().letters(), "AMMA", "{unknowing:?}");

@@ -144,7 +144,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let values: Vec<_> = seen.iter().map(|seen| value(seen.report.scores.get(score))).collect();
         let sequences: Vec<_> = seen.iter().map(|seen| seen.trial.architecture.clone()).collect();
         let goal = self.study.goal();
-        let error = |seen: &Observation<'_>| seen.report.error_of(score, goal).filter(|_| self.plan.standard_errors);
+        let error = |seen: &Observation<'_>| seen.report.noise_of(score, goal).filter(|_| self.plan.standard_errors);
         let outcomes = Outcomes { values: winsorised(values), errors: seen.iter().map(error).collect() };
         let (surrogate, notice) = fitted(&self.encode, &sequences, &outcomes, starts, self.plan)?;
         self.others.push(Model { score: score.into(), direction, surrogate, notice });
