@@ -4,7 +4,8 @@
 //! and writes `runs/NAME/export`: a Hugging Face transformers folder with a model card but without weights and, if
 //! Megatron-LM can express the model, a launch script for it. `runs/NAME/front2.json` instead of the run exports the
 //! second model along the front of a search with several objectives, to `runs/NAME/export-front2`; `--front` exports
-//! all of them. `--help` lists the options.
+//! all of them. `--target llama_3b` scales the small architecture of the run to another size and exports that, to
+//! `runs/NAME/export-llama_3b`. `--help` lists the options.
 
 #[macro_use]
 mod shared;
@@ -19,9 +20,11 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 use composer_nas::{
     dims::Positions,
+    durable,
     export::{self, Format, Options, Precision, Provenance, SpecialTokens},
+    extrapolate::{Cycle, EqualSize, Extrapolator, Stack, Stretch},
     import,
-    pipeline::read_model,
+    pipeline::{RunFolder, read_model},
     prelude::*,
     primitive::{CustomAttention, QueryKeyNorm},
     text::{causes, line},
@@ -38,6 +41,10 @@ struct Args {
     /// Export every model along the front of a search with several objectives.
     #[arg(long, conflicts_with_all = ["out", "weights"])]
     front: bool,
+    /// Scale the small architecture of the run to this size instead, with the extrapolator of the search: the name or
+    /// JSON file of a target, as for `search`. May be repeated.
+    #[arg(long, value_name = "TARGET", conflicts_with_all = ["out", "weights", "front"])]
+    target: Vec<String>,
     /// The model class that the folder is for.
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
     format: FormatArg,
@@ -136,6 +143,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    if !args.target.is_empty() {
+        return args.target.iter().try_for_each(|name| export(args, &scaled(&args.run, name)?));
+    }
     if !args.front {
         return export(args, &args.run);
     }
@@ -145,6 +155,32 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let none = "--front: there is no front1.json in";
     ensure!(!models.is_empty(), "{none} {}: only a search with several objectives writes it", args.run.display());
     models.iter().try_for_each(|model| export(args, model))
+}
+
+/// Scales the small architecture of a run to a target, and writes the model beside that of the run.
+fn scaled(run: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let target = shared::target(name, "--target")?;
+    let primitives = Primitives::standard();
+    let RunFolder { folder, setup, summary, .. } = RunFolder::read(run)?;
+    let summary = summary.context("--target: the search has no result yet: run it to its end")?;
+    let extrapolator = extrapolator(setup.extrapolator.as_deref())?;
+    let model = extrapolator.extrapolate(&summary.architecture, &target, &primitives)?;
+    // A file of a target has the name that a person gave it.
+    let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
+    let path = folder.join(format!("{stem}.json"));
+    let ours = ["architecture", "target", "front"].contains(&&*stem);
+    ensure!(!ours && path != Path::new(name), "--target {name}: {} is in use, rename the target", shared::shown(&path));
+    durable::write(&path, &serde_json::to_vec_pretty(&model)?).with_context(|| shared::shown(&path))?;
+    Ok(path)
+}
+
+/// Returns the extrapolator with this fingerprint; runs of earlier versions have none and used `Auto`.
+fn extrapolator(fingerprint: Option<&str>) -> anyhow::Result<Box<dyn Extrapolator>> {
+    let all: [Box<dyn Extrapolator>; 5] =
+        [Box::new(Auto), Box::new(Cycle), Box::new(EqualSize), Box::new(Stack), Box::new(Stretch)];
+    let wanted = fingerprint.map_or_else(|| Auto.fingerprint(), Into::into);
+    let found = all.into_iter().find(|extrapolator| extrapolator.fingerprint() == wanted);
+    found.with_context(|| format!("--target: the run was scaled by {}, which this program lacks", line(&wanted)))
 }
 
 /// Exports one model, that of a run's folder or of a file.

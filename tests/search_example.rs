@@ -67,6 +67,20 @@ fn a_front_is_searched_by_costs_of_the_target() {
     assert!(!good && error.contains("name the folder of a run"), "{error}");
     let (good, error) = export(&["front1.json", "one"]);
     assert!(good && run.join("one/config.json").exists(), "{error}");
+    // Other sizes of the same result, by the same extrapolator.
+    let (good, error) = export(&[".", "--target", "llama_3b", "--target", "llama_350m"]);
+    assert!(good, "{error}");
+    let width = |name: &str| -> usize {
+        let text = fs::read_to_string(run.join(name)).unwrap();
+        serde_json::from_str::<ModelSpec>(&text).unwrap().dims.d_model
+    };
+    let widths = |name: &str| Target::named(name).unwrap().dims.d_model;
+    for name in ["llama_3b", "llama_350m"] {
+        assert_eq!(width(&format!("{name}.json")), widths(name));
+        assert!(run.join(format!("export-{name}/config.json")).exists());
+    }
+    let (good, error) = export(&[".", "--target", "none"]);
+    assert!(!good && error.contains("--target none is neither"), "{error}");
     // The same command again changes nothing.
     whole_search(runs, &arguments);
     assert_eq!(study(runs), first);
