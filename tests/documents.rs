@@ -200,7 +200,7 @@ fn the_book_has_every_page() {
 fn the_list_of_flags_is_that_of_the_search() {
     let help = help("search");
     let flags = help.split("\n      --").skip(1).map(|entry| {
-        let name = entry.split([' ', '\n']).next().unwrap();
+        let name = entry.split([' ', '\n', '[']).next().unwrap();
         let default = entry.split("[default: ").nth(1).map_or("", |rest| rest.split(']').next().unwrap());
         (format!("--{name}"), default.to_owned())
     });

@@ -58,9 +58,9 @@ pub struct EvaluatorArgs {
     pub stop_early: bool,
     /// Stop the repetitions of a trial once its score can no longer reach those of the best trials. The trial keeps the
     /// score of the repetitions that were made. Needs a score that is the mean of many trainings, as that of the
-    /// protocol quick or of --repeat 12. On by default from 16 layers, with such a score and one objective; --race=false
-    /// turns it off.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// protocol quick or of --repeat 12. On by default from 16 layers, with such a score and one objective;
+    /// --race=false turns it off.
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", require_equals = true, default_missing_value = "true")]
     race: Option<bool>,
     /// Step from which --stop-early compares trials; required for a command, whose number of steps is not known.
     #[arg(long, value_name = "STEP", requires = "stop_early")]

@@ -233,8 +233,8 @@ impl Vote {
     }
 }
 
-/// Returns the observations that count, by ascending value, then by sequence, so that sums do not depend on the order of the
-/// trials.
+/// Returns the observations that count, by ascending value, then by sequence, so that sums do not depend on the order
+/// of the trials.
 fn sorted_candidates(study: &Study) -> Vec<Candidate<'_>> {
     let any_whole = study.observations().any(|seen| seen.is_whole());
     let mut candidates: Vec<_> = study

@@ -169,8 +169,8 @@ impl<S: Searcher> Session<S> {
         self
     }
 
-    /// Hands out the searcher's trials with a race for their repetitions by this rule. A journal's `setup` names it. The
-    /// rule sees what the searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
+    /// Hands out the searcher's trials with a race for their repetitions by this rule. A journal's `setup` names it.
+    /// The rule sees what the searcher sees: with a [`lag`](Self::lag) the search stays repeatable.
     #[must_use]
     pub fn racing(mut self, rule: Racing) -> Self {
         self.racing = Some(rule);
