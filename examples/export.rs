@@ -43,7 +43,7 @@ struct Args {
     front: bool,
     /// Scale the small architecture of the run to this size instead, with the extrapolator of the search: the name or
     /// JSON file of a target, as for `search`. May be repeated.
-    #[arg(long, value_name = "TARGET", conflicts_with_all = ["out", "weights", "front"])]
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["out", "weights", "front"])]
     target: Vec<String>,
     /// The model class that the folder is for.
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
