@@ -52,15 +52,15 @@ use space::SpaceArgs;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Searches for a hybrid architecture on small synthetic tasks and scales it to a language model of Llama's size.
-///
-/// Run the same command again to resume the run, or with a larger --trials to extend it.
 /// The default number of trials: about four minutes on two cores for six layers.
 const TRIALS: usize = 24;
 
 /// The default number of trials for long sequences: at most half an hour for sixteen layers.
 const LONG_TRIALS: usize = 60;
 
+/// Searches for a hybrid architecture on small synthetic tasks and scales it to a language model of Llama's size.
+///
+/// Run the same command again to resume the run, or with a larger --trials to extend it.
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 struct Args {
