@@ -2,7 +2,7 @@
 //!
 //! Start `cargo run --release --example session -- --journal runs/mine/journal.jsonl --score loss --minimize`. Then
 //! `{"ask": {}}` returns a trial, and `{"tell": {"trial": 0, "result": {"scores": {"loss": 2.5}}}}` reports its result.
-//! Run the same command again to continue the session; `--help` lists the options. `docs/program.md` describes all
+//! Run the same command again to continue the session; `--help` lists the options. `docs/protocol.md` describes all
 //! requests, and `examples/python/composer_nas.py` is a client.
 
 #[macro_use]

@@ -12,7 +12,7 @@
 
 is a whole program: `search --evaluator "python train.py" --score loss --minimize` starts it for every trial.
 `Session` is the other way round: your program owns the loop, and asks a search what to evaluate next.
-docs/program.md describes the files and lines behind both, so that other languages can do the same.
+docs/protocol.md describes the files and lines behind both, so that other languages can do the same.
 """
 
 import json
@@ -140,7 +140,7 @@ class Session:
         self.setup = self._answer()
 
     def request(self, request):
-        """Sends a request and returns its answer, both as docs/program.md has them."""
+        """Sends a request and returns its answer, both as docs/protocol.md has them."""
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()

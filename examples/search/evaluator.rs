@@ -28,7 +28,7 @@ pub struct EvaluatorArgs {
     #[arg(long)]
     protocol: Option<String>,
     /// Evaluate candidates with this command instead of a protocol, for example "python train.py". It receives the path
-    /// of a JSON file as its last argument and answers with lines of JSON; docs/program.md describes both.
+    /// of a JSON file as its last argument and answers with lines of JSON; docs/protocol.md describes both.
     #[arg(long, value_name = "COMMAND", conflicts_with = "protocol", requires = "score")]
     evaluator: Option<String>,
     /// Whatever else the command's scores depend on, such as the version of your data. A run can be resumed only with

@@ -189,7 +189,7 @@ impl Attempt<'_> {
         };
         if let Some(breach) = hearing.breach() {
             return Err(EvalError::Fatal(seen(&format!(
-                "the program violates the protocol of docs/program.md: {breach}"
+                "the program violates the protocol of docs/protocol.md: {breach}"
             ))));
         }
         if let Some(answer) = hearing.answered() {

@@ -32,7 +32,7 @@ use crate::{
 /// Evaluates trials with an external command: a training in Python, a shell script, or any other program.
 ///
 /// For each trial, the command is started with one additional argument: the path of a JSON file that describes what to
-/// evaluate. It answers with JSON lines on its standard output. `docs/program.md` describes both formats; in short:
+/// evaluate. It answers with JSON lines on its standard output. `docs/protocol.md` describes both formats; in short:
 ///
 /// ```sh
 /// echo '{"progress": {"step": 10, "steps": 100, "value": 3.5}}'
@@ -177,7 +177,7 @@ impl Evaluator for Program {
 
     /// # Errors
     /// [`EvalError::Fatal`] if the command cannot be started, violates the protocol, or reports a fatal error;
-    /// [`EvalError::Infeasible`] and [`EvalError::Transient`] as described in `docs/program.md`.
+    /// [`EvalError::Infeasible`] and [`EvalError::Transient`] as described in `docs/protocol.md`.
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         if context.cancelled() {
             return Err(EvalError::Cancelled);

@@ -17,7 +17,7 @@ pub(super) const FORMAT: u32 = 1;
 /// Seeds are below this value, which every JSON parser reads exactly.
 const SEEDS: u64 = 1 << 53;
 
-/// The specification of one attempt, written as JSON to `spec.json`. `docs/program.md` describes it.
+/// The specification of one attempt, written as JSON to `spec.json`. `docs/protocol.md` describes it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Spec<'a> {
     pub format: u32,
