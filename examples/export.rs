@@ -248,7 +248,8 @@ fn export(args: &Args, of: &Path) -> anyhow::Result<()> {
         (None, Some(seed)) => Some(HybridLm::new(&spec, &primitives, Seed(seed), &device)?),
         (None, None) => None,
     };
-    let exported = export::hugging_face(&spec, model.as_ref(), &primitives, &out, &options).map_err(by_flags)?;
+    let exported = export::hugging_face(&spec, model.as_ref(), &primitives, &out, &options);
+    let exported = exported.map_err(by_flags)?;
     println!("{} as {}: {}", spec.architecture, exported.model_type, exported.files.join(", "));
     println!("{}", possible(&spec, &primitives));
     exported.warnings.iter().for_each(|warning| println!("warning: {}", line(&warned(warning))));
@@ -264,18 +265,28 @@ fn export(args: &Args, of: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says in one line which formats can hold the model.
+/// Says which formats can hold the model, and why not the others where it is `flat` alone.
 fn possible(spec: &ModelSpec, primitives: &Primitives) -> String {
     let (fit, others): (Vec<_>, Vec<_>) =
         export::formats(spec, primitives).into_iter().partition(|(_, fits)| fits.is_ok());
     let names = |formats: &[(Format, _)]| {
         formats.iter().map(|&(format, _)| FormatArg::name_of(format)).collect::<Vec<_>>().join(", ")
     };
-    let others = match others.is_empty() {
-        true => String::new(),
-        false => format!("; not {} (ask for one to see why)", names(&others)),
-    };
-    format!("possible values of --format: {}{others}", names(&fit))
+    let fitting = format!("possible values of --format: {}", names(&fit));
+    if fit.iter().any(|&(format, _)| format != Format::Flat) {
+        return match others.is_empty() {
+            true => fitting,
+            false => format!("{fitting}; not {} (ask for one to see why)", names(&others)),
+        };
+    }
+    let why = others.iter().filter_map(|(format, fits)| match fits {
+        Ok(()) => None,
+        Err(ExportError::Format { reason, .. }) => {
+            Some(format!("not {}: {}", FormatArg::name_of(*format), line(reason)))
+        }
+        Err(other) => Some(line(&causes(other))),
+    });
+    [fitting].into_iter().chain(why).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns an error in the words of the flags.
@@ -283,7 +294,7 @@ fn by_flags(error: ExportError) -> anyhow::Error {
     match &error {
         ExportError::Format { format, reason } => {
             let format = FormatArg::name_of(*format);
-            anyhow!("--format {format} cannot express the model: {reason}. Use --format flat or change the model")
+            anyhow!("--format {format} cannot express the model: {reason}; --format flat can")
         }
         ExportError::Occupied { path } => anyhow!(
             "{} already exists: choose another name, empty it, or add --overwrite (which only replaces a folder that \
