@@ -31,6 +31,8 @@ pub(super) fn flops(flops: f64) -> String {
 /// A cost of a model at the target's size, by its name among [`TargetCosts`](crate::extrapolate::TargetCosts).
 pub(super) fn target_cost(name: &str, value: f64) -> String {
     match name {
+        // What is not known is no count.
+        _ if !value.is_finite() || value < 0.0 => quantity(value),
         "parameters" | "active_parameters" => count(value as u64),
         "work" => flops(value),
         "cache" => bytes(value as u64),
@@ -113,10 +115,11 @@ mod tests {
             [1.536e13, 0.0, 1e300].map(flops).map(plain),
             ["15.4 TFLOP", "0 FLOP", "1e279 ZFLOP"].map(String::from)
         );
-        let costs = [("parameters", 45_800.0), ("cache", 0.0), ("decode", 0.0125), ("work", 2.5e9), ("mine", 3.0)];
+        let costs =
+            [("parameters", 45_800.0), ("cache", 0.0), ("decode", 0.0125), ("work", 2.5e9), ("cache", f64::NAN)];
         assert_eq!(
             costs.map(|(name, value)| target_cost(name, value)).map(plain),
-            ["45.8 k", "0 bytes", "12.5 ms", "2.50 GFLOP", "3.0000"]
+            ["45.8 k", "0 bytes", "12.5 ms", "2.50 GFLOP", "-"]
         );
         assert_eq!(range("1".into(), "1".into()) + &range("1".into(), "2".into()), "11 to 2");
         assert_eq!([64, 1 << 32, 1 << 96].map(many).map(plain), ["64", "4.29 B", "7.9e28"]);
