@@ -75,7 +75,8 @@ impl Comparison {
         ratio(first, row.cost.cache_bytes_per_sequence)
     }
 
-    /// Returns the cache size per sequence relative to the first row, or `None` if that has no cache or there is no row.
+    /// Returns the cache size per sequence relative to the first row, or `None` if that has no cache or there is no
+    /// row.
     pub(crate) fn relative_cache(&self, row: &ComparisonRow) -> Option<f64> {
         ratio(row.cost.cache_bytes_per_sequence, self.rows.first()?.cost.cache_bytes_per_sequence)
     }
