@@ -16,12 +16,12 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::{Parser, ValueEnum};
 use composer_nas::{
     dims::Positions,
     durable,
-    export::{self, Format, Options, Precision, Provenance, SpecialTokens},
+    export::{self, ExportError, Format, Options, Precision, Provenance, SpecialTokens, Warning},
     extrapolate::{Cycle, EqualSize, Extrapolator, Stack, Stretch},
     import,
     pipeline::{RunFolder, read_model},
@@ -84,7 +84,7 @@ struct Args {
     strict: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum FormatArg {
     Auto,
     DeciLm,
@@ -98,6 +98,33 @@ enum FormatArg {
     Granite,
     Qwen3Next,
     Flat,
+}
+
+impl FormatArg {
+    /// Returns the format of the library.
+    fn format(self) -> Format {
+        match self {
+            Self::Auto => Format::Auto,
+            Self::DeciLm => Format::DeciLm,
+            Self::LlamaCpp => Format::LlamaCpp,
+            Self::Llama => Format::Llama,
+            Self::NemotronH => Format::NemotronH,
+            Self::Mamba2 => Format::Mamba2,
+            Self::Lfm2 => Format::Lfm2,
+            Self::Qwen3 => Format::Qwen3,
+            Self::Bamba => Format::Bamba,
+            Self::Granite => Format::GraniteMoeHybrid,
+            Self::Qwen3Next => Format::Qwen3Next,
+            Self::Flat => Format::Flat,
+        }
+    }
+
+    /// Returns the flag's value for a format.
+    fn name_of(format: Format) -> String {
+        let argument = Self::value_variants().iter().find(|argument| argument.format() == format);
+        let value = argument.and_then(ValueEnum::to_possible_value);
+        value.map_or_else(|| format!("{format:?}"), |value| value.get_name().to_owned())
+    }
 }
 
 /// The attention variant.
@@ -195,20 +222,7 @@ fn export(args: &Args, of: &Path) -> anyhow::Result<()> {
     let name = run.canonicalize().ok().and_then(|run| Some(run.file_name()?.to_string_lossy().into_owned()));
     let options = Options {
         name,
-        format: match args.format {
-            FormatArg::Auto => Format::Auto,
-            FormatArg::DeciLm => Format::DeciLm,
-            FormatArg::LlamaCpp => Format::LlamaCpp,
-            FormatArg::Llama => Format::Llama,
-            FormatArg::NemotronH => Format::NemotronH,
-            FormatArg::Mamba2 => Format::Mamba2,
-            FormatArg::Lfm2 => Format::Lfm2,
-            FormatArg::Qwen3 => Format::Qwen3,
-            FormatArg::Bamba => Format::Bamba,
-            FormatArg::Granite => Format::GraniteMoeHybrid,
-            FormatArg::Qwen3Next => Format::Qwen3Next,
-            FormatArg::Flat => Format::Flat,
-        },
+        format: args.format.format(),
         precision: match args.precision {
             PrecisionArg::F32 => Precision::F32,
             PrecisionArg::F16 => Precision::F16,
@@ -234,15 +248,11 @@ fn export(args: &Args, of: &Path) -> anyhow::Result<()> {
         (None, Some(seed)) => Some(HybridLm::new(&spec, &primitives, Seed(seed), &device)?),
         (None, None) => None,
     };
-    let exported = export::hugging_face(&spec, model.as_ref(), &primitives, &out, &options)?;
+    let exported = export::hugging_face(&spec, model.as_ref(), &primitives, &out, &options);
+    let exported = exported.map_err(by_flags)?;
     println!("{} as {}: {}", spec.architecture, exported.model_type, exported.files.join(", "));
-    for (format, fits) in export::formats(&spec, &primitives) {
-        match fits {
-            Ok(()) => println!("format {format:?} holds it"),
-            Err(error) => println!("{}", line(&causes(&error))),
-        }
-    }
-    exported.warnings.iter().for_each(|warning| println!("warning: {}", line(&warning.to_string())));
+    println!("{}", possible(&spec, &primitives));
+    exported.warnings.iter().for_each(|warning| println!("warning: {}", line(&warned(warning))));
     match export::megatron(&spec, &primitives, &export::Training::default()) {
         Ok(script) => {
             let path = out.with_extension("megatron.sh");
@@ -253,6 +263,63 @@ fn export(args: &Args, of: &Path) -> anyhow::Result<()> {
     }
     println!("written to {}", shared::shown(&out));
     Ok(())
+}
+
+/// Says which formats can hold the model, and why not the others where it is `flat` alone.
+fn possible(spec: &ModelSpec, primitives: &Primitives) -> String {
+    let (fit, others): (Vec<_>, Vec<_>) =
+        export::formats(spec, primitives).into_iter().partition(|(_, fits)| fits.is_ok());
+    let names = |formats: &[(Format, _)]| {
+        formats.iter().map(|&(format, _)| FormatArg::name_of(format)).collect::<Vec<_>>().join(", ")
+    };
+    let fitting = format!("possible values of --format: {}", names(&fit));
+    if fit.iter().any(|&(format, _)| format != Format::Flat) {
+        return match others.is_empty() {
+            true => fitting,
+            false => format!("{fitting}; not {} (ask for one to see why)", names(&others)),
+        };
+    }
+    let why = others.iter().filter_map(|(format, fits)| match fits {
+        Ok(()) => None,
+        Err(ExportError::Format { reason, .. }) => {
+            Some(format!("not {}: {}", FormatArg::name_of(*format), line(reason)))
+        }
+        Err(other) => Some(line(&causes(other))),
+    });
+    [fitting].into_iter().chain(why).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns an error in the words of the flags.
+fn by_flags(error: ExportError) -> anyhow::Error {
+    match &error {
+        ExportError::Format { format, reason } => {
+            let format = FormatArg::name_of(*format);
+            anyhow!("--format {format} cannot express the model: {reason}; --format flat can")
+        }
+        ExportError::Occupied { path } => anyhow!(
+            "{} already exists: choose another name, empty it, or add --overwrite (which only replaces a folder that \
+             has a config.json)",
+            path.display()
+        ),
+        ExportError::Positions(_) => anyhow::Error::from(error).context("--positions"),
+        ExportError::Overflow { tensor, precision } => {
+            anyhow!("{tensor} has weights that are too large for {}: use --precision bf16 or f32", precision.name())
+        }
+        ExportError::Refused(warning) => anyhow!("refused because of --strict: {}", warned(warning)),
+        _ => error.into(),
+    }
+}
+
+/// Returns a warning in the words of the flags.
+fn warned(warning: &Warning) -> String {
+    match warning {
+        Warning::FirstBlockWithoutAttention => {
+            "block 0 has no attention, but vLLM needs one there: use --format llama-cpp, which adds one of zeros, if vLLM \
+             is to serve the model"
+                .into()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Returns how the architecture was found, if the folder is that of a run.

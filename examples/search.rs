@@ -37,7 +37,7 @@ use composer_nas::{
     report::{LivePage, Page},
     space::notation::Alphabet,
     stopping::{MedianPruner, Racing},
-    study::{Failure, StudyError, TrialId, TrialState},
+    study::{Failure, StudyError, Trial, TrialId, TrialState},
     text::{line, number, quantity},
 };
 use shared::{letters::Written, shown};
@@ -190,6 +190,7 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
     args.check(&space, path)?;
     let added = args.added()?;
     shared::say_reading(&added, primitives);
+    args.say_known(&added, path);
     let limit = args.time_limit()?;
     let executor = args.executor.executor(folder, &chosen.evaluator)?;
     args.announce(&space, &chosen, races, folder);
@@ -308,6 +309,20 @@ impl Args {
         shared::letters::read_all(&self.add, self.letters.as_ref())
     }
 
+    /// Says which architectures of --add the run already has: they are not evaluated again.
+    fn say_known(&self, added: &[Architecture], journal: &Path) {
+        if added.is_empty() || !journal.exists() {
+            return;
+        }
+        // What is wrong with the journal is said when it is resumed.
+        let Ok((_, study)) = journal::read(journal) else { return };
+        let kept = |trial: &Trial| !trial.is_invalid() && !self.invalidate.contains(&trial.id.0);
+        let known = |a: &&Architecture| study.trials().iter().any(|trial| kept(trial) && trial.architecture == **a);
+        for architecture in added.iter().filter(known) {
+            eprintln!("--add {architecture}: the run has this architecture already, nothing is added");
+        }
+    }
+
     /// Refuses what a search would refuse once its folder is there.
     fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
         ensure!(self.trials() > 0, PipelineError::NoTrials);
@@ -411,7 +426,9 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
         println!();
         for (band, along) in found.front.iter().enumerate() {
             let Band { low, high, architecture, .. } = &along.band;
-            let range = format!("{} to {}", quantity(*low), quantity(*high));
+            let mut ends = vec![quantity(*low), quantity(*high)];
+            ends.dedup();
+            let range = ends.join(" to ");
             println!("front{}.json  {:<28} for {second} {range}", band + 1, architecture.to_string());
         }
         println!();

@@ -82,10 +82,11 @@ pub fn number(value: f64, digits: usize) -> String {
 }
 
 /// Formats a score or a size for people: four digits after the point, or from 10,000 on three digits and an SI prefix.
+/// Zero is `0`.
 ///
 /// ```
 /// use composer_nas::text::quantity;
-/// assert_eq!([0.34526, 9_999.0, 25_792_512.0, -1.3e9].map(quantity), ["0.3453", "9999.0000", "25.8M", "-1.30G"]);
+/// assert_eq!([0.0, 0.34526, 9_999.0, 25_792_512.0].map(quantity), ["0", "0.3453", "9999.0000", "25.8M"]);
 /// ```
 pub fn quantity(value: f64) -> String {
     const UNITS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
@@ -100,6 +101,7 @@ pub fn quantity(value: f64) -> String {
             };
             format!("{scaled:.digits$}{letter}")
         }
+        _ if value == 0.0 => "0".into(),
         _ => number(value, 4),
     }
 }

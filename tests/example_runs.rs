@@ -131,6 +131,12 @@ fn runs_that_may_not_be_written_stay_as_they_are() {
     assert!(at("figures/models.svg").exists() && at("figures/trials.csv").exists());
     let (good, text) = told(program("export").arg(&run).arg(at("exported")));
     assert!(good && at("exported/config.json").exists(), "{text}");
+    assert!(text.contains("possible values of --format: flat\n") && !text.contains("Format::"), "{text}");
+    assert!(text.contains("not nemotron-h: attention without positions"), "{text}");
+    let (good, text) = told(program("export").arg(&run).arg(at("exported")));
+    assert!(!good && text.contains("add --overwrite"), "{text}");
+    let (good, text) = told(program("export").arg(&run).arg(at("mamba2")).args(["--format", "mamba2"]));
+    assert!(!good && text.contains("--format mamba2 cannot") && text.contains("--format flat"), "{text}");
     let card = fs::read_to_string(at("exported/README.md")).unwrap();
     assert!(card.contains("nc_clustering(clusters=5, context=0)") && card.contains("small architecture"), "{card}");
     let (good, text) = told(program("export").arg(&run).arg(at("others")).args(["--attention", "no-positions"]));

@@ -134,7 +134,9 @@ fn a_run_can_be_resumed_extended_corrected_and_read() {
     let extended = study(runs);
     assert_eq!((extended.trials().len(), extended.valid_trials()), (7, 6));
     assert_eq!((extended.trials()[4].origin, &extended.trials()[4].architecture), (Origin::Manual, &candidate));
-    succeed(runs, &more);
+    let again = search(runs, &more).output().unwrap();
+    let notes = String::from_utf8(again.stderr).unwrap();
+    assert!(again.status.success() && notes.contains(&format!("--add {candidate}: the run has")), "{notes}");
     assert_eq!(study(runs), extended);
     let shown = succeed(runs, &["--show"]);
     assert!(shown.contains("set aside: bad node"), "{shown}");

@@ -109,7 +109,9 @@ impl EvaluatorArgs {
         let candidates = Path::new(&self.candidates).file_stem().unwrap_or_default().to_string_lossy();
         let candidates = if candidates == "small" { "" } else { &candidates };
         let words = [command, &self.evaluator_version, candidates].into_iter().filter(|words| !words.is_empty());
-        words.map(plain).collect::<Vec<_>>().join("-")
+        let name = words.map(plain).collect::<Vec<_>>().join("-");
+        // `./train.sh` would make a hidden folder.
+        name.trim_start_matches(['.', '-']).into()
     }
 
     /// Whether a command evaluates.

@@ -75,6 +75,12 @@ impl Comparison {
         ratio(first, row.cost.cache_bytes_per_sequence)
     }
 
+    /// Returns the cache size per sequence relative to the first row, or `None` if that has no cache or there is no
+    /// row.
+    pub(crate) fn relative_cache(&self, row: &ComparisonRow) -> Option<f64> {
+        ratio(row.cost.cache_bytes_per_sequence, self.rows.first()?.cost.cache_bytes_per_sequence)
+    }
+
     /// Returns the training FLOPs per token relative to the first row, or `None` if there is no row.
     pub(crate) fn relative_work(&self, row: &ComparisonRow) -> Option<f64> {
         ratio(row.cost.train_flops_per_token, self.rows.first()?.cost.train_flops_per_token)

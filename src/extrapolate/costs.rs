@@ -114,6 +114,11 @@ impl<X: Extrapolator> TargetCosts<X> {
     }
 }
 
+/// Returns whether this is the fingerprint of [`TargetCosts`].
+pub(crate) fn is_target_costs(fingerprint: &str) -> bool {
+    fingerprint.contains(" to {\"name\":") && fingerprint.contains("}, workload {")
+}
+
 impl<X: Extrapolator + Send + Sync> KnownCosts for TargetCosts<X> {
     fn fingerprint(&self) -> String {
         fn text(value: &impl serde::Serialize) -> String {
@@ -194,6 +199,8 @@ mod tests {
         assert_eq!(found, [1.0 + 9.0 * 0.5 + 18.0 * 0.25, 9.0 * 2.0 + 18.0]);
         assert!(timed.costs(&"6F".parse().unwrap(), &["decode".into()]).unwrap_err().to_string().contains("timed"));
         assert_ne!(timed.fingerprint(), costs().fingerprint());
+        assert!([timed.fingerprint(), costs().fingerprint()].iter().all(|fingerprint| is_target_costs(fingerprint)));
+        assert!(!is_target_costs("attention to the end"));
     }
 
     #[test]

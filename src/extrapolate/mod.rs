@@ -21,6 +21,7 @@ mod target;
 
 pub use auto::Auto;
 pub use costs::TargetCosts;
+pub(crate) use costs::is_target_costs;
 pub use cycle::Cycle;
 pub use equal_size::{EqualSize, size_excess, size_notice};
 pub use stack::Stack;

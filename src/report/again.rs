@@ -1,8 +1,9 @@
 //! What is needed to run a search again, and what came to nothing.
 
 use super::{
-    shell::{self, Cell, LISTED, SHOWN},
+    shell::{self, Cell, Fact, LISTED, SHOWN},
     units,
+    used::{self, Known},
 };
 use crate::{
     extrapolate::Target,
@@ -26,11 +27,14 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target
         ("trials", study.valid_trials().to_string()),
     ];
     facts.extend(by_hand(study));
+    let plain = |(name, value)| -> Fact { (name, value, None) };
+    let mut facts: Vec<_> = facts.into_iter().map(plain).collect();
     if let Some(setup) = setup {
-        facts.extend(decided(setup));
+        facts.extend(decided(setup).into_iter().map(plain));
+        facts.extend(parts(setup));
     }
-    facts.extend(target.map(|target| ("target", target.name.clone())));
-    facts.push(("composer-nas", env!("CARGO_PKG_VERSION").into()));
+    facts.extend(target.map(|target| plain(("target", target.name.clone()))));
+    facts.push(plain(("composer-nas", env!("CARGO_PKG_VERSION").into())));
     let command = command.map(|command| format!("<pre>{}</pre>\n", escape(command)));
     command.unwrap_or_default() + &shell::facts(&facts)
 }
@@ -54,11 +58,27 @@ fn decided(setup: &Setup) -> Vec<(&'static str, String)> {
     facts.extend((!constraints.is_empty()).then_some(("constraints", constraints)));
     facts.push(("seed", setup.seed.0.to_string()));
     facts.push(("workers", workers));
-    facts.push(("searcher", setup.searcher.clone()));
-    facts.push(("evaluator", setup.evaluator.clone()));
-    facts.extend(setup.stopping.clone().map(|rule| ("stopping", rule)));
-    facts.extend(setup.aggregator.clone().map(|aggregator| ("aggregator", aggregator)));
-    facts.extend(setup.extrapolator.clone().map(|extrapolator| ("extrapolator", extrapolator)));
+    facts
+}
+
+/// The parts of the search: in words where they are ours, and by their fingerprints.
+fn parts(setup: &Setup) -> Vec<Fact> {
+    let words = |fingerprint: &str| used::words(fingerprint).map(Into::into);
+    let part = |name, fingerprint: &str, words: Option<String>| -> Fact {
+        match words {
+            Some(words) => (name, words, Some(fingerprint.into())),
+            None => (name, fingerprint.into(), None),
+        }
+    };
+    let evaluator = &setup.evaluator;
+    let mut facts = vec![
+        part("searcher", &setup.searcher, words(&setup.searcher)),
+        part("evaluator", evaluator, used::evaluator(evaluator)),
+    ];
+    facts.extend(setup.stopping.as_ref().map(|rule| part("stopping", rule, words(rule))));
+    let name = |fingerprint: &str| Known::named(fingerprint).map(|known| known.name());
+    facts.extend(setup.aggregator.as_ref().map(|aggregator| part("aggregator", aggregator, name(aggregator))));
+    facts.extend(setup.extrapolator.as_ref().map(|rule| part("extrapolator", rule, words(rule))));
     facts
 }
 

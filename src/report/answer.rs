@@ -152,7 +152,7 @@ mod tests {
         let fingerprint = setup(&NcClustering::n0().fingerprint());
         let html = Page::new(&study).setup(&fingerprint).html().unwrap();
         assert!(card(&html, &n0, "N_0, 5 clusters") && html.contains("id=\"votes\""));
-        assert_eq!(html.matches("N_0, 5 clusters").count(), 2);
+        assert_eq!(html.matches("N_0, 5 clusters").count(), 3);
         let fingerprint = setup(&Best.fingerprint());
         let html = Page::new(&study).setup(&fingerprint).html().unwrap();
         assert!(card(&html, &best, "best trial") && !html.contains("id=\"votes\""));
@@ -171,7 +171,10 @@ mod tests {
                 && !random.contains("id=\"predictions\"")
         );
         let composer = page(&GpBo::composer().fingerprint());
-        assert!(composer.contains("Searcher: gp_bo_composer(") && composer.contains("id=\"predictions\""));
+        let words = "Bayesian optimisation with a Gaussian process, as in Composer";
+        let fact = format!("<dt>searcher</dt><dd>{words} <span class=\"soft\">gp_bo_composer(");
+        assert!(composer.contains(&format!("Searcher: {words}.")) && composer.contains(&fact), "{composer}");
+        assert!(composer.contains("id=\"predictions\""));
         let default = page(&GpBo::default().fingerprint());
         let figure =
             |html: &str| html.split("id=\"predictions\"").nth(1).unwrap().split("</figure>").next().unwrap().to_owned();

@@ -6,13 +6,13 @@ use plotters::{
     chart::ChartBuilder,
     prelude::{PathElement, Polygon, SeriesLabelPosition},
     series::LineSeries,
-    style::{Color, RGBColor, WHITE},
+    style::{Color, WHITE},
 };
 
 use super::{
     PageError,
     axis::Axis,
-    figure::{Area, Drawn, Figure, Hints, PlotError, Room, csv, draw, label, steps, whole},
+    figure::{Area, COLOURS, Drawn, Figure, Hints, PlotError, Room, csv, draw, label, steps, whole},
     shell::{self, Cell},
 };
 use crate::{
@@ -28,21 +28,6 @@ const NAME: &str = "compare";
 
 /// Draws of the bootstrap behind an interval.
 const RESAMPLES: u64 = 2000;
-
-/// The colour of the group with this index.
-fn tone(index: usize) -> RGBColor {
-    const TONES: [RGBColor; 8] = [
-        RGBColor(66, 133, 244),
-        RGBColor(217, 95, 2),
-        RGBColor(79, 154, 88),
-        RGBColor(143, 101, 176),
-        RGBColor(214, 178, 60),
-        RGBColor(201, 90, 73),
-        RGBColor(104, 176, 206),
-        RGBColor(120, 120, 120),
-    ];
-    TONES[index % TONES.len()]
-}
 
 /// The best score so far after each evaluation of whole sequences.
 fn best_so_far(study: &Study) -> Vec<f64> {
@@ -138,6 +123,8 @@ fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &
     let longest = curves.iter().map(|(_, curve)| curve.len()).max().unwrap_or(0).max(2) as f64;
     let mut chart = ChartBuilder::on(area)
         .margin(4)
+        // The last label is wider than its tick.
+        .margin_right(14)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(1.0..longest, axis.range())?;
@@ -153,7 +140,7 @@ fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &
         .label_style(("sans-serif", 13))
         .draw()?;
     for (index, (name, curve)) in curves.iter().enumerate() {
-        let tone = tone(index);
+        let tone = COLOURS[index % COLOURS.len()];
         let points = |pick: fn(&Estimate) -> f64| -> Vec<_> {
             curve.iter().enumerate().map(|(at, mean)| (at as f64 + 1.0, axis.at(pick(mean)))).collect()
         };

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use plotters::{
     chart::ChartBuilder,
-    prelude::{Circle, PathElement, SeriesLabelPosition},
+    prelude::Circle,
     series::LineSeries,
     style::{Color, RGBColor, WHITE, text_anchor::HPos},
 };
@@ -12,8 +12,12 @@ use thiserror::Error;
 
 use super::{
     axis::Axis,
-    figure::{self, Area, COLOURS, Drawn, Figure, GREY, Hints, INK, PlotError, csv, fill, write},
+    figure::{
+        self, Area, COLOURS, Drawn, Figure, GREY, Hints, INK, Key, Mark, PlotError, Room, csv, fill, legend,
+        legend_height, write,
+    },
     shell::{self, Cell},
+    units,
 };
 use crate::{
     convert::{Choice, Damages},
@@ -37,7 +41,7 @@ pub enum ConversionPageError {
 }
 
 /// Writes a page with the damage of every replacement, quality over cost by method, and a table of all choices.
-/// `cost` says what the choices' costs count, such as `bytes of cache at 4096 tokens`.
+/// `cost` says what the choices' costs count, such as `bytes of cache at 4096 tokens`; bytes are shown in larger units.
 ///
 /// # Errors
 /// [`ConversionPageError`] when there is nothing to draw or the file cannot be written.
@@ -48,8 +52,8 @@ pub fn write_conversion(
     choices: &[Choice],
     cost: &str,
 ) -> Result<(), ConversionPageError> {
-    let figures = [quality(choices, cost)?, self::damages(damages)?];
-    let figures: String = figures.iter().map(shell::figure).collect();
+    let narrow = picture(choices, cost, Room::narrow(360))?;
+    let figures = shell::adaptive(&quality(choices, cost)?, &narrow) + &shell::figure(&self::damages(damages)?);
     let title = format!("{parent} as a hybrid");
     let body = format!(
         "<h1>{}</h1>\n<p class=\"soft\">Divergence from the parent's next-token distributions, on text that was kept apart \
@@ -62,18 +66,22 @@ pub fn write_conversion(
 
 fn table(choices: &[Choice], cost: &str) -> String {
     let axis = Axis::new(choices.iter().map(|choice| choice.kl));
+    let bytes = of_bytes(cost);
+    let shown = |count: u64| {
+        Cell::number(count as f64, if bytes.is_some() { units::bytes(count) } else { units::count(count) })
+    };
     let row = |choice: &Choice| {
         vec![
             Cell::text(&choice.method),
-            Cell::number(choice.budget as f64, choice.budget.to_string()),
-            Cell::number(choice.cost as f64, choice.cost.to_string()),
+            shown(choice.budget),
+            shown(choice.cost),
             Cell::measured(choice.kl, choice.standard_error, &axis),
             Cell::number(choice.loss, number(choice.loss, 4)),
             Cell::strip(&choice.architecture),
         ]
     };
     let rows: Vec<_> = choices.iter().map(row).collect();
-    let heads = ["method", "budget", cost, "KL, nats per token", "loss", "layers"];
+    let heads = ["method", "budget", bytes.unwrap_or(cost), "KL, nats per token", "loss", "layers"];
     shell::table_with_scale("choices", &heads, &rows, shell::SHOWN, Some((3, &axis)))
 }
 
@@ -154,50 +162,63 @@ pub fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotError> {
         name: QUALITY,
         title: "Quality over cost, by method".into(),
         caption: "KL from the parent; lower is better".into(),
-        svg: figure::draw(QUALITY, (980, 460), |area, _| lines(area, choices, cost))?,
+        svg: picture(choices, cost, Room::wide(460))?,
         csv: csv(&["method", "budget", "cost", "kl", "standard_error", "loss", "layers"], choices.iter().map(row)),
     })
 }
 
-fn lines(area: &Area, choices: &[Choice], cost: &str) -> Drawn {
+fn picture(choices: &[Choice], cost: &str, room: Room) -> Result<String, PlotError> {
+    figure::draw(QUALITY, (room.width as u32, room.height as u32), |area, _| lines(area, choices, cost, room))
+}
+
+/// What the bytes are of, where `cost` counts bytes.
+fn of_bytes(cost: &str) -> Option<&str> {
+    cost.strip_prefix("bytes of ")
+}
+
+fn lines(area: &Area, choices: &[Choice], cost: &str, room: Room) -> Drawn {
+    let (unit, title) = match of_bytes(cost) {
+        Some(what) => (1.0 / MIB, format!("{what}, MiB")),
+        None => (1.0 / MILLION, format!("millions of {cost}")),
+    };
     let mut methods: Vec<&str> = Vec::new();
     for choice in choices {
         if !methods.contains(&choice.method.as_str()) {
             methods.push(&choice.method);
         }
     }
+    let mut kinds: Vec<&str> = methods.iter().map(|method| kind(method)).collect();
+    kinds.dedup();
+    let colour = |at: usize| COLOURS[at % COLOURS.len()];
+    let keys: Vec<Key> = kinds.iter().enumerate().map(|(at, kind)| (Mark::Line, colour(at), *kind)).collect();
+    let within = room.width - BESIDE - MARGIN;
     let y = Axis::upward(choices.iter().map(|choice| choice.kl));
-    let x = Axis::upward(choices.iter().map(|choice| choice.cost as f64 * MEGA));
+    let x = Axis::upward(choices.iter().map(|choice| choice.cost as f64 * unit));
     let mut chart = ChartBuilder::on(area)
-        .margin(14)
+        .margin(MARGIN)
+        .margin_top(legend_height(&keys, within) + 8)
         .x_label_area_size(40)
-        .y_label_area_size(58)
+        .y_label_area_size(BESIDE - MARGIN)
         .build_cartesian_2d(x.range(), y.range())?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
-        .x_desc(format!("millions of {cost}"))
+        .x_desc(title)
+        .x_labels(room.labels())
         .y_desc("KL, nats per token")
         .x_label_formatter(&|tick| x.label(*tick, 1))
         .y_label_formatter(&|tick| y.label(*tick, 2))
-        .label_style(("sans-serif", 13))
+        .label_style(("sans-serif", room.letters()))
         .draw()?;
-    let mut kinds: Vec<&str> = methods.iter().map(|method| kind(method)).collect();
-    kinds.dedup();
     for method in &methods {
-        let at = kinds.iter().position(|known| *known == kind(method)).unwrap_or_default();
-        let colour = COLOURS[at % COLOURS.len()];
+        let colour = colour(kinds.iter().position(|known| *known == kind(method)).unwrap_or_default());
         let own = choices.iter().filter(|choice| choice.method == *method);
-        let mut points: Vec<_> = own.map(|choice| (x.at(choice.cost as f64 * MEGA), y.at(choice.kl))).collect();
+        let mut points: Vec<_> = own.map(|choice| (x.at(choice.cost as f64 * unit), y.at(choice.kl))).collect();
         points.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
-        let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
-        let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2));
-        series.label(figure::label(method)).legend(key);
+        chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
     }
-    let labels = &mut chart.configure_series_labels();
-    labels.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.8)).border_style(GREY);
-    Ok(labels.label_font(("sans-serif", 13)).draw()?)
+    legend(area, &keys, (BESIDE, 0), within)
 }
 
 /// The method without the number of its seed: searches share a colour.
@@ -205,8 +226,13 @@ fn kind(method: &str) -> &str {
     method.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end()
 }
 
-/// Costs are shown in millions.
-const MEGA: f64 = 1e-6;
+/// Pixels around the plot, and left of it.
+const MARGIN: i32 = 14;
+const BESIDE: i32 = MARGIN + 58;
+
+/// Costs are drawn in these units.
+const MIB: f64 = 1_048_576.0;
+const MILLION: f64 = 1e6;
 
 #[cfg(test)]
 mod tests {

@@ -45,7 +45,7 @@ fn lines(costs: &Comparison) -> Vec<Line> {
     }
     lines.extend([
         line(format!("cache for {seq_len} tokens"), &|row| units::bytes(row.cost.cache_bytes_per_sequence)),
-        line(format!("times smaller than that of {first}"), &|row| times(costs.cache_reduction(row))),
+        line(format!("cache relative to {first}"), &|row| times(costs.relative_cache(row))),
         line("forward pass per token".into(), &|row| units::flops(row.cost.forward_flops_per_token as f64)),
         line("training per token".into(), &|row| units::flops(row.cost.train_flops_per_token as f64)),
         line(format!("training relative to {first}"), &|row| times(costs.relative_work(row))),

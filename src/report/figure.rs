@@ -4,7 +4,10 @@ use std::{error::Error, io, path::Path};
 
 use plotters::{
     coord::Shift,
-    prelude::{Circle, Cross, DrawingArea, EmptyElement, IntoDrawingArea, PathElement, Rectangle, SVGBackend, Text},
+    prelude::{
+        Circle, Cross, DrawingArea, EmptyElement, IntoDrawingArea, PathElement, Rectangle, SVGBackend, Text,
+        TriangleMarker,
+    },
     style::{
         Color, IntoTextStyle, RGBColor, WHITE,
         text_anchor::{HPos, Pos, VPos},
@@ -262,6 +265,7 @@ pub(super) enum Mark {
     Line,
     Dot,
     Ring,
+    Triangle,
     Cross,
     Area,
 }
@@ -304,6 +308,7 @@ pub(super) fn legend(area: &Area, keys: &[Key], (left, top): (i32, i32), width: 
             Mark::Line => area.draw(&PathElement::new([(from, middle), (from + 16, middle)], color.stroke_width(2)))?,
             Mark::Dot => area.draw(&Circle::new(at, 3, color.filled()))?,
             Mark::Ring => area.draw(&Circle::new(at, 6, color.stroke_width(2)))?,
+            Mark::Triangle => area.draw(&TriangleMarker::new(at, 6, color.filled()))?,
             Mark::Cross => area.draw(&Cross::new(at, 4, color.stroke_width(2)))?,
             Mark::Area => fill(area, [(from, middle - 5), (from + 16, middle + 5)], color)?,
         }

@@ -4,14 +4,18 @@ use plotters::{
     chart::ChartBuilder,
     prelude::{Circle, Cross, PathElement, Rectangle, TriangleMarker},
     series::LineSeries,
-    style::{Color, RGBColor, WHITE, text_anchor::HPos},
+    style::{Color, RGBColor, WHITE},
 };
 
 use super::{
     axis::Axis,
-    figure::{Area, BLUE, Drawn, Figure, GREY, Hints, INK, ORANGE, PlotError, csv, draw, label, steps, whole, write},
+    figure::{
+        Area, BLUE, Drawn, Figure, GREY, Hints, INK, Key, Mark, ORANGE, PlotError, Room, csv, draw, label, legend,
+        legend_height, steps, whole,
+    },
     references::{Names, references},
     shell::{self, Cell, SHOWN},
+    units,
 };
 use crate::{
     aggregate::{BANDS, Band, NcClustering, along_front},
@@ -20,10 +24,9 @@ use crate::{
 };
 
 const NAME: &str = "front";
-/// Pixels of the picture of the front: its width, around it, and left of the plot.
-const WIDTH: i32 = 930;
+/// Pixels around the plots, and left of them.
 const MARGIN: i32 = 12;
-const LEFT: i32 = MARGIN + 64;
+const LEFT: i32 = MARGIN + 60;
 /// The colour of a band.
 const SHADE: RGBColor = RGBColor(242, 244, 248);
 
@@ -44,9 +47,19 @@ pub fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
         name: NAME,
         title: "The front".into(),
         caption: format!("{count} of {} sequences are beaten by no other{rest}", pooled.observations().count()),
-        svg: draw(NAME, (WIDTH as u32, 380), |area, hints| paint(&pooled, &second, area, hints))?,
+        svg: picture(&pooled, &second, Room::wide(380))?,
         csv: numbers(&pooled),
     }))
+}
+
+/// The same for a phone.
+pub(super) fn narrow_front(study: &Study) -> Result<Option<String>, PlotError> {
+    let Some(second) = study.goal().objectives().nth(1) else { return Ok(None) };
+    picture(&study.pooled(), &second, Room::narrow(360)).map(Some)
+}
+
+fn picture(study: &Study, second: &Objective, room: Room) -> Result<String, PlotError> {
+    draw(NAME, (room.width as u32, room.height as u32), |area, hints| paint(study, second, room, area, hints))
 }
 
 /// The hypervolume after every trial, above the [reference](Study::reference) of all; `None` for a goal of one
@@ -55,6 +68,11 @@ pub fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
 pub fn hypervolume(study: &Study) -> Result<Option<Figure>, PlotError> {
+    Ok(hypervolumes(study)?.map(|(figure, _)| figure))
+}
+
+/// The hypervolume after every trial, and the same picture for a phone: each point takes time.
+pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, PlotError> {
     const NAME: &str = "hypervolume";
     if !study.goal().has_several() {
         return Ok(None);
@@ -80,36 +98,44 @@ pub fn hypervolume(study: &Study) -> Result<Option<Figure>, PlotError> {
             number(100.0 * high / best, 1)
         )
     });
-    let axis = Axis::upward([100.0]);
-    let line: Vec<_> = points.iter().map(|&(trial, value)| (trial as f64, axis.at(100.0 * value / best))).collect();
+    let shares: Vec<_> = points.iter().map(|&(trial, value)| (trial as f64, 100.0 * value / best)).collect();
     let last = study.next_id().0.max(1) as f64;
-    let paint = |area: &Area| -> Drawn {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(40)
-            .y_label_area_size(64)
-            .build_cartesian_2d(-0.5..last - 0.5, axis.range())?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .light_line_style(WHITE)
-            .x_desc("trial")
-            .y_desc("% of the last")
-            .x_labels(12)
-            .x_label_formatter(&|&x| whole(x))
-            .y_label_formatter(&|y| axis.label(*y, 3))
-            .label_style(("sans-serif", 13))
-            .draw()?;
-        chart.draw_series(LineSeries::new(steps(&line), ORANGE.stroke_width(2)))?;
-        Ok(())
+    let picture = |room: Room| {
+        let size = (room.width as u32, room.height as u32);
+        draw(NAME, size, |area, _| paint_hypervolume(&shares, last, room, area))
     };
-    Ok(Some(Figure {
+    let figure = Figure {
         name: NAME,
         title: "Hypervolume".into(),
         caption: format!("What the front dominates, in percent of the last{}", interval.unwrap_or_default()),
-        svg: draw(NAME, (930, 240), |area, _| paint(area))?,
+        svg: picture(Room::wide(240))?,
         csv: csv(&["trial", "hypervolume"], points.iter().map(|&(trial, value)| vec![trial.to_string(), exact(value)])),
-    }))
+    };
+    Ok(Some((figure, picture(Room::narrow(240))?)))
+}
+
+/// Percent of the last hypervolume by trial.
+fn paint_hypervolume(shares: &[(f64, f64)], last: f64, room: Room, area: &Area) -> Drawn {
+    let axis = Axis::upward([100.0]);
+    let line: Vec<_> = shares.iter().map(|&(trial, share)| (trial, axis.at(share))).collect();
+    let mut chart = ChartBuilder::on(area)
+        .margin(MARGIN)
+        .x_label_area_size(40)
+        .y_label_area_size(LEFT - MARGIN)
+        .build_cartesian_2d(-0.5..last - 0.5, axis.range())?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(WHITE)
+        .x_desc("trial")
+        .y_desc("% of the last")
+        .x_labels(room.labels().min(last as usize + 1))
+        .x_label_formatter(&|&x| whole(x))
+        .y_label_formatter(&|y| axis.label(*y, 0))
+        .label_style(("sans-serif", room.letters()))
+        .draw()?;
+    chart.draw_series(LineSeries::new(steps(&line), ORANGE.stroke_width(2)))?;
+    Ok(())
 }
 
 /// A value of an objective of an observation.
@@ -121,7 +147,7 @@ fn first(study: &Study) -> Objective {
     Objective { of: Measure::Score(study.goal().score.clone()), direction: study.goal().direction }
 }
 
-fn paint(study: &Study, second: &Objective, area: &Area, hints: &mut Hints) -> Drawn {
+fn paint(study: &Study, second: &Objective, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
     let first = first(study);
     let known = references(study, second);
     let xs = study.observations().filter_map(|seen| value(&seen, second));
@@ -130,12 +156,16 @@ fn paint(study: &Study, second: &Objective, area: &Area, hints: &mut Hints) -> D
         study.observations().filter_map(|seen| Some((value(&seen, &first)?, seen.report.standard_error))).collect();
     let across = Axis::new(xs);
     let up = Axis::with_bars(&ys);
-    let names = Names::new(&known, WIDTH, |cost| LEFT + (across.share(cost) * f64::from(WIDTH - LEFT - MARGIN)) as i32);
+    let within = room.width - LEFT - MARGIN;
+    let names = Names::new(&known, room.width, |cost| LEFT + (across.share(cost) * f64::from(within)) as i32);
+    let bands = bands(study, &second.of);
+    let keys = keys(study, !known.is_empty());
+    let top = legend_height(&keys, within) + 8;
     let mut chart = ChartBuilder::on(area)
         .margin(MARGIN)
-        .margin_top(36 + names.height())
+        .margin_top(top + names.height())
         .x_label_area_size(40)
-        .y_label_area_size(64)
+        .y_label_area_size(LEFT - MARGIN)
         .build_cartesian_2d(across.range(), up.range())?;
     chart
         .configure_mesh()
@@ -144,14 +174,15 @@ fn paint(study: &Study, second: &Objective, area: &Area, hints: &mut Hints) -> D
         .x_desc(label(second.of.name()))
         .y_desc(label(first.of.name()))
         .x_label_formatter(&|x| across.label(*x, 3))
+        .x_labels(room.labels())
         .y_label_formatter(&|y| up.label(*y, 3))
-        .label_style(("sans-serif", 13))
+        .label_style(("sans-serif", room.letters()))
         .draw()?;
-    for band in bands(study, &second.of).iter().step_by(2) {
+    for band in bands.iter().step_by(2) {
         let [left, right] = [band.low, band.high].map(|edge| across.at(edge));
         chart.draw_series([Rectangle::new([(left, up.range().start), (right, up.range().end)], SHADE.filled())])?;
     }
-    names.draw(area, 36, chart.backend_coord(&(across.range().start, up.range().start)).1)?;
+    names.draw(area, top, chart.backend_coord(&(across.range().start, up.range().start)).1)?;
     for reference in &known {
         let Some(score) = reference.score else { continue };
         chart.draw_series([Cross::new((across.at(reference.cost), up.at(score)), 8, INK.stroke_width(1))])?;
@@ -175,7 +206,7 @@ fn paint(study: &Study, second: &Objective, area: &Area, hints: &mut Hints) -> D
         let pixel = chart.backend_coord(&place);
         hints.point(pixel, &hint(&seen, [&first, second]));
     }
-    legend(area, !known.is_empty())
+    legend(area, &keys, (LEFT, 0), within)
 }
 
 fn hint(seen: &Observation<'_>, objectives: [&Objective; 2]) -> String {
@@ -186,20 +217,18 @@ fn hint(seen: &Observation<'_>, objectives: [&Objective; 2]) -> String {
     format!("{}, {}: {}", seen.trial.id, seen.trial.architecture, values.join(", "))
 }
 
-/// What the marks mean, above the plot.
-fn legend(area: &Area, references: bool) -> Drawn {
-    const Y: i32 = 18;
-    area.draw(&PathElement::new([(76, Y), (92, Y)], ORANGE.stroke_width(2)))?;
-    write(area, "front", (98, Y), 13, INK, HPos::Left)?;
-    area.draw(&Circle::new((152, Y), 3, BLUE.filled()))?;
-    write(area, "trial", (162, Y), 13, INK, HPos::Left)?;
-    area.draw(&TriangleMarker::new((212, Y), 6, BLUE.filled()))?;
-    write(area, "added by hand", (222, Y), 13, INK, HPos::Left)?;
-    area.draw(&Circle::new((332, Y), 6, BLUE.stroke_width(2)))?;
-    write(area, "merged", (344, Y), 13, INK, HPos::Left)?;
-    write(area, "shaded: every other band below", (404, Y), 13, GREY, HPos::Left)?;
-    let known = "dashed: cost of a known layout, cross: its score";
-    if references { write(area, known, (604, Y), 13, GREY, HPos::Left) } else { Ok(()) }
+/// What the marks mean.
+fn keys(study: &Study, references: bool) -> Vec<Key<'static>> {
+    let has = |origin: Origin| study.observations().any(|seen| seen.trial.origin == origin);
+    let mut keys = vec![(Mark::Line, ORANGE, "front"), (Mark::Dot, BLUE, "trial")];
+    keys.extend(has(Origin::Manual).then_some((Mark::Triangle, BLUE, "added by hand")));
+    keys.extend(has(Origin::Merged).then_some((Mark::Ring, BLUE, "merged")));
+    keys.push((Mark::Area, SHADE, "every other band below"));
+    if references {
+        keys.push((Mark::Line, GREY, "dashed: cost of a known layout"));
+        keys.push((Mark::Cross, INK, "its score"));
+    }
+    keys
 }
 
 /// One line per sequence: objectives, standard error, whether it is on the front.
@@ -223,8 +252,8 @@ fn bands(study: &Study, measure: &Measure) -> Vec<Band> {
     along_front(study, measure, BANDS, &NcClustering::n0()).unwrap_or_default()
 }
 
-/// The front as a table, and an architecture per band.
-pub(super) fn tables(study: &Study) -> String {
+/// The front as a table, and an architecture per band. Costs have units where they are the `target`'s.
+pub(super) fn tables(study: &Study, target: bool) -> String {
     let Some(second) = study.goal().objectives().nth(1) else { return String::new() };
     let pooled = study.pooled();
     let objectives: Vec<_> = study.goal().objectives().collect();
@@ -236,33 +265,37 @@ pub(super) fn tables(study: &Study) -> String {
         let none = "No trial is within the bounds of the goal";
         return format!("<p>{none}{}.</p>\n", nearest.unwrap_or_default());
     }
+    let in_units = |measure: &Measure, value: f64| match measure {
+        Measure::Cost(name) if target => units::target_cost(name, value),
+        _ => quantity(value),
+    };
     let row = |seen: &Observation<'_>| {
-        let mut cells = vec![Cell::strip(&seen.trial.architecture), Cell::text(&seen.trial.architecture.to_string())];
+        let mut cells = vec![Cell::layers(&seen.trial.architecture)];
         cells.extend(objectives.iter().enumerate().map(|(at, objective)| {
             let shown = value(seen, objective).unwrap_or(f64::NAN);
             let error = seen.report.standard_error.filter(|_| at == 0);
             let error = error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
-            Cell::number(shown, quantity(shown) + &error)
+            Cell::number(shown, in_units(&objective.of, shown) + &error)
         }));
         cells
     };
     let heads: Vec<_> =
-        ["layers", "architecture"].into_iter().chain(objectives.iter().map(|objective| objective.of.name())).collect();
+        ["architecture"].into_iter().chain(objectives.iter().map(|objective| objective.of.name())).collect();
     let rows: Vec<_> = best.iter().map(row).collect();
     let table = shell::table("front-table", &heads, &rows, SHOWN);
     let rows: Vec<_> = bands(&pooled.searched(), &second.of)
         .iter()
         .map(|band| {
-            let range = format!("{} to {}", quantity(band.low), quantity(band.high));
+            let [low, high] = [band.low, band.high].map(|end| in_units(&second.of, end));
+            let range = units::range(low, high);
             vec![
                 Cell::number(band.low, range),
                 Cell::number(band.observations as f64, band.observations.to_string()),
-                Cell::strip(&band.architecture),
-                Cell::text(&band.architecture.to_string()),
+                Cell::layers(&band.architecture),
             ]
         })
         .collect();
-    let heads = [second.of.name(), "sequences", "layers", "merged by N_0"];
+    let heads = [second.of.name(), "sequences", "merged by N_0"];
     format!(
         "{table}<p class=\"soft\">An architecture for every band, merged from the sequences in it; the best of \
          them where that one has no place in the band.</p>\n{}",

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     durable,
-    extrapolate::Target,
+    extrapolate::{Target, is_target_costs},
     journal::Setup,
     model::ModelSpec,
     pipeline::RunFolder,
@@ -241,9 +241,14 @@ impl<'a> Page<'a> {
 
     /// The front, as figures and tables; empty with one objective.
     fn compromises(&self) -> Result<String, PlotError> {
-        let figures = [front::front(self.study)?, front::hypervolume(self.study)?];
-        let [front, volume] = figures.map(|figure| figure.as_ref().map(shell::figure).unwrap_or_default());
-        Ok(front + &front::tables(self.study) + &volume)
+        let study = self.study;
+        let (Some(front), Some(narrow)) = (front::front(study)?, front::narrow_front(study)?) else {
+            return Ok(String::new());
+        };
+        let costs = self.setup.and_then(|setup| setup.costs.as_deref());
+        let tables = front::tables(study, costs.is_some_and(is_target_costs));
+        let volume = front::hypervolumes(study)?.map(|(figure, narrow)| shell::adaptive(&figure, &narrow));
+        Ok(shell::adaptive(&front, &narrow) + &tables + &volume.unwrap_or_default())
     }
 
     /// The searcher's surrogate; `None` where it has none that is known here.
@@ -283,7 +288,8 @@ impl<'a> Page<'a> {
                 "The searcher is not known to this page: the model shown is that of the default searcher.".into()
             }
             (Some(setup), Some(_)) => {
-                format!("The searcher models the score as a function of the layers. Searcher: {}.", setup.searcher)
+                let searcher = used::words(&setup.searcher).unwrap_or(&setup.searcher);
+                format!("The searcher models the score as a function of the layers. Searcher: {searcher}.")
             }
             (Some(setup), None) => {
                 format!("The searcher, {}, has no model of the score that is known here.", setup.searcher)

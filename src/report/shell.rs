@@ -245,19 +245,30 @@ const LONGEST: usize = 5000;
 
 /// A text, folded up behind its first word where it is long.
 fn folded(value: &str) -> String {
-    match (value.chars().count() > LONG, value.split_whitespace().next()) {
-        (true, Some(first)) => {
-            let first = text::shortened(first, FIRST);
-            let text = text::shortened(value, LONGEST);
-            format!("<details><summary>{}</summary><code>{}</code></details>", escape(&first), escape(&text))
-        }
-        _ => escape(value),
-    }
+    let first = value.split_whitespace().next().unwrap_or_default();
+    folded_behind(&text::shortened(first, FIRST), value)
 }
 
+/// A text, folded up behind these words where it is long.
+fn folded_behind(words: &str, value: &str) -> String {
+    if value.chars().count() <= LONG || words.is_empty() {
+        return escape(value);
+    }
+    let text = text::shortened(value, LONGEST);
+    format!("<details><summary>{}</summary><code>{}</code></details>", escape(words), escape(&text))
+}
+
+/// A name, what it stands for, and the same exactly, where a machine's words for it are others.
+pub(super) type Fact = (&'static str, String, Option<String>);
+
 /// Names with their meanings.
-pub(super) fn facts(facts: &[(&str, String)]) -> String {
-    let fact = |(name, value): &(&str, String)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), folded(value));
+pub(super) fn facts(facts: &[Fact]) -> String {
+    let fact = |(name, value, exact): &Fact| {
+        let exact = exact
+            .as_ref()
+            .map(|exact| format!(" <span class=\"soft\">{}</span>", folded_behind("all settings", exact)));
+        format!("<dt>{}</dt><dd>{}{}</dd>", escape(name), folded(value), exact.unwrap_or_default())
+    };
     format!("<dl>{}</dl>\n", facts.iter().map(fact).collect::<String>())
 }
 

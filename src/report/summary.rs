@@ -162,14 +162,13 @@ impl Page<'_> {
         );
         let cache = units::bytes(own.cost.cache_bytes_per_sequence);
         let other_cache = units::bytes(first.cost.cache_bytes_per_sequence);
-        let smaller = costs.cache_reduction(own).map(|times| format!(", {} times as much", number(times, 2)));
+        let other_cache = match costs.relative_cache(own) {
+            Some(times) => format!("{}x the cache of {} ({other_cache})", number(times, 2), target.name),
+            None => format!("{}: {other_cache}", target.name),
+        };
         vec![
             Card::new("at full size", format!("{layers}, {parameters} parameters"), other),
-            Card::new(
-                &format!("cache for {} tokens", costs.workload.seq_len),
-                cache,
-                format!("{}: {other_cache}{}", target.name, smaller.unwrap_or_default()),
-            ),
+            Card::new(&format!("cache for {} tokens", costs.workload.seq_len), cache, other_cache),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers in units that people read. The spaces do not break.
 
-use crate::text::number;
+use crate::text::{number, quantity};
 
 const NO_BREAK: char = '\u{a0}';
 
@@ -26,6 +26,24 @@ pub(super) fn many(count: u128) -> String {
 /// Floating-point operations: `15.4 TFLOP`.
 pub(super) fn flops(flops: f64) -> String {
     scaled(flops, 1000.0, &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"])
+}
+
+/// A cost of a model at the target's size, by its name among [`TargetCosts`](crate::extrapolate::TargetCosts).
+pub(super) fn target_cost(name: &str, value: f64) -> String {
+    match name {
+        // What is not known is no count.
+        _ if !value.is_finite() || value < 0.0 => quantity(value),
+        "parameters" | "active_parameters" => count(value as u64),
+        "work" => flops(value),
+        "cache" => bytes(value as u64),
+        "prefill" | "decode" => scaled(1e6 * value, 1000.0, &["µs", "ms", "s"]),
+        _ => quantity(value),
+    }
+}
+
+/// From one end to the other, or the one text that both ends are.
+pub(super) fn range(low: String, high: String) -> String {
+    if low == high { low } else { format!("{low} to {high}") }
 }
 
 /// Seconds: `0.4 s`, `12 s`, `6 min 4 s`, `2 h 5 min`, `3 d 4 h`.
@@ -97,6 +115,13 @@ mod tests {
             [1.536e13, 0.0, 1e300].map(flops).map(plain),
             ["15.4 TFLOP", "0 FLOP", "1e279 ZFLOP"].map(String::from)
         );
+        let costs =
+            [("parameters", 45_800.0), ("cache", 0.0), ("decode", 0.0125), ("work", 2.5e9), ("cache", f64::NAN)];
+        assert_eq!(
+            costs.map(|(name, value)| target_cost(name, value)).map(plain),
+            ["45.8 k", "0 bytes", "12.5 ms", "2.50 GFLOP", "-"]
+        );
+        assert_eq!(range("1".into(), "1".into()) + &range("1".into(), "2".into()), "11 to 2");
         assert_eq!([64, 1 << 32, 1 << 96].map(many).map(plain), ["64", "4.29 B", "7.9e28"]);
         assert_eq!(
             [0.42, 7.2, 9.97, 59.6, 364.0, 3600.0, 7530.0, 273_600.0, 1e308, -1.0].map(duration).map(plain),

@@ -47,6 +47,40 @@ pub(super) fn surrogate(fingerprint: &str) -> Option<GpBo> {
     (searcher.fingerprint() == format!("{inside})")).then_some(searcher)
 }
 
+/// What a searcher, stopping rule or extrapolator of this crate is called by people, by its fingerprint; `None` where
+/// that says it already or is not ours.
+pub(super) fn words(fingerprint: &str) -> Option<&'static str> {
+    const WORDS: [(&str, &str); 10] = [
+        ("gp_bo", "Bayesian optimisation with a Gaussian process"),
+        ("gp_bo_composer", "Bayesian optimisation with a Gaussian process, as in Composer"),
+        ("gp_bo_categorical", "Bayesian optimisation with a Gaussian process over categories"),
+        ("gp_bo_kernel", "Bayesian optimisation with a Gaussian process and a kernel of its own"),
+        ("regularized_evolution", "regularised evolution"),
+        ("local_search", "local search"),
+        ("incremental", "search that adds layers in stages"),
+        ("replicate", "search that evaluates the best again"),
+        ("racing", "trials race"),
+        ("auto", "short sequences are stacked, long ones stretched"),
+    ];
+    let (head, _) = fingerprint.split_once('(')?;
+    WORDS.iter().find(|(name, _)| *name == head).map(|(_, words)| *words)
+}
+
+/// What an evaluator of this crate is called by people, by its fingerprint, which may stand inside another.
+pub(super) fn evaluator(fingerprint: &str) -> Option<String> {
+    let after = |head: &str| {
+        let at = fingerprint.find(head).filter(|&at| at == 0 || fingerprint[..at].ends_with(": "))?;
+        fingerprint.get(at + head.len()..)
+    };
+    if let Some(rest) = after("mad {\"name\":\"") {
+        return rest.split_once('"').map(|(name, _)| format!("MAD tasks, protocol {name}"));
+    }
+    if after("program \"").is_some() {
+        return Some("a command".into());
+    }
+    after("corpus ").map(|_| "text of a corpus".into())
+}
+
 /// An aggregator of this crate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Known {
@@ -133,6 +167,7 @@ mod tests {
     use super::*;
     use crate::{
         aggregate::Pooled,
+        extrapolate::Extrapolator as _,
         search::{RandomSearch, Replicate},
     };
 
@@ -153,6 +188,19 @@ mod tests {
         for fingerprint in [&RandomSearch.fingerprint(), "my_gp_bo(initial=8)", "gp_bo", "gp_bo(initial=8)", &other] {
             assert_eq!(surrogate(fingerprint), None, "{fingerprint}");
         }
+    }
+
+    #[test]
+    fn parts_have_names_in_words() {
+        let all = [GpBo::default(), GpBo::composer(), GpBo::categorical()].map(|searcher| searcher.fingerprint());
+        assert!(all.iter().all(|fingerprint| words(fingerprint).is_some()));
+        assert_eq!(words(&crate::extrapolate::Auto.fingerprint()), words("auto(stretch_from=9)"));
+        assert!(["random", "mine(gp_bo(initial=8))", "stretch", ""].iter().all(|other| words(other).is_none()));
+        let mad = "MAD tasks, protocol quick".to_owned();
+        assert_eq!(evaluator(r#"mad {"name":"quick","dims":{}}"#), Some(mad.clone()));
+        assert_eq!(evaluator(r#"cycle to 9 body parameters at {}: mad {"name":"quick","dims":{}}"#), Some(mad));
+        assert_eq!(evaluator(r#"program "mad", version """#), Some("a command".into()));
+        assert_eq!(evaluator("nomad {}"), None);
     }
 
     #[test]
