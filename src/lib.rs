@@ -149,7 +149,7 @@
 //! | `flex` (default) | CPU, pure Rust, with SIMD and threads |
 //! | `cuda` | NVIDIA GPUs; Burn's build script downloads LLVM |
 //! | `rocm` | AMD GPUs |
-//! | `wgpu` | any GPU through Vulkan, Metal or WebGPU |
+//! | `wgpu` | any GPU through Vulkan, Metal or DirectX |
 //! | `ndarray` | the older CPU backend, deprecated by Burn |
 //!
 //! `tokenizers` (default) adds the import of text into token files, see [`data`]. `testkit` adds the tests of the
