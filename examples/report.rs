@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example report -- runs/NAME` writes `report.html` and every figure as SVG and CSV into the
 //! run's folder; with `--output PAGE` it writes the page there and nothing into the run's folder, which then may be one
-//! that cannot be written. `--pictures FOLDER` writes three figures there, those of the README.
+//! that cannot be written. `--pictures FOLDER` writes three figures there, those of the book.
 //! With groups of runs, as in `gp=runs/a,runs/b random=runs/c,runs/d`, it compares them: `--output compare.html`. The
 //! runs of a group differ in their seeds alone; groups may differ in how they search, not in what they measure.
 //!
@@ -28,7 +28,7 @@ use composer_nas::{
     text::{causes, line},
 };
 
-/// Those of the README.
+/// The pictures of the book.
 const PICTURES: [&str; 3] = ["trials", "votes", "models"];
 
 /// Writes the page of a search, or a page that compares searches.
@@ -46,7 +46,7 @@ struct Args {
     /// Folder with latency.json, the times measured by the example `latency`; by default the run's folder.
     #[arg(long, value_name = "FOLDER")]
     latency: Option<PathBuf>,
-    /// Folder for the pictures of the README: trials, the vote on each layer, the result at full size.
+    /// Folder for the pictures of the book: trials, the vote on each layer, the result at full size.
     #[arg(long, value_name = "FOLDER")]
     pictures: Option<PathBuf>,
 }

@@ -18,7 +18,7 @@ impl Protocol {
     /// optimizer is AdamW with a constant learning rate of 4e-3 after warm-up and gradients clipped to norm 1.
     ///
     /// When a model solves a task is mostly a matter of chance, so many short trainings rank candidates better than a
-    /// long one of the same cost. `docs/proxy.md` has the measurements behind all settings.
+    /// long one of the same cost. `docs/notes/quick_measured.md` has the measurements behind all settings.
     pub fn quick() -> Self {
         let recall = Task::InContextRecall(InContextRecall { vocab_size: 6, seq_len: 16, multi_query: true });
         let copying = Task::SelectiveCopying(SelectiveCopying { vocab_size: 8, seq_len: 24, num_tokens_to_copy: 4 });
