@@ -250,7 +250,7 @@ pub(super) fn tables(study: &Study) -> String {
         ["layers", "architecture"].into_iter().chain(objectives.iter().map(|objective| objective.of.name())).collect();
     let rows: Vec<_> = best.iter().map(row).collect();
     let table = shell::table("front-table", &heads, &rows, SHOWN);
-    let rows: Vec<_> = bands(&pooled.searched(), &second.of)
+    let rows: Vec<_> = bands(&study.searched().pooled(), &second.of)
         .iter()
         .map(|band| {
             let range = format!("{} to {}", quantity(band.low), quantity(band.high));
