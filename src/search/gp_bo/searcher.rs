@@ -1,20 +1,14 @@
 //! Gaussian-process Bayesian optimisation as a [`Searcher`].
 
-use std::{rc::Rc, sync::Arc};
-
 use super::{
     AcquisitionFunction, GpError,
     budget::AskBudget,
     design::{design, extreme},
-    encoding::Encoder,
-    features::{Describer, Term},
-    hyper::Hyper,
+    features::Term,
     inspection::Inspection,
-    kernel::{Categorical, Given, Kernel, Priors, Rbf, SequenceKernel, Sequences, Structured},
-    maximise::MaximiseOptions,
-    minimise::Limits,
-    proposer::{Cost, Encode, Plan, Process, Proposer},
-    several::Several,
+    kernel::SequenceKernel,
+    kind::{GivenKernel, SurrogateKind},
+    proposer::{Cost, Process},
 };
 use crate::{
     search::{Proposal, SearchError, Searcher, unknown::Unknown},
@@ -59,25 +53,6 @@ pub struct GpBo {
     /// Whether standard errors of reports are known noise.
     standard_errors: bool,
     notice: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum SurrogateKind {
-    SingleTask,
-    Categorical,
-    /// Terms in the order of [`Term::ALL`].
-    Structured(Vec<Term>),
-    Given(GivenKernel),
-}
-
-/// A kernel from outside; equal fingerprints are equal kernels.
-#[derive(Clone, Debug)]
-struct GivenKernel(Arc<dyn SequenceKernel>);
-
-impl PartialEq for GivenKernel {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.fingerprint() == other.0.fingerprint()
-    }
 }
 
 /// From how many observations a proposal is made at most, unless said otherwise.
@@ -141,7 +116,7 @@ impl GpBo {
     /// Replaces the surrogate's kernel by one of your own.
     #[must_use]
     pub fn with_kernel(self, kernel: impl SequenceKernel + 'static) -> Self {
-        Self { surrogate: SurrogateKind::Given(GivenKernel(Arc::new(kernel))), ..self }
+        Self { surrogate: SurrogateKind::Given(GivenKernel::new(kernel)), ..self }
     }
 
     /// Proposes what maximises `acquisition`; qLogNEI by default.
@@ -235,12 +210,7 @@ impl GpBo {
 
     /// The process fitted to a study.
     fn process<'a>(&self, study: &'a Study) -> Result<Box<dyn Process + 'a>, GpError> {
-        match &self.surrogate {
-            SurrogateKind::SingleTask => single_task(study, self.cost()),
-            SurrogateKind::Categorical => categorical(study, self.cost()),
-            SurrogateKind::Structured(terms) => structured(study, terms, self.cost()),
-            SurrogateKind::Given(GivenKernel(kernel)) => given(study, kernel.clone(), self.cost()),
-        }
+        self.surrogate.process(study, self.cost())
     }
 }
 
@@ -250,17 +220,12 @@ fn failed(error: GpError) -> SearchError {
 
 impl Searcher for GpBo {
     fn fingerprint(&self) -> String {
-        let name = match &self.surrogate {
-            SurrogateKind::SingleTask => "gp_bo_composer",
-            SurrogateKind::Categorical => "gp_bo_categorical",
-            SurrogateKind::Structured(_) => "gp_bo",
-            SurrogateKind::Given(_) => "gp_bo_kernel",
-        };
+        let name = self.surrogate.name();
         let terms = match &self.surrogate {
             SurrogateKind::Structured(terms) if Self::default().surrogate != self.surrogate => {
                 format!(", terms={}", terms.iter().map(|term| term.name()).collect::<Vec<_>>().join("+"))
             }
-            SurrogateKind::Given(GivenKernel(kernel)) => format!(", kernel={}", kernel.fingerprint()),
+            SurrogateKind::Given(kernel) => format!(", kernel={}", kernel.fingerprint()),
             _ => String::new(),
         };
         let acquisition = self.acquisition.name();
@@ -297,63 +262,6 @@ impl Searcher for GpBo {
     fn notice(&mut self) -> Option<String> {
         self.notice.take()
     }
-}
-
-/// How the structured surrogate's acquisition is searched: its fewer maxima need fewer starts.
-const STRUCTURED_SEARCH: MaximiseOptions =
-    MaximiseOptions { enumerate: 2_000, pool: 128, starts: 6, steps: 32, budget: usize::MAX };
-
-fn single_task(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
-    let encoder = Encoder::new(study.space());
-    let starts = Hyper::<Rbf>::starts(encoder.columns());
-    let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
-    let encode = move || -> Encode<'_, Rbf> {
-        let encoder = encoder.clone();
-        Box::new(move |architectures: &[Architecture]| encoder.rows(architectures))
-    };
-    process(study, encode, &starts, plan)
-}
-
-fn categorical(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
-    let encoder = Encoder::new(study.space());
-    let starts = Hyper::<Categorical>::starts(encoder.layers(), Some(Priors::dimension_scaled(encoder.symbols())));
-    let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
-    let encode = move || -> Encode<'_, Categorical> {
-        let encoder = encoder.clone();
-        Box::new(move |architectures: &[Architecture]| encoder.rows(architectures))
-    };
-    process(study, encode, &starts, plan)
-}
-
-fn given(study: &Study, kernel: Arc<dyn SequenceKernel>, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
-    let plan = Plan::new(cost, Limits::default(), STRUCTURED_SEARCH);
-    let encode = || -> Encode<'_, Given> { Box::new(|architectures: &[Architecture]| Ok(architectures.to_vec())) };
-    process(study, encode, &Hyper::<Given>::starts(&Given::start(kernel)), plan)
-}
-
-fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dyn Process + 'a>, GpError> {
-    let describer = Rc::new(Describer::new(study.space(), terms)?);
-    let symbols = study.space().symbols().len();
-    let limits = Limits { gradient: 1e-4, change: 1e-6, ..Limits::default() };
-    let plan = Plan::new(cost, limits, STRUCTURED_SEARCH);
-    let encode = move || -> Encode<'_, Structured> {
-        let describer = describer.clone();
-        Box::new(move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols)))
-    };
-    process(study, encode, &Hyper::<Structured>::starts(terms), plan)
-}
-
-/// The process of one objective, or of several and of bounds.
-fn process<'a, K: Kernel + Clone + 'a>(
-    study: &'a Study,
-    encode: impl Fn() -> Encode<'a, K>,
-    starts: &[Hyper<K>],
-    plan: Plan,
-) -> Result<Box<dyn Process + 'a>, GpError> {
-    Ok(match study.goal().is_simple() {
-        true => Box::new(Proposer::new(study, encode(), starts, plan)?),
-        false => Box::new(Several::new(study, encode, starts, plan)?),
-    })
 }
 
 #[cfg(test)]
