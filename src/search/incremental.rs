@@ -128,8 +128,8 @@ impl<S: Searcher, A: Aggregator> Incremental<S, A> {
         }
     }
 
-    /// The aggregated architecture where it can be completed, else the best observation that can; among equals the
-    /// first.
+    /// Returns the aggregated architecture if it can be completed, otherwise the best observation that can; on ties,
+    /// the first. Trials that ran to their end come before those that lost a race.
     fn winner(&self, stage: Stage, study: &Study) -> Result<Option<Architecture>, SearchError> {
         if study.observations().next().is_none() {
             return Ok(None);
@@ -142,7 +142,7 @@ impl<S: Searcher, A: Aggregator> Incremental<S, A> {
         let best = study
             .observations()
             .filter(|seen| completable(&seen.trial.architecture))
-            .reduce(|best, next| if next.value > best.value { next } else { best });
+            .reduce(|best, next| if next.rank() > best.rank() { next } else { best });
         Ok(best.map(|seen| seen.trial.architecture.clone()))
     }
 }
