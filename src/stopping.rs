@@ -44,8 +44,8 @@ pub struct MedianPruner {
 }
 
 impl MedianPruner {
-    /// Creates a rule that stops no trial before `steps` steps, nor at steps that fewer than `trials` finished trials of
-    /// the same length have reached.
+    /// Creates a rule that stops no trial before `steps` steps, nor at steps that fewer than `trials` finished trials
+    /// of the same length have reached.
     pub fn after(trials: usize, steps: usize) -> Self {
         Self { trials: trials.max(1), steps }
     }

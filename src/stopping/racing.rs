@@ -54,8 +54,8 @@ impl Racing {
         self.repetitions
     }
 
-    /// Sets by how many standard errors the score must be worse than the bar. Negative numbers, NaN and infinities count
-    /// as 0.
+    /// Sets by how many standard errors the score must be worse than the bar. Negative numbers, NaN and infinities
+    /// count as 0.
     #[must_use]
     pub fn standard_errors(self, errors: f64) -> Self {
         Self { errors: if errors.is_finite() { errors.max(0.0) } else { 0.0 }, ..self }

@@ -17,45 +17,45 @@ use crate::{
     study::Study,
 };
 
-/// Bayesian optimisation with a Gaussian process: after a quasi-random start, each proposal maximises qLogNEI, the
-/// expected improvement over what is observed, under noise and with trials pending.
+/// Bayesian optimisation with a Gaussian process. After a quasi-random start, each proposal maximises qLogNEI: the
+/// expected improvement over the observations, with noise and pending trials taken into account.
 ///
 /// | | [`GpBo::composer`] | [`GpBo::default`] |
 /// |---|---|---|
-/// | surrogate | BoTorch's `SingleTaskGP` | a sum of what layers may do |
+/// | surrogate | BoTorch's `SingleTaskGP` | a sum of effects of the layers |
 /// | kernels | RBF, a lengthscale per column | one per [`Term`], such as pairs and places; Hamming for the rest |
 /// | knows about sequences | nothing | that neighbours, places and ratios may matter |
 /// | use it | to repeat the paper, to compare with BoTorch and Ax | otherwise |
 ///
-/// On every function tried the default is better, or equal within the errors (`docs/benchmarks.md`).
+/// On every function tried, the default is better than `composer`, or equal within the errors (`docs/benchmarks.md`).
 ///
-/// With several objectives a proposal maximises qLogNEHVI, whatever the acquisition function is: the hypervolume that
-/// it adds to the front of what is observed, under noise and with trials pending. Every score has a process of its own;
-/// known costs count exactly, their extremes are the first trials, and only what they allow is proposed. Bounds on
-/// scores enter by the probability of being within.
+/// With several objectives, each proposal maximises qLogNEHVI, whatever the acquisition function: the expected
+/// hypervolume that it adds to the front of the observations. Each score has its own process. Known costs are exact:
+/// sequences with extreme costs are tried first, and only sequences within the bounds on costs are proposed. Bounds on
+/// scores enter through the probability of satisfying them.
 ///
-/// Where reports state a standard error of the goal's score, it is the noise of that observation, as BoTorch's
-/// `train_Yvar`, and the fit finds none. An observation without one counts as noisy as the median of the others, and
-/// none as less noisy than a tenth of that in variance. Errors over data that all trials
-/// [share](crate::study::Report::shared_error) are none of this noise.
+/// If reports have standard errors of the goal's score, these are the known noise of the observations, like BoTorch's
+/// `train_Yvar`, and no noise is fitted. An observation without a standard error is given the median variance of the
+/// others, and no variance is taken as smaller than a tenth of this median. Errors over data that all trials
+/// [share](crate::study::Report::shared_error) are not used, because they are not noise between trials.
 ///
-/// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
-/// the process keeps the hyperparameters at which fits start, with much noise, and says so through
-/// [`Searcher::notice`]; it never falls back to a random draw.
+/// The answer depends on the study alone: the hyperparameters are fitted again for every proposal. If a fit fails, the
+/// process uses the starting values of the fit with a large noise and reports this through [`Searcher::notice`]; it
+/// never falls back to a random proposal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GpBo {
     surrogate: SurrogateKind,
     acquisition: AcquisitionFunction,
     initial: usize,
     budget: AskBudget,
-    /// From how many observations a proposal is made at most.
+    /// The maximum number of observations behind a proposal.
     observations: usize,
     /// Whether standard errors of reports are known noise.
     standard_errors: bool,
     notice: Option<String>,
 }
 
-/// From how many observations a proposal is made at most, unless said otherwise.
+/// The default maximum number of observations behind a proposal.
 const OBSERVATIONS: usize = 1000;
 
 impl Default for GpBo {
@@ -90,11 +90,11 @@ impl GpBo {
         Self { surrogate: SurrogateKind::Categorical, budget: AskBudget::BOTORCH, ..Self::default() }
     }
 
-    /// Like [`GpBo::default`], but with these terms alone, in any order: for ablations, and where it is known what
+    /// Like [`GpBo::default`], but with only these terms, in any order. Use it for ablations, or if you know what
     /// matters.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] for none.
+    /// [`SearchError::Zero`] without terms.
     pub fn structured(terms: impl IntoIterator<Item = Term>) -> Result<Self, SearchError> {
         let mut terms: Vec<_> = terms.into_iter().collect();
         terms.sort_unstable();
@@ -105,7 +105,7 @@ impl GpBo {
         Ok(Self { surrogate: SurrogateKind::Structured(terms), ..Self::default() })
     }
 
-    /// The terms of the structured surrogate, empty for others.
+    /// Returns the terms of the structured surrogate; empty for other surrogates.
     pub fn terms(&self) -> &[Term] {
         match &self.surrogate {
             SurrogateKind::Structured(terms) => terms,
@@ -119,16 +119,16 @@ impl GpBo {
         Self { surrogate: SurrogateKind::Given(GivenKernel::new(kernel)), ..self }
     }
 
-    /// Proposes what maximises `acquisition`; qLogNEI by default.
+    /// Sets the acquisition function; qLogNEI by default.
     #[must_use]
     pub fn with_acquisition(self, acquisition: AcquisitionFunction) -> Self {
         Self { acquisition, ..self }
     }
 
-    /// Starts with this many quasi-random trials, at least 1.
+    /// Sets the number of quasi-random trials at the start, at least 1.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] for none: a Gaussian process needs something to learn from.
+    /// [`SearchError::Zero`] for 0: a Gaussian process needs observations.
     pub fn with_initial(self, initial: usize) -> Result<Self, SearchError> {
         match initial {
             0 => Err(SearchError::Zero { searcher: "gp_bo", setting: "initial" }),
@@ -136,10 +136,10 @@ impl GpBo {
         }
     }
 
-    /// Caps the cost of a proposal; see [`budget`](Self::budget) for what it is otherwise.
+    /// Limits the cost of a proposal; [`budget`](Self::budget) returns the default.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] where nothing could be fitted or proposed.
+    /// [`SearchError::Zero`] if a number is 0.
     pub fn with_budget(self, budget: AskBudget) -> Result<Self, SearchError> {
         let settings = [
             ("budget.fit_evaluations", budget.fit_evaluations),
@@ -152,11 +152,12 @@ impl GpBo {
         }
     }
 
-    /// Makes proposals from at most so many observations, 1000 by default: half of them the best, the others the
-    /// latest. The cost of a proposal, which grows with their cube, is bounded by it, however long a search goes on.
+    /// Sets the maximum number of observations behind a proposal, 1000 by default. Half of them are the best, the
+    /// others the latest. The cost of a proposal grows with the cube of this number, so the limit bounds it in long
+    /// searches.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] for none.
+    /// [`SearchError::Zero`] for 0.
     pub fn with_observations(self, observations: usize) -> Result<Self, SearchError> {
         match observations {
             0 => Err(SearchError::Zero { searcher: "gp_bo", setting: "observations" }),
@@ -164,51 +165,52 @@ impl GpBo {
         }
     }
 
-    /// Whether the [standard error](crate::study::Report::standard_error) of a report is known noise of its
-    /// observation; yes by default. Without, all observations count as equally noisy, by what the fit makes of them.
+    /// Sets whether the [standard error](crate::study::Report::standard_error) of a report is the known noise of its
+    /// observation; `true` by default. Otherwise all observations are equally noisy, and the noise is fitted.
     #[must_use]
     pub fn with_standard_errors(self, standard_errors: bool) -> Self {
         Self { standard_errors, ..self }
     }
 
-    /// The most that one proposal may cost.
+    /// Returns the limits on the cost of one proposal.
     pub fn budget(&self) -> AskBudget {
         self.budget
     }
 
-    /// The observed architecture with the best posterior mean: under noise a better answer than the best observation.
-    /// Of very many observations those that [`with_observations`](Self::with_observations) leaves.
+    /// Returns the observed architecture with the best posterior mean. Under noise, it is a better answer than the best
+    /// observation. Only the observations that [`with_observations`](Self::with_observations) keeps are considered.
     ///
     /// # Errors
-    /// [`SearchError`] when nothing is observed.
+    /// [`SearchError`] if nothing is observed.
     pub fn recommend(&self, study: &Study) -> Result<Architecture, SearchError> {
         self.process(study).and_then(|process| process.recommend()).map_err(failed)
     }
 
-    /// What the process has learnt, and what it would propose.
+    /// Returns what the process has learnt and what it would propose.
     ///
     /// # Errors
-    /// [`SearchError`] when nothing is observed.
+    /// [`SearchError`] if nothing is observed.
     pub fn inspect(&self, study: &Study, rng: &mut Rng) -> Result<Inspection, SearchError> {
         self.process(study).and_then(|process| process.inspect(&self.acquisition, rng)).map_err(failed)
     }
 
-    /// How much it promises to evaluate all sequences of `batch` together: their joint qLogNEI, the natural logarithm
-    /// of an improvement in standard deviations of the observed values. With several objectives or bounds, their joint
-    /// qLogNEHVI: the logarithm of a hypervolume in such units, known costs in units of their range.
+    /// Returns how promising it is to evaluate all sequences of `batch` together: their joint qLogNEI, the natural
+    /// logarithm of an improvement in standard deviations of the observed values. With several objectives or bounds, it
+    /// is their joint qLogNEHVI: the logarithm of a hypervolume in these units, with known costs in units of their
+    /// range.
     ///
     /// # Errors
-    /// [`SearchError`] when nothing is observed, the batch is empty, or a sequence lies outside the space.
+    /// [`SearchError`] if nothing is observed, the batch is empty, or a sequence lies outside the space.
     pub fn promise(&self, study: &Study, batch: &[Architecture], rng: &mut Rng) -> Result<f64, SearchError> {
         self.process(study).and_then(|process| process.promise(batch, rng)).map_err(failed)
     }
 
-    /// What a proposal is made from, and may cost.
+    /// Returns the limits on a proposal and the data behind it.
     fn cost(&self) -> Cost {
         Cost { budget: self.budget, observations: self.observations, standard_errors: self.standard_errors }
     }
 
-    /// The process fitted to a study.
+    /// Returns the process fitted to a study.
     fn process<'a>(&self, study: &'a Study) -> Result<Box<dyn Process + 'a>, GpError> {
         self.surrogate.process(study, self.cost())
     }
@@ -229,7 +231,7 @@ impl Searcher for GpBo {
             _ => String::new(),
         };
         let acquisition = self.acquisition.name();
-        // Not named where it is the default: journals of before it existed go on.
+        // The default is not named, so that journals from before the setting existed can be continued.
         let observations = match self.observations {
             OBSERVATIONS => String::new(),
             observations => format!(", observations={observations}"),
