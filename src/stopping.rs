@@ -1,15 +1,15 @@
-//! Ending hopeless trials early: from a study to what a trial must reach.
+//! Early stopping: from a study to the threshold of a trial.
 //!
 //! A [`Pruner`] reads the learning curves of finished trials ([`Report::curve`](crate::study::Report::curve)) and gives
-//! the next trial a [`Threshold`]. The bar is fixed when the trial is handed out and made from those outcomes that the
-//! searcher may know, so a search stays repeatable with any number of workers. A trial that runs to its end has the
-//! score that it would have had without a rule.
+//! the next trial a [`Threshold`]. The threshold is fixed when the trial is handed out and depends only on the results
+//! that the searcher may know, so a search is repeatable with any number of workers. A trial that runs to its end has
+//! the same score as without a rule.
 //!
-//! [`Racing`] does the same with the repetitions of a trial, and leaves a score: that of those that were made.
+//! A pruned trial is recorded as failed, with its last value in the reason. It has no score: that of an unfinished
+//! training is not comparable with the others, and an invented one would mislead the searcher's model. The trial counts
+//! against the budget, and its architecture is not proposed again.
 //!
-//! A stopped trial is recorded as failed, with its last value in the reason, and has no value: a score cut short does
-//! not compare with whole ones, and an invented one would mislead a searcher's model. It costs budget and is not
-//! proposed again.
+//! [`Racing`] ends the repetitions of a trial instead. Its score is then the mean of the repetitions that were made.
 
 mod racing;
 
@@ -23,13 +23,15 @@ use crate::{
     study::{Report, Study, Threshold},
 };
 
-/// Decides what a trial must reach to be carried on. A function of its configuration and the study.
+/// Decides which intermediate values a trial must reach to continue. A function of its configuration and the study.
 #[auto_impl(Box)]
 pub trait Pruner {
-    /// Name and settings, such as `median(trials=8, steps=100)`: what a resumed search compares.
+    /// Returns the name and settings, such as `median(trials=8, steps=100)`. A journal can be continued only with the
+    /// same fingerprint.
     fn fingerprint(&self) -> String;
 
-    /// The running values below which a trial of this architecture is stopped; empty stops nothing.
+    /// Returns the intermediate values below which a trial of this architecture is stopped. An empty threshold stops
+    /// nothing.
     fn threshold(&self, study: &Study, architecture: &Architecture) -> Threshold;
 }
 
@@ -42,8 +44,8 @@ pub struct MedianPruner {
 }
 
 impl MedianPruner {
-    /// Stops nothing before `steps` steps of a trial, nor at steps that fewer than `trials` finished trials of the same
-    /// length have behind them.
+    /// Creates a rule that stops no trial before `steps` steps, nor at steps that fewer than `trials` finished trials
+    /// of the same length have reached.
     pub fn after(trials: usize, steps: usize) -> Self {
         Self { trials: trials.max(1), steps }
     }

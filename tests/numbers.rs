@@ -317,7 +317,8 @@ fn poisoned_journals_are_read_and_resumed_with_a_notice() {
         let Ask::Trial(trial) = session.ask().unwrap() else { panic!() };
         session.tell(trial.id, Ok(Report::score("accuracy", 0.25))).unwrap();
         let heard = heard.lock().unwrap();
-        assert!(heard.len() == 1 && heard[0].contains(place), "{heard:?}");
+        assert!(heard.len() == 2 && heard[0].contains(place), "{heard:?}");
+        assert!(heard[1].contains("began with composer-nas 0.1.0"), "{heard:?}");
         assert_eq!(&journal::read(&path).unwrap().1, session.study());
     }
 }

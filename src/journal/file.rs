@@ -38,6 +38,7 @@ impl Journal {
         }
         let mut notices = contents.notices;
         notices.extend(contents.setup.notice(setup));
+        notices.extend(release_notice(&bytes));
         Ok((Journal { file, notices }, contents.study))
     }
 
@@ -102,6 +103,18 @@ pub fn written_by(path: impl AsRef<Path>) -> Result<String, JournalError> {
     first
         .and_then(|first| Header::written_by(first.text))
         .ok_or_else(|| JournalError::NotAJournal { path: path.into() })
+}
+
+/// Returns a notice if another release started the journal: equal fingerprints then do not mean equal proposals.
+fn release_notice(bytes: &[u8]) -> Option<String> {
+    let now = env!("CARGO_PKG_VERSION");
+    let before = lines(bytes).next().and_then(|first| Header::written_by(first.text))?;
+    (before != now).then(|| {
+        format!(
+            "the search began with composer-nas {before} and continues with {now}: its trials may differ from those of \
+             a search that does not change it"
+        )
+    })
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, JournalError> {

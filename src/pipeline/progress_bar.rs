@@ -13,7 +13,7 @@ use crate::{
     evaluate::Progress,
     execute::Location,
     journal::Setup,
-    study::{Event, Study, TrialId, TrialState},
+    study::{Event, Origin, Study, Trial, TrialId, TrialState},
     text::{self, number},
 };
 
@@ -27,6 +27,7 @@ pub struct ProgressBar {
     lines: MultiProgress,
     bar: Bar,
     start: Instant,
+    /// The number of trials to reach; 0 before the search starts.
     budget: usize,
     /// Trials that had finished when the run began.
     earlier: usize,
@@ -64,19 +65,30 @@ impl ProgressBar {
     }
 
     fn draw(&mut self, study: &Study) {
+        if self.budget == 0 {
+            return;
+        }
         let done = finished(study);
         let part: f64 = self.running.values().map(|running| running.share).sum();
-        self.bar.set_length((self.budget as f64 * PER_TRIAL) as u64);
+        let most = self.most(study);
+        self.bar.set_length((most as f64 * PER_TRIAL) as u64);
         self.bar.set_position(((done as f64 + part) * PER_TRIAL) as u64);
-        self.bar.set_prefix(format!("{done}/{} trials", self.budget));
+        self.bar.set_prefix(format!("{done}/{most} trials"));
         let failed = failed(study);
         let places = where_they_are(&self.places);
-        self.bar.set_message(format!("{}{failed}{places}{}", best(study), self.pace(done as f64 + part)));
+        self.bar.set_message(format!("{}{failed}{places}{}", best(study), self.pace(done as f64 + part, most)));
     }
 
     /// Describes speed and time left, if known.
-    fn pace(&self, done: f64) -> String {
-        pace(done - self.earlier as f64, self.budget as f64 - done, self.start.elapsed())
+    fn pace(&self, done: f64, most: usize) -> String {
+        pace(done - self.earlier as f64, most as f64 - done, self.start.elapsed())
+    }
+
+    /// Returns the number of trials to reach. A search ends when it knows the whole space, usually after as many trials
+    /// as there are sequences.
+    fn most(&self, study: &Study) -> usize {
+        let sequences = usize::try_from(study.space().size()).unwrap_or(usize::MAX);
+        self.budget.min(sequences).max(finished(study))
     }
 
     fn ended(&mut self, id: TrialId) {
@@ -135,10 +147,15 @@ impl Observer for ProgressBar {
         if self.bar.is_hidden()
             && let Some(line) = outcome(event, study)
         {
+            let done = finished(study);
+            let most = self.most(study);
             let best = best(study);
             let places = where_they_are(&self.places);
-            let pace = self.pace(finished(study) as f64);
-            tell(&format!("{}/{} trials, {best}{places}{pace}; {line}", finished(study), self.budget));
+            let pace = self.pace(done as f64, most);
+            tell(&match self.budget {
+                0 => line,
+                _ => format!("{done}/{most} trials, {best}{places}{pace}; {line}"),
+            });
         }
     }
 
@@ -175,8 +192,10 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// Returns the number of finished trials that count against the budget.
 fn finished(study: &Study) -> usize {
-    study.trials().iter().filter(|trial| !trial.is_pending() && !trial.is_invalid()).count()
+    let counts = |trial: &Trial| !trial.is_pending() && !trial.is_invalid() && trial.origin != Origin::Merged;
+    study.trials().iter().filter(|trial| counts(trial)).count()
 }
 
 fn best(study: &Study) -> String {
@@ -231,7 +250,7 @@ mod tests {
         primitive::Symbol,
         seed::Seed,
         space::SearchSpace,
-        study::{Goal, Origin, Report},
+        study::{Goal, Report},
     };
 
     #[test]
@@ -299,5 +318,31 @@ mod tests {
         bar.event(&event, &study);
         assert!(bar.running.is_empty() && line.is_finished());
         assert_eq!(bar.bar.prefix(), "1/2 trials");
+    }
+    #[test]
+    fn merged_and_invalid_trials_do_not_count_and_small_spaces_end_the_search() {
+        let mut study =
+            Study::new(SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2).unwrap(), Goal::default());
+        let mut bar = ProgressBar::new();
+        let mut events = Vec::new();
+        for (index, origin) in [(0, Origin::Searcher), (1, Origin::Searcher), (2, Origin::Merged)] {
+            let id = TrialId(index);
+            let architecture = study.space().nth(u128::from(index)).unwrap();
+            events.push(Event::Proposed { id, architecture, seed: Seed(0), origin });
+            events.push(Event::Completed { id, report: Report::score("accuracy", 0.5) });
+        }
+        events.push(Event::Invalidated { id: TrialId(1), reason: "a broken node".into() });
+        for event in events {
+            study.apply(event.clone()).unwrap();
+            bar.event(&event, &study);
+        }
+        // The search has not said yet how many trials there are to be.
+        assert_eq!(bar.bar.prefix(), "");
+        let prefix = |budget| {
+            let mut bar = ProgressBar::new();
+            bar.started(&Setup::of(&study), &study, budget);
+            bar.bar.prefix()
+        };
+        assert_eq!([prefix(2), prefix(24)], ["1/2 trials", "1/4 trials"]);
     }
 }

@@ -32,7 +32,10 @@ pub(crate) fn verdict(study: &Study, merged: &Architecture) -> Option<String> {
         return Some(format!("the merged architecture {merged} is also the best trial"));
     }
     let difference = seen.value - best.value;
-    let word = if difference >= 0.0 { "better" } else { "worse" };
+    if difference == 0.0 {
+        return Some(format!("the merged architecture {merged} scores the same as the best trial, {best_text}"));
+    }
+    let word = if difference > 0.0 { "better" } else { "worse" };
     let by = number(difference.abs(), 4);
     let error = match (seen.report.standard_error, best.report.standard_error) {
         (Some(one), Some(other)) => {
@@ -85,6 +88,15 @@ mod tests {
         }
         assert!(verdict(&study, &"AMM".parse().unwrap()).unwrap().contains("also the best trial"));
         assert_eq!((study.valid_trials(), study.searched().trials().len()), (0, 0));
+        let mut tied = Study::new(study.space().clone(), Goal::default());
+        for text in ["MMM", "AAM"] {
+            let id = tied.next_id();
+            let architecture = text.parse().unwrap();
+            tied.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Merged }).unwrap();
+            tied.apply(Event::Completed { id, report: Report::score("accuracy", 0.5) }).unwrap();
+        }
+        let same = verdict(&tied, &merged).unwrap();
+        assert!(same.contains("scores the same as the best trial, 3M"), "{same}");
         let bounded = Goal::default().at_most(Measure::score("accuracy"), 0.5).unwrap();
         let mut beyond = Study::new(study.space().clone(), bounded);
         for (text, accuracy) in [("AAM", 0.9), ("MMM", 0.3)] {

@@ -283,7 +283,7 @@ pub(super) fn tables(study: &Study, target: bool) -> String {
         ["architecture"].into_iter().chain(objectives.iter().map(|objective| objective.of.name())).collect();
     let rows: Vec<_> = best.iter().map(row).collect();
     let table = shell::table("front-table", &heads, &rows, SHOWN);
-    let rows: Vec<_> = bands(&pooled.searched(), &second.of)
+    let rows: Vec<_> = bands(&study.searched().pooled(), &second.of)
         .iter()
         .map(|band| {
             let [low, high] = [band.low, band.high].map(|end| in_units(&second.of, end));

@@ -15,9 +15,9 @@ use crate::{
 /// Where the new layers of a stage go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Behind the winner of the stage before.
+    /// After the winner of the previous stage.
     End,
-    /// Into the middle of the winner; of an odd number of layers, the half before the middle is the shorter one.
+    /// In the middle of the winner. If its number of layers is odd, the first half is the shorter one.
     Middle,
 }
 
@@ -43,26 +43,26 @@ pub enum Side {
 ///
 /// # What a stage searches
 ///
-/// The layers that are still to come form a gap: behind a stage's sequences for [`Side::End`], in their middle for
-/// [`Side::Middle`]. The layers before the gap are the first layers of the space and those behind it the last ones;
-/// each has the choices that it has there, pinned layers included.
-/// - The last stage has no gap: its space is the study's, with the winner's layers pinned and all constraints.
-/// - Before that, a [`Constraint::Count`] is widened by what the gap may hold of the symbol, a [`Constraint::Budget`]
-///   leaves the gap its cheapest layers, and [`Constraint::MaxRun`] holds for the part itself. Where that contradicts
-///   itself in the middle, where two halves meet that the gap will part, it waits for the last stage.
-/// - A winner that cannot be completed to a sequence of the space gives way to the stage's best observation that can,
-///   and where a stage is exhausted without any, to its first sequence that can: a search does not end because parts
-///   fail.
+/// The layers that are still missing form a gap: after a stage's sequences for [`Side::End`], in their middle for
+/// [`Side::Middle`]. The layers before the gap are the first layers of the space, and those after it are the last ones.
+/// Each has the same choices as in the space, including pinned layers.
+/// - The last stage has no gap. Its space is that of the study, with the winner's layers pinned and all constraints.
+/// - In earlier stages, a [`Constraint::Count`] is widened by the number of layers of the symbol that the gap may hold,
+///   a [`Constraint::Budget`] reserves the cheapest layers for the gap, and [`Constraint::MaxRun`] applies to the part
+///   itself. If it cannot be satisfied where the two halves meet, which the gap will separate, it applies only in the
+///   last stage.
+/// - If the winner cannot be completed to a sequence of the space, the stage's best observation that can is used, and
+///   if an exhausted stage has none, its first sequence that can. A search therefore does not end because parts fail.
 ///
 /// # When a stage ends
 ///
-/// When it has `trials_per_stage` trials (failed ones count, those set aside do not) and a winner among them, or its
-/// space is exhausted; and all of them have an outcome. Until then more are proposed, or the answer is `Wait`. The last
-/// stage goes on until the budget of the search is spent or its space is exhausted: give the search
-/// [`stages`](Self::stages)` × trials_per_stage` trials.
+/// A stage ends when it has `trials_per_stage` trials (failed ones count, invalid ones do not) with a winner among
+/// them, or when its space is exhausted; in both cases, all its trials must have results. Until then, more trials are
+/// proposed, or the answer is `Wait`. The last stage continues until the budget is spent or its space is exhausted:
+/// give the search [`stages`](Self::stages)` × trials_per_stage` trials.
 ///
-/// The stage is read from the study alone. Setting a trial aside may therefore bring a search back to an earlier stage;
-/// later trials then count again when the same winner returns.
+/// The stage is derived from the study alone. Invalidating a trial may therefore return the search to an earlier stage;
+/// later trials count again if the same winner results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incremental<S, A = NcClustering> {
     inner: S,
@@ -73,10 +73,10 @@ pub struct Incremental<S, A = NcClustering> {
 }
 
 impl<S> Incremental<S> {
-    /// Adds `step` layers per stage, after `trials_per_stage` trials that `inner` proposes.
+    /// Creates a searcher that adds `step` layers per stage; `inner` proposes the `trials_per_stage` trials of a stage.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] when either number is zero.
+    /// [`SearchError::Zero`] if either number is zero.
     pub fn new(inner: S, side: Side, step: usize, trials_per_stage: usize) -> Result<Self, SearchError> {
         let searcher = "incremental";
         match (step, trials_per_stage) {
@@ -94,15 +94,15 @@ impl<S, A> Incremental<S, A> {
         Incremental { inner, side, step, trials_per_stage, aggregator }
     }
 
-    /// How many stages a space takes.
+    /// Returns the number of stages for a space.
     pub fn stages(&self, space: &SearchSpace) -> usize {
         space.layers().div_ceil(self.step)
     }
 }
 
 impl<S: Searcher, A: Aggregator> Incremental<S, A> {
-    /// What a stage before the last comes to: its winner when it is over, an answer while it is not. `study` is the
-    /// view within the stage's space.
+    /// Returns the winner of a stage before the last if the stage has ended, otherwise an answer. `study` is the view
+    /// within the stage's space.
     fn ask_in(
         &mut self,
         stage: Stage,
@@ -128,8 +128,8 @@ impl<S: Searcher, A: Aggregator> Incremental<S, A> {
         }
     }
 
-    /// The aggregated architecture where it can be completed, else the best observation that can; among equals the
-    /// first.
+    /// Returns the aggregated architecture if it can be completed, otherwise the best observation that can; on ties,
+    /// the first. Trials that ran to their end come before those that lost a race.
     fn winner(&self, stage: Stage, study: &Study) -> Result<Option<Architecture>, SearchError> {
         if study.observations().next().is_none() {
             return Ok(None);
@@ -142,7 +142,7 @@ impl<S: Searcher, A: Aggregator> Incremental<S, A> {
         let best = study
             .observations()
             .filter(|seen| completable(&seen.trial.architecture))
-            .reduce(|best, next| if next.value > best.value { next } else { best });
+            .reduce(|best, next| if next.rank() > best.rank() { next } else { best });
         Ok(best.map(|seen| seen.trial.architecture.clone()))
     }
 }

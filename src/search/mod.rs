@@ -1,9 +1,9 @@
-//! What to try next: from a study to an architecture.
+//! Searchers: from a study to the next architecture.
 //!
-//! A [`Searcher`] is a function of the whole history, pending trials included, so that resuming a search is loading its
-//! trials, and several workers can be served. [`RandomSearch`] and [`Exhaustive`] are the references that a better
-//! searcher has to beat; [`RegularizedEvolution`] and [`LocalSearch`] are the strong simple baselines. [`Incremental`]
-//! grows an architecture stage by stage with any of them; [`Replicate`] looks at the leaders again.
+//! A [`Searcher`] is a function of the whole history, including pending trials. A search therefore resumes by loading
+//! its trials, and can serve several workers. [`RandomSearch`] and [`Exhaustive`] are the references that a better
+//! searcher has to beat; [`RegularizedEvolution`] and [`LocalSearch`] are strong simple baselines. [`Incremental`]
+//! grows an architecture stage by stage with any of them; [`Replicate`] evaluates the leaders again.
 
 mod evolution;
 mod exhaustive;
@@ -37,17 +37,17 @@ use crate::{
     study::{KnownCostError, Study},
 };
 
-/// Proposes what to try next.
+/// Proposes the next architecture to evaluate.
 ///
 /// Laws, checked by `testkit::searcher::check` and, for incremental strategies, `check_incremental`:
-/// - an answer is a function of (the searcher's configuration, `study`, the state of `rng`): `&mut self` may hold
-///   caches, and nothing else, so a fresh instance answers like one that has served the whole search;
-/// - a proposal lies in [`Study::space`], or, where a strategy is incremental and says so, is a
-///   [part](crate::space::SearchSpace::is_part) of its sequences;
-/// - a proposal is never an architecture that is pending already;
-/// - [`Proposal::Wait`] comes only while trials are pending;
-/// - once every sequence of the space is known, nothing is proposed, and the answer is [`Proposal::Finished`] when no
-///   trial is pending.
+/// - an answer is a function of the searcher's configuration, `study` and the state of `rng`; `&mut self` may only hold
+///   caches, so a new instance answers like one that has served the whole search;
+/// - a proposal lies in [`Study::space`] or, for incremental strategies, is a
+///   [part](crate::space::SearchSpace::is_part) of one of its sequences;
+/// - a proposal is never an architecture with a pending trial;
+/// - [`Proposal::Wait`] is only returned while trials are pending;
+/// - if every sequence of the space is known, nothing is proposed, and the answer is [`Proposal::Finished`] if no trial
+///   is pending.
 ///
 /// ```
 /// use composer_nas::{Rng, prelude::*, search::SearchError, study::Study};
@@ -72,17 +72,17 @@ use crate::{
 /// ```
 #[auto_impl(&mut, Box)]
 pub trait Searcher {
-    /// Name and settings, such as `regularized_evolution(population=20, sample=5)`: what a resumed search compares.
+    /// Returns the name and settings, such as `regularized_evolution(population=20, sample=5)`. A journal can be
+    /// continued only with the same fingerprint.
     fn fingerprint(&self) -> String;
 
-    /// Answers what to try next, given all that is known. All randomness comes from `rng`.
+    /// Returns what to evaluate next, given the trials so far. All randomness comes from `rng`.
     ///
     /// # Errors
-    /// [`SearchError`] when the searcher cannot go on; asking again with the same study gives the same error.
+    /// [`SearchError`] if the searcher cannot continue; asking again with the same study gives the same error.
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError>;
 
-    /// Something about the last answer that a person should know, such as a fit that failed; told once. Nothing by
-    /// default.
+    /// Returns a notice for the user about the last answer, such as a failed fit, and forgets it. `None` by default.
     fn notice(&mut self) -> Option<String> {
         None
     }
@@ -93,13 +93,13 @@ pub trait Searcher {
 pub enum Proposal {
     /// Evaluate this architecture.
     Evaluate(Architecture),
-    /// Nothing now: ask again when a pending trial has an outcome.
+    /// Nothing for now: ask again when a pending trial has a result.
     Wait,
-    /// Nothing any more, whatever the pending trials bring.
+    /// Nothing more, whatever the results of the pending trials.
     Finished,
 }
 
-/// Why a searcher cannot answer.
+/// The error of a searcher that cannot answer.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SearchError {
@@ -120,19 +120,19 @@ pub enum SearchError {
     /// A known cost that the goal names has no value.
     #[error(transparent)]
     Costs(#[from] KnownCostError),
-    /// Bounds on known costs within which nothing lies.
+    /// No sequence satisfies the bounds on known costs.
     #[error(
         "nothing in {looked} is within the bounds of the goal; the nearest is {nearest} with {costs}: relax a bound"
     )]
     NothingWithin {
-        /// What was looked at.
+        /// Which sequences were checked.
         looked: String,
-        /// The sequence that is least beyond the bounds.
+        /// The sequence that violates the bounds least.
         nearest: Architecture,
         /// Its costs.
         costs: String,
     },
-    /// A reason of a searcher's own.
+    /// Another error of the searcher.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
 }

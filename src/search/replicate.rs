@@ -1,4 +1,4 @@
-//! A second look at the leaders.
+//! Repeated evaluation of the leaders.
 
 use super::{Proposal, SearchError, Searcher, unknown::Unknown};
 use crate::{
@@ -7,13 +7,14 @@ use crate::{
     study::{Observation, Study, ranked},
 };
 
-/// Every `every`-th proposal evaluates one of the `leaders` architectures with the best mean so far again, under a new
-/// seed, of those that ran to their end: the one with the fewest observations, among equals the better one. The others
-/// are `S`'s.
+/// A searcher that evaluates the leaders again, with a new seed, at every `every`-th proposal; the other proposals come
+/// from `S`.
 ///
-/// Repetitions are trials like any other. Merge them with [`Pooled`](crate::aggregate::Pooled), so that means are
-/// compared and not the luckiest draws. A space that is known to the last sequence is finished: nothing is repeated
-/// then.
+/// The leaders are the `leaders` architectures with the best mean so far, of those that ran to their end. The one with
+/// the fewest observations is repeated; on ties, the better one.
+///
+/// Repetitions are ordinary trials. Merge them with [`Pooled`](crate::aggregate::Pooled), so that means are compared
+/// instead of the luckiest results. Once every sequence of the space is known, nothing is repeated and the search ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicate<S> {
     inner: S,
@@ -22,10 +23,10 @@ pub struct Replicate<S> {
 }
 
 impl<S> Replicate<S> {
-    /// Repeats one of `leaders` leaders at every `every`-th proposal.
+    /// Creates a searcher that repeats one of `leaders` leaders at every `every`-th proposal.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] when either number is zero.
+    /// [`SearchError::Zero`] if either number is zero.
     pub fn new(inner: S, every: usize, leaders: usize) -> Result<Self, SearchError> {
         let searcher = "replicate";
         match (every, leaders) {
@@ -35,7 +36,7 @@ impl<S> Replicate<S> {
         }
     }
 
-    /// The leader that is known least; `None` where all of them are pending.
+    /// Returns the leader with the fewest observations, or `None` if all of them are pending.
     fn leader(&self, study: &Study) -> Option<Architecture> {
         let pooled = study.pooled();
         let leaders = ranked(&pooled, pooled.observations().filter(Observation::is_whole).collect(), self.leaders);

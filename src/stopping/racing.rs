@@ -1,4 +1,4 @@
-//! Repetitions that stop where a trial cannot lead any more.
+//! Ending the repetitions of a trial that cannot lead any more.
 
 use crate::{
     aggregate::{NcClustering, kmeans::kmeans},
@@ -9,17 +9,17 @@ use crate::{
 /// Ends the repetitions of a trial when its mean is worse than the best cluster of the trials so far by more than its
 /// standard error explains.
 ///
-/// Where a score is the mean of many short trainings, a poor candidate is known after a third of them. Such a trial
-/// reports what it has measured, with its standard error and a [mark](crate::study::Raced): the searcher learns from
-/// it, but no leader and no vote comes of it. A trial that runs to its end has the score that it would have had without
-/// a race.
+/// If a score is the mean of many short trainings, a poor candidate can be recognised after a third of them. Such a
+/// trial reports what it has measured, with its standard error and a [mark](crate::study::Raced). The searcher learns
+/// from it, but it is neither a leader nor a vote. A trial that runs to its end has the same score as without a race.
 ///
-/// The bar is the lowest value of the best of as many clusters as [`NcClustering`] makes. It is fixed when a trial is
-/// handed out and made from those outcomes that the searcher may know, like that of a [`Pruner`](super::Pruner). The
-/// evaluator must repeat its measurement and look at [`Trial::race`](crate::study::Trial::race), as
-/// [`Mad`](crate::evaluate::mad::Mad) and [`Repeated`](crate::evaluate::Repeated) do; with others every trial runs to
-/// its end. So do trials of goals with several objectives, for a poor score may come with a low cost, what a person or
-/// the search itself adds, and the second look at an architecture.
+/// The bar is the lowest value of the best cluster. There are as many clusters as [`NcClustering`] makes, of the trials
+/// within the goal's bounds. The bar is fixed when a trial is handed out and depends only on the results that the
+/// searcher may know, like the threshold of a [`Pruner`](super::Pruner). The evaluator must repeat its measurement and
+/// check [`Trial::race`](crate::study::Trial::race), as [`Mad`](crate::evaluate::mad::Mad) and
+/// [`Repeated`](crate::evaluate::Repeated) do; with other evaluators, every trial runs to its end. The following trials
+/// also run to their end: those of a goal with several objectives, because a poor score may come with a low cost; those
+/// that the user or the search itself adds; and repeated evaluations of an architecture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Racing {
     trials: usize,
@@ -29,54 +29,56 @@ pub struct Racing {
 }
 
 impl Default for Racing {
-    /// After 4 trials that ran to their end; from 3 repetitions of everything on; beyond one standard error. What other
-    /// settings save and cost is in `docs/benchmarks.md`.
+    /// Races after 4 trials that ran to their end and from 3 repetitions on, and stops beyond one standard error. See
+    /// `docs/benchmarks.md` for what other settings save and cost.
     fn default() -> Self {
         Self { trials: 4, repetitions: 3, errors: 1.0, clusters: NcClustering::CLUSTERS }
     }
 }
 
 impl Racing {
-    /// Stops nothing before so many trials have run to their end, at least 1.
+    /// Sets how many trials must have run to their end before any is stopped; at least 1.
     #[must_use]
     pub fn after_trials(self, trials: usize) -> Self {
         Self { trials: trials.max(1), ..self }
     }
 
-    /// Stops no trial before so many repetitions of everything that it repeats, at least 2.
+    /// Sets how often a trial must have repeated each of its trainings before it is stopped; at least 2.
     #[must_use]
     pub fn after_repetitions(self, repetitions: usize) -> Self {
         Self { repetitions: repetitions.max(2), ..self }
     }
 
-    /// The repetitions before which no trial is stopped.
+    /// Returns the number of repetitions before which no trial is stopped.
     pub fn repetitions(&self) -> usize {
         self.repetitions
     }
 
-    /// Stops where the score is worse than the bar by more than so many standard errors; 0 where the number is negative
-    /// or none.
+    /// Sets by how many standard errors the score must be worse than the bar. Negative numbers, NaN and infinities
+    /// count as 0.
     #[must_use]
     pub fn standard_errors(self, errors: f64) -> Self {
         Self { errors: if errors.is_finite() { errors.max(0.0) } else { 0.0 }, ..self }
     }
 
-    /// Name and settings, such as `racing(trials=4, repetitions=3, errors=1)`: what a resumed search compares.
+    /// Returns the name and settings, such as `racing(trials=4, repetitions=3, errors=1)`. A journal can be continued
+    /// only with the same fingerprint.
     pub fn fingerprint(&self) -> String {
         let Self { trials, repetitions, errors, clusters: _ } = self;
         format!("racing(trials={trials}, repetitions={repetitions}, errors={errors})")
     }
 
-    /// The race of the next trial of this architecture; without a bar where too little is known.
+    /// Returns the race for the next trial of this architecture. It has no bar if too little is known.
     pub fn race(&self, study: &Study, architecture: &Architecture) -> Race {
         Race::new(study.goal(), self.bar(study, architecture), self.errors, self.repetitions)
     }
 
-    /// The lowest value of the best cluster, turned so that larger is better.
+    /// Returns the lowest value of the best cluster, oriented so that larger is better.
     fn bar(&self, study: &Study, architecture: &Architecture) -> Option<f64> {
         if study.goal().has_several() {
             return None;
         }
+        let goal = study.goal();
         let reports = study.trials().iter().filter_map(|trial| Some((trial, trial.report()?)));
         let mut values = Vec::new();
         let mut whole = 0;
@@ -84,7 +86,11 @@ impl Racing {
             if trial.architecture == *architecture {
                 return None;
             }
-            values.extend(report.value(study.goal()));
+            // A trial beyond the bounds cannot be the result, however good its score.
+            if report.excess(goal) > 0.0 {
+                continue;
+            }
+            values.extend(report.value(goal));
             whole += usize::from(report.raced.is_none());
         }
         values.sort_by(f64::total_cmp);
@@ -155,6 +161,14 @@ mod tests {
         for study in [study(several, &[]), study(Goal::default(), &failed)] {
             assert_eq!(Racing::default().after_trials(0).race(&study, &"AMM".parse().unwrap()).bar(), None);
         }
+    }
+
+    #[test]
+    fn trials_beyond_the_bounds_set_no_bar() {
+        let bounded = Goal::default().at_most(Measure::score("accuracy"), 0.6).unwrap();
+        let study = study(bounded, &SEEN);
+        let bar = |trials| Racing::default().after_trials(trials).race(&study, &"AMM".parse().unwrap()).bar();
+        assert_eq!((bar(3), bar(4)), (Some(0.5), None));
     }
 
     #[test]

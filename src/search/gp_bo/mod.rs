@@ -38,6 +38,7 @@ mod fit;
 mod hyper;
 mod inspection;
 mod kernel;
+mod kind;
 mod maximise;
 mod minimise;
 mod outcomes;

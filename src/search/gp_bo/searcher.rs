@@ -1,20 +1,14 @@
 //! Gaussian-process Bayesian optimisation as a [`Searcher`].
 
-use std::{rc::Rc, sync::Arc};
-
 use super::{
     AcquisitionFunction, GpError,
     budget::AskBudget,
     design::{design, extreme},
-    encoding::Encoder,
-    features::{Describer, Term},
-    hyper::Hyper,
+    features::Term,
     inspection::Inspection,
-    kernel::{Categorical, Given, Kernel, Priors, Rbf, SequenceKernel, Sequences, Structured},
-    maximise::MaximiseOptions,
-    minimise::Limits,
-    proposer::{Cost, Encode, Plan, Process, Proposer},
-    several::Several,
+    kernel::SequenceKernel,
+    kind::{GivenKernel, SurrogateKind},
+    proposer::{Cost, Process},
 };
 use crate::{
     search::{Proposal, SearchError, Searcher, unknown::Unknown},
@@ -23,64 +17,45 @@ use crate::{
     study::Study,
 };
 
-/// Bayesian optimisation with a Gaussian process: after a quasi-random start, each proposal maximises qLogNEI, the
-/// expected improvement over what is observed, under noise and with trials pending.
+/// Bayesian optimisation with a Gaussian process. After a quasi-random start, each proposal maximises qLogNEI: the
+/// expected improvement over the observations, with noise and pending trials taken into account.
 ///
 /// | | [`GpBo::composer`] | [`GpBo::default`] |
 /// |---|---|---|
-/// | surrogate | BoTorch's `SingleTaskGP` | a sum of what layers may do |
+/// | surrogate | BoTorch's `SingleTaskGP` | a sum of effects of the layers |
 /// | kernels | RBF, a lengthscale per column | one per [`Term`], such as pairs and places; Hamming for the rest |
 /// | knows about sequences | nothing | that neighbours, places and ratios may matter |
 /// | use it | to repeat the paper, to compare with BoTorch and Ax | otherwise |
 ///
-/// On every function tried the default is better, or equal within the errors (`docs/benchmarks.md`).
+/// On every function tried, the default is better than `composer`, or equal within the errors (`docs/benchmarks.md`).
 ///
-/// With several objectives a proposal maximises qLogNEHVI, whatever the acquisition function is: the hypervolume that
-/// it adds to the front of what is observed, under noise and with trials pending. Every score has a process of its own;
-/// known costs count exactly, their extremes are the first trials, and only what they allow is proposed. Bounds on
-/// scores enter by the probability of being within.
+/// With several objectives, each proposal maximises qLogNEHVI, whatever the acquisition function: the expected
+/// hypervolume that it adds to the front of the observations. Each score has its own process. Known costs are exact:
+/// sequences with extreme costs are tried first, and only sequences within the bounds on costs are proposed. Bounds on
+/// scores enter through the probability of satisfying them.
 ///
-/// Where reports state a standard error of the goal's score, it is the noise of that observation, as BoTorch's
-/// `train_Yvar`, and the fit finds none. An observation without one counts as noisy as the median of the others, and
-/// none as less noisy than a tenth of that in variance. Errors over data that all trials
-/// [share](crate::study::Report::shared_error) are none of this noise.
+/// If reports have standard errors of the goal's score, these are the known noise of the observations, like BoTorch's
+/// `train_Yvar`, and no noise is fitted. An observation without a standard error is given the median variance of the
+/// others, and no variance is taken as smaller than a tenth of this median. Errors over data that all trials
+/// [share](crate::study::Report::shared_error) are not used, because they are not noise between trials.
 ///
-/// The answer is a function of the study alone: hyperparameters are fitted anew for every proposal. Where a fit fails,
-/// the process keeps the hyperparameters at which fits start, with much noise, and says so through
-/// [`Searcher::notice`]; it never falls back to a random draw.
+/// The answer depends on the study alone: the hyperparameters are fitted again for every proposal. If a fit fails, the
+/// process uses the starting values of the fit with a large noise and reports this through [`Searcher::notice`]; it
+/// never falls back to a random proposal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GpBo {
     surrogate: SurrogateKind,
     acquisition: AcquisitionFunction,
     initial: usize,
     budget: AskBudget,
-    /// From how many observations a proposal is made at most.
+    /// The maximum number of observations behind a proposal.
     observations: usize,
     /// Whether standard errors of reports are known noise.
     standard_errors: bool,
     notice: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum SurrogateKind {
-    SingleTask,
-    Categorical,
-    /// Terms in the order of [`Term::ALL`].
-    Structured(Vec<Term>),
-    Given(GivenKernel),
-}
-
-/// A kernel from outside; equal fingerprints are equal kernels.
-#[derive(Clone, Debug)]
-struct GivenKernel(Arc<dyn SequenceKernel>);
-
-impl PartialEq for GivenKernel {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.fingerprint() == other.0.fingerprint()
-    }
-}
-
-/// From how many observations a proposal is made at most, unless said otherwise.
+/// The default maximum number of observations behind a proposal.
 const OBSERVATIONS: usize = 1000;
 
 impl Default for GpBo {
@@ -115,11 +90,11 @@ impl GpBo {
         Self { surrogate: SurrogateKind::Categorical, budget: AskBudget::BOTORCH, ..Self::default() }
     }
 
-    /// Like [`GpBo::default`], but with these terms alone, in any order: for ablations, and where it is known what
+    /// Like [`GpBo::default`], but with only these terms, in any order. Use it for ablations, or if you know what
     /// matters.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] for none.
+    /// [`SearchError::Zero`] without terms.
     pub fn structured(terms: impl IntoIterator<Item = Term>) -> Result<Self, SearchError> {
         let mut terms: Vec<_> = terms.into_iter().collect();
         terms.sort_unstable();
@@ -130,7 +105,7 @@ impl GpBo {
         Ok(Self { surrogate: SurrogateKind::Structured(terms), ..Self::default() })
     }
 
-    /// The terms of the structured surrogate, empty for others.
+    /// Returns the terms of the structured surrogate; empty for other surrogates.
     pub fn terms(&self) -> &[Term] {
         match &self.surrogate {
             SurrogateKind::Structured(terms) => terms,
@@ -141,19 +116,19 @@ impl GpBo {
     /// Replaces the surrogate's kernel by one of your own.
     #[must_use]
     pub fn with_kernel(self, kernel: impl SequenceKernel + 'static) -> Self {
-        Self { surrogate: SurrogateKind::Given(GivenKernel(Arc::new(kernel))), ..self }
+        Self { surrogate: SurrogateKind::Given(GivenKernel::new(kernel)), ..self }
     }
 
-    /// Proposes what maximises `acquisition`; qLogNEI by default.
+    /// Sets the acquisition function; qLogNEI by default.
     #[must_use]
     pub fn with_acquisition(self, acquisition: AcquisitionFunction) -> Self {
         Self { acquisition, ..self }
     }
 
-    /// Starts with this many quasi-random trials, at least 1.
+    /// Sets the number of quasi-random trials at the start, at least 1.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] for none: a Gaussian process needs something to learn from.
+    /// [`SearchError::Zero`] for 0: a Gaussian process needs observations.
     pub fn with_initial(self, initial: usize) -> Result<Self, SearchError> {
         match initial {
             0 => Err(SearchError::Zero { searcher: "gp_bo", setting: "initial" }),
@@ -161,10 +136,10 @@ impl GpBo {
         }
     }
 
-    /// Caps the cost of a proposal; see [`budget`](Self::budget) for what it is otherwise.
+    /// Limits the cost of a proposal; [`budget`](Self::budget) returns the default.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] where nothing could be fitted or proposed.
+    /// [`SearchError::Zero`] if a number is 0.
     pub fn with_budget(self, budget: AskBudget) -> Result<Self, SearchError> {
         let settings = [
             ("budget.fit_evaluations", budget.fit_evaluations),
@@ -177,11 +152,12 @@ impl GpBo {
         }
     }
 
-    /// Makes proposals from at most so many observations, 1000 by default: half of them the best, the others the
-    /// latest. The cost of a proposal, which grows with their cube, is bounded by it, however long a search goes on.
+    /// Sets the maximum number of observations behind a proposal, 1000 by default. Half of them are the best, the
+    /// others the latest. The cost of a proposal grows with the cube of this number, so the limit bounds it in long
+    /// searches.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] for none.
+    /// [`SearchError::Zero`] for 0.
     pub fn with_observations(self, observations: usize) -> Result<Self, SearchError> {
         match observations {
             0 => Err(SearchError::Zero { searcher: "gp_bo", setting: "observations" }),
@@ -189,58 +165,54 @@ impl GpBo {
         }
     }
 
-    /// Whether the [standard error](crate::study::Report::standard_error) of a report is known noise of its
-    /// observation; yes by default. Without, all observations count as equally noisy, by what the fit makes of them.
+    /// Sets whether the [standard error](crate::study::Report::standard_error) of a report is the known noise of its
+    /// observation; `true` by default. Otherwise all observations are equally noisy, and the noise is fitted.
     #[must_use]
     pub fn with_standard_errors(self, standard_errors: bool) -> Self {
         Self { standard_errors, ..self }
     }
 
-    /// The most that one proposal may cost.
+    /// Returns the limits on the cost of one proposal.
     pub fn budget(&self) -> AskBudget {
         self.budget
     }
 
-    /// The observed architecture with the best posterior mean: under noise a better answer than the best observation.
-    /// Of very many observations those that [`with_observations`](Self::with_observations) leaves.
+    /// Returns the observed architecture with the best posterior mean. Under noise, it is a better answer than the best
+    /// observation. Only the observations that [`with_observations`](Self::with_observations) keeps are considered.
     ///
     /// # Errors
-    /// [`SearchError`] when nothing is observed.
+    /// [`SearchError`] if nothing is observed.
     pub fn recommend(&self, study: &Study) -> Result<Architecture, SearchError> {
         self.process(study).and_then(|process| process.recommend()).map_err(failed)
     }
 
-    /// What the process has learnt, and what it would propose.
+    /// Returns what the process has learnt and what it would propose.
     ///
     /// # Errors
-    /// [`SearchError`] when nothing is observed.
+    /// [`SearchError`] if nothing is observed.
     pub fn inspect(&self, study: &Study, rng: &mut Rng) -> Result<Inspection, SearchError> {
         self.process(study).and_then(|process| process.inspect(&self.acquisition, rng)).map_err(failed)
     }
 
-    /// How much it promises to evaluate all sequences of `batch` together: their joint qLogNEI, the natural logarithm
-    /// of an improvement in standard deviations of the observed values. With several objectives or bounds, their joint
-    /// qLogNEHVI: the logarithm of a hypervolume in such units, known costs in units of their range.
+    /// Returns how promising it is to evaluate all sequences of `batch` together: their joint qLogNEI, the natural
+    /// logarithm of an improvement in standard deviations of the observed values. With several objectives or bounds, it
+    /// is their joint qLogNEHVI: the logarithm of a hypervolume in these units, with known costs in units of their
+    /// range.
     ///
     /// # Errors
-    /// [`SearchError`] when nothing is observed, the batch is empty, or a sequence lies outside the space.
+    /// [`SearchError`] if nothing is observed, the batch is empty, or a sequence lies outside the space.
     pub fn promise(&self, study: &Study, batch: &[Architecture], rng: &mut Rng) -> Result<f64, SearchError> {
         self.process(study).and_then(|process| process.promise(batch, rng)).map_err(failed)
     }
 
-    /// What a proposal is made from, and may cost.
+    /// Returns the limits on a proposal and the data behind it.
     fn cost(&self) -> Cost {
         Cost { budget: self.budget, observations: self.observations, standard_errors: self.standard_errors }
     }
 
-    /// The process fitted to a study.
+    /// Returns the process fitted to a study.
     fn process<'a>(&self, study: &'a Study) -> Result<Box<dyn Process + 'a>, GpError> {
-        match &self.surrogate {
-            SurrogateKind::SingleTask => single_task(study, self.cost()),
-            SurrogateKind::Categorical => categorical(study, self.cost()),
-            SurrogateKind::Structured(terms) => structured(study, terms, self.cost()),
-            SurrogateKind::Given(GivenKernel(kernel)) => given(study, kernel.clone(), self.cost()),
-        }
+        self.surrogate.process(study, self.cost())
     }
 }
 
@@ -250,21 +222,16 @@ fn failed(error: GpError) -> SearchError {
 
 impl Searcher for GpBo {
     fn fingerprint(&self) -> String {
-        let name = match &self.surrogate {
-            SurrogateKind::SingleTask => "gp_bo_composer",
-            SurrogateKind::Categorical => "gp_bo_categorical",
-            SurrogateKind::Structured(_) => "gp_bo",
-            SurrogateKind::Given(_) => "gp_bo_kernel",
-        };
+        let name = self.surrogate.name();
         let terms = match &self.surrogate {
             SurrogateKind::Structured(terms) if Self::default().surrogate != self.surrogate => {
                 format!(", terms={}", terms.iter().map(|term| term.name()).collect::<Vec<_>>().join("+"))
             }
-            SurrogateKind::Given(GivenKernel(kernel)) => format!(", kernel={}", kernel.fingerprint()),
+            SurrogateKind::Given(kernel) => format!(", kernel={}", kernel.fingerprint()),
             _ => String::new(),
         };
         let acquisition = self.acquisition.name();
-        // Not named where it is the default: journals of before it existed go on.
+        // The default is not named, so that journals from before the setting existed can be continued.
         let observations = match self.observations {
             OBSERVATIONS => String::new(),
             observations => format!(", observations={observations}"),
@@ -297,63 +264,6 @@ impl Searcher for GpBo {
     fn notice(&mut self) -> Option<String> {
         self.notice.take()
     }
-}
-
-/// How the structured surrogate's acquisition is searched: its fewer maxima need fewer starts.
-const STRUCTURED_SEARCH: MaximiseOptions =
-    MaximiseOptions { enumerate: 2_000, pool: 128, starts: 6, steps: 32, budget: usize::MAX };
-
-fn single_task(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
-    let encoder = Encoder::new(study.space());
-    let starts = Hyper::<Rbf>::starts(encoder.columns());
-    let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
-    let encode = move || -> Encode<'_, Rbf> {
-        let encoder = encoder.clone();
-        Box::new(move |architectures: &[Architecture]| encoder.rows(architectures))
-    };
-    process(study, encode, &starts, plan)
-}
-
-fn categorical(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
-    let encoder = Encoder::new(study.space());
-    let starts = Hyper::<Categorical>::starts(encoder.layers(), Some(Priors::dimension_scaled(encoder.symbols())));
-    let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
-    let encode = move || -> Encode<'_, Categorical> {
-        let encoder = encoder.clone();
-        Box::new(move |architectures: &[Architecture]| encoder.rows(architectures))
-    };
-    process(study, encode, &starts, plan)
-}
-
-fn given(study: &Study, kernel: Arc<dyn SequenceKernel>, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
-    let plan = Plan::new(cost, Limits::default(), STRUCTURED_SEARCH);
-    let encode = || -> Encode<'_, Given> { Box::new(|architectures: &[Architecture]| Ok(architectures.to_vec())) };
-    process(study, encode, &Hyper::<Given>::starts(&Given::start(kernel)), plan)
-}
-
-fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dyn Process + 'a>, GpError> {
-    let describer = Rc::new(Describer::new(study.space(), terms)?);
-    let symbols = study.space().symbols().len();
-    let limits = Limits { gradient: 1e-4, change: 1e-6, ..Limits::default() };
-    let plan = Plan::new(cost, limits, STRUCTURED_SEARCH);
-    let encode = move || -> Encode<'_, Structured> {
-        let describer = describer.clone();
-        Box::new(move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols)))
-    };
-    process(study, encode, &Hyper::<Structured>::starts(terms), plan)
-}
-
-/// The process of one objective, or of several and of bounds.
-fn process<'a, K: Kernel + Clone + 'a>(
-    study: &'a Study,
-    encode: impl Fn() -> Encode<'a, K>,
-    starts: &[Hyper<K>],
-    plan: Plan,
-) -> Result<Box<dyn Process + 'a>, GpError> {
-    Ok(match study.goal().is_simple() {
-        true => Box::new(Proposer::new(study, encode(), starts, plan)?),
-        false => Box::new(Several::new(study, encode, starts, plan)?),
-    })
 }
 
 #[cfg(test)]
