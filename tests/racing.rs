@@ -5,9 +5,9 @@ mod toy;
 use std::{thread, time::Duration};
 
 use composer_nas::{
-    aggregate::Best,
+    aggregate::{AggregateError, Aggregator, Best},
     evaluate::{Cached, EvalError, Repeated},
-    pipeline::Ask,
+    pipeline::{Ask, Found},
     prelude::*,
     search::{RegularizedEvolution, Replicate},
     stopping::Racing,
@@ -118,6 +118,37 @@ fn what_a_person_adds_and_second_looks_run_to_their_end() {
         session.tell(trial.id, evaluator.evaluate(&trial, &Context::default())).unwrap();
     }
     assert_eq!(raced(session.study().trial(added.unwrap()).unwrap()), None);
+}
+
+/// Merges to the trial with the lowest value of those that lost their race.
+struct Worst;
+
+impl Aggregator for Worst {
+    fn fingerprint(&self) -> String {
+        "worst".into()
+    }
+
+    fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError> {
+        let worst =
+            study.observations().filter(|seen| !seen.is_whole()).min_by(|one, other| one.value.total_cmp(&other.value));
+        worst.map(|worst| worst.trial.architecture.clone()).ok_or(AggregateError::NoClusters)
+    }
+}
+
+#[test]
+fn what_was_merged_from_lost_races_alone_is_evaluated_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let search = || {
+        let pipeline = pipeline(0, 2).racing(racing()).aggregator(Worst).evaluate_merged();
+        pipeline.journal(folder.path().join("journal.jsonl")).run(&Target::llama_350m()).unwrap()
+    };
+    let Found { study, aggregated, .. } = search();
+    let of_merged: Vec<&Trial> =
+        study.trials().iter().map(AsRef::as_ref).filter(|t| t.architecture == aggregated).collect();
+    let (merged, earlier) = of_merged.split_last().unwrap();
+    assert!(!earlier.is_empty() && earlier.iter().all(|trial| raced(trial).is_some()), "{earlier:?}");
+    assert!(merged.origin == Origin::Merged && merged.report().is_some() && raced(merged).is_none(), "{merged:?}");
+    assert_eq!(search().study, study, "resumed, it is not evaluated again");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
     retry::retry,
     search::Searcher,
     space::Architecture,
-    study::{Observation, Study},
+    study::{Observation, Study, Trial},
     text::causes,
 };
 
@@ -125,6 +125,13 @@ where
         outcome?;
         Ok(Stages { aggregator, extrapolator, setup, study: run.session.study().clone() })
     }
+}
+
+/// Returns whether every valid trial of the architecture, if there is one, lost its race.
+fn lacks_score(study: &Study, architecture: &Architecture) -> bool {
+    let ours = |trial: &&Trial| trial.architecture == *architecture && !trial.is_invalid();
+    let mut trials = study.trials().iter().map(AsRef::as_ref).filter(ours);
+    trials.all(|trial| trial.report().is_some_and(|report| report.raced.is_some()))
 }
 
 /// Returns the merged architecture, or the best trial if the merged one exceeds the goal's bounds on known costs.
@@ -234,8 +241,9 @@ impl<S: Searcher> Run<S> {
         let merged = within_bounds(&study.searched())
             .ok()
             .and_then(|within| Some(allowed(&within, aggregator.aggregate(&within).ok()?)));
-        let new = |merged: &Architecture| study.space().contains(merged) && !study.knows(merged);
-        let Some(merged) = merged.filter(new) else { return Ok(()) };
+        let Some(merged) = merged.filter(|merged| study.space().contains(merged) && lacks_score(study, merged)) else {
+            return Ok(());
+        };
         self.retrying(|session| session.add_merged(merged.clone()))?;
         self.drive()
     }
