@@ -78,18 +78,6 @@ fn sum_of_squares_in_rows<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     all.reshape([1])
 }
 
-/// Returns the sum of sums of one element each (one element), without a graph. `sums` must not be empty.
-///
-/// Accelerators add them in one launch, or a few; to join them first would take one for each.
-pub(crate) fn total(sums: Vec<Tensor<1>>) -> Tensor<1> {
-    if sums.first().is_some_and(|sum| device::is_accelerator(&sum.device()))
-        && let Some(total) = sums.iter().cloned().reduce(|total, sum| total + sum)
-    {
-        return total;
-    }
-    Tensor::cat(sums, 0).sum()
-}
-
 /// Multiplies `x` by the one element of `factor`, outside autodiff.
 pub(crate) fn scale<const D: usize>(x: Tensor<D>, factor: &Tensor<1>) -> Tensor<D> {
     #[cfg(feature = "flex")]
@@ -160,8 +148,6 @@ mod tests {
             let ones = Tensor::<2>::ones(shape, &device);
             assert_eq!(sum_of_squares_in_rows(ones).into_scalar::<f32>(), (rows * columns) as f32);
         }
-        let sums = [1f32, 2.0, 4.0].map(|sum| Tensor::<1>::from_data([sum], &device));
-        assert_eq!(total(sums.to_vec()).into_scalar::<f32>(), 7.0);
         let half = scale(x.clone().transpose(), &Tensor::from_data([0.5f32], &device));
         assert_eq!(half.into_data().try_into_vec::<f32>().unwrap(), [0.5, 2.0, 1.0, 2.5, 1.5, 3.0]);
         assert_eq!(x.into_data().try_into_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);

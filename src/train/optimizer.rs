@@ -140,16 +140,18 @@ impl ModuleMapper for Step<'_> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else {
             return param;
         };
+        let (id, weights, mapper) = param.consume();
+        let shape = weights.dims();
+        let count = [shape.iter().product::<usize>()];
+        let gradient = gradient.reshape(count);
+        // In the shape of the update: accelerators do not join launches of different shapes.
         let gradient = match &self.factor {
             Some(factor) => kernels::scale(gradient, factor),
             None => gradient,
         };
-        let (id, weights, mapper) = param.consume();
-        let shape = weights.dims();
-        let count = [shape.iter().product::<usize>()];
         let tracked = weights.is_require_grad();
         let checkpointing = weights.gradient_checkpointing_strategy();
-        let weights = self.optimizer.update(id, weights.inner().reshape(count), gradient.reshape(count), self.rate);
+        let weights = self.optimizer.update(id, weights.inner().reshape(count), gradient, self.rate);
         let mut weights = Tensor::from_inner(weights.reshape(shape));
         if let Some(strategy) = checkpointing {
             weights = weights.with_gradient_checkpointing_strategy(strategy);
