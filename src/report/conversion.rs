@@ -1,4 +1,4 @@
-//! What a conversion found: the damage per layer, and quality over cost by method.
+//! The page of a conversion: the damage per layer, and quality over cost for each method.
 
 use std::{io, path::Path};
 
@@ -29,22 +29,22 @@ use crate::{
 const DAMAGES: &str = "damages";
 const QUALITY: &str = "quality";
 
-/// A page that cannot be written.
+/// The error of a page that cannot be written.
 #[derive(Debug, Error)]
 pub enum ConversionPageError {
-    /// A picture.
+    /// A figure cannot be drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
-    /// The file.
+    /// The file cannot be written.
     #[error("the page cannot be written")]
     Io(#[from] io::Error),
 }
 
-/// Writes a page with the damage of every replacement, quality over cost by method, and a table of all choices.
-/// `cost` says what the choices' costs count, such as `bytes of cache at 4096 tokens`; bytes are shown in larger units.
+/// Writes a page with the damage of each replacement, quality over cost for each method, and a table of all choices.
+/// `cost` names what the costs count, such as `bytes of cache at 4096 tokens`. Bytes are shown in larger units.
 ///
 /// # Errors
-/// [`ConversionPageError`] when there is nothing to draw or the file cannot be written.
+/// [`ConversionPageError`] if there is nothing to draw or the file cannot be written.
 pub fn write_conversion(
     path: &Path,
     parent: &str,
@@ -85,11 +85,11 @@ fn table(choices: &[Choice], cost: &str) -> String {
     shell::table_with_scale("choices", &heads, &rows, shell::SHOWN, Some((3, &axis)))
 }
 
-/// A heat map: the divergence of the parent with one layer replaced, by layer and what stands there. Darker is worse,
+/// Draws a heat map of the divergence of the parent with one layer replaced, by layer and replacement. Darker is worse,
 /// on a logarithmic scale.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn damages(damages: &Damages) -> Result<Figure, PlotError> {
     let mut symbols: Vec<Symbol> = damages.keys().map(|&(_, symbol)| symbol).collect();
     symbols.sort_unstable();
@@ -112,11 +112,11 @@ pub fn damages(damages: &Damages) -> Result<Figure, PlotError> {
     })
 }
 
-/// Left of the cells, for the letters.
+/// Space left of the cells for the letters, in pixels.
 const LEFT: i32 = 44;
-/// Above the cells, for the numbers of the layers.
+/// Space above the cells for the numbers of the layers, in pixels.
 const TOP: i32 = 26;
-/// Height of a cell in pixels.
+/// Height of a cell, in pixels.
 const HEIGHT: i32 = 40;
 
 fn paint(damages: &Damages, symbols: &[Symbol], layers: &[usize], width: i32, area: &Area, hints: &mut Hints) -> Drawn {
@@ -145,10 +145,10 @@ fn paint(damages: &Damages, symbols: &[Symbol], layers: &[usize], width: i32, ar
     Ok(())
 }
 
-/// Divergence over cost, a line per method.
+/// Draws divergence over cost, with one line per method.
 ///
 /// # Errors
-/// [`PlotError`] when there is nothing to draw or the drawing library refuses.
+/// [`PlotError`] if there is nothing to draw or the drawing library returns an error.
 pub fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotError> {
     if choices.is_empty() {
         return Err(PlotError { name: QUALITY, reason: "nothing was chosen".into() });
@@ -171,7 +171,7 @@ fn picture(choices: &[Choice], cost: &str, room: Room) -> Result<String, PlotErr
     figure::draw(QUALITY, (room.width as u32, room.height as u32), |area, _| lines(area, choices, cost, room))
 }
 
-/// What the bytes are of, where `cost` counts bytes.
+/// Returns what the bytes measure, if `cost` counts bytes.
 fn of_bytes(cost: &str) -> Option<&str> {
     cost.strip_prefix("bytes of ")
 }
@@ -221,16 +221,16 @@ fn lines(area: &Area, choices: &[Choice], cost: &str, room: Room) -> Drawn {
     legend(area, &keys, (BESIDE, 0), within)
 }
 
-/// The method without the number of its seed: searches share a colour.
+/// Returns the method without the number of its seed, so that searches with different seeds share a colour.
 fn kind(method: &str) -> &str {
     method.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end()
 }
 
-/// Pixels around the plot, and left of it.
+/// Margins around the plot and left of it, in pixels.
 const MARGIN: i32 = 14;
 const BESIDE: i32 = MARGIN + 58;
 
-/// Costs are drawn in these units.
+/// The unit of costs in bytes.
 const MIB: f64 = 1_048_576.0;
 const MILLION: f64 = 1e6;
 

@@ -1,4 +1,4 @@
-//! The front of a search for several objectives.
+//! The front of a search with several objectives.
 
 use plotters::{
     chart::ChartBuilder,
@@ -24,19 +24,19 @@ use crate::{
 };
 
 const NAME: &str = "front";
-/// Pixels around the plots, and left of them.
+/// Margins around the plots and left of them, in pixels.
 const MARGIN: i32 = 12;
 const LEFT: i32 = MARGIN + 60;
 /// The colour of a band.
 const SHADE: RGBColor = RGBColor(242, 244, 248);
 
-/// The goal's score of every trial against the second objective, with bars of one standard error: the front as a line,
-/// bands of the second objective as shades, baselines and published hybrids as lines at their known costs, with a cross
-/// where they were evaluated, trials that were added by hand, such as published layouts, as triangles,
-/// and what was merged as squares. `None` for a goal of one objective.
+/// Draws the goal's score of each trial against the second objective, with bars of one standard error. The front is a
+/// line, the bands of the second objective are shaded, and the merged architectures are squares. Baselines and
+/// published hybrids are lines at their known costs, with a cross if they were evaluated. Trials that were added by
+/// hand, such as published layouts, are triangles. Returns `None` for a goal with one objective.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
     let Some(second) = study.goal().objectives().nth(1) else { return Ok(None) };
     let pooled = study.pooled();
@@ -52,7 +52,7 @@ pub fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
     }))
 }
 
-/// The same for a phone.
+/// Draws the same for a phone.
 pub(super) fn narrow_front(study: &Study) -> Result<Option<String>, PlotError> {
     let Some(second) = study.goal().objectives().nth(1) else { return Ok(None) };
     picture(&study.pooled(), &second, Room::narrow(360)).map(Some)
@@ -62,16 +62,16 @@ fn picture(study: &Study, second: &Objective, room: Room) -> Result<String, Plot
     draw(NAME, (room.width as u32, room.height as u32), |area, hints| paint(study, second, room, area, hints))
 }
 
-/// The hypervolume after every trial, above the [reference](Study::reference) of all; `None` for a goal of one
-/// objective.
+/// Draws the hypervolume after each trial, above the [reference](Study::reference) of all. Returns `None` for a goal
+/// with one objective.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn hypervolume(study: &Study) -> Result<Option<Figure>, PlotError> {
     Ok(hypervolumes(study)?.map(|(figure, _)| figure))
 }
 
-/// The hypervolume after every trial, and the same picture for a phone: each point takes time.
+/// Draws the hypervolume after each trial, in both widths, because the hypervolumes take time.
 pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, PlotError> {
     const NAME: &str = "hypervolume";
     if !study.goal().has_several() {
@@ -79,7 +79,7 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     }
     let reference = study.reference().unwrap_or_default();
     let seen: Vec<_> = study.observations().map(|seen| seen.trial.id).collect();
-    // Of very many trials every so many: each point is a hypervolume of its own.
+    // For very many trials, only every n-th: each point is a hypervolume of its own.
     let step = seen.len().div_ceil(200).max(1);
     let at = |end: usize| {
         let last = seen[end];
@@ -114,7 +114,7 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     Ok(Some((figure, picture(Room::narrow(240))?)))
 }
 
-/// Percent of the last hypervolume by trial.
+/// Draws percentages of the last hypervolume, by trial.
 fn paint_hypervolume(shares: &[(f64, f64)], last: f64, room: Room, area: &Area) -> Drawn {
     let axis = Axis::upward([100.0]);
     let line: Vec<_> = shares.iter().map(|&(trial, share)| (trial, axis.at(share))).collect();
@@ -138,7 +138,7 @@ fn paint_hypervolume(shares: &[(f64, f64)], last: f64, room: Room, area: &Area) 
     Ok(())
 }
 
-/// A value of an objective of an observation.
+/// Returns the value of an objective of an observation.
 fn value(seen: &Observation<'_>, objective: &Objective) -> Option<f64> {
     seen.report.measured(&objective.of).ok()
 }
@@ -217,7 +217,7 @@ fn hint(seen: &Observation<'_>, objectives: [&Objective; 2]) -> String {
     format!("{}, {}: {}", seen.trial.id, seen.trial.architecture, values.join(", "))
 }
 
-/// What the marks mean.
+/// Returns the legend.
 fn keys(study: &Study, references: bool) -> Vec<Key<'static>> {
     let has = |origin: Origin| study.observations().any(|seen| seen.trial.origin == origin);
     let mut keys = vec![(Mark::Line, ORANGE, "front"), (Mark::Dot, BLUE, "trial")];
@@ -231,7 +231,7 @@ fn keys(study: &Study, references: bool) -> Vec<Key<'static>> {
     keys
 }
 
-/// One line per sequence: objectives, standard error, whether it is on the front.
+/// Returns one line per sequence: objectives, standard error, and whether it is on the front.
 fn numbers(study: &Study) -> String {
     let objectives: Vec<_> = study.goal().objectives().collect();
     let best: Vec<_> = study.front().iter().map(|seen| seen.trial.id).collect();
@@ -247,12 +247,12 @@ fn numbers(study: &Study) -> String {
     csv(&heads, rows)
 }
 
-/// An architecture per band of the second objective, by N_0 clustering.
+/// Returns one architecture per band of the second objective, by N_0 clustering.
 fn bands(study: &Study, measure: &Measure) -> Vec<Band> {
     along_front(study, measure, BANDS, &NcClustering::n0()).unwrap_or_default()
 }
 
-/// The front as a table, and an architecture per band. Costs have units where they are the `target`'s.
+/// Returns the front as a table, and one architecture per band. Costs have units if they are those of the `target`.
 pub(super) fn tables(study: &Study, target: bool) -> String {
     let Some(second) = study.goal().objectives().nth(1) else { return String::new() };
     let pooled = study.pooled();
