@@ -388,7 +388,7 @@ fn show(path: &Path) -> anyhow::Result<()> {
                 println!("{:>4}  {:<28} failed: {}", trial.id.0, trial.architecture, line(reason));
             }
             TrialState::Invalid { reason, .. } => {
-                println!("{:>4}  {:<28} set aside: {}", trial.id.0, trial.architecture, line(reason));
+                println!("{:>4}  {:<28} excluded: {}", trial.id.0, trial.architecture, line(reason));
             }
         }
     }

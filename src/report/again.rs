@@ -102,7 +102,7 @@ fn by_hand(study: &Study) -> Vec<(&'static str, String)> {
     };
     let facts = [
         ("added by hand", list(|trial| trial.origin == Origin::Manual)),
-        ("set aside by hand", list(Trial::is_invalid)),
+        ("excluded by hand", list(Trial::is_invalid)),
     ];
     facts.into_iter().filter(|(_, list)| !list.is_empty()).collect()
 }
@@ -112,7 +112,7 @@ fn sum(values: impl Iterator<Item = f64>) -> f64 {
     values.filter(|value| value.is_finite()).fold(0.0, |sum, value| (sum + value).clamp(f64::MIN, f64::MAX))
 }
 
-/// The trials that failed or were set aside, with the reasons; nothing where there are none.
+/// The trials that failed or were excluded, with the reasons. Empty if there are none.
 pub(super) fn without_result(study: &Study) -> String {
     let mut rows: Vec<_> = study
         .trials()
@@ -121,7 +121,7 @@ pub(super) fn without_result(study: &Study) -> String {
         .filter_map(|trial| {
             let why = match &trial.state {
                 TrialState::Failed(failure) => format!("failed: {}", failure.reason),
-                TrialState::Invalid { reason, .. } => format!("set aside: {reason}"),
+                TrialState::Invalid { reason, .. } => format!("excluded: {reason}"),
                 TrialState::Pending | TrialState::Completed(_) => return None,
             };
             Some(vec![

@@ -390,7 +390,7 @@ mod tests {
         let Proposal::Evaluate(whole) = ask(&mut grown, &study) else { panic!() };
         let winner = NcClustering::n0().aggregate(&study.within(&space(2))).unwrap();
         assert_eq!((whole.len(), &whole.layers()[..2]), (4, winner.layers()));
-        // A trial set aside leaves its stage short of one.
+        // An excluded trial leaves its stage short of one.
         study.apply(Event::Invalidated { id: ids[0], reason: String::new() }).unwrap();
         let Proposal::Evaluate(pair) = ask(&mut grown, &study) else { panic!() };
         assert_eq!(pair.len(), 2);
