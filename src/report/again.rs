@@ -23,9 +23,10 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target
         ("space", format!("{} sequences of {} layers", units::many(space.size()), space.layers())),
         ("goal", study.goal().to_string()),
         ("time, summed over workers", units::duration(seconds)),
-        ("training work", units::flops(flops)),
-        ("trials", study.valid_trials().to_string()),
     ];
+    // An evaluator need not state it.
+    facts.extend((flops > 0.0).then(|| ("training work", units::flops(flops))));
+    facts.push(("trials", study.valid_trials().to_string()));
     facts.extend(by_hand(study));
     let plain = |(name, value)| -> Fact { (name, value, None) };
     let mut facts: Vec<_> = facts.into_iter().map(plain).collect();

@@ -104,7 +104,10 @@ pub(super) fn table(study: &Study) -> String {
     tasks.sort_unstable();
     tasks.dedup();
     tasks.retain(|&task| task != goal.score);
-    let heads = [&["rank", "architecture", &goal.score, DIFFERENCE][..], &tasks, &["parameters", "time"]].concat();
+    // An evaluator need not state the size.
+    let sized = leaders.iter().any(|seen| seen.report.parameters > 0);
+    let last = if sized { &["parameters", "time"][..] } else { &["time"] };
+    let heads = [&["rank", "architecture", &goal.score, DIFFERENCE][..], &tasks, last].concat();
     // The scale covers the rows that are shown at first, so that one bad trial does not flatten it.
     let axis = extent(&leaders[..leaders.len().min(SHOWN)], |seen| goal.orient(seen.value));
     let wide = tasks.len() > WIDEST;
@@ -120,7 +123,7 @@ pub(super) fn table(study: &Study) -> String {
             if rank == 0 { Cell::blank() } else { Cell::number(gap.score, gap.text()) },
         ];
         cells.extend(tasks.iter().map(|&task| measured(report.scores.get(task).copied())));
-        cells.push(Cell::number(report.parameters as f64, units::count(report.parameters)));
+        cells.extend(sized.then(|| Cell::number(report.parameters as f64, units::count(report.parameters))));
         cells.push(Cell::number(report.wall_seconds, units::duration(report.wall_seconds)));
         cells
     };

@@ -312,8 +312,8 @@ pub(super) fn tables(study: &Study, target: bool) -> String {
         .collect();
     let heads = [second.of.name(), "sequences", "merged by N_0"];
     format!(
-        "{table}<p class=\"soft\">An architecture for every band, merged from the sequences in it; the best of \
-         them where that one has no place in the band.</p>\n{}",
+        "{table}<p class=\"soft\">One architecture per band, merged from the sequences in it, or the best of them if \
+         the merged one lies outside the band.</p>\n{}",
         shell::table("bands", &heads, &rows, SHOWN)
     )
 }

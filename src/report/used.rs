@@ -72,13 +72,14 @@ pub(super) fn evaluator(fingerprint: &str) -> Option<String> {
         let at = fingerprint.find(head).filter(|&at| at == 0 || fingerprint[..at].ends_with(": "))?;
         fingerprint.get(at + head.len()..)
     };
-    if let Some(rest) = after("mad {\"name\":\"") {
-        return rest.split_once('"').map(|(name, _)| format!("MAD tasks, protocol {name}"));
-    }
-    if after("program \"").is_some() {
-        return Some("a command".into());
-    }
-    after("corpus ").map(|_| "text of a corpus".into())
+    let name = match after("mad {\"name\":\"") {
+        Some(rest) => format!("MAD tasks, protocol {}", rest.split_once('"')?.0),
+        None if after("program ").is_some() => "a program".into(),
+        None => after("corpus ").map(|_| "text of a corpus".into())?,
+    };
+    // As `SizeMatched` states it.
+    let matched = fingerprint.contains(" body parameters at ");
+    Some(if matched { name + ", with candidates of equal size" } else { name })
 }
 
 /// An aggregator of this crate.
