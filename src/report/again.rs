@@ -1,4 +1,4 @@
-//! What is needed to run a search again, and what came to nothing.
+//! How to repeat a search, and its trials without a result.
 
 use super::{
     shell::{self, Cell, Fact, LISTED, SHOWN},
@@ -13,7 +13,7 @@ use crate::{
     text::html as escape,
 };
 
-/// Everything that makes the search repeatable.
+/// Returns everything that is needed to repeat the search.
 pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target>, command: Option<&str>) -> String {
     let reports = || study.trials().iter().filter_map(|trial| trial.report());
     let seconds = sum(reports().map(|report| report.wall_seconds));
@@ -40,7 +40,7 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target
     command.unwrap_or_default() + &shell::facts(&facts)
 }
 
-/// What decides which trials a search makes and what it makes of them.
+/// Returns the settings that determine the trials and the result.
 fn decided(setup: &Setup) -> Vec<(&'static str, String)> {
     let primitives = setup.primitives.iter().map(|(symbol, id)| format!("{symbol} = {}", id.as_str()));
     let config = setup.space.config();
@@ -62,7 +62,7 @@ fn decided(setup: &Setup) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// The parts of the search: in words where they are ours, and by their fingerprints.
+/// Returns the parts of the search: in words for those of this crate, and by their fingerprints.
 fn parts(setup: &Setup) -> Vec<Fact> {
     let words = |fingerprint: &str| used::words(fingerprint).map(Into::into);
     let part = |name, fingerprint: &str, words: Option<String>| -> Fact {
@@ -83,7 +83,7 @@ fn parts(setup: &Setup) -> Vec<Fact> {
     facts
 }
 
-/// A constraint in words.
+/// Returns a constraint in words.
 fn constraint(constraint: &Constraint) -> String {
     match constraint {
         Constraint::Count { symbol, min, max } if min == max => format!("exactly {min} of {symbol}"),
@@ -95,7 +95,7 @@ fn constraint(constraint: &Constraint) -> String {
     }
 }
 
-/// What persons did to the search.
+/// Returns the manual changes to the search.
 fn by_hand(study: &Study) -> Vec<(&'static str, String)> {
     let list = |keep: fn(&Trial) -> bool| {
         let kept = study.trials().iter().filter(|trial| keep(trial));
@@ -108,12 +108,12 @@ fn by_hand(study: &Study) -> Vec<(&'static str, String)> {
     facts.into_iter().filter(|(_, list)| !list.is_empty()).collect()
 }
 
-/// The sum of the finite ones, no more than the largest number.
+/// Returns the sum of the finite values, limited to finite doubles.
 fn sum(values: impl Iterator<Item = f64>) -> f64 {
     values.filter(|value| value.is_finite()).fold(0.0, |sum, value| (sum + value).clamp(f64::MIN, f64::MAX))
 }
 
-/// The trials that failed or were excluded, with the reasons. Empty if there are none.
+/// Returns the table of the failed and excluded trials, with the reasons. Empty if there are none.
 pub(super) fn without_result(study: &Study) -> String {
     let mut rows: Vec<_> = study
         .trials()
