@@ -1,10 +1,10 @@
-//! Values far below all others.
+//! Outliers: values far below all others.
 
-/// How far below the lower quartile a value counts, in ranges between the quartiles.
+/// The distance below the lower quartile from which a value counts as an outlier, in interquartile ranges.
 const FAR_BELOW: f64 = 3.0;
 
-/// The values, those far below the others raised to where they are still the worst. The cheapest sequences, which a
-/// front needs, can be so bad that nothing else would be seen beside them.
+/// Returns the values, with outliers at the low end raised to the threshold; they remain the worst. The cheapest
+/// sequences, which a front needs, can be so bad that they would dominate the standard deviation.
 pub(super) fn winsorised(mut values: Vec<f64>) -> Vec<f64> {
     let mut sorted: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
