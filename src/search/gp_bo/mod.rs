@@ -17,6 +17,7 @@
 //! | `maximise` | the architecture that promises most |
 //! | `encoding` | architectures → rows of a matrix |
 //! | `outcomes` | outcomes → mean 0, standard deviation 1, and back |
+//! | `outliers` | values far below all others |
 //! | `kernel` | what a covariance function is; RBF, categorical, structured |
 //! | `prior` | the log-normal density |
 //! | `factor` | Cholesky factor and its inverse |
@@ -42,6 +43,7 @@ mod kind;
 mod maximise;
 mod minimise;
 mod outcomes;
+mod outliers;
 mod posterior;
 mod prior;
 mod proposer;
