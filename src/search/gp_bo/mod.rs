@@ -20,6 +20,7 @@
 //! | `encoding` | architectures → rows of a matrix |
 //! | `features` | architectures → features of the structured kernel |
 //! | `outcomes` | outcomes → mean 0 and standard deviation 1, and back |
+//! | `outliers` | values far below all others |
 //! | `kernel` | covariance functions: RBF, categorical, structured, user-defined |
 //! | `prior` | the log-normal density |
 //! | `factor` | the Cholesky factor and its inverse |
@@ -46,6 +47,7 @@ mod kind;
 mod maximise;
 mod minimise;
 mod outcomes;
+mod outliers;
 mod posterior;
 mod prior;
 mod proposer;
