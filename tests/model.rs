@@ -9,10 +9,10 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData},
 };
 use composer_nas::{
-    Seed,
     dims::{Dims, InitScheme},
     model::{AutoEncoder, Cache, GenerateError, HybridLm, ModelSpec, Network, Sampling},
     primitive::{BuildError, Primitives},
+    seed::Seed,
 };
 use layer::running_mean;
 
@@ -156,7 +156,7 @@ fn records_round_trip_and_fit_no_other_architecture() {
 fn specs_that_cannot_be_built_are_refused() {
     let build = |spec: &ModelSpec| HybridLm::new(spec, &primitives(), Seed(1), &Device::flex()).map(|_| ());
     assert!(matches!(build(&ModelSpec { vocab_size: 0, ..spec("A") }), Err(BuildError::EmptyVocabulary)));
-    let empty = ModelSpec { architecture: composer_nas::Architecture::default(), ..spec("A") };
+    let empty = ModelSpec { architecture: composer_nas::space::Architecture::default(), ..spec("A") };
     assert!(matches!(build(&empty), Err(BuildError::EmptyArchitecture)));
     assert!(matches!(build(&spec("AX")), Err(BuildError::Registry(_))));
     let dims = Dims { head_dim: 3, ..spec("A").dims };

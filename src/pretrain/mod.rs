@@ -21,9 +21,9 @@ mod metrics;
 mod run;
 mod validation;
 
-pub use checkpoint::CHECKPOINTS;
 pub use config::PretrainConfig;
 pub use error::PretrainError;
 pub use metrics::{Measured, Record};
 pub use run::{Distil, Pretrained, Pretrainer};
-pub use validation::{Validation, validate};
+pub use validation::Validation;
+pub(crate) use validation::validate;

@@ -31,6 +31,7 @@ const QUALITY: &str = "quality";
 
 /// A page that cannot be written.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConversionPageError {
     /// A picture.
     #[error(transparent)]
@@ -90,7 +91,7 @@ fn table(choices: &[Choice], cost: &str) -> String {
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
-pub fn damages(damages: &Damages) -> Result<Figure, PlotError> {
+pub(crate) fn damages(damages: &Damages) -> Result<Figure, PlotError> {
     let mut symbols: Vec<Symbol> = damages.keys().map(|&(_, symbol)| symbol).collect();
     symbols.sort_unstable();
     symbols.dedup();
@@ -149,7 +150,7 @@ fn paint(damages: &Damages, symbols: &[Symbol], layers: &[usize], width: i32, ar
 ///
 /// # Errors
 /// [`PlotError`] when there is nothing to draw or the drawing library refuses.
-pub fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotError> {
+pub(crate) fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotError> {
     if choices.is_empty() {
         return Err(PlotError { name: QUALITY, reason: "nothing was chosen".into() });
     }

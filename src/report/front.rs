@@ -37,7 +37,7 @@ const SHADE: RGBColor = RGBColor(242, 244, 248);
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
-pub fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
+pub(crate) fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
     let Some(second) = study.goal().objectives().nth(1) else { return Ok(None) };
     let pooled = study.pooled();
     let count = pooled.front().len();
@@ -67,7 +67,7 @@ fn picture(study: &Study, second: &Objective, room: Room) -> Result<String, Plot
 ///
 /// # Errors
 /// [`PlotError`] when the drawing library refuses.
-pub fn hypervolume(study: &Study) -> Result<Option<Figure>, PlotError> {
+pub(crate) fn hypervolume(study: &Study) -> Result<Option<Figure>, PlotError> {
     Ok(hypervolumes(study)?.map(|(figure, _)| figure))
 }
 

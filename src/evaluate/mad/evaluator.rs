@@ -96,24 +96,14 @@ impl Mad {
         Ok(())
     }
 
-    /// [`Protocol::quick`].
+    /// The evaluator of [`Protocol::quick`]. [`new`](Self::new) takes the other presets.
     pub fn quick(primitives: &Primitives, device: &Device) -> Self {
         Self::unchecked(Protocol::quick(), primitives, device)
     }
 
-    /// [`Protocol::hybrid`].
+    /// The evaluator of [`Protocol::hybrid`].
     pub fn hybrid(primitives: &Primitives, device: &Device) -> Self {
         Self::unchecked(Protocol::hybrid(), primitives, device)
-    }
-
-    /// [`Protocol::reference`].
-    pub fn reference(primitives: &Primitives, device: &Device) -> Self {
-        Self::unchecked(Protocol::reference(), primitives, device)
-    }
-
-    /// [`Protocol::full`].
-    pub fn full(primitives: &Primitives, device: &Device) -> Self {
-        Self::unchecked(Protocol::full(), primitives, device)
     }
 
     fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {

@@ -77,7 +77,7 @@ enum State<E> {
 }
 
 /// The maximum number of jobs that wait or run at the same time.
-pub const MOST_JOBS: usize = 100_000;
+pub(crate) const MOST_JOBS: usize = 100_000;
 
 /// The locked folder of a run.
 struct RunFolder {

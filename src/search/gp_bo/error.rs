@@ -8,7 +8,7 @@ use crate::text::causes;
 /// Why a Gaussian process cannot be fitted, and what to do about it. The same data give the same error again.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
-pub enum GpError {
+pub(crate) enum GpError {
     /// Nothing has been observed.
     #[error("a Gaussian process needs at least one observation: evaluate an initial design first")]
     NoObservations,

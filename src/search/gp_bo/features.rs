@@ -26,6 +26,7 @@ use crate::{
 ///
 /// Letters: `a_i` layer `i` of `n`, at place `t_i = 2i/(n-1) - 1`; `c_z` how many layers are `z`; `Z` symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Term {
     /// `[a_i = z]`: every layer by itself.
     Layers,
