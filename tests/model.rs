@@ -10,7 +10,7 @@ use burn::{
 };
 use composer_nas::{
     dims::{Dims, InitScheme},
-    model::{AutoEncoder, Cache, GenerateError, HybridLm, ModelSpec, Network, Sampling},
+    model::{Cache, GenerateError, HybridLm, ModelSpec, Network, Sampling},
     primitive::{BuildError, Primitives},
     seed::Seed,
 };
@@ -163,32 +163,6 @@ fn specs_that_cannot_be_built_are_refused() {
     assert!(matches!(build(&ModelSpec { dims, ..spec("M") }), Err(BuildError::Dims(_))));
     let init = InitScheme::Normal(f64::NAN);
     assert!(matches!(build(&ModelSpec { init, ..spec("A") }), Err(BuildError::Init(_))));
-    let dims = Dims { head_dim: 4, ..Dims::new(6, 8, 3).unwrap() };
-    let odd = ModelSpec { dims: Dims { d_model: 5, ..dims }, ..spec("M") };
-    let built = AutoEncoder::new(&odd, &primitives(), Seed(1), &Device::flex());
-    assert!(matches!(built, Err(BuildError::PositionCode(5))));
-}
-
-#[test]
-fn the_auto_encoder_decodes_the_last_state_at_every_position() {
-    let device = Device::flex();
-    let spec = spec("AM");
-    let model = AutoEncoder::new(&spec, &primitives(), Seed(1), &device).unwrap();
-    let v = 11;
-    let d = 16;
-    let cost =
-        |symbol: &str| primitives().get(symbol.parse().unwrap()).unwrap().cost(&spec.dims, 1).parameters as usize;
-    let decoder = 2 * (d + d * d + d) + d + d * v + v;
-    assert_eq!(model.num_params(), v * d + 2 * d + cost("A") + cost("M") + decoder);
-
-    let logits = |ids: &[i32]| vector(model.logits(tokens(ids, &device)));
-    let before = logits(&[1, 2, 3, 10]);
-    let after = logits(&[4, 2, 3, 10]);
-    assert_eq!(before.len(), 4 * v);
-    // What the first token was shows at every position, the last included: they all decode one state.
-    assert!((0..4).all(|p| before[p * v..][..v] != after[p * v..][..v]));
-    assert!((1..4).all(|p| before[..v] != before[p * v..][..v]));
-    assert!(weights(&model.head).iter().rev().take(v).all(|&bias| bias == 0.0));
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod validation;
 pub use config::PretrainConfig;
 pub use error::PretrainError;
 pub use metrics::{Measured, Record};
-pub use run::{Distil, Pretrained, Pretrainer};
+pub(crate) use run::Distil;
+pub use run::{Pretrained, Pretrainer};
 pub use validation::Validation;
 pub(crate) use validation::validate;

@@ -95,7 +95,7 @@ impl<S, A> Incremental<S, A> {
     }
 
     /// Returns the number of stages for a space.
-    pub(crate) fn stages(&self, space: &SearchSpace) -> usize {
+    pub fn stages(&self, space: &SearchSpace) -> usize {
         space.layers().div_ceil(self.step)
     }
 }

@@ -22,7 +22,7 @@ pub struct TokenBatch {
 
 impl TokenBatch {
     /// Returns the number of positions with a target.
-    pub fn scored(&self) -> usize {
+    pub(crate) fn scored(&self) -> usize {
         self.targets.iter().filter(|&&target| target != IGNORE).count()
     }
 
