@@ -16,7 +16,7 @@ use burn::{
 };
 use clap::Parser;
 use composer_nas::{
-    Rng, Seed, device,
+    device,
     dims::{Dims, InitScheme},
     evaluate::{
         CancelToken, Context, Evaluator,
@@ -24,6 +24,7 @@ use composer_nas::{
     },
     model::{HybridLm, ModelSpec, Network},
     primitive::Primitives,
+    seed::{Rng, Seed},
     study::{Origin, Trial, TrialId},
     train::{
         AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train,

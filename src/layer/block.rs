@@ -99,7 +99,7 @@ impl Block {
     }
 
     /// Returns the inner layer if its type is `M`.
-    pub fn downcast_ref<M: Mixer>(&self) -> Option<&M> {
+    pub(crate) fn downcast_ref<M: Mixer>(&self) -> Option<&M> {
         // Dereference the box: `Box<dyn DynMixer>` itself could match the blanket implementation.
         (*self.0).as_any().downcast_ref()
     }

@@ -28,7 +28,7 @@ pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
 /// # Shapes
 /// `logits` (of the student) and `teacher`: `[B, S, V]`, for a batch of `B` sequences of `S` tokens. `teacher` must not
 /// be tracked by autodiff.
-pub fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
+pub(crate) fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     let rows = batch.batch * batch.seq;
     let [_, _, vocab] = logits.dims();
     let own = log_softmax(logits.reshape([rows, vocab]).cast(DType::F32), 1);

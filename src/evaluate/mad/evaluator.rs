@@ -96,7 +96,7 @@ impl Mad {
         Ok(())
     }
 
-    /// Creates an evaluator with [`Protocol::quick`].
+    /// Creates an evaluator with [`Protocol::quick`]. [`new`](Self::new) takes the other presets.
     pub fn quick(primitives: &Primitives, device: &Device) -> Self {
         Self::unchecked(Protocol::quick(), primitives, device)
     }
@@ -104,16 +104,6 @@ impl Mad {
     /// Creates an evaluator with [`Protocol::hybrid`].
     pub fn hybrid(primitives: &Primitives, device: &Device) -> Self {
         Self::unchecked(Protocol::hybrid(), primitives, device)
-    }
-
-    /// Creates an evaluator with [`Protocol::reference`].
-    pub fn reference(primitives: &Primitives, device: &Device) -> Self {
-        Self::unchecked(Protocol::reference(), primitives, device)
-    }
-
-    /// Creates an evaluator with [`Protocol::full`].
-    pub fn full(primitives: &Primitives, device: &Device) -> Self {
-        Self::unchecked(Protocol::full(), primitives, device)
     }
 
     fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {
