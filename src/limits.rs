@@ -84,6 +84,19 @@ pub enum LimitError {
         /// The memory available to this process, in bytes.
         machine: u64,
     },
+    /// More memory is needed than a device has.
+    #[error("{what} needs at least {} of device memory, but the device has {}: {remedy}", gigabytes(*.bytes),
+        gigabytes(*.device))]
+    DeviceMemory {
+        /// What needs the memory.
+        what: &'static str,
+        /// The minimum memory needed, in bytes, or the largest 64-bit number if it does not fit.
+        bytes: u64,
+        /// The memory of the device, in bytes.
+        device: u64,
+        /// What needs less.
+        remedy: &'static str,
+    },
 }
 
 fn gigabytes(bytes: u64) -> String {
@@ -129,6 +142,22 @@ pub(crate) fn check_memory(what: &'static str, bytes: u128) -> Result<(), LimitE
 fn within_memory(what: &'static str, bytes: u128, machine: Option<u64>) -> Result<(), LimitError> {
     match machine {
         Some(machine) if bytes > machine.into() => Err(LimitError::Memory { what, bytes: saturated(bytes), machine }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks a number of bytes against the memory of a device. Any number passes if that is unknown.
+#[cfg(feature = "model")]
+pub(crate) fn check_device_memory(
+    what: &'static str,
+    bytes: u128,
+    device: Option<u64>,
+    remedy: &'static str,
+) -> Result<(), LimitError> {
+    match device {
+        Some(device) if bytes > device.into() => {
+            Err(LimitError::DeviceMemory { what, bytes: saturated(bytes), device, remedy })
+        }
         _ => Ok(()),
     }
 }

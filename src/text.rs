@@ -4,7 +4,7 @@
 //! escape sequences, ten thousand characters, 1e308. Use [`line`](fn@line) for terminals and logs, [`markdown`] for
 //! Markdown tables, and [`number`] or [`quantity`] for numbers.
 
-use std::{borrow::Cow, error::Error};
+use std::{any::Any, borrow::Cow, error::Error};
 
 /// Maximum length of a line, in characters.
 const LONGEST_LINE: usize = 1000;
@@ -137,6 +137,12 @@ pub fn causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Returns the text of a panic.
+pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a message").into()
 }
 
 /// Escapes all characters that are not printable, except those that `keep` accepts.
