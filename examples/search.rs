@@ -1,7 +1,7 @@
-//! The main job: from nothing to a hybrid architecture of Llama's size.
+//! The main job: from a search space to a hybrid architecture of Llama's size.
 //!
 //! `cargo run --release --example search` searches six layers of attention and SwiGLU on the MAD tasks, merges the best
-//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything lands in `runs/<name>/`. The
+//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything is written to `runs/<name>/`. The
 //! same command again resumes the run; `--help` lists what can be changed.
 
 #[path = "search/evaluator.rs"]
@@ -222,14 +222,14 @@ impl Args {
 
     /// Says what is about to run.
     fn announce(&self, space: &SearchSpace, chosen: &Chosen, races: bool, folder: &Path) {
-        println!("{} architectures; {}; everything goes to {}", space.size(), chosen.words, shown(folder));
+        println!("{} architectures; {}; results go to {}", space.size(), chosen.words, shown(folder));
         if let Some(size) = &chosen.size {
             println!("{size}");
         }
         if let Some(flops) = chosen.trial_flops {
             let trials = space.size().min(self.trials() as u128) as f64;
             let race = if races { ", less for those that lose a race" } else { "" };
-            println!("{trials:.0} trials from nothing: {}{race}", shared::expected(trials * flops));
+            println!("a whole search of {trials:.0} trials: {}{race}", shared::expected(trials * flops));
         }
     }
 
@@ -388,7 +388,7 @@ fn show(path: &Path) -> anyhow::Result<()> {
                 println!("{:>4}  {:<28} failed: {}", trial.id.0, trial.architecture, line(reason));
             }
             TrialState::Invalid { reason, .. } => {
-                println!("{:>4}  {:<28} set aside: {}", trial.id.0, trial.architecture, line(reason));
+                println!("{:>4}  {:<28} excluded: {}", trial.id.0, trial.architecture, line(reason));
             }
         }
     }

@@ -48,7 +48,7 @@ pub fn best() -> Result<NamedDevice, DeviceError> {
 /// `cuda:0`.
 ///
 /// # Errors
-/// Returns [`DeviceError::Unknown`] with the available names.
+/// Returns [`DeviceError::Unknown`], with the available names, if no device has this name.
 pub fn named(name: &str) -> Result<NamedDevice, DeviceError> {
     if name == "auto" {
         return best();

@@ -39,7 +39,7 @@ impl Alternatives {
     /// Adds choices for one layer, counted from 0.
     ///
     /// # Errors
-    /// [`ConvertError::NoSuchLayer`].
+    /// [`ConvertError::NoSuchLayer`] if the parent does not have this layer.
     pub fn at(mut self, layer: usize, choices: impl IntoIterator<Item = Symbol>) -> Result<Self, ConvertError> {
         let layers = self.0.len();
         let known = self.0.get_mut(layer).ok_or(ConvertError::NoSuchLayer { layer, layers })?;

@@ -116,7 +116,7 @@ impl Distillation {
             let shown;
             (trainer, shown) = trainer.step(std::slice::from_ref(batch))?;
             if let Step::Diverged(_) = shown {
-                return Err(ConvertError::HealingDiverged { step });
+                return Err(ConvertError::DistillationDiverged { step });
             }
         }
         Ok(trainer.model())

@@ -127,7 +127,7 @@ impl Comparison {
             gflops("training GFLOPs per token", |cost| cost.train_flops_per_token),
             line("relative FLOPs", &|row| times(self.relative_work(row))),
             count("activation bytes per sequence", |cost| cost.activation_bytes_per_sequence),
-            count("with recomputation", |cost| cost.recomputed_activation_bytes_per_sequence),
+            count("with gradient checkpointing", |cost| cost.recomputed_activation_bytes_per_sequence),
         ]);
         if self.timing.is_some() {
             let first = self.rows.first().and_then(|row| row.seconds);

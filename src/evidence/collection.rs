@@ -102,7 +102,7 @@ impl Evidence {
     /// Reads the comparisons in a file.
     ///
     /// # Errors
-    /// [`EvidenceError`], which says what to change.
+    /// [`EvidenceError`] if the file cannot be read or is invalid. Its message says what to change.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, EvidenceError> {
         let path = path.as_ref();
         let text = limits::read_text(path, limits::MAX_DESCRIPTION);
@@ -113,7 +113,7 @@ impl Evidence {
     /// Checks the groups, and lists the pairs of those that have none.
     ///
     /// # Errors
-    /// [`EvidenceError`], which says what to change.
+    /// [`EvidenceError`] for the first group that is invalid. Its message says what to change.
     pub fn new(mut groups: Vec<Group>) -> Result<Self, EvidenceError> {
         if groups.is_empty() {
             return Err(EvidenceError::Empty);

@@ -29,7 +29,7 @@ pub fn depth(layout: &Architecture) -> f64 {
     layout.len() as f64
 }
 
-/// A rule derived from the published comparisons themselves, hence known only in hindsight: a layout that begins with
+/// A rule derived from the published comparisons themselves, so known only in hindsight: a layout that begins with
 /// attention is worse than any other; among the others, more attention is better.
 pub fn hindsight(layout: &Architecture) -> f64 {
     let begins_with_attention = layout.layers().first() == Some(&Symbol::ATTENTION);

@@ -89,7 +89,7 @@ impl Checkpoints {
             }
             optimizer_steps.insert(name, *steps);
         }
-        weights::write(&beside.join(OPTIMIZER), tensors)?;
+        weights::write(&beside.join(OPTIMIZER), tensors).map_err(PretrainError::Unsaved)?;
         let state = State { progress: trainer.progress(), optimizer_steps };
         let text = serde_json::to_vec(&state).map_err(io::Error::from);
         let file = beside.join(STATE);

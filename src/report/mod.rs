@@ -1,5 +1,5 @@
-//! Searches and scaling studies as a person sees them: [`Page`] puts one search on one page, [`write_comparison`]
-//! several; every picture is also a [`Figure`] of its own, with its numbers.
+//! Pages and figures of searches and scaling studies. [`Page`] shows one search on one page, and [`write_comparison`]
+//! compares several. Every picture is also available as a [`Figure`], with its numbers.
 
 mod again;
 mod answer;

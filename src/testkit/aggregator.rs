@@ -32,8 +32,8 @@ const ORDERS: usize = 4;
 /// pending and invalid trials.
 ///
 /// # Errors
-/// The first [`LawBroken`].
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check(aggregator: &(impl Aggregator + ?Sized), space: &SearchSpace) -> Result<(), LawBroken> {
     for (run, size) in (0..RUNS).flat_map(|run| SIZES.map(|size| (run, size))) {
         let mut rng = Seed(run).rng("testkit/aggregator", size as u64);

@@ -1,15 +1,15 @@
-//! Values far below all others: few sequences can be so bad that nothing else would be seen beside them.
+//! Outliers: values far below all others, which would dominate the standard deviation.
 
-/// The values, those below the lower quartile by more than four ranges between the quartiles raised to the least of the
-/// others. Where there are none, or fewer than eight values, nothing changes.
+/// Returns the values, with those more than four interquartile ranges below the lower quartile raised to the least of
+/// the others. With fewer than eight values nothing changes.
 pub(super) fn raised_to_the_others(values: Vec<f64>) -> Vec<f64> {
     let Some(bound) = bound(&values, 4.0) else { return values };
     let least = values.iter().copied().filter(|&value| value >= bound).fold(f64::INFINITY, f64::min);
     raised(values, least)
 }
 
-/// The values, those below the lower quartile by more than three ranges between the quartiles raised to that bound,
-/// where they are still the worst: a front may need the cheapest sequences, which are.
+/// Returns the values, with those more than three interquartile ranges below the lower quartile raised to that bound,
+/// where they remain the worst: a front needs its cheapest sequences, and those are often the worst.
 pub(super) fn raised_to_a_bound(values: Vec<f64>) -> Vec<f64> {
     match bound(&values, 3.0) {
         Some(bound) => raised(values, bound),
@@ -22,8 +22,8 @@ fn raised(mut values: Vec<f64>, least: f64) -> Vec<f64> {
     values
 }
 
-/// So many ranges between the quartiles below the lower quartile; `None` of fewer than eight values, or if half of them
-/// are equal.
+/// Returns the value `ranges` interquartile ranges below the lower quartile. Returns `None` for fewer than eight values,
+/// or if the quartiles are equal.
 fn bound(values: &[f64], ranges: f64) -> Option<f64> {
     let mut sorted: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);

@@ -81,7 +81,7 @@ impl Default for GpBo {
 }
 
 impl GpBo {
-    /// The searcher of the Composer paper as BoTorch would run it (arXiv 2510.00379, HNAS Searcher), after 8
+    /// Creates the searcher of the Composer paper as BoTorch would run it (arXiv 2510.00379, HNAS Searcher), after 8
     /// quasi-random trials.
     pub fn composer() -> Self {
         let surrogate = SurrogateKind::SingleTask;
