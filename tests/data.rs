@@ -8,8 +8,8 @@ use std::{
 };
 
 use composer_nas::{
-    Seed,
     data::{Corpus, Sampler, TokenError, TokenFile, TokenFormat, TokenWidth, TokenWriter, Windows},
+    seed::Seed,
 };
 use proptest::prelude::*;
 
@@ -163,7 +163,7 @@ fn negative_tokens_are_beyond_every_vocabulary() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.bin");
     fs::write(&path, [5i64, -1].map(i64::to_le_bytes).concat()).unwrap();
-    let file = TokenFile::flat(&path, TokenWidth::I64).unwrap();
+    let file = TokenFile::open(&path, TokenWidth::I64).unwrap();
     assert_eq!(file.read(0, 1, 6).unwrap(), [5]);
     assert!(file.check(usize::MAX).unwrap_err().to_string().contains("at byte 8: token -1"));
 }

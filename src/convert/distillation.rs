@@ -123,7 +123,7 @@ impl Distillation {
     }
 
     /// Returns the library from which candidates are assembled.
-    pub fn library(&self) -> &Arc<BlockLibrary> {
+    pub(crate) fn library(&self) -> &Arc<BlockLibrary> {
         &self.library
     }
 

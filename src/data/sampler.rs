@@ -6,7 +6,7 @@ use crate::{seed::Seed, train::TokenBatch};
 /// Returns windows in a shuffled order, reshuffled in every epoch. Which window is the `n`-th sequence of a training
 /// depends only on the seed and `n`. A sampler has no state, and the number of epochs is not limited.
 #[derive(Clone, Debug)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     windows: Windows,
     seed: Seed,
     /// The order of the most recently used epoch. Almost every request uses the same one.

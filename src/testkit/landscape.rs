@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn every_landscape_has_the_spread_that_it_says() {
         for landscape in all() {
-            let mut rng = crate::Seed(1).rng("landscape", 0);
+            let mut rng = crate::seed::Seed(1).rng("landscape", 0);
             let values: Vec<_> = (0..20_000).map(|_| landscape.value(&landscape.space.sample(&mut rng))).collect();
             let mean = values.iter().sum::<f64>() / 2e4;
             let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 2e4).sqrt();

@@ -59,7 +59,7 @@ mod golden;
 
 pub use acquisition::{AcquisitionFunction, AnalyticAcquisition};
 pub use budget::AskBudget;
-pub use error::GpError;
+pub(crate) use error::GpError;
 pub use features::Term;
 pub use inspection::{Candidate, Inspection, LeaveOneOut};
 pub use kernel::SequenceKernel;
