@@ -122,11 +122,6 @@ impl Distillation {
         Ok(trainer.model())
     }
 
-    /// Returns the library from which candidates are assembled.
-    pub(crate) fn library(&self) -> &Arc<BlockLibrary> {
-        &self.library
-    }
-
     /// Evaluates any model with the parent's vocabulary, for example a healed one.
     ///
     /// # Errors

@@ -91,7 +91,7 @@ impl TokenFile {
     }
 
     /// Returns the token width.
-    pub(crate) fn width(&self) -> TokenWidth {
+    pub fn width(&self) -> TokenWidth {
         self.width
     }
 

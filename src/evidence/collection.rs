@@ -80,8 +80,6 @@ pub enum EvidenceError {
 }
 
 impl Evidence {
-    /// The maximum number of layers of a layout.
-    pub(crate) const MAX_LAYERS: usize = check::MAX_LAYERS;
     /// The maximum number of layouts in all groups.
     pub(crate) const MAX_LAYOUTS: usize = 1 << 12;
     /// The maximum number of pairs in all groups. The bootstrap counts them a thousand times.

@@ -12,7 +12,7 @@ use super::Provenance;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The title of the model card. The default is the name of the folder.
-    pub(crate) name: Option<String>,
+    pub name: Option<String>,
     /// The model class that will load the folder.
     pub format: Format,
     /// The number type of the weights, or of the weights that the receiver will draw if none are written.

@@ -112,18 +112,21 @@ impl HfMapping {
     }
 
     /// Sets the kind of which the layer is a variant. See [`HfMapping::family`].
+    #[must_use]
     pub fn family(mut self, family: impl Into<String>) -> Self {
         self.family = family.into();
         self
     }
 
     /// Adds something that the layer computes differently from its family. See [`HfMapping::options`].
+    #[must_use]
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.insert(name.into(), value.into());
         self
     }
 
     /// Sets the row order of the last `count` tensors. See [`StoredTensor::order`].
+    #[must_use]
     pub fn ordered(mut self, count: usize, order: &[usize]) -> Self {
         self.tensors.iter_mut().rev().take(count).for_each(|tensor| tensor.order = Some(order.to_vec()));
         self

@@ -63,7 +63,7 @@ impl Racing {
 
     /// Returns the name and settings, such as `racing(trials=4, repetitions=3, errors=1)`. A journal can be continued
     /// only with the same fingerprint.
-    pub(crate) fn fingerprint(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         let Self { trials, repetitions, errors, clusters: _ } = self;
         format!("racing(trials={trials}, repetitions={repetitions}, errors={errors})")
     }

@@ -7,7 +7,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use composer_nas::{
-    dims::{Dims, InitScheme, Positions, RopeScaling},
+    dims::{Dims, InitScheme, Positions, QueryKeyNorm, RopeScaling, Routing, StepLimits},
     export::{Format, Options, Precision, SpecialTokens},
     model::{HybridLm, ModelSpec},
     primitive::{
