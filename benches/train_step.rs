@@ -3,6 +3,8 @@
 //! `cargo bench --bench train_step` measures everything; `-- decoder` selects a workload, `-- --evaluate` carries out
 //! one evaluation of the protocol `quick` and reads the peak memory of the process, and `-- decoder --brief 20` prints
 //! only the tokens per second of that many steps, by wall and by CPU time, for the scripts that compare with others.
+//! `-- --row DATE` prints one line with these numbers, for the table of devices in docs/gpu.md. On a device of the
+//! feature `wgpu`, `-- --launches` counts what a step asks of it.
 //!
 //! CPU seconds are those of the training thread (`/proc/thread-self/schedstat`), so they hold on a busy machine as
 //! well; elsewhere than on Linux, and on an accelerator (`--device cuda:0`), they are wall seconds.
@@ -16,7 +18,7 @@ use burn::{
 };
 use clap::Parser;
 use composer_nas::{
-    Rng, Seed, device,
+    device,
     dims::{Dims, InitScheme},
     evaluate::{
         CancelToken, Context, Evaluator,
@@ -24,12 +26,18 @@ use composer_nas::{
     },
     model::{HybridLm, ModelSpec, Network},
     primitive::Primitives,
+    seed::{Rng, Seed},
     study::{Origin, Trial, TrialId},
     train::{
-        AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train,
+        AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, Trainer, clip_global_norm,
+        cross_entropy, train,
     },
 };
 use rand::RngExt;
+
+#[cfg(feature = "wgpu")]
+#[path = "../tests/devices/counts.rs"]
+mod counts;
 
 /// The allocator of the examples.
 #[global_allocator]
@@ -49,6 +57,12 @@ struct Options {
     /// Print only tokens per second of so many steps.
     #[arg(long)]
     brief: Option<usize>,
+    /// Print only a line for the table of devices, with this date: such as 2026-11-29.
+    #[arg(long)]
+    row: Option<String>,
+    /// Count kernel launches, read-backs, writes and submissions of a step instead.
+    #[arg(long)]
+    launches: bool,
     /// Print only the vocabularies, batches and lengths of the workloads.
     #[arg(long)]
     shapes: bool,
@@ -134,6 +148,43 @@ impl Workload {
         );
         trained.expect("a training");
         clock.seconds().map(|seconds| seconds / steps as f64)
+    }
+
+    /// Prints what a step asks of the device: the silent ones, and the one that logs.
+    #[cfg(feature = "wgpu")]
+    fn launches(&self) {
+        let config = TrainConfig { log_every: 5, ..self.config(1000) };
+        let mut trainer = Some(Trainer::new(self.model(), &config).expect("a trainer"));
+        let mut rng = Seed(2).rng("bench", 0);
+        let mut steps = |count| {
+            for _ in 0..count {
+                let (next, _) = trainer.take().expect("a trainer").step(&[self.data(&mut rng)]).expect("a step");
+                trainer = Some(next);
+            }
+        };
+        // Kernels are compiled and chosen first.
+        steps(15);
+        let ((), silent) = counts::counted(&self.device, || steps(4));
+        let ((), logged) = counts::counted(&self.device, || steps(1));
+        let each = |count: usize| count as f64 / 4.0;
+        let counts::Counts { launches, reads, read_bytes, writes, submits } = silent;
+        println!(
+            "{}: {} launches, {} writes, {} submissions, {} read-backs ({} bytes) a step; logging adds {} read-backs \
+             ({} bytes)",
+            self.name,
+            each(launches),
+            each(writes),
+            each(submits),
+            each(reads),
+            each(read_bytes),
+            logged.reads,
+            logged.read_bytes
+        );
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    fn launches(&self) {
+        println!("{}: launches are counted with the feature wgpu", self.name);
     }
 
     /// CPU seconds per step of the parts of a step: forward, backward, clipping, update.
@@ -227,6 +278,19 @@ fn main() -> anyhow::Result<()> {
     anyhow::ensure!(!workloads.is_empty(), "there are decoder, recall and copying");
     if options.shapes {
         workloads.iter().for_each(|w| println!("{} {} {} {}", w.name, w.spec.vocab_size, w.batch, w.seq));
+        return Ok(());
+    }
+    if options.launches {
+        workloads.iter().for_each(Workload::launches);
+        return Ok(());
+    }
+    if let Some(date) = &options.row {
+        let part = device::part(&device).unwrap_or("processor".into());
+        let speeds = workloads.iter().map(|workload| {
+            alone(|| workload.run(20));
+            format!("{:.0}", workload.tokens() / alone(|| workload.run(40))[0])
+        });
+        println!("| {date} | `{}` | {part} | {} |", options.device, speeds.collect::<Vec<_>>().join(" | "));
         return Ok(());
     }
     if let Some(steps) = options.brief {

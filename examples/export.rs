@@ -26,7 +26,7 @@ use composer_nas::{
     import,
     pipeline::{RunFolder, read_model},
     prelude::*,
-    primitive::{CustomAttention, QueryKeyNorm},
+    primitive::CustomAttention,
     text::{causes, line},
     weights,
 };

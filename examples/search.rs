@@ -184,7 +184,7 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
     let [at_most, at_least] = [&args.space.at_most, &args.space.at_least]
         .map(|counts| counts.iter().filter(|count| measure(&count.name)).collect::<Vec<_>>());
     let goal = args.goal.goal(&evaluators, &at_most, &at_least)?;
-    let races = args.evaluator.races(args.space.layers, goal.has_several())?;
+    let races = args.evaluator.races(args.space.layers, goal.objectives().count() > 1)?;
     execute::worker(&[&chosen.evaluator]);
     shared::check_folder(folder)?;
     args.check(&space, path)?;
@@ -358,7 +358,7 @@ impl Args {
     fn aggregator(&self) -> Box<dyn Aggregator> {
         match self.aggregator {
             AggregatorKind::N0 => Box::new(NcClustering::n0()),
-            AggregatorKind::N1 => Box::new(NcClustering::n1()),
+            AggregatorKind::N1 => Box::new(NcClustering::nc(1)),
             AggregatorKind::FullPrefix => Box::new(NcClustering::full_prefix()),
             AggregatorKind::Best => Box::new(Best),
         }

@@ -1,12 +1,22 @@
 //! The devices on which networks are computed.
 //!
 //! Burn's default device depends on the enabled features and on an environment variable. In this crate you always name
-//! a device. [`best`] selects one that exists and returns its name.
+//! a device. [`best`] selects one that exists and answers, and returns its name.
 
-use std::fmt;
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
+};
 
 pub use burn::tensor::Device;
+use burn::tensor::Tensor;
 use thiserror::Error;
+
+use crate::text;
+
+/// The environment variable that states the memory of every accelerator, in gigabytes (10^9 bytes).
+pub const MEMORY: &str = "COMPOSER_NAS_DEVICE_MEMORY";
 
 /// A device that exists on this machine, with its name.
 #[derive(Clone, Debug)]
@@ -36,30 +46,82 @@ pub fn available() -> Vec<NamedDevice> {
     devices
 }
 
-/// Returns the first of the [`available`] devices.
+/// Returns the first of the [`available`] devices that answers. A GPU without a working driver is passed over.
 ///
 /// # Errors
-/// Returns [`DeviceError::NoBackend`] if no backend is compiled in.
+/// Returns [`DeviceError::NoBackend`] if no backend is compiled in, or why the last device does not answer.
 pub fn best() -> Result<NamedDevice, DeviceError> {
-    available().into_iter().next().ok_or(DeviceError::NoBackend)
+    stated_memory(std::env::var(MEMORY).ok())?;
+    first_answering(available(), &answer)
 }
 
 /// Returns the device with this name: `auto` for the [`best`] device, or the name of an [`available`] one. `cuda` means
 /// `cuda:0`.
 ///
 /// # Errors
-/// Returns [`DeviceError::Unknown`], with the available names, if no device has this name.
+/// Returns [`DeviceError::Unknown`], with the available names, if no device has this name, [`DeviceError::Silent`] if the
+/// device cannot compute, and [`DeviceError::Memory`] if the environment states a memory that is not a number.
 pub fn named(name: &str) -> Result<NamedDevice, DeviceError> {
     if name == "auto" {
         return best();
     }
+    stated_memory(std::env::var(MEMORY).ok())?;
     let devices = available();
     let known = devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>().join(", ");
     let first = format!("{name}:0");
-    devices
-        .into_iter()
-        .find(|device| device.name == name || device.name == first)
-        .ok_or_else(|| DeviceError::Unknown { name: name.into(), known })
+    let found = devices.into_iter().find(|device| device.name == name || device.name == first);
+    let found = found.ok_or_else(|| DeviceError::Unknown { name: name.into(), known })?;
+    first_answering(vec![found], &answer)
+}
+
+fn first_answering(
+    devices: Vec<NamedDevice>,
+    answer: &dyn Fn(&Device) -> Result<(), String>,
+) -> Result<NamedDevice, DeviceError> {
+    let mut last = DeviceError::NoBackend;
+    for found in devices {
+        match answer(&found.device) {
+            Ok(()) => return Ok(found),
+            Err(reason) => last = DeviceError::Silent { name: found.name, reason },
+        }
+    }
+    Err(last)
+}
+
+/// Lets an accelerator add two numbers. Burn panics where a driver is missing or has no compute.
+fn answer(device: &Device) -> Result<(), String> {
+    if !is_accelerator(device) {
+        return Ok(());
+    }
+    let sum = guarded(true, || (Tensor::<1>::from_data([1.5f32], device) + 1.0).try_into_vec_as::<f32>())?;
+    match sum {
+        Ok(sum) if sum == [2.5] => Ok(()),
+        Ok(sum) => Err(format!("it computes 1.5 + 1 as {sum:?}")),
+        Err(error) => Err(text::causes(&error)),
+    }
+}
+
+/// Returns the memory of an accelerator, in bytes: what the variable [`MEMORY`] states, or else what the driver says.
+/// `None` on a processor, and if neither is known. wgpu does not say it.
+pub fn memory(device: &Device) -> Option<u64> {
+    static STATED: OnceLock<Option<u64>> = OnceLock::new();
+    if !is_accelerator(device) {
+        return None;
+    }
+    let stated = *STATED.get_or_init(|| stated_memory(std::env::var(MEMORY).ok()).ok().flatten());
+    stated.or_else(|| properties(device)?.memory)
+}
+
+fn stated_memory(value: Option<String>) -> Result<Option<u64>, DeviceError> {
+    let Some(value) = value.filter(|value| !value.trim().is_empty()) else { return Ok(None) };
+    let bytes = value.trim().parse::<f64>().ok().map(|gigabytes| gigabytes * 1e9);
+    let bytes = bytes.filter(|bytes| (1.0..=1e18).contains(bytes));
+    bytes.map(|bytes| Some(bytes as u64)).ok_or(DeviceError::Memory(value))
+}
+
+/// Returns what the driver calls this part, such as `llvmpipe (LLVM 15.0.6, 256 bits)`, or `None` on a processor.
+pub fn part(device: &Device) -> Option<String> {
+    properties(device).map(|properties| properties.part)
 }
 
 /// Returns whether the device is not the CPU. Such a device may disappear or run out of its own memory.
@@ -71,6 +133,39 @@ pub fn is_accelerator(device: &Device) -> bool {
         ndarray(),
     ];
     !processors.contains(&device.clone().without_autodiff())
+}
+
+/// What the driver of an accelerator says.
+struct Properties {
+    part: String,
+    memory: Option<u64>,
+}
+
+#[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
+fn properties(device: &Device) -> Option<Properties> {
+    match device.clone().without_autodiff().as_dispatch() {
+        burn::backend::DispatchDevice::Cube(device) => {
+            let client = device.client();
+            let found = client.properties();
+            Some(Properties { part: found.identity.name.clone(), memory: found.memory.max_memory() })
+        }
+        #[allow(unreachable_patterns, reason = "there may be no other backend")]
+        _ => None,
+    }
+}
+
+#[cfg(not(any(feature = "cuda", feature = "rocm", feature = "wgpu")))]
+fn properties(_: &Device) -> Option<Properties> {
+    None
+}
+
+/// Computes on a device. Burn's accelerators panic where a device disappears or its memory runs out; the text of such a
+/// panic is an error here. On the processor a panic is a defect that would come again: it goes through.
+pub(crate) fn guarded<T>(accelerator: bool, compute: impl FnOnce() -> T) -> Result<T, String> {
+    if !accelerator {
+        return Ok(compute());
+    }
+    catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| text::of_panic(&*panic))
 }
 
 #[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
@@ -106,6 +201,20 @@ pub enum DeviceError {
         /// The available names.
         known: String,
     },
+    /// The device exists but does not compute.
+    #[error(
+        "the device {name} does not answer: {reason}. Check its driver, which needs compute, or choose another \
+        device"
+    )]
+    Silent {
+        /// The name of the device.
+        name: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The variable that states the memory of accelerators is not a number.
+    #[error("the variable {MEMORY} is {0:?}: it must be a positive number of gigabytes, such as 24")]
+    Memory(String),
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -118,5 +227,36 @@ mod tests {
         assert!(named("auto").is_ok());
         let error = named("tpu").unwrap_err().to_string();
         assert!(error.contains("tpu") && error.contains("flex"), "{error}");
+    }
+
+    #[test]
+    fn devices_that_do_not_answer_are_passed_over() {
+        let device = |name: &str| NamedDevice { name: name.into(), device: Device::flex() };
+        let asked = std::cell::Cell::new(0);
+        let second = |_: &Device| {
+            asked.set(asked.get() + 1);
+            if asked.get() == 2 { Ok(()) } else { Err("no queue for compute".into()) }
+        };
+        assert_eq!(first_answering(vec![device("a:0"), device("b:0")], &second).unwrap().name, "b:0");
+        let error = first_answering(vec![device("a:0")], &second).unwrap_err().to_string();
+        assert!(error.contains("a:0") && error.contains("no queue for compute"), "{error}");
+        assert!(matches!(first_answering(Vec::new(), &second), Err(DeviceError::NoBackend)));
+        assert_eq!(answer(&Device::flex()), Ok(()));
+    }
+
+    #[test]
+    fn the_memory_of_accelerators_can_be_stated() {
+        let stated = |value: &str| stated_memory(Some(value.into()));
+        assert_eq!(stated_memory(None), Ok(None));
+        assert_eq!(
+            (stated(""), stated("24"), stated(" 0.5 ")),
+            (Ok(None), Ok(Some(24_000_000_000)), Ok(Some(500_000_000)))
+        );
+        for wrong in ["much", "0", "-1", "NaN", "inf", "24GB"] {
+            let error = stated(wrong).unwrap_err().to_string();
+            assert!(error.contains(wrong) && error.contains(MEMORY), "{error}");
+        }
+        // A processor's memory is the machine's.
+        assert_eq!(memory(&Device::flex()), None);
     }
 }

@@ -79,7 +79,7 @@ fn what_cannot_be_imported_is_refused() {
     assert!(matches!(importer.import(no_file(), &corpus), Err(ImportError::Io { .. })));
     assert!(Corpus::open(&corpus).is_err(), "an import that failed leaves no corpus");
     importer.import(text(), &corpus).unwrap();
-    let tokenizer = Corpus::tokenizer_path(&corpus);
+    let tokenizer = corpus.join("tokenizer.json");
     assert!(matches!(Importer::load(tokenizer, Some("</s>")), Err(ImportError::NoSuchToken(_))));
 }
 

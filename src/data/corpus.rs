@@ -76,12 +76,12 @@ impl Corpus {
     }
 
     /// Returns the path of the tokens of the corpus in `folder`.
-    pub fn tokens_path(folder: &Path) -> PathBuf {
+    pub(crate) fn tokens_path(folder: &Path) -> PathBuf {
         folder.join(TOKENS)
     }
 
     /// Returns the path of the tokenizer of the corpus in `folder`.
-    pub fn tokenizer_path(folder: &Path) -> PathBuf {
+    pub(crate) fn tokenizer_path(folder: &Path) -> PathBuf {
         folder.join(TOKENIZER)
     }
 
@@ -89,6 +89,7 @@ impl Corpus {
     ///
     /// # Errors
     /// Returns [`TokenError::Io`] if the file cannot be written.
+    #[cfg_attr(not(feature = "tokenizers"), allow(dead_code, reason = "only the import of text writes a corpus"))]
     pub(crate) fn write_info(folder: &Path, info: &CorpusInfo) -> Result<(), TokenError> {
         let path = folder.join(INFO);
         let text = serde_json::to_vec(info).map_err(std::io::Error::from);

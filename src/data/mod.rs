@@ -23,7 +23,7 @@ pub use error::TokenError;
 pub use file::TokenFile;
 #[cfg(feature = "tokenizers")]
 pub use import::{ImportError, Importer, TextReader};
-pub use sampler::Sampler;
+pub(crate) use sampler::Sampler;
 pub(crate) use shuffle::Permutation;
 pub use width::TokenWidth;
 pub use windows::Windows;

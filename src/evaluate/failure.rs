@@ -1,9 +1,7 @@
 //! What follows for a search from a training that failed.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use super::{EvalError, panic_text};
-use crate::{text::causes, train::TrainError};
+use super::EvalError;
+use crate::{device, text::causes, train::TrainError};
 
 /// The candidate is at fault.
 pub(super) fn infeasible(error: impl std::error::Error) -> EvalError {
@@ -19,14 +17,9 @@ pub(crate) fn train_error(error: TrainError) -> EvalError {
     }
 }
 
-/// Burn's accelerators panic where a device disappears or its memory runs out, which another attempt may survive. On
-/// the processor a panic is a defect that would come again: it goes through.
+/// Trains on a device. Another attempt may survive what an accelerator did not.
 pub(crate) fn guarded<T>(accelerator: bool, train: impl FnOnce() -> Result<T, EvalError>) -> Result<T, EvalError> {
-    if !accelerator {
-        return train();
-    }
-    catch_unwind(AssertUnwindSafe(train)).unwrap_or_else(|panic| {
-        let text = panic_text(&*panic);
+    device::guarded(accelerator, train).unwrap_or_else(|text| {
         Err(EvalError::Transient(format!(
             "the device failed: {text}; if memory ran out, fewer workers leave more to each"
         )))
@@ -35,6 +28,8 @@ pub(crate) fn guarded<T>(accelerator: bool, train: impl FnOnce() -> Result<T, Ev
 
 #[cfg(test)]
 mod tests {
+    use std::panic::catch_unwind;
+
     use burn::tensor::TensorReadError;
 
     use super::*;

@@ -34,8 +34,6 @@ pub use repeated::{RepeatError, Repeated, Until};
 pub use size_matched::SizeMatched;
 pub use tabular::{Row, RowError, Table, TableError, TableFile, TabularEvaluator};
 
-use std::any::Any;
-
 use auto_impl::auto_impl;
 use thiserror::Error;
 
@@ -111,10 +109,4 @@ pub enum EvalError {
     /// The evaluation was cancelled. The trial stays pending and is evaluated again when the search resumes.
     #[error("cancelled")]
     Cancelled,
-}
-
-/// Returns the message of a panic.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message").into()
 }

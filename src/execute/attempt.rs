@@ -8,8 +8,9 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    evaluate::{Context, EvalError, Evaluator, panic_text},
+    evaluate::{Context, EvalError, Evaluator},
     study::{Report, Trial},
+    text,
 };
 
 /// The error of an attempt to evaluate a trial: an error of the evaluator, or the way in which the attempt ended.
@@ -46,7 +47,7 @@ pub fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> 
     let _entered = span.entered();
     let start = Instant::now();
     let answer = catch_unwind(AssertUnwindSafe(|| evaluator.evaluate(trial, context)))
-        .map_err(|panic| AttemptError::Panicked(panic_text(&*panic)))?;
+        .map_err(|panic| AttemptError::Panicked(text::of_panic(&*panic)))?;
     let report = match (answer, context.stopped()) {
         (Err(EvalError::Cancelled), Some(reason)) => return Err(AttemptError::Stopped(reason.into())),
         (answer, _) => answer?,

@@ -53,8 +53,8 @@ pub fn decays(a: Tensor<3>) -> Tensor<4> {
     let device = a.device().without_autodiff();
     let table = |value: fn(usize, usize) -> f32| {
         let values: Vec<f32> = (0..len * len).map(|at| value(at / len, at % len)).collect();
-        let table = Tensor::<4>::from_data(TensorData::new(values, [1, 1, len, len]), &device);
-        if a.is_autodiff() { table.autodiff() } else { table }
+        // Outside autodiff, where Burn takes it for a constant.
+        Tensor::<4>::from_data(TensorData::new(values, [1, 1, len, len]), &device)
     };
     let behind = table(|k, j| if k > j { 1.0 } else { 0.0 });
     let causal = table(|i, j| if i >= j { 0.0 } else { f32::NEG_INFINITY });

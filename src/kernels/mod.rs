@@ -43,5 +43,6 @@ pub(crate) use position::PositionTables;
 pub use relu2::relu2;
 pub use short_conv::{ConvWindow, conv_silu, gated_conv};
 pub use state_space::StateSpaceInputs;
+pub(crate) use swiglu::silu;
 pub use swiglu::swiglu;
 pub(crate) use update::{AdamWStep, adamw, scale, sum_of_squares};

@@ -38,7 +38,7 @@ fn composed(x: Tensor<3>, gate: Tensor<2>, up: Tensor<2>, down: Tensor<2>) -> Te
 ///
 /// Autodiff sees `value + slope * (x - constant(x))`, whose last term is zero. It then keeps one constant and
 /// multiplies once in the backward pass, instead of differentiating every operation that computed `value`.
-pub(super) fn silu(x: Tensor<3>) -> Tensor<3> {
+pub(crate) fn silu(x: Tensor<3>) -> Tensor<3> {
     let constant = x.clone().inner();
     let gate = sigmoid(constant.clone());
     let value = constant.clone() * gate.clone();

@@ -70,6 +70,17 @@ pub trait Mixer: Module + Sync + 'static {
         let _ = x;
         None
     }
+
+    /// Returns [`forward`](Self::forward) and [`aux_loss`](Self::aux_loss) together.
+    ///
+    /// The default calls both. A layer whose work for both is the same can do it once.
+    ///
+    /// # Shapes
+    /// `x`: `[B, S, D]`, to `[B, S, D]` and one element.
+    fn forward_with_aux_loss(&self, x: Tensor<3>) -> (Tensor<3>, Option<Tensor<1>>) {
+        let aux_loss = self.aux_loss(&x);
+        (self.forward(x), aux_loss)
+    }
 }
 
 /// A type-erased, owned [`Mixer`]. It is itself a Burn module, so it can be trained, moved between devices, saved and
@@ -98,8 +109,13 @@ impl Block {
         self.0.aux_loss(x)
     }
 
+    /// Returns the output and the auxiliary loss of the layer; see [`Mixer::forward_with_aux_loss`].
+    pub fn forward_with_aux_loss(&self, x: Tensor<3>) -> (Tensor<3>, Option<Tensor<1>>) {
+        self.0.forward_with_aux_loss(x)
+    }
+
     /// Returns the inner layer if its type is `M`.
-    pub fn downcast_ref<M: Mixer>(&self) -> Option<&M> {
+    pub(crate) fn downcast_ref<M: Mixer>(&self) -> Option<&M> {
         // Dereference the box: `Box<dyn DynMixer>` itself could match the blanket implementation.
         (*self.0).as_any().downcast_ref()
     }
@@ -110,6 +126,7 @@ trait DynMixer: Send + Sync + Debug {
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
     fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3>;
     fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>>;
+    fn forward_with_aux_loss(&self, x: Tensor<3>) -> (Tensor<3>, Option<Tensor<1>>);
     fn visit(&self, visitor: &mut dyn DynVisitor);
     fn map(self: Box<Self>, mapper: &mut dyn DynMapper) -> Box<dyn DynMixer>;
     fn collect_devices(&self, devices: Devices) -> Devices;
@@ -131,6 +148,9 @@ impl<M: Mixer> DynMixer for M {
     }
     fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
         Mixer::aux_loss(self, x)
+    }
+    fn forward_with_aux_loss(&self, x: Tensor<3>) -> (Tensor<3>, Option<Tensor<1>>) {
+        Mixer::forward_with_aux_loss(self, x)
     }
     fn visit(&self, visitor: &mut dyn DynVisitor) {
         Module::visit(self, &mut ToDynVisitor(visitor));

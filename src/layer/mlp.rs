@@ -43,14 +43,19 @@ impl MlpLayer {
     }
 }
 
-impl Mixer for MlpLayer {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let inner = project(x, &self.up);
-        let active = match self.activation {
+impl MlpLayer {
+    /// Applies the activation. `[B, S, F]` to `[B, S, F]`.
+    pub(crate) fn activate(&self, inner: Tensor<3>) -> Tensor<3> {
+        match self.activation {
             Activation::Gelu => gelu(inner),
             Activation::Relu2 => relu2(inner),
-        };
-        project(active, &self.down)
+        }
+    }
+}
+
+impl Mixer for MlpLayer {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        project(self.activate(project(x, &self.up)), &self.down)
     }
 
     fn step(&self, x: Tensor<3>, _memory: &mut LayerCache) -> Tensor<3> {

@@ -84,8 +84,8 @@ impl Backbone {
         let start = (embedding(self.embedding.val(), tokens), None);
         self.layers.iter().fold(start, |(x, sum), layer| {
             let normed = layer.norm.forward(x.clone());
-            let sum = sum.into_iter().chain(layer.mixer.aux_loss(&normed)).reduce(|sum, aux_loss| sum + aux_loss);
-            (x + layer.mixer.forward(normed), sum)
+            let (y, aux_loss) = layer.mixer.forward_with_aux_loss(normed);
+            (x + y, sum.into_iter().chain(aux_loss).reduce(|sum, aux_loss| sum + aux_loss))
         })
     }
 

@@ -64,6 +64,12 @@ pub enum PretrainError {
         /// Its value now.
         is: String,
     },
+    /// An accelerator disappeared or ran out of memory.
+    #[error(
+        "the device failed: {0}; run again: the training continues from the last checkpoint. If memory ran out, \
+        use a smaller micro_batch or recompute"
+    )]
+    DeviceFailed(String),
     /// A file of the run is invalid.
     #[error("{} is damaged: {reason}; remove it to continue without it", .path.display())]
     Damaged {

@@ -21,9 +21,10 @@ mod metrics;
 mod run;
 mod validation;
 
-pub use checkpoint::CHECKPOINTS;
 pub use config::PretrainConfig;
 pub use error::PretrainError;
 pub use metrics::{Measured, Record};
-pub use run::{Distil, Pretrained, Pretrainer};
-pub use validation::{Validation, validate};
+pub(crate) use run::Distil;
+pub use run::{Pretrained, Pretrainer};
+pub use validation::Validation;
+pub(crate) use validation::validate;

@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     data::{Corpus, Sampler, Windows},
-    durable, limits,
+    device, durable, limits,
     model::{HybridLm, ModelSpec},
     primitive::{PrimitiveId, Primitives, Symbol},
-    train::{Outcome, Progress, Step, TokenBatch, Trainer},
+    train::{Outcome, Progress, Step, TokenBatch, TrainError, Trainer, check_device},
 };
 
 /// Pre-trains one model on one corpus in one folder. If the run was stopped, running it again resumes it.
@@ -37,7 +37,7 @@ pub struct Pretrainer {
 
 /// The initial weights and the teacher of a distillation; see [`Pretrainer::distil`].
 #[derive(Clone, Debug)]
-pub struct Distil {
+pub(crate) struct Distil {
     /// The model with the initial weights.
     pub start: HybridLm,
     /// The teacher, whose next-token distributions the model learns.
@@ -113,7 +113,7 @@ impl Pretrainer {
     /// Starts from existing weights and learns a teacher's next-token distributions instead of the text. The training
     /// losses are then divergences from the teacher. The validation does not change.
     #[must_use]
-    pub fn distil(mut self, distil: Distil) -> Self {
+    pub(crate) fn distil(mut self, distil: Distil) -> Self {
         self.setup.distillation = Some(format!("{}, trained {:?}", distil.fingerprint, distil.trained));
         self.distil = Some(distil);
         self
@@ -140,6 +140,9 @@ impl Pretrainer {
         let [training, validation] = windows;
         let validation = validation.sample(config.validation_windows, config.micro_batch)?;
 
+        let sizes = [config.micro_batch.min(config.train.batch_size), config.seq_len];
+        let fits = check_device(spec, &self.primitives, &config.train, sizes, 0, device);
+        fits.map_err(TrainError::from)?;
         let checkpoints = Checkpoints::of_run(&self.folder);
         let model = match &self.distil {
             Some(distil) => distil.start.clone().to_device(device),
@@ -163,6 +166,7 @@ impl Pretrainer {
         let trainer = trainer.also_on(others.iter().cloned());
         let sampler = Sampler::new(training, config.seed.derive("pretrain/data", 0));
         let mut run = Run {
+            accelerator: device::is_accelerator(device),
             config,
             corpus,
             validation,
@@ -183,6 +187,8 @@ impl Pretrainer {
 
 /// A run in progress.
 struct Run<'a> {
+    /// Whether the first device is one.
+    accelerator: bool,
     config: &'a PretrainConfig,
     corpus: &'a Corpus,
     validation: Vec<TokenBatch>,
@@ -203,7 +209,7 @@ impl Run<'_> {
         while trainer.steps_done() < config.train.steps {
             let batches = self.batches(trainer.steps_done())?;
             let shown;
-            (trainer, shown) = trainer.step(&batches)?;
+            (trainer, shown) = self.computed(|| Ok(trainer.step(&batches)?))?;
             let mut flow = match shown {
                 Step::Silent => ControlFlow::Continue(()),
                 Step::Diverged(outcome) => return Ok((trainer, outcome)),
@@ -215,7 +221,7 @@ impl Run<'_> {
             let step = trainer.steps_done();
             if trainer.evaluation_is_due() {
                 let bytes = self.corpus.token_bytes.as_deref();
-                let measured = validate(&trainer.model(), &self.validation, bytes)?;
+                let measured = self.computed(|| Ok(validate(&trainer.model(), &self.validation, bytes)?))?;
                 let (point, _) = trainer.evaluated(measured.into());
                 if point.is_none() {
                     let reason = crate::train::DivergedQuantity::Evaluation;
@@ -228,7 +234,7 @@ impl Run<'_> {
             }
             let stops = flow.is_break() || step == config.train.steps;
             if stops || step.is_multiple_of(config.checkpoint_every) {
-                self.checkpoints.save(&trainer, config.keep)?;
+                self.computed(|| self.checkpoints.save(&trainer, config.keep))?;
                 self.last = (Instant::now(), step);
             }
             if flow.is_break() && step < config.train.steps {
@@ -236,6 +242,11 @@ impl Run<'_> {
             }
         }
         Ok((trainer, Outcome::Finished))
+    }
+
+    /// Uses the device, which may fail.
+    fn computed<T>(&self, compute: impl FnOnce() -> Result<T, PretrainError>) -> Result<T, PretrainError> {
+        device::guarded(self.accelerator, compute).map_err(PretrainError::DeviceFailed)?
     }
 
     /// Returns the micro-batches of a step.

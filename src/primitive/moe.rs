@@ -20,7 +20,7 @@ use super::{
 #[cfg(feature = "model")]
 use crate::{
     device::Device,
-    layer::{Activation, Block, Mixer, MlpLayer, MoeLayer, SwiGluLayer, WeightInit},
+    layer::{self, Activation, Block, MlpLayer, MoeLayer, SwiGluLayer, WeightInit},
 };
 use crate::{
     dims::{Count, Dims, Routing},
@@ -40,8 +40,11 @@ const MAX_EXPERTS: usize = 1 << 12;
 /// has 9/4 of its parameters.
 ///
 /// Routing is a function of the token. Ties go to the expert with the lower index, and experts have no capacity limit.
-/// The selection is computed on the host, which waits for `B S N` affinities from the device once per forward pass, and
-/// twice in training.
+/// On a processor the experts are applied to the tokens that selected them. On an accelerator every expert is applied
+/// to every token and the outputs of the others are multiplied by zero, unless that takes more than about 9 billion
+/// floating-point operations per layer: reading the selection would stop the device in every forward pass. Both agree
+/// up to rounding, with one exception: an expert that no token of a batch selects has no gradient on a processor, so
+/// that AdamW leaves it alone; on an accelerator its gradient is zero, and its moments and weights decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moe {
     /// Number of routed experts, at least 2.
@@ -65,6 +68,7 @@ pub struct Moe {
 
 /// The kind of expert in a mixture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Expert {
     /// SwiGLU: `down(silu(gate x) * up x)`.
     #[default]
@@ -155,7 +159,7 @@ impl Moe {
 impl Moe {
     /// Draws the router, the experts, the shared experts and their gate. The widths are those of one expert and of all
     /// shared experts.
-    fn layer<E: Mixer>(
+    fn layer<E: layer::Expert>(
         &self,
         d_model: usize,
         [width, shared]: [usize; 2],
@@ -167,7 +171,7 @@ impl Moe {
         let experts = (0..self.experts).map(|_| expert(init, width)).collect();
         let shared = (self.shared > 0).then(|| expert(init, shared));
         let shared_gate = self.shared_gate.then(|| init.linear(d_model, 1, device));
-        MoeLayer { router, experts, shared, shared_gate, top_k: self.top_k, routing: self.routing }
+        MoeLayer::new(router, experts, (shared, shared_gate), self.top_k, self.routing)
     }
 }
 

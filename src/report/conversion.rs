@@ -31,6 +31,7 @@ const QUALITY: &str = "quality";
 
 /// The error of a page that cannot be written.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConversionPageError {
     /// A figure cannot be drawn.
     #[error(transparent)]
@@ -91,7 +92,7 @@ fn table(choices: &[Choice], cost: &str) -> String {
 ///
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.
-pub fn damages(damages: &Damages) -> Result<Figure, PlotError> {
+pub(crate) fn damages(damages: &Damages) -> Result<Figure, PlotError> {
     let rows = damages
         .iter()
         .map(|(&(layer, symbol), &damage)| vec![(layer + 1).to_string(), symbol.to_string(), exact(damage)]);
@@ -222,7 +223,7 @@ fn log(damage: f64) -> f64 {
 ///
 /// # Errors
 /// [`PlotError`] if there is nothing to draw or the drawing library returns an error.
-pub fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotError> {
+pub(crate) fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotError> {
     if choices.is_empty() {
         return Err(PlotError { name: QUALITY, reason: "nothing was chosen".into() });
     }

@@ -37,7 +37,7 @@ const SHADE: RGBColor = RGBColor(242, 244, 248);
 ///
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.
-pub fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
+pub(crate) fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
     let Some(content) = Content::new(study) else { return Ok(None) };
     let pooled = &content.pooled;
     let count = pooled.front().len();
@@ -83,7 +83,7 @@ fn picture(content: &Content, room: Room) -> Result<String, PlotError> {
 ///
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.
-pub fn hypervolume(study: &Study) -> Result<Option<Figure>, PlotError> {
+pub(crate) fn hypervolume(study: &Study) -> Result<Option<Figure>, PlotError> {
     Ok(hypervolumes(study)?.map(|(figure, _)| figure))
 }
 

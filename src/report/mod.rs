@@ -41,10 +41,10 @@ pub(crate) use candidates::candidates;
 pub use comparable::{CompareError, check_comparable};
 pub use compare::{compare, write_comparison};
 #[cfg(feature = "model")]
-pub use conversion::{ConversionPageError, damages, quality, write_conversion};
+pub use conversion::{ConversionPageError, write_conversion};
 pub use evidence::evidence;
 pub use figure::{Figure, PlotError};
-pub use front::{front, hypervolume};
+pub(crate) use front::front;
 #[cfg(feature = "model")]
 pub use isoflop::isoflop;
 pub use latency::Latency;

@@ -99,7 +99,7 @@ impl Known {
     /// The aggregators that a page compares.
     pub(super) const COMPARED: [Self; 4] = [
         Self::DEFAULT,
-        Self::clustering(NcClustering::n1()),
+        Self::clustering(NcClustering::nc(1)),
         Self::clustering(NcClustering::full_prefix()),
         Self { pooled: false, clustering: None },
     ];
@@ -212,7 +212,7 @@ mod tests {
             assert_eq!(known.name(), name);
         };
         same(&NcClustering::n0(), "N_0, 5 clusters");
-        same(&NcClustering::full_prefix().with_clusters(3), "N_full, 3 clusters");
+        same(&NcClustering { clusters: 3, ..NcClustering::full_prefix() }, "N_full, 3 clusters");
         same(&Best, "best trial");
         same(&Pooled(NcClustering::nc(2)), "N_2, 5 clusters, repetitions pooled");
         same(&Pooled(Best), "best trial, repetitions pooled");

@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn clusters_and_votes_are_those_of_the_aggregator() {
         let study = study(&[Some(0.2), None, Some(0.9), Some(0.88)]);
-        let clustering = NcClustering::n0().with_clusters(2).explain(&study).unwrap();
+        let clustering = NcClustering { clusters: 2, ..NcClustering::n0() }.explain(&study).unwrap();
         let figure = clusters(&study, &clustering).unwrap();
         assert_eq!(figure.csv, "cluster,trial,score\n1,0,0.2\n2,2,0.9\n2,3,0.88\n");
         let figure = votes(&clustering).unwrap();

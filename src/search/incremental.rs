@@ -89,7 +89,8 @@ impl<S> Incremental<S> {
 
 impl<S, A> Incremental<S, A> {
     /// Chooses the winners with `aggregator`.
-    pub fn aggregator<B>(self, aggregator: B) -> Incremental<S, B> {
+    #[must_use]
+    pub fn aggregator<B: Aggregator>(self, aggregator: B) -> Incremental<S, B> {
         let Self { inner, side, step, trials_per_stage, .. } = self;
         Incremental { inner, side, step, trials_per_stage, aggregator }
     }

@@ -20,7 +20,7 @@ use crate::model::Network;
 /// A training can be saved and resumed. Its complete state is the weights, the [`optimizer`](Self::optimizer) and the
 /// [`progress`](Self::progress).
 #[derive(Debug)]
-pub struct Trainer<N> {
+pub(crate) struct Trainer<N> {
     config: TrainConfig,
     model: N,
     /// If set, the model learns the teacher's next-token distributions instead of the targets.
@@ -36,7 +36,7 @@ pub struct Trainer<N> {
 /// The progress of a training, as a plain value that can be stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TrainerProgress {
+pub(crate) struct TrainerProgress {
     /// The number of steps so far.
     pub steps: usize,
     /// The sum of the losses since the last evaluation.
@@ -47,7 +47,7 @@ pub struct TrainerProgress {
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The loss of this step was not read.
     Silent,
     /// The mean loss and gradient norm since the last reading.

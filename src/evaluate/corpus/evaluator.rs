@@ -19,7 +19,7 @@ use crate::{
     seed::Seed,
     space::Architecture,
     study::{Report, TaskReport, Trial},
-    train::{Outcome, TokenBatch, TrainError, least_bytes, train},
+    train::{Outcome, Room, TokenBatch, TrainError, check_device, least_bytes, train},
 };
 
 /// Evaluates architectures by training them on text.
@@ -85,30 +85,35 @@ impl CorpusEvaluator {
         for symbol in symbols {
             let model = self.protocol.model(Architecture::new([symbol]), 1);
             let built = HybridLm::new(&model, &self.primitives, Seed(0), &self.device);
-            let checked = built.map(drop).and_then(|()| self.check_memory(&Architecture::new([symbol])));
+            let checked = built.and_then(|_| self.check_memory(&Architecture::new([symbol]))).map(drop);
             checked.map_err(|source| CorpusError::Primitive { symbol, source: Box::new(source) })?;
         }
         Ok(())
     }
 
-    /// Compares the minimum memory of a training with that of this process. Accelerators have their own memory.
-    fn check_memory(&self, architecture: &Architecture) -> Result<(), BuildError> {
-        if device::is_accelerator(&self.device) {
-            return Ok(());
-        }
+    /// Compares the minimum memory of a training with that of this process or of the accelerator, and returns it in
+    /// bytes.
+    fn check_memory(&self, architecture: &Architecture) -> Result<u128, BuildError> {
         let Self { protocol, primitives, corpus, .. } = self;
         let model = protocol.model(architecture.clone(), corpus.vocab_size);
         // If the cost is not known, the training reports the error.
-        let Ok(config) = protocol.training(&model, primitives) else { return Ok(()) };
+        let Ok(config) = protocol.training(&model, primitives) else { return Ok(0) };
+        if device::is_accelerator(&self.device) {
+            let sizes = [config.batch_size, protocol.seq_len];
+            return Ok(check_device(&model, primitives, &config, sizes, 0, &self.device)?);
+        }
         let bytes = least_bytes(&model, primitives, &config, protocol.seq_len, 0)?;
-        Ok(limits::check_memory("a training, with its weights and optimizer,", bytes)?)
+        limits::check_memory("a training, with its weights and optimizer,", bytes)?;
+        Ok(bytes)
     }
 
     fn train(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let model = self.protocol.model(trial.architecture.clone(), self.corpus.vocab_size);
         let config = self.protocol.training(&model, &self.primitives).map_err(infeasible)?;
         let work = self.protocol.flops_per_step(&model, &self.primitives).map_err(infeasible)?;
-        self.check_memory(&trial.architecture).map_err(infeasible)?;
+        let needed = self.check_memory(&trial.architecture).map_err(infeasible)?;
+        let room = Room::enter(&self.device, needed, &|| context.cancelled());
+        let _room = room.ok_or(EvalError::Cancelled)?;
         let device = self.device.clone().autodiff();
         let network = HybridLm::new(&model, &self.primitives, trial.seed, &device).map_err(infeasible)?;
         let parameters = burn::module::Module::num_params(&network) as u64;

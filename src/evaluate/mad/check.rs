@@ -14,7 +14,7 @@ use crate::{
     primitive::{BuildError, Primitives, RegistryError},
     seed::Seed,
     space::Architecture,
-    train::{TrainConfig, TrainError, least_bytes},
+    train::{TrainConfig, TrainError, check_device, least_bytes},
 };
 
 /// An invalid protocol.
@@ -123,7 +123,7 @@ impl Protocol {
         }
     }
 
-    /// Compares the memory of every training of `architecture`, which may be empty, with that of this process.
+    /// Compares the memory of every training of `architecture`, which may be empty, with what there is.
     pub(super) fn check_memory(
         &self,
         architecture: &Architecture,
@@ -132,19 +132,21 @@ impl Protocol {
     ) -> Result<(), ProtocolError> {
         self.trainings.iter().try_for_each(|training| {
             let fits = self.check_training(training, architecture, primitives, device);
-            fits.map_err(|source| ProtocolError::Training { label: training.label(), source: Box::new(source) })
+            fits.map(drop)
+                .map_err(|source| ProtocolError::Training { label: training.label(), source: Box::new(source) })
         })
     }
 
-    /// Compares the minimum memory of a training with that of this process: the examples and, on a CPU, the training
-    /// itself.
+    /// Compares the minimum memory of a training with what there is: the examples and, on a CPU, the training itself
+    /// with that of this process; on an accelerator the training with that of the device. Returns the bytes that it
+    /// needs there.
     pub(super) fn check_training(
         &self,
         training: &Training,
         architecture: &Architecture,
         primitives: &Primitives,
         device: &Device,
-    ) -> Result<(), TrainingError> {
+    ) -> Result<u128, TrainingError> {
         let Training { task, train, .. } = training;
         let length = task.input_len();
         let fixed = training.sequences().saturating_sub(training.test_examples) as u64;
@@ -152,15 +154,16 @@ impl Protocol {
         let test = [training.test_examples as u64, length as u64, BYTES_PER_BATCHED_TOKEN];
         let examples = limits::product(&[fixed, instance as u64]).saturating_add(limits::product(&test));
         limits::check_memory("the examples of a training", examples)?;
-        if device::is_accelerator(device) {
-            return Ok(());
-        }
         let width = u128::from(self.dims.width());
         let decoder = if task.is_auto_encoding() { 2 * width * width } else { 0 };
         let spec = self.model(task, architecture.clone());
+        if device::is_accelerator(device) {
+            return Ok(check_device(&spec, primitives, train, [train.batch_size, length], decoder, device)?);
+        }
         let step = least_bytes(&spec, primitives, train, length, decoder)?;
         let all = step.saturating_add(examples);
-        Ok(limits::check_memory("a training, with its weights, optimizer and examples,", all)?)
+        limits::check_memory("a training, with its weights, optimizer and examples,", all)?;
+        Ok(all)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     seed::Seed,
     space::Architecture,
     study::{Report, TaskReport, Trial},
-    train::{Evaluation, Outcome, TokenBatch, TrainConfig, TrainError, Trained, predict, train},
+    train::{Evaluation, Outcome, Room, TokenBatch, TrainConfig, TrainError, Trained, predict, train},
 };
 
 /// Evaluates architectures by training them on the MAD tasks. The score is named `accuracy`.
@@ -96,7 +96,7 @@ impl Mad {
         Ok(())
     }
 
-    /// Creates an evaluator with [`Protocol::quick`].
+    /// Creates an evaluator with [`Protocol::quick`]. [`new`](Self::new) takes the other presets.
     pub fn quick(primitives: &Primitives, device: &Device) -> Self {
         Self::unchecked(Protocol::quick(), primitives, device)
     }
@@ -104,16 +104,6 @@ impl Mad {
     /// Creates an evaluator with [`Protocol::hybrid`].
     pub fn hybrid(primitives: &Primitives, device: &Device) -> Self {
         Self::unchecked(Protocol::hybrid(), primitives, device)
-    }
-
-    /// Creates an evaluator with [`Protocol::reference`].
-    pub fn reference(primitives: &Primitives, device: &Device) -> Self {
-        Self::unchecked(Protocol::reference(), primitives, device)
-    }
-
-    /// Creates an evaluator with [`Protocol::full`].
-    pub fn full(primitives: &Primitives, device: &Device) -> Self {
-        Self::unchecked(Protocol::full(), primitives, device)
     }
 
     fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {
@@ -207,7 +197,9 @@ impl Run<'_> {
         let spec = protocol.model(task, architecture.clone());
         let primitives = &self.mad.primitives;
         let fits = protocol.check_training(self.training, architecture, primitives, &self.mad.device);
-        fits.map_err(infeasible)?;
+        let needed = fits.map_err(infeasible)?;
+        let room = Room::enter(&self.mad.device, needed, &|| live.cancelled());
+        let _room = room.ok_or(EvalError::Cancelled)?;
         let device = self.mad.device.clone().autodiff();
         let data = Data::new(self.training, protocol.data_seed, self.seed).map_err(infeasible)?;
         let seq_len = task.input_len();

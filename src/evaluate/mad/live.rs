@@ -37,10 +37,15 @@ impl<'a> Live<'a> {
         self.best = 0.0;
     }
 
+    /// Whether the evaluation is cancelled.
+    pub(super) fn cancelled(&self) -> bool {
+        self.context.cancelled()
+    }
+
     /// Reports that a run has taken this number of steps. Breaks if the evaluation is cancelled.
     pub(super) fn progress(&self, step: usize) -> ControlFlow<()> {
         self.tell(self.done + step, None);
-        if self.context.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Reports the score of a run so far, after this number of steps.

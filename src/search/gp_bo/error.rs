@@ -9,7 +9,7 @@ use crate::text::causes;
 /// same error.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
-pub enum GpError {
+pub(crate) enum GpError {
     /// Nothing has been observed.
     #[error("a Gaussian process needs at least one observation: evaluate an initial design first")]
     NoObservations,

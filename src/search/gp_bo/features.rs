@@ -27,6 +27,7 @@ use crate::{
 /// Symbols: `a_i` is layer `i` of `n`, at position `t_i = 2i/(n-1) - 1`; `c_z` is the number of layers of symbol `z`;
 /// `Z` is the number of symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Term {
     /// `[a_i = z]`: the symbol at each position.
     Layers,

@@ -20,6 +20,7 @@
 //! | `encoding` | architectures → rows of a matrix |
 //! | `features` | architectures → features of the structured kernel |
 //! | `outcomes` | outcomes → mean 0 and standard deviation 1, and back |
+//! | `outliers` | values far below all others |
 //! | `kernel` | covariance functions: RBF, categorical, structured, user-defined |
 //! | `prior` | the log-normal density |
 //! | `factor` | the Cholesky factor and its inverse |
@@ -46,6 +47,7 @@ mod kind;
 mod maximise;
 mod minimise;
 mod outcomes;
+mod outliers;
 mod posterior;
 mod prior;
 mod proposer;
@@ -57,7 +59,7 @@ mod golden;
 
 pub use acquisition::{AcquisitionFunction, AnalyticAcquisition};
 pub use budget::AskBudget;
-pub use error::GpError;
+pub(crate) use error::GpError;
 pub use features::Term;
 pub use inspection::{Candidate, Inspection, LeaveOneOut};
 pub use kernel::SequenceKernel;

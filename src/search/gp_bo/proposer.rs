@@ -15,6 +15,7 @@ use super::{
     maximise::{MaximiseOptions, Maximiser},
     minimise::Limits,
     outcomes::{Outcomes, Standardised},
+    outliers::raised_to_the_others,
     surrogate::{Marginals, Surrogate},
 };
 use crate::{
@@ -77,6 +78,7 @@ pub(super) struct Plan {
     fit_observations: usize,
     pub(super) observations: usize,
     pub(super) standard_errors: bool,
+    winsorised: bool,
     pub(super) options: MaximiseOptions,
 }
 
@@ -89,12 +91,14 @@ pub(super) struct Cost {
     pub(super) observations: usize,
     /// Whether the standard errors of reports are used as known noise.
     pub(super) standard_errors: bool,
+    /// Whether values far below the others are raised.
+    pub(super) winsorised: bool,
 }
 
 impl Plan {
     /// Restricts `limits` and `options` to the cost.
     pub(super) fn new(
-        Cost { budget, observations, standard_errors }: Cost,
+        Cost { budget, observations, standard_errors, winsorised }: Cost,
         limits: Limits,
         options: MaximiseOptions,
     ) -> Self {
@@ -104,6 +108,7 @@ impl Plan {
             fit_observations: budget.fit_observations,
             observations,
             standard_errors,
+            winsorised,
             options: MaximiseOptions { enumerate, budget: budget.candidates, ..options },
         }
     }
@@ -163,7 +168,8 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         starts: &[Hyper<K>],
         plan: Plan,
     ) -> Result<Self, GpError> {
-        Self::of_values(study, encode, starts, plan, |values| values)
+        let prepare = |values| if plan.winsorised { raised_to_the_others(values) } else { values };
+        Self::of_values(study, encode, starts, plan, prepare)
     }
 
     /// Fits the model to the values that `prepare` returns for the observed ones.

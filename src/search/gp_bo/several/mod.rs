@@ -2,12 +2,10 @@
 //! used exactly.
 
 mod ground;
-mod outliers;
 
 use std::collections::HashSet;
 
 use ground::{Ground, scaled};
-use outliers::winsorised;
 
 use super::{
     AcquisitionFunction, GpError,
@@ -19,6 +17,7 @@ use super::{
     kernel::Kernel,
     maximise::{Found, Maximiser},
     outcomes::Outcomes,
+    outliers::raised_to_a_bound,
     proposer::{Encode, Plan, Process, Proposed, Proposer, fitted},
     surrogate::{Marginals, Surrogate},
 };
@@ -97,7 +96,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         plan: Plan,
     ) -> Result<Self, GpError> {
         let goal = study.goal();
-        let primary = Proposer::of_values(study, encode(), starts, plan, winsorised)?;
+        let primary = Proposer::of_values(study, encode(), starts, plan, raised_to_a_bound)?;
         let names = goal.costs();
         let mut several = Self {
             study,
@@ -146,7 +145,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let sequences: Vec<_> = seen.iter().map(|seen| seen.trial.architecture.clone()).collect();
         let goal = self.study.goal();
         let error = |seen: &Observation<'_>| seen.report.noise_of(score, goal).filter(|_| self.plan.standard_errors);
-        let outcomes = Outcomes { values: winsorised(values), errors: seen.iter().map(error).collect() };
+        let outcomes = Outcomes { values: raised_to_a_bound(values), errors: seen.iter().map(error).collect() };
         let (surrogate, notice) = fitted(&self.encode, &sequences, &outcomes, starts, self.plan)?;
         self.others.push(Model { score: score.into(), direction, surrogate, notice });
         Ok(self.others.len())

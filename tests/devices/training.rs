@@ -1,11 +1,10 @@
-//! What must hold on every device of this machine. Build with `--features cuda`, `wgpu`, ... to try theirs.
-#![cfg(feature = "flex")]
+//! Trainings and evaluations, from the losses.
 
 use std::ops::ControlFlow;
 
 use burn::tensor::Device;
 use composer_nas::{
-    Seed, device,
+    device,
     dims::{Dims, InitScheme},
     evaluate::{
         CancelToken, Context, Evaluator,
@@ -13,26 +12,18 @@ use composer_nas::{
     },
     model::{HybridLm, ModelSpec},
     primitive::Primitives,
+    seed::Seed,
     study::{Origin, Trial, TrialId},
-    testkit,
     train::{AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, train},
 };
 use rand::RngExt;
 
-#[test]
-fn the_laws_of_every_layer_hold_on_every_device() {
-    for found in device::available() {
-        for primitive in Primitives::standard().iter() {
-            let checked = testkit::primitive::check(primitive, &found.device);
-            assert!(checked.is_ok(), "{} on {found}: {checked:?}", primitive.id());
-        }
-    }
-}
+use crate::turn;
 
 /// Losses of the first steps of a training.
-fn losses(device: &Device) -> Vec<f64> {
+fn losses(architecture: &str, device: &Device) -> Vec<f64> {
     let spec = ModelSpec {
-        architecture: "AMFABGC".parse().unwrap(),
+        architecture: architecture.parse().unwrap(),
         dims: Dims::new(24, 40, 3).unwrap(),
         vocab_size: 7,
         tied_embeddings: false,
@@ -69,20 +60,25 @@ fn losses(device: &Device) -> Vec<f64> {
 /// Devices are compared with each other; a machine with one device shows only that a training repeats there.
 #[test]
 fn trainings_agree_on_all_devices() {
-    let all: Vec<_> = device::available().into_iter().map(|found| (losses(&found.device), found)).collect();
-    let first = &all[0].0;
-    let repeated = losses(&all[0].1.device);
-    assert!(first.len() == 8 && first[7] < first[0] - 0.1, "{first:?}");
-    for (other, found) in all.iter().chain([&(repeated, all[0].1.clone())]) {
-        for (a, b) in first.iter().zip(other) {
-            assert!((a - b).abs() < 2e-3 * a.abs(), "{found}: {other:?}, not {first:?}");
+    let _turn = turn();
+    for architecture in ["AM", "EFABGC"] {
+        let all: Vec<_> =
+            device::available().into_iter().map(|found| (losses(architecture, &found.device), found)).collect();
+        let first = &all[0].0;
+        let repeated = losses(architecture, &all[0].1.device);
+        assert!(first.len() == 8 && first[7] < first[0] - 0.1, "{first:?}");
+        for (other, found) in all.iter().chain([&(repeated, all[0].1.clone())]) {
+            for (a, b) in first.iter().zip(other) {
+                assert!((a - b).abs() < 2e-3 * a.abs(), "{architecture} on {found}: {other:?}, not {first:?}");
+            }
         }
     }
 }
 
 #[test]
 fn an_evaluation_runs_on_every_device() {
-    let protocol: Protocol = serde_json::from_str(include_str!("fixtures/tiny_protocol.json")).unwrap();
+    let _turn = turn();
+    let protocol: Protocol = serde_json::from_str(include_str!("../fixtures/tiny_protocol.json")).unwrap();
     for found in device::available() {
         let mad = Mad::new(protocol.clone(), &Primitives::standard(), &found.device).unwrap();
         let trial = Trial::new(TrialId(0), "AM".parse().unwrap(), Seed(3), Origin::Searcher);

@@ -1,0 +1,75 @@
+//! How often a training step waits for the device, and how many kernels it launches.
+
+use burn::tensor::Device;
+use composer_nas::{
+    Seed,
+    dims::{Dims, InitScheme},
+    model::{HybridLm, ModelSpec},
+    primitive::Primitives,
+    train::{AdamWConfig, LrSchedule, Precision, TokenBatch, TrainConfig, Trainer},
+};
+
+use crate::counts::{Counts, counted};
+use crate::{accelerators, turn};
+
+const LOG_EVERY: usize = 3;
+
+fn batch() -> TokenBatch {
+    let inputs: Vec<i32> = (0..44).map(|at| at * 5 % 7).collect();
+    TokenBatch { batch: 4, seq: 11, targets: inputs.iter().map(|token| (token + 1) % 7).collect(), inputs }
+}
+
+fn trainer(architecture: &str, device: &Device) -> Trainer<HybridLm> {
+    let spec = ModelSpec {
+        architecture: architecture.parse().unwrap(),
+        dims: Dims::new(24, 40, 3).unwrap(),
+        vocab_size: 7,
+        tied_embeddings: false,
+        head_bias: true,
+        init: InitScheme::FanIn,
+    };
+    let config = TrainConfig {
+        steps: 1000,
+        batch_size: 4,
+        schedule: LrSchedule::constant(3e-3),
+        optimizer: AdamWConfig::default(),
+        clip_norm: Some(1.0),
+        evaluate_every: 1000,
+        log_every: LOG_EVERY,
+        stop_above: None,
+        precision: Precision::Single,
+        recompute: false,
+    };
+    Trainer::new(HybridLm::new(&spec, &Primitives::standard(), Seed(1), device).unwrap(), &config).unwrap()
+}
+
+fn steps(mut trainer: Trainer<HybridLm>, count: usize) -> Trainer<HybridLm> {
+    for _ in 0..count {
+        (trainer, _) = trainer.step(&[batch()]).unwrap();
+    }
+    trainer
+}
+
+/// What the steps between two log points ask of the device, after kernels were chosen and compiled.
+fn between(architecture: &str, device: &Device) -> [Counts; 2] {
+    let trainer = steps(trainer(architecture, device), 3 * LOG_EVERY);
+    let (trainer, silent) = counted(device, || steps(trainer, LOG_EVERY - 1));
+    let (_, logged) = counted(device, || steps(trainer, 1));
+    [silent, logged]
+}
+
+/// Mixtures of experts included. The bounds on launches are what a step was measured to take, and a tenth more.
+#[test]
+fn a_step_waits_for_the_device_only_where_it_logs() {
+    let _turn = turn();
+    for found in accelerators().iter().filter(|found| found.name.starts_with("wgpu")) {
+        for (architecture, most) in [("AM", 1000), ("E", 1000)] {
+            let [silent, logged] = between(architecture, &found.device);
+            let launches = silent.launches / (LOG_EVERY - 1);
+            assert_eq!(silent.reads, 0, "{architecture} on {found}: {silent:?}");
+            // The sums of losses and norms, in one piece.
+            assert_eq!((logged.reads, logged.read_bytes), (1, 8), "{architecture} on {found}: {logged:?}");
+            assert!((1..=most).contains(&launches), "{architecture} on {found}: {launches} launches in a step");
+        }
+    }
+}
