@@ -22,8 +22,8 @@ fn raised(mut values: Vec<f64>, least: f64) -> Vec<f64> {
     values
 }
 
-/// Returns the value `ranges` interquartile ranges below the lower quartile. Returns `None` for fewer than eight values,
-/// or if the quartiles are equal.
+/// Returns the value `ranges` interquartile ranges below the lower quartile, or `None` if there are fewer than eight
+/// values or the quartiles are equal.
 fn bound(values: &[f64], ranges: f64) -> Option<f64> {
     let mut sorted: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
@@ -62,7 +62,7 @@ mod tests {
             assert_eq!(raise(VALUES[..7].to_vec()), VALUES[..7]);
             assert_eq!(raise(vec![0.5; 9]), [0.5; 9]);
             assert!(raise(vec![f64::NAN; 9]).iter().all(|value| value.is_nan()));
-            assert_eq!(raise(Vec::new()), []);
+            assert_eq!(raise(Vec::new()), Vec::<f64>::new());
         }
     }
 }
