@@ -29,7 +29,7 @@ use composer_nas::{
     seed::{Rng, Seed},
     study::{Origin, Trial, TrialId},
     train::{
-        AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, Trainer, clip_global_norm,
+        AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, clip_global_norm,
         cross_entropy, train,
     },
 };
@@ -154,7 +154,7 @@ impl Workload {
     #[cfg(feature = "wgpu")]
     fn launches(&self) {
         let config = TrainConfig { log_every: 5, ..self.config(1000) };
-        let mut trainer = Some(Trainer::new(self.model(), &config).expect("a trainer"));
+        let mut trainer = Some(composer_nas::train::Trainer::new(self.model(), &config).expect("a trainer"));
         let mut rng = Seed(2).rng("bench", 0);
         let mut steps = |count| {
             for _ in 0..count {
