@@ -29,8 +29,7 @@ use composer_nas::{
     seed::{Rng, Seed},
     study::{Origin, Trial, TrialId},
     train::{
-        AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, clip_global_norm,
-        cross_entropy, train,
+        AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train,
     },
 };
 use rand::RngExt;

@@ -200,7 +200,8 @@ mod tests {
         assert!(["random", "mine(gp_bo(initial=8))", "stretch", ""].iter().all(|other| words(other).is_none()));
         let mad = "MAD tasks, protocol quick".to_owned();
         assert_eq!(evaluator(r#"mad {"name":"quick","dims":{}}"#), Some(mad.clone()));
-        assert_eq!(evaluator(r#"cycle to 9 body parameters at {}: mad {"name":"quick","dims":{}}"#), Some(mad));
+        let matched = evaluator(r#"cycle to 9 body parameters at {}: mad {"name":"quick","dims":{}}"#);
+        assert_eq!(matched, Some(mad + ", with candidates of equal size"));
         assert_eq!(evaluator(r#"program "mad", version """#), Some("a command".into()));
         assert_eq!(evaluator("nomad {}"), None);
     }
