@@ -27,7 +27,8 @@ use crate::{
 ///   and crowding distance, and the parent is the first of the sample in this order.
 /// - `sample` may exceed `population`, because draws are with replacement; selection is then greedier.
 ///
-/// [`RandomSearch`]: super::RandomSearch [`SearchSpace::neighbors`]: crate::space::SearchSpace::neighbors
+/// [`RandomSearch`]: super::RandomSearch
+/// [`SearchSpace::neighbors`]: crate::space::SearchSpace::neighbors
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegularizedEvolution {
     population: usize,

@@ -20,7 +20,8 @@ use crate::{
 /// in the order of NSGA-II, by bounds, fronts and crowding distance (a Pareto local search, Paquete et al. 2004). On
 /// ties, the earliest observation comes first. A proposal draws once from the generator.
 ///
-/// [neighbour]: crate::space::SearchSpace::neighbors [`RandomSearch`]: super::RandomSearch
+/// [neighbour]: crate::space::SearchSpace::neighbors
+/// [`RandomSearch`]: super::RandomSearch
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalSearch {
     initial: usize,

@@ -2,7 +2,8 @@
 //!
 //! [`train`] trains any [`Network`](crate::model::Network) as configured by a [`TrainConfig`]: AdamW, a learning rate
 //! schedule ([`LrSchedule`]), clipping by the global gradient norm, evaluation, early stopping and cancellation.
-//! A diverged training is an [`Outcome`], not an error. [`Pretrainer`](crate::pretrain::Pretrainer) adds checkpoints.
+//! [`Trainer`] makes single steps. A diverged training is an [`Outcome`], not an error.
+//! [`Pretrainer`](crate::pretrain::Pretrainer) adds checkpoints.
 //!
 //! On a CPU, the same model and the same batches give bit-identical weights, regardless of concurrent trainings: this
 //! module draws no random numbers. Burn's `flex` backend splits large reductions over the threads of the current
@@ -38,7 +39,8 @@ pub use predict::{Predictions, ScoredToken, predict};
 pub(crate) use room::Room;
 pub use run::{Trained, train};
 pub use schedule::{Decay, LrSchedule};
-pub(crate) use trainer::{Step, Trainer, TrainerProgress};
+pub(crate) use trainer::TrainerProgress;
+pub use trainer::{Step, Trainer};
 
 #[cfg(all(test, feature = "flex"))]
 mod tests;
