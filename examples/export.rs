@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 use clap::{Parser, ValueEnum};
 use composer_nas::{
-    dims::Positions,
+    dims::{Positions, QueryKeyNorm},
     durable,
     export::{self, ExportError, Format, Options, Precision, Provenance, SpecialTokens, Warning},
     extrapolate::{Cycle, EqualSize, Extrapolator, Stack, Stretch},

@@ -226,6 +226,10 @@ impl Args {
         if let Some(size) = &chosen.size {
             println!("{size}");
         }
+        if let Ok((_, study)) = journal::read(folder.join("journal.jsonl")) {
+            let finished = study.trials().iter().filter(|trial| !trial.is_pending()).count();
+            println!("finished trials of this run: {finished}; the search continues from them");
+        }
         if let Some(flops) = chosen.trial_flops {
             let trials = space.size().min(self.trials() as u128) as f64;
             let race = if races { ", less for those that lose a race" } else { "" };

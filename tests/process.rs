@@ -378,6 +378,5 @@ fn races_reach_into_processes() {
     let here = search().run(&Target::llama_350m()).unwrap();
     assert_eq!(cluster::outcomes(&there.study), cluster::outcomes(&here.study));
     assert_eq!(there.aggregated, here.aggregated);
-    let raced = |trial: &Trial| trial.report().is_some_and(|report| report.raced.is_some());
-    assert!(there.study.trials().iter().any(raced));
+    assert!(there.study.trials().iter().any(|trial| trial.report().is_some_and(|report| report.raced.is_some())));
 }

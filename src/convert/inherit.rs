@@ -208,7 +208,7 @@ mod tests {
     fn recurrences_take_the_projections_of_attention() {
         // Grouped queries, so that keys and values are repeated.
         let dims = Dims { kv_heads: 2, ..Dims::new(32, 48, 4).unwrap() };
-        let target = Target::custom("tiny", dims, 13, true, 1).unwrap();
+        let target = Target::custom("tiny", dims.clone(), 13, true, 1).unwrap();
         let spec = |text: &str| ModelSpec { init: InitScheme::FanIn, ..target.model(text.parse().unwrap()) };
         let primitives = Primitives::paper().with(mamba2_like(&dims).unwrap()).unwrap();
         let primitives = primitives.with(gated_delta_net_like(&dims).unwrap()).unwrap();

@@ -107,7 +107,7 @@ pub enum Precision {
 
 impl Precision {
     /// Returns the name in config.json.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Precision::F32 => "float32",
             Precision::F16 => "float16",

@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::device;
+
 #[cfg(feature = "flex")]
 use super::flex::{self, Values, plain};
 
@@ -56,7 +58,36 @@ pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     if let Some(values) = plain(&x) {
         return Tensor::from_data([flex::sum_of_squares(&Values::new(values))], &x.device());
     }
+    if device::is_accelerator(&x.device()) {
+        return sum_of_squares_in_rows(x);
+    }
     x.square().sum()
+}
+
+/// The largest number of elements that an accelerator sums in one row.
+const ROW: usize = 1 << 16;
+/// The largest number of rows, a power of two.
+const ROWS: usize = 1 << 10;
+
+/// Sums rows, whose squares a reduction takes in the same launch, and then the sums of the rows if there are several.
+fn sum_of_squares_in_rows<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    let count = x.shape().num_elements();
+    let rows = if count <= ROW { 1 } else { ROWS.min(1 << count.trailing_zeros().min(ROWS.ilog2())) };
+    let sums = x.reshape([rows, count / rows.max(1)]).square().sum_dim(1);
+    let all = if rows == 1 { sums } else { sums.reshape([1, rows]).sum_dim(1) };
+    all.reshape([1])
+}
+
+/// Returns the sum of sums of one element each (one element), without a graph. `sums` must not be empty.
+///
+/// Accelerators add them in one launch, or a few; to join them first would take one for each.
+pub(crate) fn total(sums: Vec<Tensor<1>>) -> Tensor<1> {
+    if sums.first().is_some_and(|sum| device::is_accelerator(&sum.device()))
+        && let Some(total) = sums.iter().cloned().reduce(|total, sum| total + sum)
+    {
+        return total;
+    }
+    Tensor::cat(sums, 0).sum()
 }
 
 /// Multiplies `x` by the one element of `factor`, outside autodiff.
@@ -124,6 +155,13 @@ mod tests {
         let device = Device::flex();
         let x = Tensor::<2>::from_data([[1f32, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
         assert_eq!(sum_of_squares(x.clone().transpose()).into_scalar::<f32>(), 91.0);
+        for shape in [[3, 5], [300, 256], [1 << 9, 1 << 9], [257, 257]] {
+            let [rows, columns] = shape;
+            let ones = Tensor::<2>::ones(shape, &device);
+            assert_eq!(sum_of_squares_in_rows(ones).into_scalar::<f32>(), (rows * columns) as f32);
+        }
+        let sums = [1f32, 2.0, 4.0].map(|sum| Tensor::<1>::from_data([sum], &device));
+        assert_eq!(total(sums.to_vec()).into_scalar::<f32>(), 7.0);
         let half = scale(x.clone().transpose(), &Tensor::from_data([0.5f32], &device));
         assert_eq!(half.into_data().try_into_vec::<f32>().unwrap(), [0.5, 2.0, 1.0, 2.5, 1.5, 3.0]);
         assert_eq!(x.into_data().try_into_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);

@@ -1,6 +1,6 @@
 //! Pre-training of language models, for runs of hours or weeks.
 //!
-//! [`Pretrainer`] trains a model with the [`Trainer`](crate::train::Trainer) on shuffled windows of a
+//! [`Pretrainer`] trains a model on shuffled windows of a
 //! [`Corpus`](crate::data::Corpus). It supports gradient accumulation, several local devices, periodic validation,
 //! metrics as JSON lines, and checkpoints that are written atomically. A run can be killed at any moment. If you start
 //! it again, it ends with the same losses and weights, bit for bit on the same type of CPU with the same number of

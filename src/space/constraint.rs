@@ -25,7 +25,6 @@ use crate::primitive::Symbol;
 /// [`cost::Budget`](crate::cost::Budget) creates constraints that bound parameters, FLOPs or cache size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
 pub enum Constraint {
     /// The number of `symbol` layers is between `min` and `max`, inclusive.
     Count {

@@ -21,18 +21,25 @@ pub fn clip_global_norm<M: Module>(
     gradients: &mut GradientsParams,
     max_norm: Option<f64>,
 ) -> Option<Tensor<1>> {
-    let mut squares = SquaredNorms { gradients, sums: Vec::new() };
-    module.visit(&mut squares);
-    let sums = squares.sums;
-    if sums.is_empty() {
-        return None;
-    }
-    let norm = Tensor::cat(sums, 0).sum().sqrt();
+    let norm = global_norm(module, gradients)?;
     if let Some(max_norm) = max_norm {
-        let factor = (norm.clone() + EPSILON).recip().mul_scalar(max_norm).clamp_max(1.0);
+        let factor = clipping_factor(&norm, max_norm);
         module.visit(&mut Scale { gradients, factor });
     }
     Some(norm)
+}
+
+/// Returns the Euclidean norm of all gradients together (one element), or `None` if there are none.
+pub(super) fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Option<Tensor<1>> {
+    let mut squares = SquaredNorms { gradients, sums: Vec::new() };
+    module.visit(&mut squares);
+    let sums = squares.sums;
+    if sums.is_empty() { None } else { Some(kernels::total(sums).sqrt()) }
+}
+
+/// Returns the factor by which gradients of this norm are clipped (one element).
+pub(super) fn clipping_factor(norm: &Tensor<1>, max_norm: f64) -> Tensor<1> {
+    (norm.clone() + EPSILON).recip().mul_scalar(max_norm).clamp_max(1.0)
 }
 
 /// Collects the sum of squares of every gradient.

@@ -8,7 +8,7 @@ use crate::kernels;
 /// Returns the mean negative log-likelihood of the targets, in nats, over all positions whose target is not [`IGNORE`]
 /// (one element). It is computed in single precision, regardless of the precision of the logits.
 ///
-/// If no position is scored, the loss and its gradient are zero; [`TokenBatch::validate`] rejects such a batch.
+/// If no position is scored, the loss and its gradient are zero; trainings reject such a batch.
 ///
 /// # Shapes
 /// `logits`: `[B, S, V]`, for a batch of `B` sequences of `S` tokens and a vocabulary of `V`.

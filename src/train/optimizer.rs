@@ -82,7 +82,19 @@ pub(crate) struct Moments {
 impl AdamW {
     /// Updates the parameters of `module` with learning rate `rate`. Parameters without a gradient do not change.
     pub fn step<M: Module>(&mut self, rate: f64, module: M, gradients: GradientsParams) -> M {
-        module.map(&mut Step { optimizer: self, rate, gradients })
+        self.step_clipped(rate, module, gradients, None)
+    }
+
+    /// Like [`step`](Self::step), with every gradient multiplied by one factor first (one element). An accelerator does
+    /// both in one launch.
+    pub(super) fn step_clipped<M: Module>(
+        &mut self,
+        rate: f64,
+        module: M,
+        gradients: GradientsParams,
+        factor: Option<Tensor<1>>,
+    ) -> M {
+        module.map(&mut Step { optimizer: self, rate, gradients, factor })
     }
 
     /// Returns the state of a parameter, or `None` before its first gradient.
@@ -120,12 +132,17 @@ struct Step<'a> {
     optimizer: &'a mut AdamW,
     rate: f64,
     gradients: GradientsParams,
+    factor: Option<Tensor<1>>,
 }
 
 impl ModuleMapper for Step<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else {
             return param;
+        };
+        let gradient = match &self.factor {
+            Some(factor) => kernels::scale(gradient, factor),
+            None => gradient,
         };
         let (id, weights, mapper) = param.consume();
         let shape = weights.dims();

@@ -71,7 +71,7 @@ impl LrSchedule {
     }
 
     /// Returns the learning rate of step `step`, counted from 0.
-    pub(crate) fn at(&self, step: usize) -> f64 {
+    pub fn at(&self, step: usize) -> f64 {
         let step = step - step % self.interval.max(1);
         if step < self.warmup_steps {
             return self.peak * (step + 1) as f64 / self.warmup_steps as f64;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AdamW, DivergedQuantity, Evaluation, Outcome, Point, Progress, TokenBatch, TrainConfig, TrainError,
-    clip_global_norm,
+    clip::{clipping_factor, global_norm},
     freeze::frozen_where,
     gradients::{self, Gradients},
 };
@@ -136,17 +136,19 @@ impl<N: Network> Trainer<N> {
         let index = self.done.steps;
         let fits = |batch: &TokenBatch| batch.validate(self.vocab_size);
         batches.iter().try_for_each(fits).map_err(|source| TrainError::Batch { step: index, source })?;
-        let Some(Gradients { mut gradients, loss }) =
+        let Some(Gradients { gradients, loss }) =
             gradients::mean(&self.model, self.teacher.as_ref(), &self.config, batches, &self.devices)
         else {
             return Err(TrainError::NoBatch { step: index });
         };
-        let norm = clip_global_norm(&self.model, &mut gradients, self.config.clip_norm);
+        let norm = global_norm(&self.model, &gradients);
+        let factor = self.config.clip_norm.zip(norm.as_ref()).map(|(max_norm, norm)| clipping_factor(norm, max_norm));
         self.window.add(loss, norm);
-        self.update(gradients)
+        self.update(gradients, factor)
     }
 
-    fn update(mut self, gradients: GradientsParams) -> Result<(Self, Step), TrainError> {
+    /// Updates the weights with the gradients, multiplied by `factor`.
+    fn update(mut self, gradients: GradientsParams, factor: Option<Tensor<1>>) -> Result<(Self, Step), TrainError> {
         let index = self.done.steps;
         let step = index + 1;
         let means = if self.looks_at(step) { Some(self.window.take(&mut self.done)?) } else { None };
@@ -154,7 +156,7 @@ impl<N: Network> Trainer<N> {
             return Ok((self, Step::Diverged(Outcome::Diverged { step, reason })));
         }
         let learning_rate = self.config.schedule.at(index);
-        self.model = self.optimizer.step(learning_rate, self.model, gradients);
+        self.model = self.optimizer.step_clipped(learning_rate, self.model, gradients, factor);
         self.done.steps = step;
         let steps = self.config.steps;
         let shown = means.map_or(Step::Silent, |Means { loss, gradient_norm }| {

@@ -8,6 +8,7 @@
 
 #[cfg(feature = "wgpu")]
 mod counts;
+mod failures;
 mod layers;
 #[cfg(feature = "wgpu")]
 mod launches;

@@ -47,7 +47,6 @@ pub struct CorpusProtocol {
 /// The training budget of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum Budget {
     /// The same number of tokens for every candidate.
     Tokens(u64),

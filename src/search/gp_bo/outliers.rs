@@ -22,8 +22,8 @@ fn raised(mut values: Vec<f64>, least: f64) -> Vec<f64> {
     values
 }
 
-/// Returns the value `ranges` interquartile ranges below the lower quartile; `None` for fewer than eight values, or if
-/// the quartiles are equal.
+/// Returns the value `ranges` interquartile ranges below the lower quartile, or `None` if there are fewer than eight
+/// values or the quartiles are equal.
 fn bound(values: &[f64], ranges: f64) -> Option<f64> {
     let mut sorted: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);

@@ -178,10 +178,11 @@ impl GpBo {
     }
 
     /// Sets whether values far below the others count as the least of the others; `true` by default, `false` for
-    /// [`composer`](Self::composer) and [`categorical`](Self::categorical). Far means by more than four ranges between
-    /// the quartiles below the lower quartile, of at least eight values. Otherwise a few sequences that cannot do the
-    /// task at all set the scale, and the good ones look alike. A study without such values is searched the same either
-    /// way. With several objectives or bounds, values are always raised, to three ranges below the quartile.
+    /// [`composer`](Self::composer) and [`categorical`](Self::categorical). A value is far below if it is more than
+    /// four interquartile ranges below the lower quartile, of at least eight values. Without this, a few sequences that
+    /// cannot do the task at all determine the scale, and the good ones cannot be distinguished. It makes no difference
+    /// to studies without such values. With several objectives or bounds, values are always raised, to three
+    /// interquartile ranges below the lower quartile.
     #[must_use]
     pub fn with_winsorised(self, winsorised: bool) -> Self {
         Self { winsorised, ..self }
