@@ -78,11 +78,15 @@ mod processes {
 
     use super::*;
 
+    /// Hides Vulkan's drivers, and those of OpenGL, which wgpu takes next.
+    const NO_DRIVER: [(&str, &str); 2] =
+        [("VK_DRIVER_FILES", "/nowhere.json"), ("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere.json")];
+
     /// Runs a test of this program in a process of its own.
-    fn child(name: &str, variable: &str, value: &str) -> String {
+    fn child(name: &str, variables: &[(&str, &str)]) -> String {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([&format!("failures::processes::{name}"), "--exact", "--ignored", "--nocapture"]);
-        let output = command.env(variable, value).output().unwrap();
+        let output = command.envs(variables.iter().copied()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         text
@@ -90,7 +94,7 @@ mod processes {
 
     #[test]
     fn without_a_driver_the_processor_is_the_best_device() {
-        let text = child("child_names_devices", "VK_DRIVER_FILES", "/nowhere.json");
+        let text = child("child_names_devices", &NO_DRIVER);
         assert!(
             text.contains("best: flex") && text.contains("there is no device \"wgpu:0\"; available: auto"),
             "{text}"
@@ -106,9 +110,9 @@ mod processes {
 
     #[test]
     fn what_exceeds_the_stated_memory_is_refused_before_the_first_step() {
-        let text = child("child_trains_on_wgpu", device::MEMORY, "0.00001");
+        let text = child("child_trains_on_wgpu", &[(device::MEMORY, "1e-8")]);
         assert!(text.contains("of device memory, but the device has 0.0 GB: use smaller batches"), "{text}");
-        let text = child("child_trains_on_wgpu", device::MEMORY, "much");
+        let text = child("child_trains_on_wgpu", &[(device::MEMORY, "much")]);
         assert!(text.contains("COMPOSER_NAS_DEVICE_MEMORY is \"much\""), "{text}");
     }
 
