@@ -106,7 +106,7 @@ fn main() -> anyhow::Result<()> {
     let searchers = chosen(&options.searchers)?;
     let aggregators: [(&str, Box<dyn Aggregator>); 6] = [
         ("N_0", Box::new(NcClustering::n0())),
-        ("N_1", Box::new(NcClustering::n1())),
+        ("N_1", Box::new(NcClustering::nc(1))),
         ("N_full", Box::new(NcClustering::full_prefix())),
         ("Best", Box::new(Best)),
         ("pooled N_0", Box::new(Pooled(NcClustering::n0()))),
@@ -128,7 +128,7 @@ fn main() -> anyhow::Result<()> {
     println!("\n## Clusters of N_0, {} trials\n", options.trials);
     head("searcher", &(2..=8).map(|k| k.to_string()).collect::<Vec<_>>());
     for (name, studies) in &studies {
-        let clusters = (2..=8).map(|k| NcClustering::n0().with_clusters(k));
+        let clusters = (2..=8).map(|k| NcClustering { clusters: k, ..NcClustering::n0() });
         line(name, clusters.map(|aggregator| bench.cell(studies, options.trials, &aggregator)))?;
     }
     for (title, aggregator) in [&aggregators[0], &aggregators[3]] {

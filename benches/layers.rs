@@ -13,10 +13,11 @@ use burn::{
 };
 use clap::Parser;
 use composer_nas::{
-    Seed, device,
+    device,
     dims::{Dims, InitScheme},
     layer::{Block, LayerCache, WeightInit},
     primitive::{Primitive, Primitives},
+    seed::Seed,
 };
 
 /// The allocator of the examples.

@@ -9,14 +9,22 @@
 //! evaluated, without noise, in units of 0.01, as mean ± standard error over the seeds, after each of the `--at`
 //! evaluations. With `--workers q` a proposal sees all but the last `q - 1` outcomes, as when q workers evaluate in
 //! step.
+//!
+//! `end:4:16:3` and `middle:4:16:3` grow sequences by stages: 4 layers and 16 trials each, of which 3 are quasi-random.
+//! The cost of an evaluation is in proportion to its layers, and 24 evaluations are as many layers as 24 whole
+//! sequences have. Such searchers need `--own-start`.
 
-use std::time::Instant;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use clap::Parser;
 use composer_nas::{
     pipeline::Ask,
     prelude::*,
-    search::{AcquisitionFunction, LocalSearch, RegularizedEvolution, Term},
+    search::{AcquisitionFunction, Incremental, LocalSearch, RegularizedEvolution, Side, Term},
     testkit::landscape::Landscape,
 };
 use rayon::prelude::*;
@@ -34,18 +42,39 @@ fn all_searchers() -> Vec<(String, Make)> {
         named("evolution", RegularizedEvolution::default),
         named("local_search", LocalSearch::default),
         named("gp_bo", GpBo::default),
+        named("gp_bo_plain", || GpBo::default().with_winsorised(false)),
         named("gp_bo_composer", GpBo::composer),
         named("gp_bo_categorical", GpBo::categorical),
         named("gp_bo_log_ei", || GpBo::default().with_acquisition(AcquisitionFunction::LogEi)),
     ]
 }
 
+/// `end:4:16:3`: stages of 4 layers and 16 trials, the first 3 of them quasi-random.
+fn incremental(name: &str) -> anyhow::Result<Option<Make>> {
+    let parts: Vec<_> = name.split(':').collect();
+    let [side, step, trials, initial] = parts[..] else { return Ok(None) };
+    let side = match side {
+        "end" => Side::End,
+        "middle" => Side::Middle,
+        _ => return Ok(None),
+    };
+    let inner = GpBo::default().with_initial(initial.parse()?)?;
+    let searcher = Incremental::new(inner, side, step.parse()?, trials.parse()?)?;
+    Ok(Some(Box::new(move || Box::new(searcher.clone()))))
+}
+
 /// `gp_bo-runs-ratios`: the default without these terms; `gp_bo+pairs`: with one that it has not.
 fn variant(name: &str) -> anyhow::Result<Make> {
+    if let Some(make) = incremental(name)? {
+        return Ok(make);
+    }
     let changes = name.strip_prefix("gp_bo").filter(|changes| changes.starts_with(['+', '-']));
     let changes = changes.ok_or_else(|| {
         let known = all_searchers().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
-        anyhow::anyhow!("no searcher {name:?}: there are {known}, and gp_bo with terms added or left out")
+        anyhow::anyhow!(
+            "no searcher {name:?}: there are {known}, gp_bo with terms added or left out, \
+             and end:4:16:3 and the like"
+        )
     })?;
     let mut terms = GpBo::default().terms().to_vec();
     for change in changes.split(['+', '-']).skip(1) {
@@ -87,6 +116,12 @@ struct Options {
     /// Evaluations that run beside each other.
     #[arg(long, default_value_t = 1)]
     workers: u64,
+    /// Noise of an evaluation, as a multiple of the landscape's.
+    #[arg(long, default_value_t = 1.0)]
+    noise: f64,
+    /// Reports state the noise as their standard error.
+    #[arg(long)]
+    standard_errors: bool,
     /// Threads of this process.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -113,7 +148,7 @@ fn main() -> anyhow::Result<()> {
     );
     anyhow::ensure!(!options.at.is_empty(), "--at: name at least one number of evaluations");
 
-    let names = landscapes.iter().map(Landscape::name).collect::<Vec<_>>().join(" | ");
+    let names = landscapes.iter().map(|ground| ground.whole.name()).collect::<Vec<_>>().join(" | ");
     println!(
         "Regret in units of 0.01, mean ± standard error of {} seeds, after {:?} evaluations; workers: {}.\n",
         options.seeds, options.at, options.workers
@@ -123,7 +158,7 @@ fn main() -> anyhow::Result<()> {
     let mut all = Vec::new();
     for (name, make) in searchers {
         let jobs: Vec<_> = landscapes.iter().flat_map(|l| (0..options.seeds).map(move |seed| (l, seed))).collect();
-        let found = in_parallel(&jobs, options.threads, |&(landscape, seed)| search(&make, landscape, seed, &options))?;
+        let found = in_parallel(&jobs, options.threads, |&(ground, seed)| search(&make, ground, seed, &options))?;
         let ask = found.iter().map(|search| search.ask).sum::<f64>() / found.len() as f64;
         let regrets: Vec<_> = found.into_iter().map(|search| search.regrets).collect();
         println!("| {name} | {} | {:.2} |", cells(&regrets, options.seeds as usize), 1e3 * ask);
@@ -152,17 +187,50 @@ fn searchers(names: &[String]) -> anyhow::Result<Vec<(String, Make)>> {
     names.iter().map(find).collect()
 }
 
-fn landscapes(names: &[String]) -> anyhow::Result<Vec<Landscape>> {
+fn landscapes(names: &[String]) -> anyhow::Result<Vec<Ground>> {
     let all = || Landscape::names().map(str::to_owned).collect::<Vec<_>>();
     let names = if names.is_empty() { all() } else { names.to_vec() };
     let find = |name: &String| {
-        Landscape::named(name).ok_or_else(|| anyhow::anyhow!("no landscape {name:?}: there are {}", all().join(", ")))
+        let found = Landscape::named(name).map(Ground::new);
+        found.ok_or_else(|| anyhow::anyhow!("no landscape {name:?}: there are {}", all().join(", ")))
     };
     names.iter().map(find).collect()
 }
 
+/// A landscape, and those of the same rules for parts of its sequences.
+struct Ground {
+    whole: Arc<Landscape>,
+    parts: Mutex<HashMap<usize, Arc<Landscape>>>,
+}
+
+impl Ground {
+    fn new(whole: Landscape) -> Self {
+        Self { whole: Arc::new(whole), parts: Mutex::default() }
+    }
+
+    fn layers(&self) -> usize {
+        self.whole.space().layers()
+    }
+
+    /// The landscape for sequences of so many layers.
+    fn of(&self, layers: usize) -> anyhow::Result<Arc<Landscape>> {
+        if layers == self.layers() {
+            return Ok(self.whole.clone());
+        }
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = parts.get(&layers) {
+            return Ok(part.clone());
+        }
+        let part = self.whole.of_length(layers).map(Arc::new);
+        let part = part.ok_or_else(|| anyhow::anyhow!("{}: not for {layers} layers", self.whole.name()))?;
+        parts.insert(layers, part.clone());
+        Ok(part)
+    }
+}
+
 /// One search: the first points, then the searcher's.
-fn search(make: &Make, landscape: &Landscape, seed: u64, options: &Options) -> anyhow::Result<Search> {
+fn search(make: &Make, ground: &Ground, seed: u64, options: &Options) -> anyhow::Result<Search> {
+    let landscape = &ground.whole;
     let budget = options.at.iter().copied().max().unwrap_or(0);
     let lag = Some(options.workers as usize);
     let mut session = Session::in_memory(landscape.space().clone(), Goal::default(), Seed(seed), make()).lag(lag);
@@ -170,24 +238,31 @@ fn search(make: &Make, landscape: &Landscape, seed: u64, options: &Options) -> a
     for index in 0..given {
         session.add(landscape.first_point(seed, index))?;
     }
-    let mut regret = Vec::new();
-    let mut best = f64::INFINITY;
+    // The best regret whenever it changed, and the layers that had been evaluated by then.
+    let mut path = vec![(0, f64::INFINITY)];
+    let mut layers = 0;
     let mut spent = 0.0;
     let mut asked = 0;
-    for _ in 0..budget {
+    while layers < budget as usize * ground.layers() {
         let given = session.queued() > 0;
         let start = Instant::now();
-        if let Ask::Trial(trial) = session.ask()? {
-            if !given {
-                (spent, asked) = (spent + start.elapsed().as_secs_f64(), asked + 1);
-            }
-            best = best.min(landscape.regret(&trial.architecture));
-            let value = landscape.noisy(seed, trial.id.0, &trial.architecture);
-            session.tell(trial.id, Ok(Report::score("accuracy", value)))?;
+        let Ask::Trial(trial) = session.ask()? else { break };
+        if !given {
+            (spent, asked) = (spent + start.elapsed().as_secs_f64(), asked + 1);
         }
-        regret.push(best);
+        let own = ground.of(trial.architecture.len())?;
+        layers += trial.architecture.len();
+        let whole = trial.architecture.len() == ground.layers();
+        let regret = if whole { landscape.regret(&trial.architecture) } else { f64::INFINITY };
+        path.extend((regret < path[path.len() - 1].1).then_some((layers, regret)));
+        let value = own.value(&trial.architecture) + options.noise * Landscape::noise(seed, trial.id.0);
+        let standard_error = options.standard_errors.then_some(options.noise * Landscape::NOISE);
+        session.tell(trial.id, Ok(Report { standard_error, ..Report::score("accuracy", value) }))?;
     }
-    let read = |&at: &u64| at.checked_sub(1).and_then(|at| regret.get(at as usize)).copied().unwrap_or(f64::NAN);
+    let read = |&at: &u64| {
+        let known = path.partition_point(|&(layers, _)| layers <= at as usize * ground.layers());
+        path[known - 1].1
+    };
     Ok(Search { regrets: options.at.iter().map(read).collect(), ask: spent / f64::from(asked.max(1)) })
 }
 

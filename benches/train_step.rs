@@ -18,7 +18,7 @@ use burn::{
 };
 use clap::Parser;
 use composer_nas::{
-    Rng, Seed, device,
+    device,
     dims::{Dims, InitScheme},
     evaluate::{
         CancelToken, Context, Evaluator,
@@ -26,10 +26,10 @@ use composer_nas::{
     },
     model::{HybridLm, ModelSpec, Network},
     primitive::Primitives,
+    seed::{Rng, Seed},
     study::{Origin, Trial, TrialId},
     train::{
-        AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, Trainer, clip_global_norm,
-        cross_entropy, train,
+        AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train,
     },
 };
 use rand::RngExt;
@@ -153,7 +153,7 @@ impl Workload {
     #[cfg(feature = "wgpu")]
     fn launches(&self) {
         let config = TrainConfig { log_every: 5, ..self.config(1000) };
-        let mut trainer = Some(Trainer::new(self.model(), &config).expect("a trainer"));
+        let mut trainer = Some(composer_nas::train::Trainer::new(self.model(), &config).expect("a trainer"));
         let mut rng = Seed(2).rng("bench", 0);
         let mut steps = |count| {
             for _ in 0..count {

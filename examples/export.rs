@@ -19,14 +19,14 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 use clap::{Parser, ValueEnum};
 use composer_nas::{
-    dims::Positions,
+    dims::{Positions, QueryKeyNorm},
     durable,
     export::{self, ExportError, Format, Options, Precision, Provenance, SpecialTokens, Warning},
     extrapolate::{Cycle, EqualSize, Extrapolator, Stack, Stretch},
     import,
     pipeline::{RunFolder, read_model},
     prelude::*,
-    primitive::{CustomAttention, QueryKeyNorm},
+    primitive::CustomAttention,
     text::{causes, line},
     weights,
 };

@@ -18,7 +18,6 @@ use composer_nas::{
     execute::Threads,
     extrapolate::{Stack, Stretch},
     isoflop::{Agreement, Cell, Family, Grid, Measurement, Scaling, measure},
-    limits::MAX_LAYERS,
     prelude::*,
     report,
     space::baseline,
@@ -41,7 +40,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "8,12,16,24,32")]
     widths: Vec<usize>,
     /// Number of blocks of attention and MLP at every size.
-    #[arg(long, default_value_t = 6, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_LAYERS as u64 / 2))]
+    #[arg(long, default_value_t = 6, value_parser = RangedU64ValueParser::<usize>::new().range(1..=Architecture::MAX_LAYERS as u64 / 2))]
     blocks: usize,
     /// Number of trainings of every cell, each with its own random numbers.
     #[arg(long, value_name = "TIMES", default_value_t = 1)]

@@ -19,10 +19,10 @@ use anyhow::Context as _;
 use clap::{Parser, builder::RangedU64ValueParser};
 use composer_nas::{
     cost::{Comparison, LayerTimes, ModelCost, Timing, Workload},
-    limits::MAX_LAYERS,
     pipeline::read_model,
     prelude::*,
     report::Latency,
+    space::Architecture,
     space::baseline,
     space::notation::Alphabet,
 };
@@ -60,7 +60,7 @@ struct Args {
     #[arg(long, default_value_t = 5)]
     repeats: usize,
     /// Number of blocks of attention and MLP in the Llama architecture to compare a file with; 16 for Llama 1B.
-    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_LAYERS as u64 / 2))]
+    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=Architecture::MAX_LAYERS as u64 / 2))]
     baseline_blocks: usize,
     /// Folder in which to write latency.json; by default that of target.json.
     #[arg(long, value_name = "FOLDER")]

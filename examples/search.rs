@@ -1,7 +1,7 @@
-//! The main job: from nothing to a hybrid architecture of Llama's size.
+//! The main job: from a search space to a hybrid architecture of Llama's size.
 //!
 //! `cargo run --release --example search` searches six layers of attention and SwiGLU on the MAD tasks, merges the best
-//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything lands in `runs/<name>/`. The
+//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything is written to `runs/<name>/`. The
 //! same command again resumes the run; `--help` lists what can be changed.
 
 #[path = "search/evaluator.rs"]
@@ -184,7 +184,7 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
     let [at_most, at_least] = [&args.space.at_most, &args.space.at_least]
         .map(|counts| counts.iter().filter(|count| measure(&count.name)).collect::<Vec<_>>());
     let goal = args.goal.goal(&evaluators, &at_most, &at_least)?;
-    let races = args.evaluator.races(args.space.layers, goal.has_several())?;
+    let races = args.evaluator.races(args.space.layers, goal.objectives().count() > 1)?;
     execute::worker(&[&chosen.evaluator]);
     shared::check_folder(folder)?;
     args.check(&space, path)?;
@@ -222,14 +222,18 @@ impl Args {
 
     /// Says what is about to run.
     fn announce(&self, space: &SearchSpace, chosen: &Chosen, races: bool, folder: &Path) {
-        println!("{} architectures; {}; everything goes to {}", space.size(), chosen.words, shown(folder));
+        println!("{} architectures; {}; results go to {}", space.size(), chosen.words, shown(folder));
         if let Some(size) = &chosen.size {
             println!("{size}");
+        }
+        if let Ok((_, study)) = journal::read(folder.join("journal.jsonl")) {
+            let finished = study.trials().iter().filter(|trial| !trial.is_pending()).count();
+            println!("finished trials of this run: {finished}; the search continues from them");
         }
         if let Some(flops) = chosen.trial_flops {
             let trials = space.size().min(self.trials() as u128) as f64;
             let race = if races { ", less for those that lose a race" } else { "" };
-            println!("{trials:.0} trials from nothing: {}{race}", shared::expected(trials * flops));
+            println!("a whole search of {trials:.0} trials: {}{race}", shared::expected(trials * flops));
         }
     }
 
@@ -354,7 +358,7 @@ impl Args {
     fn aggregator(&self) -> Box<dyn Aggregator> {
         match self.aggregator {
             AggregatorKind::N0 => Box::new(NcClustering::n0()),
-            AggregatorKind::N1 => Box::new(NcClustering::n1()),
+            AggregatorKind::N1 => Box::new(NcClustering::nc(1)),
             AggregatorKind::FullPrefix => Box::new(NcClustering::full_prefix()),
             AggregatorKind::Best => Box::new(Best),
         }
@@ -388,7 +392,7 @@ fn show(path: &Path) -> anyhow::Result<()> {
                 println!("{:>4}  {:<28} failed: {}", trial.id.0, trial.architecture, line(reason));
             }
             TrialState::Invalid { reason, .. } => {
-                println!("{:>4}  {:<28} set aside: {}", trial.id.0, trial.architecture, line(reason));
+                println!("{:>4}  {:<28} excluded: {}", trial.id.0, trial.architecture, line(reason));
             }
         }
     }

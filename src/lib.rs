@@ -216,11 +216,8 @@ pub mod testkit;
 /// The version of Burn that the layers use. Write custom layers against it: `use composer_nas::burn;`.
 #[cfg(feature = "model")]
 pub use burn;
-/// The version of rand that provides [`Rng`].
+/// The version of rand that provides [`seed::Rng`].
 pub use rand;
-
-pub use seed::{Rng, Seed};
-pub use space::Architecture;
 
 /// Runs the programs in the documentation as tests.
 #[cfg(doctest)]

@@ -13,7 +13,7 @@ pub type Rng = rand_chacha::ChaCha8Rng;
 /// The root of a family of random streams.
 ///
 /// ```
-/// use composer_nas::Seed;
+/// use composer_nas::seed::Seed;
 /// let (a, b) = (Seed(7).derive("trial", 0), Seed(7).derive("trial", 1));
 /// assert_ne!(a, b);
 /// assert_eq!(a, Seed(7).derive("trial", 0));

@@ -50,7 +50,7 @@ pub fn standard_error(values: &[f64]) -> Option<f64> {
 }
 
 /// Returns the median (the mean of the middle two if the number of values is even), or `None` without values.
-pub fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -62,7 +62,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// Returns the ranks, from 1 for the smallest value. Equal values share the mean of their ranks.
-pub fn ranks(values: &[f64]) -> Vec<f64> {
+pub(crate) fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<_> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
     let mut ranks = vec![0.0; values.len()];
@@ -100,7 +100,7 @@ pub(crate) fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
 
 /// Returns Spearman's rank correlation, which is Pearson's correlation of the [`ranks`], or `None` if one side is
 /// constant or the lengths differ.
-pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
+pub(crate) fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     pearson(&ranks(x), &ranks(y))
 }
 
@@ -108,7 +108,7 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
 /// lengths differ.
 ///
 /// τ-b is the share of pairs in the same order minus the share in the opposite order, corrected for ties.
-pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
+pub(crate) fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;
     }
@@ -143,7 +143,7 @@ pub(crate) fn spearman_brown(reliability: f64, factor: f64) -> f64 {
 /// The interval contains the middle 95 % of the statistic's values over `resamples` draws of `n` items with
 /// replacement. `statistic` gets the drawn items and may return `None`; such draws are left out. Returns `None` if the
 /// statistic of the items themselves is `None`.
-pub fn bootstrap(
+pub(crate) fn bootstrap(
     items: usize,
     resamples: u64,
     seed: Seed,

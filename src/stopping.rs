@@ -23,7 +23,24 @@ use crate::{
     study::{Report, Study, Threshold},
 };
 
-/// Decides which intermediate values a trial must reach to continue. A function of its configuration and the study.
+/// Decides which intermediate values a trial must reach to continue, as a function of its configuration and the study.
+///
+/// ```
+/// use composer_nas::{prelude::*, stopping::Pruner, study::Threshold};
+///
+/// /// Stops trials whose value is below a constant after 100 steps.
+/// struct Floor(f64);
+///
+/// impl Pruner for Floor {
+///     fn fingerprint(&self) -> String {
+///         format!("floor({})", self.0)
+///     }
+///
+///     fn threshold(&self, _study: &Study, _architecture: &Architecture) -> Threshold {
+///         Threshold::new([(100, self.0)])
+///     }
+/// }
+/// ```
 #[auto_impl(Box)]
 pub trait Pruner {
     /// Returns the name and settings, such as `median(trials=8, steps=100)`. A journal can be continued only with the

@@ -1,9 +1,8 @@
 //! Escaping and formatting of text and numbers for display: one function per output format.
 //!
 //! Error messages, names and scores from users, evaluators and files may contain anything: markup, formulas, terminal
-//! escape sequences, ten thousand characters, 1e308. Use [`line`](fn@line) for terminals and logs, [`html`] for pages
-//! and SVG, [`cell`] for comma-separated values, [`markdown`] for Markdown tables, and [`number`] or [`exact`] for
-//! numbers.
+//! escape sequences, ten thousand characters, 1e308. Use [`line`](fn@line) for terminals and logs, [`markdown`] for
+//! Markdown tables, and [`number`] or [`quantity`] for numbers.
 
 use std::{any::Any, borrow::Cow, error::Error};
 
@@ -26,7 +25,7 @@ pub fn line(text: &str) -> String {
 }
 
 /// Escapes text for an element or attribute of HTML or SVG. Line feeds and tabs are kept.
-pub fn html(text: &str) -> String {
+pub(crate) fn html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in visible(text, |c| matches!(c, '\n' | '\t')).chars() {
         match c {
@@ -45,7 +44,7 @@ pub fn html(text: &str) -> String {
 ///
 /// Text that a spreadsheet would interpret as a formula gets a leading apostrophe; numbers stay numbers. A record is
 /// always one line.
-pub fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     let text = visible(text, |_| false);
     let text = if is_formula(&text) { Cow::from(format!("'{text}")) } else { text };
     match text.contains([',', '"', ';']) {
@@ -107,7 +106,7 @@ pub fn quantity(value: f64) -> String {
 }
 
 /// Formats a number so that parsing it gives the same bits; an empty string if it is not finite.
-pub fn exact(value: f64) -> String {
+pub(crate) fn exact(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }
 }
 
@@ -126,7 +125,7 @@ pub fn shortened(text: &str, most: usize) -> String {
 ///
 /// ```
 /// use composer_nas::text::causes;
-/// let error = "A+".parse::<composer_nas::Architecture>().unwrap_err();
+/// let error = "A+".parse::<composer_nas::space::Architecture>().unwrap_err();
 /// assert_eq!(causes(&error), error.to_string());
 /// ```
 pub fn causes(error: &dyn Error) -> String {

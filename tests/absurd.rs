@@ -70,7 +70,7 @@ fn ask_all(study: &Study) {
             assert!(numbers.iter().all(|number| number.is_finite()), "{gp:?} {numbers:?}");
             assert!(gp.recommend(study).is_ok());
         }
-        for aggregator in [NcClustering::n0(), NcClustering::n1(), NcClustering::full_prefix()] {
+        for aggregator in [NcClustering::n0(), NcClustering::nc(1), NcClustering::full_prefix()] {
             let Clustering { clusters, architecture, .. } = aggregator.explain(study).unwrap();
             assert!(study.space().contains(&architecture));
             for cluster in clusters {

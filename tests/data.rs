@@ -7,10 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use composer_nas::{
-    Seed,
-    data::{Corpus, Sampler, TokenError, TokenFile, TokenFormat, TokenWidth, TokenWriter, Windows},
-};
+use composer_nas::data::{Corpus, TokenError, TokenFile, TokenFormat, TokenWidth, TokenWriter, Windows};
 use proptest::prelude::*;
 
 fn write(path: &Path, format: TokenFormat, width: TokenWidth, documents: &[Vec<u32>]) {
@@ -163,7 +160,7 @@ fn negative_tokens_are_beyond_every_vocabulary() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.bin");
     fs::write(&path, [5i64, -1].map(i64::to_le_bytes).concat()).unwrap();
-    let file = TokenFile::flat(&path, TokenWidth::I64).unwrap();
+    let file = TokenFile::open(&path, TokenWidth::I64).unwrap();
     assert_eq!(file.read(0, 1, 6).unwrap(), [5]);
     assert!(file.check(usize::MAX).unwrap_err().to_string().contains("at byte 8: token -1"));
 }
@@ -205,31 +202,6 @@ fn windows_predict_every_token_once_and_never_the_other_part() {
     assert!(error(0, 0.2).contains("is 0") && error(10, 1.5).contains("1.5") && error(10, f64::NAN).contains("NaN"));
     let [small, _] = Windows::split(file, 500, 10, 0.2).unwrap();
     assert!(small.batch([60]).unwrap_err().to_string().contains("at byte 1200: token 600"));
-}
-
-#[test]
-fn every_epoch_shows_every_window_once_in_an_order_of_its_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let [windows, _] = Windows::split(counting(folder.path(), 800), 800, 10, 0.1).unwrap();
-    let count = windows.count();
-    let mut sampler = Sampler::new(windows.clone(), Seed(5));
-    let epoch = |sampler: &mut Sampler, epoch: u64| -> Vec<u64> {
-        (epoch * count..(epoch + 1) * count).map(|sequence| sampler.window(sequence)).collect()
-    };
-    let orders: Vec<_> = (0..3).map(|number| epoch(&mut sampler, number)).collect();
-    for order in &orders {
-        let mut sorted = order.clone();
-        sorted.sort_unstable();
-        assert!(sorted.into_iter().eq(0..count));
-    }
-    assert!(orders[0] != orders[1] && orders[1] != orders[2]);
-    assert_ne!(epoch(&mut Sampler::new(windows.clone(), Seed(6)), 0), orders[0]);
-
-    // Any batch alone, in any order, is the batch of the uninterrupted training; batches straddle epochs.
-    let batch = |first| Sampler::new(windows.clone(), Seed(5)).batch(first, 16).unwrap();
-    for first in [160, 64, 0, 70] {
-        assert_eq!(sampler.batch(first, 16).unwrap(), batch(first));
-    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use burn::{
 };
 use composer_nas::{
     cost::{ModelCost, Workload},
-    dims::{InitScheme, Positions, RopeScaling, StepLimits},
+    dims::{InitScheme, Positions, QueryKeyNorm, RopeScaling, Routing, StepLimits},
     export::{self, ExportError, Exported, Format, HfMappingError, Options, Precision, Warning},
     import::{self, Rope},
     layer::{Block, Mixer, WeightInit},
@@ -17,7 +17,7 @@ use composer_nas::{
     prelude::*,
     primitive::{
         BuildError, CacheKind, CustomAttention, Expert, HfMapping, LatentAttention, LayerCost, Layout, Mamba2, Moe,
-        PrimitiveId, QueryKeyNorm, Role, Routing,
+        PrimitiveId, Role,
     },
 };
 use safetensors::SafeTensors;

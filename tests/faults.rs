@@ -717,7 +717,7 @@ fn absurd_numbers_of_workers_are_refused() {
         let error = pipeline(4).workers(workers).run(&Target::llama_350m()).unwrap_err();
         assert!(matches!(error, PipelineError::Execute(ExecuteError::TooMany { .. })), "{error}");
     }
-    let most = composer_nas::execute::MOST_JOBS;
+    let most = 100_000;
     let engine = Processes::default();
     too_many(Remote::with_engine(engine, most + 1, folder.path()).map(drop));
     too_many(Slurm::new(SlurmOptions { jobs: most + 1, ..SlurmOptions::default() }, folder.path()).map(drop));

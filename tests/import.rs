@@ -79,7 +79,7 @@ fn what_cannot_be_imported_is_refused() {
     assert!(matches!(importer.import(no_file(), &corpus), Err(ImportError::Io { .. })));
     assert!(Corpus::open(&corpus).is_err(), "an import that failed leaves no corpus");
     importer.import(text(), &corpus).unwrap();
-    let tokenizer = Corpus::tokenizer_path(&corpus);
+    let tokenizer = corpus.join("tokenizer.json");
     assert!(matches!(Importer::load(tokenizer, Some("</s>")), Err(ImportError::NoSuchToken(_))));
 }
 
@@ -100,7 +100,7 @@ fn tokenizers() -> &'static [(Value, Vec<String>)] {
     ALL.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         Importer::train(text(), 280).unwrap().import(text(), folder.path()).unwrap();
-        let bytes: Value = serde_json::from_slice(&fs::read(Corpus::tokenizer_path(folder.path())).unwrap()).unwrap();
+        let bytes: Value = serde_json::from_slice(&fs::read(folder.path().join("tokenizer.json")).unwrap()).unwrap();
         let with = |model: Value, normalizer: Value, pre_tokenizer: Value, decoder: Value, post_processor: Value| {
             let added = json!([{ "id": 0, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
                 "normalized": false, "special": true }]);

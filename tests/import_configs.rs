@@ -172,7 +172,7 @@ fn a_mixture_of_nemotron_3_has_the_published_size() {
     config["routed_scaling_factor"] = json!(2.5);
     let found = described(&config.to_string()).unwrap();
     assert_eq!(cost(&found).total_parameters, 31_577_937_344);
-    let moe = found.primitives.get(Symbol::MOE).unwrap().id();
+    let moe = found.primitives.get('E'.try_into().unwrap()).unwrap().id();
     assert_eq!(moe.as_str(), "moe_e128_k6_w1856_v3712_sigmoid250_relu2");
 }
 

@@ -46,10 +46,10 @@ fn code(text: &str) -> String {
     code
 }
 
-/// All modules below `lib.rs` with their code.
+/// All modules below `lib.rs` with their code, but those of unit tests, which stand in files called `tests.rs`.
 fn modules() -> BTreeMap<Module, String> {
     let files = sources(Path::new("src")).into_iter().filter(|file| file.extension().is_some_and(|end| end == "rs"));
-    let files = files.filter(|file| !file.ends_with("src/lib.rs"));
+    let files = files.filter(|file| !file.ends_with("src/lib.rs") && !file.ends_with("tests.rs"));
     let module = |file: PathBuf| {
         let name = file.with_extension("");
         let name = if name.ends_with("mod") { name.parent().unwrap() } else { &name };

@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Device;
 use composer_nas::{
-    Seed,
     dims::{Dims, InitScheme},
     model::{HybridLm, ModelSpec},
     primitive::Primitives,
+    seed::Seed,
     train::{AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, train},
 };
 use rand::RngExt;

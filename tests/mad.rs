@@ -14,10 +14,10 @@ use composer_nas::{
     evaluate::{
         CancelToken, Progress, Repeated,
         mad::{
-            Hyperparameters, Mad, Protocol, Scoring, Selection, Task, TrainData,
+            Hyperparameters, Mad, Protocol, Scoring, Selection, TrainData,
             task::{
                 Compression, FuzzyInContextRecall, InContextRecall, Memorization, NoisyInContextRecall,
-                SelectiveCopying,
+                SelectiveCopying, Task,
             },
         },
     },

@@ -8,12 +8,12 @@ mod statistics;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use composer_nas::Seed;
 use composer_nas::evaluate::mad::Metric;
 use composer_nas::evaluate::mad::task::{
     Compression, FuzzyInContextRecall, InContextRecall, Instance, MAX_SIZE, Memorization, NoisyInContextRecall,
     SelectiveCopying, Split, Task, TaskError, difficulty_settings,
 };
+use composer_nas::seed::Seed;
 use rules::{PROBE_SHOWN, Roles, check};
 use serde::Deserialize;
 use statistics::{Golden, Own, Report};

@@ -9,10 +9,10 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData},
 };
 use composer_nas::{
-    Seed,
     dims::{Dims, InitScheme},
-    model::{AutoEncoder, Cache, GenerateError, HybridLm, ModelSpec, Network, Sampling},
+    model::{Cache, GenerateError, HybridLm, ModelSpec, Network, Sampling},
     primitive::{BuildError, Primitives},
+    seed::Seed,
 };
 use layer::running_mean;
 
@@ -156,39 +156,13 @@ fn records_round_trip_and_fit_no_other_architecture() {
 fn specs_that_cannot_be_built_are_refused() {
     let build = |spec: &ModelSpec| HybridLm::new(spec, &primitives(), Seed(1), &Device::flex()).map(|_| ());
     assert!(matches!(build(&ModelSpec { vocab_size: 0, ..spec("A") }), Err(BuildError::EmptyVocabulary)));
-    let empty = ModelSpec { architecture: composer_nas::Architecture::default(), ..spec("A") };
+    let empty = ModelSpec { architecture: composer_nas::space::Architecture::default(), ..spec("A") };
     assert!(matches!(build(&empty), Err(BuildError::EmptyArchitecture)));
     assert!(matches!(build(&spec("AX")), Err(BuildError::Registry(_))));
     let dims = Dims { head_dim: 3, ..spec("A").dims };
     assert!(matches!(build(&ModelSpec { dims, ..spec("M") }), Err(BuildError::Dims(_))));
     let init = InitScheme::Normal(f64::NAN);
     assert!(matches!(build(&ModelSpec { init, ..spec("A") }), Err(BuildError::Init(_))));
-    let dims = Dims { head_dim: 4, ..Dims::new(6, 8, 3).unwrap() };
-    let odd = ModelSpec { dims: Dims { d_model: 5, ..dims }, ..spec("M") };
-    let built = AutoEncoder::new(&odd, &primitives(), Seed(1), &Device::flex());
-    assert!(matches!(built, Err(BuildError::PositionCode(5))));
-}
-
-#[test]
-fn the_auto_encoder_decodes_the_last_state_at_every_position() {
-    let device = Device::flex();
-    let spec = spec("AM");
-    let model = AutoEncoder::new(&spec, &primitives(), Seed(1), &device).unwrap();
-    let v = 11;
-    let d = 16;
-    let cost =
-        |symbol: &str| primitives().get(symbol.parse().unwrap()).unwrap().cost(&spec.dims, 1).parameters as usize;
-    let decoder = 2 * (d + d * d + d) + d + d * v + v;
-    assert_eq!(model.num_params(), v * d + 2 * d + cost("A") + cost("M") + decoder);
-
-    let logits = |ids: &[i32]| vector(model.logits(tokens(ids, &device)));
-    let before = logits(&[1, 2, 3, 10]);
-    let after = logits(&[4, 2, 3, 10]);
-    assert_eq!(before.len(), 4 * v);
-    // What the first token was shows at every position, the last included: they all decode one state.
-    assert!((0..4).all(|p| before[p * v..][..v] != after[p * v..][..v]));
-    assert!((1..4).all(|p| before[..v] != before[p * v..][..v]));
-    assert!(weights(&model.head).iter().rev().take(v).all(|&bias| bias == 0.0));
 }
 
 #[test]

@@ -12,12 +12,12 @@ use std::{
 
 use burn::tensor::Device;
 use composer_nas::{
-    Seed,
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
     dims::{Dims, InitScheme},
     model::ModelSpec,
-    pretrain::{CHECKPOINTS, Measured, PretrainConfig, PretrainError, Pretrained, Pretrainer, Record},
+    pretrain::{Measured, PretrainConfig, PretrainError, Pretrained, Pretrainer, Record},
     primitive::Primitives,
+    seed::Seed,
     text,
     train::{AdamWConfig, Decay, LrSchedule, Outcome, Precision, TrainConfig, TrainError},
 };
@@ -94,7 +94,7 @@ fn losses(records: &[Record]) -> Vec<Record> {
 }
 
 fn checkpoints(run: &Path) -> Vec<String> {
-    let entries = fs::read_dir(run.join(CHECKPOINTS)).unwrap();
+    let entries = fs::read_dir(run.join("checkpoints")).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
@@ -191,7 +191,7 @@ fn a_run_that_is_killed_goes_on_with_the_same_losses() {
     }
     assert_eq!(kills, 2, "the child ended before it was killed");
     // What a kill amid a checkpoint leaves behind.
-    let torn = run.join(CHECKPOINTS).join("step-00000060.partial");
+    let torn = run.join("checkpoints").join("step-00000060.partial");
     fs::create_dir_all(&torn).unwrap();
     fs::write(torn.join("model.safetensors"), "half").unwrap();
     let resumed = carry_on(root.path(), "killed");
@@ -253,7 +253,7 @@ fn what_does_not_fit_is_refused() {
         let go_on = &mut |_: &Record| ControlFlow::Continue(());
         pretrainer(root.path(), "run", &config()).run(&Device::flex(), &[], go_on).unwrap_err()
     };
-    let newest = run.join(CHECKPOINTS).join("step-00000060");
+    let newest = run.join("checkpoints").join("step-00000060");
     let weights = newest.join("model.safetensors");
     let good = fs::read(&weights).unwrap();
     fs::write(&weights, &good[..good.len() / 2]).unwrap();

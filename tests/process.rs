@@ -17,7 +17,7 @@ use composer_nas::{
     execute::{ExecuteError, Executor, Process, Resources},
     pipeline::PipelineError,
     prelude::*,
-    stopping::MedianPruner,
+    stopping::{MedianPruner, Racing},
     study::{FailureKind, Origin, Threshold, TrialId, TrialState},
     testkit,
 };
@@ -368,4 +368,15 @@ fn stopping_rules_reach_into_processes() {
     let there = search(cluster::pipeline().executor(process(folder.path()).unwrap()));
     assert_eq!(there, search(cluster::pipeline()));
     assert!(there.iter().any(|(failure, _)| failure.as_ref().is_some_and(|it| it.kind == FailureKind::Stopped)));
+}
+
+#[test]
+fn races_reach_into_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let search = || cluster::pipeline_of(cluster::repeated()).racing(Racing::default());
+    let there = search().executor(process(folder.path()).unwrap()).run(&Target::llama_350m()).unwrap();
+    let here = search().run(&Target::llama_350m()).unwrap();
+    assert_eq!(cluster::outcomes(&there.study), cluster::outcomes(&here.study));
+    assert_eq!(there.aggregated, here.aggregated);
+    assert!(there.study.trials().iter().any(|trial| trial.report().is_some_and(|report| report.raced.is_some())));
 }

@@ -129,8 +129,10 @@ impl Aggregator for Worst {
     }
 
     fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError> {
-        let worst =
-            study.observations().filter(|seen| !seen.is_whole()).min_by(|one, other| one.value.total_cmp(&other.value));
+        let worst = study
+            .observations()
+            .filter(|seen| seen.report.raced.is_some())
+            .min_by(|one, other| one.value.total_cmp(&other.value));
         worst.map(|worst| worst.trial.architecture.clone()).ok_or(AggregateError::NoClusters)
     }
 }

@@ -139,7 +139,7 @@ fn a_run_can_be_resumed_extended_corrected_and_read() {
     assert!(again.status.success() && notes.contains(&format!("--add {candidate}: the run has")), "{notes}");
     assert_eq!(study(runs), extended);
     let shown = succeed(runs, &["--show"]);
-    assert!(shown.contains("set aside: bad node"), "{shown}");
+    assert!(shown.contains("excluded: bad node"), "{shown}");
     assert_eq!(shown.lines().count(), 1 + 7);
 }
 

@@ -368,7 +368,7 @@ impl Args {
         let Some(path) = &self.evidence else { return Ok(self.published.then(Evidence::published)) };
         let evidence = Evidence::read(path)?;
         let paired = evidence.groups().iter().any(|group| !group.pairs.is_empty());
-        ensure!(paired, "{}: {}", path.display(), Evidence::NO_PAIRS);
+        ensure!(paired, "{}: no group has a pair to judge: list pairs, or set a smaller gap", path.display());
         Ok(Some(evidence))
     }
 
@@ -477,7 +477,7 @@ fn ranks(table: &Table, space: &SearchSpace) -> anyhow::Result<()> {
     }
     let aggregators: [(&str, Box<dyn Aggregator>); 4] = [
         ("K-means + N_0", Box::new(NcClustering::n0())),
-        ("K-means + N_1", Box::new(NcClustering::n1())),
+        ("K-means + N_1", Box::new(NcClustering::nc(1))),
         ("K-means + N_full", Box::new(NcClustering::full_prefix())),
         ("Best", Box::new(Best)),
     ];

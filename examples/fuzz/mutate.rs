@@ -4,7 +4,7 @@
 //! immediately. So mutations change meaningful parts: numbers, lines, nodes of a JSON tree, the header of a tensor
 //! file.
 
-use composer_nas::Rng;
+use composer_nas::seed::Rng;
 use rand::{
     RngExt,
     seq::{IndexedRandom, IteratorRandom},

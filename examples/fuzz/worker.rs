@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use composer_nas::Seed;
+use composer_nas::seed::Seed;
 use rand::{RngExt, seq::IndexedRandom};
 
 use crate::{

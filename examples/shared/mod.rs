@@ -173,16 +173,16 @@ const CORE: f64 = 2e10;
 
 /// Describes the number of floating-point operations and an estimate of their time.
 pub fn expected(flops: f64) -> String {
-    format!("{flops:.1e} FLOPs, some {} of one CPU core at {:.0} GFLOP/s", duration(flops / CORE), CORE / 1e9)
+    format!("{flops:.1e} FLOPs, {} of one CPU core at {:.0} GFLOP/s", duration(flops / CORE), CORE / 1e9)
 }
 
 /// Formats seconds in a suitable unit.
 fn duration(seconds: f64) -> String {
     const UNITS: [(&str, f64); 4] = [("years", 31_557_600.0), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)];
     let Some((unit, size)) = UNITS.into_iter().find(|(_, size)| seconds >= 2.0 * size) else {
-        return if seconds < 10.0 { "seconds".into() } else { format!("{seconds:.0} seconds") };
+        return if seconds < 10.0 { "a few seconds".into() } else { format!("about {seconds:.0} seconds") };
     };
-    format!("{} {unit}", text::number((seconds / size).ceil(), 0))
+    format!("about {} {unit}", text::number((seconds / size).ceil(), 0))
 }
 
 /// Returns the text files at `path`, sorted by name.

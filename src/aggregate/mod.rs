@@ -133,7 +133,7 @@ mod tests {
             let space = space.count(a, 1..=most).unwrap().max_run(m, run).unwrap();
             let goal = if minimise { Goal::minimize("loss") } else { Goal::default() };
             let studies = [seen, other].map(|seen| study(&space, &goal, &seen));
-            let nc = NcClustering::nc(context).with_clusters(clusters);
+            let nc = NcClustering { clusters, ..NcClustering::nc(context) };
             let aggregators: [&dyn Aggregator; 3] = [&Best, &nc, &NcClustering::full_prefix()];
             for aggregator in aggregators {
                 let [first, again] = studies.each_ref().map(|study| aggregator.aggregate(study).unwrap());

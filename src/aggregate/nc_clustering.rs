@@ -113,11 +113,6 @@ impl NcClustering {
         Self::nc(0)
     }
 
-    /// Creates N_1 clustering: each layer is conditioned on the previous one.
-    pub const fn n1() -> Self {
-        Self::nc(1)
-    }
-
     /// Creates N_c clustering: each layer is conditioned on the previous `c` layers.
     pub const fn nc(c: usize) -> Self {
         Self { clusters: Self::CLUSTERS, context: Context::Layers(c) }
@@ -126,12 +121,6 @@ impl NcClustering {
     /// Creates the variant in which each layer is conditioned on all previous layers.
     pub const fn full_prefix() -> Self {
         Self { clusters: Self::CLUSTERS, context: Context::FullPrefix }
-    }
-
-    /// Sets the number of clusters. [`Aggregator::aggregate`] returns an error if it is zero.
-    #[must_use]
-    pub const fn with_clusters(self, k: usize) -> Self {
-        Self { clusters: k, ..self }
     }
 
     /// Returns the result together with the clusters and votes that led to it.
@@ -297,7 +286,7 @@ mod tests {
             }
             study
         };
-        let n0 = NcClustering::n0().with_clusters(3);
+        let n0 = NcClustering { clusters: 3, ..NcClustering::n0() };
         let answer = |lost: &[usize]| {
             let study = raced(lost);
             let clusters = n0.explain(&study).unwrap().clusters.len();
@@ -314,7 +303,7 @@ mod tests {
         let mut seen = vec![("AAM", 0.90), ("AMM", 0.91), ("AMM", 0.89), ("MMA", 0.10), ("MAA", 0.11)];
         seen.extend([("MAA", 0.12); 7]);
         let study = study(&seen);
-        let clustering = NcClustering::n0().with_clusters(2).explain(&study).unwrap();
+        let clustering = NcClustering { clusters: 2, ..NcClustering::n0() }.explain(&study).unwrap();
         assert_eq!(clustering.architecture.letters(), "AMM");
         assert_eq!(clustering.chosen, 1);
         let best = &clustering.clusters[1];
@@ -330,7 +319,7 @@ mod tests {
         // (2 to 1).
         let study = study(&[("AA", 0.5), ("AA", 0.5), ("AM", 0.5), ("MM", 0.5), ("MM", 0.5)]);
         assert_eq!(aggregated(NcClustering::n0(), &study), "AM");
-        assert_eq!(aggregated(NcClustering::n1(), &study), "AA");
+        assert_eq!(aggregated(NcClustering::nc(1), &study), "AA");
         assert_eq!(aggregated(NcClustering::full_prefix(), &study), "AA");
     }
 
@@ -349,7 +338,7 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_better_supporters_then_to_the_order_of_choices() {
-        let one = NcClustering::n0().with_clusters(1);
+        let one = NcClustering { clusters: 1, ..NcClustering::n0() };
         assert_eq!(aggregated(one, &study(&[("A", 0.5), ("M", 0.6)])), "M");
         assert_eq!(aggregated(one, &study(&[("M", 0.5), ("A", 0.5)])), "A");
         let reversed = SearchSpace::uniform([M, A], 1).unwrap();
@@ -374,14 +363,14 @@ mod tests {
         let error = NcClustering::n0().aggregate(&empty).unwrap_err();
         assert!(matches!(error, AggregateError::NoObservations { trials: 0, pending: 0 }));
         assert!(matches!(super::super::Best.aggregate(&empty), Err(AggregateError::NoObservations { .. })));
-        let none = NcClustering::n0().with_clusters(0);
+        let none = NcClustering { clusters: 0, ..NcClustering::n0() };
         assert!(matches!(none.aggregate(&study(&[("A", 0.5)])), Err(AggregateError::NoClusters)));
     }
 
     #[test]
     fn the_default_is_the_papers() {
         assert_eq!(NcClustering::default(), NcClustering { clusters: 5, context: Context::Layers(0) });
-        assert_eq!(NcClustering::n1().fingerprint(), "nc_clustering(clusters=5, context=1)");
+        assert_eq!(NcClustering::nc(1).fingerprint(), "nc_clustering(clusters=5, context=1)");
         assert_eq!(NcClustering::full_prefix().fingerprint(), "nc_clustering(clusters=5, context=full_prefix)");
     }
 }

@@ -39,7 +39,7 @@ impl Alternatives {
     /// Adds choices for one layer, counted from 0.
     ///
     /// # Errors
-    /// [`ConvertError::NoSuchLayer`].
+    /// [`ConvertError::NoSuchLayer`] if the parent does not have this layer.
     pub fn at(mut self, layer: usize, choices: impl IntoIterator<Item = Symbol>) -> Result<Self, ConvertError> {
         let layers = self.0.len();
         let known = self.0.get_mut(layer).ok_or(ConvertError::NoSuchLayer { layer, layers })?;
@@ -57,13 +57,13 @@ impl Alternatives {
     }
 
     /// Returns the index and the alternatives of every layer that can be replaced.
-    pub fn replacements(&self) -> impl Iterator<Item = (usize, &[Symbol])> {
+    pub(crate) fn replacements(&self) -> impl Iterator<Item = (usize, &[Symbol])> {
         let layers = self.0.iter().enumerate().map(|(layer, choices)| (layer, choices.get(1..).unwrap_or_default()));
         layers.filter(|(_, others)| !others.is_empty())
     }
 
     /// Returns the parent with one layer replaced, for every layer and alternative.
-    pub fn single_replacements(&self) -> Vec<Architecture> {
+    pub(crate) fn single_replacements(&self) -> Vec<Architecture> {
         let replaced = self.replacements().flat_map(|(layer, others)| others.iter().map(move |&other| (layer, other)));
         replaced.map(|(layer, other)| with(&self.parent(), layer, other)).collect()
     }

@@ -116,15 +116,10 @@ impl Distillation {
             let shown;
             (trainer, shown) = trainer.step(std::slice::from_ref(batch))?;
             if let Step::Diverged(_) = shown {
-                return Err(ConvertError::HealingDiverged { step });
+                return Err(ConvertError::DistillationDiverged { step });
             }
         }
         Ok(trainer.model())
-    }
-
-    /// Returns the library from which candidates are assembled.
-    pub fn library(&self) -> &Arc<BlockLibrary> {
-        &self.library
     }
 
     /// Evaluates any model with the parent's vocabulary, for example a healed one.

@@ -127,9 +127,10 @@ pub enum ConvertError {
     },
     /// A training on the parent's distributions diverged.
     #[error(
-        "the healing diverged at step {step}: lower the learning rate; `heal` has kept the last good weights in its checkpoint"
+        "the training on the parent's distributions diverged at step {step}: lower its learning rate. If it was a \
+         healing, its last checkpoint has the last good weights"
     )]
-    HealingDiverged {
+    DistillationDiverged {
         /// The step.
         step: usize,
     },

@@ -72,7 +72,7 @@ pub fn gates(
         let shown;
         (trainer, shown) = trainer.step(std::slice::from_ref(batch))?;
         if let Step::Diverged(_) = shown {
-            return Err(ConvertError::HealingDiverged { step });
+            return Err(ConvertError::DistillationDiverged { step });
         }
     }
     let mut gates = Damages::new();

@@ -56,7 +56,7 @@ pub fn heal(
     let trainer = trainer.distil(Distil { start: model, teacher, trained, fingerprint });
     let healed = trainer.run(&parent.device(), &[], observer)?;
     match healed.outcome {
-        Outcome::Diverged { step, .. } => Err(ConvertError::HealingDiverged { step }),
+        Outcome::Diverged { step, .. } => Err(ConvertError::DistillationDiverged { step }),
         _ => Ok(healed),
     }
 }

@@ -5,7 +5,6 @@
 //! state space model with `C = q`, `B = k` and `x = v`. So the output map of the state starts from the queries, its
 //! input map from the keys, and the input from the values; the output projection is kept. Grouped keys and values are
 //! repeated for their heads.
-//! values the input, and the output projection stays. Grouped keys and values are repeated for their heads.
 
 use std::collections::BTreeMap;
 
@@ -153,10 +152,10 @@ fn like<const D: usize>(param: Param<Tensor<D>>, value: Tensor<D>) -> Param<Tens
 
 /// A kernel that passes on the current token: 1 at the last position, 0 before.
 fn present(conv: Param<Tensor<2>>) -> Param<Tensor<2>> {
-    let [taps, channels] = conv.dims();
-    let mut values = vec![0.0_f32; (taps - 1) * channels];
-    values.resize(taps * channels, 1.0);
-    replaced(conv, TensorData::new(values, [taps, channels]))
+    let [kernel_size, channels] = conv.dims();
+    let mut values = vec![0.0_f32; (kernel_size - 1) * channels];
+    values.resize(kernel_size * channels, 1.0);
+    replaced(conv, TensorData::new(values, [kernel_size, channels]))
 }
 
 /// Copies parameters that match in name and shape.
@@ -196,4 +195,38 @@ fn check(parent: &ModelSpec, spec: &ModelSpec) -> Result<(), ConvertError> {
     differs("vocab_size", parent.vocab_size.to_string(), spec.vocab_size.to_string())?;
     differs("tied_embeddings", parent.tied_embeddings.to_string(), spec.tied_embeddings.to_string())?;
     differs("head_bias", parent.head_bias.to_string(), spec.head_bias.to_string())
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::{dims::InitScheme, extrapolate::Target};
+
+    #[test]
+    fn recurrences_take_the_projections_of_attention() {
+        // Grouped queries, so that keys and values are repeated.
+        let dims = Dims { kv_heads: 2, ..Dims::new(32, 48, 4).unwrap() };
+        let target = Target::custom("tiny", dims.clone(), 13, true, 1).unwrap();
+        let spec = |text: &str| ModelSpec { init: InitScheme::FanIn, ..target.model(text.parse().unwrap()) };
+        let primitives = Primitives::paper().with(mamba2_like(&dims).unwrap()).unwrap();
+        let primitives = primitives.with(gated_delta_net_like(&dims).unwrap()).unwrap();
+        let model = HybridLm::new(&spec("AMAM"), &primitives, Seed(5), &Device::flex()).unwrap();
+        let parent = Parent::new(spec("AMAM"), model).unwrap();
+        let own = |at: usize| parent.model().trunk.layers[at].mixer.downcast_ref::<AttentionLayer>().unwrap();
+        let column = |weight: Tensor<2>, at: usize| weight.slice([0..32, at..at + 1]).into_data();
+        let model = inherit(&parent, &spec("BMGM"), &primitives, Seed(2)).unwrap();
+        let mamba = model.trunk.layers[0].mixer.downcast_ref::<Mamba2Layer>().unwrap();
+        // x | B | C, 32 columns each; head 3 shares the second pair of keys and values.
+        let mixed = || mamba.mixed.weight.val();
+        let last = 3 * 8;
+        assert_eq!(column(mixed(), last), column(own(0).value.weight.val(), 8));
+        assert_eq!(column(mixed(), 32 + last + 1), column(own(0).key.weight.val(), 9));
+        assert_eq!(column(mixed(), 64 + last + 2), column(own(0).query.weight.val(), last + 2));
+        assert_eq!(mamba.output.weight.val().into_data(), own(0).output.weight.val().into_data());
+        let net = model.trunk.layers[2].mixer.downcast_ref::<GatedDeltaNetLayer>().unwrap();
+        assert_eq!(column(net.mixed.weight.val(), last), column(own(2).query.weight.val(), last));
+        assert_eq!(column(net.mixed.weight.val(), 64 + last), column(own(2).value.weight.val(), 8));
+    }
 }

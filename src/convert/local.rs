@@ -45,7 +45,7 @@ impl LocalDistillation {
     ///
     /// # Errors
     /// [`ConvertError`] for the first invalid setting.
-    pub fn validate(&self) -> Result<(), ConvertError> {
+    pub(crate) fn validate(&self) -> Result<(), ConvertError> {
         let counts = [
             ("windows", self.windows),
             ("held_out", self.held_out),

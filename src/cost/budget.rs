@@ -16,6 +16,7 @@ use crate::{
 /// Embedding, head and final norm are left out, because they are the same for all sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Metric {
     /// Parameters of all layers, including the norm before each: see
     /// [`ModelCost::non_embedding_parameters`](super::ModelCost).

@@ -22,16 +22,16 @@ use crate::{model::ModelSpec, primitive::Primitives, space::Architecture, text};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// The workload for which the costs hold.
-    pub workload: Workload,
+    pub(crate) workload: Workload,
     /// The setup of the time measurement, if there are times.
-    pub timing: Option<Timing>,
+    pub(crate) timing: Option<Timing>,
     /// One row per model.
-    pub rows: Vec<ComparisonRow>,
+    pub(crate) rows: Vec<ComparisonRow>,
 }
 
 /// One model of a [`Comparison`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ComparisonRow {
+pub(crate) struct ComparisonRow {
     /// The name of the model.
     pub name: String,
     /// The layers of the model.
@@ -93,7 +93,7 @@ impl Comparison {
 
     /// Returns the lines of the table. Each line has a label and a cell per model; the first line has the names of the
     /// models.
-    pub fn lines(&self) -> Vec<Vec<String>> {
+    pub(crate) fn lines(&self) -> Vec<Vec<String>> {
         let line = |label: &str, cell: &dyn Fn(&ComparisonRow) -> String| {
             [label.to_owned()].into_iter().chain(self.rows.iter().map(cell)).collect::<Vec<_>>()
         };
@@ -127,7 +127,7 @@ impl Comparison {
             gflops("training GFLOPs per token", |cost| cost.train_flops_per_token),
             line("relative FLOPs", &|row| times(self.relative_work(row))),
             count("activation bytes per sequence", |cost| cost.activation_bytes_per_sequence),
-            count("with recomputation", |cost| cost.recomputed_activation_bytes_per_sequence),
+            count("with gradient checkpointing", |cost| cost.recomputed_activation_bytes_per_sequence),
         ]);
         if self.timing.is_some() {
             let first = self.rows.first().and_then(|row| row.seconds);

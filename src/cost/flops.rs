@@ -9,6 +9,7 @@ use crate::{model::ModelSpec, primitive::LayerCost};
 /// A convention for counting floating-point operations. Both count training as three times the forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FlopConvention {
     /// The convention of Megatron-LM: the multiplications and additions of each layer.
     ///

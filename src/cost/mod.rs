@@ -37,7 +37,8 @@ mod measured;
 mod model_cost;
 
 pub use budget::{Budget, Metric};
-pub use comparison::{Comparison, ComparisonRow};
+pub use comparison::Comparison;
+pub(crate) use comparison::ComparisonRow;
 pub use flops::FlopConvention;
 pub use layer_times::{LayerTimes, Seconds, Timing};
 #[cfg(feature = "model")]

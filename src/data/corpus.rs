@@ -76,12 +76,12 @@ impl Corpus {
     }
 
     /// Returns the path of the tokens of the corpus in `folder`.
-    pub fn tokens_path(folder: &Path) -> PathBuf {
+    pub(crate) fn tokens_path(folder: &Path) -> PathBuf {
         folder.join(TOKENS)
     }
 
     /// Returns the path of the tokenizer of the corpus in `folder`.
-    pub fn tokenizer_path(folder: &Path) -> PathBuf {
+    pub(crate) fn tokenizer_path(folder: &Path) -> PathBuf {
         folder.join(TOKENIZER)
     }
 

@@ -45,7 +45,7 @@ impl TokenFile {
     /// # Errors
     /// Returns a [`TokenError`] if the file cannot be read, or if its length contradicts its header or is not a whole
     /// number of tokens.
-    pub fn flat(path: impl AsRef<Path>, plain: TokenWidth) -> Result<Self, TokenError> {
+    pub(crate) fn flat(path: impl AsRef<Path>, plain: TokenWidth) -> Result<Self, TokenError> {
         let path = path.as_ref();
         let (file, length) = open(path)?;
         let mut start = Vec::new();
@@ -77,7 +77,7 @@ impl TokenFile {
     ///
     /// # Errors
     /// Returns a [`TokenError`] if a file cannot be read, or if the index is damaged or points beyond the data.
-    pub fn megatron(path: impl AsRef<Path>) -> Result<Self, TokenError> {
+    pub(crate) fn megatron(path: impl AsRef<Path>) -> Result<Self, TokenError> {
         let [path, index] = megatron::pair(path.as_ref());
         let (file, length) = open(&path)?;
         let (reader, index_length) = open(&index)?;
@@ -96,7 +96,7 @@ impl TokenFile {
     }
 
     /// Returns the path of the file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

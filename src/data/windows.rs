@@ -66,12 +66,12 @@ impl Windows {
     }
 
     /// Returns the number of tokens per window.
-    pub fn seq(&self) -> usize {
+    pub(crate) fn seq(&self) -> usize {
         self.seq
     }
 
     /// Returns the size of the vocabulary.
-    pub fn vocab_size(&self) -> usize {
+    pub(crate) fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 

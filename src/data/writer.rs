@@ -15,6 +15,7 @@ use crate::durable::{self, NewFile};
 
 /// The format of a token file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TokenFormat {
     /// Plain tokens without a header.
     Plain,

@@ -48,6 +48,7 @@ pub enum Mamba2Norm {
 
 /// How the gates `g_i` of the selected experts are computed from the scores `u W`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Routing {
     /// The softmax over all experts, as in DeepSeekMoE, and in Qwen2-MoE without `norm_topk_prob`.
     #[default]
@@ -63,8 +64,8 @@ pub enum Routing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LatentSizes {
     pub heads: usize,
-    pub still: usize,
-    pub turning: usize,
+    pub nope: usize,
+    pub rope: usize,
     pub value: usize,
     pub rank: usize,
     pub query_rank: Option<usize>,
@@ -85,7 +86,7 @@ pub(crate) struct AttentionForm {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MambaForm {
     /// Kernel size of the convolution.
-    pub taps: usize,
+    pub kernel_size: usize,
     pub conv_bias: bool,
     pub projection_bias: bool,
     pub steps: Option<StepLimits>,

@@ -6,6 +6,7 @@ use thiserror::Error;
 /// The distribution of the initial weights of linear layers and the embedding. Biases start at zero, norms at one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum InitScheme {
     /// Uniform on ±1/sqrt(fan_in), PyTorch's default for linear layers. Embeddings are normal with standard deviation
     /// 0.02.
@@ -25,7 +26,7 @@ impl InitScheme {
     ///
     /// # Errors
     /// Returns [`InitError`] if it is negative or not finite.
-    pub fn validate(self) -> Result<(), InitError> {
+    pub(crate) fn validate(self) -> Result<(), InitError> {
         match self {
             InitScheme::Normal(std) | InitScheme::FanInEmbedding(std) if !(std.is_finite() && std >= 0.0) => {
                 Err(InitError(std))

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The channels of queries and keys to which attention applies rotary position embeddings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Positions {
     /// All channels, as in Llama.
     #[default]
@@ -34,10 +35,10 @@ impl Positions {
     /// Transformers rotates the first channels of a head, split into halves. This crate pairs channel `c` with `c +
     /// C/2`, for the first `c`, so that one computation covers every percentage.
     pub(crate) fn order(self, head_dim: usize) -> Vec<usize> {
-        let turning = self.channels(head_dim) / 2;
+        let rotated = self.channels(head_dim) / 2;
         let half = head_dim / 2;
-        let turned = (0..turning).chain(half..half + turning);
-        turned.chain(turning..half).chain(half + turning..head_dim).collect()
+        let channels = (0..rotated).chain(half..half + rotated);
+        channels.chain(rotated..half).chain(half + rotated..head_dim).collect()
     }
 }
 

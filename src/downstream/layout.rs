@@ -30,6 +30,7 @@ pub struct Choice {
 
 /// The file layout and prompt of a benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Layout {
     /// ARC, easy and challenge (Clark et al. 2018, arXiv 1803.05457). Fields: `question`, `choices.text`,
     /// `choices.label`, `answerKey`.

@@ -1,4 +1,4 @@
-//! What an evaluation is told and may tell while it runs.
+//! The context of an evaluation: cancellation, progress, checkpoints.
 
 use std::{
     fmt,
@@ -13,37 +13,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::study::Threshold;
 
-/// How far an evaluation is.
+/// The progress of an evaluation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What is being done, such as the name of a task.
+    /// The current stage, such as the name of a task.
     pub stage: String,
-    /// Steps done of the whole trial.
+    /// The number of steps done, over the whole trial.
     pub step: usize,
-    /// Steps of the whole trial, as far as known.
+    /// The number of steps of the whole trial, as far as it is known.
     pub steps: usize,
-    /// How good the trial looks after these steps, where that is known: more is better, and trials compare at equal
-    /// steps. These numbers become the report's [curve](crate::study::Report::curve).
+    /// An intermediate value of the score, if there is one. Larger is better, and trials are compared at equal steps.
+    /// These values become the [curve](crate::study::Report::curve) of the report.
     pub value: Option<f64>,
 }
 
-/// Calls off whatever shares it. Clones are one token.
+/// Cancels the evaluations that share it. Clones are the same token.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// Asks everything that shares the token to stop.
+    /// Cancels the evaluations that share the token.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Returns whether [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The line between a running evaluation and those who wait for it.
+/// The connection of a running evaluation to its executor.
 #[derive(Clone)]
 pub struct Context {
     cancel: CancelToken,
@@ -55,58 +55,59 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context that listens to `cancel` and passes progress to `progress`.
+    /// Creates a context that is cancelled by `cancel` and passes progress to `progress`.
     pub fn new(cancel: CancelToken, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         let progress = Arc::new(progress);
         let bar = Threshold::default();
         Self { cancel, progress, curve: Arc::default(), bar, stopped: Arc::default(), checkpoint: None }
     }
 
-    /// The context of an evaluation that may keep what it has done so far in this folder.
+    /// Sets the folder for checkpoints.
     #[must_use]
     pub fn keep_in(self, checkpoint: PathBuf) -> Self {
         Self { checkpoint: Some(checkpoint), ..self }
     }
 
-    /// A folder for what the evaluation has done so far, where the executor has one; it need not exist yet. An attempt
-    /// finds there what the one before it has kept, links left out, and nobody else writes into it. Write a file under
-    /// another name and rename it: an attempt may end at any moment. Whoever goes on from it must come to the same
-    /// report as without.
+    /// Returns the folder for checkpoints, or `None` if the executor has none. The folder may not exist yet.
+    ///
+    /// An attempt finds the files of the previous attempt there, except symbolic links, and no other process writes
+    /// into it. Because an attempt may end at any moment, write a file under another name and rename it. The report
+    /// must be the same with a checkpoint as without.
     pub fn checkpoint(&self) -> Option<&Path> {
         self.checkpoint.as_deref()
     }
 
-    /// The context of an evaluation that is stopped when its running value falls below `bar`.
+    /// Sets the threshold: the evaluation is stopped when an intermediate value falls below `bar`.
     #[must_use]
     pub fn threshold(self, bar: Threshold) -> Self {
         Self { bar, ..self }
     }
 
-    /// The context of an evaluation inside this one: called off with it, but heard by `progress`, under no bar and
-    /// without a folder for checkpoints.
+    /// Returns the context of an evaluation within this one. It is cancelled together with this one and passes progress
+    /// to `progress`. It has no threshold and no folder for checkpoints.
     #[must_use]
     pub(crate) fn nested(&self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         Self::new(self.cancel.clone(), progress)
     }
 
-    /// Whether the evaluation should stop and return [`EvalError::Cancelled`](super::EvalError::Cancelled).
+    /// Returns whether the evaluation should stop and return [`EvalError::Cancelled`](super::EvalError::Cancelled).
     pub fn cancelled(&self) -> bool {
         self.cancel.is_cancelled() || self.stopped().is_some()
     }
 
-    /// Why the evaluation was stopped, where its running value fell below the bar. It never is at its last step: what
-    /// ran to its end counts.
+    /// Returns why the evaluation was stopped, if an intermediate value fell below the threshold. The last step of a
+    /// trial never stops it: a trial that has reached its end counts.
     pub fn stopped(&self) -> Option<&str> {
         self.stopped.get().map(String::as_str)
     }
 
-    /// The running values told so far, (step, value) by ascending step: the curve of the report.
+    /// Returns the intermediate values so far as (step, value), by ascending step: the curve of the report.
     pub fn curve(&self) -> Vec<(usize, f64)> {
         self.curve.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells those who wait how far the evaluation is. Cheap enough for every step. A value that is not finite, or of a
-    /// step that is not behind the last, is left out of the [curve](Self::curve).
+    /// Reports progress. It is fast enough to be called at every step. A value that is not finite, or whose step is not
+    /// larger than that of the last, is left out of the [curve](Self::curve).
     pub fn progress(&self, progress: Progress) {
         let Progress { step, steps, value, .. } = progress;
         if let Some(value) = value.filter(|value| value.is_finite()) {
@@ -126,7 +127,7 @@ impl Context {
 }
 
 impl Default for Context {
-    /// Never cancelled, nobody listens.
+    /// Creates a context that is never cancelled and ignores progress.
     fn default() -> Self {
         Self::new(CancelToken::default(), |_| ())
     }

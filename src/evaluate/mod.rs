@@ -1,10 +1,16 @@
-//! From a trial to a report.
+//! Evaluators: from a trial to a report.
 //!
-//! An [`Evaluator`] answers "how good is this architecture?". [`Mad`](mad::Mad) trains the candidate on the MAD tasks;
-//! [`CorpusEvaluator`](corpus::CorpusEvaluator) trains it on text, [`TabularEvaluator`] replays a [`Table`] of what was
-//! measured; [`Program`] runs a command of your own, in any language; [`from_fn`] makes an evaluator of any closure.
-//! [`Repeated`] and [`Cached`] evaluate several times, or once, with any of them; [`SizeMatched`] evaluates candidates
-//! of equal size.
+//! An [`Evaluator`] measures how good an architecture is.
+//!
+//! | evaluator | what it does |
+//! |---|---|
+//! | [`Mad`](mad::Mad) | trains the candidate on the MAD tasks |
+//! | [`CorpusEvaluator`](corpus::CorpusEvaluator) | trains it on text |
+//! | [`Program`] | runs a command of yours, in any language |
+//! | [`from_fn`] | calls a closure |
+//! | [`TabularEvaluator`] | replays a [`Table`] of measured scores |
+//! | [`Repeated`], [`Cached`] | evaluate each trial several times, or only once, with another evaluator |
+//! | [`SizeMatched`] | evaluates all candidates at the same size |
 
 mod cached;
 mod context;
@@ -33,40 +39,74 @@ use thiserror::Error;
 
 use crate::study::{Report, Trial};
 
-/// Finds out how good an architecture is.
+/// Measures how good an architecture is.
 ///
-/// LAW: a function of the trial, its seed included. The same trial gives the same report, bit for bit on a CPU,
-/// whatever runs beside it and however often it is tried; `testkit::evaluator` checks it. Called from several threads
-/// at once. It may block for as long as it needs, but looks at [`Context::cancelled`] now and then.
+/// Law, checked by `testkit::evaluator`: the report is a function of the trial, including its seed. The same trial
+/// gives the same report (bit for bit on a CPU), whatever runs at the same time and however often it is evaluated.
 ///
-/// An evaluator that knows how good a trial looks on its way tells it ([`Progress::value`]): the executor makes the
-/// report's [curve](Report::curve) of that, and [pruners](crate::stopping) apply to it.
+/// An evaluator is called from several threads at once. It may block for as long as it needs, but should check
+/// [`Context::cancelled`] regularly. If it has intermediate values, such as a validation accuracy during training, it
+/// reports them as [`Progress::value`]. They become the [curve](Report::curve) of the report, and
+/// [pruners](crate::stopping) use them.
+///
+/// ```
+/// use composer_nas::{evaluate::Progress, prelude::*, study::{Origin, TrialId}};
+///
+/// /// The share of attention layers, as if it took `steps` steps to measure.
+/// struct AttentionShare {
+///     steps: usize,
+/// }
+///
+/// impl Evaluator for AttentionShare {
+///     fn fingerprint(&self) -> String {
+///         format!("attention_share(steps={})", self.steps)
+///     }
+///
+///     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
+///         let share = trial.architecture.count(Symbol::ATTENTION) as f64 / trial.architecture.len() as f64;
+///         for step in 1..=self.steps {
+///             if context.cancelled() {
+///                 return Err(EvalError::Cancelled);
+///             }
+///             let value = Some(share * step as f64 / self.steps as f64);
+///             context.progress(Progress { stage: "count".into(), step, steps: self.steps, value });
+///         }
+///         Ok(Report::score("accuracy", share))
+///     }
+/// }
+///
+/// let trial = Trial::new(TrialId(0), "AM".parse()?, Seed(1), Origin::Searcher);
+/// let report = AttentionShare { steps: 10 }.evaluate(&trial, &Context::default())?;
+/// assert_eq!(report.scores["accuracy"], 0.5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[auto_impl(Box, Arc)]
 pub trait Evaluator: Send + Sync {
-    /// Everything that the reports depend on besides the trial, as text: a search is resumed only with the same.
+    /// Returns everything that reports depend on besides the trial, such as a name and settings. A journal can be
+    /// continued only with the same fingerprint.
     fn fingerprint(&self) -> String;
 
     /// Evaluates one trial.
     ///
     /// # Errors
-    /// [`EvalError`] says what becomes of the trial and of the search.
+    /// [`EvalError`] if there is no report; its variants say what happens to the trial and to the search.
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError>;
 }
 
-/// Why there is no report, and what follows from it.
+/// The error of an evaluation.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EvalError {
-    /// This architecture cannot be evaluated. The trial is recorded as failed; the search goes on.
+    /// This architecture cannot be evaluated. The trial is recorded as failed, and the search continues.
     #[error("infeasible: {0}")]
     Infeasible(String),
-    /// Something passing went wrong. The trial is tried again, up to a limit.
+    /// A temporary error. The trial is evaluated again, up to a limit.
     #[error("transient: {0}")]
     Transient(String),
-    /// No trial can be evaluated. The search stops; everything finished stays in the journal.
+    /// No trial can be evaluated. The search stops, and all finished trials stay in the journal.
     #[error("fatal: {0}")]
     Fatal(String),
-    /// The evaluation was called off. The trial stays pending and runs again when the search resumes.
+    /// The evaluation was cancelled. The trial stays pending and is evaluated again when the search resumes.
     #[error("cancelled")]
     Cancelled,
 }

@@ -1,4 +1,4 @@
-//! Evaluating a trial several times.
+//! Evaluating each trial several times.
 
 use std::sync::{
     Arc,
@@ -15,12 +15,12 @@ use crate::{
     text::causes,
 };
 
-/// Evaluates every trial several times, each with a seed of its own, and reports the means and the standard error of
-/// the goal's score.
+/// Evaluates each trial several times, each time with another seed, and reports the mean scores and the standard error
+/// of the goal's score.
 ///
-/// How often may depend on what comes out, by a fixed [`Until`] and by the trial's [race](crate::study::Race) for that
-/// score: the report stays a function of the trial alone. To look again at those that lead a search, use
-/// [`Replicate`](crate::search::Replicate), which sees the whole study.
+/// The number of repetitions may depend on their results, through a fixed [`Until`] and through the
+/// [race](crate::study::Race) of the trial for the goal's score. The report remains a function of the trial alone. To
+/// repeat the leaders of a search, use [`Replicate`](crate::search::Replicate), which sees the whole study.
 ///
 /// ```
 /// use composer_nas::{evaluate::{Repeated, Until}, prelude::*, study::{Origin, TrialId}};
@@ -40,35 +40,35 @@ pub struct Repeated<E> {
     until: Option<Until>,
 }
 
-/// When enough repetitions were made. Both read the mean and its standard error.
+/// When to stop repeating, from the mean and its standard error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Until {
-    /// The standard error is at most this.
+    /// Stop when the standard error is at most this.
     StandardError(f64),
-    /// The score is worse than this by more than two standard errors: only what may be among the best is measured to
-    /// the end.
+    /// Stop when the score is worse than this by more than two standard errors, so that only trials that may be among
+    /// the best get all repetitions.
     WorseThan(f64),
 }
 
-/// Numbers of repetitions that cannot be.
+/// The error of invalid settings of [`Repeated`].
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum RepeatError {
-    /// None at all.
+    /// There are no repetitions.
     #[error("0 repetitions measure nothing: ask for at least 1")]
     None,
-    /// A standard error needs two.
+    /// The minimum is below 2, or above the maximum. A standard error needs two repetitions.
     #[error("{least} to {most} repetitions: adaptive repetition needs at least 2, and no fewer at most than at least")]
     Range {
-        /// At least so many.
+        /// The minimum number of repetitions.
         least: usize,
-        /// At most so many.
+        /// The maximum number of repetitions.
         most: usize,
     },
-    /// More than anyone has time for.
+    /// There are more repetitions than allowed.
     #[error("{0} repetitions of every trial: at most {MAX_REPEATS}")]
     TooMany(usize),
-    /// A bound that nothing can meet.
+    /// The number of [`Until`] is not finite, or not positive where it is a standard error.
     #[error("{0:?} is no bound: use a finite number, and a positive one for a standard error")]
     Bound(Until),
 }
@@ -78,10 +78,10 @@ fn check_most(repetitions: usize) -> Result<(), RepeatError> {
 }
 
 impl<E> Repeated<E> {
-    /// Evaluates every trial `times` times.
+    /// Creates an evaluator that evaluates each trial `times` times.
     ///
     /// # Errors
-    /// [`RepeatError`] for none, or more than 65,536.
+    /// [`RepeatError`] if `times` is 0 or more than 65,536.
     pub fn new(inner: E, times: usize) -> Result<Self, RepeatError> {
         if times == 0 {
             return Err(RepeatError::None);
@@ -90,10 +90,12 @@ impl<E> Repeated<E> {
         Ok(Self { inner, goal: Goal::default(), least: times, most: times, until: None })
     }
 
-    /// Evaluates every trial `least` times, and on `until` enough or `most` times.
+    /// Creates an evaluator that evaluates each trial at least `least` times, then until `until` holds, and at most
+    /// `most` times.
     ///
     /// # Errors
-    /// [`RepeatError`] for numbers that cannot be.
+    /// [`RepeatError`] if `least` is below 2 or above `most`, if `most` is more than 65,536, or if the number in
+    /// `until` is invalid.
     pub fn adaptive(inner: E, least: usize, most: usize, until: Until) -> Result<Self, RepeatError> {
         if least < 2 || most < least {
             return Err(RepeatError::Range { least, most });
@@ -109,13 +111,13 @@ impl<E> Repeated<E> {
         Ok(Self { inner, goal: Goal::default(), least, most, until: Some(until) })
     }
 
-    /// Judges by the score of this goal; by default as much `accuracy` as possible.
+    /// Sets the goal whose score is used; by default, `accuracy` is maximized.
     #[must_use]
     pub fn goal(self, goal: Goal) -> Self {
         Self { goal, ..self }
     }
 
-    /// Whether these values, turned so that larger is better, are enough.
+    /// Returns whether these values, oriented so that larger is better, are enough.
     fn enough(&self, values: &[f64]) -> bool {
         let judged = |until: Until| {
             let error = standard_error(values).unwrap_or(f64::INFINITY);
@@ -127,7 +129,7 @@ impl<E> Repeated<E> {
         values.len() >= self.most || (values.len() >= self.least && self.until.is_none_or(judged))
     }
 
-    /// Whether these values, turned so that larger is better, lose the trial's race for the goal's score.
+    /// Returns whether these values, oriented so that larger is better, lose the trial's race for the goal's score.
     fn lost(&self, trial: &Trial, values: &[f64]) -> bool {
         let race = trial.race.as_ref().filter(|race| race.score() == self.goal.score);
         let mean = self.goal.orient(mean(values));
@@ -163,7 +165,7 @@ impl<E: Evaluator> Evaluator for Repeated<E> {
                 None => inside,
             };
             let seed = trial.seed.derive("repeated", number as u64);
-            // A race is run with whole evaluations.
+            // The race is among whole evaluations.
             let report = self.inner.evaluate(&Trial { seed, race: None, ..trial.clone() }, &inside)?;
             let value = report.value(&self.goal).map_err(|error| EvalError::Infeasible(causes(&error)))?;
             values.push(value);

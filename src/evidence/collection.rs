@@ -80,14 +80,12 @@ pub enum EvidenceError {
 }
 
 impl Evidence {
-    /// The maximum number of layers of a layout.
-    pub const MAX_LAYERS: usize = check::MAX_LAYERS;
     /// The maximum number of layouts in all groups.
     pub(crate) const MAX_LAYOUTS: usize = 1 << 12;
     /// The maximum number of pairs in all groups. The bootstrap counts them a thousand times.
     pub(crate) const MAX_PAIRS: usize = check::MAX_PAIRS;
     /// The message if nothing can be judged.
-    pub const NO_PAIRS: &str =
+    pub(crate) const NO_PAIRS: &str =
         "no group has a pair to judge: list pairs, or set a gap that is smaller than the differences of its values";
 
     /// Returns the comparisons that come with the crate: 349 pairs from four papers, for models of 350 million to 2.7
@@ -102,7 +100,7 @@ impl Evidence {
     /// Reads the comparisons in a file.
     ///
     /// # Errors
-    /// [`EvidenceError`], which says what to change.
+    /// [`EvidenceError`] if the file cannot be read or is invalid. Its message says what to change.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, EvidenceError> {
         let path = path.as_ref();
         let text = limits::read_text(path, limits::MAX_DESCRIPTION);
@@ -113,7 +111,7 @@ impl Evidence {
     /// Checks the groups, and lists the pairs of those that have none.
     ///
     /// # Errors
-    /// [`EvidenceError`], which says what to change.
+    /// [`EvidenceError`] for the first group that is invalid. Its message says what to change.
     pub fn new(mut groups: Vec<Group>) -> Result<Self, EvidenceError> {
         if groups.is_empty() {
             return Err(EvidenceError::Empty);

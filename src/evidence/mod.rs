@@ -6,10 +6,10 @@
 //! [`Table`](crate::evaluate::Table) that the example `calibrate --published` has measured:
 //!
 //! ```
-//! use composer_nas::evidence::{Evidence, rules};
+//! use composer_nas::{evidence::Evidence, primitive::Symbol};
 //!
 //! let evidence = Evidence::published();
-//! let judgement = evidence.judge(|layout| vec![rules::attention_layers(layout)])?;
+//! let judgement = evidence.judge(|layout| vec![layout.count(Symbol::ATTENTION) as f64])?;
 //! println!("{judgement}");
 //! assert_eq!(judgement.groups[0].pairs, 103);
 //! # Ok::<(), composer_nas::evidence::EvidenceError>(())

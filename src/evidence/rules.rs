@@ -3,7 +3,7 @@
 use crate::{primitive::Symbol, space::Architecture};
 
 /// A score of a layout, higher if the rule prefers it.
-pub type Rule = fn(&Architecture) -> f64;
+pub(crate) type Rule = fn(&Architecture) -> f64;
 
 /// All rules, with their names.
 pub const ALL: [(&str, Rule); 4] = [
@@ -14,24 +14,24 @@ pub const ALL: [(&str, Rule); 4] = [
 ];
 
 /// Returns the number of full attention layers.
-pub fn attention_layers(layout: &Architecture) -> f64 {
+pub(crate) fn attention_layers(layout: &Architecture) -> f64 {
     layout.count(Symbol::ATTENTION) as f64
 }
 
 /// Returns the number of layers before the first full attention; the number of all layers if there is none.
-pub fn first_attention(layout: &Architecture) -> f64 {
+pub(crate) fn first_attention(layout: &Architecture) -> f64 {
     let place = layout.layers().iter().position(|&layer| layer == Symbol::ATTENTION);
     place.unwrap_or(layout.len()) as f64
 }
 
 /// Returns the number of layers.
-pub fn depth(layout: &Architecture) -> f64 {
+pub(crate) fn depth(layout: &Architecture) -> f64 {
     layout.len() as f64
 }
 
-/// A rule derived from the published comparisons themselves, hence known only in hindsight: a layout that begins with
+/// A rule derived from the published comparisons themselves, so known only in hindsight: a layout that begins with
 /// attention is worse than any other; among the others, more attention is better.
-pub fn hindsight(layout: &Architecture) -> f64 {
+pub(crate) fn hindsight(layout: &Architecture) -> f64 {
     let begins_with_attention = layout.layers().first() == Some(&Symbol::ATTENTION);
     attention_layers(layout) - if begins_with_attention { f64::from(u16::MAX) } else { 0.0 }
 }

@@ -37,7 +37,8 @@ pub enum AttemptError {
 /// panic into an error, and distinguishes a trial below its threshold from a cancelled one.
 ///
 /// # Errors
-/// The error of the evaluator, [`AttemptError::Panicked`] or [`AttemptError::Stopped`].
+/// The error of the evaluator if it returns one, [`AttemptError::Panicked`] if it panics, [`AttemptError::Stopped`] if
+/// an intermediate value is below the threshold.
 pub fn evaluate(evaluator: &dyn Evaluator, trial: &Trial, context: &Context) -> Result<Report, AttemptError> {
     if context.cancelled() {
         return Err(EvalError::Cancelled.into());

@@ -63,19 +63,20 @@ pub trait Engine: Send {
     /// Starts a job.
     ///
     /// # Errors
-    /// [`EngineError`]. After [`EngineError::Unreachable`], the job may have been started nevertheless.
+    /// [`EngineError`] if the job cannot be started. After [`EngineError::Unreachable`], it may have been started
+    /// nevertheless.
     fn submit(&mut self, job: &Job) -> Result<(), EngineError>;
 
     /// Returns the state of those of the given jobs that wait or run, by name.
     ///
     /// # Errors
-    /// [`EngineError`].
+    /// [`EngineError`] if the scheduler or the operating system refuses or cannot be reached.
     fn live(&mut self, jobs: &[&Job]) -> Result<BTreeMap<String, JobState>, EngineError>;
 
     /// Ends these jobs immediately. Jobs that have already ended are ignored.
     ///
     /// # Errors
-    /// [`EngineError`].
+    /// [`EngineError`] if the scheduler or the operating system refuses or cannot be reached.
     fn cancel(&mut self, jobs: &[&Job]) -> Result<(), EngineError>;
 
     /// Returns the exit code of the program of a finished job, if known. Called before

@@ -9,6 +9,7 @@ use crate::{limits::MAX_SEQ_LEN, primitive::BuildError};
 
 /// Information about an export that a receiver should know. It is written into the model card.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Warning {
     /// vLLM takes the head size from block 0.
     #[error(

@@ -205,8 +205,8 @@ fn latent(found: &HfMapping) -> Vec<String> {
     let mut all = vec!["--multi-latent-attention".to_owned(), "--rope-type rope".into()];
     all.extend(words(&[
         ("--kv-lora-rank", option("rank")),
-        ("--qk-head-dim", option("still")),
-        ("--qk-pos-emb-head-dim", option("turning")),
+        ("--qk-head-dim", option("nope")),
+        ("--qk-pos-emb-head-dim", option("rope")),
         ("--v-head-dim", option("value")),
     ]));
     if option("query_rank") != "0" {

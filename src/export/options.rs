@@ -56,6 +56,7 @@ impl Default for Options {
 /// The model class that loads a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Format {
     /// [`DeciLm`](Self::DeciLm) if it can express the model, else the first class of transformers that can, else
     /// [`Flat`](Self::Flat).
@@ -94,6 +95,7 @@ pub enum Format {
 /// The number type of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Precision {
     /// Single precision. Weights are exact.
     F32,
@@ -114,7 +116,7 @@ impl Precision {
     }
 
     /// Returns the number of bytes per value.
-    pub fn width(self) -> usize {
+    pub(crate) fn width(self) -> usize {
         match self {
             Precision::F32 => 4,
             Precision::F16 | Precision::Bf16 => 2,

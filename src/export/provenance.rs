@@ -28,7 +28,7 @@ pub struct Provenance {
 
 impl Provenance {
     /// Collects the provenance from a finished search.
-    pub fn new(setup: Setup, study: &Study) -> Self {
+    pub(crate) fn new(setup: Setup, study: &Study) -> Self {
         let best = study.best().map(|best| (best.trial.architecture.clone(), study.goal().orient(best.value)));
         let aggregator = setup.aggregator.clone();
         Self { setup, trials: study.valid_trials(), best, small: None, aggregator, version: None }

@@ -62,12 +62,12 @@ impl Extrapolator for EqualSize {
 ///
 /// # Errors
 /// Returns [`ExtrapolateError::Registry`] if a layer is unknown.
-pub fn size_excess(spec: &ModelSpec, target: &Target, primitives: &Primitives) -> Result<f64, ExtrapolateError> {
+pub(crate) fn size_excess(spec: &ModelSpec, target: &Target, primitives: &Primitives) -> Result<f64, ExtrapolateError> {
     Ok(body_without_norms(spec, primitives)? as f64 / target.non_embedding_parameters as f64 - 1.0)
 }
 
 /// Returns a notice if the size of a model differs from the target's by more than 3 %.
-pub fn size_notice(spec: &ModelSpec, target: &Target, primitives: &Primitives) -> Option<String> {
+pub(crate) fn size_notice(spec: &ModelSpec, target: &Target, primitives: &Primitives) -> Option<String> {
     const SHARE: f64 = 0.03;
     let excess = size_excess(spec, target, primitives).ok().filter(|excess| excess.abs() > SHARE)?;
     let word = if excess > 0.0 { "more" } else { "fewer" };

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A function that returns the layer sequence for a size.
-pub type Grow<'a> = Box<dyn Fn(&Target) -> Result<Architecture, ExtrapolateError> + 'a>;
+pub(crate) type Grow<'a> = Box<dyn Fn(&Target) -> Result<Architecture, ExtrapolateError> + 'a>;
 
 /// A family of architectures: a way to make a layer sequence for any size.
 pub struct Family<'a> {

@@ -15,5 +15,5 @@ mod run;
 
 pub use agreement::Agreement;
 pub use fit::{FitError, Optimum, PowerLaw, Scaling};
-pub use grid::{Cell, Family, Grid, GridError, Grow};
+pub use grid::{Cell, Family, Grid, GridError};
 pub use run::{Measurement, StudyError, measure, read};

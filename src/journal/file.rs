@@ -15,7 +15,7 @@ use crate::{
 
 /// A journal that is open for writing. The file stays locked until this value is dropped.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     file: JsonFile<Record>,
     notices: Vec<String>,
 }

@@ -8,8 +8,12 @@ mod file;
 mod line;
 mod setup;
 
-pub use file::{Journal, notices, read, written_by};
+pub(crate) use file::Journal;
+pub use file::{notices, read, written_by};
 pub use setup::{Change, Setup};
+
+#[cfg(test)]
+mod tests;
 
 use std::{io, path::PathBuf};
 

@@ -66,7 +66,7 @@ pub struct Change {
 
 impl Setup {
     /// Returns the parts in which `self`, from a journal, differs from `now`.
-    pub fn changes(&self, now: &Setup) -> Vec<Change> {
+    pub(crate) fn changes(&self, now: &Setup) -> Vec<Change> {
         fn text(value: &impl Serialize) -> String {
             serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
         }

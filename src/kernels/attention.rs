@@ -58,16 +58,16 @@ impl CausalAttention {
     /// pairs `(c, c + C/2)` with the smallest `c`.
     pub(crate) fn positions(self, dims: &Dims, positions: Positions) -> Self {
         let channels = positions.channels(self.head_dim);
-        self.turning(dims, channels)
+        self.rotating(dims, channels)
     }
 
     /// Returns the same attention with only `channels` rotary channels per head: the pairs `(c, c + C/2)` with `c`
     /// below half their number.
-    pub(crate) fn turning(self, dims: &Dims, channels: usize) -> Self {
-        let mut turning = frequencies(channels, dims.rope_theta, dims.rope_scaling);
-        turning.resize(self.head_dim / 2, 0.0);
+    pub(crate) fn rotating(self, dims: &Dims, channels: usize) -> Self {
+        let mut table = frequencies(channels, dims.rope_theta, dims.rope_scaling);
+        table.resize(self.head_dim / 2, 0.0);
         Self {
-            frequencies: turning.into(),
+            frequencies: table.into(),
             composed: PositionTables::default(),
             #[cfg(feature = "flex")]
             angles: PositionTables::default(),

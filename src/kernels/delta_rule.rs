@@ -2,7 +2,7 @@
 //!
 //! Notation (Yang et al. 2024, arXiv 2412.06464): `K` key heads with `C` channels each; `V` value heads with `P`
 //! channels each, of which `V / K` share a key head; chunks of `L` tokens. For each value head, `q` and `k` have unit
-//! length, `q` is divided by `sqrt(C)`, `beta = sigmoid(strength)`, and
+//! length, `q` is divided by `sqrt(C)`, `beta = sigmoid(beta_logits)`, and
 //! `alpha = exp(-exp(a_log) softplus(decay + step_bias))`. The state `s`, `[C, P]`, and the output are
 //!
 //! `s_t = alpha_t s_(t-1) + k_t (beta_t (v_t - alpha_t s_(t-1)^T k_t))^T`, `y_t = s_t^T q_t` (equation 10).
@@ -26,7 +26,7 @@ pub struct DeltaRuleInputs {
     /// `q | k | v`: `[B, S, 2 K C + V P]`.
     pub mixed: Tensor<3>,
     /// Beta before the sigmoid: `[B, S, V]`.
-    pub strength: Tensor<3>,
+    pub beta_logits: Tensor<3>,
     /// The decay before bias and softplus: `[B, S, V]`.
     pub decay: Tensor<3>,
     /// The bias of the decay: `[V]`.
@@ -60,7 +60,7 @@ impl DeltaRule {
     /// `past`: `[B, V, C, P]`, to `[B, S, V P]` and `[B, V, C, P]`.
     pub fn extend(&self, inputs: DeltaRuleInputs, past: Tensor<4>) -> (Tensor<3>, Tensor<4>) {
         let &Self { key_heads, value_heads, key_width, value_width, chunk } = self;
-        let DeltaRuleInputs { mixed, strength, decay, step_bias, a_log } = inputs;
+        let DeltaRuleInputs { mixed, beta_logits, decay, step_bias, a_log } = inputs;
         let ([batch, seq, _], precision) = (mixed.dims(), mixed.dtype());
         let chunks = Chunks::new(batch, seq, chunk);
         let mixed = single(mixed);
@@ -70,7 +70,7 @@ impl DeltaRule {
         let k = unit(part(keys, keys, key_heads));
         let v = part(2 * keys, value_heads * value_width, value_heads);
         // [B N, V, L, 1]
-        let beta = chunks.cut(sigmoid(single(strength)), value_heads);
+        let beta = chunks.cut(sigmoid(single(beta_logits)), value_heads);
         let dt = softplus(single(decay) + single(step_bias).unsqueeze(), 1.0);
         let g = chunks.cut(dt * -single(a_log).exp().unsqueeze(), value_heads).squeeze_dim::<3>(3);
         let l = decays(g.clone());
@@ -105,16 +105,16 @@ impl DeltaRule {
         use super::flex::{DeltaScan, apply, input};
 
         let &Self { key_heads, value_heads, key_width, value_width, chunk } = self;
-        let DeltaRuleInputs { mixed, strength, decay, step_bias, a_log } = inputs;
+        let DeltaRuleInputs { mixed, beta_logits, decay, step_bias, a_log } = inputs;
         let [batch, seq, all] = mixed.dims();
-        let gates = [strength.dims(), decay.dims()] == [[batch, seq, value_heads]; 2];
+        let gates = [beta_logits.dims(), decay.dims()] == [[batch, seq, value_heads]; 2];
         let vectors = [step_bias.dims(), a_log.dims()] == [[value_heads]; 2];
         let fits = all == 2 * key_heads * key_width + value_heads * value_width && gates && vectors;
         let sizes = batch * seq * key_heads * value_heads * key_width * value_width * chunk;
         if !fits || sizes == 0 || !value_heads.is_multiple_of(key_heads) {
             return None;
         }
-        let inputs = [input(mixed)?, input(strength)?, input(decay)?, input(step_bias)?, input(a_log)?];
+        let inputs = [input(mixed)?, input(beta_logits)?, input(decay)?, input(step_bias)?, input(a_log)?];
         Some(apply(DeltaScan { seq, sizes: *self }, inputs, [batch, seq, value_heads * value_width]))
     }
 }
@@ -245,7 +245,7 @@ mod tests {
         let gates = [batch, seq, sizes.value_heads];
         DeltaRuleInputs {
             mixed: lift(&t[0], [batch, seq, shapes(sizes, batch, seq)[0][2]]),
-            strength: lift(&t[1], gates),
+            beta_logits: lift(&t[1], gates),
             decay: lift(&t[2], gates),
             step_bias: t[3].clone(),
             a_log: t[4].clone(),
@@ -301,13 +301,13 @@ mod tests {
         let seq = 21;
         let extreme = |t: &[Tensor<1>]| {
             let mut inputs = inputs(sizes, 1, seq, t);
-            inputs.strength = inputs.strength * 40.0;
+            inputs.beta_logits = inputs.beta_logits * 40.0;
             inputs.decay = inputs.decay * 300.0;
             inputs
         };
         let want = |t: &[Vec<f64>]| {
             let mut t = t.to_vec();
-            t[1].iter_mut().for_each(|strength| *strength *= 40.0);
+            t[1].iter_mut().for_each(|beta_logits| *beta_logits *= 40.0);
             t[2].iter_mut().for_each(|decay| *decay *= 300.0);
             recurrence(sizes, seq, &t)
         };
@@ -330,7 +330,7 @@ mod tests {
         let gates = |value: f32| Tensor::<3>::full([1, seq, 1], value, &device);
         let inputs = DeltaRuleInputs {
             mixed: Tensor::from_data(TensorData::new(mixed, [1, seq, 10]), &device),
-            strength: gates(40.0),
+            beta_logits: gates(40.0),
             decay: gates(-100.0),
             step_bias: Tensor::zeros([1], &device),
             a_log: Tensor::zeros([1], &device),
@@ -353,7 +353,7 @@ mod tests {
         let a_log = vector(-9.0);
         let inputs = DeltaRuleInputs {
             mixed: mixed.clone(),
-            strength: full(2, 3.0),
+            beta_logits: full(2, 3.0),
             decay: full(2, -3.0),
             step_bias: vector(0.0),
             a_log: a_log.clone(),

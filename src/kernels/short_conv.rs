@@ -41,8 +41,8 @@ pub struct ConvWindow(Tensor<3>);
 impl ConvWindow {
     /// Creates the window before the first token, with the batch size and the device of `x`, for kernel size `K` (at
     /// least 2) and `C` channels.
-    pub fn empty(x: &Tensor<3>, [taps, channels]: [usize; 2]) -> Self {
-        Self(Tensor::zeros([x.dims()[0], taps - 1, channels], (&x.device(), x.dtype())))
+    pub fn empty(x: &Tensor<3>, [kernel_size, channels]: [usize; 2]) -> Self {
+        Self(Tensor::zeros([x.dims()[0], kernel_size - 1, channels], (&x.device(), x.dtype())))
     }
 
     /// Returns `silu(conv(x) + bias)` for the next tokens and appends them to the window; see [`conv_silu`].
@@ -67,11 +67,11 @@ impl ConvWindow {
     }
 
     fn conv(&mut self, x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
-        let ([taps, _], seq) = (weight.dims(), x.dims()[1]);
+        let ([kernel_size, _], seq) = (weight.dims(), x.dims()[1]);
         let all = Tensor::cat(vec![self.0.clone(), x], 1);
-        self.0 = all.clone().narrow(1, seq, taps - 1);
+        self.0 = all.clone().narrow(1, seq, kernel_size - 1);
         let tap = |j: usize| all.clone().narrow(1, j, seq) * weight.clone().narrow(0, j, 1).unsqueeze();
-        (1..taps).fold(tap(0), |sum, j| sum + tap(j))
+        (1..kernel_size).fold(tap(0), |sum, j| sum + tap(j))
     }
 }
 
@@ -79,9 +79,9 @@ impl ConvWindow {
 fn conv_silu_kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Option<Tensor<3>> {
     use super::flex::{ConvSilu, apply, input};
 
-    let (shape, [taps, width]) = (x.dims(), weight.dims());
+    let (shape, [kernel_size, width]) = (x.dims(), weight.dims());
     let fits = shape[2] == width && bias.is_none_or(|bias| bias.dims() == [width]);
-    if !fits || taps == 0 || shape.contains(&0) {
+    if !fits || kernel_size == 0 || shape.contains(&0) {
         return None;
     }
     let kernel = ConvSilu { seq: shape[1], width };
@@ -97,8 +97,8 @@ fn conv_silu_kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>)
 fn gated_conv_kernel(bcx: &Tensor<3>, weight: &Tensor<2>) -> Option<Tensor<3>> {
     use super::flex::{GatedConv, apply, input};
 
-    let ([batch, seq, inputs], [taps, width]) = (bcx.dims(), weight.dims());
-    if inputs != 3 * width || batch * seq * taps * width == 0 {
+    let ([batch, seq, inputs], [kernel_size, width]) = (bcx.dims(), weight.dims());
+    if inputs != 3 * width || batch * seq * kernel_size * width == 0 {
         return None;
     }
     Some(apply(GatedConv { seq, width }, [input(bcx)?, input(weight)?], [batch, seq, width]))
@@ -113,32 +113,32 @@ mod tests {
     use crate::kernels::testing::{Case, check, lift, lower};
 
     /// Batch, length, channels, kernel size.
-    fn agrees([batch, seq, width, taps]: [usize; 4], scale: f32) {
+    fn agrees([batch, seq, width, kernel_size]: [usize; 4], scale: f32) {
         let x = [batch, seq, width];
         let bcx = [batch, seq, 3 * width];
         for bias in [false, true] {
-            let mut shapes = vec![x.to_vec(), vec![taps, width]];
+            let mut shapes = vec![x.to_vec(), vec![kernel_size, width]];
             shapes.extend(bias.then(|| vec![width]));
             check(
                 Case { shapes: &shapes, scale, tolerance: 1e-5 },
                 &|t| {
-                    let kernel = conv_silu_kernel(&lift(&t[0], x), &lift(&t[1], [taps, width]), t.get(2));
+                    let kernel = conv_silu_kernel(&lift(&t[0], x), &lift(&t[1], [kernel_size, width]), t.get(2));
                     lower(kernel.expect("the kernel serves this case"))
                 },
                 &|t| {
                     let x = lift::<3>(&t[0], x);
-                    let weight = lift::<2>(&t[1], [taps, width]);
-                    lower(ConvWindow::empty(&x, [taps, width]).silu(x, weight, t.get(2).cloned()))
+                    let weight = lift::<2>(&t[1], [kernel_size, width]);
+                    lower(ConvWindow::empty(&x, [kernel_size, width]).silu(x, weight, t.get(2).cloned()))
                 },
             );
         }
         check(
-            Case { shapes: &[bcx.to_vec(), vec![taps, width]], scale, tolerance: 1e-5 },
-            &|t| lower(gated_conv_kernel(&lift(&t[0], bcx), &lift(&t[1], [taps, width])).unwrap()),
+            Case { shapes: &[bcx.to_vec(), vec![kernel_size, width]], scale, tolerance: 1e-5 },
+            &|t| lower(gated_conv_kernel(&lift(&t[0], bcx), &lift(&t[1], [kernel_size, width])).unwrap()),
             &|t| {
                 let bcx = lift::<3>(&t[0], bcx);
-                let weight = lift::<2>(&t[1], [taps, width]);
-                lower(ConvWindow::empty(&bcx, [taps, width]).gated(bcx, weight))
+                let weight = lift::<2>(&t[1], [kernel_size, width]);
+                lower(ConvWindow::empty(&bcx, [kernel_size, width]).gated(bcx, weight))
             },
         );
     }
@@ -154,8 +154,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn any_shape_agrees(batch in 1usize..3, seq in 1usize..20, width in 1usize..40, taps in 2usize..6) {
-            agrees([batch, seq, width, taps], 1.0);
+        fn any_shape_agrees(batch in 1usize..3, seq in 1usize..20, width in 1usize..40, kernel_size in 2usize..6) {
+            agrees([batch, seq, width, kernel_size], 1.0);
         }
     }
 
@@ -163,16 +163,19 @@ mod tests {
     fn both_forms_are_the_direct_convolution() {
         let seq = 9;
         let width = 3;
-        let taps = 4;
+        let kernel_size = 4;
         let value = |i: usize| (1.3 * i as f64).sin();
         let data = |shape: &[usize]| {
             let count = shape.iter().product();
             TensorData::new((0..count).map(|i| value(i) as f32).collect::<Vec<f32>>(), shape.to_vec())
         };
         let device = Device::flex();
-        let weight = [taps, width];
+        let weight = [kernel_size, width];
         let conv = |u: &dyn Fn(usize, usize) -> f64, t: usize, c: usize| {
-            (0..taps).filter(|j| t + j + 1 >= taps).map(|j| value(j * width + c) * u(t + j + 1 - taps, c)).sum::<f64>()
+            (0..kernel_size)
+                .filter(|j| t + j + 1 >= kernel_size)
+                .map(|j| value(j * width + c) * u(t + j + 1 - kernel_size, c))
+                .sum::<f64>()
         };
         let near = |got: Tensor<3>, want: &dyn Fn(usize, usize) -> f64| {
             for (at, got) in got.into_data().try_into_vec::<f32>().unwrap().into_iter().enumerate() {

@@ -51,8 +51,8 @@ pub trait Mixer: Module + Sync + 'static {
     /// The outputs must equal those of [`forward`](Self::forward) on the whole sequence, up to rounding, however the
     /// sequence is divided into steps.
     ///
-    /// The default caches the inputs and recomputes the whole sequence in every step ([`LayerCache::replay`]). A layer
-    /// that does not mix tokens should call `forward` and leave `memory` empty.
+    /// The default caches the inputs and recomputes the whole sequence in every step. A layer that
+    /// does not mix tokens should call `forward` and leave `memory` empty.
     ///
     /// # Shapes
     /// `x`: `[B, S, D]`, the next `S >= 1` tokens, to `[B, S, D]`.
@@ -115,7 +115,7 @@ impl Block {
     }
 
     /// Returns the inner layer if its type is `M`.
-    pub fn downcast_ref<M: Mixer>(&self) -> Option<&M> {
+    pub(crate) fn downcast_ref<M: Mixer>(&self) -> Option<&M> {
         // Dereference the box: `Box<dyn DynMixer>` itself could match the blanket implementation.
         (*self.0).as_any().downcast_ref()
     }

@@ -56,7 +56,7 @@ impl LayerCache {
     ///
     /// # Shapes
     /// `x`: `[B, S, D]`, the next tokens, to `[B, S, D]`.
-    pub fn replay(&mut self, x: Tensor<3>, forward: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
+    pub(crate) fn replay(&mut self, x: Tensor<3>, forward: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let seq = x.dims()[1];
         self.advance(Inputs::default, |inputs| {
             let past = inputs.0.take();

@@ -22,10 +22,10 @@ pub struct GatedConvLayer {
 
 impl GatedConvLayer {
     /// Draws the weights of the input projection, the convolution and the output projection, in this order.
-    pub(crate) fn new(width: usize, taps: usize, init: &mut WeightInit, device: &Device) -> Self {
+    pub(crate) fn new(width: usize, kernel_size: usize, init: &mut WeightInit, device: &Device) -> Self {
         Self {
             input: init.linear(width, 3 * width, device),
-            conv: init.conv(taps, width, device),
+            conv: init.conv(kernel_size, width, device),
             output: init.linear(width, width, device),
         }
     }

@@ -44,8 +44,14 @@ pub struct GatedDeltaNetLayer {
 }
 
 impl GatedDeltaNetLayer {
-    /// Draws the weights, in the order of the fields. `taps` is the kernel size of the convolution.
-    pub(crate) fn new(dims: &Dims, taps: usize, rule: DeltaRule, init: &mut WeightInit, device: &Device) -> Self {
+    /// Draws the weights, in the order of the fields. `kernel_size` is the kernel size of the convolution.
+    pub(crate) fn new(
+        dims: &Dims,
+        kernel_size: usize,
+        rule: DeltaRule,
+        init: &mut WeightInit,
+        device: &Device,
+    ) -> Self {
         let heads = rule.value_heads;
         let values = rule.value_heads * rule.value_width;
         let mixed = 2 * rule.key_heads * rule.key_width + values;
@@ -54,7 +60,7 @@ impl GatedDeltaNetLayer {
             gate: init.linear(dims.d_model, values, device),
             strength: init.linear(dims.d_model, heads, device),
             decay: init.linear(dims.d_model, heads, device),
-            conv: init.conv(taps, mixed, device),
+            conv: init.conv(kernel_size, mixed, device),
             step_bias: init.drawn([heads], step_bias, device),
             a_log: init.drawn([heads], |unit| (16.0 * (1.0 - unit)).ln(), device),
             norm: init.constant([rule.value_width], 1.0, device),
@@ -73,7 +79,7 @@ impl GatedDeltaNetLayer {
     fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> DeltaRuleInputs {
         DeltaRuleInputs {
             mixed,
-            strength: project(x.clone(), &self.strength),
+            beta_logits: project(x.clone(), &self.strength),
             decay: project(x.clone(), &self.decay),
             step_bias: self.step_bias.val(),
             a_log: self.a_log.val(),

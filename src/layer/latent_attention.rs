@@ -51,22 +51,22 @@ impl LayerState for Latents {
 impl LatentAttentionLayer {
     /// Draws the weights of the queries, the latent vectors, the keys and values, and the output, in this order.
     pub(crate) fn new(sizes: LatentSizes, dims: &Dims, init: &mut WeightInit, device: &Device) -> Self {
-        let LatentSizes { heads, still, turning, value, rank, query_rank } = sizes;
+        let LatentSizes { heads, nope, rope, value, rank, query_rank } = sizes;
         let width = dims.d_model;
         let query_down = query_rank.map(|rank| init.linear(width, rank, device));
         let query_norm = query_rank.map(|rank| init.constant([rank], 1.0, device));
-        let query = init.linear(query_rank.unwrap_or(width), heads * (still + turning), device);
-        let mix = CausalAttention::new(heads, heads, still + turning, dims.rope_theta, dims.rope_scaling);
+        let query = init.linear(query_rank.unwrap_or(width), heads * (nope + rope), device);
+        let mix = CausalAttention::new(heads, heads, nope + rope, dims.rope_theta, dims.rope_scaling);
         Self {
             query_down,
             query_norm,
             query,
-            down: init.linear(width, rank + turning, device),
+            down: init.linear(width, rank + rope, device),
             norm: init.constant([rank], 1.0, device),
-            up: init.linear(rank, heads * (still + value), device),
+            up: init.linear(rank, heads * (nope + value), device),
             output: init.linear(heads * value, width, device),
             sizes,
-            mix: mix.turning(dims, turning),
+            mix: mix.rotating(dims, rope),
             epsilon: dims.norm_eps,
         }
     }
@@ -77,32 +77,32 @@ impl LatentAttentionLayer {
             (Some(down), Some(norm)) => rms_norm(project(x, down), norm.val(), self.epsilon),
             _ => x,
         };
-        let LatentSizes { heads, still, turning, .. } = self.sizes;
-        let [query, turned] = self.split(project(x, &self.query), still, turning);
+        let LatentSizes { heads, nope, rope, .. } = self.sizes;
+        let [query, turned] = self.split(project(x, &self.query), nope, rope);
         self.join(query, turned, heads)
     }
 
     /// Returns the normalized latent vectors and the rotary keys: `[B, S, L + R]`.
     fn latents(&self, x: Tensor<3>) -> Tensor<3> {
-        let LatentSizes { rank, turning, .. } = self.sizes;
+        let LatentSizes { rank, rope, .. } = self.sizes;
         let low = project(x, &self.down);
         let latent = rms_norm(low.clone().narrow(2, 0, rank), self.norm.val(), self.epsilon);
-        Tensor::cat(vec![latent, low.narrow(2, rank, turning)], 2)
+        Tensor::cat(vec![latent, low.narrow(2, rank, rope)], 2)
     }
 
     /// Returns the keys and values of latent vectors, both `[B, T, H (N + R)]`. Values are padded with zeros.
     fn keys_and_values(&self, latents: Tensor<3>) -> [Tensor<3>; 2] {
-        let LatentSizes { heads, still, turning, value, rank, .. } = self.sizes;
+        let LatentSizes { heads, nope, rope, value, rank, .. } = self.sizes;
         let [batch, seq, _] = latents.dims();
-        let shared: Tensor<4> = latents.clone().narrow(2, rank, turning).unsqueeze_dim(2);
-        let [key, values] = self.split(project(latents.narrow(2, 0, rank), &self.up), still, value);
+        let shared: Tensor<4> = latents.clone().narrow(2, rank, rope).unsqueeze_dim(2);
+        let [key, values] = self.split(project(latents.narrow(2, 0, rank), &self.up), nope, value);
         let keys = self.join(key, shared.repeat_dim(2, heads), heads);
-        let missing = still + turning - value;
+        let missing = nope + rope - value;
         let values = match missing {
             0 => values,
             _ => Tensor::cat(vec![values.clone(), Tensor::zeros([batch, seq, heads, missing], &values.device())], 3),
         };
-        [keys, values.reshape([batch, seq, heads * (still + turning)])]
+        [keys, values.reshape([batch, seq, heads * (nope + rope)])]
     }
 
     /// Splits the channels of every head: `[B, S, H (A + B)]` to `[B, S, H, A]` and `[B, S, H, B]`.
@@ -113,10 +113,10 @@ impl LatentAttentionLayer {
     }
 
     /// Reorders the channels of every head for [`CausalAttention`], which rotates channels `c` and `c + C/2` as a pair.
-    fn join(&self, still: Tensor<4>, turning: Tensor<4>, heads: usize) -> Tensor<3> {
-        let LatentSizes { still: plain, turning: turned, .. } = self.sizes;
+    fn join(&self, nope: Tensor<4>, rope: Tensor<4>, heads: usize) -> Tensor<3> {
+        let LatentSizes { nope: plain, rope: turned, .. } = self.sizes;
         let half = |x: &Tensor<4>, second: usize, width: usize| x.clone().narrow(3, second * (width / 2), width / 2);
-        let parts = [0, 1].into_iter().flat_map(|at| [half(&turning, at, turned), half(&still, at, plain)]);
+        let parts = [0, 1].into_iter().flat_map(|at| [half(&rope, at, turned), half(&nope, at, plain)]);
         let joined = Tensor::cat(parts.collect(), 3);
         let [batch, seq, _, width] = joined.dims();
         joined.reshape([batch, seq, heads * width])
@@ -124,9 +124,9 @@ impl LatentAttentionLayer {
 
     /// Removes the zero padding of the values and projects.
     fn finish(&self, mixed: Tensor<3>) -> Tensor<3> {
-        let LatentSizes { heads, still, turning, value, .. } = self.sizes;
+        let LatentSizes { heads, nope, rope, value, .. } = self.sizes;
         let [batch, seq, _] = mixed.dims();
-        let mixed: Tensor<4> = mixed.reshape([batch, seq, heads, still + turning]);
+        let mixed: Tensor<4> = mixed.reshape([batch, seq, heads, nope + rope]);
         project(mixed.narrow(3, 0, value).reshape([batch, seq, heads * value]), &self.output)
     }
 }

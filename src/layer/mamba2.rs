@@ -67,7 +67,7 @@ impl Mamba2Layer {
             gate: linear(init, dims.d_model, inner),
             mixed: linear(init, dims.d_model, mixed),
             step: linear(init, dims.d_model, scan.heads),
-            conv: init.conv(form.taps, mixed, device),
+            conv: init.conv(form.kernel_size, mixed, device),
             conv_bias: form.conv_bias.then(|| init.constant([mixed], 0.0, device)),
             step_bias: init.drawn([scan.heads], step_bias, device),
             a_log: init.drawn([scan.heads], |unit| (1.0 + 15.0 * unit).ln(), device),

@@ -21,19 +21,17 @@ mod recurrent;
 mod swiglu;
 mod weight_init;
 
-pub use attention::AttentionLayer;
+pub(crate) use attention::AttentionLayer;
 pub use block::{Block, Mixer};
 pub use cache::{LayerCache, LayerState};
 pub(crate) use custom_attention::CustomAttentionLayer;
 pub(crate) use expert::Expert;
 pub(crate) use gated_conv::GatedConvLayer;
-pub use gated_delta_net::GatedDeltaNetLayer;
+pub(crate) use gated_delta_net::GatedDeltaNetLayer;
 pub(crate) use latent_attention::LatentAttentionLayer;
 pub(crate) use linear::LinearLayer;
-pub use mamba2::Mamba2Layer;
-
-pub(crate) use mlp::Activation;
-pub(crate) use mlp::MlpLayer;
+pub(crate) use mamba2::Mamba2Layer;
+pub(crate) use mlp::{Activation, MlpLayer};
 pub(crate) use moe::MoeLayer;
 pub(crate) use swiglu::SwiGluLayer;
 pub use weight_init::WeightInit;

@@ -44,10 +44,10 @@ impl WeightInit {
         Linear { bias, ..self.linear(d_input, d_output, device) }
     }
 
-    /// Returns the kernel of a depthwise convolution with kernel size `taps`: `[taps, channels]`. The entries are
-    /// uniform on ±1/sqrt(`taps`), PyTorch's default, regardless of the scheme.
-    pub fn conv(&mut self, taps: usize, channels: usize, device: &Device) -> Param<Tensor<2>> {
-        self.uniform([taps, channels], 1.0 / (taps.max(1) as f64).sqrt(), device)
+    /// Returns the kernel of a depthwise convolution: `[kernel_size, channels]`. The entries are uniform on
+    /// ±1/sqrt(`kernel_size`), PyTorch's default, regardless of the scheme.
+    pub fn conv(&mut self, kernel_size: usize, channels: usize, device: &Device) -> Param<Tensor<2>> {
+        self.uniform([kernel_size, channels], 1.0 / (kernel_size.max(1) as f64).sqrt(), device)
     }
 
     /// Returns a parameter with independent normal entries of mean 0 and standard deviation `std`. If `std` is zero,
@@ -69,7 +69,7 @@ impl WeightInit {
     }
 
     /// Returns a parameter with independent entries: `quantile` applied to numbers uniform on [0, 1).
-    pub fn drawn<const D: usize>(
+    pub(crate) fn drawn<const D: usize>(
         &mut self,
         shape: [usize; D],
         quantile: impl Fn(f64) -> f64,

@@ -127,3 +127,55 @@ fn position_code(seq: usize, width: usize, device: &Device) -> Tensor<3> {
     let values: Vec<f32> = (0..seq * width).map(value).collect();
     Tensor::from_data(TensorData::new(values, [1, seq, width]), device)
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::dims::Dims;
+
+    fn spec(architecture: &str) -> ModelSpec {
+        ModelSpec {
+            architecture: architecture.parse().unwrap(),
+            dims: Dims { kv_heads: 2, attention_bias: true, ..Dims::new(16, 24, 4).unwrap() },
+            vocab_size: 11,
+            tied_embeddings: false,
+            head_bias: true,
+            init: InitScheme::Normal(0.3),
+        }
+    }
+
+    #[test]
+    fn widths_without_a_position_code_are_refused() {
+        let dims = Dims { head_dim: 4, ..Dims::new(6, 8, 3).unwrap() };
+        let odd = ModelSpec { dims: Dims { d_model: 5, ..dims }, ..spec("M") };
+        let built = AutoEncoder::new(&odd, &Primitives::paper(), Seed(1), &Device::flex());
+        assert!(matches!(built, Err(BuildError::PositionCode(5))));
+    }
+
+    #[test]
+    fn the_last_state_is_decoded_at_every_position() {
+        let device = Device::flex();
+        let spec = spec("AM");
+        let primitives = Primitives::paper();
+        let model = AutoEncoder::new(&spec, &primitives, Seed(1), &device).unwrap();
+        let v = 11;
+        let d = 16;
+        let cost =
+            |symbol: &str| primitives.get(symbol.parse().unwrap()).unwrap().cost(&spec.dims, 1).parameters as usize;
+        let decoder = 2 * (d + d * d + d) + d + d * v + v;
+        assert_eq!(model.num_params(), v * d + 2 * d + cost("A") + cost("M") + decoder);
+
+        let logits = |ids: [i32; 4]| -> Vec<f32> {
+            let tokens = Tensor::from_data(TensorData::new(ids.to_vec(), [1, 4]), &device);
+            model.logits(tokens).into_data().try_into_vec().unwrap()
+        };
+        let before = logits([1, 2, 3, 10]);
+        let after = logits([4, 2, 3, 10]);
+        assert_eq!(before.len(), 4 * v);
+        // What the first token was shows at every position, the last included: they all decode one state.
+        assert!((0..4).all(|p| before[p * v..][..v] != after[p * v..][..v]));
+        assert!((1..4).all(|p| before[..v] != before[p * v..][..v]));
+        let bias: Vec<f32> = model.head.bias.as_ref().unwrap().val().into_data().try_into_vec().unwrap();
+        assert!(bias.len() == v && bias.iter().all(|&bias| bias == 0.0));
+    }
+}

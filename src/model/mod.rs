@@ -1,6 +1,6 @@
 //! Neural networks.
 //!
-//! A [`ModelSpec`] describes a model as a plain value. [`HybridLm`] and [`AutoEncoder`] are the networks built from it.
+//! A [`ModelSpec`] describes a model as a plain value. [`HybridLm`] is the network built from it.
 
 #[cfg(feature = "model")]
 mod auto_encoder;
@@ -19,7 +19,7 @@ mod spec;
 mod backbone;
 
 #[cfg(feature = "model")]
-pub use auto_encoder::AutoEncoder;
+pub(crate) use auto_encoder::AutoEncoder;
 #[cfg(feature = "model")]
 pub use backbone::Cache;
 #[cfg(feature = "model")]

@@ -5,8 +5,8 @@ use burn::{
     tensor::{Int, Tensor},
 };
 
-/// A Burn module that maps token ids to logits. The [`Trainer`](crate::train::Trainer) trains any type that implements
-/// it.
+/// A Burn module that maps token ids to logits. [`train`](fn@crate::train::train) trains any type that
+/// implements it.
 ///
 /// ```
 /// use burn::{module::{Module, Param}, tensor::{Int, Tensor, module::embedding}};

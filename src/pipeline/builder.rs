@@ -111,19 +111,22 @@ impl<E: Evaluator> Pipeline<E> {
 
 impl<E, S, A, X> Pipeline<E, S, A, X> {
     /// Sets the searcher, which proposes the trials.
-    pub fn searcher<T>(self, searcher: T) -> Pipeline<E, T, A, X> {
+    #[must_use]
+    pub fn searcher<T: Searcher>(self, searcher: T) -> Pipeline<E, T, A, X> {
         let Self { primitives, evaluator, aggregator, extrapolator, options, .. } = self;
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }
 
     /// Sets the aggregator, which merges the trials into one architecture.
-    pub fn aggregator<T>(self, aggregator: T) -> Pipeline<E, S, T, X> {
+    #[must_use]
+    pub fn aggregator<T: Aggregator>(self, aggregator: T) -> Pipeline<E, S, T, X> {
         let Self { primitives, evaluator, searcher, extrapolator, options, .. } = self;
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }
 
     /// Sets the extrapolator, which scales the merged architecture to the target.
-    pub fn extrapolator<T>(self, extrapolator: T) -> Pipeline<E, S, A, T> {
+    #[must_use]
+    pub fn extrapolator<T: Extrapolator>(self, extrapolator: T) -> Pipeline<E, S, A, T> {
         let Self { primitives, evaluator, searcher, aggregator, options, .. } = self;
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }

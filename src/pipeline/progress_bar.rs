@@ -238,7 +238,7 @@ fn outcome(event: &Event, study: &Study) -> Option<String> {
             format!("{}{error} in {} s", number(study.goal().orient(value), 4), number(report.wall_seconds, 0))
         }
         TrialState::Failed(failure) => format!("failed, {}", failure.reason),
-        TrialState::Invalid { reason, .. } => format!("set aside, {reason}"),
+        TrialState::Invalid { reason, .. } => format!("excluded, {reason}"),
     };
     Some(text::line(&format!("{} {}: {text}", trial.id, trial.architecture)))
 }

@@ -66,8 +66,8 @@ where
     /// to `target`.
     ///
     /// # Errors
-    /// [`PipelineError`]. In every case, all finished trials are in the journal, and the same call continues from
-    /// there.
+    /// [`PipelineError`] if any stage fails; its variants name the stage. In every case, all finished trials are in the
+    /// journal, and the same call continues from there.
     pub fn run(self, target: &Target) -> Result<Found, PipelineError> {
         let primitives = self.primitives.clone();
         let Stages { aggregator, extrapolator, setup, study } = self.search()?;

@@ -39,7 +39,7 @@ impl Observer for Trace {
             Event::Failed { failure, .. } => {
                 warn!(target: TARGET, trial, reason = line(&failure.reason), "trial failed")
             }
-            Event::Invalidated { reason, .. } => info!(target: TARGET, trial, reason = line(reason), "trial set aside"),
+            Event::Invalidated { reason, .. } => info!(target: TARGET, trial, reason = line(reason), "trial excluded"),
         }
     }
 

@@ -17,13 +17,13 @@ use crate::{
 };
 
 impl Found {
-    /// Writes the result into the folder of the run, where the programs that go on from there find it:
-    /// `architecture.json`, a [`Summary`], and `target.json`, the model. With several objectives also `front1.json`,
-    /// `front2.json` and so on, the models of [`Found::front`], and `front.json`, a table of them. `target` is what
-    /// [`run`](super::Pipeline::run) was given. The journal should be `journal.jsonl` in the same folder.
+    /// Writes the result into the folder of the run, where the other programs find it: `architecture.json`, a
+    /// [`Summary`], and `target.json`, the model. With several objectives also `front1.json`, `front2.json` and so on,
+    /// the models of [`Found::front`], and `front.json`, a table of them. `target` is the one that was passed to
+    /// [`run`](super::Pipeline::run). The journal should be `journal.jsonl` in the same folder.
     ///
     /// # Errors
-    /// [`RunFolderError::Write`]; earlier files are whole then.
+    /// [`RunFolderError::Write`] if a file cannot be written. Earlier files are then complete.
     pub fn write(&self, folder: impl AsRef<Path>, target: &Target) -> Result<(), RunFolderError> {
         let folder = folder.as_ref();
         let best = self.study.best();
@@ -75,7 +75,7 @@ fn file(band: usize) -> String {
 /// Writes the models of the bands and the table of them; files of more bands than there are now are removed.
 ///
 /// # Errors
-/// [`RunFolderError::Write`].
+/// [`RunFolderError::Write`] if a file cannot be written or removed.
 fn write_front(found: &Found, folder: &Path) -> Result<(), RunFolderError> {
     let remove = |name: &str| {
         let path = folder.join(name);

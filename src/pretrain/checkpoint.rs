@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The folder of the checkpoints in the folder of a run.
-pub const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
@@ -89,7 +89,7 @@ impl Checkpoints {
             }
             optimizer_steps.insert(name, *steps);
         }
-        weights::write(&beside.join(OPTIMIZER), tensors)?;
+        weights::write(&beside.join(OPTIMIZER), tensors).map_err(PretrainError::Unsaved)?;
         let state = State { progress: trainer.progress(), optimizer_steps };
         let text = serde_json::to_vec(&state).map_err(io::Error::from);
         let file = beside.join(STATE);

@@ -59,7 +59,7 @@ impl PretrainConfig {
     }
 
     /// Returns the number of tokens per step, saturating at `u64::MAX`.
-    pub fn tokens_per_step(&self) -> u64 {
+    pub(crate) fn tokens_per_step(&self) -> u64 {
         (self.train.batch_size as u64).saturating_mul(self.seq_len as u64)
     }
 }

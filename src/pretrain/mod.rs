@@ -1,6 +1,6 @@
 //! Pre-training of language models, for runs of hours or weeks.
 //!
-//! [`Pretrainer`] trains a model with the [`Trainer`](crate::train::Trainer) on shuffled windows of a
+//! [`Pretrainer`] trains a model on shuffled windows of a
 //! [`Corpus`](crate::data::Corpus). It supports gradient accumulation, several local devices, periodic validation,
 //! metrics as JSON lines, and checkpoints that are written atomically. A run can be killed at any moment. If you start
 //! it again, it ends with the same losses and weights, bit for bit on the same type of CPU with the same number of
@@ -21,9 +21,10 @@ mod metrics;
 mod run;
 mod validation;
 
-pub use checkpoint::CHECKPOINTS;
 pub use config::PretrainConfig;
 pub use error::PretrainError;
 pub use metrics::{Measured, Record};
-pub use run::{Distil, Pretrained, Pretrainer};
-pub use validation::{Validation, validate};
+pub(crate) use run::Distil;
+pub use run::{Pretrained, Pretrainer};
+pub use validation::Validation;
+pub(crate) use validation::validate;

@@ -37,7 +37,7 @@ pub struct Pretrainer {
 
 /// The initial weights and the teacher of a distillation; see [`Pretrainer::distil`].
 #[derive(Clone, Debug)]
-pub struct Distil {
+pub(crate) struct Distil {
     /// The model with the initial weights.
     pub start: HybridLm,
     /// The teacher, whose next-token distributions the model learns.
@@ -113,7 +113,7 @@ impl Pretrainer {
     /// Starts from existing weights and learns a teacher's next-token distributions instead of the text. The training
     /// losses are then divergences from the teacher. The validation does not change.
     #[must_use]
-    pub fn distil(mut self, distil: Distil) -> Self {
+    pub(crate) fn distil(mut self, distil: Distil) -> Self {
         self.setup.distillation = Some(format!("{}, trained {:?}", distil.fingerprint, distil.trained));
         self.distil = Some(distil);
         self

@@ -26,7 +26,7 @@ pub struct Validation {
 ///
 /// # Errors
 /// Returns a [`TrainError`] if a batch does not fit the model or the device fails.
-pub fn validate<N: Network>(
+pub(crate) fn validate<N: Network>(
     model: &N,
     batches: &[TokenBatch],
     token_bytes: Option<&[u32]>,

@@ -6,7 +6,8 @@
 use std::num::Saturating;
 
 use super::{
-    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol, recurrent::check_taps,
+    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
+    recurrent::check_kernel_size,
 };
 use crate::dims::Dims;
 #[cfg(feature = "model")]
@@ -19,13 +20,13 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GatedConv {
     /// Kernel size of the convolution, at least 2.
-    pub taps: usize,
+    pub kernel_size: usize,
 }
 
 impl Default for GatedConv {
     /// Kernel size 3, as in LFM2.
     fn default() -> Self {
-        Self { taps: 3 }
+        Self { kernel_size: 3 }
     }
 }
 
@@ -33,14 +34,14 @@ impl GatedConv {
     /// Checks that the layer can be built at these widths.
     pub(crate) fn check(&self, dims: &Dims) -> Result<(), BuildError> {
         dims.validate()?;
-        check_taps(self.id(), self.taps)
+        check_kernel_size(self.id(), self.kernel_size)
     }
 }
 
 impl Primitive for GatedConv {
     /// `gated_conv`, followed by the kernel size if it differs from the default, as in `gated_conv_k4`.
     fn id(&self) -> PrimitiveId {
-        PrimitiveId::with_options("gated_conv", &[("k", self.taps, Self::default().taps)])
+        PrimitiveId::with_options("gated_conv", &[("k", self.kernel_size, Self::default().kernel_size)])
     }
 
     fn symbol(&self) -> Symbol {
@@ -53,10 +54,10 @@ impl Primitive for GatedConv {
 
     /// Projections and convolution count twice their weights. Gates cost nothing, like activations.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
-        let ([width, ..], taps) = (dims.counts(), self.taps as u64);
+        let ([width, ..], kernel_size) = (dims.counts(), self.kernel_size as u64);
         LayerCost {
-            cache_elements: (width * Saturating(taps.saturating_sub(1))).0,
-            ..LayerCost::dense(width * (Saturating(4) * width + Saturating(taps)))
+            cache_elements: (width * Saturating(kernel_size.saturating_sub(1))).0,
+            ..LayerCost::dense(width * (Saturating(4) * width + Saturating(kernel_size)))
         }
     }
 
@@ -68,13 +69,13 @@ impl Primitive for GatedConv {
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
         self.check(dims)?;
-        Ok(Block::new(GatedConvLayer::new(dims.d_model, self.taps, init, device)))
+        Ok(Block::new(GatedConvLayer::new(dims.d_model, self.kernel_size, init, device)))
     }
 
     fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {
-        let start = HfMapping::new("short_conv", CacheKind::Taps).setting("conv_L_cache", self.taps);
+        let start = HfMapping::new("short_conv", CacheKind::Conv).setting("conv_L_cache", self.kernel_size);
         let start = start.setting("conv_bias", false).linear("input", "in_proj", false);
-        Some(start.tensor("conv", "conv.weight", Layout::Taps).linear("output", "out_proj", false))
+        Some(start.tensor("conv", "conv.weight", Layout::Conv).linear("output", "out_proj", false))
     }
 }
 
@@ -86,16 +87,16 @@ mod tests {
 
     #[test]
     fn the_default_is_that_of_lfm2_and_others_show_in_the_id() {
-        assert_eq!((GatedConv::default().taps, GatedConv::default().id().as_str()), (3, "gated_conv"));
-        assert_eq!(GatedConv { taps: 4 }.id().as_str(), "gated_conv_k4");
+        assert_eq!((GatedConv::default().kernel_size, GatedConv::default().id().as_str()), (3, "gated_conv"));
+        assert_eq!(GatedConv { kernel_size: 4 }.id().as_str(), "gated_conv_k4");
     }
 
     #[cfg(feature = "flex")]
     #[test]
     fn convolutions_without_a_past_are_refused() {
         let mut init = WeightInit::new(InitScheme::FanIn, Seed(1).rng("test", 0));
-        for taps in [0, 1, usize::MAX] {
-            let conv = GatedConv { taps };
+        for kernel_size in [0, 1, usize::MAX] {
+            let conv = GatedConv { kernel_size };
             let dims = Dims::new(8, 12, 2).unwrap();
             let error = conv.build(&dims, &mut init, &Device::flex()).unwrap_err().to_string();
             assert!(error.contains("gated_conv") && error.contains("2 to"), "{error}");

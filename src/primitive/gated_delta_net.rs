@@ -14,7 +14,7 @@
 
 use super::{
     BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
-    recurrent::{MAX_INNER, check_option, check_taps, chunk_states, head_width},
+    recurrent::{MAX_INNER, check_kernel_size, check_option, chunk_states, head_width},
 };
 use crate::dims::{DeltaRule, Dims};
 #[cfg(feature = "model")]
@@ -69,7 +69,7 @@ impl GatedDeltaNet {
         ] {
             check_option(self.id(), name, value, example)?;
         }
-        check_taps(self.id(), conv)?;
+        check_kernel_size(self.id(), conv)?;
         let key_width = if heads.is_some() { head_dim } else { head_width(dims.d_model, head_dim) };
         let key_heads = heads.unwrap_or(dims.d_model / key_width);
         let value_width = value_dim.unwrap_or(key_width);
@@ -115,15 +115,15 @@ impl Primitive for GatedDeltaNet {
             return LayerCost::default();
         };
         let keys = (key_heads * key_width) as u64;
-        let [heads, width, taps] = [value_heads, value_width, self.conv].map(|size| size as u64);
+        let [heads, width, kernel_size] = [value_heads, value_width, self.conv].map(|size| size as u64);
         let values = heads * width;
         let mixed = 2 * keys + heads * width;
         let projections = dims.width() * (mixed + 2 * values + 2 * heads);
         let states = values * key_width as u64;
         LayerCost {
-            parameters: projections + taps * mixed + 2 * heads + width,
-            forward_flops_per_token: 2 * (projections + taps * mixed + 4 * states),
-            cache_elements: states + mixed * (taps - 1),
+            parameters: projections + kernel_size * mixed + 2 * heads + width,
+            forward_flops_per_token: 2 * (projections + kernel_size * mixed + 4 * states),
+            cache_elements: states + mixed * (kernel_size - 1),
             ..LayerCost::default()
         }
     }
@@ -166,7 +166,7 @@ impl Primitive for GatedDeltaNet {
             ("output", "out_proj"),
         ];
         let start = maps.into_iter().fold(start, |all, (ours, theirs)| all.linear(ours, theirs, false));
-        let start = start.tensor("conv", "conv1d.weight", Layout::Taps);
+        let start = start.tensor("conv", "conv1d.weight", Layout::Conv);
         let vectors = [("step_bias", "dt_bias"), ("a_log", "A_log"), ("norm", "norm.weight")];
         Some(vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, Layout::Same)))
     }
@@ -223,7 +223,10 @@ mod tests {
     /// 3072, kernel size 4) to one attention layer.
     #[test]
     fn parameters_are_those_of_a_public_task() {
-        use crate::primitive::{CustomAttention, QueryKeyNorm, SwiGlu};
+        use crate::{
+            dims::QueryKeyNorm,
+            primitive::{CustomAttention, SwiGlu},
+        };
 
         let dims = Dims::new(768, 3072, 12).unwrap();
         let size = |layer: &dyn Primitive| layer.cost(&dims, 1).parameters + 768;

@@ -40,6 +40,7 @@ pub struct HfMapping {
 
 /// What a layer keeps of past tokens, by the cache types of transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CacheKind {
     /// Nothing: the layer treats every position independently or has no cached decoding.
     Nothing,
@@ -50,7 +51,7 @@ pub enum CacheKind {
     /// A recurrent state and the last inputs of a convolution.
     State,
     /// The last inputs of a convolution.
-    Taps,
+    Conv,
 }
 
 impl CacheKind {
@@ -61,7 +62,7 @@ impl CacheKind {
             CacheKind::Everything => "full_attention",
             CacheKind::Window => "sliding_attention",
             CacheKind::State => "linear_attention",
-            CacheKind::Taps => "conv",
+            CacheKind::Conv => "conv",
         }
     }
 }
@@ -83,13 +84,14 @@ pub struct StoredTensor {
 
 /// How a stored tensor arranges the values of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Layout {
     /// The same shape and order.
     Same,
     /// A transposed matrix: linear layers have the shape `[in, out]` in Burn and `[out, in]` in PyTorch.
     Transposed,
     /// The kernel `[K, C]` of a depthwise convolution, stored in PyTorch's order `[C, 1, K]`.
-    Taps,
+    Conv,
     /// The same shape, with every value reduced by one: norms whose weights are stored relative to one.
     Centred,
 }
@@ -110,18 +112,21 @@ impl HfMapping {
     }
 
     /// Sets the kind of which the layer is a variant. See [`HfMapping::family`].
+    #[must_use]
     pub fn family(mut self, family: impl Into<String>) -> Self {
         self.family = family.into();
         self
     }
 
     /// Adds something that the layer computes differently from its family. See [`HfMapping::options`].
+    #[must_use]
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.insert(name.into(), value.into());
         self
     }
 
     /// Sets the row order of the last `count` tensors. See [`StoredTensor::order`].
+    #[must_use]
     pub fn ordered(mut self, count: usize, order: &[usize]) -> Self {
         self.tensors.iter_mut().rev().take(count).for_each(|tensor| tensor.order = Some(order.to_vec()));
         self
@@ -172,26 +177,26 @@ impl Layout {
         match (self, shape) {
             (Layout::Same | Layout::Centred, _) => Some(shape.to_vec()),
             (Layout::Transposed, &[rows, columns]) => Some(vec![columns, rows]),
-            (Layout::Taps, &[taps, channels]) => Some(vec![channels, 1, taps]),
-            (Layout::Transposed | Layout::Taps, _) => None,
+            (Layout::Conv, &[kernel_size, channels]) => Some(vec![channels, 1, kernel_size]),
+            (Layout::Transposed | Layout::Conv, _) => None,
         }
     }
 
     /// Converts the values of a parameter of this shape to the stored layout.
     pub(crate) fn store(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
         match (self, shape) {
-            (Layout::Transposed | Layout::Taps, &[rows, columns]) => transposed(&values, rows, columns),
+            (Layout::Transposed | Layout::Conv, &[rows, columns]) => transposed(&values, rows, columns),
             (Layout::Centred, _) => values.into_iter().map(|value| value - 1.0).collect(),
-            (Layout::Same | Layout::Transposed | Layout::Taps, _) => values,
+            (Layout::Same | Layout::Transposed | Layout::Conv, _) => values,
         }
     }
 
     /// Converts stored values to the layout of a parameter of this shape; the inverse of [`Layout::store`].
     pub(crate) fn restore(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
         match (self, shape) {
-            (Layout::Transposed | Layout::Taps, &[rows, columns]) => transposed(&values, columns, rows),
+            (Layout::Transposed | Layout::Conv, &[rows, columns]) => transposed(&values, columns, rows),
             (Layout::Centred, _) => values.into_iter().map(|value| value + 1.0).collect(),
-            (Layout::Same | Layout::Transposed | Layout::Taps, _) => values,
+            (Layout::Same | Layout::Transposed | Layout::Conv, _) => values,
         }
     }
 }
@@ -251,12 +256,12 @@ mod tests {
         #[test]
         fn restoring_undoes_storing(rows in 1usize..70, columns in 1usize..70) {
             let values: Vec<f32> = (0..rows * columns).map(|at| at as f32).collect();
-            for layout in [Layout::Same, Layout::Transposed, Layout::Taps] {
+            for layout in [Layout::Same, Layout::Transposed, Layout::Conv] {
                 let shape = [rows, columns];
                 prop_assert_eq!(layout.stored(&shape).unwrap().iter().product::<usize>(), values.len());
                 prop_assert_eq!(&layout.restore(layout.store(values.clone(), &shape), &shape), &values);
             }
-            prop_assert_eq!(Layout::Taps.stored(&[rows, columns]), Some(vec![columns, 1, rows]));
+            prop_assert_eq!(Layout::Conv.stored(&[rows, columns]), Some(vec![columns, 1, rows]));
             prop_assert_eq!(Layout::Transposed.stored(&[rows]), None);
         }
     }

@@ -27,10 +27,10 @@ pub struct LatentAttention {
     pub rank: Option<NonZeroUsize>,
     /// `Q`, the width of low-rank queries. By default, queries are projected directly.
     pub query_rank: Option<NonZeroUsize>,
-    /// `N`, query and key channels without position. Even. Default: the head width.
-    pub still: Option<NonZeroUsize>,
-    /// `R`, query and key channels with rotary position. Even. Default: half the head width.
-    pub turning: Option<NonZeroUsize>,
+    /// `N`, query and key channels without position (`qk_nope_head_dim`). Even. Default: the head width.
+    pub nope: Option<NonZeroUsize>,
+    /// `R`, query and key channels with rotary position (`qk_rope_head_dim`). Even. Default: half the head width.
+    pub rope: Option<NonZeroUsize>,
     /// `V`, value channels, at most `N + R`. Default: the head width.
     pub value: Option<NonZeroUsize>,
 }
@@ -40,50 +40,49 @@ impl LatentAttention {
         dims.validate()?;
         let or = |size: Option<NonZeroUsize>, usual: usize| size.map_or(usual, NonZeroUsize::get);
         let head = dims.head_dim;
-        let still = or(self.still, head);
-        let turning = or(self.turning, (head / 4 * 2).max(2));
+        let nope = or(self.nope, head);
+        let rope = or(self.rope, (head / 4 * 2).max(2));
         let value = or(self.value, head);
         let rank = or(self.rank, head.saturating_mul(4));
         let query_rank = self.query_rank.map(NonZeroUsize::get);
         let refuse = |option, value, remedy: &str| {
             Err(BuildError::Option { id: self.id(), option, value, remedy: remedy.into() })
         };
-        for (option, size) in [("still", still), ("turning", turning)] {
+        for (option, size) in [("nope", nope), ("rope", rope)] {
             if !size.is_multiple_of(2) {
                 return refuse(option, size, "use an even number: channels rotate in pairs");
             }
         }
-        let sizes = [("still", still), ("turning", turning), ("rank", rank), ("query_rank", query_rank.unwrap_or(1))];
+        let sizes = [("nope", nope), ("rope", rope), ("rank", rank), ("query_rank", query_rank.unwrap_or(1))];
         for (option, size) in sizes {
             if dims.heads.saturating_mul(size) > MAX_WIDTH {
                 return refuse(option, size, "use a smaller number");
             }
         }
-        if value > still + turning {
-            return refuse("value", value, "use at most still + turning channels");
+        if value > nope + rope {
+            return refuse("value", value, "use at most nope + rope channels");
         }
-        Ok(LatentSizes { heads: dims.heads, still, turning, value, rank, query_rank })
+        Ok(LatentSizes { heads: dims.heads, nope, rope, value, rank, query_rank })
     }
 }
 
 /// Returns the number of weights of all projections.
 fn weights(sizes: LatentSizes, width: u64) -> u64 {
-    let LatentSizes { heads, still, turning, value, rank, query_rank } = sizes;
-    let [heads, still, turning, value, rank] = [heads, still, turning, value, rank].map(|size| size as u64);
-    let queries = heads * (still + turning);
+    let LatentSizes { heads, nope, rope, value, rank, query_rank } = sizes;
+    let [heads, nope, rope, value, rank] = [heads, nope, rope, value, rank].map(|size| size as u64);
+    let queries = heads * (nope + rope);
     let query = match query_rank {
         Some(rank) => rank as u64 * (width + queries),
         None => width * queries,
     };
-    query + width * (rank + turning) + rank * heads * (still + value) + heads * value * width
+    query + width * (rank + rope) + rank * heads * (nope + value) + heads * value * width
 }
 
 impl Primitive for LatentAttention {
     /// `latent_attention`, followed by the options that are set: `l` rank, `q` query rank, `n` channels without
     /// position, `r` channels with position, `v` value channels.
     fn id(&self) -> PrimitiveId {
-        let options =
-            [("l", self.rank), ("q", self.query_rank), ("n", self.still), ("r", self.turning), ("v", self.value)];
+        let options = [("l", self.rank), ("q", self.query_rank), ("n", self.nope), ("r", self.rope), ("v", self.value)];
         let options = options.map(|(tag, size)| (tag, size.map_or(0, NonZeroUsize::get), 0));
         PrimitiveId::with_options("latent_attention", &options)
     }
@@ -100,13 +99,13 @@ impl Primitive for LatentAttention {
     /// keeps `L + R` numbers per token. A layer that cannot be built costs nothing.
     fn cost(&self, dims: &Dims, seq_len: u64) -> LayerCost {
         let Ok(sizes) = self.sizes(dims) else { return LayerCost::default() };
-        let LatentSizes { heads, still, turning, value, rank, query_rank } = sizes;
+        let LatentSizes { heads, nope, rope, value, rank, query_rank } = sizes;
         let weights = weights(sizes, dims.width());
-        let mixed = (heads * (still + turning + value)) as u64;
+        let mixed = (heads * (nope + rope + value)) as u64;
         LayerCost {
             parameters: weights + (rank + query_rank.unwrap_or(0)) as u64,
             forward_flops_per_token: (2 * weights).saturating_add(mixed.saturating_mul(seq_len)),
-            cache_elements: ((rank + turning) as u64).saturating_mul(seq_len),
+            cache_elements: ((rank + rope) as u64).saturating_mul(seq_len),
             attention_width: mixed / 2,
             ..LayerCost::default()
         }
@@ -115,9 +114,9 @@ impl Primitive for LatentAttention {
     /// The input, the low-rank vectors before and after their norms, queries, keys and values, the attention output,
     /// and a normalizer per head.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
-        let Ok(LatentSizes { heads, still, turning, rank, query_rank, .. }) = self.sizes(dims) else { return 0 };
-        let low = 2 * (rank + query_rank.unwrap_or(0)) + turning;
-        let per_token = dims.d_model + low + 4 * heads * (still + turning) + heads;
+        let Ok(LatentSizes { heads, nope, rope, rank, query_rank, .. }) = self.sizes(dims) else { return 0 };
+        let low = 2 * (rank + query_rank.unwrap_or(0)) + rope;
+        let per_token = dims.d_model + low + 4 * heads * (nope + rope) + heads;
         (per_token as u64).saturating_mul(seq_len)
     }
 
@@ -128,12 +127,10 @@ impl Primitive for LatentAttention {
 
     /// Names as in DeepSeek-V3, whose rotary channels are interleaved unless `rope_interleave` is false.
     fn hf_mapping(&self, dims: &Dims) -> Option<HfMapping> {
-        let LatentSizes { still, turning, value, rank, query_rank, .. } = self.sizes(dims).ok()?;
+        let LatentSizes { nope, rope, value, rank, query_rank, .. } = self.sizes(dims).ok()?;
         let mut mapping = HfMapping::new(self.id().as_str(), CacheKind::Everything).family("latent_attention");
         let query = query_rank.unwrap_or(0);
-        for (name, size) in
-            [("still", still), ("turning", turning), ("value", value), ("rank", rank), ("query_rank", query)]
-        {
+        for (name, size) in [("nope", nope), ("rope", rope), ("value", value), ("rank", rank), ("query_rank", query)] {
             mapping = mapping.option(name, size.to_string());
         }
         mapping = match query_rank {
@@ -166,7 +163,7 @@ mod tests {
         for variant in [
             usual,
             LatentAttention { query_rank: size(5), rank: size(6), ..usual },
-            LatentAttention { still: size(6), turning: size(4), value: size(3), ..usual },
+            LatentAttention { nope: size(6), rope: size(4), value: size(3), ..usual },
         ] {
             assert_eq!(crate::testkit::primitive::check(&variant, &Device::flex()), Ok(()), "{variant:?}");
         }
@@ -191,8 +188,8 @@ mod tests {
         let dims = Dims::new(8, 12, 2).unwrap();
         let usual = LatentAttention::default();
         for (bad, part) in [
-            (LatentAttention { still: size(3), ..usual }, "still is 3: use an even number"),
-            (LatentAttention { turning: size(5), ..usual }, "turning is 5"),
+            (LatentAttention { nope: size(3), ..usual }, "nope is 3: use an even number"),
+            (LatentAttention { rope: size(5), ..usual }, "rope is 5"),
             (LatentAttention { value: size(7), ..usual }, "value is 7: use at most"),
             (LatentAttention { rank: size(usize::MAX), ..usual }, "rank is"),
         ] {

@@ -14,7 +14,7 @@
 
 use super::{
     BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
-    recurrent::{MAX_INNER, check_option, check_taps, chunk_states, head_width},
+    recurrent::{MAX_INNER, check_kernel_size, check_option, chunk_states, head_width},
 };
 #[cfg(feature = "model")]
 use crate::dims::MambaForm;
@@ -104,7 +104,7 @@ impl Mamba2 {
         ] {
             check_option(self.id(), name, value, example)?;
         }
-        check_taps(self.id(), conv)?;
+        check_kernel_size(self.id(), conv)?;
         if steps.is_some_and(|StepLimits { least, most }| !(least.is_finite() && least >= 0.0 && most > least)) {
             return refuse(
                 "the bounds of its steps are invalid: use a lower bound of at least 0 and a larger upper bound".into(),
@@ -175,15 +175,15 @@ impl Primitive for Mamba2 {
     /// count the convolution. A layer that cannot be built costs nothing.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
         let Ok(Sizes { inner, mixed, scan }) = self.sizes(dims) else { return LayerCost::default() };
-        let [inner, mixed, heads, taps] = [inner, mixed, scan.heads, self.conv].map(|size| size as u64);
+        let [inner, mixed, heads, kernel_size] = [inner, mixed, scan.heads, self.conv].map(|size| size as u64);
         let projections = dims.width() * (2 * inner + mixed + heads);
         let states = inner * scan.state as u64;
         let bias = if self.projection_bias { inner + mixed + heads + dims.width() } else { 0 };
-        let taps_and_bias = taps + u64::from(self.conv_bias);
+        let weights_per_channel = kernel_size + u64::from(self.conv_bias);
         LayerCost {
-            parameters: projections + mixed * taps_and_bias + 3 * heads + inner + bias,
+            parameters: projections + mixed * weights_per_channel + 3 * heads + inner + bias,
             forward_flops_per_token: 2 * projections + 7 * states,
-            cache_elements: states + mixed * (taps - 1),
+            cache_elements: states + mixed * (kernel_size - 1),
             ..LayerCost::default()
         }
     }
@@ -200,8 +200,8 @@ impl Primitive for Mamba2 {
 
     #[cfg(feature = "model")]
     fn build(&self, dims: &Dims, init: &mut WeightInit, device: &Device) -> Result<Block, BuildError> {
-        let &Self { conv: taps, conv_bias, projection_bias, steps, norm, .. } = self;
-        let form = MambaForm { taps, conv_bias, projection_bias, steps, norm };
+        let &Self { conv: kernel_size, conv_bias, projection_bias, steps, norm, .. } = self;
+        let form = MambaForm { kernel_size, conv_bias, projection_bias, steps, norm };
         Ok(Block::new(Mamba2Layer::new(form, dims, self.sizes(dims)?.scan, init, device)))
     }
 
@@ -240,7 +240,7 @@ impl Primitive for Mamba2 {
         if self.projection_bias {
             start = join(start, "bias", Layout::Same);
         }
-        start = start.tensor("conv", "conv1d.weight", Layout::Taps);
+        start = start.tensor("conv", "conv1d.weight", Layout::Conv);
         if self.conv_bias {
             start = start.tensor("conv_bias", "conv1d.bias", Layout::Same);
         }

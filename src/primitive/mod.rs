@@ -47,8 +47,6 @@ pub use swiglu::SwiGlu;
 pub use symbol::{NameError, PrimitiveId, Symbol};
 pub use with_symbol::WithSymbol;
 
-pub use crate::dims::{Mamba2Norm, ProjectionBias, QueryKeyNorm, Routing, StepLimits};
-
 use std::{fmt::Debug, num::Saturating};
 
 use serde::{Deserialize, Serialize};

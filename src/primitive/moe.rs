@@ -68,6 +68,7 @@ pub struct Moe {
 
 /// The kind of expert in a mixture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Expert {
     /// SwiGLU: `down(silu(gate x) * up x)`.
     #[default]

@@ -31,12 +31,13 @@ pub(super) fn check_option(id: PrimitiveId, name: &str, value: usize, example: u
 }
 
 /// Returns an error if the kernel size of a short convolution is below 2 or too large.
-pub(super) fn check_taps(id: PrimitiveId, taps: usize) -> Result<(), BuildError> {
+pub(super) fn check_kernel_size(id: PrimitiveId, kernel_size: usize) -> Result<(), BuildError> {
     const MOST: usize = 1 << 10;
-    if (2..=MOST).contains(&taps) {
+    if (2..=MOST).contains(&kernel_size) {
         return Ok(());
     }
-    let reason = format!("the convolution has a kernel size of {taps}: use a number from 2 to {MOST}, such as 4");
+    let reason =
+        format!("the convolution has a kernel size of {kernel_size}: use a number from 2 to {MOST}, such as 4");
     Err(BuildError::Primitive { id, reason })
 }
 

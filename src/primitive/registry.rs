@@ -91,6 +91,7 @@ impl Primitives {
     /// assert_eq!(primitives.get(Symbol::ATTENTION)?.id().as_str(), "attention_nope");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use]
     pub fn replacing(self, primitive: impl Primitive + 'static) -> Self {
         self.replaced(primitive.symbol(), Arc::new(primitive))
     }

@@ -18,25 +18,25 @@ impl Symbol {
     /// `M`: SwiGLU multi-layer perceptron.
     pub const SWIGLU: Symbol = Symbol(b'M');
     /// `B`: Mamba-2.
-    pub const MAMBA2: Symbol = Symbol(b'B');
+    pub(crate) const MAMBA2: Symbol = Symbol(b'B');
     /// `G`: gated DeltaNet.
-    pub const GATED_DELTA_NET: Symbol = Symbol(b'G');
+    pub(crate) const GATED_DELTA_NET: Symbol = Symbol(b'G');
     /// `C`: short gated causal convolution.
-    pub const GATED_CONV: Symbol = Symbol(b'C');
+    pub(crate) const GATED_CONV: Symbol = Symbol(b'C');
     /// `F`: two-layer perceptron with GELU.
     pub const MLP: Symbol = Symbol(b'F');
     /// `R`: two-layer perceptron with squared ReLU.
-    pub const RELU2: Symbol = Symbol(b'R');
+    pub(crate) const RELU2: Symbol = Symbol(b'R');
     /// `S`: causal self-attention with a sliding window.
-    pub const SLIDING_WINDOW: Symbol = Symbol(b'S');
+    pub(crate) const SLIDING_WINDOW: Symbol = Symbol(b'S');
     /// `I`: linear map.
-    pub const LINEAR: Symbol = Symbol(b'I');
+    pub(crate) const LINEAR: Symbol = Symbol(b'I');
     /// `L`: multi-head latent attention.
-    pub const LATENT_ATTENTION: Symbol = Symbol(b'L');
+    pub(crate) const LATENT_ATTENTION: Symbol = Symbol(b'L');
     /// `E`: sparse mixture of experts.
-    pub const MOE: Symbol = Symbol(b'E');
+    pub(crate) const MOE: Symbol = Symbol(b'E');
     /// `N`: no layer, where a conversion may remove one.
-    pub const NO_LAYER: Symbol = Symbol(b'N');
+    pub(crate) const NO_LAYER: Symbol = Symbol(b'N');
 }
 
 /// The stable name of a primitive in journals and configuration files, such as `attention` or `swiglu`.

@@ -1,4 +1,4 @@
-//! What is needed to run a search again, and what came to nothing.
+//! How to repeat a search, and its trials without a result.
 
 use super::{
     shell::{self, Cell, Fact, LISTED, SHOWN},
@@ -13,7 +13,7 @@ use crate::{
     text::html as escape,
 };
 
-/// Everything that makes the search repeatable.
+/// Returns everything that is needed to repeat the search.
 pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target>, command: Option<&str>) -> String {
     let reports = || study.trials().iter().filter_map(|trial| trial.report());
     let seconds = sum(reports().map(|report| report.wall_seconds));
@@ -23,9 +23,10 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target
         ("space", format!("{} sequences of {} layers", units::many(space.size()), space.layers())),
         ("goal", study.goal().to_string()),
         ("time, summed over workers", units::duration(seconds)),
-        ("training work", units::flops(flops)),
-        ("trials", study.valid_trials().to_string()),
     ];
+    // An evaluator need not state it.
+    facts.extend((flops > 0.0).then(|| ("training work", units::flops(flops))));
+    facts.push(("trials", study.valid_trials().to_string()));
     facts.extend(by_hand(study));
     let plain = |(name, value)| -> Fact { (name, value, None) };
     let mut facts: Vec<_> = facts.into_iter().map(plain).collect();
@@ -39,7 +40,7 @@ pub(super) fn again(study: &Study, setup: Option<&Setup>, target: Option<&Target
     command.unwrap_or_default() + &shell::facts(&facts)
 }
 
-/// What decides which trials a search makes and what it makes of them.
+/// Returns the settings that determine the trials and the result.
 fn decided(setup: &Setup) -> Vec<(&'static str, String)> {
     let primitives = setup.primitives.iter().map(|(symbol, id)| format!("{symbol} = {}", id.as_str()));
     let config = setup.space.config();
@@ -61,7 +62,7 @@ fn decided(setup: &Setup) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// The parts of the search: in words where they are ours, and by their fingerprints.
+/// Returns the parts of the search: in words for those of this crate, and by their fingerprints.
 fn parts(setup: &Setup) -> Vec<Fact> {
     let words = |fingerprint: &str| used::words(fingerprint).map(Into::into);
     let part = |name, fingerprint: &str, words: Option<String>| -> Fact {
@@ -82,7 +83,7 @@ fn parts(setup: &Setup) -> Vec<Fact> {
     facts
 }
 
-/// A constraint in words.
+/// Returns a constraint in words.
 fn constraint(constraint: &Constraint) -> String {
     match constraint {
         Constraint::Count { symbol, min, max } if min == max => format!("exactly {min} of {symbol}"),
@@ -94,7 +95,7 @@ fn constraint(constraint: &Constraint) -> String {
     }
 }
 
-/// What persons did to the search.
+/// Returns the manual changes to the search.
 fn by_hand(study: &Study) -> Vec<(&'static str, String)> {
     let list = |keep: fn(&Trial) -> bool| {
         let kept = study.trials().iter().filter(|trial| keep(trial));
@@ -102,17 +103,17 @@ fn by_hand(study: &Study) -> Vec<(&'static str, String)> {
     };
     let facts = [
         ("added by hand", list(|trial| trial.origin == Origin::Manual)),
-        ("set aside by hand", list(Trial::is_invalid)),
+        ("excluded by hand", list(Trial::is_invalid)),
     ];
     facts.into_iter().filter(|(_, list)| !list.is_empty()).collect()
 }
 
-/// The sum of the finite ones, no more than the largest number.
+/// Returns the sum of the finite values, limited to finite doubles.
 fn sum(values: impl Iterator<Item = f64>) -> f64 {
     values.filter(|value| value.is_finite()).fold(0.0, |sum, value| (sum + value).clamp(f64::MIN, f64::MAX))
 }
 
-/// The trials that failed or were set aside, with the reasons; nothing where there are none.
+/// Returns the table of the failed and excluded trials, with the reasons. Empty if there are none.
 pub(super) fn without_result(study: &Study) -> String {
     let mut rows: Vec<_> = study
         .trials()
@@ -121,7 +122,7 @@ pub(super) fn without_result(study: &Study) -> String {
         .filter_map(|trial| {
             let why = match &trial.state {
                 TrialState::Failed(failure) => format!("failed: {}", failure.reason),
-                TrialState::Invalid { reason, .. } => format!("set aside: {reason}"),
+                TrialState::Invalid { reason, .. } => format!("excluded: {reason}"),
                 TrialState::Pending | TrialState::Completed(_) => return None,
             };
             Some(vec![

@@ -1,4 +1,4 @@
-//! From trials to one architecture, as a page shows it.
+//! The merged architecture, as a page shows it.
 
 use super::{
     Page,
@@ -11,17 +11,17 @@ use super::{
 use crate::{aggregate::Clustering, space::Architecture, study::Study, text::number};
 
 impl Page<'_> {
-    /// The fingerprint of the search's aggregator, where it is known.
+    /// Returns the fingerprint of the search's aggregator, if it is known.
     fn aggregator(&self) -> Option<&str> {
         self.setup.and_then(|setup| setup.aggregator.as_deref())
     }
 
-    /// The search's aggregator, or the default where nothing is known of it; `None` for one that is not ours.
+    /// Returns the search's aggregator, or the default if it is not known. `None` if it is not one of this crate.
     pub(super) fn known_aggregator(&self) -> Option<Known> {
         self.aggregator().map_or(Some(Known::DEFAULT), Known::named)
     }
 
-    /// What the search's aggregator is called.
+    /// Returns the name of the search's aggregator.
     pub(super) fn aggregator_name(&self) -> String {
         match (self.aggregator(), self.known_aggregator()) {
             (None, _) if self.merged.is_some() => "the aggregator of the search".into(),
@@ -30,23 +30,23 @@ impl Page<'_> {
         }
     }
 
-    /// The merged architecture, as told or as the search's aggregator says.
+    /// Returns the merged architecture: the one given, or the result of the search's aggregator.
     pub(super) fn answer(&self) -> Option<Architecture> {
         self.merged.cloned().or_else(|| self.known_aggregator()?.aggregate(&self.voting()).ok())
     }
 
-    /// The trials that an aggregator is asked about.
+    /// Returns the trials that are aggregated.
     pub(super) fn voting(&self) -> Study {
         self.study.searched().within_bounds()
     }
 
-    /// The votes that led to the merged architecture; `None` where it came about otherwise.
+    /// Returns the clusters and votes that led to the merged architecture, or `None` if there was no vote.
     pub(super) fn explained(&self) -> Option<Clustering> {
         let clustering = self.known_aggregator()?.explain(&self.voting())?;
         (self.answer().as_ref() == Some(&clustering.architecture)).then_some(clustering)
     }
 
-    /// Figures of the aggregation; none where no votes led to the merged architecture.
+    /// Returns the figures of the aggregation. Empty if there was no vote.
     pub(super) fn voted(&self) -> Result<Vec<Figure>, PlotError> {
         match self.explained() {
             Some(clustering) => Ok(vec![clusters(self.study, &clustering)?, votes(&clustering)?]),
@@ -54,12 +54,12 @@ impl Page<'_> {
         }
     }
 
-    /// Whether votes look at the layers before.
+    /// Returns whether votes depend on the preceding layers.
     pub(super) fn conditioned(&self) -> bool {
         self.known_aggregator().is_some_and(Known::conditioned)
     }
 
-    /// How the result came about: sentences, clusters and votes, and what other aggregators say.
+    /// Returns the explanation of the result: sentences, clusters and votes, and the results of other aggregators.
     pub(super) fn why(&self) -> Result<String, PlotError> {
         Ok(self.reasons() + &self.vote_figures()? + &self.aggregators())
     }
@@ -72,7 +72,7 @@ impl Page<'_> {
         Ok(format!("<div class=\"{class}\">{clusters}{votes}</div>\n"))
     }
 
-    /// What this and other aggregators make of the trials.
+    /// Returns the table of the results of this and other aggregators.
     fn aggregators(&self) -> String {
         let used = self.aggregator_name();
         let mut answers: Vec<_> =

@@ -1,31 +1,31 @@
-//! The scale on which values stand, whatever finite numbers they are.
+//! The scale of an axis, for any finite values.
 
 use std::ops::Range;
 
 use crate::text;
 
-/// Values up to this distance from each other, relative to the largest, count as equal: the ticks between them could
-/// not be told apart.
+/// Values closer than this, relative to the largest, count as equal, because their ticks could not be distinguished.
 const CLOSE: f64 = 1e-9;
-/// What is smaller counts as zero.
+/// Smaller values count as zero.
 const TINY: f64 = 1e-300;
-/// Values this many times as far away as the middle half is wide are drawn at the edge.
+/// Values further from the median than this many interquartile ranges are drawn at the edge.
 const FAR: f64 = 1e6;
-/// A bar is drawn up to so many times the range of the values, or the median of all bars where that is more.
+/// The maximum length of a bar, in ranges of the values or medians of all bars, whichever is larger.
 const LONGEST_BAR: f64 = 10.0;
 
-/// A scale for values of any size: in units of a power of ten, so that nothing overflows between its ends. Values
-/// beyond the ends lie on them.
+/// A scale for values of any magnitude. It is in units of a power of ten, so nothing overflows between its ends. Values
+/// beyond the ends are drawn on them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Axis {
-    /// Power of ten of the unit; 0 for values of a usual size.
+    /// The power of ten of the unit, or 0 for values of ordinary magnitude.
     exponent: i32,
     low: f64,
     high: f64,
 }
 
 impl Axis {
-    /// A little more than the range of the values, never empty. Values that are not finite are left out.
+    /// Creates an axis slightly larger than the range of the values, never empty. Values that are not finite are left
+    /// out.
     pub(super) fn new(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<_> = values.into_iter().filter(|value| value.is_finite()).collect();
         values.sort_by(f64::total_cmp);
@@ -42,7 +42,8 @@ impl Axis {
         Self { exponent, low: low - margin, high: high + margin }
     }
 
-    /// The same for values with bars to both sides, some of which are unknown. A bar out of all proportion is cut.
+    /// Like [`new`](Self::new) for values with symmetric bars, some of which are unknown. Excessively long bars are
+    /// cut.
     pub(super) fn with_bars(values: &[(f64, Option<f64>)]) -> Self {
         let mut bars: Vec<_> = values.iter().filter_map(|&(_, bar)| bar).filter(|bar| bar.is_finite()).collect();
         bars.sort_by(f64::total_cmp);
@@ -53,7 +54,7 @@ impl Axis {
         Self::new(values.iter().flat_map(|&(value, bar)| ends(value, bar.unwrap_or(0.0).min(longest))))
     }
 
-    /// From zero to a little more than the largest of the values.
+    /// Creates an axis from zero to slightly more than the largest value.
     pub(super) fn upward(values: impl IntoIterator<Item = f64>) -> Self {
         let largest = values.into_iter().filter(|value| value.is_finite()).fold(0.0, f64::max);
         match largest < TINY {
@@ -65,12 +66,12 @@ impl Axis {
         }
     }
 
-    /// From end to end, in units.
+    /// Returns the range, in units.
     pub(super) fn range(&self) -> Range<f64> {
         self.low..self.high
     }
 
-    /// The value in units, between the ends.
+    /// Returns the value in units, limited to the range.
     pub(super) fn at(&self, value: f64) -> f64 {
         match value.is_nan() {
             true => self.low,
@@ -78,29 +79,28 @@ impl Axis {
         }
     }
 
-    /// The ends of a bar to both sides of the value, in units.
+    /// Returns the ends of the bar around a value, in units.
     pub(super) fn bar(&self, value: f64, bar: f64) -> [f64; 2] {
         ends(value, bar).map(|end| self.at(end))
     }
 
-    /// How far the value is from the lower end to the upper one, from 0 to 1.
+    /// Returns the position of a value between the ends, from 0 to 1.
     pub(super) fn share(&self, value: f64) -> f64 {
         (self.at(value) - self.low) / (self.high - self.low)
     }
 
-    /// The same for a place between the ends, which is in units.
+    /// Returns the position of a tick, which is in units, from 0 to 1.
     pub(super) fn share_of_tick(&self, tick: f64) -> f64 {
         (tick - self.low) / (self.high - self.low)
     }
 
-    /// Whether the value is drawn at an edge because it is beyond it.
+    /// Returns whether the value lies beyond the ends and is drawn at an edge.
     pub(super) fn leaves_out(&self, value: f64) -> bool {
         let own = scaled(value, self.exponent);
         own < self.low || own > self.high
     }
 
-    /// Round numbers between the ends, some `most` of them: how far each is from the lower end to the upper one, from 0
-    /// to 1, and what stands there.
+    /// Returns about `most` round numbers between the ends: the position of each, from 0 to 1, and its label.
     pub(super) fn ticks(&self, most: usize) -> Vec<(f64, String)> {
         let rough = (self.high - self.low) / most.max(1) as f64;
         let power = 10f64.powi(rough.log10().floor() as i32);
@@ -113,7 +113,7 @@ impl Axis {
         within.map(|tick| (self.share_of_tick(tick), self.label(tick, digits))).collect()
     }
 
-    /// What stands at a tick, which is in units.
+    /// Returns the label of a tick, which is in units.
     pub(super) fn label(&self, tick: f64, digits: usize) -> String {
         match self.exponent {
             0 if tick.abs() >= 1e4 => text::quantity(tick),
@@ -123,12 +123,12 @@ impl Axis {
     }
 }
 
-/// Both ends of a bar, no further than the largest number.
+/// Returns both ends of a bar, limited to finite doubles.
 fn ends(value: f64, bar: f64) -> [f64; 2] {
     [(value - bar).max(f64::MIN), (value + bar).min(f64::MAX)]
 }
 
-/// The values that are not too far from the middle half of all, which are ascending.
+/// Returns the values that are not too far from the middle half. `sorted` is ascending.
 fn near(sorted: &[f64]) -> &[f64] {
     let quarter = |share: usize| sorted.get(share * sorted.len().saturating_sub(1) / 4).copied().unwrap_or(0.0);
     // Halves, so that nothing overflows.
@@ -143,7 +143,7 @@ fn near(sorted: &[f64]) -> &[f64] {
     &sorted[from..to]
 }
 
-/// The power of ten of the unit for values up to this size.
+/// Returns the power of ten of the unit for values up to this magnitude.
 fn exponent(largest: f64) -> i32 {
     match (1e-6..1e9).contains(&largest) || largest < TINY {
         true => 0,
@@ -151,7 +151,7 @@ fn exponent(largest: f64) -> i32 {
     }
 }
 
-/// The value in units.
+/// Returns the value in units.
 fn scaled(value: f64, exponent: i32) -> f64 {
     match exponent {
         0 => value,

@@ -1,24 +1,25 @@
-//! Many trials as few marks.
+//! Blocks of trials, for figures with many trials.
 
 use std::{collections::BTreeMap, ops::Range};
 
-/// Up to so many trials each has a mark of its own.
+/// The maximum number of trials that are drawn individually.
 pub(super) const FEW: usize = 500;
-/// Blocks into which more are put.
+/// The number of blocks if there are more.
 const BLOCKS: usize = 120;
 
-/// What the values of neighbouring trials are, from the least to the largest.
+/// The distribution of the values of consecutive trials.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Block {
     /// The numbers of its trials.
     pub(super) trials: Range<u64>,
-    /// How many have a value.
+    /// The number of trials with a value.
     pub(super) count: usize,
     /// The 10 %, 25 %, 50 %, 75 % and 90 % quantiles: the value at the rank next to the share.
     pub(super) quantiles: [f64; 5],
 }
 
-/// Trials, by ascending number below `trials`, in blocks of equal length; those without a value are empty and left out.
+/// Divides the trials below `trials` into blocks of equal length. `values` are sorted by number. Blocks without values
+/// are left out.
 pub(super) fn blocks(trials: u64, values: &[(u64, f64)]) -> Vec<Block> {
     let length = trials.div_ceil(BLOCKS as u64).max(1);
     let of_block = |values: &[(u64, f64)]| {
@@ -35,7 +36,7 @@ pub(super) fn blocks(trials: u64, values: &[(u64, f64)]) -> Vec<Block> {
     values.chunk_by(|a, b| a.0 / length == b.0 / length).map(of_block).collect()
 }
 
-/// How many of the places lie in each bin of this width, by the lower end of the bin.
+/// Returns the number of positions in each bin of this width, by the lower end of the bin.
 pub(super) fn bins(places: impl Iterator<Item = i32>, width: i32) -> BTreeMap<i32, usize> {
     let mut bins = BTreeMap::new();
     for place in places {

@@ -1,4 +1,4 @@
-//! The best sequences, layer by layer.
+//! The best sequences of a search, layer by layer.
 
 use plotters::style::text_anchor::HPos;
 
@@ -15,16 +15,16 @@ use crate::{
 };
 
 const NAME: &str = "candidates";
-/// Height of a row in pixels.
+/// Height of a row, in pixels.
 const ROW: i32 = 26;
-/// Where the layers begin.
+/// Left end of the layers, in pixels.
 const LEFT: i32 = 190;
 
-/// The `count` best architectures of a study as strips of layers, best first, with their scores on a common scale,
-/// which have a bar of one standard error to both sides where it is known; evaluations of one architecture are merged.
+/// Draws the `count` best architectures of a study as strips of layers, best first, with their scores on a common
+/// scale. Bars show one standard error, if it is known. Repeated evaluations of an architecture are merged.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
     let pooled = study.pooled();
     let goal = study.goal();
@@ -75,22 +75,23 @@ pub fn candidates(study: &Study, count: usize) -> Result<Figure, PlotError> {
     })
 }
 
-/// Pixels per layer.
+/// Returns the number of pixels per layer.
 fn cell(layers: usize) -> i32 {
     (560 / layers.max(1) as i32).clamp(6, 28)
 }
 
-/// The range of the scores with their errors.
+/// Returns the axis of the scores, including their errors.
 fn extent(leaders: &[Observation], score: impl Fn(&Observation) -> f64) -> Axis {
     Axis::with_bars(&leaders.iter().map(|seen| (score(seen), seen.report.standard_error)).collect::<Vec<_>>())
 }
 
-/// How far a trial got that did not run to its end.
+/// Describes how many repetitions a trial has that lost its race.
 fn in_words(raced: Raced) -> String {
     format!("{} of {} repetitions", raced.done, raced.planned)
 }
 
-/// The architectures that were evaluated, best first, with every score; of many the best alone. Empty without any.
+/// Returns the table of the evaluated architectures, best first, with all scores. If there are many, only the best are
+/// listed. Empty if nothing was evaluated.
 pub(super) fn table(study: &Study) -> String {
     let pooled = study.pooled();
     let goal = pooled.goal();
@@ -103,8 +104,11 @@ pub(super) fn table(study: &Study) -> String {
     tasks.sort_unstable();
     tasks.dedup();
     tasks.retain(|&task| task != goal.score);
-    let heads = [&["rank", "architecture", &goal.score, DIFFERENCE][..], &tasks, &["parameters", "time"]].concat();
-    // One bad trial would flatten the scale of all: it begins with those that show at once.
+    // An evaluator need not state the size.
+    let sized = leaders.iter().any(|seen| seen.report.parameters > 0);
+    let last = if sized { &["parameters", "time"][..] } else { &["time"] };
+    let heads = [&["rank", "architecture", &goal.score, DIFFERENCE][..], &tasks, last].concat();
+    // The scale covers the rows that are shown at first, so that one bad trial does not flatten it.
     let axis = extent(&leaders[..leaders.len().min(SHOWN)], |seen| goal.orient(seen.value));
     let wide = tasks.len() > WIDEST;
     let row = |(rank, seen): (usize, &Observation)| {
@@ -119,7 +123,7 @@ pub(super) fn table(study: &Study) -> String {
             if rank == 0 { Cell::blank() } else { Cell::number(gap.score, gap.text()) },
         ];
         cells.extend(tasks.iter().map(|&task| measured(report.scores.get(task).copied())));
-        cells.push(Cell::number(report.parameters as f64, units::count(report.parameters)));
+        cells.extend(sized.then(|| Cell::number(report.parameters as f64, units::count(report.parameters))));
         cells.push(Cell::number(report.wall_seconds, units::duration(report.wall_seconds)));
         cells
     };
@@ -128,12 +132,12 @@ pub(super) fn table(study: &Study) -> String {
     shell::note_of_rest("best", rows.len(), leaders.len()) + &explanation(&leaders, goal) + &table
 }
 
-/// Scores of tasks beside which a sequence has room for letters and runs.
+/// The largest number of task scores beside which a sequence has room for letters and runs.
 const WIDEST: usize = 2;
-/// The head of the column of differences.
+/// The heading of the column of differences.
 const DIFFERENCE: &str = "difference to the best";
 
-/// How the table is read, and how many cannot be told from the best.
+/// Explains the table, and says how many architectures cannot be told from the best.
 fn explanation(leaders: &[Observation], goal: &Goal) -> String {
     let gaps = leaders.iter().skip(1).map(|seen| Gap::new(seen, &leaders[0], goal).is_clear());
     let known: Vec<bool> = gaps.flatten().collect();

@@ -7,7 +7,7 @@ use crate::{
     text::line,
 };
 
-/// Searches that cannot be compared.
+/// The error of searches that cannot be compared.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CompareError {
@@ -18,10 +18,10 @@ pub enum CompareError {
         run: String,
         /// The other.
         other: String,
-        /// In what they differ, from the one to the other.
+        /// The differences, from the one to the other.
         changes: Vec<Change>,
     },
-    /// Two runs of a group are one search.
+    /// Two runs of a group have the same seed.
     #[error("{} and {} of group {} have the same seed {seed}: they count as one search, leave one of them out",
         line(.run), line(.other), line(.group))]
     SameSeed {
@@ -34,12 +34,12 @@ pub enum CompareError {
         /// Their seed.
         seed: u64,
     },
-    /// Two groups cannot be told apart.
+    /// Two groups have the same name.
     #[error("two groups are named {}: rename one", line(.0))]
     SameName(String),
 }
 
-/// All differences in words.
+/// Returns all differences as text.
 fn differences(changes: &[Change]) -> String {
     let told = |change: &Change| {
         let [one, other] = change.shown();
@@ -48,16 +48,15 @@ fn differences(changes: &[Change]) -> String {
     changes.iter().map(told).collect::<Vec<_>>().join("; ")
 }
 
-/// What must be the same in all runs, so that their scores mean the same.
+/// The parts that must be the same in all runs for their scores to have the same meaning.
 const EVERYWHERE: [&str; 4] = ["space", "primitives", "goal", "evaluator"];
 
-/// Refuses to compare runs whose scores mean different things, and groups that are no samples of one kind of search.
-/// All runs must have the same space, primitives, goal and evaluator; those of a group moreover the same searcher,
-/// pruner and number of workers, where it is known, and different seeds. A run comes with its name, for
-/// messages.
+/// Checks that runs can be compared. All runs must have the same space, primitives, goal and evaluator. The runs of a
+/// group must also have the same searcher, the same pruner and, if it is known, the same number of workers, and
+/// different seeds. Each run comes with its name, which is used in messages.
 ///
 /// # Errors
-/// [`CompareError`] for the first two runs that do not go together, or two groups of one name.
+/// [`CompareError`] for the first two runs that cannot be compared, or if two groups have the same name.
 pub fn check_comparable(groups: &[(String, Vec<(String, Setup)>)]) -> Result<(), CompareError> {
     let mut names: Vec<_> = groups.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
@@ -72,7 +71,7 @@ pub fn check_comparable(groups: &[(String, Vec<(String, Setup)>)]) -> Result<(),
     groups.iter().try_for_each(|(group, runs)| check_group(group, runs))
 }
 
-/// Refuses a group that is not one kind of search with several seeds.
+/// Checks that a group is one kind of search with several seeds.
 fn check_group(group: &str, runs: &[(String, Setup)]) -> Result<(), CompareError> {
     for (at, (run, setup)) in runs.iter().enumerate() {
         for (other, earlier) in &runs[..at] {
@@ -92,7 +91,7 @@ fn check_group(group: &str, runs: &[(String, Setup)]) -> Result<(), CompareError
     Ok(())
 }
 
-/// How the numbers of workers differ.
+/// Returns the difference between the numbers of workers.
 fn workers(one: &Setup, other: &Setup) -> Option<Change> {
     let text = |setup: &Setup| {
         let workers = setup.workers?;

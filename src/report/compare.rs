@@ -1,4 +1,4 @@
-//! Several searches beside each other.
+//! Comparison of several searches.
 
 use std::path::Path;
 
@@ -26,10 +26,10 @@ use crate::{
 
 const NAME: &str = "compare";
 
-/// Draws of the bootstrap behind an interval.
+/// Number of bootstrap draws for an interval.
 const RESAMPLES: u64 = 2000;
 
-/// The best score so far after each evaluation of whole sequences.
+/// Returns the best score so far after each evaluation of a whole sequence.
 fn best_so_far(study: &Study) -> Vec<f64> {
     let goal = study.goal();
     let best = |best: &mut f64, value: f64| {
@@ -39,7 +39,8 @@ fn best_so_far(study: &Study) -> Vec<f64> {
     study.observations().map(|o| o.value).scan(f64::NEG_INFINITY, best).collect()
 }
 
-/// The mean over searches of the best score so far, after each evaluation that all searches of the group have.
+/// Returns the mean over searches of the best score so far, up to the number of evaluations that all searches of the
+/// group have.
 fn curve(studies: &[Study]) -> Vec<Estimate> {
     let curves: Vec<_> = studies.iter().map(best_so_far).collect();
     let length = curves.iter().map(Vec::len).min().unwrap_or(0);
@@ -50,11 +51,11 @@ fn curve(studies: &[Study]) -> Vec<Estimate> {
     (0..length).filter_map(at).collect()
 }
 
-/// The best score so far of several groups of searches: the mean over a group's searches with its 95 % bootstrap
-/// interval, as far as all of a group have got.
+/// Draws the best score so far of several groups of searches: the mean over the searches of a group, with its 95 %
+/// bootstrap interval, up to the number of evaluations that all of them have.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn compare(groups: &[(String, Vec<Study>)]) -> Result<Figure, PlotError> {
     let curves: Vec<_> = groups.iter().map(|(name, studies)| (name, curve(studies))).collect();
     let rows = curves.iter().flat_map(|(name, curve)| {
@@ -72,22 +73,23 @@ pub fn compare(groups: &[(String, Vec<Study>)]) -> Result<Figure, PlotError> {
     })
 }
 
-/// The same for a phone.
+/// Draws the same for a phone.
 fn narrow(groups: &[(String, Vec<Study>)]) -> Result<String, PlotError> {
     let curves: Vec<_> = groups.iter().map(|(name, studies)| (name, curve(studies))).collect();
     draw(NAME, (Room::narrow(0).width as u32, 320), |area, hints| paint(&curves, score(groups), area, hints))
 }
 
-/// What the searches optimise.
+/// Returns the name of the score that the searches optimise.
 fn score(groups: &[(String, Vec<Study>)]) -> &str {
     groups.iter().flat_map(|(_, studies)| studies).next().map_or("score", |study| &study.goal().score)
 }
 
-/// Writes a page that compares groups of searches, such as one searcher under several seeds: the curves of [`compare`]
-/// and a table of what each group ended with. [`check_comparable`](super::check_comparable) says whether they may be.
+/// Writes a page that compares groups of searches, such as one searcher with several seeds: the curves of [`compare`]
+/// and a table of the final results. Check with [`check_comparable`](super::check_comparable) first whether the
+/// searches can be compared.
 ///
 /// # Errors
-/// [`PageError`] when the figure cannot be drawn or the file cannot be written.
+/// [`PageError`] if the figure cannot be drawn or the file cannot be written.
 pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>) -> Result<(), PageError> {
     let path = path.as_ref();
     let row = |(name, studies): &(String, Vec<Study>)| {

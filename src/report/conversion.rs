@@ -1,4 +1,4 @@
-//! What a conversion found: the damage per layer, and quality over cost by method.
+//! The page of a conversion: the damage per layer, and quality over cost for each method.
 
 use std::{io, path::Path};
 
@@ -23,28 +23,29 @@ use crate::{
     convert::{Choice, Damages},
     durable,
     primitive::Symbol,
-    text::{exact, number},
+    text::{exact, number, quantity},
 };
 
 const DAMAGES: &str = "damages";
 const QUALITY: &str = "quality";
 
-/// A page that cannot be written.
+/// The error of a page that cannot be written.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConversionPageError {
-    /// A picture.
+    /// A figure cannot be drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
-    /// The file.
+    /// The file cannot be written.
     #[error("the page cannot be written")]
     Io(#[from] io::Error),
 }
 
-/// Writes a page with the damage of every replacement, quality over cost by method, and a table of all choices.
-/// `cost` says what the choices' costs count, such as `bytes of cache at 4096 tokens`; bytes are shown in larger units.
+/// Writes a page with the damage of each replacement, quality over cost for each method, and a table of all choices.
+/// `cost` names what the costs count, such as `bytes of cache at 4096 tokens`. Bytes are shown in larger units.
 ///
 /// # Errors
-/// [`ConversionPageError`] when there is nothing to draw or the file cannot be written.
+/// [`ConversionPageError`] if there is nothing to draw or the file cannot be written.
 pub fn write_conversion(
     path: &Path,
     parent: &str,
@@ -53,7 +54,8 @@ pub fn write_conversion(
     cost: &str,
 ) -> Result<(), ConversionPageError> {
     let narrow = picture(choices, cost, Room::narrow(360))?;
-    let figures = shell::adaptive(&quality(choices, cost)?, &narrow) + &shell::figure(&self::damages(damages)?);
+    let map = heat_map(damages, Room::narrow(0))?;
+    let figures = shell::adaptive(&quality(choices, cost)?, &narrow) + &shell::adaptive(&self::damages(damages)?, &map);
     let title = format!("{parent} as a hybrid");
     let body = format!(
         "<h1>{}</h1>\n<p class=\"soft\">Divergence from the parent's next-token distributions, on text that was kept apart \
@@ -85,71 +87,143 @@ fn table(choices: &[Choice], cost: &str) -> String {
     shell::table_with_scale("choices", &heads, &rows, shell::SHOWN, Some((3, &axis)))
 }
 
-/// A heat map: the divergence of the parent with one layer replaced, by layer and what stands there. Darker is worse,
+/// Draws a heat map of the divergence of the parent with one layer replaced, by layer and replacement. Darker is worse,
 /// on a logarithmic scale.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
-pub fn damages(damages: &Damages) -> Result<Figure, PlotError> {
-    let mut symbols: Vec<Symbol> = damages.keys().map(|&(_, symbol)| symbol).collect();
-    symbols.sort_unstable();
-    symbols.dedup();
-    let mut layers: Vec<usize> = damages.keys().map(|&(layer, _)| layer).collect();
-    layers.dedup();
+/// [`PlotError`] if the drawing library returns an error.
+pub(crate) fn damages(damages: &Damages) -> Result<Figure, PlotError> {
     let rows = damages
         .iter()
         .map(|(&(layer, symbol), &damage)| vec![(layer + 1).to_string(), symbol.to_string(), exact(damage)]);
-    let width = (900 / layers.len().max(1) as i32).clamp(18, 64);
-    let size = (LEFT + width * layers.len() as i32 + 12, TOP + HEIGHT * symbols.len() as i32 + 12);
     Ok(Figure {
         name: DAMAGES,
         title: "Damage of every replacement alone".into(),
-        caption: "KL of the parent with this layer replaced; darker is worse".into(),
+        caption: format!("KL of the parent with this layer replaced{}; darker is worse", range(damages)),
         csv: csv(&["layer", "primitive", "kl"], rows),
-        svg: figure::draw(DAMAGES, (size.0 as u32, size.1 as u32), |area, hints| {
-            paint(damages, &symbols, &layers, width, area, hints)
-        })?,
+        svg: heat_map(damages, Room::wide(0))?,
     })
 }
 
-/// Left of the cells, for the letters.
-const LEFT: i32 = 44;
-/// Above the cells, for the numbers of the layers.
-const TOP: i32 = 26;
-/// Height of a cell in pixels.
-const HEIGHT: i32 = 40;
-
-fn paint(damages: &Damages, symbols: &[Symbol], layers: &[usize], width: i32, area: &Area, hints: &mut Hints) -> Drawn {
-    const LEAST: f64 = 1e-6;
-    let log = |damage: f64| damage.max(LEAST).ln();
-    let values = damages.values().filter(|damage| damage.is_finite()).map(|&damage| log(damage));
-    let (low, high) =
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-    for (column, &layer) in layers.iter().enumerate() {
-        let left = LEFT + width * column as i32;
-        write(area, &(layer + 1).to_string(), (left + width / 2, TOP / 2), 12, GREY, HPos::Center)?;
-        for (row, &symbol) in symbols.iter().enumerate() {
-            let Some(&damage) = damages.get(&(layer, symbol)) else { continue };
-            let top = TOP + HEIGHT * row as i32;
-            let corners = [(left, top), (left + width - 2, top + HEIGHT - 2)];
-            let place = if high > low { ((log(damage) - low) / (high - low)).clamp(0.0, 1.0) } else { 0.5 };
-            let mix = |from: f64, to: f64| (from + (to - from) * place) as u8;
-            fill(area, corners, RGBColor(mix(250.0, 158.0), mix(236.0, 42.0), mix(228.0, 43.0)))?;
-            hints.area(corners, &format!("{symbol} at layer {}: KL {}", layer + 1, number(damage, 5)));
-        }
+/// Returns the smallest and the largest finite damage as text, or an empty text if there is none.
+fn range(damages: &Damages) -> String {
+    let finite = || damages.values().copied().filter(|damage| damage.is_finite());
+    match (finite().reduce(f64::min), finite().reduce(f64::max)) {
+        (Some(low), Some(high)) => format!(", {} nats per token", units::range(quantity(low), quantity(high))),
+        _ => String::new(),
     }
-    for (row, symbol) in symbols.iter().enumerate() {
-        let middle = TOP + HEIGHT * row as i32 + HEIGHT / 2;
-        write(area, &symbol.to_string(), (LEFT / 2, middle), 15, INK, HPos::Center)?;
-    }
-    Ok(())
 }
 
-/// Divergence over cost, a line per method.
+/// Draws the heat map in the width of `room`. Its height depends on the numbers of layers and symbols.
+fn heat_map(damages: &Damages, room: Room) -> Result<String, PlotError> {
+    let map = HeatMap::new(damages, room);
+    let height = map.blocks() as i32 * map.block_height();
+    figure::draw(DAMAGES, (room.width as u32, height as u32), |area, hints| map.paint(area, hints))
+}
+
+/// Space left of the cells for the letters, and right of them, in pixels.
+const LEFT: i32 = 44;
+const RIGHT: i32 = 12;
+/// Space above the cells for the numbers of the layers, and below them, in pixels.
+const TOP: i32 = 26;
+const BELOW: i32 = 12;
+/// Height of a cell and its smallest width, in pixels.
+const HEIGHT: i32 = 40;
+const NARROWEST: i32 = 18;
+
+/// A heat map. Layers that do not fit side by side continue in another block below.
+struct HeatMap<'a> {
+    damages: &'a Damages,
+    symbols: Vec<Symbol>,
+    layers: Vec<usize>,
+    /// Layers per block.
+    columns: usize,
+    /// Width of a cell, in pixels.
+    width: i32,
+    /// The logarithms of the smallest and the largest damage.
+    low: f64,
+    high: f64,
+}
+
+impl<'a> HeatMap<'a> {
+    fn new(damages: &'a Damages, room: Room) -> Self {
+        let mut symbols: Vec<Symbol> = damages.keys().map(|&(_, symbol)| symbol).collect();
+        symbols.sort_unstable();
+        symbols.dedup();
+        let mut layers: Vec<usize> = damages.keys().map(|&(layer, _)| layer).collect();
+        layers.dedup();
+        let within = room.width - LEFT - RIGHT;
+        let most = (within / NARROWEST).max(1) as usize;
+        let blocks = layers.len().div_ceil(most).max(1);
+        let columns = layers.len().div_ceil(blocks).max(1);
+        let values = || damages.values().filter(|damage| damage.is_finite()).map(|&damage| log(damage));
+        Self {
+            damages,
+            symbols,
+            columns,
+            width: within / columns as i32,
+            low: values().fold(f64::INFINITY, f64::min),
+            high: values().fold(f64::NEG_INFINITY, f64::max),
+            layers,
+        }
+    }
+
+    fn blocks(&self) -> usize {
+        self.layers.len().div_ceil(self.columns).max(1)
+    }
+
+    fn block_height(&self) -> i32 {
+        TOP + HEIGHT * self.symbols.len() as i32 + BELOW
+    }
+
+    fn paint(&self, area: &Area, hints: &mut Hints) -> Drawn {
+        for (block, layers) in self.layers.chunks(self.columns).enumerate() {
+            let top = block as i32 * self.block_height();
+            for (column, &layer) in layers.iter().enumerate() {
+                let left = LEFT + self.width * column as i32;
+                let number = (layer + 1).to_string();
+                write(area, &number, (left + self.width / 2, top + TOP / 2), 12, GREY, HPos::Center)?;
+                self.paint_column(layer, (left, top + TOP), area, hints)?;
+            }
+            for (row, symbol) in self.symbols.iter().enumerate() {
+                let middle = top + TOP + HEIGHT * row as i32 + HEIGHT / 2;
+                write(area, &symbol.to_string(), (LEFT / 2, middle), 15, INK, HPos::Center)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws the cells of one layer from this corner down.
+    fn paint_column(&self, layer: usize, (left, top): (i32, i32), area: &Area, hints: &mut Hints) -> Drawn {
+        for (row, &symbol) in self.symbols.iter().enumerate() {
+            let Some(&damage) = self.damages.get(&(layer, symbol)) else { continue };
+            let top = top + HEIGHT * row as i32;
+            let corners = [(left, top), (left + self.width - 2, top + HEIGHT - 2)];
+            fill(area, corners, self.colour(damage))?;
+            hints.area(corners, &format!("{symbol} at layer {}: KL {}", layer + 1, number(damage, 5)));
+        }
+        Ok(())
+    }
+
+    fn colour(&self, damage: f64) -> RGBColor {
+        let share = (log(damage) - self.low) / (self.high - self.low);
+        let place = if self.high > self.low { share.clamp(0.0, 1.0) } else { 0.5 };
+        let mix = |from: f64, to: f64| (from + (to - from) * place) as u8;
+        RGBColor(mix(250.0, 158.0), mix(236.0, 42.0), mix(228.0, 43.0))
+    }
+}
+
+/// Returns the logarithm of a damage, which may be 0.
+fn log(damage: f64) -> f64 {
+    const LEAST: f64 = 1e-6;
+    damage.max(LEAST).ln()
+}
+
+/// Draws divergence over cost, with one line per method.
 ///
 /// # Errors
-/// [`PlotError`] when there is nothing to draw or the drawing library refuses.
-pub fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotError> {
+/// [`PlotError`] if there is nothing to draw or the drawing library returns an error.
+pub(crate) fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotError> {
     if choices.is_empty() {
         return Err(PlotError { name: QUALITY, reason: "nothing was chosen".into() });
     }
@@ -171,7 +245,7 @@ fn picture(choices: &[Choice], cost: &str, room: Room) -> Result<String, PlotErr
     figure::draw(QUALITY, (room.width as u32, room.height as u32), |area, _| lines(area, choices, cost, room))
 }
 
-/// What the bytes are of, where `cost` counts bytes.
+/// Returns what the bytes measure, if `cost` counts bytes.
 fn of_bytes(cost: &str) -> Option<&str> {
     cost.strip_prefix("bytes of ")
 }
@@ -194,6 +268,7 @@ fn lines(area: &Area, choices: &[Choice], cost: &str, room: Room) -> Drawn {
     let within = room.width - BESIDE - MARGIN;
     let y = Axis::upward(choices.iter().map(|choice| choice.kl));
     let x = Axis::upward(choices.iter().map(|choice| choice.cost as f64 * unit));
+    let digits = if x.range().end < 10.0 { 1 } else { 0 };
     let mut chart = ChartBuilder::on(area)
         .margin(MARGIN)
         .margin_top(legend_height(&keys, within) + 8)
@@ -206,7 +281,7 @@ fn lines(area: &Area, choices: &[Choice], cost: &str, room: Room) -> Drawn {
         .x_desc(title)
         .x_labels(room.labels())
         .y_desc("KL, nats per token")
-        .x_label_formatter(&|tick| x.label(*tick, 1))
+        .x_label_formatter(&|tick| x.label(*tick, digits))
         .y_label_formatter(&|tick| y.label(*tick, 2))
         .label_style(("sans-serif", room.letters()))
         .draw()?;
@@ -221,22 +296,31 @@ fn lines(area: &Area, choices: &[Choice], cost: &str, room: Room) -> Drawn {
     legend(area, &keys, (BESIDE, 0), within)
 }
 
-/// The method without the number of its seed: searches share a colour.
+/// Returns the method without the number of its seed, so that searches with different seeds share a colour.
 fn kind(method: &str) -> &str {
     method.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end()
 }
 
-/// Pixels around the plot, and left of it.
+/// Margins around the plot and left of it, in pixels.
 const MARGIN: i32 = 14;
 const BESIDE: i32 = MARGIN + 58;
 
-/// Costs are drawn in these units.
+/// The unit of costs in bytes.
 const MIB: f64 = 1_048_576.0;
 const MILLION: f64 = 1e6;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_that_do_not_fit_continue_below() {
+        let known: Damages = (0..30).map(|layer| ((layer, Symbol::SLIDING_WINDOW), 0.1 * layer as f64)).collect();
+        let blocks = |room| HeatMap::new(&known, room).blocks();
+        assert_eq!([blocks(Room::wide(0)), blocks(Room::narrow(0))], [1, 2]);
+        let svg = heat_map(&known, Room::narrow(0)).unwrap();
+        assert_eq!(svg.matches("<title>").count(), 30);
+    }
 
     #[test]
     fn a_page_shows_every_method_and_layer() {
@@ -260,7 +344,9 @@ mod tests {
         assert!(
             page.contains("a &lt;parent&gt;") && page.contains("uniform") && page.contains("S at layer 3: KL 0.001")
         );
-        assert_eq!(damages(&known).unwrap().csv.lines().nth(1).unwrap(), "1,S,0.5");
+        let figure = damages(&known).unwrap();
+        assert_eq!(figure.csv.lines().nth(1).unwrap(), "1,S,0.5");
+        assert!(figure.caption.contains("0.001 to 0.5 nats"), "{}", figure.caption);
         assert!(quality(&[], "bytes").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! How the best trial and the median trial learned.
+//! The learning curves of the best and of the median trial.
 
 use plotters::{
     chart::ChartBuilder,
@@ -19,11 +19,11 @@ use crate::{
 };
 
 const NAME: &str = "curves";
-/// Tasks that are drawn; the numbers have all.
+/// The maximum number of tasks that are drawn. The numbers have all.
 const PANELS: usize = 6;
-/// Points of a line that tell their value.
+/// The maximum number of points of a line with a tooltip.
 const HINTS: usize = 40;
-/// Points of a line that are drawn.
+/// The maximum number of points of a line.
 const POINTS: usize = 300;
 /// The lines of every panel.
 const LINES: [(&str, RGBColor); 2] = [("best", ORANGE), ("median", BLUE)];
@@ -37,12 +37,12 @@ struct Panel {
     lines: [Line; 2],
 }
 
-/// The validation accuracy of the best and of the median trial over their training, a panel per task; where an
-/// evaluator has no tasks, the intermediate values that it reported. `None` where no trial has either, or there is one
-/// trial alone.
+/// Draws the validation accuracy of the best and of the median trial during their training, one panel per task. For
+/// evaluators without tasks, it draws the intermediate values that they reported. Returns `None` if no trial has
+/// either, or if there is only one trial.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub(crate) fn curves(study: &Study) -> Result<Option<Figure>, PlotError> {
     let Some((chosen, panels)) = panels(study) else { return Ok(None) };
     let rows = panels.iter().flat_map(|panel| {
@@ -70,12 +70,13 @@ pub(crate) fn curves(study: &Study) -> Result<Option<Figure>, PlotError> {
     }))
 }
 
-/// The same for a phone.
+/// Draws the same for a phone.
 pub(super) fn narrow(study: &Study) -> Result<Option<String>, PlotError> {
     panels(study).map(|(_, panels)| picture(&panels, Room::narrow(250))).transpose()
 }
 
-/// The best and the median trial: of an even number the lower one of the two in the middle.
+/// Returns the best and the median trial. For an even number of trials, the median is the lower one of the two in the
+/// middle.
 fn chosen(study: &Study) -> Option<[Observation<'_>; 2]> {
     let best = study.best()?;
     let mut all: Vec<_> = study.observations().collect();
@@ -108,7 +109,7 @@ fn panels(study: &Study) -> Option<([Observation<'_>; 2], Vec<Panel>)> {
     Some((chosen, panels))
 }
 
-/// The panels side by side, or one below the other where there is little room; each has the height of the room.
+/// Draws the panels side by side, or one below the other if there is little room. Each has the height of the room.
 fn picture(panels: &[Panel], room: Room) -> Result<String, PlotError> {
     const LEGEND: i32 = 26;
     let panels = &panels[..panels.len().min(PANELS)];
@@ -129,7 +130,7 @@ fn picture(panels: &[Panel], room: Room) -> Result<String, PlotError> {
     })
 }
 
-/// The first word of a task's name, which its settings follow.
+/// Returns the first word of a task's name, before its settings.
 fn short(name: &str) -> &str {
     name.split_whitespace().next().unwrap_or(name)
 }

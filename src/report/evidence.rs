@@ -1,4 +1,4 @@
-//! Scores beside published numbers.
+//! Scores compared with published results.
 
 use plotters::{
     chart::ChartBuilder,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 const NAME: &str = "evidence";
-/// Width and height of a panel in pixels.
+/// Width and height of a panel, in pixels.
 const PANEL: (u32, u32) = (540, 380);
 
 /// One layout of a panel.
@@ -30,16 +30,17 @@ struct Point<'a> {
     layout: Architecture,
     value: f64,
     score: f64,
-    /// Standard error of the score over its seeds; zero of a single one.
+    /// Standard error of the score over its seeds, or 0 for a single seed.
     error: f64,
     seeds: usize,
 }
 
-/// A panel for every group of the evidence that has pairs, and two layouts with scores: the score over the published
-/// number, turned so that the better is on the right. `scores` gives those of a layout, one per seed.
+/// Draws one panel for each group of the evidence that has pairs and at least two layouts with scores: the score over
+/// the published result, oriented so that the better is on the right. `scores` returns the scores of a layout, one per
+/// seed.
 ///
 /// # Errors
-/// [`PlotError`] when there is nothing to draw or the drawing library refuses.
+/// [`PlotError`] if there is nothing to draw or the drawing library returns an error.
 pub fn evidence(evidence: &Evidence, scores: impl Fn(&Architecture) -> Vec<f64>) -> Result<Figure, PlotError> {
     let groups: Vec<&Group> = evidence.groups().iter().filter(|group| !group.pairs.is_empty()).collect();
     if groups.is_empty() {
@@ -98,7 +99,7 @@ fn draw(root: &Area, hints: &mut Hints, panels: &[Vec<Point>], columns: u32) -> 
 
 fn panel(area: &Area, hints: &mut Hints, points: &[Point]) -> Drawn {
     let Some(Point { group, .. }) = points.first() else { return Ok(()) };
-    // Turned so that the better is on the right.
+    // Oriented so that the better is on the right.
     let turn = |value: f64| if group.lower_is_better { -value } else { value };
     let across = Axis::new(points.iter().map(|point| turn(point.value)));
     let bars: Vec<_> = points.iter().map(|point| (point.score, Some(point.error))).collect();
@@ -124,7 +125,7 @@ fn panel(area: &Area, hints: &mut Hints, points: &[Point]) -> Drawn {
         let [low, high] = up.bar(point.score, point.error);
         chart.draw_series([PathElement::new([(at.0, low), (at.0, high)], GREY)])?;
         chart.draw_series([Circle::new(at, 3, BLUE.filled())])?;
-        // Names stay inside: those of points on the right stand on their left.
+        // Names stay inside the panel: for points on the right, they are written to the left.
         let (side, away) = if across.share(turn(point.value)) > 0.6 { (HPos::Right, -6) } else { (HPos::Left, 6) };
         let style = ("sans-serif", 10).into_text_style(area).color(&GREY).pos(Pos::new(side, VPos::Center));
         chart.draw_series([EmptyElement::at(at) + Text::new(label(point.name), (away, -6), style)])?;

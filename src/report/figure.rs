@@ -1,4 +1,4 @@
-//! A picture with the numbers it shows, and what all pictures share.
+//! A figure with its numbers, and what all figures share.
 
 use std::{error::Error, io, path::Path};
 
@@ -18,36 +18,36 @@ use thiserror::Error;
 use super::axis::Axis;
 use crate::{durable, primitive::Symbol, space::Architecture, text};
 
-/// A picture and the numbers it shows.
+/// A figure and the numbers that it shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// Its name in files, such as `trials`.
+    /// The name of its files, such as `trials`.
     pub name: &'static str,
-    /// What it shows.
+    /// The title.
     pub title: String,
-    /// How to read it.
+    /// The caption, which says how to read the figure.
     pub caption: String,
-    /// An SVG document.
+    /// The picture as an SVG document.
     pub svg: String,
-    /// The numbers: comma-separated, with a line of names.
+    /// The numbers as comma-separated values, with a line of names.
     pub csv: String,
 }
 
-/// A picture that cannot be drawn.
+/// The error of a figure that cannot be drawn.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the figure {name} cannot be drawn: {reason}")]
 pub struct PlotError {
-    /// Which one.
+    /// The name of the figure.
     pub name: &'static str,
-    /// The drawing library's words.
+    /// The message of the drawing library.
     pub reason: String,
 }
 
 impl Figure {
-    /// Writes `NAME.svg` and `NAME.csv` into `folder`, each in one step.
+    /// Writes `NAME.svg` and `NAME.csv` into `folder`, each atomically.
     ///
     /// # Errors
-    /// The system's, where a file cannot be written.
+    /// The I/O error if a file cannot be written.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         durable::write_in(&folder.join(self.name).with_extension("svg"), self.svg.as_bytes())?;
         durable::write_in(&folder.join(self.name).with_extension("csv"), self.csv.as_bytes())

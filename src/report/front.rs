@@ -1,4 +1,4 @@
-//! The front of a search for several objectives.
+//! The front of a search with several objectives.
 
 use plotters::{
     chart::ChartBuilder,
@@ -24,22 +24,22 @@ use crate::{
 };
 
 const NAME: &str = "front";
-/// Pixels around the plots, and left of them.
+/// Margins around the plots and left of them, in pixels.
 const MARGIN: i32 = 12;
 const LEFT: i32 = MARGIN + 60;
 /// The colour of a band.
 const SHADE: RGBColor = RGBColor(242, 244, 248);
 
-/// The goal's score of every trial against the second objective, with bars of one standard error: the front as a line,
-/// bands of the second objective as shades, baselines and published hybrids as lines at their known costs, with a cross
-/// where they were evaluated, trials that were added by hand, such as published layouts, as triangles,
-/// and what was merged as squares. `None` for a goal of one objective.
+/// Draws the goal's score of each trial against the second objective, with bars of one standard error. The front is a
+/// line, the bands of the second objective are shaded, and the merged architectures are squares. Baselines and
+/// published hybrids are lines at their known costs, with a cross if they were evaluated. Trials that were added by
+/// hand, such as published layouts, are triangles. Returns `None` for a goal with one objective.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
-pub fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
-    let Some(second) = study.goal().objectives().nth(1) else { return Ok(None) };
-    let pooled = study.pooled();
+/// [`PlotError`] if the drawing library returns an error.
+pub(crate) fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
+    let Some(content) = Content::new(study) else { return Ok(None) };
+    let pooled = &content.pooled;
     let count = pooled.front().len();
     let others = study.goal().objectives().count() - 2;
     let rest = if others > 0 { format!("; {others} more objectives decide about the front") } else { String::new() };
@@ -47,31 +47,47 @@ pub fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
         name: NAME,
         title: "The front".into(),
         caption: format!("{count} of {} sequences are beaten by no other{rest}", pooled.observations().count()),
-        svg: picture(&pooled, &second, Room::wide(380))?,
-        csv: numbers(&pooled),
+        svg: picture(&content, Room::wide(380))?,
+        csv: numbers(pooled),
     }))
 }
 
-/// The same for a phone.
+/// Draws the same for a phone.
 pub(super) fn narrow_front(study: &Study) -> Result<Option<String>, PlotError> {
-    let Some(second) = study.goal().objectives().nth(1) else { return Ok(None) };
-    picture(&study.pooled(), &second, Room::narrow(360)).map(Some)
+    Content::new(study).map(|content| picture(&content, Room::narrow(360))).transpose()
 }
 
-fn picture(study: &Study, second: &Objective, room: Room) -> Result<String, PlotError> {
-    draw(NAME, (room.width as u32, room.height as u32), |area, hints| paint(study, second, room, area, hints))
+/// The content of the picture of a front.
+struct Content {
+    /// The study, with one observation per architecture.
+    pooled: Study,
+    second: Objective,
+    bands: Vec<Band>,
 }
 
-/// The hypervolume after every trial, above the [reference](Study::reference) of all; `None` for a goal of one
-/// objective.
+impl Content {
+    /// Returns the content for a study, or `None` for a goal with one objective.
+    fn new(study: &Study) -> Option<Self> {
+        let second = study.goal().objectives().nth(1)?;
+        let bands = bands(study, &second.of);
+        Some(Self { pooled: study.pooled(), second, bands })
+    }
+}
+
+fn picture(content: &Content, room: Room) -> Result<String, PlotError> {
+    draw(NAME, (room.width as u32, room.height as u32), |area, hints| paint(content, room, area, hints))
+}
+
+/// Draws the hypervolume after each trial, above the [reference](Study::reference) of all. Returns `None` for a goal
+/// with one objective.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
-pub fn hypervolume(study: &Study) -> Result<Option<Figure>, PlotError> {
+/// [`PlotError`] if the drawing library returns an error.
+pub(crate) fn hypervolume(study: &Study) -> Result<Option<Figure>, PlotError> {
     Ok(hypervolumes(study)?.map(|(figure, _)| figure))
 }
 
-/// The hypervolume after every trial, and the same picture for a phone: each point takes time.
+/// Draws the hypervolume after each trial, in both widths, because the hypervolumes take time.
 pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, PlotError> {
     const NAME: &str = "hypervolume";
     if !study.goal().has_several() {
@@ -79,7 +95,7 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     }
     let reference = study.reference().unwrap_or_default();
     let seen: Vec<_> = study.observations().map(|seen| seen.trial.id).collect();
-    // Of very many trials every so many: each point is a hypervolume of its own.
+    // For very many trials, only every n-th: each point is a hypervolume of its own.
     let step = seen.len().div_ceil(200).max(1);
     let at = |end: usize| {
         let last = seen[end];
@@ -114,7 +130,7 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     Ok(Some((figure, picture(Room::narrow(240))?)))
 }
 
-/// Percent of the last hypervolume by trial.
+/// Draws percentages of the last hypervolume, by trial.
 fn paint_hypervolume(shares: &[(f64, f64)], last: f64, room: Room, area: &Area) -> Drawn {
     let axis = Axis::upward([100.0]);
     let line: Vec<_> = shares.iter().map(|&(trial, share)| (trial, axis.at(share))).collect();
@@ -138,7 +154,7 @@ fn paint_hypervolume(shares: &[(f64, f64)], last: f64, room: Room, area: &Area) 
     Ok(())
 }
 
-/// A value of an objective of an observation.
+/// Returns the value of an objective of an observation.
 fn value(seen: &Observation<'_>, objective: &Objective) -> Option<f64> {
     seen.report.measured(&objective.of).ok()
 }
@@ -147,7 +163,8 @@ fn first(study: &Study) -> Objective {
     Objective { of: Measure::Score(study.goal().score.clone()), direction: study.goal().direction }
 }
 
-fn paint(study: &Study, second: &Objective, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
+fn paint(content: &Content, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
+    let Content { pooled: study, second, bands } = content;
     let first = first(study);
     let known = references(study, second);
     let xs = study.observations().filter_map(|seen| value(&seen, second));
@@ -158,7 +175,6 @@ fn paint(study: &Study, second: &Objective, room: Room, area: &Area, hints: &mut
     let up = Axis::with_bars(&ys);
     let within = room.width - LEFT - MARGIN;
     let names = Names::new(&known, room.width, |cost| LEFT + (across.share(cost) * f64::from(within)) as i32);
-    let bands = bands(study, &second.of);
     let keys = keys(study, !known.is_empty());
     let top = legend_height(&keys, within) + 8;
     let mut chart = ChartBuilder::on(area)
@@ -183,9 +199,8 @@ fn paint(study: &Study, second: &Objective, room: Room, area: &Area, hints: &mut
         chart.draw_series([Rectangle::new([(left, up.range().start), (right, up.range().end)], SHADE.filled())])?;
     }
     names.draw(area, top, chart.backend_coord(&(across.range().start, up.range().start)).1)?;
-    for reference in &known {
-        let Some(score) = reference.score else { continue };
-        chart.draw_series([Cross::new((across.at(reference.cost), up.at(score)), 8, INK.stroke_width(1))])?;
+    for (cost, score) in known.iter().filter_map(|reference| Some((reference.cost, reference.score?))) {
+        chart.draw_series([Cross::new((across.at(cost), up.at(score)), 8, INK.stroke_width(1))])?;
     }
     let at = |seen: &Observation<'_>| Some((across.at(value(seen, second)?), up.at(value(seen, &first)?)));
     let mut best: Vec<_> = study.front().iter().filter_map(at).collect();
@@ -217,7 +232,7 @@ fn hint(seen: &Observation<'_>, objectives: [&Objective; 2]) -> String {
     format!("{}, {}: {}", seen.trial.id, seen.trial.architecture, values.join(", "))
 }
 
-/// What the marks mean.
+/// Returns the legend.
 fn keys(study: &Study, references: bool) -> Vec<Key<'static>> {
     let has = |origin: Origin| study.observations().any(|seen| seen.trial.origin == origin);
     let mut keys = vec![(Mark::Line, ORANGE, "front"), (Mark::Dot, BLUE, "trial")];
@@ -231,7 +246,7 @@ fn keys(study: &Study, references: bool) -> Vec<Key<'static>> {
     keys
 }
 
-/// One line per sequence: objectives, standard error, whether it is on the front.
+/// Returns one line per sequence: objectives, standard error, and whether it is on the front.
 fn numbers(study: &Study) -> String {
     let objectives: Vec<_> = study.goal().objectives().collect();
     let best: Vec<_> = study.front().iter().map(|seen| seen.trial.id).collect();
@@ -247,12 +262,12 @@ fn numbers(study: &Study) -> String {
     csv(&heads, rows)
 }
 
-/// An architecture per band of the second objective, by N_0 clustering.
+/// Returns one architecture per band of the second objective, by N_0 clustering of the searched trials.
 fn bands(study: &Study, measure: &Measure) -> Vec<Band> {
-    along_front(study, measure, BANDS, &NcClustering::n0()).unwrap_or_default()
+    along_front(&study.searched().pooled(), measure, BANDS, &NcClustering::n0()).unwrap_or_default()
 }
 
-/// The front as a table, and an architecture per band. Costs have units where they are the `target`'s.
+/// Returns the front as a table, and one architecture per band. Costs have units if they are those of the `target`.
 pub(super) fn tables(study: &Study, target: bool) -> String {
     let Some(second) = study.goal().objectives().nth(1) else { return String::new() };
     let pooled = study.pooled();
@@ -283,7 +298,7 @@ pub(super) fn tables(study: &Study, target: bool) -> String {
         ["architecture"].into_iter().chain(objectives.iter().map(|objective| objective.of.name())).collect();
     let rows: Vec<_> = best.iter().map(row).collect();
     let table = shell::table("front-table", &heads, &rows, SHOWN);
-    let rows: Vec<_> = bands(&study.searched().pooled(), &second.of)
+    let rows: Vec<_> = bands(study, &second.of)
         .iter()
         .map(|band| {
             let [low, high] = [band.low, band.high].map(|end| in_units(&second.of, end));
@@ -297,8 +312,8 @@ pub(super) fn tables(study: &Study, target: bool) -> String {
         .collect();
     let heads = [second.of.name(), "sequences", "merged by N_0"];
     format!(
-        "{table}<p class=\"soft\">An architecture for every band, merged from the sequences in it; the best of \
-         them where that one has no place in the band.</p>\n{}",
+        "{table}<p class=\"soft\">One architecture per band, merged from the sequences in it, or the best of them if \
+         the merged one lies outside the band.</p>\n{}",
         shell::table("bands", &heads, &rows, SHOWN)
     )
 }
@@ -358,6 +373,18 @@ mod tests {
         for part in ["id=\"front\"", "id=\"front-table\"", "id=\"bands\"", "id=\"hypervolume\"", " ± 0.01"] {
             assert!(html.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn merged_architectures_make_no_bands() {
+        let edges = |seen: &[(&str, f64, Origin)]| {
+            let bands = Content::new(&study(seen)).unwrap().bands;
+            bands.iter().map(|band| (band.low, band.high, band.observations)).collect::<Vec<_>>()
+        };
+        let searched = [("AAA", 0.9, Origin::Searcher), ("AAM", 0.4, Origin::Searcher)];
+        let merged = ("MMM", 0.5, Origin::Merged);
+        assert_eq!(edges(&searched), [(2.0, 2.0, 1), (3.0, 3.0, 1)]);
+        assert_eq!(edges(&[searched[0], searched[1], merged]), edges(&searched));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How far apart two scores are.
+//! The difference between two scores.
 
 use super::units;
 use crate::{
@@ -6,12 +6,12 @@ use crate::{
     text::number,
 };
 
-/// The difference of one observation's score to another's, and its standard error where both have one.
+/// The difference between the scores of two observations, and its standard error if both have one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Gap {
-    /// Of the scores as they are.
+    /// The difference on the scale of the score.
     pub(super) score: f64,
-    /// The same, turned so that larger is better.
+    /// The same, oriented so that larger is better.
     pub(super) value: f64,
     pub(super) error: Option<f64>,
 }
@@ -31,7 +31,7 @@ impl Gap {
         units::signed(self.score, 4) + &error.unwrap_or_default()
     }
 
-    /// Whether the difference is beyond two standard errors; `None` where there is none known.
+    /// Returns whether the difference is larger than two standard errors, or `None` if its error is not known.
     pub(super) fn is_clear(&self) -> Option<bool> {
         self.error.map(|error| self.value.abs() > 2.0 * error)
     }

@@ -1,4 +1,4 @@
-//! Losses over sizes and over work, as a scaling study measured them.
+//! The losses of a scaling study over model size and over compute.
 
 use plotters::{
     chart::ChartBuilder,
@@ -19,12 +19,12 @@ use crate::{
 const NAME: &str = "isoflop";
 const SIZE: (u32, u32) = (1080, 460);
 
-/// Two pictures. Left: the loss of every training over the size of its model, with the parabola of
-/// every family and budget; the larger the budget, the darker. Right: the best loss over the work, with the power law
-/// of every family. Families that could not be fitted show their trainings alone; trainings that diverged are left out.
+/// Draws two plots. Left: the loss of each training over the size of its model, with the parabola of each family and
+/// budget; larger budgets are darker. Right: the best loss over the compute, with the power law of each family.
+/// Families that could not be fitted show their trainings only, and trainings that diverged are left out.
 ///
 /// # Errors
-/// [`PlotError`] when there is nothing to draw or the drawing library refuses.
+/// [`PlotError`] if there is nothing to draw or the drawing library returns an error.
 pub fn isoflop(measurements: &[Measurement], scalings: &[Scaling]) -> Result<Figure, PlotError> {
     let good: Vec<_> = measurements.iter().filter(|measured| measured.diverged.is_none()).collect();
     if good.is_empty() {
@@ -69,15 +69,15 @@ fn draw(root: &Area, measurements: &[&Measurement], scalings: &[Scaling]) -> Dra
     work(&right, measurements, scalings, &colour)
 }
 
-/// Ends of a logarithmic axis beyond which nothing is drawn.
+/// The largest range of a logarithmic axis.
 const LOG_ENDS: (f64, f64) = (1e-100, 1e100);
 
-/// The value on a logarithmic axis.
+/// Returns the position on a logarithmic axis.
 fn log_place(value: f64) -> f64 {
     value.clamp(LOG_ENDS.0, LOG_ENDS.1)
 }
 
-/// Least and largest of the values, with a margin on a logarithmic axis.
+/// Returns the smallest and the largest value, with a margin on a logarithmic axis.
 fn log_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let values = values.map(|value| log_place(value).ln());
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
@@ -85,7 +85,7 @@ fn log_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     ((low - margin).exp(), (high + margin).exp())
 }
 
-/// The amounts of work, in their order.
+/// Returns the budgets, in ascending order.
 fn budgets(measurements: &[&Measurement]) -> Vec<f64> {
     let mut budgets: Vec<f64> = measurements.iter().map(|measured| measured.budget()).collect();
     budgets.sort_by(f64::total_cmp);
@@ -93,14 +93,14 @@ fn budgets(measurements: &[&Measurement]) -> Vec<f64> {
     budgets
 }
 
-/// Round numbers between `low` and `high`: 1, 2 and 5 times powers of ten.
+/// Returns the round numbers between `low` and `high`: 1, 2 and 5 times powers of ten.
 fn round_numbers(low: f64, high: f64) -> Vec<f64> {
     let powers = (low.log10().floor() as i32..=high.log10().ceil() as i32).map(|power| 10f64.powi(power));
     let numbers = powers.flat_map(|power| [power, 2.0 * power, 5.0 * power]);
     numbers.filter(|number| (low..=high).contains(number)).collect()
 }
 
-/// Loss over size.
+/// Draws the loss over the model size.
 fn sizes(
     area: &Area,
     measurements: &[&Measurement],
@@ -163,13 +163,13 @@ fn sizes(
     Ok(())
 }
 
-/// Logarithms from that of the least of these numbers to that of the largest; all numbers lie in the range.
+/// Returns logarithmic axis positions of the numbers in the range.
 fn places((low, high): (f64, f64), numbers: impl Iterator<Item = f64>) -> impl Iterator<Item = f64> {
     let (from, to) = numbers.fold((high, low), |(from, to), n| (from.min(n), to.max(n)));
     (0..=40).map(move |step| from.ln() + (to / from).ln() * f64::from(step) / 40.0)
 }
 
-/// Best loss over work.
+/// Draws the best loss over the compute.
 fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour: &dyn Fn(&str) -> RGBColor) -> Drawn {
     let (low, high) = log_range(measurements.iter().map(|measured| measured.budget()));
     let axis = Axis::new(scalings.iter().flat_map(|scaling| &scaling.optima).map(|optimum| optimum.loss));
@@ -201,7 +201,7 @@ fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour
             .label(label(&format!("{}: C^{:.3}", scaling.family, scaling.loss.slope.value)))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
         chart.draw_series(scaling.optima.iter().map(|optimum| {
-            // Hollow where the best size is outside of those measured.
+            // Hollow if the best size is outside the measured ones.
             let style = if optimum.within { colour.filled() } else { colour.stroke_width(2) };
             Circle::new((log_place(optimum.budget), axis.at(optimum.loss)), 4, style)
         }))?;
@@ -215,7 +215,7 @@ fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour
     Ok(())
 }
 
-/// `350k`, `1.2M`.
+/// Formats a number of parameters, such as `350k` or `1.2M`.
 fn parameters(count: f64) -> String {
     match count {
         small if small < 1e3 => format!("{small:.0}"),

@@ -1,4 +1,4 @@
-//! How long models take on a device.
+//! The times of models on a device.
 
 use std::{fmt, io, path::Path};
 
@@ -13,11 +13,11 @@ use crate::{
     text::{html as escape, number},
 };
 
-/// The times of layers on a device, as the example `latency` measures them and leaves them in a run's folder.
+/// The times of layers on a device, as the example `latency` measures them and writes them to the folder of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
-    /// Where they were taken.
+    /// The device.
     pub device: String,
     /// The widths of the layers.
     pub dims: Dims,
@@ -26,13 +26,14 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Its name in a run's folder.
+    /// The name of the file in the folder of a run.
     pub const FILE: &str = "latency.json";
 
-    /// Reads the times from a run's folder; `None` where nothing was measured.
+    /// Reads the times from the folder of a run, or returns `None` if nothing was measured.
     ///
     /// # Errors
-    /// The system's, or [`io::ErrorKind::InvalidData`] where the file holds something else. The words name the file.
+    /// The I/O error if the file cannot be read, [`io::ErrorKind::InvalidData`] if it has other contents. The message
+    /// names the file.
     pub fn read(folder: impl AsRef<Path>) -> io::Result<Option<Self>> {
         let path = folder.as_ref().join(Self::FILE);
         let told = |kind, error: &dyn fmt::Display| {
@@ -49,15 +50,16 @@ impl Latency {
         }
     }
 
-    /// Writes the times into a run's folder.
+    /// Writes the times to the folder of a run.
     ///
     /// # Errors
-    /// The system's.
+    /// The I/O error if the file cannot be written.
     pub fn write(&self, folder: impl AsRef<Path>) -> io::Result<()> {
         durable::write_in(&folder.as_ref().join(Self::FILE), &serde_json::to_vec_pretty(self)?)
     }
 
-    /// A table of the models whose every layer was timed, beside the first of them. Empty for models of other widths.
+    /// Returns a table of the models whose layers were all timed, relative to the first of them. Empty for models with
+    /// other widths.
     pub(super) fn section(&self, models: &[(String, &ModelSpec)]) -> String {
         let own = models.iter().filter(|(_, spec)| spec.dims == self.dims);
         let timed: Vec<_> = own.filter_map(|(name, spec)| Some((name, self.times.of(&spec.architecture)?))).collect();

@@ -11,17 +11,17 @@ use crate::{
 };
 
 const NAME: &str = "layers";
-/// Left of the cells, for the letters.
+/// Space left of the cells for the letters, in pixels.
 const LEFT: i32 = 44;
-/// Above the cells, for the numbers of the layers.
+/// Space above the cells for the numbers of the layers, in pixels.
 const TOP: i32 = 26;
-/// Height of a cell in pixels.
+/// Height of a cell, in pixels.
 const HEIGHT: i32 = 40;
 
-/// A heat map: the mean score of the trials that have a primitive at a layer, and how many these are.
+/// Draws a heat map: the mean score of the trials that have a primitive at a layer, and their number.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn layers(study: &Study) -> Result<Figure, PlotError> {
     let rows = rows(study);
     let lines = rows.iter().flat_map(|(symbol, cells)| {
@@ -40,19 +40,19 @@ pub fn layers(study: &Study) -> Result<Figure, PlotError> {
     })
 }
 
-/// The same for a phone.
+/// Draws the same for a phone.
 pub(super) fn narrow(study: &Study) -> Result<String, PlotError> {
     picture(study, &rows(study), Room::narrow(0))
 }
 
-/// As high as there are letters.
+/// Draws the heat map. Its height depends on the number of letters.
 fn picture(study: &Study, rows: &[Row], room: Room) -> Result<String, PlotError> {
     let width = (room.width - LEFT - 4) / study.space().layers().max(1) as i32;
     let size = (room.width as u32, (TOP + HEIGHT * rows.len() as i32) as u32);
     draw(NAME, size, |area, hints| paint(study, rows, width.max(4), area, hints))
 }
 
-/// A letter and its cell at each layer.
+/// A letter and its cell for each layer.
 type Row = (Symbol, Vec<Cell>);
 
 fn rows(study: &Study) -> Vec<Row> {
@@ -110,17 +110,18 @@ fn paint(study: &Study, rows: &[Row], width: i32, area: &Area, hints: &mut Hints
     Ok(())
 }
 
-/// How far the value is from `low` to `high`; of halves, so that nothing overflows.
+/// Returns the position of `value` between `low` and `high`, from 0 to 1. Halves are subtracted, so that nothing
+/// overflows.
 fn share(value: f64, low: f64, high: f64) -> f64 {
     (0.5 * value - 0.5 * low) / (0.5 * high - 0.5 * low)
 }
 
-/// Pixels that a label of two digits needs beyond a cell.
+/// Returns the number of pixels by which a label of two digits is wider than a cell.
 const fn space_for_label() -> i32 {
     17
 }
 
-/// From pale to blue.
+/// Returns a colour from pale to blue.
 fn shade(place: f64) -> RGBColor {
     let mix = |from: f64, to: f64| (from + (to - from) * place.clamp(0.0, 1.0)) as u8;
     RGBColor(mix(228.0, 33.0), mix(236.0, 84.0), mix(246.0, 166.0))

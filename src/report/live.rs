@@ -14,10 +14,10 @@ use crate::{
     study::{Event, Study, TrialId},
 };
 
-/// Writes the [`Page`] of a search to a file while it runs and at the end, but not more often than once in a while:
-/// open it in a browser, which reads it again by itself as long as the search runs.
+/// Writes the [`Page`] of a search to a file while it runs, at limited intervals, and at the end. While the search
+/// runs, a browser reloads the page automatically.
 ///
-/// A page that cannot be written is left out; the search goes on.
+/// If a page cannot be written, the search continues.
 #[derive(Debug)]
 pub struct LivePage {
     path: PathBuf,
@@ -27,12 +27,12 @@ pub struct LivePage {
     pause: Duration,
     next: Option<Instant>,
     running: Running,
-    /// As of the last event.
+    /// The study as of the last event.
     study: Option<Study>,
 }
 
 impl LivePage {
-    /// Writes to `path`, at most every ten seconds.
+    /// Creates an observer that writes to `path`, at most every ten seconds.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -46,25 +46,25 @@ impl LivePage {
         }
     }
 
-    /// Waits at least so long between two pages; in any case twenty times as long as a page takes to be made.
+    /// Sets the minimum time between two pages. It is at least twenty times the time that a page takes to be made.
     #[must_use]
     pub fn pause(self, pause: Duration) -> Self {
         Self { pause, ..self }
     }
 
-    /// Under another title.
+    /// Sets the title.
     #[must_use]
     pub fn title(self, title: impl Into<String>) -> Self {
         Self { title: title.into(), ..self }
     }
 
-    /// With the command that runs the search again.
+    /// Sets the command that runs the search again.
     #[must_use]
     pub fn command(self, command: impl Into<String>) -> Self {
         Self { command: Some(command.into()), ..self }
     }
 
-    /// Writes a page, of a search that runs if `live`.
+    /// Writes the page; `live` says whether the search is still running.
     fn write(&mut self, study: &Study, live: bool) {
         let start = Instant::now();
         let mut page = Page::new(study).title(self.title.as_str());
@@ -78,7 +78,7 @@ impl LivePage {
             self.running.reload = self.pause.as_secs().max(1);
             page = page.live(&self.running);
         }
-        // What shows a search must not end it.
+        // An observer must not end the search.
         let _ = page.write(&self.path);
         self.next = Some(Instant::now() + self.pause.max(20 * start.elapsed()));
     }

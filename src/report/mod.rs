@@ -1,5 +1,5 @@
-//! Searches and scaling studies as a person sees them: [`Page`] puts one search on one page, [`write_comparison`]
-//! several; every picture is also a [`Figure`] of its own, with its numbers.
+//! Pages and figures of searches and scaling studies. [`Page`] shows one search on one page, and [`write_comparison`]
+//! compares several. Every picture is also available as a [`Figure`], with its numbers.
 
 mod again;
 mod answer;
@@ -41,10 +41,10 @@ pub(crate) use candidates::candidates;
 pub use comparable::{CompareError, check_comparable};
 pub use compare::{compare, write_comparison};
 #[cfg(feature = "model")]
-pub use conversion::{ConversionPageError, damages, quality, write_conversion};
+pub use conversion::{ConversionPageError, write_conversion};
 pub use evidence::evidence;
 pub use figure::{Figure, PlotError};
-pub use front::{front, hypervolume};
+pub(crate) use front::front;
 #[cfg(feature = "model")]
 pub use isoflop::isoflop;
 pub use latency::Latency;

@@ -14,14 +14,14 @@ use crate::{
 
 const NAME: &str = "models";
 
-/// Where the strips of a picture are.
+/// The layout of a picture of strips, in pixels.
 struct Layout {
     room: Room,
-    /// Where strips begin.
+    /// The left end of the strips.
     left: i32,
-    /// From strip to strip.
+    /// The distance between strips.
     row: i32,
-    /// Of a strip, from the top of its row.
+    /// The distance of a strip from the top of its row.
     top: i32,
 }
 
@@ -32,11 +32,11 @@ const NARROW: Layout = Layout { room: Room::narrow(0), left: 0, row: 62, top: 22
 /// Height of a strip.
 const HEIGHT: i32 = 32;
 
-/// Models as strips from the first layer to the last: a layer is as wide as it has parameters, on one scale for all
-/// models. Layers of unknown primitives have no width.
+/// Draws models as strips, from the first layer to the last. The width of a layer is its number of parameters, on one
+/// scale for all models. Layers of unknown primitives have no width.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn models(models: &[(String, &ModelSpec)], primitives: &Primitives) -> Result<Figure, PlotError> {
     let rows = models.iter().flat_map(|(name, spec)| {
         spec.architecture.layers().iter().enumerate().map(move |(layer, &symbol)| {
@@ -53,12 +53,12 @@ pub fn models(models: &[(String, &ModelSpec)], primitives: &Primitives) -> Resul
     })
 }
 
-/// The same for a phone.
+/// Draws the same for a phone.
 pub(super) fn narrow(models: &[(String, &ModelSpec)], primitives: &Primitives) -> Result<String, PlotError> {
     picture(models, primitives, &NARROW)
 }
 
-/// Parameters of one layer of this kind.
+/// Returns the number of parameters of one layer of this kind.
 fn parameters(primitives: &Primitives, spec: &ModelSpec, symbol: Symbol) -> u64 {
     primitives.get(symbol).map_or(0, |primitive| primitive.cost(&spec.dims, 1).parameters)
 }

@@ -1,4 +1,4 @@
-//! One search on one page.
+//! The page of a search.
 
 use std::{
     borrow::Cow,
@@ -34,12 +34,12 @@ use crate::{
     text::{self, html as escape},
 };
 
-/// A page about one search, finished or running: one HTML file that needs nothing else.
+/// A page about one search, finished or running: one HTML file without external resources.
 ///
-/// It shows every trial, the best sequences, what the searcher's surrogate learnt, how the trials were merged, the
-/// result at full size beside Llama, other baselines and published hybrids that share a kind of mixer with the space,
-/// and everything needed to run the search again. What it is not told it leaves out. What the search used it knows from
-/// its [setup](Self::setup): without it, the surrogate and the aggregator are those that a search has by default.
+/// It shows the trials, the best sequences, what the surrogate of the searcher has learnt, how the trials were merged,
+/// and the result at full size beside Llama, other baselines, and published hybrids that share a kind of mixer with the
+/// space. It also shows how to run the search again. Sections without data are left out. The searcher and the
+/// aggregator are those of the [setup](Self::setup); without one, they are the defaults.
 ///
 /// ```no_run
 /// use composer_nas::{journal, report::Page};
@@ -52,7 +52,7 @@ pub struct Page<'a> {
     pub(super) study: &'a Study,
     pub(super) setup: Option<&'a Setup>,
     pub(super) result: Option<(Cow<'a, Target>, &'a ModelSpec, &'a Primitives)>,
-    /// Why there is no result at full size although the search has one.
+    /// Why there is no result at full size, if the search has a result.
     pub(super) unsized_because: Option<String>,
     pub(super) merged: Option<&'a Architecture>,
     command: Option<String>,
@@ -61,32 +61,32 @@ pub struct Page<'a> {
     title: String,
 }
 
-/// A page that cannot be made.
+/// The error of a page that cannot be made.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PageError {
-    /// A figure refuses.
+    /// A figure cannot be drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
     /// The file cannot be written.
     #[error("cannot write {}", .path.display())]
     Write {
-        /// The page.
+        /// The path of the page.
         path: PathBuf,
         /// The I/O error.
         source: io::Error,
     },
 }
 
-/// Below this many observations a fit says nothing.
+/// With fewer observations, no surrogate is fitted.
 const FEWEST_FITTED: usize = 4;
-/// Observations from which the surrogate of a page about many trials learns: its time is spent per page.
+/// The maximum number of observations to which the surrogate of a page is fitted, to limit the time per page.
 const LEARNT: usize = 256;
-/// Characters of a sentence above a figure.
+/// The maximum length of a sentence above a figure, in characters.
 const LONGEST_NOTE: usize = 300;
 
 impl<'a> Page<'a> {
-    /// A page about these trials.
+    /// Creates a page about these trials.
     pub fn new(study: &'a Study) -> Self {
         let title = "An architecture search".into();
         Self {
@@ -102,8 +102,8 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// A page about what a search left in its folder, with its result where it has one. The result is drawn at full
-    /// size where `primitives` are those that it is made of.
+    /// Creates a page about the folder of a run, with its result if there is one. The result is shown at full size if
+    /// `primitives` contains its layers.
     pub fn of(run: &'a RunFolder, primitives: &'a Primitives) -> Self {
         let page = Self {
             merged: run.summary.as_ref().map(|summary| &summary.architecture),
@@ -119,62 +119,63 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// With what the search was, as the journal has it.
+    /// Sets the setup of the search, as the journal has it.
     #[must_use]
     pub fn setup(self, setup: &'a Setup) -> Self {
         Self { setup: Some(setup), ..self }
     }
 
-    /// With the architecture that the aggregator gave. Otherwise the aggregator that the setup names is asked where it
-    /// is one of this crate, and N_0 clustering with five clusters where nothing is known of it.
+    /// Sets the architecture that the aggregator returned. Without it, the page uses the aggregator of the setup if it
+    /// is one of this crate, and N_0 clustering with five clusters if there is no setup.
     #[must_use]
     pub fn merged(self, merged: &'a Architecture) -> Self {
         Self { merged: Some(merged), ..self }
     }
 
-    /// With the result at full size.
+    /// Sets the result at full size.
     #[must_use]
     pub fn target(self, target: &'a Target, model: &'a ModelSpec, primitives: &'a Primitives) -> Self {
         Self { result: Some((Cow::Borrowed(target), model, primitives)), ..self }
     }
 
-    /// With the command that runs the search again.
+    /// Sets the command that runs the search again.
     #[must_use]
     pub fn command(self, command: impl Into<String>) -> Self {
         Self { command: Some(command.into()), ..self }
     }
 
-    /// With the times of layers on a device; left out where they were taken at other widths than the result's.
+    /// Sets the times of layers on a device. They are left out if they were measured at other widths than those of the
+    /// result.
     #[must_use]
     pub fn latency(self, latency: &'a Latency) -> Self {
         Self { latency: Some(latency), ..self }
     }
 
-    /// Under another title.
+    /// Sets the title.
     #[must_use]
     pub fn title(self, title: impl Into<String>) -> Self {
         Self { title: title.into(), ..self }
     }
 
-    /// As a page about a search that runs now.
+    /// Marks the page as that of a running search.
     pub(super) fn live(self, running: &'a Running) -> Self {
         Self { live: Some(running), ..self }
     }
 
-    /// Writes the page to `path`, replacing an older one in one step.
+    /// Writes the page to `path`, replacing an older one atomically.
     ///
     /// # Errors
-    /// [`PageError`] when a figure cannot be drawn or the file cannot be written.
+    /// [`PageError`] if a figure cannot be drawn or the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), PageError> {
         let path = path.as_ref();
         durable::write_in(path, self.html()?.as_bytes())
             .map_err(|source| PageError::Write { path: path.into(), source })
     }
 
-    /// Writes every figure of the page as SVG, and its numbers as CSV, into a folder that exists.
+    /// Writes every figure of the page as SVG, and its numbers as CSV, into an existing folder.
     ///
     /// # Errors
-    /// [`PageError`] when a figure cannot be drawn or a file cannot be written.
+    /// [`PageError`] if a figure cannot be drawn or a file cannot be written.
     pub fn write_figures(&self, folder: impl AsRef<Path>) -> Result<(), PageError> {
         let folder = folder.as_ref();
         let write = |figure: Figure| {
@@ -183,10 +184,10 @@ impl<'a> Page<'a> {
         self.figures()?.into_iter().try_for_each(write)
     }
 
-    /// The figures of the page, in its order.
+    /// Returns the figures of the page, in order.
     ///
     /// # Errors
-    /// [`PlotError`] when the drawing library refuses.
+    /// [`PlotError`] if the drawing library returns an error.
     pub fn figures(&self) -> Result<Vec<Figure>, PlotError> {
         let mut figures = vec![trials(self.study, self.answer().as_ref())?, candidates::candidates(self.study, SHOWN)?];
         figures.extend(curves(self.study)?);
@@ -199,10 +200,10 @@ impl<'a> Page<'a> {
         Ok(figures)
     }
 
-    /// The page as text.
+    /// Returns the page as HTML.
     ///
     /// # Errors
-    /// [`PlotError`] when the drawing library refuses.
+    /// [`PlotError`] if the drawing library returns an error.
     pub fn html(&self) -> Result<String, PlotError> {
         let target = self.result.as_ref().map(|(target, ..)| &**target);
         let mut sections = [
@@ -215,7 +216,7 @@ impl<'a> Page<'a> {
             ("again", "How to repeat it", again(self.study, self.setup, target, self.command.as_deref())),
         ];
         if self.live.is_some() {
-            // Whoever watches a search wants to see that first.
+            // While the search runs, its progress comes first.
             let at = sections.iter().position(|(id, ..)| *id == "progress").unwrap_or(0);
             sections[..=at].rotate_right(1);
         }
@@ -239,7 +240,7 @@ impl<'a> Page<'a> {
         Ok(trials + &running + &curves + &without_result(self.study))
     }
 
-    /// The front, as figures and tables; empty with one objective.
+    /// Returns the front as figures and tables, or an empty text for one objective.
     fn compromises(&self) -> Result<String, PlotError> {
         let study = self.study;
         let (Some(front), Some(narrow)) = (front::front(study)?, front::narrow_front(study)?) else {
@@ -251,12 +252,12 @@ impl<'a> Page<'a> {
         Ok(shell::adaptive(&front, &narrow) + &tables + &volume.unwrap_or_default())
     }
 
-    /// The searcher's surrogate; `None` where it has none that is known here.
+    /// Returns the searcher with its surrogate, or `None` if it has none or is not one of this crate.
     fn searcher(&self) -> Option<GpBo> {
         self.setup.map_or_else(|| Some(GpBo::default()), |setup| used::surrogate(&setup.searcher))
     }
 
-    /// Figures of the surrogate; none where there is none or too little to fit, or the fit fails.
+    /// Returns the figures of the surrogate. Empty if there is no surrogate, too few observations, or the fit fails.
     fn learnt(&self) -> Result<Vec<Figure>, PlotError> {
         let observations = self.study.observations().count();
         let Some(searcher) = self.searcher().filter(|_| observations >= FEWEST_FITTED) else { return Ok(Vec::new()) };
@@ -264,7 +265,7 @@ impl<'a> Page<'a> {
             true => searcher.with_observations(LEARNT),
             false => Ok(searcher),
         };
-        // What a journal tells has no costs of sequences that were not evaluated.
+        // A study from a journal has no costs of sequences that were not evaluated.
         let simple = self.study.simplified();
         let study = if self.study.goal().is_simple() { self.study } else { &simple };
         let seen = searcher.and_then(|searcher| searcher.inspect(study, &mut Seed(0).rng("report/inspect", 0)));

@@ -1,4 +1,5 @@
-//! Baselines and published hybrids beside a front: known by their costs, and by a score where they were evaluated.
+//! Baselines and published hybrids in the picture of a front, with their costs, and their scores if they were
+//! evaluated.
 
 use plotters::{
     prelude::PathElement,
@@ -12,18 +13,18 @@ use crate::{
     study::{Measure, Objective, Study},
 };
 
-/// A layout that people know.
+/// A known layout.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reference {
-    /// What it is called; several of one cost and score share a mark.
+    /// The name. Layouts of equal cost and score share a mark, which has all their names.
     pub(super) name: String,
     /// The second objective, which is known exactly.
     pub(super) cost: f64,
-    /// The goal's score, where the sequence was evaluated.
+    /// The goal's score, if the sequence was evaluated.
     pub(super) score: Option<f64>,
 }
 
-/// What repeats in published hybrids, to be grown to the target's size beside the result.
+/// Returns the repeating parts of published hybrids, which are scaled to the size of the target for comparison.
 pub(super) fn published_hybrids() -> [(&'static str, Architecture); 4] {
     [
         ("Nemotron-H", baseline::nemotron_h(6, 1)),
@@ -33,11 +34,11 @@ pub(super) fn published_hybrids() -> [(&'static str, Architecture); 4] {
     ]
 }
 
-/// What mixes positions in published hybrids beside attention.
+/// The sequence mixers of published hybrids besides attention.
 const MIXERS: [Symbol; 3] = [Symbol::MAMBA2, Symbol::GATED_DELTA_NET, Symbol::SLIDING_WINDOW];
 
-/// Baselines of the space's length, and published hybrids where costs are those of a target's size, by ascending cost.
-/// Only those whose cost is known; none where the second objective is a score.
+/// Returns the baselines of the space's length and, if costs are those of a target, published hybrids, by ascending
+/// cost. Layouts without a known cost are left out. Empty if the second objective is a score.
 pub(super) fn references(study: &Study, second: &Objective) -> Vec<Reference> {
     let Measure::Cost(cost) = &second.of else { return Vec::new() };
     let reference = |(name, architecture): (&str, Architecture)| {
@@ -103,7 +104,8 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// The names of references by ascending cost, inside a picture of this width; `pixel` says where a cost is.
+    /// Creates the names of references, sorted by cost, for a picture of this width. `pixel` returns the position of a
+    /// cost.
     pub(super) fn new(references: &'a [Reference], width: i32, pixel: impl Fn(f64) -> i32) -> Self {
         let mut ends: Vec<i32> = Vec::new();
         let mut names = Vec::new();

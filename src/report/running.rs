@@ -8,19 +8,19 @@ use crate::{
     study::{Study, Trial, TrialId},
 };
 
-/// What a running search has not yet told its study.
+/// The data of a running search that are not in its study.
 #[derive(Debug)]
 pub(super) struct Running {
-    /// Valid trials it aims at.
+    /// The budget of valid trials.
     pub(super) budget: usize,
     /// Seconds between two pages.
     pub(super) reload: u64,
-    /// How far the trials are that run.
+    /// The progress of the running trials.
     pub(super) progress: BTreeMap<TrialId, Progress>,
 }
 
 impl Running {
-    /// The trials that run or wait; nothing where there are none.
+    /// Returns the table of the running and waiting trials. Empty if there are none.
     pub(super) fn table(&self, study: &Study) -> String {
         let row = |trial: &Trial| {
             let progress = self.progress.get(&trial.id);

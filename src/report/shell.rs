@@ -1,4 +1,4 @@
-//! What every page shares: one file without anything from elsewhere, light and dark, fit to be printed.
+//! The common frame of all pages: one file without external resources, for light and dark screens and for print.
 
 use super::{
     axis::Axis,
@@ -9,12 +9,12 @@ use crate::{
     text::{self, html as escape, number},
 };
 
-/// Rows of a table that show at once.
+/// Number of rows of a table that are shown at first.
 pub(super) const SHOWN: usize = 12;
-/// Rows that a table has at most.
+/// The maximum number of rows of a table.
 pub(super) const LISTED: usize = 500;
 
-/// A whole page of this title and these sections. A browser reads it again after so many seconds, where they are given.
+/// Returns a whole page with this title and body. If `reload` is given, the browser reloads it after so many seconds.
 pub(super) fn page(title: &str, body: &str, reload: Option<u64>) -> String {
     let reload = reload.map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n"));
     let reload = reload.unwrap_or_default();
@@ -30,12 +30,12 @@ pub(super) fn page(title: &str, body: &str, reload: Option<u64>) -> String {
     )
 }
 
-/// A figure with its heading and its numbers behind a link.
+/// Returns a figure with its heading, and a link to its numbers.
 pub(super) fn figure(figure: &Figure) -> String {
     framed(figure, &figure.svg)
 }
 
-/// The same with another picture for narrow screens.
+/// Like [`figure`], with another picture for narrow screens.
 pub(super) fn adaptive(figure: &Figure, narrow: &str) -> String {
     let wide = figure.svg.replacen("<svg ", "<svg class=\"wide\" ", 1);
     framed(figure, &(wide + "\n" + &narrow.replacen("<svg ", "<svg class=\"narrow\" ", 1)))
@@ -53,7 +53,7 @@ fn framed(figure: &Figure, pictures: &str) -> String {
     )
 }
 
-/// One of the numbers that matter most.
+/// A card with one of the most important numbers.
 pub(super) struct Card {
     name: String,
     /// HTML.
@@ -74,7 +74,7 @@ impl Card {
     }
 }
 
-/// A row of numbers that matter most.
+/// Returns a row of cards.
 pub(super) fn cards(cards: &[Card]) -> String {
     let card = |Card { name, value, note }: &Card| {
         let name = escape(name);
@@ -85,9 +85,9 @@ pub(super) fn cards(cards: &[Card]) -> String {
     format!("<div class=\"{class}\">{}</div>\n", cards.iter().map(card).collect::<String>())
 }
 
-/// Layers beyond which letters are small.
+/// Number of layers beyond which letters are small.
 const LONG_STRIP: usize = 24;
-/// Layers up to which a sequence stands in a table as letters and as runs.
+/// Number of layers up to which a table shows a sequence as letters and as runs.
 const WITH_RUNS: usize = 12;
 
 /// The layers of a sequence as coloured letters.
@@ -102,7 +102,7 @@ pub(super) fn strip(architecture: &Architecture) -> String {
     format!("<span class=\"{class}\" title=\"{architecture}\">{layers}</span>")
 }
 
-/// One cell of a table: what it shows, and by what it is sorted.
+/// A cell of a table, with the key by which it is sorted.
 pub(super) struct Cell {
     /// HTML.
     html: String,
@@ -115,7 +115,7 @@ impl Cell {
         Self { html: folded(text), key: None }
     }
 
-    /// A number that is not there; sorts below all others.
+    /// A missing number, which is sorted below all others.
     pub(super) fn blank() -> Self {
         Self { html: String::new(), key: Some(f64::NEG_INFINITY) }
     }
@@ -125,7 +125,7 @@ impl Cell {
         Self { html: escape(&text), key: Some(value) }
     }
 
-    /// A number with its standard error, where it is known, as text and as a dot with a bar on a scale.
+    /// A number with its standard error, if it is known, as text and as a dot with a bar on a scale.
     pub(super) fn measured(value: f64, error: Option<f64>, axis: &Axis) -> Self {
         let at = on_scale(axis.share(value));
         let [from, to] = axis.bar(value, error.unwrap_or(0.0)).map(|end| on_scale(axis.share_of_tick(end)));
@@ -149,7 +149,7 @@ impl Cell {
         Self { html: strip(architecture), key: None }
     }
 
-    /// The same with its runs, where it is short.
+    /// The same with its runs, if it is short.
     pub(super) fn layers(architecture: &Architecture) -> Self {
         if architecture.len() > WITH_RUNS {
             return Self::strip(architecture);
@@ -168,7 +168,7 @@ impl Cell {
 
     fn html(&self) -> String {
         match self.key {
-            // What is not there sorts below all; JavaScript spells infinity out.
+            // Missing numbers sort below all others; JavaScript writes out infinity.
             Some(key) if !key.is_finite() => format!("<td data-value=\"-Infinity\">{}</td>", self.html),
             // Debug has an exponent where a number would have hundreds of digits.
             Some(key) => format!("<td data-value=\"{key:?}\">{}</td>", self.html),
@@ -180,12 +180,12 @@ impl Cell {
 /// Width of the scale in a table, in pixels.
 const SCALE: f64 = 116.0;
 
-/// A place on it.
+/// Returns a position on the scale.
 fn on_scale(share: f64) -> f64 {
     10.0 + (SCALE - 20.0) * share
 }
 
-/// The labels of the scale in a table.
+/// Returns the labels of the scale in a table.
 fn scale(axis: &Axis) -> String {
     let mut ticks = String::new();
     let mut end = f64::NEG_INFINITY;
@@ -200,12 +200,12 @@ fn scale(axis: &Axis) -> String {
     format!("<br><svg class=\"scale\" width=\"{SCALE}\" height=\"18\" aria-hidden=\"true\">{ticks}</svg>")
 }
 
-/// A table that sorts by a click on a heading; of more than `shown` rows the rest waits behind a button.
+/// Returns a table that is sorted by a click on a heading. Rows beyond `shown` are hidden behind a button.
 pub(super) fn table(id: &str, heads: &[&str], rows: &[Vec<Cell>], shown: usize) -> String {
     table_with_scale(id, heads, rows, shown, None)
 }
 
-/// The same with a scale over the column of this number, which holds [measured](Cell::measured) cells.
+/// Like [`table`], with a scale above the column of this index, which has [measured](Cell::measured) cells.
 pub(super) fn table_with_scale(
     id: &str,
     heads: &[&str],
@@ -235,21 +235,21 @@ pub(super) fn table_with_scale(
     )
 }
 
-/// A fact that is longer, in characters, is folded up.
+/// Facts longer than this, in characters, are folded.
 const LONG: usize = 200;
 
-/// Its first word stands for it, as far as so many characters.
+/// The maximum length of the first word, which is shown instead, in characters.
 const FIRST: usize = 60;
-/// What is longer than this, in characters, is cut: a page is to be read.
+/// Texts longer than this, in characters, are cut.
 const LONGEST: usize = 5000;
 
-/// A text, folded up behind its first word where it is long.
+/// Returns a text, folded behind its first word if it is long.
 fn folded(value: &str) -> String {
     let first = value.split_whitespace().next().unwrap_or_default();
     folded_behind(&text::shortened(first, FIRST), value)
 }
 
-/// A text, folded up behind these words where it is long.
+/// Returns a text, folded behind these words if it is long.
 fn folded_behind(words: &str, value: &str) -> String {
     if value.chars().count() <= LONG || words.is_empty() {
         return escape(value);
@@ -258,10 +258,10 @@ fn folded_behind(words: &str, value: &str) -> String {
     format!("<details><summary>{}</summary><code>{}</code></details>", escape(words), escape(&text))
 }
 
-/// A name, what it stands for, and the same exactly, where a machine's words for it are others.
+/// A name, its value in words and, if that differs, the exact value.
 pub(super) type Fact = (&'static str, String, Option<String>);
 
-/// Names with their meanings.
+/// Returns names with their values.
 pub(super) fn facts(facts: &[Fact]) -> String {
     let fact = |(name, value, exact): &Fact| {
         let exact = exact
@@ -272,7 +272,7 @@ pub(super) fn facts(facts: &[Fact]) -> String {
     format!("<dl>{}</dl>\n", facts.iter().map(fact).collect::<String>())
 }
 
-/// Says that a table has only the `which` rows of many; nothing where it has all.
+/// Returns a note that a table has only the `which` rows of many. Empty if it has all.
 pub(super) fn note_of_rest(which: &str, rows: usize, all: usize) -> String {
     match rows < all {
         true => format!(

@@ -39,7 +39,7 @@ fn letter(symbol: Symbol, name: &str) -> String {
     format!("<li>{letter} {}{}</li>", escape(name), meaning.unwrap_or_default())
 }
 
-/// How far the result is from the best trial.
+/// Returns the card with the difference between the result and the best trial.
 fn difference(own: Option<&Observation<'_>>, best: &Observation<'_>, goal: &Goal) -> Card {
     const NAME: &str = "result minus best trial";
     let Some(own) = own else { return Card::new(NAME, "not known", "the result was not evaluated") };
@@ -56,12 +56,12 @@ fn difference(own: Option<&Observation<'_>>, best: &Observation<'_>, goal: &Goal
 }
 
 impl Page<'_> {
-    /// Everything above the first section.
+    /// Returns everything above the first section.
     pub(super) fn head(&self) -> String {
         self.lead() + &self.letters() + &shell::cards(&self.cards())
     }
 
-    /// How many trials of what.
+    /// Returns the sentence about the trials, the space and the goal.
     fn lead(&self) -> String {
         let study = self.study;
         let pending = study.pending().count();
@@ -79,7 +79,7 @@ impl Page<'_> {
         format!("<p>{ended}{budget} trials{failed}{waiting}. Searched: {sequences}. Goal: {goal}.</p>\n")
     }
 
-    /// What each letter stands for, as far as it is known, and how sequences are written.
+    /// Returns the legend of letters, and how sequences are written.
     fn letters(&self) -> String {
         let mut names: BTreeMap<Symbol, String> = BTreeMap::new();
         if let Some((_, _, primitives)) = &self.result {
@@ -110,7 +110,7 @@ impl Page<'_> {
         lists + &example.unwrap_or_default()
     }
 
-    /// The answer in a few numbers.
+    /// Returns the cards with the answer.
     fn cards(&self) -> Vec<Card> {
         let study = self.study;
         let goal = study.goal();
@@ -143,7 +143,7 @@ impl Page<'_> {
         cards
     }
 
-    /// Layers and cache at full size.
+    /// Returns the cards with layers and cache at full size.
     fn size_cards(&self) -> Vec<Card> {
         let Some((target, model, primitives)) = &self.result else { return Vec::new() };
         let baseline = target.baseline_model();

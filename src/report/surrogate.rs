@@ -1,4 +1,4 @@
-//! What the Gaussian process has learnt.
+//! Figures of what the surrogate has learnt.
 
 use plotters::{
     chart::ChartBuilder,
@@ -17,14 +17,14 @@ use crate::{
     text::{exact, number},
 };
 
-/// Half of a page.
+/// Size of a figure of half the width of the page, in pixels.
 const SIZE: (u32, u32) = (Room::half(0).width as u32, 400);
 
-/// Every observation against its prediction from all others, with the standard deviation of the prediction; points on
-/// the diagonal were predicted well.
+/// Draws each observation against its prediction from all others, with the standard deviation of the prediction. Points
+/// on the diagonal were predicted well.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn predictions(study: &Study, seen: &Inspection) -> Result<Figure, PlotError> {
     const NAME: &str = "predictions";
     let goal = study.goal();
@@ -88,10 +88,10 @@ fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut 
     Ok(())
 }
 
-/// How much each layer matters to the surrogate: a bar per layer, on the scale of the score.
+/// Draws the importance of each layer to the surrogate: one bar per layer, on the scale of the score.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn importance(seen: &Inspection) -> Result<Figure, PlotError> {
     const NAME: &str = "importance";
     let row = |(layer, value): (usize, &f64)| vec![(layer + 1).to_string(), exact(*value)];

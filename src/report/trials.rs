@@ -1,4 +1,4 @@
-//! The score of every trial and the best so far.
+//! The score of each trial and the best so far.
 
 use plotters::{
     chart::{ChartBuilder, ChartContext},
@@ -24,15 +24,16 @@ use crate::{
 
 const NAME: &str = "trials";
 
-/// Every trial by its number: a dot per completed one with a bar of one standard error to both sides where it is known,
-/// a line for the best so far, a grey cross on the lower edge per failed one. Trials of parts of sequences, whose
-/// scores do not compare, leave a gap. The trials of `result` have a ring. A study without trials gives empty axes.
+/// Draws the score of each trial over its number: a dot per completed trial, with a bar of one standard error if it is
+/// known; a line for the best so far; and a grey cross at the lower edge per failed trial. Trials of parts of
+/// sequences, whose scores cannot be compared, leave a gap. The trials of `result` have a ring. A study without trials
+/// gives empty axes.
 ///
-/// Of more than 500 trials, blocks of neighbours are drawn: bands for the middle 50 % and 80 % of their scores, a line
-/// for the median; the numbers remain those of every trial.
+/// For more than 500 trials, blocks of consecutive trials are drawn: bands for the middle 50 % and 80 % of their
+/// scores, and a line for the median. The numbers are still those of every trial.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn trials(study: &Study, result: Option<&Architecture>) -> Result<Figure, PlotError> {
     Ok(Figure {
         name: NAME,
@@ -43,7 +44,7 @@ pub fn trials(study: &Study, result: Option<&Architecture>) -> Result<Figure, Pl
     })
 }
 
-/// The same for a phone.
+/// Draws the same for a phone.
 pub(super) fn narrow(study: &Study, result: Option<&Architecture>) -> Result<String, PlotError> {
     picture(study, result, Room::narrow(320))
 }
@@ -53,7 +54,7 @@ fn picture(study: &Study, result: Option<&Architecture>, room: Room) -> Result<S
     draw(NAME, size, |area, hints| paint(study, result, room, area, hints))
 }
 
-/// One line per trial of a whole sequence.
+/// Returns one line per trial of a whole sequence.
 fn table(study: &Study) -> String {
     let row = |trial: &Trial| {
         let (state, report) = match &trial.state {
@@ -76,7 +77,7 @@ fn table(study: &Study) -> String {
 /// The chart of a study.
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Left of the plot.
+/// Space left of the plot, in pixels.
 const LEFT: i32 = 72;
 
 fn paint(study: &Study, result: Option<&Architecture>, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
@@ -123,7 +124,7 @@ fn paint(study: &Study, result: Option<&Architecture>, room: Room, area: &Area, 
     legend(area, &keys, (LEFT, 0), within)
 }
 
-/// What the marks mean.
+/// Returns the legend.
 fn keys(study: &Study, result: Option<&Architecture>, many: bool) -> Vec<Key<'static>> {
     let mut keys = vec![(Mark::Line, ORANGE, "best so far")];
     if many {
@@ -144,7 +145,7 @@ fn keys(study: &Study, result: Option<&Architecture>, many: bool) -> Vec<Key<'st
     keys
 }
 
-/// Where the line of the best so far has its corners.
+/// Returns the corners of the line of the best score so far.
 fn best_so_far(study: &Study, axis: Axis) -> Vec<(f64, f64)> {
     let better = |best: &mut f64, seen: Observation| {
         *best = if seen.is_whole() { best.max(seen.value) } else { *best };
@@ -153,7 +154,7 @@ fn best_so_far(study: &Study, axis: Axis) -> Vec<(f64, f64)> {
     let mut line: Vec<_> =
         study.observations().scan(f64::NEG_INFINITY, better).filter(|(_, best)| best.is_finite()).collect();
     if line.len() > FEW {
-        // Only where it changes, and its end.
+        // Only the points where it changes, and its end.
         let last = line.last().copied();
         line.dedup_by_key(|&mut (_, best)| best);
         line.extend(last);
@@ -161,7 +162,7 @@ fn best_so_far(study: &Study, axis: Axis) -> Vec<(f64, f64)> {
     line
 }
 
-/// A dot per trial, with its bar and its hint.
+/// Draws one dot per trial, with its bar and its tooltip.
 fn paint_trials(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints) -> Drawn {
     let goal = study.goal();
     let at = |seen: &Observation| (seen.trial.id.0 as f64, axis.at(goal.orient(seen.value)));
@@ -182,7 +183,7 @@ fn paint_trials(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
     Ok(())
 }
 
-/// Bands and the median of blocks of trials, with a hint per block.
+/// Draws bands and the median for blocks of trials, with one tooltip per block.
 fn paint_blocks(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints) -> Drawn {
     let values: Vec<_> = study.observations().map(|seen| (seen.trial.id.0, study.goal().orient(seen.value))).collect();
     let blocks = blocks(study.next_id().0, &values);
@@ -208,7 +209,7 @@ fn paint_blocks(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
     Ok(())
 }
 
-/// Crosses on the lower edge: one per failed trial, or, of many, one per place where some failed.
+/// Draws crosses at the lower edge: one per failed trial or, for many, one per position where some failed.
 fn paint_failed(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints) -> Drawn {
     const WIDTH: i32 = 10;
     let low = axis.range().start;
@@ -233,13 +234,13 @@ fn paint_failed(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
     Ok(())
 }
 
-/// Pixels of the picture as pixels of the plot.
+/// Converts pixels of the picture to pixels of the plot.
 fn relative(chart: &Chart, (x, y): (i32, i32)) -> (i32, i32) {
     let (across, down) = chart.plotting_area().get_pixel_range();
     (x - across.start, y - down.start)
 }
 
-/// Why the trial failed, where it did.
+/// Returns why the trial failed, if it did.
 fn failure(trial: &Trial) -> Option<&str> {
     match &trial.state {
         TrialState::Failed(failure) => Some(&failure.reason),
@@ -247,7 +248,7 @@ fn failure(trial: &Trial) -> Option<&str> {
     }
 }
 
-/// Scores, the best, and what does not fit on the scale.
+/// Returns the caption: the number of scores, the best, and what is off the scale.
 fn caption(study: &Study) -> String {
     let what = format!("{} trials, in the order in which they began", study.trials().len());
     let best =

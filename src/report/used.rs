@@ -1,4 +1,4 @@
-//! What a search used, as far as the fingerprints in its setup tell.
+//! The parts that a search used, read from the fingerprints in its setup.
 
 use crate::{
     aggregate::{AggregateError, Aggregator, Best, Clustering, Context, NcClustering},
@@ -7,12 +7,13 @@ use crate::{
     study::Study,
 };
 
-/// The value of a setting in the words of a fingerprint, `name=value, name=value`.
+/// Returns the value of a setting in the text of a fingerprint, `name=value, name=value`.
 fn setting<T: std::str::FromStr>(settings: &str, name: &str) -> Option<T> {
     settings.split(", ").find_map(|setting| setting.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
 }
 
-/// The searcher with a surrogate that has this fingerprint or stands inside it; `None` where there is none of ours.
+/// Returns the searcher with a surrogate that has this fingerprint, or whose fingerprint is inside it. `None` if it is
+/// not one of this crate.
 pub(super) fn surrogate(fingerprint: &str) -> Option<GpBo> {
     const NAME: &str = "gp_bo";
     let from = fingerprint.find(NAME)?;
@@ -47,8 +48,8 @@ pub(super) fn surrogate(fingerprint: &str) -> Option<GpBo> {
     (searcher.fingerprint() == format!("{inside})")).then_some(searcher)
 }
 
-/// What a searcher, stopping rule or extrapolator of this crate is called by people, by its fingerprint; `None` where
-/// that says it already or is not ours.
+/// Returns a readable name of a searcher, stopping rule or extrapolator of this crate, by its fingerprint. `None` if
+/// the fingerprint is readable itself or belongs to another crate.
 pub(super) fn words(fingerprint: &str) -> Option<&'static str> {
     const WORDS: [(&str, &str); 10] = [
         ("gp_bo", "Bayesian optimisation with a Gaussian process"),
@@ -66,38 +67,39 @@ pub(super) fn words(fingerprint: &str) -> Option<&'static str> {
     WORDS.iter().find(|(name, _)| *name == head).map(|(_, words)| *words)
 }
 
-/// What an evaluator of this crate is called by people, by its fingerprint, which may stand inside another.
+/// Returns a readable name of an evaluator of this crate, by its fingerprint, which may be inside another.
 pub(super) fn evaluator(fingerprint: &str) -> Option<String> {
     let after = |head: &str| {
         let at = fingerprint.find(head).filter(|&at| at == 0 || fingerprint[..at].ends_with(": "))?;
         fingerprint.get(at + head.len()..)
     };
-    if let Some(rest) = after("mad {\"name\":\"") {
-        return rest.split_once('"').map(|(name, _)| format!("MAD tasks, protocol {name}"));
-    }
-    if after("program \"").is_some() {
-        return Some("a command".into());
-    }
-    after("corpus ").map(|_| "text of a corpus".into())
+    let name = match after("mad {\"name\":\"") {
+        Some(rest) => format!("MAD tasks, protocol {}", rest.split_once('"')?.0),
+        None if after("program ").is_some() => "a program".into(),
+        None => after("corpus ").map(|_| "text of a corpus".into())?,
+    };
+    // The fingerprint of `SizeMatched` has these words.
+    let matched = fingerprint.contains(" body parameters at ");
+    Some(if matched { name + ", with candidates of equal size" } else { name })
 }
 
 /// An aggregator of this crate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Known {
-    /// Whether repetitions are pooled before it is asked.
+    /// Whether repetitions are pooled first.
     pooled: bool,
-    /// `None`: the best trial.
+    /// The clustering, or `None` for the best trial.
     clustering: Option<NcClustering>,
 }
 
 impl Known {
-    /// The one that is taken where nothing is said of another.
+    /// The default if the setup does not name one.
     pub(super) const DEFAULT: Self = Self::clustering(NcClustering::n0());
 
-    /// Those that are compared with each other.
+    /// The aggregators that a page compares.
     pub(super) const COMPARED: [Self; 4] = [
         Self::DEFAULT,
-        Self::clustering(NcClustering::n1()),
+        Self::clustering(NcClustering::nc(1)),
         Self::clustering(NcClustering::full_prefix()),
         Self { pooled: false, clustering: None },
     ];
@@ -106,7 +108,7 @@ impl Known {
         Self { pooled: false, clustering: Some(clustering) }
     }
 
-    /// The aggregator with this fingerprint, where it is one of ours.
+    /// Returns the aggregator with this fingerprint, if it is one of this crate.
     pub(super) fn named(fingerprint: &str) -> Option<Self> {
         let pooled = fingerprint.strip_prefix("pooled(").and_then(|inner| inner.strip_suffix(')'));
         let inner = pooled.unwrap_or(fingerprint);
@@ -125,12 +127,12 @@ impl Known {
         (known.inner().fingerprint() == inner).then_some(known)
     }
 
-    /// Whether a vote looks at the layers before.
+    /// Returns whether votes depend on the preceding layers.
     pub(super) fn conditioned(self) -> bool {
         self.clustering.is_some_and(|clustering| clustering.context != Context::Layers(0))
     }
 
-    /// What it is called on a page.
+    /// Returns its name on a page.
     pub(super) fn name(&self) -> String {
         let name = match self.clustering {
             None => "best trial".into(),
@@ -140,7 +142,7 @@ impl Known {
         if self.pooled { name + ", repetitions pooled" } else { name }
     }
 
-    /// Its answer.
+    /// Returns its result.
     pub(super) fn aggregate(&self, study: &Study) -> Result<Architecture, AggregateError> {
         match self.pooled {
             true => self.inner().aggregate(&study.pooled()),
@@ -148,7 +150,7 @@ impl Known {
         }
     }
 
-    /// How it came to its answer; `None` where no vote led to it.
+    /// Returns its clusters and votes, or `None` if there was no vote.
     pub(super) fn explain(&self, study: &Study) -> Option<Clustering> {
         let clustering = self.clustering?;
         match self.pooled {
@@ -198,7 +200,8 @@ mod tests {
         assert!(["random", "mine(gp_bo(initial=8))", "stretch", ""].iter().all(|other| words(other).is_none()));
         let mad = "MAD tasks, protocol quick".to_owned();
         assert_eq!(evaluator(r#"mad {"name":"quick","dims":{}}"#), Some(mad.clone()));
-        assert_eq!(evaluator(r#"cycle to 9 body parameters at {}: mad {"name":"quick","dims":{}}"#), Some(mad));
+        let matched = evaluator(r#"cycle to 9 body parameters at {}: mad {"name":"quick","dims":{}}"#);
+        assert_eq!(matched, Some(mad + ", with candidates of equal size"));
         assert_eq!(evaluator(r#"program "mad", version """#), Some("a command".into()));
         assert_eq!(evaluator("nomad {}"), None);
     }
@@ -210,7 +213,7 @@ mod tests {
             assert_eq!(known.name(), name);
         };
         same(&NcClustering::n0(), "N_0, 5 clusters");
-        same(&NcClustering::full_prefix().with_clusters(3), "N_full, 3 clusters");
+        same(&NcClustering { clusters: 3, ..NcClustering::full_prefix() }, "N_full, 3 clusters");
         same(&Best, "best trial");
         same(&Pooled(NcClustering::nc(2)), "N_2, 5 clusters, repetitions pooled");
         same(&Pooled(Best), "best trial, repetitions pooled");

@@ -1,4 +1,4 @@
-//! How trials became one architecture.
+//! Figures of how trials were merged into one architecture.
 
 use plotters::{
     prelude::{Circle, PathElement},
@@ -18,23 +18,23 @@ use crate::{
     text::{exact, number},
 };
 
-/// Up to so many layers the vote has half of a page.
+/// Up to this number of layers, the figure of the vote takes half the width of the page.
 const NARROW_VOTE: usize = 8;
 
-/// Whether clusters and votes stand beside each other.
+/// Returns whether clusters and votes are side by side.
 pub(super) fn beside_each_other(clustering: &Clustering) -> bool {
     clustering.layers.len() <= NARROW_VOTE
 }
 
-/// The room of the figures about a vote, on a page.
+/// Returns the size of the figures about a vote on a page.
 fn room(clustering: &Clustering, height: i32) -> Room {
     if beside_each_other(clustering) { Room::half(height) } else { Room::wide(height) }
 }
 
-/// The clusters of the observations: one dot per trial by its score, the cluster that votes in colour.
+/// Draws the clusters of the observations: one dot per trial at its score. The cluster that votes is coloured.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn clusters(study: &Study, clustering: &Clustering) -> Result<Figure, PlotError> {
     let goal = study.goal();
     let rows = clustering.clusters.iter().enumerate().flat_map(|(index, cluster)| {
@@ -59,7 +59,7 @@ pub fn clusters(study: &Study, clustering: &Clustering) -> Result<Figure, PlotEr
     })
 }
 
-/// The clusters for a phone.
+/// Draws the clusters for a phone.
 pub(super) fn narrow_clusters(study: &Study, clustering: &Clustering) -> Result<String, PlotError> {
     clusters_in(study, clustering, Room::narrow(196))
 }
@@ -72,7 +72,7 @@ fn clusters_in(study: &Study, clustering: &Clustering, room: Room) -> Result<Str
 const CLUSTERS: &str = "clusters";
 
 fn paint_clusters(study: &Study, clustering: &Clustering, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
-    /// Where the scale is.
+    /// The height of the scale, in pixels.
     const AXIS: i32 = 126;
     let goal: &Goal = study.goal();
     let left = 16;
@@ -83,7 +83,7 @@ fn paint_clusters(study: &Study, clustering: &Clustering, room: Room, area: &Are
     let many = clustering.clusters.iter().map(|cluster| cluster.trials.len()).sum::<usize>() > FEW;
     scale(area, &axis, [left, right], AXIS)?;
     write(area, &goal.score, (i32::midpoint(left, right), AXIS + 36), 14, INK, HPos::Center)?;
-    // The label of the cluster that votes comes first: of labels that overlap, the later ones are left out.
+    // The label of the cluster that votes comes first, because later labels that overlap are left out.
     let mut labels: Vec<[i32; 2]> = Vec::new();
     let mut order: Vec<usize> = (0..clustering.clusters.len()).collect();
     order.sort_by_key(|&index| index != clustering.chosen);
@@ -112,7 +112,7 @@ fn paint_clusters(study: &Study, clustering: &Clustering, room: Room, area: &Are
         for (row, id) in cluster.trials.iter().enumerate() {
             let Ok(trial) = study.trial(*id) else { continue };
             let Some(&score) = trial.report().and_then(|report| report.scores.get(&goal.score)) else { continue };
-            // Neighbours a little above and below each other.
+            // Neighbours are shifted a little up and down.
             let at = (place(score), middle + [0, -24, 24, -12, 12][row % 5]);
             area.draw(&Circle::new(at, 4, tone.mix(0.75).filled()))?;
             hints.point(at, &format!("{id}, {}: {}, cluster {}", trial.architecture, number(score, 4), index + 1));
@@ -121,7 +121,7 @@ fn paint_clusters(study: &Study, clustering: &Clustering, room: Room, area: &Are
     Ok(())
 }
 
-/// Bars as high as there are trials at these places, for clusters of too many to be dots.
+/// Draws bars whose heights are the numbers of trials at these positions, for clusters with too many trials for dots.
 fn heap(
     area: &Area,
     hints: &mut Hints,
@@ -133,7 +133,7 @@ fn heap(
     let bins = bins(places, WIDTH);
     let most = bins.values().copied().max().unwrap_or(1) as f64;
     for (left, count) in bins {
-        // Heights by the root: single trials remain visible beside thousands.
+        // Heights grow with the square root, so that single trials remain visible beside thousands.
         let height = (72.0 * (count as f64 / most).sqrt()).ceil() as i32;
         let corners = [(left, bottom - height), (left + WIDTH - 1, bottom)];
         fill(area, corners, tone)?;
@@ -142,10 +142,11 @@ fn heap(
     Ok(())
 }
 
-/// The vote on each layer: a column per layer, divided by the supporters of each choice; below, the winner.
+/// Draws the vote on each layer: one column per layer, divided by the number of votes for each choice, with the winner
+/// below.
 ///
 /// # Errors
-/// [`PlotError`] when the drawing library refuses.
+/// [`PlotError`] if the drawing library returns an error.
 pub fn votes(clustering: &Clustering) -> Result<Figure, PlotError> {
     let rows = clustering.layers.iter().enumerate().flat_map(|(layer, vote)| {
         vote.votes.iter().map(move |choice| {
@@ -167,7 +168,7 @@ pub fn votes(clustering: &Clustering) -> Result<Figure, PlotError> {
     })
 }
 
-/// The votes for a phone.
+/// Draws the votes for a phone.
 pub(super) fn narrow_votes(clustering: &Clustering) -> Result<String, PlotError> {
     votes_in(clustering, Room::narrow(214))
 }
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn clusters_and_votes_are_those_of_the_aggregator() {
         let study = study(&[Some(0.2), None, Some(0.9), Some(0.88)]);
-        let clustering = NcClustering::n0().with_clusters(2).explain(&study).unwrap();
+        let clustering = NcClustering { clusters: 2, ..NcClustering::n0() }.explain(&study).unwrap();
         let figure = clusters(&study, &clustering).unwrap();
         assert_eq!(figure.csv, "cluster,trial,score\n1,0,0.2\n2,2,0.9\n2,3,0.88\n");
         let figure = votes(&clustering).unwrap();

@@ -1,4 +1,4 @@
-//! Why the result is what it is, in sentences made from the data.
+//! Explanation of the result, in sentences made from the data.
 
 use rand_distr::{Distribution as _, StandardNormal};
 
@@ -12,15 +12,15 @@ use crate::{
     text::{html as escape, number},
 };
 
-/// How often the scores are drawn again.
+/// The number of times that scores are drawn again.
 const REDRAWS: usize = 200;
-/// Trials up to which that is done: it takes time per page.
+/// The maximum number of trials for which this is done, because it takes time for every page.
 const REDRAWN: usize = 500;
-/// Layers that a sentence lists.
+/// The maximum number of layers that a sentence lists.
 const LISTED: usize = 8;
 
 impl Page<'_> {
-    /// Which trials decided, how they voted and how sure the result is, a point each; nothing without a result.
+    /// Returns three points: which trials decided, how they voted, and how sure the result is. Empty without a result.
     pub(super) fn reasons(&self) -> String {
         let Some(answer) = self.answer() else { return String::new() };
         let explained = self.explained();
@@ -44,7 +44,7 @@ impl Page<'_> {
         format!("<p>{first}</p>\n<ul class=\"why\">\n{points}</ul>\n")
     }
 
-    /// The result beside the best trial, and how much of it is luck.
+    /// Returns the comparison of the result with the best trial, and how much of it may be luck.
     fn certainty(&self, answer: &Architecture, clustering: Option<&Clustering>) -> String {
         let words = [
             against_best(self.study, answer),
@@ -56,7 +56,7 @@ impl Page<'_> {
     }
 }
 
-/// Which cluster votes, and how far it is from the next one.
+/// Says which cluster votes, and how far it is from the next one.
 fn deciding(study: &Study, found: &Clustering) -> String {
     let goal = study.goal();
     let all: usize = found.clusters.iter().map(|cluster| cluster.trials.len()).sum();
@@ -79,7 +79,7 @@ fn deciding(study: &Study, found: &Clustering) -> String {
     format!("By {}, the {all} trials form {clusters}. Only the best cluster votes: {voters}{next}.", goal.score)
 }
 
-/// On which layers the voters agree, and where they were closest.
+/// Says on which layers the voters agree, and where the vote was closest.
 fn voting(found: &Clustering, conditioned: bool) -> String {
     if found.clusters.get(found.chosen).is_some_and(|cluster| cluster.trials.len() == 1) {
         return "There is a single voter: the result has its layers.".into();
@@ -114,7 +114,7 @@ fn voting(found: &Clustering, conditioned: bool) -> String {
     format!("{rule} {agreement}{}.", closest.unwrap_or_default())
 }
 
-/// By how much of all votes the winner leads.
+/// Returns the share of votes by which the winner leads.
 fn margin(vote: &LayerVote) -> f64 {
     let of = |won: bool| vote.votes.iter().filter(move |choice| (choice.symbol == vote.chosen) == won);
     let own = of(true).map(|choice| choice.supporters).sum::<usize>() as f64;
@@ -132,8 +132,8 @@ fn list(layers: &[usize]) -> String {
     }
 }
 
-/// The result beside the best trial, by the means of all evaluations of each; what is said of a result without a score
-/// is the verdict of the search.
+/// Compares the result with the best trial, by the means of all evaluations of each. For a result without a score, it
+/// returns the verdict of the search.
 fn against_best(study: &Study, answer: &Architecture) -> Option<String> {
     let goal = study.goal();
     let pooled = study.pooled();
@@ -156,8 +156,8 @@ fn against_best(study: &Study, answer: &Architecture) -> Option<String> {
     Some(format!("the result scored {by}{error} {word} than the best trial, {name}: {judged}"))
 }
 
-/// How often the same sequence comes out when every score is drawn again within its standard error; `None` where that
-/// is not known of all, or where there are too few or too many trials.
+/// Says how often the same sequence results if all scores are drawn again within their standard errors. `None` if a
+/// standard error is missing, or if there are too few or too many trials.
 fn stability(study: &Study, known: Known, answer: &Architecture) -> Option<String> {
     let simple = study.simplified();
     let measured: Vec<_> = simple.observations().collect();
@@ -186,7 +186,7 @@ fn stability(study: &Study, known: Known, answer: &Architecture) -> Option<Strin
     ))
 }
 
-/// With a capital letter.
+/// Returns the text with a capital first letter.
 fn sentence(words: &str) -> String {
     let mut letters = words.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()

@@ -11,18 +11,21 @@ use crate::{
     study::{Observation, Study, ranked},
 };
 
-/// Ageing evolution: the population is the last `population` observations, whatever their value; the best of `sample`
-/// members, drawn with replacement as in the paper, is the parent; its child differs from it by one mutation.
+/// Regularised (ageing) evolution. The population is the last `population` observations, whatever their values. The
+/// parent is the best of `sample` members, drawn with replacement as in the paper. The child differs from the parent by
+/// one mutation.
 ///
-/// Where the paper leaves room:
-/// - age is the number of the trial, not the time at which it finished, so that the answer is a function of the study;
-/// - the first `population` proposals, and all until something is observed, are drawn like [`RandomSearch`]'s;
-/// - a mutation is one of [`SearchSpace::neighbors`]; where all of them are known, a known one is mutated in turn, up
-///   to as many times as there are layers, and after that the child is drawn like [`RandomSearch`]'s;
-/// - with several objectives or bounds, selection is that of NSGA-II (Deb et al. 2002, IEEE Transactions on
-///   Evolutionary Computation 6(2)): the population is the best `population` observations, by bounds, fronts and
-///   crowding, and the best of a sample is the first in that order;
-/// - draws are with replacement, so `sample` may exceed `population`: selection becomes greedier.
+/// What the paper leaves open:
+/// - The age of an observation is the number of its trial, not the time at which it finished, so the answer is a
+///   function of the study.
+/// - The first `population` proposals, and all until something is observed, are drawn uniformly, like those of
+///   [`RandomSearch`].
+/// - A mutation leads to one of [`SearchSpace::neighbors`]. If all of them are known, a known one is mutated in turn,
+///   up to as many times as there are layers. After that, the child is drawn uniformly.
+/// - With several objectives or bounds, selection is that of NSGA-II (Deb et al. 2002, IEEE Transactions on
+///   Evolutionary Computation 6(2)): the population is the best `population` observations, ordered by bounds, fronts
+///   and crowding distance, and the parent is the first of the sample in this order.
+/// - `sample` may exceed `population`, because draws are with replacement; selection is then greedier.
 ///
 /// [`RandomSearch`]: super::RandomSearch
 /// [`SearchSpace::neighbors`]: crate::space::SearchSpace::neighbors
@@ -33,10 +36,10 @@ pub struct RegularizedEvolution {
 }
 
 impl RegularizedEvolution {
-    /// Evolution with a population of this size, and this many candidates for every parent.
+    /// Creates a searcher with this size of the population, and this number of candidates for each parent.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] when either is zero.
+    /// [`SearchError::Zero`] if either number is zero.
     pub fn new(population: usize, sample: usize) -> Result<Self, SearchError> {
         let searcher = "regularized_evolution";
         match (population, sample) {
@@ -46,7 +49,7 @@ impl RegularizedEvolution {
         }
     }
 
-    /// The first in the order of NSGA-II of `sample` draws. `None` only for an empty population.
+    /// Returns the first of `sample` draws in the order of NSGA-II, or `None` if the population is empty.
     fn ranked_parent<'a>(&self, study: &'a Study, rng: &mut Rng) -> Option<&'a Architecture> {
         let population = ranked(study, study.observations().collect(), self.population);
         let places: Vec<_> = (0..population.len()).collect();
@@ -54,7 +57,7 @@ impl RegularizedEvolution {
         population.get(*best).map(|parent| &parent.trial.architecture)
     }
 
-    /// The best of `sample` draws; among equals the first drawn. `None` only for an empty population.
+    /// Returns the best of `sample` draws (the first on ties), or `None` if the population is empty.
     fn parent<'a>(&self, population: &[Observation<'a>], rng: &mut Rng) -> Option<&'a Architecture> {
         (0..self.sample)
             .filter_map(|_| population.choose(rng))
@@ -63,10 +66,10 @@ impl RegularizedEvolution {
     }
 }
 
-/// A sequence that is not known, few mutations away from `parent`.
+/// Returns an unknown sequence that is few mutations away from `parent`, or `None` if none is found.
 fn child(study: &Study, parent: &Architecture, rng: &mut Rng) -> Option<Architecture> {
     let mut from = parent.clone();
-    // One walk over the study, instead of one for every neighbour.
+    // Collected once, because every neighbour is looked up.
     let known: HashSet<_> = study.candidates().map(|trial| &trial.architecture).collect();
     for _ in 0..study.space().layers() {
         let near = study.space().neighbors(&from);

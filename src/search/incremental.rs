@@ -1,5 +1,5 @@
 //! Growing an architecture stage by stage (Composer, Acun, Sinha et al. 2026, arXiv 2510.00379, section on search
-//! strategies). The one-shot strategy is any searcher by itself.
+//! strategies). The one-shot strategy of the paper is any searcher on its own.
 
 use std::ops::{ControlFlow, Range};
 
@@ -89,7 +89,8 @@ impl<S> Incremental<S> {
 
 impl<S, A> Incremental<S, A> {
     /// Chooses the winners with `aggregator`.
-    pub fn aggregator<B>(self, aggregator: B) -> Incremental<S, B> {
+    #[must_use]
+    pub fn aggregator<B: Aggregator>(self, aggregator: B) -> Incremental<S, B> {
         let Self { inner, side, step, trials_per_stage, .. } = self;
         Incremental { inner, side, step, trials_per_stage, aggregator }
     }
@@ -160,7 +161,7 @@ impl<S: Searcher, A: Aggregator> Searcher for Incremental<S, A> {
     }
 
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
-        // Whatever stage it is: with nothing left to find, the search is over.
+        // In any stage: if nothing is left to find, the search has ended.
         if Unknown::new(study).count() == 0 {
             return Ok(Proposal::Finished);
         }
@@ -182,18 +183,18 @@ impl<S: Searcher, A: Aggregator> Searcher for Incremental<S, A> {
     }
 }
 
-/// The sequences of so many layers that keep a winner, with a gap for the layers that are still to come.
+/// A stage: the sequences of a given number of layers that keep the winner so far, with a gap for the layers to come.
 #[derive(Clone, Copy, Debug)]
 struct Stage<'a> {
     side: Side,
     whole: &'a SearchSpace,
     layers: usize,
-    /// The winner of the stage before, empty at first.
+    /// The winner of the previous stage; empty in the first.
     kept: &'a Architecture,
 }
 
 impl Side {
-    /// How many of so many layers stand before the gap.
+    /// Returns how many of a number of layers come before the gap.
     fn before_the_gap(self, layers: usize) -> usize {
         match self {
             Side::End => layers,
@@ -203,13 +204,13 @@ impl Side {
 }
 
 impl Stage<'_> {
-    /// The layers of the whole space that are still to come.
+    /// Returns the layers of the whole space that this stage leaves out.
     fn gap(self) -> Range<usize> {
         let start = self.side.before_the_gap(self.layers);
         start..start + self.whole.layers().saturating_sub(self.layers)
     }
 
-    /// What this stage searches. [`SpaceError::Contradiction`] when the winner cannot be completed.
+    /// Returns the space of this stage. [`SpaceError::Contradiction`] if the winner cannot be completed.
     fn space(self) -> Result<SearchSpace, SpaceError> {
         let config = self.whole.config();
         let gap = self.gap();
@@ -232,13 +233,13 @@ impl Stage<'_> {
         }
     }
 
-    /// The sequences of the whole space that keep `winner`, a sequence of this stage.
+    /// Returns the space of the sequences of the whole space that keep `winner`, a sequence of this stage.
     fn completions(self, winner: &Architecture) -> Result<SearchSpace, SpaceError> {
         let Self { side, whole, .. } = self;
         Stage { side, whole, layers: whole.layers(), kept: winner }.space()
     }
 
-    /// What the first sequence of the whole space that keeps the winner leaves when the gap is cut out of it.
+    /// Returns the first sequence of the whole space that keeps the winner, without the layers in the gap.
     fn first_completable(self) -> Result<Architecture, SpaceError> {
         let gap = self.gap();
         let first = self.completions(self.kept)?.nth(0).unwrap_or_default();
@@ -247,7 +248,7 @@ impl Stage<'_> {
     }
 }
 
-/// What a constraint asks of a part of a sequence, when the layers with these choices are still to come.
+/// Returns the constraint that a part of a sequence must satisfy, if the layers with these choices are still to come.
 fn widened(constraint: &Constraint, hidden: &[Vec<Symbol>]) -> Constraint {
     match constraint {
         &Constraint::Count { symbol, min, max } => {
@@ -390,7 +391,7 @@ mod tests {
         let Proposal::Evaluate(whole) = ask(&mut grown, &study) else { panic!() };
         let winner = NcClustering::n0().aggregate(&study.within(&space(2))).unwrap();
         assert_eq!((whole.len(), &whole.layers()[..2]), (4, winner.layers()));
-        // A trial set aside leaves its stage short of one.
+        // An excluded trial leaves its stage short of one.
         study.apply(Event::Invalidated { id: ids[0], reason: String::new() }).unwrap();
         let Proposal::Evaluate(pair) = ask(&mut grown, &study) else { panic!() };
         assert_eq!(pair.len(), 2);

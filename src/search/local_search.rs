@@ -11,16 +11,16 @@ use crate::{
     study::{Study, ranked},
 };
 
-/// Looks around the best observation: proposes one of its [`neighbors`] that is not known yet, drawn uniformly. When
-/// all of them are known, it is exhausted and the next best observation takes its place, so a local optimum is left by
-/// climbing again from the best place that still has unknown neighbours.
+/// Hill climbing: proposes a [neighbour] of the best observation that is not known yet, drawn uniformly. If all
+/// neighbours are known, the next best observation takes its place. The search therefore leaves a local optimum by
+/// climbing from the best observation that still has unknown neighbours.
 ///
-/// The first `initial` proposals, and all while nothing is observed or everything observed is exhausted, are drawn like
-/// [`RandomSearch`]'s. With several objectives or bounds, observations come in the order of NSGA-II: front before
-/// front, the loneliest of a front first (a local search of Pareto, Paquete et al. 2004). Among equal observations the
-/// earliest comes first. Draws once from the generator per proposal.
+/// The first `initial` proposals are drawn uniformly, like those of [`RandomSearch`], and so are all proposals while
+/// nothing is observed or no observation has unknown neighbours. With several objectives or bounds, observations come
+/// in the order of NSGA-II, by bounds, fronts and crowding distance (a Pareto local search, Paquete et al. 2004). On
+/// ties, the earliest observation comes first. A proposal draws once from the generator.
 ///
-/// [`neighbors`]: crate::space::SearchSpace::neighbors
+/// [neighbour]: crate::space::SearchSpace::neighbors
 /// [`RandomSearch`]: super::RandomSearch
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalSearch {
@@ -28,10 +28,10 @@ pub struct LocalSearch {
 }
 
 impl LocalSearch {
-    /// Climbs after so many random proposals.
+    /// Creates a searcher that starts with `initial` random proposals.
     ///
     /// # Errors
-    /// [`SearchError::Zero`] when there are none to start from.
+    /// [`SearchError::Zero`] if `initial` is zero.
     pub fn new(initial: usize) -> Result<Self, SearchError> {
         match initial {
             0 => Err(SearchError::Zero { searcher: "local_search", setting: "initial" }),
@@ -41,16 +41,16 @@ impl LocalSearch {
 }
 
 impl Default for LocalSearch {
-    /// 10 random proposals.
+    /// Starts with 10 random proposals.
     fn default() -> Self {
         Self { initial: 10 }
     }
 }
 
-/// An unknown neighbour of the best observation that has one.
+/// Returns an unknown neighbour of the best observation that has one.
 fn uphill(study: &Study, rng: &mut Rng) -> Option<Architecture> {
     let from = ranked(study, study.observations().collect(), usize::MAX);
-    // Looked up, since every exhausted place asks for all its neighbours again.
+    // Collected once, because all neighbours of every exhausted observation are looked up.
     let known: HashSet<_> = study.candidates().map(|trial| &trial.architecture).collect();
     from.iter().find_map(|seen| {
         let near = study.space().neighbors(&seen.trial.architecture);

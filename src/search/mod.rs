@@ -18,8 +18,7 @@ mod within;
 pub use evolution::RegularizedEvolution;
 pub use exhaustive::Exhaustive;
 pub use gp_bo::{
-    AcquisitionFunction, AnalyticAcquisition, AskBudget, Candidate, GpBo, GpError, Inspection, LeaveOneOut,
-    SequenceKernel, Term,
+    AcquisitionFunction, AnalyticAcquisition, AskBudget, Candidate, GpBo, Inspection, LeaveOneOut, SequenceKernel, Term,
 };
 pub use incremental::{Incremental, Side};
 pub use local_search::LocalSearch;

@@ -1,4 +1,4 @@
-//! The sequences of a space that are not known yet.
+//! The sequences of a space that a study does not know yet.
 
 use rand::RngExt;
 
@@ -9,31 +9,32 @@ use crate::{
     study::Study,
 };
 
-/// Spaces of at most so many sequences are searched for those that bounds on known costs forbid.
+/// Spaces of at most this many sequences are checked completely against bounds on known costs.
 const ENUMERATED: u128 = 4096;
 
-/// Draws from a larger space before one within its bounds is looked for.
+/// Number of draws from a larger space before a sequence within its bounds is searched by descent.
 const TRIES: usize = 4096;
 
-/// Draws from which the bounds are then approached neighbour by neighbour.
+/// Number of draws from which descents start.
 const DESCENTS: usize = 16;
 
-/// The sequences that are not known, numbered from zero in the order of the space.
+/// The unknown sequences, numbered from zero in the order of the space.
 ///
-/// They are counted and drawn exactly in a space of any size: an unknown sequence is found by its rank among the
+/// They are counted and drawn exactly in a space of any size. An unknown sequence is found by its rank among the
 /// unknown ones, by skipping the numbers of the known ones.
 pub(super) struct Unknown<'a> {
     space: &'a SearchSpace,
-    /// The study whose bounds on known costs are looked up for every draw; `None` where there are none, or where what
-    /// they forbid counts as known.
+    /// The study whose bounds on known costs are checked for each draw. `None` if there are no bounds, or if the
+    /// sequences that they exclude are counted as known.
     bounds: Option<&'a Study>,
-    /// Numbers of the known sequences in the space, ascending.
+    /// Numbers of the known sequences, ascending.
     known: Vec<u128>,
 }
 
 impl<'a> Unknown<'a> {
-    /// Those that [`Study::knows`] denies, and that the goal's known costs allow: exactly in a small space,
-    /// by rejection in a large one, where [`count`](Self::count) and [`nth`](Self::nth) then know no bounds.
+    /// Creates the set of sequences that [`Study::knows`] does not contain and that satisfy the bounds on known costs.
+    /// In a large space, the bounds are applied by rejection; [`count`](Self::count) and [`nth`](Self::nth) then ignore
+    /// them.
     pub(super) fn new(study: &'a Study) -> Self {
         let known = study.candidates().map(|trial| trial.architecture.clone());
         let space = study.space();
@@ -49,7 +50,7 @@ impl<'a> Unknown<'a> {
         }
     }
 
-    /// All but `known`, which may repeat sequences and hold some from outside the space.
+    /// Creates the set of all sequences but `known`, which may contain duplicates and sequences outside the space.
     pub(super) fn except<'b>(space: &'a SearchSpace, known: impl IntoIterator<Item = &'b Architecture>) -> Self {
         let mut known: Vec<_> = known.into_iter().filter_map(|known| space.index_of(known)).collect();
         known.sort_unstable();
@@ -57,12 +58,12 @@ impl<'a> Unknown<'a> {
         Self { space, bounds: None, known }
     }
 
-    /// How many there are.
+    /// Returns the number of unknown sequences.
     pub(super) fn count(&self) -> u128 {
         self.space.size() - self.known.len() as u128
     }
 
-    /// Number `rank` of them, or `None` beyond the last.
+    /// Returns the unknown sequence of this rank, or `None` beyond the last.
     pub(super) fn nth(&self, rank: u128) -> Option<Architecture> {
         if rank >= self.count() {
             return None;
@@ -71,7 +72,7 @@ impl<'a> Unknown<'a> {
         self.space.nth(rank + skipped as u128)
     }
 
-    /// The first of them in the order of the space, within the bounds.
+    /// Returns the first unknown sequence within the bounds, in the order of the space.
     pub(super) fn first(&self) -> Option<Architecture> {
         let mut all = (0..self.count()).map_while(|rank| self.nth(rank));
         match self.bounds {
@@ -80,8 +81,8 @@ impl<'a> Unknown<'a> {
         }
     }
 
-    /// One of them, drawn uniformly; `None` when there is none. Where hardly any is within the bounds, one that is
-    /// found on the way to them.
+    /// Returns an unknown sequence, drawn uniformly, or `None` if there is none. If hardly any sequence is within the
+    /// bounds, it returns one found by descent towards them.
     pub(super) fn draw(&self, rng: &mut Rng) -> Option<Architecture> {
         let count = self.count();
         if count == 0 {

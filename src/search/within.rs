@@ -1,17 +1,18 @@
-//! Bounds on known costs that nothing satisfies.
+//! Detection of bounds on known costs that no sequence satisfies.
 
 use super::SearchError;
 use crate::{seed::Rng, space::Architecture, study::Study};
 
-/// Sequences that are looked at.
+/// Number of sequences that are checked.
 const LOOKED_AT: usize = 4096;
 
-/// Refuses bounds on known costs within which no sequence of the space lies: of all in a small space, of some thousand
-/// draws in a large one and of what is met on the way from the nearest of them towards the bounds.
+/// Checks that some sequence of the space satisfies the bounds on known costs. In a small space, all sequences are
+/// checked. In a large one, some thousand draws are, and the sequences on a descent from the nearest draw towards the
+/// bounds.
 ///
 /// # Errors
-/// [`SearchError::Costs`] where the goal names costs that nobody states, [`SearchError::NothingWithin`] with the
-/// nearest sequence.
+/// [`SearchError::Costs`] if the goal names a cost without a value, [`SearchError::NothingWithin`] with the nearest
+/// sequence if none satisfies the bounds.
 pub(crate) fn check_bounds(study: &Study, rng: &mut Rng) -> Result<(), SearchError> {
     study.costs(&study.space().sample(rng)).map(drop).or_else(|error| match error {
         crate::study::KnownCostError::Unbuildable { .. } => Ok(()),
@@ -44,7 +45,8 @@ pub(crate) fn check_bounds(study: &Study, rng: &mut Rng) -> Result<(), SearchErr
     Err(SearchError::NothingWithin { looked, nearest, costs })
 }
 
-/// Goes to the neighbour that is least beyond the bounds while one is nearer; with what is left beyond them.
+/// Moves to the neighbour that violates the bounds least, as long as this is an improvement. Returns the remaining
+/// violation and the sequence.
 pub(super) fn descend(study: &Study, mut at: Architecture) -> (f64, Architecture) {
     let mut excess = study.cost_excess(&at);
     while excess > 0.0 {

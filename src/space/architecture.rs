@@ -14,7 +14,7 @@ use crate::{
 ///
 /// The text form is the run-length notation of the papers. A sequence of plain letters is parsed as well:
 /// ```
-/// use composer_nas::Architecture;
+/// use composer_nas::space::Architecture;
 /// let a: Architecture = "AAMMMM".parse()?;
 /// assert_eq!(a, "2A+4M".parse()?);
 /// assert_eq!(a.to_string(), "2A+4M");
@@ -94,7 +94,7 @@ pub enum ParseError {
         /// Offset of the error, in characters.
         position: usize,
     },
-    /// The sequence has more than [`MAX_LAYERS`] layers.
+    /// The sequence has more than [`Architecture::MAX_LAYERS`] layers.
     #[error("an architecture has at most {MAX_LAYERS} layers")]
     TooLong,
 }

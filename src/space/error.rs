@@ -12,7 +12,7 @@ pub enum SpaceError {
     /// The space has no layers.
     #[error("the search space has no layers: use at least one")]
     NoLayers,
-    /// The space has more than [`MAX_LAYERS`] layers.
+    /// The space has more than [`Architecture::MAX_LAYERS`](super::Architecture::MAX_LAYERS) layers.
     #[error(
         "the search space has {0} layers, but at most {MAX_LAYERS} are allowed: search fewer layers and extrapolate"
     )]

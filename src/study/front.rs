@@ -42,14 +42,14 @@ impl Study {
     }
 
     /// Returns the study without observations that violate the goal's bounds.
-    pub fn within_bounds(&self) -> Study {
+    pub(crate) fn within_bounds(&self) -> Study {
         let goal = self.goal();
         self.filtered(|trial| trial.report().is_none_or(|report| report.excess(goal) <= 0.0))
     }
 
     /// Returns the observation that violates the goal's bounds least; on ties, the earliest. Use it for messages when
     /// no observation satisfies the bounds.
-    pub fn nearest(&self) -> Option<Observation<'_>> {
+    pub(crate) fn nearest(&self) -> Option<Observation<'_>> {
         let goal = self.goal();
         let nearer = |best: Observation<'_>, next: Observation<'_>| next.report.excess(goal) < best.report.excess(goal);
         self.observations().reduce(|best, next| if nearer(best, next) { next } else { best })

@@ -167,7 +167,7 @@ impl Goal {
     ///
     /// # Errors
     /// See [`at_most`](Self::at_most) and [`at_least`](Self::at_least).
-    pub fn bounded(mut self, limit: Limit) -> Result<Self, GoalError> {
+    pub(crate) fn bounded(mut self, limit: Limit) -> Result<Self, GoalError> {
         let name = limit.of.to_string();
         let value = limit.bound.value();
         if !value.is_finite() {
@@ -196,12 +196,12 @@ impl Goal {
     }
 
     /// Returns whether there is more than one objective.
-    pub fn has_several(&self) -> bool {
+    pub(crate) fn has_several(&self) -> bool {
         !self.others.is_empty()
     }
 
     /// Returns whether there is only one objective and no bounds.
-    pub fn is_simple(&self) -> bool {
+    pub(crate) fn is_simple(&self) -> bool {
         self.others.is_empty() && self.limits.is_empty()
     }
 
@@ -286,7 +286,7 @@ impl Bound {
     }
 
     /// Returns by how much a value violates the bound, or 0 if it satisfies it.
-    pub fn excess(self, value: f64) -> f64 {
+    pub(crate) fn excess(self, value: f64) -> f64 {
         match self {
             Bound::AtMost(most) => (value - most).max(0.0),
             Bound::AtLeast(least) => (least - value).max(0.0),
@@ -297,7 +297,7 @@ impl Bound {
 impl Limit {
     /// Returns by how much a value violates the bound, relative to the bound, or 0 if it satisfies it. For a bound of
     /// 0, the violation is absolute.
-    pub fn relative_excess(&self, value: f64) -> f64 {
+    pub(crate) fn relative_excess(&self, value: f64) -> f64 {
         let unit = self.bound.value().abs();
         self.bound.excess(value) / if unit > 0.0 { unit } else { 1.0 }
     }
@@ -354,6 +354,7 @@ impl fmt::Display for Goal {
 
 /// The error of an invalid goal.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum GoalError {
     /// There are no objectives.
     #[error("a goal needs at least one objective, such as the score \"accuracy\"")]

@@ -64,6 +64,7 @@ pub trait KnownCosts: Send + Sync {
 
 /// The error of a known cost without a value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum KnownCostError {
     /// The goal names a cost, but no costs were given.
     #[error(

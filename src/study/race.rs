@@ -1,39 +1,39 @@
-//! What a trial must still be able to reach to be measured to its end.
+//! The bar that a trial must still be able to reach, and the mark of a trial that cannot.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Direction, Goal};
 
-/// The bar of one trial's repetitions, fixed when the trial is handed out by [`Racing`](crate::stopping::Racing).
+/// The race of one trial, fixed when the trial is handed out by [`Racing`](crate::stopping::Racing).
 ///
-/// An evaluator that repeats its measurement looks at it after each repetition, and reports what it has where the race
-/// [is lost](Self::is_lost), with [`Report::raced`](super::Report::raced) set.
+/// An evaluator that repeats its measurement checks it after each repetition. If the race [is lost](Self::is_lost), it
+/// reports what it has measured, with [`Report::raced`](super::Report::raced) set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Race {
     score: String,
     direction: Direction,
-    /// Turned so that larger is better; nothing is lost without it.
+    /// The bar, oriented so that larger is better. Without a bar, no race is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bar: Option<f64>,
-    /// Below the bar by so many standard errors.
+    /// The number of standard errors below the bar at which the race is lost.
     errors: f64,
-    /// Not before so many repetitions.
+    /// The number of repetitions before which no race is lost.
     least: usize,
 }
 
-/// How much of a trial was measured where its [`Race`] was lost.
+/// The number of repetitions of a trial whose [`Race`] was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raced {
-    /// Repetitions that were made.
+    /// The number of repetitions that were made.
     pub done: usize,
-    /// Repetitions of a whole trial, at most.
+    /// The maximum number of repetitions of a whole trial.
     pub planned: usize,
 }
 
 impl Race {
-    /// Lost where the score of `goal` is worse than `bar`, turned so that larger is better, by more than so many
-    /// standard `errors`, after at least `least` repetitions of everything (2, for there is no error of one). Without a
-    /// finite bar every trial runs to its end.
+    /// Creates a race. It is lost if the score of `goal` is worse than `bar` by more than `errors` standard errors,
+    /// after at least `least` repetitions of everything (at least 2, because one repetition has no standard error).
+    /// `bar` is oriented so that larger is better. Without a finite bar, every trial runs to its end.
     pub fn new(goal: &Goal, bar: Option<f64>, errors: f64, least: usize) -> Self {
         let Goal { score, direction, .. } = goal;
         let bar = bar.filter(|bar| bar.is_finite());
@@ -41,24 +41,24 @@ impl Race {
         Self { score: score.clone(), direction: *direction, bar, errors, least: least.max(2) }
     }
 
-    /// Name of the score that is compared.
+    /// Returns the name of the score that is compared.
     pub fn score(&self) -> &str {
         &self.score
     }
 
-    /// The bar as the score is, not turned; `None` where there is none.
+    /// Returns the bar on the scale of the score, not oriented, or `None` if there is none.
     pub fn bar(&self) -> Option<f64> {
         self.bar.map(|bar| self.direction.orient(bar))
     }
 
-    /// Whether a trial with this mean of its repetitions so far, of which the rarest was made `repetitions` times, is
-    /// given up. Never without a standard error, nor where one of the numbers is NaN.
+    /// Returns whether a trial with this mean and standard error so far has lost. `repetitions` is the number of
+    /// repetitions of the task that was repeated least. Never `true` without a standard error, or if a number is NaN.
     pub fn is_lost(&self, mean: f64, standard_error: Option<f64>, repetitions: usize) -> bool {
         let (Some(bar), Some(error)) = (self.bar, standard_error) else { return false };
         repetitions >= self.least && self.direction.orient(mean) + self.errors * error < bar
     }
 
-    /// All of it as text: equal texts are equal races.
+    /// Returns the race as text. Equal texts mean equal races.
     pub(crate) fn fingerprint(&self) -> String {
         let Self { score, direction, bar, errors, least } = self;
         format!("race({direction:?} {score:?}, bar={bar:?}, errors={errors}, least={least})")
@@ -66,7 +66,7 @@ impl Race {
 }
 
 impl Raced {
-    /// Several evaluations as one; nothing where one of them ran to its end.
+    /// Merges the marks of several evaluations. `None` if one of them ran to its end.
     pub(super) fn pooled(of: impl IntoIterator<Item = Option<Self>>) -> Option<Self> {
         let sum = |a: Self, b: Self| Self { done: a.done + b.done, planned: a.planned + b.planned };
         of.into_iter().collect::<Option<Vec<_>>>()?.into_iter().reduce(sum)

@@ -127,7 +127,7 @@ impl Report {
     /// Returns by how much the report violates the goal's bounds: the sum of the relative violations.
     ///
     /// It is 0 if all bounds are satisfied, and infinite if a bounded measure is missing.
-    pub fn excess(&self, goal: &Goal) -> f64 {
+    pub(crate) fn excess(&self, goal: &Goal) -> f64 {
         let excess = |limit: &Limit| match self.measured(&limit.of) {
             Ok(value) => limit.relative_excess(value),
             Err(_) => f64::INFINITY,
@@ -136,7 +136,7 @@ impl Report {
     }
 
     /// Returns the standard error of a score, if known.
-    pub fn error_of(&self, score: &str, goal: &Goal) -> Option<f64> {
+    pub(crate) fn error_of(&self, score: &str, goal: &Goal) -> Option<f64> {
         if score == goal.score { self.standard_error } else { self.standard_errors.get(score).copied() }
     }
 
@@ -216,7 +216,7 @@ impl Report {
     /// of the scores computed from their spread, and the sums of FLOPs and time. There is no curve. If some evaluations
     /// ran to their end, those that lost a [race](Self::raced) are left out. A single report is returned unchanged,
     /// including its own standard error.
-    pub fn pooled(reports: &[&Report], goal: &Goal) -> Report {
+    pub(crate) fn pooled(reports: &[&Report], goal: &Goal) -> Report {
         let whole: Vec<&Report> = reports.iter().copied().filter(|report| report.raced.is_none()).collect();
         let reports = if whole.is_empty() { reports } else { whole.as_slice() };
         let Some((&first, others)) = reports.split_first() else { return Report::default() };
@@ -264,7 +264,7 @@ impl TaskReport {
     ///
     /// A mean is `None` if a repetition lacks the number, such as the loss of one that diverged. The reason is that of
     /// the first repetition that diverged. A single repetition keeps everything except its name.
-    pub fn pooled(name: String, runs: &[&Self]) -> Self {
+    pub(crate) fn pooled(name: String, runs: &[&Self]) -> Self {
         if let [run] = runs {
             return Self { name, ..(*run).clone() };
         }

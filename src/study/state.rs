@@ -39,7 +39,7 @@ pub struct Observation<'a> {
 
 impl Observation<'_> {
     /// Whether the trial ran to its end, rather than losing a [race](crate::study::Race).
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.report.raced.is_none()
     }
 
@@ -182,7 +182,7 @@ impl Study {
 
     /// Returns a view of the study in which all observations of an architecture are combined into one.
     ///
-    /// The first trial of each architecture gets the [pooled](Report::pooled) report. Trials without a value are
+    /// The first trial of each architecture gets the mean of their reports. Trials without a value are
     /// unchanged.
     pub fn pooled(&self) -> Study {
         let mut seen: BTreeMap<&Architecture, Vec<(f64, &Report)>> = BTreeMap::new();

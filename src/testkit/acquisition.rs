@@ -14,7 +14,7 @@ const VARIANCES: [f64; 6] = [0.0, 1e-12, 1e-4, 0.1, 1.0, 4.0];
 /// Evaluates the function on a grid of means, variances and best means.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check(function: &(impl AnalyticAcquisition + ?Sized)) -> Result<(), LawBroken> {
     let name = function.fingerprint();
     holds(!name.is_empty() && name == function.fingerprint(), FUNCTION, || format!("its name is {name:?}"))?;

@@ -26,8 +26,8 @@ pub(crate) const FINGERPRINT: &str = "the fingerprint stays the same";
 /// and compares the reports. They must be equal on a CPU; other devices may add numbers in another order.
 ///
 /// # Errors
-/// The first [`LawBroken`].
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check(evaluator: &(impl Evaluator + ?Sized), trials: &[Trial], goal: &Goal) -> Result<(), LawBroken> {
     let fingerprint = evaluator.fingerprint();
     let (alone, told): (Vec<_>, Vec<_>) = trials.iter().map(|trial| listen(evaluator, trial)).unzip();

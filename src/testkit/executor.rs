@@ -35,7 +35,7 @@ type Outcome = Result<Report, AttemptError>;
 /// `patience` is the maximum time to wait for each message.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check<X: Executor>(
     mut executor: impl FnMut() -> Result<X, ExecuteError>,
     evaluator: &dyn Evaluator,

@@ -36,7 +36,7 @@ const FACTORS: [(u128, u128); 7] = [(1, 1), (2, 1), (3, 1), (7, 3), (33, 4), (10
 /// Extrapolates small architectures of the given primitives to targets of many sizes.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitives) -> Result<(), LawBroken> {
     let empty = extrapolator.extrapolate(&Architecture::default(), &Target::llama_1b(), primitives);
     holds(empty.is_err(), EMPTY, || format!("{:?}", empty.map(|spec| spec.architecture)))?;
@@ -58,7 +58,7 @@ pub fn check(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitive
 /// largest layer.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check_scaling(
     extrapolator: &(impl Extrapolator + ?Sized),
     primitives: &Primitives,
@@ -89,7 +89,7 @@ pub fn check_scaling(
 /// the same runs as the small architecture, none of them longer.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check_periodic(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitives) -> Result<(), LawBroken> {
     for case in cases(primitives) {
         let large = case.extrapolated(extrapolator, primitives)?;
@@ -109,7 +109,7 @@ pub fn check_periodic(extrapolator: &(impl Extrapolator + ?Sized), primitives: &
 /// Checks an extrapolator that stretches: the result has the runs of the small architecture, in the same order.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check_keeps_runs(extrapolator: &(impl Extrapolator + ?Sized), primitives: &Primitives) -> Result<(), LawBroken> {
     for case in cases(primitives) {
         let large = case.extrapolated(extrapolator, primitives)?;

@@ -22,7 +22,7 @@ const ROUNDING: f64 = 1e-9;
 /// Checks covariances of sequences of `space`, at the initial hyperparameters and one step away along each of them.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check(kernel: &(impl SequenceKernel + ?Sized), space: &SearchSpace) -> Result<(), LawBroken> {
     let name = kernel.fingerprint();
     holds(!name.is_empty() && name == kernel.fingerprint(), FUNCTION, || format!("its name is {name:?}"))?;

@@ -15,6 +15,10 @@
 //! This keeps all values but destroys the structure that layers share, so a searcher that depends on this structure
 //! gets worse, as Bounce (Papenmeier et al. 2023, arXiv 2307.00618) found for several methods.
 //!
+//! `L16Z2-cliff`, `E16Z2-cliff` and `M16Z2-cliff` stand for searches in which a few sequences are far worse than all
+//! others: fewer attention layers are better, but one alone costs 0.12, and none 0.42, as in the measured sequences of
+//! six layers (`docs/data/quick.csv`). The best ones have two to five of them, so that searchers come near the cliff.
+//!
 //! All methods start from the same ten [first points](Landscape::first_point). They are compared by the
 //! [regret](Landscape::regret) of the best point that they evaluate. `benches/regret.rs` runs the comparison.
 
@@ -52,6 +56,8 @@ pub struct Landscape {
     /// The choices of the best sequence, before labels are permuted.
     best: Vec<usize>,
     proven: bool,
+    /// Whether few attention layers are better, and fewer than two far worse.
+    cliff: bool,
     /// For every layer: what its choices stand for. Empty: for themselves.
     labels: Vec<Vec<usize>>,
 }
@@ -82,30 +88,74 @@ const TABLE: [Row; 9] = [
     ("M32Z3", Family::Mechanism, 0x4323, 3, 15.875, 1.6875, "21012110110111202110211210201211", false),
 ];
 
+/// The landscapes that have a variant with a cliff, and its best sequences, found by enumeration.
+const CLIFFS: [(&str, &str); 3] =
+    [("L16Z2", "1100111011110011"), ("E16Z2", "1111011110111111"), ("M16Z2", "0111101110110111")];
+
 /// The standard deviation of the values over a space.
 const SPREAD: f64 = 0.03;
-/// The standard deviation of the noise.
-const NOISE: f64 = 0.01;
-
 impl Landscape {
     /// The number of points from which every method starts.
     pub const FIRST_POINTS: u64 = 10;
+    /// The standard deviation of the noise.
+    pub const NOISE: f64 = 0.01;
 
     /// Returns the names of all landscapes, without the shuffled ones.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TABLE.iter().map(|row| row.0)
     }
 
-    /// Returns the landscape with this name. The suffix `-shuffled` selects [`shuffled`](Self::shuffled) with seed 1.
+    /// Returns the landscape with this name. The suffix `-shuffled` selects [`shuffled`](Self::shuffled) with seed 1,
+    /// the suffix `-cliff` a variant with a cliff where there is one.
     pub fn named(name: &str) -> Option<Self> {
         if let Some(name) = name.strip_suffix("-shuffled") {
             return Self::named(name).map(|landscape| landscape.shuffled(1));
+        }
+        if let Some(name) = name.strip_suffix("-cliff") {
+            let &(_, best) = CLIFFS.iter().find(|row| row.0 == name)?;
+            return Self::named(name).map(|landscape| landscape.with_cliff(best));
         }
         let &(name, family, tag, choices, mean, spread, best, proven) = TABLE.iter().find(|row| row.0 == name)?;
         let symbols = [Symbol::ATTENTION, Symbol::SWIGLU, Symbol::MLP].into_iter().take(choices);
         let best: Vec<_> = best.bytes().map(|digit| usize::from(digit - b'0')).collect();
         let space = SearchSpace::uniform(symbols, best.len()).ok()?;
-        Some(Self { name: name.into(), space, family, tag, mean, spread, best, proven, labels: Vec::new() })
+        Some(Self {
+            name: name.into(),
+            space,
+            family,
+            tag,
+            mean,
+            spread,
+            best,
+            proven,
+            cliff: false,
+            labels: Vec::new(),
+        })
+    }
+
+    /// Returns the landscape of the same rules for sequences of another length, whose values have the same mean and
+    /// spread (without the cliff). All its sequences are visited once: `None` if there are more than 2^20 of them, and
+    /// for shuffled landscapes, whose labels are those of one length.
+    pub fn of_length(&self, layers: usize) -> Option<Self> {
+        let space = SearchSpace::uniform(self.space.choices(0).iter().copied(), layers).ok()?;
+        if !self.labels.is_empty() || space.size() > 1 << 20 {
+            return None;
+        }
+        let mut other = Self { name: format!("{}-{layers}", self.name), space, proven: true, ..self.clone() };
+        let all: Vec<_> = other.space.iter().filter_map(|architecture| other.choices(&architecture)).collect();
+        let scores: Vec<_> = all.iter().map(|choices| other.score(choices)).collect();
+        let count = scores.len() as f64;
+        other.mean = scores.iter().sum::<f64>() / count;
+        other.spread = (scores.iter().map(|score| (score - other.mean).powi(2)).sum::<f64>() / count).sqrt();
+        let best = all.iter().max_by(|a, b| other.value_of(a).total_cmp(&other.value_of(b)));
+        other.best = best.cloned()?;
+        Some(other)
+    }
+
+    /// Adds the cliff.
+    fn with_cliff(self, best: &str) -> Self {
+        let best = best.bytes().map(|digit| usize::from(digit - b'0')).collect();
+        Self { name: self.name + "-cliff", best, cliff: true, ..self }
     }
 
     /// Permutes the labels of every layer independently. The values stay the same.
@@ -148,7 +198,7 @@ impl Landscape {
     /// deviation 0.01.
     pub fn noise(seed: u64, evaluation: u64) -> f64 {
         let sum = (0..12).fold(0.0, |sum, k| sum + u01(0x4E01, [seed, evaluation, k]));
-        NOISE * (sum - 6.0)
+        Self::NOISE * (sum - 6.0)
     }
 
     /// Returns one of the points from which every method starts.
@@ -195,7 +245,8 @@ impl Landscape {
     }
 
     fn value_of(&self, choices: &[usize]) -> f64 {
-        0.60 + SPREAD * ((self.score(choices) - self.mean) / self.spread)
+        let value = 0.60 + SPREAD * ((self.score(choices) - self.mean) / self.spread);
+        if self.cliff { value + cliff(choices) } else { value }
     }
 
     fn score(&self, choices: &[usize]) -> f64 {
@@ -205,6 +256,14 @@ impl Landscape {
             Family::Mechanism => mechanism::score(self.tag, choices),
         }
     }
+}
+
+/// Fewer attention layers (choice 0) are better by up to 0.12 on either side of one half, but with one of them 0.12 is
+/// lost, and without any 0.42.
+fn cliff(a: &[usize]) -> f64 {
+    let attention = a.iter().filter(|&&z| z == 0).count();
+    let lost = [0.42, 0.12].get(attention).copied().unwrap_or(0.0);
+    0.24 * (0.5 - attention as f64 / a.len() as f64) - lost
 }
 
 /// Returns the lengths of the maximal runs of equal choices.
@@ -293,7 +352,7 @@ mod tests {
     #[test]
     fn every_landscape_has_the_spread_that_it_says() {
         for landscape in all() {
-            let mut rng = crate::Seed(1).rng("landscape", 0);
+            let mut rng = crate::seed::Seed(1).rng("landscape", 0);
             let values: Vec<_> = (0..20_000).map(|_| landscape.value(&landscape.space.sample(&mut rng))).collect();
             let mean = values.iter().sum::<f64>() / 2e4;
             let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 2e4).sqrt();
@@ -323,6 +382,49 @@ mod tests {
         };
         let landscape = Landscape::named("M16Z2").unwrap();
         assert_eq!(sorted(&landscape), sorted(&landscape.clone().shuffled(1)));
+    }
+
+    #[test]
+    fn a_cliff_is_near_the_best_and_nothing_else_changes() {
+        for (name, _) in CLIFFS {
+            let landscape = Landscape::named(&format!("{name}-cliff")).unwrap();
+            let flat = Landscape::named(name).unwrap();
+            let mut best = f64::NEG_INFINITY;
+            enumerate(16, 2, |a| best = best.max(landscape.value_of(a)));
+            assert_eq!(best, landscape.optimum(), "{name}");
+            assert!((2..=5).contains(&landscape.best().count(Symbol::ATTENTION)), "{name}");
+            for text in ["16M", "1M+1A+14M", "2A+14M", "4A+8M+4A", "16A"] {
+                let architecture: Architecture = text.parse().unwrap();
+                let attention = architecture.count(Symbol::ATTENTION);
+                let tilt = 0.24 * (0.5 - attention as f64 / 16.0);
+                let lost = flat.value(&architecture) + tilt - landscape.value(&architecture);
+                let expected = [0.42, 0.12].get(attention).copied().unwrap_or(0.0);
+                assert!((lost - expected).abs() < 1e-12, "{name} {text}");
+            }
+        }
+        assert!(Landscape::named("L16Z3-cliff").is_none());
+    }
+
+    #[test]
+    fn other_lengths_have_the_same_rules_and_spread() {
+        for (name, layers) in [("L16Z2", 8), ("E16Z2", 6), ("M16Z2", 10), ("L16Z3", 6), ("M16Z2-cliff", 6)] {
+            let landscape = Landscape::named(name).unwrap();
+            let part = landscape.of_length(layers).unwrap();
+            let values: Vec<_> = part.space.iter().map(|architecture| part.value(&architecture)).collect();
+            assert_eq!(part.optimum(), values.iter().copied().fold(f64::MIN, f64::max), "{name}");
+            if !landscape.cliff {
+                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+                let spread = (squares / values.len() as f64).sqrt();
+                assert!((mean - 0.60).abs() < 1e-9 && (spread - SPREAD).abs() < 1e-9, "{name}: {mean} {spread}");
+            }
+        }
+        let landscape = Landscape::named("L16Z2").unwrap();
+        let same = landscape.of_length(16).unwrap();
+        let first = landscape.first_point(1, 0);
+        assert_eq!(same.best, landscape.best);
+        assert!((same.value(&first) - landscape.value(&first)).abs() < 3e-3);
+        assert!(landscape.of_length(21).is_none() && landscape.shuffled(1).of_length(6).is_none());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) const RESUMES: &str =
 /// evaluator.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check<E, S, A, X>(
     pipeline: impl Fn() -> Pipeline<E, S, A, X>,
     target: &Target,

@@ -46,7 +46,7 @@ pub(crate) const REPEATABLE: &str = "the same widths and random stream give the 
 /// Builds the primitive at several widths on `device` and checks every law.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check(primitive: &(impl Primitive + ?Sized), device: &Device) -> Result<(), LawBroken> {
     let wide = Dims { kv_heads: 2, attention_bias: true, ..dims(24, 40, 4) };
     for dims in [dims(8, 12, 2), wide] {

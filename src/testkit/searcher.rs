@@ -45,7 +45,7 @@ const EXHAUSTED: u128 = 256;
 /// Exhaustion is only checked for spaces of at most 256 sequences, so also pass a small space.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check<S: Searcher>(make: impl Fn() -> S, space: &SearchSpace) -> Result<(), LawBroken> {
     check_all(&make, space, Proposes::Whole)
 }
@@ -53,7 +53,7 @@ pub fn check<S: Searcher>(make: impl Fn() -> S, space: &SearchSpace) -> Result<(
 /// The same for a searcher that also evaluates [parts](SearchSpace::is_part) of sequences.
 ///
 /// # Errors
-/// The first [`LawBroken`].
+/// [`LawBroken`] for the first law that does not hold.
 pub fn check_incremental<S: Searcher>(make: impl Fn() -> S, space: &SearchSpace) -> Result<(), LawBroken> {
     check_all(&make, space, Proposes::Parts)
 }

@@ -22,7 +22,7 @@ pub struct TokenBatch {
 
 impl TokenBatch {
     /// Returns the number of positions with a target.
-    pub fn scored(&self) -> usize {
+    pub(crate) fn scored(&self) -> usize {
         self.targets.iter().filter(|&&target| target != IGNORE).count()
     }
 
@@ -30,7 +30,7 @@ impl TokenBatch {
     ///
     /// # Errors
     /// Returns a [`BatchError`] that names the first problem.
-    pub fn validate(&self, vocab_size: usize) -> Result<(), BatchError> {
+    pub(crate) fn validate(&self, vocab_size: usize) -> Result<(), BatchError> {
         let batch = self.batch;
         let seq = self.seq;
         let positions = batch.saturating_mul(seq);

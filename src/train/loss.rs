@@ -8,7 +8,7 @@ use crate::kernels;
 /// Returns the mean negative log-likelihood of the targets, in nats, over all positions whose target is not [`IGNORE`]
 /// (one element). It is computed in single precision, regardless of the precision of the logits.
 ///
-/// If no position is scored, the loss and its gradient are zero; [`TokenBatch::validate`] rejects such a batch.
+/// If no position is scored, the loss and its gradient are zero; trainings reject such a batch.
 ///
 /// # Shapes
 /// `logits`: `[B, S, V]`, for a batch of `B` sequences of `S` tokens and a vocabulary of `V`.
@@ -28,7 +28,7 @@ pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
 /// # Shapes
 /// `logits` (of the student) and `teacher`: `[B, S, V]`, for a batch of `B` sequences of `S` tokens. `teacher` must not
 /// be tracked by autodiff.
-pub fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
+pub(crate) fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     let rows = batch.batch * batch.seq;
     let [_, _, vocab] = logits.dims();
     let own = log_softmax(logits.reshape([rows, vocab]).cast(DType::F32), 1);

@@ -40,7 +40,7 @@ impl AdamWConfig {
     ///
     /// # Errors
     /// Returns a [`TrainError`] that names the first invalid setting.
-    pub fn validate(&self) -> Result<(), TrainError> {
+    pub(crate) fn validate(&self) -> Result<(), TrainError> {
         for (name, value) in [("optimizer.beta1", self.beta1), ("optimizer.beta2", self.beta2)] {
             if !(0.0..1.0).contains(&value) {
                 return Err(TrainError::Beta { name, value });
@@ -72,7 +72,7 @@ pub struct AdamW {
 
 /// The state of one parameter, not tracked by autodiff.
 #[derive(Clone, Debug)]
-pub struct Moments {
+pub(crate) struct Moments {
     /// The running means of the gradient and of its square, each flattened: `[N]`.
     pub means: [Tensor<1>; 2],
     /// The number of updates so far.
@@ -98,7 +98,7 @@ impl AdamW {
     }
 
     /// Returns the state of a parameter, or `None` before its first gradient.
-    pub fn moments(&self, id: ParamId) -> Option<&Moments> {
+    pub(crate) fn moments(&self, id: ParamId) -> Option<&Moments> {
         self.parameters.get(&id)
     }
 

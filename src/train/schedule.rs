@@ -42,6 +42,7 @@ pub struct LrSchedule {
 /// The shape of the decay from the peak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Decay {
     /// Cosine decay from the end of the warm-up (Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts).
     #[default]
@@ -92,7 +93,7 @@ impl LrSchedule {
     ///
     /// # Errors
     /// Returns a [`TrainError`] that names the first invalid setting.
-    pub fn validate(&self) -> Result<(), TrainError> {
+    pub(crate) fn validate(&self) -> Result<(), TrainError> {
         if !(self.peak.is_finite() && self.peak > 0.0) {
             return Err(TrainError::NotPositive { name: "schedule.peak", value: self.peak });
         }

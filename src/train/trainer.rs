@@ -17,8 +17,7 @@ use crate::model::Network;
 /// Trains a model step by step. Every call of [`step`](Self::step) updates the weights once. [`train`](super::train) is
 /// a loop around it.
 ///
-/// A training can be saved and resumed. Its complete state is the weights, the [`optimizer`](Self::optimizer) and the
-/// [`progress`](Self::progress).
+/// For trainings that are saved and resumed, use [`Pretrainer`](crate::pretrain::Pretrainer).
 #[derive(Debug)]
 pub struct Trainer<N> {
     config: TrainConfig,
@@ -36,7 +35,7 @@ pub struct Trainer<N> {
 /// The progress of a training, as a plain value that can be stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TrainerProgress {
+pub(crate) struct TrainerProgress {
     /// The number of steps so far.
     pub steps: usize,
     /// The sum of the losses since the last evaluation.
@@ -81,7 +80,7 @@ impl<N: Network> Trainer<N> {
     /// device of the model, in the order of the batches. The sum does not depend on the number of devices, except for
     /// rounding differences between devices.
     #[must_use]
-    pub fn also_on(mut self, devices: impl IntoIterator<Item = Device>) -> Self {
+    pub(crate) fn also_on(mut self, devices: impl IntoIterator<Item = Device>) -> Self {
         self.devices.extend(devices.into_iter().map(Device::without_autodiff));
         self
     }
@@ -90,36 +89,36 @@ impl<N: Network> Trainer<N> {
     /// [`divergence`](super::divergence) from these distributions. The teacher must have the same vocabulary; it is
     /// evaluated on every batch.
     #[must_use]
-    pub fn learn_from(self, teacher: N) -> Self {
+    pub(crate) fn learn_from(self, teacher: N) -> Self {
         Self { teacher: Some(teacher.valid()), ..self }
     }
 
     /// Freezes all parameters whose path in the model, such as `trunk.embedding`, is accepted by `frozen`. Frozen
     /// parameters have no gradient, no moments and no weight decay.
     #[must_use]
-    pub fn freeze(self, frozen: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn freeze(self, frozen: impl Fn(&str) -> bool) -> Self {
         Self { model: frozen_where(self.model, &frozen), ..self }
     }
 
     /// Resumes a saved training with this optimizer and progress. The model of `self` must have the saved weights.
     #[must_use]
-    pub fn resume(self, optimizer: AdamW, progress: TrainerProgress) -> Self {
+    pub(crate) fn resume(self, optimizer: AdamW, progress: TrainerProgress) -> Self {
         Self { optimizer, done: progress, ..self }
     }
 
     /// Returns the number of steps so far.
-    pub fn steps_done(&self) -> usize {
+    pub(crate) fn steps_done(&self) -> usize {
         self.done.steps
     }
 
     /// Returns the progress. It excludes losses that have not been read yet, so save a training after a step that
     /// returned [`Step::Progress`].
-    pub fn progress(&self) -> TrainerProgress {
+    pub(crate) fn progress(&self) -> TrainerProgress {
         self.done
     }
 
     /// Returns the optimizer and its state.
-    pub fn optimizer(&self) -> &AdamW {
+    pub(crate) fn optimizer(&self) -> &AdamW {
         &self.optimizer
     }
 
@@ -174,13 +173,13 @@ impl<N: Network> Trainer<N> {
     }
 
     /// Whether the model is due for an evaluation after the steps so far.
-    pub fn evaluation_is_due(&self) -> bool {
+    pub(crate) fn evaluation_is_due(&self) -> bool {
         self.evaluates_after(self.done.steps)
     }
 
     /// Records an evaluation of [`model`](Self::model). Returns the point for the history if the evaluation is finite,
     /// and an outcome if it ends the training.
-    pub fn evaluated(&mut self, evaluation: Evaluation) -> (Option<Point>, Option<Outcome>) {
+    pub(crate) fn evaluated(&mut self, evaluation: Evaluation) -> (Option<Point>, Option<Outcome>) {
         let step = self.done.steps;
         if !(evaluation.loss.is_finite() && evaluation.accuracy.is_finite()) {
             return (None, Some(Outcome::Diverged { step, reason: DivergedQuantity::Evaluation }));

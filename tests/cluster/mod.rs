@@ -13,7 +13,10 @@ use std::{
 };
 
 use composer_nas::{
-    evaluate::mad::{Mad, Protocol},
+    evaluate::{
+        Repeated,
+        mad::{Mad, Protocol},
+    },
     execute::{self, Executor},
     journal,
     pipeline::PipelineError,
@@ -35,6 +38,11 @@ pub const WORKERS: usize = 2;
 pub fn mad() -> Mad {
     let protocol: Protocol = serde_json::from_str(include_str!("../fixtures/tiny_protocol.json")).unwrap();
     Mad::new(protocol, &Primitives::standard(), &Device::flex()).unwrap()
+}
+
+/// The same 8 times, so that trials can lose a race.
+pub fn repeated() -> Repeated<Mad> {
+    Repeated::new(mad(), 8).unwrap()
 }
 
 /// An evaluator to which things happen.
@@ -94,9 +102,14 @@ fn wait(time: Duration, context: &Context) {
 
 /// Everything of the search but where it runs.
 pub fn pipeline() -> Pipeline<Faulty> {
+    pipeline_of(Faulty(mad()))
+}
+
+/// The same search by another evaluator.
+pub fn pipeline_of<E: Evaluator + 'static>(evaluator: E) -> Pipeline<E> {
     let primitives = Primitives::standard();
     let space = SearchSpace::uniform(primitives.symbols(["attention", "swiglu"]).unwrap(), 5).unwrap();
-    Pipeline::new(&primitives, space, Faulty(mad())).trials(TRIALS).seed(11).workers(WORKERS)
+    Pipeline::new(&primitives, space, evaluator).trials(TRIALS).seed(11).workers(WORKERS)
 }
 
 pub fn run(folder: &Path, executor: impl Executor + 'static) -> Result<Found, PipelineError> {
@@ -148,7 +161,7 @@ pub fn command(test: &str) -> Vec<String> {
 
 /// Called by the test that the command of the workers runs; it does not come back.
 pub fn worker() {
-    execute::worker(&[&Faulty(mad())]);
+    execute::worker(&[&Faulty(mad()), &repeated()]);
     panic!("--worker FOLDER is missing");
 }
 

@@ -104,8 +104,11 @@ fn parents_and_trainings_without_numbers_are_refused() {
         )
         .is_err()
     );
-    let least =
-        Rule::Budget { what: "bytes".into(), costs: [(Symbol::ATTENTION, 9), (Symbol::MAMBA2, 4)].into(), max: 3 };
+    let least = Rule::Budget {
+        what: "bytes".into(),
+        costs: [(Symbol::ATTENTION, 9), (Symbol::try_from('B').unwrap(), 4)].into(),
+        max: 3,
+    };
     assert!(alternatives.space([least]).unwrap_err().to_string().contains("the least is 4"));
 }
 

@@ -1,18 +1,37 @@
 //! A parent whose useless layers are known.
 
+use burn::module::{Module, ModuleMapper, Param};
+
 use super::*;
+
+/// Sets the output projections of these layers to zero.
+struct ZeroOutputs<'a> {
+    path: Vec<String>,
+    layers: &'a [usize],
+}
+
+impl ModuleMapper for ZeroOutputs<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.join(".");
+        let output = |layer: &usize| path == format!("trunk.layers.{layer}.mixer.output.weight");
+        if self.layers.iter().any(output) { param.map(|weight| weight.zeros_like()) } else { param }
+    }
+
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+}
 
 /// A parent of eight attentions, of which those in `idle` add nothing.
 fn with_idle_layers(idle: &[usize]) -> Parent {
     let spec = spec("AMAMAMAMAMAMAMAM");
-    let mut model = HybridLm::new(&spec, &primitives(), Seed(5), &Device::flex()).unwrap();
-    for &layer in idle {
-        let mixer = &mut model.trunk.layers[layer].mixer;
-        let mut attention = mixer.downcast_ref::<AttentionLayer>().unwrap().clone();
-        attention.output.weight = attention.output.weight.map(|weight| weight.zeros_like());
-        *mixer = composer_nas::layer::Block::new(attention);
-    }
-    Parent::new(spec, model).unwrap()
+    let model = HybridLm::new(&spec, &primitives(), Seed(5), &Device::flex()).unwrap();
+    let mut zero = ZeroOutputs { path: Vec::new(), layers: idle };
+    Parent::new(spec, model.map(&mut zero)).unwrap()
 }
 
 #[test]
@@ -29,7 +48,7 @@ fn layers_that_do_nothing_are_found_within_30_trials() {
     // Not told where to look.
     let pipeline = Pipeline::new(&primitives(), space.clone(), evaluator.clone()).goal(Goal::minimize(KL)).trials(30);
     let found = search(&library, pipeline.workers(2).seed(1)).unwrap();
-    let gone: Vec<usize> = (0..16).filter(|&at| found.aggregated.layers()[at] == Symbol::NO_LAYER).collect();
+    let gone: Vec<usize> = (0..16).filter(|&at| found.aggregated.layers()[at] == NoLayer::SYMBOL).collect();
     assert_eq!(gone, idle);
     assert_eq!(found.study.best().unwrap().trial.report().unwrap().scores[KL], 0.0);
     assert_eq!(logits(&found.weights.unwrap(), 12), logits(parent.model(), 12));
@@ -49,10 +68,10 @@ fn gates_close_where_layers_do_nothing() {
     let alternatives = Alternatives::of(&parent.spec().architecture, Symbol::ATTENTION, symbols("N"));
     let library = library(&parent, &alternatives, folder).unwrap();
     let settings = Gates { steps: 25, learning_rate: 0.2, price: 1e-4 };
-    assert!(gates(&library, &alternatives, Symbol::NO_LAYER, &[], &settings).is_err());
-    let found = gates(&library, &alternatives, Symbol::NO_LAYER, &held_out(folder, 4), &settings).unwrap();
+    assert!(gates(&library, &alternatives, NoLayer::SYMBOL, &[], &settings).is_err());
+    let found = gates(&library, &alternatives, NoLayer::SYMBOL, &held_out(folder, 4), &settings).unwrap();
     assert_eq!(found.len(), 8);
-    let gate = |layer: usize| found[&(layer, Symbol::NO_LAYER)];
+    let gate = |layer: usize| found[&(layer, NoLayer::SYMBOL)];
     let open: Vec<f64> = (0..8).map(|at| 2 * at).filter(|layer| !idle.contains(layer)).map(gate).collect();
     let least = open.iter().copied().fold(1.0, f64::min);
     assert!(idle.iter().all(|&layer| gate(layer) < 0.5 && gate(layer) < least), "{found:?}");

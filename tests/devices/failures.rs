@@ -7,7 +7,7 @@ use std::{
 
 use burn::{module::Module, nn::Linear, tensor::Tensor};
 use composer_nas::{
-    Seed, device,
+    device,
     dims::Dims,
     evaluate::{
         CancelToken, Context, EvalError, Evaluator,
@@ -15,6 +15,7 @@ use composer_nas::{
     },
     layer::{Block, Mixer},
     primitive::{FnPrimitive, LayerCost, Primitives, Role},
+    seed::Seed,
     study::{Origin, Report, Trial, TrialId},
 };
 

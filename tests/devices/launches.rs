@@ -2,10 +2,10 @@
 
 use burn::tensor::Device;
 use composer_nas::{
-    Seed,
     dims::{Dims, InitScheme},
     model::{HybridLm, ModelSpec},
     primitive::Primitives,
+    seed::Seed,
     train::{AdamWConfig, LrSchedule, Precision, TokenBatch, TrainConfig, Trainer},
 };
 

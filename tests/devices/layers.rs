@@ -8,12 +8,11 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use composer_nas::{
-    Seed, device,
-    dims::{Dims, InitScheme},
+    device,
+    dims::{Dims, InitScheme, Routing},
     layer::{Block, WeightInit},
-    primitive::{
-        CustomAttention, GatedDeltaNet, LatentAttention, Mamba2, Moe, Primitive, Primitives, Routing, SlidingWindow,
-    },
+    primitive::{CustomAttention, GatedDeltaNet, LatentAttention, Mamba2, Moe, Primitive, Primitives, SlidingWindow},
+    seed::Seed,
     testkit,
     train::{AdamWConfig, IGNORE, TokenBatch, clip_global_norm, cross_entropy},
 };

@@ -4,13 +4,13 @@ use std::{fs, ops::ControlFlow, path::Path};
 
 use burn::tensor::Device;
 use composer_nas::{
-    Seed,
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
     device::{self, NamedDevice},
     dims::{Dims, InitScheme},
     model::{HybridLm, ModelSpec},
     pretrain::{Measured, PretrainConfig, Pretrained, Pretrainer},
     primitive::Primitives,
+    seed::Seed,
     train::{AdamWConfig, LrSchedule, Outcome, Precision, TrainConfig},
     weights,
 };

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Device;
 use composer_nas::{
-    Seed, device,
+    device,
     dims::{Dims, InitScheme},
     evaluate::{
         CancelToken, Context, Evaluator,
@@ -12,6 +12,7 @@ use composer_nas::{
     },
     model::{HybridLm, ModelSpec},
     primitive::Primitives,
+    seed::Seed,
     study::{Origin, Trial, TrialId},
     train::{AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, train},
 };

@@ -7,14 +7,14 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use composer_nas::{
-    Seed,
-    dims::{Dims, InitScheme, Positions, RopeScaling},
+    dims::{Dims, InitScheme, Positions, QueryKeyNorm, RopeScaling, Routing, StepLimits},
     export::{Format, Options, Precision, SpecialTokens},
     model::{HybridLm, ModelSpec},
     primitive::{
         CustomAttention, Expert, GatedDeltaNet, LatentAttention, Linear, Mamba2, Moe, Primitive, Primitives,
-        QueryKeyNorm, Routing, SlidingWindow, StepLimits,
+        SlidingWindow,
     },
+    seed::Seed,
 };
 
 /// Tokens that every model reads: more than the chunks in which recurrent layers compute.

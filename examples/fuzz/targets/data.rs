@@ -65,7 +65,7 @@ pub const TOKEN_FILE: Target = Target {
     run: |input, folder| {
         let width = WIDTHS[input.len() % WIDTHS.len()];
         for width in [width, TokenWidth::U16] {
-            match TokenFile::flat(folder.join(INPUT), width) {
+            match TokenFile::open(folder.join(INPUT), width) {
                 Ok(file) => return read(file),
                 Err(_) if width != TokenWidth::U16 => {}
                 Err(error) => return Seen::refused(error),
@@ -97,7 +97,7 @@ pub const CORPUS: Target = Target {
     name: "corpus",
     what: "the description of a corpus",
     seeds: |folder| {
-        tokens(&Corpus::tokens_path(folder), TokenFormat::Plain, TokenWidth::U16)?;
+        tokens(&folder.join("tokens.bin"), TokenFormat::Plain, TokenWidth::U16)?;
         let info =
             CorpusInfo { vocab_size: 301, end_of_text: Some(0), documents: 2, text_bytes: 99, token_bytes: None };
         json([CorpusInfo { vocab_size: 4, token_bytes: Some(vec![1, 2, 3, 0]), ..info.clone() }, info])
@@ -141,7 +141,7 @@ pub const TOKENIZER: Target = Target {
         let texts = || ["To search is to try.", "To try is to learn."].map(|text| Ok(text.into()));
         let folder = folder.join("tokenizer");
         Importer::train(texts(), 280)?.import(texts(), &folder)?;
-        Ok(vec![fs::read(Corpus::tokenizer_path(&folder))?])
+        Ok(vec![fs::read(folder.join("tokenizer.json"))?])
     },
     run: |_, folder| {
         let importer = match Importer::load(folder.join(INPUT), None) {

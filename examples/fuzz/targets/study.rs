@@ -7,7 +7,7 @@ use composer_nas::{
     aggregate::{AggregateError, Best, Pooled},
     evaluate::{Cached, Row, Table, TableFile, corpus::CorpusProtocol},
     isoflop::{self, Cell, Measurement, Scaling},
-    journal::{self, Journal, Setup},
+    journal::{self, Setup},
     pipeline::Ask,
     prelude::*,
     report::{self, Page},
@@ -115,11 +115,14 @@ pub const JOURNAL: Target = Target {
         journal::written_by(&path)?;
         let copy = folder.join("copy.jsonl");
         fs::copy(&path, &copy)?;
-        let (journal, opened) = Journal::open(&copy, &setup)?;
-        drop(journal);
-        ensure!(opened.trials() == study.trials(), "a journal that is opened is another than one that is read");
+        let session = Session::open(&copy, setup.clone(), RandomSearch)?;
+        ensure!(
+            session.study().trials() == study.trials(),
+            "a journal that is opened is another than one that is read"
+        );
         let (again, reread) = journal::read(&copy)?;
         ensure!(again == setup && reread.trials() == study.trials(), "opening changed a journal");
+        drop(session);
         Seen::read(format!("{}", study.valid_trials() > 0))
     },
 };

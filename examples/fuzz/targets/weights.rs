@@ -3,12 +3,7 @@
 use std::{fs, ops::ControlFlow, path::Path, path::PathBuf};
 
 use anyhow::{Context as _, ensure};
-use composer_nas::{
-    export, import,
-    prelude::*,
-    pretrain::{CHECKPOINTS, Pretrainer},
-    weights,
-};
+use composer_nas::{export, import, prelude::*, pretrain::Pretrainer, weights};
 
 use super::{Seen, Target, models, protocols};
 use crate::INPUT;
@@ -88,7 +83,7 @@ pub const SHARDS: Target = Target {
 /// Returns the state file of the newest checkpoint of the run in this folder.
 fn state(run: &Path) -> anyhow::Result<PathBuf> {
     let newest =
-        fs::read_dir(run.join(CHECKPOINTS))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        fs::read_dir(run.join("checkpoints"))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     Ok(newest.into_iter().max().context("a run has a checkpoint")?.join("state.json"))
 }
 

@@ -83,7 +83,7 @@ impl<E> Cached<E> {
         self.lock().known.values().flatten().count()
     }
 
-    /// Whether there are no cached reports.
+    /// Returns whether there are no cached reports.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,4 +1,4 @@
-//! Trains a candidate as a protocol says.
+//! Training a candidate on the tasks of a protocol.
 
 use std::cell::RefCell;
 
@@ -29,13 +29,12 @@ use crate::{
     train::{Evaluation, Outcome, Room, TokenBatch, TrainConfig, TrainError, Trained, predict, train},
 };
 
-/// Evaluates architectures by training them on the MAD tasks; the score is named `accuracy`.
+/// Evaluates architectures by training them on the MAD tasks. The score is named `accuracy`.
 ///
-/// In a [race](crate::study::Race) for this score the repetitions of the trainings take turns, and end where it is
-/// lost.
+/// In a [race](crate::study::Race) for this score, the repetitions of the trainings alternate between tasks and stop
+/// when the race is lost.
 ///
-/// Where there is a folder for [checkpoints](Context::checkpoint), trainings that are done are not repeated by the next
-/// attempt.
+/// If there is a folder for [checkpoints](Context::checkpoint), the next attempt does not repeat finished trainings.
 #[derive(Clone, Debug)]
 pub struct Mad {
     protocol: Protocol,
@@ -43,44 +42,45 @@ pub struct Mad {
     device: Device,
 }
 
-/// A proxy that cannot be set up.
+/// The error of a proxy that cannot be set up.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum MadError {
-    /// The protocol cannot be carried out.
+    /// The protocol is invalid, or needs more memory than there is.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
-    /// A layer that the protocol's widths do not fit: no candidate with it could be trained.
+    /// A layer cannot be built at the widths of the protocol, so no candidate with it could be trained.
     #[error("no candidate with {primitive} can be trained at the widths of protocol {protocol:?}")]
     Primitive {
-        /// The primitive, with its letter.
+        /// The primitive with its letter.
         primitive: String,
-        /// Name of the protocol.
+        /// The name of the protocol.
         protocol: String,
-        /// What does not fit.
+        /// Why it cannot be built.
         source: Box<BuildError>,
     },
-    /// A symbol that is no primitive.
+    /// A symbol has no primitive.
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
 
 impl Mad {
-    /// Trains as `protocol` says, with layers from `primitives`, on `device`.
+    /// Creates an evaluator that follows `protocol`, with the layers of `primitives`, on `device`.
     ///
     /// # Errors
-    /// [`MadError`] when the protocol cannot be carried out, or not on this machine.
+    /// [`MadError`] if the protocol is invalid, or needs more memory than this machine has.
     pub fn new(protocol: Protocol, primitives: &Primitives, device: &Device) -> Result<Self, MadError> {
         protocol.validate()?;
         protocol.check_memory(&Architecture::default(), primitives, device)?;
         Ok(Self::unchecked(protocol, primitives, device))
     }
 
-    /// Checks that candidates with layers of each of these symbols can be trained, before a search begins: builds a
+    /// Checks, before a search begins, that candidates with layers of each of these symbols can be trained. It builds a
     /// model of one layer for every symbol.
     ///
     /// # Errors
-    /// [`MadError`] names the first that cannot be built at the protocol's widths, or needs more memory than there is.
+    /// [`MadError`] for the first symbol whose layer cannot be built at the widths of the protocol, or needs more
+    /// memory than there is.
     pub fn check(&self, symbols: impl IntoIterator<Item = Symbol>) -> Result<(), MadError> {
         let Self { protocol, primitives, device } = self;
         for symbol in symbols {
@@ -96,50 +96,40 @@ impl Mad {
         Ok(())
     }
 
-    /// [`Protocol::quick`].
+    /// Creates an evaluator with [`Protocol::quick`]. [`new`](Self::new) takes the other presets.
     pub fn quick(primitives: &Primitives, device: &Device) -> Self {
         Self::unchecked(Protocol::quick(), primitives, device)
     }
 
-    /// [`Protocol::hybrid`].
+    /// Creates an evaluator with [`Protocol::hybrid`].
     pub fn hybrid(primitives: &Primitives, device: &Device) -> Self {
         Self::unchecked(Protocol::hybrid(), primitives, device)
-    }
-
-    /// [`Protocol::reference`].
-    pub fn reference(primitives: &Primitives, device: &Device) -> Self {
-        Self::unchecked(Protocol::reference(), primitives, device)
-    }
-
-    /// [`Protocol::full`].
-    pub fn full(primitives: &Primitives, device: &Device) -> Self {
-        Self::unchecked(Protocol::full(), primitives, device)
     }
 
     fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {
         Self { protocol, primitives: primitives.clone(), device: device.clone() }
     }
 
-    /// The same with every candidate grown by [`Cycle`] to the size of so many blocks of attention and SwiGLU at the
-    /// protocol's widths, for spaces that mix kinds of layers: `docs/proxy.md` has what it was seen to do with 5.
+    /// Grows every candidate by [`Cycle`] to the size of `blocks` blocks of attention and SwiGLU at the widths of the
+    /// protocol. Use it for spaces that mix kinds of layers. `docs/proxy.md` has measurements with 5 blocks.
     ///
     /// # Errors
-    /// [`TargetError`] for no block, or more than any model has.
+    /// [`TargetError`] if `blocks` is 0 or more than a model can have.
     pub fn of_blocks(self, blocks: usize) -> Result<SizeMatched<Self, Cycle>, TargetError> {
         let target = Target::custom("candidates", self.protocol.dims.clone(), 1, false, blocks)?;
         let primitives = self.primitives.clone();
         SizeMatched::new(self, Cycle, target, &primitives)
     }
 
-    /// What is trained and how it is scored.
+    /// Returns the protocol.
     pub fn protocol(&self) -> &Protocol {
         &self.protocol
     }
 }
 
 impl Evaluator for Mad {
-    /// The protocol, as JSON. The device is left out: a search may move to a faster one, where its
-    /// results agree up to rounding.
+    /// Returns the protocol as JSON. The device is left out: a search may move to a faster one, where results agree up
+    /// to rounding.
     fn fingerprint(&self) -> String {
         let protocol = serde_json::to_string(&self.protocol).unwrap_or_else(|error| error.to_string());
         format!("mad {protocol}")
@@ -174,7 +164,7 @@ impl Evaluator for Mad {
                 repetitions.parameters = repetitions.parameters.max(done.parameters);
                 repetitions.train_flops += done.train_flops;
                 live.end(config.steps, score(&done.task));
-                // The first among equals, so that the grid's order decides.
+                // The first on ties, so that the result depends on the order of the grid.
                 if best.as_ref().is_none_or(|best| score(&done.task) > score(best)) {
                     best = Some(done.task);
                 }
@@ -191,7 +181,7 @@ impl Evaluator for Mad {
     }
 }
 
-/// One training with one configuration.
+/// One training with one set of hyperparameters.
 struct Run<'a> {
     mad: &'a Mad,
     training: &'a Training,
@@ -248,7 +238,7 @@ impl Run<'_> {
         Ok((self.task_report(&trained.map_err(train_error)?)?, parameters))
     }
 
-    /// What the run has earned so far: its score, were its accuracy 0 from now on.
+    /// Returns the score of the run so far, as if its accuracy were 0 from now on.
     fn running_score(&self, history: &[Evaluation]) -> f64 {
         let selected = match self.mad.protocol.selection {
             Selection::Last => history.last(),
@@ -295,7 +285,7 @@ impl Run<'_> {
     }
 }
 
-/// Loss per scored position, and the accuracy averaged over batches as the reference does.
+/// Returns the loss per scored position, and the accuracy, averaged over batches as in the reference implementation.
 fn measure<N: Network>(model: &N, test: &[TokenBatch], metric: Metric) -> Result<Evaluation, TrainError> {
     let predictions = predict(model, test)?;
     let scored: usize = predictions.iter().map(|batch| batch.tokens.len()).sum();

@@ -22,4 +22,4 @@ pub use evaluator::{Mad, MadError};
 pub use metric::Metric;
 pub use protocol::{Hyperparameters, Protocol, Scoring, Selection, TrainData, Training};
 pub use readings::Readings;
-pub use task::{Task, TaskError};
+use task::{Task, TaskError};

@@ -46,7 +46,7 @@ impl Protocol {
         Self { name: "hybrid".into(), trainings, ..Self::quick() }
     }
 
-    /// The benchmark at its baseline settings.
+    /// The published benchmark at its baseline settings.
     ///
     /// Six tasks are trained at width 128 with 16 heads and SwiGLU of width 352, for 200 epochs over fixed sets (12,800
     /// sequences; 256 for memorization) in batches of 128. Each training takes the best of six combinations of learning

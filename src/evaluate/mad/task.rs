@@ -40,7 +40,8 @@ pub use fuzzy_recall::FuzzyInContextRecall;
 pub use in_context_recall::{InContextRecall, NoisyInContextRecall};
 pub use memorization::Memorization;
 pub use selective_copying::SelectiveCopying;
-pub use settings::{Setting, baseline_settings, difficulty_settings};
+pub(crate) use settings::baseline_settings;
+pub use settings::{Setting, difficulty_settings};
 
 use crate::seed::{Rng, Seed};
 
@@ -68,7 +69,7 @@ pub enum Split {
 /// Serialised as a tagged object. Omitted fields have the values of the benchmark; unknown fields are an error.
 ///
 /// ```
-/// use composer_nas::Seed;
+/// use composer_nas::seed::Seed;
 /// use composer_nas::evaluate::mad::task::{Split, Task};
 /// let task: Task = serde_json::from_str(r#"{"task": "in-context-recall", "seq_len": 64}"#)?;
 /// let sampler = task.sampler(Seed(7))?;

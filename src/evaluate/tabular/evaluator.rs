@@ -12,10 +12,10 @@ use crate::{
     study::{Report, Trial},
 };
 
-/// Answers with measured scores: the trial's seed chooses one of the seeds with which its architecture was measured, so
-/// that the noise of a search is the noise of the measurement. An architecture that is not in the table is infeasible.
+/// Returns measured scores. The seed of the trial selects one of the seeds with which its architecture was measured, so
+/// the noise of a search is that of the measurement. An architecture that is not in the table is infeasible.
 ///
-/// The `score` of the table is the report's `accuracy`; the other columns keep their names.
+/// The `score` of the table becomes the `accuracy` of the report; the other columns keep their names.
 ///
 /// ```
 /// use composer_nas::{aggregate::Best, evaluate::TabularEvaluator, prelude::*};
@@ -34,20 +34,20 @@ pub struct TabularEvaluator {
 }
 
 impl TabularEvaluator {
-    /// Replays `table`.
+    /// Creates an evaluator that replays `table`.
     pub fn new(table: Table) -> Self {
         let contents = Seed(0).derive(&table.to_string(), 0);
         Self { table, fingerprint: format!("table {:016x}", contents.0) }
     }
 
-    /// What is replayed.
+    /// Returns the table.
     pub fn table(&self) -> &Table {
         &self.table
     }
 }
 
 impl Evaluator for TabularEvaluator {
-    /// A hash of the table's text.
+    /// Returns a hash of the table's text.
     fn fingerprint(&self) -> String {
         self.fingerprint.clone()
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::{Row, Table, TableError};
 use crate::line_file::LineFile;
 
-/// A table open for writing: each row is on disk when [`append`](Self::append) returns, so that a measurement that was
-/// stopped goes on where it was.
+/// A table on disk, open for writing. Each row is on disk when [`append`](Self::append) returns, so an interrupted
+/// measurement continues where it stopped.
 #[derive(Debug)]
 pub struct TableFile {
     file: LineFile,
@@ -14,13 +14,13 @@ pub struct TableFile {
 }
 
 impl TableFile {
-    /// Opens the table at `path` to go on with it; creates it where there is none. `empty` has the columns and the
-    /// evaluator that the table must have. The beginning of a row that its process did not finish is cut off with the
-    /// next row.
+    /// Opens the table at `path`, or creates it if it does not exist. `empty` has the columns and the evaluator that
+    /// the table must have. An incomplete last row, left by a process that was killed, is removed when the next row is
+    /// written.
     ///
     /// # Errors
-    /// [`TableError`] when the file cannot be opened, is in use, is no table, is damaged, lacks the line feed behind
-    /// its last row, or was measured in another way. The file is unchanged then.
+    /// [`TableError`] if the file cannot be opened, is in use, is not a table, is damaged, lacks the line feed after
+    /// its last row, or was measured with another evaluator. The file is then unchanged.
     pub fn open(path: impl AsRef<Path>, empty: Table) -> Result<Self, TableError> {
         let (mut file, bytes) = LineFile::open_with_header(path, &empty.header())?;
         let path = file.path().to_owned();
@@ -39,7 +39,7 @@ impl TableFile {
         Ok(Self { file, table })
     }
 
-    /// What is measured so far.
+    /// Returns the measurements so far.
     pub fn table(&self) -> &Table {
         &self.table
     }
@@ -47,8 +47,8 @@ impl TableFile {
     /// Adds a measurement.
     ///
     /// # Errors
-    /// [`TableError::Row`] for a row that does not fit, [`TableError::File`] when it cannot be written; the file then
-    /// ends as it did before.
+    /// [`TableError::Row`] if the row does not fit the table, [`TableError::File`] if it cannot be written. The file
+    /// then ends as it did before.
     pub fn append(&mut self, row: Row) -> Result<(), TableError> {
         self.table.check(&row)?;
         self.file.append(&row.to_string())?;

@@ -1,8 +1,8 @@
-//! Measured scores as an evaluator: searchers, aggregators and their ablations run on them in seconds.
+//! Tables of measured scores as an evaluator, on which searchers, aggregators and their ablations run in seconds.
 //!
-//! A [`Table`] holds what an evaluator gave for many architectures, each with several seeds. [`TabularEvaluator`]
-//! replays it; [`TableFile`] grows one, row by row. `examples/calibrate/main.rs` measures tables, `benches/ablation.rs`
-//! searches them.
+//! A [`Table`] holds the scores of many architectures, each measured with several seeds. [`TabularEvaluator`] replays a
+//! table, and [`TableFile`] adds rows to one on disk. `examples/calibrate/main.rs` measures tables, and
+//! `benches/ablation.rs` searches them.
 
 mod error;
 mod evaluator;

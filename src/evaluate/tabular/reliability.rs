@@ -1,4 +1,4 @@
-//! How far the ranking of a table can be trusted.
+//! The reliability of the ranking of a table.
 
 use rand::seq::SliceRandom;
 
@@ -8,22 +8,22 @@ use crate::{
     statistics::{Estimate, bootstrap, mean, spearman, spearman_brown},
 };
 
-/// Draws of the bootstrap.
+/// Number of bootstrap draws.
 const RESAMPLES: u64 = 200;
 
 impl Table {
-    /// The split-half reliability of mean scores over `seeds` seeds: how well they rank the architectures as other
-    /// `seeds` seeds would. 1 is perfect, 0 is chance.
+    /// Returns the split-half reliability of mean scores over `seeds` seeds: how well they rank the architectures as
+    /// another `seeds` seeds would. 1 is perfect, 0 is chance.
     ///
-    /// The [seeds of all](Self::seeds) are put into two random halves of `h` each, `splits` times; the reliability of
-    /// `h` seeds is the mean Spearman correlation of the two mean scores. `h` is `seeds` where there are twice as many,
-    /// else half of what there is, extrapolated by the formula of Spearman and Brown. The 95 % interval is a bootstrap
-    /// over architectures.
+    /// The [seeds](Self::seeds) of the table are divided into two random halves of `h` each, `splits` times. The
+    /// reliability of `h` seeds is the mean Spearman correlation of the two mean scores. If the table has at least
+    /// twice `seeds` seeds, `h` is `seeds`. Otherwise `h` is half of what it has, and the result is extrapolated by the
+    /// formula of Spearman and Brown. The 95 % interval is a bootstrap over architectures.
     ///
-    /// All architectures are split alike. Where a seed number stands for other draws in every architecture, as in a
-    /// search, this is the reliability of a search; where it stands for the same draws in all of them, what they share
-    /// cancels. Choose sequences of [one length](Self::of_length) first. `None` with fewer than two seeds, `seeds` or
-    /// `splits` of 0, or where all scores are equal.
+    /// All architectures are split in the same way. If a seed means different random draws in each architecture, as in
+    /// a search, the result is the reliability of a search. If it means the same draws in all of them, the noise that
+    /// they share cancels. First select sequences of [one length](Self::of_length). Returns `None` if there are fewer
+    /// than two seeds, if `seeds` or `splits` is 0, or if all scores are equal.
     pub fn reliability(&self, seeds: usize, splits: u64, seed: Seed) -> Option<Estimate> {
         let mut numbers = self.seeds();
         let half = seeds.min(numbers.len() / 2);

@@ -1,4 +1,4 @@
-//! Scores of architectures, measured with several seeds.
+//! A table of scores of architectures, measured with several seeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use crate::{
     study::{Event, Goal, Origin, Report, Study},
 };
 
-/// What an evaluator gave for architectures, each with several seeds. More is better in `score`.
+/// Scores of architectures, each measured with several seeds. Larger is better.
 ///
-/// A table may hold sequences of several lengths, as incremental strategies need them. Ranks and regrets compare those
-/// of one length.
+/// A table may hold sequences of several lengths, as incremental strategies need them. Ranks and regrets compare
+/// sequences of the same length.
 ///
 /// ```
 /// use composer_nas::evaluate::Table;
@@ -29,7 +29,7 @@ use crate::{
 #[serde(try_from = "Rows", into = "Rows")]
 pub struct Table {
     evaluator: Option<String>,
-    /// Names of the numbers of a row; the last is `score`.
+    /// The names of the columns. The last is `score`.
     columns: Vec<String>,
     rows: BTreeMap<Architecture, BTreeMap<u64, Vec<f64>>>,
 }
@@ -38,15 +38,15 @@ pub struct Table {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
-    /// What was measured.
+    /// The architecture.
     pub architecture: Architecture,
-    /// The root of everything random in it.
+    /// The seed of the evaluation.
     pub seed: u64,
-    /// One number per column of the table; the last is the score.
+    /// One number per column of the table. The last is the score.
     pub values: Vec<f64>,
 }
 
-/// The plain, unchecked form.
+/// The form in files, not yet validated.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rows {
@@ -56,17 +56,17 @@ struct Rows {
     rows: Vec<Row>,
 }
 
-/// The column that ranks architectures.
+/// The name of the column that ranks architectures.
 pub(super) const SCORE: &str = "score";
-/// The name under which a report carries it.
+/// The name of this score in a report.
 pub(super) const ACCURACY: &str = "accuracy";
 
 impl Table {
-    /// A table without rows. `columns` are what is known of a measurement besides its score, such as scores of single
-    /// tasks; `score` becomes the last column.
+    /// Creates a table without rows. `columns` are the numbers of a measurement besides its score, such as scores of
+    /// single tasks. `score` is added as the last column.
     ///
     /// # Errors
-    /// [`TableError::Name`] for a name that no column can have.
+    /// [`TableError::Name`] if a name is not allowed for a column.
     pub fn new<C: Into<String>>(columns: impl IntoIterator<Item = C>) -> Result<Self, TableError> {
         let mut columns: Vec<String> = columns.into_iter().map(Into::into).collect();
         for (at, name) in columns.iter().enumerate() {
@@ -80,18 +80,18 @@ impl Table {
         Ok(Self { evaluator: None, columns, rows: BTreeMap::new() })
     }
 
-    /// The same, measured by the evaluator with this [fingerprint](super::super::Evaluator::fingerprint).
+    /// Sets the [fingerprint](super::super::Evaluator::fingerprint) of the evaluator that measured the table.
     #[must_use]
     pub fn measured_by(self, fingerprint: impl Into<String>) -> Self {
         Self { evaluator: Some(fingerprint.into()), ..self }
     }
 
-    /// Fingerprint of the evaluator that measured it, where it is known.
+    /// Returns the fingerprint of the evaluator that measured the table, if it is known.
     pub fn evaluator(&self) -> Option<&str> {
         self.evaluator.as_deref()
     }
 
-    /// Names of the numbers of a row; the last is `score`.
+    /// Returns the names of the columns. The last is `score`.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
@@ -99,14 +99,14 @@ impl Table {
     /// Adds a measurement.
     ///
     /// # Errors
-    /// [`RowError`]; the table is unchanged then.
+    /// [`RowError`] if the row does not fit the table. The table is then unchanged.
     pub fn insert(&mut self, row: Row) -> Result<(), RowError> {
         self.check(&row)?;
         self.rows.entry(row.architecture).or_default().insert(row.seed, row.values);
         Ok(())
     }
 
-    /// Whether a measurement can be added.
+    /// Checks whether a measurement can be added.
     pub(super) fn check(&self, row: &Row) -> Result<(), RowError> {
         let Row { architecture, seed, values } = row;
         if values.len() != self.columns.len() {
@@ -121,98 +121,100 @@ impl Table {
         Ok(())
     }
 
-    /// Whether this was measured.
+    /// Returns whether this architecture was measured with this seed.
     pub fn contains(&self, architecture: &Architecture, seed: u64) -> bool {
         self.rows.get(architecture).is_some_and(|seeds| seeds.contains_key(&seed))
     }
 
-    /// All measurements, by architecture, then by seed.
+    /// Iterates over all measurements, by architecture, then by seed.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         self.rows.iter().flat_map(|(architecture, seeds)| {
             seeds.iter().map(|(&seed, values)| Row { architecture: architecture.clone(), seed, values: values.clone() })
         })
     }
 
-    /// The measurements of one architecture by seed.
+    /// Returns the measurements of one architecture, by seed.
     pub(super) fn of(&self, architecture: &Architecture) -> Option<&BTreeMap<u64, Vec<f64>>> {
         self.rows.get(architecture)
     }
 
-    /// What was measured, in order of the letters.
+    /// Iterates over the measured architectures, in alphabetical order.
     pub fn architectures(&self) -> impl Iterator<Item = &Architecture> {
         self.rows.keys()
     }
 
-    /// The seeds with which every architecture was measured.
+    /// Returns the seeds with which every architecture was measured.
     pub fn seeds(&self) -> Vec<u64> {
         let first = self.rows.values().next().into_iter().flat_map(BTreeMap::keys).copied();
         first.filter(|seed| self.rows.values().all(|seeds| seeds.contains_key(seed))).collect()
     }
 
-    /// The scores of an architecture by ascending seed; none where it is not in the table.
+    /// Returns the scores of an architecture, by ascending seed. Empty if it is not in the table.
     pub fn scores(&self, architecture: &Architecture) -> Vec<f64> {
         let seeds = self.rows.get(architecture).into_iter().flatten();
         seeds.filter_map(|(_, values)| values.last().copied()).collect()
     }
 
-    /// The mean score over all seeds; `None` where the architecture is not in the table.
+    /// Returns the mean score over all seeds, or `None` if the architecture is not in the table.
     pub fn mean(&self, architecture: &Architecture) -> Option<f64> {
         Some(self.scores(architecture)).filter(|scores| !scores.is_empty()).map(|scores| mean(&scores))
     }
 
-    /// The standard deviation of the score between seeds; `None` below two seeds.
+    /// Returns the standard deviation of the score between seeds, or `None` for fewer than two seeds.
     pub fn sd(&self, architecture: &Architecture) -> Option<f64> {
         standard_deviation(&self.scores(architecture))
     }
 
-    /// The standard error of the mean score; `None` below two seeds.
+    /// Returns the standard error of the mean score, or `None` for fewer than two seeds.
     pub fn standard_error(&self, architecture: &Architecture) -> Option<f64> {
         standard_error(&self.scores(architecture))
     }
 
-    /// The architecture of so many layers with the highest mean score; among equals the first. `None` where there is
-    /// none.
+    /// Returns the architecture of `layers` layers with the highest mean score (the first on ties), or `None` if there
+    /// is none.
     pub fn best(&self, layers: usize) -> Option<(&Architecture, f64)> {
         self.means(layers).reduce(|best, next| if next.1 > best.1 { next } else { best })
     }
 
-    /// One more than the number of architectures of the same length with a higher mean score.
+    /// Returns the rank of an architecture: one more than the number of architectures of the same length with a higher
+    /// mean score.
     pub fn rank(&self, architecture: &Architecture) -> Option<usize> {
         let mean = self.mean(architecture)?;
         Some(1 + self.means(architecture.len()).filter(|&(_, other)| other > mean).count())
     }
 
-    /// By how much its mean score falls short of the best one of the same length.
+    /// Returns by how much the mean score of an architecture falls short of the best of the same length.
     pub fn regret(&self, architecture: &Architecture) -> Option<f64> {
         Some(self.best(architecture.len())?.1 - self.mean(architecture)?)
     }
 
-    /// Spearman's rank correlation of the mean scores of the architectures that both tables hold. Choose those of
-    /// [one length](Self::of_length) first: longer sequences may well score higher. `None` where one side is constant.
+    /// Returns Spearman's rank correlation of the mean scores of the architectures that both tables contain, or `None`
+    /// if one side is constant. First select sequences of [one length](Self::of_length), because longer sequences often
+    /// have higher scores.
     pub fn spearman(&self, other: &Table) -> Option<f64> {
         let pairs = self.architectures().filter_map(|a| Some((self.mean(a)?, other.mean(a)?)));
         let (ours, theirs): (Vec<_>, Vec<_>) = pairs.unzip();
         spearman(&ours, &theirs)
     }
 
-    /// The score of one measurement.
+    /// Returns the score of one measurement.
     pub(super) fn score(&self, architecture: &Architecture, seed: u64) -> Option<f64> {
         self.rows.get(architecture)?.get(&seed)?.last().copied()
     }
 
-    /// The values of a column, of all measurements.
+    /// Returns the values of a column, of all measurements.
     ///
     /// # Errors
-    /// [`TableError::NoColumn`].
+    /// [`TableError::NoColumn`] if the table has no column of this name.
     pub fn column(&self, name: &str) -> Result<Vec<f64>, TableError> {
         let at = self.columns.iter().position(|column| column == name).ok_or_else(|| self.no_column(name))?;
         Ok(self.rows.values().flat_map(|seeds| seeds.values().filter_map(|values| values.get(at).copied())).collect())
     }
 
-    /// The same measurements with another score: the mean of the columns that `choose` takes.
+    /// Returns the same measurements with another score: the mean of the columns for which `choose` is true.
     ///
     /// # Errors
-    /// [`TableError::NoColumn`] where it takes none.
+    /// [`TableError::NoColumn`] if `choose` is false for all columns.
     pub fn rescored(&self, choose: impl Fn(&str) -> bool) -> Result<Table, TableError> {
         let chosen: Vec<_> = (0..self.columns.len()).filter(|&at| choose(&self.columns[at])).collect();
         if chosen.is_empty() {
@@ -226,7 +228,7 @@ impl Table {
         Ok(table)
     }
 
-    /// The measurements of sequences of so many layers.
+    /// Returns the measurements of sequences of `layers` layers.
     #[must_use]
     pub fn of_length(&self, layers: usize) -> Table {
         let mut table = self.clone();
@@ -234,8 +236,8 @@ impl Table {
         table
     }
 
-    /// As many measurements of every architecture, drawn with replacement from its own: what another set of seeds might
-    /// have given.
+    /// Returns a bootstrap sample: for each architecture, as many measurements as it has, drawn from its own with
+    /// replacement.
     #[must_use]
     pub fn resampled(&self, rng: &mut Rng) -> Table {
         let mut table = self.clone();
@@ -246,10 +248,11 @@ impl Table {
         table
     }
 
-    /// Whether every sequence of the space is there, and everything with the same seeds.
+    /// Checks that the table contains exactly the sequences of the space, all measured with the same seeds.
     ///
     /// # Errors
-    /// [`TableError::Incomplete`] lists what is missing; [`TableError::Outside`] names what does not belong.
+    /// [`TableError::Incomplete`] lists the missing measurements, [`TableError::Outside`] names a sequence outside the
+    /// space.
     pub fn complete(&self, space: &SearchSpace) -> Result<(), TableError> {
         let belongs = |a: &&Architecture| space.contains(a) || space.is_part(a);
         if let Some(stranger) = self.architectures().find(|a| !belongs(a)) {
@@ -266,11 +269,11 @@ impl Table {
         if missing.is_empty() { Ok(()) } else { Err(TableError::Incomplete { missing }) }
     }
 
-    /// A study in which every sequence of the space that is in the table was tried once and came out at its mean: what
-    /// aggregators make of all that is known.
+    /// Returns a study in which every sequence of the space that is in the table was tried once, with its mean score.
+    /// It shows what an aggregator returns if everything is known.
     ///
     /// # Errors
-    /// [`TableError::Study`] where the study refuses a score.
+    /// [`TableError::Study`] if the study rejects a score.
     pub fn study(&self, space: &SearchSpace) -> Result<Study, TableError> {
         let mut study = Study::new(space.clone(), Goal::default());
         for architecture in self.architectures().filter(|a| space.contains(a)) {

@@ -77,7 +77,7 @@ enum State<E> {
 }
 
 /// The maximum number of jobs that wait or run at the same time.
-pub const MOST_JOBS: usize = 100_000;
+pub(crate) const MOST_JOBS: usize = 100_000;
 
 /// The locked folder of a run.
 struct RunFolder {
@@ -133,7 +133,7 @@ impl<E: Engine + 'static> Remote<E> {
     /// every machine that runs jobs.
     ///
     /// # Errors
-    /// [`ExecuteError`] if `capacity` is 0 or above [`MOST_JOBS`], if the folder cannot be used, or if another driver
+    /// [`ExecuteError`] if `capacity` is 0 or above 100,000, if the folder cannot be used, or if another driver
     /// uses it.
     pub fn with_engine(engine: E, capacity: usize, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         Self::with_settings(engine, Settings { capacity, ..Settings::default() }, folder.as_ref())

@@ -72,7 +72,7 @@ impl Remote<SlurmEngine> {
     /// this before the first trial.
     ///
     /// # Errors
-    /// [`ExecuteError`] if the number of jobs is 0 or above [`MOST_JOBS`], if Slurm is not installed, if the folder
+    /// [`ExecuteError`] if the number of jobs is 0 or above 100,000, if Slurm is not installed, if the folder
     /// cannot be used, or if another driver uses it.
     pub fn new(options: SlurmOptions, folder: impl AsRef<Path>) -> Result<Self, ExecuteError> {
         let SlurmOptions { jobs, resources, poll, attempts, .. } = options;

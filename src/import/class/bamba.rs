@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     Found,
-    shared::{Names, agreed, blocks, check_swiglu, dims, mamba_or, places, prefixed_mamba, rotary, turning},
+    shared::{Names, agreed, blocks, check_swiglu, dims, mamba_or, places, prefixed_mamba, rotary, with_positions},
 };
 use crate::{
     dims::Positions,
@@ -28,12 +28,12 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     }
     let dims =
         dims(fields, &rotary, &Names { epsilon: "rms_norm_eps", inner: "intermediate_size", kv_heads: Some(8) }, 1e-5)?;
-    if let Some(turned) =
-        fields.size_if("attn_rotary_emb")?.filter(|turned| turned.checked_mul(2) != Some(dims.head_dim))
+    if let Some(rotated) =
+        fields.size_if("attn_rotary_emb")?.filter(|rotated| rotated.checked_mul(2) != Some(dims.head_dim))
     {
         return Err(refuse(
             "attn_rotary_emb",
-            &json!(turned),
+            &json!(rotated),
             "the class always uses rotary positions for half of each head",
         ));
     }
@@ -44,7 +44,7 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let spelled = spelled.map(|spelled| ("attn_layer_indices", spelled));
     let kinds = agreed(fields, &["layers_block_type", "layer_types"], spelled)?;
     let mamba = Recipe::Mamba2(prefixed_mamba(fields, dims.d_model)?);
-    let turned = Recipe::Attention(turning(Positions::Partial(50)));
-    let recipes = mamba_or(turned, mamba, &kinds.unwrap_or(vec!["linear_attention"; count]))?;
+    let attention = Recipe::Attention(with_positions(Positions::Partial(50)));
+    let recipes = mamba_or(attention, mamba, &kinds.unwrap_or(vec!["linear_attention"; count]))?;
     Found::native(Class::Bamba, recipes, dims, fields)
 }

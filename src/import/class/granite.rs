@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     Found,
-    shared::{Names, blocks, check_swiglu, dims, kinds, mamba_or, prefixed_mamba, rotary, turning},
+    shared::{Names, blocks, check_swiglu, dims, kinds, mamba_or, prefixed_mamba, rotary, with_positions},
 };
 use crate::{
     dims::Positions,
@@ -44,6 +44,6 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let count = blocks(fields)?;
     let kinds = kinds(fields, &["layer_types", "layers_block_type"])?.unwrap_or(vec!["linear_attention"; count]);
     let mamba = Recipe::Mamba2(prefixed_mamba(fields, dims.d_model)?);
-    let recipes = mamba_or(Recipe::Attention(turning(positions)), mamba, &kinds)?;
+    let recipes = mamba_or(Recipe::Attention(with_positions(positions)), mamba, &kinds)?;
     Found::native(Class::GraniteMoeHybrid, recipes, dims, fields)
 }

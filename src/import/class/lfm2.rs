@@ -7,9 +7,10 @@ use super::{
     shared::{Names, agreed, blocks, dims, places, rotary, unknown_kind},
 };
 use crate::{
+    dims::QueryKeyNorm,
     export::Class,
     import::{ImportError, json::Fields, recipe::Recipe},
-    primitive::{CustomAttention, GatedConv, QueryKeyNorm},
+    primitive::{CustomAttention, GatedConv},
 };
 
 pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
@@ -20,7 +21,7 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     fields.must_be("conv_bias", &json!(false), "only convolutions without bias are supported")?;
     fields.must_be("block_use_swiglu", &json!(true), "only SwiGLU is supported")?;
     fields.must_be("use_pos_enc", &json!(true), "only attention with rotary positions is supported")?;
-    let conv = Recipe::GatedConv(GatedConv { taps: fields.size_or("conv_L_cache", 3)? });
+    let conv = Recipe::GatedConv(GatedConv { kernel_size: fields.size_or("conv_L_cache", 3)? });
     let attention = Recipe::Attention(CustomAttention { norm: QueryKeyNorm::PerHead, ..CustomAttention::default() });
     let count = blocks(fields)?;
     let kind = |attends: bool| if attends { "full_attention" } else { "conv" };

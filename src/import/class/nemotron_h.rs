@@ -4,17 +4,17 @@ use serde_json::json;
 
 use super::{
     Found,
-    shared::{agreed, kinds, turning, unknown_kind},
+    shared::{agreed, kinds, unknown_kind, with_positions},
 };
 use crate::{
-    dims::{Dims, Positions},
+    dims::{Dims, Positions, Routing, StepLimits},
     export::{Class, NO_BOUND},
     import::{
         ImportError,
         json::{Fields, refuse},
         recipe::Recipe,
     },
-    primitive::{Expert, Mamba2, Moe, Routing, StepLimits, Symbol},
+    primitive::{Expert, Mamba2, Moe, Symbol},
     space::notation::Alphabet,
 };
 
@@ -61,7 +61,7 @@ pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {
     let moe = if has("moe") { Some(moe(fields)?) } else { None };
     let layer = |kind: &&str| match *kind {
         "linear_attention" => mamba.map(Recipe::Mamba2).ok_or(ImportError::Incomplete("mamba_num_heads")),
-        "full_attention" => Ok(Recipe::Attention(turning(Positions::None))),
+        "full_attention" => Ok(Recipe::Attention(with_positions(Positions::None))),
         "mlp" => Ok(mlp),
         "moe" => moe.map(Recipe::Moe).ok_or(ImportError::Incomplete("n_routed_experts")),
         other => Err(unknown_kind("layers_block_type", other)),

@@ -7,13 +7,14 @@ use super::{
     shared::{Names, blocks, check_swiglu, dims, kinds, rotary},
 };
 use crate::{
+    dims::QueryKeyNorm,
     export::Class,
     import::{
         ImportError,
         json::{Fields, refuse},
         recipe::Recipe,
     },
-    primitive::{CustomAttention, QueryKeyNorm},
+    primitive::CustomAttention,
 };
 
 pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {

@@ -7,13 +7,14 @@ use super::{
     shared::{Names, agreed, blocks, check_swiglu, dims, places, rotary, swiglu, unknown_kind},
 };
 use crate::{
+    dims::{QueryKeyNorm, Routing},
     export::Class,
     import::{
         ImportError,
         json::{Fields, refuse},
         recipe::Recipe,
     },
-    primitive::{CustomAttention, Expert, GatedDeltaNet, Moe, QueryKeyNorm, Routing},
+    primitive::{CustomAttention, Expert, GatedDeltaNet, Moe},
 };
 
 pub(super) fn read(fields: Fields) -> Result<Found, ImportError> {

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    dims::{Dims, Positions, RopeScaling},
+    dims::{Dims, Positions, RopeScaling, StepLimits},
     export::{LLAMA3, NO_UPPER_BOUND},
     import::{
         ImportError,
         json::{Fields, number, refuse},
         recipe::Recipe,
     },
-    primitive::{CustomAttention, Mamba2, SizedSwiGlu, StepLimits},
+    primitive::{CustomAttention, Mamba2, SizedSwiGlu},
     space::Architecture,
 };
 
@@ -240,6 +240,6 @@ pub(super) fn mamba_or(attention: Recipe, mamba: Recipe, kinds: &[&str]) -> Resu
 }
 
 /// Returns plain attention with these positions.
-pub(super) fn turning(positions: Positions) -> CustomAttention {
+pub(super) fn with_positions(positions: Positions) -> CustomAttention {
     CustomAttention { positions, ..CustomAttention::default() }
 }

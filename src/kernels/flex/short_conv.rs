@@ -65,14 +65,14 @@ impl Kernel<3> for ConvSilu {
 
 /// Returns the kernel entries that apply to output token `t`, each with its input token.
 #[inline(always)]
-fn met(t: usize, taps: usize) -> impl Iterator<Item = (usize, usize)> {
-    ((taps - 1).saturating_sub(t)..taps).map(move |j| (j, t + j + 1 - taps))
+fn met(t: usize, kernel_size: usize) -> impl Iterator<Item = (usize, usize)> {
+    ((kernel_size - 1).saturating_sub(t)..kernel_size).map(move |j| (j, t + j + 1 - kernel_size))
 }
 
 /// Returns the kernel entries that apply to input token `t`, each with its output token.
 #[inline(always)]
-fn meeting(t: usize, taps: usize, seq: usize) -> impl Iterator<Item = (usize, usize)> {
-    ((taps + t).saturating_sub(seq)..taps).map(move |j| (j, t + taps - 1 - j))
+fn meeting(t: usize, kernel_size: usize, seq: usize) -> impl Iterator<Item = (usize, usize)> {
+    ((kernel_size + t).saturating_sub(seq)..kernel_size).map(move |j| (j, t + kernel_size - 1 - j))
 }
 
 /// Returns row `t` of a matrix with `width` columns.
@@ -96,13 +96,13 @@ impl WithSimd for SiluForward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let ConvSilu { seq, width } = self.sizes;
-        let taps = self.w.len() / width;
+        let kernel_size = self.w.len() / width;
         let outputs = self.h.chunks_exact_mut(seq * width).zip(self.y.chunks_exact_mut(seq * width));
         for (x, (h, y)) in self.x.chunks_exact(seq * width).zip(outputs) {
             for (t, (h, y)) in h.chunks_exact_mut(width).zip(y.chunks_exact_mut(width)).enumerate() {
                 for at in starts::<S>(width) {
                     let mut sum = self.b.map_or(simd.splat_f32s(0.0), |b| load(simd, b, at));
-                    for (j, from) in met(t, taps) {
+                    for (j, from) in met(t, kernel_size) {
                         let x = load(simd, row(x, from, width), at);
                         let w = load(simd, row(self.w, j, width), at);
                         sum = simd.mul_add_e_f32s(x, w, sum);
@@ -137,7 +137,7 @@ impl WithSimd for SiluBackward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let ConvSilu { seq, width } = self.sizes;
-        let taps = self.w.len() / width;
+        let kernel_size = self.w.len() / width;
         let one = simd.splat_f32s(1.0);
         let Sums { dw, db } = self.sums;
         let inputs = self.x.chunks_exact(seq * width).zip(self.dy.chunks_exact(seq * width));
@@ -153,7 +153,7 @@ impl WithSimd for SiluBackward<'_> {
                     let dh = simd.mul_f32s(load(simd, dy, at), slope);
                     store(simd, h, at, dh);
                     store(simd, db, at, simd.add_f32s(load(simd, db, at), dh));
-                    for (j, from) in met(t, taps) {
+                    for (j, from) in met(t, kernel_size) {
                         let dw = &mut dw[j * width..(j + 1) * width];
                         let sum = simd.mul_add_e_f32s(load(simd, row(x, from, width), at), dh, load(simd, dw, at));
                         store(simd, dw, at, sum);
@@ -163,7 +163,7 @@ impl WithSimd for SiluBackward<'_> {
             for (t, dx) in dx.chunks_exact_mut(width).enumerate() {
                 for at in starts::<S>(width) {
                     let mut sum = simd.splat_f32s(0.0);
-                    for (j, to) in meeting(t, taps, seq) {
+                    for (j, to) in meeting(t, kernel_size, seq) {
                         let dh = load(simd, row(h, to, width), at);
                         let w = load(simd, row(self.w, j, width), at);
                         sum = simd.mul_add_e_f32s(dh, w, sum);
@@ -217,13 +217,13 @@ impl WithSimd for GatedForward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let GatedConv { seq, width } = self.sizes;
-        let taps = self.w.len() / width;
+        let kernel_size = self.w.len() / width;
         for (bcx, y) in self.bcx.chunks_exact(3 * seq * width).zip(self.y.chunks_exact_mut(seq * width)) {
             let part = |t: usize, part: usize| row(bcx, 3 * t + part, width);
             for (t, y) in y.chunks_exact_mut(width).enumerate() {
                 for at in starts::<S>(width) {
                     let mut v = simd.splat_f32s(0.0);
-                    for (j, from) in met(t, taps) {
+                    for (j, from) in met(t, kernel_size) {
                         let u = simd.mul_f32s(load(simd, part(from, 0), at), load(simd, part(from, 2), at));
                         v = simd.mul_add_e_f32s(u, load(simd, row(self.w, j, width), at), v);
                     }
@@ -249,7 +249,7 @@ impl WithSimd for GatedBackward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let GatedConv { seq, width } = self.sizes;
-        let taps = self.w.len() / width;
+        let kernel_size = self.w.len() / width;
         let inputs = self.bcx.chunks_exact(3 * seq * width).zip(self.dy.chunks_exact(seq * width));
         for ((bcx, dy), dbcx) in inputs.zip(self.dbcx.chunks_exact_mut(3 * seq * width)) {
             let part = |t: usize, part: usize| row(bcx, 3 * t + part, width);
@@ -260,7 +260,7 @@ impl WithSimd for GatedBackward<'_> {
                     let dy_t = load(simd, row(dy, t, width), at);
                     let dv = simd.mul_f32s(load(simd, part(t, 1), at), dy_t);
                     let mut v = simd.splat_f32s(0.0);
-                    for (j, from) in met(t, taps) {
+                    for (j, from) in met(t, kernel_size) {
                         let u = simd.mul_f32s(load(simd, part(from, 0), at), load(simd, part(from, 2), at));
                         v = simd.mul_add_e_f32s(u, load(simd, row(self.w, j, width), at), v);
                         let dw = &mut self.dw[j * width..(j + 1) * width];
@@ -268,7 +268,7 @@ impl WithSimd for GatedBackward<'_> {
                     }
                     store(simd, dc, at, simd.mul_f32s(v, dy_t));
                     let mut du = simd.splat_f32s(0.0);
-                    for (j, to) in meeting(t, taps, seq) {
+                    for (j, to) in meeting(t, kernel_size, seq) {
                         let dv = simd.mul_f32s(load(simd, part(to, 1), at), load(simd, row(dy, to, width), at));
                         du = simd.mul_add_e_f32s(dv, load(simd, row(self.w, j, width), at), du);
                     }

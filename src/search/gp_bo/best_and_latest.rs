@@ -1,14 +1,14 @@
-//! Some observations in place of very many.
+//! A subset of the observations, for long searches.
 
 use std::collections::HashSet;
 
 use crate::study::{Observation, Study, ranked};
 
-/// At most `most` of the observations, in their order: half of them the best, among equals the first; the others the
-/// latest.
+/// Returns at most `most` of the observations, in their order. Half of them are the best (the earlier one on ties), the
+/// others the latest.
 ///
-/// The best say where the optimum is, the latest what was learnt around it; what both leave out are old observations of
-/// middling and bad values, of which the fit has the least to learn.
+/// The best observations locate the optimum, and the latest contain what was learnt around it. Only old observations
+/// with mediocre or bad values are dropped, which contribute least to the fit.
 pub(super) fn best_and_latest<'a>(
     study: &Study,
     observations: Vec<Observation<'a>>,

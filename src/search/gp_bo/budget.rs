@@ -1,21 +1,23 @@
-//! What a proposal may cost.
+//! Limits on the cost of a proposal.
 
-/// The most that one proposal may cost. With `N` observations a fit costs `fit_evaluations` times `N^3`, the search for
-/// the best candidate `candidates` times `N^2`; [`GpBo::with_observations`](super::GpBo::with_observations) bounds `N`.
+/// The maximum cost of one proposal. With `N` observations, a fit takes time proportional to `fit_evaluations` × `N^3`,
+/// and the search for the best candidate to `candidates` × `N^2`.
+/// [`GpBo::with_observations`](super::GpBo::with_observations) limits `N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskBudget {
-    /// Evaluations of the likelihood from each start of a fit.
+    /// The maximum number of evaluations of the likelihood from each starting point of a fit.
     pub fit_evaluations: usize,
-    /// Observations to which hyperparameters are fitted, spread evenly over all of them; predictions use all that
-    /// the searcher looks at.
+    /// The maximum number of observations to which hyperparameters are fitted. They are spread evenly over all
+    /// observations. Predictions use every observation that [`GpBo::with_observations`](super::GpBo::with_observations)
+    /// keeps.
     pub fit_observations: usize,
-    /// Sequences that are scored.
+    /// The maximum number of sequences that are scored in a space that is too large to enumerate.
     pub candidates: usize,
 }
 
 impl AskBudget {
-    /// Of the structured surrogate: its few hyperparameters and few maxima need little.
+    /// The default of the structured surrogate, which has few hyperparameters and few maxima.
     pub(super) const STRUCTURED: Self = Self { fit_evaluations: 60, fit_observations: 1000, candidates: 6_000 };
-    /// Of the surrogates of BoTorch.
+    /// The default of BoTorch's surrogates.
     pub(super) const BOTORCH: Self = Self { fit_evaluations: 200, fit_observations: 1000, candidates: 20_000 };
 }

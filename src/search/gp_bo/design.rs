@@ -1,4 +1,4 @@
-//! The trials before the first model: extremes of known costs, then quasi-random ones.
+//! The trials before the first model is fitted: extremes of known costs, then quasi-random sequences.
 
 use std::collections::HashSet;
 
@@ -10,14 +10,15 @@ use crate::{
     study::{Measure, Study},
 };
 
-/// Points of the sequence that are passed over, because they are known or outside the space, before one is drawn
-/// instead.
+/// The maximum number of Sobol points that are skipped because they are known or outside the space. After that, a
+/// sequence is drawn uniformly.
 const TRIES: u32 = 256;
 
-/// The next point of a scrambled Sobol sequence (Burley 2020, "Practical Hash-based Owen Scrambling") over the layers;
-/// a uniform draw for the first, and where the sequence does not meet the space. `None` when every sequence is known.
+/// Returns the next point of a scrambled Sobol sequence over the layers (Burley 2020, "Practical Hash-based Owen
+/// Scrambling", JCGT 9(4)). The first proposal, and those for which the Sobol sequence has no point in the space, are
+/// drawn uniformly. Returns `None` if every sequence is known.
 ///
-/// The scrambling is that of the first trial's seed, so that all points of a study belong to one sequence.
+/// The seed of the scrambling is that of the first trial, so all points of a study belong to one Sobol sequence.
 pub(super) fn design(study: &Study, rng: &mut Rng) -> Option<Architecture> {
     let unknown = Unknown::new(study);
     let sobol = study.trials().first().and_then(|first| {
@@ -29,11 +30,11 @@ pub(super) fn design(study: &Study, rng: &mut Rng) -> Option<Architecture> {
     sobol.or_else(|| unknown.draw(rng))
 }
 
-/// How extremes of costs are searched: a cost is a simple function.
+/// Options of the search for extremes. They are small because a cost is a simple function of the sequence.
 const EXTREMES: MaximiseOptions = MaximiseOptions { enumerate: 2_000, pool: 64, starts: 4, steps: 64, budget: 4_000 };
 
-/// The best sequence of each known cost that is an objective, as one of the first trials: it is on the front whatever
-/// its score is, and no model needs to find it.
+/// Returns the sequence with the best value of the next known cost that is an objective, or `None` if all of these have
+/// been proposed. Such a sequence is on the front whatever its score is, and no model is needed to find it.
 pub(super) fn extreme(study: &Study, rng: &mut Rng) -> Option<Architecture> {
     let names = study.goal().costs();
     let mut costs = study.goal().objectives().filter_map(|objective| match objective.of {
@@ -51,7 +52,7 @@ pub(super) fn extreme(study: &Study, rng: &mut Rng) -> Option<Architecture> {
     study.admits(&found.architecture).then_some(found.architecture)
 }
 
-/// Point number `index` of the sequence, where the space contains it.
+/// Returns point number `index` of the Sobol sequence, or `None` if the space does not contain it.
 fn point(space: &SearchSpace, index: u32, scramble: u32) -> Option<Architecture> {
     if space.layers() > sobol_burley::NUM_DIMENSIONS as usize || index >= 1 << 16 {
         return None;

@@ -2,9 +2,9 @@
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | N, n, Z | architectures, layers, symbols of the space |
-//! | a_i | number of layer i's symbol among the space's symbols, 0..Z |
-//! | d | columns: n (bit) or n Z (one-hot) |
+//! | N, n, Z | number of architectures, of layers, of symbols of the space |
+//! | a_i | index of the symbol of layer i among the symbols of the space, 0..Z |
+//! | d | number of columns: n (bit) or n Z (one-hot) |
 
 use nalgebra::DMatrix;
 
@@ -14,16 +14,16 @@ use crate::{
     space::{Architecture, SearchSpace},
 };
 
-/// How a layer becomes numbers.
+/// How a layer is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
-    /// One column per layer, a_i itself: at most two symbols.
+    /// One column per layer with the value a_i, for at most two symbols.
     Bit,
     /// Z columns per layer; column i Z + a_i is 1.
     OneHot,
 }
 
-/// Turns the architectures of one space into rows.
+/// Encodes the architectures of one space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Encoder {
     symbols: Vec<Symbol>,
@@ -32,34 +32,34 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// The encoder of a space: a bit per layer where it has at most two symbols, one-hot where it has more.
+    /// Creates an encoder: one bit per layer for at most two symbols, otherwise one-hot.
     pub(super) fn new(space: &SearchSpace) -> Self {
         let encoding = if space.symbols().len() <= 2 { Encoding::Bit } else { Encoding::OneHot };
         Self::with_encoding(space, encoding)
     }
 
-    /// The encoder of a space in a given encoding; bits are for at most two symbols.
+    /// Creates an encoder with a given encoding. `Encoding::Bit` requires at most two symbols.
     pub(super) fn with_encoding(space: &SearchSpace, encoding: Encoding) -> Self {
         Self { symbols: space.symbols(), layers: space.layers(), encoding }
     }
 
-    /// How it encodes.
+    /// Returns the encoding.
     #[cfg(test)]
     pub(super) fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// Number of layers, n.
+    /// Returns the number of layers, n.
     pub(super) fn layers(&self) -> usize {
         self.layers
     }
 
-    /// Number of symbols, Z.
+    /// Returns the number of symbols, Z.
     pub(super) fn symbols(&self) -> usize {
         self.symbols.len()
     }
 
-    /// Number of columns, d.
+    /// Returns the number of columns, d.
     pub(super) fn columns(&self) -> usize {
         match self.encoding {
             Encoding::Bit => self.layers,
@@ -67,10 +67,10 @@ impl Encoder {
         }
     }
 
-    /// The n integers a_i of an architecture.
+    /// Returns the n integers a_i of an architecture.
     ///
     /// # Errors
-    /// [`GpError::OutsideSpace`] when its length or one of its symbols is not the space's.
+    /// [`GpError::OutsideSpace`] if its length or one of its symbols is not that of the space.
     pub(super) fn codes(&self, architecture: &Architecture) -> Result<Vec<usize>, GpError> {
         let code = |symbol: &Symbol| self.symbols.iter().position(|known| known == symbol);
         let codes: Option<Vec<_>> = architecture.layers().iter().map(code).collect();
@@ -79,10 +79,10 @@ impl Encoder {
             .ok_or_else(|| GpError::OutsideSpace { architecture: architecture.to_string() })
     }
 
-    /// N architectures as the rows of an N x d matrix of zeros and ones.
+    /// Returns N architectures as the rows of an N x d matrix of zeros and ones.
     ///
     /// # Errors
-    /// [`GpError::OutsideSpace`] for the first that does not lie in the space.
+    /// [`GpError::OutsideSpace`] for the first architecture that does not lie in the space.
     pub(super) fn rows<'a>(
         &self,
         architectures: impl IntoIterator<Item = &'a Architecture>,
@@ -91,7 +91,7 @@ impl Encoder {
         Ok(self.rows_of_codes(&codes?))
     }
 
-    /// N lists of n integers below Z as the rows of an N x d matrix.
+    /// Returns N lists of n integers below Z as the rows of an N x d matrix.
     pub(super) fn rows_of_codes(&self, codes: &[Vec<usize>]) -> DMatrix<f64> {
         let mut rows = DMatrix::zeros(codes.len(), self.columns());
         for (row, codes) in codes.iter().enumerate() {

@@ -1,33 +1,34 @@
-//! Why a Gaussian process cannot be made.
+//! The error of a Gaussian process.
 
 use thiserror::Error;
 
 use super::acquisition::AcquisitionError;
 use crate::text::causes;
 
-/// Why a Gaussian process cannot be fitted, and what to do about it. The same data give the same error again.
+/// The error of a Gaussian process that cannot be fitted. Its message says what to do. The same data always give the
+/// same error.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
-pub enum GpError {
+pub(crate) enum GpError {
     /// Nothing has been observed.
     #[error("a Gaussian process needs at least one observation: evaluate an initial design first")]
     NoObservations,
     /// An outcome is NaN or infinite.
     #[error("outcome {index} is {value}: leave out trials that failed, or give them a finite value")]
     NotFinite {
-        /// Which outcome, from zero.
+        /// The index of the outcome, from zero.
         index: usize,
         /// Its value.
         value: f64,
     },
-    /// Two things that belong together differ in size.
+    /// Two arguments that must agree in size do not.
     #[error("{what}: expected {expected}, found {found}: pass one row for every outcome, in the same encoding")]
     Shape {
         /// What was counted.
         what: &'static str,
-        /// How many there should be.
+        /// The required number.
         expected: usize,
-        /// How many there are.
+        /// The number found.
         found: usize,
     },
     /// An architecture does not lie in the space of the encoding.
@@ -42,15 +43,15 @@ pub enum GpError {
          noise, or merge points that are nearly equal"
     )]
     NotPositiveDefinite {
-        /// How many points.
+        /// The number of points.
         points: usize,
         /// The largest jitter that was tried.
         jitter: f64,
     },
-    /// The density of the hyperparameters is finite nowhere that was tried.
+    /// The posterior density of the hyperparameters is not finite at any point that was tried.
     #[error("none of the {starts} starts of the fit has a finite posterior density: start from other hyperparameters")]
     Fit {
-        /// How many starts were tried.
+        /// The number of starting points that were tried.
         starts: usize,
     },
     /// The acquisition function has no value.

@@ -1,4 +1,4 @@
-//! The Cholesky factor of a covariance matrix, and the factor's inverse.
+//! The Cholesky factor of a covariance matrix, and the inverse of the factor.
 //!
 //! With A = [[A11, .], [A21, A22]] and X = L^-1:
 //!
@@ -6,17 +6,17 @@
 //! L11 L11' = A11,   L21 = A21 X11',   L22 L22' = A22 - L21 L21',   X21 = -X22 L21 X11
 //! ```
 //!
-//! Recursion over halves gives both triangles from matrix products alone, which is where the machine is fastest. The
-//! inverse of the whole matrix is X' X, the way of LAPACK's `potri`.
+//! Recursion over halves computes both triangles by matrix products alone, which are the fastest operation. The inverse
+//! of the whole matrix is X' X, as in LAPACK's `potri`.
 
 use nalgebra::{DMatrix, DMatrixViewMut, DVector};
 
 use super::GpError;
 
-/// What is added to the diagonal, one after the other, until the matrix is positive definite.
+/// Values added to the diagonal, tried in this order until the matrix is positive definite.
 const JITTERS: [f64; 4] = [0.0, 1e-8, 1e-7, 1e-6];
 
-/// Blocks up to this size are factored element by element.
+/// The largest block that is factored element by element.
 const BLOCK: usize = 24;
 
 /// L and X = L^-1 with L L' = A + jitter I.
@@ -29,11 +29,12 @@ pub(super) struct Factor {
 }
 
 impl Factor {
-    /// Factors a symmetric N x N matrix, of which only the lower triangle is read: without jitter if possible, else
-    /// with 1e-8, 1e-7, 1e-6 on the diagonal.
+    /// Factors a symmetric N x N matrix, of which only the lower triangle is read. If this fails, it is tried again
+    /// with 1e-8, 1e-7 and 1e-6 added to the diagonal.
     ///
     /// # Errors
-    /// [`GpError::NotPositiveDefinite`] when none of them suffices, [`GpError::Shape`] when the matrix is not square.
+    /// [`GpError::NotPositiveDefinite`] if the largest of these is too small, [`GpError::Shape`] if the matrix is not
+    /// square.
     pub(super) fn new(matrix: &DMatrix<f64>) -> Result<Self, GpError> {
         let (points, columns) = matrix.shape();
         if points != columns {
@@ -58,45 +59,45 @@ impl Factor {
         Err(GpError::NotPositiveDefinite { points, jitter: JITTERS[JITTERS.len() - 1] })
     }
 
-    /// L, with zeros above the diagonal.
+    /// Returns L (N x N), with zeros above the diagonal.
     #[cfg(test)]
     pub(super) fn lower(&self) -> &DMatrix<f64> {
         &self.lower
     }
 
-    /// L^-1, with zeros above the diagonal.
+    /// Returns L^-1 (N x N), with zeros above the diagonal.
     pub(super) fn lower_inverse(&self) -> &DMatrix<f64> {
         &self.inverse
     }
 
-    /// What was added to the diagonal; almost always 0.
+    /// Returns the value added to the diagonal, almost always 0.
     #[cfg(test)]
     pub(super) fn jitter(&self) -> f64 {
         self.jitter
     }
 
-    /// ln det(A + jitter I).
+    /// Returns ln det(A + jitter I).
     pub(super) fn log_determinant(&self) -> f64 {
         2.0 * self.lower.diagonal().iter().map(|pivot| pivot.ln()).sum::<f64>()
     }
 
-    /// (A + jitter I)^-1.
+    /// Returns (A + jitter I)^-1 (N x N).
     pub(super) fn inverse(&self) -> DMatrix<f64> {
         self.inverse.transpose() * &self.inverse
     }
 
-    /// L^-1 b.
+    /// Returns L^-1 b for a vector b (N).
     pub(super) fn whiten(&self, vector: &DVector<f64>) -> DVector<f64> {
         &self.inverse * vector
     }
 
-    /// L'^-1 w: with [`whiten`](Self::whiten) before it, (A + jitter I)^-1 b.
+    /// Returns L'^-1 w for a vector w (N). After [`whiten`](Self::whiten), the result is (A + jitter I)^-1 b.
     pub(super) fn unwhiten(&self, white: &DVector<f64>) -> DVector<f64> {
         self.inverse.tr_mul(white)
     }
 }
 
-/// Overwrites the lower triangle of `a` with L and writes L^-1 to `x`; false where `a` is not positive definite.
+/// Overwrites the lower triangle of `a` with L and writes L^-1 to `x`. Returns `false` if `a` is not positive definite.
 fn split(a: &mut DMatrixViewMut<'_, f64>, x: &mut DMatrixViewMut<'_, f64>) -> bool {
     let n = a.nrows();
     if n <= BLOCK {
@@ -120,7 +121,7 @@ fn split(a: &mut DMatrixViewMut<'_, f64>, x: &mut DMatrixViewMut<'_, f64>) -> bo
     true
 }
 
-/// The same, column by column.
+/// Like [`split`], column by column.
 fn factor_block(a: &mut DMatrixViewMut<'_, f64>, x: &mut DMatrixViewMut<'_, f64>) -> bool {
     let n = a.nrows();
     for j in 0..n {

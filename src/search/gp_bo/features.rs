@@ -1,17 +1,17 @@
-//! What a sequence of layers is described by: blocks of numbers, one block for each way in which layers may matter.
-//! The terms of the structured kernel are linear in these blocks, but for the last, which has no features.
+//! Features of a sequence of layers: one block of numbers for each way in which layers may matter. The terms of the
+//! structured kernel are linear in these blocks, except for the last term, which has no features.
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | n, Z | layers, symbols |
-//! | a_i, t_i | code of layer i, its place 2i/(n-1) - 1 in [-1, 1] |
+//! | n, Z | number of layers, of symbols |
+//! | a_i, t_i | code of layer i, its position 2i/(n-1) - 1 in [-1, 1] |
 //! | c_z | number of layers of symbol z |
-//! | d | features of a block |
+//! | d | number of features of a block |
 //!
-//! Blocks with one feature per layer can express that anything matters anywhere; blocks that are shared between layers
-//! say the same with few numbers, and so learn from few observations, where the effect of a layer depends on its
-//! neighbours or its place alone. Every feature is centred and scaled over the space, and every block divided by
-//! sqrt(d), so that a linear kernel on any block has a mean variance of one.
+//! Blocks with one feature per layer can express any effect of any position. Blocks that layers share have few numbers
+//! and are therefore learnt from few observations, if the effect of a layer depends only on its neighbours or its
+//! position. Every feature is centred and scaled over the space, and every block is divided by sqrt(d), so a linear
+//! kernel on any block has a mean variance of 1.
 
 use nalgebra::DMatrix;
 
@@ -21,37 +21,39 @@ use crate::{
     space::{Architecture, SearchSpace},
 };
 
-/// A term of the structured kernel: a way in which layers may matter. See
+/// A term of the structured kernel: one way in which layers may matter. See
 /// [`GpBo::structured`](super::GpBo::structured).
 ///
-/// Letters: `a_i` layer `i` of `n`, at place `t_i = 2i/(n-1) - 1`; `c_z` how many layers are `z`; `Z` symbols.
+/// Symbols: `a_i` is layer `i` of `n`, at position `t_i = 2i/(n-1) - 1`; `c_z` is the number of layers of symbol `z`;
+/// `Z` is the number of symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Term {
-    /// `[a_i = z]`: every layer by itself.
+    /// `[a_i = z]`: the symbol at each position.
     Layers,
-    /// `c_z`: how much there is of each symbol.
+    /// `c_z`: the number of layers of each symbol.
     Counts,
-    /// `sum_i [a_i = z] t_i`: early or late.
+    /// `sum_i [a_i = z] t_i`: whether a symbol comes early or late.
     Slopes,
-    /// `sum_i [a_i = z] (3 t_i^2 - 1)/2`: at the ends or in the middle.
+    /// `sum_i [a_i = z] (3 t_i^2 - 1)/2`: whether a symbol is at the ends or in the middle.
     Bends,
-    /// `[a_i = x, a_{i+1} = y]`: every pair of neighbours by itself.
+    /// `[a_i = x, a_{i+1} = y]`: the pair of symbols at each position.
     Pairs,
-    /// `sum_i [a_i = x, a_{i+1} = y]`: which symbol follows which.
+    /// `sum_i [a_i = x, a_{i+1} = y]`: how often one symbol follows another.
     Successions,
     /// `sum_i [a_i = x, a_{i+2} = y]`: the same at distance two.
     Skips,
-    /// For each symbol: runs, layers beyond the second of a run, the longest run.
+    /// For each symbol: the number of runs, the number of layers beyond the second of a run, and the longest run.
     Runs,
-    /// `(c_x/n - 1/Z)(c_y/n - 1/Z)`: ratios beyond the linear.
+    /// `(c_x/n - 1/Z)(c_y/n - 1/Z)`: quadratic effects of the ratios.
     Ratios,
-    /// The exponentiated share of layers that differ: anything else. The one term without which there are functions
-    /// that no number of observations teaches.
+    /// An exponential of the share of layers that differ: everything else. Without this term, some functions cannot be
+    /// learnt from any number of observations.
     Distance,
 }
 
 impl Term {
-    /// All of them, in a fixed order.
+    /// All terms, in a fixed order.
     pub const ALL: [Term; 10] = [
         Term::Layers,
         Term::Counts,
@@ -65,7 +67,7 @@ impl Term {
         Term::Distance,
     ];
 
-    /// The name in reports and fingerprints.
+    /// Returns the name used in reports and fingerprints.
     pub fn name(self) -> &'static str {
         match self {
             Term::Layers => "layers",
@@ -81,7 +83,7 @@ impl Term {
         }
     }
 
-    /// The features of one sequence of codes, before centring.
+    /// Returns the features (d) of one sequence of codes (n), before centring.
     fn raw(self, codes: &[usize], symbols: usize) -> Vec<f64> {
         let n = codes.len();
         let place = |i: usize| if n > 1 { 2.0 * i as f64 / (n - 1) as f64 - 1.0 } else { 0.0 };
@@ -128,23 +130,23 @@ fn one_hot(codes: impl Iterator<Item = usize>, size: usize) -> Vec<f64> {
     codes.flat_map(|code| (0..size).map(move |value| f64::from(u8::from(value == code)))).collect()
 }
 
-/// Describes the architectures of one space.
+/// Computes the features of the architectures of one space.
 #[derive(Clone, Debug)]
 pub(super) struct Describer {
     encoder: Encoder,
     blocks: Vec<Scaled>,
 }
 
-/// Sequences in numbers.
+/// The features and codes of N sequences.
 #[derive(Clone, Debug)]
 pub(super) struct Described {
-    /// One d x N matrix per term with features, a column for every sequence.
+    /// One d x N matrix per term that has features, with one column per sequence.
     pub(super) features: Vec<DMatrix<f64>>,
-    /// The codes of each sequence.
+    /// The codes of each sequence, N lists of n.
     pub(super) codes: Vec<Vec<usize>>,
 }
 
-/// A block with the centre and the scale of its features.
+/// A block with the means and scales of its features.
 #[derive(Clone, Debug)]
 struct Scaled {
     term: Term,
@@ -152,19 +154,19 @@ struct Scaled {
     scale: Vec<f64>,
 }
 
-/// Those of `terms` that have features, in order.
+/// Returns those of `terms` that have features, in order.
 pub(super) fn linear(terms: &[Term]) -> impl Iterator<Item = Term> {
     terms.iter().copied().filter(|&term| term != Term::Distance)
 }
 
-/// Sequences from which centres and scales are taken.
+/// The number of sequences from which means and scales are computed.
 const SAMPLES: u64 = 512;
 
 impl Describer {
-    /// The blocks of `terms`, scaled over sequences drawn from the space, always the same ones.
+    /// Creates the blocks of `terms`, scaled over a fixed set of sequences drawn from the space.
     ///
     /// # Errors
-    /// [`GpError::OutsideSpace`] never: the space's own sequences are described.
+    /// Never, because only sequences of the space are encoded; the error type is that of [`describe`](Self::describe).
     pub(super) fn new(space: &SearchSpace, terms: &[Term]) -> Result<Self, GpError> {
         let encoder = Encoder::new(space);
         let sample = |index| encoder.codes(&space.sample(&mut Seed(0).rng("gp_bo/features", index)));
@@ -173,10 +175,10 @@ impl Describer {
         Ok(Self { encoder, blocks })
     }
 
-    /// The features and codes of architectures.
+    /// Returns the features and codes of architectures.
     ///
     /// # Errors
-    /// [`GpError::OutsideSpace`] for the first that does not lie in the space.
+    /// [`GpError::OutsideSpace`] for the first architecture that does not lie in the space.
     pub(super) fn describe<'a>(
         &self,
         architectures: impl IntoIterator<Item = &'a Architecture>,
@@ -195,7 +197,7 @@ impl Scaled {
         let mean = |of: &dyn Fn(&Vec<f64>) -> f64| rows.iter().map(of).sum::<f64>() / count;
         let centre: Vec<_> = (0..features).map(|k| mean(&|row| row[k])).collect();
         let spread = |k: usize| mean(&|row| (row[k] - centre[k]).powi(2)).sqrt();
-        // A feature that never varies tells nothing.
+        // A feature that never varies carries no information.
         let unit = |sd: f64| if sd > 1e-9 { 1.0 / (sd * (features as f64).sqrt()) } else { 0.0 };
         Self { term, scale: (0..features).map(|k| unit(spread(k))).collect(), centre }
     }

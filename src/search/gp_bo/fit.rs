@@ -1,7 +1,7 @@
-//! The best hyperparameters of several starts.
+//! The best hyperparameters from several starting points.
 //!
-//! The density has several maxima: what long lengthscales and noise explain, short lengthscales explain without. A
-//! start on either side of that choice finds the better one.
+//! The posterior density has several maxima: the same outcomes can be explained by long lengthscales with noise, or by
+//! short lengthscales without. Starting points for both find the better maximum.
 
 use super::{
     GpError,
@@ -12,22 +12,25 @@ use super::{
     outcomes::Standardised,
 };
 
-/// Hyperparameters that maximise the posterior density, and what finding them took.
+/// The result of a fit: the hyperparameters with the largest posterior density.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fit<K> {
     /// The best hyperparameters.
     pub(super) hyper: Hyper<K>,
-    /// Their objective, see [`Hyper::map_objective`].
+    /// The objective at the maximum, see [`Hyper::map_objective`].
     pub(super) objective: f64,
-    /// How often the objective was evaluated, over all starts.
+    /// The number of evaluations of the objective, summed over all starting points.
     pub(super) evaluations: usize,
 }
 
-/// Maximises the posterior density of the hyperparameters from every start and returns the best maximum; of equals,
-/// the first. `limits` hold for each start.
+/// Maximises the posterior density of the hyperparameters from every starting point, and returns the best maximum (the
+/// first on ties). `limits` apply to each starting point.
+///
+/// # Shapes
+/// N points and N outcomes.
 ///
 /// # Errors
-/// The error of the last start where no start can be evaluated, and [`GpError::Fit`] where none has a finite density.
+/// The error of the last starting point if none can be evaluated, [`GpError::Fit`] if none has a finite density.
 pub(super) fn fit<K: Kernel>(
     points: &K::Points,
     outcomes: &Standardised,
@@ -56,8 +59,9 @@ pub(super) fn fit<K: Kernel>(
 }
 
 impl Hyper<Rbf> {
-    /// Where fits with d columns start: BoTorch's start, with as much noise as repeated evaluations may show, and with
-    /// lengthscales so long that little depends on anything. Lengthscales differ, see [`Rbf::spread`].
+    /// Returns the starting points of fits with d columns: BoTorch's, one with as much noise as repeated evaluations
+    /// may show, and one with very long lengthscales, where little depends on any column. The lengthscales of a
+    /// starting point differ, see [`Rbf::spread`].
     pub(super) fn starts(columns: usize) -> Vec<Self> {
         let start = |noise, kernel| Self { noise, mean: 0.0, kernel };
         vec![
@@ -69,22 +73,23 @@ impl Hyper<Rbf> {
 }
 
 impl Hyper<Structured> {
-    /// Where fits start: one place, since priors on so few hyperparameters leave one maximum.
+    /// Returns the starting point of fits. There is only one, because with priors on so few hyperparameters there is
+    /// one maximum.
     pub(super) fn starts(terms: &[Term]) -> Vec<Self> {
         vec![Self { noise: 0.05, mean: 0.0, kernel: Structured::start(terms) }]
     }
 }
 
 impl Hyper<Given> {
-    /// Where fits start: where the kernel says, with little and with much noise.
+    /// Returns the starting points of fits: that of the kernel, with little and with much noise.
     pub(super) fn starts(kernel: &Given) -> Vec<Self> {
         [NOISE_PRIOR.mode(), 0.3].map(|noise| Self { noise, mean: 0.0, kernel: kernel.clone() }).into()
     }
 }
 
 impl Hyper<Categorical> {
-    /// Where fits with n layers start: little, much and some noise. Without priors (BoTorch has none) long
-    /// lengthscales are flat ground, so they start shorter than BoTorch's 0.69.
+    /// Returns the starting points of fits with n layers: with little, much and some noise. Without priors (BoTorch has
+    /// none), the gradient vanishes for long lengthscales, so they start at shorter ones than BoTorch's 0.69.
     pub(super) fn starts(layers: usize, priors: Option<Priors>) -> Vec<Self> {
         let kernel = |l| Categorical { priors, ..Categorical::uniform(layers, 1.0, l) };
         let start = |noise, l| Self { noise, mean: 0.0, kernel: kernel(l) };

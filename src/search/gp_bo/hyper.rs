@@ -2,17 +2,17 @@
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | N | observations |
+//! | N | number of observations |
 //! | s2 | variance of the noise on the standardised scale, at least 1e-4 |
-//! | S | diagonal of the noise: s2 I, or known variances of every outcome's own, plus 1e-4, where they are known |
+//! | S | covariance of the noise, diagonal: s2 I, or the known variance of each outcome plus 1e-4 |
 //! | c | constant mean |
 //! | K, alpha | covariance of the latent function, (K + S)^-1 (y - c) |
 //! | u | free parameters: ln(s2 - 1e-4), c, then those of the kernel |
 //!
-//! What is maximised is BoTorch's `ExactMarginalLogLikelihood`, (ln N(y; c, K + S) + ln priors) / N, with the
-//! priors as densities in s2 and l whichever variables are moved. Its gradient is eq. 5.9 of Rasmussen and Williams
-//! (2006), d/dt = 1/2 tr((alpha alpha' - (K + S)^-1) dK/dt): one factor and one inverse, then cheap passes. Known noise
-//! is what BoTorch's `train_Yvar` is: s2 and its prior are then no part of the model.
+//! The objective is BoTorch's `ExactMarginalLogLikelihood`, (ln N(y; c, K + S) + ln priors) / N. Priors are densities
+//! in s2 and l, whatever variables the fit uses. The gradient is eq. 5.9 of Rasmussen and Williams (2006), d/dt = 1/2
+//! tr((alpha alpha' - (K + S)^-1) dK/dt), which takes one Cholesky factor and one inverse. Known noise corresponds to
+//! BoTorch's `train_Yvar`: the model then has no s2, and no prior on it.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -21,13 +21,13 @@ use super::{GpError, kernel::Kernel, outcomes::Standardised, posterior::Posterio
 /// The smallest variance of the noise, as in BoTorch.
 const NOISE_FLOOR: f64 = 1e-4;
 
-/// Prior of the noise's variance, as in BoTorch; its mode is e^-5.
+/// Prior on the variance of the noise, as in BoTorch; its mode is e^-5.
 pub(super) const NOISE_PRIOR: LogNormal = LogNormal { loc: -4.0, scale: 1.0 };
 
-/// Everything a fit chooses.
+/// The hyperparameters that a fit determines.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Hyper<K> {
-    /// Variance of the noise on the standardised scale where it is not known; above 1e-4 where a fit starts.
+    /// Variance of the noise on the standardised scale, if it is not known. Above 1e-4 at the start of a fit.
     pub(super) noise: f64,
     /// The constant mean on the standardised scale.
     pub(super) mean: f64,
@@ -36,28 +36,28 @@ pub(super) struct Hyper<K> {
 }
 
 impl<K: Kernel> Hyper<K> {
-    /// The free parameters: any real numbers.
+    /// Returns the free parameters, which may be any real numbers: 2 + the number of the kernel.
     pub(super) fn free(&self) -> Vec<f64> {
         let mut free = vec![(self.noise - NOISE_FLOOR).ln(), self.mean];
         free.extend(self.kernel.free());
         free
     }
 
-    /// The hyperparameters with these free parameters, as many as [`free`](Self::free) has.
+    /// Returns the hyperparameters with these free parameters, which must be as many as [`free`](Self::free) returns.
     pub(super) fn at(&self, free: &[f64]) -> Self {
         let (&[noise, mean], kernel) = free.split_first_chunk().unwrap_or((&[0.0; 2], free));
         Self { noise: NOISE_FLOOR + noise.exp(), mean, kernel: self.kernel.at(kernel) }
     }
 
-    /// The process with these hyperparameters after N standardised outcomes.
+    /// Returns the process with these hyperparameters, conditioned on N standardised outcomes at N points.
     ///
     /// # Errors
-    /// [`GpError`], see [`Posterior::fit`].
+    /// [`GpError`] under the conditions of [`Posterior::fit`].
     pub(super) fn posterior(&self, points: &K::Points, outcomes: &Standardised) -> Result<Posterior, GpError> {
         self.posterior_of(self.kernel.gram(points), outcomes)
     }
 
-    /// The same, given K.
+    /// Returns the same, given K (N x N).
     fn posterior_of(&self, gram: DMatrix<f64>, outcomes: &Standardised) -> Result<Posterior, GpError> {
         match &outcomes.noise {
             None => Posterior::fit(gram, self.noise, self.mean, &outcomes.values),
@@ -65,16 +65,17 @@ impl<K: Kernel> Hyper<K> {
         }
     }
 
-    /// The log density of the hyperparameters before anything is observed.
+    /// Returns the log density of the priors.
     #[cfg(test)]
     pub(super) fn log_prior(&self) -> f64 {
         NOISE_PRIOR.log_density(self.noise) + self.kernel.log_prior().0
     }
 
-    /// (ln N(y; c, K + S) + ln priors) / N and its gradient with respect to the free parameters.
+    /// Returns the objective, (ln N(y; c, K + S) + ln priors) / N, and its gradient with respect to the free
+    /// parameters, as many as [`free`](Self::free) returns.
     ///
     /// # Errors
-    /// [`GpError`], see [`Posterior::fit`].
+    /// [`GpError`] under the conditions of [`Posterior::fit`].
     pub(super) fn map_objective(
         &self,
         points: &K::Points,
@@ -89,7 +90,7 @@ impl<K: Kernel> Hyper<K> {
         weights.ger(1.0, alpha, alpha, -1.0);
 
         let (kernel_prior, prior_slopes) = self.kernel.log_prior();
-        // Where the noise is known, s2 is no part of the model.
+        // If the noise is known, the model has no s2.
         let free = outcomes.noise.is_none();
         let noise_slope = if free { 0.5 * trace + NOISE_PRIOR.slope(self.noise) } else { 0.0 };
         let noise_prior = if free { NOISE_PRIOR.log_density(self.noise) } else { 0.0 };
@@ -104,7 +105,7 @@ impl<K: Kernel> Hyper<K> {
     }
 }
 
-/// K with more on its diagonal.
+/// Returns K (N x N) with `variances` (N) added to its diagonal.
 fn with_diagonal(mut gram: DMatrix<f64>, variances: &DVector<f64>) -> DMatrix<f64> {
     for (at, variance) in variances.iter().enumerate().take(gram.nrows().min(gram.ncols())) {
         gram[(at, at)] += variance;

@@ -1,37 +1,37 @@
-//! What a Gaussian process has learnt from a study.
+//! What the model has learnt from a study, as plain values.
 
 use serde::Serialize;
 
 use crate::{space::Architecture, study::TrialId};
 
-/// What a Gaussian process has learnt from a study. Values are turned so that larger is better, as in
+/// What the model has learnt from a study. Values are oriented so that larger is better, as in
 /// [`Observation::value`](crate::study::Observation::value).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
-    /// Every observation, predicted from all others.
+    /// Each observation with its prediction from all others.
     pub predictions: Vec<LeaveOneOut>,
-    /// How much each layer matters: the mean change of the predicted value when the layer alone is changed, over the
-    /// observed sequences and all other choices.
+    /// The importance of each layer: the mean change of the predicted value when this layer alone is changed, over the
+    /// observed sequences and all other choices for the layer.
     pub layers: Vec<f64>,
-    /// Standard deviation of the noise of one observation: what the fit found, or, where standard errors are known, the
-    /// root of their mean square.
+    /// Standard deviation of the noise of one observation: the fitted value or, if standard errors are known, their
+    /// root mean square.
     pub noise: f64,
-    /// The hyperparameters by name; variances and lengthscales on the scale of standardised values.
+    /// The hyperparameters with their names. Variances and lengthscales are on the standardised scale.
     pub hyperparameters: Vec<(String, f64)>,
-    /// The sequences that promise most, best first.
+    /// The sequences with the largest acquisition values, best first.
     pub candidates: Vec<Candidate>,
 }
 
 /// An observation and its prediction from all others (Rasmussen and Williams 2006, equations 5.10 to 5.12).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LeaveOneOut {
-    /// Which trial.
+    /// The trial.
     pub trial: TrialId,
-    /// What was observed.
+    /// The observed value.
     pub observed: f64,
-    /// What the others predict.
+    /// Mean of the prediction from all other observations.
     pub mean: f64,
-    /// Standard deviation of the prediction, noise included.
+    /// Standard deviation of this prediction, including noise.
     pub sd: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The kinds of surrogates, and how the process of each is made.
+//! The kinds of surrogate models, and how each is fitted to a study.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -15,17 +15,17 @@ use super::{
 };
 use crate::{space::Architecture, study::Study};
 
-/// The surrogate of a searcher.
+/// The kind of surrogate model of a searcher.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum SurrogateKind {
     SingleTask,
     Categorical,
-    /// Terms in the order of [`Term::ALL`].
+    /// The terms, in the order of [`Term::ALL`].
     Structured(Vec<Term>),
     Given(GivenKernel),
 }
 
-/// A kernel of the caller. Kernels are equal if their fingerprints are.
+/// A user-defined kernel. Two are equal if their fingerprints are.
 #[derive(Clone, Debug)]
 pub(super) struct GivenKernel(Arc<dyn SequenceKernel>);
 
@@ -56,10 +56,10 @@ impl SurrogateKind {
         }
     }
 
-    /// Fits the process to a study.
+    /// Fits the model to a study.
     ///
     /// # Errors
-    /// [`GpError`] if nothing is observed or no process can be made.
+    /// [`GpError`] if nothing is observed, or if the model cannot be fitted.
     pub(super) fn process<'a>(&self, study: &'a Study, cost: Cost) -> Result<Box<dyn Process + 'a>, GpError> {
         match self {
             Self::SingleTask => single_task(study, cost),
@@ -70,7 +70,8 @@ impl SurrogateKind {
     }
 }
 
-/// How the structured surrogate's acquisition is searched: its fewer maxima need fewer starts.
+/// How the acquisition function of the structured surrogate is maximised. It has fewer maxima, so fewer starting points
+/// suffice.
 const STRUCTURED_SEARCH: MaximiseOptions =
     MaximiseOptions { enumerate: 2_000, pool: 128, starts: 6, steps: 32, budget: usize::MAX };
 
@@ -114,7 +115,7 @@ fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dy
     process(study, encode, &Hyper::<Structured>::starts(terms), plan)
 }
 
-/// The process of one objective, or of several and of bounds.
+/// Fits one model for a single objective, or several models for several objectives or bounds.
 fn process<'a, K: Kernel + Clone + 'a>(
     study: &'a Study,
     encode: impl Fn() -> Encode<'a, K>,

@@ -1,10 +1,9 @@
-//! The architecture of the largest score, among those that may still be proposed.
+//! The architecture with the largest score, among those that may still be proposed.
 //!
-//! Small spaces are enumerated. Larger ones are searched by local search from many starts, as in BoTorch's
-//! `optimize_acqf_discrete_local_search`, with all chains advanced together so that a Gaussian process scores them in
-//! large batches.
-//! One-layer moves to the best neighbour are what COMBO (Oh et al. 2019, arXiv 1902.00448, section 2.3) uses on
-//! categorical variables.
+//! Small spaces are enumerated. Larger ones are searched by local search from many starting points, as in BoTorch's
+//! `optimize_acqf_discrete_local_search`. All chains advance together, so that a Gaussian process scores them in large
+//! batches. Moving to the best neighbour in one layer is also what COMBO (Oh et al. 2019, arXiv 1902.00448, section
+//! 2.3) does for categorical variables.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,26 +13,27 @@ use crate::{
     space::{Architecture, SearchSpace},
 };
 
-/// Candidates scored by one call while a space is enumerated: bounds the memory of the scoring.
+/// Number of candidates per call of the score while a space is enumerated. It bounds the memory of the score.
 const ENUMERATION_BATCH: usize = 1024;
 
-/// How much is searched.
+/// Settings of a maximisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MaximiseOptions {
-    /// Spaces of at most so many sequences are enumerated, whatever the other settings say.
+    /// Spaces of at most this many sequences are enumerated, whatever the other settings are.
     pub(crate) enumerate: u128,
-    /// Random sequences, all different, that are scored first.
+    /// Number of distinct random sequences that are scored first.
     pub(crate) pool: usize,
-    /// The best of the pool from which chains start, beside the incumbents. As many as `pool`: from all, unselected.
+    /// Number of sequences of the pool from which chains start, in addition to the incumbents. The best are taken.
     pub(crate) starts: usize,
-    /// The most moves of a chain.
+    /// The maximum number of moves of a chain.
     pub(crate) steps: usize,
-    /// The most candidates that local search scores, the pool included.
+    /// The maximum number of candidates that local search scores, including the pool.
     pub(crate) budget: usize,
 }
 
 impl Default for MaximiseOptions {
-    /// Enumeration up to 10,000 sequences; beyond, 20 starts from a pool of 512, 64 steps, 20,000 candidates.
+    /// Enumerates up to 10,000 sequences. In larger spaces, 20 chains start from a pool of 512, with at most 64 moves
+    /// each and 20,000 candidates in total.
     fn default() -> Self {
         Self { enumerate: 10_000, pool: 512, starts: 20, steps: 64, budget: 20_000 }
     }
@@ -41,54 +41,55 @@ impl Default for MaximiseOptions {
 
 /// A maximisation over a space.
 ///
-/// For a batch of `q`, call [`run`](Maximiser::run) `q` times: put what was found into `avoid` and into the pending
-/// points of the score, and offer it as an incumbent to the next.
+/// For a batch of `q`, call [`run`](Maximiser::run) `q` times. After each call, add the result to `avoid`, to the
+/// pending points of the score, and to the incumbents.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Maximiser<'a> {
-    /// Where to search.
+    /// The space to search.
     pub(crate) space: &'a SearchSpace,
-    /// Sequences that are never returned nor scored: evaluated and pending ones. Those outside the space do no harm.
+    /// Sequences that are neither scored nor returned: evaluated and pending ones. Sequences outside the space are
+    /// ignored.
     pub(crate) avoid: &'a HashSet<Architecture>,
-    /// Sequences near which good ones are likely, best first. They may be among those to avoid.
+    /// Sequences near which good ones are likely, best first. They may be in `avoid`.
     pub(crate) incumbents: &'a [Architecture],
-    /// How much to search.
+    /// The settings.
     pub(crate) options: MaximiseOptions,
 }
 
-/// What a maximisation found.
+/// The result of a maximisation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Maximum {
-    /// A sequence of the space, not among those to avoid.
+    /// The sequence: in the space and not in `avoid`.
     pub(crate) architecture: Architecture,
     /// How it was found.
     pub(crate) found: Found,
-    /// How many candidates were scored.
+    /// The number of candidates that were scored.
     pub(crate) scored: usize,
 }
 
 /// How a maximum was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Found {
-    /// The best of the whole space.
+    /// By enumeration: the best of the whole space.
     Enumeration {
         /// Its score.
         score: f64,
     },
-    /// The best that local search met.
+    /// By local search: the best candidate that was scored.
     LocalSearch {
         /// Its score.
         score: f64,
     },
-    /// Drawn uniformly, because no candidate had a finite score.
+    /// By a uniform draw, because no candidate had a finite score.
     Random,
 }
 
 impl Maximiser<'_> {
-    /// The best sequence by `score`, a function from a batch of sequences to one score for each; `None` when every
-    /// sequence of the space is to be avoided.
+    /// Returns the sequence with the largest `score`, or `None` if every sequence of the space is in `avoid`. `score`
+    /// maps a batch of sequences to one score for each.
     ///
-    /// No sequence is scored twice. Scores that are not finite, or missing, count as worse than every finite one. Among
-    /// equals the first scored wins, so the answer is a function of the arguments.
+    /// No sequence is scored twice. Scores that are missing or not finite count as worse than every finite one. On
+    /// ties, the first scored sequence wins, so the result depends on the arguments alone.
     pub(crate) fn run(&self, rng: &mut Rng, score: impl FnMut(&[Architecture]) -> Vec<f64>) -> Option<Maximum> {
         let unknown = Unknown::except(self.space, self.avoid);
         if unknown.count() == 0 {
@@ -112,10 +113,10 @@ impl Maximiser<'_> {
         Some(Maximum { architecture, found, scored })
     }
 
-    /// The same by a score that can fail.
+    /// Like [`run`](Self::run), with a score that can fail.
     ///
     /// # Errors
-    /// The last error of `score`.
+    /// The last error of `score`, if any call failed.
     pub(crate) fn try_run<E>(
         &self,
         rng: &mut Rng,
@@ -142,7 +143,8 @@ impl Maximiser<'_> {
         }
     }
 
-    /// Best-improvement local search. A chain ends where no neighbour is better, or where a chain has been before.
+    /// Best-improvement local search. A chain ends at a sequence without a better neighbour, or at one that a chain has
+    /// visited before.
     fn climb<F: FnMut(&[Architecture]) -> Vec<f64>>(
         &self,
         unknown: &Unknown<'_>,
@@ -162,7 +164,7 @@ impl Maximiser<'_> {
         }
     }
 
-    /// The incumbents, then the best of a pool of random sequences.
+    /// Returns the starting points: the incumbents, then the best of a pool of random sequences.
     fn starts<F: FnMut(&[Architecture]) -> Vec<f64>>(
         &self,
         unknown: &Unknown<'_>,
@@ -173,7 +175,7 @@ impl Maximiser<'_> {
         let incumbents = self.incumbents.iter().filter(|incumbent| self.space.contains(incumbent)).cloned();
         let mut starts: Vec<_> = incumbents.filter(|incumbent| chosen.insert(incumbent.clone())).collect();
         scores.add(starts.iter().filter(|start| !self.avoid.contains(start)).cloned().collect());
-        // Where nearly all of the space is avoided, draws repeat: the pool then stays smaller.
+        // If nearly all of the space is avoided, draws repeat, and the pool stays smaller.
         let draws = (0..self.options.pool.saturating_mul(2)).map_while(|_| unknown.draw(rng));
         let mut pool: Vec<_> =
             draws.filter(|draw| chosen.insert(draw.clone())).take(self.options.pool.min(scores.left)).collect();
@@ -191,17 +193,17 @@ impl Maximiser<'_> {
     }
 }
 
-/// The scores of all sequences that have been scored.
+/// The scores of all sequences scored so far.
 struct Scores<F> {
     score: F,
     known: HashMap<Architecture, f64>,
     best: Option<(Architecture, f64)>,
-    /// How many more may be scored.
+    /// The number of candidates that may still be scored.
     left: usize,
 }
 
 impl<F: FnMut(&[Architecture]) -> Vec<f64>> Scores<F> {
-    /// Scores those of the batch that have no score yet, in order, as far as the budget reaches.
+    /// Scores the sequences of the batch that have no score yet, in order, until the budget is spent.
     fn add(&mut self, mut batch: Vec<Architecture>) {
         batch.retain(|new| {
             let wanted = self.left > 0 && !self.known.contains_key(new);
@@ -223,12 +225,12 @@ impl<F: FnMut(&[Architecture]) -> Vec<f64>> Scores<F> {
         }
     }
 
-    /// The score; minus infinity where there is no finite one.
+    /// Returns the score of a sequence, or minus infinity if it has no finite score.
     fn of(&self, architecture: &Architecture) -> f64 {
         self.known.get(architecture).copied().unwrap_or(f64::NEG_INFINITY)
     }
 
-    /// The best of `near` where it is better than `at`. From a sequence without a score, any with a score is better.
+    /// Returns the best of `near` if it is better than `at`. If `at` has no score, any score is better.
     fn best_move(&self, at: &Architecture, near: Vec<Architecture>) -> Option<Architecture> {
         let scored = near.into_iter().map(|near| (self.of(&near), near));
         let best = scored.reduce(|best, next| if next.0 > best.0 { next } else { best })?;

@@ -7,14 +7,14 @@ use argmin::{
     solver::{linesearch::MoreThuenteLineSearch, quasinewton::LBFGS},
 };
 
-/// When a minimisation ends.
+/// The stopping criteria of a minimisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Limits {
-    /// At most this many evaluations of the objective with its gradient.
+    /// The maximum number of evaluations of the objective with its gradient.
     pub(super) evaluations: usize,
-    /// Where the norm of the gradient is below this.
+    /// Stop if the norm of the gradient is below this.
     pub(super) gradient: f64,
-    /// Where one iteration changes the objective by less than this.
+    /// Stop if an iteration changes the objective by less than this.
     pub(super) change: f64,
 }
 
@@ -24,31 +24,31 @@ impl Default for Limits {
     }
 }
 
-/// The best point of a minimisation.
+/// The result of a minimisation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Minimum {
-    /// Where.
+    /// The best point.
     pub(super) point: Vec<f64>,
-    /// The objective there; infinite where it was finite nowhere.
+    /// The objective at this point, or infinity if it was not finite anywhere.
     pub(super) value: f64,
-    /// How often the objective was evaluated.
+    /// The number of evaluations of the objective.
     pub(super) evaluations: usize,
 }
 
-/// How many past steps L-BFGS remembers.
+/// The number of past steps that L-BFGS remembers.
 const MEMORY: usize = 10;
 
-/// Minimises an objective that returns its value and its gradient, from `start`. Points at which it cannot be computed
-/// may answer any value that is not finite.
+/// Minimises `objective` from `start`. For a point (d), the objective returns its value and its gradient (d). If it
+/// cannot be computed at a point, the objective may return any value that is not finite.
 ///
-/// The answer is the best point that was evaluated, however the run ended: a line search that finds nothing better,
-/// and the limit of evaluations, are ends like others.
+/// The result is the best evaluated point, however the run ended. Reaching the limit of evaluations, or a line search
+/// that finds nothing better, is not an error.
 pub(super) fn minimise(objective: impl FnMut(&[f64]) -> (f64, Vec<f64>), start: &[f64], limits: Limits) -> Minimum {
     let best = Minimum { point: start.to_vec(), value: f64::INFINITY, evaluations: 0 };
     let state =
         RefCell::new(State { objective, limit: limits.evaluations, last: None, worst: f64::NEG_INFINITY, best });
-    // argmin fails where settings are out of range, where the limit of evaluations is reached at the start, or where a
-    // search direction does not descend; the best point so far is the answer to all of them.
+    // argmin returns an error if settings are out of range, if the limit of evaluations is reached at the start, or if
+    // a search direction does not descend. In all cases, the result is the best point so far.
     let _ended: Result<(), Error> = run(Problem(&state), start, limits);
     state.into_inner().best
 }
@@ -67,7 +67,7 @@ fn run<F: FnMut(&[f64]) -> (f64, Vec<f64>)>(
     Ok(())
 }
 
-/// What the objective has answered. argmin asks for cost and gradient in separate calls, so the last answer is kept.
+/// The evaluations so far. argmin asks for value and gradient in separate calls, so the last evaluation is kept.
 struct State<F> {
     objective: F,
     limit: usize,
@@ -78,8 +78,8 @@ struct State<F> {
 }
 
 impl<F: FnMut(&[f64]) -> (f64, Vec<f64>)> State<F> {
-    /// Cost and gradient at a point. Where they cannot be computed there is a plateau above all that has been seen:
-    /// line searches interpolate, so they step back from it, whereas infinity or NaN would end or hang them.
+    /// Returns the objective and its gradient at a point. If they cannot be computed, it returns a plateau above all
+    /// values so far: a line search interpolates and steps back from it, but infinity or NaN would end or hang it.
     fn evaluate(&mut self, point: &[f64]) -> Result<&(Vec<f64>, f64, Vec<f64>), Error> {
         let last = match self.last.take().filter(|(last, ..)| last == point) {
             Some(last) => last,

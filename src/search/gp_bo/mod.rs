@@ -1,30 +1,35 @@
 //! Bayesian optimisation with a Gaussian process.
 //!
-//! The surrogate is BoTorch's `SingleTaskGP` (version 0.18.1) in closed form and in double precision: standardised
-//! outcomes, a constant mean, an ARD kernel with dimension-scaled priors (Hvarfner et al. 2024, arXiv 2402.02229), and
-//! hyperparameters that maximise the posterior density. Golden values of BoTorch are in `tests/fixtures/bo/`.
+//! The surrogate model is BoTorch's `SingleTaskGP` (version 0.18.1) in closed form and in double precision:
+//! standardised outcomes, a constant mean, an ARD kernel with dimension-scaled priors (Hvarfner et al. 2024, arXiv
+//! 2402.02229), and hyperparameters that maximise their posterior density. Reference values from BoTorch are in
+//! `tests/fixtures/bo/`.
 //!
-//! | file | holds |
+//! | file | contents |
 //! |---|---|
-//! | `searcher` | `GpBo`: what is configured and asked |
-//! | `design` | the quasi-random start |
-//! | `proposer` | one fitted process and what follows from it |
-//! | `several` | the same for several objectives and bounds |
-//! | `inspection` | what has been learnt, as a value |
-//! | `features` | what a sequence is described by in the structured kernel |
-//! | `acquisition` | how much an architecture promises |
-//! | `budget` | what a proposal may cost |
-//! | `maximise` | the architecture that promises most |
+//! | `searcher` | `GpBo`, its settings and its methods |
+//! | `kind` | the kinds of surrogate models |
+//! | `design` | the quasi-random initial trials |
+//! | `best_and_latest` | the observations that are kept when there are too many |
+//! | `proposer` | a fitted model of one objective: proposals, recommendation, inspection |
+//! | `several` | the same for several objectives and for bounds |
+//! | `inspection` | what the model has learnt, as plain values |
+//! | `acquisition` | acquisition functions |
+//! | `budget` | limits on the cost of a proposal |
+//! | `maximise` | the architecture with the largest acquisition value |
 //! | `encoding` | architectures → rows of a matrix |
-//! | `outcomes` | outcomes → mean 0, standard deviation 1, and back |
-//! | `kernel` | what a covariance function is; RBF, categorical, structured |
+//! | `features` | architectures → features of the structured kernel |
+//! | `outcomes` | outcomes → mean 0 and standard deviation 1, and back |
+//! | `outliers` | values far below all others |
+//! | `kernel` | covariance functions: RBF, categorical, structured, user-defined |
 //! | `prior` | the log-normal density |
-//! | `factor` | Cholesky factor and its inverse |
-//! | `posterior` | the exact process, whatever kernel its matrices come from |
+//! | `factor` | the Cholesky factor and its inverse |
+//! | `posterior` | exact inference, given covariance matrices |
 //! | `hyper` | hyperparameters, their posterior density and its gradient |
 //! | `minimise` | L-BFGS with a bounded number of evaluations |
-//! | `fit` | the best hyperparameters of several starts |
-//! | `surrogate` | all of the above as one model of a study |
+//! | `fit` | the best hyperparameters from several starting points |
+//! | `surrogate` | a fitted Gaussian process over encoded points |
+//! | `error` | `GpError` |
 
 mod acquisition;
 mod best_and_latest;
@@ -42,6 +47,7 @@ mod kind;
 mod maximise;
 mod minimise;
 mod outcomes;
+mod outliers;
 mod posterior;
 mod prior;
 mod proposer;
@@ -53,7 +59,7 @@ mod golden;
 
 pub use acquisition::{AcquisitionFunction, AnalyticAcquisition};
 pub use budget::AskBudget;
-pub use error::GpError;
+pub(crate) use error::GpError;
 pub use features::Term;
 pub use inspection::{Candidate, Inspection, LeaveOneOut};
 pub use kernel::SequenceKernel;

@@ -1,27 +1,28 @@
-//! Outcomes with mean 0 and standard deviation 1, what is known of their noise, and the backward pass.
+//! Standardised outcomes, their known noise, and the way back to the original scale.
 
 use nalgebra::DVector;
 
 use super::GpError;
 use crate::statistics::median;
 
-/// The largest variance of an outcome's known noise on the standardised scale: such an outcome says nothing.
+/// The largest variance of known noise on the standardised scale. An outcome with so much noise carries no information.
 const LARGEST_NOISE: f64 = 1e6;
 
-/// The smallest known variance, as a share of the median of all: that of few repetitions can be small by chance.
+/// The smallest known variance, as a share of the median. A variance estimated from few repetitions can be small by
+/// chance.
 const LEAST_SHARE: f64 = 0.1;
 
-/// Outcomes of N observations as they were seen.
+/// The outcomes of N observations, on the original scale.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Outcomes {
-    /// Larger is better.
+    /// The values (N). Larger is better.
     pub(super) values: Vec<f64>,
-    /// Standard errors of the values, where they are known.
+    /// The standard errors of the values (N), where they are known.
     pub(super) errors: Vec<Option<f64>>,
 }
 
 impl Outcomes {
-    /// Those at these positions.
+    /// Returns the outcomes at these positions.
     pub(super) fn at(&self, positions: &[usize]) -> Self {
         Self {
             values: positions.iter().map(|&at| self.values[at]).collect(),
@@ -29,16 +30,16 @@ impl Outcomes {
         }
     }
 
-    /// Standardised, with their known noise.
+    /// Returns the standardised outcomes with their known noise.
     ///
     /// # Errors
-    /// As [`Standardised::new`].
+    /// Under the conditions of [`Standardised::new`].
     pub(super) fn standardised(&self) -> Result<Standardised, GpError> {
         Ok(Standardised::new(&self.values)?.with_errors(&self.errors))
     }
 }
 
-/// Below this standard deviation outcomes count as constant and are only centred, as in BoTorch's `Standardize`.
+/// Outcomes with a smaller standard deviation count as constant and are only centred, as in BoTorch's `Standardize`.
 const SMALLEST_SD: f64 = 1e-8;
 
 /// Standardised outcomes, y' = (y - mean) / sd, as BoTorch's `Standardize` makes them.
@@ -46,20 +47,20 @@ const SMALLEST_SD: f64 = 1e-8;
 pub(super) struct Standardised {
     /// The N standardised outcomes.
     pub(super) values: DVector<f64>,
-    /// Their mean before.
+    /// The mean of the original outcomes.
     pub(super) mean: f64,
-    /// Their sample standard deviation before (divisor N - 1); 1 where N = 1 or where it is below 1e-8.
+    /// The sample standard deviation of the original outcomes (divisor N - 1), or 1 if N = 1 or it is below 1e-8.
     pub(super) sd: f64,
-    /// N known variances of their noise, in squares of `sd`; `None` where nothing is known of any.
+    /// The known variances of the noise (N), in units of `sd` squared, or `None` if none is known.
     pub(super) noise: Option<DVector<f64>>,
 }
 
 impl Standardised {
-    /// Standardises N >= 1 outcomes. They are divided by the largest before anything is squared, so 1e300 is no
-    /// problem.
+    /// Standardises N >= 1 outcomes. They are divided by the largest magnitude before anything is squared, so values
+    /// such as 1e300 do not overflow.
     ///
     /// # Errors
-    /// [`GpError::NoObservations`], or [`GpError::NotFinite`] for the first outcome that is NaN or infinite.
+    /// [`GpError::NoObservations`] if there are none, [`GpError::NotFinite`] for the first that is NaN or infinite.
     pub(super) fn new(outcomes: &[f64]) -> Result<Self, GpError> {
         if let Some((index, &value)) = outcomes.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             return Err(GpError::NotFinite { index, value });
@@ -70,19 +71,19 @@ impl Standardised {
         let unit = if largest > 1.0 { largest.log2().floor().min(1023.0).exp2() } else { 1.0 };
         let scaled: Vec<_> = outcomes.iter().map(|y| y / unit).collect();
         let count = scaled.len() as f64;
-        // From the first value on, so that the mean of equal values is that value exactly.
+        // Relative to the first value, so that the mean of equal values is exactly that value.
         let first = first / unit;
         let mean = first + scaled.iter().map(|y| y - first).sum::<f64>() / count;
         let squares = scaled.iter().map(|y| (y - mean).powi(2)).sum::<f64>();
         let sd = if scaled.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 };
         let sd = if sd * unit < SMALLEST_SD { 1.0 / unit } else { sd };
         let values = DVector::from_iterator(scaled.len(), scaled.iter().map(|y| (y - mean) / sd));
-        // Of opposite numbers near the largest, the standard deviation is beyond it.
+        // For numbers of opposite sign near the largest double, the standard deviation overflows.
         Ok(Self { values, mean: mean * unit, sd: (sd * unit).min(f64::MAX), noise: None })
     }
 
-    /// With the standard errors of the N outcomes as their known noise, where there are any. One without counts as
-    /// noisy as the median of the others, and none as less noisy than a tenth of it in variance.
+    /// Adds the standard errors (N) as known noise, if there are any. An outcome without one is given the median
+    /// variance of the others. No variance is taken as smaller than a tenth of this median.
     #[must_use]
     pub(super) fn with_errors(self, errors: &[Option<f64>]) -> Self {
         let variance = |error: f64| (error / self.sd).powi(2).min(LARGEST_NOISE);
@@ -95,7 +96,7 @@ impl Standardised {
         Self { noise: Some(noise), ..self }
     }
 
-    /// After more outcomes of the standardised scale, each as noisy as those before in the mean.
+    /// Appends outcomes on the standardised scale. The noise of each is the mean of the known noise.
     #[must_use]
     pub(super) fn and(&self, more: &DVector<f64>) -> Self {
         let all = |before: &DVector<f64>, more: &DVector<f64>| {
@@ -105,30 +106,30 @@ impl Standardised {
         Self { values: all(&self.values, more), noise: self.noise.as_ref().map(longer), ..*self }
     }
 
-    /// A value of the standardised scale on the original one, at most the largest number.
+    /// Converts a value from the standardised scale to the original one, limited to finite doubles.
     pub(super) fn restore(&self, value: f64) -> f64 {
         (self.mean + self.sd * value).clamp(f64::MIN, f64::MAX)
     }
 
-    /// A distance of the standardised scale on the original one, such as a standard deviation; at most the largest
-    /// number.
+    /// Converts a distance, such as a standard deviation, from the standardised scale to the original one, limited to
+    /// finite doubles.
     pub(super) fn restore_distance(&self, distance: f64) -> f64 {
         (self.sd * distance).min(f64::MAX)
     }
 
-    /// A value of the original scale on the standardised one.
+    /// Converts a value from the original scale to the standardised one.
     pub(super) fn apply(&self, value: f64) -> f64 {
         (value - self.mean) / self.sd
     }
 
-    /// Means of the standardised scale on the original one.
+    /// Converts means (M) from the standardised scale to the original one.
     #[cfg(test)]
     pub(super) fn restore_mean(&self, mean: &DVector<f64>) -> DVector<f64> {
         mean.map(|value| self.restore(value))
     }
 
-    /// A covariance of the standardised scale on the original one. Outcomes beyond 1e154 have none that a double can
-    /// hold: stay on the standardised scale with them.
+    /// Converts a covariance (M x M) from the standardised scale to the original one. For outcomes above 1e154, the
+    /// result overflows: stay on the standardised scale.
     #[cfg(test)]
     pub(super) fn restore_covariance(&self, covariance: &nalgebra::DMatrix<f64>) -> nalgebra::DMatrix<f64> {
         covariance * (self.sd * self.sd)

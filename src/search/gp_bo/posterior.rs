@@ -1,15 +1,15 @@
-//! Exact inference with a Gaussian process, whatever kernel its covariance matrices come from.
+//! Exact inference with a Gaussian process, given its covariance matrices.
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | N, M | observed points, points to predict |
+//! | N, M | number of observed points, of points to predict |
 //! | y, c | observed outcomes, constant prior mean |
 //! | K, s2 | covariance of the latent function at the observed points, variance of the noise |
 //! | L, X | Cholesky factor of K + s2 I, and its inverse |
 //! | alpha | (K + s2 I)^-1 (y - c) |
-//! | K*, K** | covariance between the M and the N points (M x N), and among the M |
+//! | K*, K** | covariance between the M and the N points (M x N), and among the M points (M x M) |
 //!
-//! Equations are those of Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006).
+//! Equation numbers are those of Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006).
 
 use std::f64::consts::TAU;
 
@@ -23,18 +23,18 @@ pub(super) struct Posterior {
     mean: f64,
     residuals: DVector<f64>,
     factor: Factor,
-    /// X (y - c).
+    /// X (y - c), of length N.
     white: DVector<f64>,
     alpha: DVector<f64>,
 }
 
 impl Posterior {
-    /// Conditions on N outcomes: `covariance` is the N x N matrix K without noise, of which only the lower triangle is
-    /// read.
+    /// Conditions the process on N outcomes. `covariance` is K (N x N) without noise, of which only the lower triangle
+    /// is read.
     ///
     /// # Errors
-    /// [`GpError`] when sizes differ, nothing or something not finite is observed, or K + s2 I is not positive
-    /// definite.
+    /// [`GpError`] if sizes differ, if there are no outcomes, if an outcome is not finite, or if K + s2 I is not
+    /// positive definite.
     pub(super) fn fit(
         mut covariance: DMatrix<f64>,
         noise: f64,
@@ -61,11 +61,11 @@ impl Posterior {
         Ok(Self { mean, residuals, factor, white, alpha })
     }
 
-    /// Mean (M) and covariance (M x M) of the latent function at M points, given K* (M x N) and K** (M x M): eq. 2.25
-    /// and 2.26.
+    /// Returns the mean (M) and covariance (M x M) of the latent function at M points, given K* (M x N) and K** (M x
+    /// M): eq. 2.25 and 2.26.
     ///
     /// # Errors
-    /// [`GpError::Shape`] when the matrices do not fit together.
+    /// [`GpError::Shape`] if the sizes of the matrices disagree.
     pub(super) fn predict(
         &self,
         cross: &DMatrix<f64>,
@@ -80,11 +80,11 @@ impl Posterior {
         Ok((self.mean_of(cross), prior - &white * white.transpose()))
     }
 
-    /// Mean (M) and variance (M, at least 0) of the latent function at M points, given K* (M x N) and the diagonal of
-    /// K**.
+    /// Returns the mean (M) and variance (M, at least 0) of the latent function at M points, given K* (M x N) and the
+    /// diagonal of K** (M).
     ///
     /// # Errors
-    /// [`GpError::Shape`] when the matrices do not fit together.
+    /// [`GpError::Shape`] if the sizes of the matrices disagree.
     pub(super) fn predict_diagonal(
         &self,
         cross: &DMatrix<f64>,
@@ -102,28 +102,28 @@ impl Posterior {
         Ok((self.mean_of(cross), variance))
     }
 
-    /// Only the mean (M).
+    /// Returns only the mean (M), given K* (M x N).
     ///
     /// # Errors
-    /// [`GpError::Shape`] when `cross` has not one column for every observation.
+    /// [`GpError::Shape`] if `cross` does not have one column per observation.
     pub(super) fn predict_mean(&self, cross: &DMatrix<f64>) -> Result<DVector<f64>, GpError> {
         self.check_cross(cross)?;
         Ok(self.mean_of(cross))
     }
 
-    /// K* X' (M x N): what [`predict`](Self::predict) subtracts is its product with its own transpose.
+    /// Returns K* X' (M x N). [`predict`](Self::predict) subtracts the product of this matrix with its own transpose.
     pub(super) fn whiten(&self, cross: &DMatrix<f64>) -> DMatrix<f64> {
         cross * self.factor.lower_inverse().transpose()
     }
 
-    /// ln N(y; c, K + s2 I): eq. 2.30. Not divided by N.
+    /// Returns ln N(y; c, K + s2 I), eq. 2.30, not divided by N.
     pub(super) fn log_marginal_likelihood(&self) -> f64 {
         let count = self.residuals.len() as f64;
         -0.5 * (self.white.norm_squared() + self.factor.log_determinant() + count * TAU.ln())
     }
 
-    /// Mean and variance of every outcome (noise included) given all others: eq. 5.10 to 5.12, after Sundararajan and
-    /// Keerthi (2001). Their errors divided by their standard deviations should look standard normal.
+    /// Returns the mean (N) and variance (N) of each outcome, including noise, given all others: eq. 5.10 to 5.12,
+    /// after Sundararajan and Keerthi (2001). Errors divided by their standard deviations should look standard normal.
     pub(super) fn leave_one_out(&self) -> (DVector<f64>, DVector<f64>) {
         let inverse = self.factor.lower_inverse();
         let variance =
@@ -132,12 +132,12 @@ impl Posterior {
         (mean, variance)
     }
 
-    /// (K + s2 I)^-1 (y - c).
+    /// Returns (K + s2 I)^-1 (y - c), of length N.
     pub(super) fn alpha(&self) -> &DVector<f64> {
         &self.alpha
     }
 
-    /// The factor of K + s2 I.
+    /// Returns the factor of K + s2 I (N x N).
     pub(super) fn factor(&self) -> &Factor {
         &self.factor
     }

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-/// ln x is normal with mean `loc` and standard deviation `scale`.
+/// A log-normal distribution: ln x is normal with mean `loc` and standard deviation `scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LogNormal {
     pub(super) loc: f64,
@@ -10,18 +10,18 @@ pub(super) struct LogNormal {
 }
 
 impl LogNormal {
-    /// ln p(x) = -ln x - ln scale - ln(2 pi)/2 - z^2/2 with z = (ln x - loc)/scale.
+    /// Returns ln p(x) = -ln x - ln scale - ln(2 pi)/2 - z^2/2 with z = (ln x - loc)/scale.
     pub(super) fn log_density(self, x: f64) -> f64 {
         let z = (x.ln() - self.loc) / self.scale;
         -x.ln() - self.scale.ln() - 0.5 * (TAU.ln() + z * z)
     }
 
-    /// d ln p(x) / dx.
+    /// Returns d ln p(x) / dx.
     pub(super) fn slope(self, x: f64) -> f64 {
         -(1.0 + (x.ln() - self.loc) / (self.scale * self.scale)) / x
     }
 
-    /// The x with the largest density.
+    /// Returns the x with the largest density.
     pub(super) fn mode(self) -> f64 {
         (self.loc - self.scale * self.scale).exp()
     }

@@ -1,4 +1,4 @@
-//! One fitted process and what follows from it: the next proposal, a recommendation, an inspection.
+//! The model of a study with one objective: the next proposal, a recommendation, an inspection.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -15,6 +15,7 @@ use super::{
     maximise::{MaximiseOptions, Maximiser},
     minimise::Limits,
     outcomes::{Outcomes, Standardised},
+    outliers::raised_to_the_others,
     surrogate::{Marginals, Surrogate},
 };
 use crate::{
@@ -24,76 +25,80 @@ use crate::{
     text::causes,
 };
 
-/// What a fitted process can do, whatever its kernel.
+/// The methods of a fitted model, whatever its kernel.
 pub(super) trait Process {
-    /// The sequence that promises most; `None` when every sequence is known. With a notice where the fit failed.
+    /// Returns the sequence with the largest acquisition value, or `None` if every sequence is known. If the fit
+    /// failed, a notice says so.
     ///
     /// # Errors
-    /// [`GpError`] when the posterior cannot be factored.
+    /// [`GpError`] if the covariance of the posterior cannot be factored.
     fn propose(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError>;
 
-    /// The observed sequence with the best posterior mean; of equals the first observed.
+    /// Returns the observed sequence with the best posterior mean, the first observed on ties.
     ///
     /// # Errors
-    /// [`GpError`] when nothing is observed.
+    /// [`GpError`] if nothing is observed.
     fn recommend(&self) -> Result<Architecture, GpError>;
 
-    /// What has been learnt.
+    /// Returns what the model has learnt.
     ///
     /// # Errors
-    /// [`GpError`] when the posterior cannot be factored.
+    /// [`GpError`] if the covariance of the posterior cannot be factored.
     fn inspect(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Inspection, GpError>;
 
-    /// The joint qLogNEI of a batch.
+    /// Returns the joint qLogNEI of a batch, or its joint qLogNEHVI for several objectives or bounds.
     ///
     /// # Errors
-    /// [`GpError`] for an empty batch or a sequence outside the space.
+    /// [`GpError`] if the batch is empty or a sequence lies outside the space.
     fn promise(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError>;
 }
 
-/// A proposal, with a notice where the fit failed.
+/// A proposal, with a notice if the fit failed.
 pub(super) type Proposed = (Option<Architecture>, Option<String>);
 
-/// Sequences as the points of a kernel.
+/// A function that encodes sequences as the points of a kernel.
 pub(super) type Encode<'a, K> = Box<dyn Fn(&[Architecture]) -> Result<<K as Kernel>::Points, GpError> + 'a>;
 
-/// A process fitted to a study.
+/// A model fitted to a study.
 pub(super) struct Proposer<'a, K: Kernel> {
     study: &'a Study,
     encode: Encode<'a, K>,
     observations: Vec<Observation<'a>>,
-    /// The observed sequences, each once, in order of first observation.
+    /// The distinct observed sequences, in order of first observation.
     distinct: Vec<Architecture>,
     surrogate: Surrogate<K>,
     options: MaximiseOptions,
     notice: Option<String>,
 }
 
-/// What finding a proposal may take.
+/// Settings of the fit and of the search for a proposal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     limits: Limits,
     fit_observations: usize,
     pub(super) observations: usize,
     pub(super) standard_errors: bool,
+    winsorised: bool,
     pub(super) options: MaximiseOptions,
 }
 
-/// What a proposal is made from, and may cost.
+/// Limits on the data behind a proposal and on its cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cost {
-    /// Of the fit and of the search for the best candidate.
+    /// Limits on the fit and on the search for the best candidate.
     pub(super) budget: AskBudget,
-    /// Observations that the process knows at most.
+    /// The maximum number of observations that the model is conditioned on.
     pub(super) observations: usize,
-    /// Whether standard errors are known noise.
+    /// Whether the standard errors of reports are used as known noise.
     pub(super) standard_errors: bool,
+    /// Whether values far below the others are raised.
+    pub(super) winsorised: bool,
 }
 
 impl Plan {
-    /// `limits` and `options` within the cost.
+    /// Restricts `limits` and `options` to the cost.
     pub(super) fn new(
-        Cost { budget, observations, standard_errors }: Cost,
+        Cost { budget, observations, standard_errors, winsorised }: Cost,
         limits: Limits,
         options: MaximiseOptions,
     ) -> Self {
@@ -103,23 +108,25 @@ impl Plan {
             fit_observations: budget.fit_observations,
             observations,
             standard_errors,
+            winsorised,
             options: MaximiseOptions { enumerate, budget: budget.candidates, ..options },
         }
     }
 }
 
-/// Noise of the process that takes over where a fit fails: enough for any data to be explained.
+/// Variance of the noise, on the standardised scale, of the model that is used if the fit fails: large enough to
+/// explain any data.
 const FALLBACK_NOISE: f64 = 0.3;
-/// Incumbents from which the acquisition is climbed.
+/// Number of incumbents from which the acquisition function is maximised.
 const INCUMBENTS: usize = 5;
-/// Candidates of an inspection.
+/// Number of candidates of an inspection.
 const CANDIDATES: usize = 5;
 
-/// A process fitted to these outcomes; where the fit fails, one with the hyperparameters at which fits start and much
-/// noise, and a notice.
+/// Returns the model fitted to these outcomes. If the fit fails, it returns a model with the starting values of the fit
+/// and a large noise, and a notice.
 ///
 /// # Errors
-/// [`GpError`] when nothing is observed, or neither the fit nor the process with fixed hyperparameters succeeds.
+/// [`GpError`] if nothing is observed, or if neither model has a positive definite covariance.
 pub(super) fn fitted<K: Kernel + Clone>(
     encode: &Encode<'_, K>,
     sequences: &[Architecture],
@@ -151,23 +158,24 @@ pub(super) fn fitted<K: Kernel + Clone>(
 }
 
 impl<'a, K: Kernel + Clone> Proposer<'a, K> {
-    /// Fits the process to the study's observations.
+    /// Fits the model to the observations of the study.
     ///
     /// # Errors
-    /// [`GpError`] when nothing is observed, or neither the fit nor the process with fixed hyperparameters succeeds.
+    /// [`GpError`] if nothing is observed, or if neither the fit nor the model with fixed hyperparameters succeeds.
     pub(super) fn new(
         study: &'a Study,
         encode: Encode<'a, K>,
         starts: &[Hyper<K>],
         plan: Plan,
     ) -> Result<Self, GpError> {
-        Self::of_values(study, encode, starts, plan, |values| values)
+        let prepare = |values| if plan.winsorised { raised_to_the_others(values) } else { values };
+        Self::of_values(study, encode, starts, plan, prepare)
     }
 
-    /// Fits the process to what `prepare` makes of the values.
+    /// Fits the model to the values that `prepare` returns for the observed ones.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Under the conditions of [`new`](Self::new).
     pub(super) fn of_values(
         study: &'a Study,
         encode: Encode<'a, K>,
@@ -187,27 +195,27 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         Ok(Self { study, encode, observations, distinct, surrogate, options: plan.options, notice })
     }
 
-    /// The observations that the process knows.
+    /// Returns the observations that the model is conditioned on.
     pub(super) fn observations(&self) -> &[Observation<'a>] {
         &self.observations
     }
 
-    /// The observed sequences, each once, in order of first observation.
+    /// Returns the distinct observed sequences, in order of first observation.
     pub(super) fn distinct(&self) -> &[Architecture] {
         &self.distinct
     }
 
-    /// The process.
+    /// Returns the Gaussian process.
     pub(super) fn surrogate(&self) -> &Surrogate<K> {
         &self.surrogate
     }
 
-    /// What a person should know about the fit.
+    /// Returns the notice about a failed fit, if there is one.
     pub(super) fn notice(&self) -> Option<String> {
         self.notice.clone()
     }
 
-    /// The distinct sequences, the best posterior mean first.
+    /// Returns the distinct sequences, sorted by posterior mean, best first.
     pub(super) fn ranked(&self) -> Result<Vec<Architecture>, GpError> {
         let (means, _) = self.surrogate.predict_diagonal(&(self.encode)(&self.distinct)?)?;
         let mut order: Vec<_> = (0..self.distinct.len()).collect();
@@ -223,7 +231,8 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         }
     }
 
-    /// qLogNEI over the observed sequences that may be the best, and the pending ones, for batches of `q`.
+    /// Returns qLogNEI for batches of `q`. Its baseline is the observed sequences that may be the best, and the pending
+    /// ones.
     fn noisy(&self, q: usize, rng: &mut Rng) -> Result<Noisy<K>, GpError> {
         let (means, covariance) = self.surrogate.predict(&(self.encode)(&self.distinct)?)?;
         let samples = base_samples(PRUNE_SAMPLES, self.distinct.len(), rng);
@@ -238,8 +247,8 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         Ok(Noisy { q_log_nei, points, white })
     }
 
-    /// A function of the posterior of one sequence and the best posterior mean; pending sequences have come out as
-    /// predicted.
+    /// Returns a user-defined acquisition function. Pending sequences are assumed to have returned their posterior
+    /// means.
     fn analytic(&self, function: Arc<dyn AnalyticAcquisition>) -> Result<Analytic<K>, GpError> {
         let (means, _) = self.surrogate.predict_diagonal(&(self.encode)(&self.distinct)?)?;
         let best = means.max();
@@ -255,7 +264,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         Ok(Analytic { function, believing, best })
     }
 
-    /// The pending sequences of the space.
+    /// Returns the pending sequences that lie in the space.
     pub(super) fn pending(&self) -> impl Iterator<Item = &Architecture> {
         let space = self.study.space();
         self.study.pending().map(|trial| &trial.architecture).filter(|sequence| space.contains(sequence))
@@ -291,7 +300,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         }
     }
 
-    /// The mean change of the posterior mean when one layer is changed.
+    /// Returns the importance of each layer: the mean change of the posterior mean when this layer alone is changed.
     fn importance(&self) -> Result<Vec<f64>, GpError> {
         let space = self.study.space();
         let means = |sequences: &[Architecture]| -> Result<_, GpError> {
@@ -331,7 +340,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         self.described(best)
     }
 
-    /// Sequences with what the process expects of them.
+    /// Returns sequences with the mean and standard deviation of their predicted values.
     pub(super) fn described(&self, sequences: Vec<Architecture>) -> Result<Vec<Candidate>, GpError> {
         if sequences.is_empty() {
             return Ok(Vec::new());
@@ -393,18 +402,17 @@ enum Acquisition<K: Kernel> {
     Analytic(Analytic<K>),
 }
 
-/// qLogNEI with what its covariances need: the baseline's points, and their covariance with the observations in
-/// whitened coordinates, b x N.
+/// qLogNEI, with the baseline's points and their covariance with the observations in whitened coordinates (b x N).
 struct Noisy<K: Kernel> {
     q_log_nei: QLogNei,
     points: K::Points,
     white: DMatrix<f64>,
 }
 
-/// A function of the posterior of one sequence, on the standardised scale.
+/// A user-defined acquisition function, on the standardised scale.
 struct Analytic<K: Kernel> {
     function: Arc<dyn AnalyticAcquisition>,
-    /// The process that has seen the pending sequences too, where there are any.
+    /// The model that is also conditioned on the pending sequences, if there are any.
     believing: Option<Surrogate<K>>,
     /// The best posterior mean of an observed sequence.
     best: f64,

@@ -52,6 +52,8 @@ pub struct GpBo {
     observations: usize,
     /// Whether standard errors of reports are known noise.
     standard_errors: bool,
+    /// Whether values far below the others are raised.
+    winsorised: bool,
     notice: Option<String>,
 }
 
@@ -72,22 +74,25 @@ impl Default for GpBo {
             budget: AskBudget::STRUCTURED,
             observations: OBSERVATIONS,
             standard_errors: true,
+            winsorised: true,
             notice: None,
         }
     }
 }
 
 impl GpBo {
-    /// The searcher of the Composer paper as BoTorch would run it (arXiv 2510.00379, HNAS Searcher), after 8
+    /// Creates the searcher of the Composer paper as BoTorch would run it (arXiv 2510.00379, HNAS Searcher), after 8
     /// quasi-random trials.
     pub fn composer() -> Self {
-        Self { surrogate: SurrogateKind::SingleTask, budget: AskBudget::BOTORCH, ..Self::default() }
+        let surrogate = SurrogateKind::SingleTask;
+        Self { surrogate, budget: AskBudget::BOTORCH, winsorised: false, ..Self::default() }
     }
 
     /// Like [`GpBo::composer`], but with BoTorch's categorical kernel, an exponentiated Hamming distance with a
     /// lengthscale per layer, and with the priors that BoTorch's lacks.
     pub fn categorical() -> Self {
-        Self { surrogate: SurrogateKind::Categorical, budget: AskBudget::BOTORCH, ..Self::default() }
+        let surrogate = SurrogateKind::Categorical;
+        Self { surrogate, budget: AskBudget::BOTORCH, winsorised: false, ..Self::default() }
     }
 
     /// Like [`GpBo::default`], but with only these terms, in any order. Use it for ablations, or if you know what
@@ -172,6 +177,17 @@ impl GpBo {
         Self { standard_errors, ..self }
     }
 
+    /// Sets whether values far below the others count as the least of the others; `true` by default, `false` for
+    /// [`composer`](Self::composer) and [`categorical`](Self::categorical). A value is far below if it is more than
+    /// four interquartile ranges below the lower quartile, of at least eight values. Without this, a few sequences that
+    /// cannot do the task at all determine the scale, and the good ones cannot be distinguished. It makes no difference
+    /// to studies without such values. With several objectives or bounds, values are always raised, to three
+    /// interquartile ranges below the lower quartile.
+    #[must_use]
+    pub fn with_winsorised(self, winsorised: bool) -> Self {
+        Self { winsorised, ..self }
+    }
+
     /// Returns the limits on the cost of one proposal.
     pub fn budget(&self) -> AskBudget {
         self.budget
@@ -207,7 +223,8 @@ impl GpBo {
 
     /// Returns the limits on a proposal and the data behind it.
     fn cost(&self) -> Cost {
-        Cost { budget: self.budget, observations: self.observations, standard_errors: self.standard_errors }
+        let Self { budget, observations, standard_errors, winsorised, .. } = *self;
+        Cost { budget, observations, standard_errors, winsorised }
     }
 
     /// Returns the process fitted to a study.
@@ -237,10 +254,15 @@ impl Searcher for GpBo {
             observations => format!(", observations={observations}"),
         };
         let errors = if self.standard_errors { "" } else { ", standard_errors=false" };
+        let usual = matches!(self.surrogate, SurrogateKind::Structured(_) | SurrogateKind::Given(_));
+        let winsorised = match self.winsorised {
+            winsorised if winsorised == usual => String::new(),
+            winsorised => format!(", winsorised={winsorised}"),
+        };
         let AskBudget { fit_evaluations, fit_observations, candidates } = self.budget;
         format!(
             "{name}(acquisition={acquisition}, initial={}, fit_evaluations={fit_evaluations}, \
-             fit_observations={fit_observations}, candidates={candidates}{observations}{errors}{terms})",
+             fit_observations={fit_observations}, candidates={candidates}{observations}{errors}{winsorised}{terms})",
             self.initial
         )
     }
@@ -342,6 +364,36 @@ mod tests {
             let noise = knowing.inspect(&study, &mut rng()).unwrap().noise;
             assert!(noise > 0.2, "{noise}");
         }
+    }
+
+    #[test]
+    fn how_far_below_the_others_a_value_lies_does_not_matter() {
+        let seen = |worst: f64| {
+            let mut study = Study::new(space(6), Goal::default());
+            let others =
+                ["AAAMMM", "AMAMAM", "MMAAMM", "AAMMMM", "MAMAMA", "AMMMMA", "MMMAAA", "AAAAMM", "MAAMMA", "AMMAAM"];
+            for (at, text) in (0..).zip(others) {
+                observe(&mut study, text, 0.6 + 0.01 * f64::from(at * 3 % 10));
+            }
+            observe(&mut study, "MMMMMM", worst);
+            study
+        };
+        let found = |gp: &GpBo, worst: f64| {
+            let study = seen(worst);
+            let inspection = gp.inspect(&study, &mut Seed(1).rng("test", 0)).unwrap();
+            (ask(&mut gp.clone(), &study), inspection.hyperparameters, inspection.noise)
+        };
+        let raising = GpBo::default();
+        let plain = raising.clone().with_winsorised(false);
+        assert_eq!(found(&raising, 0.25), found(&raising, -1e6));
+        assert_ne!(found(&plain, 0.25).1, found(&plain, -1e6).1);
+        // Without values far below, nothing changes.
+        assert_eq!(found(&raising, 0.58), found(&plain, 0.58));
+        assert_ne!(raising.fingerprint(), plain.fingerprint());
+        for gp in all() {
+            assert!(!gp.fingerprint().contains("winsorised"), "{gp:?}");
+        }
+        assert!(GpBo::composer().with_winsorised(true).fingerprint().contains("winsorised=true"));
     }
 
     #[test]

@@ -12,10 +12,10 @@ use super::{
     posterior::Posterior,
 };
 
-/// A Gaussian process after N observations, with everything that predicting needs.
+/// A Gaussian process conditioned on N observations.
 ///
-/// Predictions are those of the latent function on the *standardised* scale, on which outcomes of any size are safe;
-/// [`outcomes`](Self::outcomes) leads back.
+/// Predictions are those of the latent function on the *standardised* scale, where outcomes of any magnitude are safe.
+/// Use [`outcomes`](Self::outcomes) to convert them to the original scale.
 #[derive(Clone, Debug)]
 pub(super) struct Surrogate<K: Kernel> {
     points: K::Points,
@@ -24,21 +24,21 @@ pub(super) struct Surrogate<K: Kernel> {
     posterior: Posterior,
 }
 
-/// The process at M points, each by itself.
+/// Marginal predictions at M points.
 pub(super) struct Marginals {
-    /// M.
+    /// The means (M).
     pub(super) mean: DVector<f64>,
-    /// M, at least 0.
+    /// The variances (M), at least 0.
     pub(super) variance: DVector<f64>,
-    /// M x N, see [`Surrogate::whiten`].
+    /// The covariance with the observations in whitened coordinates (M x N), see [`Surrogate::whiten`].
     pub(super) white: DMatrix<f64>,
 }
 
 impl<K: Kernel> Surrogate<K> {
-    /// The process whose hyperparameters maximise their posterior density, and what the fit took.
+    /// Fits the hyperparameters to N points and N outcomes, and returns the process and the result of the fit.
     ///
     /// # Errors
-    /// [`GpError`] for data that no start can explain.
+    /// [`GpError`] if no starting point has a finite posterior density.
     pub(super) fn fit(
         points: K::Points,
         outcomes: Standardised,
@@ -54,20 +54,20 @@ impl<K: Kernel> Surrogate<K> {
         Ok((Self { points, hyper, outcomes, posterior }, found))
     }
 
-    /// The process with given hyperparameters.
+    /// Creates a process with given hyperparameters.
     ///
     /// # Errors
-    /// [`GpError`] where the covariance is not positive definite.
+    /// [`GpError`] if the covariance is not positive definite.
     pub(super) fn new(points: K::Points, outcomes: Standardised, hyper: Hyper<K>) -> Result<Self, GpError> {
         let posterior = hyper.posterior(&points, &outcomes)?;
         Ok(Self { points, hyper, outcomes, posterior })
     }
 
-    /// The process, with the same hyperparameters and on the same standardised scale, after more outcomes: `points` are
-    /// the observed ones, then those at which `believed` (standardised) was seen.
+    /// Returns the process conditioned on further outcomes, with the same hyperparameters and on the same standardised
+    /// scale. `points` are the observed points, followed by those at which `believed` (standardised) is assumed.
     ///
     /// # Errors
-    /// [`GpError`] where the covariance is not positive definite.
+    /// [`GpError`] if the covariance is not positive definite.
     pub(super) fn believing(&self, points: K::Points, believed: &DVector<f64>) -> Result<Self, GpError>
     where
         K: Clone,
@@ -78,34 +78,34 @@ impl<K: Kernel> Surrogate<K> {
         Ok(Self { points, hyper, outcomes, posterior })
     }
 
-    /// Mean (M) and covariance (M x M) at M points.
+    /// Returns the mean (M) and covariance (M x M) at M points.
     ///
     /// # Errors
-    /// [`GpError::Shape`] never, as long as the kernel keeps its laws.
+    /// [`GpError::Shape`] if the kernel returns matrices of the wrong shape.
     pub(super) fn predict(&self, points: &K::Points) -> Result<(DVector<f64>, DMatrix<f64>), GpError> {
         let kernel = &self.hyper.kernel;
         self.posterior.predict(&kernel.cross(points, &self.points), &kernel.gram(points))
     }
 
-    /// Mean (M) and variance (M) at M points.
+    /// Returns the mean (M) and variance (M) at M points.
     ///
     /// # Errors
-    /// [`GpError::Shape`] never, as long as the kernel keeps its laws.
+    /// [`GpError::Shape`] if the kernel returns matrices of the wrong shape.
     pub(super) fn predict_diagonal(&self, points: &K::Points) -> Result<(DVector<f64>, DVector<f64>), GpError> {
         let kernel = &self.hyper.kernel;
         self.posterior.predict_diagonal(&kernel.cross(points, &self.points), &kernel.variances(points))
     }
 
-    /// The covariance of M points with the observations in whitened coordinates, M x N: what two sets of points have in
-    /// common through the observations is the product of theirs.
+    /// Returns the covariance of M points with the observations in whitened coordinates (M x N). The part of the
+    /// covariance of two sets of points that the observations explain is the product of their matrices.
     pub(super) fn whiten(&self, points: &K::Points) -> DMatrix<f64> {
         self.posterior.whiten(&self.hyper.kernel.cross(points, &self.points))
     }
 
-    /// Mean (M) and variance (M) at M points, and what [`whiten`](Self::whiten) gives for them.
+    /// Returns the mean and variance at M points, and the result of [`whiten`](Self::whiten) for them.
     ///
     /// # Errors
-    /// [`GpError::Shape`] never, as long as the kernel keeps its laws.
+    /// [`GpError::Shape`] if the kernel returns matrices of the wrong shape.
     pub(super) fn predict_white(&self, points: &K::Points) -> Result<Marginals, GpError> {
         let kernel = &self.hyper.kernel;
         let cross = kernel.cross(points, &self.points);
@@ -119,17 +119,17 @@ impl<K: Kernel> Surrogate<K> {
         Ok(Marginals { mean, variance, white })
     }
 
-    /// The hyperparameters.
+    /// Returns the hyperparameters.
     pub(super) fn hyper(&self) -> &Hyper<K> {
         &self.hyper
     }
 
-    /// The standardised outcomes, and the backward pass to the original scale.
+    /// Returns the standardised outcomes, which also convert between the two scales.
     pub(super) fn outcomes(&self) -> &Standardised {
         &self.outcomes
     }
 
-    /// The process itself: likelihood, leave-one-out predictions, factors.
+    /// Returns the posterior: likelihood, leave-one-out predictions, factors.
     pub(super) fn posterior(&self) -> &Posterior {
         &self.posterior
     }

@@ -8,8 +8,8 @@ mod published;
 
 pub use published::{Published, published};
 
-use super::{Architecture, SearchSpace};
-use crate::{primitive::Symbol, seed::Seed};
+use super::Architecture;
+use crate::primitive::Symbol;
 
 const A: Symbol = Symbol::ATTENTION;
 const B: Symbol = Symbol::MAMBA2;
@@ -60,7 +60,7 @@ pub fn nemotron_h(pairs: usize, attention: usize) -> Architecture {
 /// mixer; after every second mixer it is a mixture of experts. Jamba has 4 blocks.
 ///
 /// Jamba uses Mamba-1, 16 experts with 2 active per token, and no position embeddings.
-pub fn jamba(blocks: usize) -> Architecture {
+pub(crate) fn jamba(blocks: usize) -> Architecture {
     let layer = |at| [if at == 4 { A } else { B }, if at % 2 == 1 { E } else { M }];
     Architecture::new((0..8).flat_map(layer).collect::<Vec<_>>().repeat(blocks))
 }
@@ -72,7 +72,7 @@ pub fn jamba(blocks: usize) -> Architecture {
 ///
 /// The model's attention has an output gate and rotates a quarter of each head. Of its 512 experts, 10 are active per
 /// token, plus 1 shared expert.
-pub fn qwen3_next(blocks: usize) -> Architecture {
+pub(crate) fn qwen3_next(blocks: usize) -> Architecture {
     Architecture::new([G, E, G, E, G, E, A, E].repeat(blocks))
 }
 
@@ -82,7 +82,7 @@ pub fn qwen3_next(blocks: usize) -> Architecture {
 /// experts. The model has 3 and 58.
 ///
 /// The model uses multi-head latent attention. Of its 256 experts, 8 are active per token, plus 1 shared expert.
-pub fn deepseek_v3(dense: usize, sparse: usize) -> Architecture {
+pub(crate) fn deepseek_v3(dense: usize, sparse: usize) -> Architecture {
     Architecture::new([[A, M].repeat(dense), [A, E].repeat(sparse)].concat())
 }
 
@@ -92,11 +92,6 @@ pub fn deepseek_v3(dense: usize, sparse: usize) -> Architecture {
 /// Samba uses Mamba-1 and windows of 2048 keys.
 pub fn samba(blocks: usize) -> Architecture {
     Architecture::new([B, M, S, M].repeat(blocks))
-}
-
-/// Draws a sequence uniformly from `space`, as a baseline for searches. The same seed gives the same sequence.
-pub fn random(space: &SearchSpace, seed: Seed) -> Architecture {
-    space.sample(&mut seed.rng("baseline/random", 0))
 }
 
 #[cfg(test)]
@@ -132,13 +127,5 @@ mod tests {
         assert_eq!(nemotron_h(24, 4).letters(), ours);
         assert_eq!(nemotron_h(3, 0).letters(), "BRBRBR");
         assert_eq!((nemotron_h(2, 5).count(A), nemotron_h(0, 5).len()), (5, 0));
-    }
-
-    #[test]
-    fn random_sequences_lie_in_the_space_and_repeat() {
-        let space = SearchSpace::uniform([A, B, M], 8).unwrap().count(A, 1..=2).unwrap();
-        let all: Vec<_> = (0..20).map(|seed| random(&space, Seed(seed))).collect();
-        assert!(all.iter().all(|a| space.contains(a)) && all.iter().any(|a| *a != all[0]));
-        assert_eq!(all[3], random(&space, Seed(3)));
     }
 }

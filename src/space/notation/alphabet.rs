@@ -49,7 +49,7 @@ impl Alphabet {
     }
 
     /// Returns the symbols of this crate: every letter means itself.
-    pub fn ours() -> Self {
+    pub(crate) fn ours() -> Self {
         let letters = ('A'..='Z').chain('a'..='z');
         Self::new(letters.filter_map(|letter| Some((letter, Symbol::try_from(letter).ok()?))))
     }

@@ -33,6 +33,7 @@ use crate::{limits::MAX_LAYERS, primitive::Symbol};
 
 /// The error of a text that is not valid in its notation, or of a sequence that the notation cannot express.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum NotationError {
     /// A letter without a meaning. Unknown letters are never skipped.
     #[error("{text:?}: {letter:?} at position {position} has no meaning; known letters: {known}")]
@@ -83,7 +84,7 @@ pub enum NotationError {
         /// The reason.
         reason: &'static str,
     },
-    /// The sequence has more than [`MAX_LAYERS`] layers.
+    /// The sequence has more than [`Architecture::MAX_LAYERS`](super::Architecture::MAX_LAYERS) layers.
     #[error("a sequence has at most {MAX_LAYERS} layers")]
     TooLong,
 }

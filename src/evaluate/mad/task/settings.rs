@@ -33,7 +33,7 @@ impl Setting {
 }
 
 /// Returns the six tasks at their baselines, in the order of [`Task::all`].
-pub fn baseline_settings() -> Vec<Setting> {
+pub(crate) fn baseline_settings() -> Vec<Setting> {
     Task::all().into_iter().map(Setting::baseline).collect()
 }
 

@@ -46,7 +46,7 @@ impl<E: Engine> Watcher<E> {
         Ok(true)
     }
 
-    /// Reads the result, which takes precedence over the engine. A damaged one is set aside.
+    /// Reads the result, which takes precedence over the engine. A damaged one is moved aside.
     fn result(&mut self, open: &InFlightTask) -> Result<Option<Outcome>, ExecuteError> {
         match open.task.outcome() {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {

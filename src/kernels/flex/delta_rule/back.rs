@@ -239,7 +239,7 @@ impl WithSimd for WeighBackward<'_> {
             // On the diagonal, only the scores have a weight.
             da[i] = 0.0;
             let seen = &mut l[..=i];
-            let strength = simd.splat_f32s(beta[i]);
+            let factor = simd.splat_f32s(beta[i]);
             let mut sum = simd.splat_f32s(0.0);
             for at in starts::<S>(i + 1) {
                 store(simd, seen, at, sums.between(simd, i, at));
@@ -249,7 +249,7 @@ impl WithSimd for WeighBackward<'_> {
                 let da_now = load(simd, da, at);
                 store(simd, dqueries, at, simd.mul_add_e_f32s(dscore, l, load(simd, dqueries, at)));
                 let pulled = simd.mul_f32s(da_now, l);
-                store(simd, dkeys, at, simd.mul_add_e_f32s(pulled, strength, load(simd, dkeys, at)));
+                store(simd, dkeys, at, simd.mul_add_e_f32s(pulled, factor, load(simd, dkeys, at)));
                 sum = simd.mul_add_e_f32s(pulled, load(simd, keys, at), sum);
                 let both =
                     simd.mul_add_e_f32s(dscore, load(simd, scores, at), simd.mul_f32s(da_now, load(simd, a, at)));

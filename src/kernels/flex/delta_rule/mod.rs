@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{dims::DeltaRule, kernels::LENGTH_EPSILON};
 
-/// The shapes: `q | k | v`: `[B, S, 2 K C + V P]`, `strength` and `decay`: `[B, S, V]`, `step_bias` and `a_log`: `[V]`,
-/// the result `[B, S, V P]`.
+/// The shapes: `q | k | v`: `[B, S, 2 K C + V P]`, `beta_logits` and `decay`: `[B, S, V]`, `step_bias` and `a_log`:
+/// `[V]`, the result `[B, S, V P]`.
 #[derive(Clone, Copy, Debug)]
 pub struct DeltaScan {
     /// `S`.
@@ -114,13 +114,13 @@ impl DeltaScan {
         at..at + len * width
     }
 
-    fn gates(&self, [strength, decay, bias, a_log]: [&[f32]; 4]) -> Gates {
+    fn gates(&self, [beta_logits, decay, bias, a_log]: [&[f32]; 4]) -> Gates {
         let rates: Vec<f64> = a_log.iter().map(|&a_log| -f64::from(a_log).exp()).collect();
         let mut gates = Gates { beta: Vec::new(), g: Vec::new(), slope: Vec::new() };
-        for (at, (strength, decay)) in strength.iter().zip(decay).enumerate() {
+        for (at, (beta_logits, decay)) in beta_logits.iter().zip(decay).enumerate() {
             let head = at % bias.len();
             let (dt, slope) = softplus(f64::from(decay + bias[head]));
-            gates.beta.push(1.0 / (1.0 + (-strength).exp()));
+            gates.beta.push(1.0 / (1.0 + (-beta_logits).exp()));
             gates.g.push(dt * rates[head]);
             gates.slope.push(slope * rates[head]);
         }
@@ -237,11 +237,11 @@ impl Head {
 impl Kernel<5> for DeltaScan {
     type Saved = Kept;
 
-    fn forward(&self, [mixed, strength, decay, bias, a_log]: [&[f32]; 5], keep: bool) -> (Vec<f32>, Kept) {
+    fn forward(&self, [mixed, beta_logits, decay, bias, a_log]: [&[f32]; 5], keep: bool) -> (Vec<f32>, Kept) {
         let DeltaRule { key_heads, value_heads, key_width, value_width: width, .. } = self.sizes;
         let batch = mixed.len() / (self.seq * self.columns());
         let all = value_heads * key_width * width;
-        let gates = self.gates([strength, decay, bias, a_log]);
+        let gates = self.gates([beta_logits, decay, bias, a_log]);
         let mut y = buffer(batch * self.seq * self.values());
         let [states, corrections] =
             [batch * (self.count() - 1) * all, y.len()].map(|len| buffer(if keep { len } else { 0 }));
@@ -293,15 +293,15 @@ impl Kernel<5> for DeltaScan {
     /// that of `A`.
     fn backward(
         &self,
-        [mixed, strength, decay, bias, a_log]: [&[f32]; 5],
+        [mixed, beta_logits, decay, bias, a_log]: [&[f32]; 5],
         kept: Kept,
         dy: &[f32],
         _: [bool; 5],
     ) -> [Option<Vec<f32>>; 5] {
         let DeltaRule { key_heads, value_heads, key_width, value_width, .. } = self.sizes;
         let batch = mixed.len() / (self.seq * self.columns());
-        let gates = self.gates([strength, decay, bias, a_log]);
-        let mut back = Back::new(self, mixed.len(), strength.len());
+        let gates = self.gates([beta_logits, decay, bias, a_log]);
+        let mut back = Back::new(self, mixed.len(), beta_logits.len());
         let mut dstates = vec![0.0; value_heads * key_width * value_width];
         for place in self.places(batch, true) {
             for key_head in 0..key_heads {

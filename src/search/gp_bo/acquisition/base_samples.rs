@@ -1,8 +1,9 @@
-//! The standard normal draws behind every Monte-Carlo value, from a scrambled Sobol sequence.
+//! Base samples for Monte-Carlo acquisition values: standard normals from a scrambled Sobol sequence.
 //!
-//! Quasi-random base samples integrate a smooth function with an error near `1 / M` instead of `1 / sqrt M` (Balandat
-//! et al. 2020, arXiv 1910.06403, section 3.2), and fixing them makes the acquisition function deterministic. The
-//! scrambling is Owen's, by hashing (Burley 2020, "Practical Hash-based Owen Scrambling", JCGT 9(4)).
+//! For a smooth integrand, the error of quasi-random base samples decreases almost as `1 / M` instead of `1 / sqrt M`
+//! (Balandat et al. 2020, arXiv 1910.06403, section 3.2). Fixed base samples also make the acquisition function
+//! deterministic. The scrambling is Owen's, by hashing (Burley 2020, "Practical Hash-based Owen Scrambling", JCGT
+//! 9(4)).
 
 use nalgebra::DMatrix;
 use rand::{RngExt, SeedableRng};
@@ -11,13 +12,15 @@ use sobol_burley::NUM_DIMENSIONS;
 
 use crate::seed::Rng;
 
-/// The longest sequence that the Sobol generator has.
+/// The maximum number of points of the Sobol generator.
 const MAX_SAMPLES: usize = 1 << 16;
 
-/// `samples` x `dims` standard normals, one joint draw per row; they depend on one number drawn from `rng` only.
+/// Returns a matrix of standard normals of shape `samples` x `dims`, one joint draw per row. It depends only on one
+/// number drawn from `rng`.
 ///
-/// Each row is a point of the scrambled Sobol sequence, mapped by the inverse of the normal distribution function. Best
-/// with a power of two rows. Beyond the 256 dimensions or 65,536 points of the generator they are independent normals.
+/// Each row is a point of the scrambled Sobol sequence, mapped by the inverse of the normal distribution function. Use
+/// a power of two for `samples`. Beyond the generator's 256 dimensions or 65,536 points, the numbers are independent
+/// normals.
 pub(crate) fn base_samples(samples: usize, dims: usize, rng: &mut Rng) -> DMatrix<f64> {
     let seed = rng.random::<u32>();
     if dims > NUM_DIMENSIONS as usize || samples > MAX_SAMPLES {
@@ -25,7 +28,7 @@ pub(crate) fn base_samples(samples: usize, dims: usize, rng: &mut Rng) -> DMatri
         return DMatrix::from_fn(samples, dims, |_, _| rng.sample(StandardNormal));
     }
     let mut z = DMatrix::zeros(samples, dims);
-    // Four dimensions of a point come at the price of one.
+    // The generator computes four dimensions of a point at the cost of one.
     for four in 0..dims.div_ceil(4) {
         for row in 0..samples {
             // Both numbers are below 2^16.
@@ -36,7 +39,7 @@ pub(crate) fn base_samples(samples: usize, dims: usize, rng: &mut Rng) -> DMatri
     z
 }
 
-/// The normal quantile of the middle of a cell of the 24-bit grid on which `u` lies: never of 0 or 1.
+/// Returns the normal quantile at the middle of the cell of the 24-bit grid that contains `u`, so never at 0 or 1.
 fn normal(u: f32) -> f64 {
     let p = f64::from(u) + 0.5 / f64::from(1 << 24);
     let q = p - 0.5;
@@ -44,21 +47,21 @@ fn normal(u: f32) -> f64 {
         let r = 0.180_625 - q * q;
         return q * horner(&CENTRE.0, r) / horner(&CENTRE.1, r);
     }
-    // The smaller of the two tails has all its digits.
+    // The smaller tail keeps all its digits.
     let r = (-p.min(1.0 - p).ln()).sqrt() - 1.6;
     q.signum() * horner(&TAIL.0, r) / horner(&TAIL.1, r)
 }
 
-/// The polynomial with these coefficients, the constant first.
+/// Evaluates the polynomial with these coefficients, lowest order first.
 fn horner(coefficients: &[f64; 8], x: f64) -> f64 {
     coefficients.iter().rev().fold(0.0, |sum, coefficient| sum * x + coefficient)
 }
 
-/// Numerator and denominator.
+/// Coefficients of numerator and denominator.
 type Rational = ([f64; 8], [f64; 8]);
 
-/// The quantile between 0.075 and 0.925: PPND16 of Wichura (1988), algorithm AS 241, Applied Statistics 37(3), good to
-/// 16 digits.
+/// The quantile for probabilities between 0.075 and 0.925: PPND16 of Wichura (1988), algorithm AS 241, Applied
+/// Statistics 37(3), accurate to 16 digits.
 const CENTRE: Rational = (
     [
         3.387_132_872_796_366_5,
@@ -82,7 +85,7 @@ const CENTRE: Rational = (
     ],
 );
 
-/// The quantile beyond, down to probabilities of e^-25.
+/// The quantile in the tails, down to a probability of e^-25.
 const TAIL: Rational = (
     [
         1.423_437_110_749_683_5,

@@ -1,13 +1,13 @@
-//! The space that a front does not dominate, in boxes.
+//! Decomposition of the non-dominated region of a front into boxes.
 //!
-//! Boxes are those of BoTorch's `FastNondominatedPartitioning`, since the smoothed acquisition function depends on
-//! them: a sweep for two objectives, for more the local bounds of Lacour, Klamroth and Fonseca 2017 ("A box
+//! The boxes are those of BoTorch's `FastNondominatedPartitioning`, because the smoothed acquisition function depends
+//! on them. Two objectives need one sweep. For more, the local bounds of Lacour, Klamroth and Fonseca 2017 ("A box
 //! decomposition algorithm to compute the hypervolume indicator", Computers and Operations Research 79, algorithm 1 and
-//! equation 2), applied twice (Yang et al. 2019, "Efficient computation of expected hypervolume improvement").
+//! equation 2) are computed twice (Yang et al. 2019, "Efficient computation of expected hypervolume improvement").
 
 use crate::study::non_dominated;
 
-/// A box, open above where its upper corner is infinite.
+/// A box between two corners, each with one coordinate per objective. The upper corner may be infinite.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cell {
     pub(super) lower: Vec<f64>,
@@ -21,7 +21,10 @@ struct Zone {
     points: Vec<Vec<f64>>,
 }
 
-/// The boxes of what `points` do not dominate above `reference`; larger is better.
+/// Returns disjoint boxes that cover what is above `reference` and not dominated by `points`. Larger is better.
+///
+/// # Shapes
+/// With K objectives: every point and `reference` have K values.
 pub(super) fn cells(points: &[Vec<f64>], reference: &[f64]) -> Vec<Cell> {
     let above = |point: &&Vec<f64>| point.iter().zip(reference).all(|(value, least)| value > least);
     let above: Vec<Vec<f64>> = points.iter().filter(above).cloned().collect();
@@ -33,7 +36,7 @@ pub(super) fn cells(points: &[Vec<f64>], reference: &[f64]) -> Vec<Cell> {
         front.sort_by(|a, b| a[0].total_cmp(&b[0]));
         return strips(&front, reference);
     }
-    // Lower bounds of what is not dominated, then the boxes above those.
+    // First the local lower bounds of the non-dominated region, then the boxes above them.
     let inner = -f64::INFINITY;
     let negated = |point: &[f64]| point.iter().map(|value| -value).collect::<Vec<_>>();
     let below: Vec<_> = front.iter().map(|point| negated(point)).collect();
@@ -43,7 +46,7 @@ pub(super) fn cells(points: &[Vec<f64>], reference: &[f64]) -> Vec<Cell> {
     zones(&corners, &outer, reference).iter().filter_map(|zone| zone.cell(&outer)).collect()
 }
 
-/// Two objectives; the front by its first.
+/// Returns the boxes for two objectives. `front` is sorted by the first objective.
 fn strips(front: &[Vec<f64>], reference: &[f64]) -> Vec<Cell> {
     let first = |at: usize| front.get(at).map_or(f64::INFINITY, |point| point[0]);
     let left = |at: usize| if at == 0 { reference[0] } else { first(at - 1) };
@@ -52,7 +55,7 @@ fn strips(front: &[Vec<f64>], reference: &[f64]) -> Vec<Cell> {
     (0..=front.len()).map(strip).filter(|cell| cell.lower[0] < cell.upper[0]).collect()
 }
 
-/// The zones that `points` leave below `outer`, for minimisation; `inner` bounds everything from below.
+/// Returns the zones below `outer` that `points` leave, for minimisation. `inner` is a lower bound on everything.
 fn zones(points: &[Vec<f64>], outer: &[f64], inner: &[f64]) -> Vec<Zone> {
     let size = outer.len();
     let own = |at: usize| (0..size).map(|k| if k == at { outer[k] } else { inner[k] }).collect();
@@ -66,12 +69,13 @@ fn zones(points: &[Vec<f64>], outer: &[f64], inner: &[f64]) -> Vec<Zone> {
 }
 
 impl Zone {
-    /// Whether the point is below the bound everywhere.
+    /// Returns whether the point is below the bound in every coordinate.
     fn holds(&self, point: &[f64]) -> bool {
         self.bound.iter().zip(point).all(|(bound, value)| bound > value)
     }
 
-    /// What the point leaves of the zone in one direction.
+    /// Returns the part of the zone that remains when coordinate `at` is bounded by the point, or `None` if there is
+    /// none.
     fn cut(&self, point: &[f64], at: usize) -> Option<Zone> {
         let others = self.points.iter().enumerate().filter(|&(other, _)| other != at);
         let most = others.map(|(_, other)| other[at]).fold(f64::NEG_INFINITY, f64::max);
@@ -83,7 +87,7 @@ impl Zone {
         })
     }
 
-    /// The box of the zone, where it is not empty.
+    /// Returns the box of the zone, or `None` if it is empty.
     fn cell(&self, outer: &[f64]) -> Option<Cell> {
         let lower = |at: usize| match at {
             0 => self.points[0][0],
@@ -91,7 +95,7 @@ impl Zone {
         };
         let lower: Vec<_> = (0..outer.len()).map(lower).collect();
         let upper: Vec<_> = std::iter::once(outer[0]).chain(self.bound[1..].iter().copied()).collect();
-        // Of the first coordinate the point itself is the lower end.
+        // In the first coordinate, the lower end is the defining point itself.
         let solid = lower.iter().zip(&upper).all(|(lower, upper)| lower < upper);
         solid.then_some(Cell { lower, upper })
     }

@@ -1,16 +1,20 @@
-//! Cholesky factors of covariances that rounding has made slightly indefinite.
+//! Cholesky factors of covariance matrices that rounding errors have made slightly indefinite.
 
 use nalgebra::{Cholesky, DMatrix};
 
 use super::AcquisitionError;
 
-/// What is added to the diagonal, one after the other, until a factor exists: GPyTorch's `psd_safe_cholesky`.
+/// Values added to the diagonal, tried in this order until the factorisation succeeds: GPyTorch's `psd_safe_cholesky`.
 const JITTER: [f64; 4] = [0.0, 1e-8, 1e-7, 1e-6];
 
-/// The lower triangular `L` with `L L^T = covariance + jitter I`, for the first jitter that has one.
+/// Returns the lower triangular `L` with `L L^T = covariance + jitter I`, for the smallest jitter that works.
+///
+/// # Shapes
+/// `covariance` and the result: n x n.
 ///
 /// # Errors
-/// [`AcquisitionError::NotFinite`] and [`AcquisitionError::NotPositiveDefinite`], with `what` in their message.
+/// [`AcquisitionError::NotFinite`] if an element is NaN or infinite, [`AcquisitionError::NotPositiveDefinite`] if no
+/// jitter is large enough. `what` names the matrix in the message.
 pub(super) fn lower_root(covariance: &DMatrix<f64>, what: &'static str) -> Result<DMatrix<f64>, AcquisitionError> {
     if covariance.iter().any(|value| !value.is_finite()) {
         return Err(AcquisitionError::NotFinite { what });
@@ -25,10 +29,11 @@ pub(super) fn lower_root(covariance: &DMatrix<f64>, what: &'static str) -> Resul
     JITTER.into_iter().find_map(attempt).ok_or(refusal(what))
 }
 
-/// The square root of `variance + jitter`, for the first jitter that makes it positive: [`lower_root`] of one point.
+/// Returns the square root of `variance + jitter`, for the smallest jitter that makes it positive: [`lower_root`] of
+/// one point.
 ///
 /// # Errors
-/// As [`lower_root`].
+/// Under the conditions of [`lower_root`].
 pub(super) fn scalar_root(variance: f64, what: &'static str) -> Result<f64, AcquisitionError> {
     if !variance.is_finite() {
         return Err(AcquisitionError::NotFinite { what });

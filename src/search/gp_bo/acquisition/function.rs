@@ -2,28 +2,28 @@
 
 use std::{fmt, sync::Arc};
 
-/// What a proposal maximises.
+/// The function of the posterior that a proposal maximises.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AcquisitionFunction {
-    /// The logarithm of the noisy expected improvement over the sequences observed and pending (Ament et al. 2023,
-    /// arXiv 2310.20708): by Monte Carlo, exact about noise and about what is pending.
+    /// The logarithm of the noisy expected improvement over the observed and pending sequences (Ament et al. 2023,
+    /// arXiv 2310.20708), by Monte Carlo. It integrates over noise and over the results of pending trials.
     QLogNei,
     /// The logarithm of the expected improvement over the best posterior mean, in closed form. Pending trials are
-    /// believed to come out as predicted (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize
-    /// optimization").
+    /// assumed to return their posterior means (the kriging believer of Ginsbourger et al. 2010, "Kriging is
+    /// well-suited to parallelize optimization").
     LogEi,
-    /// A function of your own of the posterior of one sequence. Pending trials are treated as for `LogEi`.
+    /// A user-defined function of the posterior of one sequence. Pending trials are handled as for `LogEi`.
     Analytic(Arc<dyn AnalyticAcquisition>),
 }
 
 impl AcquisitionFunction {
-    /// An acquisition function of your own.
+    /// Creates an acquisition function from a user-defined one.
     pub fn analytic(function: impl AnalyticAcquisition + 'static) -> Self {
         Self::Analytic(Arc::new(function))
     }
 
-    /// Its name in fingerprints.
+    /// Returns the name used in fingerprints.
     pub(in crate::search::gp_bo) fn name(&self) -> String {
         match self {
             Self::QLogNei => "q_log_nei".into(),
@@ -33,20 +33,23 @@ impl AcquisitionFunction {
     }
 }
 
-/// Functions of equal fingerprints are equal.
+/// Acquisition functions are equal if their names are.
 impl PartialEq for AcquisitionFunction {
     fn eq(&self, other: &Self) -> bool {
         self.name() == other.name()
     }
 }
 
-/// How much the evaluation of one sequence is worth, given the posterior of its value: upper confidence bounds, the
-/// probability of improvement and their like, for [`GpBo::with_acquisition`](crate::search::GpBo::with_acquisition).
+/// A user-defined acquisition function: the value of evaluating one sequence, given the posterior of its outcome.
+/// Examples are upper confidence bounds and the probability of improvement. Use it with
+/// [`GpBo::with_acquisition`](crate::search::GpBo::with_acquisition).
 ///
-/// Values are to be maximised and standardised: the observed ones have mean 0 and variance 1.
+/// Outcomes are oriented so that larger is better, and standardised: the observed ones have mean 0 and variance 1.
 ///
-/// LAWS: a function of its arguments; never NaN, also for a variance of 0; it does not fall as the mean rises.
-/// `testkit::acquisition` checks them.
+/// Laws, checked by `testkit::acquisition`:
+/// - the value depends on the arguments alone;
+/// - it is never NaN, not even for a variance of 0;
+/// - it does not decrease when the mean increases.
 ///
 /// ```
 /// use composer_nas::{prelude::*, search::{AcquisitionFunction, AnalyticAcquisition}};
@@ -71,10 +74,10 @@ impl PartialEq for AcquisitionFunction {
 /// # assert!(searcher.fingerprint().contains("acquisition=ucb 4"));
 /// ```
 pub trait AnalyticAcquisition: fmt::Debug + Send + Sync {
-    /// Name and settings: what a resumed search compares.
+    /// Returns the name and settings. A journal can be continued only with the same fingerprint.
     fn fingerprint(&self) -> String;
 
-    /// The value of a sequence with this posterior mean and variance, where `best` is the best posterior mean of an
-    /// observed one.
+    /// Returns the value of a sequence with this posterior `mean` and `variance`. `best` is the largest posterior mean
+    /// of the observed sequences.
     fn value(&self, mean: f64, variance: f64, best: f64) -> f64;
 }

@@ -18,10 +18,10 @@ use super::AnalyticAcquisition;
 /// `ln(2 pi) / 2`.
 const HALF_LN_2_PI: f64 = 0.918_938_533_204_672_8;
 
-/// Variances below this count as this: BoTorch's bound, which keeps `u` finite.
+/// Smaller variances are raised to this value, as in BoTorch, to keep `u` finite.
 const MIN_VARIANCE: f64 = 1e-12;
 
-/// [`log_ei`] of standardised values.
+/// [`log_ei`] as an [`AnalyticAcquisition`].
 #[derive(Debug)]
 pub(crate) struct LogEi;
 
@@ -35,16 +35,17 @@ impl AnalyticAcquisition for LogEi {
     }
 }
 
-/// The logarithm of `E max(0, f - best)` for `f ~ N(mean, variance)`: equation 9 of the paper.
+/// Returns the logarithm of `E max(0, f - best)` for `f ~ N(mean, variance)`: equation 9 of the paper.
 pub(crate) fn log_ei(mean: f64, variance: f64, best: f64) -> f64 {
     let sigma = variance.max(MIN_VARIANCE).sqrt();
     log_h((mean - best) / sigma) + sigma.ln()
 }
 
-/// `ln h(u)`: equations 9 and 14 of the paper, which cover the whole range without cancellation.
+/// Returns `ln h(u)` by equations 9 and 14 of the paper, without cancellation for any `u`.
 ///
-/// With `r = |u| Phi(u) / phi(u)`, `h(u) = phi(u) (1 - r)` for negative `u`. As `Phi(u) = erfc(-u / sqrt 2) / 2`, the
-/// ratio is `r = |u| sqrt(pi / 2) erfcx(|u| / sqrt 2)`, without a factor that vanishes. It tends to `1 - 1 / u^2`.
+/// With `r = |u| Phi(u) / phi(u)`, `h(u) = phi(u) (1 - r)` for negative `u`. Because `Phi(u) = erfc(-u / sqrt 2) / 2`,
+/// the ratio is `r = |u| sqrt(pi / 2) erfcx(|u| / sqrt 2)`, which has no factor that underflows. It tends to `1 - 1 /
+/// u^2`.
 fn log_h(u: f64) -> f64 {
     if u > -1.0 {
         let density = (-0.5 * u * u - HALF_LN_2_PI).exp();
@@ -65,16 +66,16 @@ fn normal_cdf(u: f64) -> f64 {
     0.5 * libm::erfc(-u * FRAC_1_SQRT_2)
 }
 
-/// `ln(1 - exp(x))` for negative `x` (Mächler 2012, "Accurately computing log(1 - exp(-|a|))", equation 7).
+/// Returns `ln(1 - exp(x))` for negative `x` (Mächler 2012, "Accurately computing log(1 - exp(-|a|))", equation 7).
 fn log1mexp(x: f64) -> f64 {
     if x > -LN_2 { (-x.exp_m1()).ln() } else { (-x.exp()).ln_1p() }
 }
 
-/// `exp(x^2) erfc(x)` for positive `x`, to a few units in the last place.
+/// Returns `exp(x^2) erfc(x)` for positive `x`, accurate to a few units in the last place.
 ///
-/// Up to 20 neither factor leaves the range of normal numbers; the rounding error of `x^2`, which the exponential would
-/// magnify, is recovered by a fused multiplication. Beyond, the asymptotic series (DLMF 7.12.1)
-/// `1 / (x sqrt pi) sum_k (-1)^k (2k - 1)!! / (2 x^2)^k` has terms below 1e-17 from `k = 9` on.
+/// Up to `x = 20`, both factors are normal numbers. The rounding error of `x^2`, which the exponential would magnify,
+/// is recovered by a fused multiply-add. Beyond, the asymptotic series (DLMF 7.12.1) `1 / (x sqrt pi) sum_k (-1)^k (2k
+/// - 1)!! / (2 x^2)^k` has terms below 1e-17 from `k = 9` on.
 fn erfcx(x: f64) -> f64 {
     if x < 20.0 {
         let square = x * x;

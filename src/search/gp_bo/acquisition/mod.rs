@@ -1,15 +1,16 @@
-//! How much the evaluation of an architecture promises, given the posterior of a Gaussian process.
+//! Acquisition functions: the value of evaluating an architecture, given the posterior of a Gaussian process.
 //!
-//! Everything here works on means and covariances of the latent function `f`, to be maximised. Give them on the scale
-//! of standardised outcomes: the smoothing temperatures and the jitter are absolute numbers made for that scale.
+//! All functions work on means and covariances of the latent function `f`, which is maximised. Pass them on the scale
+//! of standardised outcomes, because the smoothing temperatures and the jitter are absolute numbers chosen for that
+//! scale.
 //!
-//! | function | of | source |
+//! | item | applies to | source |
 //! |---|---|---|
 //! | [`log_ei`](log_ei::log_ei) | one point, a noise-free incumbent | LogEI, Ament et al. 2023, arXiv 2310.20708 |
 //! | [`QLogNei`] | a batch of points, noisy and pending evaluations | qLogNEI, ibid.; qNEI, Balandat et al. 2020 |
 //! | [`QLogNehvi`] | the same for several objectives | qLogNEHVI, ibid.; qNEHVI, Daulton et al. 2021 |
-//! | [`OneNoisy`] | the same where all objectives but one are known exactly | |
-//! | [`prune_inferior`] | which evaluated points can be the best | BoTorch `prune_inferior_points` |
+//! | [`OneNoisy`] | the same if all objectives but one are known exactly | |
+//! | [`prune_inferior`] | the evaluated points that can be the best | BoTorch's `prune_inferior_points` |
 
 mod base_samples;
 mod cells;

@@ -1,9 +1,10 @@
-//! qLogNEHVI where one objective is noisy and the others are known exactly: a weighted sum of noisy improvements.
+//! qLogNEHVI if one objective is noisy and the others are known exactly: a weighted sum of noisy improvements.
 //!
-//! What a candidate with known values `x` adds lies below `x` in the known coordinates. There the known values of the
-//! baseline make a grid that is the same for all samples. Over a cell of the grid the baseline reaches the height
-//! `h_m`, the best of those points that cover the cell, so the candidate adds `volume (f_m - h_m)+`. No sample needs
-//! boxes of its own, and nothing but the noisy objective is smoothed. Without known objectives it is qLogNEI.
+//! A candidate with known values `x` adds hypervolume only below `x` in the known coordinates. In these coordinates,
+//! the known values of the baseline form a grid that is the same for all samples. Over a cell of the grid, the baseline
+//! reaches the height `h_m`, the best of the points that cover the cell, so the candidate adds `volume (f_m - h_m)+`.
+//! No box decomposition per sample is needed, and only the noisy objective is smoothed. Without known objectives, the
+//! result is qLogNEI.
 
 use std::collections::HashMap;
 
@@ -15,13 +16,13 @@ use super::{
     smooth::{TAU_RAMP, ramp},
 };
 
-/// Candidates whose samples are computed together, see [`QLogNei`](super::QLogNei).
+/// Number of candidates whose samples are computed together, see [`QLogNei`](super::QLogNei).
 const BLOCK: usize = 64;
 
-/// Width of the sums over samples.
+/// Number of independent partial sums over samples.
 const LANES: usize = 8;
 
-/// Below this improvement, for each unit of volume, the tails of the ramp are added.
+/// If the improvement per unit of volume is below this, the tails of the ramp are added.
 const HOPELESS: f64 = 1e-8;
 
 /// The acquisition function for one baseline, one reference point and one set of base samples.
@@ -29,21 +30,21 @@ const HOPELESS: f64 = 1e-8;
 pub(crate) struct OneNoisy {
     root: (DMatrix<f64>, DMatrix<f64>),
     grid: Grid,
-    /// What the baseline reaches over a cell in each sample, one column for every set of points that cover one.
+    /// For each set of points that covers some cell: the height that it reaches there, one value per sample.
     heights: Vec<Vec<f64>>,
 }
 
-/// The grid of known values.
+/// The grid formed by the known values.
 #[derive(Clone, Debug)]
 struct Grid {
-    /// Where the intervals of each coordinate begin, ascending; the last one is open.
+    /// Lower ends of the intervals of each coordinate, ascending; the last interval is unbounded.
     starts: Vec<Vec<f64>>,
-    /// Which set of points covers a cell, the last coordinate running fastest.
+    /// Index of the set of points that covers each cell; the last coordinate varies fastest.
     sets: Vec<usize>,
 }
 
-/// The baseline: mean b and covariance b x b of the noisy objective, base samples M x (at least b + 1), and the known
-/// objectives of every point.
+/// The baseline of b points: mean (b) and covariance (b x b) of the noisy objective, base samples (M x at least b + 1),
+/// and the known objectives of each point.
 pub(crate) struct NoisyBaseline<'a> {
     pub(crate) mean: &'a DVector<f64>,
     pub(crate) covariance: &'a DMatrix<f64>,
@@ -51,8 +52,8 @@ pub(crate) struct NoisyBaseline<'a> {
     pub(crate) known: &'a [Vec<f64>],
 }
 
-/// Candidates: mean C and variance C of the noisy objective, its covariance with the baseline b x C, and the known
-/// objectives of every candidate.
+/// C candidates: mean (C) and variance (C) of the noisy objective, its covariance with the baseline (b x C), and the
+/// known objectives of each candidate.
 pub(crate) struct NoisySingles<'a> {
     pub(crate) mean: &'a [f64],
     pub(crate) variance: &'a [f64],
@@ -61,10 +62,10 @@ pub(crate) struct NoisySingles<'a> {
 }
 
 impl OneNoisy {
-    /// Draws the noisy objective at the baseline. Larger is better; `reference` holds the noisy objective first.
+    /// Draws the noisy objective at the baseline. Larger is better. In `reference`, the noisy objective comes first.
     ///
     /// # Errors
-    /// [`AcquisitionError`] when sizes disagree or the covariance is none.
+    /// [`AcquisitionError`] if sizes disagree or the covariance is not positive semidefinite.
     pub(crate) fn new(baseline: NoisyBaseline<'_>, reference: &[f64]) -> Result<Self, AcquisitionError> {
         let NoisyBaseline { mean, covariance, z, known } = baseline;
         let Some((&floor, corner)) = reference.split_first() else {
@@ -83,10 +84,11 @@ impl OneNoisy {
         Ok(Self { root: (root, z), grid, heights })
     }
 
-    /// The values of many candidates, each by itself; minus infinity where the known values leave nothing to add.
+    /// Returns the values of C candidates, each as a batch of its own. The value is minus infinity if the known values
+    /// leave nothing to add.
     ///
     /// # Errors
-    /// [`AcquisitionError`] when sizes disagree or a conditional variance is negative beyond rounding.
+    /// [`AcquisitionError`] if sizes disagree or a conditional variance is negative beyond rounding.
     pub(crate) fn values(&self, candidates: NoisySingles<'_>) -> Result<Vec<f64>, AcquisitionError> {
         let NoisySingles { mean, variance, cross, known } = candidates;
         let mut values = Vec::with_capacity(mean.len());
@@ -103,7 +105,7 @@ impl OneNoisy {
         Ok(values)
     }
 
-    /// The logarithm of the mean over samples of what one candidate adds.
+    /// Returns the logarithm of the mean hypervolume that one candidate adds, over samples.
     fn log_mean(&self, draws: &[f64], known: &[f64]) -> f64 {
         let mut weights = vec![0.0; self.heights.len()];
         self.grid.add_volumes(known, &mut weights);
@@ -117,7 +119,7 @@ impl OneNoisy {
     }
 }
 
-/// The sum of what the draws are above the heights.
+/// Returns the sum of the amounts by which draws exceed the heights.
 fn plain_rise(draws: &[f64], heights: &[f64]) -> f64 {
     let mut sums = [0.0; LANES];
     let (draws, rest) = draws.as_chunks::<LANES>();
@@ -131,17 +133,17 @@ fn plain_rise(draws: &[f64], heights: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest.iter().zip(heights_rest).map(|(draw, height)| (draw - height).max(0.0)).sum::<f64>()
 }
 
-/// The same with a rounded corner and tails that never vanish.
+/// Like [`plain_rise`], with a rounded corner and tails that are positive everywhere.
 fn smooth_rise(draws: &[f64], heights: &[f64]) -> f64 {
     draws.iter().zip(heights).map(|(draw, height)| TAU_RAMP * ramp((draw - height) / TAU_RAMP)).sum()
 }
 
-/// A set of points, a bit for each.
+/// A set of points, as one bit per point.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Points(Vec<u64>);
 
 impl Points {
-    /// Those of `count` that fulfil a condition.
+    /// Creates the set of the points below `count` for which `belongs` is true.
     fn of(count: usize, belongs: impl Fn(usize) -> bool) -> Self {
         let mut words = vec![0; count.div_ceil(64)];
         (0..count).filter(|&at| belongs(at)).for_each(|at| words[at / 64] |= 1 << (at % 64));
@@ -152,15 +154,15 @@ impl Points {
         self.0[at / 64] >> (at % 64) & 1 == 1
     }
 
-    /// Those of both.
+    /// Returns the intersection.
     fn and(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one & other).collect())
     }
 }
 
 impl Grid {
-    /// The grid that the points' coordinates make above `corner`, and the sets of points that cover its cells. One cell
-    /// without coordinates.
+    /// Creates the grid of the points' coordinates above `corner`, and the sets of points that cover its cells. Without
+    /// coordinates, there is one cell.
     fn new(points: &[Vec<f64>], corner: &[f64]) -> (Self, Vec<Points>) {
         let mut starts = Vec::new();
         let mut covers = vec![Points::of(points.len(), |_| true)];
@@ -168,7 +170,7 @@ impl Grid {
             let mut edges: Vec<_> = points.iter().map(|point| point[k]).filter(|&edge| edge > corner).collect();
             edges.sort_by(f64::total_cmp);
             edges.dedup();
-            // A point covers the interval that ends at its value, and those below; the open one none.
+            // A point covers the interval that ends at its value and those below it, and never the unbounded one.
             let ends = edges.iter().copied().chain([f64::INFINITY]);
             let intervals: Vec<_> = ends.map(|end| Points::of(points.len(), |at| points[at][k] >= end)).collect();
             covers = covers.iter().flat_map(|cover| intervals.iter().map(|interval| cover.and(interval))).collect();
@@ -187,7 +189,7 @@ impl Grid {
         (Self { starts, sets: cells }, sets)
     }
 
-    /// Adds the volume of every cell below these values to the weight of the set that covers it.
+    /// Adds the volume of each cell below these values to the weight of the set that covers it.
     fn add_volumes(&self, values: &[f64], weights: &mut [f64]) {
         let sides = |(starts, &value): (&Vec<f64>, &f64)| {
             let below = starts.partition_point(|&start| start < value);
@@ -198,7 +200,8 @@ impl Grid {
         self.add_below(&sides, 0, 1.0, weights);
     }
 
-    /// The same for the cells from number `first` on, of the coordinates that are left.
+    /// Does this for the remaining coordinates `sides`, for the cells from index `first` on. `volume` is the product of
+    /// the sides so far.
     fn add_below(&self, sides: &[Vec<f64>], first: usize, volume: f64, weights: &mut [f64]) {
         let Some((own, rest)) = sides.split_first() else {
             weights[self.sets[first]] += volume;

@@ -1,4 +1,4 @@
-//! Which of the evaluated points can be the best one.
+//! The evaluated points that can be the best one.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -10,18 +10,19 @@ use super::{
 };
 use crate::study::dominates;
 
-/// How many joint samples [`prune_inferior`] is meant to see: BoTorch's number.
+/// The recommended number of joint samples for [`prune_inferior`], as in BoTorch.
 pub(crate) const PRUNE_SAMPLES: usize = 2048;
 
-/// The points that are the best of all in at least one joint sample of the posterior, ascending: what
-/// `prune_inferior_points` of BoTorch keeps (Balandat et al. 2020, arXiv 1910.06403, appendix C). The other points
-/// cannot be the incumbent of any sample, so that [`QLogNei`](super::QLogNei) without them is as good and faster.
+/// Returns the points that are the best in at least one joint sample of the posterior, in ascending order. BoTorch's
+/// `prune_inferior_points` keeps the same points (Balandat et al. 2020, arXiv 1910.06403, appendix C). The other points
+/// cannot be the incumbent of any sample, so [`QLogNei`](super::QLogNei) has the same value without them and is faster.
 ///
 /// # Shapes
-/// `mean` N, `cov` N x N over distinct points, `samples` M x at least N standard normals. No points, nothing kept.
+/// With N distinct points and M samples: `mean` N, `cov` N x N, `samples` M x at least N standard normals. The result
+/// is empty if there are no points.
 ///
 /// # Errors
-/// [`AcquisitionError`] when sizes disagree or `cov` is not a covariance.
+/// [`AcquisitionError`] if sizes disagree or `cov` is not positive semidefinite.
 pub(crate) fn prune_inferior(
     mean: &DVector<f64>,
     cov: &DMatrix<f64>,
@@ -54,11 +55,11 @@ pub(crate) fn prune_inferior(
     Ok(kept)
 }
 
-/// The points that no other dominates in at least one joint sample, ascending: what BoTorch's
-/// `prune_inferior_points_multi_objective` keeps. The first objective is noisy.
+/// Returns the points that no other point dominates in at least one joint sample, in ascending order. BoTorch's
+/// `prune_inferior_points_multi_objective` keeps the same points. The first objective must be noisy.
 ///
 /// # Errors
-/// [`AcquisitionError`] when sizes disagree or a covariance is none.
+/// [`AcquisitionError`] if sizes disagree or a covariance is not positive semidefinite.
 pub(crate) fn surviving(objectives: &[Baseline]) -> Result<Vec<usize>, AcquisitionError> {
     let mut columns = Vec::new();
     let mut samples = 0;

@@ -1,15 +1,16 @@
 //! The logarithm of the noisy expected hypervolume improvement of a batch, by Monte Carlo.
 //!
-//! qNEHVI: Daulton et al. 2021, arXiv 2105.08195; in logarithms and smoothed: Ament et al. 2023, arXiv 2310.20708,
-//! section 4.3. Objectives are independent given the points. Pending points are part of the baseline.
+//! qNEHVI: Daulton et al. 2021, arXiv 2105.08195. In logarithms and smoothed: Ament et al. 2023, arXiv 2310.20708,
+//! section 4.3. Given the points, objectives are independent. Pending points are part of the baseline.
 //!
-//! | here | meaning |
+//! | symbol | meaning |
 //! |---|---|
-//! | `M`, `K` | number of base samples and of objectives |
+//! | `M`, `K` | number of base samples, of objectives |
 //! | `b`, `q`, `C` | number of baseline points, of points in the batch, of candidates |
-//! | `cells` | per sample the boxes that the baseline's front leaves |
+//! | `cells` | for each sample, the boxes that the front of the baseline does not dominate |
 //!
-//! An objective is noisy, with a posterior of its own, or known exactly: then its samples are all the same number.
+//! An objective is either noisy, with a posterior of its own, or known exactly. All samples of a known objective are
+//! equal.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -21,41 +22,41 @@ use super::{
     smooth::{TAU_RAMP, fatmin, log_fatplus, log_mean_exp, log_sum_exp, ramp},
 };
 
-/// Temperature of the minimum over the sides of boxes, in logarithms: `tau_max` of BoTorch's qLogNEHVI.
+/// Temperature of the smooth minimum over the sides of a box, in logarithms: `tau_max` of BoTorch's qLogNEHVI.
 const TAU_SIDE: f64 = 1e-3;
 
-/// The longest side of a box, in logarithms no infinity.
+/// Upper bound on the sides of a box, so that their logarithms are finite.
 const LONGEST: f64 = 1e10;
 
-/// One objective at the baseline.
+/// One objective at the b points of the baseline.
 #[derive(Clone, Debug)]
 pub(crate) enum Baseline {
-    /// Mean b and covariance b x b of the latent function, and base samples M x (b and one for every point of the
-    /// largest batch).
+    /// Mean (b) and covariance (b x b) of the latent function, and base samples (M x at least b + q).
     Noisy { mean: DVector<f64>, covariance: DMatrix<f64>, z: DMatrix<f64> },
-    /// One value for each of the b points.
+    /// One exact value per point (b).
     Known(Vec<f64>),
 }
 
-/// One objective at the points of a batch.
+/// One objective at the q points of a batch.
 #[derive(Clone, Debug)]
 pub(crate) enum Batch {
-    /// Mean q, covariance q x q, covariance with the baseline q x b.
+    /// Mean (q), covariance (q x q), and covariance with the baseline (q x b).
     Noisy { mean: DVector<f64>, covariance: DMatrix<f64>, cross: DMatrix<f64> },
-    /// One value for each of the q points.
+    /// One exact value per point (q).
     Known(Vec<f64>),
 }
 
-/// One objective at many candidates, each by itself.
+/// One objective at C candidates, each a batch of its own.
 #[derive(Clone, Debug)]
 pub(crate) enum Singles {
-    /// Mean C, variance C, covariance of the baseline with the candidates b x C.
+    /// Mean (C), variance (C), and covariance of the baseline with the candidates (b x C).
     Noisy { mean: Vec<f64>, variance: Vec<f64>, cross: DMatrix<f64> },
-    /// One value for each of the C candidates.
+    /// One exact value per candidate (C).
     Known(Vec<f64>),
 }
 
-/// The factor of a noisy objective's covariance at the baseline, and its base samples; none of a known one.
+/// The Cholesky factor of a noisy objective's covariance at the baseline (b x b) and its base samples (M x at least b +
+/// q), or `None` for a known objective.
 type Root = Option<(DMatrix<f64>, DMatrix<f64>)>;
 
 /// The acquisition function for one baseline, one reference point and one set of base samples.
@@ -67,10 +68,11 @@ pub(crate) struct QLogNehvi {
 }
 
 impl QLogNehvi {
-    /// Draws all objectives at the baseline and decomposes what their fronts leave. Larger is better.
+    /// Draws all objectives at the baseline and decomposes the region that their fronts do not dominate. Larger is
+    /// better.
     ///
     /// # Errors
-    /// [`AcquisitionError`] when sizes disagree, no objective is noisy, or a covariance is none.
+    /// [`AcquisitionError`] if sizes disagree, no objective is noisy, or a covariance is not positive semidefinite.
     pub(crate) fn new(baseline: Vec<Baseline>, reference: &[f64]) -> Result<Self, AcquisitionError> {
         let mut samples = None;
         let mut roots = Vec::new();
@@ -103,10 +105,10 @@ impl QLogNehvi {
         Ok(Self { roots, cells: (0..samples).map(of_sample).collect(), baseline: points })
     }
 
-    /// The value of one batch, as BoTorch defines it: smoothed, with inclusion and exclusion over its points.
+    /// Returns the value of one batch as BoTorch defines it: smoothed, with inclusion and exclusion over its points.
     ///
     /// # Errors
-    /// [`AcquisitionError`] when sizes disagree or a joint covariance is none.
+    /// [`AcquisitionError`] if sizes disagree or a joint covariance is not positive semidefinite.
     pub(crate) fn value(&self, batch: &[Batch]) -> Result<f64, AcquisitionError> {
         let mut draws = Vec::new();
         let mut points = 0;
@@ -138,13 +140,13 @@ impl QLogNehvi {
         Ok(log_mean_exp(&(0..self.cells.len()).map(of_sample).collect::<Vec<_>>()))
     }
 
-    /// The values of many single candidates: [`value`](Self::value) of each with `q = 1` up to smoothing, faster by an
-    /// order of magnitude. Sides of boxes are cut without rounding their corner, and the mean over samples is taken
-    /// before the logarithm. What is known exactly is not smoothed at all: a candidate that cannot improve has minus
-    /// infinity.
+    /// Returns the values of C candidates, each as a batch of its own. Up to smoothing, they equal
+    /// [`value`](Self::value) with `q = 1`, but are computed about ten times faster: the sides of boxes are clipped
+    /// without rounding, and the mean over samples is taken before the logarithm. Exactly known objectives are not
+    /// smoothed at all, so a candidate that cannot improve has the value minus infinity.
     ///
     /// # Errors
-    /// [`AcquisitionError`] when sizes disagree or a conditional variance is negative beyond rounding.
+    /// [`AcquisitionError`] if sizes disagree or a conditional variance is negative beyond rounding.
     pub(crate) fn values_of_singles(&self, candidates: &[Singles]) -> Result<Vec<f64>, AcquisitionError> {
         let mut draws = Vec::new();
         for (objective, root) in candidates.iter().zip(&self.roots) {
@@ -162,7 +164,7 @@ impl QLogNehvi {
         Ok((0..count).map(|candidate| self.log_mean(&draws, candidate)).collect())
     }
 
-    /// The logarithm of the mean over samples of what one candidate adds.
+    /// Returns the logarithm of the mean hypervolume that one candidate adds, over samples.
     fn log_mean(&self, draws: &[Draws<'_>], candidate: usize) -> f64 {
         let side = |draw: &Draws<'_>, sample: usize, lower: f64| match draw {
             Draws::Noisy(values) => TAU_RAMP * ramp((values[(sample, candidate)] - lower) / TAU_RAMP),
@@ -177,7 +179,8 @@ impl QLogNehvi {
         ((0..self.cells.len()).map(of_sample).sum::<f64>() / self.cells.len() as f64).ln()
     }
 
-    /// A joint draw of a batch with the baseline's, M x q: see [`QLogNei::value`](super::QLogNei::value).
+    /// Returns joint draws of a batch (M x q), given those of the baseline: see
+    /// [`QLogNei::value`](super::QLogNei::value).
     fn joint(
         &self,
         (root, z): &(DMatrix<f64>, DMatrix<f64>),
@@ -200,9 +203,9 @@ impl QLogNehvi {
     }
 }
 
-/// One objective of all candidates.
+/// Draws of one objective at all candidates.
 enum Draws<'a> {
-    /// M x C.
+    /// One row per sample, one column per candidate (M x C).
     Noisy(DMatrix<f64>),
     Known(&'a [f64]),
 }
@@ -216,7 +219,7 @@ impl Draws<'_> {
     }
 }
 
-/// The factor of the baseline's covariance, and its draws M x b.
+/// Returns the Cholesky factor of the baseline's covariance (b x b) and the draws at the baseline (M x b).
 pub(super) fn drawn(
     mean: &DVector<f64>,
     covariance: &DMatrix<f64>,
@@ -239,7 +242,7 @@ pub(super) fn drawn(
     Ok((root, f))
 }
 
-/// Draws of every candidate by itself with the baseline's, M x C.
+/// Returns draws of each candidate on its own (M x C), given those of the baseline.
 pub(super) fn marginal(
     (root, z): &(DMatrix<f64>, DMatrix<f64>),
     mean: &[f64],
@@ -263,7 +266,7 @@ pub(super) fn marginal(
     Ok(f)
 }
 
-/// `L^-1 cross`.
+/// Returns `L^-1 cross` (b x C).
 fn whitened(root: &DMatrix<f64>, mut cross: DMatrix<f64>) -> Result<DMatrix<f64>, AcquisitionError> {
     if root.solve_lower_triangular_mut(&mut cross) {
         Ok(cross)
@@ -272,8 +275,8 @@ fn whitened(root: &DMatrix<f64>, mut cross: DMatrix<f64>) -> Result<DMatrix<f64>
     }
 }
 
-/// The logarithm of the volume of a box that the points of a batch cover together, by inclusion and exclusion: odd
-/// subsets add, even ones are taken away.
+/// Returns the logarithm of the volume of a box that the points of a batch cover together, by inclusion and exclusion:
+/// odd subsets are added, even ones subtracted.
 fn log_area(cell: &Cell, points: &[Vec<f64>]) -> f64 {
     let mut odd = Vec::new();
     let mut even = Vec::new();

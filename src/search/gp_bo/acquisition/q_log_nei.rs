@@ -1,17 +1,17 @@
 //! The logarithm of the noisy expected improvement of a batch, by Monte Carlo.
 //!
-//! qNEI: Balandat et al. 2020, "BoTorch", arXiv 1910.06403, section 3.1, after Letham et al. 2019; in logarithms and
+//! qNEI: Balandat et al. 2020, "BoTorch", arXiv 1910.06403, section 3.1, after Letham et al. 2019. In logarithms and
 //! smoothed: Ament et al. 2023, arXiv 2310.20708, section 4.2. The factor of the baseline is computed once (Daulton et
 //! al. 2021, arXiv 2105.08195, section 4).
 //!
-//! | here | meaning |
+//! | symbol | meaning |
 //! |---|---|
 //! | `M` | number of base samples |
 //! | `b` | number of baseline points: evaluated points that may be the best, and pending ones |
 //! | `q` | number of points in the batch `X` |
-//! | `C` | number of candidates, batches of one point each |
+//! | `C` | number of candidates, each a batch of one point |
 //! | `z` | base samples, M x (at least b + q) standard normals; the first `b` columns belong to the baseline |
-//! | `root` | `L`, lower triangular, `L L^T` is the covariance of `f` at the baseline |
+//! | `root` | `L`, lower triangular; `L L^T` is the covariance of `f` at the baseline |
 //! | `half` | `L^-1 S_bX`, b x q (or b x C): the cross covariance in whitened coordinates, transposed |
 
 use nalgebra::{DMatrix, DVector};
@@ -22,23 +22,24 @@ use super::{
     smooth::{FAR, TAU_MAX, TAU_RAMP, far_fatplus, fatmax, log_fatplus, log_mean_exp, ramp},
 };
 
-/// How many base samples [`QLogNei`] is meant to have: a power of two, as Ax takes.
+/// The recommended number of base samples for [`QLogNei`]: a power of two, as in Ax.
 pub(crate) const SAMPLES: usize = 512;
 
-/// Candidates whose samples are computed together: M x BLOCK numbers fit a second-level cache for `M = SAMPLES`.
+/// Number of candidates whose samples are computed together. For `M = SAMPLES`, the M x BLOCK numbers fit into a
+/// second-level cache.
 const BLOCK: usize = 64;
 
-/// Width of the sums over samples: independent partial sums, so that they compile to vector instructions.
+/// Number of independent partial sums over samples, so that they compile to vector instructions.
 const LANES: usize = 8;
 
 /// The acquisition function for one baseline and one set of base samples.
 ///
 /// Pending points are part of the baseline. To choose `q` points one after the other, append each chosen point to the
-/// baseline and make a new value: that takes `O(b^3 + M b)`, little beside the candidates.
+/// baseline and create a new value. This takes `O(b^3 + M b)`, which is little beside scoring the candidates.
 #[derive(Clone, Debug)]
 pub(crate) struct QLogNei {
     root: DMatrix<f64>,
-    /// The best of the baseline in each sample.
+    /// The largest value of the baseline in each sample (M).
     best: Vec<f64>,
     z: DMatrix<f64>,
 }
@@ -47,10 +48,10 @@ impl QLogNei {
     /// Draws `f` at the baseline: `best_m = max_j (mean_b + L z_m)_j`.
     ///
     /// # Shapes
-    /// `mean_b` b, `cov_b` b x b, `z` M x (b and one column for every point of the largest batch).
+    /// `mean_b` b, `cov_b` b x b, `z` M x (b + the number of points of the largest batch).
     ///
     /// # Errors
-    /// [`AcquisitionError`] when the baseline is empty, sizes disagree, or `cov_b` is not a covariance.
+    /// [`AcquisitionError`] if the baseline is empty, sizes disagree, or `cov_b` is not positive semidefinite.
     pub(crate) fn new(mean_b: &DVector<f64>, cov_b: &DMatrix<f64>, z: DMatrix<f64>) -> Result<Self, AcquisitionError> {
         let baseline = mean_b.len();
         match (baseline, z.nrows()) {
@@ -75,21 +76,21 @@ impl QLogNei {
         Ok(Self { root, best, z })
     }
 
-    /// Number of baseline points.
+    /// Returns the number of baseline points.
     pub(crate) fn baseline(&self) -> usize {
         self.root.nrows()
     }
 
-    /// The value of one batch of `q` points.
+    /// Returns the value of one batch of `q` points.
     ///
-    /// `f_m = mean_x + B z_m,b + R z_m,x` with `B = S_Xb L^-T` and `R R^T = S_XX - B B^T` is a joint draw with the
-    /// baseline's, without a factor of the whole covariance.
+    /// `f_m = mean_x + B z_m,b + R z_m,x` with `B = S_Xb L^-T` and `R R^T = S_XX - B B^T` is a joint draw with that of
+    /// the baseline, and needs no factor of the whole covariance.
     ///
     /// # Shapes
     /// `mean_x` q, `cov_xx` q x q, `cov_xb` q x b.
     ///
     /// # Errors
-    /// [`AcquisitionError`] when sizes disagree or the joint covariance is none.
+    /// [`AcquisitionError`] if sizes disagree or the joint covariance is not positive semidefinite.
     pub(crate) fn value(
         &self,
         mean_x: &DVector<f64>,
@@ -122,18 +123,19 @@ impl QLogNei {
         Ok(log_mean_exp(&of_samples))
     }
 
-    /// The values of many single candidates: [`value`](Self::value) of each with `q = 1`, faster by orders of
-    /// magnitude.
+    /// Returns the values of C candidates, each as a batch of its own: [`value`](Self::value) with `q = 1`, but faster
+    /// by orders of magnitude.
     ///
-    /// Samples are computed by matrix products over blocks of candidates, and the mean over samples is taken before the
-    /// logarithm, so that nearly all samples need no transcendental function. A candidate whose mean is not finite has
-    /// a value that is not finite.
+    /// Samples are computed by matrix products over blocks of candidates. The mean over samples is taken before the
+    /// logarithm, so nearly all samples need no transcendental function. If the mean of a candidate is not finite,
+    /// neither is its value.
     ///
     /// # Shapes
-    /// `mean` C, `variance` C, `cov_bx` b x C: one column per candidate. It is overwritten, hence taken by value.
+    /// `mean` C, `variance` C, `cov_bx` b x C with one column per candidate. `cov_bx` is overwritten and therefore
+    /// taken by value.
     ///
     /// # Errors
-    /// [`AcquisitionError`] when sizes disagree or a conditional variance is negative beyond rounding.
+    /// [`AcquisitionError`] if sizes disagree or a conditional variance is negative beyond rounding.
     pub(crate) fn values_of_singles(
         &self,
         mean: &[f64],
@@ -167,7 +169,7 @@ impl QLogNei {
         Ok(values)
     }
 
-    /// `L^-1 cov_bx`.
+    /// Returns `L^-1 cov_bx` (b x C).
     fn whiten(&self, mut cov_bx: DMatrix<f64>) -> Result<DMatrix<f64>, AcquisitionError> {
         if self.root.solve_lower_triangular_mut(&mut cov_bx) {
             Ok(cov_bx)
@@ -179,7 +181,7 @@ impl QLogNei {
 
 /// The samples of one candidate, all of length M.
 struct Ramp<'a> {
-    /// What the baseline says about the candidate: `B z_m,b`.
+    /// The contribution of the baseline, `B z_m,b`.
     f: &'a [f64],
     /// The candidate's own base samples.
     z: &'a [f64],
@@ -187,18 +189,18 @@ struct Ramp<'a> {
 }
 
 impl Ramp<'_> {
-    /// `ln mean_m tau fatplus(t_m)`, with `t_m = (mean + f_m + deviation z_m - best_m) / tau`.
+    /// Returns `ln mean_m tau fatplus(t_m)` with `t_m = (mean + f_m + deviation z_m - best_m) / tau`.
     ///
-    /// It equals the log-mean-exp of [`log_fatplus`] over samples. The ramp is summed plainly: it lies between 1e-17
-    /// and 1e8 for every improvement below 1e2 in size. Only samples within `FAR tau = 5e-5` of the best need an
-    /// exponential.
+    /// It equals the log-mean-exp of [`log_fatplus`] over samples. The ramp can be summed directly, because it lies
+    /// between 1e-17 and 1e8 for every improvement below 1e2 in size. Only samples within `FAR tau = 5e-5` of the best
+    /// need an exponential.
     fn log_mean(&self, mean: f64, deviation: f64) -> f64 {
         let (sum, nearest) = self.sum(mean, deviation, far_fatplus);
         let sum = if nearest < FAR { self.sum(mean, deviation, ramp).0 } else { sum };
         TAU_RAMP.ln() + (sum / self.f.len() as f64).ln()
     }
 
-    /// The sum of `ramp(t_m)`, and the smallest `|t_m|`.
+    /// Returns the sum of `ramp(t_m)` and the smallest `|t_m|`.
     #[inline(always)]
     fn sum(&self, mean: f64, deviation: f64, ramp: impl Fn(f64) -> f64) -> (f64, f64) {
         let t = |f: f64, z: f64, best: f64| (f + mean + deviation * z - best) / TAU_RAMP;
@@ -223,7 +225,10 @@ impl Ramp<'_> {
     }
 }
 
-/// Refuses a matrix of another size than needed.
+/// Checks the shape of a matrix, which `what` names in the message.
+///
+/// # Errors
+/// [`AcquisitionError::Shape`] if it is not `needed`.
 pub(super) fn check_shape(
     what: &'static str,
     matrix: &DMatrix<f64>,

@@ -1,12 +1,12 @@
-//! Smooth stand-ins for the ramp and the maximum, in logarithms.
+//! Smooth approximations of the ramp and of the maximum, in logarithms.
 //!
-//! Ament et al. 2023, arXiv 2310.20708, section 4 and appendix A.4. The tails of the ramp fall like a power instead of
-//! exponentially, so that logarithms stay finite, and comparable, where the improvement is hopeless.
+//! Ament et al. 2023, arXiv 2310.20708, section 4 and appendix A.4. The tails of the ramp decrease like a power instead
+//! of exponentially. Logarithms therefore stay finite and comparable even for points that cannot improve.
 //!
-//! | here | meaning |
+//! | symbol | meaning |
 //! |---|---|
 //! | `tau` | temperature: the width over which a corner is rounded |
-//! | `t` | argument of the ramp divided by its temperature |
+//! | `t` | argument of the ramp, divided by its temperature |
 
 /// Temperature of the ramp, in units of the objective: `tau_relu` of BoTorch.
 pub(super) const TAU_RAMP: f64 = 1e-6;
@@ -17,16 +17,16 @@ pub(super) const TAU_MAX: f64 = 1e-2;
 /// Weight of the Cauchy tail of the ramp.
 const TAIL: f64 = 0.1;
 
-/// Beyond this `|t|` the rounded ramp is `max(t, 0) + TAIL / (1 + t^2)` to the last digit: what is left out is below
-/// `exp(-50) < 2e-22`, against a value above 4e-5.
+/// Beyond this `|t|`, the rounded ramp equals `max(t, 0) + TAIL / (1 + t^2)` in double precision: the omitted term is
+/// below `exp(-50) < 2e-22`, and the value above 4e-5.
 pub(super) const FAR: f64 = 50.0;
 
-/// The rounded ramp for `tau = 1`: softplus plus a Cauchy tail. Positive for finite `t`.
+/// Returns the rounded ramp for `tau = 1`: softplus plus a Cauchy tail. It is positive for finite `t`.
 pub(super) fn fatplus(t: f64) -> f64 {
     t.max(0.0) + (-t.abs()).exp().ln_1p() + tail(t)
 }
 
-/// [`fatplus`] for `|t| >= FAR`, without a transcendental function.
+/// Returns [`fatplus`] for `|t| >= FAR`, without a transcendental function.
 pub(super) fn far_fatplus(t: f64) -> f64 {
     t.max(0.0) + tail(t)
 }
@@ -35,13 +35,13 @@ fn tail(t: f64) -> f64 {
     TAIL / (1.0 + t * t)
 }
 
-/// `ln(tau fatplus(x / tau))`: the logarithm of a rounded `max(x, 0)`.
+/// Returns `ln(tau fatplus(x / tau))`, the logarithm of a rounded `max(x, 0)`.
 pub(super) fn log_fatplus(x: f64, tau: f64) -> f64 {
     tau.ln() + fatplus(x / tau).ln()
 }
 
-/// A rounded maximum with power tails, `max + tau ln sum_i 2 / (2 + 2 x_i + x_i^2)` with `x_i = (max - v_i) / tau`: the
-/// fat maximum of appendix A.4 with exponent 2. The identity on one value; `-inf` on none.
+/// Returns a rounded maximum with power tails, `max + tau ln sum_i 2 / (2 + 2 x_i + x_i^2)` with `x_i = (max - v_i) /
+/// tau`: the fat maximum of appendix A.4 with exponent 2. For one value, it is that value; for none, `-inf`.
 pub(super) fn fatmax(values: &[f64], tau: f64) -> f64 {
     let max = maximum(values);
     if !max.is_finite() {
@@ -54,31 +54,32 @@ pub(super) fn fatmax(values: &[f64], tau: f64) -> f64 {
     max + tau * values.iter().map(weight).sum::<f64>().ln()
 }
 
-/// The rounded minimum, [`fatmax`] upside down: the identity on one value; `inf` on none.
+/// Returns the rounded minimum, minus the [`fatmax`] of the negated values. For one value, it is that value; for none,
+/// `inf`.
 pub(super) fn fatmin(values: &[f64], tau: f64) -> f64 {
     -fatmax(&values.iter().map(|value| -value).collect::<Vec<_>>(), tau)
 }
 
-/// The logarithm of the normal distribution function, also far below zero.
+/// Returns the logarithm of the normal distribution function, accurate also for large negative `z`.
 pub(crate) fn ln_normal(z: f64) -> f64 {
     if z > -30.0 {
         return (0.5 * libm::erfc(-z * std::f64::consts::FRAC_1_SQRT_2)).ln();
     }
-    // Mills' ratio to its second term.
+    // Mills' ratio up to its second term.
     -0.5 * z * z - (-z).ln() - 0.5 * std::f64::consts::TAU.ln() + (-(z * z).recip()).ln_1p()
 }
 
-/// [`fatplus`], with an exponential only where it counts.
+/// Returns [`fatplus`], with an exponential only if `|t| < FAR`.
 pub(super) fn ramp(t: f64) -> f64 {
     if t.abs() < FAR { fatplus(t) } else { far_fatplus(t) }
 }
 
-/// `ln sum_i exp(v_i)`; `-inf` on none.
+/// Returns `ln sum_i exp(v_i)`, or `-inf` for no values.
 pub(super) fn log_sum_exp(values: &[f64]) -> f64 {
     if values.is_empty() { f64::NEG_INFINITY } else { log_mean_exp(values) + (values.len() as f64).ln() }
 }
 
-/// `ln mean_i exp(v_i)`; `-inf` on none.
+/// Returns `ln mean_i exp(v_i)`, or `-inf` for no values.
 pub(super) fn log_mean_exp(values: &[f64]) -> f64 {
     let max = maximum(values);
     if !max.is_finite() {
@@ -87,7 +88,7 @@ pub(super) fn log_mean_exp(values: &[f64]) -> f64 {
     max + (values.iter().map(|value| (value - max).exp()).sum::<f64>() / values.len() as f64).ln()
 }
 
-/// The largest value; not a number as soon as one is not.
+/// Returns the largest value, or NaN if any value is NaN.
 fn maximum(values: &[f64]) -> f64 {
     values.iter().fold(f64::NEG_INFINITY, |max, &value| if value > max || value.is_nan() { value } else { max })
 }

@@ -1,15 +1,15 @@
-//! The categorical kernel: how many layers differ, each weighed by its own lengthscale.
+//! The categorical kernel: the number of layers that differ, weighted by a lengthscale per layer.
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | n, Z | layers, symbols |
+//! | n, Z | number of layers, of symbols |
 //! | s | output scale |
 //! | l_i | lengthscale of layer i, at least 1e-6 |
 //! | u | free parameters: ln s, then ln(l_i - 1e-6) |
 //!
 //! k(a, b) = s exp(-(1/n) sum_i \[a_i != b_i\] / l_i): BoTorch's `CategoricalKernel` in GPyTorch's `ScaleKernel`.
-//! Points are encoded rows, on which \[a_i != b_i\] is a squared distance: (x_i - x'_i)^2 of bits, half the sum of
-//! (x_iz - x'_iz)^2 over z of one-hot columns. It then costs as little as the RBF kernel.
+//! Points are encoded rows, on which \[a_i != b_i\] is a squared distance: (x_i - x'_i)^2 for bits, and half the sum of
+//! (x_iz - x'_iz)^2 over z for one-hot columns. It is therefore computed by matrix products, like the RBF kernel.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -19,33 +19,33 @@ use crate::search::gp_bo::prior::LogNormal;
 /// The smallest lengthscale, as in GPyTorch's softplus constraint.
 const FLOOR: f64 = 1e-6;
 
-/// Exponentiated Hamming distance; its points are the rows of an N x n (bit) or N x n Z (one-hot) matrix.
+/// An exponential of the Hamming distance. Its points are the rows of an N x n (bit) or N x n Z (one-hot) matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::search::gp_bo) struct Categorical {
-    /// s, the variance of the latent function.
+    /// The variance of the latent function, s.
     pub(in crate::search::gp_bo) scale: f64,
-    /// One per layer.
+    /// The lengthscale of each layer, l_i (n).
     pub(in crate::search::gp_bo) lengthscales: Vec<f64>,
-    /// Densities of s and of every l_i. BoTorch has none.
+    /// Priors on s and on each l_i. BoTorch has none.
     pub(in crate::search::gp_bo) priors: Option<Priors>,
 }
 
-/// Densities of the hyperparameters of [`Categorical`].
+/// Priors on the hyperparameters of [`Categorical`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::search::gp_bo) struct Priors {
-    /// Of s.
+    /// The prior on s.
     pub(in crate::search::gp_bo) scale: LogNormal,
-    /// Of every l_i.
+    /// The prior on each l_i.
     pub(in crate::search::gp_bo) lengthscale: LogNormal,
 }
 
 impl Priors {
-    /// The density that the dimension-scaled prior of the RBF kernel is, on this kernel's lengthscales.
+    /// Returns the equivalent of the RBF kernel's dimension-scaled prior for this kernel's lengthscales.
     ///
-    /// An RBF kernel with lengthscale r on the columns of layer i is this kernel with l_i = r^2 / n, or 2 r^2 / n on
-    /// bits. Where r's logarithm has the term -v - (v - m)^2 / (2 t^2), v = ln r, its double w = 2v has the same term,
-    /// up to a constant, as -w - (w - 2m - 2t^2)^2 / (8 t^2). With m = sqrt2 + ln(n Z)/2 and t^2 = 3, the n cancels:
-    /// l_i ~ LogNormal(2 sqrt2 + ln Z + 6, 2 sqrt3). The prior of s has its mode at 1, the variance of the outcomes.
+    /// An RBF kernel with lengthscale r on the columns of layer i is this kernel with l_i = r^2 / n, or 2 r^2 / n for
+    /// bits. The log density of v = ln r contains -v - (v - m)^2 / (2 t^2). For w = 2v, the same term is, up to a
+    /// constant, -w - (w - 2m - 2t^2)^2 / (8 t^2). With m = sqrt2 + ln(n Z)/2 and t^2 = 3, the n cancels: l_i ~
+    /// LogNormal(2 sqrt2 + ln Z + 6, 2 sqrt3). The prior on s has its mode at 1, the variance of the outcomes.
     pub(in crate::search::gp_bo) fn dimension_scaled(symbols: usize) -> Self {
         let loc = 2.0 * 2f64.sqrt() + (symbols.max(2) as f64).ln() + 6.0;
         Self { scale: LogNormal { loc: 0.25, scale: 0.5 }, lengthscale: LogNormal { loc, scale: 2.0 * 3f64.sqrt() } }
@@ -53,12 +53,12 @@ impl Priors {
 }
 
 impl Categorical {
-    /// Equal lengthscales for n layers, without priors.
+    /// Creates a kernel with equal lengthscales for n layers, without priors.
     pub(in crate::search::gp_bo) fn uniform(layers: usize, scale: f64, lengthscale: f64) -> Self {
         Self { scale, lengthscales: vec![lengthscale; layers], priors: None }
     }
 
-    /// How many columns encode a layer, and the share of a mismatch that each of them sees.
+    /// Returns the number of columns that encode a layer, and the weight of a mismatch in each of them.
     fn layout(&self, points: &DMatrix<f64>) -> (usize, f64) {
         let columns = (points.ncols() / self.lengthscales.len().max(1)).max(1);
         (columns, if columns == 1 { 1.0 } else { 0.5 })

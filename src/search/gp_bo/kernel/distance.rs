@@ -8,7 +8,8 @@
 
 use nalgebra::{DMatrix, DVector};
 
-/// D between M rows and N others: M x N. Costs one matrix product, by |x - y|^2 = |x|^2 + |y|^2 - 2 x y.
+/// Returns D between M rows (M x d) and N others (N x d), of shape M x N. It takes one matrix product, by |x - y|^2 =
+/// |x|^2 + |y|^2 - 2 x y.
 pub(super) fn between(left: &DMatrix<f64>, right: &DMatrix<f64>, weights: &[f64]) -> DMatrix<f64> {
     let scaled = scale_columns(right, weights);
     let right_norms: Vec<_> = norms(right, &scaled);
@@ -22,7 +23,8 @@ pub(super) fn between(left: &DMatrix<f64>, right: &DMatrix<f64>, weights: &[f64]
     distances
 }
 
-/// `value` of D among N rows, exactly symmetric; D is exactly 0 on the diagonal.
+/// Returns `value(D)` for all pairs of N rows (N x d), of shape N x N and exactly symmetric. D is exactly 0 on the
+/// diagonal.
 pub(super) fn among(rows: &DMatrix<f64>, weights: &[f64], value: impl Fn(f64) -> f64) -> DMatrix<f64> {
     let mut matrix = between(rows, rows, weights);
     for j in 0..matrix.ncols() {
@@ -36,8 +38,8 @@ pub(super) fn among(rows: &DMatrix<f64>, weights: &[f64], value: impl Fn(f64) ->
     matrix
 }
 
-/// S_c = sum_ij G_ij (x_ic - x_jc)^2 for every column c and a symmetric N x N matrix G, in O(N^2 d) by one matrix
-/// product: S_c = 2 (sum_i g_i x_ic^2 - x_c' G x_c) with g the row sums of G.
+/// Returns S_c = sum_ij G_ij (x_ic - x_jc)^2 for every column c of `rows` (N x d) and a symmetric matrix G (N x N). It
+/// takes O(N^2 d) and one matrix product, by S_c = 2 (sum_i g_i x_ic^2 - x_c' G x_c), where g are the row sums of G.
 pub(super) fn spread(rows: &DMatrix<f64>, matrix: &DMatrix<f64>) -> Vec<f64> {
     let sums: DVector<f64> = matrix.column_sum();
     let product = matrix * rows;
@@ -55,7 +57,7 @@ fn scale_columns(rows: &DMatrix<f64>, weights: &[f64]) -> DMatrix<f64> {
     scaled
 }
 
-/// sum_c x_ic (w x)_ic of every row i.
+/// Returns sum_c x_ic (w x)_ic for every row i (N).
 fn norms(rows: &DMatrix<f64>, scaled: &DMatrix<f64>) -> Vec<f64> {
     let mut norms = vec![0.0; rows.nrows()];
     for (x, wx) in rows.column_iter().zip(scaled.column_iter()) {

@@ -16,39 +16,43 @@ use nalgebra::{DMatrix, DVector};
 
 /// A covariance function with its hyperparameters.
 ///
-/// An implementation is a value: hyperparameters inside, points outside. Fits see it through *free* parameters, any
-/// real numbers, typically logarithms of what is positive. Laws: `at(free())` is the kernel itself up to rounding;
-/// matrices are symmetric and positive semidefinite; `pull_back` and the slopes of `log_prior` are derivatives with
-/// respect to the free parameters.
+/// Points are passed to the methods, so an implementation holds hyperparameters only. Fits change them through *free*
+/// parameters, which may be any real numbers: typically the logarithms of positive hyperparameters.
+///
+/// Laws:
+/// - `at(free())` is the kernel itself, up to rounding;
+/// - covariance matrices are symmetric and positive semidefinite;
+/// - `pull_back` and the slopes of `log_prior` are derivatives with respect to the free parameters.
 pub(super) trait Kernel: Sized {
-    /// N points as the kernel wants them: rows of a matrix, or precomputed covariances of several components.
+    /// N points in the form that the kernel needs, such as the rows of a matrix.
     type Points;
 
-    /// How many points these are, N.
+    /// Returns the number of points, N.
     fn count(points: &Self::Points) -> usize;
 
-    /// The free parameters.
+    /// Returns the free parameters.
     fn free(&self) -> Vec<f64>;
 
-    /// The kernel with these free parameters, as many as [`free`](Self::free) has.
+    /// Returns the kernel with these free parameters, which must be as many as [`free`](Self::free) returns.
     fn at(&self, free: &[f64]) -> Self;
 
-    /// The N x N covariance of the latent function, exactly symmetric.
+    /// Returns the covariance of the latent function at N points (N x N), exactly symmetric.
     fn gram(&self, points: &Self::Points) -> DMatrix<f64>;
 
-    /// The M x N covariance between M points and N others.
+    /// Returns the covariance between M points and N others (M x N).
     fn cross(&self, left: &Self::Points, right: &Self::Points) -> DMatrix<f64>;
 
-    /// The diagonal of [`gram`](Self::gram), without the rest.
+    /// Returns the diagonal of [`gram`](Self::gram) (N) without computing the rest.
     fn variances(&self, points: &Self::Points) -> DVector<f64>;
 
-    /// sum_ij W_ij dK_ij/dfree_k for every k, for symmetric weights W and K = `gram(points)`.
+    /// Returns sum_ij W_ij dK_ij/dfree_k for every free parameter k. `gram` is K = `gram(points)`, `weights` is a
+    /// symmetric W; both are N x N.
     fn pull_back(&self, points: &Self::Points, gram: &DMatrix<f64>, weights: &DMatrix<f64>) -> Vec<f64>;
 
-    /// The hyperparameters by name.
+    /// Returns the hyperparameters with their names.
     fn describe(&self) -> Vec<(String, f64)>;
 
-    /// The log density of the hyperparameters and its slopes with respect to the free parameters.
+    /// Returns the log density of the priors and its derivatives with respect to the free parameters.
     fn log_prior(&self) -> (f64, Vec<f64>);
 }
 

@@ -2,13 +2,13 @@
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | d | columns |
+//! | d | number of columns |
 //! | l_c | lengthscale of column c, at least 0.025 |
 //! | u_c | free parameter, ln(l_c - 0.025) |
 //!
 //! k(x, x') = exp(-1/2 sum_c (x_c - x'_c)^2 / l_c^2), without an output scale, and l_c ~ LogNormal(sqrt2 + ln(d)/2,
-//! sqrt3): Hvarfner et al. 2024, arXiv 2402.02229; BoTorch's `get_covar_module_with_dim_scaled_prior`.
-//! Priors are densities in l, whichever variables a fit moves.
+//! sqrt3): Hvarfner et al. 2024, arXiv 2402.02229; BoTorch's `get_covar_module_with_dim_scaled_prior`. Priors are
+//! densities in l, whatever variables the fit uses.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -20,24 +20,25 @@ const FLOOR: f64 = 0.025;
 
 const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
 
-/// RBF with automatic relevance determination; its points are the rows of an N x d matrix.
+/// The RBF kernel with automatic relevance determination. Its points are the rows of an N x d matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::search::gp_bo) struct Rbf {
-    /// One per column, above 0.025 where a fit starts.
+    /// The lengthscale of each column (d). Above 0.025 at the start of a fit.
     pub(in crate::search::gp_bo) lengthscales: Vec<f64>,
 }
 
 impl Rbf {
-    /// Equal lengthscales for d columns: `factor` times the mode of their prior, which is 0.2047 sqrt(d).
+    /// Creates a kernel with equal lengthscales for d columns: `factor` times the mode of their prior, which is 0.2047
+    /// sqrt(d).
     pub(in crate::search::gp_bo) fn scaled(columns: usize, factor: f64) -> Self {
         Self { lengthscales: vec![(factor * prior(columns).mode()).max(2.0 * FLOOR); columns] }
     }
 
-    /// The same, each multiplied by a factor of its own between 1/`spread` and `spread`.
+    /// Multiplies each lengthscale by a different factor between 1/`spread` and `spread`.
     ///
-    /// Two one-hot columns that together are always 1 have equal slopes wherever their lengthscales are equal: a fit
-    /// that starts there keeps them equal and may stay on a saddle. The factors are the golden ratio's multiples
-    /// modulo 1, so that neighbours differ and nothing is drawn.
+    /// If two one-hot columns always sum to 1 and have equal lengthscales, their slopes are equal too. A fit that
+    /// starts there keeps them equal and may stay at a saddle point. The factors are multiples of the golden ratio
+    /// modulo 1, so that neighbouring columns differ without random numbers.
     pub(in crate::search::gp_bo) fn spread(mut self, spread: f64) -> Self {
         for (column, l) in self.lengthscales.iter_mut().enumerate() {
             let position = (column as f64 * GOLDEN_RATIO).fract();

@@ -1,4 +1,4 @@
-//! Kernels from outside: a covariance of two sequences, fitted like ours.
+//! User-defined kernels: a covariance of two sequences, fitted like the built-in ones.
 
 use std::{fmt, sync::Arc};
 
@@ -7,19 +7,20 @@ use nalgebra::{DMatrix, DVector};
 use super::Kernel;
 use crate::space::Architecture;
 
-/// A covariance function of sequences, for [`GpBo::with_kernel`](crate::search::GpBo::with_kernel).
+/// A user-defined covariance function of sequences, for [`GpBo::with_kernel`](crate::search::GpBo::with_kernel).
 ///
-/// Hyperparameters are *free*: any real numbers, typically logarithms of what is positive. A fit moves them from
-/// [`start`](Self::start) to where the posterior density is highest; derivatives are finite differences, so that an
-/// implementation states values alone. Outcomes are standardised: their variance is 1.
+/// Hyperparameters are *free*: they may be any real numbers, typically the logarithms of positive hyperparameters. A
+/// fit starts at [`start`](Self::start) and maximises the posterior density. Derivatives are finite differences, so an
+/// implementation provides values only. Outcomes are standardised: their variance is 1.
 ///
-/// LAWS: a function of its arguments; symmetric; every matrix of covariances is positive semidefinite, at the start and
-/// around it; finite. `testkit::kernel` checks them.
+/// Laws, checked by `testkit::kernel`:
+/// - a covariance depends on the arguments alone, is finite, and is symmetric in the two sequences;
+/// - at the start and around it, every matrix of covariances is positive semidefinite.
 ///
 /// ```
 /// use composer_nas::{prelude::*, search::SequenceKernel};
 ///
-/// /// Sequences are alike that have equally many layers of attention.
+/// /// Sequences are similar if they have a similar number of attention layers.
 /// #[derive(Debug)]
 /// struct Share;
 ///
@@ -41,29 +42,29 @@ use crate::space::Architecture;
 /// # assert!(searcher.fingerprint().contains("kernel=share"));
 /// ```
 pub trait SequenceKernel: fmt::Debug + Send + Sync {
-    /// Name and settings: what a resumed search compares.
+    /// Returns the name and settings. A journal can be continued only with the same fingerprint.
     fn fingerprint(&self) -> String;
 
-    /// The free hyperparameters at which a fit starts; none by default.
+    /// Returns the free hyperparameters at which a fit starts. None by default.
     fn start(&self) -> Vec<f64> {
         Vec::new()
     }
 
-    /// The covariance of two sequences; `free` is as long as [`start`](Self::start).
+    /// Returns the covariance of two sequences. `free` has the length of [`start`](Self::start).
     fn covariance(&self, free: &[f64], left: &Architecture, right: &Architecture) -> f64;
 
-    /// The log density of the free hyperparameters, up to a constant. By default each is normal around its start, with
-    /// a standard deviation of 2.
+    /// Returns the log density of the free hyperparameters, up to a constant. By default, each is normal around its
+    /// start with a standard deviation of 2.
     fn log_prior(&self, free: &[f64]) -> f64 {
         let distance = |(at, start): (&f64, f64)| (at - start).powi(2);
         -free.iter().zip(self.start()).map(distance).sum::<f64>() / 8.0
     }
 }
 
-/// Half the step of a finite difference.
+/// Half the step of the central finite difference.
 const STEP: f64 = 1e-5;
 
-/// A [`SequenceKernel`] with its hyperparameters; its points are the sequences themselves.
+/// A [`SequenceKernel`] with its hyperparameters. Its points are the sequences themselves.
 #[derive(Clone, Debug)]
 pub(in crate::search::gp_bo) struct Given {
     kernel: Arc<dyn SequenceKernel>,
@@ -71,13 +72,13 @@ pub(in crate::search::gp_bo) struct Given {
 }
 
 impl Given {
-    /// The kernel at its start.
+    /// Creates the kernel at its start.
     pub(in crate::search::gp_bo) fn start(kernel: Arc<dyn SequenceKernel>) -> Self {
         let free = kernel.start();
         Self { kernel, free }
     }
 
-    /// The values of `of` above and below these hyperparameters, along the `k`-th.
+    /// Returns `of` with the `k`-th hyperparameter increased and decreased by [`STEP`].
     fn around<T>(&self, k: usize, of: impl Fn(&Self) -> T) -> [T; 2] {
         [STEP, -STEP].map(|step| {
             let mut moved = self.clone();

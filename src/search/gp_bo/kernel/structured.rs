@@ -1,17 +1,19 @@
-//! The structured kernel: a sum over the ways in which layers may matter.
+//! The structured kernel: a sum of linear kernels, one for each way in which layers may matter, and a kernel of the
+//! Hamming distance.
 //!
 //! | symbol | meaning |
 //! |---|---|
 //! | Phi_b | features of block b, d x N, see [`Term`] |
 //! | s_b | variance that block b explains |
-//! | s, l | variance and range of everything else |
+//! | s, l | variance and range of the Hamming term |
 //! | H(x, y) | share of layers that differ |
-//! | u | free parameters: ln s_b for every block, ln s, ln l |
+//! | u | free parameters: ln s_b for every block, then ln s, ln l |
 //!
 //! `k(x, y) = sum_b s_b phi_b(x)' phi_b(y) + s exp(-H(x, y) / l)`. Linear kernels on blocks of features are additive
 //! models (Duvenaud et al. 2011, arXiv 1112.4394) with automatic relevance determination by block: the fit finds how
-//! much each explains, and those that explain nothing vanish. The last term is the transformed overlap kernel (Wan et
-//! al. 2021, CASMOPOLITAN, arXiv 2102.07188): it keeps the process universal, so that no function is excluded.
+//! much each block explains, and the variance of a block that explains nothing goes to zero. The last term is the
+//! transformed overlap kernel (Wan et al. 2021, CASMOPOLITAN, arXiv 2102.07188). It keeps the process universal: no
+//! function is excluded.
 
 use std::cell::OnceCell;
 
@@ -20,17 +22,17 @@ use nalgebra::{DMatrix, DVector};
 use super::Kernel;
 use crate::search::gp_bo::features::{Described, Term, linear};
 
-/// Log-normal priors, as densities of the logarithm: location and scale.
+/// Log-normal priors as (location, scale), as densities of the logarithm.
 const BLOCK_PRIOR: (f64, f64) = (-3.0, 1.5);
 const REST_PRIOR: (f64, f64) = (-1.5, 1.5);
 const RANGE_PRIOR: (f64, f64) = (-std::f64::consts::LN_2, 0.7);
 
-/// Additive in the blocks of features, with a remainder.
+/// The kernel: additive in the blocks of features, with the Hamming term as a remainder.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::search::gp_bo) struct Structured {
-    /// Every term with features and its s_b.
+    /// Each term that has features, with its s_b.
     blocks: Vec<(Term, f64)>,
-    /// What [`Term::Distance`] adds.
+    /// The Hamming term, if [`Term::Distance`] is used.
     rest: Option<Rest>,
 }
 
@@ -42,20 +44,20 @@ struct Rest {
     range: f64,
 }
 
-/// Described sequences.
+/// The points of the kernel: N sequences by their features and codes.
 #[derive(Clone, Debug)]
 pub(in crate::search::gp_bo) struct Sequences {
-    /// Phi_b of every block, d x N.
+    /// Phi_b of each block (d x N).
     features: Vec<DMatrix<f64>>,
-    /// One-hot codes, n Z x N, from which H follows.
+    /// One-hot codes (n Z x N), from which H is computed.
     codes: DMatrix<f64>,
     layers: usize,
-    /// Phi_b' Phi_b of every block, and n H: what a fit uses at every step.
+    /// Phi_b' Phi_b of each block (N x N) and n H (N x N): constant during a fit, so computed once.
     among: OnceCell<(Vec<DMatrix<f64>>, DMatrix<f64>)>,
 }
 
 impl Sequences {
-    /// Described sequences, with codes below `symbols`.
+    /// Creates points from features and codes. All codes must be below `symbols`.
     pub(in crate::search::gp_bo) fn new(Described { features, codes }: Described, symbols: usize) -> Self {
         let layers = codes.first().map_or(0, Vec::len);
         let mut one_hot = DMatrix::zeros(layers * symbols, codes.len());
@@ -65,7 +67,7 @@ impl Sequences {
         Self { features, codes: one_hot, layers, among: OnceCell::new() }
     }
 
-    /// Layers that differ between two sets, M x N.
+    /// Returns the number of layers that differ, between M points and N others (M x N).
     fn differing(&self, other: &Self) -> DMatrix<f64> {
         let mut differing = self.codes.transpose() * &other.codes;
         differing.apply(|same| *same = self.layers as f64 - *same);
@@ -73,14 +75,14 @@ impl Sequences {
     }
 
     fn among(&self) -> &(Vec<DMatrix<f64>>, DMatrix<f64>) {
-        // nalgebra multiplies fast where nothing is transposed.
+        // nalgebra is fast only for products without a transposed view.
         let product = |features: &DMatrix<f64>| features.transpose() * features;
         self.among.get_or_init(|| (self.features.iter().map(product).collect(), self.differing(self)))
     }
 }
 
 impl Structured {
-    /// Where fits start: every block a little, the rest some.
+    /// Creates the kernel at which fits start: each variance at the location of its prior.
     pub(in crate::search::gp_bo) fn start(terms: &[Term]) -> Self {
         let rest = Rest { variance: REST_PRIOR.0.exp(), range: RANGE_PRIOR.0.exp() };
         Self {
@@ -94,7 +96,7 @@ impl Structured {
         self.blocks.iter().map(|_| BLOCK_PRIOR).chain(rest.into_iter().flatten())
     }
 
-    /// The last term, from the numbers of layers that differ.
+    /// Returns the Hamming term for a matrix of numbers of differing layers.
     fn rest_of(&self, differing: &DMatrix<f64>, layers: usize) -> DMatrix<f64> {
         let Some(rest) = self.rest else { return DMatrix::zeros(differing.nrows(), differing.ncols()) };
         let covariances = rest.covariances(layers);
@@ -103,13 +105,13 @@ impl Structured {
 }
 
 impl Rest {
-    /// s exp(-H / l) for every number of layers that may differ.
+    /// Returns s exp(-H / l) for 0 to `layers` differing layers.
     fn covariances(self, layers: usize) -> Vec<f64> {
         (0..=layers).map(|differing| self.variance * (-share(differing, layers) / self.range).exp()).collect()
     }
 }
 
-/// H.
+/// Returns H.
 fn share(differing: usize, layers: usize) -> f64 {
     differing as f64 / layers.max(1) as f64
 }
@@ -128,7 +130,7 @@ impl Kernel for Structured {
     }
 
     fn at(&self, free: &[f64]) -> Self {
-        // Bounds that no sensible fit reaches keep exponentials finite.
+        // These bounds are far beyond any sensible fit and keep exponentials finite.
         let mut values = free.iter().map(|u| u.clamp(-40.0, 40.0).exp());
         let mut next = || values.next().unwrap_or(1.0);
         let blocks = self.blocks.iter().map(|&(term, _)| (term, next())).collect();
@@ -147,7 +149,7 @@ impl Kernel for Structured {
     fn cross(&self, left: &Sequences, right: &Sequences) -> DMatrix<f64> {
         let mut cross = self.rest_of(&left.differing(right), left.layers);
         for ((&(_, weight), left), right) in self.blocks.iter().zip(&left.features).zip(&right.features) {
-            // A block that explains nothing is not worth its product.
+            // Skip the product of a block that explains nothing.
             if weight > NEGLIGIBLE {
                 cross.gemm(weight, &left.transpose(), right, 1.0);
             }
@@ -201,7 +203,7 @@ impl Kernel for Structured {
     }
 }
 
-/// A variance this small, on the standardised scale, changes no proposal.
+/// Variances below this, on the standardised scale, do not change any proposal.
 const NEGLIGIBLE: f64 = 1e-7;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What acquisition functions of several objectives stand on: baseline, reference point, units.
+//! The data behind acquisition functions of several objectives: baseline, reference point, units.
 
 use std::collections::HashSet;
 
@@ -16,38 +16,39 @@ use crate::{
     study::{by_room, reference},
 };
 
-/// Samples behind the choice of the baseline, fewer for many points.
+/// Number of joint samples for the choice of the baseline; fewer for many points.
 const PRUNE_DRAWS: usize = 512;
-/// Sequences from which the range of known costs is learnt, beside the observed ones.
+/// Number of sequences from which the range of known costs is estimated, in addition to the observed ones.
 const RANGE_DRAWS: usize = 128;
 
-/// Cells of the space of outcomes that a baseline makes at most.
+/// The maximum number of cells into which a baseline divides the space of outcomes.
 const CELLS: f64 = 262_144.0;
 
-/// Mean and covariance of a process at some points.
+/// Mean (b) and covariance (b x b) of a model at b points.
 type Moments = (DVector<f64>, DMatrix<f64>);
 
-/// What acquisition functions stand on: the baseline, which may be on the front or is pending.
+/// The data of an acquisition function. The baseline are the b points that are pending or may be on the front.
 pub(super) struct Ground<K: Kernel> {
     pub(super) reference: Vec<f64>,
-    /// Known objectives of every point of the baseline, in units.
+    /// The known objectives of each point of the baseline, in units.
     pub(super) known: Vec<Vec<f64>>,
-    /// Mean and covariance of every process at the baseline.
+    /// Mean and covariance of each model at the baseline.
     pub(super) posteriors: Vec<Moments>,
     pub(super) points: K::Points,
-    /// The whitened covariance of the baseline with the observations for every process.
+    /// For each model: the covariance of the baseline with the observations, in whitened coordinates (b x N).
     pub(super) white: Vec<DMatrix<f64>>,
-    /// What known costs are divided by.
+    /// The units by which known costs are divided.
     pub(super) units: Vec<f64>,
 }
 
-/// Known costs in units.
+/// Returns known costs in these units.
 pub(super) fn scaled(known: &[f64], units: &[f64]) -> Vec<f64> {
     known.iter().zip(units).map(|(value, unit)| value / unit).collect()
 }
 
 impl<K: Kernel + Clone> Several<'_, K> {
-    /// The sequences that are likely to be within all bounds, of those that have costs.
+    /// Returns the sequences that have costs and satisfy all bounds with a probability of at least 1/2, each with its
+    /// known objectives.
     pub(super) fn likely(&self, sequences: Vec<Architecture>) -> Result<Vec<(Architecture, Vec<f64>)>, GpError> {
         if sequences.is_empty() {
             return Ok(Vec::new());
@@ -64,7 +65,8 @@ impl<K: Kernel + Clone> Several<'_, K> {
         Ok(inside.filter_map(|(_, sequence)| self.known(&sequence).map(|known| (sequence, known))).collect())
     }
 
-    /// Posterior means and known values of these, objective by objective.
+    /// Returns the outcomes of these sequences: one list per sequence, with the posterior mean or the known value of
+    /// each objective.
     pub(super) fn outcomes(&self, seen: &[(Architecture, Vec<f64>)]) -> Result<Vec<Vec<f64>>, GpError> {
         if seen.is_empty() {
             return Ok(Vec::new());
@@ -81,12 +83,12 @@ impl<K: Kernel + Clone> Several<'_, K> {
         Ok((0..seen.len()).map(|at| self.objectives.iter().map(|source| value(at, source)).collect()).collect())
     }
 
-    /// Mean, covariance and whitened covariance of every process at the same points.
+    /// Returns the mean and covariance of each model at these points.
     pub(super) fn posteriors(&self, points: &K::Points) -> Result<Vec<Moments>, GpError> {
         (0..self.models()).map(|model| self.surrogate(model).predict(points)).collect()
     }
 
-    /// What an acquisition function is made of.
+    /// Computes the data of an acquisition function.
     pub(super) fn ground(&self, rng: &mut Rng) -> Result<Ground<K>, GpError> {
         let observed = self.likely(self.primary.distinct().to_vec())?;
         let mut baseline = self.spread(self.survivors(&observed, rng)?)?;
@@ -109,7 +111,7 @@ impl<K: Kernel + Clone> Several<'_, K> {
         Ok(Ground { reference, known, posteriors, points, white, units })
     }
 
-    /// Those of the observed sequences that are on the front in some joint sample.
+    /// Returns the observed sequences that are on the front of at least one joint sample.
     fn survivors(
         &self,
         observed: &[(Architecture, Vec<f64>)],
@@ -132,7 +134,8 @@ impl<K: Kernel + Clone> Several<'_, K> {
         Ok(surviving(&objectives)?.into_iter().map(|at| observed[at].clone()).collect())
     }
 
-    /// As many of the baseline as its cells allow, whose number is a power of it: those with the most room around them.
+    /// Returns as many points of the baseline as the limit on cells allows: those with the most room around them. The
+    /// number of cells grows as a power of the number of points.
     fn spread(&self, baseline: Vec<(Architecture, Vec<f64>)>) -> Result<Vec<(Architecture, Vec<f64>)>, GpError> {
         let others = self.objectives.len().saturating_sub(1);
         let most = CELLS.powf(1.0 / others as f64) as usize;
@@ -146,7 +149,7 @@ impl<K: Kernel + Clone> Several<'_, K> {
         Ok(kept.into_iter().map(|at| baseline[at].clone()).collect())
     }
 
-    /// Known costs of some sequences of the space, observed ones among them.
+    /// Returns the known costs of the observed sequences and of some drawn from the space.
     fn costs_around(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Vec<Vec<f64>> {
         if self.costs.is_empty() {
             return Vec::new();
@@ -156,7 +159,7 @@ impl<K: Kernel + Clone> Several<'_, K> {
         observed.iter().map(|(_, known)| known.clone()).chain(drawn).collect()
     }
 
-    /// The range of every known objective, by which it is divided.
+    /// Returns the unit of each known objective: its range.
     fn units(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Vec<f64> {
         let around = self.costs_around(observed, rng);
         let range = |cost: usize| {
@@ -167,12 +170,13 @@ impl<K: Kernel + Clone> Several<'_, K> {
         (0..self.costs.len()).map(range).collect()
     }
 
-    /// A point that is worse than all that was seen, also in known costs of what was not observed.
+    /// Returns a reference point that is worse than all observed outcomes, and worse in known costs than the drawn
+    /// sequences too.
     fn reference(&self, observed: &[(Architecture, Vec<f64>)], rng: &mut Rng) -> Result<Vec<f64>, GpError> {
         let around = self.costs_around(observed, rng);
         let known = reference(&around);
         let seen = reference(&self.outcomes(observed)?);
-        // Of nothing within the bounds: two standard deviations below the mean.
+        // If nothing observed satisfies the bounds: two standard deviations below the mean.
         let of = |(at, source): (usize, &Source)| match *source {
             Source::Model(_) => seen.as_ref().map_or(-2.0, |seen| seen[at]),
             Source::Cost(cost) => known.as_ref().map_or(0.0, |known| known[cost]),

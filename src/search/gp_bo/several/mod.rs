@@ -1,12 +1,11 @@
-//! Proposals for several objectives, and for bounds: one process per noisy measure, known costs exactly.
+//! The models of a study with several objectives or bounds: one Gaussian process per noisy measure; known costs are
+//! used exactly.
 
 mod ground;
-mod outliers;
 
 use std::collections::HashSet;
 
 use ground::{Ground, scaled};
-use outliers::winsorised;
 
 use super::{
     AcquisitionFunction, GpError,
@@ -18,6 +17,7 @@ use super::{
     kernel::Kernel,
     maximise::{Found, Maximiser},
     outcomes::Outcomes,
+    outliers::raised_to_a_bound,
     proposer::{Encode, Plan, Process, Proposed, Proposer, fitted},
     surrogate::{Marginals, Surrogate},
 };
@@ -28,45 +28,45 @@ use crate::{
     study::{Bound, Direction, Measure, Observation, Study, non_dominated},
 };
 
-/// Base samples where two objectives or more are noisy, or two or more are known: BoTorch's number.
+/// Number of base samples if two or more objectives are noisy, or two or more are known: as in BoTorch.
 const FEW_SAMPLES: usize = 128;
-/// Compromises from which the acquisition is climbed.
+/// Number of incumbents from which the acquisition function is maximised.
 const INCUMBENTS: usize = 12;
 
-/// Processes fitted to a study of several objectives or with bounds.
+/// Models fitted to a study with several objectives or bounds.
 pub(super) struct Several<'a, K: Kernel> {
     study: &'a Study,
     encode: Encode<'a, K>,
-    /// The process of the goal's score.
+    /// The model of the goal's score.
     primary: Proposer<'a, K>,
-    /// Those of the other scores.
+    /// The models of the other scores.
     others: Vec<Model<K>>,
     objectives: Vec<Source>,
     limits: Vec<ScoreLimit>,
-    /// Positions of the costs that are objectives among the goal's costs, and their directions.
+    /// The costs that are objectives: their positions among the costs of the goal, and their directions.
     costs: Vec<(usize, Direction)>,
     plan: Plan,
 }
 
-/// A process of one score.
+/// The model of one score.
 struct Model<K: Kernel> {
     score: String,
-    /// How its outcomes were turned.
+    /// The direction by which its outcomes were oriented.
     direction: Direction,
     surrogate: Surrogate<K>,
     notice: Option<String>,
 }
 
-/// Where an objective comes from.
+/// The source of an objective.
 #[derive(Clone, Copy)]
 enum Source {
-    /// Number of the process.
+    /// The model with this index.
     Model(usize),
-    /// Number among the costs that are objectives.
+    /// The cost with this index among those that are objectives.
     Cost(usize),
 }
 
-/// A bound on a score, on the standardised scale of its process: at least `least`, times `sign`.
+/// A bound on a score, on the standardised scale of its model: at least `least`, times `sign`.
 struct ScoreLimit {
     model: usize,
     least: f64,
@@ -85,10 +85,10 @@ enum Function {
 }
 
 impl<'a, K: Kernel + Clone> Several<'a, K> {
-    /// Fits a process to every score that the goal names.
+    /// Fits a model to each score that the goal names.
     ///
     /// # Errors
-    /// [`GpError`] when nothing is observed, a process cannot be made, or a known cost is missing.
+    /// [`GpError`] if nothing is observed, a model cannot be fitted, or a known cost is missing.
     pub(super) fn new(
         study: &'a Study,
         encode: impl Fn() -> Encode<'a, K>,
@@ -96,7 +96,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         plan: Plan,
     ) -> Result<Self, GpError> {
         let goal = study.goal();
-        let primary = Proposer::of_values(study, encode(), starts, plan, winsorised)?;
+        let primary = Proposer::of_values(study, encode(), starts, plan, raised_to_a_bound)?;
         let names = goal.costs();
         let mut several = Self {
             study,
@@ -131,7 +131,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         Ok(several)
     }
 
-    /// Number of the process of this score, fitted where there is none yet.
+    /// Returns the index of the model of this score, which is fitted if it does not exist yet.
     fn model(&mut self, score: &str, direction: Direction, starts: &[Hyper<K>]) -> Result<usize, GpError> {
         if score == self.study.goal().score {
             return Ok(0);
@@ -145,7 +145,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let sequences: Vec<_> = seen.iter().map(|seen| seen.trial.architecture.clone()).collect();
         let goal = self.study.goal();
         let error = |seen: &Observation<'_>| seen.report.noise_of(score, goal).filter(|_| self.plan.standard_errors);
-        let outcomes = Outcomes { values: winsorised(values), errors: seen.iter().map(error).collect() };
+        let outcomes = Outcomes { values: raised_to_a_bound(values), errors: seen.iter().map(error).collect() };
         let (surrogate, notice) = fitted(&self.encode, &sequences, &outcomes, starts, self.plan)?;
         self.others.push(Model { score: score.into(), direction, surrogate, notice });
         Ok(self.others.len())
@@ -166,14 +166,14 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         self.others.len() + 1
     }
 
-    /// The known objectives of a sequence, larger better; `None` where it has no costs.
+    /// Returns the known objectives of a sequence, oriented so that larger is better, or `None` if it has no costs.
     fn known(&self, sequence: &Architecture) -> Option<Vec<f64>> {
         let costs = self.study.cost_values(sequence).ok()?;
         Some(self.costs.iter().map(|&(at, direction)| direction.orient(costs[at])).collect())
     }
 
-    /// The logarithm of the probability that a sequence is within the bounds on scores, from the moments of every
-    /// process.
+    /// Returns the logarithm of the probability that a sequence satisfies the bounds on scores. `moments` are the mean
+    /// and variance of each model at the sequence.
     fn ln_feasible(&self, moments: &[(f64, f64)]) -> f64 {
         let within = |limit: &ScoreLimit| {
             let (mean, variance) = moments[limit.model];
@@ -197,7 +197,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         Ok(Acquisition { function, ground })
     }
 
-    /// qLogNEHVI for batches of `q`.
+    /// Returns qLogNEHVI for batches of `q`.
     fn general(&self, ground: &Ground<K>, q: usize, rng: &mut Rng) -> Result<QLogNehvi, GpError> {
         let width = ground.known.len() + q;
         let objective = |source: &Source| match *source {
@@ -210,7 +210,8 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         Ok(QLogNehvi::new(self.objectives.iter().map(objective).collect(), &ground.reference)?)
     }
 
-    /// The observed sequences whose expected outcomes are the best compromises.
+    /// Returns the observed sequences whose expected outcomes are on the front, those with the most room around them
+    /// first.
     fn incumbents(&self) -> Result<Vec<Architecture>, GpError> {
         let observed = self.likely(self.primary.distinct().to_vec())?;
         let outcomes = self.outcomes(&observed)?;
@@ -263,7 +264,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         Ok(values)
     }
 
-    /// The sequence that promises most and is not to be avoided.
+    /// Returns the sequence with the largest acquisition value that is not in `avoid`.
     fn maximise(
         &self,
         acquisition: &Acquisition<K>,
@@ -274,7 +275,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let options = self.plan.options;
         let maximiser = Maximiser { space: self.study.space(), avoid, incumbents: &incumbents, options };
         Ok(match maximiser.try_run(rng, |batch| self.score(acquisition, batch))? {
-            // Nothing can improve: what is left within the bounds is as good as anything else.
+            // If no sequence can improve the front, draw among those left within the bounds.
             Some(found) if found.found == Found::Random => Unknown::new(self.study).draw(rng),
             found => found.map(|found| found.architecture),
         })

@@ -1,22 +1,21 @@
 //! The trainer: learning, determinism, outcomes, clipping, AdamW.
-#![cfg(feature = "flex")]
 
 use std::ops::ControlFlow;
 
-use burn::{
-    module::{Module, ModuleVisitor, Param},
-    optim::GradientsParams,
-    tensor::{Device, Int, Tensor},
-};
-use composer_nas::{
-    Seed,
+use crate::{
     dims::{Dims, InitScheme},
     model::{HybridLm, ModelSpec, Network},
     primitive::Primitives,
+    seed::Seed,
     train::{
         AdamWConfig, DivergedQuantity, Evaluation, IGNORE, LrSchedule, Outcome, Precision, Progress, Step, TokenBatch,
         TrainConfig, TrainError, Trained, Trainer, clip_global_norm, cross_entropy, predict, train,
     },
+};
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{Device, Int, Tensor},
 };
 use rand::RngExt;
 
@@ -226,7 +225,7 @@ fn batches_that_do_not_fit_are_errors() {
     assert!(matches!(attempt(beyond), Err(TrainError::Batch { step: 0, .. })));
     let progress = &mut |_: &Progress| ControlFlow::Continue(());
     let failed = train(model(1), &config(2), &mut |_| Err("no such file".into()), &mut evaluate, progress);
-    assert!(composer_nas::text::causes(&failed.unwrap_err()).contains("no such file"));
+    assert!(crate::text::causes(&failed.unwrap_err()).contains("no such file"));
 }
 
 /// Model, gradients and their values, flat.
@@ -356,7 +355,7 @@ fn sixteen_bits_learn_what_thirty_two_do() {
     };
     let wide = history(Precision::Single);
     let narrow = history(Precision::BFloat16);
-    let last = |history: &[composer_nas::train::Point]| history.last().unwrap().evaluation;
+    let last = |history: &[crate::train::Point]| history.last().unwrap().evaluation;
     assert!(last(&wide).accuracy > 0.95 && last(&narrow).accuracy > 0.95, "{wide:?} {narrow:?}");
     assert_ne!(last(&wide).loss, last(&narrow).loss);
     // The first points differ by the rounding of activations, some 2^-8.

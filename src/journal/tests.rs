@@ -1,10 +1,8 @@
 //! The journal survives cuts at every byte, other processes, other versions and other setups.
 
-mod toy;
-
 use std::{fs, path::Path};
 
-use composer_nas::{
+use crate::{
     journal::{self, Journal, JournalError, Setup},
     prelude::*,
     primitive::PrimitiveId,
@@ -12,9 +10,13 @@ use composer_nas::{
     text,
 };
 
+fn space() -> SearchSpace {
+    SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6).unwrap()
+}
+
 fn setup() -> Setup {
     Setup {
-        space: toy::space(),
+        space: space(),
         primitives: [(Symbol::ATTENTION, PrimitiveId::new("attention").unwrap())].into(),
         goal: Goal::default(),
         costs: None,
@@ -183,7 +185,7 @@ fn another_setup_is_refused_and_named() {
     let stopping = Some("median".into());
     let error = Journal::open(&path, &Setup { stopping, ..setup() }).unwrap_err().to_string();
     assert!(error.contains("stopping was none, is median"), "{error}");
-    let space = toy::space().pin(0, Symbol::ATTENTION).unwrap();
+    let space = space().pin(0, Symbol::ATTENTION).unwrap();
     let error = Journal::open(&path, &Setup { space, ..setup() }).unwrap_err().to_string();
     assert!(error.contains("space"), "{error}");
     let primitives = [(Symbol::ATTENTION, PrimitiveId::new("other_attention").unwrap())].into();
@@ -294,4 +296,17 @@ fn the_text_survives_readers_of_other_languages() {
         });
         assert_eq!(expanded.collect::<String>(), trial.architecture.letters());
     }
+}
+
+#[test]
+fn a_journal_of_an_earlier_release_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.jsonl");
+    let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/old_files/plain.jsonl");
+    fs::copy(&stored, &path).unwrap();
+    let (setup, study) = journal::read(&stored).unwrap();
+    let (journal, opened) = Journal::open(&path, &setup).unwrap();
+    let notices = journal.notices();
+    assert!(notices.len() == 1 && notices[0].contains("began with composer-nas 0.1.0"), "{notices:?}");
+    assert_eq!(opened, study);
 }
