@@ -346,7 +346,7 @@ mod tests {
         );
         let figure = damages(&known).unwrap();
         assert_eq!(figure.csv.lines().nth(1).unwrap(), "1,S,0.5");
-        assert!(figure.caption.contains("0.001 to 0.5 nats"), "{}", figure.caption);
+        assert!(figure.caption.contains("0.0010 to 0.5000 nats"), "{}", figure.caption);
         assert!(quality(&[], "bytes").is_err());
     }
 }

@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(evaluator(r#"mad {"name":"quick","dims":{}}"#), Some(mad.clone()));
         let matched = evaluator(r#"cycle to 9 body parameters at {}: mad {"name":"quick","dims":{}}"#);
         assert_eq!(matched, Some(mad + ", with candidates of equal size"));
-        assert_eq!(evaluator(r#"program "mad", version """#), Some("a command".into()));
+        assert_eq!(evaluator(r#"program "mad", version """#), Some("a program".into()));
         assert_eq!(evaluator("nomad {}"), None);
     }
 
