@@ -1,8 +1,8 @@
 //! The main job: from a search space to a hybrid architecture of Llama's size.
 //!
 //! `cargo run --release --example search` searches six layers of attention and SwiGLU on the MAD tasks, merges the best
-//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything is written to `runs/<name>/`. The
-//! same command again resumes the run; `--help` lists what can be changed.
+//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything is written to `runs/<name>/`.
+//! The same command again resumes the run; `--help` lists what can be changed.
 
 #[path = "search/evaluator.rs"]
 mod evaluator;

@@ -59,8 +59,8 @@ pub fn best() -> Result<NamedDevice, DeviceError> {
 /// `cuda:0`.
 ///
 /// # Errors
-/// Returns [`DeviceError::Unknown`], with the available names, if no device has this name, [`DeviceError::Silent`] if the
-/// device cannot compute, and [`DeviceError::Memory`] if the environment states a memory that is not a number.
+/// Returns [`DeviceError::Unknown`], with the available names, if no device has this name, [`DeviceError::Silent`] if
+/// the device cannot compute, and [`DeviceError::Memory`] if the environment states a memory that is not a number.
 pub fn named(name: &str) -> Result<NamedDevice, DeviceError> {
     if name == "auto" {
         return best();

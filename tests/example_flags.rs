@@ -403,7 +403,7 @@ fn work_is_said_before_it_begins() {
     command.arg("--corpus").arg(corpus).arg("--runs").arg(folder.path());
     command.args(["--width", "32", "--blocks", "1", "--flops", "1e9", "--seq-len", "16", "--batch-size", "2"]);
     let text = succeed(command.args(["--devices", "flex"]));
-    assert!(text.contains("two trainings: 2.0e9 FLOPs, some seconds of one CPU core"), "{text}");
+    assert!(text.contains("two trainings: 2.0e9 FLOPs, a few seconds of one CPU core"), "{text}");
 }
 
 /// Nobody reads what it prints: the program ends, without panic.

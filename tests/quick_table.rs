@@ -32,7 +32,7 @@ fn the_documents_name_its_trainings() {
     let repeats: Vec<usize> = quick.trainings.iter().map(|training| training.repeats).collect();
     let steps: Vec<usize> = quick.trainings.iter().map(|training| training.train.steps).collect();
     let text = include_str!("../docs/mad.md");
-    assert!(text.contains(&format!("recall {} times and copying {} times", repeats[0], repeats[1])));
+    assert!(text.contains(&format!("recall ({} times) and copying ({} times)", repeats[0], repeats[1])));
     assert!(text.contains(&format!("| {} and {}, {} |", steps[0], steps[1], quick.trainings[0].train.batch_size)));
 }
 

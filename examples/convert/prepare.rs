@@ -219,17 +219,17 @@ fn primitives(args: &Args, parent: Description) -> anyhow::Result<(Primitives, V
     let fits = |layer: Option<_>| layer.context("the total width of the parent's heads differs from its model width");
     if args.window > 0 {
         all = all.with(SlidingWindow::new(args.window)?)?;
-        others.push(Symbol::try_from('S')?);
+        others.push(Symbol::SLIDING_WINDOW);
     }
     if args.recurrent.contains(&Recurrent::Mamba2) {
         all = all.with(
             mamba2_like(dims).context("the width of the parent's queries is not a multiple of its model width")?,
         )?;
-        others.push(Symbol::try_from('B')?);
+        others.push(Symbol::MAMBA2);
     }
     if args.recurrent.contains(&Recurrent::GatedDeltaNet) {
         all = all.with(fits(gated_delta_net_like(dims))?)?;
-        others.push(Symbol::try_from('G')?);
+        others.push(Symbol::GATED_DELTA_NET);
     }
     if args.leave_out {
         all = all.with(NoLayer)?;

@@ -18,25 +18,25 @@ impl Symbol {
     /// `M`: SwiGLU multi-layer perceptron.
     pub const SWIGLU: Symbol = Symbol(b'M');
     /// `B`: Mamba-2.
-    pub(crate) const MAMBA2: Symbol = Symbol(b'B');
+    pub const MAMBA2: Symbol = Symbol(b'B');
     /// `G`: gated DeltaNet.
-    pub(crate) const GATED_DELTA_NET: Symbol = Symbol(b'G');
+    pub const GATED_DELTA_NET: Symbol = Symbol(b'G');
     /// `C`: short gated causal convolution.
-    pub(crate) const GATED_CONV: Symbol = Symbol(b'C');
+    pub const GATED_CONV: Symbol = Symbol(b'C');
     /// `F`: two-layer perceptron with GELU.
     pub const MLP: Symbol = Symbol(b'F');
     /// `R`: two-layer perceptron with squared ReLU.
-    pub(crate) const RELU2: Symbol = Symbol(b'R');
+    pub const RELU2: Symbol = Symbol(b'R');
     /// `S`: causal self-attention with a sliding window.
-    pub(crate) const SLIDING_WINDOW: Symbol = Symbol(b'S');
+    pub const SLIDING_WINDOW: Symbol = Symbol(b'S');
     /// `I`: linear map.
-    pub(crate) const LINEAR: Symbol = Symbol(b'I');
+    pub const LINEAR: Symbol = Symbol(b'I');
     /// `L`: multi-head latent attention.
-    pub(crate) const LATENT_ATTENTION: Symbol = Symbol(b'L');
+    pub const LATENT_ATTENTION: Symbol = Symbol(b'L');
     /// `E`: sparse mixture of experts.
-    pub(crate) const MOE: Symbol = Symbol(b'E');
+    pub const MOE: Symbol = Symbol(b'E');
     /// `N`: no layer, where a conversion may remove one.
-    pub(crate) const NO_LAYER: Symbol = Symbol(b'N');
+    pub const NO_LAYER: Symbol = Symbol(b'N');
 }
 
 /// The stable name of a primitive in journals and configuration files, such as `attention` or `swiglu`.

@@ -49,7 +49,7 @@ use crate::{
 ///   is pending.
 ///
 /// ```
-/// use composer_nas::{Rng, prelude::*, search::SearchError, study::Study};
+/// use composer_nas::{prelude::*, search::SearchError, seed::Rng, study::Study};
 ///
 /// /// Climbs from the best sequence found so far to a neighbour that is not known yet.
 /// struct HillClimb;
