@@ -76,11 +76,13 @@ impl Corpus {
     }
 
     /// Returns the path of the tokens of the corpus in `folder`.
+    #[cfg_attr(not(feature = "tokenizers"), allow(dead_code, reason = "only the import of text writes a corpus"))]
     pub(crate) fn tokens_path(folder: &Path) -> PathBuf {
         folder.join(TOKENS)
     }
 
     /// Returns the path of the tokenizer of the corpus in `folder`.
+    #[cfg_attr(not(feature = "tokenizers"), allow(dead_code, reason = "only the import of text writes a corpus"))]
     pub(crate) fn tokenizer_path(folder: &Path) -> PathBuf {
         folder.join(TOKENIZER)
     }

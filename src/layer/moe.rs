@@ -58,6 +58,7 @@ struct Routed {
 }
 
 /// Which experts the tokens were routed to.
+#[allow(clippy::large_enum_variant, reason = "one per pass")]
 enum Choice {
     /// On the host, `T K` in all: `K` per token, token by token, by decreasing affinity.
     Listed(Vec<usize>),
