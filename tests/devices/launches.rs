@@ -58,18 +58,20 @@ fn between(architecture: &str, device: &Device) -> [Counts; 2] {
     [silent, logged]
 }
 
-/// Mixtures of experts included. The bounds on launches are what a step was measured to take, and a tenth more.
+/// Mixtures of experts included. The bound on launches only catches a step that grows manyfold; `--nocapture` shows the
+/// counts.
 #[test]
 fn a_step_waits_for_the_device_only_where_it_logs() {
     let _turn = turn();
     for found in accelerators().iter().filter(|found| found.name.starts_with("wgpu")) {
-        for (architecture, most) in [("AM", 1000), ("E", 1000)] {
+        for architecture in ["AM", "E"] {
             let [silent, logged] = between(architecture, &found.device);
+            println!("{architecture} on {found}, {} steps: {silent:?}; logged: {logged:?}", LOG_EVERY - 1);
             let launches = silent.launches / (LOG_EVERY - 1);
             assert_eq!(silent.reads, 0, "{architecture} on {found}: {silent:?}");
             // The sums of losses and norms, in one piece; the driver reads the whole buffer that holds them.
             assert_eq!(logged.reads, 1, "{architecture} on {found}: {logged:?}");
-            assert!((1..=most).contains(&launches), "{architecture} on {found}: {launches} launches in a step");
+            assert!((1..=1000).contains(&launches), "{architecture} on {found}: {launches} launches in a step");
         }
     }
 }
