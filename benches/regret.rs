@@ -140,6 +140,8 @@ struct Search {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    let staged = options.searchers.iter().any(|name| name.contains(':'));
+    anyhow::ensure!(options.own_start || !staged, "end:... and middle:... need --own-start");
     let searchers = searchers(&options.searchers)?;
     let landscapes = landscapes(&options.landscapes)?;
     anyhow::ensure!(

@@ -149,7 +149,7 @@ impl Workload {
         clock.seconds().map(|seconds| seconds / steps as f64)
     }
 
-    /// Prints what a step asks of the device: the silent ones, and the one that logs.
+    /// Prints what a step asks of the device, in steps that do not log and in one that does.
     #[cfg(feature = "wgpu")]
     fn launches(&self) {
         let config = TrainConfig { log_every: 5, ..self.config(1000) };

@@ -227,8 +227,7 @@ impl Args {
             println!("{size}");
         }
         if let Ok((_, study)) = journal::read(folder.join("journal.jsonl")) {
-            let finished = study.trials().iter().filter(|trial| !trial.is_pending()).count();
-            println!("finished trials of this run: {finished}; the search continues from them");
+            println!("finished trials of this run: {}; the search continues from them", study.finished_trials());
         }
         if let Some(flops) = chosen.trial_flops {
             let trials = space.size().min(self.trials() as u128) as f64;

@@ -46,12 +46,14 @@ pub fn available() -> Vec<NamedDevice> {
     devices
 }
 
-/// Returns the first of the [`available`] devices that answers. A GPU without a working driver is passed over.
+/// Returns the first of the [`available`] devices that computes. A GPU without a working driver is passed over, after
+/// Burn has printed why it panicked.
 ///
 /// # Errors
-/// Returns [`DeviceError::NoBackend`] if no backend is compiled in, or why the last device does not answer.
+/// Returns [`DeviceError::NoBackend`] if no backend is compiled in, [`DeviceError::Silent`] if none computes, and
+/// [`DeviceError::Memory`] if the environment states a memory that is not a number.
 pub fn best() -> Result<NamedDevice, DeviceError> {
-    stated_memory(std::env::var(MEMORY).ok())?;
+    stated_memory(variable())?;
     first_answering(available(), &answer)
 }
 
@@ -65,7 +67,7 @@ pub fn named(name: &str) -> Result<NamedDevice, DeviceError> {
     if name == "auto" {
         return best();
     }
-    stated_memory(std::env::var(MEMORY).ok())?;
+    stated_memory(variable())?;
     let devices = available();
     let known = devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>().join(", ");
     let first = format!("{name}:0");
@@ -102,14 +104,19 @@ fn answer(device: &Device) -> Result<(), String> {
 }
 
 /// Returns the memory of an accelerator, in bytes: what the variable [`MEMORY`] states, or else what the driver says.
-/// `None` on a processor, and if neither is known. wgpu does not say it.
+/// `None` on a processor, and if neither is known. wgpu does not say it. [`named`] and [`best`] refuse a wrong variable,
+/// which is ignored here.
 pub fn memory(device: &Device) -> Option<u64> {
     static STATED: OnceLock<Option<u64>> = OnceLock::new();
     if !is_accelerator(device) {
         return None;
     }
-    let stated = *STATED.get_or_init(|| stated_memory(std::env::var(MEMORY).ok()).ok().flatten());
+    let stated = *STATED.get_or_init(|| stated_memory(variable()).ok().flatten());
     stated.or_else(|| properties(device)?.memory)
+}
+
+fn variable() -> Option<String> {
+    std::env::var_os(MEMORY).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn stated_memory(value: Option<String>) -> Result<Option<u64>, DeviceError> {
@@ -144,11 +151,13 @@ struct Properties {
 #[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
 fn properties(device: &Device) -> Option<Properties> {
     match device.clone().without_autodiff().as_dispatch() {
-        burn::backend::DispatchDevice::Cube(device) => {
+        // Without a driver there is no client, and Burn panics.
+        burn::backend::DispatchDevice::Cube(device) => guarded(true, || {
             let client = device.client();
             let found = client.properties();
-            Some(Properties { part: found.identity.name.clone(), memory: found.memory.max_memory() })
-        }
+            Properties { part: found.identity.name.clone(), memory: found.memory.max_memory() }
+        })
+        .ok(),
         #[allow(unreachable_patterns, reason = "there may be no other backend")]
         _ => None,
     }
@@ -203,8 +212,8 @@ pub enum DeviceError {
     },
     /// The device exists but does not compute.
     #[error(
-        "the device {name} does not answer: {reason}. Check its driver, which needs compute, or choose another \
-        device"
+        "the device {name} does not answer: {reason}. Check that its driver supports compute, or choose \
+        another device"
     )]
     Silent {
         /// The name of the device.

@@ -46,7 +46,7 @@ fn code(text: &str) -> String {
     code
 }
 
-/// All modules below `lib.rs` with their code, but those of unit tests, which stand in files called `tests.rs`.
+/// All modules below `lib.rs` with their code, except unit tests in files named `tests.rs`.
 fn modules() -> BTreeMap<Module, String> {
     let files = sources(Path::new("src")).into_iter().filter(|file| file.extension().is_some_and(|end| end == "rs"));
     let files = files.filter(|file| !file.ends_with("src/lib.rs") && !file.ends_with("tests.rs"));

@@ -98,21 +98,21 @@ pub fn notices(path: impl AsRef<Path>) -> Result<Vec<String>, JournalError> {
 /// [`JournalError`] if the file cannot be read or is not a journal.
 pub fn written_by(path: impl AsRef<Path>) -> Result<String, JournalError> {
     let path = path.as_ref();
-    let bytes = bytes(path)?;
-    let first = lines(&bytes).next();
-    first
-        .and_then(|first| Header::written_by(first.text))
-        .ok_or_else(|| JournalError::NotAJournal { path: path.into() })
+    version(&bytes(path)?).ok_or_else(|| JournalError::NotAJournal { path: path.into() })
+}
+
+fn version(bytes: &[u8]) -> Option<String> {
+    Header::written_by(lines(bytes).next()?.text)
 }
 
 /// Returns a notice if another release started the journal: equal fingerprints then do not mean equal proposals.
 fn release_notice(bytes: &[u8]) -> Option<String> {
     let now = env!("CARGO_PKG_VERSION");
-    let before = lines(bytes).next().and_then(|first| Header::written_by(first.text))?;
+    let before = version(bytes)?;
     (before != now).then(|| {
         format!(
             "the search began with composer-nas {before} and continues with {now}: its trials may differ from those of \
-             a search that does not change it"
+             a search that one release makes from beginning to end"
         )
     })
 }

@@ -64,7 +64,7 @@ pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     x.square().sum()
 }
 
-/// The largest number of elements that an accelerator sums in one row.
+/// Up to this number of elements, an accelerator sums all in one row.
 const ROW: usize = 1 << 16;
 /// The largest number of rows, a power of two.
 const ROWS: usize = 1 << 10;
@@ -72,8 +72,9 @@ const ROWS: usize = 1 << 10;
 /// Sums rows, whose squares a reduction takes in the same launch, and then the sums of the rows if there are several.
 fn sum_of_squares_in_rows<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     let count = x.shape().num_elements();
-    let rows = if count <= ROW { 1 } else { ROWS.min(1 << count.trailing_zeros().min(ROWS.ilog2())) };
-    let sums = x.reshape([rows, count / rows.max(1)]).square().sum_dim(1);
+    // The largest power of two that divides the count.
+    let rows = if count <= ROW { 1 } else { 1 << count.trailing_zeros().min(ROWS.ilog2()) };
+    let sums = x.reshape([rows, count / rows]).square().sum_dim(1);
     let all = if rows == 1 { sums } else { sums.reshape([1, rows]).sum_dim(1) };
     all.reshape([1])
 }

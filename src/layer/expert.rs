@@ -7,7 +7,7 @@ use crate::kernels::{linear, silu};
 
 /// A layer that can be an expert of a [`MoeLayer`](super::MoeLayer). Letters: `T` tokens, `N` experts, `D` model width,
 /// `F` inner width of one expert.
-pub(crate) trait Expert: Mixer + Sized {
+pub(crate) trait ExpertLayer: Mixer + Sized {
     /// The number of weights of one expert.
     fn weights(&self) -> usize;
 
@@ -21,7 +21,7 @@ pub(crate) trait Expert: Mixer + Sized {
     fn mix_all(experts: &[Self], x: Tensor<3>, gates: Tensor<2>) -> Tensor<3>;
 }
 
-impl Expert for SwiGluLayer {
+impl ExpertLayer for SwiGluLayer {
     fn weights(&self) -> usize {
         [&self.gate, &self.up, &self.down].map(size).iter().sum()
     }
@@ -34,15 +34,15 @@ impl Expert for SwiGluLayer {
     }
 }
 
-impl Expert for MlpLayer {
+impl ExpertLayer for MlpLayer {
     fn weights(&self) -> usize {
         [&self.up, &self.down].map(size).iter().sum()
     }
 
     fn mix_all(experts: &[Self], x: Tensor<3>, gates: Tensor<2>) -> Tensor<3> {
-        let inner = linear(x, joined(experts, 1, |expert| &expert.up), None);
         // All experts of a mixture have the same activation.
-        let inner = experts.first().map(|expert| expert.activate(inner.clone())).unwrap_or(inner);
+        let [first, ..] = experts else { return x };
+        let inner = first.activate(linear(x, joined(experts, 1, |expert| &expert.up), None));
         linear(gated(inner, gates), joined(experts, 0, |expert| &expert.down), None)
     }
 }

@@ -41,9 +41,7 @@ impl MlpLayer {
             activation,
         }
     }
-}
 
-impl MlpLayer {
     /// Applies the activation. `[B, S, F]` to `[B, S, F]`.
     pub(crate) fn activate(&self, inner: Tensor<3>) -> Tensor<3> {
         match self.activation {

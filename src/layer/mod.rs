@@ -25,7 +25,7 @@ pub(crate) use attention::AttentionLayer;
 pub use block::{Block, Mixer};
 pub use cache::{LayerCache, LayerState};
 pub(crate) use custom_attention::CustomAttentionLayer;
-pub(crate) use expert::Expert;
+pub(crate) use expert::ExpertLayer;
 pub(crate) use gated_conv::GatedConvLayer;
 pub(crate) use gated_delta_net::GatedDeltaNetLayer;
 pub(crate) use latent_attention::LatentAttentionLayer;

@@ -4,12 +4,12 @@ use burn::{
     module::{Module, ModuleDisplay},
     nn::Linear,
     tensor::{
-        Int, Tensor, TensorData,
+        DType, Int, Tensor, TensorData,
         activation::{sigmoid, softmax},
     },
 };
 
-use super::{Expert, LayerCache, Mixer, SwiGluLayer};
+use super::{ExpertLayer, LayerCache, Mixer, SwiGluLayer};
 use crate::{
     device,
     dims::Routing,
@@ -26,6 +26,10 @@ const TINY: f64 = 1e-20;
 /// The largest number of floating-point operations for which an accelerator applies every expert to every token. It
 /// takes some milliseconds on a small GPU, about as long as waiting for the choices and applying the experts in turn.
 const DENSE_FLOPS: usize = 1 << 33;
+
+/// The largest number of inner values that all experts may keep for the backward pass in that form: 128 MiB. Narrow
+/// models would otherwise need much more memory than their chosen experts do.
+const DENSE_VALUES: usize = 1 << 25;
 
 /// A sparse mixture of experts. Letters: `D` model width, `N` routed experts.
 #[derive(Module, Debug)]
@@ -66,7 +70,7 @@ enum Choice {
     Masked(Tensor<2>),
 }
 
-impl<E: Expert> MoeLayer<E> {
+impl<E: ExpertLayer> MoeLayer<E> {
     /// Creates the layer from its parts: the router, the routed experts, the shared expert and its gate.
     pub(crate) fn new(
         router: Linear,
@@ -81,16 +85,18 @@ impl<E: Expert> MoeLayer<E> {
     /// Whether every expert is applied to every token, so that the device need not be waited for. A processor is never
     /// waited for.
     fn is_dense(&self, x: &Tensor<3>) -> bool {
-        let [batch, seq, _] = x.dims();
-        let weights = self.experts.first().map_or(0, Expert::weights).saturating_mul(self.experts.len());
-        let flops = weights.saturating_mul(2).saturating_mul(batch * seq);
-        device::is_accelerator(&x.device()) && flops <= DENSE_FLOPS
+        let [batch, seq, width] = x.dims();
+        let weights = self.experts.first().map_or(0, ExpertLayer::weights).saturating_mul(self.experts.len());
+        let products = weights.saturating_mul(batch * seq);
+        // Each weight of an expert belongs to one inner channel, and `width` weights make a value of it.
+        let fits = products.saturating_mul(2) <= DENSE_FLOPS && products / width.max(1) <= DENSE_VALUES;
+        fits && device::is_accelerator(&x.device())
     }
 
-    /// Routes the tokens. `x`: `[B, S, D]`.
+    /// Routes the tokens, in single precision whatever that of `x` is. `x`: `[B, S, D]`.
     fn route(&self, x: Tensor<3>, dense: bool) -> Routed {
         let [batch, seq, _] = x.dims();
-        let logits = project(x, &self.router).reshape([batch * seq, self.experts.len()]);
+        let logits = project(x, &self.router).cast(DType::F32).reshape([batch * seq, self.experts.len()]);
         // Experts are ranked by these scores.
         let scores = match self.routing {
             Routing::Softmax | Routing::Chosen => softmax(logits, 1),
@@ -158,12 +164,13 @@ impl<E: Expert> MoeLayer<E> {
 
     /// Applies the experts to the tokens that were routed to them, and the shared experts to all. `x`: `[B, S, D]`.
     fn mix(&self, x: Tensor<3>, gates: Tensor<2>, choice: Choice) -> Tensor<3> {
+        let precision = x.dtype();
         let routed = match choice {
-            Choice::Listed(chosen) => self.mix_chosen(x.clone(), gates, chosen),
+            Choice::Listed(chosen) => self.mix_chosen(x.clone(), gates.cast(precision), chosen),
             Choice::Masked(mask) => {
                 let [batch, seq, width] = x.dims();
                 let tokens = x.clone().reshape([1, batch * seq, width]);
-                E::mix_all(&self.experts, tokens, gates * mask).reshape([batch, seq, width])
+                E::mix_all(&self.experts, tokens, (gates * mask).cast(precision)).reshape([batch, seq, width])
             }
         };
         match &self.shared {
@@ -224,7 +231,7 @@ impl<E: Expert> MoeLayer<E> {
     }
 }
 
-impl<E: Expert + ModuleDisplay> Mixer for MoeLayer<E> {
+impl<E: ExpertLayer + ModuleDisplay> Mixer for MoeLayer<E> {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         if x.shape().num_elements() == 0 {
             return x;
@@ -259,12 +266,15 @@ impl<E: Expert + ModuleDisplay> Mixer for MoeLayer<E> {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use burn::tensor::Device;
+    use burn::{
+        module::{ModuleMapper, Param},
+        tensor::Device,
+    };
 
     use super::*;
     use crate::{
         dims::{Dims, InitScheme},
-        layer::{self, MlpLayer, WeightInit},
+        layer::{ExpertLayer, MlpLayer, WeightInit},
         primitive::{BuildError, Expert, Moe, Primitive, SwiGlu},
         seed::Seed,
         testkit,
@@ -294,7 +304,7 @@ mod tests {
     }
 
     /// The choices of the sparse form.
-    fn chosen<E: layer::Expert>(layer: &MoeLayer<E>, x: &Tensor<3>) -> Vec<usize> {
+    fn chosen<E: ExpertLayer>(layer: &MoeLayer<E>, x: &Tensor<3>) -> Vec<usize> {
         match layer.route(x.clone(), false).choice {
             Choice::Listed(chosen) => chosen,
             Choice::Masked(_) => panic!("the sparse form lists"),
@@ -302,7 +312,7 @@ mod tests {
     }
 
     /// The output and the auxiliary loss of the form for accelerators.
-    fn at_once<E: layer::Expert>(layer: &MoeLayer<E>, x: Tensor<3>) -> (Tensor<3>, Tensor<1>) {
+    fn at_once<E: ExpertLayer>(layer: &MoeLayer<E>, x: Tensor<3>) -> (Tensor<3>, Tensor<1>) {
         let Routed { affinities, gates, choice } = layer.route(x.clone(), true);
         let aux_loss = layer.balance(affinities, &choice);
         (layer.mix(x, gates, choice), aux_loss)
@@ -412,7 +422,7 @@ mod tests {
             for tied in [false, true] {
                 if tied {
                     layer = ties.clone();
-                    layer.router.weight = burn::module::Param::from_tensor(layer.router.weight.val().zeros_like());
+                    layer.router.weight = Param::from_tensor(layer.router.weight.val().zeros_like());
                 }
                 let x = input(3, 7, &device).detach().require_grad();
                 let run = |(y, aux_loss): (Tensor<3>, Tensor<1>)| {
@@ -470,11 +480,38 @@ mod tests {
         let device = Device::flex();
         let mut layer = layer(SMALL, &device);
         let x = input(1, 10, &device);
-        layer.router.weight = burn::module::Param::from_tensor(Tensor::zeros([6, 5], &device));
+        layer.router.weight = Param::from_tensor(Tensor::zeros([6, 5], &device));
         assert_eq!(chosen(&layer, &x), [0, 1].repeat(10));
         // Equal affinities: sum_i f_i P_i = N / (K T) * K T / N.
         assert!((host(layer.aux_loss(&x).unwrap())[0] - 0.01).abs() < 1e-8);
         assert!(layer.aux_loss(&Tensor::zeros([1, 0, 6], &device)).is_none());
+    }
+
+    #[test]
+    fn both_forms_compute_in_sixteen_bits() {
+        struct Narrow;
+        impl ModuleMapper for Narrow {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                Param::from_tensor(param.val().cast(DType::BF16))
+            }
+        }
+        let device = Device::flex();
+        let x = input(2, 7, &device);
+        for routing in [Routing::Softmax, Routing::Chosen, Routing::Sigmoid(250)] {
+            let layer = layer(Moe { routing, ..SMALL }, &device);
+            let want = host(layer.forward(x.clone()));
+            let narrow = layer.map(&mut Narrow);
+            let largest = want.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+            for (y, aux_loss) in [
+                (narrow.forward(x.clone().cast(DType::BF16)), narrow.aux_loss(&x.clone().cast(DType::BF16)).unwrap()),
+                at_once(&narrow, x.clone().cast(DType::BF16)),
+            ] {
+                assert_eq!((y.dtype(), aux_loss.dtype()), (DType::BF16, DType::F32));
+                // A token between two experts may go to the other one.
+                let far = host(y).iter().zip(&want).filter(|(got, want)| (*got - *want).abs() > 0.03 * largest).count();
+                assert!(far <= 6, "{routing:?}: {far} of {}", want.len());
+            }
+        }
     }
 
     #[test]
@@ -488,13 +525,13 @@ mod tests {
         };
         // At first, almost all tokens go to one expert.
         let skewed = Tensor::cat(vec![Tensor::full([6, 1], 0.5, &device), Tensor::zeros([6, 4], &device)], 1);
-        layer.router.weight = burn::module::Param::from_tensor(skewed);
+        layer.router.weight = Param::from_tensor(skewed);
         let before = share(&layer);
         for _ in 0..200 {
             let gradients = layer.aux_loss(&x).unwrap().backward();
             let weight = layer.router.weight.val();
             let slope = weight.grad(&gradients).unwrap();
-            layer.router.weight = burn::module::Param::from_tensor((weight.inner() - slope * 30.0).autodiff());
+            layer.router.weight = Param::from_tensor((weight.inner() - slope * 30.0).autodiff());
         }
         assert!(before > 120 && share(&layer) < 90, "{before} of 128 tokens, then {}", share(&layer));
     }

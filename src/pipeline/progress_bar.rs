@@ -13,7 +13,7 @@ use crate::{
     evaluate::Progress,
     execute::Location,
     journal::Setup,
-    study::{Event, Origin, Study, Trial, TrialId, TrialState},
+    study::{Event, Study, TrialId, TrialState},
     text::{self, number},
 };
 
@@ -68,7 +68,7 @@ impl ProgressBar {
         if self.budget == 0 {
             return;
         }
-        let done = finished(study);
+        let done = study.finished_trials();
         let part: f64 = self.running.values().map(|running| running.share).sum();
         let most = self.most(study);
         self.bar.set_length((most as f64 * PER_TRIAL) as u64);
@@ -88,7 +88,7 @@ impl ProgressBar {
     /// as there are sequences.
     fn most(&self, study: &Study) -> usize {
         let sequences = usize::try_from(study.space().size()).unwrap_or(usize::MAX);
-        self.budget.min(sequences).max(finished(study))
+        self.budget.min(sequences).max(study.finished_trials())
     }
 
     fn ended(&mut self, id: TrialId) {
@@ -124,7 +124,7 @@ impl Observer for ProgressBar {
     fn started(&mut self, _: &Setup, study: &Study, budget: usize) {
         self.start = Instant::now();
         self.budget = budget;
-        self.earlier = finished(study);
+        self.earlier = study.finished_trials();
         self.draw(study);
     }
 
@@ -147,7 +147,7 @@ impl Observer for ProgressBar {
         if self.bar.is_hidden()
             && let Some(line) = outcome(event, study)
         {
-            let done = finished(study);
+            let done = study.finished_trials();
             let most = self.most(study);
             let best = best(study);
             let places = where_they_are(&self.places);
@@ -190,12 +190,6 @@ impl Observer for ProgressBar {
 /// Prints a line and ignores errors: a search must not end because its terminal was closed.
 fn tell(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-/// Returns the number of finished trials that count against the budget.
-fn finished(study: &Study) -> usize {
-    let counts = |trial: &Trial| !trial.is_pending() && !trial.is_invalid() && trial.origin != Origin::Merged;
-    study.trials().iter().filter(|trial| counts(trial)).count()
 }
 
 fn best(study: &Study) -> String {
@@ -250,7 +244,7 @@ mod tests {
         primitive::Symbol,
         seed::Seed,
         space::SearchSpace,
-        study::{Goal, Report},
+        study::{Goal, Origin, Report},
     };
 
     #[test]
@@ -319,6 +313,7 @@ mod tests {
         assert!(bar.running.is_empty() && line.is_finished());
         assert_eq!(bar.bar.prefix(), "1/2 trials");
     }
+
     #[test]
     fn merged_and_invalid_trials_do_not_count_and_small_spaces_end_the_search() {
         let mut study =

@@ -335,7 +335,7 @@ impl<S: Searcher> Session<S> {
     ///
     /// # Errors
     /// See [`add`](Self::add).
-    pub(crate) fn add_merged(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
+    pub fn add_merged(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
         let id = self.submit(architecture, Origin::Merged)?;
         self.queue.push_back(id);
         Ok(id)

@@ -131,7 +131,7 @@ impl Pretrainer {
         others: &[Device],
         observer: &mut dyn FnMut(&Record) -> ControlFlow<()>,
     ) -> Result<Pretrained, PretrainError> {
-        let Setup { model: spec, config, .. } = &self.setup;
+        let config = &self.setup.config;
         let mut metrics = Metrics::open(&self.folder.join(METRICS))?;
         claim(&self.folder.join(RUN), &self.setup)?;
         let corpus = &self.corpus;
@@ -140,10 +140,52 @@ impl Pretrainer {
         let [training, validation] = windows;
         let validation = validation.sample(config.validation_windows, config.micro_batch)?;
 
-        let sizes = [config.micro_batch.min(config.train.batch_size), config.seq_len];
-        let fits = check_device(spec, &self.primitives, &config.train, sizes, 0, device);
-        fits.map_err(TrainError::from)?;
+        self.check_memory(device)?;
         let checkpoints = Checkpoints::of_run(&self.folder);
+        let accelerator = [device].into_iter().chain(others).any(device::is_accelerator);
+        let trainer = device::guarded(accelerator, || self.trainer(&checkpoints, device, others));
+        let trainer = trainer.map_err(PretrainError::DeviceFailed)??;
+        metrics.rewind(trainer.steps_done());
+        let sampler = Sampler::new(training, config.seed.derive("pretrain/data", 0));
+        let mut run = Run {
+            accelerator,
+            config,
+            corpus,
+            validation,
+            checkpoints,
+            metrics,
+            sampler,
+            last: (Instant::now(), trainer.steps_done()),
+        };
+        let (trainer, outcome) = run.carry_out(trainer, observer)?;
+        Ok(Pretrained {
+            model: run.computed(|| Ok(trainer.model()))?,
+            outcome,
+            checkpoint: run.checkpoints.newest()?,
+            records: run.metrics.into_records(),
+        })
+    }
+
+    /// Checks whether the training fits into the memory of `device`. A distillation that trains a part of the weights
+    /// is not checked: the estimate counts gradients and moments of all.
+    fn check_memory(&self, device: &Device) -> Result<(), PretrainError> {
+        if self.distil.as_ref().is_some_and(|distil| !distil.trained.is_empty()) {
+            return Ok(());
+        }
+        let Setup { model, config, .. } = &self.setup;
+        let sizes = [config.micro_batch.min(config.train.batch_size), config.seq_len];
+        let fits = check_device(model, &self.primitives, &config.train, sizes, 0, device);
+        Ok(fits.map(drop).map_err(TrainError::from)?)
+    }
+
+    /// Returns the trainer as the newest checkpoint left it, or a new one.
+    fn trainer(
+        &self,
+        checkpoints: &Checkpoints,
+        device: &Device,
+        others: &[Device],
+    ) -> Result<Trainer<HybridLm>, PretrainError> {
+        let Setup { model: spec, config, .. } = &self.setup;
         let model = match &self.distil {
             Some(distil) => distil.start.clone().to_device(device),
             None => HybridLm::new(spec, &self.primitives, config.seed, device)?,
@@ -155,7 +197,6 @@ impl Pretrainer {
                 Trainer::new(model, &config.train)?.resume(optimizer, progress)
             }
         };
-        metrics.rewind(trainer.steps_done());
         let trainer = match &self.distil {
             None => trainer,
             Some(Distil { teacher, trained, .. }) => {
@@ -163,31 +204,13 @@ impl Pretrainer {
                 trainer.learn_from(teacher.clone().to_device(device)).freeze(|name| !is_trained(name))
             }
         };
-        let trainer = trainer.also_on(others.iter().cloned());
-        let sampler = Sampler::new(training, config.seed.derive("pretrain/data", 0));
-        let mut run = Run {
-            accelerator: device::is_accelerator(device),
-            config,
-            corpus,
-            validation,
-            checkpoints,
-            metrics,
-            sampler,
-            last: (Instant::now(), trainer.steps_done()),
-        };
-        let (trainer, outcome) = run.carry_out(trainer, observer)?;
-        Ok(Pretrained {
-            model: trainer.model(),
-            outcome,
-            checkpoint: run.checkpoints.newest()?,
-            records: run.metrics.into_records(),
-        })
+        Ok(trainer.also_on(others.iter().cloned()))
     }
 }
 
 /// A run in progress.
 struct Run<'a> {
-    /// Whether the first device is one.
+    /// Whether any device is one.
     accelerator: bool,
     config: &'a PretrainConfig,
     corpus: &'a Corpus,

@@ -159,7 +159,7 @@ impl Moe {
 impl Moe {
     /// Draws the router, the experts, the shared experts and their gate. The widths are those of one expert and of all
     /// shared experts.
-    fn layer<E: layer::Expert>(
+    fn layer<E: layer::ExpertLayer>(
         &self,
         d_model: usize,
         [width, shared]: [usize; 2],

@@ -38,23 +38,24 @@ const SHADE: RGBColor = RGBColor(242, 244, 248);
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.
 pub(crate) fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
+    Ok(fronts(study)?.map(|(figure, _)| figure))
+}
+
+/// Draws the front in both widths, because its bands take time.
+pub(super) fn fronts(study: &Study) -> Result<Option<(Figure, String)>, PlotError> {
     let Some(content) = Content::new(study) else { return Ok(None) };
     let pooled = &content.pooled;
     let count = pooled.front().len();
     let others = study.goal().objectives().count() - 2;
     let rest = if others > 0 { format!("; {others} more objectives decide about the front") } else { String::new() };
-    Ok(Some(Figure {
+    let figure = Figure {
         name: NAME,
         title: "The front".into(),
         caption: format!("{count} of {} sequences are beaten by no other{rest}", pooled.observations().count()),
         svg: picture(&content, Room::wide(380))?,
         csv: numbers(pooled),
-    }))
-}
-
-/// Draws the same for a phone.
-pub(super) fn narrow_front(study: &Study) -> Result<Option<String>, PlotError> {
-    Content::new(study).map(|content| picture(&content, Room::narrow(360))).transpose()
+    };
+    Ok(Some((figure, picture(&content, Room::narrow(360))?)))
 }
 
 /// The content of the picture of a front.

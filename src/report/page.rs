@@ -243,9 +243,7 @@ impl<'a> Page<'a> {
     /// Returns the front as figures and tables, or an empty text for one objective.
     fn compromises(&self) -> Result<String, PlotError> {
         let study = self.study;
-        let (Some(front), Some(narrow)) = (front::front(study)?, front::narrow_front(study)?) else {
-            return Ok(String::new());
-        };
+        let Some((front, narrow)) = front::fronts(study)? else { return Ok(String::new()) };
         let costs = self.setup.and_then(|setup| setup.costs.as_deref());
         let tables = front::tables(study, costs.is_some_and(is_target_costs));
         let volume = front::hypervolumes(study)?.map(|(figure, narrow)| shell::adaptive(&figure, &narrow));

@@ -45,6 +45,12 @@ pub(super) fn surrogate(fingerprint: &str) -> Option<GpBo> {
     if let Some(observations) = setting(settings, "observations") {
         searcher = searcher.with_observations(observations).ok()?;
     }
+    if let Some(winsorised) = setting(settings, "winsorised") {
+        searcher = searcher.with_winsorised(winsorised);
+    }
+    if let Some(standard_errors) = setting(settings, "standard_errors") {
+        searcher = searcher.with_standard_errors(standard_errors);
+    }
     (searcher.fingerprint() == format!("{inside})")).then_some(searcher)
 }
 
@@ -179,6 +185,8 @@ mod tests {
         for searcher in [
             GpBo::default(),
             GpBo::composer(),
+            GpBo::composer().with_winsorised(true),
+            GpBo::default().with_winsorised(false).with_standard_errors(false),
             GpBo::categorical().with_acquisition(AcquisitionFunction::LogEi),
             few.with_observations(7).unwrap().with_initial(3).unwrap(),
         ] {

@@ -117,6 +117,12 @@ impl Study {
         self.trials.iter().filter(|trial| !trial.is_invalid() && trial.origin != Origin::Merged).count()
     }
 
+    /// Returns the number of [valid trials](Self::valid_trials) that are not pending.
+    pub fn finished_trials(&self) -> usize {
+        let counts = |trial: &&Arc<Trial>| !trial.is_pending() && !trial.is_invalid() && trial.origin != Origin::Merged;
+        self.trials.iter().filter(counts).count()
+    }
+
     /// Returns the best observation by the goal's score that satisfies the goal's bounds; on ties, the earliest. Trials
     /// that ran to their end come before those that lost a [race](crate::study::Race).
     pub fn best(&self) -> Option<Observation<'_>> {
@@ -182,8 +188,8 @@ impl Study {
 
     /// Returns a view of the study in which all observations of an architecture are combined into one.
     ///
-    /// The first trial of each architecture gets the mean of their reports. Trials without a value are
-    /// unchanged.
+    /// The first trial of each architecture gets one report of all: means with their standard error, of whole trials
+    /// alone if any ran to its end. Trials without a value are unchanged.
     pub fn pooled(&self) -> Study {
         let mut seen: BTreeMap<&Architecture, Vec<(f64, &Report)>> = BTreeMap::new();
         for Observation { trial, report, value } in self.observations() {

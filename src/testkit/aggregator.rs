@@ -33,7 +33,6 @@ const ORDERS: usize = 4;
 ///
 /// # Errors
 /// [`LawBroken`] for the first law that does not hold.
-/// [`LawBroken`] for the first law that does not hold.
 pub fn check(aggregator: &(impl Aggregator + ?Sized), space: &SearchSpace) -> Result<(), LawBroken> {
     for (run, size) in (0..RUNS).flat_map(|run| SIZES.map(|size| (run, size))) {
         let mut rng = Seed(run).rng("testkit/aggregator", size as u64);

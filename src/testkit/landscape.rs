@@ -94,6 +94,7 @@ const CLIFFS: [(&str, &str); 3] =
 
 /// The standard deviation of the values over a space.
 const SPREAD: f64 = 0.03;
+
 impl Landscape {
     /// The number of points from which every method starts.
     pub const FIRST_POINTS: u64 = 10;

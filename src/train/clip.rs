@@ -34,7 +34,7 @@ pub(super) fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) ->
     let mut squares = SquaredNorms { gradients, sums: Vec::new() };
     module.visit(&mut squares);
     let sums = squares.sums;
-    if sums.is_empty() { None } else { Some(Tensor::cat(sums, 0).sum().sqrt()) }
+    (!sums.is_empty()).then(|| Tensor::cat(sums, 0).sum().sqrt())
 }
 
 /// Returns the factor by which gradients of this norm are clipped (one element).

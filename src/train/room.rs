@@ -15,7 +15,8 @@ static USED: Mutex<Vec<(Device, u128)>> = Mutex::new(Vec::new());
 /// Told when a training leaves.
 static LEFT: Condvar = Condvar::new();
 
-/// The memory that a training needs on a device. It is free again when this is dropped.
+/// The account of the memory that a training needs on a device, closed when this is dropped. Burn keeps freed memory for
+/// the thread that used it, so the device may show less than this.
 #[derive(Debug)]
 pub(crate) struct Room {
     device: Device,
@@ -23,8 +24,8 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Waits until what the trainings on `device` need fits into its memory together, if that is known. More workers
-    /// than a device holds so take turns. Returns `None` if the training is cancelled while it waits.
+    /// Waits until what the trainings on `device` need fits into its memory together, if that is known. So
+    /// workers take turns if a device cannot hold all of them. Returns `None` if the training is cancelled while it waits.
     ///
     /// Whatever the device holds besides, other processes included, is not known here.
     pub(crate) fn enter(device: &Device, bytes: u128, cancelled: &dyn Fn() -> bool) -> Option<Self> {
@@ -37,7 +38,7 @@ impl Room {
         loop {
             let others = used.iter().find(|(other, _)| *other == device).map_or(0, |(_, bytes)| *bytes);
             let fits = memory.is_none_or(|memory| others.saturating_add(bytes) <= memory.into());
-            // What is alone has no one to wait for.
+            // A training that is alone does not wait.
             if fits || others == 0 {
                 break;
             }

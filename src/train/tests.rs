@@ -363,6 +363,17 @@ fn sixteen_bits_learn_what_thirty_two_do() {
 }
 
 #[test]
+fn mixtures_of_experts_train_in_sixteen_bits() {
+    let config = TrainConfig { precision: Precision::BFloat16, ..config(3) };
+    let mut trainer = Trainer::new(network("AE", 1), &config).unwrap();
+    for at in 0..3 {
+        let step;
+        (trainer, step) = trainer.step(&[repeat_previous(1, at)]).unwrap();
+        assert!(!matches!(step, Step::Diverged(_)), "{step:?}");
+    }
+}
+
+#[test]
 fn activations_computed_again_give_the_same_gradients() {
     let losses = |recompute| {
         let trained = run(1, &TrainConfig { recompute, ..config(25) });

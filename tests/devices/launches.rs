@@ -2,45 +2,18 @@
 
 use burn::tensor::Device;
 use composer_nas::{
-    dims::{Dims, InitScheme},
-    model::{HybridLm, ModelSpec},
-    primitive::Primitives,
-    seed::Seed,
-    train::{AdamWConfig, LrSchedule, Precision, TokenBatch, TrainConfig, Trainer},
+    model::HybridLm,
+    train::{TokenBatch, Trainer},
 };
 
 use crate::counts::{Counts, counted};
-use crate::{accelerators, turn};
+use crate::{accelerators, config, model, turn};
 
 const LOG_EVERY: usize = 3;
 
 fn batch() -> TokenBatch {
     let inputs: Vec<i32> = (0..44).map(|at| at * 5 % 7).collect();
     TokenBatch { batch: 4, seq: 11, targets: inputs.iter().map(|token| (token + 1) % 7).collect(), inputs }
-}
-
-fn trainer(architecture: &str, device: &Device) -> Trainer<HybridLm> {
-    let spec = ModelSpec {
-        architecture: architecture.parse().unwrap(),
-        dims: Dims::new(24, 40, 3).unwrap(),
-        vocab_size: 7,
-        tied_embeddings: false,
-        head_bias: true,
-        init: InitScheme::FanIn,
-    };
-    let config = TrainConfig {
-        steps: 1000,
-        batch_size: 4,
-        schedule: LrSchedule::constant(3e-3),
-        optimizer: AdamWConfig::default(),
-        clip_norm: Some(1.0),
-        evaluate_every: 1000,
-        log_every: LOG_EVERY,
-        stop_above: None,
-        precision: Precision::Single,
-        recompute: false,
-    };
-    Trainer::new(HybridLm::new(&spec, &Primitives::standard(), Seed(1), device).unwrap(), &config).unwrap()
 }
 
 fn steps(mut trainer: Trainer<HybridLm>, count: usize) -> Trainer<HybridLm> {
@@ -52,7 +25,8 @@ fn steps(mut trainer: Trainer<HybridLm>, count: usize) -> Trainer<HybridLm> {
 
 /// What the steps between two log points ask of the device, after kernels were chosen and compiled.
 fn between(architecture: &str, device: &Device) -> [Counts; 2] {
-    let trainer = steps(trainer(architecture, device), 3 * LOG_EVERY);
+    let trainer = Trainer::new(model(architecture, device), &config(1000, LOG_EVERY)).unwrap();
+    let trainer = steps(trainer, 3 * LOG_EVERY);
     let (trainer, silent) = counted(device, || steps(trainer, LOG_EVERY - 1));
     let (_, logged) = counted(device, || steps(trainer, 1));
     [silent, logged]

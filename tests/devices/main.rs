@@ -18,7 +18,14 @@ mod training;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use composer_nas::device::{self, NamedDevice};
+use composer_nas::{
+    device::{self, NamedDevice},
+    dims::{Dims, InitScheme},
+    model::{HybridLm, ModelSpec},
+    primitive::Primitives,
+    seed::Seed,
+    train::{AdamWConfig, LrSchedule, Precision, TrainConfig},
+};
 
 /// One test at a time: launches are counted over the whole process, and a device has no room for two.
 fn turn() -> MutexGuard<'static, ()> {
@@ -45,6 +52,34 @@ fn others() -> Vec<Other> {
 
 fn accelerators() -> Vec<NamedDevice> {
     device::available().into_iter().filter(|found| device::is_accelerator(&found.device)).collect()
+}
+
+/// A small model, the same on every device.
+fn model(architecture: &str, device: &Device) -> HybridLm {
+    let spec = ModelSpec {
+        architecture: architecture.parse().unwrap(),
+        dims: Dims::new(24, 40, 3).unwrap(),
+        vocab_size: 7,
+        tied_embeddings: false,
+        head_bias: true,
+        init: InitScheme::FanIn,
+    };
+    HybridLm::new(&spec, &Primitives::standard(), Seed(1), device).unwrap()
+}
+
+fn config(steps: usize, log_every: usize) -> TrainConfig {
+    TrainConfig {
+        steps,
+        batch_size: 4,
+        schedule: LrSchedule::constant(3e-3),
+        optimizer: AdamWConfig::default(),
+        clip_norm: Some(1.0),
+        evaluate_every: steps,
+        log_every,
+        stop_above: None,
+        precision: Precision::Single,
+        recompute: false,
+    }
 }
 
 /// Numbers without a pattern, between -1 and 1.

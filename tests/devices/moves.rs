@@ -11,11 +11,11 @@ use composer_nas::{
     pretrain::{Measured, PretrainConfig, Pretrained, Pretrainer},
     primitive::Primitives,
     seed::Seed,
-    train::{AdamWConfig, LrSchedule, Outcome, Precision, TrainConfig},
+    train::{LrSchedule, Outcome, TrainConfig},
     weights,
 };
 
-use crate::turn;
+use crate::{config, turn};
 
 fn spec(architecture: &str, vocab_size: usize) -> ModelSpec {
     ModelSpec {
@@ -61,21 +61,10 @@ fn corpus(folder: &Path) -> Corpus {
     Corpus { token_bytes: None, ..Corpus::new(TokenFile::open(path, TokenWidth::U8).unwrap(), 256) }
 }
 
-fn config() -> PretrainConfig {
+fn pretraining() -> PretrainConfig {
     PretrainConfig {
         seq_len: 11,
-        train: TrainConfig {
-            steps: 8,
-            batch_size: 4,
-            schedule: LrSchedule::constant(1e-2),
-            optimizer: AdamWConfig::default(),
-            clip_norm: Some(1.0),
-            evaluate_every: 8,
-            log_every: 2,
-            stop_above: None,
-            precision: Precision::Single,
-            recompute: false,
-        },
+        train: TrainConfig { schedule: LrSchedule::constant(1e-2), ..config(8, 2) },
         micro_batch: 2,
         validation_share: 0.1,
         validation_windows: 4,
@@ -88,7 +77,7 @@ fn config() -> PretrainConfig {
 /// The first half on one device, the second on the other.
 fn halves(root: &Path, run: &str, corpus: &Corpus, first: &Device, second: &Device) -> Pretrained {
     let pretrainer =
-        Pretrainer::new(&spec("AM", 256), &Primitives::standard(), corpus, &config(), root.join(run)).unwrap();
+        Pretrainer::new(&spec("AM", 256), &Primitives::standard(), corpus, &pretraining(), root.join(run)).unwrap();
     let stopped = pretrainer.run(first, &[], &mut |record| match record.step {
         4 => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),

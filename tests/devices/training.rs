@@ -5,54 +5,38 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 use composer_nas::{
     device,
-    dims::{Dims, InitScheme},
     evaluate::{
         CancelToken, Context, Evaluator,
         mad::{Mad, Protocol},
     },
-    model::{HybridLm, ModelSpec},
     primitive::Primitives,
     seed::Seed,
     study::{Origin, Trial, TrialId},
-    train::{AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, train},
+    train::{Evaluation, TokenBatch, train},
 };
 use rand::RngExt;
 
-use crate::turn;
+use crate::{config, model, turn};
 
 /// Losses of the first steps of a training.
 fn losses(architecture: &str, device: &Device) -> Vec<f64> {
-    let spec = ModelSpec {
-        architecture: architecture.parse().unwrap(),
-        dims: Dims::new(24, 40, 3).unwrap(),
-        vocab_size: 7,
-        tied_embeddings: false,
-        head_bias: true,
-        init: InitScheme::FanIn,
-    };
-    let model = HybridLm::new(&spec, &Primitives::standard(), Seed(1), device).unwrap();
-    let config = TrainConfig {
-        steps: 8,
-        batch_size: 4,
-        schedule: LrSchedule::constant(3e-3),
-        optimizer: AdamWConfig::default(),
-        clip_norm: Some(1.0),
-        evaluate_every: 8,
-        log_every: 1,
-        stop_above: None,
-        precision: Precision::Single,
-        recompute: false,
-    };
+    let config = config(8, 1);
     let mut losses = Vec::new();
     let mut batch = |step: usize| {
         let mut rng = Seed(2).rng("data", step as u64);
         let inputs: Vec<i32> = (0..4 * 11).map(|_| rng.random_range(0..7)).collect();
         Ok(TokenBatch { batch: 4, seq: 11, targets: inputs.iter().map(|token| (token + 1) % 7).collect(), inputs })
     };
-    train(model, &config, &mut batch, &mut |_| Ok(Evaluation { loss: 0.0, accuracy: 0.0 }), &mut |now| {
-        losses.push(now.loss);
-        ControlFlow::Continue(())
-    })
+    train(
+        model(architecture, device),
+        &config,
+        &mut batch,
+        &mut |_| Ok(Evaluation { loss: 0.0, accuracy: 0.0 }),
+        &mut |now| {
+            losses.push(now.loss);
+            ControlFlow::Continue(())
+        },
+    )
     .unwrap();
     losses
 }

@@ -27,7 +27,7 @@ pub struct Inspection {
 pub struct LeaveOneOut {
     /// The trial.
     pub trial: TrialId,
-    /// The observed value.
+    /// The observed value, before values far below the others are raised.
     pub observed: f64,
     /// Mean of the prediction from all other observations.
     pub mean: f64,

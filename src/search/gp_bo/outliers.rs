@@ -1,7 +1,7 @@
 //! Outliers: values far below all others, which would dominate the standard deviation.
 
 /// Returns the values, with those more than four interquartile ranges below the lower quartile raised to the least of
-/// the others. With fewer than eight values nothing changes.
+/// the others. With fewer than eight values, or equal quartiles, nothing changes.
 pub(super) fn raised_to_the_others(values: Vec<f64>) -> Vec<f64> {
     let Some(bound) = bound(&values, 4.0) else { return values };
     let least = values.iter().copied().filter(|&value| value >= bound).fold(f64::INFINITY, f64::min);
