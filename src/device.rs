@@ -104,8 +104,8 @@ fn answer(device: &Device) -> Result<(), String> {
 }
 
 /// Returns the memory of an accelerator, in bytes: what the variable [`MEMORY`] states, or else what the driver says.
-/// `None` on a processor, and if neither is known. wgpu does not say it. [`named`] and [`best`] refuse a wrong variable,
-/// which is ignored here.
+/// `None` on a processor, and if neither is known. wgpu does not say it. [`named`] and [`best`] refuse a wrong
+/// variable, which is ignored here.
 pub fn memory(device: &Device) -> Option<u64> {
     static STATED: OnceLock<Option<u64>> = OnceLock::new();
     if !is_accelerator(device) {

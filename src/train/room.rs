@@ -15,8 +15,8 @@ static USED: Mutex<Vec<(Device, u128)>> = Mutex::new(Vec::new());
 /// Told when a training leaves.
 static LEFT: Condvar = Condvar::new();
 
-/// The account of the memory that a training needs on a device, closed when this is dropped. Burn keeps freed memory for
-/// the thread that used it, so the device may show less than this.
+/// The account of the memory that a training needs on a device, closed when this is dropped. Burn keeps freed memory
+/// for the thread that used it, so the device may have less than this account says.
 #[derive(Debug)]
 pub(crate) struct Room {
     device: Device,
@@ -24,8 +24,8 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Waits until what the trainings on `device` need fits into its memory together, if that is known. So
-    /// workers take turns if a device cannot hold all of them. Returns `None` if the training is cancelled while it waits.
+    /// Waits until what the trainings on `device` need fits into its memory together, if that is known: workers take
+    /// turns if a device cannot hold all of them. Returns `None` if the training is cancelled while it waits.
     ///
     /// Whatever the device holds besides, other processes included, is not known here.
     pub(crate) fn enter(device: &Device, bytes: u128, cancelled: &dyn Fn() -> bool) -> Option<Self> {
