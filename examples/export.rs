@@ -42,7 +42,7 @@ struct Args {
     #[arg(long, conflicts_with_all = ["out", "weights"])]
     front: bool,
     /// Scale the small architecture of the run to this size instead, with the extrapolator of the search: the name or
-    /// JSON file of a target, as for `search`. May be repeated.
+    /// JSON file of a target, as for `search`. Can be repeated.
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["out", "weights", "front"])]
     target: Vec<String>,
     /// The model class that the folder is for.

@@ -42,7 +42,7 @@ struct Args {
     /// Number of blocks of attention and MLP at every size.
     #[arg(long, default_value_t = 6, value_parser = RangedU64ValueParser::<usize>::new().range(1..=Architecture::MAX_LAYERS as u64 / 2))]
     blocks: usize,
-    /// Number of trainings of every cell, each with its own random numbers.
+    /// Number of trainings per architecture, size and budget, each with its own random numbers.
     #[arg(long, value_name = "TIMES", default_value_t = 1)]
     repeat: u64,
     /// Tokens per sequence.

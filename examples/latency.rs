@@ -56,7 +56,7 @@ struct Args {
     /// Length of the prompt, and of the cache when decoding, in tokens.
     #[arg(long, default_value_t = 1024)]
     seq_len: usize,
-    /// Number of measurements of each layer, of which the median is used.
+    /// Number of measurements of each layer. Their median is used.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
     /// Number of blocks of attention and MLP in the Llama architecture to compare a file with; 16 for Llama 1B.

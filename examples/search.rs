@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example search` searches six layers of attention and SwiGLU on the MAD tasks, merges the best
 //! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything is written to `runs/<name>/`.
-//! The same command again resumes the run; `--help` lists what can be changed.
+//! Run the same command again to resume the run. `--help` lists the options.
 
 #[path = "search/evaluator.rs"]
 mod evaluator;
@@ -48,7 +48,7 @@ use goal::GoalArgs;
 use searcher::SearcherKind;
 use space::SpaceArgs;
 
-/// Training allocates much and briefly, which this allocator takes well.
+/// Training makes many short-lived allocations, which this allocator handles well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -67,7 +67,7 @@ struct Args {
     /// Total number of trials, including those already in the run. The default is 24, or 60 from 16 layers.
     #[arg(long)]
     trials: Option<usize>,
-    /// Seed of all randomness: the same seed and number of workers give the same search.
+    /// Seed of all random numbers: the same seed and number of workers give the same search.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Size of the final model: llama_350m, llama_1b, llama_3b, llama_8b, or a JSON file with your own target.
@@ -82,7 +82,7 @@ struct Args {
     /// How the merged architecture is scaled to the target's size.
     #[arg(long, value_enum, default_value_t = ExtrapolatorKind::Auto)]
     extrapolator: ExtrapolatorKind,
-    /// Do not evaluate the merged architecture if no trial has.
+    /// Do not evaluate the merged architecture if no trial has evaluated it.
     #[arg(long)]
     merged_unseen: bool,
     /// Start no new trials after this many minutes.
@@ -127,11 +127,11 @@ struct Args {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum AggregatorKind {
-    /// Each layer is a vote of the best cluster of trials.
+    /// Each layer is the majority vote of the best cluster of trials.
     N0,
-    /// The same, given the layer before.
+    /// The same, conditioned on the previous layer.
     N1,
-    /// The same, given all layers before.
+    /// The same, conditioned on all previous layers.
     FullPrefix,
     /// The best trial.
     Best,
@@ -141,9 +141,9 @@ enum AggregatorKind {
 enum ExtrapolatorKind {
     /// As in the paper; the size may differ by a layer per run.
     Auto,
-    /// Repeats the sequence until the size is right to within half a layer.
+    /// Repeats the sequence until the size is within half a layer of the target's.
     Cycle,
-    /// Holds the size more closely, by changing d_ff as well.
+    /// Matches the size more closely, by changing d_ff as well.
     EqualSize,
 }
 
@@ -167,7 +167,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     conclude(args, &folder, &found, &target, &primitives)
 }
 
-/// Checks all flags, says what is about to run, and runs it.
+/// Checks all flags, prints a description of the search, and runs it.
 fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: &Primitives) -> anyhow::Result<Found> {
     let evaluators = args.evaluator.goal()?;
     let measure = |name: &str| args.goal.measures(name, &evaluators);
@@ -210,7 +210,7 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
 }
 
 impl Args {
-    /// The protocol or target that is to be printed.
+    /// Returns the protocol or target to print, if any.
     fn description(&self) -> anyhow::Result<Option<String>> {
         if let Some(name) = &self.print_protocol {
             let protocol: Protocol = shared::protocol(name)?;
@@ -220,7 +220,7 @@ impl Args {
         Ok(Some(serde_json::to_string_pretty(&shared::target(name, "--print-target")?)?))
     }
 
-    /// Says what is about to run.
+    /// Prints a description of the search.
     fn announce(&self, space: &SearchSpace, chosen: &Chosen, races: bool, folder: &Path) {
         println!("{} architectures; {}; results go to {}", space.size(), chosen.words, shown(folder));
         if let Some(size) = &chosen.size {
@@ -236,7 +236,7 @@ impl Args {
         }
     }
 
-    /// With what some flags ask for.
+    /// Applies optional flags to the pipeline.
     fn choices<E, S, A, X>(
         &self,
         mut pipeline: Pipeline<E, S, A, X>,
@@ -259,7 +259,7 @@ impl Args {
         if self.merged_unseen { pipeline } else { pipeline.evaluate_merged() }
     }
 
-    /// With a progress bar, a file of metrics and a page.
+    /// Adds a progress bar, a file of metrics and a page.
     fn watched<E, S, A, X>(
         &self,
         pipeline: Pipeline<E, S, A, X>,
@@ -276,7 +276,7 @@ impl Args {
         let name = self.run.clone().unwrap_or_else(|| {
             let evaluator = self.evaluator.name(self.space.mixed());
             let goal = self.goal.name() + &self.costs_name();
-            // What is refused here is refused when the search begins.
+            // An error here is reported when the search starts.
             let several = self.goal.objectives().count() > 1;
             let race = if self.evaluator.races(self.space.layers, several).unwrap_or(false) { "-race" } else { "" };
             format!("{evaluator}-{}{}{race}{goal}-seed{}", self.space.name(), self.evaluator.run_name(), self.seed)
@@ -285,7 +285,7 @@ impl Args {
         shared::folder_name(&name).map_err(anyhow::Error::msg).with_context(inside)
     }
 
-    /// What decides about costs of the target, as a part of the run's name; nothing by default.
+    /// Returns the part of the run's name for the costs of the target; empty by default.
     fn costs_name(&self) -> String {
         let bounds = self.space.at_most.iter().chain(&self.space.at_least);
         let mut names = self.goal.objectives().chain(bounds.map(|bound| bound.name.as_str()));
@@ -302,22 +302,22 @@ impl Args {
         extrapolator.to_owned() + &target + &self.goal.times_name()
     }
 
-    /// The total number of trials.
+    /// Returns the total number of trials.
     fn trials(&self) -> usize {
         self.trials.unwrap_or(if self.space.layers >= LONG { LONG_TRIALS } else { TRIALS })
     }
 
-    /// The architectures of --add.
+    /// Returns the architectures of --add.
     fn added(&self) -> anyhow::Result<Vec<Architecture>> {
         shared::letters::read_all(&self.add, self.letters.as_ref())
     }
 
-    /// Says which architectures of --add the run already has: they are not evaluated again.
+    /// Prints which architectures of --add the run already has. They are not evaluated again.
     fn say_known(&self, added: &[Architecture], journal: &Path) {
         if added.is_empty() || !journal.exists() {
             return;
         }
-        // What is wrong with the journal is said when it is resumed.
+        // Errors in the journal are reported when it is resumed.
         let Ok((_, study)) = journal::read(journal) else { return };
         let kept = |trial: &Trial| !trial.is_invalid() && !self.invalidate.contains(&trial.id.0);
         let known = |a: &&Architecture| study.trials().iter().any(|trial| kept(trial) && trial.architecture == **a);
@@ -326,7 +326,7 @@ impl Args {
         }
     }
 
-    /// Refuses what a search would refuse once its folder is there.
+    /// Refuses, before the folder is created, flags that the search would refuse.
     fn check(&self, space: &SearchSpace, journal: &Path) -> anyhow::Result<()> {
         ensure!(self.trials() > 0, PipelineError::NoTrials);
         self.executor.check(self.evaluator.is_program())?;
@@ -444,7 +444,7 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     Ok(())
 }
 
-/// The command that runs this search again.
+/// Returns the command that runs this search again.
 fn command() -> String {
     let program = "cargo run --release --example search".to_owned();
     let words: Vec<_> = std::env::args_os().skip(1).map(|word| shared::shell_word(&word.to_string_lossy())).collect();

@@ -60,7 +60,7 @@ const CPU: &str = "cpu_seconds";
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 struct Args {
-    /// The table to append to or to analyse.
+    /// The table to extend or to analyse.
     table: PathBuf,
     /// Number of layers; all architectures of this length are measured. Give several lengths for incremental
     /// strategies.
@@ -78,7 +78,7 @@ struct Args {
     /// Measure the layouts of published comparisons instead, and judge the scores by them.
     #[arg(long)]
     published: bool,
-    /// The same with the comparisons of this file.
+    /// The same, with the comparisons in this file.
     #[arg(long, conflicts_with = "published")]
     evidence: Option<PathBuf>,
     /// Range of seeds, without the last one.
@@ -105,7 +105,7 @@ struct Args {
     /// different kinds of layers at equal parameters.
     #[arg(long, conflicts_with = "corpus")]
     blocks: Option<usize>,
-    /// Accuracy for the reading `early`.
+    /// Accuracy threshold for the metric `early`, which measures how soon a training reaches it.
     #[arg(long, default_value_t = 0.9, value_parser = accuracy)]
     threshold: f64,
     /// Number of trials in parallel; each uses one core on a CPU.
@@ -117,10 +117,10 @@ struct Args {
     /// Analyse the table instead of measuring.
     #[arg(long)]
     analyse: bool,
-    /// Compare the ranking with that of this table.
+    /// Compare the ranking with that of another table.
     #[arg(long, requires = "analyse")]
     against: Option<PathBuf>,
-    /// Number of random splits for every reliability.
+    /// Number of random splits for each reliability.
     #[arg(long, default_value_t = 50, value_parser = value_parser!(u64).range(1..=10_000))]
     splits: u64,
 }

@@ -29,7 +29,7 @@ pub struct Args {
     /// Recurrent layers that can also replace attention.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub recurrent: Vec<Recurrent>,
-    /// Also allow to leave out attention layers.
+    /// Also allow removing attention layers.
     #[arg(long)]
     pub leave_out: bool,
     /// Fractions of the parent's cache to keep, in percent.
@@ -65,7 +65,7 @@ pub struct Args {
     /// Skip the greedy choice, which needs the most evaluations.
     #[arg(long)]
     pub no_greedy: bool,
-    /// Number of steps for training gates, to choose by them; 0 to skip.
+    /// Number of steps for training gates, a further method to choose layers; 0 to skip.
     #[arg(long, default_value_t = 0)]
     pub gate_steps: usize,
     /// Number of windows of text for training recurrent blocks.

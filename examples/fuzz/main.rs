@@ -1,9 +1,8 @@
 //! Fuzzing: tries mutated inputs on all parsers and on the code that uses what was read.
 //!
 //! `cargo run --release --example fuzz` runs each target for ten seconds; `-- journal search --seconds 3600` runs two
-//! of them for an hour. Findings, inputs that violate a guarantee, are written to `fuzz-findings/`, and the program
-//! exits with status
-//! 1. `docs/fuzzing.md` has details.
+//! of them for an hour. A finding is an input that violates a guarantee. Findings are written to `fuzz-findings/`, and
+//! the exit status is then 1. `docs/fuzzing.md` has details.
 //!
 //! Inputs are tried in separate processes, one target per process, so a stack overflow, an out-of-memory error or an
 //! endless loop affects one input, not the run.

@@ -1,4 +1,4 @@
-//! How candidates are evaluated, as flags: by the MAD tasks, or by a command of one's own.
+//! The flags for the evaluation of candidates: by the MAD tasks, or by the user's command.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ use composer_nas::{
 
 use super::shared;
 
-/// Blocks to whose size candidates are grown where kinds of layers are mixed.
+/// The default of --blocks if the space has other layers than attention and SwiGLU.
 const MIXED_BLOCKS: usize = 5;
 
-/// From so many layers on trials race unless told otherwise, and there are more of them.
+/// The number of layers from which trials race by default and the default number of trials is larger.
 pub const LONG: usize = 16;
 
-/// The flags about the evaluation.
+/// The flags for the evaluation.
 #[derive(Debug, Args)]
 pub struct EvaluatorArgs {
     /// How candidates are trained and scored: quick, hybrid, reference, full, or a JSON file with a protocol. The
@@ -31,8 +31,8 @@ pub struct EvaluatorArgs {
     /// of a JSON file as its last argument and answers with lines of JSON; docs/protocol.md describes both.
     #[arg(long, value_name = "COMMAND", conflicts_with = "protocol", requires = "score")]
     evaluator: Option<String>,
-    /// Whatever else the command's scores depend on, such as the version of your data. A run can be resumed only with
-    /// the same text.
+    /// Anything else that the command's scores depend on, such as the version of your data. A run can be resumed only
+    /// with the same text.
     #[arg(long, value_name = "TEXT", requires = "evaluator", default_value = "")]
     evaluator_version: String,
     /// Name of the command's score to optimise.
@@ -46,8 +46,8 @@ pub struct EvaluatorArgs {
     #[arg(long, value_name = "SIZE", requires = "evaluator", default_value = "small")]
     candidates: String,
     /// Scale every candidate to the size of this many blocks of attention and SwiGLU before training; 0 trains it as it
-    /// is. The default is 0, or 5 if kinds of layers other than these two are searched, so that they are compared at
-    /// equal numbers of parameters.
+    /// is. The default is 0, or 5 if kinds of layers other than these two are searched, to compare them with equal
+    /// numbers of parameters.
     #[arg(long)]
     blocks: Option<usize>,
     /// How many times each trial is trained, with different random draws; its score is the mean.
@@ -57,8 +57,8 @@ pub struct EvaluatorArgs {
     #[arg(long)]
     pub stop_early: bool,
     /// Stop the repetitions of a trial once its score can no longer reach those of the best trials. The trial keeps the
-    /// score of the repetitions that were made. Needs a score that is the mean of many trainings, as that of the
-    /// protocol quick or of --repeat 12. On by default from 16 layers, with such a score and one objective;
+    /// score of the repetitions that were made. Needs a score that is the mean of many trainings, as with the protocol
+    /// quick or with --repeat 12. On by default from 16 layers, with such a score and one objective;
     /// --race=false turns it off.
     #[arg(long, num_args = 0..=1, value_name = "BOOL", require_equals = true, default_missing_value = "true")]
     race: Option<bool>,
@@ -67,40 +67,40 @@ pub struct EvaluatorArgs {
     stop_from: Option<usize>,
 }
 
-/// What evaluates, and what is to be said of it.
+/// The evaluator, and how it is described.
 pub struct Chosen {
     pub evaluator: Arc<dyn Evaluator>,
     /// The step from which intermediate scores are compared.
     pub stop_from: usize,
-    /// Work of a trial, in FLOPs, where it is known.
+    /// FLOPs of a trial, if known.
     pub trial_flops: Option<f64>,
-    /// Who evaluates, in words.
+    /// A description of the evaluator.
     pub words: String,
-    /// The size that candidates are grown to, in words.
+    /// A description of the size to which candidates are scaled.
     pub size: Option<String>,
 }
 
-/// For what and where evaluators are made.
+/// What evaluators are created from.
 pub struct Setting<'a> {
     pub space: &'a SearchSpace,
     pub primitives: &'a Primitives,
-    /// Whether kinds of layers are mixed.
+    /// Whether the space has layers other than attention and SwiGLU.
     pub mixed: bool,
     /// The device on which protocols train.
     pub device: &'a str,
     /// The folder of the run.
     pub folder: &'a Path,
-    /// The time that a command has for a trial.
+    /// The time limit of the command for a trial.
     pub limit: Option<Duration>,
 }
 
 impl EvaluatorArgs {
-    /// The protocol, where no command evaluates.
+    /// Returns the protocol that is used without a command.
     fn protocol(&self, mixed: bool) -> &str {
         self.protocol.as_deref().unwrap_or(if mixed { "hybrid" } else { "quick" })
     }
 
-    /// A name for it, as a part of a run's name: another command, version or size has another.
+    /// Returns the part of a run's name for the evaluator, which differs by command, version and size.
     pub fn name(&self, mixed: bool) -> String {
         let Some(command) = &self.evaluator else {
             let file = Path::new(self.protocol(mixed)).file_stem().unwrap_or_default();
@@ -110,16 +110,16 @@ impl EvaluatorArgs {
         let candidates = if candidates == "small" { "" } else { &candidates };
         let words = [command, &self.evaluator_version, candidates].into_iter().filter(|words| !words.is_empty());
         let name = words.map(plain).collect::<Vec<_>>().join("-");
-        // `./train.sh` would make a hidden folder.
+        // Without this, `./train.sh` would give a hidden folder.
         name.trim_start_matches(['.', '-']).into()
     }
 
-    /// Whether a command evaluates.
+    /// Returns whether a command evaluates.
     pub fn is_program(&self) -> bool {
         self.evaluator.is_some()
     }
 
-    /// As a part of a run's name.
+    /// Returns the part of a run's name for the other flags.
     pub fn run_name(&self) -> String {
         let blocks = self.blocks.map(|blocks| format!("-blocks{blocks}")).unwrap_or_default();
         let repeat = if self.repeat == 1 { String::new() } else { format!("-repeat{}", self.repeat) };
@@ -127,16 +127,16 @@ impl EvaluatorArgs {
         format!("{blocks}{repeat}{stop}")
     }
 
-    /// The goal of the evaluator's one score.
+    /// Returns the goal for the evaluator's score.
     pub fn goal(&self) -> anyhow::Result<Goal> {
-        // Clap asks for no flag that another one excludes.
+        // Clap cannot require a flag that conflicts with another one.
         let alone = self.evaluator.is_none() && (self.score.is_some() || self.minimize);
         ensure!(!alone, "--score and --minimize need --evaluator");
         let Some(score) = &self.score else { return Ok(Goal::default()) };
         Ok(if self.minimize { Goal::minimize(score) } else { Goal::maximize(score) })
     }
 
-    /// Whether trials race, in a space of so many layers.
+    /// Returns whether trials race in a space with this number of layers.
     pub fn races(&self, layers: usize, several: bool) -> anyhow::Result<bool> {
         let needed = Racing::default().repetitions() + 1;
         let repetitions = if self.repeat == 1 { self.repetitions()? } else { self.repeat };
@@ -157,9 +157,9 @@ impl EvaluatorArgs {
         }
     }
 
-    /// How often the trainings of a trial are repeated within it, the rarest of them.
+    /// Returns the smallest number of repetitions of a training within a trial.
     fn repetitions(&self) -> anyhow::Result<usize> {
-        // A command that repeats does not say so; both protocols that are chosen by themselves do.
+        // It is unknown for a command. Both default protocols have the same number.
         if self.evaluator.is_some() {
             return Ok(1);
         }
@@ -167,7 +167,7 @@ impl EvaluatorArgs {
         Ok(protocol.trainings.iter().map(|training| training.repeats).min().unwrap_or(1))
     }
 
-    /// What evaluates the candidates.
+    /// Returns the evaluator.
     pub fn choose(&self, setting: &Setting) -> anyhow::Result<Chosen> {
         let chosen = match &self.evaluator {
             Some(command) => self.program(command, setting)?,
@@ -217,7 +217,7 @@ impl EvaluatorArgs {
         Ok(Chosen { evaluator, stop_from, trial_flops, words, size })
     }
 
-    /// The size that candidates are grown to, if any.
+    /// Returns the size to which candidates are scaled, if any.
     fn size(&self, dims: &Dims, mixed: bool) -> anyhow::Result<Option<Target>> {
         let blocks = self.blocks.unwrap_or(if mixed { MIXED_BLOCKS } else { 0 });
         if blocks == 0 {
@@ -228,7 +228,7 @@ impl EvaluatorArgs {
     }
 }
 
-/// A text as a part of a folder's name.
+/// Returns a text as part of a folder's name.
 fn plain(text: &str) -> String {
     const MOST: usize = 48;
     let kept = text.chars().map(|c| if c.is_ascii_alphanumeric() || "._=".contains(c) { c } else { '-' });
@@ -237,7 +237,7 @@ fn plain(text: &str) -> String {
     words.join("-").chars().take(MOST).collect()
 }
 
-/// Work of a trial by a protocol, roughly: that of the architecture in the middle of the space.
+/// Returns the approximate FLOPs of a trial by a protocol: those of the architecture in the middle of the space.
 fn trial_flops(protocol: &Protocol, size: Option<&Target>, setting: &Setting) -> anyhow::Result<f64> {
     let Setting { space, primitives, .. } = setting;
     let mut middle = space.nth(space.size() / 2).context("the search space is empty")?;
@@ -247,7 +247,7 @@ fn trial_flops(protocol: &Protocol, size: Option<&Target>, setting: &Setting) ->
     Ok(protocol.train_flops(&middle, primitives)?)
 }
 
-/// The evaluator of candidates that are grown to a size, and what is to be said of it.
+/// Returns an evaluator that scales candidates to a size first, with a description of the size.
 fn matched(
     evaluator: Arc<dyn Evaluator>,
     size: Option<Target>,

@@ -1,4 +1,4 @@
-//! Where trials run, as flags.
+//! The flags for the execution of trials.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,10 +16,10 @@ use composer_nas::{
 /// A year.
 pub const MOST_MINUTES: u64 = 365 * 24 * 60;
 
-/// The flags about the execution.
+/// The flags for the execution.
 #[derive(Debug, Args)]
 pub struct ExecutorArgs {
-    /// How many trials run at the same time; on a CPU each trains on one core. With Slurm, the number of jobs.
+    /// Number of trials at the same time; on a CPU each trains on one core. With Slurm, the number of jobs.
     #[arg(long, default_value_t = 2)]
     workers: usize,
     /// Where trials run: on threads of this process, in processes on this machine, or as Slurm jobs.
@@ -31,18 +31,18 @@ pub struct ExecutorArgs {
     /// GPUs per Slurm job.
     #[arg(long, default_value_t = 0)]
     gpus: u32,
-    /// GPUs for --executor process, such as cuda:0,cuda:1: each running trial has one of them to itself and sees it as
+    /// GPUs for --executor process, such as cuda:0,cuda:1. Each running trial has exclusive use of one of them, as
     /// cuda:0.
     #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', value_parser = cuda_number)]
     devices: Vec<String>,
     /// Time limit of a trial in minutes, for processes, jobs and the command of --evaluator; a trial that needs longer
-    /// continues where it stopped.
+    /// continues from its checkpoint.
     #[arg(long, value_parser = value_parser!(u64).range(1..=MOST_MINUTES))]
     trial_minutes: Option<u64>,
-    /// The folder of a task: processes and jobs are started with it.
+    /// For internal use: the folder of the task of a process or job.
     #[arg(long, hide = true)]
     worker: Option<PathBuf>,
-    /// Device to train on: auto, flex, cuda:0, ... (devices other than flex need their cargo feature).
+    /// Device to train on: auto, flex, cuda:0, ... Devices other than flex need their cargo feature.
     #[arg(long, default_value = "auto")]
     pub device: String,
 }
@@ -54,14 +54,14 @@ enum ExecutorKind {
     Slurm,
 }
 
-/// The number of a CUDA device, which `CUDA_VISIBLE_DEVICES` wants.
+/// Returns the number of a CUDA device, for `CUDA_VISIBLE_DEVICES`.
 fn cuda_number(name: &str) -> Result<String, String> {
     let number = name.strip_prefix("cuda:").filter(|number| number.parse::<u16>().is_ok());
     number.map(Into::into).ok_or_else(|| "give CUDA devices with their numbers, such as cuda:0,cuda:1".into())
 }
 
 impl ExecutorArgs {
-    /// Refuses flags that the executor would pass over; `program`: whether a command evaluates.
+    /// Refuses flags that the executor would ignore. `program`: whether a command evaluates.
     pub fn check(&self, program: bool) -> anyhow::Result<()> {
         let threads = matches!(self.executor, ExecutorKind::Threads);
         let processes = matches!(self.executor, ExecutorKind::Process);
@@ -80,17 +80,17 @@ impl ExecutorArgs {
         Ok(())
     }
 
-    /// The time that a trial has.
+    /// Returns the time limit of a trial.
     fn trial_time(&self) -> Option<Duration> {
         self.trial_minutes.map(|minutes| Duration::from_secs(60 * minutes))
     }
 
-    /// The time that the command of an evaluator has for a trial; processes and jobs have their own.
+    /// Returns the time limit of the evaluator's command for a trial. Processes and jobs have their own.
     pub fn command_time(&self) -> Option<Duration> {
         self.trial_time().filter(|_| matches!(self.executor, ExecutorKind::Threads))
     }
 
-    /// What runs the trials.
+    /// Returns the executor.
     pub fn executor(&self, folder: &Path, evaluator: &Arc<dyn Evaluator>) -> anyhow::Result<Box<dyn Executor>> {
         let resources = Resources { time: self.trial_time(), gpus: self.gpus, ..Resources::default() };
         Ok(match self.executor {
@@ -108,7 +108,7 @@ impl ExecutorArgs {
         })
     }
 
-    /// The devices as `CUDA_VISIBLE_DEVICES` names them: `cuda:1` is the second of those that this process may use.
+    /// Returns the devices for `CUDA_VISIBLE_DEVICES`: `cuda:1` is the second of those that this process may use.
     fn visible_devices(&self) -> anyhow::Result<Vec<String>> {
         let Some(visible) = std::env::var("CUDA_VISIBLE_DEVICES").ok().filter(|visible| !visible.is_empty()) else {
             return Ok(self.devices.clone());

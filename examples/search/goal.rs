@@ -1,4 +1,4 @@
-//! What a search optimises, as flags.
+//! The flags for the goal of a search.
 
 use std::path::PathBuf;
 
@@ -13,19 +13,19 @@ use composer_nas::{
 
 use super::space::Count;
 
-/// Tokens of the sequences at which costs of the target are counted.
+/// The sequence length for costs of the target, in tokens.
 const COST_TOKENS: u64 = 4096;
 
 /// The costs of the target by name.
 pub const COSTS: [&str; 6] = ["parameters", "active_parameters", "work", "cache", "prefill", "decode"];
 
-/// The flags about the goal.
+/// The flags for the goal.
 #[derive(Debug, Args)]
 pub struct GoalArgs {
     /// What to optimise: a score of the evaluator, such as accuracy, or a cost of the model at the target's size:
     /// parameters, active_parameters, work (forward FLOPs per token), cache (bytes per sequence of 4,096 tokens),
     /// prefill or decode (seconds, with --layer-times). Repeat it to search for the best trade-offs. Costs are
-    /// minimized and scores maximized, unless you write, for example, loss:min.
+    /// minimised and scores maximised, unless you write, for example, loss:min.
     #[arg(long, value_name = "NAME")]
     objective: Vec<String>,
     /// JSON file with the times of layers, written by the example `latency`; needed for prefill and decode.
@@ -34,7 +34,7 @@ pub struct GoalArgs {
 }
 
 impl GoalArgs {
-    /// The goal: the evaluator's, or these objectives, within bounds.
+    /// Returns the goal: that of the evaluator or these objectives, within bounds.
     pub fn goal(&self, evaluators: &Goal, at_most: &[&Count], at_least: &[&Count]) -> anyhow::Result<Goal> {
         let mut goal = match self.objective.is_empty() {
             true => evaluators.clone(),
@@ -56,12 +56,12 @@ impl GoalArgs {
         Ok(goal)
     }
 
-    /// Whether a bound of this name is one on the goal's measures: on a cost or on a score that the goal names.
+    /// Returns whether a bound with this name is on a cost or on a score of the goal, not on a kind of layer.
     pub fn measures(&self, name: &str, evaluators: &Goal) -> bool {
         COSTS.contains(&name) || name == evaluators.score || self.objectives().any(|objective| objective == name)
     }
 
-    /// The costs of the target, for a search with this extrapolator.
+    /// Returns the costs of the target, for a search with this extrapolator.
     pub fn costs<X: Extrapolator>(
         &self,
         extrapolator: X,
@@ -77,17 +77,17 @@ impl GoalArgs {
         Ok(costs.times(times))
     }
 
-    /// The names of the objectives.
+    /// Returns the names of the objectives.
     pub fn objectives(&self) -> impl Iterator<Item = &str> {
         self.objective.iter().filter_map(|text| text.split(':').next())
     }
 
-    /// As a part of a run's name.
+    /// Returns the part of a run's name for the goal.
     pub fn name(&self) -> String {
         self.objective.iter().map(|text| format!("-{}", text.replace(':', "-"))).collect()
     }
 
-    /// The table of times as a part of the name of a run whose goal names costs: the name of its file.
+    /// Returns the part of a run's name for the table of times: the name of its file. Used if the goal names costs.
     pub fn times_name(&self) -> String {
         let stem = self.layer_times.as_ref().and_then(|path| path.file_stem());
         stem.map(|stem| format!("-{}", stem.to_string_lossy())).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Who proposes the next architecture, as a flag.
+//! The flag for the searcher.
 
 use clap::ValueEnum;
 use composer_nas::{
@@ -11,11 +11,11 @@ use composer_nas::{
 pub enum SearcherKind {
     /// Bayesian optimisation with a Gaussian process.
     Gp,
-    /// The searcher of the Composer paper, as BoTorch would run it.
+    /// The searcher of the Composer paper, with the default surrogate of BoTorch.
     Composer,
     /// Regularised evolution.
     Evolution,
-    /// Architectures one step away from the best so far.
+    /// Local search: architectures one change away from the best so far.
     LocalSearch,
     /// Random architectures.
     Random,

@@ -1,4 +1,4 @@
-//! Which architectures are searched, as flags.
+//! The flags for the search space.
 
 #![allow(dead_code, reason = "each example takes what it needs")]
 
@@ -11,10 +11,10 @@ use composer_nas::{
     prelude::*,
 };
 
-/// Tokens of the sequences at which budgets are counted.
+/// The sequence length for budgets, in tokens.
 const BUDGET_TOKENS: u64 = 4096;
 
-/// The flags about the space.
+/// The flags for the space.
 #[derive(Debug, Args)]
 pub struct SpaceArgs {
     /// Number of layers in the architectures that are searched.
@@ -24,15 +24,15 @@ pub struct SpaceArgs {
     /// gated_delta_net (G), gated_conv (C), swiglu (M), mlp (F), relu2 (R), moe (E).
     #[arg(long, value_delimiter = ',', default_value = "attention,swiglu")]
     pub primitives: Vec<String>,
-    /// Allow at most this many layers of a kind: --at-most attention=2. Where a search can have objectives, also
-    /// limit a cost at the target's size or a score: --at-most cache=2e8. Can be repeated.
+    /// Allow at most this many layers of a kind: --at-most attention=2. In the example `search`, also limit a cost at
+    /// the target's size or a score: --at-most cache=2e8. Can be repeated.
     #[arg(long, value_name = "NAME=NUMBER")]
     pub at_most: Vec<Count>,
     /// Require at least this many layers of a kind, or at least this much of a cost or score. Can be repeated.
     #[arg(long, value_name = "NAME=NUMBER", allow_negative_numbers = true)]
     pub at_least: Vec<Count>,
-    /// Require exactly this many layers of a kind. With two kinds, of which one is fixed, only the positions are
-    /// searched: --layers 12 --exactly attention=3. Can be repeated.
+    /// Require exactly this many layers of a kind. If the space has two kinds, only their positions are then searched:
+    /// --layers 12 --exactly attention=3. Can be repeated.
     #[arg(long, value_name = "PRIMITIVE=NUMBER")]
     exactly: Vec<Count>,
     /// Allow at most this many layers of a kind in a row: --max-run attention=1. Can be repeated.
@@ -50,7 +50,7 @@ pub struct SpaceArgs {
     budget: Vec<Limit>,
 }
 
-/// How often a primitive may occur, or how much of a cost or score there may be.
+/// A bound on the number of layers of a primitive, or on a cost or score.
 #[derive(Clone, Debug)]
 pub struct Count {
     pub name: String,
@@ -68,7 +68,7 @@ impl FromStr for Count {
 }
 
 impl Count {
-    /// The number, as one of layers.
+    /// Returns the number as a number of layers.
     fn layers(&self, flag: &str) -> anyhow::Result<usize> {
         let whole = self.number >= 0.0 && self.number.fract() == 0.0 && self.number <= Architecture::MAX_LAYERS as f64;
         ensure!(whole, "{flag} {}={}: the number of layers must be a whole number", self.name, self.number);
@@ -120,12 +120,12 @@ impl Limit {
 }
 
 impl SpaceArgs {
-    /// The space; budgets are counted at the widths of the target.
+    /// Returns the space. Budgets are counted at the widths of the target.
     pub fn space(&self, primitives: &Primitives, target: &Target) -> anyhow::Result<SearchSpace> {
         self.space_without(primitives, target, |_| false)
     }
 
-    /// The same, where bounds of these names are none on layers.
+    /// The same, but without the bounds whose names are not layers.
     pub fn space_without(
         &self,
         primitives: &Primitives,
@@ -187,12 +187,12 @@ impl SpaceArgs {
         Ok(space)
     }
 
-    /// Whether layers other than attention and SwiGLU are searched.
+    /// Returns whether layers other than attention and SwiGLU are searched.
     pub fn mixed(&self) -> bool {
         self.primitives.iter().any(|primitive| !["attention", "A", "swiglu", "M"].contains(&primitive.as_str()))
     }
 
-    /// As a part of a run's name.
+    /// Returns the part of a run's name for the space.
     pub fn name(&self) -> String {
         let mut parts = vec![format!("{}x{}", self.layers, self.primitives.join("-"))];
         parts.extend(self.exactly.iter().map(Count::to_string));
