@@ -7,7 +7,8 @@
 //!
 //! A pruned trial is recorded as failed, with its last value in the reason. It has no score: that of an unfinished
 //! training is not comparable with the others, and an invented one would mislead the searcher's model. The trial counts
-//! against the budget, and its architecture is not proposed again.
+//! against the budget, and its architecture is not proposed again. Searchers do not see it. Evolution and random search
+//! gain from early stopping nevertheless; `GpBo` loses more than it saves (`docs/notes/racing.md`).
 //!
 //! [`Racing`] ends the repetitions of a trial instead. Its score is then the mean of the repetitions that were made.
 
