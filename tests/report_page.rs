@@ -176,21 +176,23 @@ fn write_front(path: &Path) {
 
 /// The page of a conversion of a model of 60 layers.
 fn write_conversion(path: &Path) {
-    let parent: Architecture = "AM".repeat(30).parse().unwrap();
-    let choice = |(method, budget, kl): (&str, u64, f64)| Choice {
-        method: method.into(),
-        budget: budget << 20,
-        architecture: parent.clone(),
-        cost: (budget << 20) - 12_345,
-        kl,
-        standard_error: Some(0.02),
-        loss: 3.0 + kl,
-    };
     let methods = ["search 0", "search 1", "greedy", "kl-guided", "first S", "uniform S"];
-    let rows = [22, 45, 67].into_iter().flat_map(|budget| {
-        methods.iter().enumerate().map(move |(at, method)| (*method, budget, (1.0 + at as f64) / budget as f64))
-    });
-    let choices: Vec<_> = rows.map(choice).collect();
+    let choice = |budget: u64, at: usize| {
+        // Another of the 30 attention layers becomes a window.
+        let layers = "AM".repeat(at) + "SM" + &"AM".repeat(29 - at);
+        let kl = (1 + at) as f64 / budget as f64;
+        Choice {
+            method: methods[at].into(),
+            budget: budget << 20,
+            architecture: layers.parse().unwrap(),
+            cost: (budget << 20) - 12_345,
+            kl,
+            standard_error: Some(0.02),
+            loss: 3.0 + kl,
+        }
+    };
+    let choices: Vec<_> =
+        [22, 45, 67].into_iter().flat_map(|budget| (0..methods.len()).map(move |at| choice(budget, at))).collect();
     let damages = (0..60).step_by(2).map(|layer| ((layer, Symbol::SLIDING_WINDOW), 0.1 / (1.0 + layer as f64)));
     let primitives = Primitives::standard();
     let cost = "bytes of cache at 4096 tokens";

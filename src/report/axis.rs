@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(Axis::new([]).range(), 0.0..1.0);
         let almost = Axis::new([2.0, 2.0 + 1e-15]).range();
         assert!((almost.start - 1.9).abs() < 1e-9 && (almost.end - 2.1).abs() < 1e-9);
-        assert_eq!([5, 10, 20, 100].map(|most| axis.label(0.25, most)), ["0.2", "0.25", "0.25", "0.250"]);
+        assert_eq!([5, 11, 20, 1000].map(|most| axis.label(0.25, most)), ["0.2", "0.25", "0.25", "0.250"]);
         assert_eq!(Axis::new([2.735, 2.75]).label(2.742, 6), "2.742");
         assert_eq!(Axis::upward([2e-5]).label(1e-5, 6), "0.000010");
         assert_eq!([0.0, 2e5].map(|tick| Axis::upward([3e5]).label(tick, 6)), ["0", "200k"]);

@@ -126,7 +126,7 @@ fn verdict(groups: &[(String, Vec<Study>)]) -> Option<String> {
         (_, false) => "The intervals overlap: this is no clear difference.",
     };
     Some(format!(
-        "After {common} evaluations, which all searches have, {best} has the best mean {}, {}; the next is {next} with \
+        "After {common} evaluations, which all searches have, \"{best}\" has the best mean {}, {}; the next is \"{next}\" with \
          {}. {apart}",
         goal.score,
         shown(first),
@@ -271,8 +271,8 @@ mod tests {
         assert_eq!(said(&[]), "");
         assert_eq!(said(&[group("a", &[0.5, 0.6]), group("none", &[])]), "");
         let words = said(&[group("a", &[0.5, 0.5, 0.5]), group("b", &[0.75, 0.75]), group("c", &[0.1])]);
-        let expected = "After 2 evaluations, which all searches have, b has the best mean accuracy, 0.7500 (0.7500 to \
-                        0.7500); the next is a with 0.5000 (0.5000 to 0.5000). The intervals do not overlap, but";
+        let expected = "After 2 evaluations, which all searches have, \"b\" has the best mean accuracy, 0.7500 (0.7500 to \
+                        0.7500); the next is \"a\" with 0.5000 (0.5000 to 0.5000). The intervals do not overlap, but";
         assert!(words.starts_with(expected), "{words}");
         let words = said(&[group("a", &[0.1, 0.9]), group("b", &[0.2, 0.8])]);
         assert!(words.ends_with("The intervals overlap: this is no clear difference."), "{words}");

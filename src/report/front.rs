@@ -356,7 +356,7 @@ pub(super) fn tables(shown: &Shown) -> String {
         cells.extend(objectives.iter().enumerate().map(|(at, objective)| {
             let own = value(seen, objective).unwrap_or(f64::NAN);
             let error = seen.report.standard_error.filter(|_| at == 0);
-            let error = error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
+            let error = error.map(|error| format!(" ±\u{a0}{}", number(error, 4))).unwrap_or_default();
             Cell::number(own, shown.in_units(&objective.of, own) + &error)
         }));
         cells
@@ -427,7 +427,7 @@ mod tests {
         let study = study(&SEEN);
         let shown = Shown { study: &study, result: Some("AAM".parse().unwrap()), target: true };
         let figure = front(&shown).unwrap().unwrap();
-        assert!(figure.svg.contains("cache, bytes") && figure.svg.contains("cache 2 bytes"), "{}", figure.svg);
+        assert!(figure.svg.contains("cache, bytes") && figure.svg.contains("cache 2\u{a0}bytes"), "{}", figure.svg);
         assert_eq!(figure.svg.matches("#009E73").count(), 2);
         let standing = shown.standing().unwrap().replace('\u{a0}', " ");
         assert_eq!(
@@ -448,7 +448,7 @@ mod tests {
         assert_eq!(volume.csv.lines().count(), 6);
         assert!(volume.caption.contains("the final value is "), "{}", volume.caption);
         let html = Page::new(&study).html().unwrap();
-        for part in ["id=\"front\"", "id=\"front-table\"", "id=\"bands\"", "id=\"hypervolume\"", " ± 0.01"] {
+        for part in ["id=\"front\"", "id=\"front-table\"", "id=\"bands\"", "id=\"hypervolume\"", " ±\u{a0}0.01"] {
             assert!(html.contains(part), "{part}");
         }
     }
