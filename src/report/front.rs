@@ -1,8 +1,9 @@
 //! The front of a search with several objectives.
 
 use plotters::{
-    chart::ChartBuilder,
-    prelude::{Circle, Cross, PathElement, Rectangle, TriangleMarker},
+    chart::{ChartBuilder, ChartContext},
+    coord::types::RangedCoordf64,
+    prelude::{Cartesian2d, Circle, Cross, PathElement, Rectangle, SVGBackend, TriangleMarker},
     series::LineSeries,
     style::{Color, RGBColor, WHITE},
 };
@@ -32,9 +33,9 @@ const LEFT: i32 = MARGIN + 60;
 const SHADE: RGBColor = RGBColor(242, 244, 248);
 
 /// Draws the goal's score of each trial against the second objective, with bars of one standard error. The front is a
-/// line, the bands of the second objective are shaded, the merged architectures are squares, and the result has a ring.
-/// Baselines and published hybrids are lines at their known costs, with a cross if they were evaluated. Trials that were
-/// added by hand, such as published layouts, are triangles. Returns `None` for a goal with one objective.
+/// line, the bands of the second objective are shaded, the merged architectures are squares, and the result has a
+/// ring. Baselines and published hybrids are lines at their known costs, with a cross if they were evaluated. Trials
+/// that were added by hand, such as published layouts, are triangles. Returns `None` for a goal with one objective.
 ///
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.
@@ -92,12 +93,16 @@ impl Shown<'_> {
         self.study.goal().objectives().map(value).collect::<Vec<_>>().join(", ")
     }
 
+    fn is_result(&self, seen: &Observation<'_>) -> bool {
+        Some(&seen.trial.architecture) == self.result.as_ref()
+    }
+
     /// Says whether the result is on the front. `None` if it was not evaluated, is not within the bounds, or there is
     /// no result.
     pub(super) fn standing(&self) -> Option<String> {
         let pooled = self.study.pooled();
         let goal = self.study.goal();
-        let own = pooled.observations().find(|seen| Some(&seen.trial.architecture) == self.result.as_ref())?;
+        let own = pooled.observations().find(|seen| self.is_result(seen))?;
         let own = Some(own).filter(|own| own.report.excess(goal) <= 0.0)?;
         let front = pooled.front();
         if front.iter().any(|seen| seen.trial.id == own.trial.id) {
@@ -248,8 +253,7 @@ fn paint(content: &Content, room: Room, area: &Area, hints: &mut Hints) -> Drawn
     let up = Axis::with_bars(&ys);
     let within = room.width - LEFT - MARGIN;
     let names = Names::new(&known, room.width, |cost| LEFT + (across.share(cost / unit) * f64::from(within)) as i32);
-    let is_result = |seen: &Observation<'_>| Some(&seen.trial.architecture) == shown.result.as_ref();
-    let keys = keys(study, !known.is_empty(), study.observations().any(|seen| is_result(&seen)));
+    let keys = keys(study, !known.is_empty(), study.observations().any(|seen| shown.is_result(&seen)));
     let top = legend_height(&keys, within) + 8;
     let mut chart = ChartBuilder::on(area)
         .margin(MARGIN)
@@ -277,7 +281,24 @@ fn paint(content: &Content, room: Room, area: &Area, hints: &mut Hints) -> Drawn
         chart.draw_series([Cross::new((across.at(cost / unit), up.at(score)), 8, INK.stroke_width(1))])?;
     }
     let at = |seen: &Observation<'_>| Some((across.at(value(seen, second)? / unit), up.at(value(seen, &first)?)));
-    let mut best: Vec<_> = study.front().iter().filter_map(at).collect();
+    paint_trials(content, &up, at, &mut chart, hints)?;
+    legend(area, &keys, (LEFT, 0), within)
+}
+
+/// The chart of a front.
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Draws the trials at their places, `at`, and the front.
+fn paint_trials(
+    content: &Content,
+    up: &Axis,
+    at: impl Fn(&Observation<'_>) -> Option<(f64, f64)>,
+    chart: &mut Chart,
+    hints: &mut Hints,
+) -> Drawn {
+    let Content { shown, pooled: study, .. } = content;
+    let first = first(study);
+    let mut best: Vec<_> = study.front().iter().filter_map(&at).collect();
     best.sort_by(|a, b| a.0.total_cmp(&b.0));
     chart.draw_series(LineSeries::new(steps(&best), ORANGE.stroke_width(2)))?;
     for seen in study.observations() {
@@ -292,13 +313,13 @@ fn paint(content: &Content, room: Room, area: &Area, hints: &mut Hints) -> Drawn
             Origin::Manual => drop(chart.draw_series([TriangleMarker::new(place, 6, color.filled())])?),
             Origin::Merged => drop(chart.draw_series([Circle::new(place, 6, color.stroke_width(2))])?),
         }
-        if is_result(&seen) {
+        if shown.is_result(&seen) {
             chart.draw_series([Circle::new(place, 8, GREEN.stroke_width(2))])?;
         }
         let pixel = chart.backend_coord(&place);
         hints.point(pixel, &format!("{}, {}: {}", seen.trial.id, seen.trial.architecture, shown.values(&seen)));
     }
-    legend(area, &keys, (LEFT, 0), within)
+    Ok(())
 }
 
 /// Returns the legend.
