@@ -67,7 +67,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     drop((judge, decider));
     let choices = measure(args, &prepared, &chosen)?;
-    write_results(args, &damages, &choices)?;
+    write_results(args, &prepared, &damages, &choices)?;
     heal(args, &prepared, &choices)
 }
 
@@ -153,13 +153,13 @@ fn measure(
 }
 
 /// Writes the numbers and the page.
-fn write_results(args: &Args, damages: &Damages, choices: &[Choice]) -> anyhow::Result<()> {
+fn write_results(args: &Args, prepared: &Prepared, damages: &Damages, choices: &[Choice]) -> anyhow::Result<()> {
     let path = args.folder().join("choices.json");
     durable::write(&path, &serde_json::to_vec_pretty(choices)?).with_context(|| shared::shown(&path))?;
     let page = args.folder().join("convert.html");
     let name = args.parent.file_stem().unwrap_or_default().to_string_lossy();
     let cost = format!("bytes of cache at {} tokens", args.length);
-    report::write_conversion(&page, &name, damages, choices, &cost)?;
+    report::write_conversion(&page, &name, damages, choices, &cost, &prepared.primitives)?;
     println!("page: {}", shared::shown(&page));
     Ok(())
 }

@@ -95,7 +95,8 @@ impl Page<'_> {
             });
             let gap = seen.zip(best).filter(|(_, best)| best.trial.architecture != *merged);
             let gap = gap.map(|(seen, best)| Gap::new(&seen, &best, goal));
-            let gap = gap.map_or(Cell::blank(), |gap| Cell::number(gap.score, gap.text()));
+            let none = || if seen.is_some() { Cell::number(0.0, "none".into()) } else { Cell::blank() };
+            let gap = gap.map_or_else(none, |gap| Cell::number(gap.score, gap.text()));
             vec![Cell::text(name), Cell::layers(merged), score, gap]
         };
         let rows: Vec<_> = answers.iter().map(row).collect();

@@ -13,6 +13,9 @@ const FAR: f64 = 1e6;
 /// The maximum length of a bar, in ranges of the values or medians of all bars, whichever is larger.
 const LONGEST_BAR: f64 = 10.0;
 
+/// The maximum number of labels of an axis for which the drawing library is not told one.
+pub(super) const LABELS: usize = 11;
+
 /// A scale for values of any magnitude. It is in units of a power of ten, so nothing overflows between its ends. Values
 /// beyond the ends are drawn on them.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,20 +109,35 @@ impl Axis {
         let power = 10f64.powi(rough.log10().floor() as i32);
         let steps = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
         let step = steps.into_iter().find(|&step| step >= rough).unwrap_or(10.0 * power);
-        let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
         let first = (self.low / step).ceil();
         let ticks = (0..=most).map(|at| (first + at as f64) * step + 0.0);
         let within = ticks.filter(|&tick| self.low <= tick && tick <= self.high);
-        within.map(|tick| (self.share_of_tick(tick), self.label(tick, digits))).collect()
+        within.map(|tick| (self.share_of_tick(tick), self.label_in_steps(tick, step))).collect()
     }
 
-    /// Returns the label of a tick, which is in units.
-    pub(super) fn label(&self, tick: f64, digits: usize) -> String {
+    /// Returns the label of a tick, which is in units, with the digits that tell `most` ticks apart.
+    pub(super) fn label(&self, tick: f64, most: usize) -> String {
+        self.label_in_steps(tick, self.step(most))
+    }
+
+    fn label_in_steps(&self, tick: f64, step: f64) -> String {
+        // The logarithm of a power of ten may be slightly below a whole number.
+        let digits = (-(step.log10() + CLOSE).floor()).clamp(0.0, 9.0) as usize;
         match self.exponent {
-            0 if tick.abs() >= 1e4 => text::quantity(tick),
-            0 => text::number(tick, digits),
-            exponent => format!("{tick:.1}e{exponent}"),
+            0 if tick.abs() >= 1e4 && step >= 1e-3 * tick.abs() => text::quantity(tick),
+            0 => text::number(tick + 0.0, digits),
+            exponent => format!("{tick:.digits$}e{exponent}"),
         }
+    }
+
+    /// Returns the distance of the ticks if there are at most `most`: 1, 2 or 5 times a power of ten, as the drawing
+    /// library has it.
+    fn step(&self, most: usize) -> f64 {
+        let least = (self.high - self.low) / (most + 1) as f64;
+        let power = 10f64.powi(least.log10().floor() as i32);
+        let fits = |step: f64| (self.high / step).floor() - (self.low / step).ceil() < most as f64;
+        let steps = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
+        steps.into_iter().find(|&step| fits(step)).unwrap_or(10.0 * power)
     }
 }
 
@@ -173,7 +191,11 @@ mod tests {
         assert_eq!(Axis::new([]).range(), 0.0..1.0);
         let almost = Axis::new([2.0, 2.0 + 1e-15]).range();
         assert!((almost.start - 1.9).abs() < 1e-9 && (almost.end - 2.1).abs() < 1e-9);
-        assert_eq!(axis.label(0.25, 3), "0.250");
+        assert_eq!([5, 11, 20, 1000].map(|most| axis.label(0.25, most)), ["0.2", "0.25", "0.25", "0.250"]);
+        assert_eq!(Axis::new([2.735, 2.75]).label(2.742, 6), "2.742");
+        assert_eq!(Axis::upward([2e-5]).label(1e-5, 6), "0.000010");
+        assert_eq!([0.0, 2e5].map(|tick| Axis::upward([3e5]).label(tick, 6)), ["0", "200k"]);
+        assert_eq!(Axis::new([123_400.0, 123_500.0]).label(123_450.0, 6), "123450");
         let labels: Vec<_> = axis.ticks(6).into_iter().map(|(_, label)| label).collect();
         assert_eq!(labels, ["0.3", "0.4", "0.5", "0.6", "0.7"]);
     }
@@ -187,7 +209,7 @@ mod tests {
         assert!(bars.range().end < 3.0, "{bars:?}");
         assert_eq!(Axis::with_bars(&[(1.0, Some(0.5)), (2.0, None)]), Axis::new([0.5, 1.5, 2.0]));
         let huge = Axis::new([0.0, 1e308]);
-        assert_eq!((huge.label(1.0, 3).as_str(), huge.share(1e308) > 0.9), ("1.0e308", true));
+        assert_eq!((huge.label(1.0, 6).as_str(), huge.share(1e308) > 0.9), ("1.0e308", true));
     }
 
     proptest! {

@@ -4,16 +4,20 @@ use std::path::Path;
 
 use plotters::{
     chart::ChartBuilder,
-    prelude::{PathElement, Polygon, SeriesLabelPosition},
+    prelude::Polygon,
     series::LineSeries,
     style::{Color, WHITE},
 };
 
 use super::{
     PageError,
-    axis::Axis,
-    figure::{Area, COLOURS, Drawn, Figure, Hints, PlotError, Room, csv, draw, label, steps, whole},
+    axis::{Axis, LABELS},
+    figure::{
+        Area, COLOURS, Drawn, Figure, Hints, Key, Mark, PlotError, Room, csv, draw, label, legend, legend_height,
+        steps, whole,
+    },
     shell::{self, Cell},
+    units,
 };
 use crate::{
     aggregate::{Aggregator, NcClustering},
@@ -21,7 +25,7 @@ use crate::{
     seed::Seed,
     statistics::{Estimate, bootstrap_mean, mean, standard_error},
     study::Study,
-    text::{exact, number},
+    text::{self, exact, html as escape, number},
 };
 
 const NAME: &str = "compare";
@@ -69,14 +73,65 @@ pub fn compare(groups: &[(String, Vec<Study>)]) -> Result<Figure, PlotError> {
         caption: "The best score so far, as the mean over the searches of a group with its 95 % bootstrap interval"
             .into(),
         csv: csv(&["group", "evaluations", "mean", "low", "high"], rows),
-        svg: draw(NAME, (Room::wide(0).width as u32, 460), |area, hints| paint(&curves, score(groups), area, hints))?,
+        svg: picture(&curves, score(groups), Room::wide(460))?,
     })
 }
 
 /// Draws the same for a phone.
 fn narrow(groups: &[(String, Vec<Study>)]) -> Result<String, PlotError> {
     let curves: Vec<_> = groups.iter().map(|(name, studies)| (name, curve(studies))).collect();
-    draw(NAME, (Room::narrow(0).width as u32, 320), |area, hints| paint(&curves, score(groups), area, hints))
+    picture(&curves, score(groups), Room::narrow(320))
+}
+
+fn picture(curves: &[(&String, Vec<Estimate>)], score: &str, room: Room) -> Result<String, PlotError> {
+    let size = (room.width as u32, room.height as u32);
+    draw(NAME, size, |area, hints| paint(curves, score, room, area, hints))
+}
+
+/// Says what was searched. `None` without searches.
+fn lead(groups: &[(String, Vec<Study>)]) -> Option<String> {
+    let study = groups.iter().flat_map(|(_, studies)| studies).next()?;
+    let space = study.space();
+    Some(format!(
+        "Searched: sequences of {} layers, {} in all. Goal: {}.",
+        space.layers(),
+        units::many(space.size()),
+        study.goal()
+    ))
+}
+
+/// Fewer searches than this give intervals that are too narrow.
+const FEW: usize = 5;
+
+/// Compares the best group with the next one where all searches can be compared. `None` with fewer than two groups.
+fn verdict(groups: &[(String, Vec<Study>)]) -> Option<String> {
+    let goal = groups.iter().flat_map(|(_, studies)| studies).next()?.goal();
+    let mut curves: Vec<_> = groups.iter().map(|(name, studies)| (name, studies.len(), curve(studies))).collect();
+    curves.retain(|(.., curve)| !curve.is_empty());
+    let common = curves.iter().map(|(.., curve)| curve.len()).min()?;
+    let value = |curve: &[Estimate]| goal.orient(curve[common - 1].value);
+    curves.sort_by(|(.., one), (.., other)| value(other).total_cmp(&value(one)));
+    let [(best, searches, first), (next, others, second), ..] = &curves[..] else { return None };
+    let [first, second] = [first[common - 1], second[common - 1]];
+    let shown = |mean: Estimate| {
+        let [value, low, high] = [mean.value, mean.low, mean.high].map(|value| number(value, 4));
+        format!("{value} ({low} to {high})")
+    };
+    let apart = match (searches.min(others), first.low > second.high || second.low > first.high) {
+        (1, _) => "A group of one search does not show how much is chance: repeat it with other seeds.",
+        (2..FEW, true) => {
+            "The intervals do not overlap, but with fewer than five searches in a group, they are too narrow."
+        }
+        (_, true) => "The intervals do not overlap.",
+        (_, false) => "The intervals overlap: this is no clear difference.",
+    };
+    Some(format!(
+        "After {common} evaluations, which all searches have, \"{best}\" has the best mean {}, {}; the next is \"{next}\" with \
+         {}. {apart}",
+        goal.score,
+        shown(first),
+        shown(second)
+    ))
 }
 
 /// Returns the name of the score that the searches optimise.
@@ -111,8 +166,10 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
     };
     let rows: Vec<_> = groups.iter().map(row).collect();
     let heads = ["group", "searches", "evaluations", "mean of the best", "standard error", "merged by N_0"];
+    let said = [lead(groups), verdict(groups)].into_iter().flatten();
+    let said: String = said.map(|words| format!("<p>{}</p>\n", escape(&words))).collect();
     let body = format!(
-        "<h1>Searches compared</h1>\n{}<h2>Final results</h2>\n{}",
+        "<h1>Searches compared</h1>\n{said}{}<h2>Final results</h2>\n<p class=\"soft\">Each search at its own end.</p>\n{}",
         shell::adaptive(&compare(groups)?, &narrow(groups)?),
         shell::table("groups", &heads, &rows, rows.len())
     );
@@ -120,15 +177,34 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
         .map_err(|source| PageError::Write { path: path.into(), source })
 }
 
-fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &mut Hints) -> Drawn {
+/// Returns at most `most` letters of a name.
+fn cut(name: &str, most: usize) -> String {
+    match name.chars().count() > most {
+        true => name.chars().take(most - 1).chain(['…']).collect(),
+        false => name.into(),
+    }
+}
+
+/// Space left of the plot, in pixels.
+const LEFT: i32 = 68;
+
+fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
+    let within = room.width - LEFT - 14;
+    // A line of the legend has room for so many letters.
+    let longest = (within as usize - 22) / 8;
+    let names: Vec<_> = curves.iter().map(|(name, _)| cut(&text::line(name), longest)).collect();
+    let tone = |index: usize| COLOURS[index % COLOURS.len()];
+    let keys: Vec<Key> =
+        names.iter().enumerate().map(|(index, name)| (Mark::Line, tone(index), name.as_str())).collect();
     let axis = Axis::new(curves.iter().flat_map(|(_, curve)| curve).flat_map(|mean| [mean.low, mean.high]));
     let longest = curves.iter().map(|(_, curve)| curve.len()).max().unwrap_or(0).max(2) as f64;
     let mut chart = ChartBuilder::on(area)
         .margin(4)
+        .margin_top(legend_height(&keys, within) + 8)
         // The last label is wider than its tick.
         .margin_right(14)
         .x_label_area_size(40)
-        .y_label_area_size(64)
+        .y_label_area_size(LEFT - 4)
         .build_cartesian_2d(1.0..longest, axis.range())?;
     chart
         .configure_mesh()
@@ -136,13 +212,13 @@ fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &
         .light_line_style(WHITE)
         .x_desc("evaluations")
         .y_desc(label(score))
-        .x_labels(area.dim_in_pixel().0 as usize / 85)
+        .x_labels(room.labels())
         .x_label_formatter(&|&x| whole(x))
-        .y_label_formatter(&|y| axis.label(*y, 3))
-        .label_style(("sans-serif", 13))
+        .y_label_formatter(&|y| axis.label(*y, LABELS))
+        .label_style(("sans-serif", room.letters()))
         .draw()?;
     for (index, (name, curve)) in curves.iter().enumerate() {
-        let tone = COLOURS[index % COLOURS.len()];
+        let tone = tone(index);
         let points = |pick: fn(&Estimate) -> f64| -> Vec<_> {
             curve.iter().enumerate().map(|(at, mean)| (at as f64 + 1.0, axis.at(pick(mean)))).collect()
         };
@@ -150,23 +226,14 @@ fn paint(curves: &[(&String, Vec<Estimate>)], score: &str, area: &Area, hints: &
         let high = steps(&points(|mean| mean.high));
         let band: Vec<_> = low.into_iter().chain(high.into_iter().rev()).collect();
         chart.draw_series([Polygon::new(band, tone.mix(0.15))])?;
-        chart
-            .draw_series(LineSeries::new(steps(&points(|mean| mean.value)), tone.stroke_width(2)))?
-            .label(label(name))
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], tone.stroke_width(2)));
+        chart.draw_series(LineSeries::new(steps(&points(|mean| mean.value)), tone.stroke_width(2)))?;
         for (point, mean) in points(|mean| mean.value).into_iter().zip(curve) {
             let [value, low, high] = [mean.value, mean.low, mean.high].map(|value| number(value, 4));
             let text = format!("{name}, {} evaluations: {value} ({low} to {high})", point.0);
             hints.point(chart.backend_coord(&point), &text);
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.8))
-        .label_font(("sans-serif", 13))
-        .draw()?;
-    Ok(())
+    legend(area, &keys, (LEFT, 0), within)
 }
 
 #[cfg(test)]
@@ -191,6 +258,27 @@ mod tests {
         let path = folder.path().join("compare.html");
         write_comparison(&groups, &path).unwrap();
         let html = std::fs::read_to_string(path).unwrap();
+        assert!(html.contains("sequences of 4 layers, 16 in all. Goal: maximize accuracy."));
         assert!(html.contains("id=\"compare\"") && html.contains("0.9000") && html.contains("random"));
+    }
+
+    #[test]
+    fn the_best_group_is_compared_with_the_next() {
+        let group = |name: &str, scores: &[f64]| {
+            (name.to_owned(), scores.iter().map(|&score| study(&[Some(score), Some(score)])).collect::<Vec<_>>())
+        };
+        let said = |groups: &[(String, Vec<Study>)]| verdict(groups).unwrap_or_default();
+        assert_eq!(said(&[]), "");
+        assert_eq!(said(&[group("a", &[0.5, 0.6]), group("none", &[])]), "");
+        let words = said(&[group("a", &[0.5, 0.5, 0.5]), group("b", &[0.75, 0.75]), group("c", &[0.1])]);
+        let expected = "After 2 evaluations, which all searches have, \"b\" has the best mean accuracy, 0.7500 (0.7500 to \
+                        0.7500); the next is \"a\" with 0.5000 (0.5000 to 0.5000). The intervals do not overlap, but";
+        assert!(words.starts_with(expected), "{words}");
+        let words = said(&[group("a", &[0.1, 0.9]), group("b", &[0.2, 0.8])]);
+        assert!(words.ends_with("The intervals overlap: this is no clear difference."), "{words}");
+        let words = said(&[group("a", &[0.1]), group("b", &[0.2, 0.8])]);
+        assert!(words.contains("repeat it with other seeds"), "{words}");
+        let words = said(&[group("a", &[0.1; 5]), group("b", &[0.2; 5])]);
+        assert!(words.ends_with("The intervals do not overlap."), "{words}");
     }
 }

@@ -1,29 +1,30 @@
-//! The page of a conversion: the damage per layer, and quality over cost for each method.
+//! The page of a conversion: which method is best for each budget, quality over cost for each method, and the damage
+//! per layer.
 
 use std::{io, path::Path};
 
 use plotters::{
     chart::ChartBuilder,
-    prelude::Circle,
+    prelude::{Circle, PathElement},
     series::LineSeries,
     style::{Color, RGBColor, WHITE, text_anchor::HPos},
 };
 use thiserror::Error;
 
 use super::{
-    axis::Axis,
+    axis::{Axis, LABELS},
     figure::{
         self, Area, COLOURS, Drawn, Figure, GREY, Hints, INK, Key, Mark, PlotError, Room, csv, fill, legend,
         legend_height, write,
     },
     shell::{self, Cell},
-    units,
+    summary, units,
 };
 use crate::{
     convert::{Choice, Damages},
     durable,
-    primitive::Symbol,
-    text::{exact, number, quantity},
+    primitive::{Primitives, Symbol},
+    text::{exact, html as escape, number, quantity},
 };
 
 const DAMAGES: &str = "damages";
@@ -41,8 +42,9 @@ pub enum ConversionPageError {
     Io(#[from] io::Error),
 }
 
-/// Writes a page with the damage of each replacement, quality over cost for each method, and a table of all choices.
-/// `cost` names what the costs count, such as `bytes of cache at 4096 tokens`. Bytes are shown in larger units.
+/// Writes a page with the best choice for each budget, quality over cost for each method, the damage of each
+/// replacement, and a table of all choices. `primitives` names the letters. `cost` names what the costs count, such as
+/// `bytes of cache at 4096 tokens`. Bytes are shown in larger units.
 ///
 /// # Errors
 /// [`ConversionPageError`] if there is nothing to draw or the file cannot be written.
@@ -52,26 +54,97 @@ pub fn write_conversion(
     damages: &Damages,
     choices: &[Choice],
     cost: &str,
+    primitives: &Primitives,
 ) -> Result<(), ConversionPageError> {
     let narrow = picture(choices, cost, Room::narrow(360))?;
     let map = heat_map(damages, Room::narrow(0))?;
     let figures = shell::adaptive(&quality(choices, cost)?, &narrow) + &shell::adaptive(&self::damages(damages)?, &map);
     let title = format!("{parent} as a hybrid");
     let body = format!(
-        "<h1>{}</h1>\n<p class=\"soft\">Divergence from the parent's next-token distributions, on text that was kept apart \
-         from the choosing.</p>\n{figures}{}",
-        crate::text::html(&title),
+        "<h1>{}</h1>\n<p>Which layers of {} to replace, by each method and budget. KL is the divergence of a hybrid's \
+         next-token distributions from those of the parent, on text that was kept apart from the choosing: 0 is the \
+         parent, and lower is better.</p>\n{}<h2>The best choices</h2>\n{}{figures}<h2>All choices</h2>\n{}",
+        escape(&title),
+        escape(parent),
+        letters(damages, choices, primitives),
+        best_choices(choices, cost),
         table(choices, cost)
     );
     Ok(durable::write_in(path, shell::page(&title, &body, None).as_bytes())?)
 }
 
+/// Returns what the letters of all choices and replacements stand for.
+fn letters(damages: &Damages, choices: &[Choice], primitives: &Primitives) -> String {
+    let used = |symbol| {
+        let replaces = damages.keys().any(|&(_, other)| other == symbol);
+        replaces || choices.iter().any(|choice| choice.architecture.count(symbol) > 0)
+    };
+    let known = primitives.iter().filter(|primitive| used(primitive.symbol()));
+    summary::legend("Letters:", known.map(|primitive| (primitive.symbol(), primitive.id().as_str().to_owned())))
+}
+
+/// The maximum number of budgets about which the page has a sentence.
+const BUDGETS: usize = 8;
+
+/// Says for each budget which method is best, and by how much. Empty if there are too many budgets.
+fn best_choices(choices: &[Choice], cost: &str) -> String {
+    let mut budgets: Vec<u64> = choices.iter().map(|choice| choice.budget).collect();
+    budgets.sort_unstable();
+    budgets.dedup();
+    if budgets.len() > BUDGETS {
+        return String::new();
+    }
+    let point = |&budget: &u64| {
+        let own: Vec<_> = choices.iter().filter(|choice| choice.budget == budget && choice.kl.is_finite()).collect();
+        let words = best_choice(&own)?;
+        Some(format!("<li><b>Budget {}.</b> {}</li>\n", count(budget, cost), escape(&words)))
+    };
+    let points: String = budgets.iter().filter_map(point).collect();
+    let measured = choices.iter().any(|choice| choice.standard_error.is_some());
+    let errors = if measured {
+        "<p class=\"soft\">After ± stands one standard error over the windows of text. All choices are measured on the \
+         same windows, so differences are usually more certain than their errors here, which take them as \
+         independent.</p>\n"
+    } else {
+        ""
+    };
+    format!("<ul class=\"why\">\n{points}</ul>\n{errors}")
+}
+
+/// Compares the best of these choices with the best one of another method. `None` without choices.
+fn best_choice(choices: &[&Choice]) -> Option<String> {
+    let least =
+        |choices: &mut dyn Iterator<Item = &Choice>| choices.min_by(|one, other| one.kl.total_cmp(&other.kl)).cloned();
+    let best = least(&mut choices.iter().copied())?;
+    let mut rivals = choices.iter().copied().filter(|rival| kind(&rival.method) != kind(&best.method));
+    let first = format!("{} has the smallest KL, {}", best.method, measured(best.kl, best.standard_error));
+    let Some(next) = least(&mut rivals) else { return Some(first + ".") };
+    if next.architecture == best.architecture {
+        return Some(format!("{first}; {} chose the same layers.", next.method));
+    }
+    let error = best.standard_error.zip(next.standard_error).map(|(one, other)| one.hypot(other));
+    let gap = next.kl - best.kl;
+    let judged = match error {
+        Some(error) if gap > 2.0 * error => ", more than two standard errors",
+        Some(_) => ", within two standard errors: no clear difference",
+        None => "",
+    };
+    Some(format!("{first}. The next method is {}, with {} more{judged}.", next.method, measured(gap, error)))
+}
+
+/// `0.5000 ± 0.0200`.
+fn measured(value: f64, error: Option<f64>) -> String {
+    number(value, 4) + &error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default()
+}
+
+/// A cost or budget in the unit that suits it.
+fn count(count: u64, cost: &str) -> String {
+    if of_bytes(cost).is_some() { units::bytes(count) } else { units::count(count) }
+}
+
 fn table(choices: &[Choice], cost: &str) -> String {
     let axis = Axis::new(choices.iter().map(|choice| choice.kl));
-    let bytes = of_bytes(cost);
-    let shown = |count: u64| {
-        Cell::number(count as f64, if bytes.is_some() { units::bytes(count) } else { units::count(count) })
-    };
+    let shown = |value: u64| Cell::number(value as f64, count(value, cost));
     let row = |choice: &Choice| {
         vec![
             Cell::text(&choice.method),
@@ -82,8 +155,11 @@ fn table(choices: &[Choice], cost: &str) -> String {
             Cell::strip(&choice.architecture),
         ]
     };
-    let rows: Vec<_> = choices.iter().map(row).collect();
-    let heads = ["method", "budget", bytes.unwrap_or(cost), "KL, nats per token", "loss", "layers"];
+    let mut sorted: Vec<_> = choices.iter().collect();
+    sorted.sort_by(|one, other| one.budget.cmp(&other.budget).then(one.kl.total_cmp(&other.kl)));
+    let rows: Vec<_> = sorted.into_iter().map(row).collect();
+    let cost = of_bytes(cost).unwrap_or(cost);
+    let heads = ["method", "budget", cost, "KL, nats per token", "loss, nats per token", "layers"];
     shell::table_with_scale("choices", &heads, &rows, shell::SHOWN, Some((3, &axis)))
 }
 
@@ -99,7 +175,10 @@ pub(crate) fn damages(damages: &Damages) -> Result<Figure, PlotError> {
     Ok(Figure {
         name: DAMAGES,
         title: "Damage of every replacement alone".into(),
-        caption: format!("KL of the parent with this layer replaced{}; darker is worse", range(damages)),
+        caption: format!(
+            "KL of the parent with this layer replaced{}; darker is worse, on a logarithmic scale",
+            range(damages)
+        ),
         csv: csv(&["layer", "primitive", "kl"], rows),
         svg: heat_map(damages, Room::wide(0))?,
     })
@@ -182,7 +261,7 @@ impl<'a> HeatMap<'a> {
             for (column, &layer) in layers.iter().enumerate() {
                 let left = LEFT + self.width * column as i32;
                 let number = (layer + 1).to_string();
-                write(area, &number, (left + self.width / 2, top + TOP / 2), 12, GREY, HPos::Center)?;
+                write(area, &number, (left + self.width / 2, top + TOP / 2), 14, GREY, HPos::Center)?;
                 self.paint_column(layer, (left, top + TOP), area, hints)?;
             }
             for (row, symbol) in self.symbols.iter().enumerate() {
@@ -235,14 +314,23 @@ pub(crate) fn quality(choices: &[Choice], cost: &str) -> Result<Figure, PlotErro
     Ok(Figure {
         name: QUALITY,
         title: "Quality over cost, by method".into(),
-        caption: "KL from the parent; lower is better".into(),
+        caption: caption(choices),
         svg: picture(choices, cost, Room::wide(460))?,
         csv: csv(&["method", "budget", "cost", "kl", "standard_error", "loss", "layers"], choices.iter().map(row)),
     })
 }
 
+fn caption(choices: &[Choice]) -> String {
+    let bars = choices.iter().any(|choice| choice.standard_error.is_some());
+    let bars = if bars { ", ± one standard error" } else { "" };
+    let seeds = choices.iter().any(|choice| kind(&choice.method) != choice.method);
+    let seeds = if seeds { "; lines of one colour differ in their seeds" } else { "" };
+    format!("KL from the parent{bars}; lower is better{seeds}")
+}
+
 fn picture(choices: &[Choice], cost: &str, room: Room) -> Result<String, PlotError> {
-    figure::draw(QUALITY, (room.width as u32, room.height as u32), |area, _| lines(area, choices, cost, room))
+    let size = (room.width as u32, room.height as u32);
+    figure::draw(QUALITY, size, |area, hints| lines(area, hints, choices, cost, room))
 }
 
 /// Returns what the bytes measure, if `cost` counts bytes.
@@ -250,7 +338,7 @@ fn of_bytes(cost: &str) -> Option<&str> {
     cost.strip_prefix("bytes of ")
 }
 
-fn lines(area: &Area, choices: &[Choice], cost: &str, room: Room) -> Drawn {
+fn lines(area: &Area, hints: &mut Hints, choices: &[Choice], cost: &str, room: Room) -> Drawn {
     let (unit, title) = match of_bytes(cost) {
         Some(what) => (1.0 / MIB, format!("{what}, MiB")),
         None => (1.0 / MILLION, format!("millions of {cost}")),
@@ -266,9 +354,9 @@ fn lines(area: &Area, choices: &[Choice], cost: &str, room: Room) -> Drawn {
     let colour = |at: usize| COLOURS[at % COLOURS.len()];
     let keys: Vec<Key> = kinds.iter().enumerate().map(|(at, kind)| (Mark::Line, colour(at), *kind)).collect();
     let within = room.width - BESIDE - MARGIN;
-    let y = Axis::upward(choices.iter().map(|choice| choice.kl));
+    // No bar makes the axis more than twice as long.
+    let y = Axis::upward(choices.iter().map(|choice| choice.kl + choice.standard_error.unwrap_or(0.0).min(choice.kl)));
     let x = Axis::upward(choices.iter().map(|choice| choice.cost as f64 * unit));
-    let digits = if x.range().end < 10.0 { 1 } else { 0 };
     let mut chart = ChartBuilder::on(area)
         .margin(MARGIN)
         .margin_top(legend_height(&keys, within) + 8)
@@ -281,8 +369,8 @@ fn lines(area: &Area, choices: &[Choice], cost: &str, room: Room) -> Drawn {
         .x_desc(title)
         .x_labels(room.labels())
         .y_desc("KL, nats per token")
-        .x_label_formatter(&|tick| x.label(*tick, digits))
-        .y_label_formatter(&|tick| y.label(*tick, 2))
+        .x_label_formatter(&|tick| x.label(*tick, room.labels()))
+        .y_label_formatter(&|tick| y.label(*tick, LABELS))
         .label_style(("sans-serif", room.letters()))
         .draw()?;
     for method in &methods {
@@ -292,6 +380,17 @@ fn lines(area: &Area, choices: &[Choice], cost: &str, room: Room) -> Drawn {
         points.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
         chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+    }
+    for choice in choices {
+        let colour = colour(kinds.iter().position(|known| *known == kind(&choice.method)).unwrap_or_default());
+        let at = (x.at(choice.cost as f64 * unit), y.at(choice.kl));
+        if let Some(error) = choice.standard_error {
+            let [low, high] = y.bar(choice.kl, error);
+            chart.draw_series([PathElement::new([(at.0, low), (at.0, high)], colour)])?;
+        }
+        let kl = measured(choice.kl, choice.standard_error);
+        let text = format!("{}, {}: KL {kl}, {}", choice.method, count(choice.cost, cost), choice.architecture);
+        hints.point(chart.backend_coord(&at), &text);
     }
     legend(area, &keys, (BESIDE, 0), within)
 }
@@ -336,17 +435,53 @@ mod tests {
         let known = Damages::from([((0, Symbol::SLIDING_WINDOW), 0.5), ((2, Symbol::SLIDING_WINDOW), 0.001)]);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("convert.html");
-        let choices = [choice("search", 0.1), choice("uniform", 0.4), choice("first", f64::NAN)];
-        write_conversion(&path, "a <parent>", &known, &choices, "bytes").unwrap();
+        let primitives = Primitives::standard();
+        let write = |path: &Path, parent, damages, choices: &[Choice]| {
+            write_conversion(path, parent, damages, choices, "bytes", &primitives).unwrap();
+            std::fs::read_to_string(path).unwrap()
+        };
+        let choices = [choice("search 0", 0.1), choice("uniform", 0.4), choice("first", f64::NAN)];
+        let page = write(&path, "a <parent>", &known, &choices);
         let infinite = Damages::from([((0, Symbol::SLIDING_WINDOW), f64::INFINITY)]);
-        write_conversion(&folder.path().join("infinite.html"), "", &infinite, &choices[2..], "bytes").unwrap();
-        let page = std::fs::read_to_string(path).unwrap();
-        assert!(
-            page.contains("a &lt;parent&gt;") && page.contains("uniform") && page.contains("S at layer 3: KL 0.001")
-        );
+        write(&folder.path().join("infinite.html"), "", &infinite, &choices[2..]);
+        for part in [
+            "a &lt;parent&gt;",
+            "S at layer 3: KL 0.001",
+            "</i></span> sliding_window <span",
+            "search 0, 90: KL 0.1000 ± 0.1000, 1A+1S+1M",
+            "differ in their seeds",
+            "<b>Budget 100.</b> search 0 has the smallest KL, 0.1000 ± 0.1000; uniform chose the same layers.</li>",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
         let figure = damages(&known).unwrap();
         assert_eq!(figure.csv.lines().nth(1).unwrap(), "1,S,0.5");
         assert!(figure.caption.contains("0.0010 to 0.5000 nats"), "{}", figure.caption);
         assert!(quality(&[], "bytes").is_err());
+    }
+
+    #[test]
+    fn the_best_choice_is_compared_with_the_next_method() {
+        let choice = |method: &str, kl, layers: &str, standard_error| Choice {
+            method: method.into(),
+            budget: 1,
+            architecture: layers.parse().unwrap(),
+            cost: 1,
+            kl,
+            standard_error,
+            loss: 3.0,
+        };
+        let words = |choices: &[Choice]| best_choice(&choices.iter().collect::<Vec<_>>());
+        assert_eq!(words(&[]), None);
+        let own = choice("search 0", 0.1, "AS", Some(0.1));
+        let seed = choice("search 1", 0.11, "SA", Some(0.1));
+        assert_eq!(words(&[seed.clone(), own.clone()]).unwrap(), "search 0 has the smallest KL, 0.1000 ± 0.1000.");
+        let close = choice("greedy", 0.15, "SA", Some(0.1));
+        let said = words(&[own.clone(), seed, close]).unwrap();
+        assert!(said.ends_with("greedy, with 0.0500 ± 0.1414 more, within two standard errors: no clear difference."));
+        let same = choice("greedy", 0.1, "AS", None);
+        assert!(words(&[own.clone(), same]).unwrap().ends_with("; greedy chose the same layers."));
+        let unknown = choice("greedy", 0.2, "SA", None);
+        assert!(words(&[own, unknown]).unwrap().ends_with("greedy, with 0.1000 more."));
     }
 }

@@ -139,6 +139,7 @@ fn paint(panel: &Panel, area: &Area, room: Room, hints: &mut Hints) -> Drawn {
     let steps = panel.lines.iter().flatten().map(|&(step, _)| step).max().unwrap_or(1).max(1) as f64;
     let axis = Axis::new(panel.lines.iter().flatten().map(|&(_, value)| value));
     let width = area.dim_in_pixel().0 as i32;
+    let labels = if room.is_narrow() { 5 } else { 7 };
     write(area, short(&panel.name), (width / 2 + 20, 14), 15, INK, HPos::Center)?;
     let mut chart = ChartBuilder::on(area)
         .margin(8)
@@ -152,9 +153,9 @@ fn paint(panel: &Panel, area: &Area, room: Room, hints: &mut Hints) -> Drawn {
         .light_line_style(WHITE)
         .x_desc("training step")
         .x_labels((width / 85) as usize)
-        .y_labels(if room.is_narrow() { 5 } else { 7 })
+        .y_labels(labels)
         .x_label_formatter(&|&x| whole(x))
-        .y_label_formatter(&|y| axis.label(*y, 2))
+        .y_label_formatter(&|y| axis.label(*y, labels))
         .label_style(("sans-serif", room.letters()))
         .draw()?;
     // The best in front.

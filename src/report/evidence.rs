@@ -10,7 +10,7 @@ use plotters::{
 };
 
 use super::{
-    axis::Axis,
+    axis::{Axis, LABELS},
     figure::{self, Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, csv, label},
 };
 use crate::{
@@ -63,7 +63,7 @@ pub fn evidence(evidence: &Evidence, scores: impl Fn(&Architecture) -> Vec<f64>)
         title: "Scores beside published results".into(),
         caption:
             "Each point is a layout that was pre-trained elsewhere; further right is better, higher is a better score; \
-                  the bars are standard errors over seeds"
+                  the bars are standard errors over seeds; a name without room is only in the CSV"
                 .into(),
         svg: figure::draw(NAME, (columns * PANEL.0, rows * PANEL.1), |area, hints| {
             draw(area, hints, &panels, columns)
@@ -116,24 +116,48 @@ fn panel(area: &Area, hints: &mut Hints, points: &[Point]) -> Drawn {
         .x_labels(6)
         .x_desc(label(&group.metric))
         .y_desc("score")
-        .x_label_formatter(&|x| across.label(turn(*x), 2))
-        .y_label_formatter(&|y| up.label(*y, 3))
-        .label_style(("sans-serif", 12))
+        .x_label_formatter(&|x| across.label(turn(*x), 6))
+        .y_label_formatter(&|y| up.label(*y, LABELS))
+        .label_style(("sans-serif", 14))
         .draw()?;
+    let at = |point: &Point| (across.at(turn(point.value)), up.at(point.score));
+    let dot = |point: &Point| {
+        let (x, y) = chart.backend_coord(&at(point));
+        [(x - 3, y - 3), (x + 3, y + 3)]
+    };
+    let mut covered: Vec<[(i32, i32); 2]> = points.iter().map(dot).collect();
     for point in points {
-        let at = (across.at(turn(point.value)), up.at(point.score));
+        let at = at(point);
         let [low, high] = up.bar(point.score, point.error);
         chart.draw_series([PathElement::new([(at.0, low), (at.0, high)], GREY)])?;
         chart.draw_series([Circle::new(at, 3, BLUE.filled())])?;
-        // Names stay inside the panel: for points on the right, they are written to the left.
-        let (side, away) = if across.share(turn(point.value)) > 0.6 { (HPos::Right, -6) } else { (HPos::Left, 6) };
-        let style = ("sans-serif", 10).into_text_style(area).color(&GREY).pos(Pos::new(side, VPos::Center));
-        chart.draw_series([EmptyElement::at(at) + Text::new(label(point.name), (away, -6), style)])?;
         let place = chart.backend_coord(&at);
+        // Names stay inside the panel: for points on the right, they are written to the left. One that would cover
+        // another or a point is left out, and is in the hint of its point.
+        let left = across.share(turn(point.value)) > 0.6;
+        if let Some(down) = room_for(&label(point.name), place, left, &mut covered) {
+            let (side, away) = if left { (HPos::Right, -6) } else { (HPos::Left, 6) };
+            let style = ("sans-serif", 12).into_text_style(area).color(&GREY).pos(Pos::new(side, VPos::Center));
+            chart.draw_series([EmptyElement::at(at) + Text::new(label(point.name), (away, down), style)])?;
+        }
         let text = format!("{}: {}; published {}, score {:.4}", point.name, point.layout, point.value, point.score);
         hints.point(place, &text);
     }
     Ok(())
+}
+
+/// Returns how far below the point its name fits, and adds its corners to what is `covered`. `None` if it would cover
+/// something both above and below the point.
+fn room_for(name: &str, (x, y): (i32, i32), left: bool, covered: &mut Vec<[(i32, i32); 2]>) -> Option<i32> {
+    let width = 6 * name.chars().count() as i32;
+    let from = if left { x - 6 - width } else { x + 6 };
+    let corners = |down: i32| [(from, y + down - 6), (from + width, y + down + 6)];
+    let apart = |[one, two]: [(i32, i32); 2], [three, four]: [(i32, i32); 2]| {
+        two.0 < three.0 || four.0 < one.0 || two.1 < three.1 || four.1 < one.1
+    };
+    let down = [-6, 6].into_iter().find(|&down| covered.iter().all(|&other| apart(corners(down), other)))?;
+    covered.push(corners(down));
+    Some(down)
 }
 
 #[cfg(test)]
@@ -156,5 +180,12 @@ mod tests {
         equal.gap = None;
         let error = evidence(&Evidence::new(vec![equal]).unwrap(), |_| vec![1.0]).unwrap_err().to_string();
         assert!(error.contains("no group has a pair"), "{error}");
+    }
+
+    #[test]
+    fn names_do_not_cover_each_other() {
+        let mut covered = vec![[(130, 140), (136, 146)]];
+        let mut down = |y| room_for("a name", (100, y), false, &mut covered);
+        assert_eq!([50, 52, 54, 80, 149].map(&mut down), [Some(-6), Some(6), None, Some(-6), Some(6)]);
     }
 }

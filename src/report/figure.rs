@@ -233,7 +233,7 @@ pub(super) fn strip(
         fill(area, [(left, top), ((right - 1).max(left + 1), top + height)], color(symbol))?;
         if right - left >= 14 {
             let ink = ink_on(color(symbol));
-            write(area, &symbol.to_string(), ((left + right) / 2, top + height / 2), 12, ink, HPos::Center)?;
+            write(area, &symbol.to_string(), ((left + right) / 2, top + height / 2), 14, ink, HPos::Center)?;
         }
         left = right;
     }
@@ -254,7 +254,7 @@ pub(super) fn scale(area: &Area, axis: &Axis, [left, right]: [i32; 2], y: i32) -
     for (share, text) in axis.ticks(((right - left) / 85).max(2) as usize) {
         let x = left + (f64::from(right - left) * share) as i32;
         area.draw(&PathElement::new([(x, y), (x, y + 5)], GREY))?;
-        write(area, &text, (x, y + 14), 13, INK, HPos::Center)?;
+        write(area, &text, (x, y + 14), 14, INK, HPos::Center)?;
     }
     Ok(())
 }

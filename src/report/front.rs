@@ -1,17 +1,18 @@
 //! The front of a search with several objectives.
 
 use plotters::{
-    chart::ChartBuilder,
-    prelude::{Circle, Cross, PathElement, Rectangle, TriangleMarker},
+    chart::{ChartBuilder, ChartContext},
+    coord::types::RangedCoordf64,
+    prelude::{Cartesian2d, Circle, Cross, PathElement, Rectangle, SVGBackend, TriangleMarker},
     series::LineSeries,
     style::{Color, RGBColor, WHITE},
 };
 
 use super::{
-    axis::Axis,
+    axis::{Axis, LABELS},
     figure::{
-        Area, BLUE, Drawn, Figure, GREY, Hints, INK, Key, Mark, ORANGE, PlotError, Room, csv, draw, label, legend,
-        legend_height, steps, whole,
+        Area, BLUE, Drawn, Figure, GREEN, GREY, Hints, INK, Key, Mark, ORANGE, PlotError, Room, csv, draw, label,
+        legend, legend_height, steps, whole,
     },
     references::{Names, references},
     shell::{self, Cell, SHOWN},
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     aggregate::{BANDS, Band, NcClustering, along_front},
+    space::Architecture,
     study::{Measure, Objective, Observation, Origin, Study, Volume},
     text::{exact, number, quantity},
 };
@@ -31,19 +33,20 @@ const LEFT: i32 = MARGIN + 60;
 const SHADE: RGBColor = RGBColor(242, 244, 248);
 
 /// Draws the goal's score of each trial against the second objective, with bars of one standard error. The front is a
-/// line, the bands of the second objective are shaded, and the merged architectures are squares. Baselines and
-/// published hybrids are lines at their known costs, with a cross if they were evaluated. Trials that were added by
-/// hand, such as published layouts, are triangles. Returns `None` for a goal with one objective.
+/// line, the bands of the second objective are shaded, the merged architectures are squares, and the result has a
+/// ring. Baselines and published hybrids are lines at their known costs, with a cross if they were evaluated. Trials
+/// that were added by hand, such as published layouts, are triangles. Returns `None` for a goal with one objective.
 ///
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.
-pub(crate) fn front(study: &Study) -> Result<Option<Figure>, PlotError> {
-    Ok(fronts(study)?.map(|(figure, _)| figure))
+pub(crate) fn front(shown: &Shown) -> Result<Option<Figure>, PlotError> {
+    Ok(fronts(shown)?.map(|(figure, _)| figure))
 }
 
 /// Draws the front in both widths, because its bands take time.
-pub(super) fn fronts(study: &Study) -> Result<Option<(Figure, String)>, PlotError> {
-    let Some(content) = Content::new(study) else { return Ok(None) };
+pub(super) fn fronts(shown: &Shown) -> Result<Option<(Figure, String)>, PlotError> {
+    let Some(content) = Content::new(shown) else { return Ok(None) };
+    let study = shown.study;
     let pooled = &content.pooled;
     let count = pooled.front().len();
     let others = study.goal().objectives().count() - 2;
@@ -51,27 +54,100 @@ pub(super) fn fronts(study: &Study) -> Result<Option<(Figure, String)>, PlotErro
     let figure = Figure {
         name: NAME,
         title: "The front".into(),
-        caption: format!("{count} of {} sequences are beaten by no other{rest}", pooled.observations().count()),
+        caption: format!(
+            "{count} of {} sequences are on the front: no other one is better in one objective without being worse in \
+             another{rest}",
+            pooled.observations().count()
+        ),
         svg: picture(&content, Room::wide(380))?,
         csv: numbers(pooled),
     };
     Ok(Some((figure, picture(&content, Room::narrow(360))?)))
 }
 
+/// A search with several objectives, as a page shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown<'a> {
+    pub(super) study: &'a Study,
+    /// The result of the search.
+    pub(super) result: Option<Architecture>,
+    /// Whether costs are those of a target, which have units.
+    pub(super) target: bool,
+}
+
+impl Shown<'_> {
+    /// The value of a measure with its unit, if that is known.
+    fn in_units(&self, measure: &Measure, value: f64) -> String {
+        match measure {
+            Measure::Cost(name) if self.target => units::target_cost(name, value),
+            _ => quantity(value),
+        }
+    }
+
+    /// All objectives of an observation: `accuracy 0.7908, cache 58.2 MiB`.
+    fn values(&self, seen: &Observation<'_>) -> String {
+        let value = |objective: Objective| {
+            let value = value(seen, &objective).map_or("?".into(), |value| self.in_units(&objective.of, value));
+            format!("{} {value}", objective.of.name())
+        };
+        self.study.goal().objectives().map(value).collect::<Vec<_>>().join(", ")
+    }
+
+    fn is_result(&self, seen: &Observation<'_>) -> bool {
+        Some(&seen.trial.architecture) == self.result.as_ref()
+    }
+
+    /// Says whether the result is on the front. `None` if it was not evaluated, is not within the bounds, or there is
+    /// no result.
+    pub(super) fn standing(&self) -> Option<String> {
+        let pooled = self.study.pooled();
+        let goal = self.study.goal();
+        let own = pooled.observations().find(|seen| self.is_result(seen))?;
+        let own = Some(own).filter(|own| own.report.excess(goal) <= 0.0)?;
+        let front = pooled.front();
+        if front.iter().any(|seen| seen.trial.id == own.trial.id) {
+            return Some(format!("The result is on the front, with {}.", self.values(&own)));
+        }
+        let values = own.report.values(goal).ok()?;
+        let no_worse = |seen: &&Observation<'_>| {
+            seen.report.values(goal).is_ok_and(|other| other.iter().zip(&values).all(|(other, own)| other >= own))
+        };
+        let better = front.iter().find(no_worse)?;
+        Some(format!(
+            "The result is not on the front: it has {}, and {} has {}. A small difference in {} may be chance.",
+            self.values(&own),
+            better.trial.architecture,
+            self.values(better),
+            goal.score
+        ))
+    }
+}
+
 /// The content of the picture of a front.
-struct Content {
+struct Content<'a> {
+    shown: &'a Shown<'a>,
     /// The study, with one observation per architecture.
     pooled: Study,
     second: Objective,
     bands: Vec<Band>,
 }
 
-impl Content {
-    /// Returns the content for a study, or `None` for a goal with one objective.
-    fn new(study: &Study) -> Option<Self> {
-        let second = study.goal().objectives().nth(1)?;
-        let bands = bands(study, &second.of);
-        Some(Self { pooled: study.pooled(), second, bands })
+impl<'a> Content<'a> {
+    /// Returns the content for a search, or `None` for a goal with one objective.
+    fn new(shown: &'a Shown<'a>) -> Option<Self> {
+        let second = shown.study.goal().objectives().nth(1)?;
+        let bands = bands(shown.study, &second.of);
+        Some(Self { shown, pooled: shown.study.pooled(), second, bands })
+    }
+
+    /// The unit of the second objective for values up to `largest`: its size, and the title of the axis.
+    fn unit(&self, largest: f64) -> (f64, String) {
+        let name = self.second.of.name();
+        let (size, unit) = match &self.second.of {
+            Measure::Cost(_) if self.shown.target => units::unit_of_target_cost(name, largest),
+            _ => (1.0, ""),
+        };
+        (size, if unit.is_empty() { name.into() } else { format!("{name}, {unit}") })
     }
 }
 
@@ -110,7 +186,7 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     let Volume { interval, .. } = study.pooled().hypervolume(&reference);
     let interval = interval.map(|[low, high]| {
         format!(
-            "; at the end the scores allow {} to {} %",
+            "; with the errors of the scores, the final value is {} to {} %",
             number(100.0 * low / best, 1),
             number(100.0 * high / best, 1)
         )
@@ -124,7 +200,7 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     let figure = Figure {
         name: NAME,
         title: "Hypervolume".into(),
-        caption: format!("What the front dominates, in percent of the last{}", interval.unwrap_or_default()),
+        caption: format!("How much the front dominates, in percent of the final value{}", interval.unwrap_or_default()),
         svg: picture(Room::wide(240))?,
         csv: csv(&["trial", "hypervolume"], points.iter().map(|&(trial, value)| vec![trial.to_string(), exact(value)])),
     };
@@ -145,10 +221,10 @@ fn paint_hypervolume(shares: &[(f64, f64)], last: f64, room: Room, area: &Area) 
         .disable_x_mesh()
         .light_line_style(WHITE)
         .x_desc("trial")
-        .y_desc("% of the last")
+        .y_desc("% of the final value")
         .x_labels(room.labels().min(last as usize + 1))
         .x_label_formatter(&|&x| whole(x))
-        .y_label_formatter(&|y| axis.label(*y, 0))
+        .y_label_formatter(&|y| axis.label(*y, LABELS))
         .label_style(("sans-serif", room.letters()))
         .draw()?;
     chart.draw_series(LineSeries::new(steps(&line), ORANGE.stroke_width(2)))?;
@@ -165,18 +241,19 @@ fn first(study: &Study) -> Objective {
 }
 
 fn paint(content: &Content, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
-    let Content { pooled: study, second, bands } = content;
+    let Content { shown, pooled: study, second, bands } = content;
     let first = first(study);
     let known = references(study, second);
     let xs = study.observations().filter_map(|seen| value(&seen, second));
     let xs: Vec<_> = xs.chain(known.iter().map(|reference| reference.cost)).collect();
+    let (unit, title) = content.unit(xs.iter().copied().fold(0.0, f64::max));
     let ys: Vec<_> =
         study.observations().filter_map(|seen| Some((value(&seen, &first)?, seen.report.standard_error))).collect();
-    let across = Axis::new(xs);
+    let across = Axis::new(xs.into_iter().map(|x| x / unit));
     let up = Axis::with_bars(&ys);
     let within = room.width - LEFT - MARGIN;
-    let names = Names::new(&known, room.width, |cost| LEFT + (across.share(cost) * f64::from(within)) as i32);
-    let keys = keys(study, !known.is_empty());
+    let names = Names::new(&known, room.width, |cost| LEFT + (across.share(cost / unit) * f64::from(within)) as i32);
+    let keys = keys(study, !known.is_empty(), study.observations().any(|seen| shown.is_result(&seen)));
     let top = legend_height(&keys, within) + 8;
     let mut chart = ChartBuilder::on(area)
         .margin(MARGIN)
@@ -188,23 +265,40 @@ fn paint(content: &Content, room: Room, area: &Area, hints: &mut Hints) -> Drawn
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(WHITE)
-        .x_desc(label(second.of.name()))
+        .x_desc(label(&title))
         .y_desc(label(first.of.name()))
-        .x_label_formatter(&|x| across.label(*x, 3))
+        .x_label_formatter(&|x| across.label(*x, room.labels()))
         .x_labels(room.labels())
-        .y_label_formatter(&|y| up.label(*y, 3))
+        .y_label_formatter(&|y| up.label(*y, LABELS))
         .label_style(("sans-serif", room.letters()))
         .draw()?;
     for band in bands.iter().step_by(2) {
-        let [left, right] = [band.low, band.high].map(|edge| across.at(edge));
+        let [left, right] = [band.low, band.high].map(|edge| across.at(edge / unit));
         chart.draw_series([Rectangle::new([(left, up.range().start), (right, up.range().end)], SHADE.filled())])?;
     }
     names.draw(area, top, chart.backend_coord(&(across.range().start, up.range().start)).1)?;
     for (cost, score) in known.iter().filter_map(|reference| Some((reference.cost, reference.score?))) {
-        chart.draw_series([Cross::new((across.at(cost), up.at(score)), 8, INK.stroke_width(1))])?;
+        chart.draw_series([Cross::new((across.at(cost / unit), up.at(score)), 8, INK.stroke_width(1))])?;
     }
-    let at = |seen: &Observation<'_>| Some((across.at(value(seen, second)?), up.at(value(seen, &first)?)));
-    let mut best: Vec<_> = study.front().iter().filter_map(at).collect();
+    let at = |seen: &Observation<'_>| Some((across.at(value(seen, second)? / unit), up.at(value(seen, &first)?)));
+    paint_trials(content, &up, at, &mut chart, hints)?;
+    legend(area, &keys, (LEFT, 0), within)
+}
+
+/// The chart of a front.
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Draws the trials at their places, `at`, and the front.
+fn paint_trials(
+    content: &Content,
+    up: &Axis,
+    at: impl Fn(&Observation<'_>) -> Option<(f64, f64)>,
+    chart: &mut Chart,
+    hints: &mut Hints,
+) -> Drawn {
+    let Content { shown, pooled: study, .. } = content;
+    let first = first(study);
+    let mut best: Vec<_> = study.front().iter().filter_map(&at).collect();
     best.sort_by(|a, b| a.0.total_cmp(&b.0));
     chart.draw_series(LineSeries::new(steps(&best), ORANGE.stroke_width(2)))?;
     for seen in study.observations() {
@@ -219,26 +313,22 @@ fn paint(content: &Content, room: Room, area: &Area, hints: &mut Hints) -> Drawn
             Origin::Manual => drop(chart.draw_series([TriangleMarker::new(place, 6, color.filled())])?),
             Origin::Merged => drop(chart.draw_series([Circle::new(place, 6, color.stroke_width(2))])?),
         }
+        if shown.is_result(&seen) {
+            chart.draw_series([Circle::new(place, 8, GREEN.stroke_width(2))])?;
+        }
         let pixel = chart.backend_coord(&place);
-        hints.point(pixel, &hint(&seen, [&first, second]));
+        hints.point(pixel, &format!("{}, {}: {}", seen.trial.id, seen.trial.architecture, shown.values(&seen)));
     }
-    legend(area, &keys, (LEFT, 0), within)
-}
-
-fn hint(seen: &Observation<'_>, objectives: [&Objective; 2]) -> String {
-    let values = objectives.map(|objective| {
-        let value = value(seen, objective).map_or("?".into(), quantity);
-        format!("{} {value}", objective.of.name())
-    });
-    format!("{}, {}: {}", seen.trial.id, seen.trial.architecture, values.join(", "))
+    Ok(())
 }
 
 /// Returns the legend.
-fn keys(study: &Study, references: bool) -> Vec<Key<'static>> {
+fn keys(study: &Study, references: bool, result: bool) -> Vec<Key<'static>> {
     let has = |origin: Origin| study.observations().any(|seen| seen.trial.origin == origin);
     let mut keys = vec![(Mark::Line, ORANGE, "front"), (Mark::Dot, BLUE, "trial")];
     keys.extend(has(Origin::Manual).then_some((Mark::Triangle, BLUE, "added by hand")));
     keys.extend(has(Origin::Merged).then_some((Mark::Ring, BLUE, "merged")));
+    keys.extend(result.then_some((Mark::Ring, GREEN, "result")));
     keys.push((Mark::Area, SHADE, "every other band below"));
     if references {
         keys.push((Mark::Line, GREY, "dashed: cost of a known layout"));
@@ -268,8 +358,9 @@ fn bands(study: &Study, measure: &Measure) -> Vec<Band> {
     along_front(&study.searched().pooled(), measure, BANDS, &NcClustering::n0()).unwrap_or_default()
 }
 
-/// Returns the front as a table, and one architecture per band. Costs have units if they are those of the `target`.
-pub(super) fn tables(study: &Study, target: bool) -> String {
+/// Returns the front as a table, and one architecture per band.
+pub(super) fn tables(shown: &Shown) -> String {
+    let study = shown.study;
     let Some(second) = study.goal().objectives().nth(1) else { return String::new() };
     let pooled = study.pooled();
     let objectives: Vec<_> = study.goal().objectives().collect();
@@ -281,17 +372,13 @@ pub(super) fn tables(study: &Study, target: bool) -> String {
         let none = "No trial is within the bounds of the goal";
         return format!("<p>{none}{}.</p>\n", nearest.unwrap_or_default());
     }
-    let in_units = |measure: &Measure, value: f64| match measure {
-        Measure::Cost(name) if target => units::target_cost(name, value),
-        _ => quantity(value),
-    };
     let row = |seen: &Observation<'_>| {
         let mut cells = vec![Cell::layers(&seen.trial.architecture)];
         cells.extend(objectives.iter().enumerate().map(|(at, objective)| {
-            let shown = value(seen, objective).unwrap_or(f64::NAN);
+            let own = value(seen, objective).unwrap_or(f64::NAN);
             let error = seen.report.standard_error.filter(|_| at == 0);
-            let error = error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
-            Cell::number(shown, in_units(&objective.of, shown) + &error)
+            let error = error.map(|error| format!(" ±\u{a0}{}", number(error, 4))).unwrap_or_default();
+            Cell::number(own, shown.in_units(&objective.of, own) + &error)
         }));
         cells
     };
@@ -302,7 +389,7 @@ pub(super) fn tables(study: &Study, target: bool) -> String {
     let rows: Vec<_> = bands(study, &second.of)
         .iter()
         .map(|band| {
-            let [low, high] = [band.low, band.high].map(|end| in_units(&second.of, end));
+            let [low, high] = [band.low, band.high].map(|end| shown.in_units(&second.of, end));
             let range = units::range(low, high);
             vec![
                 Cell::number(band.low, range),
@@ -328,7 +415,7 @@ mod tests {
         primitive::Symbol,
         report::Page,
         seed::Seed,
-        space::{Architecture, SearchSpace},
+        space::SearchSpace,
         study::{Event, FnCost, Goal, Report},
     };
 
@@ -359,7 +446,18 @@ mod tests {
     #[test]
     fn the_page_shows_front_table_and_hypervolume() {
         let study = study(&SEEN);
-        let figure = front(&study).unwrap().unwrap();
+        let shown = Shown { study: &study, result: Some("AAM".parse().unwrap()), target: true };
+        let figure = front(&shown).unwrap().unwrap();
+        assert!(figure.svg.contains("cache, bytes") && figure.svg.contains("cache 2\u{a0}bytes"), "{}", figure.svg);
+        assert_eq!(figure.svg.matches("#009E73").count(), 2);
+        let standing = shown.standing().unwrap().replace('\u{a0}', " ");
+        assert_eq!(
+            standing,
+            "The result is not on the front: it has accuracy 0.4000, cache 2 bytes, and 1A+2M has accuracy 0.5000, \
+             cache 1 bytes. A small difference in accuracy may be chance."
+        );
+        let best = Shown { result: Some("AAA".parse().unwrap()), ..shown.clone() };
+        assert!(best.standing().unwrap().starts_with("The result is on the front, with accuracy 0.9000"));
         assert!(figure.caption.starts_with("3 of 5"), "{}", figure.caption);
         assert!(
             figure.csv.contains("1,AMM,1,0.01,0.5,1\n") && figure.csv.contains("3,AAM,0,0.01,0.4,2\n"),
@@ -369,9 +467,9 @@ mod tests {
         assert_eq!(figure.svg.matches("<title>").count(), 5);
         let volume = hypervolume(&study).unwrap().unwrap();
         assert_eq!(volume.csv.lines().count(), 6);
-        assert!(volume.caption.contains("allow"), "{}", volume.caption);
+        assert!(volume.caption.contains("the final value is "), "{}", volume.caption);
         let html = Page::new(&study).html().unwrap();
-        for part in ["id=\"front\"", "id=\"front-table\"", "id=\"bands\"", "id=\"hypervolume\"", " ± 0.01"] {
+        for part in ["id=\"front\"", "id=\"front-table\"", "id=\"bands\"", "id=\"hypervolume\"", " ±\u{a0}0.01"] {
             assert!(html.contains(part), "{part}");
         }
     }
@@ -379,7 +477,9 @@ mod tests {
     #[test]
     fn merged_architectures_make_no_bands() {
         let edges = |seen: &[(&str, f64, Origin)]| {
-            let bands = Content::new(&study(seen)).unwrap().bands;
+            let study = study(seen);
+            let shown = Shown { study: &study, result: None, target: false };
+            let bands = Content::new(&shown).unwrap().bands;
             bands.iter().map(|band| (band.low, band.high, band.observations)).collect::<Vec<_>>()
         };
         let searched = [("AAA", 0.9, Origin::Searcher), ("AAM", 0.4, Origin::Searcher)];
@@ -394,7 +494,8 @@ mod tests {
             assert!(Page::new(&study(seen)).html().is_ok());
         }
         let simple = crate::report::testing::study(&[Some(0.2), Some(0.9)]);
-        assert!(front(&simple).unwrap().is_none() && hypervolume(&simple).unwrap().is_none());
+        let shown = Shown { study: &simple, result: None, target: false };
+        assert!(front(&shown).unwrap().is_none() && hypervolume(&simple).unwrap().is_none());
         assert!(!Page::new(&simple).html().unwrap().contains("front"));
     }
 }

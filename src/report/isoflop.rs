@@ -8,7 +8,7 @@ use plotters::{
 };
 
 use super::{
-    axis::Axis,
+    axis::{Axis, LABELS},
     figure::{self, Area, COLOURS, Drawn, Figure, PlotError, csv, label},
 };
 use crate::{
@@ -43,7 +43,9 @@ pub fn isoflop(measurements: &[Measurement], scalings: &[Scaling]) -> Result<Fig
         title: "Loss over size and over work".into(),
         caption: match scalings.is_empty() {
             true => "Each training; no family has enough sizes or budgets for a fit".into(),
-            false => "Left: each training, with the parabola of its budget; right: the best of each budget".into(),
+            false => "Left: each training, with the parabola of its budget, darker for larger budgets; right: the loss of the \
+                      best size for each budget, hollow if that size is outside the measured ones"
+                .into(),
         },
         svg: figure::draw(NAME, SIZE, |area, _| draw(area, &good, scalings))?,
         csv: csv(&names, measurements.iter().map(row)),
@@ -129,7 +131,7 @@ fn sizes(
         .x_desc("parameters of the layers")
         .y_desc("validation loss, nats per token")
         .x_label_formatter(&|x| parameters(*x))
-        .y_label_formatter(&|y| axis.label(*y, 2))
+        .y_label_formatter(&|y| axis.label(*y, LABELS))
         .label_style(("sans-serif", 13))
         .draw()?;
     for scaling in scalings {
@@ -187,8 +189,9 @@ fn work(area: &Area, measurements: &[&Measurement], scalings: &[Scaling], colour
         .light_line_style(WHITE)
         .x_labels(6)
         .x_desc("training work, FLOPs")
+        .y_desc("validation loss, nats per token")
         .x_label_formatter(&|x| format!("{x:.1e}"))
-        .y_label_formatter(&|y| axis.label(*y, 2))
+        .y_label_formatter(&|y| axis.label(*y, LABELS))
         .label_style(("sans-serif", 13))
         .draw()?;
     for scaling in scalings {

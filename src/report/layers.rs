@@ -85,7 +85,7 @@ fn paint(study: &Study, rows: &[Row], width: i32, area: &Area, hints: &mut Hints
     let every = (space_for_label() / width).max(0) + 1;
     for layer in 0..study.space().layers() as i32 {
         if layer % every == 0 {
-            write(area, &(layer + 1).to_string(), (LEFT + width * layer + width / 2, TOP / 2), 12, GREY, HPos::Center)?;
+            write(area, &(layer + 1).to_string(), (LEFT + width * layer + width / 2, TOP / 2), 14, GREY, HPos::Center)?;
         }
     }
     for (row, (symbol, cells)) in rows.iter().enumerate() {
@@ -102,7 +102,7 @@ fn paint(study: &Study, rows: &[Row], width: i32, area: &Area, hints: &mut Hints
                 .map_or("no trial".into(), |mean| format!("mean {} of {} trials", number(mean, 4), cell.trials));
             if let Some(mean) = cell.mean.filter(|_| width >= 44) {
                 let middle = (left + width / 2 - 1, top + HEIGHT / 2 - 1);
-                write(area, &number(mean, 3), middle, 13, ink_on(background), HPos::Center)?;
+                write(area, &number(mean, 3), middle, 14, ink_on(background), HPos::Center)?;
             }
             hints.area(corners, &format!("{symbol} at layer {}: {text}", layer + 1));
         }

@@ -82,7 +82,7 @@ fn picture(models: &[(String, &ModelSpec)], primitives: &Primitives, layout: &La
                 write(area, &format!("{name}, {layers}"), (0, above + 10), 14, INK, HPos::Left)?;
             } else {
                 write(area, name, (left - 12, above + top + 9), 14, INK, HPos::Right)?;
-                write(area, &layers, (left - 12, above + top + 25), 12, GREY, HPos::Right)?;
+                write(area, &layers, (left - 12, above + top + 25), 14, GREY, HPos::Right)?;
             }
             // Ends of layers are rounded rather than widths, so that the whole is as wide as it has parameters.
             let mut before = 0;

@@ -41,7 +41,26 @@ for (const button of document.querySelectorAll("button[data-all]")) {
   button.addEventListener("click", () => {
     document.getElementById(button.dataset.all).classList.add("all");
     button.remove();
+    fit();
   });
 }
+// A table that has no room shows its rows as cards: each value with the heading of its column.
+const tables = [...document.querySelectorAll(".scroll > table")];
+for (const table of tables) {
+  const heads = [...table.tHead.rows[0].cells].map((head) => head.firstChild ? head.firstChild.textContent : "");
+  for (const row of table.tBodies[0].rows) {
+    [...row.cells].forEach((cell, column) => { if (cell.tagName === "TD") cell.dataset.head = heads[column]; });
+  }
+}
+const fit = () => {
+  for (const table of tables) {
+    table.classList.remove("stacked");
+    const phone = innerWidth <= 560 && table.tHead.rows[0].cells.length > 3;
+    const cut = innerWidth <= 860 && table.scrollWidth > table.parentNode.clientWidth;
+    table.classList.toggle("stacked", phone || cut);
+  }
+};
+fit();
+addEventListener("resize", fit);
 // Paper shows what is folded up.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((folded) => { folded.open = true; }));

@@ -191,9 +191,9 @@ impl<'a> Page<'a> {
     pub fn figures(&self) -> Result<Vec<Figure>, PlotError> {
         let mut figures = vec![trials(self.study, self.answer().as_ref())?, candidates::candidates(self.study, SHOWN)?];
         figures.extend(curves(self.study)?);
-        figures.extend(front::front(self.study)?);
+        figures.extend(front::front(&self.several())?);
         figures.extend(front::hypervolume(self.study)?);
-        figures.extend(self.learnt()?);
+        figures.extend(self.learnt()?.into_iter().map(|(figure, _)| figure));
         figures.push(layers(self.study)?);
         figures.extend(self.voted()?);
         figures.extend(self.sized()?);
@@ -242,12 +242,17 @@ impl<'a> Page<'a> {
 
     /// Returns the front as figures and tables, or an empty text for one objective.
     fn compromises(&self) -> Result<String, PlotError> {
-        let study = self.study;
-        let Some((front, narrow)) = front::fronts(study)? else { return Ok(String::new()) };
+        let several = self.several();
+        let Some((front, narrow)) = front::fronts(&several)? else { return Ok(String::new()) };
+        let standing = several.standing().map(|words| format!("<p>{}</p>\n", escape(&words)));
+        let volume = front::hypervolumes(self.study)?.map(|(figure, narrow)| shell::adaptive(&figure, &narrow));
+        let figure = shell::adaptive(&front, &narrow);
+        Ok(standing.unwrap_or_default() + &figure + &front::tables(&several) + &volume.unwrap_or_default())
+    }
+
+    fn several(&self) -> front::Shown<'a> {
         let costs = self.setup.and_then(|setup| setup.costs.as_deref());
-        let tables = front::tables(study, costs.is_some_and(is_target_costs));
-        let volume = front::hypervolumes(study)?.map(|(figure, narrow)| shell::adaptive(&figure, &narrow));
-        Ok(shell::adaptive(&front, &narrow) + &tables + &volume.unwrap_or_default())
+        front::Shown { study: self.study, result: self.answer(), target: costs.is_some_and(is_target_costs) }
     }
 
     /// Returns the searcher with its surrogate, or `None` if it has none or is not one of this crate.
@@ -255,8 +260,9 @@ impl<'a> Page<'a> {
         self.setup.map_or_else(|| Some(GpBo::default()), |setup| used::surrogate(&setup.searcher))
     }
 
-    /// Returns the figures of the surrogate. Empty if there is no surrogate, too few observations, or the fit fails.
-    fn learnt(&self) -> Result<Vec<Figure>, PlotError> {
+    /// Returns the figures of the surrogate, each with its picture for a phone. Empty if there is no surrogate, too few
+    /// observations, or the fit fails.
+    fn learnt(&self) -> Result<Vec<(Figure, String)>, PlotError> {
         let observations = self.study.observations().count();
         let Some(searcher) = self.searcher().filter(|_| observations >= FEWEST_FITTED) else { return Ok(Vec::new()) };
         let searcher = match observations > FEW {
@@ -272,7 +278,7 @@ impl<'a> Page<'a> {
         if observations > FEW {
             let some =
                 format!(". Fitted to {} of {observations} trials, the best and the latest", seen.predictions.len());
-            figures.iter_mut().for_each(|figure| figure.caption += &some);
+            figures.iter_mut().for_each(|(figure, _)| figure.caption += &some);
         }
         Ok(figures)
     }
@@ -281,7 +287,8 @@ impl<'a> Page<'a> {
         if self.study.observations().next().is_none() {
             return Ok(String::new());
         }
-        let figures: String = self.learnt()?.iter().map(shell::figure).collect();
+        let figures = self.learnt()?;
+        let figures: String = figures.iter().map(|(figure, narrow)| shell::adaptive(figure, narrow)).collect();
         let which = match (self.setup, self.searcher()) {
             (None, _) => {
                 "The searcher is not known to this page: the model shown is that of the default searcher.".into()

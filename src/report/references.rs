@@ -85,7 +85,7 @@ fn layouts(study: &Study) -> Vec<(&'static str, Architecture)> {
 /// Height of a row of names.
 const ROW: i32 = 15;
 /// Size of the letters of a name, and the pixels that one takes.
-const LETTERS: (u32, f64) = (12, 6.2);
+const LETTERS: (u32, f64) = (14, 6.4);
 
 /// A name above a plot.
 struct Name<'a> {

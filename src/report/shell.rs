@@ -30,22 +30,14 @@ pub(super) fn page(title: &str, body: &str, reload: Option<u64>) -> String {
     )
 }
 
-/// Returns a figure with its heading, and a link to its numbers.
-pub(super) fn figure(figure: &Figure) -> String {
-    framed(figure, &figure.svg)
-}
-
-/// Like [`figure`], with another picture for narrow screens.
+/// Returns a figure with its heading, a link to its numbers, and another picture for narrow screens.
 pub(super) fn adaptive(figure: &Figure, narrow: &str) -> String {
     let wide = figure.svg.replacen("<svg ", "<svg class=\"wide\" ", 1);
-    framed(figure, &(wide + "\n" + &narrow.replacen("<svg ", "<svg class=\"narrow\" ", 1)))
-}
-
-fn framed(figure: &Figure, pictures: &str) -> String {
+    let narrow = narrow.replacen("<svg ", "<svg class=\"narrow\" ", 1);
     format!(
         "<figure id=\"{name}\"><h3>{title}</h3><figcaption>{caption}. \
-         <a download=\"{name}.csv\" href=\"data:text/csv;charset=utf-8,{data}\">Numbers (CSV)</a></figcaption>\n{pictures}\
-         </figure>\n",
+         <a download=\"{name}.csv\" href=\"data:text/csv;charset=utf-8,{data}\">Numbers (CSV)</a></figcaption>\n{wide}\n\
+         {narrow}</figure>\n",
         name = figure.name,
         title = escape(&figure.title),
         caption = escape(figure.caption.trim_end_matches('.')),

@@ -39,6 +39,15 @@ fn letter(symbol: Symbol, name: &str) -> String {
     format!("<li>{letter} {}{}</li>", escape(name), meaning.unwrap_or_default())
 }
 
+/// Returns a line of letters with what they stand for. Empty without letters.
+pub(super) fn legend(title: &str, letters: impl IntoIterator<Item = (Symbol, String)>) -> String {
+    let entries: String = letters.into_iter().map(|(symbol, name)| letter(symbol, &name)).collect();
+    match entries.is_empty() {
+        true => String::new(),
+        false => format!("<ul class=\"letters\"><li class=\"soft\">{title}</li>{entries}</ul>\n"),
+    }
+}
+
 /// Returns the card with the difference between the result and the best trial.
 fn difference(own: Option<&Observation<'_>>, best: &Observation<'_>, goal: &Goal) -> Card {
     const NAME: &str = "result minus best trial";
@@ -95,11 +104,7 @@ impl Page<'_> {
         let (searched, others): (Vec<_>, Vec<_>) = names.iter().partition(|(symbol, _)| space.contains(symbol));
         let lists = [("Letters:", searched), ("Only in published hybrids, shown for comparison:", others)];
         let list = |(title, entries): (&str, Vec<(&Symbol, &String)>)| {
-            let entries: String = entries.into_iter().map(|(symbol, name)| letter(*symbol, name)).collect();
-            match entries.is_empty() {
-                true => String::new(),
-                false => format!("<ul class=\"letters\"><li class=\"soft\">{title}</li>{entries}</ul>\n"),
-            }
+            legend(title, entries.into_iter().map(|(symbol, name)| (*symbol, name.clone())))
         };
         let lists: String = lists.into_iter().map(list).collect();
         let example = self.answer().or_else(|| self.study.best().map(|best| best.trial.architecture.clone()));

@@ -7,7 +7,7 @@ use plotters::{
 };
 
 use super::{
-    axis::Axis,
+    axis::{Axis, LABELS},
     figure::{Area, BLUE, Drawn, Figure, GREY, Hints, PlotError, Room, csv, draw, label, whole},
 };
 use crate::{
@@ -17,15 +17,22 @@ use crate::{
     text::{exact, number},
 };
 
-/// Size of a figure of half the width of the page, in pixels.
-const SIZE: (u32, u32) = (Room::half(0).width as u32, 400);
+/// The room of a figure beside another one, and on a phone.
+const ROOMS: [Room; 2] = [Room::half(400), Room::narrow(320)];
+
+/// Draws a picture for each of the [`ROOMS`].
+fn pictures(name: &'static str, paint: impl Fn(Room, &Area, &mut Hints) -> Drawn) -> Result<[String; 2], PlotError> {
+    let picture =
+        |room: Room| draw(name, (room.width as u32, room.height as u32), |area, hints| paint(room, area, hints));
+    Ok([picture(ROOMS[0])?, picture(ROOMS[1])?])
+}
 
 /// Draws each observation against its prediction from all others, with the standard deviation of the prediction. Points
-/// on the diagonal were predicted well.
+/// on the diagonal were predicted well. The text is the picture for a phone.
 ///
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.
-pub fn predictions(study: &Study, seen: &Inspection) -> Result<Figure, PlotError> {
+pub fn predictions(study: &Study, seen: &Inspection) -> Result<(Figure, String), PlotError> {
     const NAME: &str = "predictions";
     let goal = study.goal();
     let (observed, predicted): (Vec<_>, Vec<_>) = seen.predictions.iter().map(|p| (p.observed, p.mean)).unzip();
@@ -33,7 +40,8 @@ pub fn predictions(study: &Study, seen: &Inspection) -> Result<Figure, PlotError
     let row = |p: &LeaveOneOut| {
         vec![p.trial.0.to_string(), exact(goal.orient(p.observed)), exact(goal.orient(p.mean)), exact(p.sd)]
     };
-    Ok(Figure {
+    let [svg, narrow] = pictures(NAME, |room, area, hints| paint_predictions(study, seen, room, area, hints))?;
+    let figure = Figure {
         name: NAME,
         title: "How well it predicts".into(),
         caption: format!(
@@ -43,12 +51,13 @@ pub fn predictions(study: &Study, seen: &Inspection) -> Result<Figure, PlotError
             correlation(spearman(&observed, &predicted)),
             number(seen.noise, 3)
         ),
-        svg: draw(NAME, SIZE, |area, hints| paint_predictions(study, seen, area, hints))?,
+        svg,
         csv: csv(&["trial", "observed", "predicted", "standard_deviation"], seen.predictions.iter().map(row)),
-    })
+    };
+    Ok((figure, narrow))
 }
 
-fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn {
+fn paint_predictions(study: &Study, seen: &Inspection, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
     let goal: &Goal = study.goal();
     let point = |p: &LeaveOneOut| (goal.orient(p.mean), goal.orient(p.observed));
     let axis = Axis::new(seen.predictions.iter().map(point).flat_map(|(x, y)| [x, y]));
@@ -64,9 +73,9 @@ fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut 
         .y_desc(label(&format!("measured {}", goal.score)))
         .x_labels(6)
         .y_labels(6)
-        .x_label_formatter(&|x| axis.label(*x, 2))
-        .y_label_formatter(&|y| axis.label(*y, 2))
-        .label_style(("sans-serif", 14))
+        .x_label_formatter(&|x| axis.label(*x, 6))
+        .y_label_formatter(&|y| axis.label(*y, 6))
+        .label_style(("sans-serif", room.letters()))
         .draw()?;
     let low = axis.range().start;
     let high = axis.range().end;
@@ -88,27 +97,31 @@ fn paint_predictions(study: &Study, seen: &Inspection, area: &Area, hints: &mut 
     Ok(())
 }
 
-/// Draws the importance of each layer to the surrogate: one bar per layer, on the scale of the score.
+/// Draws the importance of each layer to the surrogate: one bar per layer, on the scale of the score. The text is the
+/// picture for a phone.
 ///
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.
-pub fn importance(seen: &Inspection) -> Result<Figure, PlotError> {
+pub fn importance(seen: &Inspection) -> Result<(Figure, String), PlotError> {
     const NAME: &str = "importance";
     let row = |(layer, value): (usize, &f64)| vec![(layer + 1).to_string(), exact(*value)];
-    Ok(Figure {
+    let [svg, narrow] = pictures(NAME, |room, area, hints| paint_importance(seen, room, area, hints))?;
+    let figure = Figure {
         name: NAME,
         title: "Which layers matter".into(),
         caption: "How much the predicted score changes, on average, when only this layer is changed".into(),
-        svg: draw(NAME, SIZE, |area, hints| paint_importance(seen, area, hints))?,
+        svg,
         csv: csv(&["layer", "importance"], seen.layers.iter().enumerate().map(row)),
-    })
+    };
+    Ok((figure, narrow))
 }
 
-fn paint_importance(seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn {
+fn paint_importance(seen: &Inspection, room: Room, area: &Area, hints: &mut Hints) -> Drawn {
     let axis = Axis::upward(seen.layers.iter().copied());
     let layers = seen.layers.len().max(1) as f64;
     let mut chart = ChartBuilder::on(area)
         .margin(4)
+        .margin_top(10)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(0.5..layers + 0.5, axis.range())?;
@@ -118,10 +131,10 @@ fn paint_importance(seen: &Inspection, area: &Area, hints: &mut Hints) -> Drawn 
         .light_line_style(WHITE)
         .x_desc("layer")
         .y_desc("change of the score")
-        .x_labels(seen.layers.len().clamp(2, 17))
+        .x_labels(seen.layers.len().clamp(2, room.width as usize / 28))
         .x_label_formatter(&|&x| whole(x))
-        .y_label_formatter(&|y| axis.label(*y, 3))
-        .label_style(("sans-serif", 14))
+        .y_label_formatter(&|y| axis.label(*y, LABELS))
+        .label_style(("sans-serif", room.letters()))
         .draw()?;
     let bars = seen
         .layers
@@ -148,9 +161,11 @@ mod tests {
     fn every_prediction_and_layer_is_drawn() {
         let study = study(&[Some(0.2), Some(0.25), Some(0.9), Some(0.5), Some(0.4)]);
         let seen = GpBo::default().inspect(&study, &mut Seed(0).rng("test", 0)).unwrap();
-        let figure = predictions(&study, &seen).unwrap();
+        let (figure, narrow) = predictions(&study, &seen).unwrap();
+        assert_eq!(narrow.matches("<title>").count(), 5);
         assert_eq!((figure.csv.lines().count(), figure.svg.matches("<title>").count()), (6, 5));
-        let figure = importance(&seen).unwrap();
+        let (figure, narrow) = importance(&seen).unwrap();
+        assert_eq!(narrow.matches("<title>").count(), 4);
         assert_eq!((figure.csv.lines().count(), figure.svg.matches("<title>").count()), (5, 4));
     }
 }

@@ -92,6 +92,7 @@ fn paint(study: &Study, result: Option<&Architecture>, room: Room, area: &Area, 
     let keys = keys(study, result, many);
     let within = room.width - LEFT - 12;
     let last = study.next_id().0.max(1) as f64;
+    let labels = if room.is_narrow() { 7 } else { 12 };
     let mut chart = ChartBuilder::on(area)
         .margin(4)
         .margin_top(legend_height(&keys, within) + 8)
@@ -105,9 +106,9 @@ fn paint(study: &Study, result: Option<&Architecture>, room: Room, area: &Area, 
         .x_desc("trial")
         .y_desc(label(&goal.score))
         .x_labels(room.labels().min(last as usize + 1))
-        .y_labels(if room.is_narrow() { 7 } else { 12 })
+        .y_labels(labels)
         .x_label_formatter(&|&x| whole(x))
-        .y_label_formatter(&|y| axis.label(*y, 3))
+        .y_label_formatter(&|y| axis.label(*y, labels))
         .label_style(("sans-serif", room.letters()))
         .draw()?;
     if many {

@@ -4,14 +4,27 @@ use crate::text::{number, quantity};
 
 const NO_BREAK: char = '\u{a0}';
 
+/// Units, each `step` times the one before it.
+struct Units {
+    step: f64,
+    names: &'static [&'static str],
+}
+
+const BYTES: Units = Units { step: 1024.0, names: &["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"] };
+const COUNTS: Units = Units { step: 1000.0, names: &["", "k", "M", "B", "T"] };
+const WORK: Units =
+    Units { step: 1000.0, names: &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"] };
+/// Of microseconds.
+const TIMES: Units = Units { step: 1000.0, names: &["µs", "ms", "s"] };
+
 /// Bytes: `128 MiB`, `7.57 GiB`.
 pub(super) fn bytes(bytes: u64) -> String {
-    scaled(bytes as f64, 1024.0, &["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"])
+    scaled(bytes as f64, &BYTES)
 }
 
 /// Things that are counted, such as parameters: `45.8 k`, `1.24 B`.
 pub(super) fn count(count: u64) -> String {
-    scaled(count as f64, 1000.0, &["", "k", "M", "B", "T"]).trim_end().to_owned()
+    scaled(count as f64, &COUNTS).trim_end().to_owned()
 }
 
 /// Many things of any number, such as sequences of a space: `64`, `4.29 B`, `7.9e28`.
@@ -25,7 +38,7 @@ pub(super) fn many(count: u128) -> String {
 
 /// Floating-point operations: `15.4 TFLOP`.
 pub(super) fn flops(flops: f64) -> String {
-    scaled(flops, 1000.0, &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"])
+    scaled(flops, &WORK)
 }
 
 /// A cost of a model at the target's size, by its name among [`TargetCosts`](crate::extrapolate::TargetCosts).
@@ -36,9 +49,22 @@ pub(super) fn target_cost(name: &str, value: f64) -> String {
         "parameters" | "active_parameters" => count(value as u64),
         "work" => flops(value),
         "cache" => bytes(value as u64),
-        "prefill" | "decode" => scaled(1e6 * value, 1000.0, &["µs", "ms", "s"]),
+        "prefill" | "decode" => scaled(1e6 * value, &TIMES),
         _ => quantity(value),
     }
+}
+
+/// The unit of an axis with such costs up to `largest`: its size, and its name for the title of the axis.
+pub(super) fn unit_of_target_cost(name: &str, largest: f64) -> (f64, &'static str) {
+    let (size, units) = match name {
+        "parameters" | "active_parameters" => (1.0, COUNTS),
+        "work" => (1.0, WORK),
+        "cache" => (1.0, BYTES),
+        "prefill" | "decode" => (1e-6, TIMES),
+        _ => return (1.0, ""),
+    };
+    let (_, at) = units.best(largest / size);
+    (size * units.step.powi(at as i32), units.names[at])
 }
 
 /// From one end to the other, or the one text that both ends are.
@@ -78,22 +104,30 @@ pub(super) fn signed(value: f64, digits: usize) -> String {
     sign.to_owned() + &number(value + 0.0, digits)
 }
 
-/// Three digits in the largest unit of which there is one.
-fn scaled(value: f64, step: f64, units: &[&str]) -> String {
-    let mut rest = value;
-    let mut at = 0;
-    // What would be rounded to a whole next unit is one.
-    while rest.abs() >= step - 0.5 && at + 1 < units.len() {
-        rest /= step;
-        at += 1;
+impl Units {
+    /// The value in the largest unit of which there is one, and the index of the unit.
+    fn best(&self, value: f64) -> (f64, usize) {
+        let mut rest = value;
+        let mut at = 0;
+        // What would be rounded to a whole next unit is one.
+        while rest.abs() >= self.step - 0.5 && at + 1 < self.names.len() {
+            rest /= self.step;
+            at += 1;
+        }
+        (rest, at)
     }
+}
+
+/// Three digits in the largest unit of which there is one.
+fn scaled(value: f64, units: &Units) -> String {
+    let (rest, at) = units.best(value);
     let digits = match rest.abs() {
         _ if rest.fract() == 0.0 => 0,
         rest if rest < 9.995 => 2,
         rest if rest < 99.95 => 1,
         _ => 0,
     };
-    format!("{}{NO_BREAK}{}", number(rest, digits), units[at])
+    format!("{}{NO_BREAK}{}", number(rest, digits), units.names[at])
 }
 
 #[cfg(test)]
@@ -120,6 +154,11 @@ mod tests {
         assert_eq!(
             costs.map(|(name, value)| target_cost(name, value)).map(plain),
             ["45.8 k", "0 bytes", "12.5 ms", "2.50 GFLOP", "-"]
+        );
+        let units = [("cache", 3e8), ("parameters", 2e6), ("decode", 0.02), ("work", 0.0), ("price", 1e9)];
+        assert_eq!(
+            units.map(|(name, largest)| unit_of_target_cost(name, largest)),
+            [(1_048_576.0, "MiB"), (1e6, "M"), (1e-3, "ms"), (1.0, "FLOP"), (1.0, "")]
         );
         assert_eq!(range("1".into(), "1".into()) + &range("1".into(), "2".into()), "11 to 2");
         assert_eq!([64, 1 << 32, 1 << 96].map(many).map(plain), ["64", "4.29 B", "7.9e28"]);

@@ -100,7 +100,7 @@ fn paint_clusters(study: &Study, clustering: &Clustering, room: Room, area: &Are
         let center = i32::midpoint(from, to);
         if !labels.iter().any(|&[low, high]| center - half < high && low < center + half) {
             let ink = if index == clustering.chosen { ORANGE } else { INK };
-            write(area, &text, (center, below + 18), 13, ink, HPos::Center)?;
+            write(area, &text, (center, below + 18), 14, ink, HPos::Center)?;
             labels.push([center - half, center + half]);
         }
         let scores =
@@ -188,7 +188,7 @@ fn paint_votes(clustering: &Clustering, width: i32, area: &Area, hints: &mut Hin
         let left = width * layer as i32;
         let middle = left + width / 2 - 1;
         if (layer as i32 % every) == 0 {
-            write(area, &(layer + 1).to_string(), (middle, TOP / 2), 12, GREY, HPos::Center)?;
+            write(area, &(layer + 1).to_string(), (middle, TOP / 2), 14, GREY, HPos::Center)?;
         }
         let all: usize = vote.votes.iter().map(|choice| choice.supporters).sum();
         let mut from = 0;
@@ -202,7 +202,7 @@ fn paint_votes(clustering: &Clustering, width: i32, area: &Area, hints: &mut Hin
             if width >= 34 && at(to) - at(from) >= 18 {
                 let text = format!("{} {}", choice.supporters, choice.symbol);
                 let center = (middle, i32::midpoint(at(from), at(to)));
-                write(area, &text, center, 13, ink_on(color(choice.symbol)), HPos::Center)?;
+                write(area, &text, center, 14, ink_on(color(choice.symbol)), HPos::Center)?;
             }
             from = to;
         }
