@@ -148,11 +148,8 @@ fn sizes(
         let colour = colour(family);
         let own = measurements.iter().filter(|measured| measured.cell.family == *family);
         let dots = own.map(|measured| {
-            Circle::new(
-                (log_place(measured.parameters as f64), axis.at(measured.loss)),
-                3,
-                colour.mix(strength(measured.budget())).filled(),
-            )
+            let at = (log_place(measured.parameters as f64), axis.at(measured.loss));
+            Circle::new(at, 3, colour.mix(strength(measured.budget())).filled())
         });
         chart.draw_series(dots)?.label(label(family)).legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
     }
