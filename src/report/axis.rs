@@ -110,11 +110,18 @@ impl Axis {
         let first = (self.low / step).ceil();
         let ticks = (0..=most).map(|at| (first + at as f64) * step + 0.0);
         let within = ticks.filter(|&tick| self.low <= tick && tick <= self.high);
-        within.map(|tick| (self.share_of_tick(tick), self.label(tick, digits))).collect()
+        within.map(|tick| (self.share_of_tick(tick), self.written(tick, digits))).collect()
     }
 
-    /// Returns the label of a tick, which is in units.
+    /// Returns the label of a tick, which is in units, with more digits if a short axis needs them to tell about ten
+    /// ticks apart.
     pub(super) fn label(&self, tick: f64, digits: usize) -> String {
+        let needed = -((self.high - self.low) / 10.0).log10();
+        self.written(tick, digits.max(needed.ceil().clamp(0.0, 9.0) as usize))
+    }
+
+    /// Returns the label of a tick with so many digits.
+    fn written(&self, tick: f64, digits: usize) -> String {
         match self.exponent {
             0 if tick.abs() >= 1e4 => text::quantity(tick),
             0 => text::number(tick, digits),
@@ -174,6 +181,8 @@ mod tests {
         let almost = Axis::new([2.0, 2.0 + 1e-15]).range();
         assert!((almost.start - 1.9).abs() < 1e-9 && (almost.end - 2.1).abs() < 1e-9);
         assert_eq!(axis.label(0.25, 3), "0.250");
+        let short = Axis::new([0.0001, 0.0002]);
+        assert_eq!([short.label(0.00012, 2), short.label(0.00014, 2)], ["0.00012", "0.00014"]);
         let labels: Vec<_> = axis.ticks(6).into_iter().map(|(_, label)| label).collect();
         assert_eq!(labels, ["0.3", "0.4", "0.5", "0.6", "0.7"]);
     }

@@ -110,7 +110,7 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     let Volume { interval, .. } = study.pooled().hypervolume(&reference);
     let interval = interval.map(|[low, high]| {
         format!(
-            "; at the end the scores allow {} to {} %",
+            "; within the standard errors of the scores, the last is {} to {} %",
             number(100.0 * low / best, 1),
             number(100.0 * high / best, 1)
         )
@@ -124,7 +124,10 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     let figure = Figure {
         name: NAME,
         title: "Hypervolume".into(),
-        caption: format!("What the front dominates, in percent of the last{}", interval.unwrap_or_default()),
+        caption: format!(
+            "How much of the space of objectives is worse than the front, in percent of the last value{}",
+            interval.unwrap_or_default()
+        ),
         svg: picture(Room::wide(240))?,
         csv: csv(&["trial", "hypervolume"], points.iter().map(|&(trial, value)| vec![trial.to_string(), exact(value)])),
     };
@@ -369,7 +372,7 @@ mod tests {
         assert_eq!(figure.svg.matches("<title>").count(), 5);
         let volume = hypervolume(&study).unwrap().unwrap();
         assert_eq!(volume.csv.lines().count(), 6);
-        assert!(volume.caption.contains("allow"), "{}", volume.caption);
+        assert!(volume.caption.contains("within the standard errors"), "{}", volume.caption);
         let html = Page::new(&study).html().unwrap();
         for part in ["id=\"front\"", "id=\"front-table\"", "id=\"bands\"", "id=\"hypervolume\"", " ± 0.01"] {
             assert!(html.contains(part), "{part}");
