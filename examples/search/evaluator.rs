@@ -144,8 +144,11 @@ impl EvaluatorArgs {
         }
         let protocol: Protocol = shared::protocol(self.protocol(mixed))?;
         let mut known = vec![Goal::default().score];
-        known.extend(protocol.trainings.iter().map(|training| training.task.name().to_owned()));
-        known.dedup();
+        for name in protocol.trainings.iter().map(|training| training.task.name()) {
+            if !known.iter().any(|known| known == name) {
+                known.push(name.to_owned());
+            }
+        }
         let words = format!("the scores of this protocol are {}; the costs are {}", known.join(", "), COSTS.join(", "));
         for objective in goal.objectives() {
             let Measure::Score(name) = objective.of else { continue };
