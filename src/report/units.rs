@@ -1,6 +1,9 @@
 //! Numbers in units that people read. The spaces do not break.
 
-use crate::text::{number, quantity};
+use crate::{
+    study::Measure,
+    text::{number, quantity},
+};
 
 const NO_BREAK: char = '\u{a0}';
 
@@ -39,6 +42,20 @@ pub(super) fn target_cost(name: &str, value: f64) -> String {
         "prefill" | "decode" => scaled(1e6 * value, 1000.0, &["µs", "ms", "s"]),
         _ => quantity(value),
     }
+}
+
+/// The name of a measure for an axis: with its unit, if it is such a cost.
+pub(super) fn axis_name(measure: &Measure) -> String {
+    let unit = match measure {
+        Measure::Score(_) => None,
+        Measure::Cost(name) => match name.as_str() {
+            "work" => Some("FLOPs per token"),
+            "cache" => Some("bytes"),
+            "prefill" | "decode" => Some("seconds"),
+            _ => None,
+        },
+    };
+    unit.map_or_else(|| measure.name().into(), |unit| format!("{}, {unit}", measure.name()))
 }
 
 /// From one end to the other, or the one text that both ends are.
@@ -120,6 +137,10 @@ mod tests {
         assert_eq!(
             costs.map(|(name, value)| target_cost(name, value)).map(plain),
             ["45.8 k", "0 bytes", "12.5 ms", "2.50 GFLOP", "-"]
+        );
+        assert_eq!(
+            [Measure::cost("cache"), Measure::cost("mine"), Measure::score("cache")].map(|measure| axis_name(&measure)),
+            ["cache, bytes", "mine", "cache"]
         );
         assert_eq!(range("1".into(), "1".into()) + &range("1".into(), "2".into()), "11 to 2");
         assert_eq!([64, 1 << 32, 1 << 96].map(many).map(plain), ["64", "4.29 B", "7.9e28"]);
