@@ -34,7 +34,7 @@ use composer_nas::{
 /// Writes the result of a search as a folder that transformers, vLLM, llama.cpp and lm-evaluation-harness can load.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Folder of a run that contains target.json, or a file with a model specification.
+    /// Folder of a search that has ended, or of a pre-training; or a file with a model, such as target.json.
     run: PathBuf,
     /// The folder to write; by default `export` in the folder of the run, or `export-NAME` for a file NAME.json.
     out: Option<PathBuf>,
@@ -42,7 +42,7 @@ struct Args {
     #[arg(long, conflicts_with_all = ["out", "weights"])]
     front: bool,
     /// Scale the small architecture of the run to this size instead, with the extrapolator of the search: the name or
-    /// JSON file of a target, as for `search`. Can be repeated.
+    /// JSON file of a target, as for `search`. Written to `export-SIZE` in the folder of the run. Can be repeated.
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["out", "weights", "front"])]
     target: Vec<String>,
     /// The model class that the folder is for.
@@ -216,7 +216,7 @@ fn export(args: &Args, of: &Path) -> anyhow::Result<()> {
     let spec = read_model(of, &Primitives::standard())?;
     let primitives = args.attention.primitives();
     let run = if of.is_dir() { of } else { of.parent().unwrap_or(Path::new(".")) };
-    let stem = of.file_stem().filter(|stem| of.is_file() && *stem != "target");
+    let stem = of.file_stem().filter(|stem| of.is_file() && *stem != "target" && *stem != "run");
     let folder = stem.map_or("export".into(), |stem| format!("export-{}", stem.to_string_lossy()));
     let out = args.out.clone().unwrap_or_else(|| run.join(folder));
     let name = run.canonicalize().ok().and_then(|run| Some(run.file_name()?.to_string_lossy().into_owned()));

@@ -184,6 +184,7 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
     let [at_most, at_least] = [&args.space.at_most, &args.space.at_least]
         .map(|counts| counts.iter().filter(|count| measure(&count.name)).collect::<Vec<_>>());
     let goal = args.goal.goal(&evaluators, &at_most, &at_least)?;
+    args.evaluator.check(&goal, args.space.mixed())?;
     let races = args.evaluator.races(args.space.layers, goal.objectives().count() > 1)?;
     execute::worker(&[&chosen.evaluator]);
     shared::check_folder(folder)?;
@@ -222,7 +223,7 @@ impl Args {
 
     /// Prints a description of the search.
     fn announce(&self, space: &SearchSpace, chosen: &Chosen, races: bool, folder: &Path) {
-        println!("{} architectures; {}; results go to {}", space.size(), chosen.words, shown(folder));
+        println!("{}; {}; results go to {}", counted(space.size(), "architecture"), chosen.words, shown(folder));
         if let Some(size) = &chosen.size {
             println!("{size}");
         }
@@ -230,9 +231,10 @@ impl Args {
             println!("finished trials of this run: {}; the search continues from them", study.finished_trials());
         }
         if let Some(flops) = chosen.trial_flops {
-            let trials = space.size().min(self.trials() as u128) as f64;
+            let trials = space.size().min(self.trials() as u128);
             let race = if races { ", less for those that lose a race" } else { "" };
-            println!("a whole search of {trials:.0} trials: {}{race}", shared::expected(trials * flops));
+            let work = shared::expected(trials as f64 * flops);
+            println!("a whole search of {}: {work}{race}", counted(trials, "trial"));
         }
     }
 
@@ -366,11 +368,17 @@ impl Args {
 
 /// Prints the trials of a run, best first.
 fn show(path: &Path) -> anyhow::Result<()> {
+    ensure!(
+        path.exists(),
+        "there is no run at {}: give --show the flags with which the search was started, or --run NAME",
+        shown(path)
+    );
     let (setup, study) = journal::read(path)?;
     journal::notices(path)?.iter().for_each(|notice| eprintln!("{}", line(notice)));
     println!("searcher {}, seed {}", line(&setup.searcher), setup.seed.0);
     let mut observations: Vec<_> = study.observations().collect();
     observations.sort_by(|a, b| b.value.total_cmp(&a.value));
+    println!("{:>5}  {:<28} {}, seconds of the evaluation", "trial", "architecture", line(&study.goal().score));
     for observation in observations {
         let trial = observation.trial;
         let seconds = observation.report.wall_seconds;
@@ -381,17 +389,17 @@ fn show(path: &Path) -> anyhow::Result<()> {
         let seconds = number(seconds, 1);
         let raced = observation.report.raced.map(|raced| format!("  {} of {} repetitions", raced.done, raced.planned));
         let raced = raced.unwrap_or_default();
-        println!("{:>4}  {:<28} {value}{error}  {seconds:>6} s{raced}", trial.id.0, trial.architecture);
+        println!("{:>5}  {:<28} {value}{error}  {seconds:>6} s{raced}", trial.id.0, trial.architecture);
     }
     for trial in study.trials() {
         match &trial.state {
             TrialState::Completed(_) => {}
-            TrialState::Pending => println!("{:>4}  {:<28} pending", trial.id.0, trial.architecture),
+            TrialState::Pending => println!("{:>5}  {:<28} pending", trial.id.0, trial.architecture),
             TrialState::Failed(Failure { reason, .. }) => {
-                println!("{:>4}  {:<28} failed: {}", trial.id.0, trial.architecture, line(reason));
+                println!("{:>5}  {:<28} failed: {}", trial.id.0, trial.architecture, line(reason));
             }
             TrialState::Invalid { reason, .. } => {
-                println!("{:>4}  {:<28} excluded: {}", trial.id.0, trial.architecture, line(reason));
+                println!("{:>5}  {:<28} excluded: {}", trial.id.0, trial.architecture, line(reason));
             }
         }
     }
@@ -416,6 +424,12 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
         println!("\nbest trial   {} with {} {score:.4}", best.trial.architecture, study.goal().score);
     }
     println!("merged       {}", found.aggregated);
+    if args.minutes.is_none() && study.valid_trials() < args.trials() {
+        let trials = counted(study.valid_trials() as u128, "trial");
+        println!(
+            "             the search ended after {trials}: no other architecture is within the space and the goal"
+        );
+    }
     found.notices(target, primitives).iter().for_each(|notice| println!("             {}", line(notice)));
     if let Some(second) = study.goal().objectives().nth(1) {
         let second = second.of.name().to_owned();
@@ -442,6 +456,11 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
     println!("written to {}: architecture.json, target.json, {front}journal.jsonl, every figure", shown(folder));
     println!("look at      {}", shown(&folder.join("report.html")));
     Ok(())
+}
+
+/// Returns a number of things: `1 trial`, `24 trials`.
+fn counted(count: u128, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// Returns the command that runs this search again.

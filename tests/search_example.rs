@@ -140,7 +140,8 @@ fn a_run_can_be_resumed_extended_corrected_and_read() {
     assert_eq!(study(runs), extended);
     let shown = succeed(runs, &["--show"]);
     assert!(shown.contains("excluded: bad node"), "{shown}");
-    assert_eq!(shown.lines().count(), 1 + 7);
+    assert!(shown.contains("trial  architecture                 accuracy, seconds"), "{shown}");
+    assert_eq!(shown.lines().count(), 2 + 7);
 }
 
 #[test]
@@ -184,6 +185,15 @@ fn processes_find_what_threads_find() {
 }
 
 #[test]
+fn a_search_that_has_no_more_to_try_says_so() {
+    let runs = tempfile::tempdir().unwrap();
+    let text = succeed(runs.path(), &["--trials", "2", "--at-most", "cache=1"]);
+    assert!(text.contains("a whole search of 2 trials") && text.contains("the search ended after 1 trial: "), "{text}");
+    let text = succeed(runs.path(), &["--trials", "1", "--at-most", "cache=1"]);
+    assert!(text.contains("a whole search of 1 trial: ") && !text.contains("the search ended"), "{text}");
+}
+
+#[test]
 fn bad_flags_get_a_clear_error() {
     let runs = tempfile::tempdir().unwrap();
     let runs = runs.path();
@@ -214,6 +224,12 @@ fn bad_flags_get_a_clear_error() {
         (&["--race", "--repeat", "3"], "there are 3; ask for more"),
         (&["--race", "--repeat", "6", "--objective", "accuracy", "--objective", "cache"], "for one objective"),
         (&["--race=maybe"], "invalid value"),
+        (
+            &["--objective", "acuracy"],
+            "the scores of this protocol are accuracy, in-context-recall, compression; the costs",
+        ),
+        (&["--objective", "cache", "--objective", "loss:min"], "--objective loss: the scores of this protocol"),
+        (&["--at-most", "cach=2e8"], "cach: neither a kind of layer nor a cost or score"),
     ];
     for (arguments, words) in bad {
         let output = search(runs, arguments).output().unwrap();

@@ -9,10 +9,11 @@ use composer_nas::{
     extrapolate::Cycle,
     prelude::*,
     stopping::Racing,
+    study::Measure,
     text::line,
 };
 
-use super::shared;
+use super::{goal::COSTS, shared};
 
 /// The default of --blocks if the space has other layers than attention and SwiGLU.
 const MIXED_BLOCKS: usize = 5;
@@ -136,6 +137,26 @@ impl EvaluatorArgs {
         Ok(if self.minimize { Goal::minimize(score) } else { Goal::maximize(score) })
     }
 
+    /// Refuses a goal with scores that the protocol does not report. Those of a command are not known.
+    pub fn check(&self, goal: &Goal, mixed: bool) -> anyhow::Result<()> {
+        if self.evaluator.is_some() {
+            return Ok(());
+        }
+        let protocol: Protocol = shared::protocol(self.protocol(mixed))?;
+        let mut known = vec![Goal::default().score];
+        for name in protocol.trainings.iter().map(|training| training.task.name()) {
+            if !known.iter().any(|known| known == name) {
+                known.push(name.to_owned());
+            }
+        }
+        let words = format!("the scores of this protocol are {}; the costs are {}", known.join(", "), COSTS.join(", "));
+        for objective in goal.objectives() {
+            let Measure::Score(name) = objective.of else { continue };
+            ensure!(known.contains(&name), "--objective {name}: {words}");
+        }
+        Ok(())
+    }
+
     /// Returns whether trials race in a space with this number of layers.
     pub fn races(&self, layers: usize, several: bool) -> anyhow::Result<bool> {
         let needed = Racing::default().repetitions() + 1;
@@ -191,7 +212,8 @@ impl EvaluatorArgs {
         let candidates = shared::target(&self.candidates, "--candidates")?;
         let size = self.size(&candidates.dims, setting.mixed)?;
         let trials = setting.folder.join("trials");
-        let words = format!("{} trains candidates at the widths of {}", line(command), line(&candidates.name));
+        let words =
+            format!("{} trains candidates at the widths of {} (--candidates)", line(command), line(&candidates.name));
         let program = Program::shell(command, &trials, self.goal()?).context("--evaluator")?;
         let mut program = program.version(&self.evaluator_version).candidates(candidates, setting.primitives)?;
         if let Some(limit) = setting.limit {
@@ -212,8 +234,7 @@ impl EvaluatorArgs {
         let size = self.size(&protocol.dims, setting.mixed)?;
         let trial_flops = Some(trial_flops(protocol, size.as_ref(), setting)?);
         let (evaluator, size) = matched(Arc::new(mad), size, setting.primitives)?;
-        let size = size.map(|words| format!("protocol {name}; {words}"));
-        let words = format!("training on {device}");
+        let words = format!("training by the protocol {} on {device}", line(name));
         Ok(Chosen { evaluator, stop_from, trial_flops, words, size })
     }
 

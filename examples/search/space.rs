@@ -135,7 +135,9 @@ impl SpaceArgs {
         let symbols = primitives.symbols(self.primitives.iter().map(String::as_str))?;
         let mut space = SearchSpace::uniform(symbols, self.layers)?;
         let searched = |flag: &str, primitive: &String| {
-            let symbol = primitives.symbols([primitive.as_str()])?[0];
+            let symbol = primitives.symbols([primitive.as_str()]).with_context(|| {
+                format!("{flag} {primitive}: neither a kind of layer nor a cost or score that this flag can bound")
+            })?[0];
             let searched = space.symbols().contains(&symbol);
             ensure!(
                 searched,
@@ -149,12 +151,13 @@ impl SpaceArgs {
         for (flag, counts) in counts {
             let counts = counts.iter().filter(|count| flag == "--exactly" || !other(&count.name));
             for count in counts {
-                let number = count.layers(flag)?;
                 let primitive = &count.name;
+                let symbol = searched(flag, primitive)?;
+                let number = count.layers(flag)?;
                 let least = if flag == "--at-most" { 0 } else { number };
                 let most = if flag == "--at-least" { self.layers } else { number };
                 ensure!(least <= self.layers, "{flag} {primitive}={number}: there are {} layers", self.layers);
-                ranges.push((searched(flag, primitive)?, least..=most));
+                ranges.push((symbol, least..=most));
             }
         }
         let runs =

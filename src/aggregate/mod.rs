@@ -67,7 +67,7 @@ pub trait Aggregator {
 #[non_exhaustive]
 pub enum AggregateError {
     /// No trial has a value.
-    #[error("none of the {trials} trials has a value ({pending} pending): wait until at least one is completed")]
+    #[error("none of the {trials} trials has a value{}", remedy(*.pending))]
     NoObservations {
         /// The number of trials.
         trials: usize,
@@ -80,6 +80,14 @@ pub enum AggregateError {
     /// An error specific to an aggregator.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Says what to do if no trial has a value.
+fn remedy(pending: usize) -> String {
+    match pending {
+        0 => "; read in the journal why they failed, remove the cause, and run more trials or begin another run".into(),
+        _ => format!(" ({pending} pending): wait until at least one is completed"),
+    }
 }
 
 impl AggregateError {

@@ -13,7 +13,7 @@ use crate::{
     evaluate::Progress,
     execute::Location,
     journal::Setup,
-    study::{Event, Study, TrialId, TrialState},
+    study::{Event, Origin, Study, TrialId, TrialState},
     text::{self, number},
 };
 
@@ -229,12 +229,15 @@ fn outcome(event: &Event, study: &Study) -> Option<String> {
         TrialState::Completed(report) => {
             let value = report.value(study.goal()).ok()?;
             let error = report.standard_error.map(|error| format!(" ± {}", number(error, 4))).unwrap_or_default();
-            format!("{}{error} in {} s", number(study.goal().orient(value), 4), number(report.wall_seconds, 0))
+            let digits = if report.wall_seconds < 10.0 { 1 } else { 0 };
+            let seconds = number(report.wall_seconds, digits);
+            format!("{}{error} in {seconds} s", number(study.goal().orient(value), 4))
         }
         TrialState::Failed(failure) => format!("failed, {}", failure.reason),
         TrialState::Invalid { reason, .. } => format!("excluded, {reason}"),
     };
-    Some(text::line(&format!("{} {}: {text}", trial.id, trial.architecture)))
+    let merged = if trial.origin == Origin::Merged { "the merged architecture, " } else { "" };
+    Some(text::line(&format!("{merged}{} {}: {text}", trial.id, trial.architecture)))
 }
 
 #[cfg(test)]
@@ -244,7 +247,7 @@ mod tests {
         primitive::Symbol,
         seed::Seed,
         space::SearchSpace,
-        study::{Goal, Origin, Report},
+        study::{Goal, Report},
     };
 
     #[test]
@@ -331,6 +334,9 @@ mod tests {
             study.apply(event.clone()).unwrap();
             bar.event(&event, &study);
         }
+        let ended = |id| outcome(&Event::Invalidated { id: TrialId(id), reason: "a broken node".into() }, &study);
+        assert_eq!(ended(2).unwrap(), "the merged architecture, trial 2 1M+1A: 0.5000 in 0.0 s");
+        assert_eq!(ended(1).unwrap(), "trial 1 1A+1M: excluded, a broken node");
         // The search has not said yet how many trials there are to be.
         assert_eq!(bar.bar.prefix(), "");
         let prefix = |budget| {

@@ -1,6 +1,7 @@
 //! The files of a search in its folder, for the programs that use its result.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -82,8 +83,15 @@ pub enum RunFolderError {
         /// The I/O error.
         source: io::Error,
     },
+    /// There is neither a model nor a folder with one.
+    #[error("there is no model in {}: name a file with one, the folder of a search that has ended (with target.json), \
+        or that of a pre-training (with run.json)", .path.display())]
+    NoModel {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// A file has the wrong contents.
-    #[error("{} holds no {what}: run the search again to rewrite it", .path.display())]
+    #[error("{} holds no {what}: if a search wrote it, run the search again to rewrite it", .path.display())]
     Content {
         /// The file.
         path: PathBuf,
@@ -116,6 +124,8 @@ pub enum RunFolderError {
 const JOURNAL: &str = "journal.jsonl";
 pub(super) const SUMMARY: &str = "architecture.json";
 pub(super) const MODEL: &str = "target.json";
+/// What a pre-training writes into its folder.
+const PRETRAINING: &str = "run.json";
 
 impl RunFolder {
     /// Reads a run, given its folder or its journal. A running search can be read too. Nothing is changed.
@@ -152,32 +162,54 @@ impl RunFolder {
     /// # Errors
     /// [`RunFolderError::Layer`] for the first letter that stands for another layer.
     pub fn check(&self, primitives: &Primitives) -> Result<(), RunFolderError> {
-        self.model.as_ref().map_or(Ok(()), |model| check(&model.architecture, Some(&self.setup), primitives))
+        self.model.as_ref().map_or(Ok(()), |model| check(&model.architecture, Some(&self.setup.primitives), primitives))
     }
 }
 
-/// Reads the model of a run, given the run folder or a file such as `target.json`.
+/// Reads the model of a run, given the run folder or a file such as `target.json`; or that of a pre-training, given its
+/// folder or the `run.json` in it.
 ///
-/// If there is a journal beside the file, the letters of the model must stand for the same layers in `primitives` as in
-/// the journal.
+/// If there is a journal beside the file, or if the file is that of a pre-training, the letters of the model must stand
+/// for the same layers in `primitives` as there.
 ///
 /// # Errors
 /// [`RunFolderError`] if there is no model, the journal cannot be read, or `primitives` lacks a layer.
 pub fn read_model(path: impl AsRef<Path>, primitives: &Primitives) -> Result<ModelSpec, RunFolderError> {
     let path = path.as_ref();
     let file = if path.is_dir() { path.join(MODEL) } else { path.into() };
-    let missing = || RunFolderError::Read { path: file.clone(), source: io::ErrorKind::NotFound.into() };
+    if let Some(Pretraining { model, primitives: letters }) = pretraining(path)? {
+        check(&model.architecture, Some(&letters), primitives)?;
+        return Ok(model);
+    }
+    let missing = || RunFolderError::NoModel { path: path.into() };
     let model: ModelSpec = read(&file, "model")?.ok_or_else(missing)?;
     let journal = file.with_file_name(JOURNAL);
-    let setup = if journal.is_file() { Some(journal::read(journal)?.0) } else { None };
-    check(&model.architecture, setup.as_ref(), primitives)?;
+    let letters = if journal.is_file() { Some(journal::read(journal)?.0.primitives) } else { None };
+    check(&model.architecture, letters.as_ref(), primitives)?;
     Ok(model)
 }
 
+/// What the file of a pre-training says about its model.
+#[derive(Deserialize)]
+struct Pretraining {
+    model: ModelSpec,
+    primitives: BTreeMap<Symbol, PrimitiveId>,
+}
+
+/// Reads the file of a pre-training, if the path is that file or a folder with it and without the result of a search.
+fn pretraining(path: &Path) -> Result<Option<Pretraining>, RunFolderError> {
+    let file = if path.is_dir() && !path.join(MODEL).exists() { path.join(PRETRAINING) } else { path.into() };
+    if file.ends_with(PRETRAINING) { read(&file, "pre-training") } else { Ok(None) }
+}
+
 /// Compares the layers that the letters of an architecture stand for.
-fn check(architecture: &Architecture, setup: Option<&Setup>, primitives: &Primitives) -> Result<(), RunFolderError> {
+fn check(
+    architecture: &Architecture,
+    letters: Option<&BTreeMap<Symbol, PrimitiveId>>,
+    primitives: &Primitives,
+) -> Result<(), RunFolderError> {
     for (symbol, _) in architecture.runs() {
-        let there = setup.and_then(|setup| setup.primitives.get(&symbol));
+        let there = letters.and_then(|letters| letters.get(&symbol));
         let here = primitives.get(symbol).ok().map(|primitive| primitive.id());
         if here.is_none() || there.is_some_and(|there| here.as_ref() != Some(there)) {
             let there = there.map_or("unknown", PrimitiveId::as_str).to_owned();
@@ -248,6 +280,28 @@ mod tests {
     }
 
     #[test]
+    fn the_model_of_a_pretraining_is_read_with_its_letters() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let model = Target::llama_350m().baseline_model();
+        let write = |attention: &str| {
+            let letters = serde_json::json!({"A": attention, "M": "swiglu"});
+            let text = serde_json::json!({"model": model, "primitives": letters, "config": {}}).to_string();
+            fs::write(folder.join(PRETRAINING), text).unwrap();
+        };
+        write("attention");
+        let primitives = Primitives::standard();
+        assert_eq!(read_model(folder, &primitives).unwrap(), model);
+        assert_eq!(read_model(folder.join(PRETRAINING), &primitives).unwrap(), model);
+        write("other");
+        assert!(matches!(read_model(folder, &primitives), Err(RunFolderError::Layer { .. })));
+        // The result of a search goes first.
+        let found = found(folder, &Target::llama_1b());
+        found.write(folder, &Target::llama_1b()).unwrap();
+        assert_eq!(read_model(folder, &primitives).unwrap(), found.target);
+    }
+
+    #[test]
     fn files_of_earlier_versions_and_other_files_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
@@ -265,7 +319,7 @@ mod tests {
         assert!(error.contains("target.json holds no model"), "{error}");
         fs::remove_file(folder.join(MODEL)).unwrap();
         let error = read_model(folder, &Primitives::standard()).unwrap_err().to_string();
-        assert!(error.contains("cannot read") && error.contains("target.json"), "{error}");
+        assert!(error.contains("there is no model in") && error.contains("target.json"), "{error}");
         assert!(matches!(RunFolder::read(folder.join("none")), Err(RunFolderError::Journal(_))));
     }
 }

@@ -186,7 +186,7 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     let Volume { interval, .. } = study.pooled().hypervolume(&reference);
     let interval = interval.map(|[low, high]| {
         format!(
-            "; with the errors of the scores, the final value is {} to {} %",
+            "; within the standard errors of the scores, the final value is {} to {} %",
             number(100.0 * low / best, 1),
             number(100.0 * high / best, 1)
         )
@@ -200,7 +200,10 @@ pub(super) fn hypervolumes(study: &Study) -> Result<Option<(Figure, String)>, Pl
     let figure = Figure {
         name: NAME,
         title: "Hypervolume".into(),
-        caption: format!("How much the front dominates, in percent of the final value{}", interval.unwrap_or_default()),
+        caption: format!(
+            "How much of the space of objectives is worse than the front, in percent of the final value{}",
+            interval.unwrap_or_default()
+        ),
         svg: picture(Room::wide(240))?,
         csv: csv(&["trial", "hypervolume"], points.iter().map(|&(trial, value)| vec![trial.to_string(), exact(value)])),
     };
