@@ -8,12 +8,13 @@ use composer_nas::{
     evaluate::{Table, mad::Protocol},
     evidence::{Evidence, Judgement, rules},
     prelude::*,
-    report,
-    statistics::Estimate,
-    text,
+    report, text,
 };
 
 use crate::shared::shown;
+
+/// The number of draws of the random judge. Its row is their mean.
+const DRAWS: u64 = 200;
 
 /// Returns the layouts of the comparisons that can be built from these primitives, and prints the others.
 pub fn layouts(evidence: &Evidence, primitives: &Primitives) -> Vec<Architecture> {
@@ -69,11 +70,14 @@ fn compare(evidence: &Evidence, table: &Table, judgement: &Judgement) -> anyhow:
         count().into_iter().collect()
     };
     line("parameters of the candidate", &evidence.judge(parameters)?);
-    let random = |layout: &Architecture| {
-        let number = Seed(0).derive(&layout.letters(), 0).0 as f64;
+    let random = |layout: &Architecture, draw: u64| {
+        let number = Seed(0).derive(&layout.letters(), draw).0 as f64;
         measured(layout).then_some(number).into_iter().collect()
     };
-    line("a random number", &evidence.judge(random)?);
+    let draws = (0..DRAWS).map(|draw| Ok(shares(&evidence.judge(|layout| random(layout, draw))?)));
+    let draws = draws.collect::<anyhow::Result<Vec<_>>>()?;
+    let means = (0..draws[0].len()).map(|at| draws.iter().map(|draw| draw[at]).sum::<Option<f64>>());
+    row("a random number", &means.map(|sum| Some(sum? / DRAWS as f64)).collect::<Vec<_>>());
     Ok(())
 }
 
@@ -91,8 +95,16 @@ fn parameters(layout: &Architecture, primitives: &Primitives) -> anyhow::Result<
 }
 
 fn line(name: &str, judgement: &Judgement) {
-    let share =
-        |estimate: &Option<Estimate>| estimate.as_ref().map_or("-".into(), |estimate| format!("{:.2}", estimate.value));
-    let groups: Vec<_> = judgement.groups.iter().map(|group| share(&group.agreement)).collect();
-    println!("| {} | {} | {} |", text::markdown(name), groups.join(" | "), share(&judgement.macro_mean));
+    row(name, &shares(judgement));
+}
+
+/// Returns the agreement with every group, followed by the mean of the papers.
+fn shares(judgement: &Judgement) -> Vec<Option<f64>> {
+    let groups = judgement.groups.iter().map(|group| &group.agreement);
+    groups.chain([&judgement.macro_mean]).map(|estimate| Some(estimate.as_ref()?.value)).collect()
+}
+
+fn row(name: &str, shares: &[Option<f64>]) {
+    let shares: Vec<_> = shares.iter().map(|share| share.map_or("-".into(), |share| format!("{share:.2}"))).collect();
+    println!("| {} | {} |", text::markdown(name), shares.join(" | "));
 }
