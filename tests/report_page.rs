@@ -1,4 +1,5 @@
-//! The page of a search in a real browser.
+//! The pages in a real browser. That of a conversion needs the feature `model`.
+#![cfg(feature = "model")]
 
 use std::{
     path::Path,
