@@ -103,12 +103,9 @@ impl Axis {
         own < self.low || own > self.high
     }
 
-    /// Returns about `most` round numbers between the ends: the position of each, from 0 to 1, and its label.
+    /// Returns at most `most` round numbers between the ends: the position of each, from 0 to 1, and its label.
     pub(super) fn ticks(&self, most: usize) -> Vec<(f64, String)> {
-        let rough = (self.high - self.low) / most.max(1) as f64;
-        let power = 10f64.powi(rough.log10().floor() as i32);
-        let steps = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
-        let step = steps.into_iter().find(|&step| step >= rough).unwrap_or(10.0 * power);
+        let step = self.step(most);
         let first = (self.low / step).ceil();
         let ticks = (0..=most).map(|at| (first + at as f64) * step + 0.0);
         let within = ticks.filter(|&tick| self.low <= tick && tick <= self.high);

@@ -17,6 +17,7 @@ mod figure;
 mod front;
 mod full_size;
 mod gap;
+mod hypervolume;
 mod references;
 #[cfg(feature = "model")]
 mod isoflop;

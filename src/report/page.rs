@@ -15,7 +15,7 @@ use super::{
     candidates,
     curves::{self, curves},
     figure::{Figure, PlotError},
-    front, importance, layers, predictions,
+    front, hypervolume, importance, layers, predictions,
     running::Running,
     shell::{self, SHOWN},
     trials, used,
@@ -192,7 +192,7 @@ impl<'a> Page<'a> {
         let mut figures = vec![trials(self.study, self.answer().as_ref())?, candidates::candidates(self.study, SHOWN)?];
         figures.extend(curves(self.study)?);
         figures.extend(front::front(&self.several())?);
-        figures.extend(front::hypervolume(self.study)?);
+        figures.extend(hypervolume::hypervolume(self.study)?);
         figures.extend(self.learnt()?.into_iter().map(|(figure, _)| figure));
         figures.push(layers(self.study)?);
         figures.extend(self.voted()?);
@@ -245,7 +245,7 @@ impl<'a> Page<'a> {
         let several = self.several();
         let Some((front, narrow)) = front::fronts(&several)? else { return Ok(String::new()) };
         let standing = several.standing().map(|words| format!("<p>{}</p>\n", escape(&words)));
-        let volume = front::hypervolumes(self.study)?.map(|(figure, narrow)| shell::adaptive(&figure, &narrow));
+        let volume = hypervolume::hypervolumes(self.study)?.map(|(figure, narrow)| shell::adaptive(&figure, &narrow));
         let figure = shell::adaptive(&front, &narrow);
         Ok(standing.unwrap_or_default() + &figure + &front::tables(&several) + &volume.unwrap_or_default())
     }
