@@ -164,7 +164,14 @@ fn passes(words: &str) -> bool {
         "Socket timed out",
         "Connection refused",
         // A controller that dies while it answers, and an unreachable network.
+        "Unexpected missing socket",
+        "Unexpected message received",
+        "Message send failure",
+        "Message receive failure",
+        "Header lengths are longer than data received",
+        "Insane message length",
         "Connection reset by peer",
+        "Connection aborted",
         "Broken pipe",
         "Connection timed out",
         "No route to host",
@@ -172,7 +179,10 @@ fn passes(words: &str) -> bool {
         "Communication",
         "Transport endpoint",
         "Zero Bytes were transmitted",
+        // A busy controller.
         "temporarily",
+        "Rate limit exceeded",
+        "try again",
         "in standby mode",
         "I/O error writing script",
         "MaxSubmitJob",
@@ -304,7 +314,11 @@ mod tests {
         assert!(passes("slurm_load_jobs error: Unable to contact slurm controller (connect failure)"));
         assert!(passes("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"));
         assert!(passes("sbatch: error: Batch job submission failed: Connection reset by peer"));
+        assert!(passes("sbatch: error: Batch job submission failed: Unexpected missing socket error"));
+        assert!(passes("sbatch: error: Batch job submission failed: Message receive failure"));
+        assert!(passes("sbatch: error: Batch job submission failed: Unable to create job record, try again"));
         assert!(!passes("sbatch: error: Batch job submission failed: Invalid partition name specified"));
         assert!(!passes("sbatch: error: Batch job submission failed: Requested node configuration is not available"));
+        assert!(!passes("sbatch: error: Batch job submission failed: Access/permission denied"));
     }
 }
