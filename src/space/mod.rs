@@ -5,8 +5,8 @@
 //! however tight the constraints are. The module [`baseline`] provides the layer sequences of published models.
 
 mod architecture;
+mod automaton;
 pub mod baseline;
-mod completions;
 mod config;
 mod constraint;
 mod error;

@@ -1,13 +1,13 @@
 //! The set of sequences that a search may propose.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Architecture, Constraint, SpaceConfig, SpaceError,
-    completions::{Memories, accepts, count_completions, step},
+    automaton::{Automaton, State},
 };
 use crate::{limits::MAX_LAYERS, primitive::Symbol, seed::Rng};
 
@@ -32,8 +32,8 @@ fn check_layers(layers: usize) -> Result<(), SpaceError> {
 #[serde(try_from = "SpaceConfig", into = "SpaceConfig")]
 pub struct SearchSpace {
     config: SpaceConfig,
-    /// For each layer, the number of sequences that complete a prefix with the given constraint states.
-    completions: Vec<HashMap<Memories, u128>>,
+    /// The number of sequences that complete a prefix, by its state.
+    automaton: Automaton,
 }
 
 impl SearchSpace {
@@ -74,8 +74,8 @@ impl SearchSpace {
                 return Err(SpaceError::NoCost { symbol, what: what.clone() });
             }
         }
-        let completions = count_completions(&config)?;
-        let space = Self { config, completions };
+        let automaton = Automaton::new(&config)?;
+        let space = Self { config, automaton };
         if space.size() == 0 { Err(SpaceError::Contradiction(space.config)) } else { Ok(space) }
     }
 
@@ -149,7 +149,7 @@ impl SearchSpace {
 
     /// Returns the exact number of sequences, which is at least one.
     pub fn size(&self) -> u128 {
-        self.completed_by(0, &self.start())
+        self.automaton.completions(0, Automaton::START)
     }
 
     /// Returns the sequence with number `index`, or `None` if `index` is not below [`size`](Self::size).
@@ -157,15 +157,15 @@ impl SearchSpace {
         if index >= self.size() {
             return None;
         }
-        let mut memories = self.start();
+        let mut state = Automaton::START;
         let mut layers = Vec::with_capacity(self.layers());
         for (layer, choices) in self.config.layers.iter().enumerate() {
-            for &symbol in choices {
-                let Some(next) = step(&self.config.constraints, &memories, symbol) else { continue };
-                let completions = self.completed_by(layer + 1, &next);
+            for (choice, &symbol) in choices.iter().enumerate() {
+                let Some(next) = self.automaton.step(layer, state, choice) else { continue };
+                let completions = self.automaton.completions(layer + 1, next);
                 if index < completions {
                     layers.push(symbol);
-                    memories = next;
+                    state = next;
                     break;
                 }
                 index -= completions;
@@ -179,32 +179,28 @@ impl SearchSpace {
         if architecture.len() != self.layers() {
             return None;
         }
-        let constraints = &self.config.constraints;
-        let mut memories = self.start();
+        let mut state = Automaton::START;
         let mut index = 0;
-        for (layer, &symbol) in architecture.layers().iter().enumerate() {
-            let choices = self.choices(layer);
-            let at = choices.iter().position(|&choice| choice == symbol)?;
-            let before = choices[..at].iter().filter_map(|&choice| step(constraints, &memories, choice));
-            index += before.map(|next| self.completed_by(layer + 1, &next)).sum::<u128>();
-            memories = step(constraints, &memories, symbol)?;
+        for (layer, symbol) in architecture.layers().iter().enumerate() {
+            let chosen = self.choices(layer).iter().position(|choice| choice == symbol)?;
+            let before = (0..chosen).filter_map(|choice| self.automaton.step(layer, state, choice));
+            index += before.map(|next| self.automaton.completions(layer + 1, next)).sum::<u128>();
+            state = self.automaton.step(layer, state, chosen)?;
         }
-        accepts(constraints, &memories).then_some(index)
+        (self.automaton.completions(self.layers(), state) > 0).then_some(index)
     }
 
     /// Returns the choices for the layer after `prefix` that lead to at least one sequence of the space, in order.
     ///
     /// The result is empty if the prefix is already complete or cannot be completed.
     pub fn next_choices(&self, prefix: &[Symbol]) -> Vec<Symbol> {
-        let constraints = &self.config.constraints;
-        let memories = prefix.iter().enumerate().try_fold(self.start(), |memories, (layer, &symbol)| {
-            if self.choices(layer).contains(&symbol) { step(constraints, &memories, symbol) } else { None }
-        });
-        let Some(memories) = memories else { return Vec::new() };
-        let completable = |&symbol: &Symbol| {
-            step(constraints, &memories, symbol).is_some_and(|next| self.completed_by(prefix.len() + 1, &next) > 0)
+        let Some(state) = self.state(prefix) else { return Vec::new() };
+        let choices = self.choices(prefix.len()).iter().enumerate();
+        let completable = |choice| {
+            let next = self.automaton.step(prefix.len(), state, choice);
+            next.is_some_and(|next| self.automaton.completions(prefix.len() + 1, next) > 0)
         };
-        self.choices(prefix.len()).iter().copied().filter(completable).collect()
+        choices.filter(|&(choice, _)| completable(choice)).map(|(_, &symbol)| symbol).collect()
     }
 
     /// Iterates over all sequences, in order.
@@ -219,12 +215,8 @@ impl SearchSpace {
 
     /// Returns whether the space contains the sequence.
     pub fn contains(&self, architecture: &Architecture) -> bool {
-        let fits = architecture.len() == self.layers()
-            && architecture.layers().iter().zip(&self.config.layers).all(|(layer, choices)| choices.contains(layer));
-        let constraints = &self.config.constraints;
-        let next = |memories: Memories, &layer: &Symbol| step(constraints, &memories, layer);
-        let end = || architecture.layers().iter().try_fold(self.start(), next);
-        fits && end().is_some_and(|memories| accepts(constraints, &memories))
+        let accepted = |state| self.automaton.completions(self.layers(), state) > 0;
+        architecture.len() == self.layers() && self.state(architecture.layers()).is_some_and(accepted)
     }
 
     /// Returns whether this is a partial architecture of the space, as incremental strategies evaluate: not empty,
@@ -264,12 +256,12 @@ impl SearchSpace {
             .collect()
     }
 
-    fn start(&self) -> Memories {
-        vec![0; self.config.constraints.len()]
-    }
-
-    fn completed_by(&self, layer: usize, memories: &Memories) -> u128 {
-        self.completions[layer].get(memories).copied().unwrap_or(0)
+    /// Returns the state after a prefix, or `None` if it violates a constraint or has a symbol that is not a choice.
+    fn state(&self, prefix: &[Symbol]) -> Option<State> {
+        prefix.iter().enumerate().try_fold(Automaton::START, |state, (layer, symbol)| {
+            let choice = self.choices(layer).iter().position(|choice| choice == symbol)?;
+            self.automaton.step(layer, state, choice)
+        })
     }
 }
 
@@ -300,6 +292,8 @@ impl From<SearchSpace> for SpaceConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::*;
