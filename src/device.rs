@@ -9,6 +9,9 @@ use std::{
     sync::OnceLock,
 };
 
+#[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
+mod fusion;
+
 pub use burn::tensor::Device;
 use burn::tensor::Tensor;
 use thiserror::Error;
@@ -30,7 +33,11 @@ pub struct NamedDevice {
 /// Returns the devices that exist on this machine and whose backend is compiled in.
 ///
 /// The fastest kind comes first: `cuda`, `rocm`, `wgpu`, `flex`, `ndarray`.
+///
+/// The first call also settles how Burn joins operations on accelerators, if Burn has not computed anything before.
 pub fn available() -> Vec<NamedDevice> {
+    #[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
+    fusion::follow_one_chain();
     #[allow(unused_mut, reason = "without any backend feature there is nothing to add")]
     let mut devices = Vec::new();
     #[cfg(feature = "cuda")]

@@ -45,4 +45,4 @@ pub use short_conv::{ConvWindow, conv_silu, gated_conv};
 pub use state_space::StateSpaceInputs;
 pub(crate) use swiglu::silu;
 pub use swiglu::swiglu;
-pub(crate) use update::{AdamWStep, adamw, scale, sum_of_squares};
+pub(crate) use update::{AdamWStep, adamw, scale, sum_of_squares, sum_of_squares_together};

@@ -1,8 +1,8 @@
 //! Parameter updates of the optimizer.
 
-use burn::tensor::Tensor;
+use std::collections::BTreeMap;
 
-use crate::device;
+use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use super::flex::{self, Values, plain};
@@ -58,9 +58,6 @@ pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     if let Some(values) = plain(&x) {
         return Tensor::from_data([flex::sum_of_squares(&Values::new(values))], &x.device());
     }
-    if device::is_accelerator(&x.device()) {
-        return sum_of_squares_in_rows(x);
-    }
     x.square().sum()
 }
 
@@ -69,14 +66,29 @@ const ROW: usize = 1 << 16;
 /// The largest number of rows, a power of two.
 const ROWS: usize = 1 << 10;
 
-/// Sums rows, whose squares a reduction takes in the same launch, and then the sums of the rows if there are several.
-fn sum_of_squares_in_rows<const D: usize>(x: Tensor<D>) -> Tensor<1> {
-    let count = x.shape().num_elements();
+/// Returns the sum of the squares of all elements of all tensors (one element), or `None` if there are no tensors. For
+/// accelerators: tensors of equal length are squared and added in one launch, and then summed in one row or two steps.
+///
+/// # Shapes
+/// `[N]` for each tensor, with its own `N`.
+pub(crate) fn sum_of_squares_together(tensors: Vec<Tensor<1>>) -> Option<Tensor<1>> {
+    let mut by_length: BTreeMap<usize, Vec<Tensor<1>>> = BTreeMap::new();
+    for tensor in tensors {
+        by_length.entry(tensor.shape().num_elements()).or_default().push(tensor);
+    }
+    by_length.into_values().filter_map(sum_in_rows).reduce(|a, b| a + b)
+}
+
+/// Adds the squares of tensors of equal length, sums rows of them, and then the sums of the rows if there are several.
+fn sum_in_rows(tensors: Vec<Tensor<1>>) -> Option<Tensor<1>> {
+    let count = tensors.first()?.shape().num_elements();
     // The largest power of two that divides the count.
     let rows = if count <= ROW { 1 } else { 1 << count.trailing_zeros().min(ROWS.ilog2()) };
-    let sums = x.reshape([rows, count / rows]).square().sum_dim(1);
+    // All in one shape before the first square: accelerators do not join launches of different shapes.
+    let tensors: Vec<Tensor<2>> = tensors.into_iter().map(|x| x.reshape([rows, count / rows])).collect();
+    let sums = tensors.into_iter().map(|x| x.square()).reduce(|a, b| a + b)?.sum_dim(1);
     let all = if rows == 1 { sums } else { sums.reshape([1, rows]).sum_dim(1) };
-    all.reshape([1])
+    Some(all.reshape([1]))
 }
 
 /// Multiplies `x` by the one element of `factor`, outside autodiff.
@@ -146,9 +158,14 @@ mod tests {
         assert_eq!(sum_of_squares(x.clone().transpose()).into_scalar::<f32>(), 91.0);
         for shape in [[3, 5], [300, 256], [1 << 9, 1 << 9], [257, 257]] {
             let [rows, columns] = shape;
-            let ones = Tensor::<2>::ones(shape, &device);
-            assert_eq!(sum_of_squares_in_rows(ones).into_scalar::<f32>(), (rows * columns) as f32);
+            let count = rows * columns;
+            // Two of one length, one of another.
+            let lengths = [count, 3, count];
+            let ones = lengths.map(|length| Tensor::<1>::ones([length], &device)).to_vec();
+            let sum = sum_of_squares_together(ones).unwrap().into_scalar::<f32>();
+            assert_eq!(sum, lengths.iter().sum::<usize>() as f32);
         }
+        assert!(sum_of_squares_together(Vec::new()).is_none());
         let half = scale(x.clone().transpose(), &Tensor::from_data([0.5f32], &device));
         assert_eq!(half.into_data().try_into_vec::<f32>().unwrap(), [0.5, 2.0, 1.0, 2.5, 1.5, 3.0]);
         assert_eq!(x.into_data().try_into_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);

@@ -6,7 +6,7 @@ use burn::{
     tensor::Tensor,
 };
 
-use crate::kernels;
+use crate::{device, kernels};
 
 /// Avoids a division by zero, as in PyTorch.
 const EPSILON: f64 = 1e-6;
@@ -31,10 +31,12 @@ pub fn clip_global_norm<M: Module>(
 
 /// Returns the Euclidean norm of all gradients together (one element), or `None` if there are none.
 pub(super) fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Option<Tensor<1>> {
-    let mut squares = SquaredNorms { gradients, sums: Vec::new() };
+    let mut squares = SquaredNorms { gradients, sums: Vec::new(), elsewhere: Vec::new() };
     module.visit(&mut squares);
-    let sums = squares.sums;
-    (!sums.is_empty()).then(|| Tensor::cat(sums, 0).sum().sqrt())
+    let SquaredNorms { mut sums, elsewhere, .. } = squares;
+    sums.extend(kernels::sum_of_squares_together(elsewhere));
+    let sum = if sums.len() > 1 { Tensor::cat(sums, 0).sum() } else { sums.pop()? };
+    Some(sum.sqrt())
 }
 
 /// Returns the factor by which gradients of this norm are clipped (one element).
@@ -42,15 +44,22 @@ pub(super) fn clipping_factor(norm: &Tensor<1>, max_norm: f64) -> Tensor<1> {
     (norm.clone() + EPSILON).recip().mul_scalar(max_norm).clamp_max(1.0)
 }
 
-/// Collects the sum of squares of every gradient.
+/// Collects the sum of squares of every gradient on a processor, and the gradients on accelerators, whose squares are
+/// summed together.
 struct SquaredNorms<'a> {
     gradients: &'a GradientsParams,
+    /// One element each.
     sums: Vec<Tensor<1>>,
+    /// Flattened.
+    elsewhere: Vec<Tensor<1>>,
 }
 
 impl ModuleVisitor for SquaredNorms<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+        let Some(gradient) = self.gradients.get::<D>(param.id) else { return };
+        if device::is_accelerator(&gradient.device()) {
+            self.elsewhere.push(gradient.flatten(0, D - 1));
+        } else {
             self.sums.push(kernels::sum_of_squares(gradient));
         }
     }

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use burn::{
     module::{Module, ModuleMapper, Param, ParamId},
     optim::GradientsParams,
-    tensor::Tensor,
+    tensor::{GradientCheckpointingStrategy, Tensor},
 };
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use crate::kernels::{self, AdamWStep};
+use crate::{
+    device,
+    kernels::{self, AdamWStep},
+};
 
 /// The settings of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2). Weight decay applies to every
 /// parameter.
@@ -85,8 +88,10 @@ impl AdamW {
         self.step_clipped(rate, module, gradients, None)
     }
 
-    /// Like [`step`](Self::step), with every gradient multiplied by one factor first (one element). An accelerator does
-    /// both in one launch.
+    /// Like [`step`](Self::step), with every gradient multiplied by one factor first (one element).
+    ///
+    /// A processor updates one parameter after the other. An accelerator updates those of equal length one right after
+    /// the other, so that they share launches.
     pub(super) fn step_clipped<M: Module>(
         &mut self,
         rate: f64,
@@ -94,7 +99,17 @@ impl AdamW {
         gradients: GradientsParams,
         factor: Option<Tensor<1>>,
     ) -> M {
-        module.map(&mut Step { optimizer: self, rate, gradients, factor })
+        let elsewhere = module.devices().iter().any(device::is_accelerator);
+        let mut step = Step { optimizer: self, rate, factor };
+        if !elsewhere {
+            return module.map(&mut OneByOne { step, gradients });
+        }
+        let mut taken = Taken { gradients, waiting: Vec::new() };
+        let module = module.map(&mut taken);
+        let mut waiting = taken.waiting;
+        waiting.sort_by_key(|(_, [weights, _])| weights.shape().num_elements());
+        let updated = waiting.into_iter().map(|(id, [weights, gradient])| (id, step.apply(id, weights, gradient)));
+        module.map(&mut Updated(updated.collect()))
     }
 
     /// Returns the state of a parameter, or `None` before its first gradient.
@@ -131,32 +146,90 @@ impl AdamW {
 struct Step<'a> {
     optimizer: &'a mut AdamW,
     rate: f64,
-    gradients: GradientsParams,
     factor: Option<Tensor<1>>,
 }
 
-impl ModuleMapper for Step<'_> {
+impl Step<'_> {
+    /// Returns the new weights. All `[N]`.
+    fn apply(&mut self, id: ParamId, weights: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
+        let gradient = match &self.factor {
+            Some(factor) => kernels::scale(gradient, factor),
+            None => gradient,
+        };
+        self.optimizer.update(id, weights, gradient, self.rate)
+    }
+}
+
+/// Updates every parameter where it is.
+struct OneByOne<'a> {
+    step: Step<'a>,
+    gradients: GradientsParams,
+}
+
+impl ModuleMapper for OneByOne<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else {
             return param;
         };
         let (id, weights, mapper) = param.consume();
+        let like = Tracking::of(&weights);
         let shape = weights.dims();
-        let count = [shape.iter().product::<usize>()];
-        let gradient = gradient.reshape(count);
-        // In the shape of the update: accelerators do not join launches of different shapes.
-        let gradient = match &self.factor {
-            Some(factor) => kernels::scale(gradient, factor),
-            None => gradient,
+        let weights = self.step.apply(id, weights.inner().flatten(0, D - 1), gradient.flatten(0, D - 1));
+        Param::from_mapped_value(id, like.applied(weights.reshape(shape)), mapper)
+    }
+}
+
+/// Takes the weights that have gradients out of a module, so that their memory can be used again. The gradients stay
+/// there in their place.
+struct Taken {
+    gradients: GradientsParams,
+    /// Weights and gradients, flattened.
+    waiting: Vec<(ParamId, [Tensor<1>; 2])>,
+}
+
+impl ModuleMapper for Taken {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
+            return param;
         };
-        let tracked = weights.is_require_grad();
-        let checkpointing = weights.gradient_checkpointing_strategy();
-        let weights = self.optimizer.update(id, weights.inner().reshape(count), gradient, self.rate);
-        let mut weights = Tensor::from_inner(weights.reshape(shape));
-        if let Some(strategy) = checkpointing {
+        let (id, weights, mapper) = param.consume();
+        let like = Tracking::of(&weights);
+        self.waiting.push((id, [weights.inner().flatten(0, D - 1), gradient.clone().flatten(0, D - 1)]));
+        Param::from_mapped_value(id, like.applied(gradient), mapper)
+    }
+}
+
+/// Puts the new weights into the module.
+struct Updated(HashMap<ParamId, Tensor<1>>);
+
+impl ModuleMapper for Updated {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(weights) = self.0.remove(&param.id) else {
+            return param;
+        };
+        let (id, gradient, mapper) = param.consume();
+        let weights = Tracking::of(&gradient).applied(weights.reshape(gradient.dims()));
+        Param::from_mapped_value(id, weights, mapper)
+    }
+}
+
+/// What autodiff knows about a parameter.
+struct Tracking {
+    tracked: bool,
+    checkpointing: Option<GradientCheckpointingStrategy>,
+}
+
+impl Tracking {
+    fn of<const D: usize>(weights: &Tensor<D>) -> Self {
+        Self { tracked: weights.is_require_grad(), checkpointing: weights.gradient_checkpointing_strategy() }
+    }
+
+    /// Returns plain weights as a leaf of the graph like the one before.
+    fn applied<const D: usize>(&self, weights: Tensor<D>) -> Tensor<D> {
+        let mut weights = Tensor::from_inner(weights);
+        if let Some(strategy) = self.checkpointing {
             weights = weights.with_gradient_checkpointing_strategy(strategy);
         }
-        let weights = weights.set_require_grad(tracked);
-        Param::from_mapped_value(id, weights, mapper)
+        weights.set_require_grad(self.tracked)
     }
 }

@@ -1,6 +1,9 @@
 //! Layer by layer: outputs and gradients against the processor's kernels.
 
-use std::time::Instant;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -111,13 +114,17 @@ fn whole_layers_agree_with_the_processor_at_every_size() {
     let narrow = Dims::new(8, 12, 2).unwrap();
     let grouped = Dims { kv_heads: 2, attention_bias: true, ..Dims::new(40, 72, 4).unwrap() };
     let wide = Dims::new(96, 200, 6).unwrap();
+    let mut wrong = Vec::new();
     for primitive in Primitives::standard().iter().chain(variants.iter().map(|variant| &**variant)) {
         for (dims, sizes) in
             [(&odd, [4, 11]), (&narrow, [1, 1]), (&narrow, [3, 7]), (&grouped, [2, 33]), (&wide, [5, 65])]
         {
-            compare(primitive, dims, sizes, &others);
+            // A layer that fails does not hide the others.
+            let compared = catch_unwind(AssertUnwindSafe(|| compare(primitive, dims, sizes, &others)));
+            wrong.extend(compared.err().map(|_| format!("{} at width {}, {sizes:?}", primitive.id(), dims.d_model)));
         }
     }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 /// A mixture of experts that is too large to apply every expert to every token.

@@ -30,6 +30,8 @@ use composer_nas::{
 /// One test at a time: launches are counted over the whole process, and a device has no room for two.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
+    // Settles how operations are joined, before anything is computed.
+    drop(device::available());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
