@@ -205,12 +205,12 @@ fn standard_errors(bench: &Bench, options: &Options) -> anyhow::Result<()> {
         let with = searched(make())?;
         let without = searched(make().with_standard_errors(false))?;
         let answer = |gp: GpBo| move |study: &Study| Ok(gp.recommend(study)?);
-        let merged = |study: &Study| Ok(NcClustering::n0().aggregate(study)?);
+        let aggregated = |study: &Study| Ok(NcClustering::n0().aggregate(study)?);
         let best = |study: &Study| Ok(Best.aggregate(study)?);
         let knowing = answer(make());
         let unknowing = answer(make().with_standard_errors(false));
         let rows: [(&str, &Answer<'_>, &Answer<'_>); 3] =
-            [("N_0", &merged, &merged), ("best trial", &best, &best), ("posterior mean", &knowing, &unknowing)];
+            [("N_0", &aggregated, &aggregated), ("best trial", &best, &best), ("posterior mean", &knowing, &unknowing)];
         for (answer, ours, theirs) in rows {
             let cell = |&budget: &usize| {
                 ratio(&bench.regrets(&with, budget, ours)?, &bench.regrets(&without, budget, theirs)?)

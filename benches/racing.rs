@@ -116,7 +116,7 @@ struct Stored(HashMap<Architecture, [Vec<Training>; 2]>);
 /// What a search has found and spent after some trials.
 #[derive(Clone, Copy)]
 struct Point {
-    merged: f64,
+    aggregated: f64,
     best: f64,
     core_seconds: f64,
     seconds: f64,
@@ -166,9 +166,9 @@ fn main() -> anyhow::Result<()> {
                 mean(&of(|point| point.seconds)),
                 mean(&of(|point| point.core_seconds)),
                 100.0 * mean(&of(|point| point.cut)),
-                cell(&of(|point| point.merged)),
+                cell(&of(|point| point.aggregated)),
                 cell(&of(|point| point.best)),
-                cell(&more(|point| point.merged)),
+                cell(&more(|point| point.aggregated)),
                 cell(&more(|point| point.best)),
             );
         }
@@ -326,7 +326,7 @@ fn search(rule: Rule, seed: u64, stored: &Arc<Stored>, table: &Table, options: &
         let first = study.trials().len().min(at as usize);
         let cut = study.trials()[..first].iter().filter(|trial| trial.report().is_none_or(|r| r.raced.is_some()));
         Ok(Point {
-            merged: regret(&NcClustering::n0().aggregate(&known)?)?,
+            aggregated: regret(&NcClustering::n0().aggregate(&known)?)?,
             best: regret(&Best.aggregate(&known)?)?,
             core_seconds: (0..first as u64).map(|id| spent.get(&TrialId(id)).copied().unwrap_or_default()).sum(),
             seconds: ends[..first].iter().copied().fold(0.0, f64::max),

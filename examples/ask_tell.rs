@@ -24,8 +24,8 @@ fn main() -> anyhow::Result<()> {
         let Ask::Trial(trial) = session.ask()? else { break };
         session.tell(trial.id, Ok(Report::score("accuracy", accuracy_of(&trial.architecture))))?;
     }
-    let merged = NcClustering::n0().aggregate(session.study())?;
-    let target = Stack.extrapolate(&merged, &Target::llama_1b(), &Primitives::standard())?;
-    println!("{merged} -> {}", target.architecture);
+    let aggregated = NcClustering::n0().aggregate(session.study())?;
+    let target = Stack.extrapolate(&aggregated, &Target::llama_1b(), &Primitives::standard())?;
+    println!("{aggregated} -> {}", target.architecture);
     Ok(())
 }

@@ -76,15 +76,15 @@ struct Args {
     /// How the next architecture is chosen.
     #[arg(long, value_enum, default_value_t = SearcherKind::Gp)]
     searcher: SearcherKind,
-    /// How the trials are merged into one architecture.
+    /// How the trials are aggregated into one architecture.
     #[arg(long, value_enum, default_value_t = AggregatorKind::N0)]
     aggregator: AggregatorKind,
-    /// How the merged architecture is scaled to the target's size.
+    /// How the aggregated architecture is scaled to the target's size.
     #[arg(long, value_enum, default_value_t = ExtrapolatorKind::Auto)]
     extrapolator: ExtrapolatorKind,
-    /// Do not evaluate the merged architecture if no trial has evaluated it.
-    #[arg(long)]
-    merged_unseen: bool,
+    /// Do not evaluate the aggregated architecture if no trial has evaluated it.
+    #[arg(long, alias = "merged-unseen")]
+    no_final_evaluation: bool,
     /// Start no new trials after this many minutes.
     #[arg(long)]
     minutes: Option<f64>,
@@ -258,7 +258,7 @@ impl Args {
         if let Some(limit) = limit {
             pipeline = pipeline.time_limit(limit);
         }
-        if self.merged_unseen { pipeline } else { pipeline.evaluate_merged() }
+        if self.no_final_evaluation { pipeline } else { pipeline.evaluate_aggregated() }
     }
 
     /// Adds a progress bar, a file of metrics and a page.
@@ -408,9 +408,11 @@ fn show(path: &Path) -> anyhow::Result<()> {
 
 /// Writes the results into the run's folder and prints them.
 fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitives: &Primitives) -> anyhow::Result<()> {
-    let (study, best) = (&found.study, found.study.best());
+    let study = &found.study;
+    let best = found.study.best();
     found.write(folder, target)?;
-    let page = Page::new(study).setup(&found.setup).merged(&found.aggregated).target(target, &found.target, primitives);
+    let page =
+        Page::new(study).setup(&found.setup).aggregated(&found.aggregated).target(target, &found.target, primitives);
     let mut page = page.title(format!("Search {}", args.run_name()?)).command(command());
     let latency = shared::latency(folder);
     if let Some(latency) = &latency {
@@ -423,7 +425,7 @@ fn conclude(args: &Args, folder: &Path, found: &Found, target: &Target, primitiv
         let score = study.goal().orient(best.value);
         println!("\nbest trial   {} with {} {score:.4}", best.trial.architecture, study.goal().score);
     }
-    println!("merged       {}", found.aggregated);
+    println!("aggregated   {}", found.aggregated);
     if args.minutes.is_none() && study.valid_trials() < args.trials() {
         let trials = counted(study.valid_trials() as u128, "trial");
         println!(

@@ -168,9 +168,9 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Returns [`TryLockError::WouldBlock`] if another process holds the lock, or the I/O error if locks are not supported.
 pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
-    const PATIENCE: Duration = Duration::from_secs(1);
+    const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
     const PAUSE: Duration = Duration::from_millis(20);
-    let locked = retry(PATIENCE, PAUSE, || match file.try_lock() {
+    let locked = retry(LOCK_TIMEOUT, PAUSE, || match file.try_lock() {
         Err(TryLockError::WouldBlock) => ControlFlow::Continue(TryLockError::WouldBlock),
         locked => ControlFlow::Break(locked),
     });

@@ -72,7 +72,8 @@
 //! # let primitives = Primitives::standard();
 //! # let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 4)?;
 //! # let score = |trial: &Trial, _: &Context| Ok(Report::score("accuracy", trial.architecture.runs().count() as f64));
-//! # let (target, folder) = (Target::llama_1b(), tempfile::tempdir()?);
+//! # let target = Target::llama_1b();
+//! # let folder = tempfile::tempdir()?;
 //! # let found = Pipeline::new(&primitives, space, from_fn("runs", score)).trials(8).run(&target)?;
 //! Page::new(&found.study).target(&target, &found.target, &primitives).write(folder.path().join("report.html"))?;
 //! let models = [("llama", &target.baseline_model()), ("found", &found.target)];

@@ -7,15 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Repeats `attempt` until it breaks or `patience` has passed, with `pause` between attempts.
+/// Repeats `attempt` until it breaks or `timeout` has passed, with `pause` between attempts.
 ///
 /// An attempt that returns [`ControlFlow::Continue`] has failed and may be repeated. The last attempt is made when
-/// `patience` has passed.
+/// `timeout` has passed.
 ///
 /// # Errors
 /// Returns the error of the last attempt.
 pub(crate) fn retry<T, E>(
-    patience: Duration,
+    timeout: Duration,
     pause: Duration,
     mut attempt: impl FnMut() -> ControlFlow<T, E>,
 ) -> Result<T, E> {
@@ -26,10 +26,10 @@ pub(crate) fn retry<T, E>(
             ControlFlow::Continue(error) => error,
         };
         let waited = start.elapsed();
-        if waited >= patience {
+        if waited >= timeout {
             return Err(error);
         }
-        thread::sleep(pause.min(patience - waited));
+        thread::sleep(pause.min(timeout - waited));
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
     fn what_passes_is_waited_for_and_what_stays_is_told() {
         let pause = Duration::from_millis(1);
         assert_eq!(retry(Duration::MAX, pause, failing(3)), Ok(4));
-        // With zero patience there is one attempt.
+        // With zero timeout there is one attempt.
         assert_eq!(retry(Duration::ZERO, pause, failing(3)), Err(1));
         assert!(retry(5 * pause, pause, failing(u32::MAX)).unwrap_err() > 1);
     }

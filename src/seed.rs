@@ -14,7 +14,8 @@ pub type Rng = rand_chacha::ChaCha8Rng;
 ///
 /// ```
 /// use composer_nas::seed::Seed;
-/// let (a, b) = (Seed(7).derive("trial", 0), Seed(7).derive("trial", 1));
+/// let a = Seed(7).derive("trial", 0);
+/// let b = Seed(7).derive("trial", 1);
 /// assert_ne!(a, b);
 /// assert_eq!(a, Seed(7).derive("trial", 0));
 /// ```

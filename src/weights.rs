@@ -1,6 +1,6 @@
 //! Saves and loads the parameters of a module as a safetensors file.
 //!
-//! Each parameter is named by its path in the module, such as `trunk.layers.0.mixer.query.weight`. Files are written
+//! Each parameter is named by its path in the module, such as `backbone.layers.0.mixer.query.weight`. Files are written
 //! atomically. Saving and loading need the memory for one copy of the file.
 
 use std::{
@@ -119,6 +119,26 @@ pub(crate) fn write(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<(
     durable::write(path, &bytes).map_err(|source| WeightsError::Io { path: path.into(), source })
 }
 
+/// Removes the value of a parameter, which may be stored under the name that the parameter had in version 0.2.
+pub(crate) fn take<V>(stored: &mut BTreeMap<String, V>, name: &str) -> Option<V> {
+    stored.remove(name).or_else(|| stored.remove(&earlier_name(name)))
+}
+
+/// Returns the name that a parameter had in version 0.2. Fingerprints use it, so that stored ones stay valid.
+pub(crate) fn earlier_name(name: &str) -> String {
+    let earlier = |part| match part {
+        "backbone" => "trunk",
+        "xbc" | "qkv" => "mixed",
+        "dt" => "step",
+        "dt_bias" => "step_bias",
+        "d" => "skip",
+        "beta" => "strength",
+        same => same,
+    };
+    let parts: Vec<&str> = name.split('.').map(earlier).collect();
+    parts.join(".")
+}
+
 /// The names, types and shapes of the tensors in a file, without their values.
 #[derive(Debug)]
 pub(crate) struct Header(Metadata);
@@ -158,7 +178,7 @@ impl Header {
     fn difference(&self, parameters: &[Parameter]) -> Option<String> {
         let mut left: BTreeMap<_, _> = self.tensors().collect();
         for Parameter { name, shape, .. } in parameters {
-            match left.remove(name) {
+            match take(&mut left, name) {
                 None => return Some(format!("it has no tensor {name}")),
                 Some(TensorInfo { shape: found, .. }) if found != shape => {
                     return Some(format!("its {name} has shape {found:?}, the model's {shape:?}"));
@@ -237,7 +257,7 @@ struct Load {
 
 impl ModuleMapper for Load {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let data = self.tensors.remove(&self.path.join("."));
+        let data = take(&mut self.tensors, &self.path.join("."));
         let Some(data) = data.filter(|data| data.shape().to_vec() == param.dims()) else {
             self.changed = true;
             return param;
@@ -301,11 +321,36 @@ mod tests {
         assert!(trained.norm.gamma.is_require_grad());
 
         let names: Vec<_> = parameters(&one).into_iter().map(|parameter| parameter.name).collect();
-        assert!(names.contains(&"trunk.layers.1.norm.gamma".into()), "{names:?}");
+        assert!(names.contains(&"backbone.layers.1.norm.gamma".into()), "{names:?}");
         let refused = |architecture| load(model(architecture, 1), &path).unwrap_err().to_string();
-        assert!(refused("AMA").contains("no tensor trunk.layers.2"), "{}", refused("AMA"));
+        assert!(refused("AMA").contains("no tensor backbone.layers.2"), "{}", refused("AMA"));
         assert!(refused("A").contains("which the model does not have"));
         assert!(refused("MA").contains("another model"));
+    }
+
+    #[test]
+    fn weights_with_the_names_of_version_0_2_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let one = model("BG", 1);
+        save(&one, &path).unwrap();
+        let stored: Vec<_> = read(&path).unwrap().into_iter().map(|(name, data)| (earlier_name(&name), data)).collect();
+        let names: Vec<&str> = stored.iter().map(|(name, _)| name.as_str()).collect();
+        for name in [
+            "trunk.embedding",
+            "trunk.layers.0.mixer.mixed.weight",
+            "trunk.layers.0.mixer.step.weight",
+            "trunk.layers.0.mixer.step_bias",
+            "trunk.layers.0.mixer.skip",
+            "trunk.layers.1.mixer.mixed.weight",
+            "trunk.layers.1.mixer.strength.weight",
+        ] {
+            assert!(names.contains(&name), "{name} is not in {names:?}");
+        }
+        write(&path, stored).unwrap();
+        let tokens = || Tensor::<2, Int>::from_data([[1, 5, 7, 0]], &Device::flex());
+        let logits = |model: &HybridLm| model.forward(tokens()).into_data();
+        assert_eq!(logits(&load(model("BG", 2), &path).unwrap()), logits(&one));
     }
 
     #[test]

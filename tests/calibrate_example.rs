@@ -74,7 +74,8 @@ fn a_killed_measurement_goes_on_and_can_be_analysed() {
     table.complete(&space).unwrap();
     assert_eq!(table.seeds(), [0, 1, 2, 3]);
     // Each architecture draws on its own, and a row is the trial of the seed that it names.
-    let (architecture, seed): (Architecture, _) = ("AMM".parse().unwrap(), Seed(2).derive("AMM", 0));
+    let architecture: Architecture = "AMM".parse().unwrap();
+    let seed = Seed(2).derive("AMM", 0);
     let protocol = serde_json::from_str(include_str!("fixtures/tiny_protocol.json")).unwrap();
     let mad = Mad::new(protocol, &Primitives::standard(), &Device::flex()).unwrap();
     let trial = Trial::new(TrialId(0), architecture.clone(), seed, Origin::Manual);

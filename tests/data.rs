@@ -118,7 +118,8 @@ fn damaged_flat_files_are_refused() {
 #[test]
 fn damaged_indices_are_refused_at_their_byte() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, index) = (folder.path().join("tokens.bin"), folder.path().join("tokens.idx"));
+    let path = folder.path().join("tokens.bin");
+    let index = folder.path().join("tokens.idx");
     write(&path, TokenFormat::Megatron, TokenWidth::U16, &[vec![1, 258], vec![3]]);
     let data = fs::read(&path).unwrap();
     let good = fs::read(&index).unwrap();

@@ -346,7 +346,8 @@ fn a_plug_in_brings_its_own_export_or_is_refused() {
     assert!(error.to_string().contains("attention (A)") && error.to_string().contains("mlp (F)"), "{error}");
 
     let named = Primitives::standard().with(Previous { named: true }).unwrap();
-    let (model, folder) = (lm(&spec, &named), root.path().join("model"));
+    let folder = root.path().join("model");
+    let model = lm(&spec, &named);
     let exported = export::hugging_face(&spec, Some(&model), &named, &folder, &Options::default()).unwrap();
     assert!(exported.files.contains(&"layer_previous.py".into()));
     // It mixes along the sequence and keeps nothing: receivers must not cache.

@@ -84,7 +84,8 @@ fn paths(tree: &str) -> Vec<Vec<&str>> {
 /// The paths of all `use`s.
 fn uses(code: &str) -> Vec<Vec<&str>> {
     let uses = code.match_indices("use ").filter_map(|(at, word)| {
-        let (before, after) = (&code[..at], &code[at + word.len()..]);
+        let before = &code[..at];
+        let after = &code[at + word.len()..];
         before.chars().next_back().is_none_or(char::is_whitespace).then(|| after.split(';').next()).flatten()
     });
     uses.flat_map(paths).filter(|path| !path.is_empty()).collect()

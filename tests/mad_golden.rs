@@ -145,7 +145,8 @@ fn every_benchmark_setting_and_single_queries_keep_the_rules() {
 #[test]
 fn statistics_agree_with_the_reference_and_with_closed_forms() {
     for setting in settings() {
-        let (task, roles) = (&setting.task, Roles::of(&setting.task));
+        let task = &setting.task;
+        let roles = Roles::of(&setting.task);
         let golden = [(Split::Test, Some(&setting.test_statistics)), (Split::Train, setting.train_statistics.as_ref())];
         for (split, golden) in golden.into_iter().filter_map(|(split, golden)| Some((split, golden?))) {
             let mut own = Own::default();

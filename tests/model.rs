@@ -95,7 +95,7 @@ fn weights_depend_on_spec_and_seed_alone() {
     assert_eq!(alone, together);
     assert_ne!(alone[0], alone[1]);
     // Layer 1 is the same SwiGLU whatever stands around it.
-    let layer = |text: &str| weights(&lm(&spec(text), 7, &device).trunk.layers[1]);
+    let layer = |text: &str| weights(&lm(&spec(text), 7, &device).backbone.layers[1]);
     assert_eq!(layer("AM"), layer("KMAF"));
 }
 
@@ -130,7 +130,7 @@ fn a_tied_head_is_the_embedding() {
     let ids = [1, 5, 2];
     assert_ne!(vector(tied.forward(tokens(&ids, &device))), vector(untied.forward(tokens(&ids, &device))));
     let head = untied.head.as_mut().unwrap();
-    head.weight = Param::from_tensor(tied.trunk.embedding.val().transpose().detach());
+    head.weight = Param::from_tensor(tied.backbone.embedding.val().transpose().detach());
     let a = vector(tied.forward(tokens(&ids, &device)));
     let b = vector(untied.forward(tokens(&ids, &device)));
     assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6));
@@ -241,7 +241,7 @@ fn embeddings_have_a_scale_of_their_own() {
     };
     let usual = with(InitScheme::FanIn);
     let wide = with(InitScheme::FanInEmbedding(0.1));
-    let values = |model: &HybridLm| vector(model.trunk.embedding.val());
+    let values = |model: &HybridLm| vector(model.backbone.embedding.val());
     for (usual, wide) in values(&usual).into_iter().zip(values(&wide)) {
         assert!((wide - 5.0 * usual).abs() < 1e-6, "{usual} {wide}");
     }

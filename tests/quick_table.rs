@@ -43,8 +43,9 @@ fn known_architectures_stand_where_the_documents_say() {
     let ranks = ["AAMMMM", "AAMMMA", "AAMAMM", "AAAMMM", "AMAMAM", "AMMAMM", "MMMMMM"].map(rank);
     assert_eq!(ranks, [1, 2, 5, 7, 19, 40, 64]);
     let study = table.study(&space(6)).unwrap();
-    let merged = [NcClustering::n0(), NcClustering::full_prefix()].map(|by| by.aggregate(&study).unwrap().to_string());
-    assert_eq!(merged, ["3A+3M", "2A+4M"]);
+    let aggregated =
+        [NcClustering::n0(), NcClustering::full_prefix()].map(|by| by.aggregate(&study).unwrap().to_string());
+    assert_eq!(aggregated, ["3A+3M", "2A+4M"]);
     let reliability = table.reliability(1, 20, Seed(0)).unwrap();
     assert!(reliability.value > 0.9 && reliability.low > 0.8, "{reliability:?}");
 }

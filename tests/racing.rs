@@ -81,11 +81,12 @@ fn interrupted_races_end_alike() {
 #[test]
 fn answers_come_of_trials_that_ran_to_their_end() {
     for seed in 0..8 {
-        let found = pipeline(0, 2).seed(seed).racing(racing()).evaluate_merged().run(&Target::llama_350m()).unwrap();
+        let found =
+            pipeline(0, 2).seed(seed).racing(racing()).evaluate_aggregated().run(&Target::llama_350m()).unwrap();
         let study = &found.study;
         let lost: Vec<_> = study.trials().iter().filter(|trial| raced(trial).is_some()).collect();
         assert!(!lost.is_empty() && raced(study.best().unwrap().trial).is_none());
-        // What was merged is measured whole.
+        // What was aggregated is measured whole.
         assert!(lost.iter().all(|trial| trial.origin == Origin::Searcher));
         let searched = study.searched();
         let clustering = NcClustering::n0().explain(&searched).unwrap();
@@ -138,18 +139,21 @@ impl Aggregator for Worst {
 }
 
 #[test]
-fn what_was_merged_from_lost_races_alone_is_evaluated_whole() {
+fn what_was_aggregated_from_lost_races_alone_is_evaluated_whole() {
     let folder = tempfile::tempdir().unwrap();
     let search = || {
-        let pipeline = pipeline(0, 2).racing(racing()).aggregator(Worst).evaluate_merged();
+        let pipeline = pipeline(0, 2).racing(racing()).aggregator(Worst).evaluate_aggregated();
         pipeline.journal(folder.path().join("journal.jsonl")).run(&Target::llama_350m()).unwrap()
     };
     let Found { study, aggregated, .. } = search();
-    let of_merged: Vec<&Trial> =
+    let of_aggregated: Vec<&Trial> =
         study.trials().iter().map(AsRef::as_ref).filter(|t| t.architecture == aggregated).collect();
-    let (merged, earlier) = of_merged.split_last().unwrap();
+    let (aggregated, earlier) = of_aggregated.split_last().unwrap();
     assert!(!earlier.is_empty() && earlier.iter().all(|trial| raced(trial).is_some()), "{earlier:?}");
-    assert!(merged.origin == Origin::Merged && merged.report().is_some() && raced(merged).is_none(), "{merged:?}");
+    assert!(
+        aggregated.origin == Origin::Aggregated && aggregated.report().is_some() && raced(aggregated).is_none(),
+        "{aggregated:?}"
+    );
     assert_eq!(search().study, study, "resumed, it is not evaluated again");
 }
 

@@ -22,11 +22,11 @@ fn program() -> PathBuf {
 fn search(runs: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.arg("--runs").arg(runs).args(["--run", "tiny", "--layers", "3", "--device", "flex"]);
-    command.args(["--protocol", "tests/fixtures/tiny_protocol.json", "--merged-unseen"]).args(arguments);
+    command.args(["--protocol", "tests/fixtures/tiny_protocol.json", "--no-final-evaluation"]).args(arguments);
     command
 }
 
-/// The program as it is by default, which evaluates what was merged.
+/// The program as it is by default, which evaluates what was aggregated.
 fn whole_search(runs: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(program());
     command.arg("--runs").arg(runs).args(["--run", "tiny", "--layers", "3", "--device", "flex"]);
@@ -43,12 +43,12 @@ fn a_front_is_searched_by_costs_of_the_target() {
     let arguments = ["--trials", "4", "--objective", "accuracy", "--objective", "cache", "--at-most", "cache=1.2e8"];
     let text = whole_search(runs, &arguments);
     assert!(text.contains("front        maximize accuracy, minimize cache, with cache at most 120000000"), "{text}");
-    assert!(text.contains("the merged architecture"), "{text}");
+    assert!(text.contains("the aggregated architecture"), "{text}");
     let first = study(runs);
     assert_eq!(first.valid_trials(), 4);
     assert!(first.observations().all(|seen| seen.report.costs["cache"] <= 1.2e8));
-    let merged = first.trials().iter().filter(|trial| trial.origin == Origin::Merged).count();
-    assert_eq!(first.trials().len(), 4 + merged);
+    let aggregated = first.trials().iter().filter(|trial| trial.origin == Origin::Aggregated).count();
+    assert_eq!(first.trials().len(), 4 + aggregated);
     let page = fs::read_to_string(runs.join("tiny/report.html")).unwrap();
     assert!(page.contains("id=\"front\"") && page.contains("id=\"hypervolume\""));
     // A model for every band, each of which can be exported.
@@ -103,7 +103,7 @@ fn a_run_can_be_resumed_extended_corrected_and_read() {
     let runs = tempfile::tempdir().unwrap();
     let runs = runs.path();
     let text = succeed(runs, &["--trials", "4"]);
-    assert!(text.contains("best trial") && text.contains("merged") && text.contains("1,235,814,400"), "{text}");
+    assert!(text.contains("best trial") && text.contains("aggregated") && text.contains("1,235,814,400"), "{text}");
     let first = study(runs);
     assert_eq!(first.trials().len(), 4);
     for observation in first.observations() {
@@ -255,7 +255,7 @@ fn races_are_asked_for_or_come_with_length() {
     let runs = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let mut command = Command::new(program());
-        command.arg("--runs").arg(runs.path()).args(["--device", "flex", "--repeat", "6", "--merged-unseen"]);
+        command.arg("--runs").arg(runs.path()).args(["--device", "flex", "--repeat", "6", "--no-final-evaluation"]);
         command.args(["--protocol", "tests/fixtures/tiny_protocol.json"]).args(arguments);
         let Output { status, stdout, stderr } = command.output().unwrap();
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
@@ -293,5 +293,5 @@ fn files_that_cannot_be_read_are_named() {
     let output = search(runs, &["--trials", "2"]).output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && words.contains(latency.to_str().unwrap()), "{words}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("merged"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("aggregated"));
 }

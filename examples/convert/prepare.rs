@@ -65,7 +65,8 @@ impl Prepared {
         };
         println!("block library in {}", shared::shown(&args.folder().join("library")));
         let library = BlockLibrary::build(&recipe, args.folder().join("library"), args.threads, &|record| {
-            let (layer, id) = (record.layer + 1, &record.primitive);
+            let layer = record.layer + 1;
+            let id = &record.primitive;
             println!("  layer {layer:>3} {id}: error {:.4}, {:.4} at the start", record.error, record.start_error);
         })?;
         let library = Arc::new(library);

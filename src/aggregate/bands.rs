@@ -60,16 +60,16 @@ fn of_band(
 ) -> Result<Band, AggregateError> {
     let inside = |value: f64| (low..=high).contains(&value);
     let view = study.filtered(|trial| trial.report().is_some_and(|report| report.measured(measure).is_ok_and(inside)));
-    let merged = aggregator.aggregate(&view)?;
+    let aggregated = aggregator.aggregate(&view)?;
     // A study that was read from a journal has only the costs of evaluated sequences.
-    let seen = study.observations().find(|seen| seen.trial.architecture == merged);
+    let seen = study.observations().find(|seen| seen.trial.architecture == aggregated);
     let known = || match measure {
-        Measure::Cost(name) => study.costs(&merged).ok()?.get(name).copied(),
+        Measure::Cost(name) => study.costs(&aggregated).ok()?.get(name).copied(),
         Measure::Score(_) => None,
     };
     let stays = seen.and_then(|seen| seen.report.measured(measure).ok()).or_else(known);
     let best = || view.pooled().best().map(|best| best.trial.architecture.clone());
-    let architecture = if stays.is_some_and(inside) { merged } else { best().unwrap_or(merged) };
+    let architecture = if stays.is_some_and(inside) { aggregated } else { best().unwrap_or(aggregated) };
     Ok(Band { low, high, observations: view.observations().count(), architecture })
 }
 

@@ -119,7 +119,9 @@ impl Sums {
         let mean = groups.values.iter().enumerate().map(|(at, value)| weight(at) * value).sum::<f64>() / all;
         let mut sums = vec![[0.0; 3]];
         for (at, value) in groups.values.iter().enumerate() {
-            let ([w, x, xx], own, value) = (sums[at], weight(at), value - mean);
+            let [w, x, xx] = sums[at];
+            let own = weight(at);
+            let value = value - mean;
             sums.push([w + own, x + own * value, xx + own * value * value]);
         }
         Self(sums)

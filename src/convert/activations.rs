@@ -42,9 +42,9 @@ impl Activations {
         let missing: Vec<usize> = layers.iter().copied().filter(|&layer| !self.path(number, layer).exists()).collect();
         let Some(&last) = missing.last() else { return Ok(()) };
         batch.validate(parent.spec().vocab_size)?;
-        let trunk = &parent.model().trunk;
-        let mut x = trunk.embed(batch.tokens(&parent.device()));
-        for (index, layer) in trunk.layers.iter().enumerate().take(last + 1) {
+        let backbone = &parent.model().backbone;
+        let mut x = backbone.embed(batch.tokens(&parent.device()));
+        for (index, layer) in backbone.layers.iter().enumerate().take(last + 1) {
             if missing.contains(&index) {
                 let data = x.clone().try_into_data().map_err(|error| TrainError::Device(error.into()))?;
                 weights::write(&self.path(number, index), vec![(STREAM.into(), data)])?;
@@ -63,8 +63,8 @@ impl Activations {
         layer: usize,
         batches: impl IntoIterator<Item = usize>,
     ) -> Result<Vec<Pair>, ConvertError> {
-        let layers = parent.model().trunk.layers.len();
-        let own = parent.model().trunk.layers.get(layer).ok_or(ConvertError::NoSuchLayer { layer, layers })?;
+        let layers = parent.model().backbone.layers.len();
+        let own = parent.model().backbone.layers.get(layer).ok_or(ConvertError::NoSuchLayer { layer, layers })?;
         let pair = |number| {
             let path = self.path(number, layer);
             let damaged = |reason: &str| ConvertError::Damaged { path: path.clone(), reason: reason.into() };

@@ -179,8 +179,8 @@ impl Window {
         text.validate(parent.spec().vocab_size)?;
         let model = parent.model();
         let mut streams = BTreeMap::new();
-        let mut x = model.trunk.embed(text.tokens(&parent.device()));
-        for (index, layer) in model.trunk.layers.iter().enumerate() {
+        let mut x = model.backbone.embed(text.tokens(&parent.device()));
+        for (index, layer) in model.backbone.layers.iter().enumerate() {
             if kept.contains(&index) {
                 streams.insert(index, x.clone());
             }
@@ -203,11 +203,11 @@ impl Window {
         let kept = self.streams.range(..=first).next_back();
         let (from, x) = match kept {
             Some((&layer, x)) => (layer, x.clone()),
-            None => (0, model.trunk.embed(self.text.tokens(&model.trunk.embedding.val().device()))),
+            None => (0, model.backbone.embed(self.text.tokens(&model.backbone.embedding.val().device()))),
         };
-        let x = model.trunk.layers.iter().skip(from).fold(x, |x, layer| layer.forward(x));
+        let x = model.backbone.layers.iter().skip(from).fold(x, |x, layer| layer.forward(x));
         let scores = model.score(x).try_into_vec_as::<f32>().map_err(TrainError::from)?;
-        let vocabulary = model.trunk.vocab_size();
+        let vocabulary = model.backbone.vocab_size();
         let rows = scores.chunks(vocabulary).zip(self.log_probabilities.chunks(vocabulary)).zip(&self.text.targets);
         let mut sum = Divergence { kl: 0.0, loss: 0.0 };
         for ((row, parent), &target) in rows.filter(|&(_, &target)| target != IGNORE) {

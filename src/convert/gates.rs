@@ -59,10 +59,14 @@ pub fn gates(
     let replaced = library.assemble(&replaced)?;
     let mut model = parent.model().clone();
     for &layer in &layers {
-        let own = &mut model.trunk.layers[layer].mixer;
+        let own = &mut model.backbone.layers[layer].mixer;
         let keep = Param::from_data(TensorData::new(vec![0.0_f32], [1]), &parent.device());
-        let gated =
-            Gated { own: own.clone(), other: replaced.trunk.layers[layer].mixer.clone(), keep, price: settings.price };
+        let gated = Gated {
+            own: own.clone(),
+            other: replaced.backbone.layers[layer].mixer.clone(),
+            keep,
+            price: settings.price,
+        };
         *own = Block::new(gated);
     }
     let mut trainer = Trainer::new(model, &config(settings))?.learn_from(parent.model().clone());

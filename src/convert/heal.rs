@@ -51,7 +51,8 @@ pub fn heal(
     }
     let start = Parent::new(spec.clone(), model)?;
     let fingerprint = format!("from {} to {}", parent.fingerprint(), start.fingerprint());
-    let (model, teacher) = (start.model().clone(), parent.model().clone());
+    let model = start.model().clone();
+    let teacher = parent.model().clone();
     let trainer = Pretrainer::new(spec, primitives, corpus, config, folder)?;
     let trainer = trainer.distil(Distil { start: model, teacher, trained, fingerprint });
     let healed = trainer.run(&parent.device(), &[], observer)?;
@@ -65,5 +66,5 @@ pub fn heal(
 pub(super) fn replaced(parent: &Parent, architecture: &Architecture) -> Vec<String> {
     let layers = architecture.layers().iter().zip(parent.spec().architecture.layers()).enumerate();
     let other = layers.filter(|(_, (is, was))| is != was);
-    other.map(|(layer, _)| format!("trunk.layers.{layer}.")).collect()
+    other.map(|(layer, _)| format!("backbone.layers.{layer}.")).collect()
 }

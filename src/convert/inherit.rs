@@ -45,7 +45,7 @@ pub fn inherit(
     let model = parent.model();
     let symbols = spec.architecture.layers().iter().zip(parent.spec().architecture.layers());
     let mut layers = Vec::with_capacity(spec.architecture.len());
-    for (index, ((&symbol, &own), layer)) in symbols.zip(&model.trunk.layers).enumerate() {
+    for (index, ((&symbol, &own), layer)) in symbols.zip(&model.backbone.layers).enumerate() {
         let mixer = match symbol == own {
             true => layer.mixer.clone(),
             false => {
@@ -56,8 +56,8 @@ pub fn inherit(
         };
         layers.push(ResidualBlock { norm: layer.norm.clone(), mixer });
     }
-    let trunk = Backbone { embedding: model.trunk.embedding.clone(), layers };
-    Ok(HybridLm { trunk, norm: model.norm.clone(), head: model.head.clone() })
+    let backbone = Backbone { embedding: model.backbone.embedding.clone(), layers };
+    Ok(HybridLm { backbone, norm: model.norm.clone(), head: model.head.clone() })
 }
 
 /// Returns a [`Mamba2`] whose sizes match all projections of attention at these widths.
@@ -116,7 +116,7 @@ fn mamba2(attention: &AttentionLayer, mut layer: Mamba2Layer, dims: &Dims) -> Ma
         return layer;
     }
     let parts = [expanded(&attention.value, dims), expanded(&attention.key, dims), attention.query.weight.val()];
-    layer.mixed.weight = like(layer.mixed.weight, Tensor::cat(parts.to_vec(), 1));
+    layer.xbc.weight = like(layer.xbc.weight, Tensor::cat(parts.to_vec(), 1));
     layer.output.weight = like(layer.output.weight, attention.output.weight.val());
     layer.conv = present(layer.conv);
     layer
@@ -132,7 +132,7 @@ fn gated_delta_net(attention: &AttentionLayer, mut layer: GatedDeltaNetLayer, di
         return layer;
     }
     let parts = [attention.query.weight.val(), expanded(&attention.key, dims), expanded(&attention.value, dims)];
-    layer.mixed.weight = like(layer.mixed.weight, Tensor::cat(parts.to_vec(), 1));
+    layer.qkv.weight = like(layer.qkv.weight, Tensor::cat(parts.to_vec(), 1));
     layer.output.weight = like(layer.output.weight, attention.output.weight.val());
     layer.conv = present(layer.conv);
     layer
@@ -214,19 +214,19 @@ mod tests {
         let primitives = primitives.with(gated_delta_net_like(&dims).unwrap()).unwrap();
         let model = HybridLm::new(&spec("AMAM"), &primitives, Seed(5), &Device::flex()).unwrap();
         let parent = Parent::new(spec("AMAM"), model).unwrap();
-        let own = |at: usize| parent.model().trunk.layers[at].mixer.downcast_ref::<AttentionLayer>().unwrap();
+        let own = |at: usize| parent.model().backbone.layers[at].mixer.downcast_ref::<AttentionLayer>().unwrap();
         let column = |weight: Tensor<2>, at: usize| weight.slice([0..32, at..at + 1]).into_data();
         let model = inherit(&parent, &spec("BMGM"), &primitives, Seed(2)).unwrap();
-        let mamba = model.trunk.layers[0].mixer.downcast_ref::<Mamba2Layer>().unwrap();
+        let mamba = model.backbone.layers[0].mixer.downcast_ref::<Mamba2Layer>().unwrap();
         // x | B | C, 32 columns each; head 3 shares the second pair of keys and values.
-        let mixed = || mamba.mixed.weight.val();
+        let xbc = || mamba.xbc.weight.val();
         let last = 3 * 8;
-        assert_eq!(column(mixed(), last), column(own(0).value.weight.val(), 8));
-        assert_eq!(column(mixed(), 32 + last + 1), column(own(0).key.weight.val(), 9));
-        assert_eq!(column(mixed(), 64 + last + 2), column(own(0).query.weight.val(), last + 2));
+        assert_eq!(column(xbc(), last), column(own(0).value.weight.val(), 8));
+        assert_eq!(column(xbc(), 32 + last + 1), column(own(0).key.weight.val(), 9));
+        assert_eq!(column(xbc(), 64 + last + 2), column(own(0).query.weight.val(), last + 2));
         assert_eq!(mamba.output.weight.val().into_data(), own(0).output.weight.val().into_data());
-        let net = model.trunk.layers[2].mixer.downcast_ref::<GatedDeltaNetLayer>().unwrap();
-        assert_eq!(column(net.mixed.weight.val(), last), column(own(2).query.weight.val(), last));
-        assert_eq!(column(net.mixed.weight.val(), 64 + last), column(own(2).value.weight.val(), 8));
+        let net = model.backbone.layers[2].mixer.downcast_ref::<GatedDeltaNetLayer>().unwrap();
+        assert_eq!(column(net.qkv.weight.val(), last), column(own(2).query.weight.val(), last));
+        assert_eq!(column(net.qkv.weight.val(), 64 + last), column(own(2).value.weight.val(), 8));
     }
 }

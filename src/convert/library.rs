@@ -168,7 +168,7 @@ impl BlockLibrary {
         }
         let model = self.parent.model();
         let mut layers = Vec::with_capacity(own.len());
-        for (index, layer) in model.trunk.layers.iter().enumerate() {
+        for (index, layer) in model.backbone.layers.iter().enumerate() {
             let symbol = architecture.layers()[index];
             let mixer = match symbol == own.layers()[index] {
                 true => &layer.mixer,
@@ -179,8 +179,8 @@ impl BlockLibrary {
             };
             layers.push(ResidualBlock { norm: layer.norm.clone(), mixer: mixer.clone() });
         }
-        let trunk = Backbone { embedding: model.trunk.embedding.clone(), layers };
-        Ok(HybridLm { trunk, norm: model.norm.clone(), head: model.head.clone() })
+        let backbone = Backbone { embedding: model.backbone.embedding.clone(), layers };
+        Ok(HybridLm { backbone, norm: model.norm.clone(), head: model.head.clone() })
     }
 }
 
@@ -260,7 +260,7 @@ impl Work<'_> {
         let mut init = WeightInit::new(spec.init, self.settings.seed.rng("convert/layer", layer as u64));
         let built = self.primitives.get(symbol)?.build(&spec.dims, &mut init, &self.parent.device())?;
         let layers = spec.architecture.len();
-        let own = self.parent.model().trunk.layers.get(layer).ok_or(ConvertError::NoSuchLayer { layer, layers })?;
+        let own = self.parent.model().backbone.layers.get(layer).ok_or(ConvertError::NoSuchLayer { layer, layers })?;
         started(&own.mixer, built, &spec.dims)
     }
 

@@ -18,7 +18,8 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let text = folder.path().join("text.bin");
 //! # std::fs::write(&text, (0..2000_u32).map(|at| (at * at % 11) as u8).collect::<Vec<_>>())?;
-//! let (primitives, device) = (Primitives::standard(), Device::flex());
+//! let primitives = Primitives::standard();
+//! let device = Device::flex();
 //! // Usually a trained model from `Parent::open`.
 //! let spec = Target::custom("tiny", Dims::new(16, 32, 2)?, 11, true, 3)?.model("AMAMAM".parse()?);
 //! let parent = Parent::new(spec.clone(), HybridLm::new(&spec, &primitives, Seed(0), &device)?)?;

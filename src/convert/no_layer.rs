@@ -75,14 +75,14 @@ pub fn without_empty_layers(
 ) -> Result<(ModelSpec, HybridLm), RegistryError> {
     let mut symbols = Vec::new();
     let mut layers = Vec::new();
-    for (&symbol, layer) in spec.architecture.layers().iter().zip(&model.trunk.layers) {
+    for (&symbol, layer) in spec.architecture.layers().iter().zip(&model.backbone.layers) {
         if primitives.get(symbol)?.id() != NoLayer.id() {
             symbols.push(symbol);
             layers.push(layer.clone());
         }
     }
     let mut model = model.clone();
-    model.trunk.layers = layers;
+    model.backbone.layers = layers;
     Ok((ModelSpec { architecture: Architecture::new(symbols), ..spec.clone() }, model))
 }
 

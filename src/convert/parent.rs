@@ -11,7 +11,7 @@ use crate::{
     primitive::Primitives,
     seed::digest,
     train::TrainError,
-    weights::{Parameter, parameters},
+    weights::{Parameter, earlier_name, parameters},
 };
 
 /// A trained model with its specification and a fingerprint of both, which identifies it in libraries and evaluations.
@@ -34,7 +34,7 @@ impl Parent {
             if data.iter::<f32>().any(|number| !number.is_finite()) {
                 return Err(ConvertError::NotFinite { what: "weight" });
             }
-            sums.extend_from_slice(name.as_bytes());
+            sums.extend_from_slice(earlier_name(&name).as_bytes());
             sums.extend_from_slice(&digest(data.as_bytes()).to_le_bytes());
         }
         Ok(Self { spec, model, fingerprint: format!("{:032x}", digest(&sums)) })
@@ -69,6 +69,6 @@ impl Parent {
 
     /// Returns the device of the model.
     pub(super) fn device(&self) -> Device {
-        self.model.trunk.embedding.val().device()
+        self.model.backbone.embedding.val().device()
     }
 }

@@ -34,10 +34,12 @@ pub enum Metric {
 ///
 /// ```
 /// use composer_nas::{cost::{Budget, Metric, Workload}, prelude::*};
-/// let (primitives, target) = (Primitives::standard(), Target::llama_1b());
+/// let primitives = Primitives::standard();
+/// let target = Target::llama_1b();
 /// let space = SearchSpace::uniform(primitives.symbols(["A", "S", "M"])?, 6)?;
 /// // The cache of two attention layers at 4096 tokens; windows of 64 tokens count as well.
-/// let (workload, dims) = (Workload::bf16(4096), target.dims);
+/// let workload = Workload::bf16(4096);
+/// let dims = target.dims;
 /// let budget = Budget { metric: Metric::CacheBytesPerSequence, max: 2 * 4096 * 2 * 8 * 64 * 2, dims, workload };
 /// let space = space.with(budget.constraint(&["A".parse()?, "S".parse()?, "M".parse()?], &primitives)?)?;
 /// assert!(space.contains(&"2A+4M".parse()?) && space.contains(&"1A+5S".parse()?));

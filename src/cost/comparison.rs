@@ -13,7 +13,8 @@ use crate::{model::ModelSpec, primitive::Primitives, space::Architecture, text};
 /// [`Target::compare`](crate::extrapolate::Target::compare) creates one that includes a target's baseline:
 /// ```
 /// use composer_nas::{cost::Workload, prelude::*};
-/// let (target, primitives) = (Target::llama_1b(), Primitives::standard());
+/// let target = Target::llama_1b();
+/// let primitives = Primitives::standard();
 /// let found = Auto.extrapolate(&"2A+4M".parse()?, &target, &primitives)?;
 /// let comparison = target.compare([("composite", &found.architecture)], &primitives, Workload::bf16(4096))?;
 /// assert!(comparison.to_string().contains("1.78x"));

@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use super::FlopConvention;
 use crate::{
-    dims::DimsError,
+    dims::{Dims, DimsError},
     limits::MAX_SEQ_LEN,
     model::ModelSpec,
-    primitive::{Primitives, RegistryError, Role, Symbol},
+    primitive::{Primitive, Primitives, RegistryError, Role, Symbol},
 };
 
 /// The setting for which costs are computed.
@@ -70,6 +70,46 @@ pub struct ModelCost {
     pub recomputed_activation_bytes_per_sequence: u64,
 }
 
+/// Sums over the layers of a model.
+#[derive(Default)]
+struct LayerSums {
+    /// Parameters with the norm before each layer.
+    parameters: u128,
+    /// Parameters that a token does not use.
+    inactive: u128,
+    /// Operations of a forward pass, per token.
+    flops: u128,
+    /// Elements cached after the last token.
+    cache: u128,
+    /// The same after one more token.
+    cache_after: u128,
+    /// Numbers kept for the backward pass in addition to the inputs of the layers.
+    activations: u128,
+    /// The largest term of `activations`.
+    largest_activations: u128,
+    sequence_layers: usize,
+}
+
+impl LayerSums {
+    fn add(&mut self, primitive: &dyn Primitive, count: usize, dims: &Dims, workload: Workload) {
+        let Workload { seq_len, flops: convention, .. } = workload;
+        let layers = count as u128;
+        let cost = primitive.cost(dims, seq_len);
+        self.parameters += layers * (u128::from(cost.parameters) + u128::from(dims.width()));
+        self.inactive += layers * u128::from(cost.inactive_parameters);
+        self.flops += layers * convention.layer(&cost, dims.width(), seq_len);
+        self.cache += layers * u128::from(cost.cache_elements);
+        self.cache_after += layers * u128::from(primitive.cost(dims, seq_len + 1).cache_elements);
+        let activations = u128::from(seq_len) + u128::from(primitive.activations(dims, seq_len));
+        self.activations += layers * activations;
+        self.largest_activations = self.largest_activations.max(activations);
+        match primitive.role() {
+            Role::Sequence => self.sequence_layers += count,
+            Role::Channel => {}
+        }
+    }
+}
+
 impl ModelCost {
     /// Computes the cost of a model.
     ///
@@ -92,55 +132,34 @@ impl ModelCost {
             (false, false) => embedding,
             (false, true) => embedding + vocabulary,
         };
-        let mut body = 0;
-        let mut idle = 0;
-        let mut flops = convention.ends(spec, head);
-        let mut cache = 0;
-        let mut grown = 0;
-        // Numbers kept by all layers in addition to their inputs, and by the layer that keeps most.
-        let mut kept = 0;
-        let mut most = 0;
-        let mut sequence_layers = 0;
+        let mut sums = LayerSums::default();
         for (&symbol, &count) in &symbols {
-            let primitive = primitives.get(symbol)?;
-            let count = count as u128;
-            let cost = primitive.cost(&spec.dims, seq_len);
-            body += count * (u128::from(cost.parameters) + width);
-            idle += count * u128::from(cost.inactive_parameters);
-            flops += count * convention.layer(&cost, spec.dims.width(), seq_len);
-            cache += count * u128::from(cost.cache_elements);
-            let activations = u128::from(seq_len) + u128::from(primitive.activations(&spec.dims, seq_len));
-            kept += count * activations;
-            most = most.max(activations);
-            grown += count * u128::from(primitive.cost(&spec.dims, seq_len + 1).cache_elements);
-            match primitive.role() {
-                Role::Sequence => sequence_layers += count as usize,
-                Role::Channel => {}
-            }
+            sums.add(primitives.get(symbol)?, count, &spec.dims, workload);
         }
+        let flops = convention.ends(spec, head) + sums.flops;
         let bytes = u128::from(bytes_per_element);
         let tokens = u128::from(seq_len);
         let layers = spec.architecture.len() as u128;
         let inputs = layers * tokens * width;
-        let total = body + embedding + head + width;
+        let total = sums.parameters + embedding + head + width;
         let ends = (tokens * (2 * width + 1)).saturating_mul(bytes).saturating_add(8 * tokens * vocabulary);
         let activations = |kept: u128| within_64_bits((inputs + kept).saturating_mul(bytes).saturating_add(ends));
         Ok(Self {
             workload,
             layers: spec.architecture.len(),
-            sequence_layers,
+            sequence_layers: sums.sequence_layers,
             symbols,
-            non_embedding_parameters: within_64_bits(body)?,
+            non_embedding_parameters: within_64_bits(sums.parameters)?,
             embedding_parameters: within_64_bits(embedding)?,
             head_parameters: within_64_bits(head)?,
             total_parameters: within_64_bits(total)?,
-            active_parameters: within_64_bits(total.saturating_sub(idle))?,
+            active_parameters: within_64_bits(total.saturating_sub(sums.inactive))?,
             forward_flops_per_token: within_64_bits(flops)?,
             train_flops_per_token: within_64_bits(3 * flops)?,
-            cache_bytes_per_token: within_64_bits(grown.saturating_sub(cache).saturating_mul(bytes))?,
-            cache_bytes_per_sequence: within_64_bits(cache.saturating_mul(bytes))?,
-            activation_bytes_per_sequence: activations(kept)?,
-            recomputed_activation_bytes_per_sequence: activations(most)?,
+            cache_bytes_per_token: within_64_bits(sums.cache_after.saturating_sub(sums.cache).saturating_mul(bytes))?,
+            cache_bytes_per_sequence: within_64_bits(sums.cache.saturating_mul(bytes))?,
+            activation_bytes_per_sequence: activations(sums.activations)?,
+            recomputed_activation_bytes_per_sequence: activations(sums.largest_activations)?,
         })
     }
 }

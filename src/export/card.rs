@@ -95,7 +95,7 @@ fn found(provenance: Option<&Provenance>) -> String {
     if let Some((architecture, score)) = best {
         rows.push(("best trial", format!("`{architecture}` with {score:.4}")));
     }
-    rows.extend(aggregator.iter().map(|aggregator| ("merged by", format!("`{aggregator}`"))));
+    rows.extend(aggregator.iter().map(|aggregator| ("aggregated by", format!("`{aggregator}`"))));
     rows.extend(small.iter().map(|small| ("small architecture", format!("`{small}`"))));
     rows.extend(version.iter().map(|version| ("searched by", format!("composer-nas {version}"))));
     rows.push(("exported by", format!("composer-nas {exporter}")));

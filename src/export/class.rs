@@ -329,14 +329,14 @@ fn delta_net(mapping: &HfMapping) -> Result<Vec<StoredTensor>, String> {
         let query = (q + head * key..q + (head + 1) * key).chain(k + head * key..k + (head + 1) * key);
         query.chain(v + head * own..v + (head + 1) * own).chain(z + head * own..z + (head + 1) * own)
     };
-    let mut mixed = tensor("in_proj_qkvz.weight", &["mixed.weight", "gate.weight"], Layout::Transposed);
-    mixed.order = Some((0..keys).flat_map(per_head).collect());
-    let mut steps = tensor("in_proj_ba.weight", &["strength.weight", "decay.weight"], Layout::Transposed);
+    let mut projections = tensor("in_proj_qkvz.weight", &["qkv.weight", "gate.weight"], Layout::Transposed);
+    projections.order = Some((0..keys).flat_map(per_head).collect());
+    let mut steps = tensor("in_proj_ba.weight", &["beta.weight", "decay.weight"], Layout::Transposed);
     let pair = |head: usize| {
         let own = head * shared..(head + 1) * shared;
         own.clone().chain(own.start + values..own.end + values)
     };
     steps.order = Some((0..keys).flat_map(pair).collect());
     let rest = mapping.tensors.iter().filter(|stored| !stored.name.starts_with("in_proj_")).cloned();
-    Ok([mixed, steps].into_iter().chain(rest).collect())
+    Ok([projections, steps].into_iter().chain(rest).collect())
 }

@@ -24,7 +24,7 @@ pub(super) struct Fit {
 ///
 /// # Errors
 /// Returns what would have to be different.
-pub(super) fn fit(class: Class, spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Fit, String> {
+pub(super) fn fit(class: Class, spec: &ModelSpec, mappings: &BTreeMap<Symbol, HfMapping>) -> Result<Fit, String> {
     let dims = &spec.dims;
     if spec.head_bias && !spec.tied_embeddings {
         return Err("its head has no bias".into());
@@ -35,14 +35,14 @@ pub(super) fn fit(class: Class, spec: &ModelSpec, counterparts: &BTreeMap<Symbol
         let kind = match known.get(symbol) {
             Some(&kind) => kind,
             None => {
-                let mapping = counterparts.get(symbol).ok_or_else(|| format!("it has no layer {symbol}"))?;
+                let mapping = mappings.get(symbol).ok_or_else(|| format!("it has no layer {symbol}"))?;
                 class.layer(mapping, dims)?.kind
             }
         };
         known.insert(*symbol, kind);
         kinds.push(kind);
     }
-    plan::settings(counterparts).map_err(|error: HfMappingError| error.to_string())?;
+    plan::settings(mappings).map_err(|error: HfMappingError| error.to_string())?;
     if class.is_paired() {
         let is_mixer = |kind: &str| kind != "mlp" && kind != "moe";
         let turns = kinds.iter().enumerate().all(|(at, kind)| is_mixer(kind) == at.is_multiple_of(2));
@@ -50,10 +50,10 @@ pub(super) fn fit(class: Class, spec: &ModelSpec, counterparts: &BTreeMap<Symbol
             return Err("its layers must alternate between a mixer and a feed-forward part".into());
         }
     }
-    one_each(spec, counterparts, &["full_attention", "moe", "mamba2", "short_conv", "gated_delta_net"])?;
+    one_each(spec, mappings, &["full_attention", "moe", "mamba2", "short_conv", "gated_delta_net"])?;
     match class {
-        Class::NemotronH => nemotron_mlps(counterparts)?,
-        Class::Mamba2 | Class::Bamba | Class::GraniteMoeHybrid => check_inner(class, dims, counterparts)?,
+        Class::NemotronH => nemotron_mlps(mappings)?,
+        Class::Mamba2 | Class::Bamba | Class::GraniteMoeHybrid => check_inner(class, dims, mappings)?,
         Class::Lfm2 | Class::Qwen3 | Class::Qwen3Next => {}
     }
     if dims.rope_scaling.is_some() && matches!(class, Class::NemotronH | Class::Mamba2) {
@@ -63,9 +63,9 @@ pub(super) fn fit(class: Class, spec: &ModelSpec, counterparts: &BTreeMap<Symbol
 }
 
 /// Returns an error if the model has two variants of one kind of layer.
-fn one_each(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>, families: &[&str]) -> Result<(), String> {
+fn one_each(spec: &ModelSpec, mappings: &BTreeMap<Symbol, HfMapping>, families: &[&str]) -> Result<(), String> {
     for family in families {
-        let of = |symbol: &&Symbol| counterparts.get(*symbol).is_some_and(|mapping| mapping.family == *family);
+        let of = |symbol: &&Symbol| mappings.get(*symbol).is_some_and(|mapping| mapping.family == *family);
         let mut symbols = spec.architecture.layers().iter().filter(of);
         let first = symbols.next();
         if let Some(other) = symbols.find(|symbol| Some(*symbol) != first) {
@@ -76,8 +76,8 @@ fn one_each(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>, famili
     Ok(())
 }
 
-fn nemotron_mlps(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<(), String> {
-    let has = |family: &str| of(counterparts, family).is_some();
+fn nemotron_mlps(mappings: &BTreeMap<Symbol, HfMapping>) -> Result<(), String> {
+    let has = |family: &str| of(mappings, family).is_some();
     match has("gelu_mlp") && (has("relu2_mlp") || has("moe")) {
         true => Err("all its MLPs must have the same activation".into()),
         false => Ok(()),
@@ -86,8 +86,8 @@ fn nemotron_mlps(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<(), Strin
 
 /// Checks that the heads of Mamba-2 are a whole multiple of the width, for classes that state it as an expansion
 /// factor.
-fn check_inner(class: Class, dims: &Dims, counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<(), String> {
-    let Some(mamba) = of(counterparts, "mamba2") else {
+fn check_inner(class: Class, dims: &Dims, mappings: &BTreeMap<Symbol, HfMapping>) -> Result<(), String> {
+    let Some(mamba) = of(mappings, "mamba2") else {
         return if class == Class::Mamba2 { Err("it needs Mamba-2".into()) } else { Ok(()) };
     };
     let inner = whole(mamba, "mamba_num_heads") * whole(mamba, "mamba_head_dim");
@@ -98,8 +98,8 @@ fn check_inner(class: Class, dims: &Dims, counterparts: &BTreeMap<Symbol, HfMapp
 }
 
 /// Returns the layer of this family.
-fn of<'a>(counterparts: &'a BTreeMap<Symbol, HfMapping>, family: &str) -> Option<&'a HfMapping> {
-    counterparts.values().find(|mapping| mapping.family == family)
+fn of<'a>(mappings: &'a BTreeMap<Symbol, HfMapping>, family: &str) -> Option<&'a HfMapping> {
+    mappings.values().find(|mapping| mapping.family == family)
 }
 
 /// Returns a numeric option of a layer.
@@ -112,13 +112,9 @@ fn whole(mapping: &HfMapping, key: &str) -> u64 {
 }
 
 /// Returns the entries of the class, in addition to those of every format.
-pub(super) fn config(
-    class: Class,
-    spec: &ModelSpec,
-    counterparts: &BTreeMap<Symbol, HfMapping>,
-) -> Result<Value, String> {
-    let Fit { kinds } = fit(class, spec, counterparts)?;
-    let of = |family: &str| of(counterparts, family);
+pub(super) fn config(class: Class, spec: &ModelSpec, mappings: &BTreeMap<Symbol, HfMapping>) -> Result<Value, String> {
+    let Fit { kinds } = fit(class, spec, mappings)?;
+    let of = |family: &str| of(mappings, family);
     let attention = of("full_attention");
     let mamba = of("mamba2");
     let dims = &spec.dims;
@@ -130,7 +126,7 @@ pub(super) fn config(
         "tie_word_embeddings": spec.tied_embeddings && class.ties(),
     });
     let own = match class {
-        Class::NemotronH => nemotron_h(&kinds, dims, counterparts)?,
+        Class::NemotronH => nemotron_h(&kinds, dims, mappings)?,
         Class::Mamba2 => mamba2(dims, mamba),
         Class::Lfm2 => lfm2(dims, &mixers, of("short_conv")),
         Class::Qwen3 => json!({ "use_sliding_window": false }),
@@ -154,7 +150,7 @@ pub(super) fn config(
             });
             merged(own, prefixed(dims, mamba))
         }
-        Class::Qwen3Next => qwen3_next(&kinds, &mixers, attention, counterparts),
+        Class::Qwen3Next => qwen3_next(&kinds, &mixers, attention, mappings),
     };
     Ok(merged(common, own))
 }
@@ -177,14 +173,14 @@ fn settings(mapping: &HfMapping) -> Value {
     Value::Object(mapping.settings.clone())
 }
 
-fn nemotron_h(kinds: &[&str], dims: &Dims, counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Value, String> {
+fn nemotron_h(kinds: &[&str], dims: &Dims, mappings: &BTreeMap<Symbol, HfMapping>) -> Result<Value, String> {
     let letter = |kind: &&str| match *kind {
         "linear_attention" => 'M',
         "full_attention" => '*',
         "moe" => 'E',
         _ => '-',
     };
-    let of = |family: &str| of(counterparts, family);
+    let of = |family: &str| of(mappings, family);
     let mut all = json!({
         "hybrid_override_pattern": kinds.iter().map(letter).collect::<String>(),
         "layer_norm_epsilon": dims.norm_eps,
@@ -308,9 +304,9 @@ fn qwen3_next(
     kinds: &[&str],
     mixers: &[&str],
     attention: Option<&HfMapping>,
-    counterparts: &BTreeMap<Symbol, HfMapping>,
+    mappings: &BTreeMap<Symbol, HfMapping>,
 ) -> Value {
-    let of = |family: &str| of(counterparts, family);
+    let of = |family: &str| of(mappings, family);
     let percent = attention.and_then(|mapping| mapping.options.get("positions"));
     let share = percent.and_then(|percent| percent.parse::<f64>().ok()).map_or(1.0, |percent| percent / 100.0);
     let dense = kinds.iter().skip(1).step_by(2).enumerate().filter(|(_, kind)| **kind == "mlp").map(|(at, _)| at);

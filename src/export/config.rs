@@ -33,18 +33,18 @@ pub(super) struct Chosen {
 
 /// Returns the requested format, or the first that fits.
 pub(super) fn choose(spec: &ModelSpec, primitives: &Primitives, format: Format) -> Result<Chosen, ExportError> {
-    let counterparts = plan::counterparts(spec, primitives)?;
-    let kinds: Vec<_> = spec.architecture.layers().iter().map(|symbol| counterparts[symbol].kind.as_str()).collect();
+    let mappings = plan::mappings(spec, primitives)?;
+    let kinds: Vec<_> = spec.architecture.layers().iter().map(|symbol| mappings[symbol].kind.as_str()).collect();
     let flat = Chosen { model_type: FLAT, packing: Packing::Flat };
     let paired = |format| paired(spec, &kinds, format);
     let native = |class: Class| Chosen { model_type: class.model_type(), packing: Packing::Native(class) };
     match (format, class_of(format)) {
-        (_, Some(class)) => match class_config::fit(class, spec, &counterparts) {
+        (_, Some(class)) => match class_config::fit(class, spec, &mappings) {
             Ok(_) => Ok(native(class)),
             Err(reason) => Err(ExportError::Format { format, reason }),
         },
         (Format::Auto, None) => {
-            let fits = |class: &Class| class_config::fit(*class, spec, &counterparts).is_ok();
+            let fits = |class: &Class| class_config::fit(*class, spec, &mappings).is_ok();
             let first = || Class::ALL.into_iter().find(fits).map(native);
             Ok(paired(Format::DeciLm).ok().or_else(first).unwrap_or(flat))
         }
@@ -177,8 +177,8 @@ pub(super) fn config(
     let special = match &chosen.packing {
         Packing::Flat => flat(spec, primitives)?,
         Packing::Native(class) => {
-            let counterparts = plan::counterparts(spec, primitives)?;
-            let own = class_config::config(*class, spec, &counterparts);
+            let mappings = plan::mappings(spec, primitives)?;
+            let own = class_config::config(*class, spec, &mappings);
             let format = options.format;
             own.map_err(|reason| ExportError::Format { format, reason })?
         }
@@ -192,26 +192,25 @@ pub(super) fn config(
 
 /// Returns the entries of the flat class: the kind of every layer, and the type of its cache in transformers.
 fn flat(spec: &ModelSpec, primitives: &Primitives) -> Result<Value, ExportError> {
-    let counterparts = plan::counterparts(spec, primitives)?;
+    let mappings = plan::mappings(spec, primitives)?;
     let list = |what: &dyn Fn(&HfMapping) -> String| -> Vec<String> {
-        spec.architecture.layers().iter().map(|symbol| what(&counterparts[symbol])).collect()
+        spec.architecture.layers().iter().map(|symbol| what(&mappings[symbol])).collect()
     };
     let special = json!({
         "architectures": ["ComposerForCausalLM"],
         "auto_map": auto_map("ComposerConfig", "ComposerForCausalLM"),
         "num_hidden_layers": spec.architecture.len(),
-        "layers_block_type": list(&|counterpart| counterpart.kind.clone()),
-        "layers_cache_type": list(&|counterpart| counterpart.cache.layer_type().into()),
+        "layers_block_type": list(&|mapping| mapping.kind.clone()),
+        "layers_cache_type": list(&|mapping| mapping.cache.layer_type().into()),
         "head_bias": spec.head_bias && !spec.tied_embeddings,
     });
-    let options = counterparts.values().filter(|counterpart| !counterpart.options.is_empty());
-    let options: Map<_, _> =
-        options.map(|counterpart| (counterpart.kind.clone(), json!(counterpart.options))).collect();
+    let options = mappings.values().filter(|mapping| !mapping.options.is_empty());
+    let options: Map<_, _> = options.map(|mapping| (mapping.kind.clone(), json!(mapping.options))).collect();
     let special = match options.is_empty() {
         true => special,
         false => merged(special, json!({ "layers_options": options })),
     };
-    Ok(merged(special, Value::Object(plan::settings(&counterparts)?)))
+    Ok(merged(special, Value::Object(plan::settings(&mappings)?)))
 }
 
 /// Returns the entries of DeciLM: the halves of every block and their widths.
@@ -254,9 +253,9 @@ fn auto_map(config: &str, model: &str) -> Value {
 fn caches(spec: &ModelSpec, primitives: &Primitives) -> bool {
     let mut keys = false;
     let all = spec.architecture.layers().iter().filter_map(|&symbol| primitives.get(symbol).ok()).all(|primitive| {
-        let remembers = primitive.hf_mapping(&spec.dims).map_or(CacheKind::Nothing, |found| found.cache);
-        keys |= matches!(remembers, CacheKind::Everything | CacheKind::Window);
-        remembers != CacheKind::Nothing || primitive.role() == Role::Channel
+        let cache = primitive.hf_mapping(&spec.dims).map_or(CacheKind::Nothing, |found| found.cache);
+        keys |= matches!(cache, CacheKind::Everything | CacheKind::Window);
+        cache != CacheKind::Nothing || primitive.role() == Role::Channel
     });
     keys && all
 }

@@ -104,24 +104,24 @@ const KNOWN: &str = "attention, sliding_window, swiglu, relu2, mamba2, gated_del
 pub fn megatron(spec: &ModelSpec, primitives: &Primitives, training: &Training) -> Result<Megatron, MegatronError> {
     spec.validate()?;
     let mut letters: Vec<(Symbol, PrimitiveId, char)> = Vec::new();
-    let mut counterparts = BTreeMap::new();
+    let mut mappings = BTreeMap::new();
     for &symbol in spec.architecture.layers() {
         if letters.iter().any(|(known, ..)| *known == symbol) {
             continue;
         }
         let primitive = primitives.get(symbol)?;
         let found = primitive.hf_mapping(&spec.dims).and_then(|found| Some((letter(&found)?, found)));
-        let Some((letter, counterpart)) = found else {
+        let Some((letter, mapping)) = found else {
             return Err(MegatronError::Layer { id: primitive.id(), symbol });
         };
         letters.push((symbol, primitive.id(), letter));
-        counterparts.insert(symbol, counterpart);
+        mappings.insert(symbol, mapping);
     }
     let letter = |symbol: &Symbol| letters.iter().find(|(known, ..)| known == symbol).map(|&(.., letter)| letter);
     let pattern = spec.architecture.layers().iter().filter_map(letter).collect::<String>();
-    let attention = attention(&counterparts)?;
+    let attention = attention(&mappings)?;
     let mut model = model(spec, &pattern, &attention, training)?;
-    model.extend(layers(spec, &counterparts)?);
+    model.extend(layers(spec, &mappings)?);
     model.extend(attention.arguments);
     Ok(Megatron { pattern, letters, model, training: arguments(training)? })
 }
@@ -150,9 +150,9 @@ struct AttentionArguments {
 }
 
 /// Returns the arguments for the options of attention, which are the same for all layers in Megatron-LM.
-fn attention(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<AttentionArguments, MegatronError> {
+fn attention(mappings: &BTreeMap<Symbol, HfMapping>) -> Result<AttentionArguments, MegatronError> {
     let is_attention = |found: &&HfMapping| ["full_attention", "sliding_attention"].contains(&found.family.as_str());
-    let mut all = counterparts.values().filter(is_attention).map(|found| &found.options);
+    let mut all = mappings.values().filter(is_attention).map(|found| &found.options);
     let mut made = AttentionArguments { positions: "rope", percent: 100, arguments: Vec::new() };
     let Some(first) = all.next() else { return Ok(made) };
     if all.any(|other| other != first) {
@@ -216,16 +216,16 @@ fn latent(found: &HfMapping) -> Vec<String> {
 }
 
 /// Returns the arguments of the other kinds of layers.
-fn layers(spec: &ModelSpec, counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Vec<String>, MegatronError> {
-    let settings = plan::settings(counterparts)?;
-    let kind = |symbol: &Symbol| counterparts.get(symbol).map_or("", |counterpart| &counterpart.kind);
-    let has = |wanted: &str| counterparts.keys().any(|symbol| kind(symbol) == wanted);
+fn layers(spec: &ModelSpec, mappings: &BTreeMap<Symbol, HfMapping>) -> Result<Vec<String>, MegatronError> {
+    let settings = plan::settings(mappings)?;
+    let kind = |symbol: &Symbol| mappings.get(symbol).map_or("", |mapping| &mapping.kind);
+    let has = |wanted: &str| mappings.keys().any(|symbol| kind(symbol) == wanted);
     let number = |key: &str| settings.get(key).and_then(Value::as_u64).unwrap_or_default();
     let named = |pairs: &[(&str, &str)]| -> Vec<String> {
         pairs.iter().map(|(name, key)| format!("{name} {}", number(key))).collect()
     };
     let mut all = Vec::new();
-    let of = |family: &'static str| counterparts.values().filter(move |found| found.family == family);
+    let of = |family: &'static str| mappings.values().filter(move |found| found.family == family);
     if of("moe").count() > 1 || of("latent_attention").count() > 1 || of("mamba2").count() > 1 {
         return Err(MegatronError::Model("it supports only one variant each of experts, Mamba-2 and latent attention"));
     }

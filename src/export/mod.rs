@@ -126,7 +126,7 @@ pub fn hugging_face(
     if let Some(parameters) = &parameters {
         weights::write(&mut staging, &plan, parameters, options.precision, options.shard_bytes)?;
     }
-    for (name, text) in python::modules(chosen.model_type, &plan.counterparts) {
+    for (name, text) in python::modules(chosen.model_type, &plan.mappings) {
         staging.text(&name, &text)?;
     }
     let name = folder.as_ref().file_name().unwrap_or_default().to_string_lossy();
@@ -218,11 +218,11 @@ fn checked(
             "{path} is not named by the HfMapping of its layer, or belongs to no layer of the architecture"
         ));
     }
-    if parameters.shape("trunk.embedding") != Some(&[spec.vocab_size, dims.d_model]) {
+    if parameters.shape("backbone.embedding") != Some(&[spec.vocab_size, dims.d_model]) {
         return wrong(format!("the shape of the embedding is not [{}, {}]", spec.vocab_size, dims.d_model));
     }
     for (layer, &symbol) in spec.architecture.layers().iter().enumerate() {
-        let prefix = format!("trunk.layers.{layer}.mixer.");
+        let prefix = format!("backbone.layers.{layer}.mixer.");
         let paths = parameters.paths().filter(|path| path.starts_with(&prefix));
         let size: usize =
             paths.filter_map(|path| parameters.shape(path)).map(|shape| shape.iter().product::<usize>()).sum();

@@ -55,7 +55,7 @@ pub(crate) enum Half {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// The mapping of every symbol of the architecture.
-    pub counterparts: BTreeMap<Symbol, HfMapping>,
+    pub mappings: BTreeMap<Symbol, HfMapping>,
     /// The tensors, in order.
     pub entries: Vec<Entry>,
 }
@@ -125,7 +125,7 @@ pub enum HfMappingError {
 }
 
 /// Returns the mappings of all symbols of an architecture.
-pub(crate) fn counterparts(
+pub(crate) fn mappings(
     spec: &ModelSpec,
     primitives: &Primitives,
 ) -> Result<BTreeMap<Symbol, HfMapping>, HfMappingError> {
@@ -136,23 +136,23 @@ pub(crate) fn counterparts(
         }
         let primitive = primitives.get(symbol)?;
         let id = primitive.id();
-        let Some(counterpart) = primitive.hf_mapping(&spec.dims) else {
+        let Some(mapping) = primitive.hf_mapping(&spec.dims) else {
             let known = primitives.iter().filter(|p| p.hf_mapping(&spec.dims).is_some());
             let known = known.map(|p| format!("{} ({})", p.id(), p.symbol())).collect::<Vec<_>>().join(", ");
             return Err(HfMappingError::Missing { id, symbol, known });
         };
-        if PrimitiveId::new(&counterpart.kind).is_err() {
-            return Err(HfMappingError::Kind { id, kind: counterpart.kind });
+        if PrimitiveId::new(&mapping.kind).is_err() {
+            return Err(HfMappingError::Kind { id, kind: mapping.kind });
         }
-        found.insert(symbol, counterpart);
+        found.insert(symbol, mapping);
     }
     Ok(found)
 }
 
 /// Returns the entries of config.json that the layers need.
-pub(crate) fn settings(counterparts: &BTreeMap<Symbol, HfMapping>) -> Result<Map<String, Value>, HfMappingError> {
+pub(crate) fn settings(mappings: &BTreeMap<Symbol, HfMapping>) -> Result<Map<String, Value>, HfMappingError> {
     let mut all = Map::new();
-    for (key, value) in counterparts.values().flat_map(|counterpart| &counterpart.settings) {
+    for (key, value) in mappings.values().flat_map(|mapping| &mapping.settings) {
         match all.get(key) {
             Some(other) if other != value => {
                 let key = key.clone();
@@ -193,13 +193,13 @@ pub(crate) fn pair(kinds: &[&str]) -> Option<Vec<Pair>> {
 impl Plan {
     /// Returns the tensors of this model in this packing.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, packing: &Packing) -> Result<Self, HfMappingError> {
-        let counterparts = counterparts(spec, primitives)?;
-        let mut plan = Self { counterparts, entries: Vec::new() };
+        let mappings = mappings(spec, primitives)?;
+        let mut plan = Self { mappings, entries: Vec::new() };
         if let Packing::Native(class) = packing {
             plan.native(spec, *class)?;
             return Ok(plan);
         }
-        plan.parameter("model.embed_tokens.weight", "trunk.embedding", Layout::Same);
+        plan.parameter("model.embed_tokens.weight", "backbone.embedding", Layout::Same);
         match packing {
             Packing::Native(_) => {}
             Packing::Flat => {
@@ -232,15 +232,15 @@ impl Plan {
     /// Adds the tensors of a built-in class.
     fn native(&mut self, spec: &ModelSpec, class: Class) -> Result<(), HfMappingError> {
         let [embedding, norm] = class.ends();
-        self.parameter(embedding, "trunk.embedding", Layout::Same);
+        self.parameter(embedding, "backbone.embedding", Layout::Same);
         for (layer, symbol) in spec.architecture.layers().iter().enumerate() {
             let paired = class.is_paired();
             let block = if paired { layer / 2 } else { layer };
             let norm = class.norms()[if paired { layer % 2 } else { 0 }];
             let prefix = format!("{}.{block}.", class.layers());
-            let ours = format!("trunk.layers.{layer}");
+            let ours = format!("backbone.layers.{layer}");
             self.parameter(&format!("{prefix}{norm}.weight"), &format!("{ours}.norm.gamma"), class.norm_layout());
-            let stored = class.layer(&self.counterparts[symbol], &spec.dims);
+            let stored = class.layer(&self.mappings[symbol], &spec.dims);
             let stored = stored.map_err(|reason| HfMappingError::Class { class: class.model_type(), reason })?;
             let module = stored.module;
             for tensor in stored.tensors {
@@ -250,14 +250,14 @@ impl Plan {
                 self.entries.push(Entry { name, source });
             }
             if class == Class::NemotronH && stored.kind == "moe" {
-                let experts = self.counterparts[symbol].options.get("experts").and_then(|count| count.parse().ok());
+                let experts = self.mappings[symbol].options.get("experts").and_then(|count| count.parse().ok());
                 let name = format!("{prefix}{module}.{CORRECTION}");
                 self.constant(name, vec![experts.unwrap_or_default()], 0.0);
             }
         }
         self.parameter(norm, "norm.gamma", class.norm_layout());
         match spec.tied_embeddings && !class.ties() {
-            true => self.parameter("lm_head.weight", "trunk.embedding", Layout::Same),
+            true => self.parameter("lm_head.weight", "backbone.embedding", Layout::Same),
             false => self.head(spec),
         }
         Ok(())
@@ -274,11 +274,11 @@ impl Plan {
 
     /// Adds a layer and its norm. `names` are the names of the norm and the layer.
     fn layer(&mut self, spec: &ModelSpec, layer: usize, prefix: &str, [norm, mixer]: [&str; 2]) {
-        let ours = format!("trunk.layers.{layer}");
+        let ours = format!("backbone.layers.{layer}");
         self.parameter(&format!("{prefix}{norm}.weight"), &format!("{ours}.norm.gamma"), Layout::Same);
-        let counterpart = &self.counterparts[&spec.architecture.layers()[layer]];
-        let linear = counterpart.kind == LINEAR;
-        for tensor in counterpart.tensors.clone() {
+        let mapping = &self.mappings[&spec.architecture.layers()[layer]];
+        let linear = mapping.kind == LINEAR;
+        for tensor in mapping.tensors.clone() {
             // DeciLM names a linear map after the half that it replaces.
             let name = match mixer {
                 "self_attn" if linear => format!("{prefix}{mixer}.linear_attn.weight"),
@@ -399,12 +399,12 @@ mod tests {
     fn what_cannot_be_named_is_refused() {
         let mut spec = Target::llama_1b().model("2A+4Z".parse().unwrap());
         let primitives = Primitives::empty().with(SwiGlu).unwrap();
-        assert!(matches!(counterparts(&spec, &primitives), Err(HfMappingError::Registry(_))));
+        assert!(matches!(mappings(&spec, &primitives), Err(HfMappingError::Registry(_))));
         spec.architecture = "M".parse().unwrap();
         let both = |one: i32, other: i32| {
-            let counterpart =
-                |value: i32| counterparts(&spec, &primitives).unwrap()[&Symbol::SWIGLU].clone().setting("w", value);
-            settings(&BTreeMap::from([(Symbol::SWIGLU, counterpart(one)), (Symbol::MLP, counterpart(other))]))
+            let mapping =
+                |value: i32| mappings(&spec, &primitives).unwrap()[&Symbol::SWIGLU].clone().setting("w", value);
+            settings(&BTreeMap::from([(Symbol::SWIGLU, mapping(one)), (Symbol::MLP, mapping(other))]))
         };
         assert_eq!(both(1, 1).unwrap()["w"], 1);
         let error = both(1, 2).unwrap_err().to_string();

@@ -20,7 +20,7 @@ pub struct Provenance {
     pub best: Option<(Architecture, f64)>,
     /// The small architecture that was scaled up.
     pub small: Option<Architecture>,
-    /// The aggregator that merged the trials into the small architecture.
+    /// The aggregator of the search, which gave the small architecture.
     pub aggregator: Option<String>,
     /// The version of this crate that ran the search.
     pub version: Option<String>,

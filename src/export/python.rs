@@ -9,12 +9,12 @@ use crate::primitive::{HfMapping, Symbol};
 const REGISTER: &str = "# Layers that come with the checkpoint.\n";
 
 /// Returns the name and the source of every module that this model type needs.
-pub(super) fn modules(model_type: &str, counterparts: &BTreeMap<Symbol, HfMapping>) -> Vec<(String, String)> {
+pub(super) fn modules(model_type: &str, mappings: &BTreeMap<Symbol, HfMapping>) -> Vec<(String, String)> {
     let mut modules = match model_type {
         DECI => pair(include_str!("python/deci_configuration.py"), include_str!("python/deci_modeling.py").into()),
         FLAT => {
             let mut modeling = include_str!("python/flat_modeling.py").to_owned();
-            for kind in shipped(counterparts).map(|(kind, _)| kind) {
+            for kind in shipped(mappings).map(|(kind, _)| kind) {
                 let line =
                     format!("from .layer_{kind} import Layer as layer_{kind}\nLAYERS[\"{kind}\"] = layer_{kind}\n");
                 modeling = modeling.replace(REGISTER, &format!("{REGISTER}{line}"));
@@ -24,7 +24,7 @@ pub(super) fn modules(model_type: &str, counterparts: &BTreeMap<Symbol, HfMappin
         _ => Vec::new(),
     };
     if model_type == FLAT {
-        modules.extend(shipped(counterparts).map(|(kind, source)| (format!("layer_{kind}.py"), source.to_owned())));
+        modules.extend(shipped(mappings).map(|(kind, source)| (format!("layer_{kind}.py"), source.to_owned())));
     }
     modules
 }
@@ -34,8 +34,8 @@ fn pair(configuration: &str, modeling: String) -> Vec<(String, String)> {
 }
 
 /// Returns the kind and the source of the layers that bring their own module.
-fn shipped(counterparts: &BTreeMap<Symbol, HfMapping>) -> impl Iterator<Item = (&str, &str)> {
-    let layers = counterparts.values().filter_map(|c| Some((c.kind.as_str(), c.python.as_deref()?)));
+fn shipped(mappings: &BTreeMap<Symbol, HfMapping>) -> impl Iterator<Item = (&str, &str)> {
+    let layers = mappings.values().filter_map(|c| Some((c.kind.as_str(), c.python.as_deref()?)));
     layers.collect::<BTreeMap<_, _>>().into_iter()
 }
 
@@ -47,8 +47,8 @@ mod tests {
     #[test]
     fn layers_of_others_are_registered_and_shipped() {
         let mine = HfMapping::new("mine", CacheKind::Nothing).python("class Layer: ...\n");
-        let counterparts = BTreeMap::from([(Symbol::MLP, mine)]);
-        let modules: BTreeMap<_, _> = modules(FLAT, &counterparts).into_iter().collect();
+        let mappings = BTreeMap::from([(Symbol::MLP, mine)]);
+        let modules: BTreeMap<_, _> = modules(FLAT, &mappings).into_iter().collect();
         assert_eq!(modules["layer_mine.py"], "class Layer: ...\n");
         assert!(modules["modeling_composer.py"].contains("LAYERS[\"mine\"] = layer_mine\n"));
         assert_eq!(modules.len(), 3);

@@ -22,7 +22,7 @@ use crate::{
     weights::{self, Parameter},
 };
 
-/// Parameters by their path in a module, such as `trunk.layers.3.mixer.query.weight`.
+/// Parameters by their path in a module, such as `backbone.layers.3.mixer.query.weight`.
 pub(crate) struct Parameters(BTreeMap<String, Parameter>);
 
 impl Parameters {

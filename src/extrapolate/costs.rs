@@ -26,7 +26,8 @@ use crate::{
 ///
 /// ```
 /// use composer_nas::{cost::Workload, extrapolate::TargetCosts, prelude::*, study::{KnownCosts, Measure, Objective}};
-/// let (primitives, target) = (Primitives::standard(), Target::llama_1b());
+/// let primitives = Primitives::standard();
+/// let target = Target::llama_1b();
 /// let costs = TargetCosts::new(Auto, &target, &primitives, Workload::bf16(4096))?;
 /// let goal = Goal::maximize("accuracy").and(Objective::minimize(Measure::cost("cache")))?;
 /// assert_eq!(costs.costs(&"1A+5M".parse()?, &goal.costs())?, [33554432.0]);

@@ -219,13 +219,13 @@ impl Config {
             return Err(ImportError::Blocks(format!("{OURS}.architecture and layers_block_type differ in length")));
         }
         for (&layer, kind) in layers.iter().zip(kinds) {
-            let counterpart = primitives.get(layer).ok().and_then(|primitive| primitive.hf_mapping(dims));
-            let Some(counterpart) = counterpart.filter(|counterpart| counterpart.kind == *kind) else {
+            let mapping = primitives.get(layer).ok().and_then(|primitive| primitive.hf_mapping(dims));
+            let Some(mapping) = mapping.filter(|mapping| mapping.kind == *kind) else {
                 return Err(ImportError::Blocks(format!(
                     "{OURS}.architecture has {layer}, but layers_block_type has {kind}"
                 )));
             };
-            for (key, expected) in &counterpart.settings {
+            for (key, expected) in &mapping.settings {
                 if raw.get(key) != Some(expected) {
                     let found = raw.get(key).cloned().unwrap_or_default();
                     let own = format!("the primitive {layer} of the registry has {expected}");
@@ -321,8 +321,8 @@ impl Config {
 
 /// Returns the kind of a primitive, or an empty string if it has none.
 fn kind(symbol: Symbol, dims: &Dims, primitives: &Primitives) -> String {
-    let counterpart = primitives.get(symbol).ok().and_then(|primitive| primitive.hf_mapping(dims));
-    counterpart.map(|counterpart| counterpart.kind).unwrap_or_default()
+    let mapping = primitives.get(symbol).ok().and_then(|primitive| primitive.hf_mapping(dims));
+    mapping.map(|mapping| mapping.kind).unwrap_or_default()
 }
 
 /// Returns the first primitive with this kind.

@@ -10,7 +10,8 @@
 //!
 //! let primitives = Primitives::standard();
 //! let target = Target::custom("tiny", Dims::new(16, 256, 2)?, 11, true, 1)?;
-//! let (spec, device) = (target.model("A2M".parse()?), Device::flex());
+//! let spec = target.model("A2M".parse()?);
+//! let device = Device::flex();
 //! let model = HybridLm::new(&spec, &primitives, Seed(0), &device)?;
 //! let root = tempfile::tempdir()?;
 //! let folder = root.path().join("tiny");
@@ -171,5 +172,5 @@ fn empty(spec: &ModelSpec, primitives: &Primitives, device: &Device) -> Result<H
         weight: zeros([dims.d_model, vocabulary]),
         bias: spec.head_bias.then(|| Param::from_data(TensorData::zeros::<f32, _>([vocabulary]), device)),
     });
-    Ok(HybridLm { trunk: Backbone { embedding: zeros([vocabulary, dims.d_model]), layers }, norm: norm(), head })
+    Ok(HybridLm { backbone: Backbone { embedding: zeros([vocabulary, dims.d_model]), layers }, norm: norm(), head })
 }

@@ -69,7 +69,8 @@ impl Headers {
     /// Checks that the tensors have the names that the model needs and enough numbers. The memory allocated for the
     /// model is then bounded by the size of the files.
     pub fn check(&self, plan: &Plan, spec: &ModelSpec, primitives: &Primitives) -> Result<(), ImportError> {
-        let (mut found, mut extra): (HashMap<&str, &[usize]>, Vec<&str>) = (HashMap::new(), Vec::new());
+        let mut found: HashMap<&str, &[usize]> = HashMap::new();
+        let mut extra: Vec<&str> = Vec::new();
         let wanted: BTreeSet<&str> = plan.entries.iter().map(|entry| entry.name.as_str()).collect();
         for (name, shape) in &self.tensors {
             // A tensor that occurs in two files is reported like an unknown one.
@@ -125,7 +126,7 @@ fn check_sizes(
         };
         let vocabulary = spec.vocab_size;
         let width = spec.dims.d_model;
-        match path.strip_prefix("trunk.layers.").and_then(|path| path.split_once('.')) {
+        match path.strip_prefix("backbone.layers.").and_then(|path| path.split_once('.')) {
             Some((_, "norm.gamma")) => check_shape(name, shape, &[width])?,
             Some((layer, _)) => {
                 let sum = layer.parse().ok().and_then(|layer: usize| numbers.get_mut(layer));

@@ -187,7 +187,8 @@ impl CausalAttention {
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, S, K C]`, `bias`: `[1, 1, (H/K) W, 2 W]`, to `[B, S, H C]`.
     fn mix_blocks(&self, [query, key, value]: [Tensor<3>; 3], bias: Tensor<4>, sinks: Option<&Tensor<1>>) -> Tensor<3> {
-        let ([batch, seq, width], window) = (query.dims(), self.window.get());
+        let [batch, seq, width] = query.dims();
+        let window = self.window.get();
         let later = seq.div_ceil(window) - 1;
         // Pad the last block with zeros at the end, which no earlier token sees.
         let [query, key, value] = [query, key, value].map(|x| {
@@ -213,7 +214,8 @@ impl CausalAttention {
     /// # Shapes
     /// `query`: `[B, S, H C]`, `key` and `value`: `[B, T, K C]`, `bias`: `[1, 1, (H/K) S, T]`, to `[B, S, H C]`.
     fn mix(&self, [query, key, value]: [Tensor<3>; 3], bias: Tensor<4>, sinks: Option<&Tensor<1>>) -> Tensor<3> {
-        let ([batch, seq, _], total) = (query.dims(), key.dims()[1]);
+        let [batch, seq, _] = query.dims();
+        let total = key.dims()[1];
         let heads = self.heads;
         let kv_heads = self.kv_heads;
         let width = self.head_dim;

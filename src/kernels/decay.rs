@@ -24,7 +24,8 @@ impl Chunks {
 
     /// Splits `x` into chunks and heads: `[B, S, H C]` to `[B N, H, L, C]`, for `N` chunks of `L` tokens.
     pub fn cut(&self, x: Tensor<3>, heads: usize) -> Tensor<4> {
-        let ([_, _, width], padding) = (x.dims(), self.count * self.len - self.seq);
+        let [_, _, width] = x.dims();
+        let padding = self.count * self.len - self.seq;
         let whole = match padding {
             0 => x,
             _ => {

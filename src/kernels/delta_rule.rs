@@ -3,7 +3,7 @@
 //! Notation (Yang et al. 2024, arXiv 2412.06464): `K` key heads with `C` channels each; `V` value heads with `P`
 //! channels each, of which `V / K` share a key head; chunks of `L` tokens. For each value head, `q` and `k` have unit
 //! length, `q` is divided by `sqrt(C)`, `beta = sigmoid(beta_logits)`, and
-//! `alpha = exp(-exp(a_log) softplus(decay + step_bias))`. The state `s`, `[C, P]`, and the output are
+//! `alpha = exp(-exp(a_log) softplus(decay + dt_bias))`. The state `s`, `[C, P]`, and the output are
 //!
 //! `s_t = alpha_t s_(t-1) + k_t (beta_t (v_t - alpha_t s_(t-1)^T k_t))^T`, `y_t = s_t^T q_t` (equation 10).
 //!
@@ -24,13 +24,13 @@ use super::decay::{Chunks, decays, share, single};
 #[derive(Clone, Debug)]
 pub struct DeltaRuleInputs {
     /// `q | k | v`: `[B, S, 2 K C + V P]`.
-    pub mixed: Tensor<3>,
+    pub qkv: Tensor<3>,
     /// Beta before the sigmoid: `[B, S, V]`.
     pub beta_logits: Tensor<3>,
     /// The decay before bias and softplus: `[B, S, V]`.
     pub decay: Tensor<3>,
     /// The bias of the decay: `[V]`.
-    pub step_bias: Tensor<1>,
+    pub dt_bias: Tensor<1>,
     /// The logarithm of the decay rate: `[V]`.
     pub a_log: Tensor<1>,
 }
@@ -45,7 +45,7 @@ impl DeltaRule {
         if let Some(y) = self.kernel(&inputs) {
             return y;
         }
-        let start = self.start(&inputs.mixed);
+        let start = self.start(&inputs.qkv);
         self.extend(inputs, start).0
     }
 
@@ -60,18 +60,19 @@ impl DeltaRule {
     /// `past`: `[B, V, C, P]`, to `[B, S, V P]` and `[B, V, C, P]`.
     pub fn extend(&self, inputs: DeltaRuleInputs, past: Tensor<4>) -> (Tensor<3>, Tensor<4>) {
         let &Self { key_heads, value_heads, key_width, value_width, chunk } = self;
-        let DeltaRuleInputs { mixed, beta_logits, decay, step_bias, a_log } = inputs;
-        let ([batch, seq, _], precision) = (mixed.dims(), mixed.dtype());
+        let DeltaRuleInputs { qkv, beta_logits, decay, dt_bias, a_log } = inputs;
+        let [batch, seq, _] = qkv.dims();
+        let precision = qkv.dtype();
         let chunks = Chunks::new(batch, seq, chunk);
-        let mixed = single(mixed);
+        let qkv = single(qkv);
         let keys = key_heads * key_width;
-        let part = |from, len, heads| chunks.cut(mixed.clone().narrow(2, from, len), heads);
+        let part = |from, len, heads| chunks.cut(qkv.clone().narrow(2, from, len), heads);
         let q = unit(part(0, keys, key_heads)) * (key_width as f64).powf(-0.5);
         let k = unit(part(keys, keys, key_heads));
         let v = part(2 * keys, value_heads * value_width, value_heads);
         // [B N, V, L, 1]
         let beta = chunks.cut(sigmoid(single(beta_logits)), value_heads);
-        let dt = softplus(single(decay) + single(step_bias).unsqueeze(), 1.0);
+        let dt = softplus(single(decay) + single(dt_bias).unsqueeze(), 1.0);
         let g = chunks.cut(dt * -single(a_log).exp().unsqueeze(), value_heads).squeeze_dim::<3>(3);
         let l = decays(g.clone());
         let reached = g.cumsum(2).exp().unsqueeze_dim::<4>(3);
@@ -105,16 +106,16 @@ impl DeltaRule {
         use super::flex::{DeltaScan, apply, input};
 
         let &Self { key_heads, value_heads, key_width, value_width, chunk } = self;
-        let DeltaRuleInputs { mixed, beta_logits, decay, step_bias, a_log } = inputs;
-        let [batch, seq, all] = mixed.dims();
+        let DeltaRuleInputs { qkv, beta_logits, decay, dt_bias, a_log } = inputs;
+        let [batch, seq, all] = qkv.dims();
         let gates = [beta_logits.dims(), decay.dims()] == [[batch, seq, value_heads]; 2];
-        let vectors = [step_bias.dims(), a_log.dims()] == [[value_heads]; 2];
+        let vectors = [dt_bias.dims(), a_log.dims()] == [[value_heads]; 2];
         let fits = all == 2 * key_heads * key_width + value_heads * value_width && gates && vectors;
         let sizes = batch * seq * key_heads * value_heads * key_width * value_width * chunk;
         if !fits || sizes == 0 || !value_heads.is_multiple_of(key_heads) {
             return None;
         }
-        let inputs = [input(mixed)?, input(beta_logits)?, input(decay)?, input(step_bias)?, input(a_log)?];
+        let inputs = [input(qkv)?, input(beta_logits)?, input(decay)?, input(dt_bias)?, input(a_log)?];
         Some(apply(DeltaScan { seq, sizes: *self }, inputs, [batch, seq, value_heads * value_width]))
     }
 }
@@ -207,21 +208,21 @@ mod tests {
             x.iter().map(|x| x / length).collect::<Vec<f64>>()
         };
         let mut y = Vec::new();
-        for (sequence, mixed) in t[0].chunks(seq * columns).enumerate() {
+        for (sequence, qkv) in t[0].chunks(seq * columns).enumerate() {
             let mut states = vec![vec![0.0; key_width * value_width]; value_heads];
-            for (token, mixed) in mixed.chunks(columns).enumerate() {
+            for (token, qkv) in qkv.chunks(columns).enumerate() {
                 for (head, s) in states.iter_mut().enumerate() {
                     let gate = (sequence * seq + token) * value_heads + head;
                     let key = head / (value_heads / key_heads);
                     let beta = 1.0 / (1.0 + (-t[1][gate]).exp());
                     let alpha = (-t[4][head].exp() * (t[2][gate] + t[3][head]).exp().ln_1p()).exp();
-                    let q = unit(&mixed[key * key_width..][..key_width]);
-                    let k = unit(&mixed[keys + key * key_width..][..key_width]);
+                    let q = unit(&qkv[key * key_width..][..key_width]);
+                    let k = unit(&qkv[keys + key * key_width..][..key_width]);
                     for p in 0..value_width {
                         let read = |s: &[f64], x: &[f64]| {
                             x.iter().enumerate().map(|(c, x)| x * s[c * value_width + p]).sum::<f64>()
                         };
-                        let wanted = mixed[2 * keys + head * value_width + p];
+                        let wanted = qkv[2 * keys + head * value_width + p];
                         let correction = beta * (wanted - alpha * read(s, &k));
                         (0..key_width).for_each(|c| {
                             let s = &mut s[c * value_width + p];
@@ -244,16 +245,16 @@ mod tests {
     fn inputs(sizes: DeltaRule, batch: usize, seq: usize, t: &[Tensor<1>]) -> DeltaRuleInputs {
         let gates = [batch, seq, sizes.value_heads];
         DeltaRuleInputs {
-            mixed: lift(&t[0], [batch, seq, shapes(sizes, batch, seq)[0][2]]),
+            qkv: lift(&t[0], [batch, seq, shapes(sizes, batch, seq)[0][2]]),
             beta_logits: lift(&t[1], gates),
             decay: lift(&t[2], gates),
-            step_bias: t[3].clone(),
+            dt_bias: t[3].clone(),
             a_log: t[4].clone(),
         }
     }
 
     fn composed(sizes: DeltaRule, inputs: DeltaRuleInputs) -> Tensor<3> {
-        let start = sizes.start(&inputs.mixed);
+        let start = sizes.start(&inputs.qkv);
         sizes.extend(inputs, start).0
     }
 
@@ -326,13 +327,13 @@ mod tests {
         let seq = 200;
         let value = |t: usize, p: usize| (1.3 * t as f32 + p as f32).sin();
         let row = |t| [2.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, value(t, 0), value(t, 1)];
-        let mixed: Vec<f32> = (0..seq).flat_map(row).collect();
+        let qkv: Vec<f32> = (0..seq).flat_map(row).collect();
         let gates = |value: f32| Tensor::<3>::full([1, seq, 1], value, &device);
         let inputs = DeltaRuleInputs {
-            mixed: Tensor::from_data(TensorData::new(mixed, [1, seq, 10]), &device),
+            qkv: Tensor::from_data(TensorData::new(qkv, [1, seq, 10]), &device),
             beta_logits: gates(40.0),
             decay: gates(-100.0),
-            step_bias: Tensor::zeros([1], &device),
+            dt_bias: Tensor::zeros([1], &device),
             a_log: Tensor::zeros([1], &device),
         };
         for y in [sizes.kernel(&inputs).unwrap(), composed(sizes, inputs)] {
@@ -349,20 +350,20 @@ mod tests {
         let device = Device::flex().autodiff();
         let full = |width, value: f32| Tensor::<3>::full([1, 20_000, width], value, &device).require_grad();
         let vector = |value: f32| Tensor::<1>::full([2], value, &device).require_grad();
-        let mixed = full(16, 1.0);
+        let qkv = full(16, 1.0);
         let a_log = vector(-9.0);
         let inputs = DeltaRuleInputs {
-            mixed: mixed.clone(),
+            qkv: qkv.clone(),
             beta_logits: full(2, 3.0),
             decay: full(2, -3.0),
-            step_bias: vector(0.0),
+            dt_bias: vector(0.0),
             a_log: a_log.clone(),
         };
         let y = sizes.forward(inputs);
         let gradients = y.clone().sum().backward();
         let host = |x: Vec<f32>| assert!(x.iter().all(|x| x.is_finite()));
         host(y.into_data().try_into_vec().unwrap());
-        host(mixed.grad(&gradients).unwrap().into_data().try_into_vec().unwrap());
+        host(qkv.grad(&gradients).unwrap().into_data().try_into_vec().unwrap());
         host(a_log.grad(&gradients).unwrap().into_data().try_into_vec().unwrap());
     }
 

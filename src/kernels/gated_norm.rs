@@ -22,7 +22,9 @@ impl GatedNorm {
     fn kernel(&self, x: &Tensor<3>, z: &Tensor<3>, gamma: &Tensor<1>) -> Option<Tensor<3>> {
         use super::flex::{GatedNormKernel, apply, input};
 
-        let (shape, [weights], width) = (x.dims(), gamma.dims(), self.width);
+        let shape = x.dims();
+        let [weights] = gamma.dims();
+        let width = self.width;
         let fits = z.dims() == shape && (weights == width || weights == shape[2]);
         if !fits || shape.contains(&0) || width == 0 || !shape[2].is_multiple_of(width) {
             return None;
@@ -31,7 +33,9 @@ impl GatedNorm {
     }
 
     fn compose(&self, x: Tensor<3>, z: Tensor<3>, gamma: Tensor<1>) -> Tensor<3> {
-        let ([batch, seq, channels], [weights], precision) = (x.dims(), gamma.dims(), x.dtype());
+        let [batch, seq, channels] = x.dims();
+        let [weights] = gamma.dims();
+        let precision = x.dtype();
         let &Self { gate, width, epsilon } = self;
         let gate_values = silu(z);
         let x = match gate {
@@ -57,7 +61,9 @@ mod tests {
 
     /// The definition, in Burn's operations.
     fn plain(norm: GatedNorm, x: Tensor<3>, z: Tensor<3>, gamma: Tensor<1>) -> Tensor<3> {
-        let ([batch, seq, channels], [weights], width) = (x.dims(), gamma.dims(), norm.width);
+        let [batch, seq, channels] = x.dims();
+        let [weights] = gamma.dims();
+        let width = norm.width;
         let gate_values = burn::tensor::activation::silu(z);
         let normal = |x: Tensor<3>| {
             let x: Tensor<4> = x.reshape([batch, seq, channels / width, width]);

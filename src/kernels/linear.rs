@@ -39,7 +39,8 @@ pub fn project(x: Tensor<3>, map: &nn::Linear) -> Tensor<3> {
 fn kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>, transposed: bool) -> Option<Tensor<3>> {
     use super::flex::{Linear, apply, input};
 
-    let ([batch, seq, inputs], [first, second]) = (x.dims(), weight.dims());
+    let [batch, seq, inputs] = x.dims();
+    let [first, second] = weight.dims();
     let (rows, outputs) = if transposed { (second, first) } else { (first, second) };
     let fits = rows == inputs && bias.is_none_or(|bias| bias.dims() == [outputs]);
     if !fits || batch * seq * inputs * outputs == 0 {

@@ -67,7 +67,8 @@ impl ConvWindow {
     }
 
     fn conv(&mut self, x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
-        let ([kernel_size, _], seq) = (weight.dims(), x.dims()[1]);
+        let [kernel_size, _] = weight.dims();
+        let seq = x.dims()[1];
         let all = Tensor::cat(vec![self.0.clone(), x], 1);
         self.0 = all.clone().narrow(1, seq, kernel_size - 1);
         let tap = |j: usize| all.clone().narrow(1, j, seq) * weight.clone().narrow(0, j, 1).unsqueeze();
@@ -79,7 +80,8 @@ impl ConvWindow {
 fn conv_silu_kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Option<Tensor<3>> {
     use super::flex::{ConvSilu, apply, input};
 
-    let (shape, [kernel_size, width]) = (x.dims(), weight.dims());
+    let shape = x.dims();
+    let [kernel_size, width] = weight.dims();
     let fits = shape[2] == width && bias.is_none_or(|bias| bias.dims() == [width]);
     if !fits || kernel_size == 0 || shape.contains(&0) {
         return None;
@@ -97,7 +99,8 @@ fn conv_silu_kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>)
 fn gated_conv_kernel(bcx: &Tensor<3>, weight: &Tensor<2>) -> Option<Tensor<3>> {
     use super::flex::{GatedConv, apply, input};
 
-    let ([batch, seq, inputs], [kernel_size, width]) = (bcx.dims(), weight.dims());
+    let [batch, seq, inputs] = bcx.dims();
+    let [kernel_size, width] = weight.dims();
     if inputs != 3 * width || batch * seq * kernel_size * width == 0 {
         return None;
     }

@@ -1,10 +1,10 @@
 //! The selective state space of Mamba-2, in the chunked dual form.
 //!
 //! Notation (Dao and Gu 2024, arXiv 2405.21060): `H` heads with `P` channels each; `G` groups of adjacent heads that
-//! share `B` and `C`; state size `N`; chunks of `L` tokens. For each head, `dt = softplus(step + step_bias)` and
+//! share `B` and `C`; state size `N`; chunks of `L` tokens. For each head, `dt = softplus(dt + dt_bias)` and
 //! `A = -exp(a_log)`. The state `h`, `[N, P]`, and the output are
 //!
-//! `h_t = exp(dt_t A) h_(t-1) + B_t (dt_t x_t)^T`, `y_t = C_t h_t + skip x_t`.
+//! `h_t = exp(dt_t A) h_(t-1) + B_t (dt_t x_t)^T`, `y_t = C_t h_t + d x_t`.
 //!
 //! Inside a chunk, this is `y = (C B^T * l) (dt x)` with `l_ij = exp(sum of dt_k A over j < k <= i)` below the diagonal
 //! (equation 6 and section 6). A state of size `N P` is passed from chunk to chunk, so the work is linear in the
@@ -20,15 +20,15 @@ use super::decay::{Chunks, decays, share, single};
 #[derive(Clone, Debug)]
 pub struct StateSpaceInputs {
     /// `x | B | C`: `[B, S, H P + 2 G N]`.
-    pub mixed: Tensor<3>,
+    pub xbc: Tensor<3>,
     /// `dt` before bias and softplus: `[B, S, H]`.
-    pub step: Tensor<3>,
+    pub dt: Tensor<3>,
     /// The bias of `dt`: `[H]`.
-    pub step_bias: Tensor<1>,
+    pub dt_bias: Tensor<1>,
     /// `ln(-A)`: `[H]`.
     pub a_log: Tensor<1>,
     /// The skip connection, `D` in the paper: `[H]`.
-    pub skip: Tensor<1>,
+    pub d: Tensor<1>,
 }
 
 impl StateSpace {
@@ -38,7 +38,7 @@ impl StateSpace {
         if let Some(y) = self.kernel(&inputs) {
             return y;
         }
-        let start = self.start(&inputs.mixed);
+        let start = self.start(&inputs.xbc);
         self.extend(inputs, start).0
     }
 
@@ -53,15 +53,16 @@ impl StateSpace {
     /// `past`: `[B, H, N, P]`, to `[B, S, H P]` and `[B, H, N, P]`.
     pub fn extend(&self, inputs: StateSpaceInputs, past: Tensor<4>) -> (Tensor<3>, Tensor<4>) {
         let &Self { heads, width, groups, state, chunk } = self;
-        let StateSpaceInputs { mixed, step, step_bias, a_log, skip } = inputs;
-        let ([batch, seq, _], precision) = (mixed.dims(), mixed.dtype());
+        let StateSpaceInputs { xbc, dt, dt_bias, a_log, d } = inputs;
+        let [batch, seq, _] = xbc.dims();
+        let precision = xbc.dtype();
         let chunks = Chunks::new(batch, seq, chunk);
-        let mixed = single(mixed);
-        let part = |from, len| mixed.clone().narrow(2, from, len);
+        let xbc = single(xbc);
+        let part = |from, len| xbc.clone().narrow(2, from, len);
         let inner = heads * width;
         let shared = groups * state;
         let [b, c] = [inner, inner + shared].map(|from| chunks.cut(part(from, shared), groups));
-        let dt = softplus(single(step) + single(step_bias).unsqueeze(), 1.0);
+        let dt = softplus(single(dt) + single(dt_bias).unsqueeze(), 1.0);
         let x: Tensor<4> = part(0, inner).reshape([batch, seq, heads, width]);
         let u = (x.clone() * dt.clone().unsqueeze_dim(3)).reshape([batch, seq, inner]);
         let u = chunks.cut(u, heads);
@@ -75,7 +76,7 @@ impl StateSpace {
         let (before, last) = pass_on(chunks, past, added, reached.clone().narrow(2, chunks.len - 1, 1));
         let carried = share(c, heads).matmul(before) * reached.exp().unsqueeze_dim(3);
         let y = chunks.join(within.matmul(u) + carried);
-        let skipped = x * single(skip).reshape([1, 1, heads, 1]);
+        let skipped = x * single(d).reshape([1, 1, heads, 1]);
         ((y + skipped.reshape([batch, seq, inner])).cast(precision), last)
     }
 
@@ -84,15 +85,15 @@ impl StateSpace {
         use super::flex::{StateSpaceScan, apply, input};
 
         let &Self { heads, width, groups, state, chunk } = self;
-        let StateSpaceInputs { mixed, step, step_bias, a_log, skip } = inputs;
-        let [batch, seq, all] = mixed.dims();
-        let vectors = [step_bias.dims(), a_log.dims(), skip.dims()];
-        let fits = all == heads * width + 2 * groups * state && step.dims() == [batch, seq, heads];
+        let StateSpaceInputs { xbc, dt, dt_bias, a_log, d } = inputs;
+        let [batch, seq, all] = xbc.dims();
+        let vectors = [dt_bias.dims(), a_log.dims(), d.dims()];
+        let fits = all == heads * width + 2 * groups * state && dt.dims() == [batch, seq, heads];
         let sizes = batch * seq * heads * width * groups * state * chunk;
         if !fits || vectors != [[heads]; 3] || sizes == 0 || !heads.is_multiple_of(groups) {
             return None;
         }
-        let inputs = [input(mixed)?, input(step)?, input(step_bias)?, input(a_log)?, input(skip)?];
+        let inputs = [input(xbc)?, input(dt)?, input(dt_bias)?, input(a_log)?, input(d)?];
         Some(apply(StateSpaceScan { seq, sizes: *self }, inputs, [batch, seq, heads * width]))
     }
 }
@@ -104,7 +105,8 @@ impl StateSpace {
 /// `past`: `[B, H, N, P]`, `added`: `[B M, H, N, P]` for `M` chunks, `total`: `[B M, H, 1]`, to `[B M, H, N, P]` and
 /// `[B, H, N, P]`.
 fn pass_on(chunks: Chunks, past: Tensor<4>, added: Tensor<4>, total: Tensor<3>) -> (Tensor<4>, Tensor<4>) {
-    let (Chunks { batch, count, .. }, shape) = (chunks, past.dims());
+    let Chunks { batch, count, .. } = chunks;
+    let shape = past.dims();
     let [_, heads, state, width] = shape;
     let first = past.reshape([batch, heads, 1, state * width]);
     let added: Tensor<4> = added.reshape([batch, count, heads, state * width]).swap_dims(1, 2);
@@ -130,19 +132,19 @@ mod tests {
         let inner = heads * width;
         let columns = heads * width + 2 * groups * state;
         let mut y = Vec::new();
-        for (mixed, step) in t[0].chunks(seq * columns).zip(t[1].chunks(seq * heads)) {
+        for (xbc, step) in t[0].chunks(seq * columns).zip(t[1].chunks(seq * heads)) {
             let mut h = vec![0.0; inner * state];
-            for (mixed, step) in mixed.chunks(columns).zip(step.chunks(heads)) {
+            for (xbc, step) in xbc.chunks(columns).zip(step.chunks(heads)) {
                 for head in 0..heads {
                     let group = head / (heads / groups);
                     let dt = (step[head] + t[2][head]).exp().ln_1p();
                     let kept = (-dt * t[3][head].exp()).exp();
                     for channel in head * width..(head + 1) * width {
-                        let x = mixed[channel];
+                        let x = xbc[channel];
                         let mut sum = t[4][head] * x;
                         for n in 0..state {
-                            let b = mixed[inner + group * state + n];
-                            let c = mixed[inner + (groups + group) * state + n];
+                            let b = xbc[inner + group * state + n];
+                            let c = xbc[inner + (groups + group) * state + n];
                             let h = &mut h[channel * state + n];
                             *h = kept * *h + dt * x * b;
                             sum += c * *h;
@@ -164,16 +166,16 @@ mod tests {
     fn inputs(sizes: StateSpace, batch: usize, seq: usize, t: &[Tensor<1>]) -> StateSpaceInputs {
         let shapes = shapes(sizes, batch, seq);
         StateSpaceInputs {
-            mixed: lift(&t[0], [batch, seq, shapes[0][2]]),
-            step: lift(&t[1], [batch, seq, sizes.heads]),
-            step_bias: t[2].clone(),
+            xbc: lift(&t[0], [batch, seq, shapes[0][2]]),
+            dt: lift(&t[1], [batch, seq, sizes.heads]),
+            dt_bias: t[2].clone(),
             a_log: t[3].clone(),
-            skip: t[4].clone(),
+            d: t[4].clone(),
         }
     }
 
     fn composed(sizes: StateSpace, inputs: StateSpaceInputs) -> Tensor<3> {
-        let start = sizes.start(&inputs.mixed);
+        let start = sizes.start(&inputs.xbc);
         sizes.extend(inputs, start).0
     }
 
@@ -221,7 +223,7 @@ mod tests {
         let seq = 21;
         let extreme = |t: &[Tensor<1>]| {
             let mut inputs = inputs(sizes, 1, seq, t);
-            inputs.step = inputs.step * 300.0;
+            inputs.dt = inputs.dt * 300.0;
             inputs
         };
         let want = |t: &[Vec<f64>]| {
@@ -241,20 +243,20 @@ mod tests {
         let device = Device::flex().autodiff();
         let full = |width, value: f32| Tensor::<3>::full([1, 20_000, width], value, &device).require_grad();
         let vector = |value: f32| Tensor::<1>::full([2], value, &device).require_grad();
-        let mixed = full(16, 1.0);
+        let xbc = full(16, 1.0);
         let a_log = vector(-6.0);
         let inputs = StateSpaceInputs {
-            mixed: mixed.clone(),
-            step: full(2, -3.0),
-            step_bias: vector(0.0),
+            xbc: xbc.clone(),
+            dt: full(2, -3.0),
+            dt_bias: vector(0.0),
             a_log: a_log.clone(),
-            skip: vector(1.0),
+            d: vector(1.0),
         };
         let y = sizes.forward(inputs);
         let gradients = y.clone().sum().backward();
         let host = |x: Vec<f32>| assert!(x.iter().all(|x| x.is_finite()));
         host(y.into_data().try_into_vec().unwrap());
-        host(mixed.grad(&gradients).unwrap().into_data().try_into_vec().unwrap());
+        host(xbc.grad(&gradients).unwrap().into_data().try_into_vec().unwrap());
         host(a_log.grad(&gradients).unwrap().into_data().try_into_vec().unwrap());
     }
 

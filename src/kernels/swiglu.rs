@@ -20,7 +20,8 @@ pub fn swiglu(x: Tensor<3>, gate: Tensor<2>, up: Tensor<2>, down: Tensor<2>) -> 
 fn kernel(x: &Tensor<3>, gate: &Tensor<2>, up: &Tensor<2>, down: &Tensor<2>) -> Option<Tensor<3>> {
     use super::flex::{SwiGlu, apply, input};
 
-    let (shape, [_, inner]) = (x.dims(), gate.dims());
+    let shape = x.dims();
+    let [_, inner] = gate.dims();
     let [batch, seq, width] = shape;
     let fits = [gate.dims(), up.dims(), down.dims()] == [[width, inner], [width, inner], [inner, width]];
     if !fits || batch * seq * width * inner == 0 {

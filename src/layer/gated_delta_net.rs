@@ -8,7 +8,7 @@ use burn::{
 
 use super::{
     LayerCache, Mixer, WeightInit,
-    recurrent::{RecurrentState, step_bias},
+    recurrent::{RecurrentState, dt_bias},
 };
 use crate::{
     dims::{DeltaRule, Dims},
@@ -20,17 +20,17 @@ use crate::{
 #[derive(Module, Debug)]
 pub struct GatedDeltaNetLayer {
     /// The projection to `q | k | v`: `[D, 2 K C + V P]`.
-    pub mixed: Linear,
+    pub qkv: Linear,
     /// The projection to the output gate `z`: `[D, V P]`.
     pub gate: Linear,
     /// The projection to `b`, whose sigmoid is beta: `[D, V]`.
-    pub strength: Linear,
+    pub beta: Linear,
     /// The projection to `a`, which sets the decay: `[D, V]`.
     pub decay: Linear,
     /// The convolution kernel: `[T, 2 K C + V P]`. The last entry applies to the current token.
     pub conv: Param<Tensor<2>>,
     /// The bias that is added to `a` before the softplus: `[V]`.
-    pub step_bias: Param<Tensor<1>>,
+    pub dt_bias: Param<Tensor<1>>,
     /// The logarithm of the decay rate of each head: `[V]`.
     pub a_log: Param<Tensor<1>>,
     /// The scale of the gated norm, shared by all heads: `[P]`.
@@ -54,14 +54,14 @@ impl GatedDeltaNetLayer {
     ) -> Self {
         let heads = rule.value_heads;
         let values = rule.value_heads * rule.value_width;
-        let mixed = 2 * rule.key_heads * rule.key_width + values;
+        let qkv = 2 * rule.key_heads * rule.key_width + values;
         Self {
-            mixed: init.linear(dims.d_model, mixed, device),
+            qkv: init.linear(dims.d_model, qkv, device),
             gate: init.linear(dims.d_model, values, device),
-            strength: init.linear(dims.d_model, heads, device),
+            beta: init.linear(dims.d_model, heads, device),
             decay: init.linear(dims.d_model, heads, device),
-            conv: init.conv(kernel_size, mixed, device),
-            step_bias: init.drawn([heads], step_bias, device),
+            conv: init.conv(kernel_size, qkv, device),
+            dt_bias: init.drawn([heads], dt_bias, device),
             a_log: init.drawn([heads], |unit| (16.0 * (1.0 - unit)).ln(), device),
             norm: init.constant([rule.value_width], 1.0, device),
             output: init.linear(values, dims.d_model, device),
@@ -76,12 +76,12 @@ impl GatedDeltaNetLayer {
     }
 
     /// Returns the inputs of the recurrence, from the tokens and the convolved projection.
-    fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> DeltaRuleInputs {
+    fn inputs(&self, x: &Tensor<3>, qkv: Tensor<3>) -> DeltaRuleInputs {
         DeltaRuleInputs {
-            mixed,
-            beta_logits: project(x.clone(), &self.strength),
+            qkv,
+            beta_logits: project(x.clone(), &self.beta),
             decay: project(x.clone(), &self.decay),
-            step_bias: self.step_bias.val(),
+            dt_bias: self.dt_bias.val(),
             a_log: self.a_log.val(),
         }
     }
@@ -94,8 +94,8 @@ impl GatedDeltaNetLayer {
 
 impl Mixer for GatedDeltaNetLayer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let mixed = conv_silu(project(x.clone(), &self.mixed), self.conv.val(), None);
-        let y = self.rule.forward(self.inputs(&x, mixed));
+        let qkv = conv_silu(project(x.clone(), &self.qkv), self.conv.val(), None);
+        let y = self.rule.forward(self.inputs(&x, qkv));
         self.finish(x, y)
     }
 
@@ -103,8 +103,8 @@ impl Mixer for GatedDeltaNetLayer {
         let weight = self.conv.val();
         let start = || RecurrentState { window: ConvWindow::empty(&x, weight.dims()), state: self.rule.start(&x) };
         let y = memory.advance(start, |memory| {
-            let mixed = memory.window.silu(project(x.clone(), &self.mixed), weight.clone(), None);
-            let (y, state) = self.rule.extend(self.inputs(&x, mixed), memory.state.clone());
+            let qkv = memory.window.silu(project(x.clone(), &self.qkv), weight.clone(), None);
+            let (y, state) = self.rule.extend(self.inputs(&x, qkv), memory.state.clone());
             memory.state = state;
             y
         });

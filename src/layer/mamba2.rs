@@ -8,7 +8,7 @@ use burn::{
 
 use super::{
     LayerCache, Mixer, WeightInit,
-    recurrent::{RecurrentState, step_bias},
+    recurrent::{RecurrentState, dt_bias},
 };
 use crate::{
     dims::{Dims, Mamba2Norm, MambaForm, StateSpace, StepLimits},
@@ -22,19 +22,19 @@ pub struct Mamba2Layer {
     /// The projection to the output gate `z`: `[D, H P]`.
     pub gate: Linear,
     /// The projection to `x | B | C`: `[D, H P + 2 G N]`.
-    pub mixed: Linear,
+    pub xbc: Linear,
     /// The projection to `dt`: `[D, H]`.
-    pub step: Linear,
+    pub dt: Linear,
     /// The convolution kernel: `[K, H P + 2 G N]`. The last entry applies to the current token.
     pub conv: Param<Tensor<2>>,
     /// The bias of the convolution, if it has one: `[H P + 2 G N]`.
     pub conv_bias: Option<Param<Tensor<1>>>,
     /// The bias that is added to `dt` before the softplus: `[H]`.
-    pub step_bias: Param<Tensor<1>>,
+    pub dt_bias: Param<Tensor<1>>,
     /// `ln(-A)`: `[H]`.
     pub a_log: Param<Tensor<1>>,
     /// The skip connection, `D` in the paper: `[H]`.
-    pub skip: Param<Tensor<1>>,
+    pub d: Param<Tensor<1>>,
     /// The scale of the gated norm: `[H P]`.
     pub norm: Param<Tensor<1>>,
     /// The output projection: `[H P, D]`.
@@ -52,7 +52,7 @@ impl Mamba2Layer {
     /// Draws the weights, in the order of the fields.
     pub(crate) fn new(form: MambaForm, dims: &Dims, scan: StateSpace, init: &mut WeightInit, device: &Device) -> Self {
         let inner = scan.heads * scan.width;
-        let mixed = inner + 2 * scan.groups * scan.state;
+        let xbc = inner + 2 * scan.groups * scan.state;
         let group = inner / scan.groups;
         let (gate, width) = match form.norm {
             Mamba2Norm::Groups => (Gate::BeforeNorm, group),
@@ -65,13 +65,13 @@ impl Mamba2Layer {
         };
         Self {
             gate: linear(init, dims.d_model, inner),
-            mixed: linear(init, dims.d_model, mixed),
-            step: linear(init, dims.d_model, scan.heads),
-            conv: init.conv(form.kernel_size, mixed, device),
-            conv_bias: form.conv_bias.then(|| init.constant([mixed], 0.0, device)),
-            step_bias: init.drawn([scan.heads], step_bias, device),
+            xbc: linear(init, dims.d_model, xbc),
+            dt: linear(init, dims.d_model, scan.heads),
+            conv: init.conv(form.kernel_size, xbc, device),
+            conv_bias: form.conv_bias.then(|| init.constant([xbc], 0.0, device)),
+            dt_bias: init.drawn([scan.heads], dt_bias, device),
             a_log: init.drawn([scan.heads], |unit| (1.0 + 15.0 * unit).ln(), device),
-            skip: init.constant([scan.heads], 1.0, device),
+            d: init.constant([scan.heads], 1.0, device),
             norm: init.constant([inner], 1.0, device),
             output: linear(init, inner, dims.d_model),
             scan,
@@ -86,15 +86,15 @@ impl Mamba2Layer {
     }
 
     /// Returns the inputs of the recurrence, from the tokens and the convolved projection.
-    fn inputs(&self, x: &Tensor<3>, mixed: Tensor<3>) -> StateSpaceInputs {
-        let step_bias = self.step_bias.val();
-        let mut step = project(x.clone(), &self.step);
+    fn inputs(&self, x: &Tensor<3>, xbc: Tensor<3>) -> StateSpaceInputs {
+        let dt_bias = self.dt_bias.val();
+        let mut dt = project(x.clone(), &self.dt);
         if let Some([least, most]) = self.bounds {
             // The softplus is increasing, so bounding its argument bounds its value.
-            let bias: Tensor<3> = step_bias.clone().unsqueeze();
-            step = (step + bias.clone()).clamp(least, most) - bias;
+            let bias: Tensor<3> = dt_bias.clone().unsqueeze();
+            dt = (dt + bias.clone()).clamp(least, most) - bias;
         }
-        StateSpaceInputs { mixed, step, step_bias, a_log: self.a_log.val(), skip: self.skip.val() }
+        StateSpaceInputs { xbc, dt, dt_bias, a_log: self.a_log.val(), d: self.d.val() }
     }
 
     fn conv_bias(&self) -> Option<Tensor<1>> {
@@ -115,8 +115,8 @@ fn before_softplus(value: f64) -> f64 {
 
 impl Mixer for Mamba2Layer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let mixed = conv_silu(project(x.clone(), &self.mixed), self.conv.val(), self.conv_bias());
-        let y = self.scan.forward(self.inputs(&x, mixed));
+        let xbc = conv_silu(project(x.clone(), &self.xbc), self.conv.val(), self.conv_bias());
+        let y = self.scan.forward(self.inputs(&x, xbc));
         self.finish(x, y)
     }
 
@@ -124,9 +124,9 @@ impl Mixer for Mamba2Layer {
         let weight = self.conv.val();
         let start = || RecurrentState { window: ConvWindow::empty(&x, weight.dims()), state: self.scan.start(&x) };
         let y = memory.advance(start, |memory| {
-            let mixed = project(x.clone(), &self.mixed);
-            let mixed = memory.window.silu(mixed, weight.clone(), self.conv_bias());
-            let (y, state) = self.scan.extend(self.inputs(&x, mixed), memory.state.clone());
+            let xbc = project(x.clone(), &self.xbc);
+            let xbc = memory.window.silu(xbc, weight.clone(), self.conv_bias());
+            let (y, state) = self.scan.extend(self.inputs(&x, xbc), memory.state.clone());
             memory.state = state;
             y
         });

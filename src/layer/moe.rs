@@ -193,7 +193,8 @@ impl<E: ExpertLayer> MoeLayer<E> {
         let device = x.device();
         let x: Tensor<2> = x.reshape([tokens, width]);
         let indices = |values: Vec<usize>| {
-            let (values, length): (Vec<i32>, _) = (values.iter().map(|&value| value as i32).collect(), values.len());
+            let length = values.len();
+            let values: Vec<i32> = values.iter().map(|&value| value as i32).collect();
             Tensor::<1, Int>::from_data(TensorData::new(values, [length]), &device)
         };
         // The choices, numbered token by token, sorted by expert.

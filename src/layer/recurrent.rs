@@ -21,7 +21,7 @@ impl LayerState for RecurrentState {
 
 /// Returns a bias whose softplus is a step size between 0.001 and 0.1. The step size is log-uniform if `unit` is
 /// uniform on [0, 1), as in the reference implementation of Mamba-2.
-pub(super) fn step_bias(unit: f64) -> f64 {
+pub(super) fn dt_bias(unit: f64) -> f64 {
     const RANGE: [f64; 2] = [1e-3, 1e-1];
     let dt = RANGE[0] * (RANGE[1] / RANGE[0]).powf(unit);
     // The inverse of `ln(1 + e^x)`.

@@ -28,7 +28,7 @@ const DECODER_STD: f64 = 0.02;
 #[derive(Module, Debug)]
 pub struct AutoEncoder {
     /// The embedding and the layers.
-    pub trunk: Backbone,
+    pub backbone: Backbone,
     /// The two decoder stages.
     pub decoder: Vec<DecoderStage>,
     /// The norm before the head.
@@ -65,7 +65,7 @@ impl AutoEncoder {
         if width < 4 || !width.is_multiple_of(2) {
             return Err(BuildError::PositionCode(width));
         }
-        let trunk = Backbone::new(spec, primitives, seed, device)?;
+        let backbone = Backbone::new(spec, primitives, seed, device)?;
         let decoder = (0..2)
             .map(|stage| DecoderStage {
                 norm: RmsNorm::new(width, epsilon, device),
@@ -79,12 +79,12 @@ impl AutoEncoder {
             device,
         );
         let norm = RmsNorm::new(width, epsilon, device);
-        Ok(Self { trunk, decoder, norm, head, positions: PositionTables::default() })
+        Ok(Self { backbone, decoder, norm, head, positions: PositionTables::default() })
     }
 
     /// Returns the logits of the reconstructed token at every position. `tokens`: `[B, S]` to `[B, S, V]`.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.decode(self.trunk.forward(tokens))
+        self.decode(self.backbone.forward(tokens))
     }
 
     /// Decodes the last position. `x`: `[B, S, D]` to `[B, S, V]`.
@@ -100,7 +100,7 @@ impl AutoEncoder {
 
 impl Network for AutoEncoder {
     fn vocab_size(&self) -> usize {
-        self.trunk.vocab_size()
+        self.backbone.vocab_size()
     }
 
     fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
@@ -108,7 +108,7 @@ impl Network for AutoEncoder {
     }
 
     fn logits_and_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
-        let (x, aux_loss) = self.trunk.forward_with_aux_loss(tokens);
+        let (x, aux_loss) = self.backbone.forward_with_aux_loss(tokens);
         (self.decode(x), aux_loss)
     }
 }

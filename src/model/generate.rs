@@ -123,7 +123,7 @@ impl HybridLm {
     /// invalid.
     pub fn generate(&self, prompt: &[u32], sampling: Sampling, rng: Rng) -> Result<Continuation<'_>, GenerateError> {
         sampling.validate()?;
-        let vocab_size = self.trunk.vocab_size();
+        let vocab_size = self.backbone.vocab_size();
         if let Some(&token) = prompt.iter().find(|&&token| token as usize >= vocab_size) {
             return Err(GenerateError::UnknownToken { token, vocab_size });
         }
@@ -143,7 +143,7 @@ impl Iterator for Continuation<'_> {
             return None;
         }
         let count = unread.len();
-        let device = self.model.trunk.embedding.device();
+        let device = self.model.backbone.embedding.device();
         let ids: Vec<i64> = unread.into_iter().map(i64::from).collect();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, count]), &device);
         let scores = self.model.decode_last(tokens, &mut self.cache);

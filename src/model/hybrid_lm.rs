@@ -20,7 +20,7 @@ use crate::{
 #[derive(Module, Debug)]
 pub struct HybridLm {
     /// The embedding and the layers.
-    pub trunk: Backbone,
+    pub backbone: Backbone,
     /// The norm before the head.
     pub norm: RmsNorm,
     /// The output head: `[D, V]`. `None` if the head shares the embedding's weights.
@@ -37,7 +37,7 @@ impl HybridLm {
     /// Returns a [`BuildError`] if the spec is empty, inconsistent or too large for this machine, or if a primitive is
     /// missing or cannot build its layer.
     pub fn new(spec: &ModelSpec, primitives: &Primitives, seed: Seed, device: &Device) -> Result<Self, BuildError> {
-        let trunk = Backbone::new(spec, primitives, seed, device)?;
+        let backbone = Backbone::new(spec, primitives, seed, device)?;
         let width = spec.dims.d_model;
         let vocab = spec.vocab_size;
         let mut init = WeightInit::new(spec.init, seed.rng("init/head", 0));
@@ -46,13 +46,13 @@ impl HybridLm {
             (false, true) => Some(init.linear_with_bias(width, vocab, device)),
             (false, false) => Some(init.linear(width, vocab, device)),
         };
-        Ok(Self { trunk, norm: RmsNorm::new(width, spec.dims.norm_eps, device), head })
+        Ok(Self { backbone, norm: RmsNorm::new(width, spec.dims.norm_eps, device), head })
     }
 
     /// Returns the logits of the next token. `tokens`: `[B, S]` to `[B, S, V]`. Position `s` depends on tokens `0..=s`
     /// only.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.score(self.trunk.forward(tokens))
+        self.score(self.backbone.forward(tokens))
     }
 
     /// Returns the logits of the next token after each of `tokens`, which continue the sequences in `cache`, and
@@ -60,12 +60,12 @@ impl HybridLm {
     ///
     /// The logits equal those of [`forward`](Self::forward) up to rounding, however a sequence is divided into calls.
     pub fn decode(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
-        self.score(self.trunk.decode(tokens, cache))
+        self.score(self.backbone.decode(tokens, cache))
     }
 
     /// Like [`decode`](Self::decode), but returns only the logits after the last token: `[B, S]` to `[B, 1, V]`.
     pub(crate) fn decode_last(&self, tokens: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
-        let x = self.trunk.decode(tokens, cache);
+        let x = self.backbone.decode(tokens, cache);
         let [batch, seq, width] = x.dims();
         self.score(x.slice([0..batch, seq.saturating_sub(1)..seq, 0..width]))
     }
@@ -75,14 +75,14 @@ impl HybridLm {
         let x = self.norm.forward(x);
         match &self.head {
             Some(head) => project(x, head),
-            None => linear_transposed(x, self.trunk.embedding.val()),
+            None => linear_transposed(x, self.backbone.embedding.val()),
         }
     }
 }
 
 impl Network for HybridLm {
     fn vocab_size(&self) -> usize {
-        self.trunk.vocab_size()
+        self.backbone.vocab_size()
     }
 
     fn logits(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
@@ -90,7 +90,7 @@ impl Network for HybridLm {
     }
 
     fn logits_and_aux_loss(&self, tokens: Tensor<2, Int>) -> (Tensor<3>, Option<Tensor<1>>) {
-        let (x, aux_loss) = self.trunk.forward_with_aux_loss(tokens);
+        let (x, aux_loss) = self.backbone.forward_with_aux_loss(tokens);
         (self.score(x), aux_loss)
     }
 }

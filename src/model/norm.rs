@@ -48,7 +48,8 @@ mod tests {
         };
         let ours = RmsNorm::new(5, 1e-2, &device);
         let burns = RmsNormConfig::new(5).with_epsilon(1e-2).init(&device);
-        let (got, want) = (run(&|x| ours.forward(x)), run(&|x| burns.forward(x)));
+        let got = run(&|x| ours.forward(x));
+        let want = run(&|x| burns.forward(x));
         for (got, want) in got.iter().zip(&want) {
             got.assert_approx_eq::<f32>(want, Tolerance::absolute(1e-6));
         }

@@ -54,13 +54,13 @@ mod tests {
     };
 
     #[test]
-    fn a_merged_architecture_that_the_searcher_repeats_counts_as_its_own_trial() {
+    fn a_aggregated_architecture_that_the_searcher_repeats_counts_as_its_own_trial() {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2).unwrap();
         let goal = Goal::default().and(Objective::minimize(Measure::cost("cache"))).unwrap();
         let cache = |architecture: &Architecture| architecture.count(Symbol::ATTENTION) as f64;
         let mut study = Study::new(space, goal).with_costs(Arc::new(FnCost::new("cache", "", cache))).unwrap();
         for (text, score, origin) in
-            [("AM", 0.9, Origin::Merged), ("MM", 0.1, Origin::Searcher), ("AM", 0.3, Origin::Searcher)]
+            [("AM", 0.9, Origin::Aggregated), ("MM", 0.1, Origin::Searcher), ("AM", 0.3, Origin::Searcher)]
         {
             let id = study.next_id();
             let architecture: Architecture = text.parse().unwrap();

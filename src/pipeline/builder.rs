@@ -59,7 +59,7 @@ pub(super) struct Options {
     pub time: Option<Duration>,
     pub workers: usize,
     pub eager: bool,
-    pub evaluate_merged: bool,
+    pub evaluate_aggregated: bool,
     pub max_attempts: u32,
     pub stopping: Option<Box<dyn Pruner>>,
     pub racing: Option<Racing>,
@@ -93,7 +93,7 @@ impl<E: Evaluator> Pipeline<E> {
                 time: None,
                 workers: 1,
                 eager: false,
-                evaluate_merged: false,
+                evaluate_aggregated: false,
                 max_attempts: 3,
                 stopping: None,
                 racing: None,
@@ -124,7 +124,7 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }
 
-    /// Sets the extrapolator, which scales the merged architecture to the target.
+    /// Sets the extrapolator, which scales the aggregated architecture to the target.
     #[must_use]
     pub fn extrapolator<T: Extrapolator>(self, extrapolator: T) -> Pipeline<E, S, A, T> {
         let Self { primitives, evaluator, searcher, aggregator, options, .. } = self;
@@ -193,13 +193,13 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         self
     }
 
-    /// Evaluates the merged architecture if no trial has done so, since it can be worse than the best trial.
+    /// Evaluates the aggregated architecture if no trial has done so, since it can be worse than the best trial.
     ///
     /// This is one trial beyond the budget. It does not change which architecture is returned. It is skipped if the
     /// time limit is reached.
     #[must_use]
-    pub fn evaluate_merged(mut self) -> Self {
-        self.options.evaluate_merged = true;
+    pub fn evaluate_aggregated(mut self) -> Self {
+        self.options.evaluate_aggregated = true;
         self
     }
 

@@ -208,7 +208,8 @@ fn failed(study: &Study) -> String {
 
 /// Counts the queued trials by reason and the running ones by node: `, 3 queued (Resources), running n1 ×2 n2 ×1`.
 fn where_they_are(places: &BTreeMap<TrialId, Location>) -> String {
-    let (mut reasons, mut nodes) = (BTreeMap::<&str, usize>::new(), BTreeMap::<&str, usize>::new());
+    let mut reasons = BTreeMap::<&str, usize>::new();
+    let mut nodes = BTreeMap::<&str, usize>::new();
     for place in places.values() {
         match place {
             Location::Queued(reason) => *reasons.entry(reason).or_default() += 1,
@@ -236,8 +237,8 @@ fn outcome(event: &Event, study: &Study) -> Option<String> {
         TrialState::Failed(failure) => format!("failed, {}", failure.reason),
         TrialState::Invalid { reason, .. } => format!("excluded, {reason}"),
     };
-    let merged = if trial.origin == Origin::Merged { "the merged architecture, " } else { "" };
-    Some(text::line(&format!("{merged}{} {}: {text}", trial.id, trial.architecture)))
+    let aggregated = if trial.origin == Origin::Aggregated { "the aggregated architecture, " } else { "" };
+    Some(text::line(&format!("{aggregated}{} {}: {text}", trial.id, trial.architecture)))
 }
 
 #[cfg(test)]
@@ -318,12 +319,12 @@ mod tests {
     }
 
     #[test]
-    fn merged_and_invalid_trials_do_not_count_and_small_spaces_end_the_search() {
+    fn aggregated_and_invalid_trials_do_not_count_and_small_spaces_end_the_search() {
         let mut study =
             Study::new(SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2).unwrap(), Goal::default());
         let mut bar = ProgressBar::new();
         let mut events = Vec::new();
-        for (index, origin) in [(0, Origin::Searcher), (1, Origin::Searcher), (2, Origin::Merged)] {
+        for (index, origin) in [(0, Origin::Searcher), (1, Origin::Searcher), (2, Origin::Aggregated)] {
             let id = TrialId(index);
             let architecture = study.space().nth(u128::from(index)).unwrap();
             events.push(Event::Proposed { id, architecture, seed: Seed(0), origin });
@@ -335,7 +336,7 @@ mod tests {
             bar.event(&event, &study);
         }
         let ended = |id| outcome(&Event::Invalidated { id: TrialId(id), reason: "a broken node".into() }, &study);
-        assert_eq!(ended(2).unwrap(), "the merged architecture, trial 2 1M+1A: 0.5000 in 0.0 s");
+        assert_eq!(ended(2).unwrap(), "the aggregated architecture, trial 2 1M+1A: 0.5000 in 0.0 s");
         assert_eq!(ended(1).unwrap(), "trial 1 1A+1M: excluded, a broken node");
         // The search has not said yet how many trials there are to be.
         assert_eq!(bar.bar.prefix(), "");

@@ -29,9 +29,9 @@ pub struct Found {
     pub setup: Setup,
     /// All trials.
     pub study: Study,
-    /// The small architecture, merged from the best trials.
+    /// The small architecture, aggregated from the best trials.
     pub aggregated: Architecture,
-    /// The number of trials that were merged, if the aggregator reports it.
+    /// The number of trials that were aggregated, if the aggregator reports it.
     pub voters: Option<usize>,
     /// The model at the target's size, ready to be built.
     pub target: ModelSpec,
@@ -43,8 +43,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// Returns remarks on the result for the user: whether the merged architecture or the best trial is better, whether
-    /// only one or two trials were merged, and whether the model misses the target's size.
+    /// Returns remarks on the result for the user: whether the aggregated architecture or the best trial is better, whether
+    /// only one or two trials were aggregated, and whether the model misses the target's size.
     pub fn notices(&self, target: &Target, primitives: &Primitives) -> Vec<String> {
         let few = self.voters.and_then(few_voters);
         let size = size_notice(&self.target, target, primitives).map(|words| format!("at full size, {words}"));
@@ -98,7 +98,7 @@ where
         let trials = options.trials;
         let write_timeout = options.write_timeout;
         let eager = options.eager;
-        let evaluate_merged = options.evaluate_merged;
+        let evaluate_aggregated = options.evaluate_aggregated;
         let workers = options.workers;
         let executor = options.executor.take();
         let cancel = options.cancel.clone();
@@ -117,8 +117,8 @@ where
         session.watch(|observer, study| observer.started(&setup, study, trials));
         let mut run = Run { session, executor, running: 0, trials, deadline, cancel, write_timeout };
         let mut outcome = run.drive();
-        if evaluate_merged && outcome.is_ok() {
-            outcome = run.evaluate_merged(&aggregator);
+        if evaluate_aggregated && outcome.is_ok() {
+            outcome = run.evaluate_aggregated(&aggregator);
         }
         let outcome = outcome.map_err(|error| run.explained(error));
         run.session.watch(|observer, study| observer.finished(study));
@@ -134,11 +134,11 @@ fn lacks_score(study: &Study, architecture: &Architecture) -> bool {
     trials.all(|trial| trial.report().is_some_and(|report| report.raced.is_some()))
 }
 
-/// Returns the merged architecture, or the best trial if the merged one exceeds the goal's bounds on known costs.
-fn allowed(study: &Study, merged: Architecture) -> Architecture {
-    match study.admits(&merged) {
-        true => merged,
-        false => study.pooled().best().map_or(merged, |best| best.trial.architecture.clone()),
+/// Returns the aggregated architecture, or the best trial if the aggregated one exceeds the goal's bounds on known costs.
+fn allowed(study: &Study, aggregated: Architecture) -> Architecture {
+    match study.admits(&aggregated) {
+        true => aggregated,
+        false => study.pooled().best().map_or(aggregated, |best| best.trial.architecture.clone()),
     }
 }
 
@@ -230,21 +230,23 @@ impl<S: Searcher> Run<S> {
         }
     }
 
-    /// Evaluates the merged architecture if it has not been tried. Without time left, this is skipped: a resumed search
+    /// Evaluates the aggregated architecture if it has not been tried. Without time left, this is skipped: a resumed search
     /// may still add trials, and merges then.
-    fn evaluate_merged(&mut self, aggregator: &impl Aggregator) -> Result<(), PipelineError> {
+    fn evaluate_aggregated(&mut self, aggregator: &impl Aggregator) -> Result<(), PipelineError> {
         if !self.in_time() {
             return Ok(());
         }
         let study = self.session.study();
         // If merging fails here, the caller gets the error when it merges.
-        let merged = within_bounds(&study.searched())
+        let aggregated = within_bounds(&study.searched())
             .ok()
             .and_then(|within| Some(allowed(&within, aggregator.aggregate(&within).ok()?)));
-        let Some(merged) = merged.filter(|merged| study.space().contains(merged) && lacks_score(study, merged)) else {
+        let Some(aggregated) =
+            aggregated.filter(|aggregated| study.space().contains(aggregated) && lacks_score(study, aggregated))
+        else {
             return Ok(());
         };
-        self.retrying(|session| session.add_merged(merged.clone()))?;
+        self.retrying(|session| session.add_aggregated(aggregated.clone()))?;
         self.drive()
     }
 
@@ -356,7 +358,7 @@ mod tests {
         });
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 6).unwrap();
         let pipeline = Pipeline::new(&Primitives::standard(), space, evaluator).searcher(RandomSearch);
-        pipeline.aggregator(Unseen).trials(8).evaluate_merged()
+        pipeline.aggregator(Unseen).trials(8).evaluate_aggregated()
     }
 
     fn origins(journal: &Path) -> Vec<Origin> {
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_merged_is_evaluated_once_wherever_the_search_stops() {
+    fn what_was_aggregated_is_evaluated_once_wherever_the_search_stops() {
         for workers in [1, 3] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("journal.jsonl");
@@ -372,15 +374,15 @@ mod tests {
             let search = || pipeline(&evaluations).workers(workers);
             let found = search().journal(&path).run(&Target::llama_1b()).unwrap();
             assert_eq!((found.study.valid_trials(), found.study.trials().len()), (8, 9));
-            let merged = found.study.trials().last().unwrap();
-            assert_eq!((&merged.architecture, merged.origin), (&found.aggregated, Origin::Merged));
-            assert!(matches!(merged.state, TrialState::Completed(_)));
+            let aggregated = found.study.trials().last().unwrap();
+            assert_eq!((&aggregated.architecture, aggregated.origin), (&found.aggregated, Origin::Aggregated));
+            assert!(matches!(aggregated.state, TrialState::Completed(_)));
             // The same call again evaluates nothing.
             assert_eq!(search().journal(&path).run(&Target::llama_1b()).unwrap().study, found.study);
             assert_eq!(evaluations.load(Ordering::Relaxed), 9);
             let folder = tempfile::tempdir().unwrap();
             testkit::pipeline::check(search, &Target::llama_1b(), folder.path()).unwrap();
-            // A larger budget continues the search and keeps what was merged before.
+            // A larger budget continues the search and keeps what was aggregated before.
             let more = search().trials(12).journal(&path).run(&Target::llama_1b()).unwrap().study;
             assert_eq!((&more.trials()[..9], more.valid_trials()), (found.study.trials(), 12));
         }
@@ -398,7 +400,7 @@ mod tests {
         assert_eq!(origins(&path).len(), before);
         pipeline(&evaluations).journal(&path).run(&target).unwrap();
         let origins = origins(&path);
-        assert_eq!(origins[8..], [Origin::Merged]);
+        assert_eq!(origins[8..], [Origin::Aggregated]);
         assert!(origins[..8].iter().all(|&origin| origin == Origin::Searcher));
     }
 }

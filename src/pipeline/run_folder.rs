@@ -48,11 +48,11 @@ pub struct RunFolder {
 /// The contents of `architecture.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The small architecture, merged from the best trials.
+    /// The small architecture, aggregated from the best trials.
     pub architecture: Architecture,
     /// The same, as one letter per layer.
     pub layers: String,
-    /// The fingerprint of the aggregator that merged it.
+    /// The fingerprint of the aggregator that aggregated it.
     pub aggregator: String,
     /// The fingerprint of the extrapolator that scaled it; absent in files of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -330,13 +330,13 @@ impl<S: Searcher> Session<S> {
         Ok(id)
     }
 
-    /// Adds a merged architecture. It is handed out before the searcher is asked again and does not count against the
+    /// Adds a aggregated architecture. It is handed out before the searcher is asked again and does not count against the
     /// budget.
     ///
     /// # Errors
     /// See [`add`](Self::add).
-    pub fn add_merged(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
-        let id = self.submit(architecture, Origin::Merged)?;
+    pub fn add_aggregated(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
+        let id = self.submit(architecture, Origin::Aggregated)?;
         self.queue.push_back(id);
         Ok(id)
     }

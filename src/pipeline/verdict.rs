@@ -1,4 +1,4 @@
-//! Remarks on a merged architecture.
+//! Remarks on a aggregated architecture.
 
 use crate::{
     space::Architecture,
@@ -6,34 +6,36 @@ use crate::{
     text::number,
 };
 
-/// Says whether the merged architecture or the best trial is better, and whether the difference is significant. Each is
+/// Says whether the aggregated architecture or the best trial is better, and whether the difference is significant. Each is
 /// judged by the mean of all its evaluations.
-pub(crate) fn verdict(study: &Study, merged: &Architecture) -> Option<String> {
+pub(crate) fn verdict(study: &Study, aggregated: &Architecture) -> Option<String> {
     let pooled = study.pooled();
     let best = pooled.best()?;
-    let seen = pooled.observations().find(|seen| seen.trial.architecture == *merged);
+    let seen = pooled.observations().find(|seen| seen.trial.architecture == *aggregated);
     let best_text = &best.trial.architecture;
     let Some(seen) = seen else {
-        let failed = |trial: &Trial| trial.architecture == *merged && matches!(trial.state, TrialState::Failed(_));
+        let failed = |trial: &Trial| trial.architecture == *aggregated && matches!(trial.state, TrialState::Failed(_));
         let failed = study.candidates().any(failed);
         let why = if failed { "has no score, because its trial failed" } else { "was not evaluated" };
         return Some(format!(
-            "the merged architecture {merged} {why}: it may be worse than the best trial, {best_text}"
+            "the aggregated architecture {aggregated} {why}: it may be worse than the best trial, {best_text}"
         ));
     };
     if seen.report.excess(study.goal()) > 0.0 {
         let goal = study.goal();
         return Some(format!(
-            "the merged architecture {merged} is beyond the bounds of the goal ({goal}), unlike the best trial, \
+            "the aggregated architecture {aggregated} is beyond the bounds of the goal ({goal}), unlike the best trial, \
              {best_text}"
         ));
     }
     if seen.trial.architecture == *best_text {
-        return Some(format!("the merged architecture {merged} is also the best trial"));
+        return Some(format!("the aggregated architecture {aggregated} is also the best trial"));
     }
     let difference = seen.value - best.value;
     if difference == 0.0 {
-        return Some(format!("the merged architecture {merged} scores the same as the best trial, {best_text}"));
+        return Some(format!(
+            "the aggregated architecture {aggregated} scores the same as the best trial, {best_text}"
+        ));
     }
     let word = if difference > 0.0 { "better" } else { "worse" };
     let by = number(difference.abs(), 4);
@@ -45,14 +47,16 @@ pub(crate) fn verdict(study: &Study, merged: &Architecture) -> Option<String> {
         }
         _ => "at least one was measured only once, so the error is not known".into(),
     };
-    Some(format!("the merged architecture {merged} is {word} than the best trial, {best_text}, by {by}: {error}"))
+    Some(format!(
+        "the aggregated architecture {aggregated} is {word} than the best trial, {best_text}, by {by}: {error}"
+    ))
 }
 
-/// Returns a warning if only one or two trials were merged.
+/// Returns a warning if only one or two trials were aggregated.
 pub(crate) fn few_voters(voters: usize) -> Option<String> {
     match voters {
-        1 => Some("the merged architecture comes from a single trial, whose score may have been lucky".into()),
-        2 => Some("the merged architecture comes from only two trials, too few for a vote".into()),
+        1 => Some("the aggregated architecture comes from a single trial, whose score may have been lucky".into()),
+        2 => Some("the aggregated architecture comes from only two trials, too few for a vote".into()),
         _ => None,
     }
 }
@@ -71,17 +75,17 @@ mod tests {
     fn the_better_one_is_named_with_the_error() {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 3).unwrap();
         let mut study = Study::new(space, Goal::default());
-        let merged: Architecture = "AAM".parse().unwrap();
-        assert_eq!(verdict(&study, &merged), None);
+        let aggregated: Architecture = "AAM".parse().unwrap();
+        assert_eq!(verdict(&study, &aggregated), None);
         for (text, accuracy, standard_error) in
             [("AMM", 0.9, None), ("AAM", 0.3, Some(0.01)), ("MMM", 0.31, Some(0.01)), ("AMM", 0.1, None)]
         {
             let id = study.next_id();
             let architecture = text.parse().unwrap();
             let report = Report { standard_error, ..Report::score("accuracy", accuracy) };
-            study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Merged }).unwrap();
+            study.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Aggregated }).unwrap();
             study.apply(Event::Completed { id, report }).unwrap();
-            let text = verdict(&study, &merged).unwrap();
+            let text = verdict(&study, &aggregated).unwrap();
             let part =
                 ["was not evaluated", "error is not known", "error is not known", "within two standard"][id.0 as usize];
             assert!(text.contains(part), "{text}");
@@ -92,24 +96,24 @@ mod tests {
         for text in ["MMM", "AAM"] {
             let id = tied.next_id();
             let architecture = text.parse().unwrap();
-            tied.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Merged }).unwrap();
+            tied.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Aggregated }).unwrap();
             tied.apply(Event::Completed { id, report: Report::score("accuracy", 0.5) }).unwrap();
         }
-        let same = verdict(&tied, &merged).unwrap();
+        let same = verdict(&tied, &aggregated).unwrap();
         assert!(same.contains("scores the same as the best trial, 3M"), "{same}");
         let bounded = Goal::default().at_most(Measure::score("accuracy"), 0.5).unwrap();
         let mut beyond = Study::new(study.space().clone(), bounded);
         for (text, accuracy) in [("AAM", 0.9), ("MMM", 0.3)] {
             let id = beyond.next_id();
             let architecture = text.parse().unwrap();
-            beyond.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Merged }).unwrap();
+            beyond.apply(Event::Proposed { id, architecture, seed: Seed(0), origin: Origin::Aggregated }).unwrap();
             beyond.apply(Event::Completed { id, report: Report::score("accuracy", accuracy) }).unwrap();
         }
-        assert!(verdict(&beyond, &merged).unwrap().contains("beyond the bounds"));
+        assert!(verdict(&beyond, &aggregated).unwrap().contains("beyond the bounds"));
         let id = beyond.next_id();
         let architecture: Architecture = "MMA".parse().unwrap();
         let proposed =
-            Event::Proposed { id, architecture: architecture.clone(), seed: Seed(0), origin: Origin::Merged };
+            Event::Proposed { id, architecture: architecture.clone(), seed: Seed(0), origin: Origin::Aggregated };
         beyond.apply(proposed).unwrap();
         let failure = Failure { kind: FailureKind::Stopped, reason: "behind".into() };
         beyond.apply(Event::Failed { id, failure }).unwrap();

@@ -120,15 +120,15 @@ pub(super) fn load<N: Network>(
     let file = path.join(STATE);
     let text = limits::read(&file, limits::MAX_DESCRIPTION).map_err(PretrainError::io(&file))?;
     let damaged = |reason: String| PretrainError::Damaged { path: path.into(), reason };
-    let state: State = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    let mut state: State = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
     let model = weights::load(model, &path.join(MODEL))?;
     let mut tensors = weights::read(&path.join(OPTIMIZER))?;
     let mut optimizer = config.init();
     for Parameter { name, id, shape, .. } in weights::parameters(&model) {
         let count = shape.iter().product();
-        let Some(&steps) = state.optimizer_steps.get(&name) else { continue };
+        let Some(steps) = weights::take(&mut state.optimizer_steps, &name) else { continue };
         let mut mean = |suffix: &str| {
-            let data = tensors.remove(&format!("{name}{suffix}"));
+            let data = weights::take(&mut tensors, &format!("{name}{suffix}"));
             let data = data.filter(|data| (data.shape().to_vec(), data.dtype()) == (vec![count], DType::F32));
             data.ok_or_else(|| damaged(format!("{OPTIMIZER} has no {name}{suffix} of {count} numbers")))
         };

@@ -23,6 +23,7 @@ use crate::{
     model::{HybridLm, ModelSpec},
     primitive::{PrimitiveId, Primitives, Symbol},
     train::{Outcome, Progress, Step, TokenBatch, TrainError, Trainer, check_device},
+    weights::earlier_name,
 };
 
 /// Pre-trains one model on one corpus in one folder. If the run was stopped, running it again resumes it.
@@ -42,7 +43,7 @@ pub(crate) struct Distil {
     pub start: HybridLm,
     /// The teacher, whose next-token distributions the model learns.
     pub teacher: HybridLm,
-    /// Path prefixes of the parameters to train, such as `trunk.layers.3.`. If empty, all parameters are trained.
+    /// Path prefixes of the parameters to train, such as `backbone.layers.3.`. If empty, all parameters are trained.
     pub trained: Vec<String>,
     /// Identifies start and teacher. A run resumes only with the same fingerprint.
     pub fingerprint: String,
@@ -114,7 +115,8 @@ impl Pretrainer {
     /// losses are then divergences from the teacher. The validation does not change.
     #[must_use]
     pub(crate) fn distil(mut self, distil: Distil) -> Self {
-        self.setup.distillation = Some(format!("{}, trained {:?}", distil.fingerprint, distil.trained));
+        let trained: Vec<String> = distil.trained.iter().map(|path| earlier_name(path)).collect();
+        self.setup.distillation = Some(format!("{}, trained {trained:?}", distil.fingerprint));
         self.distil = Some(distil);
         self
     }

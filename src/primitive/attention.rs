@@ -50,9 +50,9 @@ impl Primitive for Attention {
 }
 
 /// Adds the projections, with the names of Llama.
-pub(super) fn named(counterpart: HfMapping, dims: &Dims) -> HfMapping {
+pub(super) fn named(mapping: HfMapping, dims: &Dims) -> HfMapping {
     let names = [("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "o_proj")];
-    names.into_iter().fold(counterpart, |all, (ours, theirs)| all.linear(ours, theirs, dims.attention_bias))
+    names.into_iter().fold(mapping, |all, (ours, theirs)| all.linear(ours, theirs, dims.attention_bias))
 }
 
 /// Returns the cost of attention in which every query sees the last `window` keys.

@@ -54,7 +54,8 @@ impl Primitive for GatedConv {
 
     /// Projections and convolution count twice their weights. Gates cost nothing, like activations.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
-        let ([width, ..], kernel_size) = (dims.counts(), self.kernel_size as u64);
+        let [width, ..] = dims.counts();
+        let kernel_size = self.kernel_size as u64;
         LayerCost {
             cache_elements: (width * Saturating(kernel_size.saturating_sub(1))).0,
             ..LayerCost::dense(width * (Saturating(4) * width + Saturating(kernel_size)))

@@ -1,15 +1,15 @@
 //! Gated DeltaNet (Yang et al. 2024, arXiv 2412.06464): a linear recurrence with decay and the delta rule, after a
 //! short convolution.
 //!
-//! `q | k | v = silu(conv(mixed(tokens)))`. Each value head runs the recurrence of
-//! [`DeltaRule`](crate::dims::DeltaRule) with queries and keys of unit length, `beta = sigmoid(strength(tokens))` and
-//! `ln alpha = -exp(a_log) softplus(decay(tokens) + step_bias)`. The output is `out(norm(y) * silu(gate(tokens)))`,
+//! `q | k | v = silu(conv(qkv(tokens)))`. Each value head runs the recurrence of
+//! [`DeltaRule`](crate::dims::DeltaRule) with queries and keys of unit length, `beta = sigmoid(beta(tokens))` and
+//! `ln alpha = -exp(a_log) softplus(decay(tokens) + dt_bias)`. The output is `out(norm(y) * silu(gate(tokens)))`,
 //! with an RMS norm per head. Only `decay` has a bias.
 //!
 //! The conventions are those of `Qwen3NextGatedDeltaNet` in transformers. For each key head, its `in_proj_qkvz` holds
-//! the columns of [`mixed`](crate::layer::GatedDeltaNetLayer::mixed) and
+//! the columns of [`qkv`](crate::layer::GatedDeltaNetLayer::qkv) and
 //! [`gate`](crate::layer::GatedDeltaNetLayer::gate) that belong to the head, and its `in_proj_ba` those of
-//! [`strength`](crate::layer::GatedDeltaNetLayer::strength) and [`decay`](crate::layer::GatedDeltaNetLayer::decay). The
+//! [`beta`](crate::layer::GatedDeltaNetLayer::beta) and [`decay`](crate::layer::GatedDeltaNetLayer::decay). The
 //! initial decays are those of the paper's code.
 
 use super::{
@@ -117,13 +117,13 @@ impl Primitive for GatedDeltaNet {
         let keys = (key_heads * key_width) as u64;
         let [heads, width, kernel_size] = [value_heads, value_width, self.conv].map(|size| size as u64);
         let values = heads * width;
-        let mixed = 2 * keys + heads * width;
-        let projections = dims.width() * (mixed + 2 * values + 2 * heads);
+        let qkv = 2 * keys + heads * width;
+        let projections = dims.width() * (qkv + 2 * values + 2 * heads);
         let states = values * key_width as u64;
         LayerCost {
-            parameters: projections + kernel_size * mixed + 2 * heads + width,
-            forward_flops_per_token: 2 * (projections + kernel_size * mixed + 4 * states),
-            cache_elements: states + mixed * (kernel_size - 1),
+            parameters: projections + kernel_size * qkv + 2 * heads + width,
+            forward_flops_per_token: 2 * (projections + kernel_size * qkv + 4 * states),
+            cache_elements: states + qkv * (kernel_size - 1),
             ..LayerCost::default()
         }
     }
@@ -159,15 +159,15 @@ impl Primitive for GatedDeltaNet {
         ];
         let start = settings.into_iter().fold(start, |all, (key, value)| all.setting(key, value));
         let maps = [
-            ("mixed", "in_proj_qkv"),
+            ("qkv", "in_proj_qkv"),
             ("gate", "in_proj_z"),
-            ("strength", "in_proj_b"),
+            ("beta", "in_proj_b"),
             ("decay", "in_proj_a"),
             ("output", "out_proj"),
         ];
         let start = maps.into_iter().fold(start, |all, (ours, theirs)| all.linear(ours, theirs, false));
         let start = start.tensor("conv", "conv1d.weight", Layout::Conv);
-        let vectors = [("step_bias", "dt_bias"), ("a_log", "A_log"), ("norm", "norm.weight")];
+        let vectors = [("dt_bias", "dt_bias"), ("a_log", "A_log"), ("norm", "norm.weight")];
         Some(vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, Layout::Same)))
     }
 }
@@ -266,6 +266,6 @@ mod tests {
         let a: Vec<f32> = host(&layer.a_log).iter().map(|a| a.exp()).collect();
         let mean = a.iter().sum::<f32>() / 512.0;
         assert!(a.iter().all(|a| (0.0..=16.001).contains(a)) && (7.0..9.0).contains(&mean), "{mean}");
-        assert!(host(&layer.step_bias).iter().all(|bias| (0.999e-3..0.1001).contains(&bias.exp().ln_1p())));
+        assert!(host(&layer.dt_bias).iter().all(|bias| (0.999e-3..0.1001).contains(&bias.exp().ln_1p())));
     }
 }

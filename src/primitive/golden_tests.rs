@@ -76,14 +76,14 @@ fn mamba2_is_that_of_transformers() {
     let layer = |device: &Device| {
         let mut layer: Mamba2Layer = build(&Mamba2 { state: 3, chunk: 4, ..Mamba2::default() }, device);
         weights.linear("gate", &mut layer.gate);
-        weights.linear("mixed", &mut layer.mixed);
-        weights.linear("step", &mut layer.step);
+        weights.linear("mixed", &mut layer.xbc);
+        weights.linear("step", &mut layer.dt);
         weights.linear("output", &mut layer.output);
         weights.fill("conv", &mut layer.conv);
         weights.fill("conv_bias", layer.conv_bias.as_mut().unwrap());
-        weights.fill("step_bias", &mut layer.step_bias);
+        weights.fill("step_bias", &mut layer.dt_bias);
         weights.fill("a_log", &mut layer.a_log);
-        weights.fill("skip", &mut layer.skip);
+        weights.fill("skip", &mut layer.d);
         weights.fill("norm", &mut layer.norm);
         layer
     };
@@ -96,13 +96,13 @@ fn gated_delta_net_is_that_of_transformers() {
     let weights = Weights(&golden["gated_delta_net"]);
     let layer = |device: &Device| {
         let mut layer: GatedDeltaNetLayer = build(&GatedDeltaNet { chunk: 4, ..GatedDeltaNet::default() }, device);
-        weights.linear("mixed", &mut layer.mixed);
+        weights.linear("mixed", &mut layer.qkv);
         weights.linear("gate", &mut layer.gate);
-        weights.linear("strength", &mut layer.strength);
+        weights.linear("strength", &mut layer.beta);
         weights.linear("decay", &mut layer.decay);
         weights.linear("output", &mut layer.output);
         weights.fill("conv", &mut layer.conv);
-        weights.fill("step_bias", &mut layer.step_bias);
+        weights.fill("step_bias", &mut layer.dt_bias);
         weights.fill("a_log", &mut layer.a_log);
         weights.fill("norm", &mut layer.norm);
         layer

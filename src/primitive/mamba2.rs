@@ -2,13 +2,13 @@
 //! convolution.
 //!
 //! `z | xBC | dt = in(tokens)` and `x | B | C = silu(conv(xBC) + bias)`. Each head runs the recurrence of
-//! [`StateSpace`](crate::dims::StateSpace) with `dt = softplus(dt + step_bias)`, `A = -exp(a_log)` and the skip
+//! [`StateSpace`](crate::dims::StateSpace) with `dt = softplus(dt + dt_bias)`, `A = -exp(a_log)` and the skip
 //! connection `D`. The output is `out(norm(y * silu(z)))`, with an RMS norm per group. By default, only the convolution
 //! and `dt` have biases.
 //!
 //! The weights are those of `Mamba2Mixer` in transformers: the rows `z | x | B | C | dt` of its `in_proj` are the
-//! columns of [`gate`](crate::layer::Mamba2Layer::gate), [`mixed`](crate::layer::Mamba2Layer::mixed) and
-//! [`step`](crate::layer::Mamba2Layer::step) side by side. `dt` is unbounded, like `time_step_limit = (0, inf)` in
+//! columns of [`gate`](crate::layer::Mamba2Layer::gate), [`xbc`](crate::layer::Mamba2Layer::xbc) and
+//! [`dt`](crate::layer::Mamba2Layer::dt) side by side. `dt` is unbounded, like `time_step_limit = (0, inf)` in
 //! transformers, unless [`steps`](Mamba2::steps) is set. The Nemotron-H class of transformers bounds `dt` below by
 //! `time_step_min` in prefill, so an export writes the lower bound of the layer.
 
@@ -79,7 +79,7 @@ struct Sizes {
     /// `H P`, the inner width.
     inner: usize,
     /// `H P + 2 G N`, the width of `xBC`.
-    mixed: usize,
+    xbc: usize,
     scan: StateSpace,
 }
 
@@ -112,9 +112,9 @@ impl Mamba2 {
         }
         let inner = heads.map_or(dims.d_model.saturating_mul(expand), |heads| heads.saturating_mul(head_dim));
         let state = if heads.is_some() { state } else { state.min(dims.d_model) };
-        let mixed = inner.saturating_add((2 * groups).saturating_mul(state));
-        if mixed > MAX_INNER {
-            return refuse(format!("its inner width is {mixed}, more than {MAX_INNER}: lower expand, groups or state"));
+        let xbc = inner.saturating_add((2 * groups).saturating_mul(state));
+        if xbc > MAX_INNER {
+            return refuse(format!("its inner width is {xbc}, more than {MAX_INNER}: lower expand, groups or state"));
         }
         if !inner.is_multiple_of(groups) {
             return refuse(format!("{groups} groups do not divide its inner width {inner}: use a divisor, such as 1"));
@@ -126,7 +126,7 @@ impl Mamba2 {
             }
             Some(_) => head_dim,
         };
-        Ok(Sizes { inner, mixed, scan: StateSpace { heads: inner / width, width, groups, state, chunk } })
+        Ok(Sizes { inner, xbc, scan: StateSpace { heads: inner / width, width, groups, state, chunk } })
     }
 }
 
@@ -174,16 +174,16 @@ impl Primitive for Mamba2 {
     /// Projections count twice their weights, and the recurrence `7 H P N` per token, as in Megatron-LM, which does not
     /// count the convolution. A layer that cannot be built costs nothing.
     fn cost(&self, dims: &Dims, _seq_len: u64) -> LayerCost {
-        let Ok(Sizes { inner, mixed, scan }) = self.sizes(dims) else { return LayerCost::default() };
-        let [inner, mixed, heads, kernel_size] = [inner, mixed, scan.heads, self.conv].map(|size| size as u64);
-        let projections = dims.width() * (2 * inner + mixed + heads);
+        let Ok(Sizes { inner, xbc, scan }) = self.sizes(dims) else { return LayerCost::default() };
+        let [inner, xbc, heads, kernel_size] = [inner, xbc, scan.heads, self.conv].map(|size| size as u64);
+        let projections = dims.width() * (2 * inner + xbc + heads);
         let states = inner * scan.state as u64;
-        let bias = if self.projection_bias { inner + mixed + heads + dims.width() } else { 0 };
+        let bias = if self.projection_bias { inner + xbc + heads + dims.width() } else { 0 };
         let weights_per_channel = kernel_size + u64::from(self.conv_bias);
         LayerCost {
-            parameters: projections + mixed * weights_per_channel + 3 * heads + inner + bias,
+            parameters: projections + xbc * weights_per_channel + 3 * heads + inner + bias,
             forward_flops_per_token: 2 * projections + 7 * states,
-            cache_elements: states + mixed * (kernel_size - 1),
+            cache_elements: states + xbc * (kernel_size - 1),
             ..LayerCost::default()
         }
     }
@@ -192,8 +192,8 @@ impl Primitive for Mamba2 {
     /// norm, a normalizer per group, and the state before every chunk except the first. A layer that cannot be built
     /// keeps nothing.
     fn activations(&self, dims: &Dims, seq_len: u64) -> u64 {
-        let Ok(Sizes { inner, mixed, scan }) = self.sizes(dims) else { return 0 };
-        let per_token = dims.d_model + 3 * inner + 3 * mixed + scan.heads + scan.groups;
+        let Ok(Sizes { inner, xbc, scan }) = self.sizes(dims) else { return 0 };
+        let per_token = dims.d_model + 3 * inner + 3 * xbc + scan.heads + scan.groups;
         let states = (inner as u64).saturating_mul(scan.state as u64);
         chunk_states(seq_len, scan.chunk, states).saturating_add((per_token as u64).saturating_mul(seq_len))
     }
@@ -230,7 +230,7 @@ impl Primitive for Mamba2 {
         if self.projection_bias {
             start = start.setting("use_bias", true);
         }
-        let projections = ["gate", "mixed", "step"];
+        let projections = ["gate", "xbc", "dt"];
         let named = |part: &str| projections.map(|name| format!("{name}.{part}"));
         let join = |start: HfMapping, part: &str, layout| {
             let parameters = named(part);
@@ -244,7 +244,7 @@ impl Primitive for Mamba2 {
         if self.conv_bias {
             start = start.tensor("conv_bias", "conv1d.bias", Layout::Same);
         }
-        let vectors = [("step_bias", "dt_bias"), ("a_log", "A_log"), ("skip", "D"), ("norm", "norm.weight")];
+        let vectors = [("dt_bias", "dt_bias"), ("a_log", "A_log"), ("d", "D"), ("norm", "norm.weight")];
         let named = vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, Layout::Same));
         Some(named.linear("output", "out_proj", self.projection_bias))
     }
@@ -266,7 +266,7 @@ mod tests {
     fn sizes_are_those_of_the_paper_where_the_model_is_wide() {
         let wide = Mamba2::default().sizes(&Dims::new(2048, 8192, 32).unwrap()).unwrap();
         assert_eq!(wide.scan, StateSpace { heads: 64, width: 64, groups: 1, state: 128, chunk: 64 });
-        assert_eq!((wide.inner, wide.mixed), (4096, 4096 + 256));
+        assert_eq!((wide.inner, wide.xbc), (4096, 4096 + 256));
         assert_eq!((Mamba2::default().expand, Mamba2::default().conv), (2, 4));
         let narrow = Mamba2::default().sizes(&Dims::new(32, 96, 4).unwrap()).unwrap();
         assert_eq!(narrow.scan, StateSpace { heads: 4, width: 16, groups: 1, state: 32, chunk: 64 });
@@ -368,7 +368,7 @@ mod tests {
         let block = build(Mamba2 { head_dim: 1, ..Mamba2::default() }, &Dims::new(256, 512, 4).unwrap()).unwrap();
         let layer = block.downcast_ref::<Mamba2Layer>().unwrap();
         let host = |x: &Param<Tensor<1>>| x.val().into_data().try_into_vec::<f32>().unwrap();
-        let mut dt: Vec<f32> = host(&layer.step_bias).iter().map(|bias| bias.exp().ln_1p()).collect();
+        let mut dt: Vec<f32> = host(&layer.dt_bias).iter().map(|bias| bias.exp().ln_1p()).collect();
         dt.sort_by(f32::total_cmp);
         assert!(dt.len() == 512 && dt[0] >= 0.999e-3 && dt[511] <= 0.1001);
         // The median of a log-uniform distribution is the geometric mean of its ends.
@@ -376,6 +376,6 @@ mod tests {
         let a: Vec<f32> = host(&layer.a_log).iter().map(|a| a.exp()).collect();
         let mean = a.iter().sum::<f32>() / 512.0;
         assert!(a.iter().all(|a| (0.999..16.001).contains(a)) && (7.5..9.5).contains(&mean), "{mean}");
-        assert!(host(&layer.skip).iter().chain(&host(&layer.norm)).all(|&one| one == 1.0));
+        assert!(host(&layer.d).iter().chain(&host(&layer.norm)).all(|&one| one == 1.0));
     }
 }

@@ -1,4 +1,4 @@
-//! The merged architecture, as a page shows it.
+//! The aggregated architecture, as a page shows it.
 
 use super::{
     Page,
@@ -24,15 +24,15 @@ impl Page<'_> {
     /// Returns the name of the search's aggregator.
     pub(super) fn aggregator_name(&self) -> String {
         match (self.aggregator(), self.known_aggregator()) {
-            (None, _) if self.merged.is_some() => "the aggregator of the search".into(),
+            (None, _) if self.aggregated.is_some() => "the aggregator of the search".into(),
             (_, Some(known)) => known.name(),
             (fingerprint, None) => fingerprint.unwrap_or_default().into(),
         }
     }
 
-    /// Returns the merged architecture: the one given, or the result of the search's aggregator.
+    /// Returns the aggregated architecture: the one given, or the result of the search's aggregator.
     pub(super) fn answer(&self) -> Option<Architecture> {
-        self.merged.cloned().or_else(|| self.known_aggregator()?.aggregate(&self.voting()).ok())
+        self.aggregated.cloned().or_else(|| self.known_aggregator()?.aggregate(&self.voting()).ok())
     }
 
     /// Returns the trials that are aggregated.
@@ -40,7 +40,7 @@ impl Page<'_> {
         self.study.searched().within_bounds()
     }
 
-    /// Returns the clusters and votes that led to the merged architecture, or `None` if there was no vote.
+    /// Returns the clusters and votes that led to the aggregated architecture, or `None` if there was no vote.
     pub(super) fn explained(&self) -> Option<Clustering> {
         let clustering = self.known_aggregator()?.explain(&self.voting())?;
         (self.answer().as_ref() == Some(&clustering.architecture)).then_some(clustering)
@@ -76,9 +76,9 @@ impl Page<'_> {
     fn aggregators(&self) -> String {
         let used = self.aggregator_name();
         let mut answers: Vec<_> =
-            self.answer().map(|merged| (format!("{used} (this search)"), merged)).into_iter().collect();
+            self.answer().map(|aggregated| (format!("{used} (this search)"), aggregated)).into_iter().collect();
         for other in Known::COMPARED.into_iter().filter(|other| other.name() != used) {
-            answers.extend(other.aggregate(&self.voting()).ok().map(|merged| (other.name(), merged)));
+            answers.extend(other.aggregate(&self.voting()).ok().map(|aggregated| (other.name(), aggregated)));
         }
         if answers.is_empty() {
             return String::new();
@@ -86,21 +86,21 @@ impl Page<'_> {
         let pooled = self.study.pooled();
         let goal = self.study.goal();
         let best = pooled.best();
-        let row = |(name, merged): &(String, Architecture)| {
-            let seen = pooled.observations().find(|seen| seen.trial.architecture == *merged);
+        let row = |(name, aggregated): &(String, Architecture)| {
+            let seen = pooled.observations().find(|seen| seen.trial.architecture == *aggregated);
             let score = seen.map_or(Cell::text("not evaluated"), |seen| {
                 let score = goal.orient(seen.value);
                 let error = seen.report.standard_error.map(|error| format!(" ± {}", number(error, 4)));
                 Cell::number(score, number(score, 4) + &error.unwrap_or_default())
             });
-            let gap = seen.zip(best).filter(|(_, best)| best.trial.architecture != *merged);
+            let gap = seen.zip(best).filter(|(_, best)| best.trial.architecture != *aggregated);
             let gap = gap.map(|(seen, best)| Gap::new(&seen, &best, goal));
             let none = || if seen.is_some() { Cell::number(0.0, "none".into()) } else { Cell::blank() };
             let gap = gap.map_or_else(none, |gap| Cell::number(gap.score, gap.text()));
-            vec![Cell::text(name), Cell::layers(merged), score, gap]
+            vec![Cell::text(name), Cell::layers(aggregated), score, gap]
         };
         let rows: Vec<_> = answers.iter().map(row).collect();
-        let heads = ["merged by", "architecture", &goal.score, "difference to the best"];
+        let heads = ["aggregated by", "architecture", &goal.score, "difference to the best"];
         let table = shell::table("aggregators", &heads, &rows, SHOWN);
         format!(
             "<h3>Other ways to merge the same trials</h3>\n<p class=\"soft\">N_c is the vote of the best cluster in which \
@@ -135,12 +135,13 @@ mod tests {
         let card = |html: &str, architecture: &Architecture, by: &str| {
             let architecture = architecture.to_string().replace('+', "+<wbr>");
             let card = html.split("<span>result</span>").nth(1).unwrap().split("</div>").next().unwrap();
-            card.starts_with(&format!("<b>{architecture} <span")) && card.contains(&format!("; merged by {by}</span>"))
+            card.starts_with(&format!("<b>{architecture} <span"))
+                && card.contains(&format!("; aggregated by {by}</span>"))
         };
 
         // One that is not ours: its answer where it is told, none where not, and never the votes of another.
         let custom = setup("by <gut> feeling");
-        let html = Page::new(&study).setup(&custom).merged(&mine).html().unwrap();
+        let html = Page::new(&study).setup(&custom).aggregated(&mine).html().unwrap();
         assert!(card(&html, &mine, "by &lt;gut&gt; feeling"), "{html}");
         assert!(html.contains("by &lt;gut&gt; feeling (this search)") && html.contains("N_0, 5 clusters"));
         assert!(!html.contains("id=\"votes\"") && !html.contains("id=\"clusters\""));

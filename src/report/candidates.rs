@@ -21,7 +21,7 @@ const ROW: i32 = 26;
 const LEFT: i32 = 190;
 
 /// Draws the `count` best architectures of a study as strips of layers, best first, with their scores on a common
-/// scale. Bars show one standard error, if it is known. Repeated evaluations of an architecture are merged.
+/// scale. Bars show one standard error, if it is known. Repeated evaluations of an architecture are pooled.
 ///
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.

@@ -151,21 +151,21 @@ pub fn write_comparison(groups: &[(String, Vec<Study>)], path: impl AsRef<Path>)
         let evaluations: usize = studies.iter().map(|study| study.observations().count()).sum();
         let finals: Vec<_> = studies.iter().filter_map(|study| best_so_far(study).last().copied()).collect();
         let measured = |value: Option<f64>| value.map_or(Cell::blank(), |value| Cell::number(value, number(value, 4)));
-        let merged = studies.iter().filter_map(|study| NcClustering::n0().aggregate(study).ok());
-        let mut merged: Vec<_> = merged.map(|merged| merged.to_string()).collect();
-        merged.sort();
-        merged.dedup();
+        let aggregated = studies.iter().filter_map(|study| NcClustering::n0().aggregate(study).ok());
+        let mut aggregated: Vec<_> = aggregated.map(|aggregated| aggregated.to_string()).collect();
+        aggregated.sort();
+        aggregated.dedup();
         vec![
             Cell::text(name),
             Cell::number(studies.len() as f64, studies.len().to_string()),
             Cell::number(evaluations as f64, evaluations.to_string()),
             measured((!finals.is_empty()).then(|| mean(&finals))),
             measured(standard_error(&finals)),
-            Cell::text(&merged.join(", ")),
+            Cell::text(&aggregated.join(", ")),
         ]
     };
     let rows: Vec<_> = groups.iter().map(row).collect();
-    let heads = ["group", "searches", "evaluations", "mean of the best", "standard error", "merged by N_0"];
+    let heads = ["group", "searches", "evaluations", "mean of the best", "standard error", "aggregated by N_0"];
     let said = [lead(groups), verdict(groups)].into_iter().flatten();
     let said: String = said.map(|words| format!("<p>{}</p>\n", escape(&words))).collect();
     let body = format!(

@@ -33,7 +33,7 @@ const LEFT: i32 = MARGIN + 60;
 const SHADE: RGBColor = RGBColor(242, 244, 248);
 
 /// Draws the goal's score of each trial against the second objective, with bars of one standard error. The front is a
-/// line, the bands of the second objective are shaded, merged architectures are rings, and the result has a green ring.
+/// line, the bands of the second objective are shaded, aggregated architectures are rings, and the result has a green ring.
 /// Baselines and published hybrids are lines at their known costs, with a cross if they were evaluated. Trials that
 /// were added by hand, such as published layouts, are triangles. Returns `None` for a goal with one objective.
 ///
@@ -235,7 +235,7 @@ fn paint_trials(
         match seen.trial.origin {
             Origin::Searcher => drop(chart.draw_series([Circle::new(place, 3, color.filled())])?),
             Origin::Manual => drop(chart.draw_series([TriangleMarker::new(place, 6, color.filled())])?),
-            Origin::Merged => drop(chart.draw_series([Circle::new(place, 6, color.stroke_width(2))])?),
+            Origin::Aggregated => drop(chart.draw_series([Circle::new(place, 6, color.stroke_width(2))])?),
         }
         if shown.is_result(&seen) {
             chart.draw_series([Circle::new(place, 8, GREEN.stroke_width(2))])?;
@@ -251,7 +251,7 @@ fn keys(study: &Study, references: bool, result: bool) -> Vec<Key<'static>> {
     let has = |origin: Origin| study.observations().any(|seen| seen.trial.origin == origin);
     let mut keys = vec![(Mark::Line, ORANGE, "front"), (Mark::Dot, BLUE, "trial")];
     keys.extend(has(Origin::Manual).then_some((Mark::Triangle, BLUE, "added by hand")));
-    keys.extend(has(Origin::Merged).then_some((Mark::Ring, BLUE, "merged")));
+    keys.extend(has(Origin::Aggregated).then_some((Mark::Ring, BLUE, "aggregated")));
     keys.extend(result.then_some((Mark::Ring, GREEN, "result")));
     keys.push((Mark::Area, SHADE, "every other band below"));
     if references {
@@ -322,10 +322,10 @@ pub(super) fn tables(shown: &Shown) -> String {
             ]
         })
         .collect();
-    let heads = [second.of.name(), "sequences", "merged by N_0"];
+    let heads = [second.of.name(), "sequences", "aggregated by N_0"];
     format!(
-        "{table}<p class=\"soft\">One architecture per band, merged from the sequences in it, or the best of them if \
-         the merged one lies outside the band.</p>\n{}",
+        "{table}<p class=\"soft\">One architecture per band, aggregated from the sequences in it, or the best of them if \
+         the aggregated one lies outside the band.</p>\n{}",
         shell::table("bands", &heads, &rows, SHOWN)
     )
 }
@@ -364,7 +364,7 @@ mod tests {
         ("AMM", 0.5, Origin::Manual),
         ("MMM", 0.2, Origin::Searcher),
         ("AAM", 0.4, Origin::Searcher),
-        ("MAM", 0.45, Origin::Merged),
+        ("MAM", 0.45, Origin::Aggregated),
     ];
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn merged_architectures_make_no_bands() {
+    fn aggregated_architectures_make_no_bands() {
         let edges = |seen: &[(&str, f64, Origin)]| {
             let study = study(seen);
             let shown = Shown { study: &study, result: None, target: false };
@@ -407,9 +407,9 @@ mod tests {
             bands.iter().map(|band| (band.low, band.high, band.observations)).collect::<Vec<_>>()
         };
         let searched = [("AAA", 0.9, Origin::Searcher), ("AAM", 0.4, Origin::Searcher)];
-        let merged = ("MMM", 0.5, Origin::Merged);
+        let aggregated = ("MMM", 0.5, Origin::Aggregated);
         assert_eq!(edges(&searched), [(2.0, 2.0, 1), (3.0, 3.0, 1)]);
-        assert_eq!(edges(&[searched[0], searched[1], merged]), edges(&searched));
+        assert_eq!(edges(&[searched[0], searched[1], aggregated]), edges(&searched));
     }
 
     #[test]

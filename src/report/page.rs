@@ -36,7 +36,7 @@ use crate::{
 
 /// A page about one search, finished or running: one HTML file without external resources.
 ///
-/// It shows the trials, the best sequences, what the surrogate of the searcher has learnt, how the trials were merged,
+/// It shows the trials, the best sequences, what the surrogate of the searcher has learnt, how the trials were aggregated,
 /// and the result at full size beside Llama, other baselines, and published hybrids that share a kind of mixer with the
 /// space. It also shows how to run the search again. Sections without data are left out. The searcher and the
 /// aggregator are those of the [setup](Self::setup); without one, they are the defaults.
@@ -54,7 +54,7 @@ pub struct Page<'a> {
     pub(super) result: Option<(Cow<'a, Target>, &'a ModelSpec, &'a Primitives)>,
     /// Why there is no result at full size, if the search has a result.
     pub(super) unsized_because: Option<String>,
-    pub(super) merged: Option<&'a Architecture>,
+    pub(super) aggregated: Option<&'a Architecture>,
     command: Option<String>,
     pub(super) latency: Option<&'a Latency>,
     pub(super) live: Option<&'a Running>,
@@ -94,7 +94,7 @@ impl<'a> Page<'a> {
             setup: None,
             result: None,
             unsized_because: None,
-            merged: None,
+            aggregated: None,
             command: None,
             latency: None,
             live: None,
@@ -106,7 +106,7 @@ impl<'a> Page<'a> {
     /// `primitives` contains its layers.
     pub fn of(run: &'a RunFolder, primitives: &'a Primitives) -> Self {
         let page = Self {
-            merged: run.summary.as_ref().map(|summary| &summary.architecture),
+            aggregated: run.summary.as_ref().map(|summary| &summary.architecture),
             title: run.folder.file_name().map_or("Search".into(), |name| format!("Search {}", name.to_string_lossy())),
             ..Self::new(&run.study).setup(&run.setup)
         };
@@ -128,8 +128,8 @@ impl<'a> Page<'a> {
     /// Sets the architecture that the aggregator returned. Without it, the page uses the aggregator of the setup if it
     /// is one of this crate, and N_0 clustering with five clusters if there is no setup.
     #[must_use]
-    pub fn merged(self, merged: &'a Architecture) -> Self {
-        Self { merged: Some(merged), ..self }
+    pub fn aggregated(self, aggregated: &'a Architecture) -> Self {
+        Self { aggregated: Some(aggregated), ..self }
     }
 
     /// Sets the result at full size.

@@ -126,11 +126,11 @@ impl Page<'_> {
             number(goal.orient(seen.value), 4) + &error.unwrap_or_default()
         };
         let mut cards = Vec::new();
-        if let Some(merged) = self.answer() {
+        if let Some(aggregated) = self.answer() {
             let by = text::shortened(&self.aggregator_name(), LONGEST_NAME);
-            let own = pooled.observations().find(|seen| seen.trial.architecture == merged);
+            let own = pooled.observations().find(|seen| seen.trial.architecture == aggregated);
             let own_score = own.map_or("not evaluated".into(), |seen| format!("{} {}", goal.score, score(&seen)));
-            cards.push(Card::of("result", &merged, format!("{own_score}; merged by {by}")));
+            cards.push(Card::of("result", &aggregated, format!("{own_score}; aggregated by {by}")));
             cards.extend(best.map(|best| difference(own.as_ref(), &best, goal)));
         }
         if let Some(best) = best {

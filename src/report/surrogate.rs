@@ -82,7 +82,8 @@ fn paint_predictions(study: &Study, seen: &Inspection, room: Room, area: &Area, 
     let place = |p: &LeaveOneOut| (axis.at(point(p).0), axis.at(point(p).1));
     chart.draw_series([PathElement::new([(low, low), (high, high)], GREY)])?;
     let bar = |p: &LeaveOneOut| {
-        let ([from, to], y) = (axis.bar(point(p).0, p.sd), axis.at(point(p).1));
+        let [from, to] = axis.bar(point(p).0, p.sd);
+        let y = axis.at(point(p).1);
         PathElement::new([(from, y), (to, y)], BLUE.mix(0.35))
     };
     chart.draw_series(seen.predictions.iter().map(bar))?;
@@ -143,7 +144,8 @@ fn paint_importance(seen: &Inspection, room: Room, area: &Area, hints: &mut Hint
         .map(|(layer, &value)| [(layer as f64 + 0.6, 0.0), (layer as f64 + 1.4, axis.at(value))]);
     chart.draw_series(bars.clone().map(|corners| Rectangle::new(corners, BLUE.filled())))?;
     for ((layer, [from, to]), &value) in bars.enumerate().zip(&seen.layers) {
-        let ((left, bottom), (right, top)) = (chart.backend_coord(&from), chart.backend_coord(&to));
+        let (left, bottom) = chart.backend_coord(&from);
+        let (right, top) = chart.backend_coord(&to);
         hints.area(
             [(left, top.min(bottom - 6)), (right, bottom)],
             &format!("layer {}: {}", layer + 1, number(value, 4)),

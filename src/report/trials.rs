@@ -168,7 +168,8 @@ fn paint_trials(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
     let goal = study.goal();
     let at = |seen: &Observation| (seen.trial.id.0 as f64, axis.at(goal.orient(seen.value)));
     let bar = |seen: Observation| {
-        let ((x, _), [from, to]) = (at(&seen), axis.bar(goal.orient(seen.value), seen.report.standard_error?));
+        let (x, _) = at(&seen);
+        let [from, to] = axis.bar(goal.orient(seen.value), seen.report.standard_error?);
         Some(PathElement::new([(x, from), (x, to)], BLUE))
     };
     chart.draw_series(study.observations().filter_map(bar))?;
@@ -204,7 +205,8 @@ fn paint_blocks(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
         let spread = format!("80 % from {} to {}", number(low, 4), number(high, 4));
         let text = format!("trials {from} to {to}: median of {} scores {}, {spread}", block.count, number(middle, 4));
         let at = |trial: u64, score: f64| chart.backend_coord(&(trial as f64, axis.at(score)));
-        let ((left, bottom), (right, top)) = (at(from, low), at(to, high));
+        let (left, bottom) = at(from, low);
+        let (right, top) = at(to, high);
         hints.area([(left, top), (right, bottom)], &text);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Figures of how trials were merged into one architecture.
+//! Figures of how trials were aggregated into one architecture.
 
 use plotters::{
     prelude::{Circle, PathElement},

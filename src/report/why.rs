@@ -39,7 +39,7 @@ impl Page<'_> {
         let aggregator = escape(&self.aggregator_name());
         let first = match clustering {
             Some(_) => format!("The result is a vote of the best trials by {}.", escape(score)),
-            None => format!("The result was merged by {aggregator}."),
+            None => format!("The result was aggregated by {aggregator}."),
         };
         format!("<p>{first}</p>\n<ul class=\"why\">\n{points}</ul>\n")
     }

@@ -12,7 +12,8 @@ use crate::primitive::Symbol;
 ///
 /// ```
 /// use composer_nas::prelude::*;
-/// let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+/// let a = Symbol::ATTENTION;
+/// let m = Symbol::SWIGLU;
 /// // The first layer is attention, one to three layers are in total, and no two of them are adjacent.
 /// let space = SearchSpace::uniform([a, m], 8)?.pin(0, a)?.count(a, 1..=3)?.max_run(a, 1)?;
 /// assert_eq!(space.size(), 1 + 6 + 10);

@@ -22,7 +22,8 @@ fn check_layers(layers: usize) -> Result<(), SpaceError> {
 ///
 /// ```
 /// use composer_nas::prelude::*;
-/// let (a, m) = (Symbol::ATTENTION, Symbol::SWIGLU);
+/// let a = Symbol::ATTENTION;
+/// let m = Symbol::SWIGLU;
 /// let space = SearchSpace::uniform([a, m], 6)?.pin(0, a)?.count(a, 1..=2)?;
 /// assert_eq!(space.size(), 6);
 /// assert!(space.contains(&"2A+4M".parse()?));

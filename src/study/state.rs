@@ -112,14 +112,15 @@ impl Study {
     }
 
     /// Returns the number of trials that count against a budget: all except invalid trials and those of
-    /// [aggregated](Origin::Merged) architectures. Trials of partial architectures count.
+    /// [aggregated](Origin::Aggregated) architectures. Trials of partial architectures count.
     pub fn valid_trials(&self) -> usize {
-        self.trials.iter().filter(|trial| !trial.is_invalid() && trial.origin != Origin::Merged).count()
+        self.trials.iter().filter(|trial| !trial.is_invalid() && trial.origin != Origin::Aggregated).count()
     }
 
     /// Returns the number of [valid trials](Self::valid_trials) that are not pending.
     pub fn finished_trials(&self) -> usize {
-        let counts = |trial: &&Arc<Trial>| !trial.is_pending() && !trial.is_invalid() && trial.origin != Origin::Merged;
+        let counts =
+            |trial: &&Arc<Trial>| !trial.is_pending() && !trial.is_invalid() && trial.origin != Origin::Aggregated;
         self.trials.iter().filter(counts).count()
     }
 
@@ -155,11 +156,11 @@ impl Study {
         Study { space: space.clone(), goal: self.goal.clone(), costs: self.costs.clone(), trials, next: self.next }
     }
 
-    /// Returns the study without the trials of [aggregated](Origin::Merged) architectures.
+    /// Returns the study without the trials of [aggregated](Origin::Aggregated) architectures.
     ///
     /// Aggregators use this view, so their result does not depend on whether it was evaluated.
     pub fn searched(&self) -> Study {
-        self.filtered(|trial| trial.origin != Origin::Merged)
+        self.filtered(|trial| trial.origin != Origin::Aggregated)
     }
 
     /// Returns the study with another goal and without known costs.

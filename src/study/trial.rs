@@ -61,7 +61,8 @@ pub enum Origin {
     /// The user.
     Manual,
     /// The search itself, to evaluate the architecture that it aggregated.
-    Merged,
+    #[serde(rename = "merged")]
+    Aggregated,
 }
 
 /// The state of a trial.

@@ -32,7 +32,7 @@ type Outcome = Result<Report, AttemptError>;
 /// thread. Then submits them to a second executor of the same kind and cancels.
 ///
 /// There must be at least as many trials as the capacity. The evaluator may panic, but must not crash the process.
-/// `patience` is the maximum time to wait for each message.
+/// `timeout` is the maximum time to wait for each message.
 ///
 /// # Errors
 /// [`LawBroken`] for the first law that does not hold.
@@ -40,14 +40,14 @@ pub fn check<X: Executor>(
     mut executor: impl FnMut() -> Result<X, ExecuteError>,
     evaluator: &dyn Evaluator,
     trials: &[Trial],
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(), LawBroken> {
     let mut begun = || -> Result<X, LawBroken> {
         let mut executor = executor().map_err(broken)?;
         executor.begin(&evaluator.fingerprint()).map_err(broken)?;
         Ok(executor)
     };
-    let back = run(&mut begun()?, trials, patience)?;
+    let back = run(&mut begun()?, trials, timeout)?;
     for trial in trials {
         let own = alone(evaluator, trial);
         let outcome = &back[&trial.id];
@@ -57,14 +57,14 @@ pub fn check<X: Executor>(
         };
         holds(same, SAME, || format!("{}: {outcome:?} instead of {own:?}", trial.id))?;
     }
-    cancelled(&mut begun()?, trials, &back, patience)
+    cancelled(&mut begun()?, trials, &back, timeout)
 }
 
 /// Runs all trials.
 fn run(
     executor: &mut impl Executor,
     trials: &[Trial],
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<BTreeMap<TrialId, Outcome>, LawBroken> {
     let mut waiting = trials.iter();
     let mut back = BTreeMap::new();
@@ -84,7 +84,7 @@ fn run(
             let busy = executor.submit(trial.clone());
             holds(matches!(busy, Err(ExecuteError::Busy)), CAPACITY, || format!("{busy:?} with nothing idle"))?;
         }
-        let (id, outcome) = next(executor, patience)?;
+        let (id, outcome) = next(executor, timeout)?;
         running -= 1;
         let again = back.insert(id, outcome).is_some() || !trials.iter().any(|trial| trial.id == id);
         holds(!again, ONCE, || format!("{id} came back again, or was never submitted"))?;
@@ -100,7 +100,7 @@ fn cancelled(
     executor: &mut impl Executor,
     trials: &[Trial],
     expected: &BTreeMap<TrialId, Outcome>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(), LawBroken> {
     let submitted = executor.idle().min(trials.len());
     for trial in &trials[..submitted] {
@@ -109,7 +109,7 @@ fn cancelled(
     executor.cancel();
     let mut out: BTreeSet<TrialId> = trials[..submitted].iter().map(|trial| trial.id).collect();
     while !out.is_empty() {
-        let (id, outcome) = next(executor, patience)?;
+        let (id, outcome) = next(executor, timeout)?;
         holds(out.remove(&id), CANCELLED, || format!("{id} came back again, or was never submitted"))?;
         let same = match (&outcome, expected.get(&id)) {
             (Err(AttemptError::Evaluator(EvalError::Cancelled)), _) => true,
@@ -130,13 +130,13 @@ fn idle_is(executor: &impl Executor, running: usize) -> Result<(), LawBroken> {
 }
 
 /// Returns the next trial that comes back.
-fn next(executor: &mut impl Executor, patience: Duration) -> Result<(TrialId, Outcome), LawBroken> {
-    let end = Instant::now() + patience;
+fn next(executor: &mut impl Executor, timeout: Duration) -> Result<(TrialId, Outcome), LawBroken> {
+    let end = Instant::now() + timeout;
     loop {
         match executor.recv(end.saturating_duration_since(Instant::now())).map_err(broken)? {
             Some(Message::Done(id, outcome)) => return Ok((id, outcome)),
             Some(Message::Location(..) | Message::Progress(..) | Message::Notice(_)) => {}
-            None => holds(Instant::now() < end, ONCE, || format!("nothing came back within {patience:?}"))?,
+            None => holds(Instant::now() < end, ONCE, || format!("nothing came back within {timeout:?}"))?,
         }
     }
 }
@@ -165,7 +165,7 @@ mod tests {
         study::{Origin, Threshold},
     };
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(60);
 
     fn evaluator() -> impl Evaluator + Clone {
         from_fn("test", |trial: &Trial, context: &Context| match trial.id.0 {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn threads_keep_the_law() {
-        check(|| Threads::new(Arc::new(evaluator()), 2), &evaluator(), &trials(), PATIENCE).unwrap();
+        check(|| Threads::new(Arc::new(evaluator()), 2), &evaluator(), &trials(), TIMEOUT).unwrap();
     }
 
     /// Evaluates when it is polled, with a flaw.

@@ -39,7 +39,7 @@ pub const CACHE: &str = "LayerCost::cache_elements equals the number of cached e
 pub(crate) const ACTIVATIONS: &str =
     "Primitive::activations is at least the size of the input and grows with the length";
 /// The whole layer is exported.
-pub(crate) const NAMED: &str = "a counterpart names every parameter of the layer once, with a matching layout";
+pub(crate) const NAMED: &str = "a mapping names every parameter of the layer once, with a matching layout";
 /// Weights depend only on the random stream.
 pub(crate) const REPEATABLE: &str = "the same widths and random stream give the same layer";
 
@@ -109,9 +109,9 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
     }
 
     fn check_names(&self, layer: &Block) -> Result<(), LawBroken> {
-        let Some(counterpart) = self.primitive.hf_mapping(&self.dims) else { return Ok(()) };
+        let Some(mapping) = self.primitive.hf_mapping(&self.dims) else { return Ok(()) };
         let mut left: Vec<_> = weights::parameters(layer).into_iter().map(|found| (found.name, found.shape)).collect();
-        for tensor in &counterpart.tensors {
+        for tensor in &mapping.tensors {
             for parameter in &tensor.parameters {
                 let place =
                     left.iter().position(|(name, shape)| name == parameter && tensor.layout.stored(shape).is_some());

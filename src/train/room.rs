@@ -8,7 +8,7 @@ use std::{
 use crate::device::{self, Device};
 
 /// How often a training that waits looks whether it was cancelled.
-const PATIENCE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The bytes that trainings of this process need, by device without autodiff.
 static USED: Mutex<Vec<(Device, u128)>> = Mutex::new(Vec::new());
@@ -45,7 +45,7 @@ impl Room {
             if cancelled() {
                 return None;
             }
-            (used, _) = LEFT.wait_timeout(used, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+            (used, _) = LEFT.wait_timeout(used, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner);
         }
         match used.iter_mut().find(|(other, _)| *other == device) {
             Some((_, total)) => *total = total.saturating_add(bytes),

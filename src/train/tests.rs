@@ -146,7 +146,8 @@ fn the_balance_of_experts_is_trained_but_not_reported() {
         }
     }
     let config = TrainConfig { clip_norm: None, ..config(3) };
-    let (data, progress) = (&mut |step| Ok(repeat_previous(1, step)), &mut |_: &Progress| ControlFlow::Continue(()));
+    let data = &mut |step| Ok(repeat_previous(1, step));
+    let progress = &mut |_: &Progress| ControlFlow::Continue(());
     let with = train(network("AE", 1), &config, data, &mut evaluate, progress).unwrap();
     let careless = Careless { model: network("AE", 1) };
     let without = train(careless, &config, data, &mut |careless| evaluate(&careless.model), progress).unwrap();
@@ -322,7 +323,8 @@ fn parts_of_a_step_make_the_gradient_of_the_whole() {
         let Step::Progress(progress) = step else { panic!("{step:?}") };
         (weights(&trainer.model()), progress)
     };
-    let ((parts, in_parts), (at_once, as_one)) = (step(&[first, second]), step(&[whole]));
+    let (parts, in_parts) = step(&[first, second]);
+    let (at_once, as_one) = step(&[whole]);
     assert!((in_parts.loss - as_one.loss).abs() < 1e-6);
     assert!((in_parts.gradient_norm / as_one.gradient_norm - 1.0).abs() < 1e-5);
     // The first step of AdamW is a sign: compare where the gradient is not tiny.

@@ -93,7 +93,7 @@ impl<N: Network> Trainer<N> {
         Self { teacher: Some(teacher.valid()), ..self }
     }
 
-    /// Freezes all parameters whose path in the model, such as `trunk.embedding`, is accepted by `frozen`. Frozen
+    /// Freezes all parameters whose path in the model, such as `backbone.embedding`, is accepted by `frozen`. Frozen
     /// parameters have no gradient, no moments and no weight decay.
     #[must_use]
     pub(crate) fn freeze(self, frozen: impl Fn(&str) -> bool) -> Self {

@@ -58,7 +58,8 @@ fn blocks_that_are_damaged_are_named() {
     library(&parent, &alternatives, folder).unwrap();
     let record = json_of(folder, "layer-000-mamba2");
     let weights = record.with_extension("safetensors");
-    let (text, whole) = (fs::read(&record).unwrap(), fs::read(&weights).unwrap());
+    let text = fs::read(&record).unwrap();
+    let whole = fs::read(&weights).unwrap();
     let error = || composer_nas::text::causes(&library(&parent, &alternatives, folder).unwrap_err());
 
     let mut poisoned = whole.clone();

@@ -43,7 +43,9 @@ fn a_healed_model_is_nearer_to_its_parent_however_often_it_was_stopped() {
     let evaluator = Distillation::new(library.clone(), &alternatives, held_out(folder, 4)).unwrap();
     let spec = library.spec(&"SMSM".parse().unwrap());
     let start = library.assemble(&spec.architecture).unwrap();
-    let (primitives, corpus, config) = (primitives(), corpus(folder), config());
+    let primitives = primitives();
+    let corpus = corpus(folder);
+    let config = config();
     let healing =
         Healing { parent: &parent, primitives: &primitives, corpus: &corpus, config: &config, everything: false };
     // The parent itself has nothing to heal, and would only drift.
@@ -63,7 +65,7 @@ fn a_healed_model_is_nearer_to_its_parent_however_often_it_was_stopped() {
     let [before, after] = [&start, &healed.model].map(|model| evaluator.judge(model).unwrap().scores[KL]);
     assert!(after < 0.8 * before && losses[0] > 0.0, "{before} {after}");
     // Layers that were not replaced stay as they were; so does the embedding.
-    let kept = |model: &HybridLm| model.trunk.embedding.val().into_data();
+    let kept = |model: &HybridLm| model.backbone.embedding.val().into_data();
     assert_eq!(kept(&healed.model), kept(parent.model()));
 
     let mut heard = 0;

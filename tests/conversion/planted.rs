@@ -13,7 +13,7 @@ struct ZeroOutputs<'a> {
 impl ModuleMapper for ZeroOutputs<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
-        let output = |layer: &usize| path == format!("trunk.layers.{layer}.mixer.output.weight");
+        let output = |layer: &usize| path == format!("backbone.layers.{layer}.mixer.output.weight");
         if self.layers.iter().any(output) { param.map(|weight| weight.zeros_like()) } else { param }
     }
 

@@ -28,7 +28,8 @@ impl Roles {
         let halves = |content: u32| ([0, content / 2], [content / 2, content]);
         let recall = |noise: u32, multi_query: bool| {
             let content = size - noise - u32::from(!multi_query);
-            let ((keys, values), copy_prefix) = (halves(content), (!multi_query).then_some(size - 1));
+            let (keys, values) = halves(content);
+            let copy_prefix = (!multi_query).then_some(size - 1);
             Roles { keys, values, noise: [content, content + noise], copy_prefix, ..Roles::default() }
         };
         match task {
@@ -36,7 +37,8 @@ impl Roles {
             Task::NoisyInContextRecall(task) => recall(task.noise_vocab_size as u32, task.multi_query),
             Task::FuzzyInContextRecall(task) => {
                 let pad = size - if task.multi_query { 1 } else { 2 };
-                let ((keys, values), copy_prefix) = (halves(pad), (!task.multi_query).then_some(size - 1));
+                let (keys, values) = halves(pad);
+                let copy_prefix = (!task.multi_query).then_some(size - 1);
                 Roles { keys, values, noise: [pad; 2], pad: Some(pad), copy_prefix, ..Roles::default() }
             }
             Task::Memorization(_) => {

@@ -30,7 +30,7 @@ const FATAL: i32 = 78;
 const NOT_RUN: [i32; 2] = [126, 127];
 
 /// How long to wait for processes that an earlier attempt has left running, in addition to the grace period.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_MARGIN: Duration = Duration::from_secs(30);
 /// How long to read output that a process outside the group holds open.
 const LEFT_OPEN: Duration = Duration::from_secs(1);
 /// The polling interval for a program that prints nothing.
@@ -58,7 +58,7 @@ impl Attempt<'_> {
     pub(super) fn carry_out(&self) -> Result<Report, EvalError> {
         let Self { program, trial, context, folder } = self;
         let lock =
-            folder.lock(context, program.grace.saturating_add(PATIENCE)).map_err(|error| self.not_locked(error))?;
+            folder.lock(context, program.grace.saturating_add(LOCK_MARGIN)).map_err(|error| self.not_locked(error))?;
         let written = |error| self.cannot("write to it", &error);
         let (attempt, log) = folder.next_log().map_err(written)?;
         let values = folder.values().map_err(written)?;

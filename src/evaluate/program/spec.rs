@@ -79,9 +79,9 @@ impl Candidates {
         let dims: &Dims = &self.target.dims;
         let primitive = self.primitives.get(symbol)?;
         let parameters = primitive.cost(dims, 1).parameters;
-        let counterpart = primitive.hf_mapping(dims);
-        let kind = counterpart.as_ref().map(|counterpart| counterpart.kind.clone());
-        let options = counterpart.map(|counterpart| counterpart.settings).unwrap_or_default();
+        let mapping = primitive.hf_mapping(dims);
+        let kind = mapping.as_ref().map(|mapping| mapping.kind.clone());
+        let options = mapping.map(|mapping| mapping.settings).unwrap_or_default();
         Ok(Described { id: primitive.id(), role: primitive.role(), parameters, kind, options })
     }
 }

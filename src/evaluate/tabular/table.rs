@@ -21,7 +21,8 @@ use crate::{
 /// ```
 /// use composer_nas::evaluate::Table;
 /// let table: Table = "architecture,seed,score\nAM,0,0.4\nAM,1,0.6\nMA,0,0.3\nMA,1,0.3\n".parse()?;
-/// let (am, ma) = ("AM".parse()?, "MA".parse()?);
+/// let am = "AM".parse()?;
+/// let ma = "MA".parse()?;
 /// assert_eq!((table.mean(&am), table.rank(&ma), table.regret(&ma)), (Some(0.5), Some(2), Some(0.2)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

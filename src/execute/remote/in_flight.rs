@@ -191,7 +191,8 @@ mod tests {
             limit: None,
             trial: None,
         };
-        let (folder, directory) = (folder.to_owned(), folder.to_owned());
+        let directory = folder.to_owned();
+        let folder = folder.to_owned();
         let job = Job {
             name: "job".into(),
             command: vec![],

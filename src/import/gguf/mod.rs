@@ -76,30 +76,7 @@ fn config(file: &Gguf) -> Result<Json, ImportError> {
     let width = need("llama.embedding_length")?;
     let heads = need("llama.attention.head_count")?;
     let head_dim = file.size("llama.attention.key_length").or(width.checked_div(heads)).unwrap_or_default();
-    let refuse = |key, value: String, reason| Err(ImportError::Setting { key, value, reason });
-    if let Some(turned) = file.size("llama.rope.dimension_count").filter(|&turned| turned != head_dim) {
-        return refuse(
-            "llama.rope.dimension_count",
-            turned.to_string(),
-            "only rotary positions over the whole head are supported",
-        );
-    }
-    if let Some(experts) = file.size("llama.expert_count").filter(|&experts| experts > 0) {
-        return refuse(
-            "llama.expert_count",
-            experts.to_string(),
-            "mixtures of experts as in Mixtral are not supported",
-        );
-    }
-    let scaled = file.text("llama.rope.scaling.type").filter(|&kind| kind != "none");
-    if scaled.is_some() || file.tensors().contains_key("rope_freqs.weight") {
-        let value = scaled.unwrap_or("rope_freqs.weight").into();
-        return refuse(
-            "llama.rope.scaling.type",
-            value,
-            "scaled rotary positions cannot be read from GGUF: use the safetensors files of the model",
-        );
-    }
+    check_supported(file, head_dim)?;
     let embedding = file.tensors().get("token_embd.weight").and_then(|stored| stored.shape.first().copied());
     let vocabulary = match embedding {
         Some(rows) => rows,
@@ -127,6 +104,35 @@ fn config(file: &Gguf) -> Result<Json, ImportError> {
         "eos_token_id": token("eos"),
         "torch_dtype": "float32",
     }))
+}
+
+/// Refuses what a config.json of a plain Llama cannot express.
+fn check_supported(file: &Gguf, head_dim: usize) -> Result<(), ImportError> {
+    let refuse = |key, value: String, reason| Err(ImportError::Setting { key, value, reason });
+    if let Some(turned) = file.size("llama.rope.dimension_count").filter(|&turned| turned != head_dim) {
+        return refuse(
+            "llama.rope.dimension_count",
+            turned.to_string(),
+            "only rotary positions over the whole head are supported",
+        );
+    }
+    if let Some(experts) = file.size("llama.expert_count").filter(|&experts| experts > 0) {
+        return refuse(
+            "llama.expert_count",
+            experts.to_string(),
+            "mixtures of experts as in Mixtral are not supported",
+        );
+    }
+    let scaled = file.text("llama.rope.scaling.type").filter(|&kind| kind != "none");
+    if scaled.is_some() || file.tensors().contains_key("rope_freqs.weight") {
+        let value = scaled.unwrap_or("rope_freqs.weight").into();
+        return refuse(
+            "llama.rope.scaling.type",
+            value,
+            "scaled rotary positions cannot be read from GGUF: use the safetensors files of the model",
+        );
+    }
+    Ok(())
 }
 
 /// Returns the shortest decimal that rounds to the stored single-precision number: 1e-5, not 9.999999747378752e-6.

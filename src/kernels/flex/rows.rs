@@ -49,7 +49,8 @@ pub fn products(x: &[f32], y: &[f32], width: usize, mut each: impl FnMut(usize, 
 
 #[inline(always)]
 fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<8>(), y.as_chunks::<8>());
+    let (x, x_rest) = x.as_chunks::<8>();
+    let (y, y_rest) = y.as_chunks::<8>();
     let mut sums = [0f32; 8];
     for (x, y) in x.iter().zip(y) {
         for lane in 0..8 {

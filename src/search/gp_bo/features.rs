@@ -132,7 +132,7 @@ fn one_hot(codes: impl Iterator<Item = usize>, size: usize) -> Vec<f64> {
 
 /// Computes the features of the architectures of one space.
 #[derive(Clone, Debug)]
-pub(super) struct Describer {
+pub(super) struct FeatureMap {
     encoder: Encoder,
     blocks: Vec<Scaled>,
 }
@@ -162,7 +162,7 @@ pub(super) fn linear(terms: &[Term]) -> impl Iterator<Item = Term> {
 /// The number of sequences from which means and scales are computed.
 const SAMPLES: u64 = 512;
 
-impl Describer {
+impl FeatureMap {
     /// Creates the blocks of `terms`, scaled over a fixed set of sequences drawn from the space.
     ///
     /// # Errors
@@ -179,7 +179,7 @@ impl Describer {
     ///
     /// # Errors
     /// [`GpError::OutsideSpace`] for the first architecture that does not lie in the space.
-    pub(super) fn describe<'a>(
+    pub(super) fn features<'a>(
         &self,
         architectures: impl IntoIterator<Item = &'a Architecture>,
     ) -> Result<Described, GpError> {
@@ -243,10 +243,10 @@ mod tests {
         let symbols = [Symbol::ATTENTION, Symbol::SWIGLU, Symbol::MLP];
         for layers in [1, 2, 6, 16] {
             let space = SearchSpace::uniform(symbols, layers).unwrap();
-            let describer = Describer::new(&space, &Term::ALL).unwrap();
+            let feature_map = FeatureMap::new(&space, &Term::ALL).unwrap();
             let mut rng = Seed(1).rng("test", 0);
             let sample: Vec<_> = (0..2000).map(|_| space.sample(&mut rng)).collect();
-            let blocks = describer.describe(&sample).unwrap().features;
+            let blocks = feature_map.features(&sample).unwrap().features;
             for (block, columns) in linear(&Term::ALL).zip(&blocks) {
                 let variance = columns.column_iter().map(|column| column.norm_squared()).sum::<f64>() / 2000.0;
                 // With few layers some features cannot vary.

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use super::{
     GpError,
     encoding::Encoder,
-    features::{Describer, Term},
+    features::{FeatureMap, Term},
     hyper::Hyper,
     kernel::{Categorical, Given, Kernel, Priors, Rbf, SequenceKernel, Sequences, Structured},
     maximise::MaximiseOptions,
@@ -104,13 +104,15 @@ fn given(study: &Study, kernel: Arc<dyn SequenceKernel>, cost: Cost) -> Result<B
 }
 
 fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dyn Process + 'a>, GpError> {
-    let describer = Rc::new(Describer::new(study.space(), terms)?);
+    let feature_map = Rc::new(FeatureMap::new(study.space(), terms)?);
     let symbols = study.space().symbols().len();
     let limits = Limits { gradient: 1e-4, change: 1e-6, ..Limits::default() };
     let plan = Plan::new(cost, limits, STRUCTURED_SEARCH);
     let encode = move || -> Encode<'_, Structured> {
-        let describer = describer.clone();
-        Box::new(move |architectures: &[Architecture]| Ok(Sequences::new(describer.describe(architectures)?, symbols)))
+        let feature_map = feature_map.clone();
+        Box::new(move |architectures: &[Architecture]| {
+            Ok(Sequences::new(feature_map.features(architectures)?, symbols))
+        })
     };
     process(study, encode, &Hyper::<Structured>::starts(terms), plan)
 }

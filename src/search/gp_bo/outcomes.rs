@@ -1,4 +1,4 @@
-//! Standardised outcomes, their known noise, and the way back to the original scale.
+//! Standardised outcomes, their known noise, and the map back to the original scale.
 
 use nalgebra::DVector;
 

@@ -253,15 +253,15 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
         let (means, _) = self.surrogate.predict_diagonal(&(self.encode)(&self.distinct)?)?;
         let best = means.max();
         let pending: Vec<_> = self.pending().cloned().collect();
-        let believing = if pending.is_empty() {
+        let believer = if pending.is_empty() {
             None
         } else {
             let (believed, _) = self.surrogate.predict_diagonal(&(self.encode)(&pending)?)?;
             let observed = self.observations.iter().map(|seen| seen.trial.architecture.clone());
             let points = (self.encode)(&observed.chain(pending).collect::<Vec<_>>())?;
-            Some(self.surrogate.believing(points, &believed)?)
+            Some(self.surrogate.believer(points, &believed)?)
         };
-        Ok(Analytic { function, believing, best })
+        Ok(Analytic { function, believer, best })
     }
 
     /// Returns the pending sequences that lie in the space.
@@ -292,8 +292,8 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
                 let covariance = prior - white * own.transpose();
                 Ok(q_log_nei.values_of_singles(mean.as_slice(), variance.as_slice(), covariance)?)
             }
-            Acquisition::Analytic(Analytic { function, believing, best }) => {
-                let surrogate = believing.as_ref().unwrap_or(&self.surrogate);
+            Acquisition::Analytic(Analytic { function, believer, best }) => {
+                let surrogate = believer.as_ref().unwrap_or(&self.surrogate);
                 let (mean, variance) = surrogate.predict_diagonal(&points)?;
                 Ok(mean.iter().zip(&variance).map(|(&mean, &variance)| function.value(mean, variance, *best)).collect())
             }
@@ -413,7 +413,7 @@ struct Noisy<K: Kernel> {
 struct Analytic<K: Kernel> {
     function: Arc<dyn AnalyticAcquisition>,
     /// The model that is also conditioned on the pending sequences, if there are any.
-    believing: Option<Surrogate<K>>,
+    believer: Option<Surrogate<K>>,
     /// The best posterior mean of an observed sequence.
     best: f64,
 }

@@ -68,7 +68,7 @@ impl<K: Kernel> Surrogate<K> {
     ///
     /// # Errors
     /// [`GpError`] if the covariance is not positive definite.
-    pub(super) fn believing(&self, points: K::Points, believed: &DVector<f64>) -> Result<Self, GpError>
+    pub(super) fn believer(&self, points: K::Points, believed: &DVector<f64>) -> Result<Self, GpError>
     where
         K: Clone,
     {

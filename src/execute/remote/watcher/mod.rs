@@ -58,7 +58,7 @@ pub(super) struct Watcher<E> {
     /// Since when the run folder has been missing.
     away: Failing,
     /// Since when this machine has been unable to ask the engine.
-    unasked: Failing,
+    unlisted: Failing,
     notice: String,
 }
 
@@ -93,7 +93,7 @@ impl<E: Engine> Watcher<E> {
             listed: None,
             cancelled: None,
             away: Failing::default(),
-            unasked: Failing::default(),
+            unlisted: Failing::default(),
             notice: String::new(),
         })
     }
@@ -236,12 +236,12 @@ impl<E: Engine> Watcher<E> {
         match self.engine.live(&jobs.collect::<Vec<_>>()) {
             Ok(live) => {
                 self.notice.clear();
-                self.unasked.ends();
+                self.unlisted.ends();
                 Ok(Some(live))
             }
-            Err(error @ EngineError::System { .. }) if self.unasked.again() < self.settings.write_timeout => {
+            Err(error @ EngineError::System { .. }) if self.unlisted.again() < self.settings.write_timeout => {
                 let words = format!("{}; trying again", causes(&error));
-                if self.unasked.is_news(&words) {
+                if self.unlisted.is_news(&words) {
                     self.remark(words);
                 }
                 Ok(None)

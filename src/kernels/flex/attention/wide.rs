@@ -32,10 +32,13 @@ impl Angles {
 #[inline(always)]
 fn turn_row(x: &[f32], [cos, sin]: [&[f32]; 2], factors: [f32; 2], out: &mut [f32]) {
     let half = x.len() / 2;
-    let ((low, high), (out_low, out_high)) = (x.split_at(half), out.split_at_mut(half));
+    let (low, high) = x.split_at(half);
+    let (out_low, out_high) = out.split_at_mut(half);
     // Four at a time, because heads are too narrow for loops of unknown length to be fast.
-    let ((low, low_rest), (high, high_rest)) = (low.as_chunks::<4>(), high.as_chunks::<4>());
-    let ((cos, cos_rest), (sin, sin_rest)) = (cos.as_chunks::<4>(), sin.as_chunks::<4>());
+    let (low, low_rest) = low.as_chunks::<4>();
+    let (high, high_rest) = high.as_chunks::<4>();
+    let (cos, cos_rest) = cos.as_chunks::<4>();
+    let (sin, sin_rest) = sin.as_chunks::<4>();
     let (out_low, out_low_rest) = out_low.as_chunks_mut::<4>();
     let (out_high, out_high_rest) = out_high.as_chunks_mut::<4>();
     let outs = out_low.iter_mut().zip(out_high);

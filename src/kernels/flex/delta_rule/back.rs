@@ -35,26 +35,27 @@ pub(super) struct Back {
     both: Vec<f32>,
     /// `[2 L, P]`.
     dread: Vec<f32>,
-    pub(super) dmixed: Vec<f32>,
+    pub(super) dqkv: Vec<f32>,
     pub(super) dstrength: Vec<f32>,
     /// The gradient of `g`: `[B, S, V]`.
     pub(super) dg: Vec<f64>,
 }
 
 impl Back {
-    pub(super) fn new(scan: &DeltaScan, mixed: usize, gates: usize) -> Self {
+    pub(super) fn new(scan: &DeltaScan, qkv: usize, gates: usize) -> Self {
         let [dunit, doverlap, dweights, both, dread] = [(); 5].map(|()| Vec::new());
         let keys = Keys::default();
         let own = Head::default();
         let ds = Vec::with_capacity(scan.sizes.chunk);
-        let dmixed = buffer(mixed);
+        let dqkv = buffer(qkv);
         let dstrength = buffer(gates);
         let dg = vec![0.0; gates];
-        Self { keys, own, dunit, doverlap, dweights, ds, both, dread, dmixed, dstrength, dg }
+        Self { keys, own, dunit, doverlap, dweights, ds, both, dread, dqkv, dstrength, dg }
     }
 
     pub(super) fn begin(&mut self, scan: &DeltaScan, place: &Place) {
-        let (len, DeltaRule { key_width, value_width, .. }) = (place.tokens.len(), scan.sizes);
+        let len = place.tokens.len();
+        let DeltaRule { key_width, value_width, .. } = scan.sizes;
         for (x, width) in [(&mut self.dunit, key_width), (&mut self.doverlap, len), (&mut self.dweights, len)] {
             x.clear();
             x.resize(2 * len * width, 0.0);
@@ -66,13 +67,13 @@ impl Back {
 
     /// Backward pass of one value head: converts the gradient of its state after the chunk (which is zero after the
     /// last chunk) to that of the state before it.
-    pub(super) fn head(&mut self, spot: Spot, [mixed, before, w, dy]: [&[f32]; 4], gates: &Gates, dstate: &mut [f32]) {
+    pub(super) fn head(&mut self, spot: Spot, [qkv, before, w, dy]: [&[f32]; 4], gates: &Gates, dstate: &mut [f32]) {
         let Spot { scan, place, head } = spot;
         let width = scan.sizes.value_width;
         let values = scan.values();
         let len = place.tokens.len();
         let behind = place.chunk + 1 < scan.count();
-        self.own.fill(scan, place, head, [mixed, before], &self.keys, gates);
+        self.own.fill(scan, place, head, [qkv, before], &self.keys, gates);
         self.ds.clear();
         self.ds.resize(len, 0.0);
         let (dy_part, dw) = self.both.split_at_mut(len * width);
@@ -137,7 +138,7 @@ impl Back {
         scale(dvalues, &own.beta);
         let [_, _, v] = scan.first(0, head);
         let columns = scan.columns();
-        put(dvalues, &mut self.dmixed[place.tokens.start * columns..place.tokens.end * columns], columns, v, width);
+        put(dvalues, &mut self.dqkv[place.tokens.start * columns..place.tokens.end * columns], columns, v, width);
         dbeta
     }
 
@@ -201,11 +202,11 @@ impl Back {
         self.dunit[..len * width].iter_mut().for_each(|dq| *dq *= factor as f32);
         add_scaled(&mut self.dunit, &self.keys.unit, &along);
         scale(&mut self.dunit, &self.keys.lengths);
-        let ([q, k, _], dmixed) =
-            (scan.first(key_head, 0), &mut self.dmixed[place.tokens.start * columns..place.tokens.end * columns]);
+        let [q, k, _] = scan.first(key_head, 0);
+        let dqkv = &mut self.dqkv[place.tokens.start * columns..place.tokens.end * columns];
         let (dqueries, dkeys) = self.dunit.split_at(len * width);
-        put(dqueries, dmixed, columns, q, width);
-        put(dkeys, dmixed, columns, k, width);
+        put(dqueries, dqkv, columns, q, width);
+        put(dkeys, dqkv, columns, k, width);
     }
 }
 
@@ -227,7 +228,8 @@ impl WithSimd for WeighBackward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Head { sums, beta, weights, .. } = self.own;
         let len = beta.len();
-        let ((_, keys), (scores, a)) = (self.overlap.split_at(len * len), weights.split_at(len * len));
+        let (_, keys) = self.overlap.split_at(len * len);
+        let (scores, a) = weights.split_at(len * len);
         let (dscores, da) = self.dweights.split_at_mut(len * len);
         let (dqueries, dkeys) = self.doverlap.split_at_mut(len * len);
         let mut l = vec![0.0; len];

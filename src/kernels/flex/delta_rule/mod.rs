@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{dims::DeltaRule, kernels::LENGTH_EPSILON};
 
-/// The shapes: `q | k | v`: `[B, S, 2 K C + V P]`, `beta_logits` and `decay`: `[B, S, V]`, `step_bias` and `a_log`:
+/// The shapes: `q | k | v`: `[B, S, 2 K C + V P]`, `beta_logits` and `decay`: `[B, S, V]`, `dt_bias` and `a_log`:
 /// `[V]`, the result `[B, S, V P]`.
 #[derive(Clone, Copy, Debug)]
 pub struct DeltaScan {
@@ -140,17 +140,18 @@ struct Keys {
 }
 
 impl Keys {
-    fn fill(&mut self, scan: &DeltaScan, place: &Place, key_head: usize, mixed: &[f32]) {
+    fn fill(&mut self, scan: &DeltaScan, place: &Place, key_head: usize, qkv: &[f32]) {
         let width = scan.sizes.key_width;
         let columns = scan.columns();
         let len = place.tokens.len();
         self.unit.resize(2 * len * width, 0.0);
         self.lengths.resize(2 * len, 0.0);
         self.overlap.resize(2 * len * len, 0.0);
-        let mixed = &mixed[place.tokens.start * columns..place.tokens.end * columns];
-        let ([q, k, _], (queries, keys)) = (scan.first(key_head, 0), self.unit.split_at_mut(len * width));
-        take(mixed, columns, q, width, queries);
-        take(mixed, columns, k, width, keys);
+        let qkv = &qkv[place.tokens.start * columns..place.tokens.end * columns];
+        let [q, k, _] = scan.first(key_head, 0);
+        let (queries, keys) = self.unit.split_at_mut(len * width);
+        take(qkv, columns, q, width, queries);
+        take(qkv, columns, k, width, keys);
         let lengths = &mut self.lengths;
         products(&self.unit, &self.unit, width, |row, square| {
             lengths[row] = (square + f64::from(LENGTH_EPSILON)).sqrt().recip() as f32;
@@ -189,7 +190,7 @@ impl Head {
         scan: &DeltaScan,
         place: &Place,
         head: usize,
-        [mixed, before]: [&[f32]; 2],
+        [qkv, before]: [&[f32]; 2],
         keys: &Keys,
         gates: &Gates,
     ) {
@@ -205,7 +206,7 @@ impl Head {
         self.values.resize(len * width, 0.0);
         self.read.resize(2 * len * width, 0.0);
         let [_, _, v] = scan.first(0, head);
-        take(&mixed[place.tokens.start * columns..place.tokens.end * columns], columns, v, width, &mut self.values);
+        take(&qkv[place.tokens.start * columns..place.tokens.end * columns], columns, v, width, &mut self.values);
         let Self { sums, beta, weights, .. } = self;
         Arch::new().dispatch(Weigh { overlap: &keys.overlap, sums, beta, weights });
         if scan.count() > 1 {
@@ -237,9 +238,9 @@ impl Head {
 impl Kernel<5> for DeltaScan {
     type Saved = Kept;
 
-    fn forward(&self, [mixed, beta_logits, decay, bias, a_log]: [&[f32]; 5], keep: bool) -> (Vec<f32>, Kept) {
+    fn forward(&self, [qkv, beta_logits, decay, bias, a_log]: [&[f32]; 5], keep: bool) -> (Vec<f32>, Kept) {
         let DeltaRule { key_heads, value_heads, key_width, value_width: width, .. } = self.sizes;
-        let batch = mixed.len() / (self.seq * self.columns());
+        let batch = qkv.len() / (self.seq * self.columns());
         let all = value_heads * key_width * width;
         let gates = self.gates([beta_logits, decay, bias, a_log]);
         let mut y = buffer(batch * self.seq * self.values());
@@ -252,12 +253,12 @@ impl Kernel<5> for DeltaScan {
         for place in self.places(batch, false) {
             let len = place.tokens.len();
             for key_head in 0..key_heads {
-                keys.fill(self, &place, key_head, mixed);
+                keys.fill(self, &place, key_head, qkv);
                 for head in self.sharing(key_head) {
                     let state = &mut states[self.state(head)];
                     let first = place.chunk == 0;
                     let before: &[f32] = if first { &[] } else { state };
-                    own.fill(self, &place, head, [mixed, before], &keys, &gates);
+                    own.fill(self, &place, head, [qkv, before], &keys, &gates);
                     let mut read = std::mem::take(&mut own.read);
                     if !first {
                         scale(&mut read, &own.from_start);
@@ -293,25 +294,25 @@ impl Kernel<5> for DeltaScan {
     /// that of `A`.
     fn backward(
         &self,
-        [mixed, beta_logits, decay, bias, a_log]: [&[f32]; 5],
+        [qkv, beta_logits, decay, bias, a_log]: [&[f32]; 5],
         kept: Kept,
         dy: &[f32],
         _: [bool; 5],
     ) -> [Option<Vec<f32>>; 5] {
         let DeltaRule { key_heads, value_heads, key_width, value_width, .. } = self.sizes;
-        let batch = mixed.len() / (self.seq * self.columns());
+        let batch = qkv.len() / (self.seq * self.columns());
         let gates = self.gates([beta_logits, decay, bias, a_log]);
-        let mut back = Back::new(self, mixed.len(), beta_logits.len());
+        let mut back = Back::new(self, qkv.len(), beta_logits.len());
         let mut dstates = vec![0.0; value_heads * key_width * value_width];
         for place in self.places(batch, true) {
             for key_head in 0..key_heads {
-                back.keys.fill(self, &place, key_head, mixed);
+                back.keys.fill(self, &place, key_head, qkv);
                 back.begin(self, &place);
                 for head in self.sharing(key_head) {
                     let before = self.before(&place, head).map_or(&[][..], |before| &kept.states[before]);
                     let w = &kept.corrections[self.corrections(&place, head)];
                     let dstate = &mut dstates[self.state(head)];
-                    back.head(Spot { scan: self, place: &place, head }, [mixed, before, w, dy], &gates, dstate);
+                    back.head(Spot { scan: self, place: &place, head }, [qkv, before, w, dy], &gates, dstate);
                 }
                 back.end(self, &place, key_head);
             }
@@ -323,7 +324,7 @@ impl Kernel<5> for DeltaScan {
         let mut da_log = vec![0.0; value_heads];
         back.dg.iter().zip(&gates.g).enumerate().for_each(|(at, (dg, g))| da_log[at % value_heads] += dg * g);
         let [dbias, da_log] = [dbias, da_log].map(|sums| sums.iter().map(|&sum| sum as f32).collect());
-        [Some(back.dmixed), Some(back.dstrength), Some(ddecay), Some(dbias), Some(da_log)]
+        [Some(back.dqkv), Some(back.dstrength), Some(ddecay), Some(dbias), Some(da_log)]
     }
 }
 
@@ -347,7 +348,8 @@ impl WithSimd for Weigh<'_> {
         let outputs = scores.chunks_exact_mut(len).zip(a.chunks_exact_mut(len));
         for (i, ((queries, keys), (scores, a))) in rows.zip(outputs).enumerate() {
             let beta = simd.splat_f32s(self.beta[i]);
-            let ((seen, hidden), (before, rest)) = (scores.split_at_mut(i + 1), a.split_at_mut(i));
+            let (seen, hidden) = scores.split_at_mut(i + 1);
+            let (before, rest) = a.split_at_mut(i);
             hidden.fill(0.0);
             rest.fill(0.0);
             for at in starts::<S>(i + 1) {

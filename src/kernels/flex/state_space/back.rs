@@ -28,7 +28,7 @@ pub(super) struct Back {
     /// `[L, K P]`.
     scratch: [Vec<f32>; 2],
     pub(super) dmixed: Vec<f32>,
-    /// The gradient of `dt`, and then of `step`.
+    /// The gradient of `dt`, and then of `dt`.
     pub(super) dstep: Vec<f32>,
     pub(super) da_log: Vec<f64>,
     pub(super) dskip: Vec<f64>,
@@ -55,9 +55,11 @@ impl Back {
         }
     }
 
-    pub(super) fn begin(&mut self, place: &Place, [mixed, dy]: [&[f32]; 2], steps: &Steps) {
-        let (inner, len, (_, channels)) = (place.scan.inner(), place.tokens.len(), place.scan.shared());
-        self.work.fill(place, mixed, steps);
+    pub(super) fn begin(&mut self, place: &Place, [xbc, dy]: [&[f32]; 2], steps: &Steps) {
+        let inner = place.scan.inner();
+        let len = place.tokens.len();
+        let (_, channels) = place.scan.shared();
+        self.work.fill(place, xbc, steps);
         for buffer in [&mut self.dscores, &mut self.dweights] {
             buffer.resize(len * len, 0.0);
         }
@@ -74,9 +76,12 @@ impl Back {
 
     /// Backward pass of `h = exp(s_last) h_before + B^T v` with `v_j = exp(s_last - s_j) u_j`: from the gradient of the
     /// state after the chunk to that of the state before it.
-    pub(super) fn write_state(&mut self, place: &Place, mixed: &[f32], before: Option<&[f32]>, dstates: &mut [f32]) {
-        let ((heads, channels), StateSpace { width, .. }) = (place.scan.shared(), place.scan.sizes);
-        let ([b, _], [db, _], last) = (place.matrices(mixed), place.columns(), place.tokens.len() - 1);
+    pub(super) fn write_state(&mut self, place: &Place, xbc: &[f32], before: Option<&[f32]>, dstates: &mut [f32]) {
+        let (heads, channels) = place.scan.shared();
+        let StateSpace { width, .. } = place.scan.sizes;
+        let [b, _] = place.matrices(xbc);
+        let [db, _] = place.columns();
+        let last = place.tokens.len() - 1;
         let [v, dv] = &mut self.scratch;
         v.copy_from_slice(&self.work.u);
         scale(v, &self.work.to_end);
@@ -98,9 +103,11 @@ impl Back {
     }
 
     /// Backward pass of `y_i += exp(s_i) C_i h_before`.
-    pub(super) fn read_state(&mut self, place: &Place, mixed: &[f32], before: &[f32], dstates: &mut [f32]) {
-        let ((heads, channels), StateSpace { width, .. }) = (place.scan.shared(), place.scan.sizes);
-        let ([_, c], [_, dc]) = (place.matrices(mixed), place.columns());
+    pub(super) fn read_state(&mut self, place: &Place, xbc: &[f32], before: &[f32], dstates: &mut [f32]) {
+        let (heads, channels) = place.scan.shared();
+        let StateSpace { width, .. } = place.scan.sizes;
+        let [_, c] = place.matrices(xbc);
+        let [_, dc] = place.columns();
         let [read, dread] = &mut self.scratch;
         set(read, c, matrix(before, channels));
         dread.copy_from_slice(&self.dy);
@@ -113,9 +120,10 @@ impl Back {
     }
 
     /// Backward pass of `y += (C B^T * l) u`.
-    pub(super) fn within(&mut self, place: &Place, mixed: &[f32]) {
-        let ((_, channels), StateSpace { width, .. }, len) =
-            (place.scan.shared(), place.scan.sizes, place.tokens.len());
+    pub(super) fn within(&mut self, place: &Place, xbc: &[f32]) {
+        let (_, channels) = place.scan.shared();
+        let width = place.scan.sizes.width;
+        let len = place.tokens.len();
         for (head, (sums, ds)) in self.work.sums.iter().zip(&mut self.ds).enumerate() {
             let part = |x| strided(x, len, width, channels);
             let u = part(&self.work.u[head * width..]);
@@ -131,15 +139,18 @@ impl Back {
             });
             add_strided(&mut self.du[head * width..], channels, matrix(&self.work.weights, len).transpose(), dy);
         }
-        let ([b, c], [db, dc], columns) = (place.matrices(mixed), place.columns(), place.scan.columns());
+        let [b, c] = place.matrices(xbc);
+        let [db, dc] = place.columns();
+        let columns = place.scan.columns();
         let dscores = matrix(&self.dscores, len);
         add_strided(&mut self.dmixed[db..], columns, dscores.transpose(), c);
         add_strided(&mut self.dmixed[dc..], columns, dscores, b);
     }
 
-    /// Backward pass of `u = dt x` and `y += skip x`, and the gradients of the per-head parameters.
-    pub(super) fn end(&mut self, place: &Place, steps: &Steps, skip: &[f32]) {
-        let ((heads, channels), StateSpace { width, heads: all, .. }) = (place.scan.shared(), place.scan.sizes);
+    /// Backward pass of `u = dt x` and `y += d x`, and the gradients of the per-head parameters.
+    pub(super) fn end(&mut self, place: &Place, steps: &Steps, d: &[f32]) {
+        let (heads, channels) = place.scan.shared();
+        let StateSpace { width, heads: all, .. } = place.scan.sizes;
         let first = place.heads().start;
         let at_head = |at: usize| (place.tokens.start + at / heads) * all + first + at % heads;
         self.ds.iter_mut().for_each(|ds| terms(ds));
@@ -152,7 +163,7 @@ impl Back {
         products(&self.dy, &self.work.x, width, |at, product| self.dskip[first + at % heads] += product);
         scale(&mut self.du, &self.work.dt);
         let rows = self.du.chunks_exact_mut(channels).zip(self.dy.chunks_exact(channels));
-        rows.for_each(|(dx, dy)| add_scaled(dx, dy, &skip[place.heads()]));
+        rows.for_each(|(dx, dy)| add_scaled(dx, dy, &d[place.heads()]));
         let columns = place.scan.columns();
         put(&self.du, &mut self.dmixed[place.rows(columns)], columns, place.channel(), channels);
     }

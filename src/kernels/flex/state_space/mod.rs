@@ -1,4 +1,4 @@
-//! The chunked dual form of Mamba-2's state space: `h_t = exp(a_t) h_(t-1) + B_t u_t^T`, `y_t = C_t h_t + skip x_t`,
+//! The chunked dual form of Mamba-2's state space: `h_t = exp(a_t) h_(t-1) + B_t u_t^T`, `y_t = C_t h_t + d x_t`,
 //! with `u = dt x` and `a = dt A`. It processes one sequence, one chunk and one group of heads at a time. The backward
 //! pass recomputes the matrices of a chunk; only the states before chunks are stored.
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::dims::StateSpace;
 
-/// The shapes: `x | B | C`: `[B, S, H P + 2 G N]`, `step`: `[B, S, H]`, `step_bias`, `a_log` and `skip`: `[H]`, the
+/// The shapes: `x | B | C`: `[B, S, H P + 2 G N]`, `dt`: `[B, S, H]`, `dt_bias`, `a_log` and `d`: `[H]`, the
 /// result `[B, S, H P]`.
 #[derive(Clone, Copy, Debug)]
 pub struct StateSpaceScan {
@@ -29,7 +29,7 @@ pub struct StateSpaceScan {
     pub sizes: StateSpace,
 }
 
-/// For all tokens and heads, `[B, S, H]`: `dt`, its derivative with respect to `step`, and `a`.
+/// For all tokens and heads, `[B, S, H]`: `dt`, its derivative with respect to `dt`, and `a`.
 struct Steps {
     dt: Vec<f32>,
     slope: Vec<f32>,
@@ -107,13 +107,14 @@ impl Place<'_> {
 
     /// Returns the first columns of `B` and `C` of the group.
     fn columns(&self) -> [usize; 2] {
-        let (start, StateSpace { groups, state, .. }) = (self.tokens.start * self.scan.columns(), self.scan.sizes);
+        let start = self.tokens.start * self.scan.columns();
+        let StateSpace { groups, state, .. } = self.scan.sizes;
         [0, groups].map(|skipped| start + self.scan.inner() + (skipped + self.group) * state)
     }
 
     /// Returns `B` and `C`, `[L, N]` each.
-    fn matrices<'a>(&self, mixed: &'a [f32]) -> [MatRef<'a, f32>; 2] {
-        self.columns().map(|at| strided(&mixed[at..], self.tokens.len(), self.scan.sizes.state, self.scan.columns()))
+    fn matrices<'a>(&self, xbc: &'a [f32]) -> [MatRef<'a, f32>; 2] {
+        self.columns().map(|at| strided(&xbc[at..], self.tokens.len(), self.scan.sizes.state, self.scan.columns()))
     }
 
     /// Returns the range of the chunk's rows in a tensor with `columns` columns.
@@ -148,14 +149,14 @@ impl Work {
         Self { x, u, dt, from_start, to_end, sums, scores, weights }
     }
 
-    fn fill(&mut self, place: &Place, mixed: &[f32], steps: &Steps) {
+    fn fill(&mut self, place: &Place, xbc: &[f32], steps: &Steps) {
         let scan = place.scan;
         let len = place.tokens.len();
         let (heads, channels) = scan.shared();
         [&mut self.x, &mut self.u].into_iter().for_each(|x| x.resize(len * channels, 0.0));
         [&mut self.dt, &mut self.from_start, &mut self.to_end].into_iter().for_each(|x| x.resize(len * heads, 0.0));
         [&mut self.scores, &mut self.weights].into_iter().for_each(|x| x.resize(len * len, 0.0));
-        take(&mixed[place.rows(scan.columns())], scan.columns(), place.channel(), channels, &mut self.x);
+        take(&xbc[place.rows(scan.columns())], scan.columns(), place.channel(), channels, &mut self.x);
         take(&steps.dt[place.rows(scan.sizes.heads)], scan.sizes.heads, place.heads().start, heads, &mut self.dt);
         self.u.copy_from_slice(&self.x);
         scale(&mut self.u, &self.dt);
@@ -168,7 +169,7 @@ impl Work {
                 (self.from_start[at], self.to_end[at]) = (sums.since_start(at / heads), sums.to_end(at / heads));
             }
         }
-        let [b, c] = place.matrices(mixed);
+        let [b, c] = place.matrices(xbc);
         set(&mut self.scores, c, b.transpose());
     }
 
@@ -182,12 +183,13 @@ impl Kernel<5> for StateSpaceScan {
     /// The states before every chunk but the first: `[B, chunks - 1, G, N, H P / G]`.
     type Saved = Vec<f32>;
 
-    fn forward(&self, [mixed, step, bias, a_log, skip]: [&[f32]; 5], keep: bool) -> (Vec<f32>, Vec<f32>) {
-        let (StateSpace { width, state, .. }, inner) = (self.sizes, self.inner());
-        let batch = mixed.len() / (self.seq * self.columns());
+    fn forward(&self, [xbc, dt, bias, a_log, d]: [&[f32]; 5], keep: bool) -> (Vec<f32>, Vec<f32>) {
+        let StateSpace { width, state, .. } = self.sizes;
+        let inner = self.inner();
+        let batch = xbc.len() / (self.seq * self.columns());
         let count = self.count();
         let (heads, channels) = self.shared();
-        let steps = self.steps(step, bias, a_log);
+        let steps = self.steps(dt, bias, a_log);
         let mut y = buffer(batch * self.seq * inner);
         let mut part = Vec::new();
         let mut saved = buffer(if keep { batch * (count - 1) * inner * state } else { 0 });
@@ -199,8 +201,10 @@ impl Kernel<5> for StateSpaceScan {
                 kept.copy_from_slice(&states);
             }
             for place in self.places(sequence, chunk) {
-                work.fill(&place, mixed, &steps);
-                let ([b, c], len, states) = (place.matrices(mixed), place.tokens.len(), &mut states[place.states()]);
+                work.fill(&place, xbc, &steps);
+                let [b, c] = place.matrices(xbc);
+                let len = place.tokens.len();
+                let states = &mut states[place.states()];
                 part.resize(len * channels, 0.0);
                 if chunk == 0 {
                     part.fill(0.0);
@@ -208,7 +212,7 @@ impl Kernel<5> for StateSpaceScan {
                     set(&mut part, c, matrix(states, channels));
                     scale(&mut part, &work.from_start);
                 }
-                let skips = &skip[place.heads()];
+                let skips = &d[place.heads()];
                 let rows = part.chunks_exact_mut(channels).zip(work.x.chunks_exact(channels));
                 rows.for_each(|(part, x)| add_scaled(part, x, skips));
                 for (head, sums) in work.sums.iter().enumerate() {
@@ -236,15 +240,16 @@ impl Kernel<5> for StateSpaceScan {
 
     fn backward(
         &self,
-        [mixed, step, bias, a_log, skip]: [&[f32]; 5],
+        [xbc, dt, bias, a_log, d]: [&[f32]; 5],
         saved: Vec<f32>,
         dy: &[f32],
         _: [bool; 5],
     ) -> [Option<Vec<f32>>; 5] {
-        let (StateSpace { heads, state, .. }, inner) = (self.sizes, self.inner());
-        let batch = mixed.len() / (self.seq * self.columns());
+        let StateSpace { heads, state, .. } = self.sizes;
+        let inner = self.inner();
+        let batch = xbc.len() / (self.seq * self.columns());
         let count = self.count();
-        let steps = self.steps(step, bias, a_log);
+        let steps = self.steps(dt, bias, a_log);
         let mut back = Back::new(self, batch);
         let mut dstates = vec![0.0; inner * state];
         for (sequence, chunk) in (0..batch).flat_map(|sequence| (0..count).rev().map(move |chunk| (sequence, chunk))) {
@@ -252,17 +257,17 @@ impl Kernel<5> for StateSpaceScan {
             for place in self.places(sequence, chunk) {
                 let before = before.map(|before| &before[place.states()]);
                 let dstates = &mut dstates[place.states()];
-                back.begin(&place, [mixed, dy], &steps);
+                back.begin(&place, [xbc, dy], &steps);
                 if chunk + 1 < count {
-                    back.write_state(&place, mixed, before, dstates);
+                    back.write_state(&place, xbc, before, dstates);
                 } else {
                     dstates.fill(0.0);
                 }
                 if let Some(before) = before {
-                    back.read_state(&place, mixed, before, dstates);
+                    back.read_state(&place, xbc, before, dstates);
                 }
-                back.within(&place, mixed);
-                back.end(&place, &steps, skip);
+                back.within(&place, xbc);
+                back.end(&place, &steps, d);
             }
         }
         give_back(saved);

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::{
         primitive::Symbol,
-        search::gp_bo::{features::Describer, kernel::tests::check},
+        search::gp_bo::{features::FeatureMap, kernel::tests::check},
         seed::Seed,
         space::SearchSpace,
     };
@@ -219,7 +219,7 @@ mod tests {
     fn sequences(symbols: &[Symbol], layers: usize, count: u64, terms: &[Term]) -> Sequences {
         let space = SearchSpace::uniform(symbols.iter().copied(), layers).unwrap();
         let sample: Vec<_> = (0..count).map(|index| space.sample(&mut Seed(3).rng("test", index))).collect();
-        Sequences::new(Describer::new(&space, terms).unwrap().describe(&sample).unwrap(), symbols.len())
+        Sequences::new(FeatureMap::new(&space, terms).unwrap().features(&sample).unwrap(), symbols.len())
     }
 
     #[test]

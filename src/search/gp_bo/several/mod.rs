@@ -242,7 +242,8 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         let mut values = match &acquisition.function {
             Function::One(function) => {
                 let Marginals { mean, variance, .. } = &marginals[0];
-                let (mean, variance) = (mean.as_slice(), variance.as_slice());
+                let mean = mean.as_slice();
+                let variance = variance.as_slice();
                 function.values(NoisySingles { mean, variance, cross: cross(0), known: &in_units })?
             }
             Function::General(function) => {
