@@ -238,7 +238,7 @@ fn search(make: &Make, ground: &Ground, seed: u64, options: &Options) -> anyhow:
     let mut session = Session::in_memory(landscape.space().clone(), Goal::default(), Seed(seed), make()).lag(lag);
     let given = if options.own_start { 0 } else { Landscape::FIRST_POINTS.min(budget) };
     for index in 0..given {
-        session.add(landscape.first_point(seed, index))?;
+        session.enqueue(landscape.first_point(seed, index))?;
     }
     // The best regret whenever it changed, and the layers that had been evaluated by then.
     let mut path = vec![(0, f64::INFINITY)];

@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
 
     // Continue with a larger budget and a candidate of our own, and mark a trial as invalid that was measured
     // incorrectly.
-    let more = search(12)?.candidates(["AMAMAM".parse()?]).invalidate(TrialId(0), "measured on a broken node");
+    let more = search(12)?.enqueue(["AMAMAM".parse()?]).invalidate(TrialId(0), "measured on a broken node");
     more.run(&Target::llama_1b())?;
 
     // Other programs can read the journal, even while a search is writing it.

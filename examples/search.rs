@@ -205,7 +205,7 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
         .seed(args.seed)
         .executor(executor)
         .journal(path)
-        .candidates(added);
+        .enqueue(added);
     let pipeline = args.choices(pipeline, limit, chosen.stop_from, races);
     Ok(args.watched(pipeline, folder)?.run(target)?)
 }

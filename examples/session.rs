@@ -183,7 +183,7 @@ impl Owner {
                 Ask::Finished => json!({"finished": {}}),
             },
             Request::Tell(outcome) => self.tell(outcome)?,
-            Request::Add { architecture } => json!({"added": self.session.add(architecture)?}),
+            Request::Add { architecture } => json!({"added": self.session.enqueue(architecture)?}),
             Request::Invalidate { trial, reason } => {
                 self.session.invalidate(TrialId(trial), reason)?;
                 json!({"invalidated": trial})

@@ -122,9 +122,10 @@ fn answers_are_functions_of_the_study() {
     let ask = || GpBo::default().ask(&study, &mut Seed(9).rng("ask", 0)).unwrap();
     assert_eq!(ask(), ask());
     let batch: Vec<_> = study.space().iter().filter(|a| !study.knows(a)).take(2).collect();
-    let promise = |batch: &[Architecture]| GpBo::default().promise(&study, batch, &mut Seed(9).rng("ask", 0)).unwrap();
+    let promise =
+        |batch: &[Architecture]| GpBo::default().acquisition_value(&study, batch, &mut Seed(9).rng("ask", 0)).unwrap();
     assert!(promise(&batch) >= promise(&batch[..1]) - 0.3 && promise(&batch).is_finite());
-    assert!(GpBo::default().promise(&study, &[], &mut Seed(9).rng("ask", 0)).is_err());
+    assert!(GpBo::default().acquisition_value(&study, &[], &mut Seed(9).rng("ask", 0)).is_err());
     let inspection = GpBo::default().inspect(&study, &mut Seed(9).rng("ask", 0)).unwrap();
     assert!(inspection.candidates.len() > 1 && inspection.candidates.iter().all(|c| !study.knows(&c.architecture)));
 }
@@ -182,7 +183,7 @@ fn costs_that_nobody_states_are_refused_before_anything_runs() {
     assert!(matches!(error, PipelineError::Costs(KnownCostError::Unknown { .. })), "{error}");
     let mut session = Session::in_memory(space(4), two(), Seed(0), RandomSearch);
     let missing = |error: PipelineError| matches!(error, PipelineError::Costs(KnownCostError::Missing(_)));
-    assert!(missing(session.ask().unwrap_err()) && missing(session.add("AAMM".parse().unwrap()).unwrap_err()));
+    assert!(missing(session.ask().unwrap_err()) && missing(session.enqueue("AAMM".parse().unwrap()).unwrap_err()));
     assert!(session.study().trials().is_empty());
     // A setup that names none is refused before there is a journal.
     let folder = tempfile::tempdir().unwrap();

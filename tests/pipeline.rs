@@ -82,7 +82,7 @@ fn candidates_run_first_and_invalid_trials_are_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");
     let llama: Architecture = "AMAMAM".parse().unwrap();
-    let start = || pipeline().trials(6).journal(&path).candidates([llama.clone()]);
+    let start = || pipeline().trials(6).journal(&path).enqueue([llama.clone()]);
     let found = run(start()).unwrap();
     assert_eq!((found.study.trials()[0].origin, &found.study.trials()[0].architecture), (Origin::Manual, &llama));
     // Running the same command again adds nothing.
@@ -95,7 +95,7 @@ fn candidates_run_first_and_invalid_trials_are_replaced() {
     let TrialState::Invalid { reason, report } = &found.study.trials()[best.id.0 as usize].state else { panic!() };
     assert_eq!((reason.as_str(), report.is_some()), ("wrong data", true));
 
-    let outside = pipeline().candidates(["AMAM".parse().unwrap()]);
+    let outside = pipeline().enqueue(["AMAM".parse().unwrap()]);
     assert!(matches!(run(outside), Err(PipelineError::Study(StudyError::OutsideSpace(_)))));
     let unknown = pipeline().invalidate(TrialId(99), "no such trial");
     assert!(matches!(run(unknown), Err(PipelineError::Study(StudyError::Unknown { .. }))));

@@ -102,7 +102,7 @@ fn a_program_is_asked_and_answers() {
         echo '{"result": {"scores": {"loss": 2.5, "accuracy": 0.25}, "standard_error": 0.1, "parameters": 7, "train_flops": 1e9}}'"#,
     );
     let target = Target::custom("small", Dims::new(32, 96, 4).unwrap(), 300, true, 3).unwrap();
-    let program = script.program().candidates(target.clone(), &Primitives::standard()).unwrap().version("2");
+    let program = script.program().target(target.clone(), &Primitives::standard()).unwrap().version("2");
     let trial = Trial { architecture: "A+G+B+S+M".parse().unwrap(), ..trial(3) };
     let report = evaluate(&program, &trial, &Context::default()).unwrap();
     let scores: Vec<_> = report.scores.iter().map(|(name, &value)| (name.as_str(), value)).collect();

@@ -80,7 +80,7 @@ fn the_helper_in_python_asks_and_answers() {
         let command = [&["python3", "tests/fixtures/python/train.py"], words].concat();
         let target = Target::custom("small", Dims::new(32, 96, 4).unwrap(), 300, true, 3).unwrap();
         let program = Program::new(command, folder.path().join("trials"), loss()).unwrap();
-        program.candidates(target, &Primitives::standard()).unwrap()
+        program.target(target, &Primitives::standard()).unwrap()
     };
     let trials: Vec<_> = (0..3).map(|id| trial(id, "2A+4M")).collect();
     assert_eq!(testkit::evaluator::check(&program(&[]), &trials, &loss()), Ok(()));

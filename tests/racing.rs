@@ -108,14 +108,14 @@ fn what_a_person_adds_and_second_looks_run_to_their_end() {
     let mut added = None;
     for number in 0..18 {
         if number == 12 {
-            added = Some(session.add(worst.clone()).unwrap());
+            added = Some(session.enqueue(worst.clone()).unwrap());
         }
         let Ask::Trial(trial) = session.ask().unwrap() else { panic!() };
         let known = session.study().observations().any(|seen| seen.trial.architecture == trial.architecture);
         let by_hand = Some(trial.id) == added;
         assert_eq!(trial.race.is_none(), by_hand);
-        let bar = trial.race.as_ref().and_then(Race::bar);
-        assert_eq!(bar.is_some(), number >= 4 && !known && !by_hand, "{number}");
+        let threshold = trial.race.as_ref().and_then(Race::threshold);
+        assert_eq!(threshold.is_some(), number >= 4 && !known && !by_hand, "{number}");
         session.tell(trial.id, evaluator.evaluate(&trial, &Context::default())).unwrap();
     }
     assert_eq!(raced(session.study().trial(added.unwrap()).unwrap()), None);
@@ -186,7 +186,7 @@ fn a_journal_is_not_continued_with_other_races() {
 fn a_cache_does_not_take_a_raced_trial_for_a_whole_one() {
     let cached = Cached::new(repeated(0));
     let plain = Trial::new(TrialId(0), "MMAAAA".parse().unwrap(), Seed(3), Origin::Searcher);
-    let race = |bar| Some(Race::new(&Goal::default(), Some(bar), 1.0, 4));
+    let race = |threshold| Some(Race::new(&Goal::default(), Some(threshold), 1.0, 4));
     let evaluate = |race| cached.evaluate(&Trial { race, ..plain.clone() }, &Context::default()).unwrap();
     let lost = evaluate(race(0.8));
     assert_eq!(lost.raced, Some(Raced { done: 4, planned: PLANNED }));
@@ -221,15 +221,15 @@ mod trainings {
         let mad = mad();
         let plain = Trial::new(TrialId(0), "AMAM".parse().unwrap(), Seed(1), Origin::Searcher);
         let evaluate = |trial: &Trial, context: &Context| mad.evaluate(trial, context).unwrap();
-        let with = |bar: Option<f64>| {
-            let race = Some(Race::new(&Goal::default(), bar, 1.0, 2));
+        let with = |threshold: Option<f64>| {
+            let race = Some(Race::new(&Goal::default(), threshold, 1.0, 2));
             evaluate(&Trial { race, ..plain.clone() }, &Context::default())
         };
         let whole = evaluate(&plain, &Context::default());
         assert!(whole.raced.is_none() && whole.standard_error.is_some_and(|error| error > 0.0));
         // Up to the end nothing differs, only the order was another.
-        for bar in [None, Some(0.0)] {
-            assert_eq!(with(bar), whole);
+        for threshold in [None, Some(0.0)] {
+            assert_eq!(with(threshold), whole);
         }
         let lost = with(Some(1.0));
         // The first four are two of each.

@@ -33,7 +33,7 @@ fn found(layers: usize) -> Found {
         Ok(Report { standard_error: Some(0.01), tasks: vec![task], ..Report::score("accuracy", score) })
     });
     let candidate = Architecture::new([Symbol::SWIGLU].repeat(layers));
-    let pipeline = Pipeline::new(&primitives, space, evaluator).trials(20).workers(1).candidates([candidate]);
+    let pipeline = Pipeline::new(&primitives, space, evaluator).trials(20).workers(1).enqueue([candidate]);
     pipeline.run(&Target::llama_1b()).unwrap()
 }
 

@@ -57,10 +57,10 @@ fn fatal_and_cancelled_trials_stay_pending() {
 fn candidates_come_before_proposals() {
     let mut session = session();
     let first = ask(&mut session);
-    let id = session.add("AMAMAM".parse().unwrap()).unwrap();
+    let id = session.enqueue("AMAMAM".parse().unwrap()).unwrap();
     assert_eq!(session.queued(), 1);
     assert_eq!(ask(&mut session).id, id);
-    assert!(matches!(session.add("AM".parse().unwrap()), Err(PipelineError::Study(StudyError::OutsideSpace(_)))));
+    assert!(matches!(session.enqueue("AM".parse().unwrap()), Err(PipelineError::Study(StudyError::OutsideSpace(_)))));
     assert!(matches!(session.invalidate(first.id, ""), Err(PipelineError::Study(StudyError::StillPending(_)))));
 }
 

@@ -115,7 +115,7 @@ fn choose(
         let pipeline = Pipeline::new(&prepared.primitives, space.clone(), Judge::clone(judge))
             .goal(Goal::minimize(KL))
             .searcher(GpBo::default().with_initial(1)?)
-            .candidates(starts(alternatives, damages, space, args.starts))
+            .enqueue(starts(alternatives, damages, space, args.starts))
             .trials(args.trials)
             .workers(args.threads)
             .seed(seed)

@@ -215,7 +215,7 @@ impl EvaluatorArgs {
         let words =
             format!("{} trains candidates at the widths of {} (--candidates)", line(command), line(&candidates.name));
         let program = Program::shell(command, &trials, self.goal()?).context("--evaluator")?;
-        let mut program = program.version(&self.evaluator_version).candidates(candidates, setting.primitives)?;
+        let mut program = program.version(&self.evaluator_version).target(candidates, setting.primitives)?;
         if let Some(limit) = setting.limit {
             program = program.time_limit(limit);
         }

@@ -37,7 +37,7 @@
 //! // Keep at most one attention layer.
 //! let space = alternatives.space([Constraint::Count { symbol: Symbol::ATTENTION, min: 0, max: 1 }])?;
 //! let pipeline = Pipeline::new(&primitives, space.clone(), evaluator).goal(Goal::minimize(KL));
-//! let pipeline = pipeline.candidates(starts(&alternatives, &damages, &space, 2)).trials(4);
+//! let pipeline = pipeline.enqueue(starts(&alternatives, &damages, &space, 2)).trials(4);
 //! let found = search(&library, pipeline)?;
 //! assert!(found.weights.is_some() && found.aggregated.count(Symbol::ATTENTION) == 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

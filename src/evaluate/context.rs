@@ -49,7 +49,7 @@ pub struct Context {
     cancel: CancelToken,
     progress: Arc<dyn Fn(Progress) + Send + Sync>,
     curve: Arc<Mutex<Vec<(usize, f64)>>>,
-    bar: Threshold,
+    threshold: Threshold,
     stopped: Arc<OnceLock<String>>,
     checkpoint: Option<PathBuf>,
 }
@@ -58,8 +58,8 @@ impl Context {
     /// Creates a context that is cancelled by `cancel` and passes progress to `progress`.
     pub fn new(cancel: CancelToken, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         let progress = Arc::new(progress);
-        let bar = Threshold::default();
-        Self { cancel, progress, curve: Arc::default(), bar, stopped: Arc::default(), checkpoint: None }
+        let threshold = Threshold::default();
+        Self { cancel, progress, curve: Arc::default(), threshold, stopped: Arc::default(), checkpoint: None }
     }
 
     /// Sets the folder for checkpoints.
@@ -77,10 +77,10 @@ impl Context {
         self.checkpoint.as_deref()
     }
 
-    /// Sets the threshold: the evaluation is stopped when an intermediate value falls below `bar`.
+    /// Sets the threshold: the evaluation is stopped when an intermediate value falls below it.
     #[must_use]
-    pub fn threshold(self, bar: Threshold) -> Self {
-        Self { bar, ..self }
+    pub fn threshold(self, threshold: Threshold) -> Self {
+        Self { threshold, ..self }
     }
 
     /// Returns the context of an evaluation within this one. It is cancelled together with this one and passes progress
@@ -116,11 +116,11 @@ impl Context {
                 curve.push((step, value));
             }
         }
-        if let (Some(value), Some(bar)) = (value, self.bar.at(step))
+        if let (Some(value), Some(threshold)) = (value, self.threshold.at(step))
             && step < steps
-            && value < bar
+            && value < threshold
         {
-            self.stopped.get_or_init(|| format!("{value} after {step} of {steps} steps, below {bar}"));
+            self.stopped.get_or_init(|| format!("{value} after {step} of {steps} steps, below {threshold}"));
         }
         (self.progress)(progress);
     }
@@ -157,10 +157,10 @@ mod tests {
 
     #[test]
     fn only_a_running_value_below_the_bar_stops() {
-        let bar = Threshold::new([(6, 0.5), (3, 0.2)]);
-        assert_eq!([2, 3, 5, 6, 99].map(|step| bar.at(step)), [None, Some(0.2), Some(0.2), Some(0.5), Some(0.5)]);
+        let threshold = Threshold::new([(6, 0.5), (3, 0.2)]);
+        assert_eq!([2, 3, 5, 6, 99].map(|step| threshold.at(step)), [None, Some(0.2), Some(0.2), Some(0.5), Some(0.5)]);
         let tell = |points: &[(usize, Option<f64>)]| {
-            let context = Context::default().threshold(bar.clone());
+            let context = Context::default().threshold(threshold.clone());
             for &(step, value) in points {
                 context.progress(Progress { stage: String::new(), step, steps: 10, value });
             }

@@ -65,7 +65,7 @@ pub(super) struct Options {
     pub racing: Option<Racing>,
     pub journal: Option<PathBuf>,
     pub write_timeout: Duration,
-    pub candidates: Vec<Architecture>,
+    pub enqueued: Vec<Architecture>,
     pub invalid: Vec<(TrialId, String)>,
     pub executor: Option<Box<dyn Executor>>,
     pub observers: Vec<Box<dyn Observer>>,
@@ -99,7 +99,7 @@ impl<E: Evaluator> Pipeline<E> {
                 racing: None,
                 journal: None,
                 write_timeout: Duration::from_secs(60),
-                candidates: Vec::new(),
+                enqueued: Vec::new(),
                 invalid: Vec::new(),
                 executor: None,
                 observers: Vec::new(),
@@ -244,8 +244,8 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
     /// Evaluates these architectures before the searcher is asked. They count against the budget. Architectures that
     /// were already tried or queued are skipped, so running the same program again adds nothing.
     #[must_use]
-    pub fn candidates(mut self, candidates: impl IntoIterator<Item = Architecture>) -> Self {
-        self.options.candidates.extend(candidates);
+    pub fn enqueue(mut self, architectures: impl IntoIterator<Item = Architecture>) -> Self {
+        self.options.enqueued.extend(architectures);
         self
     }
 
@@ -341,9 +341,9 @@ impl Options {
                 session.invalidate(id, reason)?;
             }
         }
-        for architecture in self.candidates {
+        for architecture in self.enqueued {
             if !session.study().knows(&architecture) {
-                session.add(architecture)?;
+                session.enqueue(architecture)?;
             }
         }
         Ok(session)

@@ -43,8 +43,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// Returns remarks on the result for the user: whether the aggregated architecture or the best trial is better, whether
-    /// only one or two trials were aggregated, and whether the model misses the target's size.
+    /// Returns remarks on the result for the user: whether the aggregated architecture or the best trial is better,
+    /// whether only one or two trials were aggregated, and whether the model misses the target's size.
     pub fn notices(&self, target: &Target, primitives: &Primitives) -> Vec<String> {
         let few = self.voters.and_then(few_voters);
         let size = size_notice(&self.target, target, primitives).map(|words| format!("at full size, {words}"));
@@ -134,7 +134,8 @@ fn lacks_score(study: &Study, architecture: &Architecture) -> bool {
     trials.all(|trial| trial.report().is_some_and(|report| report.raced.is_some()))
 }
 
-/// Returns the aggregated architecture, or the best trial if the aggregated one exceeds the goal's bounds on known costs.
+/// Returns the aggregated architecture, or the best trial if the aggregated one exceeds the goal's bounds on known
+/// costs.
 fn allowed(study: &Study, aggregated: Architecture) -> Architecture {
     match study.admits(&aggregated) {
         true => aggregated,
@@ -230,8 +231,8 @@ impl<S: Searcher> Run<S> {
         }
     }
 
-    /// Evaluates the aggregated architecture if it has not been tried. Without time left, this is skipped: a resumed search
-    /// may still add trials, and merges then.
+    /// Evaluates the aggregated architecture if it has not been tried. Without time left, this is skipped: a resumed
+    /// search may still add trials, and merges then.
     fn evaluate_aggregated(&mut self, aggregator: &impl Aggregator) -> Result<(), PipelineError> {
         if !self.in_time() {
             return Ok(());
@@ -246,7 +247,7 @@ impl<S: Searcher> Run<S> {
         else {
             return Ok(());
         };
-        self.retrying(|session| session.add_aggregated(aggregated.clone()))?;
+        self.retrying(|session| session.enqueue_aggregated(aggregated.clone()))?;
         self.drive()
     }
 

@@ -324,18 +324,18 @@ impl<S: Searcher> Session<S> {
     ///
     /// # Errors
     /// [`PipelineError::Study`] if it is outside the space, [`PipelineError::Journal`] if it cannot be recorded.
-    pub fn add(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
+    pub fn enqueue(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
         let id = self.submit(architecture, Origin::Manual)?;
         self.queue.push_back(id);
         Ok(id)
     }
 
-    /// Adds a aggregated architecture. It is handed out before the searcher is asked again and does not count against the
-    /// budget.
+    /// Adds an aggregated architecture. It is handed out before the searcher is asked again and does not count against
+    /// the budget.
     ///
     /// # Errors
     /// See [`add`](Self::add).
-    pub fn add_aggregated(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
+    pub fn enqueue_aggregated(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
         let id = self.submit(architecture, Origin::Aggregated)?;
         self.queue.push_back(id);
         Ok(id)

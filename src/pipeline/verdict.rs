@@ -6,8 +6,8 @@ use crate::{
     text::number,
 };
 
-/// Says whether the aggregated architecture or the best trial is better, and whether the difference is significant. Each is
-/// judged by the mean of all its evaluations.
+/// Says whether the aggregated architecture or the best trial is better, and whether the difference is significant.
+/// Each is judged by the mean of all its evaluations.
 pub(crate) fn verdict(study: &Study, aggregated: &Architecture) -> Option<String> {
     let pooled = study.pooled();
     let best = pooled.best()?;
@@ -15,7 +15,7 @@ pub(crate) fn verdict(study: &Study, aggregated: &Architecture) -> Option<String
     let best_text = &best.trial.architecture;
     let Some(seen) = seen else {
         let failed = |trial: &Trial| trial.architecture == *aggregated && matches!(trial.state, TrialState::Failed(_));
-        let failed = study.candidates().any(failed);
+        let failed = study.full_length_trials().any(failed);
         let why = if failed { "has no score, because its trial failed" } else { "was not evaluated" };
         return Some(format!(
             "the aggregated architecture {aggregated} {why}: it may be worse than the best trial, {best_text}"

@@ -33,9 +33,9 @@ const LEFT: i32 = MARGIN + 60;
 const SHADE: RGBColor = RGBColor(242, 244, 248);
 
 /// Draws the goal's score of each trial against the second objective, with bars of one standard error. The front is a
-/// line, the bands of the second objective are shaded, aggregated architectures are rings, and the result has a green ring.
-/// Baselines and published hybrids are lines at their known costs, with a cross if they were evaluated. Trials that
-/// were added by hand, such as published layouts, are triangles. Returns `None` for a goal with one objective.
+/// line, the bands of the second objective are shaded, aggregated architectures are rings, and the result has a green
+/// ring. Baselines and published hybrids are lines at their known costs, with a cross if they were evaluated. Trials
+/// that were added by hand, such as published layouts, are triangles. Returns `None` for a goal with one objective.
 ///
 /// # Errors
 /// [`PlotError`] if the drawing library returns an error.

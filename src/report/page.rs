@@ -36,10 +36,10 @@ use crate::{
 
 /// A page about one search, finished or running: one HTML file without external resources.
 ///
-/// It shows the trials, the best sequences, what the surrogate of the searcher has learnt, how the trials were aggregated,
-/// and the result at full size beside Llama, other baselines, and published hybrids that share a kind of mixer with the
-/// space. It also shows how to run the search again. Sections without data are left out. The searcher and the
-/// aggregator are those of the [setup](Self::setup); without one, they are the defaults.
+/// It shows the trials, the best sequences, what the surrogate of the searcher has learnt, how the trials were
+/// aggregated, and the result at full size beside Llama, other baselines, and published hybrids that share a kind of
+/// mixer with the space. It also shows how to run the search again. Sections without data are left out. The searcher
+/// and the aggregator are those of the [setup](Self::setup); without one, they are the defaults.
 ///
 /// ```no_run
 /// use composer_nas::{journal, report::Page};

@@ -71,7 +71,7 @@ fn table(study: &Study) -> String {
         let architecture = trial.architecture.letters();
         vec![trial.id.0.to_string(), architecture, state.into(), number(score.copied()), number(error), number(seconds)]
     };
-    csv(&["trial", "architecture", "state", "score", "standard_error", "seconds"], study.candidates().map(row))
+    csv(&["trial", "architecture", "state", "score", "standard_error", "seconds"], study.full_length_trials().map(row))
 }
 
 /// The chart of a study.
@@ -140,7 +140,7 @@ fn keys(study: &Study, result: Option<&Architecture>, many: bool) -> Vec<Key<'st
     if study.observations().any(|seen| Some(&seen.trial.architecture) == result) {
         keys.push((Mark::Ring, GREEN, "result"));
     }
-    if study.candidates().any(|trial| failure(trial).is_some()) {
+    if study.full_length_trials().any(|trial| failure(trial).is_some()) {
         keys.push((Mark::Cross, GREY, "failed"));
     }
     keys
@@ -216,7 +216,8 @@ fn paint_blocks(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints)
 fn paint_failed(study: &Study, axis: Axis, chart: &mut Chart, hints: &mut Hints) -> Drawn {
     const WIDTH: i32 = 10;
     let low = axis.range().start;
-    let failed: Vec<_> = study.candidates().filter_map(|trial| failure(trial).map(|reason| (trial, reason))).collect();
+    let failed: Vec<_> =
+        study.full_length_trials().filter_map(|trial| failure(trial).map(|reason| (trial, reason))).collect();
     if failed.len() <= FEW {
         let point = |trial: &Trial| (trial.id.0 as f64, low);
         chart.draw_series(failed.iter().map(|(trial, _)| Cross::new(point(trial), 4, GREY.stroke_width(2))))?;

@@ -70,7 +70,7 @@ impl RegularizedEvolution {
 fn child(study: &Study, parent: &Architecture, rng: &mut Rng) -> Option<Architecture> {
     let mut from = parent.clone();
     // Collected once, because every neighbour is looked up.
-    let known: HashSet<_> = study.candidates().map(|trial| &trial.architecture).collect();
+    let known: HashSet<_> = study.full_length_trials().map(|trial| &trial.architecture).collect();
     for _ in 0..study.space().layers() {
         let near = study.space().neighbors(&from);
         let unknown: Vec<_> = near.iter().filter(|near| !known.contains(near) && study.admits(near)).collect();
@@ -97,7 +97,7 @@ impl Searcher for RegularizedEvolution {
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
         let observations: Vec<_> = study.observations().collect();
         let population = &observations[observations.len().saturating_sub(self.population)..];
-        let parent = match study.candidates().count() < self.population {
+        let parent = match study.full_length_trials().count() < self.population {
             true => None,
             false if study.goal().is_simple() => self.parent(population, rng),
             false => self.ranked_parent(study, rng),

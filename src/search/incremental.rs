@@ -111,7 +111,7 @@ impl<S: Searcher, A: Aggregator> Incremental<S, A> {
         rng: &mut Rng,
     ) -> Result<ControlFlow<Proposal, Architecture>, SearchError> {
         let pending = study.pending().next().is_some();
-        if study.candidates().count() >= self.trials_per_stage {
+        if study.full_length_trials().count() >= self.trials_per_stage {
             if pending {
                 return Ok(ControlFlow::Break(Proposal::Wait));
             }

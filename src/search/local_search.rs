@@ -51,7 +51,7 @@ impl Default for LocalSearch {
 fn uphill(study: &Study, rng: &mut Rng) -> Option<Architecture> {
     let from = ranked(study, study.observations().collect(), usize::MAX);
     // Collected once, because all neighbours of every exhausted observation are looked up.
-    let known: HashSet<_> = study.candidates().map(|trial| &trial.architecture).collect();
+    let known: HashSet<_> = study.full_length_trials().map(|trial| &trial.architecture).collect();
     from.iter().find_map(|seen| {
         let near = study.space().neighbors(&seen.trial.architecture);
         let unknown: Vec<_> = near.into_iter().filter(|near| !known.contains(near) && study.admits(near)).collect();
@@ -65,7 +65,7 @@ impl Searcher for LocalSearch {
     }
 
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
-        let climbing = study.candidates().count() >= self.initial;
+        let climbing = study.full_length_trials().count() >= self.initial;
         let next = if climbing { uphill(study, rng) } else { None };
         let next = next.or_else(|| Unknown::new(study).draw(rng));
         Ok(next.map_or(Proposal::Finished, Proposal::Evaluate))

@@ -54,7 +54,8 @@ impl<S: Searcher> Searcher for Replicate<S> {
     }
 
     fn ask(&mut self, study: &Study, rng: &mut Rng) -> Result<Proposal, SearchError> {
-        let due = (study.candidates().count() + 1).is_multiple_of(self.every) && Unknown::new(study).count() > 0;
+        let due =
+            (study.full_length_trials().count() + 1).is_multiple_of(self.every) && Unknown::new(study).count() > 0;
         match self.leader(study).filter(|_| due) {
             Some(leader) => Ok(Proposal::Evaluate(leader)),
             None => self.inner.ask(study, rng),

@@ -36,7 +36,7 @@ impl<'a> Unknown<'a> {
     /// In a large space, the bounds are applied by rejection; [`count`](Self::count) and [`nth`](Self::nth) then ignore
     /// them.
     pub(super) fn new(study: &'a Study) -> Self {
-        let known = study.candidates().map(|trial| trial.architecture.clone());
+        let known = study.full_length_trials().map(|trial| trial.architecture.clone());
         let space = study.space();
         match study.is_selective() {
             true if space.size() <= ENUMERATED => {
@@ -44,7 +44,7 @@ impl<'a> Unknown<'a> {
                 Self::except(space, &known.chain(forbidden).collect::<Vec<_>>())
             }
             bounded => {
-                let unknown = Self::except(space, study.candidates().map(|trial| &trial.architecture));
+                let unknown = Self::except(space, study.full_length_trials().map(|trial| &trial.architecture));
                 Self { bounds: bounded.then_some(study), ..unknown }
             }
         }

@@ -13,10 +13,10 @@ use crate::{
 /// trial reports what it has measured, with its standard error and a [mark](crate::study::Raced). The searcher learns
 /// from it, but it is neither a leader nor a vote. A trial that runs to its end has the same score as without a race.
 ///
-/// The bar is the lowest value of the best cluster. There are as many clusters as [`NcClustering`] makes, of the trials
-/// within the goal's bounds. The bar is fixed when a trial is handed out and depends only on the results that the
-/// searcher may know, like the threshold of a [`Pruner`](super::Pruner). The evaluator must repeat its measurement and
-/// check [`Trial::race`](crate::study::Trial::race), as [`Mad`](crate::evaluate::mad::Mad) and
+/// The threshold is the lowest value of the best cluster. There are as many clusters as [`NcClustering`] makes, of the
+/// trials within the goal's bounds. The threshold is fixed when a trial is handed out and depends only on the results
+/// that the searcher may know, like the threshold of a [`Pruner`](super::Pruner). The evaluator must repeat its
+/// measurement and check [`Trial::race`](crate::study::Trial::race), as [`Mad`](crate::evaluate::mad::Mad) and
 /// [`Repeated`](crate::evaluate::Repeated) do; with other evaluators, every trial runs to its end. The following trials
 /// also run to their end: those of a goal with several objectives, because a poor score may come with a low cost; those
 /// that the user or the search itself adds; and repeated evaluations of an architecture.
@@ -54,8 +54,8 @@ impl Racing {
         self.repetitions
     }
 
-    /// Sets by how many standard errors the score must be worse than the bar. Negative numbers, NaN and infinities
-    /// count as 0.
+    /// Sets by how many standard errors the score must be worse than the threshold. Negative numbers, NaN and
+    /// infinities count as 0.
     #[must_use]
     pub fn standard_errors(self, errors: f64) -> Self {
         Self { errors: if errors.is_finite() { errors.max(0.0) } else { 0.0 }, ..self }
@@ -68,13 +68,13 @@ impl Racing {
         format!("racing(trials={trials}, repetitions={repetitions}, errors={errors})")
     }
 
-    /// Returns the race for the next trial of this architecture. It has no bar if too little is known.
+    /// Returns the race for the next trial of this architecture. It has no threshold if too little is known.
     pub fn race(&self, study: &Study, architecture: &Architecture) -> Race {
-        Race::new(study.goal(), self.bar(study, architecture), self.errors, self.repetitions)
+        Race::new(study.goal(), self.threshold(study, architecture), self.errors, self.repetitions)
     }
 
     /// Returns the lowest value of the best cluster, oriented so that larger is better.
-    fn bar(&self, study: &Study, architecture: &Architecture) -> Option<f64> {
+    fn threshold(&self, study: &Study, architecture: &Architecture) -> Option<f64> {
         if study.goal().has_several() {
             return None;
         }
@@ -141,25 +141,26 @@ mod tests {
     #[test]
     fn the_bar_is_the_foot_of_the_best_cluster() {
         let study = study(Goal::default(), &SEEN);
-        let bar =
-            |trials, text: &str| Racing::default().after_trials(trials).race(&study, &text.parse().unwrap()).bar();
-        assert_eq!(bar(5, "AMM"), Some(0.9));
+        let threshold = |trials, text: &str| {
+            Racing::default().after_trials(trials).race(&study, &text.parse().unwrap()).threshold()
+        };
+        assert_eq!(threshold(5, "AMM"), Some(0.9));
         // What lost a race and what failed are not among those that ran to their end.
-        assert_eq!(bar(6, "AMM"), None);
+        assert_eq!(threshold(6, "AMM"), None);
         // A second look, and another length.
-        assert_eq!((bar(5, "MMM"), bar(1, "AM")), (None, None));
+        assert_eq!((threshold(5, "MMM"), threshold(1, "AM")), (None, None));
     }
 
     #[test]
     fn goals_of_every_kind_have_a_fitting_bar() {
         let worse = study(Goal::minimize("loss"), &SEEN);
         let race = Racing::default().after_trials(1).race(&worse, &"AMM".parse().unwrap());
-        assert_eq!((race.score(), race.bar()), ("loss", Some(0.1)));
+        assert_eq!((race.score(), race.threshold()), ("loss", Some(0.1)));
         assert!(race.is_lost(0.2, Some(0.01), 4) && !race.is_lost(0.05, Some(0.01), 4));
         let several = Goal::default().and(Objective::minimize(Measure::score("loss"))).unwrap();
         let failed = [("AAA", None, true), ("AAM", None, true)];
         for study in [study(several, &[]), study(Goal::default(), &failed)] {
-            assert_eq!(Racing::default().after_trials(0).race(&study, &"AMM".parse().unwrap()).bar(), None);
+            assert_eq!(Racing::default().after_trials(0).race(&study, &"AMM".parse().unwrap()).threshold(), None);
         }
     }
 
@@ -167,8 +168,9 @@ mod tests {
     fn trials_beyond_the_bounds_set_no_bar() {
         let bounded = Goal::default().at_most(Measure::score("accuracy"), 0.6).unwrap();
         let study = study(bounded, &SEEN);
-        let bar = |trials| Racing::default().after_trials(trials).race(&study, &"AMM".parse().unwrap()).bar();
-        assert_eq!((bar(3), bar(4)), (Some(0.5), None));
+        let threshold =
+            |trials| Racing::default().after_trials(trials).race(&study, &"AMM".parse().unwrap()).threshold();
+        assert_eq!((threshold(3), threshold(4)), (Some(0.5), None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The bar that a trial must still be able to reach, and the mark of a trial that cannot.
+//! The threshold that a trial must still be able to reach, and the mark of a trial that cannot.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,10 @@ use super::{Direction, Goal};
 pub struct Race {
     score: String,
     direction: Direction,
-    /// The bar, oriented so that larger is better. Without a bar, no race is lost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    bar: Option<f64>,
-    /// The number of standard errors below the bar at which the race is lost.
+    /// The threshold, oriented so that larger is better. Without a threshold, no race is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "bar")]
+    threshold: Option<f64>,
+    /// The number of standard errors below the threshold at which the race is lost.
     errors: f64,
     /// The number of repetitions before which no race is lost.
     least: usize,
@@ -31,14 +31,15 @@ pub struct Raced {
 }
 
 impl Race {
-    /// Creates a race. It is lost if the score of `goal` is worse than `bar` by more than `errors` standard errors,
-    /// after at least `least` repetitions of everything (at least 2, because one repetition has no standard error).
-    /// `bar` is oriented so that larger is better. Without a finite bar, every trial runs to its end.
-    pub fn new(goal: &Goal, bar: Option<f64>, errors: f64, least: usize) -> Self {
+    /// Creates a race. It is lost if the score of `goal` is worse than `threshold` by more than `errors` standard
+    /// errors, after at least `least` repetitions of everything (at least 2, because one repetition has no standard
+    /// error).
+    /// `threshold` is oriented so that larger is better. Without a finite threshold, every trial runs to its end.
+    pub fn new(goal: &Goal, threshold: Option<f64>, errors: f64, least: usize) -> Self {
         let Goal { score, direction, .. } = goal;
-        let bar = bar.filter(|bar| bar.is_finite());
+        let threshold = threshold.filter(|threshold| threshold.is_finite());
         let errors = if errors.is_finite() { errors.max(0.0) } else { 0.0 };
-        Self { score: score.clone(), direction: *direction, bar, errors, least: least.max(2) }
+        Self { score: score.clone(), direction: *direction, threshold, errors, least: least.max(2) }
     }
 
     /// Returns the name of the score that is compared.
@@ -46,22 +47,22 @@ impl Race {
         &self.score
     }
 
-    /// Returns the bar on the scale of the score, not oriented, or `None` if there is none.
-    pub fn bar(&self) -> Option<f64> {
-        self.bar.map(|bar| self.direction.orient(bar))
+    /// Returns the threshold on the scale of the score, not oriented, or `None` if there is none.
+    pub fn threshold(&self) -> Option<f64> {
+        self.threshold.map(|threshold| self.direction.orient(threshold))
     }
 
     /// Returns whether a trial with this mean and standard error so far has lost. `repetitions` is the number of
     /// repetitions of the task that was repeated least. Never `true` without a standard error, or if a number is NaN.
     pub fn is_lost(&self, mean: f64, standard_error: Option<f64>, repetitions: usize) -> bool {
-        let (Some(bar), Some(error)) = (self.bar, standard_error) else { return false };
-        repetitions >= self.least && self.direction.orient(mean) + self.errors * error < bar
+        let (Some(threshold), Some(error)) = (self.threshold, standard_error) else { return false };
+        repetitions >= self.least && self.direction.orient(mean) + self.errors * error < threshold
     }
 
     /// Returns the race as text. Equal texts mean equal races.
     pub(crate) fn fingerprint(&self) -> String {
-        let Self { score, direction, bar, errors, least } = self;
-        format!("race({direction:?} {score:?}, bar={bar:?}, errors={errors}, least={least})")
+        let Self { score, direction, threshold, errors, least } = self;
+        format!("race({direction:?} {score:?}, bar={threshold:?}, errors={errors}, least={least})")
     }
 }
 
@@ -85,7 +86,7 @@ mod tests {
         assert!(!lost(0.6, Some(0.06), 4) && !lost(0.6, Some(0.04), 3) && !lost(0.6, None, 9));
         assert!(!lost(f64::NAN, Some(0.0), 9) && !lost(0.6, Some(f64::NAN), 9));
         let loss = Race::new(&Goal::minimize("loss"), Some(-3.0), 1.0, 0);
-        assert_eq!((loss.score(), loss.bar()), ("loss", Some(3.0)));
+        assert_eq!((loss.score(), loss.threshold()), ("loss", Some(3.0)));
         assert!(
             loss.is_lost(3.2, Some(0.1), 2) && !loss.is_lost(2.0, Some(0.1), 2) && !loss.is_lost(9.0, Some(0.1), 1)
         );
@@ -93,9 +94,9 @@ mod tests {
 
     #[test]
     fn a_bar_that_is_no_number_stops_nothing() {
-        for bar in [None, Some(f64::NAN), Some(f64::INFINITY)] {
-            let race = Race::new(&Goal::default(), bar, f64::NAN, 0);
-            assert!(race.bar().is_none() && !race.is_lost(-9.0, Some(0.0), 99));
+        for threshold in [None, Some(f64::NAN), Some(f64::INFINITY)] {
+            let race = Race::new(&Goal::default(), threshold, f64::NAN, 0);
+            assert!(race.threshold().is_none() && !race.is_lost(-9.0, Some(0.0), 99));
             let text = serde_json::to_string(&race).unwrap();
             assert_eq!(serde_json::from_str::<Race>(&text).unwrap(), race);
         }

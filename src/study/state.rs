@@ -92,14 +92,14 @@ impl Study {
 
     /// Iterates over the completed, valid trials of complete sequences, in order of proposal.
     pub fn observations(&self) -> impl Iterator<Item = Observation<'_>> {
-        self.candidates().filter_map(|trial| {
+        self.full_length_trials().filter_map(|trial| {
             let report = trial.report()?;
             Some(Observation { trial, report, value: report.value(&self.goal).ok()? })
         })
     }
 
     /// Iterates over the valid trials of complete sequences, with or without a result, in order of proposal.
-    pub fn candidates(&self) -> impl Iterator<Item = &Trial> {
+    pub fn full_length_trials(&self) -> impl Iterator<Item = &Trial> {
         // Only partial architectures may lie outside the space, see `check`.
         let layers = self.space.layers();
         let trials = self.trials.iter().map(AsRef::as_ref);
@@ -416,7 +416,7 @@ mod tests {
         for (id, accuracy) in [(1, 0.2), (3, 0.9), (4, 0.1)] {
             study.apply(completed(id, accuracy)).unwrap();
         }
-        assert_eq!((study.trials().len(), study.valid_trials(), study.candidates().count()), (5, 5, 4));
+        assert_eq!((study.trials().len(), study.valid_trials(), study.full_length_trials().count()), (5, 5, 4));
         assert_eq!(study.observations().map(|seen| seen.trial.id.0).collect::<Vec<_>>(), [1, 4]);
         assert_eq!(study.best().unwrap().trial.id, TrialId(1));
         assert!(study.knows(&"AM".parse().unwrap()));

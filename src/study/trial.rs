@@ -24,7 +24,7 @@ pub struct Trial {
     pub state: TrialState,
     /// Intermediate values below which the evaluation is stopped. Set when the trial is handed out, empty in a study.
     pub threshold: Threshold,
-    /// The bar of its repetitions; set when the trial is handed out, absent in a study.
+    /// The race of its repetitions; set when the trial is handed out, absent in a study.
     pub race: Option<Race>,
 }
 

@@ -36,7 +36,7 @@ fn journals(folder: &Path) -> anyhow::Result<Vec<u8>> {
         };
         session.tell(trial.id, outcome)?;
     }
-    session.add("2A+2M".parse()?)?;
+    session.enqueue("2A+2M".parse()?)?;
     session.invalidate(TrialId(1), "by hand")?;
     drop(session);
     Ok(fs::read(path)?)

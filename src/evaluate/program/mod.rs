@@ -55,7 +55,7 @@ use crate::{
 /// let goal = Goal::minimize("loss");
 /// let program = Program::shell("python train.py", "runs/mine/trials", goal.clone())?
 ///     .version("tokens of March")
-///     .candidates(Target::custom("small", Dims::new(256, 768, 4)?, 4096, true, 3)?, &primitives)?;
+///     .target(Target::custom("small", Dims::new(256, 768, 4)?, 4096, true, 3)?, &primitives)?;
 /// let found = Pipeline::new(&primitives, space, program)
 ///     .goal(goal)
 ///     .journal("runs/mine/journal.jsonl")
@@ -139,7 +139,7 @@ impl Program {
     ///
     /// # Errors
     /// [`ProgramError::Target`] if the target is inconsistent.
-    pub fn candidates(mut self, target: Target, primitives: &Primitives) -> Result<Self, ProgramError> {
+    pub fn target(mut self, target: Target, primitives: &Primitives) -> Result<Self, ProgramError> {
         target.validate()?;
         self.candidates = Some(Candidates { target, primitives: primitives.clone() });
         Ok(self)

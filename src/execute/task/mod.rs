@@ -305,7 +305,7 @@ mod tests {
         let trial = spec().trial.unwrap().trial();
         assert_eq!((trial.seed, trial.origin, trial.failed_attempts), (Seed(u64::MAX), Origin::Manual, 1));
         assert_eq!(trial.threshold.points(), [(2, 0.1), (4, f64::NEG_INFINITY)]);
-        assert_eq!(trial.race.and_then(|race| race.bar()), Some(0.1));
+        assert_eq!(trial.race.and_then(|race| race.threshold()), Some(0.1));
         task.call_off().unwrap();
         assert!(task.called_off() && !task.ask(&spec()).unwrap() && !task.called_off());
         fs::write(task.file("spec.json"), r#"{"version": "99.0.0", "everything": "else"}"#).unwrap();

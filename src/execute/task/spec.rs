@@ -95,8 +95,8 @@ pub(super) mod tests {
     use super::*;
     use crate::study::Goal;
 
-    fn race(bar: f64) -> Option<Race> {
-        Some(Race::new(&Goal::default(), Some(bar), 2.0, 4))
+    fn race(threshold: f64) -> Option<Race> {
+        Some(Race::new(&Goal::default(), Some(threshold), 2.0, 4))
     }
 
     /// A spec in which every field is set.

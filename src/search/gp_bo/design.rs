@@ -23,7 +23,7 @@ pub(super) fn design(study: &Study, rng: &mut Rng) -> Option<Architecture> {
     let unknown = Unknown::new(study);
     let sobol = study.trials().first().and_then(|first| {
         let scramble = first.seed.0 as u32;
-        let from = study.candidates().count() as u32;
+        let from = study.full_length_trials().count() as u32;
         let points = (from..from.saturating_add(TRIES)).map(|index| point(study.space(), index, scramble));
         points.flatten().find(|point| !study.knows(point) && study.admits(point))
     });
@@ -41,8 +41,8 @@ pub(super) fn extreme(study: &Study, rng: &mut Rng) -> Option<Architecture> {
         Measure::Cost(name) => Some((names.iter().position(|known| *known == name)?, objective.direction)),
         Measure::Score(_) => None,
     });
-    let (at, direction) = costs.nth(study.candidates().count())?;
-    let avoid: HashSet<_> = study.candidates().map(|trial| trial.architecture.clone()).collect();
+    let (at, direction) = costs.nth(study.full_length_trials().count())?;
+    let avoid: HashSet<_> = study.full_length_trials().map(|trial| trial.architecture.clone()).collect();
     let maximiser = Maximiser { space: study.space(), avoid: &avoid, incumbents: &[], options: EXTREMES };
     let cost = |sequence: &Architecture| {
         let costs = study.cost_values(sequence).ok().filter(|_| study.admits(sequence));

@@ -6,11 +6,11 @@ use super::{
     GpError,
     encoding::Encoder,
     features::{FeatureMap, Term},
+    fitted::{Cost, Encode, FittedGp, FittedModel, Plan},
     hyper::Hyper,
     kernel::{Categorical, Given, Kernel, Priors, Rbf, SequenceKernel, Sequences, Structured},
     maximise::MaximiseOptions,
     minimise::Limits,
-    proposer::{Cost, Encode, Plan, Process, Proposer},
     several::Several,
 };
 use crate::{space::Architecture, study::Study};
@@ -60,7 +60,7 @@ impl SurrogateKind {
     ///
     /// # Errors
     /// [`GpError`] if nothing is observed, or if the model cannot be fitted.
-    pub(super) fn process<'a>(&self, study: &'a Study, cost: Cost) -> Result<Box<dyn Process + 'a>, GpError> {
+    pub(super) fn fit<'a>(&self, study: &'a Study, cost: Cost) -> Result<Box<dyn FittedModel + 'a>, GpError> {
         match self {
             Self::SingleTask => single_task(study, cost),
             Self::Categorical => categorical(study, cost),
@@ -75,7 +75,7 @@ impl SurrogateKind {
 const STRUCTURED_SEARCH: MaximiseOptions =
     MaximiseOptions { enumerate: 2_000, pool: 128, starts: 6, steps: 32, budget: usize::MAX };
 
-fn single_task(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
+fn single_task(study: &Study, cost: Cost) -> Result<Box<dyn FittedModel + '_>, GpError> {
     let encoder = Encoder::new(study.space());
     let starts = Hyper::<Rbf>::starts(encoder.columns());
     let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
@@ -83,10 +83,10 @@ fn single_task(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpErr
         let encoder = encoder.clone();
         Box::new(move |architectures: &[Architecture]| encoder.rows(architectures))
     };
-    process(study, encode, &starts, plan)
+    fit(study, encode, &starts, plan)
 }
 
-fn categorical(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
+fn categorical(study: &Study, cost: Cost) -> Result<Box<dyn FittedModel + '_>, GpError> {
     let encoder = Encoder::new(study.space());
     let starts = Hyper::<Categorical>::starts(encoder.layers(), Some(Priors::dimension_scaled(encoder.symbols())));
     let plan = Plan::new(cost, Limits::default(), MaximiseOptions::default());
@@ -94,16 +94,16 @@ fn categorical(study: &Study, cost: Cost) -> Result<Box<dyn Process + '_>, GpErr
         let encoder = encoder.clone();
         Box::new(move |architectures: &[Architecture]| encoder.rows(architectures))
     };
-    process(study, encode, &starts, plan)
+    fit(study, encode, &starts, plan)
 }
 
-fn given(study: &Study, kernel: Arc<dyn SequenceKernel>, cost: Cost) -> Result<Box<dyn Process + '_>, GpError> {
+fn given(study: &Study, kernel: Arc<dyn SequenceKernel>, cost: Cost) -> Result<Box<dyn FittedModel + '_>, GpError> {
     let plan = Plan::new(cost, Limits::default(), STRUCTURED_SEARCH);
     let encode = || -> Encode<'_, Given> { Box::new(|architectures: &[Architecture]| Ok(architectures.to_vec())) };
-    process(study, encode, &Hyper::<Given>::starts(&Given::start(kernel)), plan)
+    fit(study, encode, &Hyper::<Given>::starts(&Given::start(kernel)), plan)
 }
 
-fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dyn Process + 'a>, GpError> {
+fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dyn FittedModel + 'a>, GpError> {
     let feature_map = Rc::new(FeatureMap::new(study.space(), terms)?);
     let symbols = study.space().symbols().len();
     let limits = Limits { gradient: 1e-4, change: 1e-6, ..Limits::default() };
@@ -114,18 +114,18 @@ fn structured<'a>(study: &'a Study, terms: &[Term], cost: Cost) -> Result<Box<dy
             Ok(Sequences::new(feature_map.features(architectures)?, symbols))
         })
     };
-    process(study, encode, &Hyper::<Structured>::starts(terms), plan)
+    fit(study, encode, &Hyper::<Structured>::starts(terms), plan)
 }
 
 /// Fits one model for a single objective, or several models for several objectives or bounds.
-fn process<'a, K: Kernel + Clone + 'a>(
+fn fit<'a, K: Kernel + Clone + 'a>(
     study: &'a Study,
     encode: impl Fn() -> Encode<'a, K>,
     starts: &[Hyper<K>],
     plan: Plan,
-) -> Result<Box<dyn Process + 'a>, GpError> {
+) -> Result<Box<dyn FittedModel + 'a>, GpError> {
     Ok(match study.goal().is_simple() {
-        true => Box::new(Proposer::new(study, encode(), starts, plan)?),
+        true => Box::new(FittedGp::new(study, encode(), starts, plan)?),
         false => Box::new(Several::new(study, encode, starts, plan)?),
     })
 }

@@ -11,7 +11,7 @@
 //! | `kind` | the kinds of surrogate models |
 //! | `design` | the quasi-random initial trials |
 //! | `best_and_latest` | the observations that are kept when there are too many |
-//! | `proposer` | a fitted model of one objective: proposals, recommendation, inspection |
+//! | `fitted` | a fitted model of one objective: proposals, recommendation, inspection |
 //! | `several` | the same for several objectives and for bounds |
 //! | `inspection` | what the model has learnt, as plain values |
 //! | `acquisition` | acquisition functions |
@@ -50,7 +50,7 @@ mod outcomes;
 mod outliers;
 mod posterior;
 mod prior;
-mod proposer;
+mod fitted;
 mod searcher;
 mod several;
 mod surrogate;

@@ -5,10 +5,10 @@ use super::{
     budget::AskBudget,
     design::{design, extreme},
     features::Term,
+    fitted::{Cost, FittedModel},
     inspection::Inspection,
     kernel::SequenceKernel,
     kind::{GivenKernel, SurrogateKind},
-    proposer::{Cost, Process},
 };
 use crate::{
     search::{Proposal, SearchError, Searcher, unknown::Unknown},
@@ -199,15 +199,15 @@ impl GpBo {
     /// # Errors
     /// [`SearchError`] if nothing is observed.
     pub fn recommend(&self, study: &Study) -> Result<Architecture, SearchError> {
-        self.process(study).and_then(|process| process.recommend()).map_err(failed)
+        self.fit(study).and_then(|model| model.recommend()).map_err(failed)
     }
 
-    /// Returns what the process has learnt and what it would propose.
+    /// Returns what the surrogate has learnt and what it would propose.
     ///
     /// # Errors
     /// [`SearchError`] if nothing is observed.
     pub fn inspect(&self, study: &Study, rng: &mut Rng) -> Result<Inspection, SearchError> {
-        self.process(study).and_then(|process| process.inspect(&self.acquisition, rng)).map_err(failed)
+        self.fit(study).and_then(|model| model.inspect(&self.acquisition, rng)).map_err(failed)
     }
 
     /// Returns how promising it is to evaluate all sequences of `batch` together: their joint qLogNEI, the natural
@@ -217,8 +217,8 @@ impl GpBo {
     ///
     /// # Errors
     /// [`SearchError`] if nothing is observed, the batch is empty, or a sequence lies outside the space.
-    pub fn promise(&self, study: &Study, batch: &[Architecture], rng: &mut Rng) -> Result<f64, SearchError> {
-        self.process(study).and_then(|process| process.promise(batch, rng)).map_err(failed)
+    pub fn acquisition_value(&self, study: &Study, batch: &[Architecture], rng: &mut Rng) -> Result<f64, SearchError> {
+        self.fit(study).and_then(|model| model.acquisition_value(batch, rng)).map_err(failed)
     }
 
     /// Returns the limits on a proposal and the data behind it.
@@ -227,9 +227,9 @@ impl GpBo {
         Cost { budget, observations, standard_errors, winsorised }
     }
 
-    /// Returns the process fitted to a study.
-    fn process<'a>(&self, study: &'a Study) -> Result<Box<dyn Process + 'a>, GpError> {
-        self.surrogate.process(study, self.cost())
+    /// Returns the model fitted to a study.
+    fn fit<'a>(&self, study: &'a Study) -> Result<Box<dyn FittedModel + 'a>, GpError> {
+        self.surrogate.fit(study, self.cost())
     }
 }
 
@@ -272,12 +272,12 @@ impl Searcher for GpBo {
         if Unknown::new(study).count() == 0 {
             return Ok(Proposal::Finished);
         }
-        let starting = study.candidates().count() < self.initial;
+        let starting = study.full_length_trials().count() < self.initial;
         if starting || study.observations().next().is_none() {
             let next = extreme(study, rng).or_else(|| design(study, rng));
             return Ok(next.map_or(Proposal::Finished, Proposal::Evaluate));
         }
-        let proposed = self.process(study).and_then(|process| process.propose(&self.acquisition, rng));
+        let proposed = self.fit(study).and_then(|model| model.propose(&self.acquisition, rng));
         let (proposal, notice) = proposed.map_err(failed)?;
         self.notice = notice;
         Ok(proposal.map_or(Proposal::Finished, Proposal::Evaluate))
@@ -525,10 +525,11 @@ mod tests {
         let mut gp = GpBo::default();
         let study = searched(&mut gp, 12, false);
         let candidates: Vec<_> = study.space().iter().filter(|a| !study.knows(a)).take(3).collect();
-        let promise = |batch: &[Architecture]| gp.promise(&study, batch, &mut Seed(1).rng("test", 0)).unwrap();
+        let promise =
+            |batch: &[Architecture]| gp.acquisition_value(&study, batch, &mut Seed(1).rng("test", 0)).unwrap();
         let single = candidates.iter().map(|one| promise(std::slice::from_ref(one))).fold(f64::MIN, f64::max);
         assert!(promise(&candidates) > single - 0.2, "{} {single}", promise(&candidates));
-        assert!(gp.promise(&study, &[], &mut Seed(1).rng("test", 0)).is_err());
-        assert!(gp.promise(&study, &["AM".parse().unwrap()], &mut Seed(1).rng("test", 0)).is_err());
+        assert!(gp.acquisition_value(&study, &[], &mut Seed(1).rng("test", 0)).is_err());
+        assert!(gp.acquisition_value(&study, &["AM".parse().unwrap()], &mut Seed(1).rng("test", 0)).is_err());
     }
 }

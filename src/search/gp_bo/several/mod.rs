@@ -12,13 +12,13 @@ use super::{
     acquisition::{
         Baseline, Batch, NoisyBaseline, NoisySingles, OneNoisy, QLogNehvi, SAMPLES, Singles, base_samples, ln_normal,
     },
+    fitted::{Encode, FittedGp, FittedModel, Plan, Proposed, fitted},
     hyper::Hyper,
     inspection::{Candidate, Inspection},
     kernel::Kernel,
     maximise::{Found, Maximiser},
     outcomes::Outcomes,
     outliers::raised_to_a_bound,
-    proposer::{Encode, Plan, Process, Proposed, Proposer, fitted},
     surrogate::{Marginals, Surrogate},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(super) struct Several<'a, K: Kernel> {
     study: &'a Study,
     encode: Encode<'a, K>,
     /// The model of the goal's score.
-    primary: Proposer<'a, K>,
+    primary: FittedGp<'a, K>,
     /// The models of the other scores.
     others: Vec<Model<K>>,
     objectives: Vec<Source>,
@@ -96,7 +96,7 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
         plan: Plan,
     ) -> Result<Self, GpError> {
         let goal = study.goal();
-        let primary = Proposer::of_values(study, encode(), starts, plan, raised_to_a_bound)?;
+        let primary = FittedGp::of_values(study, encode(), starts, plan, raised_to_a_bound)?;
         let names = goal.costs();
         let mut several = Self {
             study,
@@ -296,11 +296,11 @@ impl<'a, K: Kernel + Clone> Several<'a, K> {
     }
 
     fn avoid(&self) -> HashSet<Architecture> {
-        self.study.candidates().map(|trial| trial.architecture.clone()).collect()
+        self.study.full_length_trials().map(|trial| trial.architecture.clone()).collect()
     }
 }
 
-impl<K: Kernel + Clone> Process for Several<'_, K> {
+impl<K: Kernel + Clone> FittedModel for Several<'_, K> {
     fn propose(&self, _: &AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError> {
         let proposal = self.maximise(&self.acquisition(rng)?, &self.avoid(), rng)?;
         let notices = self.others.iter().filter_map(|model| model.notice.clone());
@@ -320,7 +320,7 @@ impl<K: Kernel + Clone> Process for Several<'_, K> {
         Ok(Inspection { candidates: self.candidates(inspection.candidates.len(), rng)?, ..inspection })
     }
 
-    fn promise(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError> {
+    fn acquisition_value(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError> {
         let ground = self.ground(rng)?;
         let function = self.general(&ground, batch.len(), rng)?;
         let points = (self.encode)(batch)?;

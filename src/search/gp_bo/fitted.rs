@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The methods of a fitted model, whatever its kernel.
-pub(super) trait Process {
+pub(super) trait FittedModel {
     /// Returns the sequence with the largest acquisition value, or `None` if every sequence is known. If the fit
     /// failed, a notice says so.
     ///
@@ -50,7 +50,7 @@ pub(super) trait Process {
     ///
     /// # Errors
     /// [`GpError`] if the batch is empty or a sequence lies outside the space.
-    fn promise(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError>;
+    fn acquisition_value(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError>;
 }
 
 /// A proposal, with a notice if the fit failed.
@@ -60,7 +60,7 @@ pub(super) type Proposed = (Option<Architecture>, Option<String>);
 pub(super) type Encode<'a, K> = Box<dyn Fn(&[Architecture]) -> Result<<K as Kernel>::Points, GpError> + 'a>;
 
 /// A model fitted to a study.
-pub(super) struct Proposer<'a, K: Kernel> {
+pub(super) struct FittedGp<'a, K: Kernel> {
     study: &'a Study,
     encode: Encode<'a, K>,
     observations: Vec<Observation<'a>>,
@@ -157,7 +157,7 @@ pub(super) fn fitted<K: Kernel + Clone>(
     }
 }
 
-impl<'a, K: Kernel + Clone> Proposer<'a, K> {
+impl<'a, K: Kernel + Clone> FittedGp<'a, K> {
     /// Fits the model to the observations of the study.
     ///
     /// # Errors
@@ -329,7 +329,7 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
 
     fn candidates(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Vec<Candidate>, GpError> {
         let acquisition = self.acquisition(function, rng)?;
-        let mut avoid: HashSet<_> = self.study.candidates().map(|trial| trial.architecture.clone()).collect();
+        let mut avoid: HashSet<_> = self.study.full_length_trials().map(|trial| trial.architecture.clone()).collect();
         let mut best = Vec::new();
         while best.len() < CANDIDATES
             && let Some(next) = self.maximise(&acquisition, &avoid, rng)?
@@ -356,14 +356,14 @@ impl<'a, K: Kernel + Clone> Proposer<'a, K> {
     }
 }
 
-impl<K: Kernel + Clone> Process for Proposer<'_, K> {
+impl<K: Kernel + Clone> FittedModel for FittedGp<'_, K> {
     fn propose(&self, function: &AcquisitionFunction, rng: &mut Rng) -> Result<Proposed, GpError> {
-        let avoid: HashSet<_> = self.study.candidates().map(|trial| trial.architecture.clone()).collect();
+        let avoid: HashSet<_> = self.study.full_length_trials().map(|trial| trial.architecture.clone()).collect();
         let proposal = self.maximise(&self.acquisition(function, rng)?, &avoid, rng)?;
         Ok((proposal, self.notice.clone()))
     }
 
-    fn promise(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError> {
+    fn acquisition_value(&self, batch: &[Architecture], rng: &mut Rng) -> Result<f64, GpError> {
         let Noisy { q_log_nei, points, white } = self.noisy(batch.len(), rng)?;
         let own = (self.encode)(batch)?;
         let (mean, covariance) = self.surrogate.predict(&own)?;
