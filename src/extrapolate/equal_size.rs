@@ -74,7 +74,7 @@ pub(crate) fn size_notice(spec: &ModelSpec, target: &Target, primitives: &Primit
     let percent = 100.0 * excess.abs();
     Some(format!(
         "its layers have {percent:.1} % {word} parameters than those of {}: this is not a comparison at equal size; \
-         to keep the size, use the extrapolator EqualSize or Cycle (`search --extrapolator equal-size`)",
+         to keep the size, use the extrapolator EqualSize or Cycle (search --extrapolator equal-size)",
         target.name
     ))
 }

@@ -27,7 +27,7 @@ pub(super) struct Back {
     ds: Vec<Vec<f64>>,
     /// `[L, K P]`.
     scratch: [Vec<f32>; 2],
-    pub(super) dmixed: Vec<f32>,
+    pub(super) dxbc: Vec<f32>,
     /// The gradient of `dt`, and then of `dt`.
     pub(super) dstep: Vec<f32>,
     pub(super) da_log: Vec<f64>,
@@ -48,7 +48,7 @@ impl Back {
             dweights,
             ds: vec![Vec::new(); shared],
             scratch: Default::default(),
-            dmixed: zeros(tokens * scan.columns()),
+            dxbc: zeros(tokens * scan.columns()),
             dstep: buffer(tokens * heads),
             da_log: vec![0.0; heads],
             dskip: vec![0.0; heads],
@@ -87,7 +87,7 @@ impl Back {
         scale(v, &self.work.to_end);
         set(dv, b, matrix(dstates, channels));
         let columns = place.scan.columns();
-        add_strided(&mut self.dmixed[db..], columns, matrix(v, channels), matrix(dstates, channels).transpose());
+        add_strided(&mut self.dxbc[db..], columns, matrix(v, channels), matrix(dstates, channels).transpose());
         products(v, dv, width, |at, product| {
             self.ds[at % heads][at / heads] -= product;
             self.ds[at % heads][last] += product;
@@ -115,7 +115,7 @@ impl Back {
         products(read, dread, width, |at, product| self.ds[at % heads][at / heads] += product);
         let dread = matrix(dread, channels);
         let columns = place.scan.columns();
-        add_strided(&mut self.dmixed[dc..], columns, dread, matrix(before, channels).transpose());
+        add_strided(&mut self.dxbc[dc..], columns, dread, matrix(before, channels).transpose());
         add(dstates, c.transpose(), dread);
     }
 
@@ -143,8 +143,8 @@ impl Back {
         let [db, dc] = place.columns();
         let columns = place.scan.columns();
         let dscores = matrix(&self.dscores, len);
-        add_strided(&mut self.dmixed[db..], columns, dscores.transpose(), c);
-        add_strided(&mut self.dmixed[dc..], columns, dscores, b);
+        add_strided(&mut self.dxbc[db..], columns, dscores.transpose(), c);
+        add_strided(&mut self.dxbc[dc..], columns, dscores, b);
     }
 
     /// Backward pass of `u = dt x` and `y += d x`, and the gradients of the per-head parameters.
@@ -165,7 +165,7 @@ impl Back {
         let rows = self.du.chunks_exact_mut(channels).zip(self.dy.chunks_exact(channels));
         rows.for_each(|(dx, dy)| add_scaled(dx, dy, &d[place.heads()]));
         let columns = place.scan.columns();
-        put(&self.du, &mut self.dmixed[place.rows(columns)], columns, place.channel(), channels);
+        put(&self.du, &mut self.dxbc[place.rows(columns)], columns, place.channel(), channels);
     }
 }
 

@@ -277,7 +277,7 @@ impl Kernel<5> for StateSpaceScan {
             dbias[at % heads] += f64::from(*dstep);
         }
         let [dbias, da_log, dskip] = [dbias, back.da_log, back.dskip].map(|x| x.iter().map(|&x| x as f32).collect());
-        [Some(back.dmixed), Some(back.dstep), Some(dbias), Some(da_log), Some(dskip)]
+        [Some(back.dxbc), Some(back.dstep), Some(dbias), Some(da_log), Some(dskip)]
     }
 }
 
