@@ -45,7 +45,7 @@ use shared::{letters::Written, shown};
 use evaluator::{Chosen, EvaluatorArgs, LONG, Setting};
 use executor::{ExecutorArgs, MOST_MINUTES};
 use goal::GoalArgs;
-use searcher::SearcherKind;
+use searcher::SearcherArgs;
 use space::SpaceArgs;
 
 /// Training makes many short-lived allocations, which this allocator handles well.
@@ -73,9 +73,8 @@ struct Args {
     /// Size of the final model: llama_350m, llama_1b, llama_3b, llama_8b, or a JSON file with your own target.
     #[arg(long, value_name = "SIZE", default_value = "llama_1b")]
     target: String,
-    /// How the next architecture is chosen.
-    #[arg(long, value_enum, default_value_t = SearcherKind::Gp)]
-    searcher: SearcherKind,
+    #[command(flatten)]
+    searcher: SearcherArgs,
     /// How the trials are aggregated into one architecture.
     #[arg(long, value_enum, default_value_t = AggregatorKind::N0)]
     aggregator: AggregatorKind,
@@ -193,10 +192,11 @@ fn search(args: &Args, folder: &Path, path: &Path, target: &Target, primitives: 
     shared::say_reading(&added, primitives);
     args.say_known(&added, path);
     let limit = args.time_limit()?;
+    let searcher = args.searcher.searcher(args.space.layers, Some(args.trials()))?;
     let executor = args.executor.executor(folder, &chosen.evaluator)?;
     args.announce(&space, &chosen, races, folder);
     let pipeline = Pipeline::new(primitives, space, chosen.evaluator)
-        .searcher(args.searcher.searcher())
+        .searcher(searcher)
         .aggregator(args.aggregator())
         .extrapolator(args.extrapolator())
         .costs(args.goal.costs(args.extrapolator(), target, primitives)?)

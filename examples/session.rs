@@ -30,7 +30,7 @@ use composer_nas::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use searcher::SearcherKind;
+use searcher::SearcherArgs;
 use space::SpaceArgs;
 
 /// Proposes architectures and records their results, through JSON lines on standard input and output.
@@ -56,9 +56,8 @@ struct Args {
     /// Size of the result: a target's name, or a JSON file with a target.
     #[arg(long, value_name = "SIZE", default_value = "llama_1b")]
     target: String,
-    /// Searcher that proposes architectures.
-    #[arg(long, value_enum, default_value_t = SearcherKind::Gp)]
-    searcher: SearcherKind,
+    #[command(flatten)]
+    searcher: SearcherArgs,
     /// Seed of all random numbers.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -138,7 +137,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let space = args.space.space(&primitives, &target)?;
     let goal = if args.minimize { Goal::minimize(&args.score) } else { Goal::maximize(&args.score) };
     let elsewhere = Elsewhere { version: args.evaluator_version.clone(), candidates: candidates.clone() };
-    let pipeline = Pipeline::new(&primitives, space, elsewhere).searcher(args.searcher.searcher());
+    let searcher = args.searcher.searcher(args.space.layers, None)?;
+    let pipeline = Pipeline::new(&primitives, space, elsewhere).searcher(searcher);
     let session = pipeline.goal(goal).seed(args.seed).journal(&args.journal).into_session()?;
     let mut owner = Owner { session, primitives, candidates, target };
     println!("{}", owner.setup());

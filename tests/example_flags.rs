@@ -106,6 +106,9 @@ fn refused_flags_leave_no_run_folder() {
         (&["--executor", "process", "--workers", "0"], "0"),
         (&["--devices", "cuda:0"], "--devices is for --executor process"),
         (&["--executor", "process", "--devices", "0,1"], "such as cuda:0,cuda:1"),
+        (&["--stage-trials", "2"], "are for --searcher end-layer"),
+        (&["--searcher", "end-layer", "--stage-layers", "0"], "step"),
+        (&["--searcher", "middle-layer", "--stage-layers", "1", "--stage-trials", "1"], "need up to 2 trials"),
         (&["--sbatch=--partition=gpu"], "--sbatch is for --executor slurm"),
         (&["--gpus", "1"], "--gpus is for --executor slurm"),
         (&["--trial-minutes", "3"], "--trial-minutes is for --evaluator, --executor process or slurm"),
@@ -507,6 +510,18 @@ fn the_places_of_three_attention_layers_are_searched_alone() {
         &["--layers", "4", "--at-least", "A=1", "--at-most", "A=2", "--exactly", "swiglu=2"],
     ));
     assert!(text.starts_with("6 architectures"), "{text}");
+}
+
+#[test]
+fn sequences_grow_in_stages() {
+    let folder = tempfile::tempdir().unwrap();
+    for side in ["end-layer", "middle-layer"] {
+        let stages = ["--run", side, "--searcher", side, "--stage-layers", "1", "--stage-trials", "2", "--trials", "6"];
+        succeed(&mut search(folder.path(), &stages));
+        let (_, study) = journal::read(folder.path().join(side).join("journal.jsonl")).unwrap();
+        let lengths: Vec<_> = study.trials().iter().map(|trial| trial.architecture.len()).collect();
+        assert_eq!(lengths[..6], [1, 1, 2, 2, 3, 3], "{side}");
+    }
 }
 
 #[test]
