@@ -21,7 +21,7 @@ use clap::{Parser, ValueEnum};
 use composer_nas::{
     dims::{Positions, QueryKeyNorm},
     durable,
-    export::{self, ExportError, Format, Options, Precision, Provenance, SpecialTokens, Warning},
+    export::{self, ExportError, Format, Options, Provenance, SpecialTokens, StoredPrecision, Warning},
     extrapolate::{Cycle, EqualSize, Extrapolator, Stack, Stretch},
     import,
     pipeline::{RunFolder, read_model},
@@ -224,9 +224,9 @@ fn export(args: &Args, of: &Path) -> anyhow::Result<()> {
         name,
         format: args.format.format(),
         precision: match args.precision {
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::F16 => Precision::F16,
-            PrecisionArg::Bf16 => Precision::Bf16,
+            PrecisionArg::F32 => StoredPrecision::F32,
+            PrecisionArg::F16 => StoredPrecision::F16,
+            PrecisionArg::Bf16 => StoredPrecision::Bf16,
         },
         shard_bytes: args.shard.saturating_mul(1_000_000),
         max_positions: args.positions,
@@ -253,7 +253,7 @@ fn export(args: &Args, of: &Path) -> anyhow::Result<()> {
     println!("{} as {}: {}", spec.architecture, exported.model_type, exported.files.join(", "));
     println!("{}", possible(&spec, &primitives));
     exported.warnings.iter().for_each(|warning| println!("warning: {}", line(&warned(warning))));
-    match export::megatron(&spec, &primitives, &export::Training::default()) {
+    match export::megatron(&spec, &primitives, &export::MegatronTraining::default()) {
         Ok(script) => {
             let path = out.with_extension("megatron.sh");
             fs::write(&path, script.to_string()).with_context(|| format!("cannot write {}", path.display()))?;

@@ -14,7 +14,7 @@ use clap::{Parser, builder::RangedU64ValueParser};
 use composer_nas::{
     cost::{ModelCost, Workload},
     data::{Corpus, Importer, TextReader},
-    evaluate::corpus::{Budget, CorpusProtocol},
+    evaluate::corpus::{CorpusProtocol, TrainBudget},
     execute::Threads,
     extrapolate::{Stack, Stretch},
     isoflop::{Agreement, Cell, Family, Grid, Measurement, Scaling, measure},
@@ -95,8 +95,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     let device = device::named(&args.device)?.device;
     let work = cells.iter().map(|cell| match cell.protocol.budget {
-        Budget::Flops(flops) => flops,
-        Budget::Tokens(_) => 0.0,
+        TrainBudget::Flops(flops) => flops,
+        TrainBudget::Tokens(_) => 0.0,
     });
     println!("{} trainings in total: {}", cells.len(), shared::expected(work.sum()));
     let path = folder.join("measurements.jsonl");
@@ -177,7 +177,7 @@ fn plan(cells: &[Cell], primitives: &Primitives, vocab_size: usize) -> anyhow::R
         let body =
             ModelCost::new(&model, primitives, Workload::bf16(protocol.seq_len as u64))?.non_embedding_parameters;
         let steps = protocol.training(&model, primitives)?.steps;
-        let Budget::Flops(flops) = protocol.budget else { continue };
+        let TrainBudget::Flops(flops) = protocol.budget else { continue };
         println!("{family:<10} {body:>9} parameters, {flops:e} FLOPs, seed {seed}: {steps:>6} steps, {architecture}");
     }
     println!("{} trainings", cells.len());

@@ -10,7 +10,7 @@ use composer_nas::{
     dims::InitScheme,
     evaluate::{
         CancelToken,
-        corpus::{Budget, CorpusEvaluator, CorpusProtocol},
+        corpus::{CorpusEvaluator, CorpusProtocol, TrainBudget},
     },
     execute,
     prelude::*,
@@ -36,7 +36,7 @@ fn protocol(tokens: u64) -> CorpusProtocol {
         init: InitScheme::FanIn,
         seq_len: 24,
         batch_size: 8,
-        budget: Budget::Tokens(tokens),
+        budget: TrainBudget::Tokens(tokens),
         learning_rate: 2e-2,
         optimizer: AdamWConfig::default(),
         clip_norm: 1.0,
@@ -115,7 +115,7 @@ fn what_does_not_fit_is_refused() {
         error.map(|_| ()).unwrap_err().to_string()
     };
     for (protocol, expected) in [
-        (CorpusProtocol { budget: Budget::Flops(f64::NAN), ..protocol(1) }, "budget"),
+        (CorpusProtocol { budget: TrainBudget::Flops(f64::NAN), ..protocol(1) }, "budget"),
         (protocol(0), "budget"),
         (CorpusProtocol { batch_size: 0, ..protocol(1) }, "batch_size"),
         (CorpusProtocol { evaluations: 0, ..protocol(1) }, "evaluations"),

@@ -8,13 +8,13 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData, module::embedding},
 };
 use composer_nas::{
-    downstream::{Choice, DownstreamError, Layout, Question, score},
+    downstream::{Answer, Benchmark, DownstreamError, Question, score},
     model::Network,
     text,
     train::DataError,
 };
 
-fn read(layout: Layout) -> Vec<Question> {
+fn read(layout: Benchmark) -> Vec<Question> {
     layout.read(&PathBuf::from(format!("tests/fixtures/downstream/{}.jsonl", layout.name()))).unwrap()
 }
 
@@ -24,7 +24,7 @@ fn texts(question: &Question) -> Vec<(&str, &str, Option<usize>)> {
 
 #[test]
 fn prompts_are_those_of_the_harness() {
-    let arc = read(Layout::Arc);
+    let arc = read(Benchmark::Arc);
     let context = "Question: What is wet?\nAnswer:";
     assert_eq!(texts(&arc[0]), [(context, " sand", Some(4)), (context, " sea", Some(3))]);
     assert_eq!(
@@ -32,22 +32,22 @@ fn prompts_are_those_of_the_harness() {
         [(2, 1), (3, 0)]
     );
 
-    let hellaswag = &read(Layout::HellaSwag)[0];
+    let hellaswag = &read(Benchmark::HellaSwag)[0];
     let first = ("Sailing: A boat leaves the pier. The crew", " sets the sails. It is windy.", Some(28));
     assert_eq!((texts(hellaswag)[0], hellaswag.choices.len(), hellaswag.answer), (first, 4, 0));
 
-    let winogrande = &read(Layout::WinoGrande)[0];
+    let winogrande = &read(Benchmark::WinoGrande)[0];
     let expected = [
         ("The ship left the harbour because the ship", " was small.", None),
         ("The ship left the harbour because the harbour", " was small.", None),
     ];
     assert_eq!((texts(winogrande), winogrande.answer), (expected.to_vec(), 1));
 
-    let sciq = &read(Layout::SciQ)[0];
+    let sciq = &read(Benchmark::SciQ)[0];
     let context = "The moon pulls at the sea.\nQuestion: What moves the tides?\nAnswer:";
     assert_eq!((texts(sciq)[3], sciq.answer), ((context, " the moon", Some(8)), 3));
 
-    let piqa = &read(Layout::Piqa)[0];
+    let piqa = &read(Benchmark::Piqa)[0];
     let context = "Question: To dry a coat,\nAnswer:";
     let expected = [(context, " hang it up.", Some(11)), (context, " put it into the sea.", Some(20))];
     assert_eq!((texts(piqa), piqa.answer), (expected.to_vec(), 0));
@@ -58,20 +58,20 @@ fn lines_that_are_no_questions_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("questions.jsonl");
     for (layout, line, reason) in [
-        (Layout::Arc, r#"{"question":"?","choices":{"text":["a"],"label":["A"]},"answerKey":"B"}"#, "answerKey"),
-        (Layout::Arc, "{}", "missing field"),
-        (Layout::HellaSwag, r#"{"activity_label":"","ctx_a":"","ctx_b":"","endings":[],"label":0}"#, "no endings"),
-        (Layout::WinoGrande, r#"{"sentence":"no gap","option1":"","option2":"","answer":"1"}"#, "gap"),
-        (Layout::WinoGrande, r#"{"sentence":"a _","option1":"","option2":"","answer":""}"#, "neither"),
-        (Layout::Piqa, r#"{"goal":"","sol1":"","sol2":"","label":-1}"#, "label -1"),
-        (Layout::SciQ, "[]", "missing"),
+        (Benchmark::Arc, r#"{"question":"?","choices":{"text":["a"],"label":["A"]},"answerKey":"B"}"#, "answerKey"),
+        (Benchmark::Arc, "{}", "missing field"),
+        (Benchmark::HellaSwag, r#"{"activity_label":"","ctx_a":"","ctx_b":"","endings":[],"label":0}"#, "no endings"),
+        (Benchmark::WinoGrande, r#"{"sentence":"no gap","option1":"","option2":"","answer":"1"}"#, "gap"),
+        (Benchmark::WinoGrande, r#"{"sentence":"a _","option1":"","option2":"","answer":""}"#, "neither"),
+        (Benchmark::Piqa, r#"{"goal":"","sol1":"","sol2":"","label":-1}"#, "label -1"),
+        (Benchmark::SciQ, "[]", "missing"),
     ] {
         fs::write(&path, format!("\n{line}\n")).unwrap();
         let message = layout.read(&path).unwrap_err().to_string();
         assert!(message.contains("line 2 of") && message.contains(layout.name()), "{message}");
-        assert!(message.contains(reason) || layout == Layout::SciQ, "{message}");
+        assert!(message.contains(reason) || layout == Benchmark::SciQ, "{message}");
     }
-    assert!(matches!(Layout::Arc.read(folder.path()), Err(DownstreamError::Io { .. })));
+    assert!(matches!(Benchmark::Arc.read(folder.path()), Err(DownstreamError::Io { .. })));
 }
 
 /// A model of pairs: the logits of the next token are a row of a table.
@@ -108,7 +108,7 @@ fn encode(text: &str) -> Result<Vec<i32>, DataError> {
 }
 
 fn question(answers: &[&str], answer: usize) -> Question {
-    let choice = |text: &&str| Choice {
+    let choice = |text: &&str| Answer {
         context: "_Q".into(),
         continuation: (*text).into(),
         characters: Some(text.chars().count()),

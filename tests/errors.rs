@@ -9,7 +9,7 @@ use std::{
 
 use composer_nas::{
     data::Corpus,
-    downstream::Layout,
+    downstream::Benchmark,
     evaluate::{Table, TableFile, mad::Protocol},
     evidence::Evidence,
     import, isoflop, journal,
@@ -95,7 +95,7 @@ fn real_errors_say_nothing_twice() {
     check(Evidence::read(&below).unwrap_err());
     check(Evidence::read(&file).unwrap_err());
     check(Corpus::open(&below).unwrap_err());
-    check(Layout::Arc.read(&below).unwrap_err());
+    check(Benchmark::Arc.read(&below).unwrap_err());
     check(isoflop::read(&below).unwrap_err());
     check(import::hugging_face(&below, &standard, &device, import::Rope::Halves).unwrap_err());
     let dims = Dims::new(8, 24, 2).unwrap();

@@ -10,14 +10,14 @@ use burn::{
 use composer_nas::{
     cost::{ModelCost, Workload},
     dims::{InitScheme, Positions, QueryKeyNorm, RopeScaling, Routing, StepLimits},
-    export::{self, ExportError, Exported, Format, HfMappingError, Options, Precision, Warning},
+    export::{self, ExportError, Exported, Format, HfMappingError, Options, StoredPrecision, Warning},
     import::{self, Rope},
     layer::{Block, Mixer, WeightInit},
     model::{HybridLm, ModelSpec},
     prelude::*,
     primitive::{
-        BuildError, CacheKind, CustomAttention, Expert, HfMapping, LatentAttention, LayerCost, Layout, Mamba2, Moe,
-        PrimitiveId, Role,
+        BuildError, CacheKind, CustomAttention, Expert, HfMapping, LatentAttention, LayerCost, Mamba2, Moe,
+        PrimitiveId, Role, TensorLayout,
     },
 };
 use safetensors::SafeTensors;
@@ -129,7 +129,7 @@ fn the_model_card_says_how_the_architecture_was_found() {
 fn shards_are_small_complete_and_read_by_the_official_crate() {
     let root = tempfile::tempdir().unwrap();
     let spec = ModelSpec { tied_embeddings: false, ..tiny("2A+2M") };
-    for (precision, width) in [(Precision::F32, 4), (Precision::F16, 2), (Precision::Bf16, 2)] {
+    for (precision, width) in [(StoredPrecision::F32, 4), (StoredPrecision::F16, 2), (StoredPrecision::Bf16, 2)] {
         let folder = root.path().join(precision.name());
         let options = Options { precision, shard_bytes: 9000, ..Options::default() };
         let exported = written(&spec, &folder, &options).unwrap();
@@ -178,7 +178,7 @@ fn a_failure_half_way_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("model");
     let spec = ModelSpec { init: InitScheme::Normal(1e6), ..tiny("AM") };
-    let half = Options { precision: Precision::F16, ..Options::default() };
+    let half = Options { precision: StoredPrecision::F16, ..Options::default() };
     let error = written(&spec, &folder, &half).unwrap_err();
     assert!(matches!(&error, ExportError::Overflow { tensor, .. } if tensor.contains("layers.0")), "{error}");
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
@@ -331,7 +331,7 @@ impl Primitive for Previous {
         Ok(Block::new(PreviousLayer { weight: init.normal([dims.d_model], 0.5, device) }))
     }
     fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {
-        let named = HfMapping::new("previous", CacheKind::Nothing).tensor("weight", "weight", Layout::Same);
+        let named = HfMapping::new("previous", CacheKind::Nothing).tensor("weight", "weight", TensorLayout::Same);
         self.named.then(|| named.python("class Layer: ...\n"))
     }
 }
@@ -379,7 +379,7 @@ fn launch_scripts_spell_the_model_out() {
     for name in Target::names() {
         let target = Target::named(name).unwrap();
         let spec = target.model("2A+4M".parse().unwrap());
-        let script = export::megatron(&spec, &primitives, &export::Training::default()).unwrap();
+        let script = export::megatron(&spec, &primitives, &export::MegatronTraining::default()).unwrap();
         assert_eq!(script.pattern, "**----");
         let has = |argument: String| assert!(script.arguments().any(|own| own == argument), "{name}: {argument}");
         has(format!("--hidden-size {}", target.dims.d_model));
@@ -398,7 +398,7 @@ fn launch_scripts_spell_the_model_out() {
         assert!(text.contains("#   A (attention) is *") && text.contains("#   M (swiglu) is -"), "{text}");
     }
     let mixed = Target::llama_1b().model("1A+1S+1M+1B+1G+1S".parse().unwrap());
-    let script = export::megatron(&mixed, &primitives, &export::Training::default()).unwrap();
+    let script = export::megatron(&mixed, &primitives, &export::MegatronTraining::default()).unwrap();
     assert_eq!(script.pattern, "**-MG*");
     for argument in [
         "--window-size 63,0",
@@ -411,9 +411,10 @@ fn launch_scripts_spell_the_model_out() {
     ] {
         assert!(script.arguments().any(|own| own == argument), "{argument}\n{script}");
     }
-    let error =
-        |spec: &ModelSpec, training: &export::Training| export::megatron(spec, &primitives, training).unwrap_err();
-    let training = export::Training::default();
+    let error = |spec: &ModelSpec, training: &export::MegatronTraining| {
+        export::megatron(spec, &primitives, training).unwrap_err()
+    };
+    let training = export::MegatronTraining::default();
     let good = Target::llama_1b().model("AF".parse().unwrap());
     assert!(error(&good, &training).to_string().contains("no letter for mlp (F)"));
     let fan_in = ModelSpec { init: InitScheme::FanIn, architecture: "AM".parse().unwrap(), ..good.clone() };
@@ -424,7 +425,7 @@ fn launch_scripts_spell_the_model_out() {
     assert!(error(&scaled, &training).to_string().contains("rope_scaling: None"));
     let two = ModelSpec { architecture: "AMR".parse().unwrap(), ..plain.clone() };
     assert!(error(&two, &training).to_string().contains("the same activation"));
-    assert!(error(&plain, &export::Training { seq_len: 0, ..training }).to_string().contains("seq_len"));
+    assert!(error(&plain, &export::MegatronTraining { seq_len: 0, ..training }).to_string().contains("seq_len"));
 }
 
 /// The layers of this crate with attention as in Nemotron-H, and a Mamba-2 that fills its expansion.
@@ -531,7 +532,7 @@ fn a_class_without_tied_embeddings_says_so() {
 
 #[test]
 fn launch_scripts_have_the_options_of_layers() {
-    let training = export::Training::default();
+    let training = export::MegatronTraining::default();
     let normal = |letters: &str| {
         let spec = Target::llama_1b().model(letters.parse().unwrap());
         ModelSpec { init: InitScheme::Normal(0.02), ..spec }

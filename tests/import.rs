@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use composer_nas::data::{Corpus, ImportError, Importer, TextReader, TokenWidth};
+use composer_nas::data::{Corpus, Importer, TextError, TextReader, TokenWidth};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -69,18 +69,18 @@ fn what_cannot_be_imported_is_refused() {
     let missing = folder.path().join("missing.txt");
     let no_file = || TextReader::new([missing.clone()]);
     assert!(Importer::train(no_file(), 300).unwrap_err().to_string().contains("missing.txt"));
-    assert!(matches!(Importer::train(text(), 256), Err(ImportError::Vocabulary(256))));
-    assert!(matches!(Importer::train([], 300), Err(ImportError::Empty)));
-    assert!(matches!(Importer::load(&missing, None), Err(ImportError::Tokenizer { task: "loaded", .. })));
+    assert!(matches!(Importer::train(text(), 256), Err(TextError::Vocabulary(256))));
+    assert!(matches!(Importer::train([], 300), Err(TextError::Empty)));
+    assert!(matches!(Importer::load(&missing, None), Err(TextError::Tokenizer { task: "loaded", .. })));
 
     let importer = Importer::train(text(), 300).unwrap();
     let corpus = folder.path().join("corpus");
-    assert!(matches!(importer.import([], &corpus), Err(ImportError::Empty)));
-    assert!(matches!(importer.import(no_file(), &corpus), Err(ImportError::Io { .. })));
+    assert!(matches!(importer.import([], &corpus), Err(TextError::Empty)));
+    assert!(matches!(importer.import(no_file(), &corpus), Err(TextError::Io { .. })));
     assert!(Corpus::open(&corpus).is_err(), "an import that failed leaves no corpus");
     importer.import(text(), &corpus).unwrap();
     let tokenizer = corpus.join("tokenizer.json");
-    assert!(matches!(Importer::load(tokenizer, Some("</s>")), Err(ImportError::NoSuchToken(_))));
+    assert!(matches!(Importer::load(tokenizer, Some("</s>")), Err(TextError::NoSuchToken(_))));
 }
 
 /// Every place of a value, as JSON pointers.

@@ -8,7 +8,7 @@ use composer_nas::{
     data::{Corpus, TokenFile, TokenFormat, TokenWidth, TokenWriter},
     evaluate::corpus::CorpusProtocol,
     extrapolate::Stack,
-    isoflop::{Agreement, Cell, Family, Grid, GridError, StudyError, measure, read},
+    isoflop::{Agreement, Cell, Family, Grid, GridError, IsoflopError, measure, read},
     prelude::*,
     report,
     space::baseline,
@@ -83,11 +83,11 @@ fn a_study_that_is_stopped_goes_on_where_it_was() {
     assert!(report::isoflop(&[], &[]).is_err());
 
     fs::write(&path, "{\"a\": 1}\n").unwrap();
-    assert!(matches!(run(&cells, &path, 1), Err(StudyError::Line { line: 1, .. })));
+    assert!(matches!(run(&cells, &path, 1), Err(IsoflopError::Line { line: 1, .. })));
     let mut wide = cells[..1].to_vec();
     wide[0].architecture = "AZ".parse().unwrap();
     let refused = run(&wide, &folder.path().join("refused.jsonl"), 1);
-    assert!(matches!(refused, Err(StudyError::Training { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(IsoflopError::Training { .. })), "{refused:?}");
 }
 
 #[test]

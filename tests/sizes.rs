@@ -6,10 +6,10 @@ use std::{fs, path::Path, sync::Mutex};
 
 use composer_nas::{
     cost::{LayerTimes, MeasureError, Timing},
-    data::{Corpus, ImportError as TextError, Importer, TokenFormat, TokenWidth, TokenWriter},
+    data::{Corpus, Importer, TextError, TokenFormat, TokenWidth, TokenWriter},
     evaluate::{
         Repeated,
-        corpus::{Budget, CorpusEvaluator, CorpusProtocol},
+        corpus::{CorpusEvaluator, CorpusProtocol, TrainBudget},
         mad::Protocol,
     },
     execute::{ExecuteError, Process, Threads},
@@ -228,10 +228,10 @@ fn trainings_on_text_are_bounded() {
         assert!(make(CorpusProtocol { seq_len: size, ..small.clone() }).is_err());
     }
     for tokens in [0, 1_000_000_000_000, u64::MAX] {
-        assert!(make(CorpusProtocol { budget: Budget::Tokens(tokens), ..small.clone() }).is_err(), "{tokens}");
+        assert!(make(CorpusProtocol { budget: TrainBudget::Tokens(tokens), ..small.clone() }).is_err(), "{tokens}");
     }
     for flops in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e308] {
-        assert!(make(CorpusProtocol { budget: Budget::Flops(flops), ..small.clone() }).is_err(), "{flops}");
+        assert!(make(CorpusProtocol { budget: TrainBudget::Flops(flops), ..small.clone() }).is_err(), "{flops}");
     }
     // Sizes of a description beside the tokens.
     let info =

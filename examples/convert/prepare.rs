@@ -12,7 +12,7 @@ use composer_nas::{
         Alternatives, BlockLibrary, Damages, Gates, LibraryRecipe, NoLayer, Parent, gated_delta_net_like, gates,
         mamba2_like,
     },
-    cost::{Budget, Metric, ModelCost},
+    cost::{Budget, CostMetric, ModelCost},
     data::{Corpus, Importer, TextReader, Windows},
     durable,
     import::{self, Description},
@@ -78,7 +78,7 @@ impl Prepared {
         let whole = ModelCost::new(self.parent.spec(), &self.primitives, args.workload())?.cache_bytes_per_sequence;
         let max = (u128::from(whole) * u128::from(percent) / 100) as u64;
         let dims = self.parent.spec().dims.clone();
-        let budget = Budget { metric: Metric::CacheBytesPerSequence, max, dims, workload: args.workload() };
+        let budget = Budget { metric: CostMetric::CacheBytesPerSequence, max, dims, workload: args.workload() };
         let mut symbols = self.others.clone();
         symbols.extend(self.parent.spec().architecture.layers());
         symbols.sort_unstable();

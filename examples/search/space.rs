@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use composer_nas::{
-    cost::{Budget, Metric, Workload},
+    cost::{Budget, CostMetric, Workload},
     prelude::*,
 };
 
@@ -110,11 +110,11 @@ impl FromStr for Limit {
 }
 
 impl Limit {
-    fn metric(&self) -> Metric {
+    fn metric(&self) -> CostMetric {
         match self.cost {
-            Cost::Parameters => Metric::NonEmbeddingParameters,
-            Cost::Flops => Metric::ForwardFlopsPerToken,
-            Cost::Cache => Metric::CacheBytesPerSequence,
+            Cost::Parameters => CostMetric::NonEmbeddingParameters,
+            Cost::Flops => CostMetric::ForwardFlopsPerToken,
+            Cost::Cache => CostMetric::CacheBytesPerSequence,
         }
     }
 }

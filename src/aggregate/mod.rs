@@ -13,7 +13,7 @@ mod pooled;
 pub(crate) use bands::BANDS;
 pub use bands::{Band, along_front};
 pub use best::Best;
-pub use nc_clustering::{Cluster, Clustering, Context, LayerVote, NcClustering, Vote};
+pub use nc_clustering::{Cluster, Clustering, LayerVote, NcClustering, Vote, VoteContext};
 pub use pooled::Pooled;
 
 use auto_impl::auto_impl;

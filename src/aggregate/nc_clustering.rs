@@ -15,7 +15,7 @@ use crate::{
 /// 1. Exact one-dimensional k-means splits the observations into `clusters` clusters by their values. `C` is the
 ///    cluster with the highest mean.
 /// 2. The result is built from the first layer to the last: `â_i = mode { a_i : a in C, a_{i-c..i-1} = â_{i-c..i-1} }`,
-///    where `c` is the length of the [`Context`].
+///    where `c` is the length of the [`VoteContext`].
 ///
 /// Cases that the paper leaves open:
 /// - Ties go to the choice whose supporters have the higher mean value, then to the first among the choices of the
@@ -34,13 +34,13 @@ pub struct NcClustering {
     /// The number of clusters, at least one.
     pub clusters: usize,
     /// The number of preceding layers on which the vote is conditioned.
-    pub context: Context,
+    pub context: VoteContext,
 }
 
 /// The number of preceding layers on which the vote on a layer is conditioned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Context {
+pub enum VoteContext {
     /// At most this number of layers: the `c` of `N_c`.
     Layers(usize),
     /// All preceding layers.
@@ -115,12 +115,12 @@ impl NcClustering {
 
     /// Creates N_c clustering: each layer is conditioned on the previous `c` layers.
     pub const fn nc(c: usize) -> Self {
-        Self { clusters: Self::CLUSTERS, context: Context::Layers(c) }
+        Self { clusters: Self::CLUSTERS, context: VoteContext::Layers(c) }
     }
 
     /// Creates the variant in which each layer is conditioned on all previous layers.
     pub const fn full_prefix() -> Self {
-        Self { clusters: Self::CLUSTERS, context: Context::FullPrefix }
+        Self { clusters: Self::CLUSTERS, context: VoteContext::FullPrefix }
     }
 
     /// Returns the result together with the clusters and votes that led to it.
@@ -156,8 +156,8 @@ impl NcClustering {
         let layer = prefix.len();
         let feasible = space.next_choices(prefix);
         let mut context = match self.context {
-            Context::Layers(c) => c.min(layer),
-            Context::FullPrefix => layer,
+            VoteContext::Layers(c) => c.min(layer),
+            VoteContext::FullPrefix => layer,
         };
         loop {
             let given = layer - context..layer;
@@ -188,8 +188,8 @@ impl Default for NcClustering {
 impl Aggregator for NcClustering {
     fn fingerprint(&self) -> String {
         match self.context {
-            Context::Layers(c) => format!("nc_clustering(clusters={}, context={c})", self.clusters),
-            Context::FullPrefix => format!("nc_clustering(clusters={}, context=full_prefix)", self.clusters),
+            VoteContext::Layers(c) => format!("nc_clustering(clusters={}, context={c})", self.clusters),
+            VoteContext::FullPrefix => format!("nc_clustering(clusters={}, context=full_prefix)", self.clusters),
         }
     }
 
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn the_default_is_the_papers() {
-        assert_eq!(NcClustering::default(), NcClustering { clusters: 5, context: Context::Layers(0) });
+        assert_eq!(NcClustering::default(), NcClustering { clusters: 5, context: VoteContext::Layers(0) });
         assert_eq!(NcClustering::nc(1).fingerprint(), "nc_clustering(clusters=5, context=1)");
         assert_eq!(NcClustering::full_prefix().fingerprint(), "nc_clustering(clusters=5, context=full_prefix)");
     }

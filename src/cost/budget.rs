@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Metric {
+pub enum CostMetric {
     /// Parameters of all layers, including the norm before each: see
     /// [`ModelCost::non_embedding_parameters`](super::ModelCost).
     NonEmbeddingParameters,
@@ -33,14 +33,14 @@ pub enum Metric {
 /// over to the target is the cost per parameter.
 ///
 /// ```
-/// use composer_nas::{cost::{Budget, Metric, Workload}, prelude::*};
+/// use composer_nas::{cost::{Budget, CostMetric, Workload}, prelude::*};
 /// let primitives = Primitives::standard();
 /// let target = Target::llama_1b();
 /// let space = SearchSpace::uniform(primitives.symbols(["A", "S", "M"])?, 6)?;
 /// // The cache of two attention layers at 4096 tokens; windows of 64 tokens count as well.
 /// let workload = Workload::bf16(4096);
 /// let dims = target.dims;
-/// let budget = Budget { metric: Metric::CacheBytesPerSequence, max: 2 * 4096 * 2 * 8 * 64 * 2, dims, workload };
+/// let budget = Budget { metric: CostMetric::CacheBytesPerSequence, max: 2 * 4096 * 2 * 8 * 64 * 2, dims, workload };
 /// let space = space.with(budget.constraint(&["A".parse()?, "S".parse()?, "M".parse()?], &primitives)?)?;
 /// assert!(space.contains(&"2A+4M".parse()?) && space.contains(&"1A+5S".parse()?));
 /// assert!(!space.contains(&"2A+1S+3M".parse()?));
@@ -50,7 +50,7 @@ pub enum Metric {
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// The bounded cost.
-    pub metric: Metric,
+    pub metric: CostMetric,
     /// Maximum sum, in the unit of the metric.
     pub max: u64,
     /// The widths at which layers are counted, for example those of the target.
@@ -72,30 +72,30 @@ impl Budget {
         let cost = |&symbol: &Symbol| {
             let cost = primitives.get(symbol)?.cost(dims, workload.seq_len);
             let cost = match metric {
-                Metric::NonEmbeddingParameters => cost.parameters.checked_add(dims.width()),
-                Metric::ForwardFlopsPerToken => {
+                CostMetric::NonEmbeddingParameters => cost.parameters.checked_add(dims.width()),
+                CostMetric::ForwardFlopsPerToken => {
                     u64::try_from(workload.flops.layer(&cost, dims.width(), workload.seq_len)).ok()
                 }
-                Metric::CacheBytesPerSequence => cost.cache_elements.checked_mul(workload.bytes_per_element),
+                CostMetric::CacheBytesPerSequence => cost.cache_elements.checked_mul(workload.bytes_per_element),
             };
             Ok((symbol, cost.ok_or(CostError::TooLarge)?))
         };
         let costs = symbols.iter().map(cost).collect::<Result<_, CostError>>()?;
         let counted = match metric {
-            Metric::ForwardFlopsPerToken => format!(" ({})", workload.flops),
-            Metric::NonEmbeddingParameters | Metric::CacheBytesPerSequence => String::new(),
+            CostMetric::ForwardFlopsPerToken => format!(" ({})", workload.flops),
+            CostMetric::NonEmbeddingParameters | CostMetric::CacheBytesPerSequence => String::new(),
         };
         let what = format!("{metric}{counted} at {} tokens", workload.seq_len);
         Ok(Constraint::Budget { what, costs, max: *max })
     }
 }
 
-impl fmt::Display for Metric {
+impl fmt::Display for CostMetric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Metric::NonEmbeddingParameters => "non-embedding parameters",
-            Metric::ForwardFlopsPerToken => "forward FLOPs per token",
-            Metric::CacheBytesPerSequence => "cache bytes per sequence",
+            CostMetric::NonEmbeddingParameters => "non-embedding parameters",
+            CostMetric::ForwardFlopsPerToken => "forward FLOPs per token",
+            CostMetric::CacheBytesPerSequence => "cache bytes per sequence",
         })
     }
 }
@@ -124,16 +124,16 @@ mod tests {
             };
             let cost = ModelCost::new(&target.model(architecture.clone()), &primitives, workload).unwrap();
             match metric {
-                Metric::NonEmbeddingParameters => cost.non_embedding_parameters,
-                Metric::ForwardFlopsPerToken => cost.forward_flops_per_token - head,
-                Metric::CacheBytesPerSequence => cost.cache_bytes_per_sequence,
+                CostMetric::NonEmbeddingParameters => cost.non_embedding_parameters,
+                CostMetric::ForwardFlopsPerToken => cost.forward_flops_per_token - head,
+                CostMetric::CacheBytesPerSequence => cost.cache_bytes_per_sequence,
             }
         };
         for (metric, workload) in [
-            (Metric::NonEmbeddingParameters, workload),
-            (Metric::ForwardFlopsPerToken, workload),
-            (Metric::ForwardFlopsPerToken, titan),
-            (Metric::CacheBytesPerSequence, workload),
+            (CostMetric::NonEmbeddingParameters, workload),
+            (CostMetric::ForwardFlopsPerToken, workload),
+            (CostMetric::ForwardFlopsPerToken, titan),
+            (CostMetric::CacheBytesPerSequence, workload),
         ] {
             // The cost of this sequence, and slightly less.
             let max = cost(&"ASM".parse().unwrap(), metric, workload);
@@ -145,7 +145,7 @@ mod tests {
                 assert_eq!(space.iter().collect::<Vec<_>>(), within);
             }
         }
-        let budget = Budget { metric: Metric::NonEmbeddingParameters, max: 1, dims: target.dims, workload };
+        let budget = Budget { metric: CostMetric::NonEmbeddingParameters, max: 1, dims: target.dims, workload };
         assert_eq!(serde_json::from_str::<Budget>(&serde_json::to_string(&budget).unwrap()).unwrap(), budget);
         let error = free.with(budget.constraint(&symbols, &primitives).unwrap()).unwrap_err().to_string();
         assert!(error.contains("non-embedding parameters at 1024 tokens") && error.contains("relax"), "{error}");
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn budgets_that_cannot_be_stated_are_refused() {
         let primitives = Primitives::standard();
-        let metric = Metric::CacheBytesPerSequence;
+        let metric = CostMetric::CacheBytesPerSequence;
         let dims = Target::llama_1b().dims;
         let budget = Budget { metric, max: 9, dims, workload: Workload::bf16(8) };
         let error =

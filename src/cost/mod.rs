@@ -36,7 +36,7 @@ mod layer_times;
 mod measured;
 mod model_cost;
 
-pub use budget::{Budget, Metric};
+pub use budget::{Budget, CostMetric};
 pub use comparison::Comparison;
 pub(crate) use comparison::ComparisonRow;
 pub use flops::FlopConvention;

@@ -22,7 +22,7 @@ pub use corpus::{Corpus, CorpusInfo};
 pub use error::TokenError;
 pub use file::TokenFile;
 #[cfg(feature = "tokenizers")]
-pub use import::{ImportError, Importer, TextReader};
+pub use import::{Importer, TextError, TextReader};
 pub(crate) use sampler::Sampler;
 pub(crate) use shuffle::Permutation;
 pub use width::TokenWidth;

@@ -12,14 +12,14 @@ use crate::limits;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The possible answers.
-    pub choices: Vec<Choice>,
+    pub choices: Vec<Answer>,
     /// The index of the correct answer, from 0.
     pub answer: usize,
 }
 
 /// An answer, as presented to the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct Answer {
     /// The text before the answer.
     pub context: String,
     /// The text to score, including its leading space.
@@ -31,7 +31,7 @@ pub struct Choice {
 /// The file layout and prompt of a benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Layout {
+pub enum Benchmark {
     /// ARC, easy and challenge (Clark et al. 2018, arXiv 1803.05457). Fields: `question`, `choices.text`,
     /// `choices.label`, `answerKey`.
     Arc,
@@ -48,7 +48,7 @@ pub enum Layout {
     Piqa,
 }
 
-impl Layout {
+impl Benchmark {
     /// Reads the questions of a file with one JSON object per line. Blank lines are skipped.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Layout {
     }
 }
 
-impl FromStr for Layout {
+impl FromStr for Benchmark {
     type Err = DownstreamError;
 
     fn from_str(name: &str) -> Result<Self, DownstreamError> {
@@ -101,7 +101,7 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, String> {
 
 /// Creates a question whose answers follow the same context, each after a space.
 fn after(context: &str, answers: &[String], answer: usize) -> Question {
-    let choice = |text: &String| Choice {
+    let choice = |text: &String| Answer {
         context: context.into(),
         continuation: format!(" {text}"),
         characters: Some(text.chars().count()),
@@ -206,7 +206,7 @@ impl WinoGrande {
             "2" => 1,
             other => return Err(format!("answer {other:?} is neither 1 nor 2")),
         };
-        let choice = |option: &String| Choice {
+        let choice = |option: &String| Answer {
             context: format!("{before}{option}"),
             continuation: format!(" {}", behind.trim()),
             characters: None,
@@ -269,7 +269,7 @@ mod tests {
         for wrong in [Value::from(2), Value::from("x"), Value::from(-1), Value::Null] {
             assert!(label(&wrong, 2).is_err(), "{wrong}");
         }
-        assert_eq!("piqa".parse::<Layout>().unwrap(), Layout::Piqa);
-        assert!("boolq".parse::<Layout>().is_err());
+        assert_eq!("piqa".parse::<Benchmark>().unwrap(), Benchmark::Piqa);
+        assert!("boolq".parse::<Benchmark>().is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Choice, DownstreamError, Question};
+use super::{Answer, DownstreamError, Question};
 use crate::{
     model::Network,
     train::{DataError, IGNORE, TokenBatch, predict},
@@ -100,7 +100,7 @@ fn best(values: &[f64]) -> usize {
 /// that the whole text has in addition to the context alone, since a token may span the boundary. Trailing spaces of
 /// the context belong to the answer.
 fn scored(
-    choice: &Choice,
+    choice: &Answer,
     encode: &dyn Fn(&str) -> Result<Vec<i32>, DataError>,
     max_tokens: usize,
     number: usize,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     dims::Dims,
-    primitive::{HfMapping, Layout, StoredTensor},
+    primitive::{HfMapping, StoredTensor, TensorLayout},
 };
 
 /// A model class of transformers. Its folders load without `trust_remote_code`.
@@ -122,8 +122,8 @@ impl Class {
     }
 
     /// Returns how the norms before layers are stored.
-    pub(super) fn norm_layout(self) -> Layout {
-        if self == Self::Qwen3Next { Layout::Centred } else { Layout::Same }
+    pub(super) fn norm_layout(self) -> TensorLayout {
+        if self == Self::Qwen3Next { TensorLayout::Centred } else { TensorLayout::Same }
     }
 
     /// Returns the layer as stored by this class.
@@ -271,15 +271,15 @@ fn own_width(mapping: &HfMapping, tensors: Vec<StoredTensor>) -> Result<Vec<Stor
     }
 }
 
-fn tensor(name: &str, parameters: &[&str], layout: Layout) -> StoredTensor {
+fn tensor(name: &str, parameters: &[&str], layout: TensorLayout) -> StoredTensor {
     let parameters = parameters.iter().map(|&parameter| parameter.to_owned()).collect();
     StoredTensor { name: name.into(), parameters, layout, order: None }
 }
 
 fn joined_swiglu() -> Vec<StoredTensor> {
     vec![
-        tensor("input_linear.weight", &["gate.weight", "up.weight"], Layout::Transposed),
-        tensor("output_linear.weight", &["down.weight"], Layout::Transposed),
+        tensor("input_linear.weight", &["gate.weight", "up.weight"], TensorLayout::Transposed),
+        tensor("output_linear.weight", &["down.weight"], TensorLayout::Transposed),
     ]
 }
 
@@ -300,10 +300,12 @@ fn gated(mapping: &HfMapping, dims: &Dims) -> Vec<StoredTensor> {
             joined
         };
         match stored.name.as_str() {
-            "q_proj.weight" => out.push(joined("weight", Layout::Transposed)),
-            "q_proj.bias" => out.push(joined("bias", Layout::Same)),
+            "q_proj.weight" => out.push(joined("weight", TensorLayout::Transposed)),
+            "q_proj.bias" => out.push(joined("bias", TensorLayout::Same)),
             name if name.starts_with("gate_proj.") => {}
-            "q_norm.weight" | "k_norm.weight" => out.push(StoredTensor { layout: Layout::Centred, ..stored.clone() }),
+            "q_norm.weight" | "k_norm.weight" => {
+                out.push(StoredTensor { layout: TensorLayout::Centred, ..stored.clone() })
+            }
             _ => out.push(stored.clone()),
         }
     }
@@ -329,9 +331,9 @@ fn delta_net(mapping: &HfMapping) -> Result<Vec<StoredTensor>, String> {
         let query = (q + head * key..q + (head + 1) * key).chain(k + head * key..k + (head + 1) * key);
         query.chain(v + head * own..v + (head + 1) * own).chain(z + head * own..z + (head + 1) * own)
     };
-    let mut projections = tensor("in_proj_qkvz.weight", &["qkv.weight", "gate.weight"], Layout::Transposed);
+    let mut projections = tensor("in_proj_qkvz.weight", &["qkv.weight", "gate.weight"], TensorLayout::Transposed);
     projections.order = Some((0..keys).flat_map(per_head).collect());
-    let mut steps = tensor("in_proj_ba.weight", &["beta.weight", "decay.weight"], Layout::Transposed);
+    let mut steps = tensor("in_proj_ba.weight", &["beta.weight", "decay.weight"], TensorLayout::Transposed);
     let pair = |head: usize| {
         let own = head * shared..(head + 1) * shared;
         own.clone().chain(own.start + values..own.end + values)

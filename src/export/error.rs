@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use super::{Format, HfMappingError, Precision};
+use super::{Format, HfMappingError, StoredPrecision};
 use crate::{limits::MAX_SEQ_LEN, primitive::BuildError};
 
 /// Information about an export that a receiver should know. It is written into the model card.
@@ -117,7 +117,7 @@ pub enum ExportError {
         /// The tensor.
         tensor: String,
         /// The requested precision.
-        precision: Precision,
+        precision: StoredPrecision,
     },
     /// A warning occurred and `strict` is set.
     #[error("refused because of the option strict: {0}")]

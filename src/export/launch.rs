@@ -33,7 +33,7 @@ pub struct Megatron {
 /// are good starting points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Training {
+pub struct MegatronTraining {
     /// The length of a sequence in tokens.
     pub seq_len: usize,
     /// The number of training tokens.
@@ -49,7 +49,7 @@ pub struct Training {
     pub tensor_parallel: usize,
 }
 
-impl Default for Training {
+impl Default for MegatronTraining {
     /// Returns the setting of Composer's comparison at 1B: 37.5 billion tokens, in steps of 256 sequences of 4096
     /// tokens.
     fn default() -> Self {
@@ -101,7 +101,11 @@ const KNOWN: &str = "attention, sliding_window, swiglu, relu2, mamba2, gated_del
 /// # Errors
 /// Returns a [`MegatronError`] if Megatron-LM does not support a layer or a setting, or if a setting differs between
 /// layers.
-pub fn megatron(spec: &ModelSpec, primitives: &Primitives, training: &Training) -> Result<Megatron, MegatronError> {
+pub fn megatron(
+    spec: &ModelSpec,
+    primitives: &Primitives,
+    training: &MegatronTraining,
+) -> Result<Megatron, MegatronError> {
     spec.validate()?;
     let mut letters: Vec<(Symbol, PrimitiveId, char)> = Vec::new();
     let mut mappings = BTreeMap::new();
@@ -282,7 +286,7 @@ fn model(
     spec: &ModelSpec,
     pattern: &str,
     attention: &AttentionArguments,
-    training: &Training,
+    training: &MegatronTraining,
 ) -> Result<Vec<String>, MegatronError> {
     let dims = &spec.dims;
     if dims.attention_bias || (spec.head_bias && !spec.tied_embeddings) {
@@ -335,8 +339,8 @@ fn model(
 }
 
 /// Returns the arguments that define the training.
-fn arguments(training: &Training) -> Result<Vec<String>, MegatronError> {
-    let Training { seq_len, tokens, global_batch, micro_batch, peak_rate, tensor_parallel } = training;
+fn arguments(training: &MegatronTraining) -> Result<Vec<String>, MegatronError> {
+    let MegatronTraining { seq_len, tokens, global_batch, micro_batch, peak_rate, tensor_parallel } = training;
     for (name, value) in [
         ("seq_len", *seq_len as u64),
         ("tokens", *tokens),

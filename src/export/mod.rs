@@ -23,7 +23,7 @@
 //!
 //! let spec = Target::llama_1b().model("2A+4M".parse()?);
 //! let folder = tempfile::tempdir()?;
-//! let options = export::Options { precision: export::Precision::Bf16, ..Default::default() };
+//! let options = export::Options { precision: export::StoredPrecision::Bf16, ..Default::default() };
 //! let exported = export::hugging_face(&spec, None, &Primitives::standard(), folder.path().join("found"), &options)?;
 //! assert!(exported.files.contains(&"config.json".to_owned()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -44,8 +44,8 @@ mod tokenizer;
 mod weights;
 
 pub use error::{ExportError, Warning};
-pub use launch::{Megatron, MegatronError, Training, megatron};
-pub use options::{Format, Options, Precision, SpecialTokens};
+pub use launch::{Megatron, MegatronError, MegatronTraining, megatron};
+pub use options::{Format, Options, SpecialTokens, StoredPrecision};
 pub use plan::HfMappingError;
 pub use provenance::Provenance;
 
@@ -166,7 +166,7 @@ fn check_tokens(spec: &ModelSpec, options: &Options) -> Result<(), ExportError> 
 
 /// Checks that the weights (if they are in host memory) and a copy of the largest one fit into the memory available to
 /// this process.
-fn check_memory(model: &HybridLm, parameters: &Parameters, precision: Precision) -> Result<(), ExportError> {
+fn check_memory(model: &HybridLm, parameters: &Parameters, precision: StoredPrecision) -> Result<(), ExportError> {
     let shapes = parameters.paths().filter_map(|path| parameters.shape(path));
     let sizes: Vec<u64> = shapes.map(|shape| shape.iter().map(|&size| size as u64).product()).collect();
     let largest = sizes.iter().max().copied().unwrap_or(0);

@@ -16,7 +16,7 @@ pub struct Options {
     /// The model class that will load the folder.
     pub format: Format,
     /// The number type of the weights, or of the weights that the receiver will draw if none are written.
-    pub precision: Precision,
+    pub precision: StoredPrecision,
     /// The largest size of a safetensors file in bytes. Larger models are split.
     pub shard_bytes: u64,
     /// The longest sequence that the receiver allows, in tokens (`max_position_embeddings`). The weights do not depend
@@ -41,7 +41,7 @@ impl Default for Options {
         Self {
             name: None,
             format: Format::Auto,
-            precision: Precision::F32,
+            precision: StoredPrecision::F32,
             shard_bytes: 5_000_000_000,
             max_positions: 4096,
             tokens: SpecialTokens::default(),
@@ -96,7 +96,7 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Precision {
+pub enum StoredPrecision {
     /// Single precision. Weights are exact.
     F32,
     /// Half precision, rounded to nearest even. Weights beyond 65504 are an error.
@@ -105,29 +105,29 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
+impl StoredPrecision {
     /// Returns the name in config.json.
     pub fn name(self) -> &'static str {
         match self {
-            Precision::F32 => "float32",
-            Precision::F16 => "float16",
-            Precision::Bf16 => "bfloat16",
+            StoredPrecision::F32 => "float32",
+            StoredPrecision::F16 => "float16",
+            StoredPrecision::Bf16 => "bfloat16",
         }
     }
 
     /// Returns the number of bytes per value.
     pub(crate) fn width(self) -> usize {
         match self {
-            Precision::F32 => 4,
-            Precision::F16 | Precision::Bf16 => 2,
+            StoredPrecision::F32 => 4,
+            StoredPrecision::F16 | StoredPrecision::Bf16 => 2,
         }
     }
 
     pub(super) fn dtype(self) -> Dtype {
         match self {
-            Precision::F32 => Dtype::F32,
-            Precision::F16 => Dtype::F16,
-            Precision::Bf16 => Dtype::BF16,
+            StoredPrecision::F32 => Dtype::F32,
+            StoredPrecision::F16 => Dtype::F16,
+            StoredPrecision::Bf16 => Dtype::BF16,
         }
     }
 
@@ -136,15 +136,15 @@ impl Precision {
         let mut bytes = Vec::with_capacity(values.len() * self.width());
         for &value in values {
             match self {
-                Precision::F32 => bytes.extend(value.to_le_bytes()),
-                Precision::F16 => {
+                StoredPrecision::F32 => bytes.extend(value.to_le_bytes()),
+                StoredPrecision::F16 => {
                     let half = f16::from_f32(value);
                     if half.is_infinite() && value.is_finite() {
                         return None;
                     }
                     bytes.extend(half.to_le_bytes());
                 }
-                Precision::Bf16 => {
+                StoredPrecision::Bf16 => {
                     let half = bf16::from_f32(value);
                     if half.is_infinite() && value.is_finite() {
                         return None;
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn defaults_are_as_documented() {
         let options = Options::default();
-        assert_eq!((options.format, options.precision), (Format::Auto, Precision::F32));
+        assert_eq!((options.format, options.precision), (Format::Auto, StoredPrecision::F32));
         assert_eq!((options.shard_bytes, options.max_positions), (5_000_000_000, 4096));
         assert!(options.tokenizer.is_none() && !options.overwrite && !options.strict);
     }
@@ -184,11 +184,11 @@ mod tests {
     #[test]
     fn numbers_are_rounded_to_the_nearest_or_refused() {
         // 1 + 2^-8 is halfway between two bfloat16 numbers and is rounded to the even one.
-        assert_eq!(Precision::Bf16.bytes(&[1.0 + 0.5f32.powi(8)]), Some(vec![0x80, 0x3f]));
-        assert_eq!(Precision::F16.bytes(&[-2.0]), Some(vec![0x00, 0xc0]));
-        assert_eq!(Precision::F32.bytes(&[1.0]), Some(vec![0, 0, 0x80, 0x3f]));
-        assert_eq!(Precision::F16.bytes(&[65_504.0, 1e6]), None);
-        assert_eq!(Precision::Bf16.bytes(&[f32::MAX]), None);
-        assert_eq!(Precision::Bf16.bytes(&[f32::INFINITY]), Some(vec![0x80, 0x7f]));
+        assert_eq!(StoredPrecision::Bf16.bytes(&[1.0 + 0.5f32.powi(8)]), Some(vec![0x80, 0x3f]));
+        assert_eq!(StoredPrecision::F16.bytes(&[-2.0]), Some(vec![0x00, 0xc0]));
+        assert_eq!(StoredPrecision::F32.bytes(&[1.0]), Some(vec![0, 0, 0x80, 0x3f]));
+        assert_eq!(StoredPrecision::F16.bytes(&[65_504.0, 1e6]), None);
+        assert_eq!(StoredPrecision::Bf16.bytes(&[f32::MAX]), None);
+        assert_eq!(StoredPrecision::Bf16.bytes(&[f32::INFINITY]), Some(vec![0x80, 0x7f]));
     }
 }

@@ -9,7 +9,7 @@ use super::class::Class;
 use crate::{
     dims::Dims,
     model::ModelSpec,
-    primitive::{HfMapping, Layout, PrimitiveId, Primitives, RegistryError, Symbol},
+    primitive::{HfMapping, PrimitiveId, Primitives, RegistryError, Symbol, TensorLayout},
 };
 
 /// The kind of layer that DeciLM and Llama call `self_attn`.
@@ -71,7 +71,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
     /// The parameters at these paths of the model, concatenated along the first axis.
-    Parameters { paths: Vec<String>, layout: Layout, order: Option<Vec<usize>> },
+    Parameters { paths: Vec<String>, layout: TensorLayout, order: Option<Vec<usize>> },
     /// A constant.
     Constant { shape: Vec<usize>, value: f32 },
 }
@@ -199,7 +199,7 @@ impl Plan {
             plan.native(spec, *class)?;
             return Ok(plan);
         }
-        plan.parameter("model.embed_tokens.weight", "backbone.embedding", Layout::Same);
+        plan.parameter("model.embed_tokens.weight", "backbone.embedding", TensorLayout::Same);
         match packing {
             Packing::Native(_) => {}
             Packing::Flat => {
@@ -215,16 +215,16 @@ impl Plan {
                 }
             }
         }
-        plan.parameter("model.norm.weight", "norm.gamma", Layout::Same);
+        plan.parameter("model.norm.weight", "norm.gamma", TensorLayout::Same);
         plan.head(spec);
         Ok(plan)
     }
 
     fn head(&mut self, spec: &ModelSpec) {
         if !spec.tied_embeddings {
-            self.parameter("lm_head.weight", "head.weight", Layout::Transposed);
+            self.parameter("lm_head.weight", "head.weight", TensorLayout::Transposed);
             if spec.head_bias {
-                self.parameter("lm_head.bias", "head.bias", Layout::Same);
+                self.parameter("lm_head.bias", "head.bias", TensorLayout::Same);
             }
         }
     }
@@ -232,7 +232,7 @@ impl Plan {
     /// Adds the tensors of a built-in class.
     fn native(&mut self, spec: &ModelSpec, class: Class) -> Result<(), HfMappingError> {
         let [embedding, norm] = class.ends();
-        self.parameter(embedding, "backbone.embedding", Layout::Same);
+        self.parameter(embedding, "backbone.embedding", TensorLayout::Same);
         for (layer, symbol) in spec.architecture.layers().iter().enumerate() {
             let paired = class.is_paired();
             let block = if paired { layer / 2 } else { layer };
@@ -257,7 +257,7 @@ impl Plan {
         }
         self.parameter(norm, "norm.gamma", class.norm_layout());
         match spec.tied_embeddings && !class.ties() {
-            true => self.parameter("lm_head.weight", "backbone.embedding", Layout::Same),
+            true => self.parameter("lm_head.weight", "backbone.embedding", TensorLayout::Same),
             false => self.head(spec),
         }
         Ok(())
@@ -275,7 +275,7 @@ impl Plan {
     /// Adds a layer and its norm. `names` are the names of the norm and the layer.
     fn layer(&mut self, spec: &ModelSpec, layer: usize, prefix: &str, [norm, mixer]: [&str; 2]) {
         let ours = format!("backbone.layers.{layer}");
-        self.parameter(&format!("{prefix}{norm}.weight"), &format!("{ours}.norm.gamma"), Layout::Same);
+        self.parameter(&format!("{prefix}{norm}.weight"), &format!("{ours}.norm.gamma"), TensorLayout::Same);
         let mapping = &self.mappings[&spec.architecture.layers()[layer]];
         let linear = mapping.kind == LINEAR;
         for tensor in mapping.tensors.clone() {
@@ -309,7 +309,7 @@ impl Plan {
         }
     }
 
-    fn parameter(&mut self, name: &str, path: &str, layout: Layout) {
+    fn parameter(&mut self, name: &str, path: &str, layout: TensorLayout) {
         let source = Source::Parameters { paths: vec![path.into()], layout, order: None };
         self.entries.push(Entry { name: name.into(), source });
     }

@@ -11,7 +11,7 @@ use safetensors::{Dtype, View, serialize_to_file};
 use serde_json::json;
 
 use super::{
-    ExportError, Precision,
+    ExportError, StoredPrecision,
     folder::Staging,
     plan::{Entry, Plan, Source},
 };
@@ -46,7 +46,7 @@ impl Parameters {
 struct Stored<'a> {
     entry: &'a Entry,
     parameters: &'a Parameters,
-    precision: Precision,
+    precision: StoredPrecision,
     shape: Vec<usize>,
     /// The first error. The trait of the safetensors library cannot return it.
     failed: &'a RefCell<Option<ExportError>>,
@@ -99,7 +99,7 @@ pub(super) fn write(
     staging: &mut Staging,
     plan: &Plan,
     parameters: &Parameters,
-    precision: Precision,
+    precision: StoredPrecision,
     shard_bytes: u64,
 ) -> Result<(), ExportError> {
     let failed = RefCell::new(None);

@@ -18,7 +18,7 @@ use crate::{
     export::{CORRECTION, Entry, Parameters, Plan, Source},
     limits,
     model::{HybridLm, ModelSpec},
-    primitive::{BuildError, Layout, Primitives, StoredTensor},
+    primitive::{BuildError, Primitives, StoredTensor, TensorLayout},
     weights::{Header, elements, replaced},
 };
 
@@ -191,7 +191,7 @@ struct Slot {
     shape: Vec<usize>,
     /// The offset of the parameter in the tensor, in numbers.
     start: usize,
-    layout: Layout,
+    layout: TensorLayout,
     /// The order of the tensor's rows.
     order: Option<Vec<usize>>,
 }

@@ -207,7 +207,7 @@ fn redraw(slices: &[Slice], optima: &[Optimum], resamples: u64, seed: Seed) -> V
 mod tests {
     use super::*;
     use crate::{
-        evaluate::corpus::{Budget, CorpusProtocol},
+        evaluate::corpus::{CorpusProtocol, TrainBudget},
         isoflop::Cell,
     };
 
@@ -218,7 +218,7 @@ mod tests {
             let x = (0.1 * budget.powf(0.5)).ln() + offset;
             let parameters = x.exp().round();
             let bend = 0.1 * (parameters.ln() - (0.1 * budget.powf(0.5)).ln()).powi(2);
-            let protocol = CorpusProtocol { budget: Budget::Flops(budget), ..CorpusProtocol::stories(1) };
+            let protocol = CorpusProtocol { budget: TrainBudget::Flops(budget), ..CorpusProtocol::stories(1) };
             Measurement {
                 cell: Cell { family: "f".into(), architecture: "AM".parse().unwrap(), protocol, seed: 0 },
                 corpus: String::new(),

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::{
     cost::CostError,
-    evaluate::corpus::{Budget, CorpusProtocol},
+    evaluate::corpus::{CorpusProtocol, TrainBudget},
     extrapolate::{ExtrapolateError, Extrapolator, Target},
     limits::{self, LimitError},
     primitive::Primitives,
@@ -130,7 +130,7 @@ impl Grid<'_> {
                         source: Box::new(source),
                     })?;
                     let dims = target.dims.clone();
-                    let budget = Budget::Flops(budget);
+                    let budget = TrainBudget::Flops(budget);
                     let protocol = CorpusProtocol { dims, budget, ..self.protocol.clone() };
                     let model = protocol.model(architecture.clone(), vocab_size);
                     if protocol.training(&model, primitives)?.steps < least_steps {

@@ -16,4 +16,4 @@ mod run;
 pub use agreement::Agreement;
 pub use fit::{FitError, Optimum, PowerLaw, Scaling};
 pub use grid::{Cell, Family, Grid, GridError};
-pub use run::{Measurement, StudyError, measure, read};
+pub use run::{IsoflopError, Measurement, measure, read};

@@ -16,7 +16,7 @@ use crate::{
     data::Corpus,
     evaluate::{
         EvalError, Evaluator,
-        corpus::{Budget, CorpusError, CorpusEvaluator},
+        corpus::{CorpusError, CorpusEvaluator, TrainBudget},
         from_fn,
     },
     execute::{AttemptError, ExecuteError, Executor, Message, Threads},
@@ -55,8 +55,8 @@ impl Measurement {
     /// Returns `C`: the planned training work, in floating-point operations.
     pub fn budget(&self) -> f64 {
         match self.cell.protocol.budget {
-            Budget::Flops(flops) => flops,
-            Budget::Tokens(_) => self.flops,
+            TrainBudget::Flops(flops) => flops,
+            TrainBudget::Tokens(_) => self.flops,
         }
     }
 }
@@ -64,7 +64,7 @@ impl Measurement {
 /// A study that cannot continue. Completed measurements stay in its file.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum StudyError {
+pub enum IsoflopError {
     /// The file cannot be written or is in use.
     #[error(transparent)]
     File(#[from] LineFileError),
@@ -115,7 +115,8 @@ pub enum StudyError {
 /// an uninterrupted one.
 ///
 /// # Errors
-/// Returns a [`StudyError`] if the file cannot be used or a training fails. Trainings in progress are completed first.
+/// Returns a [`IsoflopError`] if the file cannot be used or a training fails. Trainings in progress are completed
+/// first.
 pub fn measure(
     cells: &[Cell],
     corpus: &Corpus,
@@ -124,7 +125,7 @@ pub fn measure(
     path: &Path,
     workers: usize,
     progress: &(dyn Fn(usize, &Measurement) + Sync),
-) -> Result<Vec<Measurement>, StudyError> {
+) -> Result<Vec<Measurement>, IsoflopError> {
     // Reject invalid protocols before the file is created.
     cells.iter().try_for_each(|cell| cell.protocol.validate())?;
     if let Some(cell) = cells.first() {
@@ -169,7 +170,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Hands out the cells and stores the results. Hands out nothing more after an error.
-    fn carry_out(&mut self, mut executor: Threads) -> Result<(), StudyError> {
+    fn carry_out(&mut self, mut executor: Threads) -> Result<(), IsoflopError> {
         /// There is nothing else to do in the meantime.
         const WAIT: Duration = Duration::from_secs(3600);
         let trial = |(id, cell): (u64, &Cell)| {
@@ -194,8 +195,8 @@ impl Run<'_> {
         }
     }
 
-    fn write_down(&mut self, cell: &Cell, outcome: Result<Report, AttemptError>) -> Result<(), StudyError> {
-        let report = outcome.map_err(|source| StudyError::Training {
+    fn write_down(&mut self, cell: &Cell, outcome: Result<Report, AttemptError>) -> Result<(), IsoflopError> {
+        let report = outcome.map_err(|source| IsoflopError::Training {
             family: cell.family.clone(),
             architecture: cell.architecture.to_string(),
             source,
@@ -222,14 +223,14 @@ impl Run<'_> {
 /// Reads the measurements in a file. A study may be writing to it.
 ///
 /// # Errors
-/// Returns a [`StudyError`] if the file cannot be read or has a line that is not a measurement.
-pub fn read(path: &Path) -> Result<Vec<Measurement>, StudyError> {
+/// Returns a [`IsoflopError`] if the file cannot be read or has a line that is not a measurement.
+pub fn read(path: &Path) -> Result<Vec<Measurement>, IsoflopError> {
     let bytes =
-        limits::read(path, limits::MAX_LINES).map_err(|source| StudyError::Open { path: path.into(), source })?;
+        limits::read(path, limits::MAX_LINES).map_err(|source| IsoflopError::Open { path: path.into(), source })?;
     parse(path, &bytes)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Measurement>, StudyError> {
-    let wrong = |BadLine { number, reason }| StudyError::Line { path: path.into(), line: number, reason };
+fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Measurement>, IsoflopError> {
+    let wrong = |BadLine { number, reason }| IsoflopError::Line { path: path.into(), line: number, reason };
     values(bytes).map_err(wrong)
 }

@@ -22,7 +22,7 @@ use crate::{
     device, durable, limits,
     model::{HybridLm, ModelSpec},
     primitive::{PrimitiveId, Primitives, Symbol},
-    train::{Outcome, Progress, Step, TokenBatch, TrainError, Trainer, check_device},
+    train::{Outcome, Step, StepReport, TokenBatch, TrainError, Trainer, check_device},
     weights::earlier_name,
 };
 
@@ -284,10 +284,10 @@ impl Run<'_> {
         starts.map(|at| Ok(part(at)?)).collect()
     }
 
-    fn training(&mut self, progress: &Progress) -> Measured {
+    fn training(&mut self, progress: &StepReport) -> Measured {
         let (since, before) = std::mem::replace(&mut self.last, (Instant::now(), progress.step));
         let tokens = (progress.step - before) as u64 * self.config.tokens_per_step();
-        let &Progress { loss, gradient_norm, learning_rate, .. } = progress;
+        let &StepReport { loss, gradient_norm, learning_rate, .. } = progress;
         let tokens_per_second = tokens as f64 / since.elapsed().as_secs_f64().max(1e-9);
         Measured::Training { loss, gradient_norm, learning_rate, tokens_per_second }
     }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::{
-    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
+    BuildError, CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol, TensorLayout,
     attention::{kept, windowed_cost},
 };
 #[cfg(feature = "model")]
@@ -225,13 +225,13 @@ impl Primitive for CustomAttention {
                 QueryKeyNorm::PerHead => 1,
                 QueryKeyNorm::Whole => heads,
             };
-            mapping = mapping.tensor(ours, theirs, Layout::Same);
+            mapping = mapping.tensor(ours, theirs, TensorLayout::Same);
             if turned {
                 mapping = mapping.ordered(1, &rows(heads));
             }
         }
         if self.sinks {
-            mapping = mapping.tensor("sinks", "sinks", Layout::Same);
+            mapping = mapping.tensor("sinks", "sinks", TensorLayout::Same);
         }
         if let Some(window) = self.window {
             mapping = mapping.setting("sliding_window", window.get());

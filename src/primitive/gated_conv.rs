@@ -6,7 +6,7 @@
 use std::num::Saturating;
 
 use super::{
-    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
+    BuildError, CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol, TensorLayout,
     recurrent::check_kernel_size,
 };
 use crate::dims::Dims;
@@ -76,7 +76,7 @@ impl Primitive for GatedConv {
     fn hf_mapping(&self, _dims: &Dims) -> Option<HfMapping> {
         let start = HfMapping::new("short_conv", CacheKind::Conv).setting("conv_L_cache", self.kernel_size);
         let start = start.setting("conv_bias", false).linear("input", "in_proj", false);
-        Some(start.tensor("conv", "conv.weight", Layout::Conv).linear("output", "out_proj", false))
+        Some(start.tensor("conv", "conv.weight", TensorLayout::Conv).linear("output", "out_proj", false))
     }
 }
 

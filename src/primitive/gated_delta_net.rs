@@ -13,7 +13,7 @@
 //! initial decays are those of the paper's code.
 
 use super::{
-    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
+    BuildError, CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol, TensorLayout,
     recurrent::{MAX_INNER, check_kernel_size, check_option, chunk_states, head_width},
 };
 use crate::dims::{DeltaRule, Dims};
@@ -166,9 +166,9 @@ impl Primitive for GatedDeltaNet {
             ("output", "out_proj"),
         ];
         let start = maps.into_iter().fold(start, |all, (ours, theirs)| all.linear(ours, theirs, false));
-        let start = start.tensor("conv", "conv1d.weight", Layout::Conv);
+        let start = start.tensor("conv", "conv1d.weight", TensorLayout::Conv);
         let vectors = [("dt_bias", "dt_bias"), ("a_log", "A_log"), ("norm", "norm.weight")];
-        Some(vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, Layout::Same)))
+        Some(vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, TensorLayout::Same)))
     }
 }
 

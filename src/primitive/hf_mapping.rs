@@ -76,7 +76,7 @@ pub struct StoredTensor {
     /// along the first axis of the tensor.
     pub parameters: Vec<String>,
     /// How the values of each parameter are arranged.
-    pub layout: Layout,
+    pub layout: TensorLayout,
     /// The order of the tensor's rows (first axis): row `r` of the tensor is row `order[r]` of the parameters. With
     /// `None`, the order is the same.
     pub order: Option<Vec<usize>>,
@@ -85,7 +85,7 @@ pub struct StoredTensor {
 /// How a stored tensor arranges the values of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Layout {
+pub enum TensorLayout {
     /// The same shape and order.
     Same,
     /// A transposed matrix: linear layers have the shape `[in, out]` in Burn and `[out, in]` in PyTorch.
@@ -134,13 +134,13 @@ impl HfMapping {
 
     /// Adds a parameter.
     #[must_use]
-    pub fn tensor(self, parameter: &str, name: &str, layout: Layout) -> Self {
+    pub fn tensor(self, parameter: &str, name: &str, layout: TensorLayout) -> Self {
         self.joined(&[parameter], name, layout)
     }
 
     /// Adds a tensor that contains several concatenated parameters.
     #[must_use]
-    pub fn joined(mut self, parameters: &[&str], name: &str, layout: Layout) -> Self {
+    pub fn joined(mut self, parameters: &[&str], name: &str, layout: TensorLayout) -> Self {
         let parameters = parameters.iter().map(|&parameter| parameter.into()).collect();
         self.tensors.push(StoredTensor { name: name.into(), parameters, layout, order: None });
         self
@@ -149,9 +149,10 @@ impl HfMapping {
     /// Adds the transposed weight of a linear layer, and its bias if `bias` is true.
     #[must_use]
     pub fn linear(self, parameter: &str, name: &str, bias: bool) -> Self {
-        let with_weight = self.tensor(&format!("{parameter}.weight"), &format!("{name}.weight"), Layout::Transposed);
+        let with_weight =
+            self.tensor(&format!("{parameter}.weight"), &format!("{name}.weight"), TensorLayout::Transposed);
         match bias {
-            true => with_weight.tensor(&format!("{parameter}.bias"), &format!("{name}.bias"), Layout::Same),
+            true => with_weight.tensor(&format!("{parameter}.bias"), &format!("{name}.bias"), TensorLayout::Same),
             false => with_weight,
         }
     }
@@ -171,32 +172,32 @@ impl HfMapping {
     }
 }
 
-impl Layout {
+impl TensorLayout {
     /// Returns the stored shape of a parameter, or `None` if its shape does not fit the layout.
     pub(crate) fn stored(self, shape: &[usize]) -> Option<Vec<usize>> {
         match (self, shape) {
-            (Layout::Same | Layout::Centred, _) => Some(shape.to_vec()),
-            (Layout::Transposed, &[rows, columns]) => Some(vec![columns, rows]),
-            (Layout::Conv, &[kernel_size, channels]) => Some(vec![channels, 1, kernel_size]),
-            (Layout::Transposed | Layout::Conv, _) => None,
+            (TensorLayout::Same | TensorLayout::Centred, _) => Some(shape.to_vec()),
+            (TensorLayout::Transposed, &[rows, columns]) => Some(vec![columns, rows]),
+            (TensorLayout::Conv, &[kernel_size, channels]) => Some(vec![channels, 1, kernel_size]),
+            (TensorLayout::Transposed | TensorLayout::Conv, _) => None,
         }
     }
 
     /// Converts the values of a parameter of this shape to the stored layout.
     pub(crate) fn store(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
         match (self, shape) {
-            (Layout::Transposed | Layout::Conv, &[rows, columns]) => transposed(&values, rows, columns),
-            (Layout::Centred, _) => values.into_iter().map(|value| value - 1.0).collect(),
-            (Layout::Same | Layout::Transposed | Layout::Conv, _) => values,
+            (TensorLayout::Transposed | TensorLayout::Conv, &[rows, columns]) => transposed(&values, rows, columns),
+            (TensorLayout::Centred, _) => values.into_iter().map(|value| value - 1.0).collect(),
+            (TensorLayout::Same | TensorLayout::Transposed | TensorLayout::Conv, _) => values,
         }
     }
 
-    /// Converts stored values to the layout of a parameter of this shape; the inverse of [`Layout::store`].
+    /// Converts stored values to the layout of a parameter of this shape; the inverse of [`TensorLayout::store`].
     pub(crate) fn restore(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
         match (self, shape) {
-            (Layout::Transposed | Layout::Conv, &[rows, columns]) => transposed(&values, columns, rows),
-            (Layout::Centred, _) => values.into_iter().map(|value| value + 1.0).collect(),
-            (Layout::Same | Layout::Transposed | Layout::Conv, _) => values,
+            (TensorLayout::Transposed | TensorLayout::Conv, &[rows, columns]) => transposed(&values, columns, rows),
+            (TensorLayout::Centred, _) => values.into_iter().map(|value| value + 1.0).collect(),
+            (TensorLayout::Same | TensorLayout::Transposed | TensorLayout::Conv, _) => values,
         }
     }
 }
@@ -249,20 +250,23 @@ mod tests {
         let mapping = HfMapping::new("square", CacheKind::Nothing).linear("map", "proj", true);
         let names: Vec<_> = mapping.tensors.iter().map(|t| (t.parameters[0].as_str(), t.name.as_str())).collect();
         assert_eq!(names, [("map.weight", "proj.weight"), ("map.bias", "proj.bias")]);
-        assert_eq!(Layout::Transposed.store((0..6).map(|x| x as f32).collect(), &[2, 3]), [0., 3., 1., 4., 2., 5.]);
+        assert_eq!(
+            TensorLayout::Transposed.store((0..6).map(|x| x as f32).collect(), &[2, 3]),
+            [0., 3., 1., 4., 2., 5.]
+        );
     }
 
     proptest! {
         #[test]
         fn restoring_undoes_storing(rows in 1usize..70, columns in 1usize..70) {
             let values: Vec<f32> = (0..rows * columns).map(|at| at as f32).collect();
-            for layout in [Layout::Same, Layout::Transposed, Layout::Conv] {
+            for layout in [TensorLayout::Same, TensorLayout::Transposed, TensorLayout::Conv] {
                 let shape = [rows, columns];
                 prop_assert_eq!(layout.stored(&shape).unwrap().iter().product::<usize>(), values.len());
                 prop_assert_eq!(&layout.restore(layout.store(values.clone(), &shape), &shape), &values);
             }
-            prop_assert_eq!(Layout::Conv.stored(&[rows, columns]), Some(vec![columns, 1, rows]));
-            prop_assert_eq!(Layout::Transposed.stored(&[rows]), None);
+            prop_assert_eq!(TensorLayout::Conv.stored(&[rows, columns]), Some(vec![columns, 1, rows]));
+            prop_assert_eq!(TensorLayout::Transposed.stored(&[rows]), None);
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::{BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol};
+use super::{BuildError, CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol, TensorLayout};
 #[cfg(feature = "model")]
 use crate::{
     device::Device,
@@ -137,11 +137,11 @@ impl Primitive for LatentAttention {
             None => mapping.linear("query", "q_proj", false),
             Some(_) => mapping
                 .linear("query_down", "q_a_proj", false)
-                .tensor("query_norm", "q_a_layernorm.weight", Layout::Same)
+                .tensor("query_norm", "q_a_layernorm.weight", TensorLayout::Same)
                 .linear("query", "q_b_proj", false),
         };
         mapping = mapping.linear("down", "kv_a_proj_with_mqa", false);
-        mapping = mapping.tensor("norm", "kv_a_layernorm.weight", Layout::Same);
+        mapping = mapping.tensor("norm", "kv_a_layernorm.weight", TensorLayout::Same);
         Some(mapping.linear("up", "kv_b_proj", false).linear("output", "o_proj", false).python(PYTHON))
     }
 }

@@ -13,7 +13,7 @@
 //! `time_step_min` in prefill, so an export writes the lower bound of the layer.
 
 use super::{
-    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol,
+    BuildError, CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol, TensorLayout,
     recurrent::{MAX_INNER, check_kernel_size, check_option, chunk_states, head_width},
 };
 #[cfg(feature = "model")]
@@ -236,16 +236,16 @@ impl Primitive for Mamba2 {
             let parameters = named(part);
             start.joined(&parameters.each_ref().map(String::as_str), &format!("in_proj.{part}"), layout)
         };
-        start = join(start, "weight", Layout::Transposed);
+        start = join(start, "weight", TensorLayout::Transposed);
         if self.projection_bias {
-            start = join(start, "bias", Layout::Same);
+            start = join(start, "bias", TensorLayout::Same);
         }
-        start = start.tensor("conv", "conv1d.weight", Layout::Conv);
+        start = start.tensor("conv", "conv1d.weight", TensorLayout::Conv);
         if self.conv_bias {
-            start = start.tensor("conv_bias", "conv1d.bias", Layout::Same);
+            start = start.tensor("conv_bias", "conv1d.bias", TensorLayout::Same);
         }
         let vectors = [("dt_bias", "dt_bias"), ("a_log", "A_log"), ("d", "D"), ("norm", "norm.weight")];
-        let named = vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, Layout::Same));
+        let named = vectors.into_iter().fold(start, |all, (ours, theirs)| all.tensor(ours, theirs, TensorLayout::Same));
         Some(named.linear("output", "out_proj", self.projection_bias))
     }
 }

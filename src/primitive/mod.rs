@@ -33,7 +33,7 @@ pub use custom_attention::CustomAttention;
 pub use from_fn::FnPrimitive;
 pub use gated_conv::GatedConv;
 pub use gated_delta_net::GatedDeltaNet;
-pub use hf_mapping::{CacheKind, HfMapping, Layout, StoredTensor};
+pub use hf_mapping::{CacheKind, HfMapping, StoredTensor, TensorLayout};
 pub use latent_attention::LatentAttention;
 pub use linear::Linear;
 pub use mamba2::Mamba2;

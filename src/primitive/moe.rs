@@ -15,7 +15,8 @@
 use std::num::Saturating;
 
 use super::{
-    BuildError, CacheKind, HfMapping, LayerCost, Layout, Primitive, PrimitiveId, Role, Symbol, swiglu::kept_per_token,
+    BuildError, CacheKind, HfMapping, LayerCost, Primitive, PrimitiveId, Role, Symbol, TensorLayout,
+    swiglu::kept_per_token,
 };
 #[cfg(feature = "model")]
 use crate::{
@@ -269,7 +270,7 @@ impl Primitive for Moe {
         ] {
             mapping = mapping.option(name, value);
         }
-        mapping = mapping.tensor("router.weight", "gate.weight", Layout::Transposed);
+        mapping = mapping.tensor("router.weight", "gate.weight", TensorLayout::Transposed);
         for at in 0..self.experts {
             for matrix in matrices {
                 mapping =

@@ -1,7 +1,7 @@
 //! The parts that a search used, read from the fingerprints in its setup.
 
 use crate::{
-    aggregate::{AggregateError, Aggregator, Best, Clustering, Context, NcClustering},
+    aggregate::{AggregateError, Aggregator, Best, Clustering, NcClustering, VoteContext},
     search::{AcquisitionFunction, AskBudget, GpBo, Searcher, Term},
     space::Architecture,
     study::Study,
@@ -123,8 +123,8 @@ impl Known {
             None => None,
             Some(settings) => {
                 let context = match setting::<String>(settings, "context")?.as_str() {
-                    "full_prefix" => Context::FullPrefix,
-                    layers => Context::Layers(layers.parse().ok()?),
+                    "full_prefix" => VoteContext::FullPrefix,
+                    layers => VoteContext::Layers(layers.parse().ok()?),
                 };
                 Some(NcClustering { clusters: setting(settings, "clusters")?, context })
             }
@@ -135,15 +135,15 @@ impl Known {
 
     /// Returns whether votes depend on the preceding layers.
     pub(super) fn conditioned(self) -> bool {
-        self.clustering.is_some_and(|clustering| clustering.context != Context::Layers(0))
+        self.clustering.is_some_and(|clustering| clustering.context != VoteContext::Layers(0))
     }
 
     /// Returns its name on a page.
     pub(super) fn name(&self) -> String {
         let name = match self.clustering {
             None => "best trial".into(),
-            Some(NcClustering { clusters, context: Context::Layers(c) }) => format!("N_{c}, {clusters} clusters"),
-            Some(NcClustering { clusters, context: Context::FullPrefix }) => format!("N_full, {clusters} clusters"),
+            Some(NcClustering { clusters, context: VoteContext::Layers(c) }) => format!("N_{c}, {clusters} clusters"),
+            Some(NcClustering { clusters, context: VoteContext::FullPrefix }) => format!("N_full, {clusters} clusters"),
         };
         if self.pooled { name + ", repetitions pooled" } else { name }
     }

@@ -34,7 +34,7 @@ pub(crate) use loss::divergence;
 pub(crate) use memory::{check_device, least_bytes};
 pub(crate) use optimizer::Moments;
 pub use optimizer::{AdamW, AdamWConfig};
-pub use outcome::{DivergedQuantity, Evaluation, Outcome, Point, Progress};
+pub use outcome::{DivergedQuantity, Evaluation, Outcome, Point, StepReport};
 pub use predict::{Predictions, ScoredToken, predict};
 pub(crate) use room::Room;
 pub use run::{Trained, train};

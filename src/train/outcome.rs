@@ -26,7 +26,7 @@ pub struct Point {
 
 /// The progress of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress {
+pub struct StepReport {
     /// The number of steps so far.
     pub step: usize,
     /// The total number of steps.

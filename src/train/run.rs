@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{DataError, Evaluation, Outcome, Point, Progress, Step, TokenBatch, TrainConfig, TrainError, Trainer};
+use super::{DataError, Evaluation, Outcome, Point, Step, StepReport, TokenBatch, TrainConfig, TrainError, Trainer};
 use crate::model::Network;
 
 /// The result of a training.
@@ -32,7 +32,7 @@ pub fn train<N: Network>(
     config: &TrainConfig,
     data: &mut dyn FnMut(usize) -> Result<TokenBatch, DataError>,
     evaluate: &mut dyn FnMut(&N) -> Result<Evaluation, TrainError>,
-    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<Trained<N>, TrainError> {
     let mut trainer = Trainer::new(model, config)?;
     let mut history = Vec::new();

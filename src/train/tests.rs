@@ -8,8 +8,8 @@ use crate::{
     primitive::Primitives,
     seed::Seed,
     train::{
-        AdamWConfig, DivergedQuantity, Evaluation, IGNORE, LrSchedule, Outcome, Precision, Progress, Step, TokenBatch,
-        TrainConfig, TrainError, Trained, Trainer, clip_global_norm, cross_entropy, predict, train,
+        AdamWConfig, DivergedQuantity, Evaluation, IGNORE, LrSchedule, Outcome, Precision, Step, StepReport,
+        TokenBatch, TrainConfig, TrainError, Trained, Trainer, clip_global_norm, cross_entropy, predict, train,
     },
 };
 use burn::{
@@ -71,7 +71,7 @@ fn evaluate(model: &HybridLm) -> Result<Evaluation, TrainError> {
 }
 
 fn run(seed: u64, config: &TrainConfig) -> Trained<HybridLm> {
-    let progress = &mut |_: &Progress| ControlFlow::Continue(());
+    let progress = &mut |_: &StepReport| ControlFlow::Continue(());
     train(model(seed), config, &mut |step| Ok(repeat_previous(seed, step)), &mut evaluate, progress).unwrap()
 }
 
@@ -103,7 +103,7 @@ fn a_task_is_learned_and_the_threshold_stops_it() {
 fn every_primitive_learns_beside_attention() {
     for primitive in Primitives::standard().iter() {
         let model = network(&format!("A{}", primitive.symbol()), 1);
-        let progress = &mut |_: &Progress| ControlFlow::Continue(());
+        let progress = &mut |_: &StepReport| ControlFlow::Continue(());
         let data = &mut |step| Ok(repeat_previous(1, step));
         let trained = train(model, &config(75), data, &mut evaluate, progress).unwrap();
         let losses: Vec<_> = trained.history.iter().map(|point| point.evaluation.loss).collect();
@@ -125,7 +125,7 @@ fn the_balance_of_experts_is_trained_but_not_reported() {
     assert!(network("AM", 1).logits_and_aux_loss(batch.tokens(&device)).1.is_none());
 
     let mut losses = Vec::new();
-    let progress = &mut |progress: &Progress| {
+    let progress = &mut |progress: &StepReport| {
         losses.push(progress.loss as f32);
         ControlFlow::Break(())
     };
@@ -147,7 +147,7 @@ fn the_balance_of_experts_is_trained_but_not_reported() {
     }
     let config = TrainConfig { clip_norm: None, ..config(3) };
     let data = &mut |step| Ok(repeat_previous(1, step));
-    let progress = &mut |_: &Progress| ControlFlow::Continue(());
+    let progress = &mut |_: &StepReport| ControlFlow::Continue(());
     let with = train(network("AE", 1), &config, data, &mut evaluate, progress).unwrap();
     let careless = Careless { model: network("AE", 1) };
     let without = train(careless, &config, data, &mut |careless| evaluate(&careless.model), progress).unwrap();
@@ -177,7 +177,7 @@ fn trainings_side_by_side_give_the_weights_of_trainings_in_turn() {
 fn looking_at_the_loss_less_often_changes_nothing() {
     let mut reports = Vec::new();
     let config = TrainConfig { log_every: 7, evaluate_every: 20, ..config(20) };
-    let progress = &mut |progress: &Progress| {
+    let progress = &mut |progress: &StepReport| {
         reports.push(progress.step);
         ControlFlow::Continue(())
     };
@@ -199,15 +199,16 @@ fn divergence_is_an_outcome() {
         assert!(trained.history.is_empty());
     }
     let mut nan = |_: &HybridLm| Ok(Evaluation { loss: f64::NAN, accuracy: 0.5 });
-    let progress = &mut |_: &Progress| ControlFlow::Continue(());
+    let progress = &mut |_: &StepReport| ControlFlow::Continue(());
     let trained = train(model(1), &config(25), &mut |step| Ok(repeat_previous(1, step)), &mut nan, progress).unwrap();
     assert_eq!(trained.outcome, Outcome::Diverged { step: 25, reason: DivergedQuantity::Evaluation });
 }
 
 #[test]
 fn progress_can_cancel() {
-    let progress =
-        &mut |progress: &Progress| if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let progress = &mut |progress: &StepReport| {
+        if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
     let trained =
         train(model(1), &config(9), &mut |step| Ok(repeat_previous(1, step)), &mut evaluate, progress).unwrap();
     assert_eq!(trained.outcome, Outcome::Cancelled { step: 3 });
@@ -216,7 +217,7 @@ fn progress_can_cancel() {
 #[test]
 fn batches_that_do_not_fit_are_errors() {
     let attempt = |batch: TokenBatch| {
-        let progress = &mut |_: &Progress| ControlFlow::Continue(());
+        let progress = &mut |_: &StepReport| ControlFlow::Continue(());
         train(model(1), &config(2), &mut |_| Ok(batch.clone()), &mut evaluate, progress).map(|_| ())
     };
     let good = repeat_previous(1, 0);
@@ -224,7 +225,7 @@ fn batches_that_do_not_fit_are_errors() {
     assert!(matches!(attempt(ignored), Err(TrainError::Batch { step: 0, .. })));
     let beyond = TokenBatch { inputs: vec![VOCAB as i32; 72], ..good };
     assert!(matches!(attempt(beyond), Err(TrainError::Batch { step: 0, .. })));
-    let progress = &mut |_: &Progress| ControlFlow::Continue(());
+    let progress = &mut |_: &StepReport| ControlFlow::Continue(());
     let failed = train(model(1), &config(2), &mut |_| Err("no such file".into()), &mut evaluate, progress);
     assert!(crate::text::causes(&failed.unwrap_err()).contains("no such file"));
 }

@@ -7,7 +7,7 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AdamW, DivergedQuantity, Evaluation, Outcome, Point, Progress, TokenBatch, TrainConfig, TrainError,
+    AdamW, DivergedQuantity, Evaluation, Outcome, Point, StepReport, TokenBatch, TrainConfig, TrainError,
     clip::{clipping_factor, global_norm},
     freeze::frozen_where,
     gradients::{self, Gradients},
@@ -50,7 +50,7 @@ pub enum Step {
     /// The loss of this step was not read.
     Silent,
     /// The mean loss and gradient norm since the last reading.
-    Progress(Progress),
+    Progress(StepReport),
     /// A value was infinite or NaN. The update was not made.
     Diverged(Outcome),
 }
@@ -159,7 +159,7 @@ impl<N: Network> Trainer<N> {
         self.done.steps = step;
         let steps = self.config.steps;
         let shown = means.map_or(Step::Silent, |Means { loss, gradient_norm }| {
-            Step::Progress(Progress { step, steps, loss, gradient_norm, learning_rate })
+            Step::Progress(StepReport { step, steps, loss, gradient_norm, learning_rate })
         });
         Ok((self, shown))
     }

@@ -8,7 +8,7 @@ use burn::{
 };
 use composer_nas::{
     dims::{Dims, InitScheme, Positions, QueryKeyNorm, RopeScaling, Routing, StepLimits},
-    export::{Format, Options, Precision, SpecialTokens},
+    export::{Format, Options, SpecialTokens, StoredPrecision},
     model::{HybridLm, ModelSpec},
     primitive::{
         CustomAttention, Expert, GatedDeltaNet, LatentAttention, Linear, Mamba2, Moe, Primitive, Primitives,
@@ -74,7 +74,7 @@ pub fn all() -> Vec<Case> {
         change(case("stretched_untied", "2A+5M+2A+3M+1A+3M", Format::Auto), |case| case.spec.tied_embeddings = false),
         change(case("biased", "1A+1M+1A", Format::DeciLm), |case| case.spec.dims.attention_bias = true),
         change(case("sixteen_bits_in_shards", "2A+2M", Format::Auto), |case| {
-            case.options.precision = Precision::Bf16;
+            case.options.precision = StoredPrecision::Bf16;
             case.options.shard_bytes = 100_000;
         }),
         case("llama_cpp", "1M+1A+2M+2A", Format::LlamaCpp),
@@ -95,7 +95,7 @@ pub fn all() -> Vec<Case> {
         case("recurrent", "1M+2B+1G+1C", Format::Auto),
         change(case("everything", "1B+1R+1L+1F+1G+1M+1C+1A", Format::Auto), |case| {
             case.spec.tied_embeddings = false;
-            case.options.precision = Precision::Bf16;
+            case.options.precision = StoredPrecision::Bf16;
         }),
         change(case("nemotron_h", "1D+1R+1N+1D+1X+1R+1N", Format::NemotronH), untied),
         change(case("nemotron_h_gelu", "2D+1F+1N", Format::Auto), untied),

@@ -62,7 +62,7 @@ fn folders_come_back_as_they_were() {
         let exported = export::hugging_face(&case.spec, Some(&model), &primitives, &folder, &case.options).unwrap();
         let found = import::hugging_face(&folder, &primitives, &Device::flex(), Rope::Halves).unwrap();
         assert_eq!(found.spec, case.spec, "{}", case.name);
-        if case.options.precision == export::Precision::F32 {
+        if case.options.precision == export::StoredPrecision::F32 {
             assert_eq!(cases::logits(&found.model), cases::logits(&model), "{}", case.name);
         }
         let again = root.path().join("again");

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use anyhow::ensure;
 use composer_nas::{
     data::{Corpus, CorpusInfo, Importer, TextReader, TokenFile, TokenFormat, TokenWidth, TokenWriter, Windows},
-    downstream::Layout,
+    downstream::Benchmark,
     text::causes,
 };
 
@@ -183,7 +183,7 @@ pub const QUESTIONS: Target = Target {
     },
     run: |_, folder| {
         let mut words = String::new();
-        for layout in [Layout::Arc, Layout::HellaSwag, Layout::WinoGrande, Layout::SciQ, Layout::Piqa] {
+        for layout in [Benchmark::Arc, Benchmark::HellaSwag, Benchmark::WinoGrande, Benchmark::SciQ, Benchmark::Piqa] {
             match layout.read(&folder.join(INPUT)) {
                 Ok(questions) => {
                     let sound = questions.iter().all(|question| question.answer < question.choices.len());

@@ -2,8 +2,8 @@
 
 use anyhow::ensure;
 use composer_nas::{
-    cost::{Budget, Comparison, LayerTimes, Metric, ModelCost, Seconds, Timing, Workload},
-    export::{self, Training},
+    cost::{Budget, Comparison, CostMetric, LayerTimes, ModelCost, Seconds, Timing, Workload},
+    export::{self, MegatronTraining},
     extrapolate::{Stack, Stretch, Target as Size},
     import,
     prelude::*,
@@ -51,9 +51,9 @@ pub const BUDGET: Target = Target {
             Ok(Budget { metric, max: 1 << 24, dims: tiny()?, workload: Workload::bf16(64) })
         };
         json([
-            budget(Metric::NonEmbeddingParameters)?,
-            budget(Metric::ForwardFlopsPerToken)?,
-            budget(Metric::CacheBytesPerSequence)?,
+            budget(CostMetric::NonEmbeddingParameters)?,
+            budget(CostMetric::ForwardFlopsPerToken)?,
+            budget(CostMetric::CacheBytesPerSequence)?,
         ])
     },
     run: |input, _| {
@@ -166,9 +166,9 @@ pub const LATENCY: Target = Target {
 pub const MEGATRON: Target = Target {
     name: "megatron",
     what: "settings of a pre-training with Megatron-LM, and its launch script",
-    seeds: |_| json([Training::default()]),
+    seeds: |_| json([MegatronTraining::default()]),
     run: |input, _| {
-        round_trip::<Training>(input, |training| {
+        round_trip::<MegatronTraining>(input, |training| {
             match export::megatron(&Size::llama_1b().model("2A+1B+1M".parse()?), &Primitives::standard(), &training) {
                 Ok(script) => {
                     ensure!(script.to_string().contains(&script.pattern), "the script has not the pattern");

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use composer_nas::{
-    downstream::Layout,
+    downstream::Benchmark,
     evaluate::mad::Protocol,
     extrapolate::Target as Size,
     prelude::*,
@@ -24,7 +24,7 @@ pub const NAMES: Target = Target {
         if let Ok(target) = Size::named(text) {
             ensure!(target.name == text, "a target is found under another name");
         }
-        if let Ok(layout) = text.parse::<Layout>() {
+        if let Ok(layout) = text.parse::<Benchmark>() {
             ensure!(layout.name() == text, "a layout is found under another name");
         }
         let known = Protocol::preset(text).is_some() || Primitives::standard().symbols([text]).is_ok();

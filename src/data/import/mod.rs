@@ -16,7 +16,7 @@ use super::TokenError;
 /// An error in importing text.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum ImportError {
+pub enum TextError {
     /// A file cannot be read or written.
     #[error("cannot read or write {}", .path.display())]
     Io {

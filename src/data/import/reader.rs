@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::ImportError;
+use super::TextError;
 use crate::limits;
 
 /// An iterator over the documents of text files. In a file whose name ends in `.jsonl`, every line is a JSON object
@@ -27,7 +27,7 @@ impl TextReader {
     }
 
     /// Returns the text of the next non-blank line, or `None` at the end of the file.
-    fn line(path: &Path, number: &mut usize, reader: &mut impl BufRead) -> Option<Result<String, ImportError>> {
+    fn line(path: &Path, number: &mut usize, reader: &mut impl BufRead) -> Option<Result<String, TextError>> {
         let mut line = String::new();
         loop {
             line.clear();
@@ -36,9 +36,9 @@ impl TextReader {
                 Ok(0) => return None,
                 Ok(_) if line.trim().is_empty() => continue,
                 Ok(_) => {}
-                Err(source) => return Some(Err(ImportError::Io { path: path.into(), source })),
+                Err(source) => return Some(Err(TextError::Io { path: path.into(), source })),
             }
-            let wrong = |reason: String| ImportError::Line { path: path.into(), line: *number, reason };
+            let wrong = |reason: String| TextError::Line { path: path.into(), line: *number, reason };
             return Some(match serde_json::from_str::<Value>(&line) {
                 Ok(Value::Object(mut fields)) => match fields.remove("text") {
                     Some(Value::String(text)) => Ok(text),
@@ -51,7 +51,7 @@ impl TextReader {
         }
     }
 
-    fn next_document(&mut self) -> Option<Result<String, ImportError>> {
+    fn next_document(&mut self) -> Option<Result<String, TextError>> {
         loop {
             if let Some((path, number, reader)) = &mut self.lines {
                 match Self::line(path, number, reader) {
@@ -60,7 +60,7 @@ impl TextReader {
                 }
             }
             let path = self.files.next()?;
-            let error = |source| ImportError::Io { path: path.clone(), source };
+            let error = |source| TextError::Io { path: path.clone(), source };
             if path.extension().is_some_and(|extension| extension == "jsonl") {
                 // The file is read line by line, so its size is not limited.
                 match limits::open(&path, u64::MAX) {
@@ -75,7 +75,7 @@ impl TextReader {
 }
 
 impl Iterator for TextReader {
-    type Item = Result<String, ImportError>;
+    type Item = Result<String, TextError>;
 
     /// Returns the next non-empty document. The iterator ends after an error.
     fn next(&mut self) -> Option<Self::Item> {

@@ -16,7 +16,7 @@ use tokenizers::{
 
 use super::{
     super::{Corpus, CorpusInfo, TokenFormat, TokenWidth, TokenWriter},
-    ImportError,
+    TextError,
     ids::Largest,
 };
 use crate::{
@@ -54,9 +54,9 @@ impl Importer {
     /// Loads a `tokenizer.json` of Hugging Face. `end_of_text` names the token to append to every document.
     ///
     /// # Errors
-    /// Returns an [`ImportError`] if the file cannot be read or is not a tokenizer, or if the token is not in its
+    /// Returns an [`TextError`] if the file cannot be read or is not a tokenizer, or if the token is not in its
     /// vocabulary.
-    pub fn load(path: impl AsRef<Path>, end_of_text: Option<&str>) -> Result<Self, ImportError> {
+    pub fn load(path: impl AsRef<Path>, end_of_text: Option<&str>) -> Result<Self, TextError> {
         let path = path.as_ref();
         let wrong = |reason: String| refused("loaded", format!("{}: {reason}", path.display()));
         let text = limits::read_text(path, limits::MAX_LISTING).map_err(|error| wrong(error.to_string()))?;
@@ -65,7 +65,7 @@ impl Importer {
         // Padding and truncation are switched off: whole documents are needed.
         caught(|| tokenizer.with_padding(None).with_truncation(None).map(drop)).map_err(wrong)?;
         let end_of_text = end_of_text
-            .map(|token| tokenizer.token_to_id(token).ok_or_else(|| ImportError::NoSuchToken(token.into())))
+            .map(|token| tokenizer.token_to_id(token).ok_or_else(|| TextError::NoSuchToken(token.into())))
             .transpose()?;
         Ok(Self { tokenizer, end_of_text })
     }
@@ -74,14 +74,14 @@ impl Importer {
     /// token. The vocabulary is smaller if the text has too few distinct words.
     ///
     /// # Errors
-    /// Returns an [`ImportError`] if a document cannot be read, if there are no documents, or if `vocab_size` is too
+    /// Returns an [`TextError`] if a document cannot be read, if there are no documents, or if `vocab_size` is too
     /// small or too large.
     pub fn train(
-        documents: impl IntoIterator<Item = Result<String, ImportError>, IntoIter: Send>,
+        documents: impl IntoIterator<Item = Result<String, TextError>, IntoIter: Send>,
         vocab_size: usize,
-    ) -> Result<Self, ImportError> {
+    ) -> Result<Self, TextError> {
         if vocab_size < 257 {
-            return Err(ImportError::Vocabulary(vocab_size));
+            return Err(TextError::Vocabulary(vocab_size));
         }
         limits::at_most("vocab_size", vocab_size, MAX_VOCABULARY)
             .map_err(|error| refused("trained", error.to_string()))?;
@@ -110,7 +110,7 @@ impl Importer {
         caught(|| tokenizer.train(&mut trainer, texts).map(drop)).map_err(|reason| refused("trained", reason))?;
         match (error, found) {
             (Some(error), _) => Err(error),
-            (None, 0) => Err(ImportError::Empty),
+            (None, 0) => Err(TextError::Empty),
             (None, _) => {
                 let end_of_text = tokenizer.token_to_id(END_OF_TEXT);
                 Ok(Self { tokenizer, end_of_text })
@@ -122,13 +122,13 @@ impl Importer {
     /// with [`Corpus::open`].
     ///
     /// # Errors
-    /// Returns an [`ImportError`] if a document cannot be read, if there are no documents, or if the folder cannot be
+    /// Returns an [`TextError`] if a document cannot be read, if there are no documents, or if the folder cannot be
     /// written.
     pub fn import(
         &self,
-        documents: impl IntoIterator<Item = Result<String, ImportError>>,
+        documents: impl IntoIterator<Item = Result<String, TextError>>,
         folder: impl AsRef<Path>,
-    ) -> Result<CorpusInfo, ImportError> {
+    ) -> Result<CorpusInfo, TextError> {
         let folder = folder.as_ref();
         let vocab_size = self.vocab_size();
         let mut info = CorpusInfo {
@@ -154,12 +154,12 @@ impl Importer {
             }
         }
         if info.documents == 0 {
-            return Err(ImportError::Empty);
+            return Err(TextError::Empty);
         }
         writer.finish()?;
         let json = caught(|| self.tokenizer.to_string(false)).map_err(|reason| refused("saved", reason))?;
         let path = Corpus::tokenizer_path(folder);
-        durable::write(&path, json.as_bytes()).map_err(|source| ImportError::Io { path, source })?;
+        durable::write(&path, json.as_bytes()).map_err(|source| TextError::Io { path, source })?;
         Corpus::write_info(folder, &info)?;
         Ok(info)
     }
@@ -175,8 +175,8 @@ impl Importer {
     /// Tokenizes `text`, without adding special tokens.
     ///
     /// # Errors
-    /// Returns [`ImportError::Tokenizer`] if the tokenizer fails.
-    pub fn encode(&self, text: &str) -> Result<Vec<i32>, ImportError> {
+    /// Returns [`TextError::Tokenizer`] if the tokenizer fails.
+    pub fn encode(&self, text: &str) -> Result<Vec<i32>, TextError> {
         let encoding = self.used(|tokenizer| tokenizer.encode_fast(text, false))?;
         Ok(encoding.get_ids().iter().map(|&token| token as i32).collect())
     }
@@ -184,13 +184,13 @@ impl Importer {
     /// Decodes tokens to text, without special tokens.
     ///
     /// # Errors
-    /// Returns [`ImportError::Tokenizer`] if the tokenizer fails.
-    pub fn decode(&self, tokens: &[i32]) -> Result<String, ImportError> {
+    /// Returns [`TextError::Tokenizer`] if the tokenizer fails.
+    pub fn decode(&self, tokens: &[i32]) -> Result<String, TextError> {
         let tokens: Vec<_> = tokens.iter().map(|&token| token as u32).collect();
         self.used(|tokenizer| tokenizer.decode(&tokens, true))
     }
 
-    fn used<T>(&self, work: impl FnOnce(&Tokenizer) -> tokenizers::Result<T>) -> Result<T, ImportError> {
+    fn used<T>(&self, work: impl FnOnce(&Tokenizer) -> tokenizers::Result<T>) -> Result<T, TextError> {
         caught(|| work(&self.tokenizer)).map_err(|reason| refused("used", reason))
     }
 
@@ -213,8 +213,8 @@ impl Importer {
     }
 }
 
-fn refused(task: &'static str, reason: String) -> ImportError {
-    ImportError::Tokenizer { task, reason }
+fn refused(task: &'static str, reason: String) -> TextError {
+    TextError::Tokenizer { task, reason }
 }
 
 /// Calls the tokenizers library, which panics on some files, and returns the message of an error or a panic. The

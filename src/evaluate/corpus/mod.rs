@@ -10,4 +10,4 @@ mod protocol;
 
 pub use error::CorpusError;
 pub use evaluator::CorpusEvaluator;
-pub use protocol::{Budget, CorpusProtocol};
+pub use protocol::{CorpusProtocol, TrainBudget};

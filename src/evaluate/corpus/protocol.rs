@@ -28,7 +28,7 @@ pub struct CorpusProtocol {
     /// The number of sequences per step.
     pub batch_size: usize,
     /// The training budget of a candidate.
-    pub budget: Budget,
+    pub budget: TrainBudget,
     /// The peak learning rate. It is reached after a warm-up of a twentieth of the steps and falls to a tenth along a
     /// cosine.
     pub learning_rate: f64,
@@ -47,7 +47,7 @@ pub struct CorpusProtocol {
 /// The training budget of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Budget {
+pub enum TrainBudget {
     /// The same number of tokens for every candidate.
     Tokens(u64),
     /// The same number of floating-point operations for every candidate, as counted by [`ModelCost`], so cheaper
@@ -86,13 +86,13 @@ impl CorpusProtocol {
         let [width, inner] = [width, d_ff].map(|width| Saturating(width as u64));
         let layer = width * (Saturating(4) * width + Saturating(3) * inner);
         let tokens = (Saturating(CHINCHILLA) * Saturating(layers as u64) * layer).0 / 2;
-        Self::with(small, 1024, 64, Budget::Tokens(tokens))
+        Self::with(small, 1024, 64, TrainBudget::Tokens(tokens))
     }
 
     /// Shrinks only the data, as Composer's large-scale evaluator does: candidates have the widths of the target and
     /// see `tokens` tokens each.
     pub fn large_scale(dims: &Dims, tokens: u64) -> Self {
-        Self::with(dims.clone(), 2048, 256, Budget::Tokens(tokens))
+        Self::with(dims.clone(), 2048, 256, TrainBudget::Tokens(tokens))
     }
 
     /// Small models of width 256 on simple text, such as TinyStories (Eldan and Li 2023, arXiv 2305.07759) or
@@ -109,10 +109,10 @@ impl CorpusProtocol {
             norm_eps: 1e-5,
             attention_bias: false,
         };
-        Self::with(dims, 256, 32, Budget::Tokens(tokens))
+        Self::with(dims, 256, 32, TrainBudget::Tokens(tokens))
     }
 
-    fn with(dims: Dims, seq_len: usize, batch_size: usize, budget: Budget) -> Self {
+    fn with(dims: Dims, seq_len: usize, batch_size: usize, budget: TrainBudget) -> Self {
         Self {
             learning_rate: learning_rate(dims.d_model),
             dims,
@@ -155,8 +155,8 @@ impl CorpusProtocol {
     /// [`CostError`] if its cost is not known.
     pub fn training(&self, model: &ModelSpec, primitives: &Primitives) -> Result<TrainConfig, CostError> {
         let steps = match self.budget {
-            Budget::Tokens(tokens) => tokens as f64 / self.tokens_per_step(),
-            Budget::Flops(flops) => flops / self.flops_per_step(model, primitives)?,
+            TrainBudget::Tokens(tokens) => tokens as f64 / self.tokens_per_step(),
+            TrainBudget::Flops(flops) => flops / self.flops_per_step(model, primitives)?,
         };
         let steps = (steps as usize).max(1);
         let schedule = LrSchedule {
@@ -202,12 +202,12 @@ impl CorpusProtocol {
         let sizes = [self.batch_size as u64, self.seq_len as u64];
         let tokens_per_step = limits::product_at_most("batch_size * seq_len", &sizes, limits::MAX_TOKENS)?;
         match self.budget {
-            Budget::Tokens(0) => limits::check_flops("the budget", 0.0),
-            Budget::Tokens(tokens) => {
+            TrainBudget::Tokens(0) => limits::check_flops("the budget", 0.0),
+            TrainBudget::Tokens(tokens) => {
                 let steps = tokens / tokens_per_step.max(1);
                 limits::product_at_most("the number of steps", &[steps], limits::MAX_STEPS as u64).map(drop)
             }
-            Budget::Flops(flops) => limits::check_flops("the budget", flops),
+            TrainBudget::Flops(flops) => limits::check_flops("the budget", flops),
         }
     }
 
@@ -229,11 +229,11 @@ mod tests {
         assert_eq!((d_model, d_ff, heads, kv_heads, head_dim), (384, 1536, 6, 1, 64));
         assert_eq!(protocol.dims.validate(), Ok(()));
         // Three attention layers (4 d^2), three SwiGLU layers (3 d f), 20 tokens per parameter.
-        assert_eq!(protocol.budget, Budget::Tokens(20 * 3 * (4 * 384 * 384 + 3 * 384 * 1536)));
+        assert_eq!(protocol.budget, TrainBudget::Tokens(20 * 3 * (4 * 384 * 384 + 3 * 384 * 1536)));
         let sixteen = CorpusProtocol::small_scale(&target.dims, target.baseline.len(), 16);
         assert_eq!((sixteen.dims.d_model, sixteen.dims.heads, sixteen.dims.kv_heads), (1024, 16, 4));
         let large = CorpusProtocol::large_scale(&target.dims, 1 << 30);
-        assert_eq!((large.dims, large.budget), (target.dims, Budget::Tokens(1 << 30)));
+        assert_eq!((large.dims, large.budget), (target.dims, TrainBudget::Tokens(1 << 30)));
         assert_eq!(CorpusProtocol::stories(1).dims.validate(), Ok(()));
     }
 
@@ -249,14 +249,14 @@ mod tests {
         assert_eq!((config.steps, config.schedule.warmup_steps, config.evaluate_every), (122, 6, 13));
         assert!((config.schedule.at(122) - 3e-4).abs() < 1e-12);
         assert_eq!(config.schedule.at(6), 3e-3);
-        let none = CorpusProtocol { budget: Budget::Tokens(1), ..protocol };
+        let none = CorpusProtocol { budget: TrainBudget::Tokens(1), ..protocol };
         assert_eq!(none.training(&model, &Primitives::standard()).unwrap().steps, 1);
     }
 
     #[test]
     fn equal_work_means_fewer_tokens_for_larger_models() {
         let primitives = Primitives::standard();
-        let protocol = CorpusProtocol { budget: Budget::Flops(1e14), ..CorpusProtocol::stories(1) };
+        let protocol = CorpusProtocol { budget: TrainBudget::Flops(1e14), ..CorpusProtocol::stories(1) };
         let work = |layers: &str| {
             let model = protocol.model(layers.parse().unwrap(), 1000);
             let steps = protocol.training(&model, &primitives).unwrap().steps;
