@@ -191,6 +191,43 @@ fn files_of_a_module_do_not_use_each_other_in_circles() {
     assert!(circular.is_empty(), "files go round in circles:\n{}", lines.collect::<String>());
 }
 
+/// The names of types and traits that a public module offers, by re-export or by definition.
+fn offered(code: &str) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    for line in code.split(';') {
+        if let Some(tree) = line.trim_start().strip_prefix("pub use ") {
+            names.extend(paths(tree).into_iter().filter_map(|path| path.last().copied()));
+        }
+    }
+    for kind in ["struct", "enum", "trait", "type"] {
+        let lines = code.lines().filter_map(|line| line.strip_prefix("pub ")?.strip_prefix(kind)?.strip_prefix(' '));
+        names.extend(lines.filter_map(|line| line.split(|c: char| !c.is_alphanumeric()).next()));
+    }
+    names.retain(|name| name.starts_with(char::is_uppercase));
+    names
+}
+
+#[test]
+fn a_public_name_has_one_meaning() {
+    let modules = modules();
+    let lib = fs::read_to_string("src/lib.rs").unwrap();
+    let is_public = |module: &Module| {
+        (0..module.len()).all(|depth| {
+            let parent = if depth == 0 { Some(&lib) } else { modules.get(&module[..depth]) };
+            let declaration = format!("pub mod {};", module[depth]);
+            parent.is_some_and(|code| code.lines().any(|line| line == declaration))
+        })
+    };
+    let mut meanings: BTreeMap<&str, Vec<&Module>> = BTreeMap::new();
+    for (module, code) in modules.iter().filter(|(module, _)| is_public(module)) {
+        offered(code).into_iter().for_each(|name| meanings.entry(name).or_default().push(module));
+    }
+    assert!(meanings.len() > 200 && meanings["Primitives"] == [&vec!["primitive".to_owned()]], "{meanings:?}");
+    // A module may offer what a module in it offers: that is one meaning.
+    meanings.retain(|_, modules| modules.iter().any(|module| !module.starts_with(modules[0])));
+    assert!(meanings.is_empty(), "name the meanings apart: {meanings:?}");
+}
+
 #[test]
 fn the_reading_of_use_lines_is_right() {
     let text = "use crate::{\n    a::{b, c},\n    d,\n};\nuse crate::e::F;\n#[cfg(test)]\nmod x;\ncrate::g::h()\n\

@@ -334,7 +334,7 @@ impl<S: Searcher> Session<S> {
     /// the budget.
     ///
     /// # Errors
-    /// See [`add`](Self::add).
+    /// See [`enqueue`](Self::enqueue).
     pub fn enqueue_aggregated(&mut self, architecture: Architecture) -> Result<TrialId, PipelineError> {
         let id = self.submit(architecture, Origin::Aggregated)?;
         self.queue.push_back(id);
