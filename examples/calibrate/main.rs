@@ -33,7 +33,7 @@ use composer_nas::{
     evaluate::{
         Row, SizeMatched, Table, TableFile,
         corpus::{CorpusEvaluator, CorpusProtocol},
-        mad::{Protocol, Readings},
+        mad::{Protocol, TrainingMetrics},
     },
     evidence::Evidence,
     execute::{Executor, Message, Threads},
@@ -247,10 +247,10 @@ impl Judge {
         mad.check(symbols.iter().copied())?;
         let evaluator = Arc::new(mad);
         let labels = protocol.trainings.iter().map(|training| training.label());
-        let readings = labels.flat_map(|label| Readings::NAMES.map(|name| format!("{label}/{name}")));
+        let metrics = labels.flat_map(|label| TrainingMetrics::NAMES.map(|name| format!("{label}/{name}")));
         let tasks = protocol.trainings.iter().map(|training| training.task.name().to_owned());
         let mut columns: Vec<String> =
-            tasks.chain(readings).chain(["diverged".into(), "seconds".into(), CPU.into()]).collect();
+            tasks.chain(metrics).chain(["diverged".into(), "seconds".into(), CPU.into()]).collect();
         let mut seen = BTreeSet::new();
         columns.retain(|column| seen.insert(column.clone()));
         Ok(Self { evaluator, size: None, trains_on: TrainsOn::Tasks(protocol), columns, score: "accuracy" })
@@ -311,8 +311,9 @@ impl Judge {
     /// Returns the values of a row in the order of the columns, with the score last.
     fn values(&self, report: &Report, threshold: f64) -> anyhow::Result<Vec<f64>> {
         let mut known = report.scores.clone();
-        for (label, readings) in self.protocol().iter().flat_map(|protocol| protocol.readings(report, threshold)) {
-            let named = Readings::NAMES.into_iter().zip(readings.values());
+        for (label, metrics) in self.protocol().iter().flat_map(|protocol| protocol.training_metrics(report, threshold))
+        {
+            let named = TrainingMetrics::NAMES.into_iter().zip(metrics.values());
             known.extend(named.map(|(name, value)| (format!("{label}/{name}"), value)));
         }
         known.extend(report.scores.get("loss").map(|loss| ("likelihood".into(), (-loss).exp())));
@@ -445,10 +446,10 @@ fn reliabilities(table: &Table, splits: u64) -> anyhow::Result<()> {
         println!("| {} | {} |", markdown(name), cells.join(" | "));
     };
     row("score", table.clone());
-    for reading in Readings::NAMES {
-        let ending = format!("/{reading}");
+    for metric in TrainingMetrics::NAMES {
+        let ending = format!("/{metric}");
         if let Ok(scored) = table.rescored(|column| column.ends_with(&ending)) {
-            row(&format!("mean of {reading}"), scored);
+            row(&format!("mean of {metric}"), scored);
         }
     }
     for column in

@@ -7,11 +7,11 @@ use thiserror::Error;
 
 use super::{
     Metric, Protocol, ProtocolError, Scoring, Selection, Training,
+    completed_runs::{CompletedRun, CompletedRuns},
     data::Data,
-    kept::{Done, Kept},
-    live::Live,
-    readings::curve_mean,
+    progress_tracker::ProgressTracker,
     repetitions::{Repetitions, order, score, share},
+    training_metrics::curve_mean,
 };
 use crate::{
     cost::{ModelCost, Workload},
@@ -137,33 +137,33 @@ impl Evaluator for Mad {
 
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
         let trainings = &self.protocol.trainings;
-        let mut live = Live::new(context, self.protocol.steps());
-        let mut kept = Kept::in_folder(context.checkpoint());
+        let mut tracker = ProgressTracker::new(context, self.protocol.steps());
+        let mut runs = CompletedRuns::in_folder(context.checkpoint());
         let accelerator = device::is_accelerator(&self.device);
         let mut repetitions = Repetitions::new(&self.protocol);
         for (index, repeat) in order(trainings, trial.race.is_some()) {
             let training = &trainings[index];
             let configs = training.runs();
-            live.begin(training.label(), share(trainings, training) / training.repeats as f64);
+            tracker.begin(training.label(), share(trainings, training) / training.repeats as f64);
             let mut best: Option<TaskReport> = None;
             for (point, config) in configs.iter().enumerate() {
                 let number = repeat * configs.len() + point;
-                let seed = trial.seed.derive(&format!("mad/{}", live.stage), number as u64);
+                let seed = trial.seed.derive(&format!("mad/{}", tracker.stage), number as u64);
                 let run = Run { mad: self, training, config, seed };
-                let done = match kept.next() {
+                let done = match runs.next() {
                     Some(done) => {
-                        live.again(&done.told);
+                        tracker.again(&done.told);
                         done
                     }
                     None => {
-                        let done = guarded(accelerator, || run.carry_out(&trial.architecture, &mut live))?;
-                        kept.keep(&done);
+                        let done = guarded(accelerator, || run.carry_out(&trial.architecture, &mut tracker))?;
+                        runs.keep(&done);
                         done
                     }
                 };
                 repetitions.parameters = repetitions.parameters.max(done.parameters);
                 repetitions.train_flops += done.train_flops;
-                live.end(config.steps, score(&done.task));
+                tracker.end(config.steps, score(&done.task));
                 // The first on ties, so that the result depends on the order of the grid.
                 if best.as_ref().is_none_or(|best| score(&done.task) > score(best)) {
                     best = Some(done.task);
@@ -191,36 +191,41 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Builds and trains the candidate.
-    fn carry_out(&self, architecture: &Architecture, live: &mut Live) -> Result<Done, EvalError> {
+    fn carry_out(&self, architecture: &Architecture, tracker: &mut ProgressTracker) -> Result<CompletedRun, EvalError> {
         let protocol = &self.mad.protocol;
         let task = &self.training.task;
         let spec = protocol.model(task, architecture.clone());
         let primitives = &self.mad.primitives;
         let fits = protocol.check_training(self.training, architecture, primitives, &self.mad.device);
         let needed = fits.map_err(infeasible)?;
-        let room = Room::enter(&self.mad.device, needed, &|| live.cancelled());
+        let room = Room::enter(&self.mad.device, needed, &|| tracker.cancelled());
         let _room = room.ok_or(EvalError::Cancelled)?;
         let device = self.mad.device.clone().autodiff();
         let data = Data::new(self.training, protocol.data_seed, self.seed).map_err(infeasible)?;
         let seq_len = task.input_len();
         let (task, parameters) = if task.is_auto_encoding() {
             let model = AutoEncoder::new(&spec, primitives, self.seed, &device).map_err(infeasible)?;
-            self.train(model, data, live)?
+            self.train(model, data, tracker)?
         } else {
             let model = HybridLm::new(&spec, primitives, self.seed, &device).map_err(infeasible)?;
-            self.train(model, data, live)?
+            self.train(model, data, tracker)?
         };
         let cost = ModelCost::new(&spec, primitives, Workload::bf16(seq_len as u64)).map_err(infeasible)?;
         let tokens = (task.steps * self.config.batch_size * seq_len) as f64;
         let train_flops = cost.train_flops_per_token as f64 * tokens;
-        Ok(Done { task, parameters, train_flops, told: live.told.clone() })
+        Ok(CompletedRun { task, parameters, train_flops, told: tracker.told.clone() })
     }
 
-    fn train<N: Network>(&self, model: N, mut data: Data, live: &mut Live) -> Result<(TaskReport, u64), EvalError> {
+    fn train<N: Network>(
+        &self,
+        model: N,
+        mut data: Data,
+        tracker: &mut ProgressTracker,
+    ) -> Result<(TaskReport, u64), EvalError> {
         let parameters = model.num_params() as u64;
         let test = std::mem::take(&mut data.test);
         let metric = self.mad.protocol.metric;
-        let live = RefCell::new(live);
+        let tracker = RefCell::new(tracker);
         let mut history = Vec::new();
         let trained = train(
             model,
@@ -230,10 +235,10 @@ impl Run<'_> {
                 let evaluation = measure(model, &test, metric)?;
                 history.push(evaluation);
                 let step = (history.len() * self.config.evaluate_every).min(self.config.steps);
-                live.borrow_mut().evaluated(step, self.running_score(&history));
+                tracker.borrow_mut().evaluated(step, self.running_score(&history));
                 Ok(evaluation)
             },
-            &mut |now| live.borrow().progress(now.step),
+            &mut |now| tracker.borrow().progress(now.step),
         );
         Ok((self.task_report(&trained.map_err(train_error)?)?, parameters))
     }

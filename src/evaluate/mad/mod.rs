@@ -8,12 +8,12 @@
 mod check;
 mod data;
 mod evaluator;
-mod kept;
-mod live;
+mod completed_runs;
+mod progress_tracker;
 pub(crate) mod metric;
 mod preset;
 mod protocol;
-mod readings;
+mod training_metrics;
 mod repetitions;
 pub mod task;
 
@@ -21,5 +21,5 @@ pub use check::ProtocolError;
 pub use evaluator::{Mad, MadError};
 pub use metric::Metric;
 pub use protocol::{Hyperparameters, Protocol, Scoring, Selection, TrainData, Training};
-pub use readings::Readings;
 use task::{Task, TaskError};
+pub use training_metrics::TrainingMetrics;

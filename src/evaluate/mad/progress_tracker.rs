@@ -6,7 +6,7 @@ use crate::evaluate::{Context, Progress};
 
 /// Tracks the progress of a trial and its intermediate value: the weighted scores of the finished trainings plus that
 /// of the running one so far. At the last step, this is the score of the trial, up to rounding.
-pub(super) struct Live<'a> {
+pub(super) struct ProgressTracker<'a> {
     context: &'a Context,
     /// The label of the running training.
     pub(super) stage: String,
@@ -24,7 +24,7 @@ pub(super) struct Live<'a> {
     pub(super) told: Vec<(usize, f64)>,
 }
 
-impl<'a> Live<'a> {
+impl<'a> ProgressTracker<'a> {
     pub(super) fn new(context: &'a Context, steps: usize) -> Self {
         Self { context, stage: String::new(), steps, done: 0, earned: 0.0, weight: 0.0, best: 0.0, told: Vec::new() }
     }

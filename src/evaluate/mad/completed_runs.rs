@@ -11,7 +11,7 @@ use crate::{
 
 /// A finished training and the intermediate values that it reported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Done {
+pub(super) struct CompletedRun {
     pub task: TaskReport,
     pub parameters: u64,
     pub train_flops: f64,
@@ -20,28 +20,28 @@ pub(super) struct Done {
 
 /// The trainings that an earlier attempt has finished, and the file to which this one adds its own, one per line in
 /// order.
-pub(super) struct Kept {
-    file: Option<JsonFile<Done>>,
-    done: vec::IntoIter<Done>,
+pub(super) struct CompletedRuns {
+    file: Option<JsonFile<CompletedRun>>,
+    done: vec::IntoIter<CompletedRun>,
 }
 
-impl Kept {
+impl CompletedRuns {
     /// If the folder cannot be used, nothing is kept: the evaluation does not depend on it.
     pub(super) fn in_folder(folder: Option<&Path>) -> Self {
         let opened = folder.and_then(|folder| JsonFile::open(folder.join("trainings.jsonl")).ok());
         let Some((file, bytes)) = opened else { return Self { file: None, done: Vec::new().into_iter() } };
-        let done: Vec<Done> = lines(&bytes).map_while(|line| line.parse().ok()).collect();
+        let done: Vec<CompletedRun> = lines(&bytes).map_while(|line| line.parse().ok()).collect();
         // Nothing can be appended after an invalid line.
         let whole = done.len() == lines(&bytes).count();
         Self { file: whole.then_some(file), done: done.into_iter() }
     }
 
     /// Returns the next training if an earlier attempt has finished it.
-    pub(super) fn next(&mut self) -> Option<Done> {
+    pub(super) fn next(&mut self) -> Option<CompletedRun> {
         self.done.next()
     }
 
-    pub(super) fn keep(&mut self, done: &Done) {
+    pub(super) fn keep(&mut self, done: &CompletedRun) {
         if let Some(file) = &mut self.file
             && file.append(done).is_err()
         {

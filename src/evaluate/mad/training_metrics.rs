@@ -5,7 +5,7 @@ use crate::study::{Report, TaskReport};
 
 /// Alternative scores of one training, each between 0 and 1, where larger is better. All are 0 if the run diverged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Readings {
+pub struct TrainingMetrics {
     /// The mean accuracy over the planned evaluations: the area under the learning curve.
     pub curve_mean: f64,
     /// The accuracy at the last evaluation.
@@ -17,7 +17,7 @@ pub struct Readings {
     pub likelihood: f64,
 }
 
-impl Readings {
+impl TrainingMetrics {
     /// The names of [`values`](Self::values), in the same order.
     pub const NAMES: [&'static str; 4] = ["curve_mean", "last", "early", "likelihood"];
 
@@ -43,11 +43,11 @@ impl Readings {
 }
 
 impl Protocol {
-    /// Returns the readings of every training in a report of this protocol, with its label. `threshold` is the accuracy
-    /// for [`Readings::early`].
-    pub fn readings(&self, report: &Report, threshold: f64) -> Vec<(String, Readings)> {
+    /// Returns the training_metrics of every training in a report of this protocol, with its label. `threshold` is the accuracy
+    /// for [`TrainingMetrics::early`].
+    pub fn training_metrics(&self, report: &Report, threshold: f64) -> Vec<(String, TrainingMetrics)> {
         let tasks = self.trainings.iter().zip(&report.tasks);
-        tasks.map(|(training, task)| (training.label(), Readings::new(training, task, threshold))).collect()
+        tasks.map(|(training, task)| (training.label(), TrainingMetrics::new(training, task, threshold))).collect()
     }
 }
 
@@ -70,10 +70,10 @@ mod tests {
             TaskReport { curve: vec![(20, 0.5), (40, 0.75), (60, 1.0)], loss: Some(0.0), ..TaskReport::default() };
         let diverged = TaskReport { diverged: Some("loss".into()), ..stopped.clone() };
         let report = Report { tasks: vec![stopped, diverged], ..Report::default() };
-        let readings = protocol.readings(&report, 0.75);
-        assert_eq!(readings[0].0, protocol.trainings[0].label());
-        assert_eq!(readings[0].1.values(), [(0.5 + 0.75 + 23.0) / 25.0, 1.0, 0.92, 1.0]);
-        assert_eq!(readings[1].1, Readings::default());
-        assert_eq!(protocol.readings(&report, 1.1)[0].1.early, 0.0);
+        let training_metrics = protocol.training_metrics(&report, 0.75);
+        assert_eq!(training_metrics[0].0, protocol.trainings[0].label());
+        assert_eq!(training_metrics[0].1.values(), [(0.5 + 0.75 + 23.0) / 25.0, 1.0, 0.92, 1.0]);
+        assert_eq!(training_metrics[1].1, TrainingMetrics::default());
+        assert_eq!(protocol.training_metrics(&report, 1.1)[0].1.early, 0.0);
     }
 }
