@@ -43,8 +43,8 @@ impl TrainingMetrics {
 }
 
 impl Protocol {
-    /// Returns the training_metrics of every training in a report of this protocol, with its label. `threshold` is the accuracy
-    /// for [`TrainingMetrics::early`].
+    /// Returns the training_metrics of every training in a report of this protocol, with its label. `threshold` is the
+    /// accuracy for [`TrainingMetrics::early`].
     pub fn training_metrics(&self, report: &Report, threshold: f64) -> Vec<(String, TrainingMetrics)> {
         let tasks = self.trainings.iter().zip(&report.tasks);
         tasks.map(|(training, task)| (training.label(), TrainingMetrics::new(training, task, threshold))).collect()
