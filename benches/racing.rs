@@ -8,8 +8,8 @@
 //!
 //! `docs/data/repetitions.csv` has the trainings of the protocol `quick` one by one, of all sequences of six layers. An
 //! evaluation draws 17 and 13 of them with replacement, by the trial's seed: methods are paired. Seconds are those of
-//! one core, and those of `--workers` that wait for each other as in a repeatable search. The regret is that of the N_0
-//! merge and of the best trial, by the means of all stored repetitions, in units of 0.01.
+//! one core, and those of `--workers` that wait for each other as in a repeatable search. The regret is that of the
+//! sequence by N_0 and of the best trial, by the means of all stored repetitions, in units of 0.01.
 
 use std::{
     collections::HashMap,

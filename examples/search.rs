@@ -1,8 +1,8 @@
 //! The main job: from a search space to a hybrid architecture of Llama's size.
 //!
-//! `cargo run --release --example search` searches six layers of attention and SwiGLU on the MAD tasks, merges the best
-//! trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything is written to `runs/<name>/`.
-//! Run the same command again to resume the run. `--help` lists the options.
+//! `cargo run --release --example search` searches six layers of attention and SwiGLU on the MAD tasks, aggregates the
+//! best trials, scales the result to Llama 1B and compares it with Llama 3.2 1B. Everything is written to
+//! `runs/<name>/`. Run the same command again to resume the run. `--help` lists the options.
 
 #[path = "search/evaluator.rs"]
 mod evaluator;

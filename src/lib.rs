@@ -6,7 +6,7 @@
 //! 1. a [`Searcher`](search::Searcher) proposes short layer sequences, such as `2A+4M`;
 //! 2. an [`Evaluator`](evaluate::Evaluator) trains each of them at small scale, for example on the [MAD
 //!    tasks](evaluate::mad);
-//! 3. an [`Aggregator`](aggregate::Aggregator) merges the best of them into one robust sequence;
+//! 3. an [`Aggregator`](aggregate::Aggregator) turns the best of them into one robust sequence;
 //! 4. an [`Extrapolator`](extrapolate::Extrapolator) scales that sequence up about a thousandfold, to the widths of
 //!    Llama.
 //!

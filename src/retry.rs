@@ -75,7 +75,7 @@ mod tests {
     fn what_passes_is_waited_for_and_what_stays_is_told() {
         let pause = Duration::from_millis(1);
         assert_eq!(retry(Duration::MAX, pause, failing(3)), Ok(4));
-        // With zero timeout there is one attempt.
+        // With a timeout of zero there is one attempt.
         assert_eq!(retry(Duration::ZERO, pause, failing(3)), Err(1));
         assert!(retry(5 * pause, pause, failing(u32::MAX)).unwrap_err() > 1);
     }

@@ -99,7 +99,7 @@ mod tests {
     };
 
     #[test]
-    fn the_bar_is_the_median_of_what_has_finished() {
+    fn the_threshold_is_the_median_of_what_has_finished() {
         let mut study =
             Study::new(SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 3).unwrap(), Goal::default());
         let curves: [(&str, &[(usize, f64)]); 5] = [

@@ -81,7 +81,7 @@ pub fn load<M: Module>(module: M, path: &Path) -> Result<M, WeightsError> {
     if let Some(reason) = Header::read(path)?.difference(&parameters(&module)) {
         return Err(other(reason));
     }
-    let mut load = Load { path: Vec::new(), tensors: read(path)?, changed: false };
+    let mut load = Load { path: ModulePath::default(), tensors: read(path)?, changed: false };
     let module = module.map(&mut load);
     if load.changed { Err(other("it changed while it was read".into())) } else { Ok(module) }
 }
@@ -94,6 +94,8 @@ pub(crate) fn elements(shape: &[usize]) -> u128 {
 /// A floating-point parameter that has not been read from its device yet.
 pub(crate) struct Parameter {
     pub name: String,
+    /// The name that it had in version 0.2. Fingerprints use it, so that stored ones stay valid.
+    pub earlier_name: String,
     pub id: ParamId,
     pub shape: Vec<usize>,
     pub read: Box<dyn Fn() -> Result<TensorData, TensorReadError>>,
@@ -101,7 +103,7 @@ pub(crate) struct Parameter {
 
 /// Returns the floating-point parameters of a module, in the module's order.
 pub(crate) fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
-    let mut collect = Collect { path: Vec::new(), found: Vec::new() };
+    let mut collect = Collect { path: ModulePath::default(), found: Vec::new() };
     module.visit(&mut collect);
     collect.found
 }
@@ -120,23 +122,46 @@ pub(crate) fn write(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<(
 }
 
 /// Removes the value of a parameter, which may be stored under the name that the parameter had in version 0.2.
-pub(crate) fn take<V>(stored: &mut BTreeMap<String, V>, name: &str) -> Option<V> {
-    stored.remove(name).or_else(|| stored.remove(&earlier_name(name)))
+pub(crate) fn take<V>(stored: &mut BTreeMap<String, V>, name: &str, earlier_name: &str) -> Option<V> {
+    stored.remove(name).or_else(|| stored.remove(earlier_name))
 }
 
-/// Returns the name that a parameter had in version 0.2. Fingerprints use it, so that stored ones stay valid.
-pub(crate) fn earlier_name(name: &str) -> String {
-    let earlier = |part| match part {
-        "backbone" => "trunk",
-        "xbc" | "qkv" => "mixed",
-        "dt" => "step",
-        "dt_bias" => "step_bias",
-        "d" => "skip",
-        "beta" => "strength",
-        same => same,
-    };
-    let parts: Vec<&str> = name.split('.').map(earlier).collect();
-    parts.join(".")
+/// The path from a module to one of its parameters, with the names of today and of version 0.2.
+#[derive(Default)]
+struct ModulePath {
+    names: Vec<String>,
+    earlier: Vec<String>,
+}
+
+impl ModulePath {
+    fn enter(&mut self, name: &str, container: &str) {
+        self.names.push(name.into());
+        self.earlier.push(earlier_name(name, container).into());
+    }
+    fn exit(&mut self) {
+        self.names.pop();
+        self.earlier.pop();
+    }
+    fn name(&self) -> String {
+        self.names.join(".")
+    }
+    fn earlier_name(&self) -> String {
+        self.earlier.join(".")
+    }
+}
+
+/// Returns the name that a field of a module had in version 0.2. `container` is the module's type as Burn writes it.
+/// Fields of other modules with the same name, such as the `beta` of a layer norm, keep theirs.
+fn earlier_name<'a>(name: &'a str, container: &str) -> &'a str {
+    match (container, name) {
+        ("Struct:HybridLm" | "Struct:AutoEncoder", "backbone") => "trunk",
+        ("Struct:Mamba2Layer", "xbc") | ("Struct:GatedDeltaNetLayer", "qkv") => "mixed",
+        ("Struct:Mamba2Layer", "dt") => "step",
+        ("Struct:Mamba2Layer" | "Struct:GatedDeltaNetLayer", "dt_bias") => "step_bias",
+        ("Struct:Mamba2Layer", "d") => "skip",
+        ("Struct:GatedDeltaNetLayer", "beta") => "strength",
+        _ => name,
+    }
 }
 
 /// The names, types and shapes of the tensors in a file, without their values.
@@ -177,8 +202,8 @@ impl Header {
     /// Describes the first difference between the tensors and the parameters of a module.
     fn difference(&self, parameters: &[Parameter]) -> Option<String> {
         let mut left: BTreeMap<_, _> = self.tensors().collect();
-        for Parameter { name, shape, .. } in parameters {
-            match take(&mut left, name) {
+        for Parameter { name, earlier_name, shape, .. } in parameters {
+            match take(&mut left, name, earlier_name) {
                 None => return Some(format!("it has no tensor {name}")),
                 Some(TensorInfo { shape: found, .. }) if found != shape => {
                     return Some(format!("its {name} has shape {found:?}, the model's {shape:?}"));
@@ -226,7 +251,7 @@ const TYPES: [(Dtype, DType); 6] = [
 ];
 
 struct Collect {
-    path: Vec<String>,
+    path: ModulePath,
     found: Vec<Parameter>,
 }
 
@@ -234,22 +259,23 @@ impl ModuleVisitor for Collect {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
         self.found.push(Parameter {
-            name: self.path.join("."),
+            name: self.path.name(),
+            earlier_name: self.path.earlier_name(),
             id: param.id,
             shape: value.dims().to_vec(),
             read: Box::new(move || Ok(value.clone().try_into_data()?)),
         });
     }
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
     fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+        self.path.exit();
     }
 }
 
 struct Load {
-    path: Vec<String>,
+    path: ModulePath,
     tensors: BTreeMap<String, TensorData>,
     /// Whether a tensor turned out to have another shape than the header stated.
     changed: bool,
@@ -257,18 +283,18 @@ struct Load {
 
 impl ModuleMapper for Load {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let data = take(&mut self.tensors, &self.path.join("."));
+        let data = take(&mut self.tensors, &self.path.name(), &self.path.earlier_name());
         let Some(data) = data.filter(|data| data.shape().to_vec() == param.dims()) else {
             self.changed = true;
             return param;
         };
         replaced(param, data)
     }
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
     fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+        self.path.exit();
     }
 }
 
@@ -283,7 +309,10 @@ pub(crate) fn replaced<const D: usize>(param: Param<Tensor<D>>, data: TensorData
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use burn::tensor::{Device, Int};
+    use burn::{
+        nn::{LayerNorm, LayerNormConfig},
+        tensor::{Device, Int},
+    };
 
     use super::*;
     use crate::{
@@ -334,7 +363,8 @@ mod tests {
         let path = folder.path().join("weights.safetensors");
         let one = model("BG", 1);
         save(&one, &path).unwrap();
-        let stored: Vec<_> = read(&path).unwrap().into_iter().map(|(name, data)| (earlier_name(&name), data)).collect();
+        let stored: Vec<_> =
+            parameters(&one).into_iter().map(|found| (found.earlier_name, (found.read)().unwrap())).collect();
         let names: Vec<&str> = stored.iter().map(|(name, _)| name.as_str()).collect();
         for name in [
             "trunk.embedding",
@@ -344,6 +374,7 @@ mod tests {
             "trunk.layers.0.mixer.skip",
             "trunk.layers.1.mixer.mixed.weight",
             "trunk.layers.1.mixer.strength.weight",
+            "trunk.layers.1.mixer.step_bias",
         ] {
             assert!(names.contains(&name), "{name} is not in {names:?}");
         }
@@ -351,6 +382,27 @@ mod tests {
         let tokens = || Tensor::<2, Int>::from_data([[1, 5, 7, 0]], &Device::flex());
         let logits = |model: &HybridLm| model.forward(tokens()).into_data();
         assert_eq!(logits(&load(model("BG", 2), &path).unwrap()), logits(&one));
+    }
+
+    /// A layer of another crate, with names that mean something else in ours.
+    #[derive(Module, Debug)]
+    struct Foreign {
+        d: Param<Tensor<1>>,
+        qkv: Param<Tensor<1>>,
+        backbone: Param<Tensor<1>>,
+        norm: LayerNorm,
+    }
+
+    #[test]
+    fn fields_of_other_modules_have_no_earlier_names() {
+        let device = Device::flex();
+        let vector = || Param::from_data([1.0_f32, 2.0], &device);
+        let norm = LayerNormConfig::new(2).init(&device);
+        let found = parameters(&Foreign { d: vector(), qkv: vector(), backbone: vector(), norm });
+        let names: Vec<_> = found.iter().map(|found| found.name.as_str()).collect();
+        assert_eq!(names, ["d", "qkv", "backbone", "norm.gamma", "norm.beta"]);
+        // The fingerprint of a converted model is made of them and stays as it was in version 0.2.
+        assert!(found.iter().all(|found| found.earlier_name == found.name));
     }
 
     #[test]

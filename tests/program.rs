@@ -347,7 +347,7 @@ fn another_attempt_goes_on_from_the_checkpoint() {
 }
 
 #[test]
-fn a_program_below_its_bar_is_stopped() {
+fn a_program_below_its_threshold_is_stopped() {
     let script = Script::new(
         r#"echo '{"progress": {"step": 5, "steps": 10, "value": 4}}'
         echo '{"progress": {"step": 6, "steps": 10, "value": 1}}'; sleep 600"#,

@@ -11,7 +11,7 @@ use crate::{
     primitive::Primitives,
     seed::digest,
     train::TrainError,
-    weights::{Parameter, earlier_name, parameters},
+    weights::{Parameter, parameters},
 };
 
 /// A trained model with its specification and a fingerprint of both, which identifies it in libraries and evaluations.
@@ -29,12 +29,12 @@ impl Parent {
     /// [`ConvertError`] if the device fails or a weight is not finite.
     pub fn new(spec: ModelSpec, model: HybridLm) -> Result<Self, ConvertError> {
         let mut sums = format!("{spec:?}").into_bytes();
-        for Parameter { name, read, .. } in parameters(&model) {
+        for Parameter { earlier_name, read, .. } in parameters(&model) {
             let data = read().map_err(TrainError::from)?;
             if data.iter::<f32>().any(|number| !number.is_finite()) {
                 return Err(ConvertError::NotFinite { what: "weight" });
             }
-            sums.extend_from_slice(earlier_name(&name).as_bytes());
+            sums.extend_from_slice(earlier_name.as_bytes());
             sums.extend_from_slice(&digest(data.as_bytes()).to_le_bytes());
         }
         Ok(Self { spec, model, fingerprint: format!("{:032x}", digest(&sums)) })

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_running_value_below_the_bar_stops() {
+    fn only_a_running_value_below_the_threshold_stops() {
         let threshold = Threshold::new([(6, 0.5), (3, 0.2)]);
         assert_eq!([2, 3, 5, 6, 99].map(|step| threshold.at(step)), [None, Some(0.2), Some(0.2), Some(0.5), Some(0.5)]);
         let tell = |points: &[(usize, Option<f64>)]| {

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_stops_between_repetitions_and_not_at_the_end() {
+    fn a_threshold_stops_between_repetitions_and_not_at_the_end() {
         let repeated = Repeated::new(noisy(), 4).unwrap();
         let under = |bar: Threshold| {
             let context = Context::default().threshold(bar);

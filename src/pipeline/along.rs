@@ -54,7 +54,7 @@ mod tests {
     };
 
     #[test]
-    fn a_aggregated_architecture_that_the_searcher_repeats_counts_as_its_own_trial() {
+    fn an_aggregated_architecture_that_the_searcher_repeats_counts_as_its_own_trial() {
         let space = SearchSpace::uniform([Symbol::ATTENTION, Symbol::SWIGLU], 2).unwrap();
         let goal = Goal::default().and(Objective::minimize(Measure::cost("cache"))).unwrap();
         let cache = |architecture: &Architecture| architecture.count(Symbol::ATTENTION) as f64;

@@ -117,7 +117,7 @@ impl<E, S, A, X> Pipeline<E, S, A, X> {
         Pipeline { primitives, evaluator, searcher, aggregator, extrapolator, options }
     }
 
-    /// Sets the aggregator, which merges the trials into one architecture.
+    /// Sets the aggregator, which turns the trials into one architecture.
     #[must_use]
     pub fn aggregator<T: Aggregator>(self, aggregator: T) -> Pipeline<E, S, T, X> {
         let Self { primitives, evaluator, searcher, extrapolator, options, .. } = self;

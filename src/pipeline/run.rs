@@ -232,13 +232,13 @@ impl<S: Searcher> Run<S> {
     }
 
     /// Evaluates the aggregated architecture if it has not been tried. Without time left, this is skipped: a resumed
-    /// search may still add trials, and merges then.
+    /// search may still add trials, and aggregates then.
     fn evaluate_aggregated(&mut self, aggregator: &impl Aggregator) -> Result<(), PipelineError> {
         if !self.in_time() {
             return Ok(());
         }
         let study = self.session.study();
-        // If merging fails here, the caller gets the error when it merges.
+        // If this fails, the caller gets the error when it aggregates.
         let aggregated = within_bounds(&study.searched())
             .ok()
             .and_then(|within| Some(allowed(&within, aggregator.aggregate(&within).ok()?)));

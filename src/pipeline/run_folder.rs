@@ -52,7 +52,7 @@ pub struct Summary {
     pub architecture: Architecture,
     /// The same, as one letter per layer.
     pub layers: String,
-    /// The fingerprint of the aggregator that aggregated it.
+    /// The fingerprint of its aggregator.
     pub aggregator: String,
     /// The fingerprint of the extrapolator that scaled it; absent in files of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -236,14 +236,14 @@ impl<S: Searcher> Session<S> {
             if barred && self.missing(self.hidden(id)).any(|id| !self.queue.contains(&id)) {
                 return Ok(Ask::Wait);
             }
-            let trial = self.with_bar(id)?;
+            let trial = self.with_race(id)?;
             self.queue.pop_front();
             return Ok(Ask::Trial(trial));
         }
         match self.propose()? {
             Proposal::Evaluate(architecture) => {
                 let id = self.submit(architecture, Origin::Searcher)?;
-                Ok(Ask::Trial(self.with_bar(id)?))
+                Ok(Ask::Trial(self.with_race(id)?))
             }
             Proposal::Wait if self.study.pending().next().is_none() => Err(PipelineError::Stuck),
             Proposal::Wait => Ok(Ask::Wait),
@@ -413,8 +413,8 @@ impl<S: Searcher> Session<S> {
         self.study.pending().map(|trial| trial.id).filter(move |&id| with_lag && id < hidden)
     }
 
-    /// Returns the trial with its threshold.
-    fn with_bar(&self, id: TrialId) -> Result<Trial, PipelineError> {
+    /// Returns the trial with its threshold and its race.
+    fn with_race(&self, id: TrialId) -> Result<Trial, PipelineError> {
         let mut trial = self.study.trial(id)?.clone();
         let racing = self.racing.filter(|_| trial.origin == Origin::Searcher);
         if self.stopping.is_none() && racing.is_none() {

@@ -1,4 +1,4 @@
-//! Remarks on a aggregated architecture.
+//! Remarks on an aggregated architecture.
 
 use crate::{
     space::Architecture,
@@ -24,8 +24,8 @@ pub(crate) fn verdict(study: &Study, aggregated: &Architecture) -> Option<String
     if seen.report.excess(study.goal()) > 0.0 {
         let goal = study.goal();
         return Some(format!(
-            "the aggregated architecture {aggregated} is beyond the bounds of the goal ({goal}), unlike the best trial, \
-             {best_text}"
+            "the aggregated architecture {aggregated} is beyond the bounds of the goal ({goal}), unlike the best \
+             trial, {best_text}"
         ));
     }
     if seen.trial.architecture == *best_text {

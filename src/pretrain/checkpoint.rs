@@ -124,11 +124,11 @@ pub(super) fn load<N: Network>(
     let model = weights::load(model, &path.join(MODEL))?;
     let mut tensors = weights::read(&path.join(OPTIMIZER))?;
     let mut optimizer = config.init();
-    for Parameter { name, id, shape, .. } in weights::parameters(&model) {
+    for Parameter { name, earlier_name, id, shape, .. } in weights::parameters(&model) {
         let count = shape.iter().product();
-        let Some(steps) = weights::take(&mut state.optimizer_steps, &name) else { continue };
+        let Some(steps) = weights::take(&mut state.optimizer_steps, &name, &earlier_name) else { continue };
         let mut mean = |suffix: &str| {
-            let data = weights::take(&mut tensors, &format!("{name}{suffix}"));
+            let data = weights::take(&mut tensors, &format!("{name}{suffix}"), &format!("{earlier_name}{suffix}"));
             let data = data.filter(|data| (data.shape().to_vec(), data.dtype()) == (vec![count], DType::F32));
             data.ok_or_else(|| damaged(format!("{OPTIMIZER} has no {name}{suffix} of {count} numbers")))
         };

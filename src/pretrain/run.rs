@@ -23,7 +23,6 @@ use crate::{
     model::{HybridLm, ModelSpec},
     primitive::{PrimitiveId, Primitives, Symbol},
     train::{Outcome, Step, StepReport, TokenBatch, TrainError, Trainer, check_device},
-    weights::earlier_name,
 };
 
 /// Pre-trains one model on one corpus in one folder. If the run was stopped, running it again resumes it.
@@ -115,7 +114,8 @@ impl Pretrainer {
     /// losses are then divergences from the teacher. The validation does not change.
     #[must_use]
     pub(crate) fn distil(mut self, distil: Distil) -> Self {
-        let trained: Vec<String> = distil.trained.iter().map(|path| earlier_name(path)).collect();
+        // The name of version 0.2, so that runs of that version resume.
+        let trained: Vec<String> = distil.trained.iter().map(|path| path.replacen("backbone", "trunk", 1)).collect();
         self.setup.distillation = Some(format!("{}, trained {trained:?}", distil.fingerprint));
         self.distil = Some(distil);
         self

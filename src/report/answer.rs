@@ -103,7 +103,7 @@ impl Page<'_> {
         let heads = ["aggregated by", "architecture", &goal.score, "difference to the best"];
         let table = shell::table("aggregators", &heads, &rows, SHOWN);
         format!(
-            "<h3>Other ways to merge the same trials</h3>\n<p class=\"soft\">N_c is the vote of the best cluster in which \
+            "<h3>Other ways to aggregate the same trials</h3>\n<p class=\"soft\">N_c is the vote of the best cluster in which \
              each layer is decided given the c layers before it; N_full, given all of them.</p>\n{table}"
         )
     }
@@ -118,7 +118,7 @@ mod tests {
         search::{GpBo, Searcher},
     };
 
-    /// The best trial is AAAM, and N_0 merges to AAMM.
+    /// The best trial is AAAM, and N_0 gives AAMM.
     fn disagreeing() -> crate::study::Study {
         study(&[0.2, 0.9, 0.89, 0.89, 0.1, 0.15, 0.3, 0.4].map(Some))
     }

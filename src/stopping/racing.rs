@@ -139,7 +139,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_bar_is_the_foot_of_the_best_cluster() {
+    fn the_threshold_is_the_foot_of_the_best_cluster() {
         let study = study(Goal::default(), &SEEN);
         let threshold = |trials, text: &str| {
             Racing::default().after_trials(trials).race(&study, &text.parse().unwrap()).threshold()
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn goals_of_every_kind_have_a_fitting_bar() {
+    fn goals_of_every_kind_have_a_fitting_threshold() {
         let worse = study(Goal::minimize("loss"), &SEEN);
         let race = Racing::default().after_trials(1).race(&worse, &"AMM".parse().unwrap());
         assert_eq!((race.score(), race.threshold()), ("loss", Some(0.1)));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn trials_beyond_the_bounds_set_no_bar() {
+    fn trials_beyond_the_bounds_set_no_threshold() {
         let bounded = Goal::default().at_most(Measure::score("accuracy"), 0.6).unwrap();
         let study = study(bounded, &SEEN);
         let threshold =

@@ -13,7 +13,7 @@ pub struct Race {
     score: String,
     direction: Direction,
     /// The threshold, oriented so that larger is better. Without a threshold, no race is lost.
-    #[serde(default, skip_serializing_if = "Option::is_none", alias = "bar")]
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "bar")]
     threshold: Option<f64>,
     /// The number of standard errors below the threshold at which the race is lost.
     errors: f64,
@@ -33,8 +33,8 @@ pub struct Raced {
 impl Race {
     /// Creates a race. It is lost if the score of `goal` is worse than `threshold` by more than `errors` standard
     /// errors, after at least `least` repetitions of everything (at least 2, because one repetition has no standard
-    /// error).
-    /// `threshold` is oriented so that larger is better. Without a finite threshold, every trial runs to its end.
+    /// error). `threshold` is oriented so that larger is better. Without a finite threshold, every trial runs to its
+    /// end.
     pub fn new(goal: &Goal, threshold: Option<f64>, errors: f64, least: usize) -> Self {
         let Goal { score, direction, .. } = goal;
         let threshold = threshold.filter(|threshold| threshold.is_finite());
@@ -93,7 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_that_is_no_number_stops_nothing() {
+    fn drivers_and_workers_of_version_0_2_understand_each_other() {
+        // Workers check the version of the driver alone, so a field with another name would be left out in silence.
+        let text = r#"{"score":"accuracy","direction":"maximize","bar":0.7,"errors":2.0,"least":4}"#;
+        let race = Race::new(&Goal::default(), Some(0.7), 2.0, 4);
+        assert_eq!(serde_json::from_str::<Race>(text).unwrap(), race);
+        assert_eq!(serde_json::to_string(&race).unwrap(), text);
+    }
+
+    #[test]
+    fn a_threshold_that_is_no_number_stops_nothing() {
         for threshold in [None, Some(f64::NAN), Some(f64::INFINITY)] {
             let race = Race::new(&Goal::default(), threshold, f64::NAN, 0);
             assert!(race.threshold().is_none() && !race.is_lost(-9.0, Some(0.0), 99));

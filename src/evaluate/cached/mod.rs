@@ -152,7 +152,7 @@ impl<E: Evaluator> Evaluator for Cached<E> {
         if context.cancelled() {
             return Err(EvalError::Cancelled);
         }
-        // What a race cut short is not the whole measurement, and depends on the bar.
+        // What a race cut short is not the whole measurement, and depends on the threshold.
         let seed = trial.race.as_ref().map_or(trial.seed, |race| trial.seed.derive(&race.fingerprint(), 0));
         let key = (trial.architecture.clone(), seed);
         if let Some(report) = self.recall(&key, context)? {

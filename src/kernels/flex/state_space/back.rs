@@ -28,7 +28,7 @@ pub(super) struct Back {
     /// `[L, K P]`.
     scratch: [Vec<f32>; 2],
     pub(super) dxbc: Vec<f32>,
-    /// The gradient of `dt`, and then of `dt`.
+    /// The gradient of the softplus of `dt`, and then of `dt`.
     pub(super) dstep: Vec<f32>,
     pub(super) da_log: Vec<f64>,
     pub(super) dskip: Vec<f64>,

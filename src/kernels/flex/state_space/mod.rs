@@ -29,7 +29,7 @@ pub struct StateSpaceScan {
     pub sizes: StateSpace,
 }
 
-/// For all tokens and heads, `[B, S, H]`: `dt`, its derivative with respect to `dt`, and `a`.
+/// For all tokens and heads, `[B, S, H]`: the softplus of `dt + dt_bias`, its derivative, and `a`.
 struct Steps {
     dt: Vec<f32>,
     slope: Vec<f32>,
