@@ -13,6 +13,7 @@ mod layers;
 #[cfg(feature = "wgpu")]
 mod launches;
 mod moves;
+mod search;
 mod training;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
