@@ -12,6 +12,7 @@ mod failures;
 mod layers;
 #[cfg(feature = "wgpu")]
 mod launches;
+mod memory;
 mod moves;
 mod search;
 mod training;
