@@ -184,6 +184,15 @@ pub(crate) fn guarded<T>(accelerator: bool, compute: impl FnOnce() -> T) -> Resu
     catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| text::of_panic(&*panic))
 }
 
+/// Gives an accelerator back the memory that Burn keeps for later tensors. Waits for the device. Does nothing on a
+/// processor. On a device that fails nothing can be done: whoever computes on it next is told.
+pub(crate) fn release_memory(device: &Device) {
+    if is_accelerator(device) {
+        // Tensors that were dropped are in use until the work so far is done.
+        let _ = guarded(true, || device.sync().map(|()| device.memory_cleanup()));
+    }
+}
+
 #[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
 fn numbered(kind: &str, device_type: burn::tensor::DeviceType) -> Vec<NamedDevice> {
     let devices = Device::enumerate(device_type).into_vec().into_iter().enumerate();
@@ -258,6 +267,22 @@ mod tests {
         assert!(error.contains("a:0") && error.contains("no queue for compute"), "{error}");
         assert!(matches!(first_answering(Vec::new(), &second), Err(DeviceError::NoBackend)));
         assert_eq!(answer(&Device::flex()), Ok(()));
+    }
+
+    /// A device may be lost while a panic already unwinds the stack.
+    #[test]
+    fn a_panic_of_an_accelerator_is_caught_within_another() {
+        struct Lost;
+        impl Drop for Lost {
+            fn drop(&mut self) {
+                assert_eq!(guarded(true, || panic!("lost as well")), Err::<(), _>("lost as well".into()));
+            }
+        }
+        let outcome = guarded(true, || {
+            let _lost = Lost;
+            panic!("lost first");
+        });
+        assert_eq!(outcome, Err::<(), _>("lost first".into()));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The calibration from outside, as its user runs it, with trainings of four steps.
-#![cfg(feature = "flex")]
+#![cfg(all(feature = "flex", feature = "tokenizers"))]
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
 //! The examples from outside: absurd flags, closed pipes, letters, counts.
-#![cfg(feature = "flex")]
+#![cfg(all(feature = "flex", feature = "tokenizers"))]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

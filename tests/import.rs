@@ -1,5 +1,5 @@
 //! Text to tokens and back.
-#![cfg(feature = "flex")]
+#![cfg(all(feature = "flex", feature = "tokenizers"))]
 
 use std::{
     fs,

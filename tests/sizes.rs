@@ -1,6 +1,6 @@
 //! Absurd sizes in every file that is read, and in every value that is built: a typed error, and nothing of that size
 //! allocated.
-#![cfg(feature = "flex")]
+#![cfg(all(feature = "flex", feature = "tokenizers"))]
 
 use std::{fs, path::Path, sync::Mutex};
 

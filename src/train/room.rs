@@ -15,8 +15,8 @@ static USED: Mutex<Vec<(Device, u128)>> = Mutex::new(Vec::new());
 /// Told when a training leaves.
 static LEFT: Condvar = Condvar::new();
 
-/// The account of the memory that a training needs on a device, closed when this is dropped. Burn keeps freed memory
-/// for the thread that used it, so the device may have less than this account says.
+/// The account of the memory that a training needs on a device. When this is dropped, the device gets back what Burn
+/// keeps of it, and then the account is closed. The tensors of the training must have been dropped before.
 #[derive(Debug)]
 pub(crate) struct Room {
     device: Device,
@@ -57,6 +57,8 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
+        // Before the next training begins. Burn keeps freed memory for the thread that used it.
+        device::release_memory(&self.device);
         let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, total)) = used.iter_mut().find(|(other, _)| *other == self.device) {
             *total = total.saturating_sub(self.bytes);

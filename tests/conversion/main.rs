@@ -2,6 +2,7 @@
 #![cfg(feature = "flex")]
 
 mod damaged;
+#[cfg(feature = "tokenizers")]
 mod gguf;
 mod healing;
 #[cfg(target_os = "linux")]

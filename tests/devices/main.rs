@@ -12,7 +12,9 @@ mod failures;
 mod layers;
 #[cfg(feature = "wgpu")]
 mod launches;
+mod memory;
 mod moves;
+mod search;
 mod training;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
