@@ -66,7 +66,7 @@ impl CorpusEvaluator {
             primitives: primitives.clone(),
             training,
             validation,
-            device: device.clone(),
+            device: device.clone().without_autodiff(),
         })
     }
 

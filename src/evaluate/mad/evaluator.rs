@@ -107,7 +107,7 @@ impl Mad {
     }
 
     fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {
-        Self { protocol, primitives: primitives.clone(), device: device.clone() }
+        Self { protocol, primitives: primitives.clone(), device: device.clone().without_autodiff() }
     }
 
     /// Grows every candidate by [`Cycle`] to the size of `blocks` blocks of attention and SwiGLU at the widths of the
