@@ -522,6 +522,12 @@ fn sequences_grow_in_stages() {
         let lengths: Vec<_> = study.trials().iter().map(|trial| trial.architecture.len()).collect();
         assert_eq!(lengths[..6], [1, 1, 2, 2, 3, 3], "{side}");
     }
+    // By default, 15 trials of 4 layers.
+    let stages = ["--run", "default", "--searcher", "end-layer", "--layers", "5", "--trials", "16"];
+    succeed(&mut search(folder.path(), &stages));
+    let (_, study) = journal::read(folder.path().join("default/journal.jsonl")).unwrap();
+    let lengths: Vec<_> = study.trials().iter().map(|trial| trial.architecture.len()).collect();
+    assert_eq!(lengths[..16], [[4; 15].as_slice(), &[5]].concat());
 }
 
 #[test]

@@ -72,12 +72,11 @@ impl SearcherArgs {
         let stage_layers = self.stage_layers.unwrap_or(STAGE_LAYERS);
         let stage_trials = self.stage_trials.unwrap_or(STAGE_TRIALS);
         let searcher = Incremental::new(GpBo::default(), side, stage_layers, stage_trials)?;
-        let stages = layers.div_ceil(stage_layers);
-        let earlier = (stages - 1).saturating_mul(stage_trials);
+        let earlier = layers.div_ceil(stage_layers) - 1;
+        let needed = earlier.saturating_mul(stage_trials);
         ensure!(
-            trials.is_none_or(|trials| trials > earlier),
-            "the {} stages before the last need up to {earlier} trials: raise --trials, or lower --stage-trials",
-            stages - 1
+            trials.is_none_or(|trials| trials > needed),
+            "the {earlier} stages before the last need up to {needed} trials: raise --trials, or lower --stage-trials"
         );
         Ok(searcher)
     }

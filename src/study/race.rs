@@ -67,7 +67,7 @@ impl Race {
 }
 
 impl Raced {
-    /// Merges the marks of several evaluations. `None` if one of them ran to its end.
+    /// Combines the marks of several evaluations. `None` if one of them ran to its end.
     pub(super) fn pooled(of: impl IntoIterator<Item = Option<Self>>) -> Option<Self> {
         let sum = |a: Self, b: Self| Self { done: a.done + b.done, planned: a.planned + b.planned };
         of.into_iter().collect::<Option<Vec<_>>>()?.into_iter().reduce(sum)
