@@ -2,16 +2,40 @@
 
 use burn::{nn, tensor::Tensor};
 
-/// Returns `x w + b`.
+/// Returns `x w + b`, or applies each of `R` equal maps to its part of the batch.
 ///
 /// # Shapes
-/// `x`: `[B, S, I]`, `weight`: `[I, O]`, `bias`: `[O]`, to `[B, S, O]`.
+/// `x`: `[B, S, I]`, `weight`: `[I, O]`, `bias`: `[O]`, to `[B, S, O]`. The weights of `R` maps are `[R I, O]` and their
+/// biases `[R O]`, one map after the other, and `R` divides `B`.
 pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if let Some(y) = kernel(&x, &weight, bias.as_ref(), false) {
         return y;
     }
-    burn::tensor::module::linear(x, weight, bias)
+    composed(x, weight, bias)
+}
+
+fn composed(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    let [batch, seq, inputs] = x.dims();
+    let [rows, outputs] = weight.dims();
+    let maps = parts(rows, inputs, batch);
+    if maps == 1 {
+        return burn::tensor::module::linear(x, weight, bias);
+    }
+    let x = x.reshape([maps, batch / maps * seq, inputs]);
+    let y = x.matmul(weight.reshape([maps, inputs, outputs]));
+    let y = match bias {
+        Some(bias) => y + bias.reshape([maps, 1, outputs]),
+        None => y,
+    };
+    y.reshape([batch, seq, outputs])
+}
+
+/// Returns how many equal layers a parameter holds whose first axis has `rows` elements, where that of one layer has
+/// `row`: 1 if these sizes do not fit each other or the batch.
+pub(super) fn parts(rows: usize, row: usize, batch: usize) -> usize {
+    let parts = rows.checked_div(row).unwrap_or(1);
+    if parts * row == rows && parts > 0 && batch.is_multiple_of(parts) { parts } else { 1 }
 }
 
 /// Returns `x w^T`, for example for a head that shares the embedding's weights. The weight is read in place;
@@ -42,7 +66,8 @@ fn kernel(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>, transpose
     let [batch, seq, inputs] = x.dims();
     let [first, second] = weight.dims();
     let (rows, outputs) = if transposed { (second, first) } else { (first, second) };
-    let fits = rows == inputs && bias.is_none_or(|bias| bias.dims() == [outputs]);
+    let maps = if transposed { 1 } else { parts(rows, inputs, batch) };
+    let fits = rows == maps * inputs && bias.is_none_or(|bias| bias.dims() == [maps * outputs]);
     if !fits || batch * seq * inputs * outputs == 0 {
         return None;
     }

@@ -2,13 +2,15 @@
 
 use burn::tensor::{DType, Tensor, module::linear};
 
+use super::linear::parts;
 use crate::device;
 
 /// Returns `x / sqrt(mean(x^2) + epsilon) * gamma` over the channels (Zhang and Sennrich 2019, arXiv 1910.07467). The
 /// mean square is computed in single precision, regardless of the precision of `x`.
 ///
 /// # Shapes
-/// `x`: `[B, S, D]`, `gamma`: `[D]`, to `[B, S, D]`.
+/// `x`: `[B, S, D]`, `gamma`: `[D]`, to `[B, S, D]`. The scales of `R` norms are `[R D]`, one norm after the other; each
+/// norm is applied to its part of the batch, and `R` divides `B`.
 pub fn rms_norm(x: Tensor<3>, gamma: Tensor<1>, epsilon: f64) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if let Some(y) = kernel(&x, &gamma, epsilon) {
@@ -22,10 +24,12 @@ fn kernel(x: &Tensor<3>, gamma: &Tensor<1>, epsilon: f64) -> Option<Tensor<3>> {
     use super::flex::{RmsNorm, apply, input};
 
     let shape = x.dims();
-    if gamma.dims() != [shape[2]] || shape.contains(&0) {
+    let [batch, _, width] = shape;
+    let [scales] = gamma.dims();
+    if scales != parts(scales, width, batch) * width || shape.contains(&0) {
         return None;
     }
-    Some(apply(RmsNorm { epsilon: epsilon as f32 }, [input(x)?, input(gamma)?], shape))
+    Some(apply(RmsNorm { width, epsilon: epsilon as f32 }, [input(x)?, input(gamma)?], shape))
 }
 
 fn composed(x: Tensor<3>, gamma: Tensor<1>, epsilon: f64) -> Tensor<3> {
@@ -36,7 +40,10 @@ fn composed(x: Tensor<3>, gamma: Tensor<1>, epsilon: f64) -> Tensor<3> {
 /// Takes the mean by a product with a vector of `1/D`, or as a mean, which accelerators compute with the rest in one
 /// launch.
 fn composed_by(in_a_product: bool, x: Tensor<3>, gamma: Tensor<1>, epsilon: f64) -> Tensor<3> {
-    let [_, _, width] = x.dims();
+    let shape = x.dims();
+    let [batch, seq, width] = shape;
+    let [scales] = gamma.dims();
+    let norms = parts(scales, width, batch);
     let wide = x.clone().cast(DType::F32);
     // `mean(x^2)` with one factor held constant has half the derivative; `2m - constant(m)` has the full one. Together
     // with the product with 1/D in place of a sum, this saves four passes over x in the backward pass.
@@ -48,7 +55,12 @@ fn composed_by(in_a_product: bool, x: Tensor<3>, gamma: Tensor<1>, epsilon: f64)
         square.mean_dim(2)
     };
     let mean_square = half.clone() * 2.0 - half.inner();
-    x.clone() * (mean_square + epsilon).sqrt().recip().cast(x.dtype()) * gamma.unsqueeze()
+    let normed = x.clone() * (mean_square + epsilon).sqrt().recip().cast(x.dtype());
+    if norms == 1 {
+        return normed * gamma.unsqueeze();
+    }
+    let scaled = normed.reshape([norms, batch / norms * seq, width]) * gamma.reshape([norms, 1, width]);
+    scaled.reshape(shape)
 }
 
 #[cfg(all(test, feature = "flex"))]

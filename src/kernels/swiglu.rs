@@ -3,11 +3,15 @@
 use burn::tensor::{Tensor, activation::sigmoid};
 
 use super::linear;
+#[cfg(feature = "flex")]
+use super::linear::parts;
 
 /// Returns `(silu(x g) * (x u)) d` (Shazeer 2020, arXiv 2002.05202, equation 6).
 ///
 /// # Shapes
-/// `x`: `[B, S, D]`, `gate` and `up`: `[D, F]`, `down`: `[F, D]`, to `[B, S, D]`.
+/// `x`: `[B, S, D]`, `gate` and `up`: `[D, F]`, `down`: `[F, D]`, to `[B, S, D]`. The weights of `R` layers are
+/// `[R D, F]` and `[R F, D]`, one layer after the other; each layer is applied to its part of the batch, and `R` divides
+/// `B`.
 pub fn swiglu(x: Tensor<3>, gate: Tensor<2>, up: Tensor<2>, down: Tensor<2>) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if let Some(y) = kernel(&x, &gate, &up, &down) {
@@ -23,7 +27,9 @@ fn kernel(x: &Tensor<3>, gate: &Tensor<2>, up: &Tensor<2>, down: &Tensor<2>) -> 
     let shape = x.dims();
     let [_, inner] = gate.dims();
     let [batch, seq, width] = shape;
-    let fits = [gate.dims(), up.dims(), down.dims()] == [[width, inner], [width, inner], [inner, width]];
+    let layers = parts(gate.dims()[0], width, batch);
+    let into = [layers * width, inner];
+    let fits = [gate.dims(), up.dims(), down.dims()] == [into, into, [layers * inner, width]];
     if !fits || batch * seq * width * inner == 0 {
         return None;
     }

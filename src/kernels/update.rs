@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
+#[cfg(feature = "flex")]
+use burn::tensor::TensorData;
 
 #[cfg(feature = "flex")]
 use super::flex::{self, Values, plain};
@@ -52,13 +54,22 @@ pub(crate) fn adamw(
     (weights * decay - update * rate, [first, second])
 }
 
-/// Returns the sum of the squares of all elements (one element), without a graph.
-pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+/// Returns the sums of the squares of `R` equal parts of the elements, without a graph. `R` (`parts`) divides the
+/// number of elements.
+///
+/// # Shapes
+/// To `[R]`.
+pub(crate) fn sum_of_squares<const D: usize>(x: Tensor<D>, parts: usize) -> Tensor<1> {
     #[cfg(feature = "flex")]
     if let Some(values) = plain(&x) {
-        return Tensor::from_data([flex::sum_of_squares(&Values::new(values))], &x.device());
+        let values = Values::new(values);
+        let mut sums = vec![0.0; parts];
+        let squared = values.chunks_exact((values.len() / parts).max(1)).zip(&mut sums);
+        squared.for_each(|(part, sum)| *sum = flex::sum_of_squares(part));
+        return Tensor::from_data(TensorData::new(sums, [parts]), &x.device());
     }
-    x.square().sum()
+    let count = x.shape().num_elements();
+    x.square().reshape([parts, count / parts]).sum_dim(1).reshape([parts])
 }
 
 /// Up to this number of elements, an accelerator sums all in one row.
@@ -66,50 +77,61 @@ const ROW: usize = 1 << 16;
 /// The largest number of rows, a power of two.
 const ROWS: usize = 1 << 10;
 
-/// Returns the sum of the squares of all elements of all tensors (one element), or `None` if there are no tensors. For
-/// accelerators: tensors of equal length are squared and added in one launch, and then summed in one row or two steps.
+/// Returns the sums of the squares of `R` equal parts of the elements of all tensors, or `None` if there are no tensors.
+/// For accelerators: tensors of equal length are squared and added in one launch, and then summed in one row per part or
+/// in two steps.
 ///
 /// # Shapes
-/// `[N]` for each tensor, with its own `N`.
-pub(crate) fn sum_of_squares_together(tensors: Vec<Tensor<1>>) -> Option<Tensor<1>> {
+/// `[N]` for each tensor, with its own `N`, of which `R` (`parts`) is a divisor, to `[R]`.
+pub(crate) fn sum_of_squares_together(tensors: Vec<Tensor<1>>, parts: usize) -> Option<Tensor<1>> {
     let mut by_length: BTreeMap<usize, Vec<Tensor<1>>> = BTreeMap::new();
     for tensor in tensors {
         by_length.entry(tensor.shape().num_elements()).or_default().push(tensor);
     }
-    by_length.into_values().filter_map(sum_in_rows).reduce(|a, b| a + b)
+    by_length.into_values().filter_map(|tensors| sum_in_rows(tensors, parts)).reduce(|a, b| a + b)
 }
 
-/// Adds the squares of tensors of equal length, sums rows of them, and then the sums of the rows if there are several.
-fn sum_in_rows(tensors: Vec<Tensor<1>>) -> Option<Tensor<1>> {
-    let count = tensors.first()?.shape().num_elements();
+/// Adds the squares of tensors of equal length, sums rows of them, and then the sums of the rows of a part if there are
+/// several.
+fn sum_in_rows(tensors: Vec<Tensor<1>>, parts: usize) -> Option<Tensor<1>> {
+    let count = tensors.first()?.shape().num_elements() / parts;
     // The largest power of two that divides the count.
     let rows = if count <= ROW { 1 } else { 1 << count.trailing_zeros().min(ROWS.ilog2()) };
     // All in one shape before the first square: accelerators do not join launches of different shapes.
-    let tensors: Vec<Tensor<2>> = tensors.into_iter().map(|x| x.reshape([rows, count / rows])).collect();
+    let tensors: Vec<Tensor<2>> = tensors.into_iter().map(|x| x.reshape([parts * rows, count / rows])).collect();
     let sums = tensors.into_iter().map(|x| x.square()).reduce(|a, b| a + b)?.sum_dim(1);
-    let all = if rows == 1 { sums } else { sums.reshape([1, rows]).sum_dim(1) };
-    Some(all.reshape([1]))
+    let all = if rows == 1 { sums } else { sums.reshape([parts, rows]).sum_dim(1) };
+    Some(all.reshape([parts]))
 }
 
-/// Multiplies `x` by the one element of `factor`, outside autodiff.
-pub(crate) fn scale<const D: usize>(x: Tensor<D>, factor: &Tensor<1>) -> Tensor<D> {
+/// Multiplies each of `R` equal parts of the elements of `x` by its element of `factors`, outside autodiff.
+///
+/// # Shapes
+/// `factors`: `[R]`. `R` divides the number of elements of `x`.
+pub(crate) fn scale<const D: usize>(x: Tensor<D>, factors: &Tensor<1>) -> Tensor<D> {
+    let [parts] = factors.dims();
+    let shape = x.dims();
+    let count: usize = shape.iter().product();
     #[cfg(feature = "flex")]
-    if let (Some(values), Some(factor)) = (plain(&x), plain(factor))
-        && let [factor] = Values::new(factor)[..]
-    {
+    if let (Some(values), Some(factors)) = (plain(&x), plain(factors)) {
         drop(x);
         let mut values = Values::new(values);
-        if factor != 1.0 {
-            values.slice_mut().iter_mut().for_each(|x| *x *= factor);
+        let factors = Values::new(factors);
+        let scaled = values.slice_mut().chunks_exact_mut((count / parts).max(1)).zip(factors.iter());
+        for (part, &factor) in scaled.filter(|(_, factor)| **factor != 1.0) {
+            part.iter_mut().for_each(|x| *x *= factor);
         }
         return values.into_tensor();
     }
-    x * factor.clone().reshape([1; D])
+    if parts == 1 {
+        return x * factors.clone().reshape([1; D]);
+    }
+    (x.reshape([parts, count / parts]) * factors.clone().reshape([parts, 1])).reshape(shape)
 }
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::Device;
 
     use super::*;
 
@@ -155,17 +177,24 @@ mod tests {
     fn squares_are_summed_and_tensors_scaled_in_any_layout() {
         let device = Device::flex();
         let x = Tensor::<2>::from_data([[1f32, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
-        assert_eq!(sum_of_squares(x.clone().transpose()).into_scalar::<f32>(), 91.0);
+        assert_eq!(sum_of_squares(x.clone().transpose(), 1).into_scalar::<f32>(), 91.0);
+        let host = |x: Tensor<1>| x.into_data().try_into_vec::<f32>().unwrap();
+        assert_eq!(host(sum_of_squares(x.clone(), 2)), [14.0, 77.0]);
         for shape in [[3, 5], [300, 256], [1 << 9, 1 << 9], [257, 257]] {
             let [rows, columns] = shape;
             let count = rows * columns;
             // Two of one length, one of another.
             let lengths = [count, 3, count];
             let ones = lengths.map(|length| Tensor::<1>::ones([length], &device)).to_vec();
-            let sum = sum_of_squares_together(ones).unwrap().into_scalar::<f32>();
+            let sum = sum_of_squares_together(ones, 1).unwrap().into_scalar::<f32>();
             assert_eq!(sum, lengths.iter().sum::<usize>() as f32);
+            // Each of `rows` parts of two tensors.
+            let parts = [Tensor::<1>::ones([count], &device), Tensor::ones([count], &device)].to_vec();
+            assert_eq!(host(sum_of_squares_together(parts, rows).unwrap()), vec![2.0 * columns as f32; rows]);
         }
-        assert!(sum_of_squares_together(Vec::new()).is_none());
+        assert!(sum_of_squares_together(Vec::new(), 1).is_none());
+        let parts = scale(x.clone(), &Tensor::from_data([2f32, 1.0], &device));
+        assert_eq!(parts.into_data().try_into_vec::<f32>().unwrap(), [2.0, 4.0, 6.0, 4.0, 5.0, 6.0]);
         let half = scale(x.clone().transpose(), &Tensor::from_data([0.5f32], &device));
         assert_eq!(half.into_data().try_into_vec::<f32>().unwrap(), [0.5, 2.0, 1.0, 2.5, 1.5, 3.0]);
         assert_eq!(x.into_data().try_into_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);

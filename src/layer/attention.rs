@@ -66,6 +66,10 @@ impl Mixer for AttentionLayer {
         let mixed = memory.advance(KeyValues::default, |past| self.mix.extend(query, key, value, past));
         project(mixed, &self.output)
     }
+
+    fn can_ensemble(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]

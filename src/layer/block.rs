@@ -60,6 +60,17 @@ pub trait Mixer: Module + Sync + 'static {
         memory.replay(x, |x| self.forward(x))
     }
 
+    /// Returns whether the layer can compute the members of an ensemble at once: several equal layers, each with its own
+    /// part of the batch. The default is `false`.
+    ///
+    /// If it returns `true`, `forward` must also accept parameters that hold those of `R` equal layers one after the
+    /// other along their first axis, with `x` of `[R B, S, D]`. Layers without operations between sequences, whose
+    /// parameters are used by [`project`](crate::kernels::project), [`linear`](crate::kernels::linear),
+    /// [`swiglu`](crate::kernels::swiglu) or [`rms_norm`](crate::kernels::rms_norm) only, do so.
+    fn can_ensemble(&self) -> bool {
+        false
+    }
+
     /// Returns an auxiliary loss (one element) that is added to the training loss, or `None` (the default).
     ///
     /// Layers that route tokens use it to balance the load of the experts.
@@ -104,6 +115,11 @@ impl Block {
         self.0.step(x, memory)
     }
 
+    /// Returns whether the layer can compute the members of an ensemble at once; see [`Mixer::can_ensemble`].
+    pub fn can_ensemble(&self) -> bool {
+        self.0.can_ensemble()
+    }
+
     /// Returns the auxiliary loss of the layer at input `x`; see [`Mixer::aux_loss`].
     pub fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
         self.0.aux_loss(x)
@@ -125,6 +141,7 @@ impl Block {
 trait DynMixer: Send + Sync + Debug {
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
     fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3>;
+    fn can_ensemble(&self) -> bool;
     fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>>;
     fn forward_with_aux_loss(&self, x: Tensor<3>) -> (Tensor<3>, Option<Tensor<1>>);
     fn visit(&self, visitor: &mut dyn DynVisitor);
@@ -145,6 +162,9 @@ impl<M: Mixer> DynMixer for M {
     }
     fn step(&self, x: Tensor<3>, memory: &mut LayerCache) -> Tensor<3> {
         Mixer::step(self, x, memory)
+    }
+    fn can_ensemble(&self) -> bool {
+        Mixer::can_ensemble(self)
     }
     fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
         Mixer::aux_loss(self, x)

@@ -31,4 +31,8 @@ impl Mixer for LinearLayer {
     fn step(&self, x: Tensor<3>, _memory: &mut LayerCache) -> Tensor<3> {
         self.forward(x)
     }
+
+    fn can_ensemble(&self) -> bool {
+        true
+    }
 }

@@ -59,4 +59,8 @@ impl Mixer for MlpLayer {
     fn step(&self, x: Tensor<3>, _memory: &mut LayerCache) -> Tensor<3> {
         self.forward(x)
     }
+
+    fn can_ensemble(&self) -> bool {
+        true
+    }
 }

@@ -39,4 +39,8 @@ impl Mixer for SwiGluLayer {
     fn step(&self, x: Tensor<3>, _memory: &mut LayerCache) -> Tensor<3> {
         self.forward(x)
     }
+
+    fn can_ensemble(&self) -> bool {
+        true
+    }
 }

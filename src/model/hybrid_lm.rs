@@ -49,6 +49,12 @@ impl HybridLm {
         Ok(Self { backbone, norm: RmsNorm::new(width, spec.dims.norm_eps, device), head })
     }
 
+    /// Returns whether several networks of this shape can be trained as one; see
+    /// [`Mixer::can_ensemble`](crate::layer::Mixer::can_ensemble).
+    pub(crate) fn can_ensemble(&self) -> bool {
+        self.head.is_some() && self.backbone.layers.iter().all(|layer| layer.mixer.can_ensemble())
+    }
+
     /// Returns the logits of the next token. `tokens`: `[B, S]` to `[B, S, V]`. Position `s` depends on tokens `0..=s`
     /// only.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {

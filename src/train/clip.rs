@@ -21,7 +21,7 @@ pub fn clip_global_norm<M: Module>(
     gradients: &mut GradientsParams,
     max_norm: Option<f64>,
 ) -> Option<Tensor<1>> {
-    let norm = global_norm(module, gradients)?;
+    let norm = global_norm(module, gradients, 1)?;
     if let Some(max_norm) = max_norm {
         let factor = clipping_factor(&norm, max_norm);
         module.visit(&mut Scale { gradients, factor });
@@ -29,17 +29,18 @@ pub fn clip_global_norm<M: Module>(
     Some(norm)
 }
 
-/// Returns the Euclidean norm of all gradients together (one element), or `None` if there are none.
-pub(super) fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Option<Tensor<1>> {
-    let mut squares = SquaredNorms { gradients, sums: Vec::new(), elsewhere: Vec::new() };
+/// Returns the Euclidean norm of all gradients together for each of `R` (`members`) networks whose parameters lie one
+/// after the other: `[R]`, or `None` if there are no gradients.
+pub(super) fn global_norm<M: Module>(module: &M, gradients: &GradientsParams, members: usize) -> Option<Tensor<1>> {
+    let mut squares = SquaredNorms { gradients, members, sums: Vec::new(), elsewhere: Vec::new() };
     module.visit(&mut squares);
     let SquaredNorms { mut sums, elsewhere, .. } = squares;
-    sums.extend(kernels::sum_of_squares_together(elsewhere));
-    let sum = if sums.len() > 1 { Tensor::cat(sums, 0).sum() } else { sums.pop()? };
-    Some(sum.sqrt())
+    sums.extend(kernels::sum_of_squares_together(elsewhere, members).map(|sum| sum.reshape([members, 1])));
+    let sum = if sums.len() > 1 { Tensor::cat(sums, 1).sum_dim(1) } else { sums.pop()? };
+    Some(sum.reshape([members]).sqrt())
 }
 
-/// Returns the factor by which gradients of this norm are clipped (one element).
+/// Returns the factors by which gradients of these norms are clipped, one per norm.
 pub(super) fn clipping_factor(norm: &Tensor<1>, max_norm: f64) -> Tensor<1> {
     (norm.clone() + EPSILON).recip().mul_scalar(max_norm).clamp_max(1.0)
 }
@@ -48,8 +49,9 @@ pub(super) fn clipping_factor(norm: &Tensor<1>, max_norm: f64) -> Tensor<1> {
 /// summed together.
 struct SquaredNorms<'a> {
     gradients: &'a GradientsParams,
-    /// One element each.
-    sums: Vec<Tensor<1>>,
+    members: usize,
+    /// One element per member: `[R, 1]` each.
+    sums: Vec<Tensor<2>>,
     /// Flattened.
     elsewhere: Vec<Tensor<1>>,
 }
@@ -60,7 +62,7 @@ impl ModuleVisitor for SquaredNorms<'_> {
         if device::is_accelerator(&gradient.device()) {
             self.elsewhere.push(gradient.flatten(0, D - 1));
         } else {
-            self.sums.push(kernels::sum_of_squares(gradient));
+            self.sums.push(kernels::sum_of_squares(gradient, self.members).reshape([self.members, 1]));
         }
     }
 }

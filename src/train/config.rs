@@ -68,6 +68,16 @@ fn every_step() -> usize {
 }
 
 impl TrainConfig {
+    /// Whether the losses are read after this number of steps.
+    pub(super) fn looks_at(&self, step: usize) -> bool {
+        self.evaluates_after(step) || step.is_multiple_of(self.log_every)
+    }
+
+    /// Whether the model is evaluated after this number of steps.
+    pub(super) fn evaluates_after(&self, step: usize) -> bool {
+        step.is_multiple_of(self.evaluate_every) || step == self.steps
+    }
+
     /// Checks every setting.
     ///
     /// # Errors

@@ -6,15 +6,29 @@ use burn::{
     tensor::{DType, Device, FloatDType, GradientCheckpointingStrategy, Tensor},
 };
 
-use super::{Precision, TokenBatch, TrainConfig, cross_entropy, divergence};
+use super::{Precision, TokenBatch, TrainConfig, cross_entropy, divergence, loss::cross_entropies};
 use crate::model::Network;
 
 /// The result of the forward and backward passes of a step.
 pub(super) struct Gradients {
     /// The gradients of the mean loss over all scored positions.
     pub gradients: GradientsParams,
-    /// The mean loss: one element, detached from the graph.
+    /// The mean loss, detached from the graph: one element, or one for each member of an ensemble.
     pub loss: Tensor<1>,
+}
+
+/// Returns the gradients of an ensemble of this number of `members` on one batch, in which each member has an equal
+/// part.
+pub(super) fn of_members<N: Network>(
+    model: &N,
+    members: usize,
+    config: &TrainConfig,
+    batch: &TokenBatch,
+    device: &Device,
+) -> Gradients {
+    let model = computing(model, config.precision);
+    let losses = cross_entropies(model.logits(batch.tokens(&inputs_on(device, config))), batch, members);
+    Gradients { gradients: differentiated(losses.clone().sum(), &model), loss: losses.inner() }
 }
 
 /// Returns the gradients of the batches, or `None` if there are none. Each round computes one batch per device. The
@@ -54,10 +68,7 @@ fn on_each<N: Network>(
         return Vec::new();
     };
     let compute = |model: &N, teacher: Option<&N>, batch, device: &Device| {
-        // The inputs must use the same checkpointing strategy as the parameters.
-        let device = device.clone().autodiff();
-        let device = if config.recompute { device.gradient_checkpointing() } else { device };
-        of_batch(&computing(model, config.precision), teacher, batch, &device)
+        of_batch(&computing(model, config.precision), teacher, batch, &inputs_on(device, config))
     };
     if others.is_empty() {
         return vec![compute(model, teacher, first, home)];
@@ -81,6 +92,12 @@ fn on_each<N: Network>(
     })
 }
 
+/// Returns the device for the inputs, which must use the same checkpointing strategy as the parameters.
+fn inputs_on(device: &Device, config: &TrainConfig) -> Device {
+    let device = device.clone().autodiff();
+    if config.recompute { device.gradient_checkpointing() } else { device }
+}
+
 /// Returns the gradients of the loss on one batch, in single precision. The loss is the cross-entropy to the targets or
 /// the divergence from the teacher, plus the network's auxiliary loss. The reported loss excludes the auxiliary loss.
 fn of_batch<N: Network>(model: &N, teacher: Option<&N>, batch: &TokenBatch, device: &Device) -> Gradients {
@@ -93,9 +110,14 @@ fn of_batch<N: Network>(model: &N, teacher: Option<&N>, batch: &TokenBatch, devi
         }
     };
     let sum = aux_loss.map_or(loss.clone(), |aux_loss| loss.clone() + aux_loss);
-    let mut gradients = GradientsParams::from_grads(sum.backward(), model);
+    Gradients { gradients: differentiated(sum, model), loss: loss.inner() }
+}
+
+/// Returns the gradients of `loss` in single precision.
+fn differentiated<N: Network>(loss: Tensor<1>, model: &N) -> GradientsParams {
+    let mut gradients = GradientsParams::from_grads(loss.backward(), model);
     model.visit(&mut Widen(&mut gradients));
-    Gradients { gradients, loss: loss.inner() }
+    gradients
 }
 
 /// Returns `sum + share * term`, on the device of `sum`.

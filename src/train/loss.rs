@@ -13,10 +13,19 @@ use crate::kernels;
 /// # Shapes
 /// `logits`: `[B, S, V]`, for a batch of `B` sequences of `S` tokens and a vocabulary of `V`.
 pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
+    cross_entropies(logits, batch, 1)
+}
+
+/// Like [`cross_entropy`], but separately for each of `R` (`parts`) equal parts of the batch.
+///
+/// # Shapes
+/// `logits`: `[B, S, V]`, to `[R]`.
+pub(super) fn cross_entropies(logits: Tensor<3>, batch: &TokenBatch, parts: usize) -> Tensor<1> {
     let [_, _, vocab] = logits.dims();
-    let logits = logits.reshape([batch.batch * batch.seq, vocab]).cast(DType::F32);
-    let (targets, weights) = scored_targets(batch);
-    kernels::cross_entropy(logits, targets, weights)
+    let rows = batch.batch * batch.seq;
+    let logits = logits.reshape([rows, vocab]).cast(DType::F32);
+    let (targets, weights) = batch.targets.chunks((rows / parts).max(1)).flat_map(scored_targets).unzip();
+    kernels::cross_entropy(logits, targets, weights, parts)
 }
 
 /// Returns the mean Kullback-Leibler divergence `KL(teacher || student)` of the next-token distributions, in nats, over
@@ -33,7 +42,8 @@ pub(crate) fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBat
     let [_, _, vocab] = logits.dims();
     let own = log_softmax(logits.reshape([rows, vocab]).cast(DType::F32), 1);
     let theirs = log_softmax(teacher.reshape([rows, vocab]).cast(DType::F32), 1);
-    let weights = TensorData::new(scored_targets(batch).1, [rows, 1]);
+    let weights: Vec<f32> = scored_targets(&batch.targets).map(|(_, weight)| weight).collect();
+    let weights = TensorData::new(weights, [rows, 1]);
     let weighted = theirs.clone().exp() * Tensor::from_data(weights, &theirs.device());
     let negative_entropy = (weighted.clone() * theirs).sum();
     negative_entropy - (weighted * own).sum()
@@ -44,16 +54,17 @@ pub(crate) fn divergence(logits: Tensor<3>, teacher: Tensor<3>, batch: &TokenBat
 pub(super) fn negative_log_likelihood(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
     let [_, _, vocab] = logits.dims();
     let logits = logits.reshape([batch.batch * batch.seq, vocab]).cast(DType::F32);
-    let (targets, _) = scored_targets(batch);
+    let targets: Vec<i32> = scored_targets(&batch.targets).map(|(target, _)| target).collect();
     let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [batch.batch * batch.seq, 1]), &logits.device());
     -log_softmax(logits, 1).gather(1, targets)
 }
 
 /// Returns, per position, the target (0 in place of [`IGNORE`]) and the weight (`1/n` if the position is one of `n`
 /// scored ones, else 0).
-fn scored_targets(batch: &TokenBatch) -> (Vec<i32>, Vec<f32>) {
-    let weight = 1.0 / batch.scored().max(1) as f32;
-    batch.targets.iter().map(|&target| if target == IGNORE { (0, 0.0) } else { (target, weight) }).unzip()
+fn scored_targets(targets: &[i32]) -> impl Iterator<Item = (i32, f32)> {
+    let scored = targets.iter().filter(|&&target| target != IGNORE).count();
+    let weight = 1.0 / scored.max(1) as f32;
+    targets.iter().map(move |&target| if target == IGNORE { (0, 0.0) } else { (target, weight) })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 mod batch;
 mod clip;
 mod config;
+mod ensemble;
 mod error;
 mod freeze;
 mod gradients;
@@ -24,10 +25,12 @@ mod room;
 mod run;
 mod schedule;
 mod trainer;
+mod window;
 
 pub use batch::{IGNORE, TokenBatch};
 pub use clip::clip_global_norm;
 pub use config::{Precision, TrainConfig};
+pub(crate) use ensemble::{Ensemble, train_ensemble};
 pub use error::{BatchError, DataError, TrainError};
 pub use loss::cross_entropy;
 pub(crate) use loss::divergence;

@@ -122,6 +122,13 @@ impl AdamW {
         self.parameters.insert(id, moments);
     }
 
+    /// Keeps the moments of these members of an ensemble of `count`, in this order.
+    pub(super) fn keep_members(&mut self, members: &[usize], count: usize) {
+        for Moments { means, .. } in self.parameters.values_mut() {
+            *means = means.each_ref().map(|mean| members_of(mean.clone(), members, count));
+        }
+    }
+
     fn update(&mut self, id: ParamId, weights: Tensor<1>, gradient: Tensor<1>, rate: f64) -> Tensor<1> {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         let Moments { means, steps } = self
@@ -214,22 +221,30 @@ impl ModuleMapper for Updated {
 }
 
 /// What autodiff knows about a parameter.
-struct Tracking {
+pub(super) struct Tracking {
     tracked: bool,
     checkpointing: Option<GradientCheckpointingStrategy>,
 }
 
 impl Tracking {
-    fn of<const D: usize>(weights: &Tensor<D>) -> Self {
+    pub fn of<const D: usize>(weights: &Tensor<D>) -> Self {
         Self { tracked: weights.is_require_grad(), checkpointing: weights.gradient_checkpointing_strategy() }
     }
 
     /// Returns plain weights as a leaf of the graph like the one before.
-    fn applied<const D: usize>(&self, weights: Tensor<D>) -> Tensor<D> {
+    pub fn applied<const D: usize>(&self, weights: Tensor<D>) -> Tensor<D> {
         let mut weights = Tensor::from_inner(weights);
         if let Some(strategy) = self.checkpointing {
             weights = weights.with_gradient_checkpointing_strategy(strategy);
         }
         weights.set_require_grad(self.tracked)
     }
+}
+
+/// Returns the parts of these members of an ensemble of `count`, one after the other. `x`: `[N]`, of which `count` is a
+/// divisor.
+pub(super) fn members_of(x: Tensor<1>, members: &[usize], count: usize) -> Tensor<1> {
+    let [all] = x.dims();
+    let size = all / count;
+    Tensor::cat(members.iter().map(|member| x.clone().narrow(0, member * size, size)).collect(), 0)
 }

@@ -8,8 +8,9 @@ use crate::{
     primitive::Primitives,
     seed::Seed,
     train::{
-        AdamWConfig, DivergedQuantity, Evaluation, IGNORE, LrSchedule, Outcome, Precision, Step, StepReport,
-        TokenBatch, TrainConfig, TrainError, Trained, Trainer, clip_global_norm, cross_entropy, predict, train,
+        AdamWConfig, DivergedQuantity, Evaluation, IGNORE, LrSchedule, Outcome, Precision, Predictions, Step,
+        StepReport, TokenBatch, TrainConfig, TrainError, Trained, Trainer, clip_global_norm, cross_entropy, predict,
+        train,
     },
 };
 use burn::{
@@ -25,7 +26,7 @@ fn model(seed: u64) -> HybridLm {
     network("AM", seed)
 }
 
-fn network(architecture: &str, seed: u64) -> HybridLm {
+pub(super) fn network(architecture: &str, seed: u64) -> HybridLm {
     let spec = ModelSpec {
         architecture: architecture.parse().unwrap(),
         dims: Dims::new(16, 32, 2).unwrap(),
@@ -38,7 +39,7 @@ fn network(architecture: &str, seed: u64) -> HybridLm {
 }
 
 /// Repeat the previous token; the first position is not scored.
-fn repeat_previous(seed: u64, step: usize) -> TokenBatch {
+pub(super) fn repeat_previous(seed: u64, step: usize) -> TokenBatch {
     let mut rng = Seed(seed).rng("data", step as u64);
     let batch = 8;
     let seq = 9;
@@ -47,7 +48,7 @@ fn repeat_previous(seed: u64, step: usize) -> TokenBatch {
     TokenBatch { batch, seq, inputs, targets }
 }
 
-fn config(steps: usize) -> TrainConfig {
+pub(super) fn config(steps: usize) -> TrainConfig {
     TrainConfig {
         steps,
         batch_size: 8,
@@ -62,20 +63,31 @@ fn config(steps: usize) -> TrainConfig {
     }
 }
 
+pub(super) fn tests() -> [TokenBatch; 2] {
+    [repeat_previous(99, 0), repeat_previous(99, 1)]
+}
+
 fn evaluate(model: &HybridLm) -> Result<Evaluation, TrainError> {
-    let answers = predict(model, &[repeat_previous(99, 0), repeat_previous(99, 1)])?;
+    Ok(measure(&predict(model, &tests())?))
+}
+
+pub(super) fn measure(answers: &[Predictions]) -> Evaluation {
     let tokens: Vec<_> = answers.iter().flat_map(|answer| &answer.tokens).collect();
     let right = tokens.iter().filter(|token| token.prediction == token.target).count();
     let loss = answers.iter().map(|answer| answer.loss_sum).sum::<f64>() / tokens.len() as f64;
-    Ok(Evaluation { loss, accuracy: right as f64 / tokens.len() as f64 })
+    Evaluation { loss, accuracy: right as f64 / tokens.len() as f64 }
 }
 
 fn run(seed: u64, config: &TrainConfig) -> Trained<HybridLm> {
-    let progress = &mut |_: &StepReport| ControlFlow::Continue(());
-    train(model(seed), config, &mut |step| Ok(repeat_previous(seed, step)), &mut evaluate, progress).unwrap()
+    run_network(model(seed), seed, config)
 }
 
-fn weights(model: &impl Module) -> Vec<f32> {
+pub(super) fn run_network(network: HybridLm, seed: u64, config: &TrainConfig) -> Trained<HybridLm> {
+    let progress = &mut |_: &StepReport| ControlFlow::Continue(());
+    train(network, config, &mut |step| Ok(repeat_previous(seed, step)), &mut evaluate, progress).unwrap()
+}
+
+pub(super) fn weights(model: &impl Module) -> Vec<f32> {
     struct Collect(Vec<f32>);
     impl ModuleVisitor for Collect {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

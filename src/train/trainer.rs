@@ -11,6 +11,7 @@ use super::{
     clip::{clipping_factor, global_norm},
     freeze::frozen_where,
     gradients::{self, Gradients},
+    window::{Window, WindowSums},
 };
 use crate::model::Network;
 
@@ -42,6 +43,32 @@ pub(crate) struct TrainerProgress {
     pub loss_sum: f64,
     /// The number of steps since the last evaluation.
     pub loss_steps: usize,
+}
+
+impl TrainerProgress {
+    /// Adds losses that were read.
+    pub(super) fn add(&mut self, sums: WindowSums) {
+        self.loss_sum += sums.loss;
+        self.loss_steps += sums.steps;
+    }
+
+    /// Records an evaluation after these steps. Returns the point for the history if the evaluation is finite, and an
+    /// outcome if it ends the training.
+    pub(super) fn evaluated(
+        &mut self,
+        evaluation: Evaluation,
+        stop_above: Option<f64>,
+    ) -> (Option<Point>, Option<Outcome>) {
+        let step = self.steps;
+        if !(evaluation.loss.is_finite() && evaluation.accuracy.is_finite()) {
+            return (None, Some(Outcome::Diverged { step, reason: DivergedQuantity::Evaluation }));
+        }
+        let train_loss = self.loss_sum / self.loss_steps.max(1) as f64;
+        self.loss_sum = 0.0;
+        self.loss_steps = 0;
+        let reached = stop_above.is_some_and(|threshold| evaluation.accuracy > threshold);
+        (Some(Point { step, train_loss, evaluation }), reached.then_some(Outcome::ReachedThreshold { step }))
+    }
 }
 
 /// The result of a step.
@@ -140,7 +167,7 @@ impl<N: Network> Trainer<N> {
         else {
             return Err(TrainError::NoBatch { step: index });
         };
-        let norm = global_norm(&self.model, &gradients);
+        let norm = global_norm(&self.model, &gradients, 1);
         let factor = self.config.clip_norm.zip(norm.as_ref()).map(|(max_norm, norm)| clipping_factor(norm, max_norm));
         self.window.add(loss, norm);
         self.update(gradients, factor)
@@ -150,93 +177,32 @@ impl<N: Network> Trainer<N> {
     fn update(mut self, gradients: GradientsParams, factor: Option<Tensor<1>>) -> Result<(Self, Step), TrainError> {
         let index = self.done.steps;
         let step = index + 1;
-        let means = if self.looks_at(step) { Some(self.window.take(&mut self.done)?) } else { None };
-        if let Some(reason) = means.and_then(Means::diverged) {
-            return Ok((self, Step::Diverged(Outcome::Diverged { step, reason })));
+        let sums = if self.config.looks_at(step) { self.window.take()?.pop() } else { None };
+        if let Some(sums) = sums {
+            self.done.add(sums);
+            if let Some(reason) = sums.diverged() {
+                return Ok((self, Step::Diverged(Outcome::Diverged { step, reason })));
+            }
         }
         let learning_rate = self.config.schedule.at(index);
         self.model = self.optimizer.step_clipped(learning_rate, self.model, gradients, factor);
         self.done.steps = step;
         let steps = self.config.steps;
-        let shown = means.map_or(Step::Silent, |Means { loss, gradient_norm }| {
+        let shown = sums.map_or(Step::Silent, |sums| {
+            let [loss, gradient_norm] = sums.means();
             Step::Progress(StepReport { step, steps, loss, gradient_norm, learning_rate })
         });
         Ok((self, shown))
     }
 
-    fn looks_at(&self, step: usize) -> bool {
-        self.evaluates_after(step) || step.is_multiple_of(self.config.log_every)
-    }
-
-    fn evaluates_after(&self, step: usize) -> bool {
-        step.is_multiple_of(self.config.evaluate_every) || step == self.config.steps
-    }
-
     /// Whether the model is due for an evaluation after the steps so far.
     pub(crate) fn evaluation_is_due(&self) -> bool {
-        self.evaluates_after(self.done.steps)
+        self.config.evaluates_after(self.done.steps)
     }
 
     /// Records an evaluation of [`model`](Self::model). Returns the point for the history if the evaluation is finite,
     /// and an outcome if it ends the training.
     pub(crate) fn evaluated(&mut self, evaluation: Evaluation) -> (Option<Point>, Option<Outcome>) {
-        let step = self.done.steps;
-        if !(evaluation.loss.is_finite() && evaluation.accuracy.is_finite()) {
-            return (None, Some(Outcome::Diverged { step, reason: DivergedQuantity::Evaluation }));
-        }
-        let train_loss = self.done.loss_sum / self.done.loss_steps.max(1) as f64;
-        self.done.loss_sum = 0.0;
-        self.done.loss_steps = 0;
-        let reached = self.config.stop_above.is_some_and(|threshold| evaluation.accuracy > threshold);
-        (Some(Point { step, train_loss, evaluation }), reached.then_some(Outcome::ReachedThreshold { step }))
-    }
-}
-
-/// Sums since the last reading, kept on the device. Once a step diverges, every later sum shows it.
-#[derive(Debug, Default)]
-struct Window {
-    /// Sums of the losses and of the gradient norms: `[2]`.
-    sums: Option<Tensor<1>>,
-    steps: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Means {
-    loss: f64,
-    gradient_norm: f64,
-}
-
-impl Window {
-    fn add(&mut self, loss: Tensor<1>, gradient_norm: Option<Tensor<1>>) {
-        let gradient_norm = gradient_norm.unwrap_or_else(|| loss.zeros_like());
-        let step = Tensor::cat(vec![loss, gradient_norm], 0);
-        self.sums = Some(match self.sums.take() {
-            Some(sums) => sums + step,
-            None => step,
-        });
-        self.steps += 1;
-    }
-
-    /// Reads the means, resets the sums, and adds the losses to `done`. Waits for the device.
-    fn take(&mut self, done: &mut TrainerProgress) -> Result<Means, TrainError> {
-        let sums = self.sums.take().map(|sums| sums.try_into_vec_as::<f32>()).transpose()?.unwrap_or_default();
-        let steps = std::mem::take(&mut self.steps);
-        let [loss, norm] = [0, 1].map(|at| sums.get(at).map_or(0.0, |&sum| f64::from(sum)));
-        done.loss_sum += loss;
-        done.loss_steps += steps;
-        let count = steps.max(1) as f64;
-        Ok(Means { loss: loss / count, gradient_norm: norm / count })
-    }
-}
-
-impl Means {
-    fn diverged(self) -> Option<DivergedQuantity> {
-        if !self.loss.is_finite() {
-            Some(DivergedQuantity::Loss)
-        } else if !self.gradient_norm.is_finite() {
-            Some(DivergedQuantity::GradientNorm)
-        } else {
-            None
-        }
+        self.done.evaluated(evaluation, self.config.stop_above)
     }
 }

@@ -6,9 +6,11 @@ use super::{
     simd::{Arch, Simd, WithSimd, load, starts, store},
 };
 
-/// The shapes: `x`: `[N, D]`, `gamma`: `[D]`, `y`: `[N, D]`.
+/// The shapes: `x`: `[R N, D]`, `gamma`: `[R D]`, `y`: `[R N, D]`. Each of `R` norms is applied to its part of the rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RmsNorm {
+    /// `D`.
+    pub width: usize,
     /// Added to the mean square.
     pub epsilon: f32,
 }
@@ -18,9 +20,14 @@ impl Kernel<2> for RmsNorm {
     type Saved = Vec<f32>;
 
     fn forward(&self, [x, gamma]: [&[f32]; 2], _: bool) -> (Vec<f32>, Vec<f32>) {
+        let Self { width, epsilon } = *self;
         let mut y = buffer(x.len());
-        let mut r = buffer(x.len() / gamma.len());
-        Arch::new().dispatch(Forward { x, gamma, epsilon: self.epsilon, y: &mut y, r: &mut r });
+        let mut r = buffer(x.len() / width);
+        let size = x.len() * width / gamma.len();
+        let parts = x.chunks_exact(size).zip(y.chunks_exact_mut(size)).zip(r.chunks_exact_mut(size / width));
+        for (((x, y), r), gamma) in parts.zip(gamma.chunks_exact(width)) {
+            Arch::new().dispatch(Forward { x, gamma, epsilon, y, r });
+        }
         (y, r)
     }
 
@@ -28,7 +35,13 @@ impl Kernel<2> for RmsNorm {
     fn backward(&self, [x, gamma]: [&[f32]; 2], r: Vec<f32>, dy: &[f32], _: [bool; 2]) -> [Option<Vec<f32>>; 2] {
         let mut dx = buffer(x.len());
         let mut dgamma = zeros(gamma.len());
-        Arch::new().dispatch(Gradient { x, gamma, r: &r, dy, dx: &mut dx, dgamma: &mut dgamma });
+        let width = self.width;
+        let size = x.len() * width / gamma.len();
+        let rows = x.chunks_exact(size).zip(dy.chunks_exact(size)).zip(r.chunks_exact(size / width));
+        let scales = gamma.chunks_exact(width).zip(dgamma.chunks_exact_mut(width));
+        for ((((x, dy), r), dx), (gamma, dgamma)) in rows.zip(dx.chunks_exact_mut(size)).zip(scales) {
+            Arch::new().dispatch(Gradient { x, gamma, r, dy, dx, dgamma });
+        }
         [Some(dx), Some(dgamma)]
     }
 }
