@@ -3,7 +3,7 @@
 //! `cargo bench --bench train_step` measures everything; `-- decoder` selects a workload, `-- --evaluate` carries out
 //! one evaluation of the protocol `quick` and reads the peak memory of the process, and `-- decoder --brief 20` prints
 //! only the tokens per second of that many steps, by wall and by CPU time, for the scripts that compare with others.
-//! `-- --row DATE` prints one line with these numbers, for the table of devices in docs/gpu.md. On a device of the
+//! `-- --at-once 1,4` compares numbers of trainings at once in one evaluation. `-- --row DATE` prints one line with these numbers, for the table of devices in docs/gpu.md. On a device of the
 //! feature `wgpu`, `-- --launches` counts what a step asks of it.
 //!
 //! CPU seconds are those of the training thread (`/proc/thread-self/schedstat`), so they hold on a busy machine as
@@ -27,6 +27,7 @@ use composer_nas::{
     model::{HybridLm, ModelSpec, Network},
     primitive::Primitives,
     seed::{Rng, Seed},
+    space::Architecture,
     study::{Origin, Trial, TrialId},
     train::{
         AdamWConfig, Evaluation, LrSchedule, Precision, TokenBatch, TrainConfig, clip_global_norm, cross_entropy, train,
@@ -53,6 +54,16 @@ struct Options {
     /// Carry out one evaluation of `quick` instead.
     #[arg(long)]
     evaluate: bool,
+    /// Carry out evaluations of `quick` with these numbers of trainings at once, in turns, and compare their times with
+    /// the first: such as 1,2,4,8.
+    #[arg(long, value_delimiter = ',')]
+    at_once: Vec<usize>,
+    /// What is evaluated.
+    #[arg(long, default_value = "AAMMMM")]
+    architecture: Architecture,
+    /// How often each number of --at-once is measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
     /// Print only tokens per second of so many steps.
     #[arg(long)]
     brief: Option<usize>,
@@ -251,25 +262,53 @@ fn best<const N: usize>(mut run: impl FnMut() -> [f64; N]) -> [f64; N] {
     (0..5).map(|_| run()).reduce(|a, b| std::array::from_fn(|i| a[i].min(b[i]))).expect("five runs")
 }
 
-/// One evaluation of `quick`: CPU seconds and the peak memory.
-fn evaluate(device: &Device) {
+/// One evaluation of `quick`: accuracy and CPU seconds.
+fn evaluate(architecture: &Architecture, at_once: Option<usize>, device: &Device) -> (f64, f64) {
     let evaluator = Mad::quick(&Primitives::standard(), device);
-    let trial = Trial::new(TrialId(0), "AAMMMM".parse().expect("an architecture"), Seed(1), Origin::Searcher);
-    let (score, cpu) = alone(|| {
+    let evaluator = at_once.map_or(evaluator.clone(), |count| evaluator.trainings_at_once(count));
+    let trial = Trial::new(TrialId(0), architecture.clone(), Seed(1), Origin::Searcher);
+    alone(|| {
         let clock = Clock::start(device);
         let report = evaluator.evaluate(&trial, &Context::new(CancelToken::default(), |_| {})).expect("a report");
         (report.scores["accuracy"], clock.seconds()[1])
-    });
+    })
+}
+
+/// Prints the time and the peak memory of one evaluation of `quick`.
+fn print_evaluation(architecture: &Architecture, device: &Device) {
+    let (score, cpu) = evaluate(architecture, None, device);
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("unknown").trim();
     println!("one evaluation of quick: {cpu:.1} s of CPU, accuracy {score:.3}, peak memory {peak}");
 }
 
+/// Compares numbers of trainings at once: in each round every number in turn.
+fn compare_at_once(options: &Options, device: &Device) {
+    let mut seconds = vec![Vec::new(); options.at_once.len()];
+    for _ in 0..options.rounds.max(1) {
+        for (seconds, &count) in seconds.iter_mut().zip(&options.at_once) {
+            let (score, cpu) = evaluate(&options.architecture, Some(count), device);
+            println!("{count} at once: {cpu:.2} s, accuracy {score:.6}");
+            seconds.push(cpu);
+        }
+    }
+    for (count, own) in options.at_once.iter().zip(&seconds) {
+        let mut ratios: Vec<f64> = seconds[0].iter().zip(own).map(|(first, own)| first / own).collect();
+        ratios.sort_by(f64::total_cmp);
+        let [least, middle, most] = [0, ratios.len() / 2, ratios.len() - 1].map(|at| ratios[at]);
+        println!("{count} at once: {middle:.2} times as fast as {} ({least:.2} to {most:.2})", options.at_once[0]);
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let device = device::named(&options.device)?.device;
+    if !options.at_once.is_empty() {
+        compare_at_once(&options, &device);
+        return Ok(());
+    }
     if options.evaluate {
-        evaluate(&device);
+        print_evaluation(&options.architecture, &device);
         return Ok(());
     }
     let mut workloads = Workload::all(&device);

@@ -52,6 +52,11 @@ impl Race {
         self.threshold.map(|threshold| self.direction.orient(threshold))
     }
 
+    /// Returns the number of repetitions of everything before which no race is lost.
+    pub(crate) fn least(&self) -> usize {
+        self.least
+    }
+
     /// Returns whether a trial with this mean and standard error so far has lost. `repetitions` is the number of
     /// repetitions of the task that was repeated least. Never `true` without a standard error, or if a number is NaN.
     pub fn is_lost(&self, mean: f64, standard_error: Option<f64>, repetitions: usize) -> bool {

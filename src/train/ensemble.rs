@@ -39,11 +39,6 @@ impl<N: Network> Ensemble<N> {
         Some(Self { network: first.map(&mut Join(&mut others)), members })
     }
 
-    /// Returns the number of members, `R`.
-    pub(crate) fn members(&self) -> usize {
-        self.members
-    }
-
     /// Returns the ensemble of these members alone, in this order.
     fn keep(self, members: &[usize]) -> Self {
         let network = self.network.map(&mut Keep { members, count: self.members });
@@ -107,7 +102,7 @@ pub(crate) fn train_ensemble<N: Network>(
     for index in 0..config.steps {
         let batches = trainings.members.iter().map(|member| data(member.index, index)).collect::<Result<Vec<_>, _>>();
         let batches = batches.map_err(|source| TrainError::Data { step: index, source })?;
-        trainings.step(config, &batches)?;
+        trainings = trainings.step(config, &batches)?;
         let step = index + 1;
         if config.looks_at(step) {
             trainings.read(step)?;
@@ -173,20 +168,20 @@ impl<N: Network> Trainings<N> {
     }
 
     /// Updates the weights of every member once.
-    fn step(&mut self, config: &TrainConfig, batches: &[TokenBatch]) -> Result<(), TrainError> {
+    fn step(mut self, config: &TrainConfig, batches: &[TokenBatch]) -> Result<Self, TrainError> {
         let index = self.members.first().map_or(0, |member| member.done.steps);
         let fits = |batch: &TokenBatch| batch.validate(self.ensemble.vocab_size());
         batches.iter().try_for_each(fits).map_err(|source| TrainError::Batch { step: index, source })?;
-        let Ensemble { network, members } = self.ensemble.clone();
         let batch = self.ensemble.batch(batches);
+        let Ensemble { network, members } = self.ensemble;
         let Gradients { gradients, loss } = gradients::of_members(&network, members, config, &batch, &self.device);
         let norms = global_norm(&network, &gradients, members);
         let factors = config.clip_norm.zip(norms.as_ref()).map(|(max_norm, norms)| clipping_factor(norms, max_norm));
         self.window.add(loss, norms);
         let rate = config.schedule.at(index);
-        self.ensemble.network = self.optimizer.step_clipped(rate, network, gradients, factors);
+        let network = self.optimizer.step_clipped(rate, network, gradients, factors);
         self.members.iter_mut().for_each(|member| member.done.steps += 1);
-        Ok(())
+        Ok(Self { ensemble: Ensemble { network, members }, ..self })
     }
 
     /// Reads the losses since the last reading, and ends the trainings that have diverged.
@@ -325,7 +320,21 @@ mod tests {
             assert_eq!(agree(architecture, &config(60)), [Outcome::Finished; 4]);
         }
         agree("AM", &TrainConfig { clip_norm: None, log_every: 7, ..config(30) });
-        agree("AM", &TrainConfig { recompute: true, ..config(10) });
+    }
+
+    /// Burn's operations on the members together have other roundings than on each alone.
+    #[test]
+    fn composed_layers_agree_up_to_rounding() {
+        let config = TrainConfig { recompute: true, evaluate_every: 1, ..config(20) };
+        let trained = together(vec![network("AMF", 3), network("AMF", 1)], &[3, 1], &config);
+        for (seed, trained) in [(3, &trained[0]), (1, &trained[1])] {
+            let alone = run_network(network("AMF", seed), seed, &config);
+            assert_eq!(trained.history.len(), 20);
+            for (got, want) in trained.history.iter().zip(&alone.history) {
+                assert!((got.train_loss / want.train_loss - 1.0).abs() < 1e-4, "{got:?} {want:?}");
+                assert!((got.evaluation.loss / want.evaluation.loss - 1.0).abs() < 1e-4, "{got:?} {want:?}");
+            }
+        }
     }
 
     #[test]

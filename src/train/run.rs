@@ -17,6 +17,14 @@ pub struct Trained<N> {
     pub outcome: Outcome,
 }
 
+impl<N> Trained<N> {
+    /// Drops the model.
+    pub(crate) fn without_model(self) -> Trained<()> {
+        let Self { model: _, history, outcome } = self;
+        Trained { model: (), history, outcome }
+    }
+}
+
 /// Trains `model`.
 ///
 /// - `data` returns the batch of each step, counted from 0.

@@ -131,18 +131,19 @@ impl Protocol {
         device: &Device,
     ) -> Result<(), ProtocolError> {
         self.trainings.iter().try_for_each(|training| {
-            let fits = self.check_training(training, architecture, primitives, device);
+            let fits = self.check_training(training, 1, architecture, primitives, device);
             fits.map(drop)
                 .map_err(|source| ProtocolError::Training { label: training.label(), source: Box::new(source) })
         })
     }
 
-    /// Compares the minimum memory of a training with what there is: the examples and, on a CPU, the training itself
-    /// with that of this process; on an accelerator the training with that of the device. Returns the bytes that it
-    /// needs there.
+    /// Compares the minimum memory of `members` equal trainings at once with what there is: the examples and, on a CPU,
+    /// the trainings themselves with that of this process; on an accelerator the trainings with that of the device.
+    /// Returns the bytes that they need there.
     pub(super) fn check_training(
         &self,
         training: &Training,
+        members: usize,
         architecture: &Architecture,
         primitives: &Primitives,
         device: &Device,
@@ -152,16 +153,21 @@ impl Protocol {
         let fixed = training.sequences().saturating_sub(training.test_examples) as u64;
         let instance = size_of::<Instance>().saturating_add(length.saturating_mul(BYTES_PER_TOKEN));
         let test = [training.test_examples as u64, length as u64, BYTES_PER_BATCHED_TOKEN];
+        let members = members as u128;
         let examples = limits::product(&[fixed, instance as u64]).saturating_add(limits::product(&test));
+        let examples = examples.saturating_mul(members);
         limits::check_memory("the examples of a training", examples)?;
         let width = u128::from(self.dims.width());
         let decoder = if task.is_auto_encoding() { 2 * width * width } else { 0 };
         let spec = self.model(task, architecture.clone());
         if device::is_accelerator(device) {
-            return Ok(check_device(&spec, primitives, train, [train.batch_size, length], decoder, device)?);
+            let each = check_device(&spec, primitives, train, [train.batch_size, length], decoder, device)?;
+            let all = each.saturating_mul(members);
+            limits::check_device_memory("trainings at once", all, device::memory(device), "train fewer at once")?;
+            return Ok(all);
         }
         let step = least_bytes(&spec, primitives, train, length, decoder)?;
-        let all = step.saturating_add(examples);
+        let all = step.saturating_mul(members).saturating_add(examples);
         limits::check_memory("a training, with its weights, optimizer and examples,", all)?;
         Ok(all)
     }

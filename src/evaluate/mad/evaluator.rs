@@ -1,9 +1,10 @@
 //! Training a candidate on the tasks of a protocol.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap, sync::Once};
 
-use burn::tensor::Device;
+use burn::{module::Module, tensor::Device};
 use thiserror::Error;
+use tracing::warn;
 
 use super::{
     Metric, Protocol, ProtocolError, Scoring, Selection, Training,
@@ -26,7 +27,7 @@ use crate::{
     seed::Seed,
     space::Architecture,
     study::{Report, TaskReport, Trial},
-    train::{Evaluation, Outcome, Room, TokenBatch, TrainConfig, TrainError, Trained, predict, train},
+    train::{Evaluation, Outcome, Point, Predictions, Room, TrainConfig, Trained, predict, train, train_ensemble},
 };
 
 /// Evaluates architectures by training them on the MAD tasks. The score is named `accuracy`.
@@ -40,6 +41,7 @@ pub struct Mad {
     protocol: Protocol,
     primitives: Primitives,
     device: Device,
+    at_once: usize,
 }
 
 /// The error of a proxy that cannot be set up.
@@ -82,7 +84,7 @@ impl Mad {
     /// [`MadError`] for the first symbol whose layer cannot be built at the widths of the protocol, or needs more
     /// memory than there is.
     pub fn check(&self, symbols: impl IntoIterator<Item = Symbol>) -> Result<(), MadError> {
-        let Self { protocol, primitives, device } = self;
+        let Self { protocol, primitives, device, .. } = self;
         for symbol in symbols {
             let primitive = primitives.get(symbol)?;
             let architecture = Architecture::new([symbol]);
@@ -107,7 +109,29 @@ impl Mad {
     }
 
     fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {
-        Self { protocol, primitives: primitives.clone(), device: device.clone().without_autodiff() }
+        let device = device.clone().without_autodiff();
+        let at_once = if device::is_accelerator(&device) { 32 } else { 4 };
+        Self { protocol, primitives: primitives.clone(), device, at_once }
+    }
+
+    /// Sets how many repetitions of a training are trained as one network at most: 4 by default, and 32 on an
+    /// accelerator. 0 counts as 1.
+    ///
+    /// This changes the speed only. The results are those of single trainings, on a CPU with the backend `flex` to the
+    /// bit, elsewhere up to rounding. Candidates with layers that
+    /// [cannot be combined](crate::layer::Mixer::can_ensemble), the auto-encoding task and what does not fit into the
+    /// memory together are trained one by one.
+    #[must_use]
+    pub fn trainings_at_once(self, count: usize) -> Self {
+        Self { at_once: count.max(1), ..self }
+    }
+
+    /// Whether several trainings of this candidate can be one.
+    fn can_ensemble(&self, architecture: &Architecture) -> bool {
+        let Self { protocol, primitives, device, .. } = self;
+        let Some(training) = protocol.trainings.first() else { return false };
+        let spec = protocol.model(&training.task, architecture.clone());
+        HybridLm::new(&spec, primitives, Seed(0), device).is_ok_and(|model| model.can_ensemble())
     }
 
     /// Grows every candidate by [`Cycle`] to the size of `blocks` blocks of attention and SwiGLU at the widths of the
@@ -139,24 +163,21 @@ impl Evaluator for Mad {
         let trainings = &self.protocol.trainings;
         let mut tracker = ProgressTracker::new(context, self.protocol.steps());
         let mut runs = CompletedRuns::in_folder(context.checkpoint());
-        let accelerator = device::is_accelerator(&self.device);
         let mut repetitions = Repetitions::new(&self.protocol);
+        let mut ahead = Ahead::new(self, trial);
         for (index, repeat) in order(trainings, trial.race.is_some()) {
             let training = &trainings[index];
             let configs = training.runs();
             tracker.begin(training.label(), share(trainings, training) / training.repeats as f64);
             let mut best: Option<TaskReport> = None;
             for (point, config) in configs.iter().enumerate() {
-                let number = repeat * configs.len() + point;
-                let seed = trial.seed.derive(&format!("mad/{}", tracker.stage), number as u64);
-                let run = Run { mad: self, training, config, seed };
                 let done = match runs.next() {
                     Some(done) => {
                         tracker.again(&done.told);
                         done
                     }
                     None => {
-                        let done = guarded(accelerator, || run.carry_out(&trial.architecture, &mut tracker))?;
+                        let done = ahead.run([index, repeat, point], config, &repetitions, &mut tracker)?;
                         runs.keep(&done);
                         done
                     }
@@ -181,48 +202,134 @@ impl Evaluator for Mad {
     }
 }
 
-/// One training with one set of hyperparameters.
+/// The runs of a trial that were trained together with one that was due.
+struct Ahead<'a> {
+    mad: &'a Mad,
+    trial: &'a Trial,
+    /// The largest number of runs that are trained as one.
+    at_once: usize,
+    /// By training, repetition and point of the grid.
+    finished: BTreeMap<[usize; 3], FinishedRun>,
+}
+
+/// A run that was trained to its end.
+struct FinishedRun {
+    task: TaskReport,
+    parameters: u64,
+    train_flops: f64,
+    /// The scores so far after each evaluation: (step, score).
+    scores: Vec<(usize, f64)>,
+}
+
+impl<'a> Ahead<'a> {
+    fn new(mad: &'a Mad, trial: &'a Trial) -> Self {
+        let at_once = if mad.can_ensemble(&trial.architecture) { mad.at_once } else { 1 };
+        Self { mad, trial, at_once, finished: BTreeMap::new() }
+    }
+
+    /// Returns the run with this training, repetition and point of the grid. If it is not known yet, it is trained,
+    /// together with later repetitions that will be needed.
+    fn run(
+        &mut self,
+        [index, repeat, point]: [usize; 3],
+        config: &TrainConfig,
+        repetitions: &Repetitions,
+        tracker: &mut ProgressTracker,
+    ) -> Result<CompletedRun, EvalError> {
+        let Self { mad, trial, at_once, .. } = *self;
+        let training = &mad.protocol.trainings[index];
+        let run = Run { mad, training, config };
+        let accelerator = device::is_accelerator(&mad.device);
+        if !self.finished.contains_key(&[index, repeat, point]) {
+            let likely = repetitions.likely(index, trial.race.as_ref()).saturating_sub(repeat);
+            let wanted = if training.task.is_auto_encoding() { 1 } else { likely.clamp(1, at_once) };
+            let members = run.members(&trial.architecture, wanted);
+            let grid = training.runs().len();
+            let seed = |repeat| trial.seed.derive(&format!("mad/{}", tracker.stage), (repeat * grid + point) as u64);
+            let seeds: Vec<Seed> = (repeat..repeat + members).map(seed).collect();
+            let finished = guarded(accelerator, || run.carry_out(&trial.architecture, &seeds, tracker))?;
+            self.finished.extend((repeat..).map(|repeat| [index, repeat, point]).zip(finished));
+        }
+        let finished = self.finished.remove(&[index, repeat, point]);
+        let FinishedRun { task, parameters, train_flops, scores } = finished.ok_or(EvalError::Cancelled)?;
+        tracker.trained(&scores);
+        Ok(CompletedRun { task, parameters, train_flops, told: tracker.told.clone() })
+    }
+}
+
+/// A training with one set of hyperparameters.
 struct Run<'a> {
     mad: &'a Mad,
     training: &'a Training,
     config: &'a TrainConfig,
-    seed: Seed,
 }
 
 impl Run<'_> {
-    /// Builds and trains the candidate.
-    fn carry_out(&self, architecture: &Architecture, tracker: &mut ProgressTracker) -> Result<CompletedRun, EvalError> {
-        let protocol = &self.mad.protocol;
-        let task = &self.training.task;
-        let spec = protocol.model(task, architecture.clone());
-        let primitives = &self.mad.primitives;
-        let fits = protocol.check_training(self.training, architecture, primitives, &self.mad.device);
-        let needed = fits.map_err(infeasible)?;
-        let room = Room::enter(&self.mad.device, needed, &|| tracker.cancelled());
-        let _room = room.ok_or(EvalError::Cancelled)?;
-        let device = self.mad.device.clone().autodiff();
-        let data = Data::new(self.training, protocol.data_seed, self.seed).map_err(infeasible)?;
-        let seq_len = task.input_len();
-        let (task, parameters) = if task.is_auto_encoding() {
-            let model = AutoEncoder::new(&spec, primitives, self.seed, &device).map_err(infeasible)?;
-            self.train(model, data, tracker)?
-        } else {
-            let model = HybridLm::new(&spec, primitives, self.seed, &device).map_err(infeasible)?;
-            self.train(model, data, tracker)?
+    /// Returns how many of `wanted` runs fit into the memory together; at least one.
+    fn members(&self, architecture: &Architecture, wanted: usize) -> usize {
+        let Mad { protocol, primitives, device, .. } = self.mad;
+        let fits = |members: &usize| {
+            protocol.check_training(self.training, *members, architecture, primitives, device).is_ok()
         };
-        let cost = ModelCost::new(&spec, primitives, Workload::bf16(seq_len as u64)).map_err(infeasible)?;
-        let tokens = (task.steps * self.config.batch_size * seq_len) as f64;
-        let train_flops = cost.train_flops_per_token as f64 * tokens;
-        Ok(CompletedRun { task, parameters, train_flops, told: tracker.told.clone() })
+        let members = (1..=wanted).rev().find(fits).unwrap_or(1);
+        if members < wanted {
+            static NOTICE: Once = Once::new();
+            let label = self.training.label();
+            NOTICE.call_once(|| {
+                warn!(target: "composer_nas::search", training = label, wanted, members, "fewer trainings at once fit into memory");
+            });
+        }
+        members
     }
 
+    /// Builds and trains the candidate once with each of these seeds.
+    fn carry_out(
+        &self,
+        architecture: &Architecture,
+        seeds: &[Seed],
+        tracker: &mut ProgressTracker,
+    ) -> Result<Vec<FinishedRun>, EvalError> {
+        let Mad { protocol, primitives, device, .. } = self.mad;
+        let task = &self.training.task;
+        let spec = protocol.model(task, architecture.clone());
+        let fits = protocol.check_training(self.training, seeds.len(), architecture, primitives, device);
+        let needed = fits.map_err(infeasible)?;
+        let room = Room::enter(device, needed, &|| tracker.cancelled());
+        let _room = room.ok_or(EvalError::Cancelled)?;
+        let device = device.clone().autodiff();
+        let data = |&seed: &Seed| Data::new(self.training, protocol.data_seed, seed).map_err(infeasible);
+        let data = seeds.iter().map(data).collect::<Result<Vec<_>, _>>()?;
+        let lm = |&seed: &Seed| HybridLm::new(&spec, primitives, seed, &device).map_err(infeasible);
+        let (parameters, trained) = match seeds {
+            [seed] if task.is_auto_encoding() => {
+                let model = AutoEncoder::new(&spec, primitives, *seed, &device).map_err(infeasible)?;
+                self.train(model, data, tracker)?
+            }
+            [seed] => self.train(lm(seed)?, data, tracker)?,
+            seeds => self.train_together(seeds.iter().map(lm).collect::<Result<_, _>>()?, data, tracker)?,
+        };
+        let seq_len = task.input_len();
+        let cost = ModelCost::new(&spec, primitives, Workload::bf16(seq_len as u64)).map_err(infeasible)?;
+        let finished = |trained: Trained<()>| {
+            let task = self.task_report(&trained)?;
+            let tokens = (task.steps * self.config.batch_size * seq_len) as f64;
+            let train_flops = cost.train_flops_per_token as f64 * tokens;
+            let scores = self.scores(&trained.history);
+            Ok(FinishedRun { task, parameters, train_flops, scores })
+        };
+        trained.into_iter().map(finished).collect()
+    }
+
+    /// Trains a model with its data. Returns the number of its parameters and the training.
     fn train<N: Network>(
         &self,
         model: N,
-        mut data: Data,
+        data: Vec<Data>,
         tracker: &mut ProgressTracker,
-    ) -> Result<(TaskReport, u64), EvalError> {
+    ) -> Result<(u64, Vec<Trained<()>>), EvalError> {
         let parameters = model.num_params() as u64;
+        let mut data = data.into_iter();
+        let Some(mut data) = data.next() else { return Ok((parameters, Vec::new())) };
         let test = std::mem::take(&mut data.test);
         let metric = self.mad.protocol.metric;
         let tracker = RefCell::new(tracker);
@@ -232,7 +339,7 @@ impl Run<'_> {
             self.config,
             &mut |step| Ok(data.batch(step)),
             &mut |model| {
-                let evaluation = measure(model, &test, metric)?;
+                let evaluation = measure(&predict(model, &test)?, metric);
                 history.push(evaluation);
                 let step = (history.len() * self.config.evaluate_every).min(self.config.steps);
                 tracker.borrow_mut().evaluated(step, self.running_score(&history));
@@ -240,7 +347,40 @@ impl Run<'_> {
             },
             &mut |now| tracker.borrow().progress(now.step),
         );
-        Ok((self.task_report(&trained.map_err(train_error)?)?, parameters))
+        Ok((parameters, vec![trained.map_err(train_error)?.without_model()]))
+    }
+
+    /// Trains models of equal shape as one, each with its own data. Returns the number of parameters of a model and the
+    /// trainings.
+    fn train_together(
+        &self,
+        models: Vec<HybridLm>,
+        mut data: Vec<Data>,
+        tracker: &ProgressTracker,
+    ) -> Result<(u64, Vec<Trained<()>>), EvalError> {
+        let parameters = models.first().map_or(0, |model| model.num_params() as u64);
+        let members = models.len();
+        // All have the same test set.
+        let test = data.first_mut().map(|data| std::mem::take(&mut data.test)).unwrap_or_default();
+        let metric = self.mad.protocol.metric;
+        let trained = train_ensemble(
+            models,
+            self.config,
+            &mut |member, step| Ok(data[member].batch(step)),
+            &mut |ensemble| {
+                Ok(ensemble.predict(&test)?.iter().map(|predictions| measure(predictions, metric)).collect())
+            },
+            &mut |step| tracker.progress(step * members),
+        );
+        let trained = trained.map_err(train_error)?;
+        Ok((parameters, trained.into_iter().map(Trained::without_model).collect()))
+    }
+
+    /// Returns the scores after each evaluation of a run: (step, score).
+    fn scores(&self, history: &[Point]) -> Vec<(usize, f64)> {
+        let evaluations: Vec<Evaluation> = history.iter().map(|point| point.evaluation).collect();
+        let so_far = |(index, point): (usize, &Point)| (point.step, self.running_score(&evaluations[..=index]));
+        history.iter().enumerate().map(so_far).collect()
     }
 
     /// Returns the score of the run so far, as if its accuracy were 0 from now on.
@@ -291,8 +431,7 @@ impl Run<'_> {
 }
 
 /// Returns the loss per scored position, and the accuracy, averaged over batches as in the reference implementation.
-fn measure<N: Network>(model: &N, test: &[TokenBatch], metric: Metric) -> Result<Evaluation, TrainError> {
-    let predictions = predict(model, test)?;
+fn measure(predictions: &[Predictions], metric: Metric) -> Evaluation {
     let scored: usize = predictions.iter().map(|batch| batch.tokens.len()).sum();
     let loss: f64 = predictions.iter().map(|batch| batch.loss_sum).sum();
     let accuracies: Vec<f64> = predictions
@@ -302,7 +441,7 @@ fn measure<N: Network>(model: &N, test: &[TokenBatch], metric: Metric) -> Result
         })
         .collect();
     let accuracy = accuracies.iter().sum::<f64>() / accuracies.len().max(1) as f64;
-    Ok(Evaluation { loss: loss / scored.max(1) as f64, accuracy })
+    Evaluation { loss: loss / scored.max(1) as f64, accuracy }
 }
 
 #[cfg(test)]

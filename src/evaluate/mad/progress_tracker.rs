@@ -58,6 +58,14 @@ impl<'a> ProgressTracker<'a> {
         }
     }
 
+    /// Reports the scores of a run that was trained together with others, after these numbers of steps, unless they
+    /// were reported while it was trained.
+    pub(super) fn trained(&mut self, scores: &[(usize, f64)]) {
+        if self.told.is_empty() {
+            scores.iter().for_each(|&(step, score)| self.evaluated(step, score));
+        }
+    }
+
     /// Reports the values of a run again that finished in an earlier attempt.
     pub(super) fn again(&mut self, points: &[(usize, f64)]) {
         self.told = points.to_vec();

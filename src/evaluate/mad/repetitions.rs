@@ -56,6 +56,29 @@ impl<'a> Repetitions<'a> {
         lost.then_some(Report { raced: Some(Raced { done, planned }), ..report })
     }
 
+    /// Returns how many repetitions of this training the trial is likely to need in all. In a race these are those
+    /// before which it cannot be lost, and then all of them if the trial is ahead.
+    pub(super) fn likely(&self, training: usize, race: Option<&Race>) -> usize {
+        let trainings = &self.protocol.trainings;
+        let repeats = trainings[training].repeats;
+        let Some(race) = race.filter(|race| race.score() == SCORE && race.threshold().is_some()) else {
+            return repeats;
+        };
+        let mut made = vec![0; trainings.len()];
+        for (index, _) in order(trainings, true) {
+            if made.iter().all(|&made| made >= race.least()) {
+                break;
+            }
+            made[index] += 1;
+        }
+        if self.made[training].len() < made[training] {
+            return made[training];
+        }
+        let mean = self.made.iter().all(|made| !made.is_empty()).then(|| self.report().scores.get(SCORE).copied());
+        let behind = mean.flatten().is_some_and(|mean| race.is_lost(mean, Some(0.0), usize::MAX));
+        if behind { 0 } else { repeats }
+    }
+
     /// The means of what has been trained; at least one repetition of each training.
     pub(super) fn report(&self) -> Report {
         let mut report = Report { parameters: self.parameters, ..Report::default() };
