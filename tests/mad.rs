@@ -23,7 +23,7 @@ use composer_nas::{
     },
     execute::{self, AttemptError},
     prelude::*,
-    study::{Origin, TrialId},
+    study::{Origin, Race, TrialId},
 };
 
 fn evaluate(protocol: Protocol, architecture: &str) -> Report {
@@ -201,6 +201,49 @@ fn repetitions_become_a_mean_with_its_standard_error() {
     let other = 2.0 * pooled - one;
     assert!((0.0..=1.0).contains(&other) && other != one);
     assert!((two.standard_error.unwrap() - (other - one).abs() / 2.0).abs() < 1e-12);
+}
+
+/// A short form of `quick` with so many repetitions of its trainings.
+fn short(repeats: [usize; 2]) -> Protocol {
+    let mut protocol = Protocol::quick();
+    for (training, repeats) in protocol.trainings.iter_mut().zip(repeats) {
+        training.train.steps = 20;
+        training.train.evaluate_every = 5;
+        training.repeats = repeats;
+        // Some stop early.
+        training.train.stop_above = Some(0.3);
+    }
+    protocol
+}
+
+#[test]
+fn trainings_at_once_change_nothing_but_the_time() {
+    let mad = |count| {
+        let mad = Mad::new(short([5, 4]), &Primitives::standard(), &Device::flex()).unwrap();
+        mad.trainings_at_once(count)
+    };
+    // Mamba-2 cannot be combined and is trained one by one.
+    for architecture in ["AM", "FRS", "AB"] {
+        let mut trial = Trial::new(TrialId(0), architecture.parse().unwrap(), Seed(3), Origin::Searcher);
+        let whole = execute::evaluate(&mad(1), &trial, &Context::default()).unwrap();
+        let score = whole.scores["accuracy"];
+        let race = |threshold| Some(Race::new(&Goal::default(), Some(threshold), 1.0, 2));
+        let mut lost = 0;
+        for race in [None, race(score - 0.01), race(score + 0.1)] {
+            trial.race = race;
+            let single = execute::evaluate(&mad(1), &trial, &Context::default()).unwrap();
+            lost += usize::from(single.raced.is_some());
+            for count in [2, 99] {
+                let folder = tempfile::tempdir().unwrap();
+                let together = attempt(&mad(count), &trial, folder.path(), usize::MAX).0.unwrap();
+                assert!(together.same_outcome(&single), "{architecture}, {count} at once, {:?}", trial.race);
+                // What it keeps is what the next attempt needs.
+                let again = attempt(&mad(3), &trial, folder.path(), usize::MAX).0.unwrap();
+                assert!(again.same_outcome(&single), "{architecture}, {count} at once");
+            }
+        }
+        assert!(lost >= 1, "{architecture}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! Tests with `whole` in their names take long where shaders are compiled; `-- --include-ignored` runs them as well.
 #![cfg(feature = "flex")]
 
+mod at_once;
 #[cfg(feature = "wgpu")]
 mod counts;
 mod failures;

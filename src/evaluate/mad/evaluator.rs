@@ -359,7 +359,6 @@ impl Run<'_> {
         tracker: &ProgressTracker,
     ) -> Result<(u64, Vec<Trained<()>>), EvalError> {
         let parameters = models.first().map_or(0, |model| model.num_params() as u64);
-        let members = models.len();
         // All have the same test set.
         let test = data.first_mut().map(|data| std::mem::take(&mut data.test)).unwrap_or_default();
         let metric = self.mad.protocol.metric;
@@ -370,7 +369,8 @@ impl Run<'_> {
             &mut |ensemble| {
                 Ok(ensemble.predict(&test)?.iter().map(|predictions| measure(predictions, metric)).collect())
             },
-            &mut |step| tracker.progress(step * members),
+            // As in the first run; the others are reported when they are due.
+            &mut |step| tracker.progress(step),
         );
         let trained = trained.map_err(train_error)?;
         Ok((parameters, trained.into_iter().map(Trained::without_model).collect()))
