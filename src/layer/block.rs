@@ -64,9 +64,8 @@ pub trait Mixer: Module + Sync + 'static {
     /// part of the batch. The default is `false`.
     ///
     /// If it returns `true`, `forward` must also accept parameters that hold those of `R` equal layers one after the
-    /// other along their first axis, with `x` of `[R B, S, D]`. Layers without operations between sequences, whose
-    /// parameters are used by [`project`](crate::kernels::project), [`linear`](crate::kernels::linear),
-    /// [`swiglu`](crate::kernels::swiglu) or [`rms_norm`](crate::kernels::rms_norm) only, do so.
+    /// other along their first axis, with `x` of `[R B, S, D]`: layer `r` is applied to sequences `r B` to `(r + 1) B`.
+    /// Attention, SwiGLU, MLPs, squared ReLU and sliding windows of this crate do so.
     fn can_ensemble(&self) -> bool {
         false
     }

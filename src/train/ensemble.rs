@@ -155,8 +155,7 @@ impl<N: Network> Trainings<N> {
         let members = (0..networks.len()).map(new).collect();
         let Some(Ensemble { network, members: count }) = Ensemble::new(networks) else { return Ok(None) };
         let device = network.devices().into_iter().next().ok_or(TrainError::NoParameters)?.without_autodiff();
-        let network = network.train();
-        let network = if config.recompute { gradients::recomputing(network) } else { network };
+        let network = gradients::recomputing(network.train(), config.recompute);
         Ok(Some(Self {
             ensemble: Ensemble { network, members: count },
             device,

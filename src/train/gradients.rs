@@ -168,19 +168,21 @@ impl ModuleVisitor for Widen<'_> {
 fn computing<N: Network>(model: &N, precision: Precision) -> N {
     match precision {
         Precision::Single => model.clone(),
-        Precision::BFloat16 => model.clone().map(&mut Leaves { dtype: Some(FloatDType::BF16), strategy: None }),
+        Precision::BFloat16 => model.clone().map(&mut Leaves { dtype: Some(FloatDType::BF16), recompute: None }),
     }
 }
 
-/// Returns the model with gradient checkpointing of cheap activations.
-pub(super) fn recomputing<N: Network>(model: N) -> N {
-    model.map(&mut Leaves { dtype: None, strategy: Some(GradientCheckpointingStrategy::Balanced) })
+/// Returns the model with gradient checkpointing of cheap activations if `recompute` is set, and otherwise without,
+/// whatever the device on which it was built.
+pub(super) fn recomputing<N: Network>(model: N, recompute: bool) -> N {
+    model.map(&mut Leaves { dtype: None, recompute: Some(recompute) })
 }
 
-/// Makes every parameter a leaf of the autodiff graph again, in another precision or with another strategy.
+/// Makes every parameter a leaf of the autodiff graph again, in another precision, or with gradient checkpointing or
+/// without.
 struct Leaves {
     dtype: Option<FloatDType>,
-    strategy: Option<GradientCheckpointingStrategy>,
+    recompute: Option<bool>,
 }
 
 impl ModuleMapper for Leaves {
@@ -194,7 +196,12 @@ impl ModuleMapper for Leaves {
             None => plain,
         };
         let mut value = Tensor::from_inner(plain);
-        if let Some(strategy) = self.strategy.or(known) {
+        let strategy = match self.recompute {
+            None => known,
+            Some(true) => Some(GradientCheckpointingStrategy::Balanced),
+            Some(false) => None,
+        };
+        if let Some(strategy) = strategy {
             value = value.with_gradient_checkpointing_strategy(strategy);
         }
         Param::from_mapped_value(id, value.set_require_grad(tracked), mapper)

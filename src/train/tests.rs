@@ -27,6 +27,10 @@ fn model(seed: u64) -> HybridLm {
 }
 
 pub(super) fn network(architecture: &str, seed: u64) -> HybridLm {
+    network_on(architecture, seed, &Device::flex())
+}
+
+fn network_on(architecture: &str, seed: u64, device: &Device) -> HybridLm {
     let spec = ModelSpec {
         architecture: architecture.parse().unwrap(),
         dims: Dims::new(16, 32, 2).unwrap(),
@@ -35,7 +39,7 @@ pub(super) fn network(architecture: &str, seed: u64) -> HybridLm {
         head_bias: true,
         init: InitScheme::FanIn,
     };
-    HybridLm::new(&spec, &Primitives::standard(), Seed(seed), &Device::flex()).unwrap()
+    HybridLm::new(&spec, &Primitives::standard(), Seed(seed), device).unwrap()
 }
 
 /// Repeat the previous token; the first position is not scored.
@@ -385,6 +389,21 @@ fn mixtures_of_experts_train_in_sixteen_bits() {
         let step;
         (trainer, step) = trainer.step(&[repeat_previous(1, at)]).unwrap();
         assert!(!matches!(step, Step::Diverged(_)), "{step:?}");
+    }
+}
+
+#[test]
+fn the_configuration_alone_decides_about_recomputation() {
+    let on = |device: &Device, recompute| {
+        let built = network_on("AM", 1, device);
+        run_network(built, 1, &TrainConfig { recompute, ..config(4) })
+    };
+    let plain = Device::flex().autodiff();
+    let checkpointing = plain.clone().gradient_checkpointing();
+    for recompute in [false, true] {
+        let want = on(&plain, recompute);
+        let got = on(&checkpointing, recompute);
+        assert_eq!((got.history, weights(&got.model)), (want.history, weights(&want.model)));
     }
 }
 

@@ -94,7 +94,7 @@ impl<N: Network> Trainer<N> {
         Ok(Self {
             config: config.clone(),
             vocab_size: model.vocab_size(),
-            model: if config.recompute { gradients::recomputing(model) } else { model },
+            model: gradients::recomputing(model, config.recompute),
             teacher: None,
             optimizer: config.optimizer.init(),
             devices: vec![device.without_autodiff()],
