@@ -3,8 +3,9 @@
 //! `cargo bench --bench train_step` measures everything; `-- decoder` selects a workload, `-- --evaluate` carries out
 //! one evaluation of the protocol `quick` and reads the peak memory of the process, and `-- decoder --brief 20` prints
 //! only the tokens per second of that many steps, by wall and by CPU time, for the scripts that compare with others.
-//! `-- --at-once 1,4` compares numbers of trainings at once in one evaluation. `-- --row DATE` prints one line with these numbers, for the table of devices in docs/gpu.md. On a device of the
-//! feature `wgpu`, `-- --launches` counts what a step asks of it.
+//! `-- --at-once 1,8` compares numbers of trainings at once in one evaluation. `-- --row DATE` prints one line with
+//! these numbers, for the table of devices in docs/gpu.md. On a device of the feature `wgpu`, `-- --launches` counts
+//! what a step asks of it.
 //!
 //! CPU seconds are those of the training thread (`/proc/thread-self/schedstat`), so they hold on a busy machine as
 //! well; elsewhere than on Linux, and on an accelerator (`--device cuda:0`), they are wall seconds.

@@ -17,7 +17,8 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Vec<i32>, weights: Vec<f32>, pa
     if let Some(input) = super::flex::input(&logits) {
         let [rows, vocab] = logits.dims();
         let fits = |&target: &i32| usize::try_from(target).is_ok_and(|target| target < vocab);
-        if (targets.len(), weights.len()) == (rows, rows) && rows > 0 && targets.iter().all(fits) {
+        let divides = parts > 0 && rows.is_multiple_of(parts);
+        if (targets.len(), weights.len()) == (rows, rows) && rows > 0 && divides && targets.iter().all(fits) {
             return super::flex::apply(super::flex::CrossEntropy { vocab, targets, weights, parts }, [input], [parts]);
         }
     }

@@ -167,8 +167,9 @@ impl Observer for ProgressBar {
         let Some(running) = self.running.get_mut(&id) else { return };
         let Progress { stage, step, steps, .. } = progress;
         let share = (*step as f64 / (*steps).max(1) as f64).min(1.0);
+        // Trainings that were made at once are reported one after the other, from where the first one began.
         self.bar.inc(((share - running.share).max(0.0) * PER_TRIAL) as u64);
-        running.share = share;
+        running.share = running.share.max(share);
         if let Some(line) = &running.line {
             line.set_message(text::line(&format!("{stage}, step {step} of {steps}")));
         }

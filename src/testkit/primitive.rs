@@ -14,6 +14,7 @@ use crate::{
     primitive::{Primitive, Role},
     seed::Seed,
     text::causes,
+    train::joined,
     weights,
 };
 
@@ -40,6 +41,9 @@ pub(crate) const ACTIVATIONS: &str =
     "Primitive::activations is at least the size of the input and grows with the length";
 /// The whole layer is exported.
 pub(crate) const NAMED: &str = "a mapping names every parameter of the layer once, with a matching layout";
+/// Layers that claim it can be trained together.
+pub(crate) const ENSEMBLE: &str =
+    "a layer that can be a member of an ensemble computes there what it does alone, without an auxiliary loss";
 /// Weights depend only on the random stream.
 pub(crate) const REPEATABLE: &str = "the same widths and random stream give the same layer";
 
@@ -101,6 +105,7 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
             self.check_decoding(&layer, steps)?;
         }
         self.check_gradient()?;
+        self.check_ensemble(&layer)?;
         self.check_names(&layer)?;
         let same = self.output(&self.build(1, self.device)?)? == self.output(&layer)?;
         holds(same, REPEATABLE, || format!("two builds differ at {:?}", self.dims))?;
@@ -122,6 +127,22 @@ impl<P: Primitive + ?Sized> Layer<'_, P> {
             }
         }
         holds(left.is_empty(), NAMED, || format!("parameters without a name: {left:?}"))
+    }
+
+    fn check_ensemble(&self, layer: &Block) -> Result<(), LawBroken> {
+        if !layer.can_ensemble() {
+            return Ok(());
+        }
+        let members = [layer.clone(), self.build(2, self.device)?, self.build(3, self.device)?];
+        let x = self.input(2 * members.len(), 7);
+        let alone = members.iter().zip(x.clone().chunk(members.len(), 0)).map(|(member, x)| member.forward(x));
+        let alone = values(Tensor::cat(alone.collect(), 0))?;
+        let Some(ensemble) = joined(members.to_vec()) else { return Ok(()) };
+        let together = values(ensemble.forward(x.clone()))?;
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * (1.0 + b.abs());
+        let equal = together.len() == alone.len() && together.iter().zip(&alone).all(near);
+        holds(equal, ENSEMBLE, || format!("{} members at {:?}", members.len(), self.dims))?;
+        holds(layer.aux_loss(&x).is_none(), ENSEMBLE, || "it has an auxiliary loss".into())
     }
 
     fn build(&self, stream: u64, device: &Device) -> Result<Block, LawBroken> {
@@ -241,6 +262,7 @@ mod tests {
     use burn::nn::Linear;
 
     use super::*;
+    use crate::kernels::project;
     use crate::{
         layer::{LayerState, Mixer},
         primitive::{FnPrimitive, LayerCost, Primitives},
@@ -262,12 +284,15 @@ mod tests {
 
     impl Mixer for Broken {
         fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-            let y = self.linear.forward(x.clone());
+            let y = project(x.clone(), &self.linear);
             match self.breach {
                 0 => y + self.unused.forward(x.flip([1])),
                 1 => y + self.unused.forward(x.cumsum(1)),
                 2 => y,
                 3 => Tensor::cat(vec![y, self.unused.forward(x)], 1),
+                8 => y + project(x, &self.unused),
+                // Members see each other.
+                9 => y + project(x.clone() - x.mean_dim(0), &self.unused),
                 _ => y + self.unused.forward(x),
             }
         }
@@ -278,6 +303,14 @@ mod tests {
                 7 => memory.advance(|| Wasteful, |_| self.forward(x)),
                 _ => memory.replay(x, |x| self.forward(x)),
             }
+        }
+
+        fn can_ensemble(&self) -> bool {
+            self.breach >= 8
+        }
+
+        fn aux_loss(&self, x: &Tensor<3>) -> Option<Tensor<1>> {
+            (self.breach == 8).then(|| x.clone().mean())
         }
     }
 
@@ -301,6 +334,8 @@ mod tests {
             (5, REPEATABLE),
             (6, DECODES),
             (7, CACHE),
+            (8, ENSEMBLE),
+            (9, ENSEMBLE),
         ];
         for (breach, law) in expected {
             let cost = move |dims: &Dims, _| {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, ops::ControlFlow};
 
 use burn::{
-    module::{ModuleMapper, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Device, Tensor},
 };
 
@@ -31,12 +31,9 @@ pub(crate) struct Ensemble<N> {
 
 impl<N: Network> Ensemble<N> {
     /// Joins networks of equal shape, or returns `None` if there are none.
-    pub(crate) fn new(networks: Vec<N>) -> Option<Self> {
+    fn new(networks: Vec<N>) -> Option<Self> {
         let members = networks.len();
-        let mut networks = networks.into_iter();
-        let first = networks.next()?;
-        let mut others: Vec<Flat> = networks.map(|network| Flat::of(&network)).collect();
-        Some(Self { network: first.map(&mut Join(&mut others)), members })
+        Some(Self { network: joined(networks)?, members })
     }
 
     /// Returns the ensemble of these members alone, in this order.
@@ -80,7 +77,8 @@ impl<N: Network> Ensemble<N> {
 }
 
 /// Trains networks of equal shape as one, each on its own data. The result is that of [`train`](super::train) for each
-/// of them, up to rounding; on the backend `flex` it is the same to the bit.
+/// of them, up to rounding; where the kernels for `flex` are used, it is the same to the bit. The weights of a diverged
+/// network are those after the update.
 ///
 /// - `data` returns the batch of a network, counted from 0, for a step, counted from 0.
 /// - `evaluate` measures the networks that are still being trained, in order.
@@ -226,17 +224,23 @@ impl<N: Network> Trainings<N> {
     }
 }
 
-/// The parameters of a network in order, flattened.
+/// Returns one module whose parameters hold those of all `modules`, which have equal shapes, one after the other along
+/// the first axis; `None` if there are none.
+pub(crate) fn joined<M: Module>(modules: Vec<M>) -> Option<M> {
+    let mut modules = modules.into_iter();
+    let first = modules.next()?;
+    let flat = |module: M| {
+        let mut flat = Flat::default();
+        module.visit(&mut flat);
+        flat
+    };
+    let mut others: Vec<Flat> = modules.map(flat).collect();
+    Some(first.map(&mut Join(&mut others)))
+}
+
+/// The parameters of a module in order, flattened.
 #[derive(Default)]
 struct Flat(VecDeque<Tensor<1>>);
-
-impl Flat {
-    fn of<N: Network>(network: &N) -> Self {
-        let mut flat = Self::default();
-        network.visit(&mut flat);
-        flat
-    }
-}
 
 impl ModuleVisitor for Flat {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -244,7 +248,7 @@ impl ModuleVisitor for Flat {
     }
 }
 
-/// Appends the parameters of other networks to each parameter.
+/// Appends the parameters of other modules to each parameter.
 struct Join<'a>(&'a mut [Flat]);
 
 impl ModuleMapper for Join<'_> {
@@ -288,7 +292,6 @@ mod tests {
             tests::{config, measure, network, repeat_previous, run_network, tests, weights},
         },
     };
-    use burn::module::Module;
 
     /// Trains the members of an ensemble with these seeds.
     fn together(networks: Vec<HybridLm>, seeds: &[u64], config: &TrainConfig) -> Vec<Trained<HybridLm>> {

@@ -30,7 +30,7 @@ mod window;
 pub use batch::{IGNORE, TokenBatch};
 pub use clip::clip_global_norm;
 pub use config::{Precision, TrainConfig};
-pub(crate) use ensemble::train_ensemble;
+pub(crate) use ensemble::{joined, train_ensemble};
 pub use error::{BatchError, DataError, TrainError};
 pub use loss::cross_entropy;
 pub(crate) use loss::divergence;

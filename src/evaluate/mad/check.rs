@@ -163,7 +163,8 @@ impl Protocol {
         if device::is_accelerator(device) {
             let each = check_device(&spec, primitives, train, [train.batch_size, length], decoder, device)?;
             let all = each.saturating_mul(members);
-            limits::check_device_memory("trainings at once", all, device::memory(device), "train fewer at once")?;
+            let remedy = "make fewer trainings at once";
+            limits::check_device_memory("several trainings", all, device::memory(device), remedy)?;
             return Ok(all);
         }
         let step = least_bytes(&spec, primitives, train, length, decoder)?;

@@ -36,6 +36,7 @@ use crate::{
 /// when the race is lost.
 ///
 /// If there is a folder for [checkpoints](Context::checkpoint), the next attempt does not repeat finished trainings.
+/// Trainings that are made [at once](Self::trainings_at_once) finish together.
 #[derive(Clone, Debug)]
 pub struct Mad {
     protocol: Protocol,
@@ -110,28 +111,22 @@ impl Mad {
 
     fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
-        let at_once = if device::is_accelerator(&device) { 32 } else { 4 };
+        let at_once = if device::is_accelerator(&device) { 32 } else { 8 };
         Self { protocol, primitives: primitives.clone(), device, at_once }
     }
 
-    /// Sets how many repetitions of a training are trained as one network at most: 4 by default, and 32 on an
+    /// Sets how many repetitions of a training are trained as one network at most: 8 by default, and 32 on an
     /// accelerator. 0 counts as 1.
     ///
-    /// This changes the speed only. The results are those of single trainings, on a CPU with the backend `flex` to the
-    /// bit, elsewhere up to rounding. Candidates with layers that
-    /// [cannot be combined](crate::layer::Mixer::can_ensemble), the auto-encoding task and what does not fit into the
-    /// memory together are trained one by one.
+    /// This changes the speed only. The results are those of single trainings up to rounding. With the layers of this
+    /// crate on `flex`, in single precision and without recomputation, they are the same to the bit.
+    ///
+    /// Trainings are made one by one if a layer of the candidate [cannot be combined](crate::layer::Mixer::can_ensemble)
+    /// with others of its kind, if the task is auto-encoding, if intermediate values may stop the trial, and if several
+    /// would need more than a quarter of the memory. If trainings at once fail, they are repeated one by one.
     #[must_use]
     pub fn trainings_at_once(self, count: usize) -> Self {
         Self { at_once: count.max(1), ..self }
-    }
-
-    /// Whether several trainings of this candidate can be one.
-    fn can_ensemble(&self, architecture: &Architecture) -> bool {
-        let Self { protocol, primitives, device, .. } = self;
-        let Some(training) = protocol.trainings.first() else { return false };
-        let spec = protocol.model(&training.task, architecture.clone());
-        HybridLm::new(&spec, primitives, Seed(0), device).is_ok_and(|model| model.can_ensemble())
     }
 
     /// Grows every candidate by [`Cycle`] to the size of `blocks` blocks of attention and SwiGLU at the widths of the
@@ -223,12 +218,13 @@ struct FinishedRun {
 
 impl<'a> Ahead<'a> {
     fn new(mad: &'a Mad, trial: &'a Trial) -> Self {
-        let at_once = if mad.can_ensemble(&trial.architecture) { mad.at_once } else { 1 };
+        // The values of trainings at once are known too late to stop the first of them.
+        let at_once = if trial.threshold.points().is_empty() { mad.at_once } else { 1 };
         Self { mad, trial, at_once, finished: BTreeMap::new() }
     }
 
     /// Returns the run with this training, repetition and point of the grid. If it is not known yet, it is trained,
-    /// together with later repetitions that will be needed.
+    /// together with later repetitions.
     fn run(
         &mut self,
         [index, repeat, point]: [usize; 3],
@@ -236,18 +232,20 @@ impl<'a> Ahead<'a> {
         repetitions: &Repetitions,
         tracker: &mut ProgressTracker,
     ) -> Result<CompletedRun, EvalError> {
-        let Self { mad, trial, at_once, .. } = *self;
-        let training = &mad.protocol.trainings[index];
-        let run = Run { mad, training, config };
-        let accelerator = device::is_accelerator(&mad.device);
         if !self.finished.contains_key(&[index, repeat, point]) {
-            let likely = repetitions.likely(index, trial.race.as_ref()).saturating_sub(repeat);
-            let wanted = if training.task.is_auto_encoding() { 1 } else { likely.clamp(1, at_once) };
-            let members = run.members(&trial.architecture, wanted);
+            let training = &self.mad.protocol.trainings[index];
+            let run = Run { mad: self.mad, training, config, architecture: &self.trial.architecture };
             let grid = training.runs().len();
-            let seed = |repeat| trial.seed.derive(&format!("mad/{}", tracker.stage), (repeat * grid + point) as u64);
-            let seeds: Vec<Seed> = (repeat..repeat + members).map(seed).collect();
-            let finished = guarded(accelerator, || run.carry_out(&trial.architecture, &seeds, tracker))?;
+            let leaders = device::is_accelerator(&self.mad.device);
+            let wanted = repetitions.wanted(index, self.trial.race.as_ref(), leaders).saturating_sub(repeat);
+            let seed = |repeat: usize| {
+                self.trial.seed.derive(&format!("mad/{}", tracker.stage), (repeat * grid + point) as u64)
+            };
+            let seeds: Vec<Seed> = (repeat..repeat + wanted.clamp(1, self.at_once)).map(seed).collect();
+            let finished = run.carry_out_ahead(&seeds, tracker)?;
+            if finished.len() < seeds.len() {
+                self.at_once = finished.len();
+            }
             self.finished.extend((repeat..).map(|repeat| [index, repeat, point]).zip(finished));
         }
         let finished = self.finished.remove(&[index, repeat, point]);
@@ -257,42 +255,73 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// A training with one set of hyperparameters.
+/// A training of a candidate with one set of hyperparameters.
 struct Run<'a> {
     mad: &'a Mad,
     training: &'a Training,
     config: &'a TrainConfig,
+    architecture: &'a Architecture,
 }
 
+/// Several trainings are made at once if they need at most this share of the memory: the estimate is a lower bound, and
+/// other workers need theirs.
+const SHARE_OF_MEMORY: usize = 4;
+
 impl Run<'_> {
-    /// Returns how many of `wanted` runs fit into the memory together; at least one.
-    fn members(&self, architecture: &Architecture, wanted: usize) -> usize {
-        let Mad { protocol, primitives, device, .. } = self.mad;
-        let fits = |members: &usize| {
-            protocol.check_training(self.training, *members, architecture, primitives, device).is_ok()
-        };
-        let members = (1..=wanted).rev().find(fits).unwrap_or(1);
-        if members < wanted {
-            static NOTICE: Once = Once::new();
-            let label = self.training.label();
-            NOTICE.call_once(|| {
-                warn!(target: "composer_nas::search", training = label, wanted, members, "fewer trainings at once fit into memory");
-            });
+    /// Trains the candidate with the first of these seeds, and with as many of the next ones as can be trained at once.
+    fn carry_out_ahead(&self, seeds: &[Seed], tracker: &mut ProgressTracker) -> Result<Vec<FinishedRun>, EvalError> {
+        let accelerator = device::is_accelerator(&self.mad.device);
+        let mut train = |seeds: &[Seed]| guarded(accelerator, || self.carry_out(seeds, tracker));
+        let at_once = self.at_once(seeds.len());
+        if at_once > 1 && guarded(accelerator, || Ok(self.can_ensemble())).unwrap_or(false) {
+            match train(&seeds[..at_once]) {
+                Ok(finished) => return Ok(finished),
+                Err(EvalError::Cancelled) => return Err(EvalError::Cancelled),
+                Err(error) => self.notice(&format!("{at_once} trainings at once failed: {error}")),
+            }
         }
-        members
+        train(&seeds[..1])
+    }
+
+    /// Returns how many of `wanted` trainings are to be made at once: at least one.
+    fn at_once(&self, wanted: usize) -> usize {
+        let Self { mad: Mad { protocol, primitives, device, .. }, training, architecture, .. } = self;
+        if training.task.is_auto_encoding() {
+            return 1;
+        }
+        let fits = |count: usize| {
+            let bytes = count.saturating_mul(SHARE_OF_MEMORY);
+            protocol.check_training(training, bytes, architecture, primitives, device).is_ok()
+        };
+        let mut count = wanted;
+        while count > 1 && !fits(count) {
+            count /= 2;
+        }
+        if count < wanted {
+            self.notice(&format!("{count} instead of {wanted} trainings at once fit into the memory"));
+        }
+        count
+    }
+
+    /// Whether several trainings can be one.
+    fn can_ensemble(&self) -> bool {
+        let Mad { protocol, primitives, device, .. } = self.mad;
+        let spec = protocol.model(&self.training.task, self.architecture.clone());
+        HybridLm::new(&spec, primitives, Seed(0), device).is_ok_and(|model| model.can_ensemble())
+    }
+
+    /// Tells once per process why trainings are not made at once.
+    fn notice(&self, text: &str) {
+        static NOTICE: Once = Once::new();
+        NOTICE.call_once(|| warn!(target: "composer_nas::search", training = self.training.label(), text, "notice"));
     }
 
     /// Builds and trains the candidate once with each of these seeds.
-    fn carry_out(
-        &self,
-        architecture: &Architecture,
-        seeds: &[Seed],
-        tracker: &mut ProgressTracker,
-    ) -> Result<Vec<FinishedRun>, EvalError> {
+    fn carry_out(&self, seeds: &[Seed], tracker: &mut ProgressTracker) -> Result<Vec<FinishedRun>, EvalError> {
         let Mad { protocol, primitives, device, .. } = self.mad;
         let task = &self.training.task;
-        let spec = protocol.model(task, architecture.clone());
-        let fits = protocol.check_training(self.training, seeds.len(), architecture, primitives, device);
+        let spec = protocol.model(task, self.architecture.clone());
+        let fits = protocol.check_training(self.training, seeds.len(), self.architecture, primitives, device);
         let needed = fits.map_err(infeasible)?;
         let room = Room::enter(device, needed, &|| tracker.cancelled());
         let _room = room.ok_or(EvalError::Cancelled)?;
@@ -340,9 +369,12 @@ impl Run<'_> {
             &mut |step| Ok(data.batch(step)),
             &mut |model| {
                 let evaluation = measure(&predict(model, &test)?, metric);
-                history.push(evaluation);
-                let step = (history.len() * self.config.evaluate_every).min(self.config.steps);
-                tracker.borrow_mut().evaluated(step, self.running_score(&history));
+                // One that is not a number ends the training.
+                if evaluation.loss.is_finite() && evaluation.accuracy.is_finite() {
+                    history.push(evaluation);
+                    let step = (history.len() * self.config.evaluate_every).min(self.config.steps);
+                    tracker.borrow_mut().evaluated(step, self.running_score(&history));
+                }
                 Ok(evaluation)
             },
             &mut |now| tracker.borrow().progress(now.step),
@@ -360,7 +392,7 @@ impl Run<'_> {
     ) -> Result<(u64, Vec<Trained<()>>), EvalError> {
         let parameters = models.first().map_or(0, |model| model.num_params() as u64);
         // All have the same test set.
-        let test = data.first_mut().map(|data| std::mem::take(&mut data.test)).unwrap_or_default();
+        let test = data.iter_mut().map(|data| std::mem::take(&mut data.test)).next_back().unwrap_or_default();
         let metric = self.mad.protocol.metric;
         let trained = train_ensemble(
             models,

@@ -56,9 +56,10 @@ impl<'a> Repetitions<'a> {
         lost.then_some(Report { raced: Some(Raced { done, planned }), ..report })
     }
 
-    /// Returns how many repetitions of this training the trial is likely to need in all. In a race these are those
-    /// before which it cannot be lost, and then all of them if the trial is ahead.
-    pub(super) fn likely(&self, training: usize, race: Option<&Race>) -> usize {
+    /// Returns how many repetitions of this training, in all, are worth making at once. In a race these are those before
+    /// which it cannot be lost. With `leaders`, they are then all of them while the trial is not below its threshold: an
+    /// accelerator makes several in the time of one, so those in vain cost little.
+    pub(super) fn wanted(&self, training: usize, race: Option<&Race>, leaders: bool) -> usize {
         let trainings = &self.protocol.trainings;
         let repeats = trainings[training].repeats;
         let Some(race) = race.filter(|race| race.score() == SCORE && race.threshold().is_some()) else {
@@ -71,7 +72,7 @@ impl<'a> Repetitions<'a> {
             }
             made[index] += 1;
         }
-        if self.made[training].len() < made[training] {
+        if self.made[training].len() < made[training] || !leaders {
             return made[training];
         }
         let mean = self.made.iter().all(|made| !made.is_empty()).then(|| self.report().scores.get(SCORE).copied());
