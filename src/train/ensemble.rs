@@ -76,6 +76,9 @@ impl<N: Network> Ensemble<N> {
     }
 }
 
+/// Measures the members of an ensemble, in order.
+pub(crate) type Evaluate<'a, N> = dyn FnMut(&Ensemble<N>) -> Result<Vec<Evaluation>, TrainError> + 'a;
+
 /// Trains networks of equal shape as one, each on its own data. The result is that of [`train`](super::train) for each
 /// of them, up to rounding; where the kernels for `flex` are used, it is the same to the bit. The weights of a diverged
 /// network are those after the update.
@@ -92,7 +95,7 @@ pub(crate) fn train_ensemble<N: Network>(
     networks: Vec<N>,
     config: &TrainConfig,
     data: &mut dyn FnMut(usize, usize) -> Result<TokenBatch, DataError>,
-    evaluate: &mut dyn FnMut(&Ensemble<N>) -> Result<Vec<Evaluation>, TrainError>,
+    evaluate: &mut Evaluate<N>,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Trained<N>>, TrainError> {
     config.validate()?;
