@@ -5,8 +5,8 @@ use burn::{nn, tensor::Tensor};
 /// Returns `x w + b`, or applies each of `R` equal maps to its part of the batch.
 ///
 /// # Shapes
-/// `x`: `[B, S, I]`, `weight`: `[I, O]`, `bias`: `[O]`, to `[B, S, O]`. The weights of `R` maps are `[R I, O]` and their
-/// biases `[R O]`, one map after the other, and `R` divides `B`.
+/// `x`: `[B, S, I]`, `weight`: `[I, O]`, `bias`: `[O]`, to `[B, S, O]`. The weights of `R` maps are `[R I, O]` and
+/// their biases `[R O]`, one map after the other, and `R` divides `B`.
 pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if let Some(y) = kernel(&x, &weight, bias.as_ref(), false) {

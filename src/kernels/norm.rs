@@ -9,8 +9,8 @@ use crate::device;
 /// mean square is computed in single precision, regardless of the precision of `x`.
 ///
 /// # Shapes
-/// `x`: `[B, S, D]`, `gamma`: `[D]`, to `[B, S, D]`. The scales of `R` norms are `[R D]`, one norm after the other; each
-/// norm is applied to its part of the batch, and `R` divides `B`.
+/// `x`: `[B, S, D]`, `gamma`: `[D]`, to `[B, S, D]`. The scales of `R` norms are `[R D]`, one norm after the other;
+/// each norm is applied to its part of the batch, and `R` divides `B`.
 pub fn rms_norm(x: Tensor<3>, gamma: Tensor<1>, epsilon: f64) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if let Some(y) = kernel(&x, &gamma, epsilon) {

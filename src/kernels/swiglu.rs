@@ -10,8 +10,8 @@ use super::linear::parts;
 ///
 /// # Shapes
 /// `x`: `[B, S, D]`, `gate` and `up`: `[D, F]`, `down`: `[F, D]`, to `[B, S, D]`. The weights of `R` layers are
-/// `[R D, F]` and `[R F, D]`, one layer after the other; each layer is applied to its part of the batch, and `R` divides
-/// `B`.
+/// `[R D, F]` and `[R F, D]`, one layer after the other; each layer is applied to its part of the batch, and `R`
+/// divides `B`.
 pub fn swiglu(x: Tensor<3>, gate: Tensor<2>, up: Tensor<2>, down: Tensor<2>) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if let Some(y) = kernel(&x, &gate, &up, &down) {

@@ -77,9 +77,9 @@ const ROW: usize = 1 << 16;
 /// The largest number of rows, a power of two.
 const ROWS: usize = 1 << 10;
 
-/// Returns the sums of the squares of `R` equal parts of the elements of all tensors, or `None` if there are no tensors.
-/// For accelerators: tensors of equal length are squared and added in one launch, and then summed in one row per part or
-/// in two steps.
+/// Returns the sums of the squares of `R` equal parts of the elements of all tensors, or `None` if there are no
+/// tensors. For accelerators: tensors of equal length are squared and added in one launch, and then summed in one row
+/// per part or in two steps.
 ///
 /// # Shapes
 /// `[N]` for each tensor, with its own `N`, of which `R` (`parts`) is a divisor, to `[R]`.

@@ -60,13 +60,13 @@ pub trait Mixer: Module + Sync + 'static {
         memory.replay(x, |x| self.forward(x))
     }
 
-    /// Returns whether the layer can compute the members of an ensemble at once: several equal layers, each with its own
-    /// part of the batch. The default is `false`.
+    /// Returns whether the layer can compute the members of an ensemble at once: several equal layers, each with its
+    /// own part of the batch. The default is `false`.
     ///
     /// If it returns `true`, `forward` must also accept parameters that hold those of `R` equal layers one after the
     /// other along their first axis, with `x` of `[R B, S, D]`: layer `r` is applied to sequences `r B` to `(r + 1) B`.
-    /// Such a layer has no auxiliary loss. Attention, SwiGLU, MLPs, squared ReLU, sliding windows and linear maps of this
-    /// crate can; `testkit::primitive` (feature `testkit`) checks those of other crates.
+    /// Such a layer has no auxiliary loss. Attention, SwiGLU, MLPs, squared ReLU, sliding windows and linear maps of
+    /// this crate can; `testkit::primitive` (feature `testkit`) checks those of other crates.
     fn can_ensemble(&self) -> bool {
         false
     }

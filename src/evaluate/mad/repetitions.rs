@@ -56,9 +56,9 @@ impl<'a> Repetitions<'a> {
         lost.then_some(Report { raced: Some(Raced { done, planned }), ..report })
     }
 
-    /// Returns how many repetitions of this training, in all, are worth making at once. In a race these are those before
-    /// which it cannot be lost. With `leaders`, they are then all of them while the trial is not below its threshold: an
-    /// accelerator makes several in the time of one, so those in vain cost little.
+    /// Returns how many repetitions of this training, in all, are worth making at once. In a race these are those
+    /// before which it cannot be lost. With `leaders`, they are then all of them while the trial is not below its
+    /// threshold: an accelerator makes several in the time of one, so those in vain cost little.
     pub(super) fn wanted(&self, training: usize, race: Option<&Race>, leaders: bool) -> usize {
         let trainings = &self.protocol.trainings;
         let repeats = trainings[training].repeats;

@@ -6,7 +6,8 @@ use super::{
     simd::{Arch, Simd, WithSimd, load, starts, store},
 };
 
-/// The shapes: `x`: `[R N, D]`, `gamma`: `[R D]`, `y`: `[R N, D]`. Each of `R` norms is applied to its part of the rows.
+/// The shapes: `x`: `[R N, D]`, `gamma`: `[R D]`, `y`: `[R N, D]`. Each of `R` norms is applied to its part of the
+/// rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RmsNorm {
     /// `D`.
