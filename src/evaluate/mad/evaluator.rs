@@ -122,9 +122,9 @@ impl Mad {
     /// crate on `flex`, in single precision and without recomputation, they are the same to the bit.
     ///
     /// Trainings are made one by one if a layer of the candidate does not support
-    /// [ensembles](crate::layer::Mixer::can_ensemble), if the task is auto-encoding, if intermediate values may stop the
-    /// trial, and if several would need more than a quarter of the memory. If trainings at once fail, they are repeated
-    /// one by one.
+    /// [ensembles](crate::layer::Mixer::can_ensemble), if the task is auto-encoding, if intermediate values may stop
+    /// the trial, and if several would need more than a quarter of the memory. If trainings at once fail, they are
+    /// repeated one by one.
     #[must_use]
     pub fn trainings_at_once(self, count: usize) -> Self {
         Self { at_once: count.max(1), ..self }
