@@ -15,6 +15,7 @@ mod preset;
 mod protocol;
 mod training_metrics;
 mod repetitions;
+mod run;
 pub mod task;
 
 pub use check::ProtocolError;
