@@ -301,3 +301,27 @@ fn measure(predictions: &[Predictions], metric: Metric) -> Evaluation {
     let accuracy = accuracies.iter().sum::<f64>() / accuracies.len().max(1) as f64;
     Evaluation { loss: loss / scored.max(1) as f64, accuracy }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::primitive::Primitives;
+
+    #[test]
+    fn fewer_trainings_are_made_at_once_where_memory_is_short() {
+        let primitives = Primitives::standard();
+        let mad = Mad::quick(&primitives, &Device::flex());
+        let training = &mad.protocol.trainings[0];
+        let architecture = "AM".parse().unwrap();
+        let run = Run { mad: &mad, training, config: &training.train, architecture: &architecture };
+        assert_eq!(run.at_once(8), 8);
+        let wanted = 1 << 50;
+        let count = run.at_once(wanted);
+        assert!((8..wanted).contains(&count), "{count}");
+        let fits =
+            |count| mad.protocol.check_training(training, count, &architecture, &primitives, &Device::flex()).is_ok();
+        assert!(fits(SHARE_OF_MEMORY * count) && !fits(2 * SHARE_OF_MEMORY * count));
+    }
+}
