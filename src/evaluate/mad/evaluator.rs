@@ -8,7 +8,7 @@ use super::{
     completed_runs::CompletedRuns,
     progress_tracker::ProgressTracker,
     repetitions::{Repetitions, order, score, share},
-    run::Ahead,
+    run::{Ahead, TrainingSetup},
 };
 use crate::{
     device,
@@ -28,10 +28,7 @@ use crate::{
 /// Trainings that are made [at once](Self::trainings_at_once) finish together.
 #[derive(Clone, Debug)]
 pub struct Mad {
-    pub(super) protocol: Protocol,
-    pub(super) primitives: Primitives,
-    pub(super) device: Device,
-    pub(super) at_once: usize,
+    setup: TrainingSetup,
 }
 
 /// The error of a proxy that cannot be set up.
@@ -74,7 +71,7 @@ impl Mad {
     /// [`MadError`] for the first symbol whose layer cannot be built at the widths of the protocol, or needs more
     /// memory than there is.
     pub fn check(&self, symbols: impl IntoIterator<Item = Symbol>) -> Result<(), MadError> {
-        let Self { protocol, primitives, device, .. } = self;
+        let TrainingSetup { protocol, primitives, device, .. } = &self.setup;
         for symbol in symbols {
             let primitive = primitives.get(symbol)?;
             let architecture = Architecture::new([symbol]);
@@ -101,7 +98,7 @@ impl Mad {
     fn unchecked(protocol: Protocol, primitives: &Primitives, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
         let at_once = if device::is_accelerator(&device) { 32 } else { 8 };
-        Self { protocol, primitives: primitives.clone(), device, at_once }
+        Self { setup: TrainingSetup { protocol, primitives: primitives.clone(), device, at_once } }
     }
 
     /// Sets how many repetitions of a training are trained as one network at most: 8 by default, and 32 on an
@@ -116,7 +113,7 @@ impl Mad {
     /// repeated one by one.
     #[must_use]
     pub fn trainings_at_once(self, count: usize) -> Self {
-        Self { at_once: count.max(1), ..self }
+        Self { setup: TrainingSetup { at_once: count.max(1), ..self.setup } }
     }
 
     /// Grows every candidate by [`Cycle`] to the size of `blocks` blocks of attention and SwiGLU at the widths of the
@@ -125,14 +122,14 @@ impl Mad {
     /// # Errors
     /// [`TargetError`] if `blocks` is 0 or more than a model can have.
     pub fn of_blocks(self, blocks: usize) -> Result<SizeMatched<Self, Cycle>, TargetError> {
-        let target = Target::custom("candidates", self.protocol.dims.clone(), 1, false, blocks)?;
-        let primitives = self.primitives.clone();
+        let target = Target::custom("candidates", self.setup.protocol.dims.clone(), 1, false, blocks)?;
+        let primitives = self.setup.primitives.clone();
         SizeMatched::new(self, Cycle, target, &primitives)
     }
 
     /// Returns the protocol.
     pub fn protocol(&self) -> &Protocol {
-        &self.protocol
+        &self.setup.protocol
     }
 }
 
@@ -140,16 +137,16 @@ impl Evaluator for Mad {
     /// Returns the protocol as JSON. The device is left out: a search may move to a faster one, where results agree up
     /// to rounding.
     fn fingerprint(&self) -> String {
-        let protocol = serde_json::to_string(&self.protocol).unwrap_or_else(|error| error.to_string());
+        let protocol = serde_json::to_string(&self.setup.protocol).unwrap_or_else(|error| error.to_string());
         format!("mad {protocol}")
     }
 
     fn evaluate(&self, trial: &Trial, context: &Context) -> Result<Report, EvalError> {
-        let trainings = &self.protocol.trainings;
-        let mut tracker = ProgressTracker::new(context, self.protocol.steps());
+        let trainings = &self.setup.protocol.trainings;
+        let mut tracker = ProgressTracker::new(context, self.setup.protocol.steps());
         let mut runs = CompletedRuns::in_folder(context.checkpoint());
-        let mut repetitions = Repetitions::new(&self.protocol);
-        let mut ahead = Ahead::new(self, trial);
+        let mut repetitions = Repetitions::new(&self.setup.protocol);
+        let mut ahead = Ahead::new(&self.setup, trial);
         for (index, repeat) in order(trainings, trial.race.is_some()) {
             let training = &trainings[index];
             let configs = training.runs();

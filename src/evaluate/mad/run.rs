@@ -2,11 +2,11 @@
 
 use std::{cell::RefCell, collections::BTreeMap, sync::Once};
 
-use burn::module::Module;
+use burn::{module::Module, tensor::Device};
 use tracing::warn;
 
 use super::{
-    Mad, Metric, Scoring, Selection, Training, completed_runs::CompletedRun, data::Data,
+    Metric, Protocol, Scoring, Selection, Training, completed_runs::CompletedRun, data::Data,
     progress_tracker::ProgressTracker, repetitions::Repetitions, training_metrics::curve_mean,
 };
 use crate::{
@@ -17,15 +17,27 @@ use crate::{
         failure::{guarded, infeasible, train_error},
     },
     model::{AutoEncoder, HybridLm, Network},
+    primitive::Primitives,
     seed::Seed,
     space::Architecture,
     study::{TaskReport, Trial},
     train::{Evaluation, Outcome, Point, Predictions, Room, TrainConfig, Trained, predict, train, train_ensemble},
 };
 
+/// What all trainings of an evaluator have in common.
+#[derive(Clone, Debug)]
+pub(super) struct TrainingSetup {
+    pub protocol: Protocol,
+    pub primitives: Primitives,
+    /// Without autodiff.
+    pub device: Device,
+    /// The largest number of trainings that are made at once.
+    pub at_once: usize,
+}
+
 /// The runs of a trial that were trained together with one that was due.
 pub(super) struct Ahead<'a> {
-    mad: &'a Mad,
+    setup: &'a TrainingSetup,
     trial: &'a Trial,
     /// The largest number of runs that are trained as one.
     at_once: usize,
@@ -43,10 +55,10 @@ struct FinishedRun {
 }
 
 impl<'a> Ahead<'a> {
-    pub(super) fn new(mad: &'a Mad, trial: &'a Trial) -> Self {
+    pub(super) fn new(setup: &'a TrainingSetup, trial: &'a Trial) -> Self {
         // The values of trainings at once are known too late to stop the first of them.
-        let at_once = if trial.threshold.points().is_empty() { mad.at_once } else { 1 };
-        Self { mad, trial, at_once, finished: BTreeMap::new() }
+        let at_once = if trial.threshold.points().is_empty() { setup.at_once } else { 1 };
+        Self { setup, trial, at_once, finished: BTreeMap::new() }
     }
 
     /// Returns the run with this training, repetition and point of the grid. If it is not known yet, it is trained,
@@ -59,10 +71,10 @@ impl<'a> Ahead<'a> {
         tracker: &mut ProgressTracker,
     ) -> Result<CompletedRun, EvalError> {
         if !self.finished.contains_key(&[index, repeat, point]) {
-            let training = &self.mad.protocol.trainings[index];
-            let run = Run { mad: self.mad, training, config, architecture: &self.trial.architecture };
+            let training = &self.setup.protocol.trainings[index];
+            let run = Run { setup: self.setup, training, config, architecture: &self.trial.architecture };
             let grid = training.runs().len();
-            let leaders = device::is_accelerator(&self.mad.device);
+            let leaders = device::is_accelerator(&self.setup.device);
             let wanted = repetitions.wanted(index, self.trial.race.as_ref(), leaders).saturating_sub(repeat);
             let seed = |repeat: usize| {
                 self.trial.seed.derive(&format!("mad/{}", tracker.stage), (repeat * grid + point) as u64)
@@ -83,7 +95,7 @@ impl<'a> Ahead<'a> {
 
 /// A training of a candidate with one set of hyperparameters.
 struct Run<'a> {
-    mad: &'a Mad,
+    setup: &'a TrainingSetup,
     training: &'a Training,
     config: &'a TrainConfig,
     architecture: &'a Architecture,
@@ -96,7 +108,7 @@ const SHARE_OF_MEMORY: usize = 4;
 impl Run<'_> {
     /// Trains the candidate with the first of these seeds, and with as many of the next ones as can be trained at once.
     fn carry_out_ahead(&self, seeds: &[Seed], tracker: &mut ProgressTracker) -> Result<Vec<FinishedRun>, EvalError> {
-        let accelerator = device::is_accelerator(&self.mad.device);
+        let accelerator = device::is_accelerator(&self.setup.device);
         let mut train = |seeds: &[Seed]| guarded(accelerator, || self.carry_out(seeds, tracker));
         let at_once = self.at_once(seeds.len());
         if at_once > 1 && guarded(accelerator, || Ok(self.can_ensemble())).unwrap_or(false) {
@@ -111,7 +123,7 @@ impl Run<'_> {
 
     /// Returns how many of `wanted` trainings are to be made at once: at least one.
     fn at_once(&self, wanted: usize) -> usize {
-        let Self { mad: Mad { protocol, primitives, device, .. }, training, architecture, .. } = self;
+        let Self { setup: TrainingSetup { protocol, primitives, device, .. }, training, architecture, .. } = self;
         if training.task.is_auto_encoding() {
             return 1;
         }
@@ -131,7 +143,7 @@ impl Run<'_> {
 
     /// Whether several trainings can be one.
     fn can_ensemble(&self) -> bool {
-        let Mad { protocol, primitives, device, .. } = self.mad;
+        let TrainingSetup { protocol, primitives, device, .. } = self.setup;
         let spec = protocol.model(&self.training.task, self.architecture.clone());
         HybridLm::new(&spec, primitives, Seed(0), device).is_ok_and(|model| model.can_ensemble())
     }
@@ -144,7 +156,7 @@ impl Run<'_> {
 
     /// Builds and trains the candidate once with each of these seeds.
     fn carry_out(&self, seeds: &[Seed], tracker: &mut ProgressTracker) -> Result<Vec<FinishedRun>, EvalError> {
-        let Mad { protocol, primitives, device, .. } = self.mad;
+        let TrainingSetup { protocol, primitives, device, .. } = self.setup;
         let task = &self.training.task;
         let spec = protocol.model(task, self.architecture.clone());
         let fits = protocol.check_training(self.training, seeds.len(), self.architecture, primitives, device);
@@ -186,7 +198,7 @@ impl Run<'_> {
         let mut data = data.into_iter();
         let Some(mut data) = data.next() else { return Ok((parameters, Vec::new())) };
         let test = std::mem::take(&mut data.test);
-        let metric = self.mad.protocol.metric;
+        let metric = self.setup.protocol.metric;
         let tracker = RefCell::new(tracker);
         let mut history = Vec::new();
         let trained = train(
@@ -219,7 +231,7 @@ impl Run<'_> {
         let parameters = models.first().map_or(0, |model| model.num_params() as u64);
         // All have the same test set.
         let test = data.iter_mut().map(|data| std::mem::take(&mut data.test)).next_back().unwrap_or_default();
-        let metric = self.mad.protocol.metric;
+        let metric = self.setup.protocol.metric;
         let trained = train_ensemble(
             models,
             self.config,
@@ -243,11 +255,11 @@ impl Run<'_> {
 
     /// Returns the score of the run so far, as if its accuracy were 0 from now on.
     fn running_score(&self, history: &[Evaluation]) -> f64 {
-        let selected = match self.mad.protocol.selection {
+        let selected = match self.setup.protocol.selection {
             Selection::Last => history.last(),
             Selection::LowestLoss => history.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)),
         };
-        match self.mad.protocol.scoring {
+        match self.setup.protocol.scoring {
             Scoring::Accuracy => selected.map_or(0.0, |evaluation| evaluation.accuracy),
             Scoring::CurveMean => {
                 let made: f64 = history.iter().map(|evaluation| evaluation.accuracy).sum();
@@ -257,7 +269,7 @@ impl Run<'_> {
     }
 
     fn task_report<N>(&self, trained: &Trained<N>) -> Result<TaskReport, EvalError> {
-        let protocol = &self.mad.protocol;
+        let protocol = &self.setup.protocol;
         let history = &trained.history;
         let curve = history.iter().map(|point| (point.step, point.evaluation.accuracy)).collect();
         let (steps, diverged) = match trained.outcome {
@@ -304,24 +316,26 @@ fn measure(predictions: &[Predictions], metric: Metric) -> Evaluation {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
-    use crate::primitive::Primitives;
 
     #[test]
     fn fewer_trainings_are_made_at_once_where_memory_is_short() {
         let primitives = Primitives::standard();
-        let mad = Mad::quick(&primitives, &Device::flex());
-        let training = &mad.protocol.trainings[0];
+        let setup = TrainingSetup {
+            protocol: Protocol::quick(),
+            primitives: primitives.clone(),
+            device: Device::flex(),
+            at_once: 8,
+        };
+        let training = &setup.protocol.trainings[0];
         let architecture = "AM".parse().unwrap();
-        let run = Run { mad: &mad, training, config: &training.train, architecture: &architecture };
+        let run = Run { setup: &setup, training, config: &training.train, architecture: &architecture };
         assert_eq!(run.at_once(8), 8);
         let wanted = 1 << 50;
         let count = run.at_once(wanted);
         assert!((8..wanted).contains(&count), "{count}");
         let fits =
-            |count| mad.protocol.check_training(training, count, &architecture, &primitives, &Device::flex()).is_ok();
+            |count| setup.protocol.check_training(training, count, &architecture, &primitives, &Device::flex()).is_ok();
         assert!(fits(SHARE_OF_MEMORY * count) && !fits(2 * SHARE_OF_MEMORY * count));
     }
 }
